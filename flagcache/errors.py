@@ -1,0 +1,29 @@
+"""Every exception that flagcache raises, under one root.
+
+A failure has another type than a miss: a store that cannot be asked raises `StoreError`; a store that holds nothing
+answers so.
+"""
+
+from __future__ import annotations
+
+__all__ = ["ConfigurationError", "EnvelopeError", "FlagcacheError", "MissingExtraError", "StoreError"]
+
+
+class FlagcacheError(Exception):
+    """Anything that goes wrong in flagcache."""
+
+
+class ConfigurationError(FlagcacheError, ValueError):
+    """An argument, a URL or an environment variable that cannot be right; the message names the value and the range."""
+
+
+class MissingExtraError(FlagcacheError, ImportError):
+    """A feature was asked for whose optional dependency is not installed; the message holds the `pip install` line."""
+
+
+class StoreError(FlagcacheError):
+    """The store could not be asked, or did not answer as a store does: refused, timed out, read-only, out of memory."""
+
+
+class EnvelopeError(FlagcacheError):
+    """Bytes that are no well-formed envelope: garbage, truncated, too large, another format, or not definitions."""
