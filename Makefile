@@ -1,0 +1,71 @@
+# Each command sets up what it needs by itself: a `.venv` here and, where it may (root on Debian), two packages by apt.
+# Another interpreter: make test PYTHON=python3.12       More for pytest: make test ARGS="-k redis -x"
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+APT := DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install
+REDIS := /usr/bin/redis-check-rdb
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# Stamps: what is installed, for which Python. A changed pyproject.toml makes them stale.
+MADE := $(VENV)/.made-$(VERSION)
+DEMO := $(VENV)/.demo-$(VERSION)
+DEV := $(VENV)/.dev-$(VERSION)
+
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test check redis clean
+
+help: ## What can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(DEMO) ## A fleet of workers on one fetch, live: ARGS="--workers 8"
+	@$(BIN)/flagcache demo $(ARGS)
+
+test: $(DEV) redis ## All tests, on real servers: ARGS="-k redis -x"
+	$(BIN)/pytest $(ARGS)
+
+check: $(DEV) ## Style, types (by two checkers) and the rules on what may import what
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+clean: ## Remove all that was made here, the .venv too
+	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(DEV): $(MADE) pyproject.toml flagcache/_version.py
+	@echo "installing flagcache and its tools into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --upgrade pip # the first pip to know --group is 25.1
+	@$(BIN)/python -m pip install --quiet --editable '.[demo,testing]' --group dev
+	@touch $@ $(DEMO)
+
+$(DEMO): $(MADE) pyproject.toml flagcache/_version.py
+	@echo "installing flagcache into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	@touch $@
+
+# A .venv of the right Python is kept, one of another is made anew.
+$(MADE):
+	@test -n "$(VERSION)" || { echo "there is no $(PYTHON): install Python 3.10 or later, or say PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "$(PYTHON) is $(VERSION): 3.10 or later is needed"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { $(call apt,python$(VERSION)-venv); } || \
+	  { echo "$(PYTHON) cannot make a venv: as root, apt-get install python$(VERSION)-venv"; exit 1; }
+	@test -x $(BIN)/python$(VERSION) || { echo "making $(VENV) with Python $(VERSION)"; $(PYTHON) -m venv --clear $(VENV); }
+	@touch $@
+
+# Redis 7.0 with TLS: a program only, no service. The other servers are wheels.
+redis:
+	@test -x $(REDIS) || { $(call apt,redis-tools); } || \
+	  echo "no Redis from Debian here (as root: apt-get install --no-install-recommends redis-tools): its tests are left out"
+
+# Install a package, with a fresh list if there is none; fails where we may not.
+define apt
+test "$$(id -u)" = 0 && command -v apt-get >/dev/null && echo "apt-get install $(1)" && \
+  { $(APT) $(1) >/dev/null 2>&1 || { apt-get -qq update && $(APT) $(1) >/dev/null; }; }
+endef

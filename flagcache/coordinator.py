@@ -1,0 +1,129 @@
+"""The cache as a provider sees it: always the worker of the present process, and never an exception.
+
+A cache object is often made before a fork and used in the children. Whatever belongs to one process is in a `Worker`;
+this shell makes a new one in each child and keeps every error of ours away from the vendor's SDK, which would take an
+exception for "fetch" (posthog 7.91, `client.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from flagcache import process
+from flagcache.election import Knowledge
+from flagcache.status import Role, State, Status
+from flagcache.vendor import Definitions
+from flagcache.worker import Plan, Worker
+
+__all__ = ["Coordinator"]
+
+_log = logging.getLogger(__name__)
+
+
+class Coordinator:
+    """One cache: the same in every process, with a worker of its own in each.
+
+    Args:
+        plan: what all its processes have in common.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._workers: dict[int, Worker] = {}
+        self._parents: Worker | None = None
+        """In a forked child, until it makes its own: what the parent had."""
+        process.at_fork(self)
+        process.at_exit(self)
+
+    def should_fetch(self) -> bool:
+        """Whether the calling thread is to fetch from the vendor. Without an answer, only if nothing is held."""
+        try:
+            return self._worker().should_fetch()
+        except Exception:
+            _log.exception(
+                "flagcache could not decide who fetches %r; this is a bug in flagcache", self._plan.namespace
+            )
+            return not self._holds()
+
+    def definitions(self) -> Definitions | None:
+        """The definitions to use; None sends the calling thread to fetch."""
+        try:
+            return self._worker().definitions()
+        except Exception:
+            _log.exception("flagcache could not hand out %r; this is a bug in flagcache", self._plan.namespace)
+            return None
+
+    def received(self, definitions: object) -> None:
+        """Share what the calling thread has fetched."""
+        try:
+            self._worker().received(definitions)
+        except Exception:
+            _log.exception("flagcache could not share %r; this process keeps what it fetched", self._plan.namespace)
+
+    def shutdown(self) -> None:
+        """Give up the lease and close connections. The cache can be used again; then it starts anew."""
+        try:
+            worker = self._workers.get(os.getpid())
+            if worker is not None:
+                worker.shutdown()
+        except Exception:
+            _log.exception("flagcache could not leave the fleet %r in order", self._plan.namespace)
+
+    def status(self) -> Status:
+        """What this process knows, without asking anybody."""
+        worker = self._worker()
+        know, settings = worker.know, self._plan.settings
+        held, now = know.held, self._plan.clock()
+        age = None if held is None else max(0.0, now - held.born)
+        changed = None if held is None or age is None else age + (held.meta.confirmed_at - held.meta.changed_at) / 1000
+        if age is None:
+            state = State.EMPTY
+        else:
+            state = State.STALE if age > settings.stale_after else State.FRESH
+        return Status(
+            role=_role(know, self._plan.stores[0].address),
+            state=state,
+            namespace=self._plan.namespace,
+            store=self._plan.stores[0].address,
+            store_answers=worker.store_answers,
+            worker=worker.me,
+            pid=os.getpid(),
+            version=held.meta.version if held else "",
+            age=age,
+            changed_age=changed,
+            writer=held.meta.writer if held else "",
+        )
+
+    def forked(self) -> None:
+        """In a forked child: the worker here is the parent's, of which only what it holds is taken over."""
+        self._parents = next(iter(self._workers.values()), self._parents)
+        self._workers = {}
+
+    def leave(self) -> None:
+        """At exit: hand the lease over, if this process has it."""
+        self.shutdown()
+
+    def _worker(self) -> Worker:
+        return self._workers.get(os.getpid()) or self._enter(os.getpid())
+
+    def _enter(self, pid: int) -> Worker:
+        """Make this process's worker. Also after a fork that ran no hook: then the parent's is still registered."""
+        strangers = [other for other in list(self._workers) if other != pid]
+        parents = self._workers[strangers[0]] if strangers else self._parents
+        know = Knowledge() if parents is None else parents.know.in_child()
+        # setdefault is atomic, so that of several threads one wins without a lock that a fork could inherit
+        worker = self._workers.setdefault(pid, Worker(self._plan, know))
+        for other in strangers:
+            self._workers.pop(other, None)
+        return worker
+
+    def _holds(self) -> bool:
+        worker = self._workers.get(os.getpid())
+        return worker is not None and worker.know.held is not None
+
+
+def _role(know: Knowledge, store: str) -> Role:
+    if not know.contacts:
+        return Role.NEW
+    return Role.LEADER if know.contact(store).leads else Role.FOLLOWER

@@ -1,0 +1,232 @@
+"""What one process knows, what it asks a store, and what follows from the answer: pure.
+
+No sockets, threads or clocks: `now` is this process's own clock in seconds, a store's times are its own milliseconds.
+What a process knows is one immutable value, `Knowledge`; each function returns the next one. The worker
+(`flagcache.worker`) obeys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+from flagcache.settings import Settings, milliseconds
+from flagcache.stores.base import Ask, Grant, Meta, Order, Reply
+from flagcache.vendor import Definitions
+
+__all__ = [
+    "Contact",
+    "Held",
+    "Knowledge",
+    "ask_for",
+    "failed",
+    "heard",
+    "hold",
+    "is_foreign",
+    "overtaken",
+    "repair",
+    "stamp",
+    "template",
+    "told",
+]
+
+_OLDEST = 1e9
+"""Seconds; the age of what has none."""
+
+_LONGEST_BACKOFF = 10
+"""Refresh intervals that a worker whose fetches fail stays out at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The definitions in this process's memory."""
+
+    meta: Meta
+    definitions: Definitions
+    home: str
+    """The store whose clock `meta` speaks of; empty where no store gave a time."""
+    born: float
+    """Own clock when the fetch that brought or last confirmed them was granted: their age in any store's eyes."""
+    accepted: bool = True
+    """A store took them, or gave them. Until then they count as a fetch under way, which a later grant overtakes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """What this process knows of one store."""
+
+    clock: int = 0
+    """The store's clock in its latest answer."""
+    heard: float = 0.0
+    """Own clock at that moment."""
+    leads: bool = False
+    lease_left: int = 0
+    stored: Meta | None = None
+    last_grant: int = 0
+    foreign: bool = False
+    """Another project's definitions are stored there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """All that one process knows."""
+
+    held: Held | None = None
+    contacts: Mapping[str, Contact] = field(default_factory=lambda: MappingProxyType({}))
+    granted: float | None = None
+    """Own clock at the latest grant in the fleet that this process knows of."""
+    waiting_since: float | None = None
+    """When a store first answered this process that still holds nothing: the cold start wait counts from then."""
+    gave_up_waiting: bool = False
+    received: bool = False
+    """A fetch of this process, or of the one it was forked from, has brought definitions at least once."""
+    failures: int = 0
+    stay_out_until: float = 0.0
+    project: str = ""
+    """The project that this process's own fetches showed."""
+
+    def contact(self, home: str) -> Contact:
+        """What is known of this store."""
+        return self.contacts.get(home, _STRANGER)
+
+    def with_contact(self, home: str, contact: Contact) -> Knowledge:
+        """The same, but for what is known of one store."""
+        return replace(self, contacts=MappingProxyType({**self.contacts, home: contact}))
+
+    def in_child(self) -> Knowledge:
+        """What a forked child knows: what its parent held, and nothing of leases, grants and waits."""
+        return Knowledge(held=self.held, granted=self.granted, received=self.received, project=self.project)
+
+
+_STRANGER = Contact()
+
+
+def template(me: str, settings: Settings) -> Ask:
+    """What every poll of this process says."""
+    return Ask(
+        me=me,
+        interval=milliseconds(settings.refresh_interval),
+        lease=milliseconds(settings.lease),
+        cold_lease=milliseconds(settings.cold_lease),
+        challenge=milliseconds(settings.challenge_after),
+    )
+
+
+def ask_for(base: Ask, know: Knowledge, home: str, now: float, *, idle: bool) -> Ask:
+    """Make the poll of this store."""
+    contact, held = know.contact(home), know.held
+    ask = replace(
+        base,
+        may_lead=base.may_lead and not contact.foreign and now >= know.stay_out_until,
+        idle=idle,
+        last_grant=contact.last_grant,
+        grant_age=-1 if know.granted is None else _age(know.granted, now),
+    )
+    if contact.foreign and contact.stored is not None:  # only to see whether it is still so
+        return replace(ask, held=contact.stored.order, held_version=contact.stored.version)
+    if held is None:
+        return ask
+    as_of = held.meta.as_of if held.home == home else 0
+    return replace(
+        ask,
+        held=Order(held.meta.epoch, as_of),
+        held_age=_age(held.born, now),
+        held_version=held.meta.version,
+    )
+
+
+def heard(know: Knowledge, home: str, reply: Reply, now: float) -> Knowledge:
+    """Take in the answer to a poll, but for the payload."""
+    before = know.contact(home)
+    stored = before.stored if reply.unchanged else reply.meta
+    contact = Contact(
+        clock=reply.clock,
+        heard=now,
+        leads=reply.leads,
+        lease_left=reply.lease_left,
+        stored=stored,
+        last_grant=reply.grant.as_of if reply.grant else before.last_grant,
+        foreign=is_foreign(know, stored),
+    )
+    granted = know.granted
+    if 0 < reply.granted_at <= reply.clock:
+        at = now - (reply.clock - reply.granted_at) / 1000
+        granted = at if granted is None else max(granted, at)
+    waiting_since = now if know.held is None and know.waiting_since is None else know.waiting_since
+    know = replace(know.with_contact(home, contact), granted=granted, waiting_since=waiting_since)
+    return know if contact.foreign or reply.meta is None else _reconfirmed(know, home, reply, now)
+
+
+def _reconfirmed(know: Knowledge, home: str, reply: Reply, now: float) -> Knowledge:
+    """The very definitions that are held were confirmed by another worker: their ages move, nothing else."""
+    held, meta = know.held, reply.meta
+    if held is None or meta is None or meta.version != held.meta.version or reply.republish:
+        return know
+    stored = told(home, meta, held.definitions, reply.clock, now)
+    return replace(know, held=stored) if _newer(stored, held) else know
+
+
+def is_foreign(know: Knowledge, meta: Meta | None) -> bool:
+    """Whether this belongs to another project than this process's own fetches showed."""
+    return bool(meta and meta.project and know.project and meta.project != know.project)
+
+
+def told(home: str, meta: Meta, definitions: Definitions, clock: int, now: float) -> Held:
+    """What a store's payload becomes in memory."""
+    return Held(meta, definitions, home, now - max(0, clock - meta.as_of) / 1000)
+
+
+def hold(know: Knowledge, held: Held) -> Knowledge:
+    """Hold these, unless newer ones came in meanwhile."""
+    if know.held is not None and not _newer(held, know.held):
+        return know
+    return replace(know, held=held, waiting_since=None, gave_up_waiting=False)
+
+
+def _newer(held: Held, old: Held) -> bool:
+    return held.meta.order >= old.meta.order if held.home == old.home else held.born >= old.born
+
+
+def stamp(know: Knowledge, home: str, grant: Grant | None, asked: int) -> Grant:
+    """The times for definitions that a fetch has just brought.
+
+    With a grant they are the grant's. Without one they are the store's clock when the fetching thread last asked it,
+    for the fetch began later; 0 where no store told the time: then their age on this process's own clock orders them.
+    """
+    if grant is not None:
+        return grant
+    stored = know.contact(home).stored
+    return Grant(stored.epoch if stored else 0, asked, asked)
+
+
+def repair(held: Held, home: str, clock: int, now: float) -> Meta:
+    """The metadata under which a store that holds less is given what this process holds: its own times.
+
+    Times of another store, or ahead of this one's clock, are translated by the age on this process's own clock.
+    """
+    meta = held.meta
+    if held.home == home and 0 < meta.as_of <= clock:
+        return meta
+    as_of = max(1, clock - _age(held.born, now))
+    return replace(
+        meta,
+        as_of=as_of,
+        changed_at=max(1, as_of - max(0, meta.as_of - meta.changed_at)),
+        confirmed_at=max(1, as_of - max(0, meta.as_of - meta.confirmed_at)),
+    )
+
+
+def overtaken(held: Held) -> Held:
+    """The same, ordered before everything: a store refused it, and has better."""
+    return replace(held, meta=replace(held.meta, epoch=0, as_of=1), born=float("-inf"))
+
+
+def failed(know: Knowledge, settings: Settings, now: float, jitter: float) -> Knowledge:
+    """A fetch of this process certainly failed: stay out, longer each time, so that an able worker leads."""
+    pause = settings.refresh_interval * min(_LONGEST_BACKOFF, 2**know.failures) * (0.75 + 0.5 * jitter)
+    return replace(know, failures=know.failures + 1, stay_out_until=now + pause)
+
+
+def _age(since: float, now: float) -> int:
+    return max(0, round(min(now - since, _OLDEST) * 1000))

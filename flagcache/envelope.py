@@ -1,0 +1,315 @@
+"""Definitions as bytes, and back: bounded, and safe with whatever a store may hand out.
+
+A payload of format 1 is
+
+    byte 0      the format's number; `FORMAT` is the only one that this module reads
+    byte 1      the codec of the body: `m` msgpack, or `j` JSON for what msgpack cannot carry unchanged everywhere
+    bytes 2-5   the body's size in bytes, an unsigned big-endian integer
+    bytes 6-    the body, as one zlib stream that ends where the payload ends
+
+and the body is, in its codec, a list of two:
+
+    m   [version, definitions]   strings are UTF-8 in which lone surrogates may stand; no bin, no ext, no array 32
+    j   [version, nodes]         JSON in the same UTF-8; `nodes` are the definitions laid flat, see `_flatten`
+
+The version inside the body makes sure that one content's payload is never taken for another's.
+
+What is decoded is trusted in nothing. The size is looked at before anything is unpacked, and never more than it is
+unpacked. Python objects take more room than their bytes: a one-byte map costs 64 bytes and more, so that there may be
+only one container in 16 bytes of the limit. What is left, a body of nothing but tiny strings, takes about 20 times the
+limit; real definitions take five times their own size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import zlib
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
+from copy import copy
+from itertools import chain
+from operator import itemgetter
+from typing import NamedTuple, cast
+
+import msgpack
+
+from flagcache.errors import EnvelopeError
+
+__all__ = ["FORMAT", "decode", "digest", "encode"]
+
+FORMAT = 1
+"""The number of the payload's layout, its first byte."""
+
+_HEADER = struct.Struct(">BcI")
+_MSGPACK, _JSON = b"m", b"j"
+_TEXT = "surrogatepass"  # the error handler on both sides: JSON may hold half of a surrogate pair, UTF-8 may not
+
+_LEVEL = 1  # of zlib. On 2,000 flags 6 makes it a fifth smaller and takes 2.4 times as long, and somebody waits for it
+
+_DEEP = 100
+"""Levels of nesting beyond which definitions are laid flat.
+
+A fixed number, since what msgpack (its version, its pure-Python form) and the stack can hold differs from process to
+process, and a digest and a payload must not.
+"""
+_DEEPEST = 100_000  # no parser gets there: such definitions hold themselves
+
+_LONGEST = 0xFFFF
+"""Items that a msgpack list may have.
+
+Older msgpack makes room for as many items as a list says it has, before it sees one, and so at each of 1,024 levels:
+unbounded, 70 kB of payload cost minutes.
+"""
+
+_BYTES_PER_CONTAINER = 16  # conditions of real flags take 20 and more
+_FEWEST_CONTAINERS = 65_536  # that many are allowed whatever the limit: they are small
+
+_EMPTY_BIN = (b"\xc4\x00", b"\xc5\x00\x00", b"\xc6\x00\x00\x00\x00")
+
+_CONTAINERS: frozenset[type] = frozenset({dict, list})
+_KINDS: frozenset[type] = _CONTAINERS | {str, int, float, bool, type(None)}
+
+_TROUBLES = (
+    ArithmeticError,  # an integer that msgpack cannot hold
+    MemoryError,
+    RuntimeError,  # RecursionError too
+    TypeError,
+    ValueError,  # of json, msgpack and UTF-8
+    msgpack.UnpackException,
+    struct.error,
+    zlib.error,
+)
+
+
+def digest(definitions: Mapping[str, object]) -> str:
+    """Name a content: equal definitions have the same digest for ever, in every process, whatever their keys' order.
+
+    `1`, `1.0` and `True` are different contents. The digest is 32 hexadecimal digits of SHA-256 over compact JSON with
+    sorted keys; of definitions that nest deeper than 100 levels, over their flat form.
+
+    Raises:
+        EnvelopeError: The definitions hold what is not JSON.
+    """
+    with _refusing("the definitions cannot be digested"):
+        document = dict(definitions)
+        shape = _measure(document)
+        canonical = _dump(_flatten(document, ordered=True) if shape.depth > _DEEP else document, ordered=True)
+    return hashlib.sha256(canonical).hexdigest()[:32]
+
+
+def encode(definitions: Mapping[str, object], version: str) -> bytes:
+    """Make the payload of definitions.
+
+    It does not know the reader's limit: what is larger is encoded, and refused by `decode`.
+
+    Args:
+        definitions: Anything that `json.loads` can make of a JSON object.
+        version: Their digest.
+
+    Raises:
+        EnvelopeError: The definitions hold what is not JSON, or are larger than 4 GiB.
+    """
+    with _refusing("the definitions cannot be encoded"):
+        document = dict(definitions)
+        codec, body = _write(document, version)
+        return _HEADER.pack(FORMAT, codec, len(body)) + zlib.compress(body, _LEVEL)
+
+
+def decode(payload: bytes, *, version: str, limit: int) -> dict[str, object]:
+    """Read definitions from a payload; they hold only dicts with string keys, lists, strings, numbers, bools and None.
+
+    Args:
+        payload: The bytes, from wherever.
+        version: What the store says that they are; another content is refused.
+        limit: The largest body to unpack, in bytes.
+
+    Raises:
+        EnvelopeError: Anything at all is wrong. The message says what, without a byte of the data.
+    """
+    with _refusing("the payload is broken"):
+        codec, body = _unwrap(payload, limit)
+        most = max(_FEWEST_CONTAINERS, limit // _BYTES_PER_CONTAINER)
+        written, content = _read_msgpack(body, most) if codec == _MSGPACK else _read_json(body, most)
+        if type(content) is not dict:
+            raise EnvelopeError("the payload holds no definitions")
+        if written != version:
+            raise EnvelopeError("the payload is of another version than the store says")
+        return cast("dict[str, object]", content)
+
+
+@contextmanager
+def _refusing(what: str) -> Generator[None]:
+    try:
+        yield
+    except _TROUBLES as exc:
+        # Without its cause: a decoder's exception holds the data that it could not decode.
+        raise EnvelopeError(f"{what}: {type(exc).__name__}") from None
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def _write(document: dict[str, object], version: str) -> tuple[bytes, bytes]:
+    """The codec and the body: msgpack if it can carry all of it to every reader, else JSON."""
+    shape = _measure(document)
+    if shape.depth <= _DEEP and shape.longest <= _LONGEST:
+        try:
+            return _MSGPACK, msgpack.packb([version, document], use_bin_type=True, unicode_errors=_TEXT)
+        except OverflowError:  # an integer beyond 64 bits
+            pass
+    return _JSON, _dump([version, _flatten(document)])
+
+
+def _dump(document: object, *, ordered: bool = False) -> bytes:
+    # Escapes would not do: two halves of a pair that stand side by side, which is not one character, would become it.
+    text = json.dumps(document, sort_keys=ordered, separators=(",", ":"), ensure_ascii=False)
+    return text.encode("utf-8", _TEXT)
+
+
+class _Shape(NamedTuple):
+    depth: int
+    """Levels of containers."""
+    longest: int
+    """Items of the longest list."""
+
+
+def _measure(document: dict[str, object]) -> _Shape:
+    """Go through a whole document, level by level, and refuse what `json.loads` could not have made."""
+    dicts: list[dict[str, object]] = [document]
+    lists: list[list[object]] = []
+    depth = longest = 0
+    while dicts or lists:
+        depth += 1
+        longest = max(longest, max(map(len, lists), default=0))
+        values = [*chain.from_iterable(node.values() for node in dicts), *chain.from_iterable(lists)]
+        strange = set(map(type, values)) - _KINDS | set(map(type, chain.from_iterable(dicts))) - {str}
+        if strange or depth > _DEEPEST:
+            raise EnvelopeError(
+                f"not JSON: {', '.join(sorted(kind.__name__ for kind in strange)) or 'endless nesting'}"
+            )
+        dicts = [cast("dict[str, object]", value) for value in values if type(value) is dict]
+        lists = [cast("list[object]", value) for value in values if type(value) is list]
+    return _Shape(depth, longest)
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def _unwrap(payload: bytes, limit: int) -> tuple[bytes, bytes]:
+    """The codec and the body, which is exactly as large as the header says."""
+    number, codec, size = _HEADER.unpack_from(payload)
+    if number != FORMAT:
+        raise EnvelopeError(f"the payload has format {number}; this version of flagcache reads format {FORMAT}")
+    if codec not in {_MSGPACK, _JSON}:
+        raise EnvelopeError("the payload has an unknown codec")
+    if size > limit:
+        raise EnvelopeError(f"the payload says that it unpacks to {size} bytes; the limit is {limit}")
+    stream = zlib.decompressobj()
+    # One byte more than there should be: shows the bomb that lies about its size, and lets the stream come to its end.
+    body = stream.decompress(memoryview(payload)[_HEADER.size :], size + 1)
+    if not stream.eof or stream.unused_data or len(body) != size:
+        raise EnvelopeError("the payload is truncated, followed by something, or not of the size that it says")
+    return codec, body
+
+
+def _read_msgpack(body: bytes, most: int) -> tuple[object, object]:
+    count = _counter(most)
+    content: object = msgpack.unpackb(
+        body,
+        raw=False,
+        unicode_errors=_TEXT,
+        strict_map_key=True,
+        max_array_len=_LONGEST,
+        max_bin_len=0,
+        max_ext_len=0,
+        ext_hook=_refuse_extension,
+        object_hook=count,
+        list_hook=count,
+    )
+    # That leaves b"" as the one value that is not JSON. On 2,000 flags, 1.2 MB, looking for its three spellings adds
+    # an eighth to unpacking, where going through the values would double it; numbers may look like it, so then look.
+    if any(spelling in body for spelling in _EMPTY_BIN):
+        _measure({"": content})
+    return _pair(content)
+
+
+def _counter(most: int) -> Callable[[object], object]:
+    """A hook that msgpack calls with each container, at its end; it adds a tenth to the time of unpacking."""
+    left = most
+
+    def count(container: object) -> object:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise EnvelopeError(f"the payload holds more than {most} containers")
+        return container
+
+    return count
+
+
+def _refuse_extension(_code: int, _data: bytes) -> None:
+    raise EnvelopeError("the payload holds a msgpack extension")
+
+
+def _read_json(body: bytes, most: int) -> tuple[object, object]:
+    if body.count(b"[") + body.count(b"{") > most:  # those within strings too: JSON is the exception here
+        raise EnvelopeError(f"the payload holds more than {most} containers")
+    written, nodes = _pair(json.loads(body.decode("utf-8", _TEXT)))
+    return written, _unflatten(nodes)
+
+
+def _pair(content: object) -> tuple[object, object]:
+    first, second = (value for _, value in _places(content))
+    return first, second
+
+
+# --- nesting beyond any stack -----------------------------------------------------------------------------------------
+
+
+def _flatten(document: dict[str, object], *, ordered: bool = False) -> list[object]:
+    """Lay a document flat: its containers one after the other, each child that is a container replaced by `[]`.
+
+    The children follow in the order of their places: `{"a": [1, {}], "b": []}` is
+    `[{"a": [], "b": []}, [1, []], [], {}]`. So neither writing nor reading it needs more stack than any flat list.
+    """
+    nodes: list[object] = [document]
+    flat: list[object] = []
+    for node in nodes:  # grows on the way
+        children = {key: child for key, child in _places(node, ordered=ordered) if type(child) in _CONTAINERS}
+        nodes += children.values()
+        flat.append(copy(node))
+        for key in children:
+            _put(flat[-1], key, [])
+    return flat
+
+
+def _unflatten(nodes: object) -> object:
+    """Undo `_flatten`, in place."""
+    containers = [node for _, node in _places(nodes)]
+    placed = 0
+    for index, node in enumerate(containers):
+        if index > placed:  # also keeps a container from ending up inside itself
+            raise EnvelopeError("the payload holds a container that has no place")
+        for key, child in _places(node):
+            if type(child) in _CONTAINERS:
+                if child != [] or placed + 1 == len(containers):
+                    raise EnvelopeError("the payload has a place without its container")
+                placed += 1
+                _put(node, key, containers[placed])
+    return containers[0]
+
+
+def _places(node: object, *, ordered: bool = False) -> Iterable[tuple[object, object]]:
+    """What a container holds, by key or index; `ordered` sorts the keys."""
+    if type(node) is dict:
+        members = cast("dict[str, object]", node).items()
+        return sorted(members, key=itemgetter(0)) if ordered else members
+    if type(node) is list:
+        return enumerate(cast("list[object]", node))
+    raise EnvelopeError("the payload holds something else where a container should be")
+
+
+def _put(node: object, key: object, value: object) -> None:
+    cast("dict[object, object]", node)[key] = value  # or a list, whose indexes are its keys

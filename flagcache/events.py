@@ -1,0 +1,197 @@
+"""What happened: one stream of small values, to which logs, metrics and users subscribe.
+
+Events tell transitions, never ticks: a lasting trouble is one event, not one a poll.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+__all__ = [
+    "ColdStartExpired",
+    "DefinitionsChanged",
+    "DefinitionsRepaired",
+    "Event",
+    "Events",
+    "ForeignProject",
+    "LateFetchRefused",
+    "LeadershipLost",
+    "LeadershipTaken",
+    "OwnFetchFailed",
+    "PayloadRefused",
+    "StoreLost",
+    "StoreRecovered",
+    "log_events",
+]
+
+_log = logging.getLogger("flagcache")
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to one cache. `level` is that of the log line, `str()` is its text."""
+
+    namespace: str
+
+    level = logging.INFO
+
+
+@dataclass(frozen=True)
+class LeadershipTaken(Event):
+    """This process now asks the vendor for its fleet."""
+
+    store: str
+
+    def __str__(self) -> str:
+        return f"this process leads the fleet {self.namespace!r} on {self.store}"
+
+
+@dataclass(frozen=True)
+class LeadershipLost(Event):
+    """Another process does so from now on, or nobody."""
+
+    store: str
+
+    def __str__(self) -> str:
+        return f"this process no longer leads the fleet {self.namespace!r} on {self.store}"
+
+
+@dataclass(frozen=True)
+class DefinitionsChanged(Event):
+    """This process holds other definitions than before."""
+
+    version: str
+    previous: str
+    """Empty for the first ones."""
+    fetched: bool
+    """True: fetched by this process; False: taken from the store."""
+
+    def __str__(self) -> str:
+        source = "fetched" if self.fetched else "taken from the store"
+        return f"definitions {self.version[:12]} of {self.namespace!r} {source}, in place of {self.previous[:12] or 'none'}"
+
+
+@dataclass(frozen=True)
+class DefinitionsRepaired(Event):
+    """The store held nothing, nothing readable or something older; this process gave it what it holds."""
+
+    version: str
+    store: str
+    level = logging.WARNING
+
+    def __str__(self) -> str:
+        return f"{self.store} had lost the definitions of {self.namespace!r}: republished {self.version[:12]}"
+
+
+@dataclass(frozen=True)
+class PayloadRefused(Event):
+    """What the store held is no well-formed envelope with well-formed definitions; it was discarded."""
+
+    version: str
+    store: str
+    reason: str
+    level = logging.ERROR
+
+    def __str__(self) -> str:
+        return f"unreadable definitions {self.version[:12]} of {self.namespace!r} discarded from {self.store}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class LateFetchRefused(Event):
+    """A fetch of this process ended after others had moved on; what it brought was not published."""
+
+    version: str
+    store: str
+    level = logging.WARNING
+
+    def __str__(self) -> str:
+        return f"a late fetch of {self.namespace!r} brought {self.version[:12]}; {self.store} holds or awaits newer, so it was dropped"
+
+
+@dataclass(frozen=True)
+class OwnFetchFailed(Event):
+    """The first fetch that this process was granted brought nothing: it stays out for a while and others take over."""
+
+    retry_in: float
+    level = logging.WARNING
+
+    def __str__(self) -> str:
+        return (
+            f"the fetch of {self.namespace!r} by this process brought no definitions (see the posthog log for the reason);"
+            f" it lets others try for {self.retry_in:.0f} s"
+        )
+
+
+@dataclass(frozen=True)
+class ColdStartExpired(Event):
+    """No definitions came within the cold start wait; this process goes on with no flags until some come."""
+
+    waited: float
+    level = logging.ERROR
+
+    def __str__(self) -> str:
+        return f"no definitions of {self.namespace!r} after {self.waited:.1f} s: going on without flags until some come"
+
+
+@dataclass(frozen=True)
+class ForeignProject(Event):
+    """The namespace holds the definitions of another project."""
+
+    store: str
+    ours: str
+    theirs: str
+    level = logging.ERROR
+
+    def __str__(self) -> str:
+        return (
+            f"namespace {self.namespace!r} on {self.store} belongs to project {self.theirs}, this process to {self.ours}:"
+            " its definitions are not used, and this process fetches its own; give each project a namespace of its own"
+        )
+
+
+@dataclass(frozen=True)
+class StoreLost(Event):
+    """A store does not answer; the next one takes over."""
+
+    store: str
+    reason: str
+    level = logging.WARNING
+
+    def __str__(self) -> str:
+        return f"{self.store} does not answer for {self.namespace!r}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class StoreRecovered(Event):
+    """A store answers again."""
+
+    store: str
+
+    def __str__(self) -> str:
+        return f"{self.store} answers again for {self.namespace!r}"
+
+
+class Events:
+    """The stream. Subscribers are called on the thread on which the thing happened, and cannot break it."""
+
+    def __init__(self) -> None:
+        self._subscribers: tuple[Callable[[Event], object], ...] = ()
+
+    def subscribe(self, subscriber: Callable[[Event], object]) -> None:
+        """Call `subscriber` with each event from now on."""
+        self._subscribers = (*self._subscribers, subscriber)
+
+    def emit(self, event: Event) -> None:
+        """Tell all subscribers; one that raises is logged and does not keep the others from hearing."""
+        for subscriber in self._subscribers:
+            try:
+                subscriber(event)
+            except Exception:
+                _log.exception("a subscriber to flagcache's events failed on %r", event)
+
+
+def log_events(event: Event) -> None:
+    """Write an event to the logger `flagcache`."""
+    _log.log(event.level, "%s", event)

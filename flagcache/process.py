@@ -1,0 +1,83 @@
+"""What belongs to one process: its identity, its clock, and what happens at a fork and at exit.
+
+Nothing here may run before a fork or take a lock that a fork could inherit: event loops fork at each subprocess, and a
+lock held by another thread at that moment stays held in the child for ever.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import secrets
+import socket
+import time
+import weakref
+from typing import Protocol
+
+__all__ = ["AtExit", "AtFork", "at_exit", "at_fork", "clock", "identity"]
+
+_log = logging.getLogger(__name__)
+
+
+class AtFork(Protocol):
+    """Something that must be told when it wakes up in a child."""
+
+    def forked(self) -> None:
+        """Called in the child, before any other code of it, and on no other occasion. Must not block."""
+        ...
+
+
+class AtExit(Protocol):
+    """Something that has to say goodbye."""
+
+    def leave(self) -> None:
+        """Called when the interpreter exits in an orderly way. Must be bounded in time."""
+        ...
+
+
+_at_fork: weakref.WeakSet[AtFork] = weakref.WeakSet()
+_at_exit: weakref.WeakSet[AtExit] = weakref.WeakSet()
+
+
+def identity() -> str:
+    """Make a name that no other process and no other cache object has: host, pid and a random token."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(6)}"
+
+
+def clock() -> float:
+    """Seconds that only go forward, also while the machine sleeps where the system can tell (Linux)."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()
+
+
+def at_fork(who: AtFork) -> None:
+    """Tell `who` in every forked child; holds it weakly."""
+    _at_fork.add(who)
+
+
+def at_exit(who: AtExit) -> None:
+    """Tell `who` at exit; holds it weakly."""
+    _at_exit.add(who)
+
+
+def _forked() -> None:
+    for who in list(_at_fork):
+        try:
+            who.forked()
+        except Exception:
+            _log.exception("flagcache could not make itself at home in a forked process")
+
+
+def _leave() -> None:
+    for who in list(_at_exit):
+        try:
+            who.leave()
+        except Exception:
+            _log.exception("flagcache could not leave its fleet in order")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+atexit.register(_leave)

@@ -1,0 +1,124 @@
+"""Every setting, validated once: seconds outside, whole milliseconds inside.
+
+A frozen value; what is wrong in it is said in the constructor of the cache, with the value and the range, and never
+later.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from typing_extensions import TypedDict
+
+from flagcache.errors import ConfigurationError
+
+__all__ = ["DAY", "Options", "Settings", "check_namespace", "milliseconds"]
+
+DAY = 86_400.0
+_LONGEST = 30 * DAY
+_SHORTEST = 0.01
+_NAMESPACE_LENGTH = 200
+
+SLOW_FETCH = 30.0
+"""Seconds that one fetch of the SDK may take when all goes badly: up to three requests of 10 s (posthog 7.91,
+`request.py` and `client.py`). A lease that nobody renews meanwhile must outlive it."""
+
+
+class Options(TypedDict, total=False):
+    """The keyword arguments that every cache takes beside `refresh_interval`; `Settings` documents them."""
+
+    poll_interval: float
+    cold_start_wait: float
+    lease: float
+    challenge_after: float
+    stale_after: float
+    store_timeout: float
+    max_decoded_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a fleet shares definitions. All times are in seconds.
+
+    Raises:
+        ConfigurationError: a value is not a finite number or lies outside its range.
+    """
+
+    refresh_interval: float = 30.0
+    """How often the fleet as a whole asks the vendor. A change at the vendor is noticed up to this much later."""
+    poll_interval: float = 0.0
+    """How often each client asks this cache: the client's own `poll_interval`. 0: as `refresh_interval`. Given too
+    low, the lease may end between two polls of a leader, and the leadership wanders."""
+    cold_start_wait: float = 10.0
+    """How long a process that has nothing waits, once, for the first definitions. Then it goes on with empty ones."""
+    lease: float = 0.0
+    """How long a leader that fell silent keeps its place; also how long a change may go unnoticed when a leader is
+    killed. 0: the poll interval plus 30 s, which outlives a slow fetch."""
+    challenge_after: float = 0.0
+    """After how long without a confirmation by the vendor another worker is given a turn, because a leader whose
+    fetches fail looks like one whose fetches find nothing new. 0: ten refresh intervals."""
+    stale_after: float = 0.0
+    """From which age definitions are called stale. 0: five refresh intervals."""
+    store_timeout: float = 1.0
+    """How long one call of the store may take."""
+    max_decoded_bytes: int = 64 * 1024 * 1024
+    """Stored definitions that would be larger than this when unpacked are refused."""
+
+    def __post_init__(self) -> None:
+        for name in ("refresh_interval", "cold_start_wait", "store_timeout"):
+            _check_seconds(name, getattr(self, name))
+        for name, default in (
+            ("poll_interval", self.refresh_interval),
+            ("challenge_after", 10 * self.refresh_interval),
+            ("stale_after", 5 * self.refresh_interval),
+        ):
+            self._fill(name, default)
+        self._fill("lease", self.poll_interval + SLOW_FETCH)
+        if isinstance(self.max_decoded_bytes, bool) or not isinstance(self.max_decoded_bytes, int):
+            raise ConfigurationError(f"max_decoded_bytes must be a whole number, not {self.max_decoded_bytes!r}")
+        if not 1024 <= self.max_decoded_bytes < 2**32:
+            raise ConfigurationError(f"max_decoded_bytes must be from 1024 to 2**32, not {self.max_decoded_bytes!r}")
+
+    def _fill(self, name: str, default: float) -> None:
+        value = getattr(self, name)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and value == 0:
+            object.__setattr__(self, name, default)
+        else:
+            _check_seconds(name, value)
+
+    @property
+    def cold_lease(self) -> float:
+        """Length of a lease on an empty store: a leader that dies in its first fetch is followed within the wait."""
+        return 0.4 * self.cold_start_wait
+
+
+def milliseconds(seconds: float) -> int:
+    """Convert a length, never to nothing."""
+    return max(1, round(seconds * 1000))
+
+
+def check_namespace(namespace: object) -> str:
+    """Return the namespace if it can be one.
+
+    Raises:
+        ConfigurationError: it is empty, too long, not a string, or no valid Unicode.
+    """
+    if not isinstance(namespace, str):
+        raise ConfigurationError(f"namespace must be a string, not {type(namespace).__name__}")
+    if not namespace.strip() or len(namespace) > _NAMESPACE_LENGTH:
+        raise ConfigurationError(
+            f"namespace must have 1 to {_NAMESPACE_LENGTH} characters and not be blank: {namespace[:40]!r}"
+        )
+    try:
+        namespace.encode()
+    except UnicodeEncodeError as exc:
+        raise ConfigurationError(f"namespace is not valid Unicode: {namespace[:40]!r}") from exc
+    return namespace
+
+
+def _check_seconds(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ConfigurationError(f"{name} must be a number of seconds, not {value!r}")
+    if not math.isfinite(value) or not _SHORTEST <= value <= _LONGEST:
+        raise ConfigurationError(f"{name} must be from {_SHORTEST:g} to {_LONGEST:.0f} seconds, not {value!r}")

@@ -1,0 +1,54 @@
+"""What is so: one value that a health page, a metric or a person can read. Making it asks nobody."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import Enum
+
+__all__ = ["Role", "State", "Status"]
+
+
+class Role(str, Enum):
+    """What this process is to its fleet."""
+
+    LEADER = "leader"
+    FOLLOWER = "follower"
+    NEW = "new"
+    """It has not asked the store yet."""
+
+
+class State(str, Enum):
+    """How good what it holds is."""
+
+    FRESH = "fresh"
+    STALE = "stale"
+    """Not confirmed by the vendor for longer than `stale_after`."""
+    EMPTY = "empty"
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What one cache knows, in this process. Ages are in seconds; None where nothing is held."""
+
+    role: Role
+    state: State
+    namespace: str
+    store: str
+    """Address of the store; no user name, no password."""
+    store_answers: bool
+    """False while the store is away and this process goes on without it."""
+    worker: str
+    """This process among its fleet."""
+    pid: int
+    version: str
+    """Digest of the definitions held; empty where none are."""
+    age: float | None
+    """Since the vendor last confirmed them."""
+    changed_age: float | None
+    """Since their content last changed."""
+    writer: str
+    """Which library wrote them."""
+
+    def as_dict(self) -> dict[str, object]:
+        """Return it as plain values, for JSON."""
+        return {name: value.value if isinstance(value, Enum) else value for name, value in asdict(self).items()}

@@ -1,0 +1,188 @@
+"""Where the user's Redis is: told by a URL or by a redis-py client, without asking it anything."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, cast
+from urllib.parse import urlsplit
+
+import redis
+from redis.connection import AbstractConnection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
+from redis.sentinel import Sentinel, SentinelConnectionPool
+
+from flagcache.errors import ConfigurationError
+from flagcache.stores._redis_pools import Address, ClusterNodes, SentinelMaster, Server, server_of
+
+__all__ = ["RedisTarget", "address_of", "resolve", "shown"]
+
+_ACCEPTED = "a redis.Redis (also of Sentinel.master_for), a redis.RedisCluster or a redis://, rediss:// or unix:// URL"
+
+
+class _Node(Protocol):
+    host: str
+    port: int
+
+
+class _Cluster(Protocol):
+    """What we read of a `redis.RedisCluster`, which leaves it without types. None of it asks a server."""
+
+    def get_primaries(self) -> list[_Node]: ...
+
+    def get_replicas(self) -> list[_Node]: ...
+
+    def get_redis_connection(self, node: _Node) -> redis.Redis: ...
+
+
+class _Connects(Protocol):
+    def on_connect(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RedisTarget:
+    """Where the user's Redis is, for people and for us."""
+
+    address: str
+    """For people; no user name, no password."""
+    database: int
+    fingerprint: str
+    """Digest of address and database: equal for a URL and a client that name the same server and database."""
+    reach: Server | SentinelMaster | ClusterNodes
+
+
+def resolve(source: object) -> RedisTarget:
+    """Tell where the user's Redis is, without asking it.
+
+    Args:
+        source: A `redis.Redis` (over TCP, TLS, a unix socket or Sentinel), a `redis.RedisCluster` or a URL.
+
+    Raises:
+        ConfigurationError: It is none of these, or nothing can be reached by it.
+    """
+    if isinstance(source, str):
+        return _checked(_of_pool(_pool_of_url(source)))
+    if isinstance(source, redis.RedisCluster):
+        return _checked(_of_cluster(source))
+    if isinstance(source, redis.Redis):
+        return _checked(_of_pool(source.connection_pool))
+    given = f"{type(source).__module__}.{type(source).__qualname__}"
+    if any(base.__module__.startswith("redis.asyncio") for base in type(source).__mro__):
+        raise ConfigurationError(
+            f"{given} is an asyncio client: AsyncRedisFlagDefinitionCache takes it; here goes {_ACCEPTED}"
+        )
+    raise ConfigurationError(f"redis must be {_ACCEPTED}, not {given}")
+
+
+def shown(address: Address) -> str:
+    """Return `host:port`, with brackets around an IPv6 host."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def address_of(server: Server) -> Address:
+    """Return host and port of a server, with redis-py's defaults for what is not said."""
+    return str(server.options.get("host") or "localhost").lower(), _number(server.options.get("port") or 6379, "port")
+
+
+def _pool_of_url(url: str) -> ConnectionPool:
+    """Read a URL as `redis.Redis.from_url` does, and refuse what that would silently read as something else.
+
+    No message shows any part of the URL but its scheme, and no exception of the parsers is chained: a password with
+    an unescaped `/` or `@` can turn up in any other part.
+    """
+    scheme = url.partition("://")[0] if "://" in url else ""
+    if scheme not in ("redis", "rediss", "unix"):
+        begins = f"{scheme}://" if re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme) else "no scheme"
+        raise ConfigurationError(f"a Redis URL begins with redis://, rediss:// or unix://; this one has {begins}")
+    try:
+        path = urlsplit(url).path
+        pool = ConnectionPool.from_url(url)
+        pool.connection_class(**pool.connection_kwargs)  # refuses an option that redis-py does not know; opens nothing
+    except (redis.RedisError, TypeError, ValueError):
+        raise ConfigurationError(
+            f"this {scheme}:// URL cannot be read: its port or one of its ?options is not valid; in user name and"
+            " password the characters / ? # @ : % must be percent-encoded"
+        ) from None
+    if scheme == "unix" and not path:
+        raise ConfigurationError("a unix:// URL needs the path of the socket: unix:///run/redis.sock?db=0")
+    if scheme != "unix" and not re.fullmatch(r"/?[0-9]*/?", path):
+        raise ConfigurationError(f"after the host of a {scheme}:// URL comes the number of a database, such as /0")
+    return pool
+
+
+def _of_pool(pool: ConnectionPool) -> RedisTarget:
+    server = server_of(pool)
+    database = _number(server.options.get("db") or 0, "database")
+    if isinstance(pool, SentinelConnectionPool):
+        return _of_sentinel(pool, server, database)
+    if issubclass(server.connection_class, UnixDomainSocketConnection):
+        path = Path(str(server.options.get("path"))).absolute()
+        return _target(f"unix://{path}?db={database}", f"unix {path}", database, server)
+    scheme = "rediss" if issubclass(server.connection_class, SSLConnection) else "redis"
+    address = f"{scheme}://{shown(address_of(server))}/{database}"
+    return _target(address, address, database, server)
+
+
+def _of_sentinel(pool: SentinelConnectionPool, server: Server, database: int) -> RedisTarget:
+    if not pool.is_master:
+        raise ConfigurationError("a client of Sentinel.slave_for cannot write: give one of Sentinel.master_for")
+    service = str(cast("object", pool.service_name))
+    manager = cast("Sentinel", pool.sentinel_manager)
+    sentinels = tuple(server_of(client.connection_pool) for client in manager.sentinels)
+    master = SentinelMaster(service, server, manager, sentinels)
+    # Most services are called "mymaster": only the sentinels' addresses tell two of them apart.
+    watchers = ",".join(sorted(shown(address_of(sentinel)) for sentinel in sentinels))
+    return _target(f"redis-sentinel://{service}/{database}", f"sentinel {service} {watchers}", database, master)
+
+
+def _of_cluster(client: redis.RedisCluster) -> RedisTarget:
+    known = cast("_Cluster", client)
+    nodes = [*known.get_primaries(), *known.get_replicas()]
+    if not nodes:
+        raise ConfigurationError("this redis.RedisCluster knows no node of its cluster")
+    theirs = server_of(known.get_redis_connection(nodes[0]).connection_pool)
+    options = {name: value for name, value in theirs.options.items() if name != "redis_connect_func"}
+    # That function belongs to their cluster client. What the user gave that client may be what logs us in.
+    on_connect: Callable[[AbstractConnection], object] | None = getattr(client, "user_on_connect_func", None)
+    if on_connect is not None:
+        options["redis_connect_func"] = _connect_then(on_connect)
+    addresses = tuple((node.host, int(node.port)) for node in nodes)
+    remap = cast("Callable[[str, int], Address]", client.nodes_manager.remap_host_port)
+    cluster = ClusterNodes(Server(theirs.connection_class, options), addresses, remap)
+    address = "redis-cluster://" + ",".join(sorted(shown(each) for each in addresses))
+    return _target(address, address, 0, cluster)
+
+
+def _connect_then(on_connect: Callable[[AbstractConnection], object]) -> Callable[[AbstractConnection], None]:
+    """Return a connect function that does with the user's what redis-py's cluster client does."""
+
+    def connect(connection: AbstractConnection) -> None:
+        cast("_Connects", connection).on_connect()
+        on_connect(connection)
+
+    return connect
+
+
+def _target(address: str, identity: str, database: int, reach: Server | SentinelMaster | ClusterNodes) -> RedisTarget:
+    fingerprint = hashlib.sha256(f"{identity}\n{database}".encode()).hexdigest()[:16]
+    return RedisTarget(address, database, fingerprint, reach)
+
+
+def _checked(target: RedisTarget) -> RedisTarget:
+    """Make one connection object, unopened, so that options which cannot be right fail here and not in a poll."""
+    reach = target.reach
+    server = reach.server if isinstance(reach, ClusterNodes) else reach
+    try:
+        server.pool(1.0).make_connection()
+    except (redis.RedisError, TypeError, ValueError, OSError) as exc:
+        raise ConfigurationError(f"no connection to {target.address} can be made of these options: {exc}") from exc
+    return target
+
+
+def _number(value: object, what: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", str(value)):
+        raise ConfigurationError(f"the {what} of this Redis must be a whole number from 0 up")
+    return int(str(value))

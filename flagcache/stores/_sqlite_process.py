@@ -1,0 +1,157 @@
+"""What a process may do with SQLite files that it, or a process that it was forked from, has open.
+
+SQLite's locks are POSIX locks. A forked child inherits the parent's *table* of locks, in SQLite's own memory, but not
+one of the locks themselves, and each connection that it opens to the same file believes the table. Three things follow:
+
+- A connection is used, closed and freed by its own process alone. Freeing one in a child would end its transaction
+  in the memory that parent and child share.
+- What an idle connection holds (a shared lock on the file, another on its `-shm`) a child takes for itself right after
+  the fork, so that the table tells the truth. Without, the parent's end leaves the child without any lock: the next
+  process resets the log under it, and the two never see each other's writes again.
+- What a connection in mid-transaction holds cannot be had: a child forked then finds the file busy for ever, or a mutex
+  taken by a thread that it does not have. Such a child is told at once that SQLite is not for it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+__all__ = ["Identity", "Opened", "Process", "identify", "is_there", "this_process"]
+
+_MAIN_LOCK = (0x40000002, 510)
+"""Where an open WAL connection holds its shared lock: https://sqlite.org/fileformat2.html, "The Lock-Byte Page"."""
+
+_SHM_LOCK = (128, 1)
+"""The byte of the `-shm` file that each of its users holds: `UNIX_SHM_DMS` in SQLite's os_unix.c, since 3.7."""
+
+
+class Identity(NamedTuple):
+    """Which file it is, whatever its name."""
+
+    device: int
+    inode: int
+
+
+def identify(path: str) -> Identity | None:
+    """Tell which file is at the path; None when there is none, or an empty one."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return Identity(found.st_dev, found.st_ino) if found.st_size else None
+
+
+def is_there(path: str, identity: Identity) -> bool:
+    """Tell whether the path still leads to this file."""
+    try:
+        return identify(path) == identity
+    except OSError:
+        return False
+
+
+@dataclass(eq=False, slots=True)
+class Process:
+    """One process and the SQLite files that it has a table of locks for."""
+
+    opened: list[Opened] = field(default_factory=list["Opened"])
+    inside: set[object] = field(default_factory=set[object])
+    """One object for each thread that is in SQLite now."""
+    useless: bool = False
+    """It was forked while another thread was in SQLite."""
+    lost: set[Identity] = field(default_factory=set[Identity])
+    """Files that its parent had open and whose locks could not be taken."""
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Be known to be in SQLite, for a fork that another thread may do meanwhile."""
+        token = object()
+        self.inside.add(token)
+        try:
+            yield
+        finally:
+            self.inside.discard(token)
+
+
+@dataclass(eq=False, slots=True)
+class Opened:
+    """A connection, the process it belongs to, and which file it reached.
+
+    Never freed: an extra reference holds it until `close`, also while an interpreter shuts down.
+    """
+
+    connection: sqlite3.Connection
+    process: Process
+    path: str
+    identity: Identity
+    shm: Identity | None
+    """Its shared memory; None where it takes no locks."""
+
+    def __post_init__(self) -> None:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.connection))
+        self.process.opened.append(self)
+
+    def close(self) -> None:
+        """Close it, if it is this process's and its file is in place; else leave it, open, for ever.
+
+        The last one to close a file deletes its log *by name*: that of a file which has been put in its place.
+        """
+        mine = self.process is this_process() and self in self.process.opened
+        if not mine or not is_there(self.path, self.identity):
+            return
+        with self.process.entered():
+            self.process.opened.remove(self)
+            self.connection.close()
+        ctypes.pythonapi.Py_DecRef(ctypes.py_object(self.connection))
+
+
+def this_process() -> Process:
+    """Return what is known of the calling process. The first call in a forked child takes the locks it needs."""
+    pid = os.getpid()
+    process = _processes.get(pid)
+    if process is None:
+        process = _processes.setdefault(pid, _child_of(next(reversed(_processes.values()))))
+    return process
+
+
+def _child_of(parent: Process) -> Process:
+    child = Process(opened=list(parent.opened), useless=parent.useless or bool(parent.inside), lost=set(parent.lost))
+    for opened in {opened.identity: opened for opened in parent.opened}.values():
+        if opened.shm is not None and not _lock_again(opened.path, opened.identity, opened.shm):
+            child.lost.add(opened.identity)
+    return child
+
+
+def _lock_again(path: str, identity: Identity, shm: Identity) -> bool:
+    """Take the locks of an idle connection. False when its file, or its shared memory, is not there any more."""
+    # The file first: whoever deletes the shared memory holds the file alone, and is then done or has yet to begin.
+    return _share(path, identity, _MAIN_LOCK) and _share(f"{path}-shm", shm, _SHM_LOCK)
+
+
+def _share(path: str, identity: Identity, place: tuple[int, int]) -> bool:
+    start, length = place
+    if not is_there(path, identity):  # asked by name: to open and close another file would give up the locks on that
+        return False
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # never closed, for the same reason
+        fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB, length, start)
+    except OSError:
+        return False
+    return is_there(path, identity)
+
+
+def _after_fork() -> None:
+    """Take the locks while the parent lives; where no hooks run, the first use in the child does it."""
+    parent = next(reversed(_processes.values()))
+    _processes.clear()
+    _processes[os.getpid()] = _child_of(parent)
+
+
+_processes: dict[int, Process] = {os.getpid(): Process()}
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,112 @@
+-- The head of every script of the Redis store: what is stored, loaded and checked; written back by `save`.
+-- A mirror of flagcache/stores/rules.py, function for function; the contract suite holds one to the other.
+--
+-- KEYS[1]  hash: the definitions (`payload`), their metadata, the latest grants, the note
+-- KEYS[2]  string: the lease; its value is the leader's identity, its time to live the lease's rest
+-- ARGV[1]  identity of the asking process
+-- All times and lengths are whole milliseconds below 2^53; the clock is the server's own.
+-- What is not such a number counts as absent, and so does a key of a foreign type.
+
+local HASH, LEASE, ME = KEYS[1], KEYS[2], ARGV[1]
+local GRANTS_PER_INTERVAL, REPUBLISH_EVERY = 3, 1000
+local FIELDS = {
+  'version', 'etag', 'writer', 'project', 'holder', 'outcome', 'epoch', 'as_of', 'changed_at', 'confirmed_at', 'size',
+  'highest', 'grant', 'granted_1', 'granted_2', 'granted_3', 'lease_length', 'led_since', 'note_status', 'note_until',
+  'note_length', 'repair_asked',
+}
+local FIRST_NUMBER = 7
+
+local function whole(text)
+  local n = tonumber(text or '')
+  if n and n >= 0 and n < 9007199254740992 and n == math.floor(n) then return n end
+  return nil
+end
+
+local function digits(n) return string.format('%.0f', n) end
+
+local function now()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+-- A read of a key of a foreign type removes that key: nobody else may own one of our names.
+local function read(command, key, ...)
+  local value = redis.pcall(command, key, ...)
+  if type(value) == 'table' and value.err then
+    if not string.find(value.err, 'WRONGTYPE', 1, true) then return redis.call(command, key, ...) end
+    redis.call('DEL', key)
+    return redis.call(command, key, ...)
+  end
+  return value
+end
+
+local clock = now()
+local state, dirty = {}, {}
+
+local function set(field, value)
+  if state[field] == value then return end
+  state[field] = value
+  dirty[#dirty + 1] = field
+  dirty[#dirty + 1] = type(value) == 'number' and digits(value) or value
+end
+
+local function save()
+  if #dirty > 0 then redis.call('HSET', HASH, unpack(dirty)) end
+end
+
+local function load()
+  local values = read('HMGET', HASH, unpack(FIELDS))
+  for i, field in ipairs(FIELDS) do
+    if i < FIRST_NUMBER then state[field] = values[i] or '' else state[field] = whole(values[i]) or 0 end
+  end
+  local times = whole(values[8]) and whole(values[9]) and whole(values[10]) and whole(values[11])
+  state.stored = times and state.version ~= '' and state.size > 0
+    and redis.call('HSTRLEN', HASH, 'payload') == state.size and true or false
+  if state.outcome == '' then state.outcome = 'done' end
+  state.owner = read('GET', LEASE) or ''
+  state.lease_left = state.owner ~= '' and redis.call('PTTL', LEASE) or 0
+  state.highest = math.max(state.highest, state.grant, state.stored and state.as_of or 0)
+end
+
+-- Whether something of this length that ends then is still under way; one that ends too far ahead is not.
+local function running(ends, length) return clock < ends and ends <= clock + length end
+
+local function passed(since, length) return not running(since + length, length) end
+
+local function leased() return state.owner ~= '' and state.lease_left > 0 and state.lease_left <= state.lease_length end
+
+local function leads() return state.owner == ME and leased() end
+
+local function lease(length)
+  -- PEXPIRE is allowed also to a server that is out of memory; SET mends a key without a time to live.
+  if leads() then redis.call('PEXPIRE', LEASE, length) else redis.call('SET', LEASE, ME, 'PX', length) end
+  state.owner, state.lease_left = ME, length
+  set('lease_length', length)
+end
+
+local function extend(length) if leads() then lease(length) end end
+
+local function give_up()
+  redis.call('DEL', LEASE)
+  state.owner, state.lease_left = '', 0
+end
+
+local function end_idle_grant(last_grant)
+  if state.outcome == 'open' and state.holder == ME and state.grant == last_grant then set('outcome', 'done') end
+end
+
+local function clear_note()
+  set('note_status', 0) set('note_until', 0) set('note_length', 0)
+end
+
+-- The fetch of this grant succeeded; a note that kept all from fetching is out of date too.
+local function answered(as_of)
+  if state.holder == ME and state.grant == as_of then set('outcome', 'done') end
+  if as_of >= state.grant then clear_note() end
+end
+
+local function notify(channel, kind)
+  redis.call('PUBLISH', channel, kind .. ' ' .. digits(state.epoch) .. ' ' .. state.version)
+end
+
+load()

@@ -1,0 +1,250 @@
+"""What a store is: the values that cross its border and the few verbs that every store has.
+
+A store keeps one envelope, one lease and the record of the latest grants for one namespace. Each verb is atomic and one
+round trip; all times are integer milliseconds of the store's own clock; every verb may raise `StoreError`, and nothing
+else. `flagcache.stores.rules` tells what each verb does to what is stored; `flagcache.testing` has the suite that every
+store must pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple, Protocol
+
+__all__ = [
+    "Ask",
+    "Envelope",
+    "Grant",
+    "Meta",
+    "Notice",
+    "Order",
+    "Published",
+    "Reply",
+    "Scope",
+    "Snapshot",
+    "Store",
+    "Subscribable",
+    "Subscription",
+]
+
+
+class Order(NamedTuple):
+    """What makes one content newer than another: the epoch first, then `as_of`."""
+
+    epoch: int
+    as_of: int
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """All that is known of definitions but themselves."""
+
+    version: str
+    """Digest of the definitions; names a content, for ever."""
+    epoch: int
+    """Raised only by people."""
+    as_of: int
+    """When the fetch that brought or last confirmed them was granted. It orders; it may run ahead of a stepped clock."""
+    changed_at: int
+    """When the fetch that first brought this content was granted."""
+    confirmed_at: int
+    """When the fetch that last found this content at the vendor was granted."""
+    etag: str = ""
+    """The vendor's entity tag of this very content, or nothing where it is not known."""
+    writer: str = ""
+    """Which library wrote them, e.g. `posthog-python/7.91.1`."""
+    project: str = ""
+    """Which of the vendor's projects they belong to, or nothing where it is not known."""
+
+    @property
+    def order(self) -> Order:
+        """The place of this content among others of its namespace."""
+        return Order(self.epoch, self.as_of)
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """Encoded definitions and what is known of them."""
+
+    meta: Meta
+    payload: bytes
+
+
+class Grant(NamedTuple):
+    """The store's permission to fetch once."""
+
+    epoch: int
+    as_of: int
+    """What the definitions that this fetch brings are to be stamped with."""
+    at: int
+    """The store's clock when it was given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a worker says when it polls. Lengths and ages are in milliseconds."""
+
+    me: str
+    """The asking process's identity."""
+    interval: int
+    """Refresh interval: how often the fleet asks the vendor, as this worker sees it."""
+    lease: int
+    """How long a lease lasts while the store holds definitions."""
+    cold_lease: int
+    """How long it lasts while the store is empty."""
+    challenge: int
+    """After how long without a confirmation a leader is challenged."""
+    may_lead: bool = True
+    """False: neither takes nor renews the lease, and is granted nothing."""
+    idle: bool = False
+    """No fetch of this process is under way: its last grant has ended, whatever it brought."""
+    last_grant: int = 0
+    """`as_of` of the last grant that reached this process from this store; a later one was lost, and is given again."""
+    grant_age: int = -1
+    """How long ago the fleet's latest grant was given, as far as this process knows; -1: knows of none."""
+    held: Order | None = None
+    """Place of what this process holds; `as_of` 0 where it is not of this store's clock, then `held_age` counts."""
+    held_age: int = 0
+    """How long ago the fetch of what is held was granted, on this process's own clock."""
+    held_version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the store answers to a poll."""
+
+    clock: int
+    leads: bool
+    """The asker holds the lease."""
+    lease_left: int
+    """Until the lease ends, whoever holds it; 0: nobody does."""
+    granted_at: int
+    """When the fleet's latest grant was given; 0: never."""
+    grant: Grant | None = None
+    unchanged: bool = False
+    """What is stored is exactly what the asker holds; `meta` and `payload` are then left out."""
+    meta: Meta | None = None
+    """Of what is stored, unless unchanged; None otherwise says that nothing readable is stored."""
+    payload: bytes | None = None
+    """Only when it is newer than what the asker holds and of another version."""
+    republish: bool = False
+    """The asker holds newer than the store and is the one to repair it."""
+    note_status: int = 0
+    """Why the whole fleet must not fetch now (an HTTP status); 0: it may."""
+    note_left: int = 0
+    """Until it may again."""
+
+
+class Published(Enum):
+    """What became of a publication."""
+
+    STORED = "stored"
+    CONFIRMED = "confirmed"
+    """The store held this version already; only its ages moved."""
+    STALE = "stale"
+    """Refused: newer is stored, or a later grant was given since."""
+
+
+class Scope(Enum):
+    """Whom a failed fetch concerns."""
+
+    MINE = "mine"
+    EVERYBODY = "everybody"
+
+
+class Notice(NamedTuple):
+    """The small message that says: ask the store. Never trusted for more than that."""
+
+    kind: str
+    """`new`: other definitions were published; `free`: the lease was given up; `clear`: people emptied the store."""
+    epoch: int
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What `inspect` shows to people: everything stored but the payload itself."""
+
+    clock: int
+    epoch: int
+    meta: Meta | None
+    payload_size: int
+    leader: str
+    lease_left: int
+    granted_at: int
+    grant_holder: str
+    note_status: int
+    note_left: int
+
+
+class Store(Protocol):
+    """Where one namespace's envelope and lease live. Thread-safe; belongs to one process."""
+
+    def poll(self, ask: Ask) -> Reply:
+        """Take or renew the lease if it may be, and tell what is stored if it is newer than what is held."""
+        ...
+
+    def publish(self, me: str, envelope: Envelope, *, fresh: bool, lease: int) -> Published:
+        """Store payload and metadata together and send a notice, if they are newer than what is stored.
+
+        Args:
+            me: identity of the publishing process.
+            envelope: what to store.
+            fresh: True for what a fetch has just brought: then it is refused also if a later grant was given since.
+                False for a repair of the store from a process's memory.
+            lease: milliseconds for which the lease is kept from now, if it is held by `me`.
+        """
+        ...
+
+    def confirm(self, me: str, version: str, grant: Grant, *, lease: int) -> bool:
+        """Move the ages of the stored version to the grant's time; False when another or no version is stored."""
+        ...
+
+    def discard(self, me: str, version: str) -> bool:
+        """Drop what is stored if it is still this version, because it could not be read."""
+        ...
+
+    def fail(self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0) -> bool:
+        """Note that the fetch of this grant failed; False, and nothing happens, if it is not the latest grant."""
+        ...
+
+    def renew(self, me: str, lease: int) -> bool:
+        """Keep the lease; False if it is not held by `me`."""
+        ...
+
+    def release(self, me: str, *, idle: bool) -> bool:
+        """Give up the lease if it is held by `me`, and send a notice. `idle` is as in `Ask`."""
+        ...
+
+    def inspect(self) -> Snapshot:
+        """Tell everything, for people."""
+        ...
+
+    def clear(self) -> int:
+        """Forget the definitions for good: raises the epoch, so that nobody brings the old ones back. Returns it."""
+        ...
+
+    def close(self) -> None:
+        """Close what this process opened, for good; whoever needs the store again makes another."""
+        ...
+
+
+class Subscription(Protocol):
+    """A live stream of notices. From the moment it exists no notice is missed, until it raises."""
+
+    def get(self, timeout: float) -> Notice | None:
+        """Wait up to `timeout` seconds for a notice; None when none came. Raises `StoreError` when the stream is lost."""
+        ...
+
+    def close(self) -> None:
+        """End the stream; wakes a `get` under way."""
+        ...
+
+
+class Subscribable(Protocol):
+    """A store that can also tell of changes."""
+
+    def subscribe(self) -> Subscription:
+        """Open a stream of notices."""
+        ...

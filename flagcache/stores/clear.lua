@@ -1,0 +1,13 @@
+-- Store.clear: forget definitions, grants and notes for good, and raise the epoch; the lease stays.
+--
+-- ARGV[2] channel of the notices
+--
+-- Returns the new epoch
+
+local epoch, highest, length, since = state.epoch + 1, state.highest, state.lease_length, state.led_since
+redis.call('DEL', HASH)
+redis.call('HSET', HASH, 'epoch', digits(epoch), 'highest', digits(highest),
+  'lease_length', digits(length), 'led_since', digits(since))
+state.epoch, state.version = epoch, ''
+notify(ARGV[2], 'clear')
+return epoch

@@ -1,0 +1,18 @@
+-- Store.confirm: the vendor said "unchanged"; move the ages of the stored version forward to the grant's time.
+--
+-- ARGV[2]    version that was confirmed
+-- ARGV[3..4] as_of and clock of the grant
+-- ARGV[5]    lease to keep (ms)
+--
+-- Returns 1, or 0 when another version, or none, is stored
+
+local as_of, at, keep = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+if not state.stored or state.version ~= ARGV[2] then return 0 end
+if as_of > state.as_of then
+  set('as_of', as_of) set('confirmed_at', at)
+  set('highest', math.max(state.highest, as_of))
+end
+answered(as_of)
+extend(keep)
+save()
+return 1

@@ -1,0 +1,153 @@
+"""A store in this process's memory: for single processes, for tests, and where no other store can be reached.
+
+The smallest store there is: the rules under a lock. It must never outlive its process: a forked child starts with an
+empty one (`MemoryHub` sees to that), for the lease that it would inherit belongs to the parent.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+from flagcache.stores import rules
+from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Reply, Scope, Snapshot, Subscription
+
+__all__ = ["MemoryHub", "MemoryStore"]
+
+_T = TypeVar("_T")
+
+_BACKLOG = 64
+"""Notices kept for a subscriber that does not read. They only say "ask", so the oldest may go."""
+
+
+def _wall_clock() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class MemoryStore:
+    """One namespace in memory.
+
+    Args:
+        clock: tells the store's time in milliseconds.
+    """
+
+    def __init__(self, clock: Callable[[], int] = _wall_clock) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._state = rules.State()
+        self._payload = b""
+        self._subscriptions: list[_Subscription] = []
+
+    def poll(self, ask: Ask) -> Reply:
+        """As `Store.poll`."""
+        with self._lock:
+            self._state, reply = rules.poll(self._state, ask, self._clock())
+            return reply if reply.payload is None else replace(reply, payload=self._payload)
+
+    def publish(self, me: str, envelope: Envelope, *, fresh: bool, lease: int) -> Published:
+        """As `Store.publish`."""
+        with self._lock:
+            self._state, published, notice = rules.publish(
+                self._state, me, envelope, self._clock(), fresh=fresh, lease=lease
+            )
+            if published is Published.STORED:
+                self._payload = envelope.payload
+        self._notify(notice)
+        return published
+
+    def confirm(self, me: str, version: str, grant: Grant, *, lease: int) -> bool:
+        """As `Store.confirm`."""
+        return self._apply(lambda state: rules.confirm(state, me, version, grant, self._clock(), lease=lease))
+
+    def discard(self, me: str, version: str) -> bool:
+        """As `Store.discard`."""
+        return self._apply(lambda state: rules.discard(state, version))
+
+    def fail(self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0) -> bool:
+        """As `Store.fail`."""
+        return self._apply(
+            lambda state: rules.fail(state, me, as_of, scope, self._clock(), status=status, retry_after=retry_after)
+        )
+
+    def renew(self, me: str, lease: int) -> bool:
+        """As `Store.renew`."""
+        return self._apply(lambda state: rules.renew(state, me, lease, self._clock()))
+
+    def release(self, me: str, *, idle: bool) -> bool:
+        """As `Store.release`."""
+        with self._lock:
+            self._state, released, notice = rules.release(self._state, me, self._clock(), idle=idle)
+        self._notify(notice)
+        return released
+
+    def inspect(self) -> Snapshot:
+        """As `Store.inspect`."""
+        with self._lock:
+            return rules.snapshot(self._state, len(self._payload), self._clock())
+
+    def clear(self) -> int:
+        """As `Store.clear`."""
+        with self._lock:
+            self._state, notice = rules.clear(self._state)
+            self._payload = b""
+        self._notify(notice)
+        return notice.epoch
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def subscribe(self) -> Subscription:
+        """As `Subscribable.subscribe`."""
+        subscription = _Subscription()
+        with self._lock:
+            self._subscriptions = [s for s in self._subscriptions if not s.closed] + [subscription]
+        return subscription
+
+    def _apply(self, verb: Callable[[rules.State], tuple[rules.State, _T]]) -> _T:
+        with self._lock:
+            self._state, result = verb(self._state)
+            return result
+
+    def _notify(self, notice: Notice | None) -> None:
+        if notice is not None:
+            for subscription in self._subscriptions:
+                subscription.put(notice)
+
+
+class _Subscription:
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._notices: deque[Notice] = deque(maxlen=_BACKLOG)
+        self.closed = False
+
+    def put(self, notice: Notice) -> None:
+        with self._condition:
+            self._notices.append(notice)
+            self._condition.notify()
+
+    def get(self, timeout: float) -> Notice | None:
+        with self._condition:
+            self._condition.wait_for(lambda: self._notices or self.closed, timeout)
+            return self._notices.popleft() if self._notices else None
+
+    def close(self) -> None:
+        with self._condition:
+            self.closed = True
+            self._condition.notify_all()
+
+
+class MemoryHub:
+    """Memory stores by namespace, so that all clients of one process meet in the same one."""
+
+    def __init__(self) -> None:
+        self._by_pid: dict[int, dict[str, MemoryStore]] = {}
+
+    def store(self, namespace: str) -> MemoryStore:
+        """Return this process's store of the namespace; the same at each call."""
+        stores = self._by_pid.setdefault(os.getpid(), {})  # setdefault is atomic: no lock that a fork could inherit
+        return stores.setdefault(namespace, MemoryStore())

@@ -1,0 +1,39 @@
+-- Store.publish: accept what is newer than what is stored; refuse a late writer.
+--
+-- ARGV[2]     channel of the notices
+-- ARGV[3]     fresh (a fetch has just brought it): 1 or 0
+-- ARGV[4]     lease to keep (ms)
+-- ARGV[5..12] version, etag, writer, project, epoch, as_of, changed_at, confirmed_at
+-- ARGV[13]    payload
+--
+-- Returns 'stored', 'confirmed' (the same version was there; only its ages moved) or 'stale' (refused)
+
+local fresh, keep = ARGV[3] == '1', tonumber(ARGV[4])
+local version, etag, writer, project = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+local epoch, as_of, changed_at, confirmed_at =
+  tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12])
+
+if fresh and as_of == state.grant and state.holder == ME then
+  epoch = state.epoch -- the grant is the store's own, and so is its epoch
+end
+local late = fresh and state.stored and as_of < state.grant
+local older = state.stored and (epoch < state.epoch or (epoch == state.epoch and as_of <= state.as_of))
+if late or older or epoch < state.epoch then return 'stale' end
+
+local same = state.stored and state.version == version
+if same then
+  changed_at = state.changed_at
+  if etag == '' then etag = state.etag end
+else
+  redis.call('HSET', HASH, 'payload', ARGV[13])
+  set('size', #ARGV[13])
+end
+set('version', version) set('etag', etag) set('writer', writer) set('project', project)
+set('epoch', epoch) set('as_of', as_of) set('changed_at', changed_at) set('confirmed_at', confirmed_at)
+set('highest', math.max(state.highest, as_of))
+if fresh then answered(as_of) end
+extend(keep)
+save()
+if same then return 'confirmed' end
+notify(ARGV[2], 'new')
+return 'stored'

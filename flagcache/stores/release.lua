@@ -1,0 +1,14 @@
+-- Store.release: give up the lease, and say so.
+--
+-- ARGV[2] channel of the notices
+-- ARGV[3] idle (no fetch of the asker is under way): 1 or 0
+--
+-- Returns 1, or 0 when the asker does not hold the lease
+
+if ARGV[3] == '1' then end_idle_grant(state.grant) end
+local released = leads()
+if released then give_up() end
+save()
+if not released then return 0 end
+notify(ARGV[2], 'free')
+return 1

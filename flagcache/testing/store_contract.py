@@ -1,0 +1,55 @@
+"""The contract of a store: `StoreContract` for every store, the others for those with the ability.
+
+| class                  | for stores                              | fixtures to give                       |
+|------------------------|-----------------------------------------|----------------------------------------|
+| `StoreContract`        | all                                     | `make_store`                           |
+| `ProcessContract`      | that several processes share            | `make_store`                           |
+| `SubscriptionContract` | that tell of changes (`Subscribable`)   | `make_store`, of `SubscribableStore`   |
+| `DamageContract`       | whose content others can damage         | `make_store`, `damage`                 |
+| `ClockContract`        | whose clock tests can set               | `make_store`, `pass_time`              |
+
+`pass_time` waits by default until the store's own clock has moved on; a store with a clock of its own gives a faster
+one. `namespace` may be overridden too, where only certain names are allowed.
+"""
+
+from __future__ import annotations
+
+from flagcache.testing._store.cases import MakeStore, PassTime
+from flagcache.testing._store.challenge import ChallengeCases
+from flagcache.testing._store.clocks import ClockContract
+from flagcache.testing._store.concurrency import ConcurrencyCases, ProcessContract
+from flagcache.testing._store.damage import Damage, DamageContract
+from flagcache.testing._store.epochs import EpochCases
+from flagcache.testing._store.failures import FailureCases
+from flagcache.testing._store.grants import GrantCases
+from flagcache.testing._store.leases import LeaseCases
+from flagcache.testing._store.order import OrderCases
+from flagcache.testing._store.reading import ReadingCases
+from flagcache.testing._store.repair import RepairCases
+from flagcache.testing._store.subscription import SubscribableStore, SubscriptionContract
+
+__all__ = [
+    "ClockContract",
+    "Damage",
+    "DamageContract",
+    "MakeStore",
+    "PassTime",
+    "ProcessContract",
+    "StoreContract",
+    "SubscribableStore",
+    "SubscriptionContract",
+]
+
+
+class StoreContract(
+    LeaseCases,
+    GrantCases,
+    OrderCases,
+    ReadingCases,
+    RepairCases,
+    EpochCases,
+    ChallengeCases,
+    FailureCases,
+    ConcurrencyCases,
+):
+    """What every store does. Subclass it as `Test...` and give it the fixture `make_store`."""

@@ -1,0 +1,127 @@
+"""The stores of one process in the order in which they are asked, each behind its breaker.
+
+The first is the fleet's; the last is this process's own memory, which always answers. A store in trouble is passed over
+until its breaker lets one probe through.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from flagcache.breaker import Breaker
+from flagcache.errors import FlagcacheError, StoreError
+from flagcache.events import Events, StoreLost, StoreRecovered
+from flagcache.stores.base import Store
+
+__all__ = ["StoreSpec", "Tier", "Tiers"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSpec:
+    """How a process opens one of its stores, and what people call it."""
+
+    address: str
+    """No user name, no password."""
+    open: Callable[[], Store]
+    """Makes the store, in each process and again after `Tiers.close`; connects to nothing."""
+    pace: float = 1.0
+    """How many refresh intervals lie between two fetches coordinated by this store."""
+
+
+@dataclass(slots=True)
+class Tier:
+    """One store of this process."""
+
+    spec: StoreSpec
+    store: Store | None = None
+    breaker: Breaker = field(default_factory=Breaker)
+
+    @property
+    def home(self) -> str:
+        """The name under which `Knowledge` speaks of this store."""
+        return self.spec.address
+
+
+class Tiers:
+    """All stores of one process.
+
+    Args:
+        specs: the stores, best first.
+        longest_pause: seconds after which a store in trouble is probed in any case.
+        clock: this process's own clock, in seconds.
+        events: told when a store is lost or answers again.
+        namespace: for the events.
+    """
+
+    def __init__(
+        self,
+        specs: tuple[StoreSpec, ...],
+        *,
+        longest_pause: float,
+        clock: Callable[[], float],
+        events: Events,
+        namespace: str,
+    ) -> None:
+        self._tiers = tuple(Tier(spec) for spec in specs)
+        self._longest_pause = longest_pause
+        self._clock = clock
+        self._events = events
+        self._namespace = namespace
+        self._lock = threading.RLock()
+
+    def usable(self) -> Iterator[tuple[Tier, Store]]:
+        """The stores that may be asked now, best first."""
+        for tier in self._tiers:
+            if tier.breaker.allows(self._clock()):
+                try:
+                    yield tier, self._opened(tier)
+                except FlagcacheError as exc:
+                    self.lost(tier, exc)
+
+    def named(self, home: str) -> tuple[Tier, Store] | None:
+        """The store of this name, if it may be asked now."""
+        return next((found for found in self.usable() if found[0].home == home), None)
+
+    def lost(self, tier: Tier, reason: FlagcacheError) -> None:
+        """The store did not answer: open the breaker."""
+        with self._lock:
+            first = not tier.breaker.open
+            tier.breaker = tier.breaker.failed(self._clock(), longest=self._longest_pause, jitter=random.random())
+        if first:
+            self._events.emit(StoreLost(self._namespace, tier.spec.address, str(reason)))
+
+    def answered(self, tier: Tier) -> None:
+        """The store answered: close the breaker."""
+        if tier.breaker.open:
+            with self._lock:
+                tier.breaker = Breaker()
+            self._events.emit(StoreRecovered(self._namespace, tier.spec.address))
+
+    @property
+    def first_answers(self) -> bool:
+        """Whether the fleet's own store answered when it was last asked."""
+        return not self._tiers[0].breaker.open
+
+    def close(self) -> None:
+        """Close what is open; the next use opens it again."""
+        with self._lock:
+            stores = [(tier.spec.address, tier.store) for tier in self._tiers if tier.store is not None]
+            for tier in self._tiers:
+                tier.store = None
+        for address, store in stores:
+            try:
+                store.close()
+            except StoreError:
+                _log.debug("closing %s failed", address, exc_info=True)
+
+    def _opened(self, tier: Tier) -> Store:
+        with self._lock:
+            if tier.store is None:
+                tier.store = tier.spec.open()
+            return tier.store

@@ -1,0 +1,17 @@
+"""Everything in flagcache that knows PostHog. Users import from the front door, `flagcache`."""
+
+from flagcache_posthog.provider import (
+    FlagDefinitionCache,
+    MemoryFlagDefinitionCache,
+    RedisFlagDefinitionCache,
+    SqliteFlagDefinitionCache,
+    from_url,
+)
+
+__all__ = [
+    "FlagDefinitionCache",
+    "MemoryFlagDefinitionCache",
+    "RedisFlagDefinitionCache",
+    "SqliteFlagDefinitionCache",
+    "from_url",
+]

@@ -1,0 +1,228 @@
+"""The caches that a PostHog client takes as its `flag_definition_cache_provider`.
+
+Each is the SDK's protocol (posthog 7.91, `flag_definition_cache.py`) over one `flagcache.coordinator.Coordinator`; they
+differ only in the store behind it. Constructing one connects to nothing and starts nothing, so that it can be made
+before a fork.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+from urllib.parse import unquote, urlsplit
+
+from posthog.flag_definition_cache import FlagDefinitionCacheData
+from typing_extensions import Unpack
+
+from flagcache.coordinator import Coordinator
+from flagcache.errors import ConfigurationError
+from flagcache.events import Events, log_events
+from flagcache.settings import Options, Settings, check_namespace
+from flagcache.status import Status
+from flagcache.stores.memory import MemoryHub, MemoryStore
+from flagcache.tiers import StoreSpec
+from flagcache.worker import Plan
+from flagcache_posthog.definitions import PostHogVendor
+
+if TYPE_CHECKING:
+    import redis
+
+__all__ = [
+    "FlagDefinitionCache",
+    "MemoryFlagDefinitionCache",
+    "RedisFlagDefinitionCache",
+    "SqliteFlagDefinitionCache",
+    "from_url",
+]
+
+_hub = MemoryHub()
+
+
+class FlagDefinitionCache:
+    """What all caches have in common: the SDK's four methods, and `status`.
+
+    Made by its subclasses and by `from_url`, not by users.
+    """
+
+    def __init__(self, namespace: str, settings: Settings, stores: tuple[StoreSpec, ...]) -> None:
+        events = Events()
+        events.subscribe(log_events)
+        self._namespace = namespace
+        self._stores = stores
+        self._coordinator = Coordinator(Plan(namespace, settings, PostHogVendor(), stores, events))
+
+    def should_fetch_flag_definitions(self) -> bool:
+        """Whether the calling thread is to fetch from PostHog; asked by the SDK before each poll."""
+        return self._coordinator.should_fetch()
+
+    def get_flag_definitions(self) -> FlagDefinitionCacheData | None:
+        """The fleet's definitions; asked by the SDK when it is not to fetch.
+
+        Waits for the first ones, once in a process and no longer than `cold_start_wait`; then answers empty ones.
+        """
+        return cast("FlagDefinitionCacheData | None", self._coordinator.definitions())
+
+    def on_flag_definitions_received(self, data: FlagDefinitionCacheData) -> None:
+        """Share what the SDK has just fetched; called by the SDK."""
+        self._coordinator.received(data)
+
+    def shutdown(self) -> None:
+        """Hand the leadership over and close connections; called by `client.shutdown()`.
+
+        A client that was handed in stays open. The cache can be used again afterwards.
+        """
+        self._coordinator.shutdown()
+
+    def status(self) -> Status:
+        """What this process knows: role, version, age, store, namespace. Asks nobody; never shows a password."""
+        return self._coordinator.status()
+
+    def __repr__(self) -> str:
+        status = self.status()
+        age = "none" if status.age is None else f"{status.age:.1f}s"
+        return (
+            f"<{type(self).__name__} namespace={self._namespace!r} store={status.store!r} role={status.role.value}"
+            f" version={status.version[:12] or 'none'!r} age={age}>"
+        )
+
+
+class RedisFlagDefinitionCache(FlagDefinitionCache):
+    """Share definitions among all processes that reach one Redis.
+
+    Args:
+        redis: a `redis.Redis`, a client of `Sentinel.master_for`, a `redis.RedisCluster` or a `redis://`, `rediss://` or
+            `unix://` URL. Of a client only address, TLS and credentials are taken; it is never closed nor used.
+        namespace: keeps fleets apart: one for each PostHog project and environment.
+        refresh_interval: seconds between two requests of the whole fleet to PostHog.
+        options: the rest of `flagcache.settings.Settings`, in seconds.
+
+    Raises:
+        ConfigurationError: an argument cannot be right.
+    """
+
+    def __init__(
+        self,
+        redis: redis.Redis | redis.RedisCluster | str,
+        namespace: str,
+        *,
+        refresh_interval: float = 30.0,
+        **options: Unpack[Options],
+    ) -> None:
+        from flagcache.stores.redis import RedisStore  # noqa: PLC0415 - only who uses Redis pays for its import
+
+        namespace, settings = check_namespace(namespace), _settings(refresh_interval, options)
+
+        def make() -> RedisStore:
+            return RedisStore(redis, namespace, timeout=settings.store_timeout)
+
+        super().__init__(namespace, settings, (StoreSpec(make().address, make), _own_memory()))
+
+
+class SqliteFlagDefinitionCache(FlagDefinitionCache):
+    """Share definitions among all processes of one machine, by a file.
+
+    Args:
+        path: the file; made with mode 0600 if it is not there. Its directory must exist.
+        namespace: keeps fleets apart: one for each PostHog project and environment.
+        refresh_interval: seconds between two requests of all these processes to PostHog.
+        options: the rest of `flagcache.settings.Settings`, in seconds.
+
+    Raises:
+        ConfigurationError: an argument cannot be right.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        namespace: str,
+        *,
+        refresh_interval: float = 30.0,
+        **options: Unpack[Options],
+    ) -> None:
+        from flagcache.stores.sqlite import SqliteStore  # noqa: PLC0415 - only who uses SQLite pays for its import
+
+        file = _checked_path(path)
+        namespace, settings = check_namespace(namespace), _settings(refresh_interval, options)
+
+        def make() -> SqliteStore:
+            return SqliteStore(file, namespace, timeout=settings.store_timeout)
+
+        super().__init__(namespace, settings, (StoreSpec(f"sqlite://{file}", make), _own_memory()))
+
+
+class MemoryFlagDefinitionCache(FlagDefinitionCache):
+    """Share definitions among the clients of one process; for tests and single processes.
+
+    Args:
+        namespace: all caches of one process with the same namespace share definitions.
+        refresh_interval: seconds between two requests of the process to PostHog.
+        options: the rest of `flagcache.settings.Settings`, in seconds.
+
+    Raises:
+        ConfigurationError: an argument cannot be right.
+    """
+
+    def __init__(self, namespace: str, *, refresh_interval: float = 30.0, **options: Unpack[Options]) -> None:
+        namespace, settings = check_namespace(namespace), _settings(refresh_interval, options)
+        super().__init__(namespace, settings, (StoreSpec("memory://", lambda: _hub.store(namespace)),))
+
+
+def from_url(
+    url: str, namespace: str, *, refresh_interval: float = 30.0, **options: Unpack[Options]
+) -> FlagDefinitionCache:
+    """Make the cache that a URL names.
+
+    Args:
+        url: `redis://`, `rediss://` or `unix://` as redis-py takes them; `sqlite:///relative/path` or
+            `sqlite:////absolute/path`; `memory://`.
+        namespace: keeps fleets apart.
+        refresh_interval: seconds between two requests of the whole fleet to PostHog.
+        options: the rest of `flagcache.settings.Settings`, in seconds.
+
+    Raises:
+        ConfigurationError: the scheme is unknown, or an argument cannot be right.
+    """
+    if not isinstance(url, str):
+        raise ConfigurationError(f"url must be a string, not {type(url).__name__}")
+    scheme = urlsplit(url).scheme
+    if scheme in ("redis", "rediss", "unix"):
+        return RedisFlagDefinitionCache(url, namespace, refresh_interval=refresh_interval, **options)
+    if scheme == "sqlite":
+        return SqliteFlagDefinitionCache(_path_of(url), namespace, refresh_interval=refresh_interval, **options)
+    if scheme == "memory":
+        return MemoryFlagDefinitionCache(namespace, refresh_interval=refresh_interval, **options)
+    raise ConfigurationError(f"unknown scheme {scheme!r}: use redis://, rediss://, unix://, sqlite:/// or memory://")
+
+
+def _settings(refresh_interval: float, options: Options) -> Settings:
+    unknown = sorted(set(options) - set(Options.__annotations__))
+    if unknown:
+        raise ConfigurationError(
+            f"unknown option {unknown[0]!r}; there are: {', '.join(sorted(Options.__annotations__))}"
+        )
+    return Settings(refresh_interval=refresh_interval, **options)
+
+
+def _own_memory() -> StoreSpec:
+    """The last resort of a process whose store is away: it fetches for itself, more slowly and out of step."""
+    return StoreSpec("this process alone", MemoryStore, pace=random.uniform(2, 3))
+
+
+def _checked_path(path: object) -> Path:
+    if not isinstance(path, (str, os.PathLike)) or not str(path):
+        raise ConfigurationError(f"path must name a file, not {path!r}")
+    if "\0" in str(path):
+        raise ConfigurationError(f"path must name a file, not {str(path)!r}")
+    file = Path(cast("str | os.PathLike[str]", path)).expanduser().absolute()
+    if file.is_dir():
+        raise ConfigurationError(f"path must name a file, not the directory {str(path)!r}")
+    return file
+
+
+def _path_of(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.netloc or not parts.path.strip("/") or parts.query or parts.fragment:
+        raise ConfigurationError("an SQLite URL is sqlite:///relative/path or sqlite:////absolute/path")
+    return unquote(parts.path[1:])

@@ -1,0 +1,57 @@
+"""Fixtures that all tests share: real servers, namespaces of one's own, and a look at what is left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import uuid
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from tests.servers import SERVER_NAMES, MakeRedis, RedisServer, find_binary, newest_binary, until
+
+
+@pytest.fixture(scope="session", params=SERVER_NAMES)
+def redis_server_any(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    """Each supported server in turn, shared by all tests: leave it as it was."""
+    name: str = request.param
+    with RedisServer(find_binary(name)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """The newest server, on TCP too, shared by all tests: leave it as it was."""
+    with RedisServer(newest_binary(), tcp=True) as server:
+        yield server
+
+
+@pytest.fixture
+def make_redis() -> Iterator[MakeRedis]:
+    """Servers of the test's own, to kill, freeze, fill up and flush."""
+    with contextlib.ExitStack() as servers:
+
+        def make(name: str | None = None, *, tcp: bool = False, args: Sequence[str] = ()) -> RedisServer:
+            binary = find_binary(name) if name else newest_binary()
+            return servers.enter_context(RedisServer(binary, tcp=tcp, args=args))
+
+        yield make
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A namespace that no other test uses."""
+    return f"test-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def no_threads_left() -> Iterator[None]:
+    """Fail if the test leaves a thread named `flagcache...` behind; ask for it before what starts threads."""
+    before = set(threading.enumerate())
+
+    def left() -> list[str]:
+        return [t.name for t in threading.enumerate() if t not in before and t.name.startswith("flagcache")]
+
+    yield
+    until(lambda: not left(), 5.0, what=f"threads to end: {left()}")

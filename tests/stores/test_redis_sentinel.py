@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import cast
+
+import pytest
+import redis
+from redis.sentinel import Sentinel
+
+from flagcache.errors import ConfigurationError, StoreError
+from flagcache.stores._redis_link import RedisLink
+from tests.servers import MakeRedis, RedisServer, free_port, newest_binary, until
+from tests.stores.links import SECRET, WRITE
+
+SLOTS = 16384
+
+
+def ask(server: RedisServer, *command: object) -> object:
+    """Send one command to one server, past all redirection."""
+    with closing(redis.Redis(unix_socket_path=str(server.socket_path), password=_password(server))) as client:
+        return client.execute_command(*command)
+
+
+def _password(server: RedisServer) -> str | None:
+    return SECRET if isinstance(server, ClusterServer) else None
+
+
+def _info(server: RedisServer, command: str, field: str) -> str | None:
+    reply = ask(server, *command.split())
+    if isinstance(reply, dict):
+        return str(reply.get(field))
+    lines = cast("bytes", reply).decode().splitlines()
+    return next((line.partition(":")[2] for line in lines if line.startswith(f"{field}:")), None)
+
+
+def _succeeds(link: RedisLink, key: str) -> bool:
+    try:
+        return link.run(WRITE, [key], ["after"]) == b"OK"
+    except StoreError:
+        return False
+
+
+# --- sentinel ---------------------------------------------------------------------------------------------------------
+
+
+class SentinelServer(RedisServer):
+    """One sentinel that alone decides."""
+
+    def __init__(self, master: RedisServer) -> None:
+        self._master = master
+        super().__init__(newest_binary(), tcp=True, args=("--requirepass", SECRET))
+
+    def _arguments(self) -> list[str]:
+        config = self.directory / "sentinel.conf"
+        config.write_text(
+            f"port {self.port}\nbind 127.0.0.1\nunixsocket {self.socket_path}\nlogfile {self.directory / 'log'}\n"
+            f"requirepass {SECRET}\n"
+            f"sentinel monitor mymaster 127.0.0.1 {self._master.port} 1\n"
+            "sentinel down-after-milliseconds mymaster 500\nsentinel failover-timeout mymaster 2000\n"
+        )
+        return [str(config), "--sentinel"]
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A master and its replica, watched by one sentinel."""
+
+    master: RedisServer
+    replica: RedisServer
+    sentinel: SentinelServer
+
+    def manager(self, **options: object) -> Sentinel:
+        """A sentinel client as a user makes it, with long timeouts; the first of its sentinels is away."""
+        addresses = [("127.0.0.1", free_port()), ("127.0.0.1", self.sentinel.port)]
+        return Sentinel(
+            addresses, sentinel_kwargs={"password": SECRET, "socket_timeout": 30}, socket_timeout=30, **options
+        )
+
+
+@pytest.fixture
+def watched(make_redis: MakeRedis) -> Iterator[Watched]:
+    """A master with a replica that the sentinel knows of."""
+    settings = ("--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
+    master = make_redis(tcp=True, args=settings)
+    replica = make_redis(tcp=True, args=(*settings, "--replicaof", f"127.0.0.1 {master.port}"))
+    until(lambda: _info(replica, "INFO replication", "master_link_status") == "up")
+    with SentinelServer(master) as sentinel:
+        with closing(redis.Redis(port=sentinel.port, password=SECRET)) as client:
+            until(
+                lambda: client.sentinel_master("mymaster")["num-slaves"] == 1, what="the sentinel to know the replica"
+            )
+        yield Watched(master, replica, sentinel)
+
+
+def test_sentinel_leads_to_the_master_of_the_moment(watched: Watched) -> None:
+    """Runs and messages go through the master; when it died and another took over, through that one."""
+    client = watched.manager().master_for("mymaster", db=2, decode_responses=True)
+    with closing(client), closing(RedisLink(client, timeout=1)) as link:
+        assert (link.address, link.database) == ("redis-sentinel://mymaster/2", 2)
+        link.run(WRITE, ["key"], ["before"])
+        channel = link.subscribe("news")
+        ask(watched.master, "PUBLISH", "news", "one")
+        assert channel.get(5) == b"one"
+        watched.master.kill()
+        with pytest.raises(StoreError):
+            channel.get(5)
+        with pytest.raises(StoreError, match="redis-sentinel://mymaster/2"):
+            link.run(WRITE, ["key"], ["after"])
+        until(lambda: _succeeds(link, "key"), 20.0, what="the replica to take over")
+        assert _info(watched.replica, "INFO replication", "role") == "master"
+        with closing(link.subscribe("news")) as anew:
+            ask(watched.replica, "PUBLISH", "news", "two")
+            assert anew.get(5) == b"two"
+
+
+def test_sentinel_that_is_frozen_costs_one_timeout_and_no_secret(watched: Watched) -> None:
+    """Frozen sentinels cost a run one timeout whatever the client's is; the failure shows no password."""
+    client = watched.manager().master_for("mymaster")
+    with closing(client), closing(RedisLink(client, timeout=0.4)) as link:
+        watched.sentinel.freeze()
+        began = time.monotonic()
+        with pytest.raises(StoreError, match="No master found for 'mymaster'") as failed:
+            link.run(WRITE, ["key"], ["x"])
+        assert time.monotonic() - began < 0.6
+        assert SECRET not in f"{failed.value} {failed.value.__cause__!r}"
+
+
+def test_sentinels_tell_two_services_of_one_name_apart() -> None:
+    """The fingerprint is the same for the same sentinels in any order, and another for others; replicas are refused."""
+
+    def fingerprint(*ports: int) -> str:
+        sentinel = Sentinel([("127.0.0.1", port) for port in ports])
+        return RedisLink(sentinel.master_for("mymaster"), timeout=1).fingerprint
+
+    assert fingerprint(1, 2) == fingerprint(2, 1) != fingerprint(1, 3)
+    with pytest.raises(ConfigurationError, match="slave_for"):
+        RedisLink(Sentinel([("127.0.0.1", 1)]).slave_for("mymaster"), timeout=1)

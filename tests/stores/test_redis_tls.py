@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import datetime
+import ipaddress
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import redis
+
+from flagcache.errors import StoreError
+from flagcache.stores._redis_link import RedisLink
+from tests.servers import RedisServer, find_binary, free_port
+from tests.stores.links import READ, WRITE
+
+SLOTS = 16384
+# --- TLS --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A certificate for 127.0.0.1 that is its own authority."""
+
+    certificate: Path
+    key: Path
+
+
+def make_certificate(directory: Path, name: str) -> Certificate:
+    """Make a certificate for 127.0.0.1, signed by itself."""
+    x509 = pytest.importorskip("cryptography.x509")
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    names = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    alternatives = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    builder = x509.CertificateBuilder().subject_name(names).issuer_name(names).public_key(key.public_key())
+    builder = builder.serial_number(x509.random_serial_number()).add_extension(alternatives, critical=False)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    builder = builder.not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(
+        now + datetime.timedelta(days=1)
+    )
+    made = Certificate(directory / f"{name}.crt", directory / f"{name}.key")
+    made.certificate.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    plain = serialization.NoEncryption()
+    made.key.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class TlsServer:
+    """A server that wants its clients' certificates too."""
+
+    server: RedisServer
+    port: int
+    own: Certificate
+    stranger: Certificate
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> Iterator[TlsServer]:
+    """Redis 7.0 with TLS, and a certificate that it does not know."""
+    binary, port = find_binary("redis-7.0"), free_port()
+    own, stranger = make_certificate(tmp_path, "own"), make_certificate(tmp_path, "stranger")
+    settings = {"tls-port": port, "tls-cert-file": own.certificate, "tls-key-file": own.key}
+    settings |= {"tls-ca-cert-file": own.certificate, "tls-auth-clients": "yes"}
+    args = [str(word) for name, value in settings.items() for word in (f"--{name}", value)]
+    with RedisServer(binary, args=args) as server:
+        yield TlsServer(server, port, own, stranger)
+
+
+@pytest.mark.parametrize("by_url", [False, True])
+def test_tls_settings_are_the_clients(tls: TlsServer, by_url: bool) -> None:
+    """Authority, certificate and key of a client, or of a URL's options, serve the link: runs, messages, a wake-up."""
+    files = {"ssl_ca_certs": tls.own.certificate, "ssl_certfile": tls.own.certificate, "ssl_keyfile": tls.own.key}
+    options = {name: str(path) for name, path in files.items()}
+    url = f"rediss://127.0.0.1:{tls.port}/1?" + "&".join(f"{name}={path}" for name, path in options.items())
+    client = redis.Redis(host="127.0.0.1", port=tls.port, db=1, ssl=True, **options)  # type: ignore[arg-type]  # all are str
+    with closing(client), closing(RedisLink(url if by_url else client, timeout=2)) as link:
+        assert link.address == f"rediss://127.0.0.1:{tls.port}/1"
+        assert link.run(WRITE, ["key"], ["x" * 100_000]) == b"OK"
+        assert link.run(READ, ["key"], []) == b"x" * 100_000
+        channel = link.subscribe("news")
+        assert channel.get(0.05) is None
+        ask(tls.server, "PUBLISH", "news", b"\xff" * 50_000)
+        assert channel.get(5) == b"\xff" * 50_000
+        channel.close()
+        with pytest.raises(StoreError, match="closed"):
+            channel.get(5)
+
+
+def test_tls_server_of_a_stranger_is_refused(tls: TlsServer) -> None:
+    """A server whose certificate the client's authority did not sign is not talked to."""
+    client = redis.Redis(host="127.0.0.1", port=tls.port, ssl=True, ssl_ca_certs=str(tls.stranger.certificate))
+    with closing(client), closing(RedisLink(client, timeout=2)) as link:
+        with pytest.raises(StoreError, match="(?i)certificate verify failed"):
+            link.run(WRITE, ["key"], ["x"])
