@@ -1,4 +1,8 @@
-"""How a process that holds nothing waits for its first definitions: short, spread, growing pauses between looks."""
+"""How a process that holds nothing waits for its first definitions: once, bounded, in short, spread, growing pauses.
+
+One thread looks, the others wait for it. Must never end early with "nothing" while a look could still succeed, nor be
+entered again when it has ended.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from collections.abc import Callable
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_exponential, wait_random
 from tenacity.wait import wait_combine
 
-__all__ = ["wait_for_first"]
+__all__ = ["ColdStart"]
 
 _SHORTEST, _LONGEST = 0.01, 0.5
 """Seconds between two looks at the store: short at first, for a fetch takes a fraction of a second, and never so short
@@ -18,28 +22,51 @@ _GROWTH = 1.25
 """Each pause is about a fifth of the wait so far, which is how much later than its leader a follower may start."""
 
 
-def wait_for_first(look: Callable[[], bool], arrived: threading.Event, longest: float) -> bool:
-    """Look until it succeeds or the time is over.
+class ColdStart:
+    """The one wait of one process."""
 
-    Args:
-        look: asks the store; True ends the wait.
-        arrived: set when another thread of this process has brought definitions: then the next look comes at once.
-        longest: seconds that the wait may take.
+    def __init__(self) -> None:
+        self._one_looks = threading.Lock()
+        self._arrived = threading.Event()
 
-    Returns:
-        Whether a look succeeded.
-    """
+    def arrived(self) -> None:
+        """Definitions came by another thread of this process: look at once."""
+        self._arrived.set()
 
-    def fails(found: bool) -> bool:  # noqa: FBT001 - tenacity calls it with the result alone
-        return not found
+    def wait(self, look: Callable[[], bool], longest: float, clock: Callable[[], float]) -> bool:
+        """Look until it succeeds or the time is over.
 
-    retrying = Retrying(
-        retry=retry_if_result(fails),
-        stop=stop_after_delay(max(0.0, longest)),
-        wait=wait_combine(wait_exponential(_SHORTEST, _LONGEST, _GROWTH), wait_random(0, _SHORTEST)),
-        sleep=lambda seconds: arrived.wait(min(seconds, longest)),
-    )
-    try:
-        return bool(retrying(look))
-    except RetryError:
-        return False
+        Args:
+            look: asks the store; True ends the wait.
+            longest: seconds that the wait may still take.
+            clock: this process's own clock, in seconds.
+
+        Returns:
+            Whether a look succeeded.
+        """
+        deadline = clock() + longest
+        if longest <= 0 or not self._one_looks.acquire(timeout=longest):
+            return False
+        try:
+            return self._look(look, deadline, clock)
+        finally:
+            self._one_looks.release()
+
+    def _look(self, look: Callable[[], bool], deadline: float, clock: Callable[[], float]) -> bool:
+        def look_again() -> bool:
+            self._arrived.clear()
+            return look()
+
+        def pause(seconds: float) -> None:
+            self._arrived.wait(max(0.0, min(seconds, deadline - clock())))
+
+        retrying = Retrying(
+            retry=retry_if_result(lambda found: not found),
+            stop=stop_after_delay(max(0.0, deadline - clock())),
+            wait=wait_combine(wait_exponential(_SHORTEST, _LONGEST, _GROWTH), wait_random(0, _SHORTEST)),
+            sleep=pause,
+        )
+        try:
+            return bool(retrying(look_again))
+        except RetryError:
+            return False

@@ -7,18 +7,16 @@ exception for "fetch" (posthog 7.91, `client.py`).
 
 from __future__ import annotations
 
-import logging
 import os
 
 from flagcache import process
-from flagcache.election import Knowledge
+from flagcache._guard import guarded
+from flagcache.election import Held, Knowledge
 from flagcache.status import Role, State, Status
 from flagcache.vendor import Definitions
 from flagcache.worker import Plan, Worker
 
 __all__ = ["Coordinator"]
-
-_log = logging.getLogger(__name__)
 
 
 class Coordinator:
@@ -30,6 +28,7 @@ class Coordinator:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
+        self._name = repr(plan.namespace)
         self._workers: dict[int, Worker] = {}
         self._parents: Worker | None = None
         """In a forked child, until it makes its own: what the parent had."""
@@ -38,52 +37,31 @@ class Coordinator:
 
     def should_fetch(self) -> bool:
         """Whether the calling thread is to fetch from the vendor. Without an answer, only if nothing is held."""
-        try:
-            return self._worker().should_fetch()
-        except Exception:
-            _log.exception(
-                "flagcache could not decide who fetches %r; this is a bug in flagcache", self._plan.namespace
-            )
-            return not self._holds()
+        decided = guarded(lambda: self._worker().should_fetch(), None, f"could not decide who fetches {self._name}")
+        return decided if decided is not None else not self._holds()
 
     def definitions(self) -> Definitions | None:
         """The definitions to use; None sends the calling thread to fetch."""
-        try:
-            return self._worker().definitions()
-        except Exception:
-            _log.exception("flagcache could not hand out %r; this is a bug in flagcache", self._plan.namespace)
-            return None
+        return guarded(lambda: self._worker().definitions(), None, f"could not hand out {self._name}")
 
     def received(self, definitions: object) -> None:
         """Share what the calling thread has fetched."""
-        try:
-            self._worker().received(definitions)
-        except Exception:
-            _log.exception("flagcache could not share %r; this process keeps what it fetched", self._plan.namespace)
+        guarded(lambda: self._worker().received(definitions), None, f"could not share {self._name}")
 
     def shutdown(self) -> None:
         """Give up the lease and close connections. The cache can be used again; then it starts anew."""
-        try:
-            worker = self._workers.get(os.getpid())
-            if worker is not None:
-                worker.shutdown()
-        except Exception:
-            _log.exception("flagcache could not leave the fleet %r in order", self._plan.namespace)
+        worker = self._workers.get(os.getpid())
+        if worker is not None:
+            guarded(worker.shutdown, None, f"could not leave the fleet {self._name} in order")
 
     def status(self) -> Status:
         """What this process knows, without asking anybody."""
         worker = self._worker()
-        know, settings = worker.know, self._plan.settings
-        held, now = know.held, self._plan.clock()
-        age = None if held is None else max(0.0, now - held.born)
-        changed = None if held is None or age is None else age + (held.meta.confirmed_at - held.meta.changed_at) / 1000
-        if age is None:
-            state = State.EMPTY
-        else:
-            state = State.STALE if age > settings.stale_after else State.FRESH
+        held, now = worker.know.held, self._plan.clock()
+        age = max(0.0, now - held.born) if held else None
         return Status(
-            role=_role(know, self._plan.stores[0].address),
-            state=state,
+            role=_role(worker.know, self._plan.stores[0].address),
+            state=_state(age, self._plan.settings.stale_after),
             namespace=self._plan.namespace,
             store=self._plan.stores[0].address,
             store_answers=worker.store_answers,
@@ -91,7 +69,7 @@ class Coordinator:
             pid=os.getpid(),
             version=held.meta.version if held else "",
             age=age,
-            changed_age=changed,
+            changed_age=_changed_age(held, age),
             writer=held.meta.writer if held else "",
         )
 
@@ -127,3 +105,15 @@ def _role(know: Knowledge, store: str) -> Role:
     if not know.contacts:
         return Role.NEW
     return Role.LEADER if know.contact(store).leads else Role.FOLLOWER
+
+
+def _state(age: float | None, stale_after: float) -> State:
+    if age is None:
+        return State.EMPTY
+    return State.STALE if age > stale_after else State.FRESH
+
+
+def _changed_age(held: Held | None, age: float | None) -> float | None:
+    if held is None or age is None:
+        return None
+    return age + (held.meta.confirmed_at - held.meta.changed_at) / 1000

@@ -16,7 +16,7 @@ The version inside the body makes sure that one content's payload is never taken
 
 What is decoded is trusted in nothing. The size is looked at before anything is unpacked, and never more than it is
 unpacked. Python objects take more room than their bytes: a one-byte map costs 64 bytes and more, so that there may be
-only one container in 16 bytes of the limit. What is left, a body of nothing but tiny strings, takes about 20 times the
+only one container in 16 bytes of the limit. What is left, a body of nothing but tiny strings, takes about 30 times the
 limit; real definitions take five times their own size.
 """
 
@@ -48,20 +48,14 @@ _TEXT = "surrogatepass"  # the error handler on both sides: JSON may hold half o
 
 _LEVEL = 1  # of zlib. On 2,000 flags 6 makes it a fifth smaller and takes 2.4 times as long, and somebody waits for it
 
+# Definitions with more levels of nesting are laid flat. What msgpack (its version, its pure-Python form) and the stack
+# can hold differs from process to process; what a digest is made of, and what every process can read, must not.
 _DEEP = 100
-"""Levels of nesting beyond which definitions are laid flat.
-
-A fixed number, since what msgpack (its version, its pure-Python form) and the stack can hold differs from process to
-process, and a digest and a payload must not.
-"""
 _DEEPEST = 100_000  # no parser gets there: such definitions hold themselves
 
+# Items that a msgpack list may have. Before 1.2 msgpack makes room for all that a list says it has before it sees one, and
+# so at each of 1,024 levels: a few kB of payload, 16 MiB unpacked, held it for 20 seconds.
 _LONGEST = 0xFFFF
-"""Items that a msgpack list may have.
-
-Older msgpack makes room for as many items as a list says it has, before it sees one, and so at each of 1,024 levels:
-unbounded, 70 kB of payload cost minutes.
-"""
 
 _BYTES_PER_CONTAINER = 16  # conditions of real flags take 20 and more
 _FEWEST_CONTAINERS = 65_536  # that many are allowed whatever the limit: they are small
@@ -71,16 +65,9 @@ _EMPTY_BIN = (b"\xc4\x00", b"\xc5\x00\x00", b"\xc6\x00\x00\x00\x00")
 _CONTAINERS: frozenset[type] = frozenset({dict, list})
 _KINDS: frozenset[type] = _CONTAINERS | {str, int, float, bool, type(None)}
 
-_TROUBLES = (
-    ArithmeticError,  # an integer that msgpack cannot hold
-    MemoryError,
-    RuntimeError,  # RecursionError too
-    TypeError,
-    ValueError,  # of json, msgpack and UTF-8
-    msgpack.UnpackException,
-    struct.error,
-    zlib.error,
-)
+# What the codecs raise; RuntimeError is RecursionError's base, ArithmeticError that of OverflowError.
+_TROUBLES = (ArithmeticError, MemoryError, RuntimeError, TypeError, ValueError)
+_TROUBLES += (msgpack.UnpackException, struct.error, zlib.error)
 
 
 def digest(definitions: Mapping[str, object]) -> str:
@@ -100,9 +87,7 @@ def digest(definitions: Mapping[str, object]) -> str:
 
 
 def encode(definitions: Mapping[str, object], version: str) -> bytes:
-    """Make the payload of definitions.
-
-    It does not know the reader's limit: what is larger is encoded, and refused by `decode`.
+    """Make the payload of definitions, also of what is larger than a reader's limit.
 
     Args:
         definitions: Anything that `json.loads` can make of a JSON object.
@@ -131,12 +116,12 @@ def decode(payload: bytes, *, version: str, limit: int) -> dict[str, object]:
     with _refusing("the payload is broken"):
         codec, body = _unwrap(payload, limit)
         most = max(_FEWEST_CONTAINERS, limit // _BYTES_PER_CONTAINER)
-        written, content = _read_msgpack(body, most) if codec == _MSGPACK else _read_json(body, most)
-        if type(content) is not dict:
+        written, definitions = _listed(_read_msgpack(body, most) if codec == _MSGPACK else _read_json(body, most))
+        if type(definitions) is not dict:
             raise EnvelopeError("the payload holds no definitions")
         if written != version:
             raise EnvelopeError("the payload is of another version than the store says")
-        return cast("dict[str, object]", content)
+        return cast("dict[str, object]", definitions)
 
 
 @contextmanager
@@ -169,10 +154,8 @@ def _dump(document: object, *, ordered: bool = False) -> bytes:
 
 
 class _Shape(NamedTuple):
-    depth: int
-    """Levels of containers."""
-    longest: int
-    """Items of the longest list."""
+    depth: int  # levels of containers
+    longest: int  # items of the longest list
 
 
 def _measure(document: dict[str, object]) -> _Shape:
@@ -214,7 +197,7 @@ def _unwrap(payload: bytes, limit: int) -> tuple[bytes, bytes]:
     return codec, body
 
 
-def _read_msgpack(body: bytes, most: int) -> tuple[object, object]:
+def _read_msgpack(body: bytes, most: int) -> object:
     count = _counter(most)
     content: object = msgpack.unpackb(
         body,
@@ -228,11 +211,11 @@ def _read_msgpack(body: bytes, most: int) -> tuple[object, object]:
         object_hook=count,
         list_hook=count,
     )
-    # That leaves b"" as the one value that is not JSON. On 2,000 flags, 1.2 MB, looking for its three spellings adds
-    # an eighth to unpacking, where going through the values would double it; numbers may look like it, so then look.
+    # That leaves b"" as the one value that is not JSON. On 2,000 flags (1.2 MB) the search for its three spellings adds
+    # a fifth to unpacking, where going through the values doubles it; that is left for when a number looks like one.
     if any(spelling in body for spelling in _EMPTY_BIN):
         _measure({"": content})
-    return _pair(content)
+    return content
 
 
 def _counter(most: int) -> Callable[[object], object]:
@@ -253,16 +236,11 @@ def _refuse_extension(_code: int, _data: bytes) -> None:
     raise EnvelopeError("the payload holds a msgpack extension")
 
 
-def _read_json(body: bytes, most: int) -> tuple[object, object]:
+def _read_json(body: bytes, most: int) -> object:
     if body.count(b"[") + body.count(b"{") > most:  # those within strings too: JSON is the exception here
         raise EnvelopeError(f"the payload holds more than {most} containers")
-    written, nodes = _pair(json.loads(body.decode("utf-8", _TEXT)))
-    return written, _unflatten(nodes)
-
-
-def _pair(content: object) -> tuple[object, object]:
-    first, second = (value for _, value in _places(content))
-    return first, second
+    written, nodes = _listed(json.loads(body.decode("utf-8", _TEXT)))
+    return [written, _unflatten(nodes)]
 
 
 # --- nesting beyond any stack -----------------------------------------------------------------------------------------
@@ -271,8 +249,8 @@ def _pair(content: object) -> tuple[object, object]:
 def _flatten(document: dict[str, object], *, ordered: bool = False) -> list[object]:
     """Lay a document flat: its containers one after the other, each child that is a container replaced by `[]`.
 
-    The children follow in the order of their places: `{"a": [1, {}], "b": []}` is
-    `[{"a": [], "b": []}, [1, []], [], {}]`. So neither writing nor reading it needs more stack than any flat list.
+    They follow in the order of their places: `{"a": [1, {}], "b": []}` is `[{"a": [], "b": []}, [1, []], [], {}]`.
+    Neither writing nor reading that needs more stack than any other flat list.
     """
     nodes: list[object] = [document]
     flat: list[object] = []
@@ -287,7 +265,7 @@ def _flatten(document: dict[str, object], *, ordered: bool = False) -> list[obje
 
 def _unflatten(nodes: object) -> object:
     """Undo `_flatten`, in place."""
-    containers = [node for _, node in _places(nodes)]
+    containers = _listed(nodes)
     placed = 0
     for index, node in enumerate(containers):
         if index > placed:  # also keeps a container from ending up inside itself
@@ -311,5 +289,11 @@ def _places(node: object, *, ordered: bool = False) -> Iterable[tuple[object, ob
     raise EnvelopeError("the payload holds something else where a container should be")
 
 
+def _listed(value: object) -> list[object]:
+    if type(value) is not list or not value:
+        raise EnvelopeError("the payload holds something else where a list should be")
+    return cast("list[object]", value)
+
+
 def _put(node: object, key: object, value: object) -> None:
-    cast("dict[object, object]", node)[key] = value  # or a list, whose indexes are its keys
+    cast("dict[object, object]", node)[key] = value  # or a list, whose keys are its indexes

@@ -8,6 +8,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+
+from flagcache._guard import guarded
 
 __all__ = [
     "ColdStartExpired",
@@ -70,7 +73,8 @@ class DefinitionsChanged(Event):
 
     def __str__(self) -> str:
         source = "fetched" if self.fetched else "taken from the store"
-        return f"definitions {self.version[:12]} of {self.namespace!r} {source}, in place of {self.previous[:12] or 'none'}"
+        before = self.previous[:12] or "none"
+        return f"definitions {self.version[:12]} of {self.namespace!r} {source}, in place of {before}"
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,8 @@ class PayloadRefused(Event):
     level = logging.ERROR
 
     def __str__(self) -> str:
-        return f"unreadable definitions {self.version[:12]} of {self.namespace!r} discarded from {self.store}: {self.reason}"
+        what = f"unreadable definitions {self.version[:12]} of {self.namespace!r}"
+        return f"{what} discarded from {self.store}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,8 @@ class LateFetchRefused(Event):
     level = logging.WARNING
 
     def __str__(self) -> str:
-        return f"a late fetch of {self.namespace!r} brought {self.version[:12]}; {self.store} holds or awaits newer, so it was dropped"
+        what = f"a late fetch of {self.namespace!r} brought {self.version[:12]}"
+        return f"{what}; {self.store} holds or awaits newer, so it was dropped"
 
 
 @dataclass(frozen=True)
@@ -119,7 +125,7 @@ class OwnFetchFailed(Event):
 
     def __str__(self) -> str:
         return (
-            f"the fetch of {self.namespace!r} by this process brought no definitions (see the posthog log for the reason);"
+            f"the fetch of {self.namespace!r} by this process brought no definitions (its SDK's log says why);"
             f" it lets others try for {self.retry_in:.0f} s"
         )
 
@@ -146,8 +152,9 @@ class ForeignProject(Event):
 
     def __str__(self) -> str:
         return (
-            f"namespace {self.namespace!r} on {self.store} belongs to project {self.theirs}, this process to {self.ours}:"
-            " its definitions are not used, and this process fetches its own; give each project a namespace of its own"
+            f"namespace {self.namespace!r} on {self.store} belongs to project {self.theirs},"
+            f" this process to {self.ours}: its definitions are not used, and this process fetches its own;"
+            " give each project a namespace of its own"
         )
 
 
@@ -186,10 +193,7 @@ class Events:
     def emit(self, event: Event) -> None:
         """Tell all subscribers; one that raises is logged and does not keep the others from hearing."""
         for subscriber in self._subscribers:
-            try:
-                subscriber(event)
-            except Exception:
-                _log.exception("a subscriber to flagcache's events failed on %r", event)
+            guarded(partial(subscriber, event), None, f"a subscriber failed on {event!r}")
 
 
 def log_events(event: Event) -> None:

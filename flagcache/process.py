@@ -7,7 +7,6 @@ lock held by another thread at that moment stays held in the child for ever.
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import secrets
 import socket
@@ -15,9 +14,9 @@ import time
 import weakref
 from typing import Protocol
 
-__all__ = ["AtExit", "AtFork", "at_exit", "at_fork", "clock", "identity"]
+from flagcache._guard import guarded
 
-_log = logging.getLogger(__name__)
+__all__ = ["AtExit", "AtFork", "at_exit", "at_fork", "clock", "identity"]
 
 
 class AtFork(Protocol):
@@ -64,18 +63,12 @@ def at_exit(who: AtExit) -> None:
 
 def _forked() -> None:
     for who in list(_at_fork):
-        try:
-            who.forked()
-        except Exception:
-            _log.exception("flagcache could not make itself at home in a forked process")
+        guarded(who.forked, None, "could not make itself at home in a forked process")
 
 
 def _leave() -> None:
     for who in list(_at_exit):
-        try:
-            who.leave()
-        except Exception:
-            _log.exception("flagcache could not leave its fleet in order")
+        guarded(who.leave, None, "could not leave its fleet in order")
 
 
 if hasattr(os, "register_at_fork"):

@@ -6,20 +6,18 @@ until its breaker lets one probe through.
 
 from __future__ import annotations
 
-import logging
 import random
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from flagcache._guard import guarded
 from flagcache.breaker import Breaker
-from flagcache.errors import FlagcacheError, StoreError
+from flagcache.errors import FlagcacheError
 from flagcache.events import Events, StoreLost, StoreRecovered
 from flagcache.stores.base import Store
 
 __all__ = ["StoreSpec", "Tier", "Tiers"]
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +113,7 @@ class Tiers:
             for tier in self._tiers:
                 tier.store = None
         for address, store in stores:
-            try:
-                store.close()
-            except StoreError:
-                _log.debug("closing %s failed", address, exc_info=True)
+            guarded(store.close, None, f"could not close {address}")
 
     def _opened(self, tier: Tier) -> Store:
         with self._lock:

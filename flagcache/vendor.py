@@ -5,9 +5,7 @@ A provider package (see `providers/README.md`) implements `Vendor` once; the eng
 
 from __future__ import annotations
 
-from typing import Protocol
-
-from typing_extensions import TypeAlias
+from typing import Protocol, TypeAlias
 
 __all__ = ["Definitions", "Vendor"]
 

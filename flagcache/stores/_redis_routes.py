@@ -126,6 +126,8 @@ class ClusterRoute:
         address = self._owners.get(slot) or self._next_known()
         asking = False
         for _ in range(_MAX_REDIRECTS):
+            if not asking:
+                self._owners[slot] = address  # until it says otherwise
             try:
                 reply = _send(self._client_at(address), command, asking=asking)
             except redis.ResponseError as exc:
@@ -139,8 +141,7 @@ class ClusterRoute:
             # Redis 7 may leave out the host, for "the one you asked".
             address = self._nodes.remap(cast("str", redirect.host) or address[0], redirect.port)
             asking = not isinstance(redirect, MovedError)
-            if not asking:
-                self._owners[slot], self._nodes_changed = address, True
+            self._nodes_changed = self._nodes_changed or not asking
         raise redis.ConnectionError(
             f"redirected {_MAX_REDIRECTS} times: the nodes do not agree on the owner of slot {slot}"
         )

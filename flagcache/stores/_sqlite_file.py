@@ -1,13 +1,7 @@
-"""One SQLite file: made, recognised, opened, and set aside when it is broken.
-
-A new file is made whole under another name and then moved into place: whoever finds a file at the path finds its tables
-in it. That, and setting one aside, happens under a lock on the directory, so that one process does it and that a log
-which belongs to one file is never read as another's.
-"""
+"""One SQLite file and this process's connection to it: opened, recognised, used, and left when it is replaced."""
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import sqlite3
@@ -15,34 +9,26 @@ import stat
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from flagcache.errors import StoreError
-from flagcache.stores._sqlite_process import Identity, Opened, identify, is_there, this_process
+from flagcache.stores._sqlite_make import Schema, alone, make, set_aside
+from flagcache.stores._sqlite_process import Identity, Opened, beside, identify, is_there, this_process
 
-__all__ = ["Schema", "SqliteFile", "Transaction"]
+__all__ = ["SqliteFile", "Transaction"]
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-_SET_ASIDE = 9
-"""How many broken files are kept. A disk that breaks one after the other must not be filled with them."""
+_TRIES = 5
+"""How often another process may replace the file while this one opens it."""
 
-_SIDES = ("-wal", "-shm")
-"""What SQLite keeps beside a file while it is open: the log and the memory that processes share."""
-
-
-@dataclass(frozen=True, slots=True)
-class Schema:
-    """How a file of ours is recognised, and what makes a new one."""
-
-    application: int
-    version: int
-    tables: tuple[str, ...]
+_warned: set[Path] = set()
+"""Directories of which it was said that others may write them; children need not say it again."""
 
 
 class _WriterNeeded(Exception):  # noqa: N818 - no error: the transaction starts over
@@ -71,13 +57,14 @@ class SqliteFile:
         timeout: seconds for which one `run` waits for other threads and processes, all in all.
     """
 
-    def __init__(self, path: str, schema: Schema, timeout: float) -> None:
+    def __init__(self, path: Path, schema: Schema, timeout: float) -> None:
         self.path = path
         self._schema = schema
         self._timeout = timeout
         self._lock = threading.Lock()
         self._opened: Opened | None = None
-        self._warned = False
+        self._closer: weakref.finalize[..., SqliteFile] | None = None
+        self._found: Identity | None = None
 
     def run(self, step: Callable[[Transaction], _T]) -> _T:
         """Run `step` in a read transaction; where it asks for a writer, once more in a write transaction.
@@ -101,19 +88,20 @@ class SqliteFile:
             self._close()
 
     @contextmanager
-    def _entered(self, until: float) -> Iterator[None]:
+    def _entered(self, until: float) -> Generator[None]:
         """Have the file to oneself, among this process's threads, and turn every trouble into a `StoreError`."""
         process = this_process()
         if process.useless:  # before the lock, which a thread that this process does not have may hold
-            self._fail("this process was forked while another thread used SQLite; start it anew")
+            raise self._trouble("this process was forked while another thread used SQLite; start it anew")
         with process.entered():
             if not self._lock.acquire(timeout=max(0.0, until - time.monotonic())):
-                self._fail("another thread of this process has been using it for too long")
+                raise self._trouble("another thread of this process has been using it for too long")
             try:
                 yield
             except (sqlite3.Error, OSError, UnicodeError, OverflowError) as error:
                 if "locked" not in str(error):  # any other trouble may be the connection's own
-                    self._close()
+                    with suppress(sqlite3.Error):
+                        self._close()
                 raise StoreError(f"SQLite store {self.path}: {error}") from error
             finally:
                 self._lock.release()
@@ -121,81 +109,141 @@ class SqliteFile:
     def _attempt(self, step: Callable[[Transaction], _T], until: float) -> _T:
         connection = self._connection(until)
         try:
-            return _transact(connection, step, writing=False)
+            return _transact(connection, step, until, writing=False)
         except _WriterNeeded:
-            _wait_until(connection, until)
-            return _transact(connection, step, writing=True)
+            return _transact(connection, step, until, writing=True)
 
     def _connection(self, until: float) -> sqlite3.Connection:
         opened = self._opened
         if opened is not None and (opened.process is not this_process() or not is_there(self.path, opened.identity)):
-            opened = self._opened = None  # a parent's, or of a file that was deleted: neither may be closed
-        while opened is None:
-            opened = self._open(until)
-            self._opened = opened
-        return opened.connection
+            self._leave()
+            opened = None
+        for _ in range(_TRIES):
+            opened = self._opened = opened or self._open(until)
+            if opened is not None:
+                return opened.connection
+        raise self._trouble("it is replaced again and again")
 
     def _open(self, until: float) -> Opened | None:
         """Open the file, made first where there is none; None when another was put in its place meanwhile."""
-        path = os.path.realpath(self.path)
-        self._warn_of_directory(path)
-        identity = identify(path)
-        if identity is None:
-            with _alone(path, until):
-                _make(path, self._schema)
+        path = Path(os.path.realpath(self.path))
+        self._look_at_directory(path)
+        self._found = identify(path)
+        if self._found is None:
+            with alone(path, until):
+                make(path, self._schema)
+            self._found = identify(path)
+        if self._found is None:
             return None
-        if identity in this_process().lost:
-            self._fail("the process that had it open has ended since this one was forked from it; start this one anew")
-        connection = _connect(path, until)
+        if self._found in this_process().lost:
+            raise self._trouble("its locks ended with the process that this one was forked from; start it anew")
+        opened = Opened(_connect(path, until), this_process(), path, self._found)
         try:
-            shared = self._recognise(connection)
-            shm = identify(f"{path}-shm") if shared else None
-        except BaseException as error:
-            _leave(Opened(connection, this_process(), path, identity, None), error)
+            if self._recognise(opened.connection):
+                opened.shm = identify(beside(path, "-shm"))
+        except BaseException:
+            opened.close()
             raise
-        opened = Opened(connection, this_process(), path, identity, shm)
-        if not is_there(path, identity):
-            return None
-        weakref.finalize(self, _close_unused, opened, self._lock)
+        if not is_there(path, self._found):
+            return None  # and it stays open, for what it has opened may be another file's log
+        self._closer = weakref.finalize(self, opened.close)
+        self._closer.atexit = False  # a thread may be in it; what it leaves then, the next process takes up
         return opened
 
     def _recognise(self, connection: sqlite3.Connection) -> bool:
         """Make sure that the file is ours, and begin to use it. False if it lies where nothing can be written."""
         application, version = (_pragma(connection, name) for name in ("application_id", "user_version"))
         if application != self._schema.application:
-            self._fail("this is a database of another program; give another path")
+            raise self._trouble("this is a database of another program; give another path")
         if version != self._schema.version:
-            self._fail(f"it has format {version}, this flagcache knows {self._schema.version}; give another path")
+            raise self._trouble(f"its format is {version}, known is {self._schema.version}; upgrade, or give another path")
         connection.execute("PRAGMA synchronous=NORMAL")
         if _immutable(self.path):
             return False
         if _pragma(connection, "journal_mode=WAL") != "wal":
-            self._fail("its file system allows no write-ahead log; give a path on a local disk")
+            raise self._trouble("its file system allows no write-ahead log; give a path on a local disk")
         return True
 
     def _replace(self, until: float, error: sqlite3.Error) -> None:
         """Set the broken file aside and make a new one, unless another process has done so."""
-        opened, self._opened = self._opened, None
-        path = os.path.realpath(self.path)
-        with _alone(path, until):
-            if opened is not None and not is_there(path, opened.identity):
+        path = Path(os.path.realpath(self.path))
+        with alone(path, until):
+            if self._found is None or not is_there(path, self._found):
                 return
-            aside = _set_aside(path)
-            _make(path, self._schema)
+            aside = set_aside(path)
+            self._leave()
+            make(path, self._schema)
         _log.warning("SQLite store %s was broken (%s): set aside as %s, and made anew", self.path, error, aside)
 
     def _close(self) -> None:
         if self._opened is not None:
             self._opened.close()
-            self._opened = None
+            self._leave()
 
-    def _warn_of_directory(self, path: str) -> None:
-        directory = os.path.dirname(path)
-        if not os.path.isdir(directory):
-            self._fail(f"the directory {directory} does not exist; make it, with mode 0700")
-        if not self._warned and os.stat(directory).st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    def _leave(self) -> None:
+        """Forget the connection without closing it: it is a parent's, or its file has gone from the path."""
+        self._opened = None
+        if self._closer is not None:
+            self._closer.detach()
+
+    def _look_at_directory(self, path: Path) -> None:
+        directory = path.parent
+        if not directory.is_dir():
+            raise self._trouble(f"the directory {directory} does not exist; make it, with mode 0700")
+        if directory not in _warned and directory.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             _log.warning("SQLite store %s: others may write its directory %s; mode 0700 is safer", self.path, directory)
-        self._warned = True
+            _warned.add(directory)
 
-    def _fail(self, trouble: str) -> NoReturn:
-        raise StoreError(f"SQLite store {self.path}: {trouble}")
+    def _trouble(self, trouble: str) -> StoreError:
+        return StoreError(f"SQLite store {self.path}: {trouble}")
+
+
+def _transact(connection: sqlite3.Connection, step: Callable[[Transaction], _T], until: float, *, writing: bool) -> _T:
+    left = max(0, round((until - time.monotonic()) * 1000))
+    connection.execute(f"PRAGMA busy_timeout={left}")
+    connection.execute("BEGIN IMMEDIATE" if writing else "BEGIN")
+    try:
+        result = step(Transaction(connection, writing))
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # a full disk has ended it already
+            connection.execute("ROLLBACK")
+        raise
+    return result
+
+
+def _connect(path: Path, until: float) -> sqlite3.Connection:
+    """Open an existing file; SQLite itself falls back to reading where it may not write."""
+    mode = "immutable=1" if _immutable(path) else "mode=rw"
+    connection = sqlite3.connect(
+        f"{path.as_uri()}?{mode}",
+        uri=True,
+        timeout=max(0.0, until - time.monotonic()),
+        isolation_level=None,  # transactions are ours to begin and end
+        check_same_thread=False,
+    )
+    connection.text_factory = _text
+    return connection
+
+
+def _immutable(path: Path) -> bool:
+    """Whether the whole file system is read-only: only there may SQLite read without a lock and without a log."""
+    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+
+
+def _text(raw: bytes) -> str | None:
+    """What is not text comes out as nothing, and not as an exception."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> object:
+    row: tuple[object] = connection.execute(f"PRAGMA {name}").fetchone()
+    return row[0]
+
+
+def _is_broken(error: sqlite3.Error) -> bool:
+    """Whether the file itself is no sound database: of all troubles only that has no class of its own."""
+    return type(error) is sqlite3.DatabaseError

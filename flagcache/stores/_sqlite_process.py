@@ -18,12 +18,14 @@ import ctypes
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator
+import stat
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Identity", "Opened", "Process", "identify", "is_there", "this_process"]
+__all__ = ["Identity", "Opened", "Process", "beside", "identify", "is_there", "this_process"]
 
 _MAIN_LOCK = (0x40000002, 510)
 """Where an open WAL connection holds its shared lock: https://sqlite.org/fileformat2.html, "The Lock-Byte Page"."""
@@ -39,16 +41,22 @@ class Identity(NamedTuple):
     inode: int
 
 
-def identify(path: str) -> Identity | None:
+def beside(path: Path, suffix: str) -> Path:
+    """Return the path of what lies beside a file under its name and a suffix."""
+    return path.with_name(path.name + suffix)
+
+
+def identify(path: Path) -> Identity | None:
     """Tell which file is at the path; None when there is none, or an empty one."""
     try:
-        found = os.stat(path)
+        found = path.stat()
     except FileNotFoundError:
         return None
-    return Identity(found.st_dev, found.st_ino) if found.st_size else None
+    empty = stat.S_ISREG(found.st_mode) and not found.st_size
+    return None if empty else Identity(found.st_dev, found.st_ino)
 
 
-def is_there(path: str, identity: Identity) -> bool:
+def is_there(path: Path, identity: Identity) -> bool:
     """Tell whether the path still leads to this file."""
     try:
         return identify(path) == identity
@@ -69,7 +77,7 @@ class Process:
     """Files that its parent had open and whose locks could not be taken."""
 
     @contextmanager
-    def entered(self) -> Iterator[None]:
+    def entered(self) -> Generator[None]:
         """Be known to be in SQLite, for a fork that another thread may do meanwhile."""
         token = object()
         self.inside.add(token)
@@ -88,10 +96,10 @@ class Opened:
 
     connection: sqlite3.Connection
     process: Process
-    path: str
+    path: Path
     identity: Identity
-    shm: Identity | None
-    """Its shared memory; None where it takes no locks."""
+    shm: Identity | None = None
+    """Its shared memory; None until it is known, and where it takes no locks."""
 
     def __post_init__(self) -> None:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.connection))
@@ -128,13 +136,13 @@ def _child_of(parent: Process) -> Process:
     return child
 
 
-def _lock_again(path: str, identity: Identity, shm: Identity) -> bool:
+def _lock_again(path: Path, identity: Identity, shm: Identity) -> bool:
     """Take the locks of an idle connection. False when its file, or its shared memory, is not there any more."""
     # The file first: whoever deletes the shared memory holds the file alone, and is then done or has yet to begin.
-    return _share(path, identity, _MAIN_LOCK) and _share(f"{path}-shm", shm, _SHM_LOCK)
+    return _share(path, identity, _MAIN_LOCK) and _share(beside(path, "-shm"), shm, _SHM_LOCK)
 
 
-def _share(path: str, identity: Identity, place: tuple[int, int]) -> bool:
+def _share(path: Path, identity: Identity, place: tuple[int, int]) -> bool:
     start, length = place
     if not is_there(path, identity):  # asked by name: to open and close another file would give up the locks on that
         return False

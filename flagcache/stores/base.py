@@ -45,7 +45,7 @@ class Meta:
     epoch: int
     """Raised only by people."""
     as_of: int
-    """When the fetch that brought or last confirmed them was granted. It orders; it may run ahead of a stepped clock."""
+    """When the fetch that brought or last confirmed them was granted. It orders; it may be ahead of a stepped clock."""
     changed_at: int
     """When the fetch that first brought this content was granted."""
     confirmed_at: int
@@ -234,7 +234,7 @@ class Subscription(Protocol):
     """A live stream of notices. From the moment it exists no notice is missed, until it raises."""
 
     def get(self, timeout: float) -> Notice | None:
-        """Wait up to `timeout` seconds for a notice; None when none came. Raises `StoreError` when the stream is lost."""
+        """Wait up to `timeout` seconds for a notice; None if none came. Raises `StoreError` if the stream is lost."""
         ...
 
     def close(self) -> None:

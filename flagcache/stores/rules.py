@@ -3,17 +3,14 @@
 The memory and the SQLite store run these functions under their lock or transaction; `redis_*.lua` say the same in Lua,
 and the contract suite holds them to it. No clock, no I/O: the store's clock comes in as an argument, the state is one
 immutable value, and a verb that changes nothing returns the very same state.
-
-Every stored time that lies further ahead of the clock than its own length counts as past (`running`), so that a clock
-that was stepped back stops nothing.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import replace
 
 from flagcache.stores.base import Ask, Envelope, Grant, Meta, Notice, Order, Published, Reply, Scope, Snapshot
+from flagcache.stores.state import Outcome, State, passed, running
 
 __all__ = [
     "GRANTS_PER_INTERVAL",
@@ -38,47 +35,6 @@ REPUBLISH_EVERY = 1000
 """Milliseconds between two askers who are told to repair the store, so that not all do it at once."""
 
 
-class Outcome(str, Enum):
-    """What became of the latest grant."""
-
-    OPEN = "open"
-    DONE = "done"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """Everything stored for one namespace, but the payload."""
-
-    meta: Meta | None = None
-    """None: nothing is stored, or nothing readable."""
-    epoch: int = 0
-    highest: int = 0
-    """The highest `as_of` ever stored or granted; the next grant's is higher."""
-    grant: int = 0
-    """`as_of` of the latest grant."""
-    granted: tuple[int, int, int] = (0, 0, 0)
-    """The clock at the latest three grants, newest first."""
-    holder: str = ""
-    outcome: Outcome = Outcome.DONE
-    owner: str = ""
-    """Who holds the lease."""
-    lease_until: int = 0
-    lease_length: int = 0
-    led_since: int = 0
-    """When the present leader began, or was last left unchallenged."""
-    note_status: int = 0
-    note_until: int = 0
-    note_length: int = 0
-    repair_asked: int = 0
-    """When an asker was last told to repair the store."""
-
-
-def running(end: int, length: int, clock: int) -> bool:
-    """Whether something of this length that ends then is still under way; one that ends too far ahead is not."""
-    return clock < end <= clock + length
-
-
 def poll(state: State, ask: Ask, clock: int) -> tuple[State, Reply]:
     """Decide lease and grant, and find out what the asker lacks. `payload` is left for the store to fill in.
 
@@ -91,11 +47,11 @@ def poll(state: State, ask: Ask, clock: int) -> tuple[State, Reply]:
     state = _end_idle_grant(state, ask.me, ask.last_grant) if ask.idle else state
     state = _elect(state, ask, clock)
     leads = _leads(state, ask.me, clock)
-    state, grant = _grant(state, ask, held, leads, clock)
+    state, grant = _grant(state, ask, held, clock) if leads and ask.may_lead else (state, None)
     unchanged = _unchanged(state.meta, ask)
     newer = state.meta is not None and not unchanged and (held is None or state.meta.order >= held)
     older = held is not None and not unchanged and not newer and held.epoch == state.epoch
-    republish = older and _passed(state.repair_asked, REPUBLISH_EVERY, clock)
+    republish = older and passed(state.repair_asked, REPUBLISH_EVERY, clock)
     if republish:
         state = replace(state, repair_asked=clock)
     lease_left = state.lease_until - clock if _leased(state, clock) else 0
@@ -157,7 +113,7 @@ def discard(state: State, version: str) -> tuple[State, bool]:
     return replace(state, meta=None, repair_asked=0), True
 
 
-def fail(
+def fail(  # noqa: PLR0913 - the verb's arguments, and what every verb gets: state and clock
     state: State, me: str, as_of: int, scope: Scope, clock: int, *, status: int, retry_after: int
 ) -> tuple[State, bool]:
     """Close the latest grant as failed; `MINE` gives up the lease, `EVERYBODY` leaves a note for all."""
@@ -263,14 +219,10 @@ def _answered(state: State, me: str, as_of: int) -> State:
     return replace(state, note_status=0, note_until=0, note_length=0) if as_of >= state.grant else state
 
 
-def _passed(since: int, length: int, clock: int) -> bool:
-    return not running(since + length, length, clock)
-
-
 def _due(state: State, ask: Ask, clock: int) -> bool:
     """Whether the refresh interval, less a tenth for workers that poll a little early, is over."""
     interval = ask.interval * 9 // 10
-    return _passed(state.granted[0], interval, clock) and not 0 <= ask.grant_age < interval
+    return passed(state.granted[0], interval, clock) and not 0 <= ask.grant_age < interval
 
 
 def _silent(state: State, ask: Ask, clock: int) -> bool:
@@ -278,7 +230,7 @@ def _silent(state: State, ask: Ask, clock: int) -> bool:
     if state.meta is None:
         return False
     since = max(state.meta.confirmed_at if state.meta.confirmed_at <= clock else 0, state.led_since)
-    return _passed(since, ask.challenge, clock)
+    return passed(since, ask.challenge, clock)
 
 
 def _elect(state: State, ask: Ask, clock: int) -> State:
@@ -293,14 +245,14 @@ def _elect(state: State, ask: Ask, clock: int) -> State:
     return replace(state, owner=ask.me, lease_until=clock + lease, lease_length=lease, led_since=clock)
 
 
-def _grant(state: State, ask: Ask, held: Order | None, leads: bool, clock: int) -> tuple[State, Grant | None]:
+def _grant(state: State, ask: Ask, held: Order | None, clock: int) -> tuple[State, Grant | None]:
     """A grant for the leader: a lost one again, the regular one, or one that follows a holder who died or failed."""
-    if not leads or not ask.may_lead or running(state.note_until, state.note_length, clock):
+    if running(state.note_until, state.note_length, clock):
         return state, None
     if state.holder == ask.me and state.outcome is Outcome.OPEN and state.grant > ask.last_grant:
         return state, Grant(state.epoch, state.grant, state.granted[0])
     silent = state.holder == ask.me and _silent(state, ask, clock)
-    if silent and not _passed(state.granted[0], ask.interval * 19 // 10, clock):
+    if silent and not passed(state.granted[0], ask.interval * 19 // 10, clock):
         return state, None  # challenged: the others have one interval to take this turn
     if not _due(state, ask, clock) and not _follows(state, ask, held, clock):
         return state, None
@@ -319,7 +271,7 @@ def _grant(state: State, ask: Ask, held: Order | None, leads: bool, clock: int) 
 
 def _follows(state: State, ask: Ask, held: Order | None, clock: int) -> bool:
     """Whether the leader may fetch at once because the latest grant came to nothing."""
-    if not _passed(state.granted[GRANTS_PER_INTERVAL - 1], ask.interval, clock):
+    if not passed(state.granted[GRANTS_PER_INTERVAL - 1], ask.interval, clock):
         return False
     if state.holder != ask.me and state.outcome is not Outcome.DONE:
         return True  # died (it has lost the lease, for I lead) or failed

@@ -92,8 +92,8 @@ class RedisFlagDefinitionCache(FlagDefinitionCache):
     """Share definitions among all processes that reach one Redis.
 
     Args:
-        redis: a `redis.Redis`, a client of `Sentinel.master_for`, a `redis.RedisCluster` or a `redis://`, `rediss://` or
-            `unix://` URL. Of a client only address, TLS and credentials are taken; it is never closed nor used.
+        redis: a `redis.Redis`, a client of `Sentinel.master_for`, a `redis.RedisCluster`, or a `redis://`, `rediss://`
+            or `unix://` URL. Of a client only address, TLS and credentials are taken; it is never closed nor used.
         namespace: keeps fleets apart: one for each PostHog project and environment.
         refresh_interval: seconds between two requests of the whole fleet to PostHog.
         options: the rest of `flagcache.settings.Settings`, in seconds.

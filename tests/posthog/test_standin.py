@@ -63,7 +63,7 @@ def sdk(
         secret_key=secret_key,
         host=standin.url,
         poll_interval=interval,
-        flush_at=1,  # older SDKs sit out the flush interval of 5 seconds in `shutdown`
+        flush_interval=0.1,  # seconds; an older SDK's `shutdown` may sit out the default of 5
     )
     try:
         yield client
@@ -288,7 +288,7 @@ def test_a_stopped_standin_lets_everybody_go() -> None:
 def test_flags_and_events_are_answered_and_counted(standin: StandInControl) -> None:
     """`/flags` evaluates on the server for 1 flag request, and captured events are counted by name, gzipped or not."""
     for gzip in (False, True):
-        client = Posthog("phc_test", host=standin.url, gzip=gzip, flush_at=1)
+        client = Posthog("phc_test", host=standin.url, gzip=gzip, flush_interval=0.1)
         flags = client.evaluate_flags("user")
         assert (flags.get_flag("flag-0"), flags.get_flag("flag-10")) == (True, False)
         assert flags.get_flag(REVISION_FLAG) == "r1"

@@ -1,8 +1,10 @@
+# mypy: disallow-untyped-calls=False
+# redis-py leaves most of its methods without types.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import cast
 
@@ -14,22 +16,9 @@ from redis.crc import key_slot
 from flagcache.errors import StoreError
 from flagcache.stores._redis_link import RedisLink
 from tests.servers import RedisServer, free_port, newest_binary, until
-from tests.stores.links import READ, SECRET, WRITE
+from tests.stores.links import READ, SECRET, WRITE, ask, calls_since, link_to, writes
 
 SLOTS = 16384
-
-
-def ask(server: RedisServer, *command: object) -> object:
-    """Send one command to one server, past all redirection."""
-    with closing(redis.Redis(unix_socket_path=str(server.socket_path), password=_password(server))) as client:
-        return client.execute_command(*command)
-
-
-def _password(server: RedisServer) -> str | None:
-    return SECRET if isinstance(server, ClusterServer) else None
-
-
-# --- cluster ----------------------------------------------------------------------------------------------------------
 
 
 class ClusterServer(RedisServer):
@@ -51,140 +40,165 @@ class Cluster:
     primaries: list[ClusterServer]
     replica: ClusterServer
 
+    @property
+    def servers(self) -> list[ClusterServer]:
+        """All nodes."""
+        return [*self.primaries, self.replica]
+
     def client(self) -> redis.RedisCluster:
         """A client as a user makes it."""
-        nodes = [ClusterNode("127.0.0.1", server.port) for server in self.primaries[:1]]
+        nodes = [ClusterNode("127.0.0.1", self.primaries[0].port)]
         return redis.RedisCluster(startup_nodes=nodes, password=SECRET, decode_responses=True, socket_timeout=30)
 
-    def key_of(self, index: int) -> str:
-        """A key that this primary owns at first."""
-        return next(key for key in map(str, range(10_000)) if key_slot(key.encode()) * 3 // SLOTS == index)
+    def key_of(self, index: int, prefix: str = "") -> str:
+        """A key that this primary owned at first."""
+        keys = (f"{prefix}{number}" for number in range(10_000))
+        return next(key for key in keys if key_slot(key.encode()) * 3 // SLOTS == index)
+
+    def says(self, field: str, value: str) -> bool:
+        """Whether all nodes say so in CLUSTER INFO."""
+        return all(field_of(server, "CLUSTER INFO", field=field) == value for server in self.servers)
+
+    def until_ok(self) -> None:
+        """Wait until all nodes say that the cluster is whole."""
+        until(lambda: self.says("cluster_state", "ok"))
+
+
+@contextmanager
+def new_cluster() -> Generator[Cluster]:
+    """Start a cluster and wait until its nodes agree; `redis-cli --cluster create` would need a redis-cli."""
+    with ExitStack() as stack:
+        first, second, third, replica = (stack.enter_context(ClusterServer()) for _ in range(4))
+        cluster = Cluster([first, second, third], replica)
+        for index, server in enumerate(cluster.primaries):
+            begin, end = (-(-SLOTS * number // 3) for number in (index, index + 1))
+            tell(server, "CLUSTER", "ADDSLOTSRANGE", begin, end - 1)
+        for server in cluster.servers[1:]:
+            tell(server, "CLUSTER", "MEET", "127.0.0.1", first.port, first.bus_port)
+        until(lambda: replicates(replica, first), what="the replica to know its primary")
+        until(lambda: cluster.says("cluster_known_nodes", "4"))
+        cluster.until_ok()
+        until(lambda: field_of(replica, "INFO", "replication", field="master_link_status") == "up")
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def shared_cluster() -> Iterator[Cluster]:
+    """A cluster that the tests of this module leave whole."""
+    with new_cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    """A cluster of the test's own, up and agreed."""
-    with ExitStack() as stack:
-        primaries = [stack.enter_context(ClusterServer()) for _ in range(3)]
-        replica = stack.enter_context(ClusterServer())
-        first = primaries[0]
-        for index, server in enumerate(primaries):
-            edges = [-(-SLOTS * number // 3) for number in (index, index + 1)]
-            ask(server, "CLUSTER", "ADDSLOTSRANGE", edges[0], edges[1] - 1)
-        for server in (*primaries[1:], replica):
-            ask(server, "CLUSTER", "MEET", "127.0.0.1", first.port, first.bus_port)
-        servers = (*primaries, replica)
-        until(lambda: all(_info(server, "CLUSTER INFO", "cluster_known_nodes") == "4" for server in servers))
-        until(lambda: _replicates(replica, first), what="the replica to know its primary")
-        until(lambda: all(_info(server, "CLUSTER INFO", "cluster_state") == "ok" for server in servers))
-        until(lambda: _info(replica, "INFO replication", "master_link_status") == "up")
-        yield Cluster(primaries, replica)
+def cluster(shared_cluster: Cluster) -> Cluster:
+    """The shared cluster, once it is whole."""
+    shared_cluster.until_ok()
+    return shared_cluster
 
 
-def _replicates(replica: RedisServer, primary: RedisServer) -> bool:
+def tell(server: RedisServer, *command: str | bytes | int) -> object:
+    """Send one command to one node, past all redirection."""
+    return ask(server, *command, password=SECRET)
+
+
+def replicates(replica: RedisServer, primary: RedisServer) -> bool:
+    """Make one node the replica of another, if it knows that one already."""
     try:
-        ask(replica, "CLUSTER", "REPLICATE", ask(primary, "CLUSTER", "MYID"))
+        tell(replica, "CLUSTER", "REPLICATE", cast("bytes", tell(primary, "CLUSTER", "MYID")))
     except redis.ResponseError:
         return False
     return True
 
 
-def _info(server: RedisServer, command: str, field: str) -> str | None:
-    reply = ask(server, *command.split())
-    if isinstance(reply, dict):
-        return str(reply.get(field))
-    lines = cast("bytes", reply).decode().splitlines()
-    return next((line.partition(":")[2] for line in lines if line.startswith(f"{field}:")), None)
+def field_of(server: RedisServer, *command: str, field: str) -> str:
+    """Return one field of the reply to INFO or CLUSTER INFO."""
+    return str(cast("dict[str, object]", tell(server, *command)).get(field))
 
 
-def test_cluster_runs_each_script_where_its_keys_are(cluster: Cluster) -> None:
+def test_scripts_run_where_their_keys_are(cluster: Cluster) -> None:
     """Scripts reach the owner of their keys, replies are bytes, and the client handed in is left as it was."""
-    with closing(cluster.client()) as client, closing(RedisLink(client, timeout=2)) as link:
-        ports = sorted(server.port for server in (*cluster.primaries, cluster.replica))
+    with closing(cluster.client()) as client, link_to(client) as link:
+        ports = sorted(server.port for server in cluster.servers)
         assert link.address == "redis-cluster://" + ",".join(f"127.0.0.1:{port}" for port in ports)
         assert (link.database, SECRET in repr(link)) == (0, False)
         for index in range(3):
-            link.run(WRITE, [cluster.key_of(index)], [f"value {index}"])
-            assert link.run(READ, [cluster.key_of(index)], []) == f"value {index}".encode()
-            assert client.get(cluster.key_of(index)) == f"value {index}"
+            key = cluster.key_of(index, "where")
+            link.run(WRITE, [key], [f"value {index}"])
+            assert link.run(READ, [key], []) == f"value {index}".encode()
+            assert client.get(key) == f"value {index}"
         assert link.fingerprint == RedisLink(client, timeout=2).fingerprint
         link.close()
-        assert client.get(cluster.key_of(0)) == "value 0"
+        assert client.get(cluster.key_of(0, "where")) == "value 0"
 
 
-def test_cluster_costs_one_round_trip_once_the_owner_is_known(cluster: Cluster) -> None:
-    """After the first run of a script only the owner of the keys is asked, and it once a run."""
-    with closing(cluster.client()) as client, closing(RedisLink(client, timeout=2)) as link:
-        key = cluster.key_of(1)
+def test_a_run_is_one_command_once_the_owner_is_known(cluster: Cluster) -> None:
+    """After the first run only the owner of the keys is asked, once a run; no node is asked for the topology."""
+    key = cluster.key_of(1, "once")
+    with closing(cluster.client()) as client, link_to(client) as link, ExitStack() as stack:
         link.run(WRITE, [key], ["x"])
-        servers = (*cluster.primaries, cluster.replica)
-        before = [int(_info(server, "INFO stats", "total_commands_processed") or 0) for server in servers]
-        for _ in range(10):
+        admins = [stack.enter_context(closing(server.client(password=SECRET))) for server in cluster.primaries]
+        for admin in admins:
+            calls_since(admin)
+        for _ in range(5):
             link.run(WRITE, [key], ["x"])
-        after = [int(_info(server, "INFO stats", "total_commands_processed") or 0) for server in servers]
-        own = int(_info(cluster.primaries[1], "INFO commandstats", "cmdstat_evalsha") is not None)
-        assert own
-        # Asking a node costs it a few commands itself, and replication sends some of its own: 10 more is the difference.
-        assert after[1] - before[1] >= 20 > max(after[0] - before[0], after[2] - before[2])
+        calls = [calls_since(admin) for admin in admins]
+        assert calls[1] == {"evalsha": 5, "set": 5}
+        assert not any(name.startswith(("eval", "cluster")) for each in (calls[0], calls[2]) for name in each)
 
 
-def test_cluster_follows_a_slot_that_moves(cluster: Cluster) -> None:
-    """While a slot moves the new owner is asked (ASK), and afterwards first (MOVED), without a failure."""
-    key = cluster.key_of(0)
+def test_a_slot_that_moves_is_followed(cluster: Cluster) -> None:
+    """While a slot moves its new owner is asked (ASK), and afterwards first (MOVED), without a failure."""
+    key = cluster.key_of(0, "moving")
     slot = key_slot(key.encode())
     source, target = cluster.primaries[0], cluster.primaries[2]
-    source_id, target_id = ask(source, "CLUSTER", "MYID"), ask(target, "CLUSTER", "MYID")
-    with closing(cluster.client()) as client, closing(RedisLink(client, timeout=2)) as link:
+    source_id, target_id = (cast("bytes", tell(server, "CLUSTER", "MYID")) for server in (source, target))
+    with closing(cluster.client()) as client, link_to(client) as link:
         assert link.run(READ, [key], []) is None
-        ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", source_id)
-        ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", target_id)
+        tell(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", source_id)
+        tell(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", target_id)
         link.run(WRITE, [key], ["moved"])
         assert link.run(READ, [key], []) == b"moved"
-        ask(target, "CLUSTER", "SETSLOT", slot, "NODE", target_id)
-        ask(source, "CLUSTER", "SETSLOT", slot, "NODE", target_id)
+        tell(target, "CLUSTER", "SETSLOT", slot, "NODE", target_id)
+        tell(source, "CLUSTER", "SETSLOT", slot, "NODE", target_id)
         assert link.run(READ, [key], []) == b"moved"
-        assert ask(target, "GET", key) == b"moved"
+        assert tell(target, "GET", key) == b"moved"
 
 
-def test_cluster_hears_what_any_node_publishes(cluster: Cluster) -> None:
-    """A subscription hears a message whichever node it was published on."""
-    with closing(cluster.client()) as client, closing(RedisLink(client, timeout=2)) as link:
-        with closing(link.subscribe("news")) as channel:
-            for server in (*cluster.primaries, cluster.replica):
-                ask(server, "PUBLISH", "news", b"\xff%d" % server.port)
-                assert channel.get(5) == b"\xff%d" % server.port
+def test_a_subscription_hears_what_any_node_publishes(cluster: Cluster) -> None:
+    """A message is heard whichever node it was published on."""
+    with closing(cluster.client()) as client, link_to(client) as link, closing(link.subscribe("news")) as channel:
+        for server in cluster.servers:
+            tell(server, "PUBLISH", "news", b"\xff%d" % server.port)
+            assert channel.get(5) == b"\xff%d" % server.port
 
 
-def test_cluster_is_written_to_again_after_its_primary_died(cluster: Cluster) -> None:
+def test_a_frozen_node_costs_one_timeout(cluster: Cluster) -> None:
+    """A frozen owner costs each run about one timeout; the keys of other nodes are served as ever."""
+    with closing(cluster.client()) as client, link_to(client, timeout=0.15) as link:
+        for index in range(3):
+            link.run(WRITE, [cluster.key_of(index, "frozen")], ["x"])
+        cluster.primaries[1].freeze()
+        try:
+            for _ in range(2):
+                began = time.monotonic()
+                with pytest.raises(StoreError):
+                    link.run(WRITE, [cluster.key_of(1, "frozen")], ["y"])
+                assert time.monotonic() - began < 0.3
+            assert link.run(READ, [cluster.key_of(2, "frozen")], []) == b"x"
+        finally:
+            cluster.primaries[1].thaw()
+
+
+def test_runs_succeed_again_after_a_primary_died() -> None:
     """A run on a dead primary fails at once, without retries; when its replica took over, runs succeed again."""
-    key = cluster.key_of(0)
-    with closing(cluster.client()) as client, closing(RedisLink(client, timeout=1)) as link:
+    with new_cluster() as cluster, closing(cluster.client()) as client, link_to(client, timeout=1) as link:
+        key = cluster.key_of(0)
         link.run(WRITE, [key], ["before"])
-        until(lambda: ask(cluster.replica, "READONLY") and int(cast("int", ask(cluster.replica, "DBSIZE"))) == 1)
+        until(lambda: tell(cluster.replica, "DBSIZE") == 1, what="the replica to have the key")
         cluster.primaries[0].kill()
         began = time.monotonic()
         with pytest.raises(StoreError, match="redis-cluster://"):
             link.run(WRITE, [key], ["after"])
         assert time.monotonic() - began < 0.5
-        until(lambda: _succeeds(link, key), 15.0, what="the replica to take over")
-        assert link.run(READ, [key], []) == b"after"
-
-
-def _succeeds(link: RedisLink, key: str) -> bool:
-    try:
-        return link.run(WRITE, [key], ["after"]) == b"OK"
-    except StoreError:
-        return False
-
-
-def test_cluster_node_that_is_frozen_costs_one_timeout(cluster: Cluster) -> None:
-    """A frozen owner costs each run about one timeout; the keys of other nodes are served as ever."""
-    with closing(cluster.client()) as client, closing(RedisLink(client, timeout=0.2)) as link:
-        for index in range(3):
-            link.run(WRITE, [cluster.key_of(index)], ["x"])
-        cluster.primaries[1].freeze()
-        began = time.monotonic()
-        with pytest.raises(StoreError):
-            link.run(WRITE, [cluster.key_of(1)], ["y"])
-        assert time.monotonic() - began < 0.4
-        assert link.run(READ, [cluster.key_of(2)], []) == b"x"
+        until(lambda: writes(link, key), 15.0, what="the replica to take over")
+        assert tell(cluster.replica, "GET", key) == b"written"

@@ -1,31 +1,35 @@
+# mypy: disallow-untyped-calls=False
+# redis-py leaves most of its methods without types.
 from __future__ import annotations
 
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import cast
 
 import pytest
 import redis
-import redis.asyncio
 from redis.connection import Connection
 from redis.credentials import CredentialProvider
 
 from flagcache.errors import StoreError
-from flagcache.stores._redis_link import RedisLink, Script
+from flagcache.stores._redis_link import RedisLink
 from tests.servers import MakeRedis, RedisServer, until
-from tests.stores.links import ECHO, ENDED, ESCAPED, SECRET, WRITE, clients_seen_by, link_to
-
-
-def calls_since(admin: redis.Redis) -> dict[str, int]:
-    """How often the server ran each command since the last look."""
-    stats = cast("dict[str, dict[str, int]]", admin.info("commandstats"))
-    admin.config_resetstat()
-    ours = {name.removeprefix("cmdstat_"): stat["calls"] for name, stat in stats.items()}
-    return {name: calls for name, calls in ours.items() if name not in {"info", "config|resetstat", "config"}}
-
+from tests.stores.links import (
+    ECHO,
+    ESCAPED,
+    FAIL,
+    READ,
+    SECRET,
+    WRITE,
+    calls_since,
+    clients_seen_by,
+    link_to,
+    make_client,
+)
 
 # --- replies and round trips ------------------------------------------------------------------------------------------
 
@@ -84,23 +88,24 @@ def test_a_client_handed_in_is_neither_used_nor_closed(make_redis: MakeRedis) ->
     """A client whose only connection is busy neither holds the link up nor notices it, nor that it is closed."""
     server = make_redis(tcp=True)
     admin = server.client()
-    client = redis.Redis(port=server.port, max_connections=1, client_name="web", socket_timeout=5)
+    client = make_client(port=server.port, max_connections=1, client_name="web", socket_timeout=5)
     with closing(client), client.pubsub() as busy:
         busy.subscribe("news")
-        until(lambda: busy.get_message(timeout=1))
+        until(lambda: busy.subscribed and busy.get_message(timeout=1) is not None)
         before = {each["id"] for each in clients_seen_by(admin)}
         with link_to(client) as link:
             link.run(ECHO, ["key"], ["x"])
             link.subscribe("news").close()
         until(lambda: {each["id"] for each in clients_seen_by(admin)} == before, what="our connections to go")
         admin.publish("news", "still here")
-        assert busy.get_message(timeout=5)["data"] == b"still here"
+        message = cast("dict[str, object]", busy.get_message(timeout=5))
+        assert message["data"] == b"still here"
 
 
 def test_nothing_is_opened_before_the_first_run(make_redis: MakeRedis) -> None:
     """Making a link opens no socket and starts no thread, so that it can be made before a fork."""
     server = make_redis(tcp=True)
-    client, admin = redis.Redis(port=server.port), server.client()
+    client, admin = make_client(port=server.port), server.client()
     admin.ping()
     files, threads = len([*Path("/proc/self/fd").iterdir()]), threading.active_count()
     with link_to(client), link_to(server.url):
@@ -112,14 +117,14 @@ def test_nothing_is_opened_before_the_first_run(make_redis: MakeRedis) -> None:
 def test_database_name_and_credentials_are_the_clients(make_redis: MakeRedis) -> None:
     """The link logs in as the client does, in its database, and bears its name; it speaks RESP2 all the same."""
     server = make_redis(tcp=True, args=("--requirepass", SECRET))
-    client = redis.Redis(port=server.port, password=SECRET, db=3, client_name="web-1", protocol=3)
+    client = make_client(port=server.port, password=SECRET, db=3, client_name="web-1", protocol=3)
     with closing(client), link_to(client) as link:
         link.run(WRITE, ["key"], ["x"])
         assert client.get("key") == b"x"
         connected = {(each["name"], each["db"], each["resp"]) for each in client.client_list()}
         assert connected == {("web-1", "3", "3"), ("web-1", "3", "2")}
     with link_to(f"redis://:{ESCAPED}@127.0.0.1:{server.port}/3") as link:
-        assert link.run(Script.of("return redis.call('GET', KEYS[1])"), ["key"], []) == b"x"
+        assert link.run(READ, ["key"], []) == b"x"
 
 
 def test_a_credential_provider_is_asked_for_each_connection(make_redis: MakeRedis) -> None:
@@ -133,7 +138,7 @@ def test_a_credential_provider_is_asked_for_each_connection(make_redis: MakeRedi
             return (self.answers[0],)
 
     vault = Vault()
-    with link_to(redis.Redis(port=server.port, credential_provider=vault)) as link:
+    with link_to(make_client(port=server.port, credential_provider=vault)) as link:
         assert link.run(ECHO, ["key"], ["x"]) == [b"key", b"x", 7]
         vault.answers = ()
         server.client(password=SECRET).client_kill_filter(_type="normal", skipme=True)
@@ -149,10 +154,10 @@ def test_options_of_the_users_own_connection_class_are_kept(redis_server: RedisS
     class Tunnelled(Connection):
         def __init__(self, tunnel: str, **options: object) -> None:
             seen.append(tunnel)
-            super().__init__(**options)
+            cast("Callable[..., None]", super().__init__)(**options)
 
     pool = redis.ConnectionPool(connection_class=Tunnelled, port=redis_server.port, tunnel="t1", socket_timeout=99)
-    with link_to(redis.Redis(connection_pool=pool)) as link:
+    with link_to(make_client(connection_pool=pool)) as link:
         assert link.run(ECHO, ["key"], ["x"]) == [b"key", b"x", 7]
     assert set(seen) == {"t1"}
 
@@ -166,7 +171,7 @@ def test_a_frozen_server_costs_one_timeout(make_redis: MakeRedis, transport: str
     """On a server that stopped in its tracks a run fails after about one timeout, connected or connecting."""
     server = make_redis(tcp=True, args=("--requirepass", SECRET) if password else ())
     where = {"port": server.port} if transport == "tcp" else {"unix_socket_path": str(server.socket_path)}
-    client = redis.Redis(**where, password=SECRET if password else None, socket_timeout=60)  # type: ignore[arg-type]  # options of either kind
+    client = make_client(**where, password=SECRET if password else None, socket_timeout=60)
     with link_to(client, timeout=0.3) as connected, link_to(client, timeout=0.3) as connecting:
         connected.run(ECHO, ["key"], ["x"])
         server.freeze()
@@ -185,7 +190,7 @@ def test_failures_name_the_address_and_keep_their_cause(make_redis: MakeRedis) -
     address = f"redis://127.0.0.1:{server.port}/0"
     with link_to(server.tcp_url) as link, link_to(f"redis://:{ESCAPED}@127.0.0.1:{server.port}/0") as intruder:
         with pytest.raises(StoreError, match=f"{address}: .*no such flag") as failed:
-            link.run(ENDED, ["key"], [])
+            link.run(FAIL, ["key"], [])
         assert isinstance(failed.value.__cause__, redis.ResponseError)
         with pytest.raises(StoreError, match=f"{address}: AuthenticationError") as failed:
             intruder.run(ECHO, ["key"], ["x"])
@@ -260,7 +265,7 @@ def test_a_run_under_way_ends_in_order_when_the_link_is_closed(make_redis: MakeR
     replies: list[object] = []
     thread = threading.Thread(target=lambda: replies.append(link.run(ECHO, ["key"], ["y"])))
     thread.start()
-    until(lambda: link._turns._value == 3, what="the run to be under way")  # type: ignore[attr-defined]  # noqa: SLF001
+    until(lambda: link._turns._value == 3, what="the run to be under way")  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     link.close()
     server.thaw()
     thread.join(5)

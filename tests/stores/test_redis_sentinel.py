@@ -1,3 +1,5 @@
+# mypy: disallow-untyped-calls=False
+# redis-py leaves most of its methods without types.
 from __future__ import annotations
 
 import time
@@ -13,37 +15,7 @@ from redis.sentinel import Sentinel
 from flagcache.errors import ConfigurationError, StoreError
 from flagcache.stores._redis_link import RedisLink
 from tests.servers import MakeRedis, RedisServer, free_port, newest_binary, until
-from tests.stores.links import SECRET, WRITE
-
-SLOTS = 16384
-
-
-def ask(server: RedisServer, *command: object) -> object:
-    """Send one command to one server, past all redirection."""
-    with closing(redis.Redis(unix_socket_path=str(server.socket_path), password=_password(server))) as client:
-        return client.execute_command(*command)
-
-
-def _password(server: RedisServer) -> str | None:
-    return SECRET if isinstance(server, ClusterServer) else None
-
-
-def _info(server: RedisServer, command: str, field: str) -> str | None:
-    reply = ask(server, *command.split())
-    if isinstance(reply, dict):
-        return str(reply.get(field))
-    lines = cast("bytes", reply).decode().splitlines()
-    return next((line.partition(":")[2] for line in lines if line.startswith(f"{field}:")), None)
-
-
-def _succeeds(link: RedisLink, key: str) -> bool:
-    try:
-        return link.run(WRITE, [key], ["after"]) == b"OK"
-    except StoreError:
-        return False
-
-
-# --- sentinel ---------------------------------------------------------------------------------------------------------
+from tests.stores.links import SECRET, WRITE, ask, link_to, make_client, writes
 
 
 class SentinelServer(RedisServer):
@@ -72,12 +44,21 @@ class Watched:
     replica: RedisServer
     sentinel: SentinelServer
 
-    def manager(self, **options: object) -> Sentinel:
+    def manager(self) -> Sentinel:
         """A sentinel client as a user makes it, with long timeouts; the first of its sentinels is away."""
         addresses = [("127.0.0.1", free_port()), ("127.0.0.1", self.sentinel.port)]
-        return Sentinel(
-            addresses, sentinel_kwargs={"password": SECRET, "socket_timeout": 30}, socket_timeout=30, **options
-        )
+        options = {"password": SECRET, "socket_timeout": 30}
+        return Sentinel(addresses, sentinel_kwargs=options, socket_timeout=30)
+
+
+def replication(server: RedisServer) -> dict[str, object]:
+    """Return what a server says of its replication."""
+    return cast("dict[str, object]", ask(server, "INFO", "replication"))
+
+
+def replicas_known_to(sentinel: redis.Redis) -> int:
+    """Return how many replicas of the master a sentinel knows."""
+    return len(cast("list[object]", sentinel.execute_command("SENTINEL", "REPLICAS", "mymaster")))
 
 
 @pytest.fixture
@@ -86,19 +67,17 @@ def watched(make_redis: MakeRedis) -> Iterator[Watched]:
     settings = ("--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
     master = make_redis(tcp=True, args=settings)
     replica = make_redis(tcp=True, args=(*settings, "--replicaof", f"127.0.0.1 {master.port}"))
-    until(lambda: _info(replica, "INFO replication", "master_link_status") == "up")
+    until(lambda: replication(replica).get("master_link_status") == "up")
     with SentinelServer(master) as sentinel:
-        with closing(redis.Redis(port=sentinel.port, password=SECRET)) as client:
-            until(
-                lambda: client.sentinel_master("mymaster")["num-slaves"] == 1, what="the sentinel to know the replica"
-            )
+        with closing(make_client(port=sentinel.port, password=SECRET)) as client:
+            until(lambda: replicas_known_to(client) == 1, what="the sentinel to know the replica")
         yield Watched(master, replica, sentinel)
 
 
 def test_sentinel_leads_to_the_master_of_the_moment(watched: Watched) -> None:
     """Runs and messages go through the master; when it died and another took over, through that one."""
     client = watched.manager().master_for("mymaster", db=2, decode_responses=True)
-    with closing(client), closing(RedisLink(client, timeout=1)) as link:
+    with closing(client), link_to(client, timeout=1) as link:
         assert (link.address, link.database) == ("redis-sentinel://mymaster/2", 2)
         link.run(WRITE, ["key"], ["before"])
         channel = link.subscribe("news")
@@ -109,8 +88,8 @@ def test_sentinel_leads_to_the_master_of_the_moment(watched: Watched) -> None:
             channel.get(5)
         with pytest.raises(StoreError, match="redis-sentinel://mymaster/2"):
             link.run(WRITE, ["key"], ["after"])
-        until(lambda: _succeeds(link, "key"), 20.0, what="the replica to take over")
-        assert _info(watched.replica, "INFO replication", "role") == "master"
+        until(lambda: writes(link, "key"), 20.0, what="the replica to take over")
+        assert replication(watched.replica)["role"] == "master"
         with closing(link.subscribe("news")) as anew:
             ask(watched.replica, "PUBLISH", "news", "two")
             assert anew.get(5) == b"two"
@@ -119,7 +98,7 @@ def test_sentinel_leads_to_the_master_of_the_moment(watched: Watched) -> None:
 def test_sentinel_that_is_frozen_costs_one_timeout_and_no_secret(watched: Watched) -> None:
     """Frozen sentinels cost a run one timeout whatever the client's is; the failure shows no password."""
     client = watched.manager().master_for("mymaster")
-    with closing(client), closing(RedisLink(client, timeout=0.4)) as link:
+    with closing(client), link_to(client, timeout=0.4) as link:
         watched.sentinel.freeze()
         began = time.monotonic()
         with pytest.raises(StoreError, match="No master found for 'mymaster'") as failed:

@@ -8,15 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import redis
 
 from flagcache.errors import StoreError
-from flagcache.stores._redis_link import RedisLink
 from tests.servers import RedisServer, find_binary, free_port
-from tests.stores.links import READ, WRITE
-
-SLOTS = 16384
-# --- TLS --------------------------------------------------------------------------------------------------------------
+from tests.stores.links import READ, WRITE, ask, link_to, make_client
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +73,8 @@ def test_tls_settings_are_the_clients(tls: TlsServer, by_url: bool) -> None:
     files = {"ssl_ca_certs": tls.own.certificate, "ssl_certfile": tls.own.certificate, "ssl_keyfile": tls.own.key}
     options = {name: str(path) for name, path in files.items()}
     url = f"rediss://127.0.0.1:{tls.port}/1?" + "&".join(f"{name}={path}" for name, path in options.items())
-    client = redis.Redis(host="127.0.0.1", port=tls.port, db=1, ssl=True, **options)  # type: ignore[arg-type]  # all are str
-    with closing(client), closing(RedisLink(url if by_url else client, timeout=2)) as link:
+    client = make_client(host="127.0.0.1", port=tls.port, db=1, ssl=True, **options)
+    with closing(client), link_to(url if by_url else client) as link:
         assert link.address == f"rediss://127.0.0.1:{tls.port}/1"
         assert link.run(WRITE, ["key"], ["x" * 100_000]) == b"OK"
         assert link.run(READ, ["key"], []) == b"x" * 100_000
@@ -94,7 +89,7 @@ def test_tls_settings_are_the_clients(tls: TlsServer, by_url: bool) -> None:
 
 def test_tls_server_of_a_stranger_is_refused(tls: TlsServer) -> None:
     """A server whose certificate the client's authority did not sign is not talked to."""
-    client = redis.Redis(host="127.0.0.1", port=tls.port, ssl=True, ssl_ca_certs=str(tls.stranger.certificate))
-    with closing(client), closing(RedisLink(client, timeout=2)) as link:
-        with pytest.raises(StoreError, match="(?i)certificate verify failed"):
-            link.run(WRITE, ["key"], ["x"])
+    client = make_client(host="127.0.0.1", port=tls.port, ssl=True, ssl_ca_certs=str(tls.stranger.certificate))
+    refused = pytest.raises(StoreError, match=r"(?i)certificate verify failed")
+    with closing(client), link_to(client) as link, refused:
+        link.run(WRITE, ["key"], ["x"])

@@ -1,0 +1,188 @@
+"""How the cases reach a provider: directly, by the real SDK, and with something wrong in between."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+import time
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import contextmanager
+from typing import TypeVar, cast
+
+from posthog import Posthog
+from posthog.flag_definition_cache import FlagDefinitionCacheData, FlagDefinitionCacheProvider
+
+from ..control import StandInControl
+
+__all__ = ["AsyncView", "Broken", "Direct", "data", "evaluate", "held", "load", "sdk", "until"]
+
+_T = TypeVar("_T")
+
+_HANGS = 60.0
+"""Seconds after which an awaited call is taken to hang."""
+
+
+class Direct:
+    """A provider's four methods without the SDK; awaitables are awaited, on one event loop for this object's life.
+
+    Args:
+        provider: the provider.
+    """
+
+    def __init__(self, provider: FlagDefinitionCacheProvider) -> None:
+        self.provider = provider
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = threading.Lock()
+
+    def should_fetch(self) -> bool:
+        """Ask whether to fetch."""
+        return self._result(self.provider.should_fetch_flag_definitions())
+
+    def get(self) -> FlagDefinitionCacheData | None:
+        """Ask for the definitions."""
+        return self._result(self.provider.get_flag_definitions())
+
+    def received(self, definitions: object) -> None:
+        """Deliver what a fetch is to have brought; wrong things too."""
+        self._result(self.provider.on_flag_definitions_received(cast("FlagDefinitionCacheData", definitions)))
+
+    def shutdown(self) -> None:
+        """Shut the provider down; more may be asked of it afterwards."""
+        self._result(self.provider.shutdown())
+
+    def close(self) -> None:
+        """Shut the provider down and end the event loop."""
+        self.shutdown()
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._loop = None
+
+    def _result(self, answer: _T | Awaitable[_T]) -> _T:
+        if not inspect.isawaitable(answer):
+            return cast("_T", answer)
+        return asyncio.run_coroutine_threadsafe(_awaited(answer), self._running_loop()).result(_HANGS)
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = loop = asyncio.new_event_loop()
+                threading.Thread(target=_run, args=(loop,), name="contract-loop", daemon=True).start()
+            return self._loop
+
+
+class AsyncView:
+    """A synchronous provider whose every method is asynchronous."""
+
+    def __init__(self, provider: FlagDefinitionCacheProvider) -> None:
+        self._inner = Direct(provider)
+
+    async def should_fetch_flag_definitions(self) -> bool:
+        """As the provider."""
+        return self._inner.should_fetch()
+
+    async def get_flag_definitions(self) -> FlagDefinitionCacheData | None:
+        """As the provider."""
+        return self._inner.get()
+
+    async def on_flag_definitions_received(self, data: FlagDefinitionCacheData) -> None:
+        """As the provider."""
+        self._inner.received(data)
+
+    async def shutdown(self) -> None:
+        """As the provider."""
+        self._inner.shutdown()
+
+
+class Broken:
+    """A provider whose methods named in `broken` raise; the others are the provider's own."""
+
+    def __init__(self, provider: FlagDefinitionCacheProvider, *broken: str) -> None:
+        self.broken = set(broken)
+        self.raised: list[str] = []
+        self._inner = provider
+
+    def should_fetch_flag_definitions(self) -> bool | Awaitable[bool]:
+        """As the provider, unless broken."""
+        self._raise_if_broken("should_fetch_flag_definitions")
+        return self._inner.should_fetch_flag_definitions()
+
+    def get_flag_definitions(self) -> FlagDefinitionCacheData | None | Awaitable[FlagDefinitionCacheData | None]:
+        """As the provider, unless broken."""
+        self._raise_if_broken("get_flag_definitions")
+        return self._inner.get_flag_definitions()
+
+    def on_flag_definitions_received(self, data: FlagDefinitionCacheData) -> Awaitable[None] | None:
+        """As the provider, unless broken."""
+        self._raise_if_broken("on_flag_definitions_received")
+        return self._inner.on_flag_definitions_received(data)
+
+    def shutdown(self) -> Awaitable[None] | None:
+        """As the provider, unless broken."""
+        self._raise_if_broken("shutdown")
+        return self._inner.shutdown()
+
+    def _raise_if_broken(self, method: str) -> None:
+        if method in self.broken:
+            self.raised.append(method)
+            raise RuntimeError(f"{method} is broken")
+
+
+@contextmanager
+def sdk(standin: StandInControl, provider: FlagDefinitionCacheProvider) -> Generator[Posthog, None, None]:
+    """Make a real client that polls only when told to; shut it down, and the provider with it, whatever happens."""
+    client = Posthog(
+        "phc_test",
+        secret_key="phs_test",
+        host=standin.url,
+        poll_interval=3600,
+        sync_mode=True,  # no threads that send events: older SDKs sit out their flush interval in `shutdown`
+        flag_definition_cache_provider=provider,
+    )
+    try:
+        yield client
+    finally:
+        client.shutdown()
+
+
+def load(client: Posthog) -> None:
+    """Let the SDK do on this thread what its poller does."""
+    client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
+
+
+def held(client: Posthog) -> Mapping[str, object]:
+    """What the client evaluates with."""
+    return {"flags": client.feature_flags, "group_type_mapping": client.group_type_mapping, "cohorts": client.cohorts}
+
+
+def evaluate(client: Posthog, key: str) -> object:
+    """Evaluate a flag with what the client holds."""
+    return client.evaluate_flags("user", only_evaluate_locally=True).get_flag(key)
+
+
+def data(*flags: Mapping[str, object], **more: object) -> dict[str, object]:
+    """Make definitions as the SDK hands them to a provider."""
+    return {"flags": list(flags), "group_type_mapping": {"0": "company"}, "cohorts": {"1": {"values": []}}, **more}
+
+
+def until(condition: Callable[[], object], seconds: float, what: str) -> None:
+    """Wait until `condition()` is truthy.
+
+    Args:
+        condition: asked again and again.
+        seconds: after which the case fails.
+        what: was waited for.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain for {what}"
+        time.sleep(0.01)
+
+
+async def _awaited(answer: Awaitable[_T]) -> _T:
+    return await answer
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_forever()
+    loop.close()

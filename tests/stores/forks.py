@@ -1,0 +1,84 @@
+"""Real forked processes for the tests of stores: run something in one, or in many at the same instant."""
+
+from __future__ import annotations
+
+import os
+import signal
+import traceback
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+
+__all__ = ["Child", "fork", "forked", "race"]
+
+
+class Child:
+    """A forked process that ends with the text that its work returned; what the work raised fails the test."""
+
+    def __init__(self, pid: int, answers: int) -> None:
+        self.pid = pid
+        self._answers = os.fdopen(answers, "rb")
+
+    def answer(self) -> str:
+        """Wait for its end and return what it answered."""
+        with self._answers:
+            text = self._answers.read().decode()
+        _, status = os.waitpid(self.pid, 0)
+        self.pid = 0
+        assert status == 0, f"the child ended with status {status}: {text}"
+        return text
+
+    def kill(self) -> None:
+        """End it, if it runs still."""
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            self._answers.close()
+
+
+def fork(work: Callable[[], str], *, how: Callable[[], int] = os.fork) -> Child:
+    """Run the work in a forked process, which leaves without any clean-up, as a killed one does."""
+    reading, writing = os.pipe()
+    pid = how()
+    if pid == 0:
+        status = 1
+        try:
+            os.write(writing, work().encode())
+            status = 0
+        except BaseException:  # noqa: BLE001 - it is told to the parent; no child may run on into pytest
+            os.write(writing, traceback.format_exc().encode())
+        finally:
+            os._exit(status)
+    os.close(writing)
+    return Child(pid, reading)
+
+
+@contextmanager
+def forked(work: Callable[[], str], *, how: Callable[[], int] = os.fork) -> Generator[Child]:
+    """Run the work in a process that is gone when the test is over."""
+    child = fork(work, how=how)
+    try:
+        yield child
+    finally:
+        child.kill()
+
+
+def race(works: Sequence[Callable[[], str]]) -> list[str]:
+    """Run each work in a process of its own, all released at the same instant, and return their answers."""
+    gate, opener = os.pipe()
+
+    def waiting(work: Callable[[], str]) -> Callable[[], str]:
+        def run() -> str:
+            os.close(opener)
+            os.read(gate, 1)  # returns, with nothing, when the last writer has closed the pipe
+            return work()
+
+        return run
+
+    children = [fork(waiting(work)) for work in works]
+    os.close(opener)
+    try:
+        return [child.answer() for child in children]
+    finally:
+        os.close(gate)
+        for child in children:
+            child.kill()

@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from flagcache.errors import StoreError
+from flagcache.stores.sqlite import SqliteStore
+from tests.stores.forks import forked
+from tests.stores.test_sqlite import LONG, ask, fill, read
+
+SCRIPT = """
+import sys
+from tests.stores.test_sqlite import fill, read, SqliteStore
+store = SqliteStore(sys.argv[1], "n", timeout=20)
+print(read(store).payload.decode(), end="")
+fill(store, "third", b"by a third process")
+store.close()
+"""
+
+
+def libc_fork() -> int:
+    """Fork as some servers do: without running Python's hooks."""
+    pid: int = ctypes.PyDLL(None).fork()
+    return pid
+
+
+def sound(path: Path) -> bool:
+    """Look at the file in a process that has nothing to do with this one."""
+    script = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('PRAGMA integrity_check').fetchone()[0])"
+    done = subprocess.run([sys.executable, "-c", script, path], check=True, capture_output=True, text=True)
+    return done.stdout == "ok\n"
+
+
+@contextmanager
+def thread_inside(store: Callable[[Callable[[], int]], SqliteStore]) -> Generator[None]:
+    """A thread of this process stands still in the middle of a write transaction."""
+    inside, leave = threading.Event(), threading.Event()
+    calls: list[None] = []
+
+    def clock() -> int:
+        calls.append(None)
+        if len(calls) == 2:  # the first is the reader's, which then starts over as a writer
+            inside.set()
+            assert leave.wait(60)
+        return 1_000_000
+
+    led: list[bool] = []
+    thread = threading.Thread(target=lambda: led.append(store(clock).poll(ask("thread")).leads))
+    thread.start()
+    try:
+        assert inside.wait(60)
+        yield
+    finally:
+        leave.set()
+        thread.join()
+    assert led == [True]
+
+
+@pytest.mark.parametrize("how", [os.fork, libc_fork])
+def test_a_child_uses_the_store_that_its_parent_opened(tmp_path: Path, how: Callable[[], int]) -> None:
+    """The very object works on both sides of a fork, and each sees the other's writes."""
+    store = SqliteStore(tmp_path / "flags.db", "n")
+    fill(store, "parent", b"by the parent")
+
+    def work() -> str:
+        payload = read(store).payload
+        fill(store, "child", b"by the child")
+        return (payload or b"").decode()
+
+    with forked(work, how=how) as child:
+        assert child.answer() == "by the parent"
+    assert read(store).payload == b"by the child"
+    fill(store, "parent again", b"by the parent")
+    assert read(SqliteStore(tmp_path / "flags.db", "n")).payload == b"by the parent"
+    assert sound(tmp_path / "flags.db")
+
+
+@pytest.mark.parametrize("how", [os.fork, libc_fork])
+def test_a_child_outlives_its_parents_connection(tmp_path: Path, how: Callable[[], int]) -> None:
+    """When the parent closes first, the child and processes that come later still see each other's writes."""
+    path = tmp_path / "flags.db"
+    store = SqliteStore(path, "n")
+    fill(store, "parent", b"by the parent")
+    opened, closed, go = os.pipe(), os.pipe(), b"."
+
+    def work() -> str:
+        fill(store, "child", b"by the child")
+        os.write(opened[1], go)
+        os.read(closed[0], 1)
+        fill(store, "child again", b"by the orphan")
+        done = subprocess.run([sys.executable, "-c", SCRIPT, path], check=True, capture_output=True, text=True)
+        return f"{done.stdout}, {(read(store).payload or b'').decode()}"
+
+    with forked(work, how=how) as child:
+        os.read(opened[0], 1)
+        store.close()
+        os.write(closed[1], go)
+        assert child.answer() == "by the orphan, by a third process"
+    for end in (*opened, *closed):
+        os.close(end)
+    assert sound(path)
+
+
+def test_a_childs_end_leaves_the_parents_locks(tmp_path: Path) -> None:
+    """After a child that used the store is gone, no other process takes the parent for gone too."""
+    path = tmp_path / "flags.db"
+    store = SqliteStore(path, "n")
+    meta = fill(store)
+
+    def work() -> str:
+        assert SqliteStore(path, "n").poll(ask("child")).leads
+        store.close()
+        return "done"
+
+    with forked(work) as child:
+        assert child.answer() == "done"
+    # The last process to close deletes the log: this one is not the last.
+    script = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT * FROM state').fetchall(); c.close()"
+    )
+    subprocess.run([sys.executable, "-c", script, path], check=True)
+    assert path.with_name("flags.db-wal").exists()
+    assert store.inspect().meta == meta
+
+
+def test_a_child_forked_in_mid_transaction_is_refused_at_once(tmp_path: Path) -> None:
+    """Its lock table says busy for ever: it is told so without a wait, and harms nobody's transaction."""
+    path = tmp_path / "flags.db"
+    idle = SqliteStore(path, "n", timeout=60)
+    idle.inspect()
+
+    def work() -> str:
+        start = time.monotonic()
+        for store in (idle, SqliteStore(path, "n", timeout=60)):
+            with pytest.raises(StoreError, match="forked while another thread"):
+                store.inspect()
+            store.close()
+        gc.collect()
+        with forked(lambda: refused(idle)) as grandchild:
+            assert grandchild.answer() == "refused"
+        return "at once" if time.monotonic() - start < 20 else "late"
+
+    def refused(store: SqliteStore) -> str:
+        with pytest.raises(StoreError, match="forked while another thread"):
+            store.inspect()
+        return "refused"
+
+    with thread_inside(lambda clock: SqliteStore(path, "n", clock=clock)), forked(work) as child:
+        assert child.answer() == "at once"
+    assert idle.inspect().leader == "thread"
+    assert sound(path)
+
+
+def test_a_child_that_ends_as_an_interpreter_does_frees_no_connection(tmp_path: Path) -> None:
+    """Clean-up at a child's exit does not end the transaction of its parent's thread."""
+    script = f"""
+import os, sys
+from pathlib import Path
+from tests.stores.test_sqlite_fork import *
+path = Path({str(tmp_path / "flags.db")!r})
+with thread_inside(lambda clock: SqliteStore(path, "n", clock=clock)):
+    pid = os.fork()
+    if pid == 0:
+        sys.exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+store = SqliteStore(path, "n")
+fill(store)
+assert read(store).payload == b"definitions" and sound(path)
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_thread_of_the_child_finds_no_lock_that_nobody_will_free(tmp_path: Path) -> None:
+    """Threads of a child that come to the store at once, each for the first time, are all answered."""
+    store = SqliteStore(tmp_path / "flags.db", "n", timeout=20)
+    meta = fill(store)
+    store.poll(ask("leader"))
+
+    def work() -> str:
+        answers: list[bool] = []
+        threads = [
+            threading.Thread(target=lambda: answers.append(store.poll(ask("child", meta)).unchanged)) for _ in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        return str(answers)
+
+    with forked(work) as child:
+        assert child.answer() == str([True] * 8)
+
+
+def test_a_store_that_is_dropped_is_closed(tmp_path: Path) -> None:
+    """Nobody need call `close`: with the last reference the file is let go, and its log is gone."""
+    store = SqliteStore(tmp_path / "flags.db", "n")
+    assert store.renew("nobody", LONG) is False
+    assert (tmp_path / "flags.db-wal").exists()
+    del store
+    gc.collect()
+    assert [file.name for file in tmp_path.iterdir()] == ["flags.db"]
+    with closing(sqlite3.connect(tmp_path / "flags.db")) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
