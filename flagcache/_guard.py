@@ -11,9 +11,10 @@ __all__ = ["guarded"]
 _log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
+_Otherwise = TypeVar("_Otherwise")
 
 
-def guarded(call: Callable[[], _T], otherwise: _T, what: str) -> _T:
+def guarded(call: Callable[[], _T], otherwise: _Otherwise, what: str) -> _T | _Otherwise:
     """Return what `call` returns, or `otherwise` if it raises; then log `what` with the traceback.
 
     Exceptions that are no `Exception` (a worker's timeout signal, `SystemExit`) pass: they are not ours.

@@ -1,0 +1,9 @@
+"""`python -m flagcache.cli`: the command, where its script is not installed."""
+
+from __future__ import annotations
+
+import sys
+
+from flagcache.cli import main
+
+sys.exit(main())

@@ -1,0 +1,49 @@
+"""The web application that the workers of the demo run: a client, a cache, and a page that evaluates a flag.
+
+Loaded by gunicorn, in each worker or, with `--preload`, once before they are forked: nothing here differs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from posthog import Posthog
+
+from flagcache import from_url
+from flagcache.cli.demo.messages import Wiring
+from flagcache.cli.demo.reporter import Reporter, Tally, evaluate
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+__all__ = ["application", "reporter"]
+
+_wiring = Wiring.from_environ()
+
+_cache = from_url(
+    _wiring.store,
+    _wiring.namespace,
+    refresh_interval=_wiring.refresh,
+    lease=_wiring.lease,
+    challenge_after=600,  # longer than the demo: one change of leaders, the one that is shown
+)
+_tally = Tally(_cache)
+_client = Posthog(
+    os.environ["POSTHOG_PROJECT_API_KEY"],
+    secret_key=os.environ["POSTHOG_SECRET_KEY"],
+    host=os.environ["POSTHOG_HOST"],
+    poll_interval=_wiring.refresh,  # pyright: ignore[reportArgumentType] - int by its default; the SDK takes floats
+    flag_definition_cache_provider=_cache,
+)
+
+reporter = Reporter(_wiring, _client, _cache, _tally)
+"""Started in each worker by `gunicorn_conf`."""
+
+
+def application(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """Answer every request with what the flag evaluates to in this worker."""
+    value = evaluate(_client, reporter.flag)
+    start_response("200 OK", [("Content-Type", "text/plain; charset=utf-8")])
+    return [f"{reporter.flag} is {value!r} in worker {os.getpid()}\n".encode()]

@@ -1,0 +1,185 @@
+"""What the show needs: a PostHog, a store, a fleet, a screen. All of it ends with the `with` block."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import secrets
+import tempfile
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from flagcache.cli.demo.fleet import Fleet
+from flagcache.cli.demo.ledger import Ledger, Requests
+from flagcache.cli.demo.messages import Wiring
+from flagcache.cli.demo.options import DemoOptions, Project
+from flagcache.cli.demo.screen import Screen, View, make_screen
+from flagcache.cli.demo.words import Place
+from flagcache.errors import FlagcacheError
+
+if TYPE_CHECKING:
+    from flagcache_posthog.testing import RemoteStandIn
+
+__all__ = ["FLAG", "BrokenPromiseError", "Interruption", "Stage", "open_stage"]
+
+_T = TypeVar("_T")
+
+FLAG = "new-checkout"
+"""The flag of the stand-in that changes."""
+
+_ANSWER_TAKES = 0.2  # seconds of the stand-in for definitions, as of a PostHog that is not next door
+_LOOK_EVERY = 0.1  # seconds
+_COUNT_EVERY = 0.5  # seconds
+
+
+class BrokenPromiseError(FlagcacheError):
+    """Something that the demo is there to show did not happen."""
+
+
+class Interruption(Exception):  # noqa: N818 - nothing is wrong: whoever watched has seen enough
+    """A signal asks the demo to end."""
+
+
+@dataclass(slots=True)
+class Stage:
+    """All that takes part, and how time passes on it."""
+
+    options: DemoOptions
+    place: Place
+    fleet: Fleet
+    standin: RemoteStandIn | None
+    """None where a project of the user's own is asked."""
+    screen: Screen
+    stops: list[int]
+    """Signals that have come; the first one ends the show."""
+    ledger: Ledger = field(default_factory=Ledger)
+    _together: Requests = field(default_factory=lambda: Requests(0, 0))
+    _count_at: float = 0.0
+
+    def watch(self, seconds: float) -> None:
+        """Let so much time pass."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self._pass()
+
+    def until(self, look: Callable[[], _T | None], patience: float, what: str) -> _T:
+        """Let time pass until `look()` finds something, and return that.
+
+        Raises:
+            BrokenPromiseError: it has not, after so many seconds.
+        """
+        end = time.monotonic() + patience
+        while (found := look()) is None:
+            if time.monotonic() > end:
+                raise BrokenPromiseError(f"waited {patience:.0f} s in vain for {what}{self._log()}")
+            self._pass()
+        return found
+
+    def count(self) -> Requests:
+        """Count what PostHog was asked up to now, and show it.
+
+        The stand-in tells what it saw; of another PostHog it is what the workers' SDKs were sent to ask.
+        """
+        if self.standin is None:
+            self._together = self.ledger.sent()
+        else:
+            counts = self.standin.counts()
+            self._together = Requests(counts.requests, counts.full_fetches)
+        self._count_at = time.monotonic() + _COUNT_EVERY
+        self.screen.show(View(self.ledger, self._together))
+        return self._together
+
+    def _pass(self) -> None:
+        self.ledger.take(self.fleet.reports(_LOOK_EVERY))
+        if self.stops:
+            raise Interruption
+        if self.fleet.ended:
+            raise BrokenPromiseError(f"gunicorn ended by itself{self._log()}")
+        if time.monotonic() >= self._count_at:
+            self.count()
+        else:
+            self.screen.show(View(self.ledger, self._together))
+
+    def _log(self) -> str:
+        tail = self.fleet.log_tail()
+        return f"; the workers' log ends so:\n{tail}" if tail else ""
+
+
+@contextlib.contextmanager
+def open_stage(options: DemoOptions, project: Project | None, stops: list[int]) -> Generator[Stage, None, None]:
+    """Start everything, and end everything.
+
+    Args:
+        options: how many workers, on which store.
+        project: of the user's own; None starts the stand-in.
+        stops: the signals that have come.
+
+    Raises:
+        ConfigurationError: the store's URL cannot be right. Nothing has been started.
+    """
+    with contextlib.ExitStack() as stack:
+        # Also the fleet removes the folder, if this process is killed.
+        folder = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="flagcache-demo-", ignore_cleanup_errors=True))
+        )
+        wiring = _wire(options, folder, "" if project else FLAG)
+        address = _check_store(wiring)
+        standin = None if project else stack.enter_context(_make_standin())
+        if standin is not None:
+            project = Project("phc_demo", "phs_demo", standin.url)
+        assert project is not None
+        stack.callback(_tidy_store, wiring)
+        fleet = stack.enter_context(Fleet(options, project, wiring, folder))
+        place = Place(
+            host=project.host,
+            is_standin=standin is not None,
+            url=fleet.url,
+            store=address,
+            sdk=importlib.metadata.version("posthog"),
+        )
+        yield Stage(options, place, fleet, standin, make_screen(plain=options.plain), stops)
+
+
+def _wire(options: DemoOptions, folder: Path, flag: str) -> Wiring:
+    return Wiring(
+        store=options.store or f"sqlite:///{folder / 'flags.db'}",
+        namespace=f"flagcache-demo-{secrets.token_hex(4)}",  # of this run: a store of the user's own may hold others
+        refresh=options.refresh,
+        lease=options.lease,
+        flag=flag,
+        reports=-1,
+        owner=os.getpid(),
+        folder=str(folder),
+    )
+
+
+def _check_store(wiring: Wiring) -> str:
+    """Return the store's address without a password."""
+    from flagcache import from_url  # noqa: PLC0415 - loads the SDK, which takes a moment
+
+    return from_url(wiring.store, wiring.namespace, refresh_interval=wiring.refresh).status().store
+
+
+def _tidy_store(wiring: Wiring) -> None:
+    """Take this run's keys out of a Redis that was there before and stays."""
+    if wiring.store.startswith("sqlite:"):
+        return
+    import redis  # noqa: PLC0415 - only for who uses it
+
+    from flagcache.stores.redis import keys_of  # noqa: PLC0415
+
+    keys = keys_of(wiring.namespace, 0)
+    with contextlib.suppress(redis.RedisError), contextlib.closing(redis.Redis.from_url(wiring.store)) as client:
+        client.delete(keys.hash, keys.lease)
+
+
+def _make_standin() -> RemoteStandIn:
+    from flagcache_posthog.testing import PostHogStandIn, make_definitions, make_flag  # noqa: PLC0415 - as above
+
+    definitions = make_definitions(20)
+    definitions["flags"].append(make_flag(FLAG, active=False))
+    return PostHogStandIn.spawn(definitions, delay=_ANSWER_TAKES)

@@ -1,0 +1,150 @@
+"""All that the demo says: before, during and after. Pure: figures in, lines of at most 80 columns out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flagcache.cli.demo.ledger import Requests
+from flagcache.cli.demo.messages import FlagValue, Report
+from flagcache.cli.demo.options import DemoOptions
+
+__all__ = [
+    "Change",
+    "Figures",
+    "Place",
+    "Succession",
+    "changed",
+    "intro",
+    "number",
+    "replaced",
+    "succeeded",
+    "summary",
+    "times",
+    "value_name",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where it all happens."""
+
+    host: str
+    is_standin: bool
+    url: str
+    """Of the workers' page."""
+    store: str
+    sdk: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A flag that changed, and when the last worker evaluated it anew."""
+
+    flag: str
+    workers: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Succession:
+    """A leader that was killed, and when another led."""
+
+    old: int
+    new: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """All that was counted in one run."""
+
+    seconds: float
+    together: Requests
+    alone: Requests
+    change: Change | None
+    """None for a project of the user's own: nothing is changed there."""
+    succession: Succession
+    flags_lost: int
+
+
+def intro(options: DemoOptions, place: Place) -> list[str]:
+    """What is about to be seen, and where."""
+    every = f"every {number(options.refresh)} s"
+    posthog = f"{place.host} ({'a stand-in on this machine' if place.is_standin else 'your project: only read here'})"
+    loaded = ", preloaded" if options.preload else ""
+    return [
+        f"flagcache demo: {options.workers} web workers, one set of PostHog feature flags",
+        "",
+        f"Alone, each worker's SDK would ask PostHog for the flags {every}.",
+        "Here one worker, the leader, asks; the others read from the store what it got.",
+        "",
+        f"  PostHog  {posthog}",
+        f"  workers  {options.workers} of gunicorn{loaded}, each with posthog {place.sdk}",
+        f"  store    {place.store}",
+        f"  try      curl {place.url}",
+        "",
+    ]
+
+
+def summary(options: DemoOptions, place: Place, figures: Figures) -> list[str]:
+    """What was seen. Every figure was counted in this run."""
+    together, alone, succession = figures.together, figures.alone, figures.succession
+    counted = "counted by the stand-in" if place.is_standin else "as the SDKs were sent"
+    lines = [
+        "",
+        f"Counted in these {figures.seconds:.1f} s, with {options.workers} workers:",
+        "",
+        _row("", f"{'shared':>6}  {'alone':>6}"),
+        _row("requests to PostHog", f"{together.requests:6}  {alone.requests:6}", counted),
+        _row("billed flag requests", f"{together.billed:6}  {alone.billed:6}", "10 when flags are sent, else 1"),
+        "",
+    ]
+    if figures.change is not None:
+        change = figures.change
+        lines.append(_row("flag change to last worker", f"{change.seconds:6.1f} s", f"{change.workers} workers"))
+    by = f"{succession.old}, then {succession.new}: lease over"
+    return [
+        *lines,
+        _row("leader's death to next one", f"{succession.seconds:6.1f} s", by),
+        _row("workers that lost flags", f"{figures.flags_lost:6}"),
+        _row("store", f"  {place.store}"),
+        "",
+        '"Alone" counts, in each worker, the polls of its SDK: without the cache, each of',
+        "them is a request to PostHog.",
+    ]
+
+
+def changed(change: Change) -> str:
+    """The change has reached everybody. Who hears of it how is said here alone."""
+    return f"all {change.workers} workers see it, {change.seconds:.1f} s later, each at its own next poll"
+
+
+def replaced(worker: Report) -> str:
+    """A new worker has its flags."""
+    asked = f"after asking PostHog {times(worker.requests)}" if worker.requests else "without asking PostHog"
+    return f"worker {worker.pid} takes its place: it has its flags {asked}"
+
+
+def succeeded(succession: Succession, options: DemoOptions) -> str:
+    """Another worker leads. How it noticed is said here and in the summary."""
+    lease = number(options.lease)
+    return f"worker {succession.new} leads, {succession.seconds:.1f} s later: the lease of {lease} s had run out"
+
+
+def value_name(value: FlagValue) -> str:
+    """What a person calls it."""
+    return "-" if value is None else value if isinstance(value, str) else "on" if value else "off"
+
+
+def number(value: float) -> str:
+    """As short as it can be told."""
+    return f"{value:g}"
+
+
+def times(count: int) -> str:
+    """How often."""
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")
+
+
+def _row(name: str, figures: str, remark: str = "") -> str:
+    return f"  {name:26}  {figures:14}  {remark}".rstrip()
