@@ -20,6 +20,7 @@ __all__ = [
     "Held",
     "Knowledge",
     "ask_for",
+    "changed_at",
     "failed",
     "heard",
     "hold",
@@ -139,7 +140,9 @@ def ask_for(base: Ask, know: Knowledge, home: str, now: float, *, idle: bool) ->
 def heard(know: Knowledge, home: str, reply: Reply, now: float) -> Knowledge:
     """Take in the answer to a poll, but for the payload."""
     before = know.contact(home)
-    stored = before.stored if reply.unchanged else reply.meta
+    stored = reply.meta
+    if reply.unchanged:  # it is what this process said that it holds, which it may have put there itself
+        stored = know.held.meta if know.held is not None and not before.foreign else before.stored
     contact = Contact(
         clock=reply.clock,
         heard=now,
@@ -150,7 +153,7 @@ def heard(know: Knowledge, home: str, reply: Reply, now: float) -> Knowledge:
         foreign=is_foreign(know, stored),
     )
     granted = know.granted
-    if 0 < reply.granted_at <= reply.clock:
+    if 0 < reply.granted_at <= reply.clock and not contact.foreign:  # another project's fetches do not serve this one
         at = now - (reply.clock - reply.granted_at) / 1000
         granted = at if granted is None else max(granted, at)
     waiting_since = now if know.held is None and know.waiting_since is None else know.waiting_since
@@ -164,7 +167,7 @@ def _reconfirmed(know: Knowledge, home: str, reply: Reply, now: float) -> Knowle
     if held is None or meta is None or meta.version != held.meta.version or reply.republish:
         return know
     stored = told(home, meta, held.definitions, reply.clock, now)
-    return replace(know, held=stored) if _newer(stored, held) else know
+    return replace(know, held=stored) if _newer(stored, held, reply.clock) else know
 
 
 def is_foreign(know: Knowledge, meta: Meta | None) -> bool:
@@ -179,13 +182,19 @@ def told(home: str, meta: Meta, definitions: Definitions, clock: int, now: float
 
 def hold(know: Knowledge, held: Held) -> Knowledge:
     """Hold these, unless newer ones came in meanwhile."""
-    if know.held is not None and not _newer(held, know.held):
+    if know.held is not None and not _newer(held, know.held, know.contact(held.home).clock):
         return know
     return replace(know, held=held, waiting_since=None, gave_up_waiting=False)
 
 
-def _newer(held: Held, old: Held) -> bool:
-    return held.meta.order >= old.meta.order if held.home == old.home else held.born >= old.born
+def _newer(held: Held, old: Held, clock: int) -> bool:
+    """Whether these are to take the place of the old ones, by their store's order.
+
+    An old `as_of` ahead of the store's clock, where the new one is not, is of a clock that has been stepped back since
+    (and of a store that has lost it): as between two stores, the age on this process's own clock decides.
+    """
+    comparable = held.home == old.home and not old.meta.as_of > clock >= held.meta.as_of
+    return held.meta.order >= old.meta.order if comparable else held.born >= old.born
 
 
 def stamp(know: Knowledge, home: str, grant: Grant | None, asked: int) -> Grant:
@@ -198,6 +207,12 @@ def stamp(know: Knowledge, home: str, grant: Grant | None, asked: int) -> Grant:
         return grant
     stored = know.contact(home).stored
     return Grant(stored.epoch if stored else 0, asked, asked)
+
+
+def changed_at(know: Knowledge, home: str, version: str, times: Grant) -> int:
+    """When the content that a fetch has just brought first came: it may be what the store holds already."""
+    stored = know.contact(home).stored
+    return stored.changed_at if stored is not None and stored.version == version else times.at
 
 
 def repair(held: Held, home: str, clock: int, now: float) -> Meta:
@@ -219,7 +234,7 @@ def repair(held: Held, home: str, clock: int, now: float) -> Meta:
 
 def overtaken(held: Held) -> Held:
     """The same, ordered before everything: a store refused it, and has better."""
-    return replace(held, meta=replace(held.meta, epoch=0, as_of=1), born=float("-inf"))
+    return replace(held, meta=replace(held.meta, epoch=0, as_of=1), born=held.born - _OLDEST)
 
 
 def failed(know: Knowledge, settings: Settings, now: float, jitter: float) -> Knowledge:

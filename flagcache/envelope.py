@@ -53,8 +53,8 @@ _LEVEL = 1  # of zlib. On 2,000 flags 6 makes it a fifth smaller and takes 2.4 t
 _DEEP = 100
 _DEEPEST = 100_000  # no parser gets there: such definitions hold themselves
 
-# Items that a msgpack list may have. Before 1.2 msgpack makes room for all that a list says it has before it sees one, and
-# so at each of 1,024 levels: a few kB of payload, 16 MiB unpacked, held it for 20 seconds.
+# Items that a msgpack list may have. Before 1.2 msgpack makes room for all that a list says it has before it sees one,
+# and so at each of 1,024 levels: 16 kB of payload, 16 MiB unpacked, held it for 20 seconds.
 _LONGEST = 0xFFFF
 
 _BYTES_PER_CONTAINER = 16  # conditions of real flags take 20 and more
@@ -66,8 +66,8 @@ _CONTAINERS: frozenset[type] = frozenset({dict, list})
 _KINDS: frozenset[type] = _CONTAINERS | {str, int, float, bool, type(None)}
 
 # What the codecs raise; RuntimeError is RecursionError's base, ArithmeticError that of OverflowError.
-_TROUBLES = (ArithmeticError, MemoryError, RuntimeError, TypeError, ValueError)
-_TROUBLES += (msgpack.UnpackException, struct.error, zlib.error)
+_CODEC_ERRORS = (msgpack.UnpackException, struct.error, zlib.error)
+_TROUBLES = (*_CODEC_ERRORS, ArithmeticError, MemoryError, RuntimeError, TypeError, ValueError)
 
 
 def digest(definitions: Mapping[str, object]) -> str:

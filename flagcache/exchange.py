@@ -102,6 +102,8 @@ class Exchange:
             if self._hear(tier, reply, now):
                 self._obey(tier, store, reply)
                 return Answer(tier.home, reply.grant, reply.clock, now)
+            if reply.leads:  # it is not ours to lead: whoever belongs there is to take over at once
+                self._release(tier, store, idle=False)
         return None
 
     def _hear(self, tier: Tier, reply: Reply, now: float) -> bool:
@@ -202,14 +204,16 @@ class Exchange:
     def leave(self, *, idle: bool) -> None:
         """Give up the leases and close what is open. A later call opens it again."""
         for tier, store in self._tiers.usable():
-            if not self.know.contact(tier.home).leads:
-                continue
-            try:
-                store.release(self.me, idle=idle)
-            except StoreError as exc:
-                self._lost(tier, exc)
-            self._forget_leadership(tier)
+            if self.know.contact(tier.home).leads:
+                self._release(tier, store, idle=idle)
         self._tiers.close()
+
+    def _release(self, tier: Tier, store: Store, *, idle: bool) -> None:
+        try:
+            store.release(self.me, idle=idle)
+        except StoreError as exc:
+            self._lost(tier, exc)
+        self._forget_leadership(tier)
 
     def take(self, held: Held, *, fetched: bool) -> None:
         """Hold these definitions, unless newer ones came in meanwhile."""

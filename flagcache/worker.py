@@ -79,11 +79,12 @@ class Worker:
         # A thread that never asked may have begun its fetch long ago: taken for as old as a fetch can be.
         errand = errand or Errand("", None, 0, self._plan.clock() - SLOW_FETCH)
         times = election.stamp(self.know, errand.home, errand.grant, errand.asked)
+        version = envelope.digest(checked)
         meta = Meta(
-            version=envelope.digest(checked),
+            version=version,
             epoch=times.epoch,
             as_of=times.as_of,
-            changed_at=times.at,
+            changed_at=election.changed_at(self.know, errand.home, version, times),
             confirmed_at=times.at,
             writer=self._plan.vendor.writer,
             project=project,
@@ -98,10 +99,14 @@ class Worker:
     def _come_back(self) -> None:
         """The thread asks again: the fetch that it was sent on has ended, and brought nothing.
 
-        A process that never received definitions has no entity tag, so that its silence cannot mean "unchanged".
+        A process that never received definitions has no entity tag, so that its silence cannot mean "unchanged". Where
+        people cleared the store since, "unchanged" is of no use to it: whoever has no tag is to fill it.
         """
         errand, was_out = self._errands.back()
-        if errand is not None and errand.grant is not None and was_out and not self.know.received:
+        if errand is None or errand.grant is None or not was_out:
+            return
+        know = self.know
+        if not know.received or (know.held is not None and know.held.meta.epoch < errand.grant.epoch):
             self._exchange.own_fetch_failed(errand.home, errand.grant)
 
     def _poll(self) -> None:

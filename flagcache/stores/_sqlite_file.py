@@ -125,29 +125,36 @@ class SqliteFile:
         raise self._trouble("it is replaced again and again")
 
     def _open(self, until: float) -> Opened | None:
-        """Open the file, made first where there is none; None when another was put in its place meanwhile."""
+        """Open the file, or make it where there is none; None asks for another try: it was just made, or replaced."""
         path = Path(os.path.realpath(self.path))
         self._look_at_directory(path)
-        self._found = identify(path)
-        if self._found is None:
+        self._found = found = identify(path)
+        if found is None:
             with alone(path, until):
                 make(path, self._schema)
-            self._found = identify(path)
-        if self._found is None:
             return None
-        if self._found in this_process().lost:
+        if found in this_process().lost:
             raise self._trouble("its locks ended with the process that this one was forked from; start it anew")
-        opened = Opened(_connect(path, until), this_process(), path, self._found)
+        try:
+            opened = self._reach(path, found, until)
+        except (sqlite3.Error, OSError):
+            if is_there(path, found):
+                raise
+            return None
+        if not is_there(path, found):
+            return None  # and it stays open, for what it has opened may be another file's log
+        self._closer = weakref.finalize(self, opened.close)
+        self._closer.atexit = False  # a thread may be in it; what it leaves then, the next process takes up
+        return opened
+
+    def _reach(self, path: Path, found: Identity, until: float) -> Opened:
+        opened = Opened(_connect(path, until), this_process(), path, found)
         try:
             if self._recognise(opened.connection):
                 opened.shm = identify(beside(path, "-shm"))
         except BaseException:
             opened.close()
             raise
-        if not is_there(path, self._found):
-            return None  # and it stays open, for what it has opened may be another file's log
-        self._closer = weakref.finalize(self, opened.close)
-        self._closer.atexit = False  # a thread may be in it; what it leaves then, the next process takes up
         return opened
 
     def _recognise(self, connection: sqlite3.Connection) -> bool:
@@ -156,7 +163,9 @@ class SqliteFile:
         if application != self._schema.application:
             raise self._trouble("this is a database of another program; give another path")
         if version != self._schema.version:
-            raise self._trouble(f"its format is {version}, known is {self._schema.version}; upgrade, or give another path")
+            raise self._trouble(
+                f"its format is {version}, known is {self._schema.version}; upgrade, or give another path"
+            )
         connection.execute("PRAGMA synchronous=NORMAL")
         if _immutable(self.path):
             return False

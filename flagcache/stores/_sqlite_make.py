@@ -23,9 +23,6 @@ __all__ = ["Schema", "alone", "make", "set_aside"]
 _SET_ASIDE = 9
 """How many broken files are kept. A disk that breaks one after the other must not be filled with them."""
 
-_SIDES = ("-wal", "-shm")
-"""What SQLite keeps beside a file while it is open: the log and the memory that processes share."""
-
 
 @dataclass(frozen=True, slots=True)
 class Schema:
@@ -41,7 +38,7 @@ def make(path: Path, schema: Schema) -> None:
     if identify(path) is not None:
         return
     fresh = beside(path, ".new")
-    for leftover in (*(beside(path, side) for side in _SIDES), fresh, beside(fresh, "-journal")):
+    for leftover in (beside(path, "-wal"), beside(path, "-shm"), fresh, beside(fresh, "-journal")):
         leftover.unlink(missing_ok=True)  # a log without its file would be read as the new one's
     os.close(os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     try:
@@ -65,9 +62,11 @@ def set_aside(path: Path) -> Path:
     names = [beside(path, f".corrupt-{number}") for number in range(1, _SET_ASIDE + 1)]
     aside = next((name for name in names if not name.exists()), names[-1])
     path.rename(aside)  # first: nobody who comes now opens the old file with a new log, or none
-    for side in _SIDES:
-        with suppress(FileNotFoundError):
-            beside(path, side).rename(beside(aside, side))
+    log = beside(aside, "-wal")
+    log.unlink(missing_ok=True)
+    with suppress(FileNotFoundError):
+        beside(path, "-wal").rename(log)
+    beside(path, "-shm").unlink(missing_ok=True)
     return aside
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from flagcache.stores._sqlite_make import Schema
 from flagcache.stores.base import Meta, Notice
-from flagcache.stores.rules import Outcome, State
+from flagcache.stores.state import Outcome, State
 
 __all__ = [
     "BACKLOG",

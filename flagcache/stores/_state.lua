@@ -5,7 +5,7 @@
 -- KEYS[2]  string: the lease; its value is the leader's identity, its time to live the lease's rest
 -- ARGV[1]  identity of the asking process
 -- All times and lengths are whole milliseconds below 2^53; the clock is the server's own.
--- What is not such a number counts as absent, and so does a key of a foreign type.
+-- What is not such a number counts as absent, and so do an order that is no time and a key of a foreign type.
 
 local HASH, LEASE, ME = KEYS[1], KEYS[2], ARGV[1]
 local GRANTS_PER_INTERVAL, REPUBLISH_EVERY = 3, 1000
@@ -15,6 +15,7 @@ local FIELDS = {
   'note_length', 'repair_asked',
 }
 local FIRST_NUMBER = 7
+local FAR = 315360000000 -- ten years: what lies further ahead of the clock is no time; counting on from it would end at 2^53
 
 local function whole(text)
   local n = tonumber(text or '')
@@ -61,7 +62,9 @@ local function load()
   end
   local times = whole(values[8]) and whole(values[9]) and whole(values[10]) and whole(values[11])
   state.stored = times and state.version ~= '' and state.size > 0
-    and redis.call('HSTRLEN', HASH, 'payload') == state.size and true or false
+    and state.as_of <= clock + FAR and redis.call('HSTRLEN', HASH, 'payload') == state.size and true or false
+  if state.highest > clock + FAR then state.highest = 0 end
+  if state.grant > clock + FAR then state.grant = 0 end
   if state.outcome == '' then state.outcome = 'done' end
   state.owner = read('GET', LEASE) or ''
   state.lease_left = state.owner ~= '' and redis.call('PTTL', LEASE) or 0

@@ -29,7 +29,6 @@ from flagcache.testing.store_contract import (  # noqa: E402 - see above
     PassTime,
     ProcessContract,
     StoreContract,
-    SubscribableStore,
     SubscriptionContract,
 )
 
@@ -41,6 +40,5 @@ __all__ = [
     "PassTime",
     "ProcessContract",
     "StoreContract",
-    "SubscribableStore",
     "SubscriptionContract",
 ]

@@ -4,7 +4,7 @@
 |------------------------|-----------------------------------------|----------------------------------------|
 | `StoreContract`        | all                                     | `make_store`                           |
 | `ProcessContract`      | that several processes share            | `make_store`                           |
-| `SubscriptionContract` | that tell of changes (`Subscribable`)   | `make_store`, of `SubscribableStore`   |
+| `SubscriptionContract` | that tell of changes (`Subscribable`)   | `make_store`                           |
 | `DamageContract`       | whose content others can damage         | `make_store`, `damage`                 |
 | `ClockContract`        | whose clock tests can set               | `make_store`, `pass_time`              |
 
@@ -26,7 +26,7 @@ from flagcache.testing._store.leases import LeaseCases
 from flagcache.testing._store.order import OrderCases
 from flagcache.testing._store.reading import ReadingCases
 from flagcache.testing._store.repair import RepairCases
-from flagcache.testing._store.subscription import SubscribableStore, SubscriptionContract
+from flagcache.testing._store.subscription import SubscriptionContract
 
 __all__ = [
     "ClockContract",
@@ -36,7 +36,6 @@ __all__ = [
     "PassTime",
     "ProcessContract",
     "StoreContract",
-    "SubscribableStore",
     "SubscriptionContract",
 ]
 

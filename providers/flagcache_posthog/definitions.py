@@ -3,6 +3,11 @@
 The SDK applies what a provider hands it key by key and unchecked: flags that are no dicts stay in its memory after the
 error (posthog 7.91, `client.py`, `_update_flag_state` and the setter of `feature_flags`). So the shape is checked here,
 fully, before anything is handed out; unknown keys pass through untouched.
+
+One content must have one version, whoever fetched it. The SDK hands a provider not the body of PostHog's answer but
+what it made of it, with defaults filled in; `PostHogVendor.of_response` does the same for our own fetches. Keys of the
+body that no SDK knows yet stay, although this SDK would drop them: then the content does not depend on the fetching
+worker's SDK, and a worker with a newer one, which knows them, misses nothing when an older one fetches for it.
 """
 
 from __future__ import annotations
@@ -14,6 +19,9 @@ from flagcache.errors import EnvelopeError
 from flagcache.vendor import Definitions
 
 __all__ = ["PostHogVendor"]
+
+_MAPPINGS = ("group_type_mapping", "cohorts")
+_OF_THE_ANSWER = frozenset({"quotaLimited"})  # tells of the answer and not of flags
 
 
 class PostHogVendor:
@@ -41,10 +49,26 @@ class PostHogVendor:
             raise EnvelopeError(f"flags are {type(flags).__name__}, not a list")
         for index, flag in enumerate(cast("list[object]", flags)):
             _check_flag(index, flag)
-        for key in ("group_type_mapping", "cohorts"):
+        for key in _MAPPINGS:
             if not isinstance(known.get(key), dict):
                 raise EnvelopeError(f"{key} is {type(known.get(key)).__name__}, not a dict")
         return known
+
+    def of_response(self, body: object) -> Definitions:
+        """Return the definitions in the body of an answer, as the SDK hands them to a provider.
+
+        Rests on posthog 7.91, `client.py`, `_update_flag_state` and `_publish_flag_definitions_response`: a mapping
+        that is null is empty, and what is absent has its default. Null flags are refused; the SDK takes them for none.
+
+        Raises:
+            EnvelopeError: the body holds no definitions.
+        """
+        if isinstance(body, dict):
+            body = {key: _filled(key, value) for key, value in cast("Definitions", body).items()}
+        definitions = {key: value for key, value in self.check(body).items() if key not in _OF_THE_ANSWER}
+        definitions["minimal_flag_called_events"] = definitions.get("minimal_flag_called_events") is True
+        definitions.setdefault("property_matching_version", 1)
+        return definitions
 
     def empty(self) -> Definitions:
         """No flags; a truthy value, so that the SDK neither fetches nor asks again in each request."""
@@ -53,8 +77,12 @@ class PostHogVendor:
     def project(self, definitions: Definitions) -> str:
         """The project's number, which every flag carries as `team_id`."""
         flags = cast("list[dict[str, object]]", definitions["flags"])
-        team = next((flag["team_id"] for flag in flags if isinstance(flag.get("team_id"), int)), None)
+        team = next((flag["team_id"] for flag in flags if type(flag.get("team_id")) is int), None)
         return "" if team is None else str(team)
+
+
+def _filled(key: str, value: object) -> object:
+    return {} if value is None and key in _MAPPINGS else value
 
 
 def _check_flag(index: int, flag: object) -> None:

@@ -186,7 +186,7 @@ def from_url(
     """
     if not isinstance(url, str):
         raise ConfigurationError(f"url must be a string, not {type(url).__name__}")
-    scheme = urlsplit(url).scheme
+    scheme = _scheme_of(url)
     if scheme in ("redis", "rediss", "unix"):
         return RedisFlagDefinitionCache(url, namespace, refresh_interval=refresh_interval, **options)
     if scheme == "sqlite":
@@ -219,6 +219,13 @@ def _checked_path(path: object) -> Path:
     if file.is_dir():
         raise ConfigurationError(f"path must name a file, not the directory {str(path)!r}")
     return file
+
+
+def _scheme_of(url: str) -> str:
+    try:
+        return urlsplit(url).scheme
+    except ValueError:
+        raise ConfigurationError("url is no URL: the host in it is malformed") from None  # it may show a password
 
 
 def _path_of(url: str) -> str:

@@ -19,6 +19,8 @@ from flagcache.stores.sqlite import SqliteStore
 from tests.stores.forks import forked
 from tests.stores.test_sqlite import LONG, ask, fill, read
 
+OPEN_FILES = Path("/proc/self/fd")
+
 SCRIPT = """
 import sys
 from tests.stores.test_sqlite import fill, read, SqliteStore
@@ -37,7 +39,7 @@ def libc_fork() -> int:
 
 def sound(path: Path) -> bool:
     """Look at the file in a process that has nothing to do with this one."""
-    script = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('PRAGMA integrity_check').fetchone()[0])"
+    script = "import sqlite3, sys; print(*sqlite3.connect(sys.argv[1]).execute('PRAGMA integrity_check').fetchone())"
     done = subprocess.run([sys.executable, "-c", script, path], check=True, capture_output=True, text=True)
     return done.stdout == "ok\n"
 
@@ -53,7 +55,7 @@ def thread_inside(store: Callable[[Callable[[], int]], SqliteStore]) -> Generato
         if len(calls) == 2:  # the first is the reader's, which then starts over as a writer
             inside.set()
             assert leave.wait(60)
-        return 1_000_000
+        return time.time_ns() // 1_000_000
 
     led: list[bool] = []
     thread = threading.Thread(target=lambda: led.append(store(clock).poll(ask("thread")).leads))
@@ -92,11 +94,11 @@ def test_a_child_outlives_its_parents_connection(tmp_path: Path, how: Callable[[
     path = tmp_path / "flags.db"
     store = SqliteStore(path, "n")
     fill(store, "parent", b"by the parent")
-    opened, closed, go = os.pipe(), os.pipe(), b"."
+    opened, closed = os.pipe(), os.pipe()
 
     def work() -> str:
         fill(store, "child", b"by the child")
-        os.write(opened[1], go)
+        os.write(opened[1], b".")
         os.read(closed[0], 1)
         fill(store, "child again", b"by the orphan")
         done = subprocess.run([sys.executable, "-c", SCRIPT, path], check=True, capture_output=True, text=True)
@@ -105,11 +107,68 @@ def test_a_child_outlives_its_parents_connection(tmp_path: Path, how: Callable[[
     with forked(work, how=how) as child:
         os.read(opened[0], 1)
         store.close()
-        os.write(closed[1], go)
+        os.write(closed[1], b".")
         assert child.answer() == "by the orphan, by a third process"
     for end in (*opened, *closed):
         os.close(end)
     assert sound(path)
+
+
+@pytest.mark.parametrize(
+    ("how", "answer"), [(os.fork, "by the parent, by the orphan"), (libc_fork, "its locks ended")], ids=["hook", "none"]
+)
+def test_a_child_that_comes_too_late_for_its_locks_is_refused(
+    tmp_path: Path, how: Callable[[], int], answer: str
+) -> None:
+    """The hook takes the locks in time; a child without hooks, whose parent closed before its first use, is told so."""
+    path = tmp_path / "flags.db"
+    store = SqliteStore(path, "n")
+    fill(store, "parent", b"by the parent")
+    started, closed = os.pipe(), os.pipe()
+
+    def work() -> str:
+        os.write(started[1], b".")
+        os.read(closed[0], 1)
+        try:
+            first = read(store).payload or b""
+            fill(store, "child", b"by the orphan")
+            return f"{first.decode()}, {(read(SqliteStore(path, 'n')).payload or b'').decode()}"
+        except StoreError as error:
+            return str(error)
+
+    with forked(work, how=how) as child:
+        os.read(started[0], 1)
+        store.close()
+        assert sound(path)
+        os.write(closed[1], b".")
+        assert answer in child.answer()
+    for end in (*started, *closed):
+        os.close(end)
+    assert sound(path)
+
+
+@pytest.mark.skipif(not OPEN_FILES.exists(), reason="needs /proc")
+def test_a_child_neither_uses_nor_closes_what_its_parent_opened(tmp_path: Path) -> None:
+    """It opens a connection of its own, and closes that one alone."""
+    path = tmp_path / "flags.db"
+    stores = [SqliteStore(path, "n"), SqliteStore(path, "n")]
+    for store in stores:
+        store.inspect()
+
+    def connections() -> int:
+        return [file.readlink() for file in OPEN_FILES.iterdir() if file.is_symlink()].count(
+            path.with_name("flags.db-wal")
+        )
+
+    def work() -> str:
+        counts = [connections()]
+        for step in (stores[0].close, stores[1].inspect, stores[1].close, stores.clear, gc.collect):
+            step()
+            counts.append(connections())
+        return str(counts)
+
+    with forked(work) as child:
+        assert child.answer() == "[2, 2, 3, 2, 2, 2]"
 
 
 def test_a_childs_end_leaves_the_parents_locks(tmp_path: Path) -> None:
@@ -163,20 +222,31 @@ def test_a_child_forked_in_mid_transaction_is_refused_at_once(tmp_path: Path) ->
 
 
 def test_a_child_that_ends_as_an_interpreter_does_frees_no_connection(tmp_path: Path) -> None:
-    """Clean-up at a child's exit does not end the transaction of its parent's thread."""
+    """Clean-up at a child's exit neither ends a transaction of its parent's thread nor closes the file for it."""
     script = f"""
 import os, sys
 from pathlib import Path
 from tests.stores.test_sqlite_fork import *
 path = Path({str(tmp_path / "flags.db")!r})
-with thread_inside(lambda clock: SqliteStore(path, "n", clock=clock)):
-    pid = os.fork()
-    if pid == 0:
-        sys.exit(7)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
 store = SqliteStore(path, "n")
 fill(store)
+reading, writing = os.pipe()
+idle = os.fork()
+if idle == 0:
+    os.read(reading, 1)
+    sys.exit(7)
+with thread_inside(lambda clock: SqliteStore(path, "n", clock=clock)):
+    busy = os.fork()
+    if busy == 0:
+        sys.exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(busy, 0)[1]) == 7
 assert read(store).payload == b"definitions" and sound(path)
+store.close()
+gc.collect()
+os.write(writing, b".")
+assert os.waitstatus_to_exitcode(os.waitpid(idle, 0)[1]) == 7
+assert path.with_name("flags.db-wal").exists(), "the last to close it, which deletes the log, was the child"
+assert sound(path)
 """
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=False, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")

@@ -193,4 +193,4 @@ class LoaderCases(Cases):
         with sdk(standin, make_provider(namespace)) as client:
             load(client)
         stays.should_fetch()
-        assert (stays.get() or {}).get("flags") in (None, standin.definitions()["flags"])
+        assert (stays.get() or {}).get("flags") == standin.definitions()["flags"]

@@ -1,0 +1,89 @@
+"""The challenge: a leader who brings nothing to light loses its turn, and nobody is left without a leader."""
+
+from __future__ import annotations
+
+from flagcache.stores.base import Store
+from flagcache.testing._store.cases import AT_ONCE, LONG, SHORT, Cases, PassTime, Worker, repair
+
+__all__ = ["ChallengeCases"]
+
+CHALLENGE = 100
+"""A challenge time (ms) that a test lets pass."""
+
+
+class ChallengeCases(Cases):
+    """A silent leader is given rest."""
+
+    def test_a_silent_leader_loses_its_turn(self, store: Store, other: Store, pass_time: PassTime) -> None:
+        """After the challenge time without a confirmation the next grant that is due goes to another."""
+        leader = Worker(store, "a")
+        leader.bring("v1")
+        pass_time(SHORT)
+        Worker(other, "b", interval=SHORT, challenge=SHORT).granted()
+        assert not leader.poll().leads
+
+    def test_a_leader_is_not_challenged_early(self, store: Store, other: Store, pass_time: PassTime) -> None:
+        """Neither before the challenge time, nor before a grant is due, nor by who had the last turn."""
+        leader = Worker(store, "a")
+        leader.bring("v1")
+        pass_time(SHORT)
+        assert not Worker(other, "b", interval=SHORT, challenge=LONG).poll().leads
+        assert not Worker(other, "b", interval=LONG, challenge=SHORT).poll().leads
+        assert leader.poll().leads
+
+    def test_a_leader_of_an_empty_store_is_not_challenged(
+        self, store: Store, other: Store, pass_time: PassTime
+    ) -> None:
+        """While nothing is stored the cold lease alone decides."""
+        Worker(store, "a").granted()
+        pass_time(SHORT)
+        assert not Worker(other, "b", interval=SHORT, challenge=SHORT).poll().leads
+
+    def test_one_turn_a_challenge_time(self, store: Store, other: Store, pass_time: PassTime) -> None:
+        """Whoever took a turn has the challenge time for it; if it is as silent, another follows."""
+        Worker(store, "a").bring("v1")
+        pass_time(CHALLENGE)
+        second = Worker(other, "b", interval=AT_ONCE, challenge=CHALLENGE)
+        turn = second.granted()
+        third = Worker(store, "c", interval=AT_ONCE, challenge=CHALLENGE)
+        early = third.poll()
+        assert not early.leads or early.clock - turn.at >= CHALLENGE
+        pass_time(CHALLENGE)
+        assert third.poll().leads
+
+    def test_a_silent_leader_leaves_the_others_one_interval(
+        self, store: Store, other: Store, pass_time: PassTime
+    ) -> None:
+        """A leader who would be challenged gets its due grant an interval late, so that another can come first."""
+        leader = Worker(store, "a", challenge=SHORT)
+        grant = leader.bring("v1")
+        pass_time(CHALLENGE)
+        leader.interval = CHALLENGE
+        reply = leader.poll()
+        assert reply.grant is None or reply.clock - grant.at >= CHALLENGE * 19 // 10
+        Worker(other, "b", interval=AT_ONCE, challenge=SHORT).granted()
+
+    def test_a_lone_silent_leader_goes_on(self, store: Store, pass_time: PassTime) -> None:
+        """When nobody takes the turn within an interval, the leader keeps the lease and is granted the fetch."""
+        leader = Worker(store, "a", challenge=SHORT)
+        leader.bring("v1")
+        pass_time(2 * SHORT)
+        leader.interval = SHORT
+        leader.granted()
+
+    def test_a_confirmation_ends_the_silence(self, store: Store, other: Store, pass_time: PassTime) -> None:
+        """A leader who has just confirmed is not challenged."""
+        leader = Worker(store, "a")
+        leader.bring("v1")
+        pass_time(CHALLENGE)
+        leader.interval = AT_ONCE
+        grant = leader.granted()
+        assert store.confirm("a", "v1", grant, lease=LONG)
+        reply = Worker(other, "b", interval=AT_ONCE, challenge=CHALLENGE).poll()
+        assert not reply.leads or reply.clock - grant.at >= CHALLENGE
+
+    def test_who_took_over_old_definitions_has_its_time(self, store: Store, other: Store) -> None:
+        """A new leader is not challenged for the silence of before it led."""
+        repair(store, "v1", age=2 * LONG)
+        Worker(store, "a").poll()
+        assert not Worker(other, "b", interval=AT_ONCE).poll().leads

@@ -1,0 +1,109 @@
+"""Damage: what cannot be right counts as absent, and the next publication mends it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import pytest
+
+from flagcache.stores.base import Published, Store
+from flagcache.testing._store.cases import AT_ONCE, LONG, Cases, Worker
+
+__all__ = ["Damage", "DamageContract"]
+
+NOT_A_NUMBER = ["", "x", "nan", "inf", "-inf", "-1", "1.5", "1e400", str(2**53), str(2**64), "0x1p70"]
+"""What may stand where milliseconds should. From 2^53 on a number is not the same to all who read it."""
+
+NUMBERS = ["as_of", "changed_at", "confirmed_at"]
+
+
+class Damage(Protocol):
+    """Spoils what a store holds of a namespace, behind its back."""
+
+    def payload(self, namespace: str, payload: bytes | None) -> None:
+        """Put other bytes in the payload's place, and touch nothing else; None: take it away."""
+        ...
+
+    def number(self, namespace: str, field: str, value: str) -> None:
+        """Put this text in the place of a number of the metadata, named as in `Meta`, if the store can hold that."""
+        ...
+
+    def everything(self, namespace: str) -> None:
+        """Put something of another type, or nothing, in the place of all that is stored."""
+        ...
+
+
+class DamageContract(Cases):
+    """A store whose content others can damage."""
+
+    @pytest.fixture
+    def damage(self) -> Damage:
+        """Give what spoils the store behind its back."""
+        raise NotImplementedError("the contract needs a fixture `damage`")
+
+    @pytest.mark.parametrize("payload", [None, b"", b"payload", b"payload of v1 and more"])
+    def test_a_payload_of_another_length_counts_as_absent(
+        self, store: Store, other: Store, damage: Damage, namespace: str, payload: bytes | None
+    ) -> None:
+        """Missing, empty, truncated, too long: nothing is stored then, and the next publication is accepted."""
+        leader = Worker(store, "a", interval=AT_ONCE)
+        leader.bring("v1")
+        damage.payload(namespace, payload)
+        self.assert_absent_and_mended(leader, other)
+
+    @pytest.mark.parametrize("value", NOT_A_NUMBER)
+    @pytest.mark.parametrize("field", NUMBERS)
+    def test_metadata_that_are_no_numbers_count_as_absent(
+        self, store: Store, other: Store, damage: Damage, namespace: str, field: str, value: str
+    ) -> None:
+        """Not finite, negative, no whole number, too large: nothing is stored then, until the next publication."""
+        leader = Worker(store, "a", interval=AT_ONCE)
+        leader.bring("v1")
+        damage.number(namespace, field, value)
+        self.assert_absent_and_mended(leader, other)
+
+    def test_a_holder_mends_a_damaged_store(
+        self, store: Store, other: Store, damage: Damage, namespace: str
+    ) -> None:
+        """Who holds what was damaged is asked for it, and is not sent anything else."""
+        leader = Worker(store, "a")
+        grant = leader.bring("v1")
+        meta = store.inspect().meta
+        assert meta is not None
+        damage.payload(namespace, None)
+        leader.hold(meta)
+        reply = leader.poll()
+        assert (reply.unchanged, reply.republish, reply.payload) == (False, True, None)
+        assert leader.publish(grant, "v1") is Published.STORED
+        assert Worker(other, "b").poll().payload == b"payload of v1"
+
+    def test_a_payload_that_nobody_can_read_is_replaced(
+        self, store: Store, other: Store, damage: Damage, namespace: str
+    ) -> None:
+        """Of bytes of the right length only a reader knows better: it discards them, and a holder brings good ones."""
+        grant = Worker(store, "a").bring("v1")
+        damage.payload(namespace, b"garbage of v1")
+        assert Worker(other, "b").poll().payload == b"garbage of v1"
+        assert other.discard("b", "v1")
+        assert Worker(store, "a").publish(grant, "v1") is Published.STORED
+        assert Worker(other, "b").poll().payload == b"payload of v1"
+
+    def test_a_store_of_garbage_begins_anew(
+        self, store: Store, other: Store, damage: Damage, namespace: str
+    ) -> None:
+        """Whatever lies in its place, the store answers, and takes new definitions."""
+        Worker(store, "a").bring("v1")
+        damage.everything(namespace)
+        leader = Worker(store, "a", last_grant=store.inspect().clock, interval=AT_ONCE)
+        self.assert_absent_and_mended(leader, other)
+        assert store.renew("a", LONG)
+
+    def assert_absent_and_mended(self, leader: Worker, other: Store) -> None:
+        """Nothing is stored; the next publication is, as if nothing had been."""
+        reply = Worker(other, "reader", may_lead=False).poll()
+        assert (reply.meta, reply.payload, reply.unchanged) == (None, None, False)
+        assert other.inspect().meta is None
+        assert not other.confirm("reader", "v1", leader.bring("v2"), lease=LONG)
+        reply = Worker(other, "reader", may_lead=False).poll()
+        assert reply.payload == b"payload of v2"
+        assert reply.meta == other.inspect().meta

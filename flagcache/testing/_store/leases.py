@@ -1,0 +1,129 @@
+"""The lease: who leads, for how long, and how it changes hands."""
+
+from __future__ import annotations
+
+from flagcache.stores.base import Published, Store
+from flagcache.testing._store.cases import LONG, SHORT, Cases, PassTime, Worker, envelope
+
+__all__ = ["LeaseCases"]
+
+HALF = LONG // 2
+
+
+class LeaseCases(Cases):
+    """One worker leads."""
+
+    def test_the_first_to_ask_leads(self, store: Store, other: Store) -> None:
+        """A free lease goes to the first who may lead; all others follow, and everybody is told how long it lasts."""
+        first, second = Worker(store, "a").poll(), Worker(other, "b").poll()
+        assert (first.leads, second.leads) == (True, False)
+        assert first.lease_left == LONG
+        assert 0 < second.lease_left <= LONG
+
+    def test_the_lease_belongs_to_an_identity(self, store: Store, other: Store) -> None:
+        """Whoever asks under the leader's identity leads, through whatever handle."""
+        Worker(store, "a").poll()
+        assert Worker(other, "a").poll().leads
+
+    def test_a_poll_of_the_leader_renews_the_lease(self, store: Store) -> None:
+        """Each poll of the leader sets the lease to the length that it names."""
+        leader = Worker(store, "a", cold_lease=HALF)
+        leader.poll()
+        leader.cold_lease = LONG
+        assert leader.poll().lease_left == LONG
+
+    def test_a_poll_of_another_does_not_renew_the_lease(self, store: Store, other: Store) -> None:
+        """A follower's poll leaves the lease as it is, whatever length it names."""
+        Worker(store, "a", cold_lease=HALF).poll()
+        reply = Worker(other, "b", cold_lease=LONG).poll()
+        assert 0 < reply.lease_left <= HALF
+
+    def test_the_lease_ends_by_time(self, store: Store, other: Store, pass_time: PassTime) -> None:
+        """A leader who is not heard of loses the lease when it ends, and the next to ask leads."""
+        leader = Worker(store, "a", cold_lease=SHORT)
+        leader.poll()
+        pass_time(SHORT)
+        assert Worker(other, "reader", may_lead=False).poll().lease_left == 0
+        assert Worker(other, "b").poll().leads
+        assert not leader.poll().leads
+
+    def test_a_released_lease_is_free_at_once(self, store: Store, other: Store) -> None:
+        """After a release nobody leads, and the next to ask does."""
+        Worker(store, "a").poll()
+        assert store.release("a", idle=True)
+        assert store.inspect().leader == ""
+        assert Worker(other, "b").poll().leads
+
+    def test_only_its_holder_releases_the_lease(self, store: Store, other: Store) -> None:
+        """A release by another, or of a free lease, says False and does nothing."""
+        assert not store.release("a", idle=True)
+        Worker(store, "a").poll()
+        assert not other.release("b", idle=True)
+        assert store.inspect().leader == "a"
+        assert store.release("a", idle=True)
+        assert not store.release("a", idle=True)
+
+    def test_its_holder_renews_the_lease_without_a_poll(self, store: Store) -> None:
+        """`renew` sets the lease to the length that it names."""
+        Worker(store, "a", cold_lease=HALF).poll()
+        assert store.renew("a", LONG)
+        assert HALF < store.inspect().lease_left <= LONG
+
+    def test_only_its_holder_renews_the_lease(self, store: Store, other: Store, pass_time: PassTime) -> None:
+        """`renew` of a free lease, of another's, or of one that has ended, says False and does nothing."""
+        assert not store.renew("a", LONG)
+        assert store.inspect().leader == ""
+        Worker(store, "a", cold_lease=HALF).poll()
+        assert not other.renew("b", LONG)
+        assert store.inspect().lease_left <= HALF
+        assert store.renew("a", SHORT)
+        pass_time(SHORT)
+        assert not store.renew("a", LONG)
+
+    def test_who_may_not_lead_neither_takes_nor_renews(self, store: Store) -> None:
+        """A poll that may not lead leaves a free lease free, and its own lease as it is; it is granted nothing."""
+        worker = Worker(store, "a", may_lead=False)
+        reply = worker.poll()
+        assert (reply.leads, reply.lease_left, reply.grant) == (False, 0, None)
+        Worker(store, "a", cold_lease=HALF).poll()
+        reply = worker.poll()
+        assert 0 < reply.lease_left <= HALF
+        assert reply.grant is None
+
+    def test_the_lease_is_short_while_the_store_is_empty(self, store: Store) -> None:
+        """A leader of an empty store has the cold lease; the first publication extends it, and later polls keep it."""
+        leader = Worker(store, "a", cold_lease=HALF)
+        grant = leader.granted()
+        assert store.inspect().lease_left <= HALF
+        assert leader.publish(grant, "v1", lease=LONG) is Published.STORED
+        assert store.inspect().lease_left > HALF
+        assert leader.poll().lease_left == LONG
+
+    def test_a_confirmation_keeps_the_lease(self, store: Store) -> None:
+        """`confirm` by the leader extends the lease to the length that it names."""
+        leader = Worker(store, "a")
+        grant = leader.bring("v1")
+        assert store.confirm("a", "v1", grant, lease=2 * LONG)
+        assert store.inspect().lease_left > LONG
+
+    def test_a_follower_who_publishes_or_confirms_gets_no_lease(self, store: Store, other: Store) -> None:
+        """Publications and confirmations by others neither take a free lease nor extend the leader's."""
+        leader = Worker(store, "a")
+        grant = leader.bring("v1")
+        newer = grant._replace(as_of=grant.as_of + 1)
+        assert other.publish("b", envelope(newer, "v2"), fresh=False, lease=2 * LONG) is Published.STORED
+        assert other.confirm("b", "v2", newer, lease=2 * LONG)
+        assert store.inspect().leader == "a"
+        assert store.inspect().lease_left <= LONG
+        store.release("a", idle=True)
+        assert other.confirm("b", "v2", newer, lease=LONG)
+        assert store.inspect().leader == ""
+
+    def test_discard_and_clear_leave_the_lease(self, store: Store) -> None:
+        """What is stored may go: the leader stays."""
+        leader = Worker(store, "a")
+        leader.bring("v1")
+        store.discard("a", "v1")
+        assert store.inspect().leader == "a"
+        store.clear()
+        assert store.inspect().leader == "a"

@@ -1,0 +1,110 @@
+"""What a reader gets: the payload only when needed, byte for byte, from its own namespace alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from flagcache.stores.base import Envelope, Order, Scope, Snapshot, Store
+from flagcache.testing._store.cases import LONG, Cases, MakeStore, Worker, envelope, repair
+
+__all__ = ["ReadingCases"]
+
+PAYLOADS = {
+    "all bytes": bytes(range(256)),
+    "no text": b"\x00\xff\xfe\r\n\x00",
+    "one byte": b"\x00",
+    "a megabyte": bytes(range(256)) * 4096,
+}
+
+NAMES = ["{}", "{}a", "{}A", "{}a:b", "{}:", ":{}", "{{{}}}", "{{a}}{}", "{}}}b", "{}{{b", "{}*", "{}%3Aa", "{} ", "{}é"]
+"""Forms of namespaces that a store which glues names together might mix up."""
+
+
+class ReadingCases(Cases):
+    """What a poll tells of what is stored."""
+
+    def test_an_empty_store_says_so(self, store: Store) -> None:
+        """Nothing stored: neither metadata nor payload, and not "unchanged", whatever the asker holds."""
+        for held in (None, Order(0, 0), Order(0, 1)):
+            reply = Worker(store, "a", held=held, may_lead=False).poll()
+            assert (reply.meta, reply.payload, reply.unchanged) == (None, None, False)
+
+    def test_who_holds_what_is_stored_hears_that_it_is_unchanged(self, store: Store, other: Store) -> None:
+        """An unchanged reply carries neither payload nor metadata."""
+        meta = repair(store, "v1")
+        reply = Worker(other, "a", held=meta.order, held_version="v1").poll()
+        assert (reply.unchanged, reply.meta, reply.payload) == (True, None, None)
+        assert not reply.republish
+
+    def test_the_payload_comes_when_it_is_newer(self, store: Store, other: Store) -> None:
+        """Who holds an older version gets the stored one, whole."""
+        meta = repair(store, "v2")
+        reply = Worker(other, "a", held=Order(0, meta.as_of - 1), held_version="v1").poll()
+        assert (reply.unchanged, reply.meta, reply.payload) == (False, meta, b"payload of v2")
+
+    def test_the_payload_does_not_come_twice(self, store: Store, other: Store) -> None:
+        """Who holds the stored version as of an earlier time learns its new ages, without the payload."""
+        meta = repair(store, "v1")
+        reply = Worker(other, "a", held=Order(0, meta.as_of - 1), held_version="v1").poll()
+        assert (reply.unchanged, reply.meta, reply.payload) == (False, meta, None)
+
+    def test_an_older_payload_does_not_come(self, store: Store, other: Store) -> None:
+        """Who holds newer definitions is told of the stored ones, and does not get them."""
+        meta = repair(store, "v1", age=LONG)
+        reply = Worker(other, "a", held=Order(0, meta.as_of + 1), held_version="v2").poll()
+        assert (reply.unchanged, reply.meta, reply.payload) == (False, meta, None)
+
+    @pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS.keys())
+    def test_a_payload_comes_back_byte_for_byte(self, store: Store, other: Store, payload: bytes) -> None:
+        """Whatever the bytes, and a megabyte of them too."""
+        leader = Worker(store, "a")
+        content = Envelope(envelope(leader.granted(), "v1").meta, payload)
+        store.publish("a", content, fresh=True, lease=LONG)
+        assert Worker(other, "b").poll().payload == payload
+        assert store.inspect().payload_size == len(payload)
+
+    def test_two_namespaces_never_meet(self, make_store: MakeStore, namespace: str) -> None:
+        """Each namespace has its own lease, grants, definitions, note and epoch, however alike the names look."""
+        names = [form.format(namespace) for form in NAMES]
+        stores = [make_store(name) for name in names]
+        for number, store in enumerate(stores):
+            leader = Worker(store, f"leader-{number}")
+            leader.bring(f"v{number}")
+        stores[0].clear()
+        stores[1].fail("leader-1", stores[1].inspect().meta.as_of, Scope.EVERYBODY, status=429, retry_after=LONG)
+        for number, store in enumerate(stores):
+            seen = store.inspect()
+            assert seen.leader == f"leader-{number}"
+            assert seen.epoch == (1 if number == 0 else 0)
+            assert seen.note_status == (429 if number == 1 else 0)
+            reply = Worker(store, "reader", may_lead=False).poll()
+            assert reply.payload == (None if number == 0 else f"payload of v{number}".encode())
+            store.close()
+
+    def test_an_empty_store_is_shown_empty(self, store: Store) -> None:
+        """`inspect` of a namespace that nobody used: a clock, and nothing else."""
+        seen = store.inspect()
+        assert seen == Snapshot(seen.clock, 0, None, 0, "", 0, 0, "", 0, 0)
+        assert seen.clock > 0
+
+    def test_everything_is_shown(self, store: Store, other: Store) -> None:
+        """`inspect` tells of definitions, lease, latest grant and note, and changes nothing."""
+        leader = Worker(store, "a")
+        grant = leader.bring("v1")
+        leader.fail(grant, Scope.EVERYBODY, status=402, retry_after=LONG)
+        seen, again = other.inspect(), other.inspect()
+        assert 0 < seen.lease_left <= LONG
+        assert 0 < seen.note_left <= LONG
+        lasting = replace(seen, clock=0, lease_left=0, note_left=0)
+        meta = envelope(grant, "v1").meta
+        assert lasting == Snapshot(0, 0, meta, len(b"payload of v1"), "a", 0, grant.at, "a", 402, 0)
+        assert replace(again, clock=0, lease_left=0, note_left=0) == lasting
+
+    def test_closing_one_handle_leaves_the_store(self, store: Store, other: Store) -> None:
+        """`close` may be called twice, and takes nothing from those who go on."""
+        repair(store, "v1")
+        store.close()
+        store.close()
+        assert Worker(other, "a").poll().payload == b"payload of v1"

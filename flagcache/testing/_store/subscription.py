@@ -1,0 +1,118 @@
+"""Notices: a store that can tell of changes tells of those, and of nothing else.
+
+That no notice came is shown by the next one: whatever should not be told comes before something that is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from typing import cast
+
+import pytest
+
+from flagcache.errors import StoreError
+from flagcache.stores.base import Notice, Published, Store, Subscribable, Subscription
+from flagcache.testing._store.cases import AT_ONCE, LONG, Cases, MakeStore, Worker, envelope, repair
+
+__all__ = ["SubscriptionContract"]
+
+WAIT = 10.0
+"""Seconds within which a notice must come."""
+
+
+def subscribe(store: Store) -> Subscription:
+    """Listen to a store that has the ability."""
+    return cast("Subscribable", store).subscribe()
+
+
+class SubscriptionContract(Cases):
+    """A store that is `Subscribable`."""
+
+    @pytest.fixture
+    def subscription(self, other: Store) -> Iterator[Subscription]:
+        """Listen to the namespace through the other handle."""
+        subscription = subscribe(other)
+        yield subscription
+        subscription.close()
+
+    def test_a_publication_is_told(self, store: Store, subscription: Subscription) -> None:
+        """Other definitions are told with their epoch and version, one notice each, in order."""
+        repair(store, "v1", age=LONG)
+        repair(store, "v2", epoch=3)
+        assert subscription.get(WAIT) == Notice("new", 0, "v1")
+        assert subscription.get(WAIT) == Notice("new", 3, "v2")
+
+    def test_what_wakes_nobody_is_not_told(self, store: Store, subscription: Subscription) -> None:
+        """Confirmations, refused publications, failures, renewals and discards send no notice."""
+        leader = Worker(store, "a", interval=AT_ONCE)
+        grant = leader.bring("v1")
+        assert subscription.get(WAIT) == Notice("new", 0, "v1")
+        store.confirm("a", "v1", leader.granted(), lease=LONG)
+        assert leader.publish(leader.granted(), "v1") is Published.CONFIRMED
+        assert store.publish("b", envelope(grant, "v0"), fresh=False, lease=LONG) is Published.STALE
+        store.renew("a", LONG)
+        store.release("b", idle=True)
+        store.discard("a", "v1")
+        leader.fail(leader.granted())
+        leader.bring("v2")
+        assert subscription.get(WAIT) == Notice("new", 0, "v2")
+
+    def test_a_release_is_told(self, store: Store, subscription: Subscription) -> None:
+        """A lease that was given up is told, so that it is taken at once."""
+        Worker(store, "a").poll()
+        store.release("a", idle=True)
+        assert subscription.get(WAIT) == Notice("free", 0, "")
+
+    def test_a_release_tells_what_is_stored(self, store: Store, subscription: Subscription) -> None:
+        """The notice of a free lease names the stored version, for whoever missed it."""
+        Worker(store, "a").bring("v1")
+        store.release("a", idle=True)
+        assert subscription.get(WAIT) == Notice("new", 0, "v1")
+        assert subscription.get(WAIT) == Notice("free", 0, "v1")
+
+    def test_clear_is_told(self, store: Store, subscription: Subscription) -> None:
+        """People's `clear` is told with the new epoch."""
+        store.clear()
+        assert subscription.get(WAIT) == Notice("clear", 1, "")
+
+    def test_all_subscribers_are_told(self, store: Store, other: Store, subscription: Subscription) -> None:
+        """Each subscription gets each notice, on whichever handle."""
+        second = subscribe(store)
+        repair(other, "v1")
+        assert subscription.get(WAIT) == second.get(WAIT) == Notice("new", 0, "v1")
+        second.close()
+
+    def test_subscribers_hear_of_their_namespace_alone(
+        self, store: Store, make_store: MakeStore, namespace: str, subscription: Subscription
+    ) -> None:
+        """Notices of another namespace do not come."""
+        neighbour = make_store(f"{namespace}:b")
+        repair(neighbour, "v1")
+        neighbour.close()
+        repair(store, "v2")
+        assert subscription.get(WAIT) == Notice("new", 0, "v2")
+
+    def test_without_news_the_wait_ends(self, subscription: Subscription) -> None:
+        """`get` returns None when its time is over, and not before."""
+        began = time.monotonic()
+        assert subscription.get(0.05) is None
+        assert time.monotonic() - began >= 0.04
+
+    def test_closing_wakes_who_waits(self, subscription: Subscription) -> None:
+        """A `get` under way on another thread ends when the subscription is closed."""
+        waiting = threading.Event()
+
+        def wait() -> None:
+            waiting.set()
+            with contextlib.suppress(StoreError):  # a stream that was closed may say so
+                subscription.get(10 * WAIT)
+
+        waiter = threading.Thread(target=wait, daemon=True)
+        waiter.start()
+        assert waiting.wait(WAIT)
+        subscription.close()
+        waiter.join(WAIT)
+        assert not waiter.is_alive()

@@ -1,0 +1,42 @@
+"""The contract of a provider: `ProviderContract` for every one, `OutageContract` for those whose store can be away.
+
+| class              | for providers                    | fixtures to give          |
+|--------------------|----------------------------------|---------------------------|
+| `ProviderContract` | all                              | `make_provider`           |
+| `OutageContract`   | whose store tests can take away  | `make_provider`, `outage` |
+
+A provider of your own passes if this does:
+
+    class TestMyProvider(ProviderContract):
+        @pytest.fixture
+        def make_provider(self) -> MakeProvider:
+            return lambda namespace: MyProvider(namespace, refresh_interval=0.2)
+
+It runs through the real `posthog.Posthog` against `PostHogStandIn`, and includes the behaviours on which PostHog's SDKs
+agree. Methods may be plain or asynchronous. Give the provider the shortest intervals that it takes: a case waits until
+it is sent to fetch a second time (`next_fetch`), and until its wait for another's first fetch is over (`longest_wait`).
+
+Needs pytest: `pip install "flagcache[testing]"`.
+"""
+
+from __future__ import annotations
+
+from flagcache.errors import MissingExtraError
+
+try:
+    import pytest
+except ImportError as exc:
+    raise MissingExtraError('the contract suites run under pytest: pip install "flagcache[testing]"') from exc
+
+pytest.register_assert_rewrite(f"{__package__}._provider")  # before it is imported: failures then show the values
+
+from ._provider.cases import MakeProvider  # noqa: E402 - see above
+from ._provider.loader import LoaderCases  # noqa: E402
+from ._provider.outage import Outage, OutageContract  # noqa: E402
+from ._provider.protocol import ProtocolCases  # noqa: E402
+
+__all__ = ["MakeProvider", "Outage", "OutageContract", "ProviderContract"]
+
+
+class ProviderContract(ProtocolCases, LoaderCases):
+    """What every provider does. Subclass it as `Test...` and give it the fixture `make_provider`."""

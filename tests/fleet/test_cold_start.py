@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from flagcache_posthog.testing import StandInControl, make_definitions
+from tests.fleet.chores import all_hold, asker, asks, busiest, evaluated, history, load, logs, revisions, seats
+from tests.fleet.harness import Fleet, Seat
+from tests.servers import RedisServer
+from tests.stores.links import calls_since
+
+
+def test_twenty_workers_cause_one_request(posthog: StandInControl, store_url: str, namespace: str) -> None:
+    """20 workers released at one instant on an empty store, with a slow API, ask once and all hold the flags."""
+    posthog.set_delay(0.5)
+    with Fleet(seats(posthog, store_url, namespace, every=30), 20) as fleet:
+        began = time.monotonic()
+        held = fleet.call(load)
+        took = time.monotonic() - began
+        assert held == [1] * 20
+        assert fleet.call(evaluated) == ["r1"] * 20
+        assert posthog.requests == 1
+    assert 0.5 <= took < 4.0
+
+
+def test_a_leader_that_dies_in_its_first_fetch_is_followed_by_one(
+    posthog: StandInControl, store_url: str, namespace: str
+) -> None:
+    """A leader killed in mid-fetch on a cold start is followed by exactly one other, within the wait of them all."""
+    posthog.hold(times=1)
+    with Fleet(seats(posthog, store_url, namespace, every=30, cold_start_wait=5), 6) as fleet:
+        calls = {member.index: call for member, call in zip(fleet, fleet.begin(load), strict=True)}
+        posthog.wait_for_held(1, timeout=5)
+        killed = asker(fleet, asks(posthog)[0])
+        killed.kill()
+        assert [call.result() for index, call in calls.items() if index != killed.index] == [1] * 5
+        assert posthog.requests == 2
+
+
+def test_a_failing_posthog_sees_no_herd(posthog: StandInControl, redis_server: RedisServer, namespace: str) -> None:
+    """While PostHog fails, 8 cold workers ask 3 times an interval at most, and each goes on without flags in time."""
+    posthog.fail(500)
+    with Fleet(seats(posthog, redis_server.url, namespace, every=0.5, cold_start_wait=1.5), 8) as fleet:
+        began = time.monotonic()
+        assert fleet.call(load) == [None] * 8
+        assert 1.4 < time.monotonic() - began < 3.0
+        assert fleet.call(evaluated) == [None] * 8
+        assert {each[-1].flags for each in fleet.call(history)} == {0}  # empty, not missing: nobody asks again at once
+        assert busiest(asks(posthog), 0.5) <= 3
+        expired = [[line for line in each if "going on without flags" in line.text] for each in fleet.call(logs)]
+        assert [len(lines) for lines in expired] == [1] * 8
+
+        posthog.recover()
+        all_hold(fleet, 1, within=5.0)
+        posthog.serve(make_definitions(5, revision=2))
+        all_hold(fleet, 2, within=5.0)
+
+
+def _use_from_threads(seat: Seat, number: int) -> list[str | None]:
+    """Evaluate a flag on so many threads at one instant, on a client that nobody has loaded."""
+    gate = threading.Barrier(number)
+    results: list[str | None] = []
+
+    def use() -> None:
+        gate.wait()
+        results.append(evaluated(seat))
+
+    threads = [threading.Thread(target=use) for _ in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+def test_threads_of_a_cold_client_share_one_request_and_one_poll(
+    posthog: StandInControl, redis_server: RedisServer, namespace: str
+) -> None:
+    """8 threads on a cold client: one request, all get the flags, and the store is asked as by one waiting thread."""
+    posthog.set_delay(0.5)
+    admin = redis_server.client()
+    with Fleet(seats(posthog, redis_server.url, namespace, every=30), 1) as fleet:
+        calls_since(admin)
+        assert fleet.members[0].call(_use_from_threads, 8) == ["r1"] * 8
+        assert posthog.requests == 1
+        connections = int(admin.info("stats")["total_connections_received"])
+        calls = calls_since(admin)
+        # One look at the store of each thread at most, and those of one wait of half a second, which grow apart.
+        assert calls.get("evalsha", 0) + calls.get("eval", 0) <= 8 + 15
+        assert connections <= 2  # polls never overlap, or more would have been opened; a publication may meet one
+
+
+@pytest.mark.parametrize("late", [1, 3])
+def test_late_comers_ask_nobody(posthog: StandInControl, redis_server: RedisServer, namespace: str, late: int) -> None:
+    """Workers that boot beside a warm fleet hold its flags at once, without a request."""
+    with Fleet(seats(posthog, redis_server.url, namespace, every=30), 2) as fleet:
+        fleet.call(load)
+        came = fleet.join(late)
+        assert [member.call(load) for member in came] == [1] * late
+        assert revisions(fleet) == {1}
+        assert posthog.requests == 1

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import pytest
+
+from flagcache_posthog.testing import StandInControl, make_definitions
+from tests.fleet.chores import all_hold, asks, busiest, load, never_lost_flags, seats, status, trouble
+from tests.fleet.harness import Fleet, Seat
+
+EVERY = 0.5
+INTERVALS = 4
+
+
+@contextmanager
+def preloaded(posthog: StandInControl, store_url: str, namespace: str) -> Generator[Seat]:
+    """A seat made in this process, as a server makes it that preloads its application.
+
+    Its clients poll twice as often as the fleet is to fetch: not each poll of a leader may be a request.
+    """
+    seat = seats(posthog, store_url, namespace, every=EVERY, poll_interval=EVERY / 2)(0)
+    try:
+        yield seat
+    finally:
+        seat.client.shutdown()
+
+
+@pytest.mark.parametrize("loaded", [False, True], ids=["never loaded", "loaded"])
+def test_children_of_a_preloaded_client_share_one_request_an_interval(
+    posthog: StandInControl, store_url: str, namespace: str, loaded: bool
+) -> None:
+    """8 forks of one client, with no call in between, ask once an interval together, and each follows changes."""
+    with preloaded(posthog, store_url, namespace) as seat:
+        if loaded:
+            load(seat)
+        with Fleet(lambda _index: seat, 8) as fleet:
+            before = posthog.requests
+            posthog.wait_for_requests(before + INTERVALS, timeout=INTERVALS * EVERY * 2)
+            all_hold(fleet, 1, within=2 * EVERY)
+            posthog.serve(make_definitions(5, revision=2))
+            all_hold(fleet, 2, within=4 * EVERY)
+            requests = asks(posthog)
+            took = requests[-1].arrived_at - requests[0].arrived_at
+            assert len(requests) <= took / (0.9 * EVERY) + 1
+            assert busiest(requests, 0.8 * EVERY) == 1
+            assert len({each.worker for each in fleet.call(status)}) == 8
+            assert all(never_lost_flags(member) and not trouble(member) for member in fleet)

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+from flagcache.status import Role
+from flagcache_posthog.testing import StandInControl, make_definitions
+from tests.fleet.chores import (
+    all_hold,
+    asker,
+    asks,
+    busiest,
+    key_of,
+    leader,
+    load,
+    never_lost_flags,
+    revision,
+    seats,
+    shutdown,
+    status,
+    trouble,
+)
+from tests.fleet.harness import Fleet, Member, Seat, WatchedPosthog
+from tests.servers import RedisServer, until
+
+EVERY = 0.5
+
+LEADS_AND_EXITS = """
+import sys
+from posthog import Posthog
+from flagcache_posthog import from_url
+
+url, namespace, host = sys.argv[1:]
+cache = from_url(url, namespace, refresh_interval=0.5)
+client = Posthog("phc_test", secret_key="phs_exits", host=host, poll_interval=0.5, flag_definition_cache_provider=cache)
+client.load_feature_flags()
+print(cache.status().role.value, flush=True)
+sys.stdin.readline()
+"""
+"""A program that comes to its end without `shutdown()`."""
+
+
+def _takes_over(members: list[Member], *, within: float) -> float:
+    """Wait until one of these leads; returns after how many seconds."""
+    began = time.monotonic()
+    until(
+        lambda: any(member.call(status).role is Role.LEADER for member in members), within, every=0.02, what="a leader"
+    )
+    return time.monotonic() - began
+
+
+def test_a_leader_that_shuts_down_is_followed_at_the_next_poll(
+    posthog: StandInControl, store_url: str, namespace: str
+) -> None:
+    """`client.shutdown()` of the leader gives up the lease, though it has half a minute left: the next poller leads."""
+    with Fleet(seats(posthog, store_url, namespace, every=EVERY), 3) as fleet:
+        fleet.call(load)
+        first = leader(fleet)
+        first.call(shutdown)
+        _takes_over([member for member in fleet if member is not first], within=2 * EVERY)
+        posthog.serve(make_definitions(5, revision=2))
+        others = [member for member in fleet if member is not first]
+        all_hold(others, 2, within=4 * EVERY)
+        assert first.call(revision) == 1
+
+
+def test_a_leader_that_exits_without_shutdown_is_followed_at_the_next_poll(
+    posthog: StandInControl, store_url: str, namespace: str
+) -> None:
+    """A program that ends without `shutdown()` gives up its lease at exit."""
+    with subprocess.Popen(
+        [sys.executable, "-c", LEADS_AND_EXITS, store_url, namespace, posthog.url],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        text=True,
+    ) as program:
+        try:
+            assert program.stdout is not None
+            assert program.stdout.readline() == "leader\n"
+            with Fleet(seats(posthog, store_url, namespace, every=EVERY), 2) as fleet:
+                assert fleet.call(load) == [1, 1]
+                assert {told.role for told in fleet.call(status)} == {Role.FOLLOWER}
+                program.communicate("\n", timeout=10)
+                assert program.returncode == 0
+                _takes_over(fleet.members, within=2 * EVERY)
+        finally:
+            program.kill()
+
+
+def test_a_leader_that_is_killed_is_followed_after_its_lease(
+    posthog: StandInControl, store_url: str, namespace: str
+) -> None:
+    """After kill -9 of the leader another leads once the lease has run out, and not before."""
+    with Fleet(seats(posthog, store_url, namespace, every=EVERY, lease=2.0), 3) as fleet:
+        fleet.call(load)
+        killed = leader(fleet)
+        killed.kill()
+        took = _takes_over(list(fleet), within=2.0 + 2 * EVERY)
+        assert took > 2.0 - EVERY - 0.2  # it renewed its lease a poll ago at most
+        posthog.serve(make_definitions(5, revision=2))
+        all_hold(fleet, 2, within=4 * EVERY)
+        assert busiest(asks(posthog), 0.8 * EVERY) == 1
+
+
+def test_a_leader_whose_key_is_revoked_is_followed(posthog: StandInControl, store_url: str, namespace: str) -> None:
+    """A leader whose fetches fail after its first one is challenged: the others see a change in two challenge times."""
+    challenge = 1.5
+    with Fleet(seats(posthog, store_url, namespace, every=EVERY, challenge_after=challenge), 3) as fleet:
+        fleet.call(load)
+        revoked = asker(fleet, asks(posthog)[0])
+        posthog.fail(401, secret_key=key_of(revoked.index))
+        others = [member for member in fleet if member is not revoked]
+        for number in (2, 3):
+            posthog.serve(make_definitions(5, revision=number))
+            all_hold(others, number, within=2 * challenge + 2 * EVERY)
+        assert busiest(asks(posthog), 0.8 * EVERY) == 1
+        assert all(never_lost_flags(member) and not trouble(member) for member in others)
+
+
+def test_clients_without_a_key_do_not_hold_up_the_fleet(
+    posthog: StandInControl, redis_server: RedisServer, namespace: str
+) -> None:
+    """Forks of a client without a secret key poll like all others: they follow, and their fleet converges."""
+    make = seats(posthog, redis_server.url, namespace, every=EVERY, challenge_after=1.5)
+    seat = make(0)
+    keyless = WatchedPosthog(
+        "phc_test", host=posthog.url, poll_interval=EVERY, flag_definition_cache_provider=seat.cache, flush_at=1
+    )
+    seat.client.shutdown()
+    try:
+        with (
+            Fleet(lambda _index: Seat(keyless, seat.cache), 3) as readers,
+            Fleet(make, 2) as fleet,
+        ):
+            until(lambda: any(told.role is not Role.NEW for told in readers.call(status)), what="the keyless to poll")
+            assert set(fleet.call(load)) <= {1, None}
+            for number in (2, 3):
+                posthog.serve(make_definitions(5, revision=number))
+                all_hold(fleet, number, within=2 * 1.5 + 4 * EVERY)
+                all_hold(readers, number, within=4 * EVERY)
+            assert busiest(asks(posthog), 0.8 * EVERY) <= 3
+            assert all(not trouble(member) for member in [*fleet, *readers])
+    finally:
+        keyless.shutdown()

@@ -1,0 +1,152 @@
+"""What passes for definitions, and what does not."""
+
+from __future__ import annotations
+
+import copy
+from importlib import metadata
+from typing import cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flagcache.errors import EnvelopeError
+from flagcache.vendor import Definitions
+from flagcache_posthog.definitions import PostHogVendor
+from flagcache_posthog.testing import make_definitions
+
+VENDOR = PostHogVendor()
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=12,
+)
+"""Whatever JSON may hold."""
+
+flags = st.lists(st.dictionaries(st.text(), json_values, max_size=3).map(lambda flag: {**flag, "key": "a"}), max_size=3)
+"""Well-formed ones, with all sorts of things in them."""
+
+
+def well_formed(**other: object) -> dict[str, object]:
+    """Definitions but for what is put in the place of something."""
+    return {"flags": [{"key": "one"}], "group_type_mapping": {"0": "company"}, "cohorts": {}, **other}
+
+
+def without(key: str) -> dict[str, object]:
+    """Definitions that lack something."""
+    return {name: value for name, value in well_formed().items() if name != key}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (None, "definitions are a NoneType"),
+        ([], "definitions are a list"),
+        ("flags", "definitions are a str"),
+        ({}, "flags are NoneType"),
+        (well_formed(flags=None), "flags are NoneType"),
+        (well_formed(flags={}), "flags are dict"),
+        (well_formed(flags="x"), "flags are str"),
+        (well_formed(flags=["x"]), "flag 0 is str"),
+        (well_formed(flags=[{"key": "a"}, None]), "flag 1 is NoneType"),
+        (well_formed(flags=[{}]), "flag 0 has no key"),
+        (well_formed(flags=[{"key": 7}]), "flag 0 has no key"),
+        (without("group_type_mapping"), "group_type_mapping is NoneType"),
+        (well_formed(group_type_mapping=[]), "group_type_mapping is list"),
+        (without("cohorts"), "cohorts is NoneType"),
+        (well_formed(cohorts="x"), "cohorts is str"),
+    ],
+)
+def test_what_is_not_shaped_as_definitions_is_refused(wrong: object, told: str) -> None:
+    """The error says what is where something else should be."""
+    with pytest.raises(EnvelopeError, match=told):
+        VENDOR.check(wrong)
+
+
+@pytest.mark.parametrize(
+    "right",
+    [
+        well_formed(),
+        well_formed(flags=[]),
+        well_formed(minimal_flag_called_events=False, property_matching_version=2),
+        well_formed(later={"anything": [None]}, property_matching_version="unknown"),
+        cast("dict[str, object]", make_definitions()),
+        VENDOR.empty(),
+    ],
+)
+def test_definitions_are_handed_on_as_they_are(right: dict[str, object]) -> None:
+    """The very object, with all that a newer SDK put in it; nothing is changed in it."""
+    before = copy.deepcopy(right)
+    assert VENDOR.check(right) is right
+    assert right == before
+
+
+@given(
+    definitions=st.fixed_dictionaries(
+        {},
+        optional={
+            "flags": json_values | flags,
+            "group_type_mapping": json_values | st.just({}),
+            "cohorts": json_values | st.just({}),
+            "property_matching_version": json_values,
+        },
+    )
+    | json_values
+)
+def test_whatever_passes_is_safe_for_the_sdk(definitions: object) -> None:
+    """Of anything that JSON may hold: refused by our own error, or a list of dicts with keys beside two dicts."""
+    try:
+        passed = VENDOR.check(definitions)
+    except EnvelopeError:
+        return
+    assert isinstance(passed["group_type_mapping"], dict)
+    assert isinstance(passed["cohorts"], dict)
+    passed_flags = cast("list[dict[str, object]]", passed["flags"])
+    assert isinstance(passed_flags, list)
+    for flag in passed_flags:
+        assert isinstance(flag, dict)
+        assert isinstance(flag["key"], str)
+    assert isinstance(VENDOR.project(passed), str)
+
+
+@given(flags=flags, group_types=st.dictionaries(st.text(), json_values), cohorts=st.dictionaries(st.text(), json_values))
+def test_all_that_is_well_formed_passes(
+    flags: list[dict[str, object]], group_types: dict[str, object], cohorts: dict[str, object]
+) -> None:
+    """Nothing is refused for what is inside of a flag, a group type or a cohort: that is the SDK's to judge."""
+    definitions: Definitions = {"flags": flags, "group_type_mapping": group_types, "cohorts": cohorts}
+    assert VENDOR.check(definitions) is definitions
+
+
+def test_no_flags_are_an_answer() -> None:
+    """Truthy, so that the SDK takes them; and well-formed."""
+    assert VENDOR.empty()
+    assert VENDOR.check(VENDOR.empty()) == {"flags": [], "group_type_mapping": {}, "cohorts": {}}
+
+
+def test_each_empty_answer_is_a_new_one() -> None:
+    """The SDK keeps what it is handed, and another client's must not change with it."""
+    assert VENDOR.empty() is not VENDOR.empty()
+
+
+@pytest.mark.parametrize(
+    ("flags", "project"),
+    [
+        ([], ""),
+        ([{"key": "a"}], ""),
+        ([{"key": "a", "team_id": 7}], "7"),
+        ([{"key": "a"}, {"key": "b", "team_id": 8}], "8"),
+        ([{"key": "a", "team_id": "7"}], ""),
+        ([{"key": "a", "team_id": None}, {"key": "b", "team_id": 9}], "9"),
+        ([{"key": "a", "team_id": True}], ""),
+    ],
+)
+def test_the_project_is_the_flags_team(flags: list[object], project: str) -> None:
+    """The first number that one of them carries; empty if none does."""
+    assert VENDOR.project({"flags": flags, "group_type_mapping": {}, "cohorts": {}}) == project
+
+
+def test_the_writer_is_the_installed_sdk() -> None:
+    """By name and version."""
+    assert VENDOR.writer == f"posthog-python/{metadata.version('posthog')}"

@@ -1,0 +1,772 @@
+from __future__ import annotations
+
+import gc
+import gzip
+import json
+import logging
+import os
+import re
+import socket
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
+from pathlib import Path
+from typing import cast
+
+import pytest
+from posthog import Posthog
+from posthog.flag_definition_cache import FlagDefinitionCacheData
+from typing_extensions import Self
+
+from flagcache.envelope import digest
+from flagcache.errors import EnvelopeError
+from flagcache.stores.base import Scope
+from flagcache.vendor import Fetched, Fetcher, FetchResult, Refused, Unchanged
+from flagcache_posthog.definitions import PostHogVendor
+from flagcache_posthog.fetcher import PostHogFetcher
+from flagcache_posthog.testing import (
+    MALFORMED,
+    QUOTA_LIMITED,
+    Certificate,
+    Drip,
+    Drop,
+    Fault,
+    Garble,
+    Hang,
+    PostHogStandIn,
+    Refuse,
+    key_digest,
+    make_certificate,
+    make_definitions,
+)
+from tests.servers import until
+
+pytestmark = pytest.mark.usefixtures("no_threads_left")
+
+API_KEY, SECRET = "phc_public/&?", "phs_very_secret"
+SHORT = 0.6  # seconds: the deadline of fetches that are to miss it
+SOON = 4.0  # seconds in which such a fetch must be over on a busy machine; nothing here lasts by itself any longer
+PATIENCE = 15.0  # seconds; far more than what is waited for takes
+DEFINITIONS = {"flags": [{"key": "a", "team_id": 1}], "group_type_mapping": {"0": "company"}, "cohorts": {}}
+VENDOR = PostHogVendor()
+
+
+def fetcher(host: str, *, timeout: float = 10.0, max_bytes: int = 1 << 20) -> PostHogFetcher:
+    """Make what is under test."""
+    return PostHogFetcher(
+        api_key=API_KEY, secret_key=SECRET, host=host, vendor=VENDOR, timeout=timeout, max_bytes=max_bytes
+    )
+
+
+def refused(result: FetchResult) -> Refused:
+    """The refusal, which shows no key whatever its cause."""
+    assert isinstance(result, Refused), result
+    assert SECRET not in result.reason
+    assert "phc_public" not in result.reason
+    return result
+
+
+def fetched(result: FetchResult) -> Fetched:
+    """The definitions."""
+    assert isinstance(result, Fetched), result
+    return result
+
+
+def elapsed(work: Callable[[], FetchResult]) -> tuple[FetchResult, float]:
+    """What came, and after how many seconds."""
+    began = time.monotonic()
+    return work(), time.monotonic() - began
+
+
+# --- a server that says what it likes -------------------------------------------------------------------------------
+
+
+class RawServer:
+    """Answers each request with what `answer` does to its connection, and sees whether the client ends that.
+
+    Args:
+        answer: gets the connection once the request's head has come; what it sends and waits for is its own affair.
+        read_head: False leaves the request unread.
+    """
+
+    def __init__(self, answer: Callable[[socket.socket], object], *, read_head: bool = True) -> None:
+        self._answer = answer
+        self._read_head = read_head
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._connections: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self.heads: list[str] = []
+        self.ended = threading.Event()
+        """The client has ended a connection that this server left open."""
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self._listening.getsockname()[1]}"
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.address}"
+
+    def __enter__(self) -> Self:
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(PATIENCE)
+            assert not thread.is_alive(), "a connection was never ended by the client"
+        self._listening.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listening.accept()
+            except OSError:
+                return
+            self._threads.append(threading.Thread(target=self._serve, args=(connection,), daemon=True))
+            self._threads[-1].start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection:
+            head = b""
+            while self._read_head and b"\r\n\r\n" not in head:
+                head += connection.recv(65536)
+            self.heads.append(head.decode("latin-1"))
+            try:
+                self._answer(connection)
+                while connection.recv(65536):
+                    pass
+            except OSError:
+                pass
+            self.ended.set()
+
+
+def say(*parts: bytes | str) -> Callable[[socket.socket], object]:
+    """Send this and end the answer."""
+
+    def answer(connection: socket.socket) -> None:
+        for part in parts:
+            connection.sendall(part.encode() if isinstance(part, str) else part)
+        connection.shutdown(socket.SHUT_WR)
+
+    return answer
+
+
+def head(status: str = "200 OK", **headers: object) -> str:
+    """The first lines of an answer."""
+    lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join([f"HTTP/1.1 {status}", *lines, "", ""])
+
+
+def drip(text: str, *, after: str = "") -> Callable[[socket.socket], object]:
+    """Send `after` at once, then a byte of the text at a time, for ever, until the client goes."""
+
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(after.encode())
+        pause = threading.Event()
+        while True:
+            for byte in text.encode():
+                connection.sendall(bytes([byte]))
+                pause.wait(0.02)
+
+    return answer
+
+
+def whole(body: bytes, **headers: object) -> Callable[[socket.socket], object]:
+    """Send this body rightly."""
+    return say(head(Content_Length=len(body), **headers), body)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    """A certificate for 127.0.0.1."""
+    return make_certificate(tmp_path_factory.mktemp("certificate"))
+
+
+@pytest.fixture(params=["http", "https"])
+def standin(
+    request: pytest.FixtureRequest, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[PostHogStandIn]:
+    """A PostHog over both schemes."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", certificate.ca_file)
+    with PostHogStandIn(certificate=certificate if request.param == "https" else None) as made:
+        yield made
+
+
+# --- what is asked --------------------------------------------------------------------------------------------------
+
+
+def test_it_is_a_fetcher(standin: PostHogStandIn) -> None:
+    """What it is made of fits the engine's protocol, and its repr shows state and no key."""
+    made: Fetcher = fetcher(standin.url)
+    assert repr(made) == f"<PostHogFetcher host={standin.url!r} timeout=10s underway=0>"
+    assert standin.requests == 0
+
+
+def test_one_request_with_the_sdks_keys_and_both_names(standin: PostHogStandIn) -> None:
+    """A fetch is one request, as the SDK would make it, from somebody who names the SDK and flagcache."""
+    fetched(fetcher(standin.url).fetch(""))
+    (served,) = standin.served()
+    assert (served.token, served.key_digest, served.if_none_match) == (API_KEY, key_digest(SECRET), None)
+    assert re.fullmatch(r"posthog-python/\d+\.\d+\.\d+ flagcache/\S+", served.user_agent or "")
+
+
+def test_an_etag_makes_it_conditional(standin: PostHogStandIn) -> None:
+    """The ETag of one answer, sent with the next request, brings "unchanged" until the definitions change."""
+    asked = fetcher(standin.url)
+    first = fetched(asked.fetch(""))
+    assert asked.fetch(first.etag) == Unchanged()
+    standin.set_flag("flag-0", active=False)
+    second = fetched(asked.fetch(first.etag))
+    assert second.etag != first.etag
+    assert [served.status for served in standin.served()] == [200, 304, 200]
+    assert standin.counts().conditional == 2
+
+
+@pytest.mark.parametrize("host", ["{}", "{}/", "{}//", "  {}/ "])
+def test_the_host_is_taken_as_the_sdk_takes_it(host: str) -> None:
+    """Slashes at the end and blanks around a host do no harm."""
+    with RawServer(whole(json.dumps(DEFINITIONS).encode())) as server:
+        fetched(fetcher(host.format(server.url)).fetch(""))
+    assert server.heads[0].startswith("GET /flags/definitions?token=phc_public%2F%26%3F&send_cohorts HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:1", "", "ftp://127.0.0.1", "http://[::1", "http://127.0.0.1:99999"])
+def test_a_host_that_cannot_be_asked_is_refused(host: str) -> None:
+    """A host without a scheme, or that is none, is this worker's own trouble and raises nothing."""
+    result = refused(fetcher(host).fetch(""))
+    assert (result.scope, result.status) == (Scope.MINE, 0)
+
+
+@pytest.mark.parametrize("etag", ['W/"abc-def"', '"x"', "bare", '"' + "x" * 250 + '"'])
+def test_an_etag_stays_as_it_was_sent(etag: str) -> None:
+    """Weak, strong and unquoted ETags are told, and sent back, character for character."""
+    with RawServer(whole(json.dumps(DEFINITIONS).encode(), ETag=etag)) as server:
+        assert fetched(fetcher(server.url).fetch("")).etag == etag
+        fetcher(server.url).fetch(etag)
+    assert f"\r\nIf-None-Match: {etag}\r\n" in server.heads[1]
+
+
+@pytest.mark.parametrize("etag", ['"ä"', '"' + "x" * 300 + '"', '"a\tb"'])
+def test_an_etag_that_cannot_be_kept_is_none(etag: str) -> None:
+    """An ETag that is too long or no plain text is not taken, as it could not be sent back."""
+    with RawServer(
+        say(head(ETag=etag, Content_Length=2000).encode("latin-1"), json.dumps(DEFINITIONS).ljust(2000))
+    ) as server:
+        assert fetched(fetcher(server.url).fetch("")).etag == ""
+
+
+@pytest.mark.parametrize("etag", ['"a\r\nX-Evil: 1"', ' "a"', '"→"', '"' + "x" * 9000 + '"'])
+def test_an_etag_that_cannot_be_sent_is_left_out(etag: str, standin: PostHogStandIn) -> None:
+    """A broken ETag out of a store costs a full answer and never the fetch."""
+    fetched(fetcher(standin.url).fetch(etag))
+    assert standin.served()[0].if_none_match is None
+
+
+# --- definitions ----------------------------------------------------------------------------------------------------
+
+
+class Recorder:
+    """A provider that notes what the SDK hands it."""
+
+    def __init__(self) -> None:
+        self.handed: list[FlagDefinitionCacheData] = []
+
+    def should_fetch_flag_definitions(self) -> bool:
+        return True
+
+    def get_flag_definitions(self) -> FlagDefinitionCacheData | None:
+        return None
+
+    def on_flag_definitions_received(self, data: FlagDefinitionCacheData) -> None:
+        self.handed.append(cast("FlagDefinitionCacheData", dict(data)))
+
+    def shutdown(self) -> None:
+        pass
+
+
+def handed_by_the_sdk(host: str) -> dict[str, object]:
+    """What a real client gives to its provider after one fetch."""
+    recorder = Recorder()
+    client = Posthog("phc_test", secret_key=SECRET, host=host, flag_definition_cache_provider=recorder, sync_mode=True)
+    try:
+        client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
+    finally:
+        client.shutdown()
+    return cast("dict[str, object]", recorder.handed[0])
+
+
+BODIES: dict[str, Mapping[str, object]] = {
+    "as made": cast("Mapping[str, object]", make_definitions(5)),
+    "without what is optional": DEFINITIONS,
+    "of the newest kind": {**DEFINITIONS, "minimal_flag_called_events": True, "property_matching_version": 2},
+    "with an odd gate": {**DEFINITIONS, "minimal_flag_called_events": 1},
+    "with nulls": {**DEFINITIONS, "group_type_mapping": None, "cohorts": None},
+    "with another quota used up": {**DEFINITIONS, "quotaLimited": ["recordings"]},
+    "without flags": {**DEFINITIONS, "flags": []},
+}
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+def test_definitions_are_what_the_sdk_would_hand_over(body: Mapping[str, object]) -> None:
+    """For one answer the own fetch brings what the SDK gives to a provider, so that both have one version."""
+    with PostHogStandIn(body) as standin:
+        own, sdks = fetched(fetcher(standin.url).fetch("")).definitions, handed_by_the_sdk(standin.url)
+    known = {key: value for key, value in own.items() if key in FlagDefinitionCacheData.__annotations__}
+    assert known == sdks
+    assert set(own) - set(known) <= {"property_matching_version"}  # which older SDKs do not know
+    assert digest(known) == digest(sdks)
+
+
+def test_keys_that_no_sdk_knows_stay() -> None:
+    """A key of the body that the installed SDK would drop is kept for workers with a newer one."""
+    with PostHogStandIn({**DEFINITIONS, "from_the_future": [1]}) as standin:
+        assert fetched(fetcher(standin.url).fetch("")).definitions["from_the_future"] == [1]
+
+
+def test_numbers_and_letters_of_any_size() -> None:
+    """Integers beyond 64 bits and characters of all planes come through as they are."""
+    flag = {"key": "größe 🚩", "big": 2**200, "small": -(2**70), "half": 0.5}
+    with PostHogStandIn({**DEFINITIONS, "flags": [flag]}) as standin:
+        assert fetched(fetcher(standin.url).fetch("")).definitions["flags"] == [flag]
+
+
+def test_of_response_leaves_the_body_alone() -> None:
+    """The body that was parsed is not changed."""
+    body = {**DEFINITIONS, "cohorts": None, "quotaLimited": []}
+    before = json.dumps(body)
+    assert "quotaLimited" not in VENDOR.of_response(body)
+    assert json.dumps(body) == before
+    with pytest.raises(EnvelopeError):
+        VENDOR.of_response([body])
+
+
+# --- refusals -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [402, 429, 500, 502, 503, 599])
+def test_what_concerns_everybody(standin: PostHogStandIn, status: int) -> None:
+    """Used-up quota, throttling and server errors concern everybody; one request, and no waiting for Retry-After."""
+    standin.fail(Refuse(status, retry_after=60))
+    result, seconds = elapsed(lambda: fetcher(standin.url).fetch('"x"'))
+    assert (refused(result).scope, refused(result).status) == (Scope.EVERYBODY, status)
+    assert refused(result).retry_after == 60
+    assert (standin.requests, seconds < SOON) == (1, True)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 451])
+def test_what_concerns_this_worker_alone(standin: PostHogStandIn, status: int) -> None:
+    """A revoked or wrong key, and any other refusal of this request, concerns who made it."""
+    standin.fail(status)
+    result = refused(fetcher(standin.url).fetch(""))
+    assert (result.scope, result.status, result.retry_after) == (Scope.MINE, status, None)
+    assert str(status) in result.reason
+    assert standin.requests == 1
+
+
+@pytest.mark.parametrize(
+    "status", ["204 No Content", "206 Partial Content", "300 Multiple Choices", "304 Not Modified"]
+)
+def test_answers_to_another_question(status: str) -> None:
+    """A success that brings no definitions, and a 304 to who sent no ETag, concern this worker."""
+    with RawServer(say(head(status))) as server:
+        result = refused(fetcher(server.url).fetch(""))
+    assert (result.scope, result.status) == (Scope.MINE, int(status[:3]))
+
+
+def test_a_304_to_another_address_of_the_same_name_needs_the_etag() -> None:
+    """A 304 means "unchanged" only because this very request sent an ETag."""
+    with RawServer(say(head("304 Not Modified"))) as server:
+        assert fetcher(server.url).fetch('"x"') == Unchanged()
+
+
+def _in(seconds: float) -> str:
+    return format_datetime(datetime.now(timezone.utc) + timedelta(seconds=seconds), usegmt=True)
+
+
+@pytest.mark.parametrize(
+    ("header", "low", "high"),
+    [
+        ("0", 0, 0),
+        ("7.5", 7.5, 7.5),
+        (" 30 ", 30, 30),
+        (_in(3600), 3000, 3600),
+        (_in(3600).replace("GMT", "-0000"), 3000, 3600),
+    ],
+)
+def test_retry_after_in_seconds_or_as_a_date(standin: PostHogStandIn, header: str, low: float, high: float) -> None:
+    """Both forms of Retry-After are told in seconds."""
+    standin.fail(Refuse(429, retry_after=header))
+    seconds = refused(fetcher(standin.url).fetch("")).retry_after
+    assert seconds is not None
+    assert low <= seconds <= high
+
+
+@pytest.mark.parametrize("header", ["-1", "nan", "inf", "soon", "", _in(-3600), "Wed, 99 Foo 2020", "9" * 5000])
+def test_a_retry_after_that_makes_no_sense_is_left_out(standin: PostHogStandIn, header: str) -> None:
+    """Negative, endless and garbled waits, and times past, are as none."""
+    standin.fail(Refuse(503, retry_after=header))
+    result = refused(fetcher(standin.url).fetch(""))
+    assert (result.status, result.retry_after) == (503, None)
+
+
+def test_a_used_up_quota_in_a_200_counts_as_402(standin: PostHogStandIn) -> None:
+    """PostHog's 200 that says "quota limited" is told as the 402 that it means."""
+    standin.fail(QUOTA_LIMITED)
+    result = refused(fetcher(standin.url).fetch(""))
+    assert (result.scope, result.status) == (Scope.EVERYBODY, 402)
+
+
+UNFIT = {
+    "broken off": MALFORMED,
+    "empty": Garble(""),
+    "a web page": Garble("<html>log in to the airport's network</html>"),
+    "a list": Garble("[]"),
+    "null": Garble("null"),
+    "another object": Garble('{"detail": "hello"}'),
+    "null flags": Garble(json.dumps({**DEFINITIONS, "flags": None})),
+    "flags that are none": Garble(json.dumps({**DEFINITIONS, "flags": ["x"]})),
+    "without cohorts": Garble('{"flags": [], "group_type_mapping": {}}'),
+    "bottomless": Garble("[" * 200_000),
+    "an endless number": Garble("9" * 100_000),
+}
+
+
+@pytest.mark.parametrize("fault", UNFIT.values(), ids=UNFIT)
+def test_a_200_that_is_no_definitions(standin: PostHogStandIn, fault: Fault) -> None:
+    """What is not JSON, or JSON but no definitions, is refused for everybody, with a reason."""
+    standin.fail(fault)
+    result = refused(fetcher(standin.url).fetch(""))
+    assert (result.scope, result.status) == (Scope.EVERYBODY, 200)
+    assert result.reason.startswith("PostHog answered 200, but ")
+    assert len(result.reason) < 200
+
+
+def test_no_answer_concerns_this_worker(standin: PostHogStandIn) -> None:
+    """A dropped connection and a closed port concern this worker, after one attempt."""
+    standin.fail(Drop())
+    result = refused(fetcher(standin.url).fetch(""))
+    assert (result.scope, result.status, standin.requests) == (Scope.MINE, 0, 1)
+    standin.stop()
+    result = refused(fetcher(standin.url).fetch(""))
+    assert (result.scope, result.status) == (Scope.MINE, 0)
+    assert result.reason.startswith("ConnectionRefusedError: ")
+
+
+def test_a_certificate_that_is_not_trusted(certificate: Certificate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unknown authority concerns this worker, and nothing is asked."""
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    with PostHogStandIn(certificate=certificate) as standin:
+        result = refused(fetcher(standin.url).fetch(""))
+        assert (result.scope, result.status, standin.requests) == (Scope.MINE, 0, 0)
+    assert "certificate verify failed" in result.reason
+
+
+# --- time -----------------------------------------------------------------------------------------------------------
+
+ENDLESS = {
+    "says nothing": lambda _: None,
+    "drips its first line": drip("HTTP/1.1 200 OK" * 1000),
+    "drips headers": drip("X-Header: x\r\n", after="HTTP/1.1 200 OK\r\n"),
+    "drips a body": drip("x", after=head(Content_Length=1_000_000)),
+    "drips a body without a length": drip(" ", after=head() + json.dumps(DEFINITIONS)),
+    "drips chunks": drip("1\r\nx\r\n", after=head(Transfer_Encoding="chunked")),
+    "does not end": lambda connection: connection.sendall((head() + json.dumps(DEFINITIONS)).encode()),
+    "drips a redirect": drip("x", after="HTTP/1.1 302 Found\r\nLocation: "),
+}
+
+
+@pytest.mark.parametrize("answer", ENDLESS.values(), ids=ENDLESS)
+def test_a_server_cannot_stretch_the_time(answer: Callable[[socket.socket], object]) -> None:
+    """Whatever a server does not say or says slowly, the fetch is over at its deadline and so is the connection."""
+    with RawServer(answer) as server:
+        result, seconds = elapsed(lambda: fetcher(server.url, timeout=SHORT).fetch(""))
+        assert server.ended.wait(PATIENCE)
+    assert refused(result) == Refused(f"no complete answer within {SHORT:g} s", Scope.MINE)
+    assert SHORT <= seconds < SOON
+
+
+def test_a_tls_handshake_cannot_stretch_the_time() -> None:
+    """A server that takes the connection and never shakes hands is left at the deadline."""
+    with RawServer(lambda _: None, read_head=False) as server:
+        result, seconds = elapsed(lambda: fetcher(f"https://{server.address}", timeout=SHORT).fetch(""))
+        assert server.ended.wait(PATIENCE)
+    assert (refused(result).scope, refused(result).status) == (Scope.MINE, 0)
+    assert seconds < SOON
+
+
+def test_a_proxy_cannot_stretch_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that drips its answer to CONNECT is left at the deadline."""
+    with RawServer(drip("X-Header: x\r\n", after="HTTP/1.1 200 OK\r\n")) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        result, seconds = elapsed(lambda: fetcher("https://posthog.invalid", timeout=SHORT).fetch(""))
+        assert proxy.ended.wait(PATIENCE)
+    assert (refused(result).scope, refused(result).status) == (Scope.MINE, 0)
+    assert seconds < SOON
+    assert proxy.heads[0].startswith("CONNECT posthog.invalid:443 ")
+    assert SECRET not in proxy.heads[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()  # CPython 3.11's `wrap_socket` leaves the socket of a reset connection to the collector
+
+
+@pytest.mark.parametrize("fault", [Hang(), Drip(60)], ids=["hangs", "drips"])
+def test_posthog_cannot_stretch_the_time(standin: PostHogStandIn, fault: Fault) -> None:
+    """The same over TLS as without."""
+    standin.fail(fault)
+    result, seconds = elapsed(lambda: fetcher(standin.url, timeout=SHORT).fetch(""))
+    assert refused(result) == Refused(f"no complete answer within {SHORT:g} s", Scope.MINE)
+    assert SHORT <= seconds < SOON
+
+
+def test_many_addresses_that_swallow_packets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host with twenty addresses of which none answers takes no longer than the deadline."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf:
+        address = deaf.getsockname()
+        waiting = [socket.socket() for _ in range(8)]  # they fill the queue; the system drops who comes later
+        for connection in waiting:
+            connection.setblocking(False)
+            connection.connect_ex(address)
+        found = (socket.AF_INET, socket.SOCK_STREAM, 6, "", address)
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [found] * 20)
+        result, seconds = elapsed(lambda: fetcher("http://posthog.invalid", timeout=SHORT).fetch(""))
+        for connection in waiting:
+            connection.close()
+    assert (refused(result).scope, refused(result).status) == (Scope.MINE, 0)
+    assert SHORT / 3 <= seconds < SOON
+
+
+def test_a_slow_answer_within_the_time_is_taken(standin: PostHogStandIn) -> None:
+    """A body that drips, but not too long, is complete."""
+    standin.fail(Drip(0.5))
+    assert fetched(fetcher(standin.url).fetch("")).etag
+
+
+def test_cancel_ends_a_fetch(standin: PostHogStandIn) -> None:
+    """A fetch that another thread cancels returns soon; the next one is not concerned."""
+    standin.fail(Hang())
+    made = fetcher(standin.url, timeout=60)
+    results: list[FetchResult] = []
+    thread = threading.Thread(target=lambda: results.append(made.fetch("")), daemon=True)
+    thread.start()
+    standin.wait_for_held(1, timeout=PATIENCE)
+    assert "underway=1" in repr(made)
+    made.cancel()
+    thread.join(PATIENCE)
+    assert results == [Refused("cancelled", Scope.MINE)]
+    standin.recover()
+    made.cancel()
+    fetched(made.fetch(""))
+    assert "underway=0" in repr(made)
+
+
+def test_a_forked_child_does_not_end_its_parents_fetch(standin: PostHogStandIn) -> None:
+    """A child that is forked in mid-fetch shares the connection; it can cancel and fetch without touching that."""
+    standin.hold(times=1)
+    made = fetcher(standin.url, timeout=60)
+    results: list[FetchResult] = []
+    thread = threading.Thread(target=lambda: results.append(made.fetch("")), daemon=True)
+    thread.start()
+    standin.wait_for_held(1, timeout=PATIENCE)
+    child = os.fork()
+    if child == 0:
+        made.cancel()
+        os._exit(0 if isinstance(made.fetch(""), Fetched) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    standin.release()
+    thread.join(PATIENCE)
+    fetched(results[0])
+
+
+def test_nothing_is_left_of_a_fetch(standin: PostHogStandIn) -> None:
+    """No thread and no descriptor outlives a fetch, whatever came of it."""
+    made = fetcher(standin.url, timeout=SHORT)
+    made.fetch("")  # what is loaded once for ever is loaded now
+    until(lambda: _connections() == 0, PATIENCE, what="the first connection to end")
+    before, descriptors = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    for fault in (None, Drop(), Refuse(500), Hang()):
+        standin.recover()
+        if fault:
+            standin.fail(fault)
+        made.fetch("")
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("flagcache")]
+    standin.recover()
+    until(lambda: threading.active_count() <= before, PATIENCE, what="the stand-in's threads to end")
+    until(lambda: len(os.listdir("/proc/self/fd")) <= descriptors, PATIENCE, what="descriptors to be closed")
+
+
+def _connections() -> int:
+    return sum(thread.name.startswith("Thread-") and thread.is_alive() for thread in threading.enumerate())
+
+
+# --- size -----------------------------------------------------------------------------------------------------------
+
+LIMIT = 100_000  # bytes
+
+
+def _padded(size: int) -> bytes:
+    return json.dumps(DEFINITIONS).encode().ljust(size)
+
+
+SIZES = {
+    "plain": lambda body: whole(body),
+    "gzip": lambda body: whole(gzip.compress(body), Content_Encoding="gzip"),
+    "two gzips": lambda body: whole(gzip.compress(body[:99]) + gzip.compress(body[99:]), Content_Encoding="gzip"),
+    "until it ends": lambda body: say(head(), body),
+    "in chunks": lambda body: say(head(Transfer_Encoding="chunked"), f"{len(body):x}\r\n", body, "\r\n0\r\n\r\n"),
+}  # type: dict[str, Callable[[bytes], Callable[[socket.socket], object]]]
+
+
+@pytest.mark.parametrize("form", SIZES.values(), ids=SIZES)
+def test_a_body_may_be_as_large_as_the_limit_and_no_larger(
+    form: Callable[[bytes], Callable[[socket.socket], object]],
+) -> None:
+    """The limit holds for the decoded body, in whatever form it comes."""
+    with RawServer(form(_padded(LIMIT))) as server:
+        fetched(fetcher(server.url, max_bytes=LIMIT).fetch(""))
+    with RawServer(form(_padded(LIMIT + 1))) as server:
+        result = refused(fetcher(server.url, max_bytes=LIMIT).fetch(""))
+    assert (result.scope, result.status) == (Scope.EVERYBODY, 200)
+    assert f"larger than the limit of {LIMIT} bytes" in result.reason
+
+
+def test_a_gzip_bomb_is_left_after_its_first_bytes() -> None:
+    """A body that unpacks to a gigabyte is refused while it comes: the server is not even asked for the rest."""
+    bomb = gzip.compress(bytes(1 << 24))  # 16 MiB in 16 kB, over and over
+    sent = 0
+
+    def answer(connection: socket.socket) -> None:
+        nonlocal sent
+        connection.sendall(head(Content_Encoding="gzip").encode())
+        while True:
+            connection.sendall(bomb)
+            sent += len(bomb)
+
+    with RawServer(answer) as server:
+        result = refused(fetcher(server.url, max_bytes=LIMIT).fetch(""))
+        assert server.ended.wait(PATIENCE)
+    assert "larger than the limit" in result.reason
+    assert sent < 64 << 20  # what fits into the system's buffers; the fetch read a few kB
+
+
+CUT_OFF = {
+    "less than its length": say(head(Content_Length=5000), _padded(4000)),
+    "a chunk without an end": say(head(Transfer_Encoding="chunked"), b"ffff\r\n", _padded(4000)),
+    "half a gzip": whole(gzip.compress(_padded(4000))[:60], Content_Encoding="gzip"),
+    "a gzip that is none": whole(_padded(4000), Content_Encoding="gzip"),
+    "a gzip with a fault": whole(gzip.compress(_padded(4000))[:-8] + b"12345678", Content_Encoding="gzip"),
+    "more than its length": say(head(Content_Length=20), _padded(4000)),
+    "an encoding not asked for": whole(b"\x0b\x02\x80", Content_Encoding="br"),
+}
+
+
+@pytest.mark.parametrize("answer", CUT_OFF.values(), ids=CUT_OFF)
+def test_a_body_that_is_not_whole(answer: Callable[[socket.socket], object]) -> None:
+    """A body that is cut off or not encoded as it says is no definitions."""
+    with RawServer(answer) as server:
+        result = refused(fetcher(server.url).fetch(""))
+    assert (result.scope, result.status) == (Scope.EVERYBODY, 200), result.reason
+
+
+# --- redirects, proxies, keys ---------------------------------------------------------------------------------------
+
+
+def redirect(target: Callable[[], str], status: str = "302 Found") -> Callable[[socket.socket], object]:
+    """Send the client elsewhere."""
+    return lambda connection: say(head(status, Location=target(), Content_Length=0))(connection)
+
+
+@pytest.fixture
+def netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `.netrc` with a password for this machine, which requests would send."""
+    path = tmp_path / "netrc"
+    path.write_text(
+        "machine 127.0.0.1 login user password from-netrc\nmachine localhost login user password from-netrc\n"
+    )
+    path.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(path))
+
+
+@pytest.mark.usefixtures("netrc")
+def test_netrc_does_not_replace_the_key(standin: PostHogStandIn) -> None:
+    """The key is sent although `.netrc` has a password for the host."""
+    fetched(fetcher(standin.url).fetch(""))
+    assert standin.served()[0].key_digest == key_digest(SECRET)
+
+
+@pytest.mark.usefixtures("netrc")
+@pytest.mark.parametrize("other", ["localhost", "127.0.0.1"], ids=["another name", "another port"])
+def test_the_key_goes_to_no_other_host(other: str) -> None:
+    """A redirect to another host or port is followed, without the key and without a password from `.netrc`."""
+    with RawServer(whole(json.dumps(DEFINITIONS).encode())) as stranger:
+        port = stranger.address.partition(":")[2]
+        with RawServer(redirect(lambda: f"http://{other}:{port}/elsewhere")) as server:
+            fetched(fetcher(server.url).fetch('"x"'))
+    assert f"Authorization: Bearer {SECRET}\r\n" in server.heads[0]
+    assert stranger.heads[0].startswith("GET /elsewhere HTTP/1.1\r\n")
+    assert "authorization" not in stranger.heads[0].lower()
+
+
+@pytest.mark.usefixtures("netrc")
+def test_the_key_stays_with_its_host() -> None:
+    """A redirect within the host is followed with the key and the ETag."""
+    answers = [redirect(lambda: "/moved?x=1", "308 Permanent Redirect"), whole(json.dumps(DEFINITIONS).encode())]
+    with RawServer(lambda connection: answers.pop(0)(connection)) as server:
+        fetched(fetcher(server.url).fetch('"x"'))
+    assert server.heads[1].startswith("GET /moved?x=1 HTTP/1.1\r\n")
+    for line in (f"Authorization: Bearer {SECRET}\r\n", 'If-None-Match: "x"\r\n'):
+        assert line in server.heads[1]
+
+
+def test_redirects_come_to_an_end() -> None:
+    """A server that redirects for ever is asked four times, and its big bodies are not read."""
+    bomb = gzip.compress(bytes(1 << 24))
+    answer = say(head("302 Found", Location="/again", Content_Encoding="gzip", Content_Length=len(bomb)), bomb)
+    with RawServer(answer) as server:
+        result = refused(fetcher(server.url).fetch(""))
+    assert (result.scope, result.status, len(server.heads)) == (Scope.MINE, 302, 4)
+
+
+@pytest.mark.parametrize("target", ["ftp://127.0.0.1/", "http://[", "file:///etc/passwd", "http://"])
+def test_a_redirect_to_nowhere(target: str) -> None:
+    """A redirect to what cannot be asked over HTTP concerns this worker."""
+    with RawServer(redirect(lambda: target)) as server:
+        assert refused(fetcher(server.url).fetch("")).scope is Scope.MINE
+
+
+def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """HTTP_PROXY holds for the fetch as for the SDK, and its password is shown nowhere."""
+    with RawServer(whole(json.dumps(DEFINITIONS).encode())) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", f"http://user:from-proxy@{proxy.address}")
+        fetched(fetcher("http://posthog.invalid").fetch(""))
+    assert proxy.heads[0].startswith("GET http://posthog.invalid/flags/definitions?")
+    assert "Proxy-Authorization: Basic " in proxy.heads[0]
+    assert "from-proxy" not in refused(fetcher("http://posthog.invalid").fetch("")).reason
+
+
+def test_keys_are_shown_nowhere(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither a reason nor our log nor the repr has a key, also if the keys themselves are what is wrong."""
+    caplog.set_level(logging.DEBUG, logger="flagcache")
+    broken = PostHogFetcher(
+        api_key="phc_public", secret_key="phs_bad\r\nkey", host="http://127.0.0.1:9", vendor=VENDOR, max_bytes=1
+    )
+    shown = [refused(broken.fetch("")).reason, repr(broken), caplog.text]
+    assert not [text for text in shown if "phs_bad" in text or "phc_public" in text]
+
+
+def test_a_fault_of_ours_raises_nothing(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """What nobody foresaw is told as a refusal of this worker and logged with its traceback."""
+
+    class Broken(PostHogVendor):
+        def of_response(self, body: object) -> dict[str, object]:
+            raise KeyError("a bug")
+
+    with PostHogStandIn() as standin:
+        made = PostHogFetcher(api_key=API_KEY, secret_key=SECRET, host=standin.url, vendor=Broken(), max_bytes=1 << 20)
+        assert refused(made.fetch("")).scope is Scope.MINE
+    assert "could not fetch definitions" in caplog.text
+    assert SECRET not in caplog.text

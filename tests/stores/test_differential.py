@@ -1,0 +1,283 @@
+# mypy: disallow-untyped-calls=False
+# redis-py leaves most of its methods without types.
+"""The scripts of the Redis store do what `flagcache.stores.rules` says, step by step, on each server.
+
+Steps are drawn at random, the same in every run. Their numbers lie where decisions are made: at, just before and just
+after the times that are stored.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flagcache.stores import rules
+from flagcache.stores.base import Ask, Envelope, Grant, Meta, Order, Published, Scope
+from flagcache.stores.redis import RedisStore
+from flagcache.stores.state import State
+from tests.servers import RedisServer
+from tests.stores.twins import LENGTHS, TIMES, Twins
+
+WORKERS = st.sampled_from("aabbc")
+VERSIONS = st.sampled_from(["v1", "v1", "v2"])
+STRIDE = 10_000_000
+"""Milliseconds. Leases are half a stride longer than some strides, and time passes in strides or in seconds: no lease
+ends within an hour of a step."""
+
+INTERVALS = st.sampled_from([0, 1, 1000, STRIDE])
+LEASES = st.sampled_from([STRIDE // 2, STRIDE + STRIDE // 2])
+PASSES = st.one_of(
+    st.sampled_from([-STRIDE, STRIDE, 2 * STRIDE]),
+    st.sampled_from([1, 500, *range(894, 901), *range(994, 1001), *range(1894, 1901)]),
+)
+GARBAGE = st.sampled_from(["", "x", "nan", "inf", "-1", "1.5", "9007199254740992"])
+_serial = itertools.count()
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A time beside one that is stored."""
+
+    beside: str
+    offset: int
+
+    def of(self, twins: Twins, *, real: bool = True) -> int:
+        """The time; a real one lies in this decade, another may be 0."""
+        stored, now = twins.state, twins.now()
+        beside = {
+            "never": 0,
+            "now": now,
+            "stored": stored.meta.as_of if stored.meta else 0,
+            "grant": stored.grant,
+            "highest": stored.highest,
+        }[self.beside]
+        if beside == 0 and not real:
+            return 0
+        return (beside or now - STRIDE) + self.offset
+
+
+PLACES = ["grant", "stored", "now", "highest", "never"]
+MOMENTS = st.sampled_from([Moment(place, 0) for place in PLACES]) | st.builds(
+    Moment, st.sampled_from(PLACES), st.sampled_from([-STRIDE, -1, 1, 2, STRIDE])
+)
+GRANTS = st.just(Moment("grant", 0)) | MOMENTS
+"""Mostly the latest."""
+
+
+class Step(Protocol):
+    """Something that happens to both twins."""
+
+    def take(self, twins: Twins) -> None:
+        """Let it happen, and compare."""
+        ...
+
+
+@dataclass(frozen=True)
+class Poll:
+    """A worker asks."""
+
+    ask: Ask
+    last_grant: Moment
+    held: Moment | None
+    held_epoch: int
+    """Beside the store's."""
+
+    def take(self, twins: Twins) -> None:
+        held = None
+        if self.held is not None:
+            held = Order(max(0, twins.state.epoch + self.held_epoch), self.held.of(twins, real=False))
+        twins.poll(replace(self.ask, last_grant=self.last_grant.of(twins, real=False), held=held))
+
+
+@dataclass(frozen=True)
+class Publish:
+    """A worker brings definitions."""
+
+    me: str
+    version: str
+    as_of: Moment
+    epoch: int
+    """Beside the store's."""
+    etag: str
+    fresh: bool
+    lease: int
+
+    def take(self, twins: Twins) -> None:
+        as_of = self.as_of.of(twins)
+        meta = Meta(self.version, max(0, twins.state.epoch + self.epoch), as_of, as_of - 2, as_of - 1, self.etag, "w")
+        content = Envelope(meta, f"{self.version} as of {as_of}".encode())
+
+        def by_rules(state: State, clock: int) -> tuple[State, Published]:
+            state, published, _ = rules.publish(state, self.me, content, clock, fresh=self.fresh, lease=self.lease)
+            if published is Published.STORED:
+                twins.payload = content.payload
+            return state, published
+
+        twins.run(lambda: twins.store.publish(self.me, content, fresh=self.fresh, lease=self.lease), by_rules)
+
+
+@dataclass(frozen=True)
+class Confirm:
+    """A worker heard that nothing changed."""
+
+    me: str
+    version: str
+    as_of: Moment
+    lease: int
+
+    def take(self, twins: Twins) -> None:
+        as_of = self.as_of.of(twins)
+        grant = Grant(0, as_of, as_of - 1)
+        twins.run(
+            lambda: twins.store.confirm(self.me, self.version, grant, lease=self.lease),
+            lambda state, clock: rules.confirm(state, self.me, self.version, grant, clock, lease=self.lease),
+        )
+
+
+@dataclass(frozen=True)
+class Discard:
+    """A worker could not read what is stored."""
+
+    me: str
+    version: str
+
+    def take(self, twins: Twins) -> None:
+        twins.run(
+            lambda: twins.store.discard(self.me, self.version),
+            lambda state, _clock: rules.discard(state, self.version),
+        )
+
+
+@dataclass(frozen=True)
+class Fail:
+    """A worker's fetch failed."""
+
+    me: str
+    as_of: Moment
+    scope: Scope
+    retry_after: int
+
+    def take(self, twins: Twins) -> None:
+        as_of, options = self.as_of.of(twins, real=False), {"status": 429, "retry_after": self.retry_after}
+        twins.run(
+            lambda: twins.store.fail(self.me, as_of, self.scope, **options),
+            lambda state, clock: rules.fail(state, self.me, as_of, self.scope, clock, **options),
+        )
+
+
+@dataclass(frozen=True)
+class Renew:
+    """A worker keeps the lease."""
+
+    me: str
+    lease: int
+
+    def take(self, twins: Twins) -> None:
+        twins.run(
+            lambda: twins.store.renew(self.me, self.lease),
+            lambda state, clock: rules.renew(state, self.me, self.lease, clock),
+        )
+
+
+@dataclass(frozen=True)
+class Release:
+    """A worker goes."""
+
+    me: str
+    idle: bool
+
+    def take(self, twins: Twins) -> None:
+        twins.run(
+            lambda: twins.store.release(self.me, idle=self.idle),
+            lambda state, clock: rules.release(state, self.me, clock, idle=self.idle)[:2],
+        )
+
+
+@dataclass(frozen=True)
+class Clear:
+    """People start anew."""
+
+    def take(self, twins: Twins) -> None:
+        def by_rules(state: State, _clock: int) -> tuple[State, int]:
+            state, notice = rules.clear(state)
+            return state, notice.epoch
+
+        twins.run(twins.store.clear, by_rules)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Time passes."""
+
+    milliseconds: int
+
+    def take(self, twins: Twins) -> None:
+        twins.pass_time(self.milliseconds)
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Somebody writes where he should not."""
+
+    field: str
+    value: str
+
+    def take(self, twins: Twins) -> None:
+        twins.damage(self.field, self.value)
+
+
+ASKS = st.builds(
+    Ask,
+    me=WORKERS,
+    interval=INTERVALS,
+    lease=LEASES,
+    cold_lease=LEASES,
+    challenge=INTERVALS,
+    may_lead=st.sampled_from([True, True, True, False]),
+    idle=st.booleans(),
+    grant_age=st.sampled_from([-1, -1, 0, 899, 900, STRIDE]),
+    held_age=st.sampled_from([0, 1, 500, STRIDE, 3 * STRIDE]),
+    held_version=VERSIONS,
+)
+POLLS = st.builds(Poll, ASKS, GRANTS, st.none() | MOMENTS, st.sampled_from([0, 0, 0, -1, 1]))
+PUBLISHES = st.builds(
+    *(Publish, WORKERS, VERSIONS, GRANTS, st.sampled_from([0, 0, 0, -1, 1])),
+    *(st.sampled_from(["", "e1", "e2"]), st.booleans(), LEASES),
+)
+CONFIRMS = st.builds(Confirm, WORKERS, VERSIONS, GRANTS, LEASES)
+FAILS = st.builds(Fail, WORKERS, GRANTS, st.sampled_from(Scope), st.sampled_from([0, 1000, STRIDE]))
+RELEASES = st.builds(Release, WORKERS, st.booleans())
+SELDOM: list[st.SearchStrategy[Step]] = [
+    st.builds(Discard, WORKERS, VERSIONS),
+    st.builds(Renew, WORKERS, LEASES),
+    st.builds(Clear),
+    st.builds(Damage, st.sampled_from([*TIMES, *LENGTHS, "version", "payload", "holder", "outcome"]), GARBAGE),
+]
+KINDS: list[st.SearchStrategy[Step]] = [*[POLLS] * 10, *[PUBLISHES, st.builds(Pass, PASSES)] * 4, *[CONFIRMS, FAILS] * 2]
+STEPS = st.lists(st.sampled_from([*KINDS, RELEASES, *SELDOM]).flatmap(lambda kind: kind), min_size=20, max_size=60)
+
+
+@settings(
+    max_examples=60,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
+)
+@given(steps=STEPS)
+def test_scripts_and_rules_agree(redis_server_any: RedisServer, steps: list[Step]) -> None:
+    """Whatever happens in whatever order: same answers, and the same is stored."""
+    client = redis_server_any.client()
+    store = RedisStore(redis_server_any.url, f"twins-{next(_serial)}", timeout=10.0)
+    twins = Twins(client, store)
+    try:
+        for step in steps:
+            step.take(twins)
+    finally:
+        twins.forget()
+        store.close()
+        client.close()

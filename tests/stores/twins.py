@@ -1,0 +1,191 @@
+# mypy: disallow-untyped-calls=False
+# redis-py leaves most of its methods without types.
+"""One namespace twice: in Redis, as the scripts leave it, and as a state under the rules.
+
+The scripts go by the server's clock. So each verb runs on the server first, and then under the rules at the very clock
+that it ran at: a poll tells it, for all others it lies between two looks at the clock, and one of the milliseconds in
+between must explain what came out. Time passes by moving all stored times back, in both; only the lease, whose time the
+server counts by itself, is compared with a tolerance, and its lengths never end near a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar, cast
+
+import redis
+
+from flagcache.stores import rules
+from flagcache.stores.base import Ask, Meta, Reply, Snapshot
+from flagcache.stores.redis import RedisStore
+from flagcache.stores.state import Outcome, State
+
+T = TypeVar("T")
+
+LEASE_TOLERANCE = 2000
+"""Milliseconds by which a lease may seem to end earlier or later: a slow machine between two commands."""
+
+TIMES = (
+    *("as_of", "changed_at", "confirmed_at", "highest", "grant", "granted_1", "granted_2", "granted_3"),
+    *("led_since", "note_until", "repair_asked"),
+)
+"""The fields of the hash that hold a time."""
+
+LENGTHS = ("epoch", "size", "lease_length", "note_status", "note_length")
+"""The other numbers in it."""
+
+
+class Twins:
+    """Runs verbs on both and compares what they answer and what they leave."""
+
+    def __init__(self, client: redis.Redis, store: RedisStore) -> None:
+        self.client = client
+        self.store = store
+        self.state = State()
+        self.payload = b""
+
+    def now(self) -> int:
+        """The server's clock."""
+        seconds, microseconds = cast("tuple[int, int]", self.client.time())
+        return seconds * 1000 + microseconds // 1000
+
+    def poll(self, ask: Ask) -> None:
+        """Poll both."""
+        seen = self.store.poll(ask)
+        self.state, expected = rules.poll(self.state, ask, seen.clock)
+        if expected.payload is not None:
+            expected = replace(expected, payload=self.payload)
+        assert abs(seen.lease_left - expected.lease_left) <= LEASE_TOLERANCE
+        assert replace(seen, lease_left=0) == replace(expected, lease_left=0)
+        self.compare()
+
+    def run(self, on_server: Callable[[], T], by_rules: Callable[[State, int], tuple[State, T]]) -> T:
+        """Run a verb on both."""
+        before = self.now()
+        seen = on_server()
+        after = self.now()
+        found = self._stored()
+        outcomes = [by_rules(self.state, clock) for clock in range(before, after + 1)]
+        state, expected = next((o for o in outcomes if _same(o[0], found) and o[1] == seen), outcomes[-1])
+        assert seen == expected
+        self.state = state
+        self.compare()
+        return seen
+
+    def compare(self) -> None:
+        """Hold what the server stores against the model, and what it shows to people; then take over the lease's end."""
+        found = self._stored()
+        assert _without_lease_end(found) == _without_lease_end(self.state)
+        assert _same(found, self.state)
+        if self.state.meta:
+            assert self.client.hget(self.store.keys.hash, "payload") == self.payload
+        self.state = replace(self.state, lease_until=found.lease_until)
+        seen = self.store.inspect()
+        expected = rules.snapshot(self.state, len(self.payload) if self.state.meta else 0, seen.clock)
+        assert abs(seen.lease_left - expected.lease_left) <= LEASE_TOLERANCE
+        assert replace(seen, lease_left=0) == replace(expected, lease_left=0)
+
+    def damage(self, field: str, value: str) -> None:
+        """Spoil a field of the hash; the model knows what is left."""
+        if self.client.hexists(self.store.keys.hash, field):
+            self.client.hset(self.store.keys.hash, field, value)
+            self.state = self._stored()
+
+    def pass_time(self, milliseconds: int) -> None:
+        """Move all stored times back; less than nothing: step the clock back."""
+        hash_name, lease = self.store.keys.hash, self.store.keys.lease
+        fields = {name: _whole(value) for name, value in zip(TIMES, self.client.hmget(hash_name, TIMES), strict=True)}
+        moved = {name: value - milliseconds for name, value in fields.items() if value}
+        if moved:
+            self.client.hset(hash_name, mapping=moved)
+        left = cast("int", self.client.pttl(lease))
+        if left > 0:
+            self.client.pexpire(lease, left - milliseconds)  # nothing left: the key goes
+        self.state = _moved(self.state, milliseconds, self.now())
+        self.compare()
+
+    def forget(self) -> None:
+        """Remove the keys."""
+        self.client.delete(self.store.keys.hash, self.store.keys.lease)
+
+    def _stored(self) -> State:
+        """Read what the server stores, by a reading of its own."""
+        hash_name, lease = self.store.keys.hash, self.store.keys.lease
+        raw = {name.decode(): value for name, value in self.client.hgetall(hash_name).items()}
+        number = {name: _whole(raw.get(name)) for name in (*TIMES, *LENGTHS)}
+        text = {name: raw.get(name, b"").decode() for name in ("version", "etag", "writer", "project", "holder")}
+        complete = all(_is_whole(raw.get(name)) for name in ("as_of", "changed_at", "confirmed_at", "size"))
+        meta = None
+        if complete and text["version"] and number["size"] and number["size"] == len(raw.get("payload", b"")):
+            meta = Meta(
+                *(text["version"], number["epoch"], number["as_of"], number["changed_at"], number["confirmed_at"]),
+                *(text["etag"], text["writer"], text["project"]),
+            )
+        owner, left = cast("bytes | None", self.client.get(lease)), cast("int", self.client.pttl(lease))
+        outcome = raw.get("outcome", b"").decode()
+        return State(
+            meta=meta,
+            epoch=number["epoch"],
+            highest=max(number["highest"], number["grant"], meta.as_of if meta else 0),
+            grant=number["grant"],
+            granted=(number["granted_1"], number["granted_2"], number["granted_3"]),
+            holder=text["holder"],
+            outcome=Outcome(outcome) if outcome in set(Outcome) else Outcome.DONE,
+            owner=owner.decode() if owner else "",
+            lease_until=self.now() + left if owner else 0,
+            lease_length=number["lease_length"],
+            led_since=number["led_since"],
+            note_status=number["note_status"],
+            note_until=number["note_until"],
+            note_length=number["note_length"],
+            repair_asked=number["repair_asked"],
+        )
+
+
+def _is_whole(value: bytes | None) -> bool:
+    return value is not None and value.isdigit() and int(value) < 2**53
+
+
+def _whole(value: bytes | None) -> int:
+    return int(value) if value is not None and _is_whole(value) else 0
+
+
+def _without_lease_end(state: State) -> State:
+    return replace(state, lease_until=0)
+
+
+def _same(one: State, other: State) -> bool:
+    lease = not one.owner or abs(one.lease_until - other.lease_until) <= LEASE_TOLERANCE
+    return lease and _without_lease_end(one) == _without_lease_end(other)
+
+
+def _moved(state: State, milliseconds: int, clock: int) -> State:
+    """The state after time has passed; Redis forgets a lease that has ended."""
+
+    def back(time: int) -> int:
+        return time and time - milliseconds
+
+    newest, second, third = (back(time) for time in state.granted)
+    meta = state.meta and replace(
+        state.meta,
+        as_of=back(state.meta.as_of),
+        changed_at=back(state.meta.changed_at),
+        confirmed_at=back(state.meta.confirmed_at),
+    )
+    until = back(state.lease_until)
+    return replace(
+        state,
+        meta=meta,
+        highest=back(state.highest),
+        grant=back(state.grant),
+        granted=(newest, second, third),
+        owner=state.owner if until > clock else "",
+        lease_until=until if until > clock else 0,
+        led_since=back(state.led_since),
+        note_until=back(state.note_until),
+        repair_asked=back(state.repair_asked),
+    )
+
+
+__all__ = ["LENGTHS", "TIMES", "Reply", "Snapshot", "Twins"]

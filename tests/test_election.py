@@ -1,0 +1,284 @@
+"""The pure part of a process's part in its fleet: what it asks, what it makes of the answer, what it holds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flagcache import election
+from flagcache.election import Contact, Held, Knowledge
+from flagcache.settings import Settings
+from flagcache.stores.base import Ask, Grant, Meta, Order, Reply
+from flagcache.vendor import Definitions
+
+HOME, ELSEWHERE = "redis://a/0", "sqlite:///b"
+NOW = 5000.0
+CLOCK = 1_700_000_000_000
+SETTINGS = Settings(refresh_interval=30)
+BASE = election.template("me", SETTINGS)
+FLAGS: Definitions = {"flags": [1]}
+
+
+def meta(as_of: int, version: str = "v1", *, epoch: int = 0, project: str = "") -> Meta:
+    """What is known of definitions whose fetch was granted then."""
+    return Meta(version, epoch, as_of, changed_at=as_of - 500, confirmed_at=as_of, project=project)
+
+
+def held(as_of: int, version: str = "v1", *, home: str = HOME, born: float = NOW) -> Held:
+    """Definitions in memory."""
+    return Held(meta(as_of, version), FLAGS, home, born)
+
+
+def reply(**said: object) -> Reply:
+    """An answer that says nothing but this."""
+    return replace(
+        Reply(clock=CLOCK, leads=False, lease_left=0, granted_at=0),
+        **said,  # type: ignore[arg-type]  # the fields of a Reply
+    )
+
+
+# --- asking -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_template_speaks_milliseconds() -> None:
+    """Seconds outside, whole milliseconds inside."""
+    assert (BASE.interval, BASE.lease, BASE.cold_lease, BASE.challenge) == (30_000, 60_000, 4_000, 300_000)
+
+
+def test_a_new_process_asks_with_empty_hands() -> None:
+    """It holds nothing, knows of no grant, and may lead."""
+    ask = election.ask_for(BASE, Knowledge(), HOME, NOW, idle=True)
+    assert ask == replace(BASE, may_lead=True, idle=True, last_grant=0, grant_age=-1, held=None)
+
+
+def test_it_says_what_it_holds_by_the_stores_own_time() -> None:
+    """What came from this store has a place in it, and an age."""
+    know = Knowledge(held=held(CLOCK - 7000, born=NOW - 7))
+    ask = election.ask_for(BASE, know, HOME, NOW, idle=False)
+    assert (ask.held, ask.held_age, ask.held_version) == (Order(0, CLOCK - 7000), 7000, "v1")
+
+
+def test_what_came_from_another_store_has_an_age_only() -> None:
+    """Two stores' clocks are not to be compared."""
+    know = Knowledge(held=held(CLOCK + 10**9, home=ELSEWHERE, born=NOW - 7))
+    ask = election.ask_for(BASE, know, HOME, NOW, idle=False)
+    assert (ask.held, ask.held_age) == (Order(0, 0), 7000)
+
+
+@pytest.mark.parametrize(("until", "may_lead"), [(NOW + 1, False), (NOW, True), (NOW - 1, True)])
+def test_whoever_failed_does_not_contend_until_its_time_is_over(until: float, *, may_lead: bool) -> None:
+    """To the moment."""
+    assert election.ask_for(BASE, Knowledge(stay_out_until=until), HOME, NOW, idle=True).may_lead is may_lead
+
+
+def test_it_looks_at_another_projects_store_without_contending() -> None:
+    """It says that it holds what is there, so that the payload is not sent at each poll."""
+    theirs = meta(CLOCK, "theirs", project="2")
+    know = Knowledge(held=held(CLOCK), project="1").with_contact(HOME, Contact(stored=theirs, foreign=True))
+    ask = election.ask_for(BASE, know, HOME, NOW, idle=True)
+    assert (ask.may_lead, ask.held, ask.held_version) == (False, theirs.order, "theirs")
+
+
+def test_the_last_grant_is_the_stores_own() -> None:
+    """What another store granted is not told here."""
+    know = Knowledge().with_contact(ELSEWHERE, Contact(last_grant=7)).with_contact(HOME, Contact(last_grant=9))
+    assert election.ask_for(BASE, know, HOME, NOW, idle=True).last_grant == 9
+
+
+@given(
+    born=st.floats(min_value=-1e12, max_value=1e12) | st.just(-math.inf),
+    granted=st.none() | st.floats(min_value=-1e12, max_value=1e12),
+    now=st.floats(min_value=0, max_value=1e9),
+)
+def test_ages_are_whole_numbers_from_zero_up(born: float, granted: float | None, now: float) -> None:
+    """Whatever the clocks say, what is sent to a store fits: no negative, no infinite, nothing beyond 2**53."""
+    ask = election.ask_for(BASE, Knowledge(held=held(CLOCK, born=born), granted=granted), HOME, now, idle=True)
+    assert 0 <= ask.held_age < 2**53
+    assert -1 <= ask.grant_age < 2**53
+    assert isinstance(ask.held_age, int)
+
+
+# --- hearing ----------------------------------------------------------------------------------------------------------
+
+
+def test_who_leads_is_known_by_store() -> None:
+    """To lead on one store says nothing of another."""
+    know = election.heard(Knowledge(), HOME, reply(leads=True, lease_left=500), NOW)
+    assert know.contact(HOME).leads
+    assert not know.contact(ELSEWHERE).leads
+    assert not election.heard(know, HOME, reply(leads=False), NOW).contact(HOME).leads
+
+
+def test_an_unchanged_answer_keeps_what_is_known_to_be_stored() -> None:
+    """The metadata are left out of it, and are as before."""
+    know = election.heard(Knowledge(), HOME, reply(meta=meta(5)), NOW)
+    know = election.heard(know, HOME, reply(unchanged=True), NOW)
+    assert know.contact(HOME).stored == meta(5)
+    assert election.heard(know, HOME, reply(), NOW).contact(HOME).stored is None
+
+
+def test_the_fleets_latest_grant_is_dated_by_the_own_clock() -> None:
+    """The store says when, by its own clock; the later one counts."""
+    know = election.heard(Knowledge(), HOME, reply(granted_at=CLOCK - 4000), NOW)
+    assert know.granted == NOW - 4
+    know = election.heard(know, HOME, reply(granted_at=CLOCK - 60_000), NOW + 1)
+    assert know.granted == NOW - 4
+
+
+@pytest.mark.parametrize("granted_at", [0, -5, CLOCK + 1, CLOCK + 10**9])
+def test_a_grant_that_cannot_have_been_is_not_dated(granted_at: int) -> None:
+    """None ever, or one ahead of a clock that was stepped back."""
+    assert election.heard(Knowledge(), HOME, reply(granted_at=granted_at), NOW).granted is None
+
+
+def test_a_grant_is_remembered_for_the_next_poll() -> None:
+    """So that one whose reply is lost can be told from one that was heard."""
+    know = election.heard(Knowledge(), HOME, reply(grant=Grant(0, 7, 7)), NOW)
+    assert know.contact(HOME).last_grant == 7
+    assert election.heard(know, HOME, reply(), NOW).contact(HOME).last_grant == 7
+
+
+def test_the_cold_start_counts_from_the_first_answer() -> None:
+    """And not from any later one; nor for a process that holds something."""
+    know = election.heard(Knowledge(), HOME, reply(), NOW)
+    assert election.heard(know, HOME, reply(), NOW + 5).waiting_since == NOW
+    assert election.heard(Knowledge(held=held(CLOCK)), HOME, reply(), NOW).waiting_since is None
+
+
+def test_a_confirmation_by_another_moves_the_ages() -> None:
+    """The very definitions that are held: their place and their age, and not the objects."""
+    before = held(CLOCK - 60_000, born=NOW - 60)
+    know = election.heard(Knowledge(held=before), HOME, reply(meta=meta(CLOCK - 1000)), NOW)
+    assert know.held is not None
+    assert know.held.meta.as_of == CLOCK - 1000
+    assert know.held.born == NOW - 1
+    assert know.held.definitions is before.definitions
+
+
+@pytest.mark.parametrize(
+    "said",
+    [reply(meta=meta(CLOCK - 1000, "v2")), reply(unchanged=True), reply(), reply(meta=meta(CLOCK - 90_000))],
+    ids=["another version", "unchanged", "nothing stored", "older"],
+)
+def test_nothing_else_moves_them(said: Reply) -> None:
+    """Ages are the vendor's word about this very content, and never go back."""
+    before = held(CLOCK - 60_000, born=NOW - 60)
+    assert election.heard(Knowledge(held=before), HOME, said, NOW).held is before
+
+
+# --- projects ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "foreign"), [("1", "2", True), ("1", "1", False), ("", "2", False), ("1", "", False)]
+)
+def test_another_project_is_one_that_both_name(ours: str, theirs: str, *, foreign: bool) -> None:
+    """Who has not named any may belong to either."""
+    assert election.is_foreign(Knowledge(project=ours), meta(1, project=theirs)) is foreign
+    assert election.is_foreign(Knowledge(project=ours), None) is False
+
+
+# --- holding ----------------------------------------------------------------------------------------------------------
+
+
+def test_newer_replaces_older_and_never_the_other_way() -> None:
+    """By the store's order, where both are of one store."""
+    know = election.hold(Knowledge(), held(10))
+    assert election.hold(know, held(9, "v0")) is know
+    later = held(11, "v2")
+    assert election.hold(know, later).held is later
+
+
+def test_the_epoch_comes_before_the_time() -> None:
+    """What people raised is newer than any fetch before."""
+    raised = Held(meta(5, "v2", epoch=1), FLAGS, HOME, NOW)
+    know = election.hold(election.hold(Knowledge(), held(10)), raised)
+    assert know.held is raised
+    assert election.hold(know, held(99)) is know
+
+
+def test_of_two_stores_the_younger_one_counts() -> None:
+    """Their clocks are not to be compared, the ages on the own clock are."""
+    know = election.hold(Knowledge(), held(10**9, born=NOW - 30))
+    younger = held(1, home=ELSEWHERE, born=NOW - 10)
+    assert election.hold(know, younger).held is younger
+    assert election.hold(election.hold(Knowledge(), younger), held(10**9, born=NOW - 30)).held is younger
+
+
+def test_to_hold_ends_the_wait() -> None:
+    """Whoever has had definitions never waits again for the first ones."""
+    know = election.hold(Knowledge(waiting_since=1.0, gave_up_waiting=True), held(1))
+    assert (know.waiting_since, know.gave_up_waiting) == (None, False)
+
+
+# --- telling ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_fetch_is_stamped_with_its_grant() -> None:
+    """And with nothing else."""
+    assert election.stamp(Knowledge(), HOME, Grant(3, 7, 6), 99) == Grant(3, 7, 6)
+
+
+def test_a_fetch_without_a_grant_is_stamped_with_the_last_question() -> None:
+    """It began later than that; the epoch is that of what is stored."""
+    know = Knowledge().with_contact(HOME, Contact(stored=meta(5, epoch=2)))
+    assert election.stamp(know, HOME, None, 99) == Grant(2, 99, 99)
+    assert election.stamp(Knowledge(), "", None, 0) == Grant(0, 0, 0)
+
+
+def test_a_repair_keeps_its_own_times() -> None:
+    """Nothing is re-stamped."""
+    assert election.repair(held(CLOCK - 9000), HOME, CLOCK, NOW) == meta(CLOCK - 9000)
+
+
+@pytest.mark.parametrize("home", [HOME, ELSEWHERE])
+def test_a_repair_in_another_time_is_as_old_as_before(home: str) -> None:
+    """Of another store, or ahead of this one's clock: the age on the own clock is carried over, the distances too."""
+    told = election.repair(held(CLOCK + 10**7, home=home, born=NOW - 9), HOME, CLOCK, NOW)
+    assert told.as_of == told.confirmed_at == CLOCK - 9000
+    assert told.changed_at == CLOCK - 9500
+
+
+def test_what_was_overtaken_is_older_than_all() -> None:
+    """Also than what another store holds; and its age is still a number."""
+    overtaken = election.overtaken(held(CLOCK))
+    assert math.isfinite(overtaken.born)
+    for other in (held(2, "v2", born=NOW - 10**6), held(1, "v2", home=ELSEWHERE, born=NOW - 10**6)):
+        assert election.hold(Knowledge(held=overtaken), other).held is other
+
+
+@given(failures=st.integers(0, 2000), jitter=st.floats(0, 1))
+def test_who_fails_stays_out_from_one_interval_to_ten(failures: int, jitter: float) -> None:
+    """Doubling, spread by a quarter to both sides."""
+    know = election.failed(Knowledge(failures=failures), SETTINGS, NOW, jitter)
+    intervals = (know.stay_out_until - NOW) / 30
+    assert 0.75 * min(10, 2**failures) - 1e-6 <= intervals <= 1.25 * min(10, 2**failures) + 1e-6
+    assert know.failures == failures + 1
+
+
+def test_a_child_knows_what_its_parent_held_and_nothing_of_its_place() -> None:
+    """Leases, grants and waits are the parent's."""
+    parents = replace(
+        Knowledge(held=held(5), granted=NOW, received=True, project="1").with_contact(HOME, Contact(leads=True)),
+        waiting_since=NOW,
+        gave_up_waiting=True,
+        failures=3,
+        stay_out_until=NOW + 99,
+    )
+    child = parents.in_child()
+    assert child == Knowledge(held=parents.held, granted=NOW, received=True, project="1")
+    assert not child.contact(HOME).leads
+
+
+def test_knowledge_is_a_value() -> None:
+    """Taking something in makes another one; the old one is as it was."""
+    know = Knowledge()
+    election.heard(know, HOME, reply(leads=True), NOW)
+    assert know == Knowledge()
+    with pytest.raises(TypeError):
+        know.contacts[HOME] = Contact()  # type: ignore[index]  # pyright: ignore[reportIndexIssue]  # on purpose
+    assert isinstance(BASE, Ask)

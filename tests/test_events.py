@@ -1,0 +1,131 @@
+"""What happened is told once, to everybody, in words that a person understands."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from dataclasses import fields
+
+import pytest
+
+from flagcache import events
+from flagcache.events import (
+    ColdStartExpired,
+    DefinitionsChanged,
+    DefinitionsRepaired,
+    Event,
+    Events,
+    ForeignProject,
+    LateFetchRefused,
+    LeadershipLost,
+    LeadershipTaken,
+    OwnFetchFailed,
+    PayloadRefused,
+    StoreLost,
+    StoreRecovered,
+    log_events,
+)
+
+VERSION, STORE = "0123456789abcdef0123", "redis://db:6379/0"
+
+EXAMPLES = {
+    LeadershipTaken("team", STORE): (logging.INFO, "this process leads the fleet 'team' on redis://db:6379/0"),
+    LeadershipLost("team", STORE): (logging.INFO, "this process no longer leads the fleet 'team' on redis://db:6379/0"),
+    DefinitionsChanged("team", VERSION, "", fetched=True): (
+        logging.INFO,
+        "definitions 0123456789ab of 'team' fetched, in place of none",
+    ),
+    DefinitionsChanged("team", VERSION, VERSION[::-1], fetched=False): (
+        logging.INFO,
+        "definitions 0123456789ab of 'team' taken from the store, in place of 3210fedcba98",
+    ),
+    DefinitionsRepaired("team", VERSION, STORE): (
+        logging.WARNING,
+        "redis://db:6379/0 had lost the definitions of 'team': republished 0123456789ab",
+    ),
+    PayloadRefused("team", VERSION, STORE, "truncated"): (
+        logging.ERROR,
+        "unreadable definitions 0123456789ab of 'team' discarded from redis://db:6379/0: truncated",
+    ),
+    LateFetchRefused("team", VERSION, STORE): (
+        logging.WARNING,
+        "a late fetch of 'team' brought 0123456789ab; redis://db:6379/0 holds or awaits newer, so it was dropped",
+    ),
+    OwnFetchFailed("team", 29.6): (
+        logging.WARNING,
+        "the fetch of 'team' by this process brought no definitions (its SDK's log says why); it lets others try for 30 s",
+    ),
+    ColdStartExpired("team", 10.04): (
+        logging.ERROR,
+        "no definitions of 'team' after 10.0 s: going on without flags until some come",
+    ),
+    ForeignProject("team", STORE, "1", "2"): (
+        logging.ERROR,
+        "namespace 'team' on redis://db:6379/0 belongs to project 2, this process to 1: its definitions are not used, and"
+        " this process fetches its own; give each project a namespace of its own",
+    ),
+    StoreLost("team", STORE, "timed out"): (
+        logging.WARNING,
+        "redis://db:6379/0 does not answer for 'team': timed out",
+    ),
+    StoreRecovered("team", STORE): (logging.INFO, "redis://db:6379/0 answers again for 'team'"),
+}
+
+
+def test_every_event_has_an_example_here() -> None:
+    """So that none goes without a text and a level."""
+    kinds = {getattr(events, name) for name in events.__all__} - {Event, Events, log_events}
+    assert kinds == {type(event) for event in EXAMPLES}
+
+
+@pytest.mark.parametrize(("event", "line"), EXAMPLES.items(), ids=[type(event).__name__ for event in EXAMPLES])
+def test_the_log_line_tells_it(event: Event, line: tuple[int, str], caplog: pytest.LogCaptureFixture) -> None:
+    """One line of the logger `flagcache`, at its level, with what, where and what to do."""
+    caplog.set_level(logging.DEBUG)
+    log_events(event)
+    assert caplog.record_tuples == [("flagcache", *line)]
+
+
+@pytest.mark.parametrize("event", EXAMPLES, ids=[type(event).__name__ for event in EXAMPLES])
+def test_an_event_is_a_value(event: Event) -> None:
+    """It tells its namespace first, and cannot be changed by one subscriber for the next."""
+    assert fields(event)[0].name == "namespace"
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        event.namespace = "other"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]  # on purpose
+
+
+def test_all_subscribers_hear_all_events_in_order() -> None:
+    """From the moment on which they subscribe."""
+    stream, first, second = Events(), [], []
+    stream.subscribe(first.append)
+    stream.emit(StoreRecovered("team", STORE))
+    stream.subscribe(second.append)
+    stream.emit(LeadershipTaken("team", STORE))
+    assert first == [StoreRecovered("team", STORE), LeadershipTaken("team", STORE)]
+    assert second == first[1:]
+
+
+def test_a_subscriber_that_raises_breaks_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged with its traceback; the others hear, and whoever told goes on."""
+    stream, heard = Events(), []
+
+    def fail(event: Event) -> None:
+        raise ValueError("in the subscriber")
+
+    stream.subscribe(fail)
+    stream.subscribe(heard.append)
+    stream.emit(StoreRecovered("team", STORE))
+    assert heard == [StoreRecovered("team", STORE)]
+    (record,) = caplog.records
+    assert "a subscriber failed on StoreRecovered" in record.getMessage()
+    assert record.exc_info is not None
+
+
+def test_a_subscriber_may_subscribe_another_meanwhile() -> None:
+    """The new one hears from the next event on."""
+    stream, late = Events(), []
+    stream.subscribe(lambda _event: stream.subscribe(late.append))
+    stream.emit(StoreRecovered("team", STORE))
+    assert late == []
+    stream.emit(StoreRecovered("team", STORE))
+    assert late == [StoreRecovered("team", STORE)]

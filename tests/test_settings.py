@@ -1,0 +1,131 @@
+"""Settings are validated once, and a wrong one is named with its range."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import get_type_hints
+
+import pytest
+
+from flagcache.errors import ConfigurationError, FlagcacheError
+from flagcache.settings import DAY, SLOW_FETCH, Options, Settings, check_namespace, milliseconds
+
+SECONDS = ("refresh_interval", "poll_interval", "cold_start_wait", "lease", "challenge_after", "stale_after")
+ZERO_IS_A_DEFAULT = ("poll_interval", "lease", "challenge_after", "stale_after")
+
+
+def make(name: str, value: object) -> Settings:
+    """Set one of them, wrong types too."""
+    return Settings(**{name: value})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # on purpose
+
+
+@pytest.mark.parametrize("name", [*SECONDS, "store_timeout"])
+@pytest.mark.parametrize(
+    "value", [-1, -0.0001, 0.009, math.nan, math.inf, -math.inf, 31 * DAY, True, False, None, "30", "", [30], 30j]
+)
+def test_what_is_no_length_of_time_is_refused(name: str, value: object) -> None:
+    """The error names setting and value; numbers out of range are told the range, the rest what is expected."""
+    with pytest.raises(ConfigurationError) as caught:
+        make(name, value)
+    message = str(caught.value)
+    assert name in message
+    assert repr(value) in message
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    assert ("from 0.01 to 2592000 seconds" if number else "a number of seconds") in message
+
+
+@pytest.mark.parametrize("name", ["refresh_interval", "cold_start_wait", "store_timeout"])
+def test_zero_is_refused_where_it_means_nothing(name: str) -> None:
+    """An interval, a wait and a timeout have a length."""
+    with pytest.raises(ConfigurationError, match=f"{name} must be from 0.01"):
+        make(name, 0)
+
+
+@pytest.mark.parametrize("name", ZERO_IS_A_DEFAULT)
+@pytest.mark.parametrize("zero", [0, 0.0])
+def test_zero_takes_the_default_where_there_is_one(name: str, zero: float) -> None:
+    """Zero says: as it follows from the others."""
+    assert make(name, zero) == Settings()
+
+
+@pytest.mark.parametrize("name", [*SECONDS, "store_timeout"])
+@pytest.mark.parametrize("value", [0.01, 1, 12.5, 30 * DAY])
+def test_what_is_in_range_is_kept(name: str, value: float) -> None:
+    """The ends of the range included, whole numbers and fractions."""
+    assert getattr(make(name, value), name) == value
+
+
+@pytest.mark.parametrize("value", [1023, 0, -1, 2**32, True, 2048.0, "2048", None])
+def test_a_size_is_a_whole_number_in_range(value: object) -> None:
+    """`max_decoded_bytes` is named with its value."""
+    with pytest.raises(ConfigurationError, match="max_decoded_bytes must be") as caught:
+        make("max_decoded_bytes", value)
+    assert repr(value) in str(caught.value)
+
+
+def test_sizes_in_range_are_kept() -> None:
+    """Both ends included."""
+    assert Settings(max_decoded_bytes=1024).max_decoded_bytes == 1024
+    assert Settings(max_decoded_bytes=2**32 - 1).max_decoded_bytes == 2**32 - 1
+
+
+def test_the_defaults_follow_from_the_refresh_interval() -> None:
+    """A client that polls as often as the fleet fetches; a lease that outlives a poll interval and a slow fetch."""
+    settings = Settings(refresh_interval=20)
+    assert settings.poll_interval == 20
+    assert settings.lease == 20 + SLOW_FETCH
+    assert settings.challenge_after == 200
+    assert settings.stale_after == 100
+    assert (settings.cold_start_wait, settings.store_timeout) == (10, 1)
+    assert settings.max_decoded_bytes == 64 * 1024 * 1024
+    assert Settings().refresh_interval == 30
+
+
+def test_the_default_lease_follows_from_the_poll_interval() -> None:
+    """It is renewed by polls, and so must outlive the time between two of them."""
+    assert Settings(poll_interval=300).lease == 330
+
+
+def test_a_lease_on_an_empty_store_ends_within_half_of_the_wait() -> None:
+    """So that a leader that dies in its first fetch is followed by another in time."""
+    assert 0 < Settings(cold_start_wait=10).cold_lease < 5
+
+
+def test_settings_cannot_be_changed() -> None:
+    """They are a value."""
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Settings().lease = 1.0  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]  # on purpose
+
+
+def test_the_options_are_the_settings() -> None:
+    """What a cache takes by keyword is what there is to set, with the same types."""
+    settings = get_type_hints(Settings)
+    options = get_type_hints(Options)
+    assert options == {name: kind for name, kind in settings.items() if name != "refresh_interval"}
+
+
+@pytest.mark.parametrize("seconds", [0.0001, 0.001, 0.9, 1, 30.0004, DAY])
+def test_a_length_is_never_cut_to_nothing(seconds: float) -> None:
+    """The one conversion rounds, and anything above zero is a millisecond at least."""
+    assert milliseconds(seconds) == max(1, round(seconds * 1000)) > 0
+
+
+@pytest.mark.parametrize("namespace", ["", " ", "\t\n", "x" * 201, None, 7, b"team", ["team"], "half\ud800"])
+def test_what_is_no_namespace_is_refused(namespace: object) -> None:
+    """Empty, blank, too long, no string, no valid Unicode."""
+    with pytest.raises(ConfigurationError, match="namespace"):
+        check_namespace(namespace)
+
+
+@pytest.mark.parametrize("namespace", ["a", "my-team", "x" * 200, "ümläut", "{tag}:*?[]", "a b", "🎏"])
+def test_any_other_string_is_a_namespace(namespace: str) -> None:
+    """It is taken as it is."""
+    assert check_namespace(namespace) == namespace
+
+
+def test_a_configuration_error_is_a_value_error() -> None:
+    """Whoever catches `ValueError`, or all of ours, catches it."""
+    with pytest.raises(ValueError, match="namespace"):
+        check_namespace("")
+    assert issubclass(ConfigurationError, FlagcacheError)

@@ -1,0 +1,139 @@
+"""The stores of one process: asked in order, passed over while in trouble, opened when needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from flagcache.errors import StoreError
+from flagcache.events import Event, Events, StoreLost, StoreRecovered
+from flagcache.stores.base import Store
+from flagcache.stores.memory import MemoryStore
+from flagcache.tiers import StoreSpec, Tiers
+from tests.worker.processes import Clock
+
+
+class Closing(MemoryStore):
+    """Counts how often it is closed, and may fail at it."""
+
+    closed = 0
+    fails = False
+
+    def close(self) -> None:
+        """Count."""
+        type(self).closed += 1
+        if self.fails:
+            raise StoreError("cannot close")
+
+
+@pytest.fixture
+def seen() -> list[Event]:
+    """What the tiers told."""
+    return []
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Their time."""
+    return Clock()
+
+
+@pytest.fixture
+def tiers(seen: list[Event], clock: Clock) -> Tiers:
+    """A fleet's store and an own one."""
+    return make(seen, clock, MemoryStore)
+
+
+def make(seen: list[Event], clock: Clock, opens: Callable[[], Store]) -> Tiers:
+    """Two tiers, of which the first is opened like this."""
+    events = Events()
+    events.subscribe(seen.append)
+    specs = (StoreSpec("first", opens), StoreSpec("second", MemoryStore))
+    return Tiers(specs, longest_pause=24, clock=clock, events=events, namespace="ns")
+
+
+def homes(tiers: Tiers) -> list[str]:
+    """Who may be asked."""
+    return [tier.home for tier, _ in tiers.usable()]
+
+
+def test_they_are_asked_in_order(tiers: Tiers) -> None:
+    """The fleet's store first."""
+    assert homes(tiers) == ["first", "second"]
+    assert tiers.first_answers
+
+
+def test_each_is_opened_once_and_only_when_asked(seen: list[Event], clock: Clock) -> None:
+    """Making the tiers connects to nothing."""
+    opened: list[Store] = []
+
+    def open_() -> Store:
+        opened.append(MemoryStore())
+        return opened[-1]
+
+    tiers = make(seen, clock, open_)
+    assert opened == []
+    homes(tiers)
+    homes(tiers)
+    assert len(opened) == 1
+
+
+def test_a_lost_one_is_passed_over_and_probed_later(tiers: Tiers, clock: Clock) -> None:
+    """By its breaker."""
+    tiers.lost(next(tiers.usable())[0], StoreError("no"))
+    assert homes(tiers) == ["second"]
+    assert tiers.named("first") is None
+    assert not tiers.first_answers
+    clock.advance(0.5)
+    assert homes(tiers) == ["first", "second"]
+
+
+def test_loss_and_return_are_told_once(tiers: Tiers, seen: list[Event]) -> None:
+    """However often either is noticed."""
+    tier = next(tiers.usable())[0]
+    for _ in range(3):
+        tiers.lost(tier, StoreError("refused"))
+    for _ in range(3):
+        tiers.answered(tier)
+    assert seen == [StoreLost("ns", "first", "refused"), StoreRecovered("ns", "first")]
+    assert tiers.first_answers
+
+
+def test_one_that_cannot_be_opened_is_lost(seen: list[Event], clock: Clock) -> None:
+    """And the next one is asked at once."""
+
+    def fail() -> Store:
+        raise StoreError("no such file")
+
+    tiers = make(seen, clock, fail)
+    assert homes(tiers) == ["second"]
+    assert seen == [StoreLost("ns", "first", "no such file")]
+
+
+def test_closing_closes_what_is_open_and_the_next_use_opens_again(seen: list[Event], clock: Clock) -> None:
+    """Twice is as good as once."""
+    Closing.closed = 0
+    tiers = make(seen, clock, Closing)
+    tiers.close()
+    assert Closing.closed == 0
+    first = tiers.named("first")
+    tiers.close()
+    tiers.close()
+    assert Closing.closed == 1
+    again = tiers.named("first")
+    assert first is not None
+    assert again is not None
+    assert first[1] is not again[1]
+
+
+def test_one_that_cannot_be_closed_hinders_nothing(
+    seen: list[Event], clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged, and forgotten."""
+    monkeypatch.setattr(Closing, "fails", True)
+    tiers = make(seen, clock, Closing)
+    homes(tiers)
+    tiers.close()
+    assert "could not close first" in caplog.text
+    assert homes(tiers) == ["first", "second"]

@@ -1,0 +1,13 @@
+"""What all tests of the worker start from."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.worker.processes import Fleet
+
+
+@pytest.fixture
+def fleet() -> Fleet:
+    """Nobody has asked yet, and the store is empty."""
+    return Fleet()

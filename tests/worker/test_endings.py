@@ -1,0 +1,103 @@
+"""How a process leaves its fleet: it hands over, and may come back."""
+
+from __future__ import annotations
+
+import threading
+
+from flagcache.events import LeadershipLost
+from flagcache.stores.memory import MemoryStore
+from tests.worker.processes import FLEET, Fleet, content
+
+
+def test_a_leader_that_leaves_hands_over(fleet: Fleet) -> None:
+    """Another leads at its next poll, and does not fetch before it is time."""
+    leader, other = fleet.process(), fleet.process()
+    leader.poll()
+    other.poll()
+    leader.worker.shutdown()
+    assert [event.store for event in leader.events(LeadershipLost)] == [FLEET]
+    assert other.poll() is False
+    assert other.worker.know.contact(FLEET).leads
+    fleet.next_interval()
+    assert other.poll() is True
+
+
+def test_a_leader_that_leaves_in_mid_fetch_is_followed_at_once(fleet: Fleet) -> None:
+    """Its grant came to nothing, so that the next leader need not wait for the interval."""
+    leader, other = fleet.process(), fleet.process()
+    assert leader.worker.should_fetch() is True
+    leader.worker.shutdown()
+    assert other.poll() is True
+
+
+def test_a_follower_that_leaves_takes_nothing_from_the_leader(fleet: Fleet) -> None:
+    """It has nothing to give up, and asks for nothing."""
+    leader, other = fleet.process(), fleet.process()
+    leader.poll()
+    other.poll()
+    other.worker.shutdown()
+    assert "release" not in other.link.calls
+    assert fleet.store.inspect().leader == leader.worker.me
+
+
+def test_leaving_closes_the_store_and_the_next_call_opens_it_again(fleet: Fleet) -> None:
+    """The SDK may call after `shutdown`; what is held is held still."""
+    process = fleet.process()
+    process.poll()
+    process.worker.shutdown()
+    process.worker.shutdown()
+    assert process.link.closed == 1 + 1  # the second shutdown opens it to see whether there is a lease
+    fleet.next_interval()
+    assert process.poll() is True
+    assert process.flags == content(1)
+
+
+def test_leaving_while_the_store_is_away_raises_nothing(fleet: Fleet) -> None:
+    """The lease ends by itself then."""
+    process = fleet.process()
+    process.poll()
+    process.link.cut = True
+    process.worker.shutdown()
+    assert process.worker.know.contact(FLEET).leads is False
+    assert process.link.closed == 1
+
+
+def test_a_shutdown_from_a_signal_handler_does_not_deadlock(fleet: Fleet) -> None:
+    """The handler runs on the thread that it interrupted, in the middle of any call of the store."""
+    process = fleet.process()
+    process.poll()
+    fleet.next_interval()
+    interrupted: list[str] = []
+
+    def handler(verb: str) -> None:
+        if verb != "release" and not interrupted:
+            interrupted.append(verb)
+            process.worker.shutdown()
+
+    process.link.before = handler
+    thread = threading.Thread(target=process.poll, daemon=True)
+    thread.start()
+    thread.join(5)
+    assert not thread.is_alive(), "shutdown within a poll hangs"
+    assert interrupted == ["poll"]
+
+
+def test_a_shutdown_from_a_signal_handler_in_the_memory_store_does_not_deadlock(fleet: Fleet) -> None:
+    """Even under the lock of the store itself, where the memory store looks at its clock."""
+    process = fleet.process()
+    process.poll()
+    fleet.next_interval()
+    interrupted: list[bool] = []
+
+    def clock() -> int:
+        if not interrupted:
+            interrupted.append(True)
+            process.worker.shutdown()
+        return fleet.store_clock()
+
+    process.link.store = MemoryStore(clock)
+    thread = threading.Thread(target=process.poll, daemon=True)
+    thread.start()
+    thread.join(5)
+    assert not thread.is_alive(), "shutdown within a poll hangs"
+    assert interrupted

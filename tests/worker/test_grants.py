@@ -1,0 +1,354 @@
+"""Who may fetch: one at a time, on the thread that was told so, and not for ever if nothing comes of it."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from flagcache.events import LateFetchRefused, LeadershipLost, LeadershipTaken, OwnFetchFailed
+from flagcache.settings import SLOW_FETCH, Settings
+from tests.servers import until
+from tests.worker.processes import FLEET, Fleet, content, in_thread
+
+
+def test_the_fleet_fetches_once_an_interval(fleet: Fleet) -> None:
+    """However often and by however many it is asked, the vendor sees one request an interval."""
+    processes = [fleet.process() for _ in range(5)]
+    for interval in range(1, 6):
+        for _ in range(3):
+            for process in processes:
+                process.poll()
+        assert fleet.upstream.requests == interval
+        fleet.next_interval()
+
+
+def test_a_change_reaches_all_with_the_next_polls(fleet: Fleet) -> None:
+    """After one interval the leader has it, and after one more poll all have."""
+    processes = [fleet.process() for _ in range(5)]
+    for process in processes:
+        process.poll()
+    fleet.upstream.serves = content(2)
+    fleet.next_interval()
+    for process in processes:
+        process.poll()
+    assert [process.flags for process in processes] == [content(2)] * 5
+
+
+def test_the_lease_is_held_between_fetches(fleet: Fleet) -> None:
+    """The same process leads from interval to interval; the others never fetch."""
+    leader, *others = [fleet.process() for _ in range(3)]
+    for _ in range(5):
+        assert leader.poll() is True
+        assert [other.poll() for other in others] == [False, False]
+        fleet.next_interval()
+    assert [event.store for event in leader.events(LeadershipTaken)] == [FLEET]
+    assert not any(other.events(LeadershipTaken) for other in others)
+
+
+def test_a_dead_leader_is_followed(fleet: Fleet) -> None:
+    """When the lease of a process that is heard of no more is over, another leads and fetches."""
+    dead, other = fleet.process(), fleet.process()
+    dead.poll()
+    other.poll()
+    fleet.clock.advance(fleet.settings.lease - 1)
+    assert other.poll() is False
+    fleet.clock.advance(2)
+    assert other.poll() is True
+
+
+def test_a_grant_belongs_to_its_thread(fleet: Fleet) -> None:
+    """A thread that was not sent is not let through by another's grant; it gets what the other brings."""
+    process = fleet.process()
+    assert process.worker.should_fetch() is True
+    assert in_thread(process.worker.should_fetch) is False
+    assert in_thread(process.worker.definitions) == {"flags": []}
+    assert process.worker.definitions() is None
+    process.worker.received(content(1))
+    assert in_thread(process.worker.definitions) == content(1)
+
+
+def test_threads_of_one_process_poll_together(fleet: Fleet) -> None:
+    """Eight threads that ask at once make one poll, and one of them is sent to fetch."""
+    process = fleet.process()
+    polling, go_on = threading.Event(), threading.Event()
+
+    def hold(verb: str) -> None:
+        polling.set()
+        assert go_on.wait(10)
+
+    process.link.before = hold
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(process.worker.should_fetch)
+        assert polling.wait(10)
+        others = [pool.submit(process.worker.should_fetch) for _ in range(7)]
+        until(lambda: all(other.running() for other in others), what="all threads to ask")
+        go_on.set()
+        assert first.result(10) is True
+        assert [other.result(10) for other in others] == [False] * 7
+    assert process.link.calls[0] == "poll"
+    assert process.link.calls.count("poll") <= 1 + 7  # a thread that came later asks for itself
+    assert fleet.store.inspect().granted_at > 0
+
+
+def test_a_thread_waits_for_the_poll_under_way(fleet: Fleet) -> None:
+    """While one thread's poll is under way, another's question makes no second one."""
+    process = fleet.process()
+    polling, go_on = threading.Event(), threading.Event()
+
+    def hold(verb: str) -> None:
+        polling.set()
+        assert go_on.wait(10)
+
+    process.link.before = hold
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(process.worker.should_fetch)
+        assert polling.wait(10)
+        second = pool.submit(process.worker.should_fetch)
+        until(second.running, what="the second thread to ask")
+        assert not second.done()
+        go_on.set()
+        assert (first.result(10), second.result(10)) == (True, False)
+    assert process.link.calls == ["poll"]
+
+
+def test_a_poll_under_way_holds_nobody_for_long(fleet: Fleet) -> None:
+    """A thread waits for another's poll no longer than a poll can take."""
+    fleet.settings = Settings(store_timeout=0.05, cold_start_wait=0.1)
+    process = fleet.process()
+    polling, go_on = threading.Event(), threading.Event()
+
+    def hold(verb: str) -> None:
+        polling.set()
+        assert go_on.wait(10)
+
+    process.link.before = hold
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(process.worker.should_fetch)
+        assert polling.wait(10)
+        assert pool.submit(process.worker.should_fetch).result(5) is False
+        go_on.set()
+        assert first.result(10) is True
+
+
+def test_a_first_fetch_that_brings_nothing_has_failed(fleet: Fleet) -> None:
+    """Without an entity tag, silence cannot mean "unchanged": the process gives up the lease, and another leads."""
+    unable, able = fleet.process(), fleet.process()
+    assert unable.worker.should_fetch() is True  # and its fetch fails
+    assert able.worker.should_fetch() is False
+    assert unable.worker.should_fetch() is False
+    (failed,) = unable.events(OwnFetchFailed)
+    assert failed.retry_in > 0
+    assert [event.store for event in unable.events(LeadershipLost)] == [FLEET]
+    assert able.poll() is True
+    assert able.flags == content(1)
+    assert unable.poll() is False
+    assert unable.flags == content(1)
+
+
+def test_whoever_fails_stays_out_longer_each_time(fleet: Fleet) -> None:
+    """Alone, a process that cannot fetch tries again, after pauses that double up to ten intervals."""
+    fleet.upstream.down = True
+    unable = fleet.process()
+    for _ in range(400):
+        unable.poll()
+        fleet.clock.advance(5)
+    pauses = [event.retry_in / fleet.settings.refresh_interval for event in unable.events(OwnFetchFailed)]
+    assert len(pauses) >= 5
+    for pause, expected in zip(pauses, (1, 2, 4, 8, 10, 10), strict=False):
+        assert 0.75 * expected <= pause <= 1.25 * expected
+    fleet.upstream.down = False
+    fleet.clock.advance(15 * fleet.settings.refresh_interval)
+    unable.poll()
+    assert unable.flags == content(1)
+
+
+def test_failing_processes_fetch_no_more_than_three_times_an_interval(fleet: Fleet) -> None:
+    """With the vendor down, each of twenty processes may have its turn, but not all in one interval."""
+    fleet.upstream.down = True
+    processes = [fleet.process() for _ in range(20)]
+    for _ in range(10):
+        for process in processes:
+            process.poll()
+    assert fleet.upstream.requests <= 3
+
+
+def test_silence_after_a_first_success_is_no_failure(fleet: Fleet) -> None:
+    """A process with an entity tag is told "unchanged" by silence: it keeps its lease."""
+    process = fleet.process()
+    for _ in range(5):
+        assert process.poll() is True
+        fleet.next_interval()
+    assert not process.events(OwnFetchFailed)
+
+
+def test_a_leader_that_fails_unseen_is_challenged(fleet: Fleet) -> None:
+    """Once it had a success, its failures look like "unchanged": after ten intervals another is given a turn."""
+    failing, able = fleet.process(), fleet.process()
+    failing.poll()
+    able.poll()
+    fleet.upstream.serves = content(2)
+    for _ in range(13):
+        fleet.next_interval()
+        failing.worker.should_fetch()  # its fetch fails each time
+        able.poll()
+    assert able.flags == content(2)
+    failing.poll()
+    assert failing.flags == content(2)
+
+
+def test_a_late_fetch_is_refused_and_dropped(fleet: Fleet) -> None:
+    """What a frozen process brings after others moved on neither replaces theirs nor is kept."""
+    late, other = fleet.process(), fleet.process()
+    late.poll()
+    other.poll()
+    fleet.next_interval()
+    assert late.worker.should_fetch() is True  # and it freezes in the middle of its fetch
+    fleet.clock.advance(fleet.settings.lease + 1)
+    fleet.upstream.serves = content(3)
+    assert other.poll() is True
+    late.worker.received(content(2))
+    assert [event.store for event in late.events(LateFetchRefused)] == [FLEET]
+    late.poll()
+    other.poll()
+    assert late.flags == other.flags == content(3)
+
+
+def test_a_late_fetch_does_not_replace_what_was_confirmed_meanwhile(fleet: Fleet) -> None:
+    """The vendor went back to the definitions of before: a 200 with the stored version refuses the late one too."""
+    late, other = fleet.process(), fleet.process()
+    late.poll()
+    other.poll()
+    fleet.next_interval()
+    assert late.worker.should_fetch() is True
+    fleet.clock.advance(fleet.settings.lease + 1)
+    assert other.poll() is True  # the first fetch of this process: a 200 with what is stored
+    late.worker.received(content(2))
+    assert late.events(LateFetchRefused)
+    late.poll()
+    assert late.flags == content(1)
+
+
+def test_a_late_fetch_is_refused_while_another_is_under_way(fleet: Fleet) -> None:
+    """A later grant is enough: what it brings was fetched after."""
+    late, other = fleet.process(), fleet.process()
+    late.poll()
+    other.poll()
+    before = fleet.stored
+    fleet.next_interval()
+    assert late.worker.should_fetch() is True
+    fleet.clock.advance(fleet.settings.lease + 1)
+    assert other.worker.should_fetch() is True
+    late.worker.received(content(2))
+    assert late.events(LateFetchRefused)
+    assert fleet.stored == before
+
+
+def test_a_200_with_the_stored_version_is_a_confirmation(fleet: Fleet) -> None:
+    """The payload is not sent again; the confirmed age moves to the grant's time, the changed one stays."""
+    first, second = fleet.process(), fleet.process()
+    first.poll()
+    second.poll()
+    before = fleet.stored
+    fleet.clock.advance(fleet.settings.lease + 1)
+    assert second.poll() is True
+    after = fleet.stored
+    assert second.link.calls[-1] == "confirm"
+    assert before is not None
+    assert after is not None
+    assert after.changed_at == before.changed_at
+    assert after.confirmed_at == before.confirmed_at + round((fleet.settings.lease + 1) * 1000)
+
+
+def test_a_leader_confirms_what_it_published_itself(fleet: Fleet) -> None:
+    """A 200 with the very content of before, to whoever brought that: no payload, and the content is as old as it was."""
+    leader = fleet.process()
+    leader.poll()
+    before = fleet.stored
+    fleet.next_interval()
+    assert leader.worker.should_fetch() is True
+    leader.worker.received(content(1))
+    assert leader.link.calls[-1] == "confirm"
+    assert before is not None
+    assert fleet.stored is not None
+    assert fleet.stored.changed_at == before.changed_at
+    assert leader.worker.know.held is not None
+    assert leader.worker.know.held.meta == fleet.stored
+
+
+def test_definitions_are_stamped_with_their_grant(fleet: Fleet) -> None:
+    """`as_of` is when the fetch was granted, never when its answer was read."""
+    process = fleet.process()
+    assert process.worker.should_fetch() is True
+    granted = fleet.store_clock()
+    fleet.clock.advance(7)
+    process.worker.received(content(1))
+    stored = fleet.stored
+    assert stored is not None
+    assert (stored.as_of, stored.confirmed_at, stored.writer) == (granted, granted, "test/1")
+
+
+def test_what_comes_without_a_grant_does_not_replace_what_is_newer(fleet: Fleet) -> None:
+    """A fetch that nobody granted is taken to be as old as the last question of its thread."""
+    follower, leader = fleet.process(), fleet.process()
+    leader.poll()
+    follower.poll()
+    fleet.upstream.serves = content(3)
+    fleet.next_interval()
+    leader.poll()
+    follower.worker.received(content(2))
+    assert follower.events(LateFetchRefused)
+    follower.poll()
+    assert follower.flags == content(3)
+
+
+def test_what_comes_unasked_fills_an_empty_store_only(fleet: Fleet) -> None:
+    """A thread that never asked may have begun its fetch long ago."""
+    unasked = fleet.process()
+    unasked.worker.received(content(1))
+    assert unasked.worker.definitions() == content(1)
+    unasked.poll()
+    assert fleet.stored is not None
+    other = fleet.process()
+    other.poll()
+    in_thread(lambda: other.worker.received(content(0)))
+    assert other.worker.definitions() == content(1)
+
+
+def test_a_fetch_that_takes_too_long_does_not_hold_the_process(fleet: Fleet) -> None:
+    """A thread that never comes back does not keep its process from fetching again."""
+    process = fleet.process()
+    assert in_thread(process.worker.should_fetch) is True
+    fleet.clock.advance(max(SLOW_FETCH, fleet.settings.refresh_interval) + 1)
+    assert process.worker.should_fetch() is True
+
+
+def test_a_grant_whose_answer_was_lost_is_given_again(fleet: Fleet) -> None:
+    """The store granted, and the reply never came: the next poll brings that very grant."""
+    process = fleet.process()
+    process.poll()
+    fleet.next_interval()
+    process.link.lose_answers = True
+    assert process.worker.should_fetch() is False
+    granted = fleet.store.inspect().granted_at
+    assert granted == fleet.store_clock()
+    process.link.lose_answers = False
+    fleet.clock.advance(1)
+    assert process.worker.should_fetch() is True
+    process.worker.received(content(2))
+    stored = fleet.stored
+    assert stored is not None
+    assert stored.as_of == fleet.store.inspect().granted_at == granted
+
+
+@pytest.mark.parametrize("wrong", [None, [], {}, {"flags": None}])
+def test_what_is_no_definitions_is_refused(fleet: Fleet, wrong: object) -> None:
+    """It raises, for the coordinator to log, and neither memory nor store changes."""
+    process = fleet.process()
+    process.poll()
+    before = fleet.stored
+    with pytest.raises(Exception, match="flags are not a list"):
+        process.worker.received(wrong)
+    assert process.worker.definitions() == content(1)
+    assert fleet.stored == before
