@@ -75,10 +75,7 @@ class Settings:
         ):
             self._fill(name, default)
         self._fill("lease", self.poll_interval + SLOW_FETCH)
-        if isinstance(self.max_decoded_bytes, bool) or not isinstance(self.max_decoded_bytes, int):
-            raise ConfigurationError(f"max_decoded_bytes must be a whole number, not {self.max_decoded_bytes!r}")
-        if not 1024 <= self.max_decoded_bytes < 2**32:
-            raise ConfigurationError(f"max_decoded_bytes must be from 1024 to 2**32, not {self.max_decoded_bytes!r}")
+        _check_bytes("max_decoded_bytes", self.max_decoded_bytes)
 
     def _fill(self, name: str, default: float) -> None:
         value = getattr(self, name)
@@ -122,3 +119,10 @@ def _check_seconds(name: str, value: object) -> None:
         raise ConfigurationError(f"{name} must be a number of seconds, not {value!r}")
     if not math.isfinite(value) or not _SHORTEST <= value <= _LONGEST:
         raise ConfigurationError(f"{name} must be from {_SHORTEST:g} to {_LONGEST:.0f} seconds, not {value!r}")
+
+
+def _check_bytes(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigurationError(f"{name} must be a whole number, not {value!r}")
+    if not 1024 <= value < 2**32:
+        raise ConfigurationError(f"{name} must be from 1024 to 2**32 - 1, not {value!r}")

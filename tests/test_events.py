@@ -53,7 +53,10 @@ EXAMPLES = {
     ),
     OwnFetchFailed("team", 29.6): (
         logging.WARNING,
-        "the fetch of 'team' by this process brought no definitions (its SDK's log says why); it lets others try for 30 s",
+        (
+            "the fetch of 'team' by this process brought no definitions (its SDK's log says why);"
+            " it lets others try for 30 s"
+        ),
     ),
     ColdStartExpired("team", 10.04): (
         logging.ERROR,
@@ -61,8 +64,10 @@ EXAMPLES = {
     ),
     ForeignProject("team", STORE, "1", "2"): (
         logging.ERROR,
-        "namespace 'team' on redis://db:6379/0 belongs to project 2, this process to 1: its definitions are not used, and"
-        " this process fetches its own; give each project a namespace of its own",
+        (
+            "namespace 'team' on redis://db:6379/0 belongs to project 2, this process to 1: its definitions are not"
+            " used, and this process fetches its own; give each project a namespace of its own"
+        ),
     ),
     StoreLost("team", STORE, "timed out"): (
         logging.WARNING,
@@ -96,7 +101,9 @@ def test_an_event_is_a_value(event: Event) -> None:
 
 def test_all_subscribers_hear_all_events_in_order() -> None:
     """From the moment on which they subscribe."""
-    stream, first, second = Events(), [], []
+    first: list[Event] = []
+    second: list[Event] = []
+    stream = Events()
     stream.subscribe(first.append)
     stream.emit(StoreRecovered("team", STORE))
     stream.subscribe(second.append)
@@ -107,7 +114,8 @@ def test_all_subscribers_hear_all_events_in_order() -> None:
 
 def test_a_subscriber_that_raises_breaks_nothing(caplog: pytest.LogCaptureFixture) -> None:
     """It is logged with its traceback; the others hear, and whoever told goes on."""
-    stream, heard = Events(), []
+    heard: list[Event] = []
+    stream = Events()
 
     def fail(event: Event) -> None:
         raise ValueError("in the subscriber")
@@ -123,7 +131,8 @@ def test_a_subscriber_that_raises_breaks_nothing(caplog: pytest.LogCaptureFixtur
 
 def test_a_subscriber_may_subscribe_another_meanwhile() -> None:
     """The new one hears from the next event on."""
-    stream, late = Events(), []
+    late: list[Event] = []
+    stream = Events()
     stream.subscribe(lambda _event: stream.subscribe(late.append))
     stream.emit(StoreRecovered("team", STORE))
     assert late == []

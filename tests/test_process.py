@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import weakref
 
 import pytest
 
@@ -109,9 +110,7 @@ def test_nobody_is_kept_alive_by_being_told() -> None:
     guest = Guest()
     process.at_fork(guest)
     process.at_exit(guest)
-    gone = []
-    import weakref
-
+    gone: list[bool] = []
     weakref.finalize(guest, gone.append, True)
     del guest
     gc.collect()

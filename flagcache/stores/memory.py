@@ -38,7 +38,7 @@ class MemoryStore:
 
     def __init__(self, clock: Callable[[], int] = _wall_clock) -> None:
         self._clock = clock
-        self._lock = threading.RLock()  # reentrant: a signal handler may leave the fleet within a call of its own thread
+        self._lock = threading.RLock()  # reentrant: a signal handler may leave the fleet within a call
         self._state = rules.State()
         self._payload = b""
         self._subscriptions: list[_Subscription] = []

@@ -42,13 +42,13 @@ class Lifeline:
     def __init__(self, timeout: float) -> None:
         self.attempt = timeout / 3
         """Seconds for reaching one address of a host: one that swallows packets leaves time for the next."""
-        self.ended = ""
-        """Why it has ended before the work was done; empty while it has not."""
         self._until = time.monotonic() + timeout
+        self._late = f"no complete answer within {timeout:g} s"
+        self._cut = ""
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._held: list[socket.socket] = []
-        self._timer = threading.Timer(timeout, self.cut, (f"no complete answer within {timeout:g} s",))
+        self._timer = threading.Timer(timeout, self.cut, (self._late,))
         self._timer.name, self._timer.daemon = "flagcache-deadline", True
 
     def __enter__(self) -> Self:
@@ -64,6 +64,11 @@ class Lifeline:
                 held.close()
             self._held.clear()
 
+    @property
+    def ended(self) -> str:
+        """Why it has ended; empty while it has not."""
+        return self._cut or (self._late if time.monotonic() >= self._until else "")
+
     def cut(self, why: str) -> None:
         """End all connections, those to come too. Of two reasons the first stays.
 
@@ -72,7 +77,7 @@ class Lifeline:
         if os.getpid() != self._pid:
             return
         with self._lock:
-            self.ended = self.ended or why
+            self._cut = self._cut or why
             for held in self._held:
                 _shut_down(held)
 
@@ -82,8 +87,8 @@ class Lifeline:
         Raises:
             TimeoutError: it has ended.
         """
-        if self.ended:
-            raise TimeoutError(self.ended)
+        if why := self.ended:
+            raise TimeoutError(why)
 
     def check_attempt(self) -> None:
         """Go on only if there is time left to reach another address.

@@ -81,23 +81,22 @@ class PostHogFetcher:
         lifeline = Lifeline(self._timeout)
         self._underway.add(lifeline)
         try:
-            with lifeline:
-                answer = self._exchange(lifeline, etag)
+            with lifeline, open_session(lifeline) as session:
+                answer = self._exchange(session, lifeline, etag)
             return understand(answer, self._vendor, conditional=bool(etag))
         except EnvelopeError as exc:
-            if not lifeline.ended:
-                return Refused(self._masked(f"PostHog answered 200, but {exc}"), Scope.EVERYBODY, 200)
-            return Refused(lifeline.ended, Scope.MINE)
+            return Refused(self._masked(f"PostHog answered 200, but {exc}"), Scope.EVERYBODY, 200)
         except _TROUBLES as exc:
             return Refused(lifeline.ended or self._masked(_root(exc)), Scope.MINE)
         finally:
             self._underway.discard(lifeline)
 
-    def _exchange(self, lifeline: Lifeline, etag: str) -> Answer:
-        with open_session(lifeline) as session, closing(self._follow(session, lifeline, etag)) as response:
-            body = read_body(response, self._max_bytes) if response.status_code == 200 else b""
-            if response.status_code == 200:
-                lifeline.check()  # a body without a length ends with its connection, also when that was cut
+    def _exchange(self, session: requests.Session, lifeline: Lifeline, etag: str) -> Answer:
+        with closing(self._follow(session, lifeline, etag)) as response:
+            try:
+                body = read_body(response, self._max_bytes) if response.status_code == 200 else b""
+            finally:
+                lifeline.check()  # what ends with its connection looks whole when that was cut: a header, a body
             return Answer(response.status_code, response.headers, body)
 
     def _follow(self, session: requests.Session, lifeline: Lifeline, etag: str) -> requests.Response:

@@ -184,8 +184,6 @@ def from_url(
     Raises:
         ConfigurationError: the scheme is unknown, or an argument cannot be right.
     """
-    if not isinstance(url, str):
-        raise ConfigurationError(f"url must be a string, not {type(url).__name__}")
     scheme = _scheme_of(url)
     if scheme in ("redis", "rediss", "unix"):
         return RedisFlagDefinitionCache(url, namespace, refresh_interval=refresh_interval, **options)
@@ -211,17 +209,18 @@ def _own_memory() -> StoreSpec:
 
 
 def _checked_path(path: object) -> Path:
-    if not isinstance(path, (str, os.PathLike)) or not str(path):
-        raise ConfigurationError(f"path must name a file, not {path!r}")
-    if "\0" in str(path):
-        raise ConfigurationError(f"path must name a file, not {str(path)!r}")
+    shown = str(path)
+    if not isinstance(path, (str, os.PathLike)) or not shown or "\0" in shown:
+        raise ConfigurationError(f"path must name a file, not {shown!r}")
     file = Path(cast("str | os.PathLike[str]", path)).expanduser().absolute()
     if file.is_dir():
-        raise ConfigurationError(f"path must name a file, not the directory {str(path)!r}")
+        raise ConfigurationError(f"path must name a file, not the directory {shown!r}")
     return file
 
 
-def _scheme_of(url: str) -> str:
+def _scheme_of(url: object) -> str:
+    if not isinstance(url, str):
+        raise ConfigurationError(f"url must be a string, not {type(url).__name__}")
     try:
         return urlsplit(url).scheme
     except ValueError:

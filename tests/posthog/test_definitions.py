@@ -50,7 +50,7 @@ def without(key: str) -> dict[str, object]:
         (well_formed(flags="x"), "flags are str"),
         (well_formed(flags=["x"]), "flag 0 is str"),
         (well_formed(flags=[{"key": "a"}, None]), "flag 1 is NoneType"),
-        (well_formed(flags=[{}]), "flag 0 has no key"),
+        (well_formed(flags=[{"active": True}]), "flag 0 has no key"),
         (well_formed(flags=[{"key": 7}]), "flag 0 has no key"),
         (without("group_type_mapping"), "group_type_mapping is NoneType"),
         (well_formed(group_type_mapping=[]), "group_type_mapping is list"),
@@ -87,8 +87,8 @@ def test_definitions_are_handed_on_as_they_are(right: dict[str, object]) -> None
         {},
         optional={
             "flags": json_values | flags,
-            "group_type_mapping": json_values | st.just({}),
-            "cohorts": json_values | st.just({}),
+            "group_type_mapping": json_values | st.builds(dict[str, object]),
+            "cohorts": json_values | st.builds(dict[str, object]),
             "property_matching_version": json_values,
         },
     )
@@ -110,7 +110,9 @@ def test_whatever_passes_is_safe_for_the_sdk(definitions: object) -> None:
     assert isinstance(VENDOR.project(passed), str)
 
 
-@given(flags=flags, group_types=st.dictionaries(st.text(), json_values), cohorts=st.dictionaries(st.text(), json_values))
+@given(
+    flags=flags, group_types=st.dictionaries(st.text(), json_values), cohorts=st.dictionaries(st.text(), json_values)
+)
 def test_all_that_is_well_formed_passes(
     flags: list[dict[str, object]], group_types: dict[str, object], cohorts: dict[str, object]
 ) -> None:

@@ -5,25 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import posthog
 import pytest
+from posthog.version import VERSION
 
-from flagcache import FlagDefinitionCache, MemoryFlagDefinitionCache, RedisFlagDefinitionCache, SqliteFlagDefinitionCache
+from flagcache import MemoryFlagDefinitionCache, RedisFlagDefinitionCache, SqliteFlagDefinitionCache
 from flagcache.settings import Options
-from flagcache_posthog.testing.provider_contract import MakeProvider, Outage, OutageContract, ProviderContract
+from flagcache_posthog.testing import MakeProvider, Outage, OutageContract, ProviderContract
 from tests.servers import MakeRedis, RedisServer
-
-OPTIONS = Options(cold_start_wait=0.2, challenge_after=300, store_timeout=0.3)
-"""Waits that end soon; a slow machine challenges no leader."""
 
 SOON = 0.05
 """Seconds between two fetches of a fleet."""
+
+PATIENT = Options(challenge_after=300, store_timeout=0.3)
+"""A slow machine neither challenges a leader nor lets its first lease end."""
+
+IMPATIENT = Options(cold_start_wait=0.3, challenge_after=300, store_timeout=0.3)
+"""The same, with a wait for the first definitions that ends soon."""
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _tell_the_sdks_version(record_testsuite_property: Callable[[str, object], None]) -> None:
     """Write into the report which SDK this was, for who runs these tests on another one."""
-    record_testsuite_property("posthog", posthog.VERSION)
+    record_testsuite_property("posthog", VERSION)
 
 
 class TestMemory(ProviderContract):
@@ -32,7 +35,12 @@ class TestMemory(ProviderContract):
     @pytest.fixture
     def make_provider(self) -> MakeProvider:
         """Each call makes another cache on this process's own memory."""
-        return lambda namespace: MemoryFlagDefinitionCache(namespace, refresh_interval=SOON, **OPTIONS)
+        return lambda namespace: MemoryFlagDefinitionCache(namespace, refresh_interval=SOON, **PATIENT)
+
+    @pytest.fixture
+    def make_impatient(self) -> MakeProvider:
+        """The same, with a short wait."""
+        return lambda namespace: MemoryFlagDefinitionCache(namespace, refresh_interval=SOON, **IMPATIENT)
 
 
 class TestSqlite(ProviderContract):
@@ -42,7 +50,13 @@ class TestSqlite(ProviderContract):
     def make_provider(self, tmp_path: Path) -> MakeProvider:
         """Each call makes another cache on one file."""
         path = tmp_path / "flags.db"
-        return lambda namespace: SqliteFlagDefinitionCache(path, namespace, refresh_interval=SOON, **OPTIONS)
+        return lambda namespace: SqliteFlagDefinitionCache(path, namespace, refresh_interval=SOON, **PATIENT)
+
+    @pytest.fixture
+    def make_impatient(self, tmp_path: Path) -> MakeProvider:
+        """The same, with a short wait."""
+        path = tmp_path / "flags.db"
+        return lambda namespace: SqliteFlagDefinitionCache(path, namespace, refresh_interval=SOON, **IMPATIENT)
 
 
 class TestRedis(ProviderContract):
@@ -51,7 +65,12 @@ class TestRedis(ProviderContract):
     @pytest.fixture
     def make_provider(self, redis_server: RedisServer) -> MakeProvider:
         """Each call makes another cache on one server."""
-        return _on(redis_server)
+        return _on(redis_server, PATIENT)
+
+    @pytest.fixture
+    def make_impatient(self, redis_server: RedisServer) -> MakeProvider:
+        """The same, with a short wait."""
+        return _on(redis_server, IMPATIENT)
 
 
 class TestRedisAway(OutageContract):
@@ -65,7 +84,7 @@ class TestRedisAway(OutageContract):
     @pytest.fixture
     def make_provider(self, server: RedisServer) -> MakeProvider:
         """Each call makes another cache on that server."""
-        return _on(server)
+        return _on(server, PATIENT)
 
     @pytest.fixture
     def outage(self, server: RedisServer) -> Iterator[Outage]:
@@ -85,7 +104,7 @@ class TestRedisLost(OutageContract):
     @pytest.fixture
     def make_provider(self, server: RedisServer) -> MakeProvider:
         """Each call makes another cache on that server."""
-        return _on(server)
+        return _on(server, PATIENT)
 
     @pytest.fixture
     def outage(self, server: RedisServer) -> Outage:
@@ -105,5 +124,5 @@ class _Lost:
         self.end = server.start
 
 
-def _on(server: RedisServer) -> Callable[[str], FlagDefinitionCache]:
-    return lambda namespace: RedisFlagDefinitionCache(server.url, namespace, refresh_interval=SOON, **OPTIONS)
+def _on(server: RedisServer, options: Options) -> MakeProvider:
+    return lambda namespace: RedisFlagDefinitionCache(server.url, namespace, refresh_interval=SOON, **options)

@@ -7,12 +7,12 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections import defaultdict
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 import redis
+from typing_extensions import override
 
 from flagcache.stores.base import Store
 from flagcache.stores.memory import MemoryStore
@@ -39,9 +39,11 @@ class Clock:
         self.now = time.time_ns() // 1_000_000
 
     def __call__(self) -> int:
+        """Milliseconds since 1970."""
         return self.now
 
     def move(self, milliseconds: int) -> None:
+        """Step, back too."""
         self.now += milliseconds
 
 
@@ -119,21 +121,24 @@ class TestRedisStore(StoreContract, SubscriptionContract, ProcessContract, Damag
             assert store.inspect().leader == "b"
 
 
-class SqliteDamage:
+class SqliteDamage(Damage):
     """Spoils rows of a SQLite store."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
+    @override
     def payload(self, namespace: str, payload: bytes | None) -> None:
         if payload is None:
             self._execute("DELETE FROM payload WHERE namespace = ?", namespace)
         else:
             self._execute("UPDATE payload SET body = ? WHERE namespace = ?", payload, namespace)
 
+    @override
     def number(self, namespace: str, field: str, value: str) -> None:
         self._execute(f"UPDATE state SET {field} = ? WHERE namespace = ?", value, namespace)
 
+    @override
     def everything(self, namespace: str) -> None:
         with closing(sqlite3.connect(self._path)) as connection, connection:
             names = [row[1] for row in connection.execute("PRAGMA table_info(state)") if row[1] != "namespace"]
@@ -146,12 +151,13 @@ class SqliteDamage:
             assert connection.execute(statement, values).rowcount == 1
 
 
-class RedisDamage:
+class RedisDamage(Damage):
     """Spoils keys of a Redis store."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
 
+    @override
     def payload(self, namespace: str, payload: bytes | None) -> None:
         name = keys_of(namespace, 0).hash
         assert self._client.hexists(name, "payload")
@@ -160,11 +166,13 @@ class RedisDamage:
         else:
             self._client.hset(name, "payload", payload)
 
+    @override
     def number(self, namespace: str, field: str, value: str) -> None:
         name = keys_of(namespace, 0).hash
         assert self._client.hexists(name, field)
         self._client.hset(name, field, value)
 
+    @override
     def everything(self, namespace: str) -> None:
         for name in keys_of(namespace, 0)[:2]:
             self._client.delete(name)

@@ -17,7 +17,7 @@ from typing import TypeVar, cast
 import redis
 
 from flagcache.stores import rules
-from flagcache.stores.base import Ask, Meta, Reply, Snapshot
+from flagcache.stores.base import Ask, Meta
 from flagcache.stores.redis import RedisStore
 from flagcache.stores.state import Outcome, State
 
@@ -36,6 +36,11 @@ LENGTHS = ("epoch", "size", "lease_length", "note_status", "note_length")
 """The other numbers in it."""
 
 
+def agree(on_server: object, by_rules: object) -> None:
+    """Fail unless both are the same."""
+    assert on_server == by_rules, f"on the server:\n  {on_server}\nby the rules:\n  {by_rules}"
+
+
 class Twins:
     """Runs verbs on both and compares what they answer and what they leave."""
 
@@ -47,7 +52,7 @@ class Twins:
 
     def now(self) -> int:
         """The server's clock."""
-        seconds, microseconds = cast("tuple[int, int]", self.client.time())
+        seconds, microseconds = cast("tuple[int, int]", self._command("TIME"))
         return seconds * 1000 + microseconds // 1000
 
     def poll(self, ask: Ask) -> None:
@@ -57,7 +62,7 @@ class Twins:
         if expected.payload is not None:
             expected = replace(expected, payload=self.payload)
         assert abs(seen.lease_left - expected.lease_left) <= LEASE_TOLERANCE
-        assert replace(seen, lease_left=0) == replace(expected, lease_left=0)
+        agree(replace(seen, lease_left=0), replace(expected, lease_left=0))
         self.compare()
 
     def run(self, on_server: Callable[[], T], by_rules: Callable[[State, int], tuple[State, T]]) -> T:
@@ -68,51 +73,57 @@ class Twins:
         found = self._stored()
         outcomes = [by_rules(self.state, clock) for clock in range(before, after + 1)]
         state, expected = next((o for o in outcomes if _same(o[0], found) and o[1] == seen), outcomes[-1])
-        assert seen == expected
+        agree(seen, expected)
         self.state = state
         self.compare()
         return seen
 
     def compare(self) -> None:
-        """Hold what the server stores against the model, and what it shows to people; then take over the lease's end."""
+        """Hold what the server stores and shows against the model, which then takes over the lease's end."""
         found = self._stored()
-        assert _without_lease_end(found) == _without_lease_end(self.state)
+        agree(_without_lease_end(found), _without_lease_end(self.state))
         assert _same(found, self.state)
         if self.state.meta:
-            assert self.client.hget(self.store.keys.hash, "payload") == self.payload
+            agree(self._command("HGET", self.store.keys.hash, "payload"), self.payload)
         self.state = replace(self.state, lease_until=found.lease_until)
         seen = self.store.inspect()
         expected = rules.snapshot(self.state, len(self.payload) if self.state.meta else 0, seen.clock)
         assert abs(seen.lease_left - expected.lease_left) <= LEASE_TOLERANCE
-        assert replace(seen, lease_left=0) == replace(expected, lease_left=0)
+        agree(replace(seen, lease_left=0), replace(expected, lease_left=0))
 
     def damage(self, field: str, value: str) -> None:
         """Spoil a field of the hash; the model knows what is left."""
-        if self.client.hexists(self.store.keys.hash, field):
-            self.client.hset(self.store.keys.hash, field, value)
+        if self._command("HEXISTS", self.store.keys.hash, field):
+            self._command("HSET", self.store.keys.hash, field, value)
             self.state = self._stored()
 
     def pass_time(self, milliseconds: int) -> None:
         """Move all stored times back; less than nothing: step the clock back."""
         hash_name, lease = self.store.keys.hash, self.store.keys.lease
-        fields = {name: _whole(value) for name, value in zip(TIMES, self.client.hmget(hash_name, TIMES), strict=True)}
-        moved = {name: value - milliseconds for name, value in fields.items() if value}
-        if moved:
-            self.client.hset(hash_name, mapping=moved)
-        left = cast("int", self.client.pttl(lease))
+        raw = self._hash()
+        for name in TIMES:
+            if time := _whole(raw.get(name)):
+                self._command("HSET", hash_name, name, time - milliseconds)
+        left = cast("int", self._command("PTTL", lease))
         if left > 0:
-            self.client.pexpire(lease, left - milliseconds)  # nothing left: the key goes
+            self._command("PEXPIRE", lease, left - milliseconds)  # nothing left: the key goes
         self.state = _moved(self.state, milliseconds, self.now())
         self.compare()
 
     def forget(self) -> None:
         """Remove the keys."""
-        self.client.delete(self.store.keys.hash, self.store.keys.lease)
+        self._command("DEL", self.store.keys.hash, self.store.keys.lease)
+
+    def _command(self, *words: str | int) -> object:
+        return cast("Callable[..., object]", self.client.execute_command)(*words)
+
+    def _hash(self) -> dict[str, bytes]:
+        raw = cast("dict[bytes, bytes]", self._command("HGETALL", self.store.keys.hash))
+        return {name.decode(): value for name, value in raw.items()}
 
     def _stored(self) -> State:
         """Read what the server stores, by a reading of its own."""
-        hash_name, lease = self.store.keys.hash, self.store.keys.lease
-        raw = {name.decode(): value for name, value in self.client.hgetall(hash_name).items()}
+        raw, lease = self._hash(), self.store.keys.lease
         number = {name: _whole(raw.get(name)) for name in (*TIMES, *LENGTHS)}
         text = {name: raw.get(name, b"").decode() for name in ("version", "etag", "writer", "project", "holder")}
         complete = all(_is_whole(raw.get(name)) for name in ("as_of", "changed_at", "confirmed_at", "size"))
@@ -122,7 +133,7 @@ class Twins:
                 *(text["version"], number["epoch"], number["as_of"], number["changed_at"], number["confirmed_at"]),
                 *(text["etag"], text["writer"], text["project"]),
             )
-        owner, left = cast("bytes | None", self.client.get(lease)), cast("int", self.client.pttl(lease))
+        owner, left = cast("bytes | None", self._command("GET", lease)), cast("int", self._command("PTTL", lease))
         outcome = raw.get("outcome", b"").decode()
         return State(
             meta=meta,
@@ -186,6 +197,3 @@ def _moved(state: State, milliseconds: int, clock: int) -> State:
         note_until=back(state.note_until),
         repair_asked=back(state.repair_asked),
     )
-
-
-__all__ = ["LENGTHS", "TIMES", "Reply", "Snapshot", "Twins"]

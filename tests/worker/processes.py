@@ -131,9 +131,7 @@ class Link:
 
     def fail(self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0) -> bool:
         """As the store."""
-        return self._call(
-            "fail", lambda: self.store.fail(me, as_of, scope, status=status, retry_after=retry_after)
-        )
+        return self._call("fail", lambda: self.store.fail(me, as_of, scope, status=status, retry_after=retry_after))
 
     def renew(self, me: str, lease: int) -> bool:
         """As the store."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from flagcache.envelope import digest
+from flagcache.stores.memory import MemoryStore
 from tests.worker.processes import Fleet, Process, content
 
 HOUR = 3600.0
@@ -61,6 +63,22 @@ def test_steps_there_and_back_throw_nobody_back(fleet: Fleet, steps: tuple[float
         assert seen[-1] == [22]
 
 
+def test_a_store_that_lost_all_and_whose_clock_is_behind_throws_nobody_back(fleet: Fleet) -> None:
+    """Another server took over: what a process holds lies ahead of its clock, and is older than what came since."""
+    old, new = fleet.process(), fleet.process()
+    old.poll()
+    fleet.store = old.link.store = new.link.store = MemoryStore(fleet.store_clock)
+    fleet.stepped -= HOUR
+    fleet.next_interval()
+    fleet.upstream.serves = content(2)
+    assert new.poll() is True
+    fleet.clock.advance(1)
+    old.poll()
+    assert old.flags == content(2)
+    assert fleet.stored is not None
+    assert fleet.stored.version == digest(content(2))
+
+
 def test_a_step_between_grant_and_delivery_loses_nothing(fleet: Fleet) -> None:
     """What a fetch brings after the clock was stepped back is kept, and the next change is too."""
     process, other = fleet.process(), fleet.process()
@@ -76,4 +94,3 @@ def test_a_step_between_grant_and_delivery_loses_nothing(fleet: Fleet) -> None:
     fleet.upstream.serves = content(3)
     intervals(fleet, [process, other], 3)
     assert process.flags == other.flags == content(3)
-

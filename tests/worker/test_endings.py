@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
+from flagcache import election
+from flagcache.election import Knowledge
 from flagcache.events import LeadershipLost
+from flagcache.stores.base import Reply
 from flagcache.stores.memory import MemoryStore
 from tests.worker.processes import FLEET, Fleet, content
 
@@ -80,6 +85,26 @@ def test_a_shutdown_from_a_signal_handler_does_not_deadlock(fleet: Fleet) -> Non
     thread.join(5)
     assert not thread.is_alive(), "shutdown within a poll hangs"
     assert interrupted == ["poll"]
+
+
+def test_a_shutdown_from_a_signal_handler_under_the_workers_lock_does_not_deadlock(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even while what the process knows is being swapped."""
+    process = fleet.process()
+    process.poll()
+    fleet.next_interval()
+    heard = election.heard
+
+    def interrupted(know: Knowledge, home: str, reply: Reply, now: float) -> Knowledge:
+        process.worker.shutdown()
+        return heard(know, home, reply, now)
+
+    monkeypatch.setattr(election, "heard", interrupted)
+    thread = threading.Thread(target=process.poll, daemon=True)
+    thread.start()
+    thread.join(5)
+    assert not thread.is_alive(), "shutdown within a poll hangs"
 
 
 def test_a_shutdown_from_a_signal_handler_in_the_memory_store_does_not_deadlock(fleet: Fleet) -> None:

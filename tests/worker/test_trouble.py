@@ -12,11 +12,11 @@ from flagcache.settings import Settings
 from flagcache.stores.base import Store
 from flagcache.stores.memory import MemoryStore
 from flagcache.tiers import StoreSpec
+from flagcache.vendor import Definitions
 from flagcache.worker import Plan, Worker
 from tests.worker.processes import FLEET, OWN, Clock, Fleet, ManualVendor, Process, content
 
-
-NO_FLAGS = {"flags": []}
+NO_FLAGS: Definitions = {"flags": []}
 
 
 def live_through(fleet: Fleet, troubled: Process, other: Process) -> None:

@@ -23,13 +23,24 @@ class ChallengeCases(Cases):
         assert not leader.poll().leads
 
     def test_a_leader_is_not_challenged_early(self, store: Store, other: Store, pass_time: PassTime) -> None:
-        """Neither before the challenge time, nor before a grant is due, nor by who had the last turn."""
+        """Neither before the challenge time, nor before a grant is due."""
         leader = Worker(store, "a")
         leader.bring("v1")
         pass_time(SHORT)
         assert not Worker(other, "b", interval=SHORT, challenge=LONG).poll().leads
         assert not Worker(other, "b", interval=LONG, challenge=SHORT).poll().leads
         assert leader.poll().leads
+
+    def test_who_had_the_last_turn_does_not_challenge(self, store: Store, other: Store, pass_time: PassTime) -> None:
+        """The turn of a silent leader goes to somebody else than the latest grant did."""
+        last = Worker(store, "a")
+        last.bring("v1")
+        store.release("a", idle=True)
+        assert Worker(other, "b").poll().leads
+        pass_time(SHORT)
+        last.interval = last.challenge = SHORT
+        assert not last.poll().leads
+        assert Worker(other, "c", interval=SHORT, challenge=SHORT).poll().leads
 
     def test_a_leader_of_an_empty_store_is_not_challenged(
         self, store: Store, other: Store, pass_time: PassTime
@@ -70,6 +81,18 @@ class ChallengeCases(Cases):
         pass_time(2 * SHORT)
         leader.interval = SHORT
         leader.granted()
+
+    def test_a_lone_silent_leader_is_left_alone_while_it_fetches(
+        self, store: Store, other: Store, pass_time: PassTime
+    ) -> None:
+        """Its late grant gives a silent leader a challenge time to bring something to light."""
+        leader = Worker(store, "a", challenge=SHORT)
+        leader.bring("v1")
+        pass_time(CHALLENGE)
+        leader.interval = AT_ONCE
+        grant = leader.granted()
+        reply = Worker(other, "b", interval=AT_ONCE, challenge=CHALLENGE).poll()
+        assert not reply.leads or reply.clock - grant.at >= CHALLENGE
 
     def test_a_confirmation_ends_the_silence(self, store: Store, other: Store, pass_time: PassTime) -> None:
         """A leader who has just confirmed is not challenged."""

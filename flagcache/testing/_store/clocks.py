@@ -30,9 +30,7 @@ class ClockContract(Cases):
         pass_time(1)
         leader.granted()
 
-    def test_a_fourth_grant_waits_for_the_first_to_be_an_interval_old(
-        self, store: Store, pass_time: PassTime
-    ) -> None:
+    def test_a_fourth_grant_waits_for_the_first_to_be_an_interval_old(self, store: Store, pass_time: PassTime) -> None:
         """Three grants an interval: the fourth comes when the first is a whole interval ago."""
         for me in "abc":
             worker = Worker(store, me, interval=1000)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 from flagcache.stores.base import Grant, Order, Published, Reply, Store
@@ -33,6 +34,20 @@ def at_once(act: Callable[[int], T]) -> list[T]:
         return list(pool.map(run, range(CROWD)))
 
 
+@contextmanager
+def handles(make_store: MakeStore, namespace: str) -> Generator[list[Store]]:
+    """Open the namespace once for each of a crowd."""
+    stores = [make_store(namespace) for _ in range(CROWD)]
+    yield stores
+    for store in stores:
+        store.close()
+
+
+def poll_at_once(stores: list[Store], held: Order | None = None) -> list[Reply]:
+    """Let a crowd of workers poll at one instant, each by its own handle."""
+    return at_once(lambda n: Worker(stores[n], f"w{n}", held=held, held_version="v1" if held else "").poll())
+
+
 def assert_one_leads(replies: list[Reply]) -> None:
     """One of them leads, and that one was granted the fetch."""
     assert [reply.grant is not None for reply in replies if reply.leads] == [True]
@@ -46,10 +61,8 @@ class ConcurrencyCases(Cases):
     def test_many_who_ask_an_empty_store_at_once_get_one_leader(self, make_store: MakeStore, namespace: str) -> None:
         """However many threads ask at one instant: one leads and is granted one fetch."""
         for number in range(ROUNDS):
-            stores = [make_store(f"{namespace}-{number}") for _ in range(CROWD)]
-            assert_one_leads(at_once(lambda n, stores=stores: Worker(stores[n], f"w{n}").poll()))
-            for store in stores:
-                store.close()
+            with handles(make_store, f"{namespace}-{number}") as stores:
+                assert_one_leads(poll_at_once(stores))
 
     def test_many_who_ask_when_the_lease_ends_get_one_leader(
         self, make_store: MakeStore, namespace: str, store: Store, pass_time: PassTime
@@ -57,37 +70,31 @@ class ConcurrencyCases(Cases):
         """However many threads see a leader die: one follows it, with one grant."""
         Worker(store, "first", cold_lease=SHORT).granted()
         pass_time(SHORT)
-        stores = [make_store(namespace) for _ in range(CROWD)]
-        assert_one_leads(at_once(lambda n: Worker(stores[n], f"w{n}").poll()))
-        for handle in stores:
-            handle.close()
+        with handles(make_store, namespace) as stores:
+            assert_one_leads(poll_at_once(stores))
 
     def test_many_who_publish_at_once_leave_the_newest(self, make_store: MakeStore, namespace: str) -> None:
         """The newest of many publications is what is stored in the end, payload and metadata together."""
-        now = make_store(namespace).inspect().clock
-        stores = [make_store(namespace) for _ in range(CROWD)]
+        with handles(make_store, namespace) as stores:
+            now = stores[0].inspect().clock
 
-        def publish(number: int) -> Published:
-            content = envelope(Grant(0, now + number, now), f"v{number}")
-            return stores[number].publish(f"w{number}", content, fresh=False, lease=LONG)
+            def publish(number: int) -> Published:
+                content = envelope(Grant(0, now + number, now), f"v{number}")
+                return stores[number].publish(f"w{number}", content, fresh=False, lease=LONG)
 
-        assert at_once(publish)[-1] is Published.STORED
-        reply = Worker(stores[0], "reader", may_lead=False).poll()
+            assert at_once(publish)[-1] is Published.STORED
+            reply = Worker(stores[0], "reader", may_lead=False).poll()
         last = f"v{CROWD - 1}"
         assert reply.meta is not None
         assert (reply.meta.version, reply.payload) == (last, f"payload of {last}".encode())
-        for store in stores:
-            store.close()
 
     def test_many_who_could_repair_at_once_are_not_all_asked(self, make_store: MakeStore, namespace: str) -> None:
         """Of many holders who find the store empty at one instant, one is asked."""
-        now = make_store(namespace).inspect().clock
-        stores = [make_store(namespace) for _ in range(CROWD)]
-        replies = at_once(lambda n: Worker(stores[n], f"w{n}", held=Order(0, now), held_version="v1").poll())
-        asked = [reply.clock for reply in replies if reply.republish]
+        with handles(make_store, namespace) as stores:
+            replies = poll_at_once(stores, held=Order(0, stores[0].inspect().clock))
+        asked = sorted(reply.clock for reply in replies if reply.republish)
+        assert asked
         assert len(asked) == 1 or asked[-1] - asked[0] >= 1000
-        for store in stores:
-            store.close()
 
 
 class ProcessContract(Cases):

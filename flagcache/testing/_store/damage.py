@@ -62,9 +62,16 @@ class DamageContract(Cases):
         damage.number(namespace, field, value)
         self.assert_absent_and_mended(leader, other)
 
-    def test_a_holder_mends_a_damaged_store(
+    def test_an_order_that_is_no_time_counts_as_absent(
         self, store: Store, other: Store, damage: Damage, namespace: str
     ) -> None:
+        """An `as_of` that nothing could be newer than, for its successor would be no number: nothing is stored then."""
+        leader = Worker(store, "a", interval=AT_ONCE)
+        leader.bring("v1")
+        damage.number(namespace, "as_of", str(2**53 - 1))
+        self.assert_absent_and_mended(leader, other)
+
+    def test_a_holder_mends_a_damaged_store(self, store: Store, other: Store, damage: Damage, namespace: str) -> None:
         """Who holds what was damaged is asked for it, and is not sent anything else."""
         leader = Worker(store, "a")
         grant = leader.bring("v1")
@@ -88,9 +95,7 @@ class DamageContract(Cases):
         assert Worker(store, "a").publish(grant, "v1") is Published.STORED
         assert Worker(other, "b").poll().payload == b"payload of v1"
 
-    def test_a_store_of_garbage_begins_anew(
-        self, store: Store, other: Store, damage: Damage, namespace: str
-    ) -> None:
+    def test_a_store_of_garbage_begins_anew(self, store: Store, other: Store, damage: Damage, namespace: str) -> None:
         """Whatever lies in its place, the store answers, and takes new definitions."""
         Worker(store, "a").bring("v1")
         damage.everything(namespace)

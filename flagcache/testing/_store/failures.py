@@ -105,6 +105,18 @@ class FailureCases(Cases):
         reply = late.poll()
         assert (reply.leads, reply.grant, reply.note_status) == (True, second, 0)
 
+    def test_a_failure_costs_nobody_else_the_lease(self, store: Store, other: Store) -> None:
+        """A worker that lost the lease while it fetched, and fails, leaves the lease to who has it now."""
+        for me in "xy":
+            worker = Worker(store, me)
+            worker.fail(worker.granted())
+        worker = Worker(store, "a")
+        grant = worker.granted()
+        store.release("a", idle=False)
+        assert Worker(other, "b").poll().leads  # and is granted nothing: three were given
+        assert worker.fail(grant)
+        assert store.inspect().leader == "b"
+
     @pytest.mark.parametrize("scope", Scope)
     def test_only_its_holder_fails_a_grant(self, store: Store, other: Store, scope: Scope) -> None:
         """Another worker cannot say that a fetch failed."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flagcache.stores.base import Order, Store
+from flagcache.stores.base import Grant, Order, Store
 from flagcache.testing._store.cases import AT_ONCE, LONG, SHORT, Cases, PassTime, Worker, repair
 
 __all__ = ["GrantCases"]
@@ -79,14 +79,15 @@ class GrantCases(Cases):
         assert Worker(store, "a").granted().as_of > meta.as_of
 
     def test_a_grant_orders_above_all_that_was_stored(self, store: Store) -> None:
-        """A grant's `as_of` is above those of definitions that were discarded or cleared since."""
+        """A grant's `as_of` is above those of definitions that were confirmed, discarded or cleared since."""
         meta = repair(store, "v1", age=-LONG)
+        later = Grant(0, meta.as_of + LONG, meta.as_of)
+        assert store.confirm("a", "v1", later, lease=LONG)
         store.discard("a", "v1")
-        leader = Worker(store, "a")
-        first = leader.granted()
-        assert first.as_of > meta.as_of
+        first = Worker(store, "a").granted()
+        assert first.as_of > later.as_of
         store.clear()
-        assert leader.granted().as_of > first.as_of
+        assert Worker(store, "a").granted().as_of > first.as_of
 
     def test_a_grant_orders_above_all_that_its_holder_knows(self, store: Store) -> None:
         """A grant's `as_of` is above the asker's last grant and above what it holds, which the store may have lost."""
@@ -167,7 +168,7 @@ class GrantCases(Cases):
         assert (reply.grant, reply.republish) == (None, True)
 
     def test_a_store_that_lost_its_grants_is_told_of_them(self, store: Store) -> None:
-        """A leader with definitions who knows how old the latest grant is gets none before that one's interval is over."""
+        """A leader who holds definitions and knows how old the latest grant is waits for that one's interval."""
         now = store.inspect().clock
         leader = Worker(store, "a", held=Order(0, now), held_version="v1", grant_age=0)
         assert leader.poll().grant is None

@@ -1,11 +1,15 @@
-"""What tests need: a stand-in for PostHog, and flag definitions to serve.
+"""What tests need: a stand-in for PostHog, flag definitions to serve, and the contract of a provider.
 
 `PostHogStandIn` serves from this process, `PostHogStandIn.spawn()` from one of its own; both are asked and told the
 same things, those of `StandInControl`. pytest users find a fixture in `flagcache_posthog.testing.pytest_plugin`.
-Only that fixture and `make_certificate` need the extra `flagcache[testing]`.
+`ProviderContract` is what every provider does, as tests to subclass (see `provider_contract`). Only these, that fixture
+and `make_certificate` need the extra `flagcache[testing]`.
 """
 
 from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
 
 from .certificates import Certificate, make_certificate
 from .control import StandInControl
@@ -13,6 +17,9 @@ from .definitions import REVISION_FLAG, Definitions, Flag, make_definitions, mak
 from .faults import MALFORMED, QUOTA_LIMITED, Drip, Drop, Fault, Garble, Hang, Refuse
 from .records import Counts, Path, Served, Truth, key_digest
 from .standin import PostHogStandIn, RemoteStandIn
+
+if TYPE_CHECKING:
+    from .provider_contract import MakeProvider, Outage, OutageContract, ProviderContract
 
 __all__ = [
     "MALFORMED",
@@ -27,8 +34,12 @@ __all__ = [
     "Flag",
     "Garble",
     "Hang",
+    "MakeProvider",
+    "Outage",
+    "OutageContract",
     "Path",
     "PostHogStandIn",
+    "ProviderContract",
     "Refuse",
     "RemoteStandIn",
     "Served",
@@ -40,3 +51,14 @@ __all__ = [
     "make_flag",
     "revision_of",
 ]
+
+_CONTRACT = frozenset({"MakeProvider", "Outage", "OutageContract", "ProviderContract"})
+
+
+if not TYPE_CHECKING:  # a type checker would take it for a promise that there is any name
+
+    def __getattr__(name: str) -> object:
+        """Load the contract when it is first used: it needs pytest, and the stand-in does not."""
+        if name not in _CONTRACT:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{__name__}.provider_contract"), name)

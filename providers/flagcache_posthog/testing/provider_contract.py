@@ -13,8 +13,9 @@ A provider of your own passes if this does:
             return lambda namespace: MyProvider(namespace, refresh_interval=0.2)
 
 It runs through the real `posthog.Posthog` against `PostHogStandIn`, and includes the behaviours on which PostHog's SDKs
-agree. Methods may be plain or asynchronous. Give the provider the shortest intervals that it takes: a case waits until
-it is sent to fetch a second time (`next_fetch`), and until its wait for another's first fetch is over (`longest_wait`).
+agree. Methods may be plain or asynchronous. Give the provider the shortest interval that it takes, for cases wait until
+it is sent to fetch a second time (`next_fetch` seconds at most). Where its wait for another's first fetch can be set,
+override `make_impatient` too: every call must return within `longest_wait` seconds.
 
 Needs pytest: `pip install "flagcache[testing]"`.
 """
@@ -34,9 +35,10 @@ from ._provider.cases import MakeProvider  # noqa: E402 - see above
 from ._provider.loader import LoaderCases  # noqa: E402
 from ._provider.outage import Outage, OutageContract  # noqa: E402
 from ._provider.protocol import ProtocolCases  # noqa: E402
+from ._provider.waiting import WaitingCases  # noqa: E402
 
 __all__ = ["MakeProvider", "Outage", "OutageContract", "ProviderContract"]
 
 
-class ProviderContract(ProtocolCases, LoaderCases):
+class ProviderContract(ProtocolCases, LoaderCases, WaitingCases):
     """What every provider does. Subclass it as `Test...` and give it the fixture `make_provider`."""

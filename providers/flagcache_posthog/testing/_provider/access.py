@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import threading
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
@@ -13,7 +12,7 @@ from typing import TypeVar, cast
 from posthog import Posthog
 from posthog.flag_definition_cache import FlagDefinitionCacheData, FlagDefinitionCacheProvider
 
-from ..control import StandInControl
+from flagcache_posthog.testing.control import StandInControl
 
 __all__ = ["AsyncView", "Broken", "Direct", "data", "evaluate", "held", "load", "sdk", "until"]
 
@@ -59,9 +58,10 @@ class Direct:
             self._loop = None
 
     def _result(self, answer: _T | Awaitable[_T]) -> _T:
-        if not inspect.isawaitable(answer):
-            return cast("_T", answer)
-        return asyncio.run_coroutine_threadsafe(_awaited(answer), self._running_loop()).result(_HANGS)
+        if not isinstance(answer, Awaitable):
+            return answer
+        waiting = _awaited(cast("Awaitable[_T]", answer))
+        return asyncio.run_coroutine_threadsafe(waiting, self._running_loop()).result(_HANGS)
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:
@@ -107,7 +107,7 @@ class Broken:
         self._raise_if_broken("should_fetch_flag_definitions")
         return self._inner.should_fetch_flag_definitions()
 
-    def get_flag_definitions(self) -> FlagDefinitionCacheData | None | Awaitable[FlagDefinitionCacheData | None]:
+    def get_flag_definitions(self) -> FlagDefinitionCacheData | Awaitable[FlagDefinitionCacheData | None] | None:
         """As the provider, unless broken."""
         self._raise_if_broken("get_flag_definitions")
         return self._inner.get_flag_definitions()
@@ -133,7 +133,7 @@ def sdk(standin: StandInControl, provider: FlagDefinitionCacheProvider) -> Gener
     """Make a real client that polls only when told to; shut it down, and the provider with it, whatever happens."""
     client = Posthog(
         "phc_test",
-        secret_key="phs_test",
+        secret_key="phs_test",  # noqa: S106 - the stand-in takes any
         host=standin.url,
         poll_interval=3600,
         sync_mode=True,  # no threads that send events: older SDKs sit out their flush interval in `shutdown`

@@ -10,7 +10,8 @@ from typing import TypeAlias
 import pytest
 from posthog.flag_definition_cache import FlagDefinitionCacheProvider
 
-from ..standin import PostHogStandIn
+from flagcache_posthog.testing.standin import PostHogStandIn
+
 from .access import Direct, until
 
 __all__ = ["Cases", "MakeProvider", "Open"]
@@ -35,6 +36,11 @@ class Cases:
     def make_provider(self) -> MakeProvider:
         """Make providers onto one backing; it may still hold other namespaces of other tests."""
         raise NotImplementedError("the contract needs a fixture `make_provider`")
+
+    @pytest.fixture
+    def make_impatient(self, make_provider: MakeProvider) -> MakeProvider:
+        """Make the same, but with the shortest wait for another's first fetch, where that can be set."""
+        return make_provider
 
     @pytest.fixture
     def namespace(self) -> str:
@@ -69,7 +75,14 @@ class Cases:
         """Open one that asks later."""
         return open_provider()
 
-    def bring(self, provider: Direct, definitions: object) -> None:
-        """Fetch as the SDK does: ask until sent, then deliver."""
-        until(provider.should_fetch, self.next_fetch, "the provider to be sent to fetch")
-        provider.received(definitions)
+    def bring(self, definitions: object, *providers: Direct) -> None:
+        """Fetch as the SDK does: ask one after the other until one is sent, which delivers."""
+
+        def brought() -> bool:
+            for provider in providers:
+                if provider.should_fetch():
+                    provider.received(definitions)
+                    return True
+            return False
+
+        until(brought, self.next_fetch, "a provider to be sent to fetch")

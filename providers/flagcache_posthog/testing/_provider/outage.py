@@ -7,8 +7,9 @@ from typing import Protocol
 
 import pytest
 
-from ..definitions import REVISION_FLAG, make_definitions
-from ..standin import PostHogStandIn
+from flagcache_posthog.testing.definitions import REVISION_FLAG, make_definitions
+from flagcache_posthog.testing.standin import PostHogStandIn
+
 from .access import Direct, data, evaluate, load, sdk, until
 from .cases import Cases, MakeProvider
 
@@ -37,7 +38,7 @@ class OutageContract(Cases):
 
     def test_calls_return_in_time_and_raise_nothing(self, writer: Direct, reader: Direct, outage: Outage) -> None:
         """None of the four methods raises or hangs while the store is away, whatever was so before."""
-        self.bring(writer, data({"key": "one"}))
+        self.bring(data({"key": "one"}), writer)
         outage.begin()
         for provider in (writer, reader):
             for call in (

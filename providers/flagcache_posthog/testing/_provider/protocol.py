@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -16,8 +15,9 @@ from .cases import Cases, MakeProvider, Open
 __all__ = ["MALFORMED_DATA", "ProtocolCases"]
 
 _VALID = data({"key": "one", "active": True})
+_NO_FLAGS: dict[str, object] = {"flags": [], "group_type_mapping": {}, "cohorts": {}}
 
-MALFORMED_DATA = {
+MALFORMED_DATA: dict[str, object] = {
     "nothing": None,
     "a list": [],
     "empty": {},
@@ -48,39 +48,39 @@ class ProtocolCases(Cases):
 
     def test_what_one_stores_the_others_get(self, writer: Direct, open_provider: Open) -> None:
         """Two readers get what the writer stored, and neither is sent to fetch it."""
-        self.bring(writer, _VALID)
+        self.bring(_VALID, writer)
         for reader in (open_provider(), open_provider()):
             assert reader.should_fetch() is False
             assert reader.get() == _VALID
 
     def test_a_namespace_keeps_to_itself(self, make_provider: MakeProvider, writer: Direct, namespace: str) -> None:
         """A provider of another namespace gets nothing of this one's, and is sent to fetch its own."""
-        self.bring(writer, _VALID)
+        self.bring(_VALID, writer)
         stranger = Direct(make_provider(f"{namespace}-2"))
         assert stranger.should_fetch() is True
-        assert not (stranger.get() or {}).get("flags")
+        assert stranger.get() in (None, _NO_FLAGS)
         stranger.close()
 
     def test_unknown_keys_pass_through(self, writer: Direct, reader: Direct) -> None:
         """What a newer SDK adds, at the top or in a flag, comes out as it went in."""
         newer = data({"key": "one", "later": [1, None, {"": 2.5}]}, property_matching_version=2, later={"a": [True]})
-        self.bring(writer, newer)
+        self.bring(newer, writer)
         reader.should_fetch()
         assert reader.get() == newer
 
     def test_no_flags_at_all_are_an_answer(self, writer: Direct, reader: Direct) -> None:
         """A project without flags is told as definitions, which are truthy: at None the SDK would fetch."""
         nothing = data()
-        self.bring(writer, nothing)
+        self.bring(nothing, writer)
         for provider in (writer, reader):
             provider.should_fetch()
             assert provider.get() == nothing
 
     def test_what_it_receives_stays_as_it_is(self, writer: Direct, reader: Direct) -> None:
         """The SDK goes on evaluating with the very objects that it hands over."""
-        received = data({"key": "one", "filters": {"groups": [{"properties": []}]}})
+        received = data({"key": "one", "filters": {"groups": [{"rollout_percentage": 100}]}})
         before = copy.deepcopy(received)
-        self.bring(writer, received)
+        self.bring(received, writer)
         reader.should_fetch()
         reader.get()
         writer.get()
@@ -88,7 +88,7 @@ class ProtocolCases(Cases):
 
     def test_it_can_be_shut_down_twice_and_used_afterwards(self, writer: Direct) -> None:
         """The SDK may still call a provider that it has shut down."""
-        self.bring(writer, _VALID)
+        self.bring(_VALID, writer)
         writer.shutdown()
         writer.shutdown()
         assert isinstance(writer.should_fetch(), bool)
@@ -102,11 +102,11 @@ class ProtocolCases(Cases):
 
     def test_another_takes_over_from_one_that_was_shut_down(self, writer: Direct, reader: Direct) -> None:
         """Whoever fetched hands over in an orderly way, so that the fleet goes on fetching."""
-        self.bring(writer, _VALID)
+        self.bring(_VALID, writer)
         assert reader.should_fetch() is False
         writer.shutdown()
         changed = data({"key": "two"})
-        self.bring(reader, changed)
+        self.bring(changed, reader)
         assert reader.get() == changed
 
     def test_many_threads_may_call_it(self, writer: Direct) -> None:
@@ -117,7 +117,7 @@ class ProtocolCases(Cases):
             start.wait(10)
             for round_number in range(5):
                 fetch = writer.should_fetch()
-                assert (writer.get() or _VALID) in (_VALID, data(), {**data(), "group_type_mapping": {}, "cohorts": {}})
+                assert (writer.get() or _VALID) in (_VALID, _NO_FLAGS)
                 if fetch or number == round_number:
                     writer.received(_VALID)
 
@@ -125,32 +125,21 @@ class ProtocolCases(Cases):
             for done in [pool.submit(work, number) for number in range(8)]:
                 done.result(30)
 
-    def test_waits_are_bounded(self, writer: Direct, reader: Direct) -> None:
-        """While another's first fetch takes for ever, asking and reading return in time."""
-        assert writer.should_fetch() is True
-        began = time.monotonic()
-        reader.should_fetch()
-        asked = time.monotonic()
-        reader.get()
-        assert asked - began < self.longest_wait
-        assert time.monotonic() - asked < self.longest_wait
-
-    @malformed
-    def test_malformed_data_are_not_handed_out(self, writer: Direct, reader: Direct, wrong: object) -> None:
+    def test_malformed_data_are_not_handed_out(self, writer: Direct) -> None:
         """What the SDK could not take as definitions is refused, and what is well-formed afterwards is not."""
         assert writer.should_fetch() is True
-        writer.received(wrong)
-        for provider in (writer, reader):
-            provider.should_fetch()
-            assert provider.get() in (None, {"flags": [], "group_type_mapping": {}, "cohorts": {}})
-        self.bring(writer, _VALID)
+        for wrong in MALFORMED_DATA.values():
+            writer.received(wrong)
+        writer.should_fetch()
+        assert writer.get() in (None, _NO_FLAGS)
+        writer.received(_VALID)
         assert writer.get() == _VALID
 
     @malformed
     def test_malformed_data_never_erase_valid_definitions(self, writer: Direct, reader: Direct, wrong: object) -> None:
         """Whoever holds definitions, and whoever comes later, still gets them."""
-        self.bring(writer, _VALID)
-        self.bring(writer, wrong)
+        self.bring(_VALID, writer)
+        self.bring(wrong, writer, reader)
         for provider in (writer, reader):
             provider.should_fetch()
             assert provider.get() == _VALID

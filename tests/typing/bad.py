@@ -1,0 +1,66 @@
+"""Uses of the public API that both type checkers must refuse. Never run.
+
+Each checker reads its own comment. When one no longer refuses a line, its comment is unused, and that is an error.
+"""
+
+from __future__ import annotations
+
+import redis.asyncio
+from posthog.flag_definition_cache import FlagDefinitionCacheData
+
+import flagcache
+from flagcache import (
+    FlagDefinitionCache,
+    MemoryFlagDefinitionCache,
+    RedisFlagDefinitionCache,
+    SqliteFlagDefinitionCache,
+    Status,
+    from_url,
+)
+
+
+def what_is_no_client() -> None:
+    """Nothing, an asyncio client, a host and its port, bytes."""
+    RedisFlagDefinitionCache(None, "team")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    RedisFlagDefinitionCache(redis.asyncio.Redis(), "team")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    RedisFlagDefinitionCache(("localhost", 6379), "team")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    RedisFlagDefinitionCache(b"redis://localhost", "team")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def what_is_no_namespace() -> None:
+    """None at all, nothing, a number."""
+    MemoryFlagDefinitionCache()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    MemoryFlagDefinitionCache(None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    RedisFlagDefinitionCache("redis://localhost", 7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def what_is_no_place() -> None:
+    """A number for a path, a path for a URL."""
+    SqliteFlagDefinitionCache(7, "team")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    from_url(b"memory://", "team")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def what_is_no_option() -> None:
+    """A misspelt name, a wrong type, an argument by its place."""
+    MemoryFlagDefinitionCache("team", refresh=30)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    MemoryFlagDefinitionCache("team", refresh_interval="30")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    from_url("memory://", "team", lease=None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    MemoryFlagDefinitionCache("team", 30)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+def what_a_provider_does_not_take(cache: FlagDefinitionCache, data: FlagDefinitionCacheData) -> None:
+    """No definitions, and an answer that may be none where definitions are needed."""
+    cache.on_flag_definitions_received(None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    data = cache.get_flag_definitions()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    cache.on_flag_definitions_received(data)
+
+
+def what_a_status_does_not_allow(status: Status) -> float:
+    """It is not to be changed, and an age may be none."""
+    status.version = "other"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    return status.age  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
+
+
+def what_is_not_there() -> None:
+    """A name that the front door does not have."""
+    flagcache.Coordinator  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,0 +1,116 @@
+"""Uses of the public API that both type checkers must accept. Never run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from posthog import Posthog
+from posthog.flag_definition_cache import FlagDefinitionCacheData, FlagDefinitionCacheProvider
+from typing_extensions import assert_type
+
+import flagcache
+from flagcache import (
+    ConfigurationError,
+    FlagcacheError,
+    FlagDefinitionCache,
+    MemoryFlagDefinitionCache,
+    RedisFlagDefinitionCache,
+    SqliteFlagDefinitionCache,
+    Status,
+    from_url,
+)
+from flagcache.testing import MakeStore, StoreContract
+from flagcache_posthog.testing import MakeProvider, PostHogStandIn, ProviderContract, make_definitions
+
+
+def clients_of_every_kind(master: redis.Redis) -> list[FlagDefinitionCache]:
+    """A URL or any synchronous client, whatever it makes of replies."""
+    return [
+        RedisFlagDefinitionCache("redis://localhost:6379/0", "team"),
+        RedisFlagDefinitionCache(redis.Redis(), "team"),
+        RedisFlagDefinitionCache(redis.Redis(decode_responses=True), "team"),
+        RedisFlagDefinitionCache(redis.RedisCluster("localhost"), "team"),
+        RedisFlagDefinitionCache(master, "team"),
+        SqliteFlagDefinitionCache("flags.db", "team"),
+        SqliteFlagDefinitionCache(Path("flags.db"), "team"),
+        MemoryFlagDefinitionCache("team"),
+    ]
+
+
+def every_option() -> FlagDefinitionCache:
+    """In seconds, whole or not."""
+    return from_url(
+        "memory://",
+        "team",
+        refresh_interval=30,
+        poll_interval=15.5,
+        cold_start_wait=10,
+        lease=60,
+        challenge_after=300,
+        stale_after=150,
+        store_timeout=0.5,
+        max_decoded_bytes=1 << 20,
+    )
+
+
+def the_main_job() -> Posthog:
+    """Every cache is the SDK's provider."""
+    cache = RedisFlagDefinitionCache("redis://localhost:6379/0", "team")
+    provider: FlagDefinitionCacheProvider = cache
+    return Posthog("phc_test", secret_key="phs_test", flag_definition_cache_provider=provider)
+
+
+def the_protocol(cache: FlagDefinitionCache, data: FlagDefinitionCacheData) -> None:
+    """The four methods, with plain results."""
+    assert_type(cache.should_fetch_flag_definitions(), bool)
+    assert_type(cache.get_flag_definitions(), FlagDefinitionCacheData | None)
+    cache.on_flag_definitions_received(data)
+    cache.shutdown()
+
+
+def what_is_shown(status: Status) -> dict[str, object]:
+    """A status is a value with ages in seconds."""
+    assert_type(status.age, float | None)
+    assert_type(status.version, str)
+    assert_type(flagcache.__version__, str)
+    return {"role": status.role.value, "fresh": status.state == "fresh", **status.as_dict()}
+
+
+def what_goes_wrong() -> str:
+    """One root for all errors; a wrong argument is a `ValueError` too."""
+    try:
+        return repr(from_url("redis://localhost", "team"))
+    except ConfigurationError as exc:
+        error: FlagcacheError = exc
+        as_value_error: ValueError = exc
+        return f"{error} {as_value_error}"
+
+
+class TestOwnProvider(ProviderContract):
+    """A third party's provider under the contract."""
+
+    @pytest.fixture
+    def make_provider(self) -> MakeProvider:
+        """Any provider of the SDK's protocol."""
+        return lambda namespace: MemoryFlagDefinitionCache(namespace, refresh_interval=0.1)
+
+
+class TestOwnStore(StoreContract):
+    """A third party's store under the contract."""
+
+    @pytest.fixture
+    def make_store(self, request: pytest.FixtureRequest) -> MakeStore:
+        """Anything with a store's verbs."""
+        from flagcache.stores.memory import MemoryHub
+
+        return MemoryHub().store
+
+
+def a_stand_in() -> Iterator[str]:
+    """For users' own tests."""
+    with PostHogStandIn(make_definitions(5)) as standin:
+        standin.set_flag("flag-0", active=False)
+        yield standin.url
