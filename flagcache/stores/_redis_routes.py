@@ -84,7 +84,7 @@ class ClusterRoute:
     def __init__(self, nodes: ClusterNodes, timeout: float) -> None:
         self._nodes = nodes
         self._timeout = timeout
-        self._lock = threading.Lock()  # guards _known, _owners and _clients; never held while a server is asked
+        self._lock = threading.RLock()  # guards _known, _owners and _clients; never held while a server is asked
         self._known: tuple[Address, ...] = nodes.addresses
         self._nodes_changed = False
         self._turn = itertools.count(random.randrange(len(nodes.addresses)))

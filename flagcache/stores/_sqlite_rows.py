@@ -41,6 +41,7 @@ SCHEMA = Schema(
             version TEXT, as_of INTEGER, changed_at INTEGER, confirmed_at INTEGER, etag TEXT, writer TEXT, project TEXT,
             payload_size INTEGER,
             grant_as_of INTEGER, granted_1 INTEGER, granted_2 INTEGER, granted_3 INTEGER, holder TEXT, outcome TEXT,
+            failures INTEGER,
             owner TEXT, lease_until INTEGER, lease_length INTEGER, led_since INTEGER,
             note_status INTEGER, note_until INTEGER, note_length INTEGER,
             repair_asked INTEGER
@@ -99,6 +100,7 @@ def save(connection: sqlite3.Connection, namespace: str, stored: Stored) -> None
         "granted_3": state.granted[2],
         "holder": state.holder,
         "outcome": state.outcome.value,
+        "failures": state.failures,
         "owner": state.owner,
         "lease_until": state.lease_until,
         "lease_length": state.lease_length,
@@ -197,6 +199,7 @@ def _state(row: Mapping[str, object], meta: Meta | None) -> State:
         granted=(number("granted_1"), number("granted_2"), number("granted_3")),
         holder=text("holder"),
         outcome=outcomes.get(text("outcome"), Outcome.DONE),
+        failures=number("failures"),
         owner=text("owner"),
         lease_until=number("lease_until"),
         lease_length=number("lease_length"),

@@ -12,15 +12,15 @@ local GRANTS_PER_INTERVAL, REPUBLISH_EVERY = 3, 1000
 local FIELDS = {
   'version', 'etag', 'writer', 'project', 'holder', 'outcome', 'epoch', 'as_of', 'changed_at', 'confirmed_at', 'size',
   'highest', 'grant', 'granted_1', 'granted_2', 'granted_3', 'lease_length', 'led_since', 'note_status', 'note_until',
-  'note_length', 'repair_asked',
+  'note_length', 'repair_asked', 'failures',
 }
 local FIRST_NUMBER = 7
 local FAR = 315360000000 -- ten years: what lies further ahead of the clock is no time; counting on from it would end at 2^53
 
 local function whole(text)
-  local n = tonumber(text or '')
-  if n and n >= 0 and n < 9007199254740992 and n == math.floor(n) then return n end
-  return nil
+  if not text or not string.match(text, '^%d+$') then return nil end
+  local n = tonumber(text)
+  return n < 9007199254740992 and n or nil
 end
 
 local function digits(n) return string.format('%.0f', n) end
@@ -65,10 +65,10 @@ local function load()
     and state.as_of <= clock + FAR and redis.call('HSTRLEN', HASH, 'payload') == state.size and true or false
   if state.highest > clock + FAR then state.highest = 0 end
   if state.grant > clock + FAR then state.grant = 0 end
-  if state.outcome == '' then state.outcome = 'done' end
+  if state.outcome ~= 'open' and state.outcome ~= 'failed' then state.outcome = 'done' end
   state.owner = read('GET', LEASE) or ''
   state.lease_left = state.owner ~= '' and redis.call('PTTL', LEASE) or 0
-  state.highest = math.max(state.highest, state.grant, state.stored and state.as_of or 0)
+  set('highest', math.max(state.highest, state.grant, state.stored and state.as_of or 0))
 end
 
 -- Whether something of this length that ends then is still under way; one that ends too far ahead is not.
@@ -105,7 +105,10 @@ end
 -- The fetch of this grant succeeded; a note that kept all from fetching is out of date too.
 local function answered(as_of)
   if state.holder == ME and state.grant == as_of then set('outcome', 'done') end
-  if as_of >= state.grant then clear_note() end
+  if as_of >= state.grant then
+    set('failures', 0)
+    clear_note()
+  end
 end
 
 local function notify(channel, kind)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 __all__ = [
     "Ask",
@@ -95,6 +95,8 @@ class Ask:
     """How long it lasts while the store is empty."""
     challenge: int
     """After how long without a confirmation a leader is challenged."""
+    backoff: int = 0
+    """How long the fleet waits at most between two grants while fetches fail; never less than the interval."""
     may_lead: bool = True
     """False: neither takes nor renews the lease, and is granted nothing."""
     idle: bool = False
@@ -131,9 +133,9 @@ class Reply:
     republish: bool = False
     """The asker holds newer than the store and is the one to repair it."""
     note_status: int = 0
-    """Why the whole fleet must not fetch now (an HTTP status); 0: it may."""
+    """Why the fleet's latest fetch failed for everybody (an HTTP status), until one succeeds; 0: it did not."""
     note_left: int = 0
-    """Until it may again."""
+    """Until the fleet may fetch again; 0: now."""
 
 
 class Published(Enum):
@@ -157,7 +159,8 @@ class Notice(NamedTuple):
     """The small message that says: ask the store. Never trusted for more than that."""
 
     kind: str
-    """`new`: other definitions were published; `free`: the lease was given up; `clear`: people emptied the store."""
+    """`new`: other definitions were published; `free`: the lease was given up; `note`: fetches began to fail for
+    everybody, or no longer do; `clear`: people emptied the store."""
     epoch: int
     version: str
 
@@ -206,7 +209,10 @@ class Store(Protocol):
         ...
 
     def fail(self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0) -> bool:
-        """Note that the fetch of this grant failed; False, and nothing happens, if it is not the latest grant."""
+        """Note that the fetch of this grant failed; False, and nothing happens, if it is not the latest grant.
+
+        `Scope.MINE` gives up the lease; `Scope.EVERYBODY` keeps all from fetching for `retry_after`.
+        """
         ...
 
     def renew(self, me: str, lease: int) -> bool:
@@ -242,6 +248,7 @@ class Subscription(Protocol):
         ...
 
 
+@runtime_checkable
 class Subscribable(Protocol):
     """A store that can also tell of changes."""
 

@@ -3,6 +3,7 @@
 -- ARGV[2]    version that was confirmed
 -- ARGV[3..4] as_of and clock of the grant
 -- ARGV[5]    lease to keep (ms)
+-- ARGV[6]    channel of the notices
 --
 -- Returns 1, or 0 when another version, or none, is stored
 
@@ -12,7 +13,9 @@ if as_of > state.as_of then
   set('as_of', as_of) set('confirmed_at', at)
   set('highest', math.max(state.highest, as_of))
 end
+local noted = state.note_status
 answered(as_of)
 extend(keep)
 save()
+if noted > 0 and state.note_status == 0 then notify(ARGV[6], 'note') end
 return 1

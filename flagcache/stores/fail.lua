@@ -3,16 +3,22 @@
 -- ARGV[2]    as_of of the grant whose fetch failed
 -- ARGV[3]    'mine': this worker gives up the lease; 'everybody': a note keeps all from fetching
 -- ARGV[4..5] HTTP status and time until the next try (ms), for the note
+-- ARGV[6]    channel of the notices
 --
 -- Returns 1, or 0 when it is not the latest grant, and then nothing happens
 
 if state.holder ~= ME or state.grant ~= tonumber(ARGV[2]) then return 0 end
 set('outcome', 'failed')
+set('failures', state.failures + 1)
+local kind
 if ARGV[3] == 'everybody' then
-  local length = tonumber(ARGV[5])
-  set('note_status', tonumber(ARGV[4])) set('note_until', clock + length) set('note_length', length)
-elseif state.owner == ME then
+  local status, length = tonumber(ARGV[4]), tonumber(ARGV[5])
+  if status ~= state.note_status then kind = 'note' end
+  set('note_status', status) set('note_until', clock + length) set('note_length', length)
+elseif leads() then
   give_up()
+  kind = 'free'
 end
 save()
+if kind then notify(ARGV[6], kind) end
 return 1

@@ -13,5 +13,5 @@ end
 return {
   clock, state.epoch, meta, state.stored and state.size or 0,
   live and state.owner or '', live and state.lease_left or 0, state.granted_1, state.holder,
-  noted and state.note_status or 0, noted and state.note_until - clock or 0,
+  state.note_status, noted and state.note_until - clock or 0,
 }

@@ -38,7 +38,7 @@ class MemoryStore:
 
     def __init__(self, clock: Callable[[], int] = _wall_clock) -> None:
         self._clock = clock
-        self._lock = threading.RLock()  # reentrant: a signal handler may leave the fleet within a call
+        self._lock = threading.RLock()  # reentrant: a signal handler may interrupt a verb
         self._state = rules.State()
         self._payload = b""
         self._subscriptions: list[_Subscription] = []
@@ -51,18 +51,18 @@ class MemoryStore:
 
     def publish(self, me: str, envelope: Envelope, *, fresh: bool, lease: int) -> Published:
         """As `Store.publish`."""
-        with self._lock:
-            self._state, published, notice = rules.publish(
-                self._state, me, envelope, self._clock(), fresh=fresh, lease=lease
-            )
-            if published is Published.STORED:
+
+        def verb(state: rules.State) -> tuple[rules.State, Published, Notice | None]:
+            told = rules.publish(state, me, envelope, self._clock(), fresh=fresh, lease=lease)
+            if told[1] is Published.STORED:
                 self._payload = envelope.payload
-        self._notify(notice)
-        return published
+            return told
+
+        return self._tell(verb)
 
     def confirm(self, me: str, version: str, grant: Grant, *, lease: int) -> bool:
         """As `Store.confirm`."""
-        return self._apply(lambda state: rules.confirm(state, me, version, grant, self._clock(), lease=lease))
+        return self._tell(lambda state: rules.confirm(state, me, version, grant, self._clock(), lease=lease))
 
     def discard(self, me: str, version: str) -> bool:
         """As `Store.discard`."""
@@ -70,7 +70,7 @@ class MemoryStore:
 
     def fail(self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0) -> bool:
         """As `Store.fail`."""
-        return self._apply(
+        return self._tell(
             lambda state: rules.fail(state, me, as_of, scope, self._clock(), status=status, retry_after=retry_after)
         )
 
@@ -80,23 +80,23 @@ class MemoryStore:
 
     def release(self, me: str, *, idle: bool) -> bool:
         """As `Store.release`."""
-        with self._lock:
-            self._state, released, notice = rules.release(self._state, me, self._clock(), idle=idle)
-        self._notify(notice)
-        return released
+        return self._tell(lambda state: rules.release(state, me, self._clock(), idle=idle))
 
     def inspect(self) -> Snapshot:
         """As `Store.inspect`."""
         with self._lock:
-            return rules.snapshot(self._state, len(self._payload), self._clock())
+            size = len(self._payload) if self._state.meta else 0
+            return rules.snapshot(self._state, size, self._clock())
 
     def clear(self) -> int:
         """As `Store.clear`."""
-        with self._lock:
-            self._state, notice = rules.clear(self._state)
+
+        def verb(state: rules.State) -> tuple[rules.State, int, Notice]:
             self._payload = b""
-        self._notify(notice)
-        return notice.epoch
+            state, notice = rules.clear(state)
+            return state, notice.epoch, notice
+
+        return self._tell(verb)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -113,10 +113,13 @@ class MemoryStore:
             self._state, result = verb(self._state)
             return result
 
-    def _notify(self, notice: Notice | None) -> None:
+    def _tell(self, verb: Callable[[rules.State], tuple[rules.State, _T, Notice | None]]) -> _T:
+        with self._lock:
+            self._state, result, notice = verb(self._state)
         if notice is not None:
             for subscription in self._subscriptions:
                 subscription.put(notice)
+        return result
 
 
 class _Subscription:

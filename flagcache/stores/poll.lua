@@ -6,11 +6,12 @@
 -- ARGV[8]      as_of of the last grant that reached the asker
 -- ARGV[9]      age of the latest grant known to the asker (ms), -1: knows of none
 -- ARGV[10..13] what the asker holds: epoch (-1: nothing), as_of, age (ms), version
+-- ARGV[14]     longest time between two grants while fetches fail (ms)
 --
 -- Returns {clock, leads, lease left, granted at, bits, grant, note, meta, payload}
 --   bits    1: unchanged; 2: republish what you hold
 --   grant   0 or {epoch, as_of, at}
---   note    0 or {status, time left}
+--   note    0, or {status, time left} from a failure for everybody until a success
 --   meta    0 or {version, etag, writer, project, epoch, as_of, changed_at, confirmed_at}
 --   payload 0, or the payload where it is newer and of another version than what is held
 
@@ -18,8 +19,10 @@ local interval, full_lease, cold_lease, challenge = tonumber(ARGV[2]), tonumber(
 local may_lead, idle, last_grant, grant_age = ARGV[6] == '1', ARGV[7] == '1', tonumber(ARGV[8]), tonumber(ARGV[9])
 local held_epoch, held_as_of, held_age, held_version = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12]), ARGV[13]
 
+local said_as_of = held_as_of
+
 local function unchanged()
-  return state.stored and state.epoch == held_epoch and state.as_of == held_as_of and state.version == held_version
+  return state.stored and state.epoch == held_epoch and state.as_of == said_as_of and state.version == held_version
 end
 
 -- An as_of of another store, or ahead of the clock, would order as newer than all that comes; the age does not lie.
@@ -31,9 +34,14 @@ if held_epoch > state.epoch then set('epoch', held_epoch) end -- the store has l
 
 if idle then end_idle_grant(last_grant) end
 
--- A tenth is left for workers that poll a little early.
+-- A tenth is left for workers that poll a little early. While fetches fail in a row the interval doubles.
 local function due()
-  local length = math.floor(interval * 9 / 10)
+  local length = interval
+  if state.failures > GRANTS_PER_INTERVAL then
+    local doublings = math.min(state.failures - GRANTS_PER_INTERVAL, 20)
+    length = math.max(length, math.min(tonumber(ARGV[14]), length * 2 ^ doublings))
+  end
+  length = math.floor(length * 9 / 10)
   return passed(state.granted_1, length) and not (grant_age >= 0 and grant_age < length)
 end
 
@@ -54,9 +62,11 @@ end
 
 -- Whether the leader may fetch at once because the latest grant came to nothing.
 local function follows()
+  if state.failures >= GRANTS_PER_INTERVAL then return false end
   if not passed(state['granted_' .. GRANTS_PER_INTERVAL], interval) then return false end
-  if state.holder ~= ME and state.outcome ~= 'done' then return true end -- it died (for I lead) or failed
-  return not state.stored and held_epoch < 0 and state.outcome == 'done' -- what it brought is lost
+  if state.outcome == 'failed' then return true end
+  if state.outcome == 'open' then return state.holder ~= ME end -- it died: it has lost the lease, for I lead
+  return not state.stored and held_epoch < state.epoch -- what it brought is lost, or was cleared
 end
 
 local function grant()
@@ -98,7 +108,8 @@ else
   end
   if newer and state.version ~= held_version then payload = redis.call('HGET', HASH, 'payload') end
 end
-if running(state.note_until, state.note_length) then note = {state.note_status, state.note_until - clock} end
+local noted = running(state.note_until, state.note_length)
+if noted or state.note_status > 0 then note = {state.note_status, noted and state.note_until - clock or 0} end
 
 save()
 return {clock, leads() and 1 or 0, leased() and state.lease_left or 0, state.granted_1, bits, granted, note, meta, payload}

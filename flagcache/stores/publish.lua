@@ -20,6 +20,7 @@ local late = fresh and state.stored and as_of < state.grant
 local older = state.stored and (epoch < state.epoch or (epoch == state.epoch and as_of <= state.as_of))
 if late or older or epoch < state.epoch then return 'stale' end
 
+local noted = state.note_status
 local same = state.stored and state.version == version
 if same then
   changed_at = state.changed_at
@@ -34,6 +35,9 @@ set('highest', math.max(state.highest, as_of))
 if fresh then answered(as_of) end
 extend(keep)
 save()
-if same then return 'confirmed' end
+if same then
+  if noted > 0 and state.note_status == 0 then notify(ARGV[2], 'note') end
+  return 'confirmed'
+end
 notify(ARGV[2], 'new')
 return 'stored'

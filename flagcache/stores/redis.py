@@ -72,7 +72,7 @@ class RedisStore:
             *(ask.interval, ask.lease, ask.cold_lease, ask.challenge, int(ask.may_lead), int(ask.idle)),
             *(ask.last_grant, ask.grant_age),
             *((held.epoch, held.as_of) if held else (-1, 0)),
-            *(ask.held_age, ask.held_version),
+            *(ask.held_age, ask.held_version, ask.backoff),
         )
         return self._run("poll", ask.me, args, _read_reply)
 
@@ -89,7 +89,7 @@ class RedisStore:
 
     def confirm(self, me: str, version: str, grant: Grant, *, lease: int) -> bool:
         """As `Store.confirm`."""
-        return self._run("confirm", me, (version, grant.as_of, grant.at, lease), _flag)
+        return self._run("confirm", me, (version, grant.as_of, grant.at, lease, self.keys.channel), _flag)
 
     def discard(self, me: str, version: str) -> bool:
         """As `Store.discard`."""
@@ -97,7 +97,7 @@ class RedisStore:
 
     def fail(self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0) -> bool:
         """As `Store.fail`."""
-        return self._run("fail", me, (as_of, scope.value, status, retry_after), _flag)
+        return self._run("fail", me, (as_of, scope.value, status, retry_after, self.keys.channel), _flag)
 
     def renew(self, me: str, lease: int) -> bool:
         """As `Store.renew`."""

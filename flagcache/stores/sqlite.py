@@ -20,6 +20,7 @@ from flagcache.stores import _sqlite_rows as rows
 from flagcache.stores import rules
 from flagcache.stores._sqlite_file import SqliteFile, Transaction
 from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Reply, Scope, Snapshot, Subscription
+from flagcache.stores.state import believable
 
 __all__ = ["CHECK_EVERY", "SqliteStore"]
 
@@ -97,7 +98,7 @@ class SqliteStore:
 
     def confirm(self, me: str, version: str, grant: Grant, *, lease: int) -> bool:
         """As `Store.confirm`."""
-        return self._apply(lambda state: rules.confirm(state, me, version, grant, self._clock(), lease=lease))
+        return self._tell(lambda state: rules.confirm(state, me, version, grant, self._clock(), lease=lease))
 
     def discard(self, me: str, version: str) -> bool:
         """As `Store.discard`."""
@@ -105,7 +106,7 @@ class SqliteStore:
 
     def fail(self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0) -> bool:
         """As `Store.fail`."""
-        return self._apply(
+        return self._tell(
             lambda state: rules.fail(state, me, as_of, scope, self._clock(), status=status, retry_after=retry_after)
         )
 
@@ -115,14 +116,7 @@ class SqliteStore:
 
     def release(self, me: str, *, idle: bool) -> bool:
         """As `Store.release`."""
-
-        def step(transaction: Transaction) -> bool:
-            before = self._load(transaction)
-            state, released, notice = rules.release(before.state, me, self._clock(), idle=idle)
-            self._save(transaction, before, state, notice=notice)
-            return released
-
-        return self._file.run(step)
+        return self._tell(lambda state: rules.release(state, me, self._clock(), idle=idle))
 
     def inspect(self) -> Snapshot:
         """As `Store.inspect`."""
@@ -149,16 +143,20 @@ class SqliteStore:
         return _Subscription(SqliteFile(self._path, rows.SCHEMA, self._timeout), self._namespace)
 
     def _apply(self, verb: Callable[[rules.State], tuple[rules.State, _T]]) -> _T:
+        return self._tell(lambda state: (*verb(state), None))
+
+    def _tell(self, verb: Callable[[rules.State], tuple[rules.State, _T, Notice | None]]) -> _T:
         def step(transaction: Transaction) -> _T:
             before = self._load(transaction)
-            state, result = verb(before.state)
-            self._save(transaction, before, state)
+            state, result, notice = verb(before.state)
+            self._save(transaction, before, state, notice=notice)
             return result
 
         return self._file.run(step)
 
     def _load(self, transaction: Transaction) -> rows.Stored:
-        return rows.load(transaction.connection, self._namespace)
+        stored = rows.load(transaction.connection, self._namespace)
+        return stored._replace(state=believable(stored.state, self._clock()))
 
     def _save(
         self,

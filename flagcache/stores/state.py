@@ -6,12 +6,15 @@ that was stepped back stops nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from flagcache.stores.base import Meta
 
-__all__ = ["Outcome", "State", "passed", "running"]
+__all__ = ["FAR", "Outcome", "State", "believable", "passed", "running"]
+
+FAR = 315_360_000_000
+"""Ten years in milliseconds: what lies further ahead of the clock is no time, and counting on from it ends at 2**53."""
 
 
 class Outcome(str, Enum):
@@ -37,6 +40,8 @@ class State:
     """The clock at the latest three grants, newest first."""
     holder: str = ""
     outcome: Outcome = Outcome.DONE
+    failures: int = 0
+    """Grants in a row whose fetch failed."""
     owner: str = ""
     """Who holds the lease."""
     lease_until: int = 0
@@ -44,6 +49,7 @@ class State:
     led_since: int = 0
     """When the present leader began, or was last left unchallenged."""
     note_status: int = 0
+    """Why the latest fetch failed for everybody, until one succeeds."""
     note_until: int = 0
     note_length: int = 0
     repair_asked: int = 0
@@ -53,6 +59,16 @@ class State:
 def running(end: int, length: int, clock: int) -> bool:
     """Whether something of this length that ends then is still under way; one that ends too far ahead is not."""
     return clock < end <= clock + length
+
+
+def believable(state: State, clock: int) -> State:
+    """The same without orders that cannot be times of this clock; for stores that others may have written to."""
+    meta = state.meta if state.meta is None or state.meta.as_of <= clock + FAR else None
+    highest = state.highest if state.highest <= clock + FAR else 0
+    grant = state.grant if state.grant <= clock + FAR else 0
+    if (meta, highest, grant) == (state.meta, state.highest, state.grant):
+        return state
+    return replace(state, meta=meta, highest=max(highest, grant, meta.as_of if meta else 0), grant=grant)
 
 
 def passed(since: int, length: int, clock: int) -> bool:

@@ -138,7 +138,7 @@ class Confirm(Step):
         grant = Grant(0, as_of, as_of - 1)
         twins.run(
             lambda: twins.store.confirm(self.me, self.version, grant, lease=self.lease),
-            lambda state, clock: rules.confirm(state, self.me, self.version, grant, clock, lease=self.lease),
+            lambda state, clock: rules.confirm(state, self.me, self.version, grant, clock, lease=self.lease)[:2],
         )
 
 
@@ -171,7 +171,7 @@ class Fail(Step):
         as_of, options = self.as_of.of(twins, real=False), {"status": 429, "retry_after": self.retry_after}
         twins.run(
             lambda: twins.store.fail(self.me, as_of, self.scope, **options),
-            lambda state, clock: rules.fail(state, self.me, as_of, self.scope, clock, **options),
+            lambda state, clock: rules.fail(state, self.me, as_of, self.scope, clock, **options)[:2],
         )
 
 

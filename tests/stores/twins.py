@@ -32,7 +32,7 @@ TIMES = (
 )
 """The fields of the hash that hold a time."""
 
-LENGTHS = ("epoch", "size", "lease_length", "note_status", "note_length")
+LENGTHS = ("epoch", "size", "lease_length", "note_status", "note_length", "failures")
 """The other numbers in it."""
 
 
@@ -147,6 +147,7 @@ class Twins:
             lease_until=self.now() + left if owner else 0,
             lease_length=number["lease_length"],
             led_since=number["led_since"],
+            failures=number["failures"],
             note_status=number["note_status"],
             note_until=number["note_until"],
             note_length=number["note_length"],

@@ -88,6 +88,7 @@ class Worker:
     lease: int = LONG
     cold_lease: int = LONG
     challenge: int = LONG
+    backoff: int = 0
     may_lead: bool = True
     idle: bool = False
     last_grant: int = 0
@@ -105,6 +106,7 @@ class Worker:
                 lease=self.lease,
                 cold_lease=self.cold_lease,
                 challenge=self.challenge,
+                backoff=self.backoff,
                 may_lead=self.may_lead,
                 idle=self.idle,
                 last_grant=self.last_grant,

@@ -29,13 +29,28 @@ class FailureCases(Cases):
         assert store.inspect().leader == ""
         assert Worker(other, "b").granted().as_of > grant.as_of
 
-    def test_a_lone_worker_that_fails_waits(self, store: Store) -> None:
-        """The worker that failed may lead again, and is granted nothing before the interval is over."""
+    def test_a_lone_worker_may_try_again(self, store: Store) -> None:
+        """When its own back-off is over it leads again, and is granted three fetches an interval, no more."""
         worker = Worker(store, "a")
-        worker.fail(worker.granted())
+        for _ in range(3):
+            assert worker.fail(worker.granted())
         reply = worker.poll()
         assert (reply.leads, reply.grant) == (True, None)
         worker.interval = AT_ONCE
+        worker.granted()
+
+    def test_failures_in_a_row_space_the_grants_out(self, store: Store, pass_time: PassTime) -> None:
+        """After three, an interval lies between two grants, and it doubles up to what the asker bears."""
+        worker = Worker(store, "a", interval=SHORT, backoff=LONG)
+        for _ in range(3):
+            assert worker.fail(worker.granted())
+        pass_time(SHORT)
+        assert worker.fail(worker.granted())
+        pass_time(SHORT)
+        assert worker.poll().grant is None
+        pass_time(SHORT)
+        worker.publish(worker.granted(), "v1")
+        pass_time(SHORT)
         worker.granted()
 
     def test_a_failure_for_all_is_seen_by_all(self, store: Store, other: Store) -> None:
@@ -62,7 +77,7 @@ class FailureCases(Cases):
         fail_for_all(leader, retry_after=SHORT)
         pass_time(SHORT)
         reply = Worker(other, "b").poll()
-        assert (reply.note_status, reply.note_left) == (0, 0)
+        assert (reply.note_status, reply.note_left) == (429, 0)
         leader.granted()
 
     @pytest.mark.parametrize("verb", ["publish", "confirm"])

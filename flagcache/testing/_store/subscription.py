@@ -14,7 +14,7 @@ from typing import cast
 import pytest
 
 from flagcache.errors import StoreError
-from flagcache.stores.base import Notice, Published, Store, Subscribable, Subscription
+from flagcache.stores.base import Notice, Published, Scope, Store, Subscribable, Subscription
 from flagcache.testing._store.cases import AT_ONCE, LONG, Cases, MakeStore, Worker, envelope, repair
 
 __all__ = ["SubscriptionContract"]
@@ -46,7 +46,7 @@ class SubscriptionContract(Cases):
         assert subscription.get(WAIT) == Notice("new", 3, "v2")
 
     def test_what_wakes_nobody_is_not_told(self, store: Store, subscription: Subscription) -> None:
-        """Confirmations, refused publications, failures, renewals and discards send no notice."""
+        """Confirmations, refused publications, renewals and discards send no notice."""
         leader = Worker(store, "a", interval=AT_ONCE)
         grant = leader.bring("v1")
         assert subscription.get(WAIT) == Notice("new", 0, "v1")
@@ -56,9 +56,27 @@ class SubscriptionContract(Cases):
         store.renew("a", LONG)
         store.release("b", idle=True)
         store.discard("a", "v1")
-        leader.fail(leader.granted())
         leader.bring("v2")
         assert subscription.get(WAIT) == Notice("new", 0, "v2")
+
+    def test_a_failure_that_frees_the_lease_is_told(self, store: Store, subscription: Subscription) -> None:
+        """An able worker is to take over at once."""
+        leader = Worker(store, "a")
+        leader.fail(leader.granted())
+        assert subscription.get(WAIT) == Notice("free", 0, "")
+
+    def test_a_failure_for_all_is_told_once(self, store: Store, subscription: Subscription) -> None:
+        """When it begins, and when a fetch succeeds again; not each time that it is met."""
+        leader = Worker(store, "a", interval=AT_ONCE)
+        leader.bring("v1")
+        for _ in range(2):
+            assert leader.fail(leader.granted(), Scope.EVERYBODY, status=402, retry_after=0)
+        assert store.confirm("a", "v1", leader.granted(), lease=LONG)
+        leader.bring("v2")
+        told = [subscription.get(WAIT) for _ in range(4)]
+        assert told == [
+            Notice(kind, 0, version) for kind, version in (("new", "v1"), ("note", "v1"), ("note", "v1"), ("new", "v2"))
+        ]
 
     def test_a_release_is_told(self, store: Store, subscription: Subscription) -> None:
         """A lease that was given up is told, so that it is taken at once."""

@@ -1,0 +1,99 @@
+"""Who leads, and when the leader may fetch: the part of the store's rules that decides about lease and grants. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from flagcache.stores.base import Ask, Grant, Order
+from flagcache.stores.state import Outcome, State, passed, running
+
+__all__ = ["GRANTS_PER_INTERVAL", "elect", "extend", "grant", "leads", "leased"]
+
+GRANTS_PER_INTERVAL = 3
+"""How many grants one interval may see when the holders of the first ones died or failed."""
+
+
+def leased(state: State, clock: int) -> bool:
+    """Whether anybody holds the lease."""
+    return bool(state.owner) and running(state.lease_until, state.lease_length, clock)
+
+
+def leads(state: State, me: str, clock: int) -> bool:
+    """Whether this process holds it."""
+    return state.owner == me and leased(state, clock)
+
+
+def extend(state: State, me: str, lease: int, clock: int) -> State:
+    """Let the lease last that long from now, if this process holds it."""
+    if not leads(state, me, clock):
+        return state
+    return replace(state, lease_until=clock + lease, lease_length=lease)
+
+
+def _due(state: State, ask: Ask, clock: int) -> bool:
+    """Whether the refresh interval, less a tenth for workers that poll a little early, is over.
+
+    While fetches fail in a row it doubles up to the asker's `backoff`.
+    """
+    interval = ask.interval
+    if state.failures > GRANTS_PER_INTERVAL:
+        doublings = min(state.failures - GRANTS_PER_INTERVAL, 20)
+        interval = max(interval, min(ask.backoff, interval * 2**doublings))
+    interval = interval * 9 // 10
+    return passed(state.granted[0], interval, clock) and not 0 <= ask.grant_age < interval
+
+
+def _silent(state: State, ask: Ask, clock: int) -> bool:
+    """The leader has brought nothing to light for so long that another worker is to have a turn."""
+    if state.meta is None:
+        return False
+    since = max(state.meta.confirmed_at if state.meta.confirmed_at <= clock else 0, state.led_since)
+    return passed(since, ask.challenge, clock)
+
+
+def elect(state: State, ask: Ask, clock: int) -> State:
+    """Give the lease to the asker if it is free, or the asker's already, or its turn."""
+    if not ask.may_lead:
+        return state
+    lease = ask.lease if state.meta else ask.cold_lease
+    if leads(state, ask.me, clock):
+        return extend(state, ask.me, lease, clock)
+    turn = state.holder != ask.me and _due(state, ask, clock) and _silent(state, ask, clock)
+    if leased(state, clock) and not turn:
+        return state
+    return replace(state, owner=ask.me, lease_until=clock + lease, lease_length=lease, led_since=clock)
+
+
+def grant(state: State, ask: Ask, held: Order | None, clock: int) -> tuple[State, Grant | None]:
+    """A grant for the leader: a lost one again, the regular one, or one that follows a holder who died or failed."""
+    if running(state.note_until, state.note_length, clock):
+        return state, None
+    if state.holder == ask.me and state.outcome is Outcome.OPEN and state.grant > ask.last_grant:
+        return state, Grant(state.epoch, state.grant, state.granted[0])
+    silent = state.holder == ask.me and _silent(state, ask, clock)
+    if silent and not passed(state.granted[0], ask.interval * 19 // 10, clock):
+        return state, None  # challenged: the others have one interval to take this turn
+    if not _due(state, ask, clock) and not _follows(state, ask, held, clock):
+        return state, None
+    as_of = max(clock, state.highest + 1, ask.last_grant + 1, held.as_of + 1 if held else 0)
+    state = replace(
+        state,
+        highest=as_of,
+        grant=as_of,
+        granted=(clock, *state.granted[:2]),
+        holder=ask.me,
+        outcome=Outcome.OPEN,
+        led_since=clock if silent else state.led_since,
+    )
+    return state, Grant(state.epoch, as_of, clock)
+
+
+def _follows(state: State, ask: Ask, held: Order | None, clock: int) -> bool:
+    """Whether the leader may fetch at once because the latest grant came to nothing."""
+    if state.failures >= GRANTS_PER_INTERVAL or not passed(state.granted[GRANTS_PER_INTERVAL - 1], ask.interval, clock):
+        return False
+    if state.outcome is Outcome.FAILED:
+        return True
+    if state.outcome is Outcome.OPEN:
+        return state.holder != ask.me  # it died: it has lost the lease, for I lead
+    return state.meta is None and (held is None or held.epoch < state.epoch)  # what it brought is lost, or was cleared
