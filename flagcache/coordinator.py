@@ -8,13 +8,18 @@ exception for "fetch" (posthog 7.91, `client.py`).
 from __future__ import annotations
 
 import os
+import time
+from dataclasses import replace
 
 from flagcache import process
 from flagcache._guard import guarded
-from flagcache.election import Held, Knowledge
+from flagcache.clients import Client
+from flagcache.election import Held, Knowledge, join_projects
+from flagcache.listener import listen_soon
+from flagcache.plan import Plan
 from flagcache.status import Role, State, Status
 from flagcache.vendor import Definitions
-from flagcache.worker import Plan, Worker
+from flagcache.worker import Worker
 
 __all__ = ["Coordinator"]
 
@@ -54,11 +59,19 @@ class Coordinator:
         if worker is not None:
             guarded(worker.shutdown, None, f"could not leave the fleet {self._name} in order")
 
+    def attach(self, client: Client) -> None:
+        """Take one more client of the vendor's SDK under the listener's care."""
+        self._plan.clients.add(client)
+        worker = self._workers.get(os.getpid())
+        if worker is not None:
+            worker.learn_project(client.project)
+
     def status(self) -> Status:
         """What this process knows, without asking anybody."""
         worker = self._worker()
         held, now = worker.know.held, self._plan.clock()
         age = max(0.0, now - held.born) if held else None
+        changed_age, today = _changed_age(held, age), time.time()
         return Status(
             role=_role(worker.know, self._plan.stores[0].address),
             state=_state(age, self._plan.settings.stale_after),
@@ -69,18 +82,30 @@ class Coordinator:
             pid=os.getpid(),
             version=held.meta.version if held else "",
             age=age,
-            changed_age=_changed_age(held, age),
+            changed_age=changed_age,
+            confirmed_at=None if age is None else today - age,
+            changed_at=None if changed_age is None else today - changed_age,
             writer=held.meta.writer if held else "",
+            fetches=worker.fetches.requests,
+            full_fetches=worker.fetches.full,
         )
 
     def forked(self) -> None:
         """In a forked child: the worker here is the parent's, of which only what it holds is taken over."""
-        self._parents = next(iter(self._workers.values()), self._parents)
+        parents = next(iter(self._workers.values()), None)
+        self._parents = parents or self._parents
         self._workers = {}
+        if parents is not None and parents.attendant.running:
+            listen_soon(self._listen)
 
     def leave(self) -> None:
         """At exit: hand the lease over, if this process has it."""
-        self.shutdown()
+        worker = self._workers.get(os.getpid())
+        if worker is not None:
+            worker.leave()
+
+    def _listen(self) -> None:
+        self._worker().attendant.start()
 
     def _worker(self) -> Worker:
         return self._workers.get(os.getpid()) or self._enter(os.getpid())
@@ -90,6 +115,7 @@ class Coordinator:
         strangers = [other for other in list(self._workers) if other != pid]
         parents = self._workers[strangers[0]] if strangers else self._parents
         know = Knowledge() if parents is None else parents.know.in_child()
+        know = replace(know, project=join_projects(know.project, self._plan.clients.project))
         # setdefault is atomic, so that of several threads one wins without a lock that a fork could inherit
         worker = self._workers.setdefault(pid, Worker(self._plan, know))
         for other in strangers:

@@ -12,19 +12,21 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from flagcache.settings import Settings, milliseconds
-from flagcache.stores.base import Ask, Grant, Meta, Order, Reply
-from flagcache.vendor import Definitions
+from flagcache.stores.base import Ask, Grant, Meta, Order, Reply, Scope
+from flagcache.vendor import Definitions, Refused
 
 __all__ = [
     "Contact",
     "Held",
     "Knowledge",
     "ask_for",
+    "backoff",
     "changed_at",
     "failed",
     "heard",
     "hold",
     "is_foreign",
+    "join_projects",
     "overtaken",
     "repair",
     "stamp",
@@ -34,9 +36,6 @@ __all__ = [
 
 _OLDEST = 1e9
 """Seconds; the age of what has none."""
-
-_LONGEST_BACKOFF = 10
-"""Refresh intervals that a worker whose fetches fail stays out at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,10 @@ class Contact:
     heard: float = 0.0
     """Own clock at that moment."""
     leads: bool = False
-    lease_left: int = 0
+    lease_ends: float = 0.0
+    """Own clock when the lease ends that was in force at that moment, whoever holds it."""
+    renewed: float = 0.0
+    """Own clock when this process last took or renewed it."""
     stored: Meta | None = None
     last_grant: int = 0
     foreign: bool = False
@@ -85,7 +87,11 @@ class Knowledge:
     failures: int = 0
     stay_out_until: float = 0.0
     project: str = ""
-    """The project that this process's own fetches showed."""
+    """What is known of this process's project: words `aspect=value`, the most telling first."""
+    note_status: int = 0
+    """Why the latest fetch failed for the whole fleet (an HTTP status), until one succeeds; 0: it did not."""
+    retry_at: float = 0.0
+    """Own clock before which nobody may fetch."""
 
     def contact(self, home: str) -> Contact:
         """What is known of this store."""
@@ -103,24 +109,28 @@ class Knowledge:
 _STRANGER = Contact()
 
 
-def template(me: str, settings: Settings) -> Ask:
-    """What every poll of this process says."""
+def template(me: str, settings: Settings, lease: float) -> Ask:
+    """What every poll of this process says; `lease` is in seconds."""
     return Ask(
         me=me,
         interval=milliseconds(settings.refresh_interval),
-        lease=milliseconds(settings.lease),
+        lease=milliseconds(lease),
         cold_lease=milliseconds(settings.cold_lease),
         challenge=milliseconds(settings.challenge_after),
+        backoff=milliseconds(settings.backoff_ceiling),
     )
 
 
-def ask_for(base: Ask, know: Knowledge, home: str, now: float, *, idle: bool) -> Ask:
-    """Make the poll of this store."""
+def ask_for(base: Ask, know: Knowledge, home: str, now: float) -> Ask:
+    """Make the poll of this store from what every poll says."""
     contact, held = know.contact(home), know.held
+    # Whose latest fetch failed takes no lease that has only just fallen free: others may be able to fetch. Not for
+    # ever, for then it would never challenge a leader that is silent.
+    humble = bool(know.stay_out_until) and now < know.stay_out_until + base.challenge / 2000
+    waits = humble and not contact.leads and now < contact.lease_ends
     ask = replace(
         base,
-        may_lead=base.may_lead and not contact.foreign and now >= know.stay_out_until,
-        idle=idle,
+        may_lead=base.may_lead and not contact.foreign and now >= know.stay_out_until and not waits,
         last_grant=contact.last_grant,
         grant_age=-1 if know.granted is None else _age(know.granted, now),
     )
@@ -147,7 +157,8 @@ def heard(know: Knowledge, home: str, reply: Reply, now: float) -> Knowledge:
         clock=reply.clock,
         heard=now,
         leads=reply.leads,
-        lease_left=reply.lease_left,
+        lease_ends=now + reply.lease_left / 1000,
+        renewed=now if reply.leads else 0.0,
         stored=stored,
         last_grant=reply.grant.as_of if reply.grant else before.last_grant,
         foreign=is_foreign(know, stored),
@@ -157,7 +168,13 @@ def heard(know: Knowledge, home: str, reply: Reply, now: float) -> Knowledge:
         at = now - (reply.clock - reply.granted_at) / 1000
         granted = at if granted is None else max(granted, at)
     waiting_since = now if know.held is None and know.waiting_since is None else know.waiting_since
-    know = replace(know.with_contact(home, contact), granted=granted, waiting_since=waiting_since)
+    know = replace(
+        know.with_contact(home, contact),
+        granted=granted,
+        waiting_since=waiting_since,
+        note_status=reply.note_status,
+        retry_at=now + reply.note_left / 1000 if reply.note_left else 0.0,
+    )
     return know if contact.foreign or reply.meta is None else _reconfirmed(know, home, reply, now)
 
 
@@ -171,8 +188,24 @@ def _reconfirmed(know: Knowledge, home: str, reply: Reply, now: float) -> Knowle
 
 
 def is_foreign(know: Knowledge, meta: Meta | None) -> bool:
-    """Whether this belongs to another project than this process's own fetches showed."""
-    return bool(meta and meta.project and know.project and meta.project != know.project)
+    """Whether this belongs to another project than this process does.
+
+    The first aspect that both sides know decides: a project's token may be changed, its number stays.
+    """
+    theirs = _aspects(meta.project) if meta else {}
+    ours = _aspects(know.project)
+    return next((ours[aspect] != theirs[aspect] for aspect in ours if aspect in theirs), False)
+
+
+def join_projects(first: str, second: str) -> str:
+    """What two sources know of one project, together; where they differ the first is right."""
+    joined = {**_aspects(second), **_aspects(first)}
+    return " ".join(f"{aspect}={value}" if aspect else value for aspect, value in joined.items())
+
+
+def _aspects(project: str) -> dict[str, str]:
+    found = {aspect: value for aspect, _, value in (word.rpartition("=") for word in project.split())}
+    return dict(sorted(found.items(), key=lambda item: item[0] != "team"))
 
 
 def told(home: str, meta: Meta, definitions: Definitions, clock: int, now: float) -> Held:
@@ -237,10 +270,20 @@ def overtaken(held: Held) -> Held:
     return replace(held, meta=replace(held.meta, epoch=0, as_of=1), born=held.born - _OLDEST)
 
 
-def failed(know: Knowledge, settings: Settings, now: float, jitter: float) -> Knowledge:
-    """A fetch of this process certainly failed: stay out, longer each time, so that an able worker leads."""
-    pause = settings.refresh_interval * min(_LONGEST_BACKOFF, 2**know.failures) * (0.75 + 0.5 * jitter)
-    return replace(know, failures=know.failures + 1, stay_out_until=now + pause)
+def backoff(failures: int, settings: Settings, jitter: float) -> float:
+    """Seconds to wait after so many failed fetches in a row: doubling up to a ceiling, spread by a random number.
+
+    It begins under a refresh interval, so that one passing failure costs little.
+    """
+    pause = settings.refresh_interval / 4 * float(2 ** min(failures, 20))
+    return min(settings.backoff_ceiling, pause) * (0.5 + 0.5 * jitter)
+
+
+def failed(know: Knowledge, refused: Refused, now: float, pause: float) -> Knowledge:
+    """A fetch of this process failed. For reasons of its own it stays out, so that an able worker leads."""
+    if refused.scope is Scope.MINE:
+        return replace(know, failures=know.failures + 1, stay_out_until=now + pause)
+    return replace(know, failures=know.failures + 1, note_status=refused.status, retry_at=now + pause)
 
 
 def _age(since: float, now: float) -> int:

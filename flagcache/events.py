@@ -11,25 +11,34 @@ from dataclasses import dataclass
 from functools import partial
 
 from flagcache._guard import guarded
+from flagcache.stores.base import Scope
+from flagcache.vendor import Difference
 
 __all__ = [
     "ColdStartExpired",
     "DefinitionsChanged",
+    "DefinitionsFresh",
     "DefinitionsRepaired",
+    "DefinitionsStale",
     "Event",
     "Events",
+    "FetchFailed",
+    "FetchRecovered",
     "ForeignProject",
     "LateFetchRefused",
     "LeadershipLost",
     "LeadershipTaken",
-    "OwnFetchFailed",
     "PayloadRefused",
+    "QuotaLimited",
+    "QuotaRestored",
     "StoreLost",
     "StoreRecovered",
     "log_events",
 ]
 
 _log = logging.getLogger("flagcache")
+
+_NOTHING = Difference()
 
 
 @dataclass(frozen=True)
@@ -70,11 +79,14 @@ class DefinitionsChanged(Event):
     """Empty for the first ones."""
     fetched: bool
     """True: fetched by this process; False: taken from the store."""
+    difference: Difference = _NOTHING
+    """Which keys were added, removed and changed."""
 
     def __str__(self) -> str:
         source = "fetched" if self.fetched else "taken from the store"
         before = self.previous[:12] or "none"
-        return f"definitions {self.version[:12]} of {self.namespace!r} {source}, in place of {before}"
+        what = f"definitions {self.version[:12]} of {self.namespace!r} {source}, in place of {before}"
+        return f"{what} ({self.difference})" if self.previous else what
 
 
 @dataclass(frozen=True)
@@ -117,17 +129,67 @@ class LateFetchRefused(Event):
 
 
 @dataclass(frozen=True)
-class OwnFetchFailed(Event):
-    """The first fetch that this process was granted brought nothing: it stays out for a while and others take over."""
+class FetchFailed(Event):
+    """The first of a row of fetches by this process failed."""
 
+    reason: str
+    status: int
+    """The HTTP status; 0 where there was no answer, or it is not known."""
+    scope: Scope
+    """Mine: this process stays out and others take over. Everybody: the whole fleet waits."""
     retry_in: float
     level = logging.WARNING
 
     def __str__(self) -> str:
-        return (
-            f"the fetch of {self.namespace!r} by this process brought no definitions (its SDK's log says why);"
-            f" it lets others try for {self.retry_in:.0f} s"
-        )
+        who = "this process lets others try" if self.scope is Scope.MINE else "the whole fleet waits"
+        return f"a fetch of {self.namespace!r} failed: {self.reason}; {who} for {self.retry_in:.1f} s"
+
+
+@dataclass(frozen=True)
+class FetchRecovered(Event):
+    """A fetch by this process succeeded again."""
+
+    def __str__(self) -> str:
+        return f"fetches of {self.namespace!r} succeed again"
+
+
+@dataclass(frozen=True)
+class QuotaLimited(Event):
+    """The vendor's quota is used up: clients are handed no flags, or keep the last ones, as the settings say."""
+
+    cleared: bool
+    level = logging.WARNING
+
+    def __str__(self) -> str:
+        flags = "no flags" if self.cleared else "the last known flags"
+        return f"the quota of {self.namespace!r} is used up: clients go on with {flags} until it is not"
+
+
+@dataclass(frozen=True)
+class QuotaRestored(Event):
+    """The vendor answers again; flags are back."""
+
+    def __str__(self) -> str:
+        return f"the quota of {self.namespace!r} is no longer used up"
+
+
+@dataclass(frozen=True)
+class DefinitionsStale(Event):
+    """The vendor has not confirmed what this process holds for longer than `stale_after`."""
+
+    age: float
+    level = logging.WARNING
+
+    def __str__(self) -> str:
+        return f"definitions of {self.namespace!r} were last confirmed {self.age:.0f} s ago"
+
+
+@dataclass(frozen=True)
+class DefinitionsFresh(Event):
+    """It has confirmed them again."""
+
+    def __str__(self) -> str:
+        return f"definitions of {self.namespace!r} are confirmed again"
 
 
 @dataclass(frozen=True)

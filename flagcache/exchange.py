@@ -1,49 +1,29 @@
-"""One process's dealings with its stores: asks, obeys the election, repairs, and keeps what it holds.
+"""One process's questions to its stores, and what it does about the answers.
 
-What the process knows is one immutable value, swapped under the lock; stores are asked outside it. Must never keep what
-did not pass `Vendor.check`.
+Must never keep what did not pass `Vendor.check`, nor use what another project wrote.
 """
 
 from __future__ import annotations
 
-import random
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from flagcache import election, envelope, process
-from flagcache.election import Held, Knowledge
+from flagcache import election, envelope
 from flagcache.errors import EnvelopeError, StoreError
 from flagcache.events import (
-    DefinitionsChanged,
     DefinitionsRepaired,
-    Event,
-    Events,
     ForeignProject,
     LateFetchRefused,
     LeadershipLost,
     LeadershipTaken,
-    OwnFetchFailed,
     PayloadRefused,
 )
-from flagcache.settings import Settings
-from flagcache.stores.base import Envelope, Grant, Meta, Published, Reply, Scope, Store
-from flagcache.tiers import StoreSpec, Tier, Tiers
-from flagcache.vendor import Vendor
+from flagcache.ledger import Ledger
+from flagcache.plan import Plan
+from flagcache.settings import milliseconds
+from flagcache.stores.base import Envelope, Grant, Meta, Published, Reply, Store, Subscribable, Subscription
+from flagcache.tiers import Tier
 
-__all__ = ["Answer", "Exchange", "Plan"]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What all processes of one cache object have in common."""
-
-    namespace: str
-    settings: Settings
-    vendor: Vendor
-    stores: tuple[StoreSpec, ...]
-    events: Events
-    clock: Callable[[], float] = process.clock
+__all__ = ["Answer", "Exchange"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,44 +40,30 @@ class Answer:
 
 
 class Exchange:
-    """The stores of one process, and what the process knows.
+    """Asks the stores of one process.
 
     Args:
         plan: what all processes of the cache have in common.
-        know: what this process knows from its parent.
+        ledger: what this process knows.
     """
 
-    def __init__(self, plan: Plan, know: Knowledge) -> None:
-        self.me = process.identity()
-        self.know = know
+    def __init__(self, plan: Plan, ledger: Ledger) -> None:
         self._plan = plan
-        self._base = election.template(self.me, plan.settings)
-        self._tiers = Tiers(
-            plan.stores,
-            longest_pause=plan.settings.poll_interval * 0.8,
-            clock=plan.clock,
-            events=plan.events,
-            namespace=plan.namespace,
-        )
-        self._lock = threading.RLock()  # reentrant: a signal handler may shut down the client that it interrupted
+        self._ledger = ledger
 
-    def learn(self, change: Callable[[Knowledge], Knowledge]) -> None:
-        """Swap what is known for what follows from it."""
-        with self._lock:
-            self.know = change(self.know)
-
-    # --- asking ------------------------------------------------------------------------------------------------------
-
-    def ask(self, *, idle: bool) -> Answer | None:
+    def ask(self, *, may_lead: bool, idle: bool) -> Answer | None:
         """Poll the first store that answers and is not another project's; None if there is none."""
-        for tier, store in self._tiers.usable():
-            ask = election.ask_for(self._base, self.know, tier.home, self._plan.clock(), idle=idle)
+        base = replace(
+            election.template(self._ledger.me, self._plan.settings, self._plan.lease), may_lead=may_lead, idle=idle
+        )
+        for tier, store in self._ledger.tiers.usable():
+            ask = election.ask_for(base, self._ledger.know, tier.home, self._plan.clock())
             try:
                 reply = store.poll(replace(ask, interval=round(ask.interval * tier.spec.pace)))
             except StoreError as exc:
-                self._lost(tier, exc)
+                self._ledger.lost(tier, exc)
                 continue
-            self._tiers.answered(tier)
+            self._ledger.tiers.answered(tier)
             now = self._plan.clock()
             if self._hear(tier, reply, now):
                 self._obey(tier, store, reply)
@@ -108,14 +74,16 @@ class Exchange:
 
     def _hear(self, tier: Tier, reply: Reply, now: float) -> bool:
         """Take in who leads and what is stored; False if that is another project's."""
-        with self._lock:
-            before = self.know.contact(tier.home)
-            self.know = election.heard(self.know, tier.home, reply, now)
-            contact = self.know.contact(tier.home)
+        with self._ledger.lock:
+            before = self._ledger.know.contact(tier.home)
+            self._ledger.know = election.heard(self._ledger.know, tier.home, reply, now)
+            contact = self._ledger.know.contact(tier.home)
         if contact.leads != before.leads:
-            self._emit((LeadershipTaken if contact.leads else LeadershipLost)(self._plan.namespace, tier.home))
+            self._ledger.emit((LeadershipTaken if contact.leads else LeadershipLost)(self._plan.namespace, tier.home))
         if contact.foreign and not before.foreign and contact.stored is not None:
-            self._emit(ForeignProject(self._plan.namespace, tier.home, self.know.project, contact.stored.project))
+            self._ledger.emit(
+                ForeignProject(self._plan.namespace, tier.home, self._ledger.know.project, contact.stored.project)
+            )
         return not contact.foreign
 
     def _obey(self, tier: Tier, store: Store, reply: Reply) -> None:
@@ -126,7 +94,7 @@ class Exchange:
             elif reply.republish:
                 self._repair(tier, store, reply.clock)
         except StoreError as exc:
-            self._lost(tier, exc)
+            self._ledger.lost(tier, exc)
 
     def _adopt(self, tier: Tier, store: Store, meta: Meta, payload: bytes, clock: int) -> None:
         """Take what the store holds, or have it dropped so that somebody repairs it."""
@@ -134,112 +102,70 @@ class Exchange:
         try:
             definitions = self._plan.vendor.check(envelope.decode(payload, version=meta.version, limit=limit))
         except EnvelopeError as exc:
-            store.discard(self.me, meta.version)
-            self._emit(PayloadRefused(self._plan.namespace, meta.version, tier.home, str(exc)))
+            store.discard(self._ledger.me, meta.version)
+            self._ledger.emit(PayloadRefused(self._plan.namespace, meta.version, tier.home, str(exc)))
             return
-        self.take(election.told(tier.home, meta, definitions, clock, self._plan.clock()), fetched=False)
+        self._ledger.take(election.told(tier.home, meta, definitions, clock, self._plan.clock()), fetched=False)
 
     def _repair(self, tier: Tier, store: Store, clock: int) -> None:
         """Give the store what it lost, as old as it is. What no store ever took is refused if others moved on."""
-        held = self.know.held
+        held = self._ledger.know.held
         if held is None:
             return
         meta = election.repair(held, tier.home, clock, self._plan.clock())
         payload = envelope.encode(held.definitions, meta.version)
-        published = store.publish(self.me, Envelope(meta, payload), fresh=not held.accepted, lease=self._base.lease)
-        if published is Published.STALE and held.accepted:
+        published = store.publish(
+            self._ledger.me, Envelope(meta, payload), fresh=not held.accepted, lease=milliseconds(self._plan.lease)
+        )
+        if published is not Published.STALE:
+            self._ledger.extended(tier, self._plan.lease)
+        elif held.accepted:
             return  # somebody was quicker; the next poll tells
         kept = replace(held, meta=meta, home=tier.home, accepted=True)
         if published is Published.STALE:
             kept = election.overtaken(held)
-        self.learn(lambda know: replace(know, held=kept) if know.held is held else know)
+        self._ledger.learn(lambda know: replace(know, held=kept) if know.held is held else know)
         if published is Published.STALE:
-            self._emit(LateFetchRefused(self._plan.namespace, meta.version, tier.home))
+            self._ledger.emit(LateFetchRefused(self._plan.namespace, meta.version, tier.home))
         elif published is Published.STORED:
-            self._emit(DefinitionsRepaired(self._plan.namespace, meta.version, tier.home))
+            self._ledger.emit(DefinitionsRepaired(self._plan.namespace, meta.version, tier.home))
 
-    # --- telling -----------------------------------------------------------------------------------------------------
-
-    def offer(self, held: Held, times: Grant) -> None:
-        """Give the store what was just fetched, and keep it, unless it is refused as late.
-
-        A store that cannot be reached refuses nothing yet: what is held is offered to the store that answers next.
-        """
-        found = self._tiers.named(held.home)
-        if found is not None and not election.is_foreign(self.know, self.know.contact(held.home).stored):
-            tier, store = found
-            try:
-                published = self._publish(tier, store, held, times)
-            except StoreError as exc:
-                self._lost(tier, exc)
-            else:
-                if published is Published.STALE:
-                    self._emit(LateFetchRefused(self._plan.namespace, held.meta.version, tier.home))
-                    return
-                held = replace(held, accepted=True)
-        self.take(held, fetched=True)
-
-    def _publish(self, tier: Tier, store: Store, held: Held, times: Grant) -> Published:
-        meta, stored, lease = held.meta, self.know.contact(tier.home).stored, self._base.lease
-        known = stored is not None and stored.version == meta.version
-        if known and store.confirm(self.me, meta.version, times, lease=lease):
-            return Published.CONFIRMED
-        payload = envelope.encode(held.definitions, meta.version)
-        return store.publish(self.me, Envelope(meta, payload), fresh=True, lease=lease)
-
-    def own_fetch_failed(self, home: str, grant: Grant) -> None:
-        """A fetch of this process certainly failed: give up the lease and stay out for a while."""
-        self.learn(lambda know: election.failed(know, self._plan.settings, self._plan.clock(), random.random()))
-        self._emit(OwnFetchFailed(self._plan.namespace, self.know.stay_out_until - self._plan.clock()))
-        found = self._tiers.named(home)
-        if found is None:
-            return
-        tier, store = found
+    def renew(self) -> None:
+        """Keep the lease of the fleet's store, if this process has it."""
+        tier = self._ledger.tiers.first
+        found = self._ledger.tiers.named(tier.home)
+        contact = self._ledger.know.contact(tier.home)
+        cold = contact.stored is None and self._ledger.know.held is None
+        lease = min(self._plan.lease, self._plan.settings.cold_lease) if cold else self._plan.lease
         try:
-            store.fail(self.me, grant.as_of, Scope.MINE)
+            kept = found is not None and found[1].renew(self._ledger.me, milliseconds(lease))
         except StoreError as exc:
-            self._lost(tier, exc)
-        self._forget_leadership(tier)
+            return self._ledger.lost(tier, exc)
+        return self._ledger.extended(tier, lease) if kept else self._ledger.forget_leadership(tier)
+
+    def subscribe(self) -> Subscription | None:
+        """Listen to the fleet's store; None where it is away or tells nothing."""
+        found = self._ledger.tiers.named(self._ledger.tiers.first.home)
+        if found is None:
+            return None
+        store = found[1]
+        if not isinstance(store, Subscribable):
+            return None
+        try:
+            return store.subscribe()
+        except StoreError:
+            return None  # notices are but a hint: polls alone tell whether the store answers
 
     def leave(self, *, idle: bool) -> None:
         """Give up the leases and close what is open. A later call opens it again."""
-        for tier, store in self._tiers.usable():
-            if self.know.contact(tier.home).leads:
+        for tier, store in self._ledger.tiers.usable():
+            if self._ledger.know.contact(tier.home).leads:
                 self._release(tier, store, idle=idle)
-        self._tiers.close()
+        self._ledger.tiers.close()
 
     def _release(self, tier: Tier, store: Store, *, idle: bool) -> None:
         try:
-            store.release(self.me, idle=idle)
+            store.release(self._ledger.me, idle=idle)
         except StoreError as exc:
-            self._lost(tier, exc)
-        self._forget_leadership(tier)
-
-    def take(self, held: Held, *, fetched: bool) -> None:
-        """Hold these definitions, unless newer ones came in meanwhile."""
-        with self._lock:
-            before = self.know.held
-            self.know = election.hold(self.know, held)
-            taken = self.know.held is held
-        previous = before.meta.version if before else ""
-        if taken and previous != held.meta.version:
-            self._emit(DefinitionsChanged(self._plan.namespace, held.meta.version, previous, fetched))
-
-    @property
-    def store_answers(self) -> bool:
-        """Whether the fleet's own store answered when it was last asked."""
-        return self._tiers.first_answers
-
-    def _lost(self, tier: Tier, reason: StoreError) -> None:
-        self._tiers.lost(tier, reason)
-        self._forget_leadership(tier)
-
-    def _forget_leadership(self, tier: Tier) -> None:
-        with self._lock:
-            contact = self.know.contact(tier.home)
-            self.know = self.know.with_contact(tier.home, replace(contact, leads=False))
-        if contact.leads:
-            self._emit(LeadershipLost(self._plan.namespace, tier.home))
-
-    def _emit(self, event: Event) -> None:
-        self._plan.events.emit(event)
+            self._ledger.lost(tier, exc)
+        self._ledger.forget_leadership(tier)

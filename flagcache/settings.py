@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from typing_extensions import TypedDict
 
@@ -34,6 +35,9 @@ class Options(TypedDict, total=False):
     challenge_after: float
     stale_after: float
     store_timeout: float
+    fetch_timeout: float
+    backoff_ceiling: float
+    on_quota_limited: Literal["clear", "keep"]
     max_decoded_bytes: int
 
 
@@ -48,13 +52,14 @@ class Settings:
     refresh_interval: float = 30.0
     """How often the fleet as a whole asks the vendor. A change at the vendor is noticed up to this much later."""
     poll_interval: float = 0.0
-    """How often each client asks this cache: the client's own `poll_interval`. 0: as `refresh_interval`. Given too
-    low, the lease may end between two polls of a leader, and the leadership wanders."""
+    """How often each client asks this cache: the client's own `poll_interval`. 0: that of the attached clients, or else
+    `refresh_interval`. Given too low, the lease may end between two polls of a leader, and the leadership wanders."""
     cold_start_wait: float = 10.0
     """How long a process that has nothing waits, once, for the first definitions. Then it goes on with empty ones."""
     lease: float = 0.0
     """How long a leader that fell silent keeps its place; also how long a change may go unnoticed when a leader is
-    killed. 0: the poll interval plus 30 s, which outlives a slow fetch."""
+    killed. 0: one and a half poll intervals where clients are attached, for then it is renewed in the background; else
+    the poll interval plus 30 s, which outlives a slow fetch."""
     challenge_after: float = 0.0
     """After how long without a confirmation by the vendor another worker is given a turn, because a leader whose
     fetches fail looks like one whose fetches find nothing new. 0: ten refresh intervals."""
@@ -62,19 +67,26 @@ class Settings:
     """From which age definitions are called stale. 0: five refresh intervals."""
     store_timeout: float = 1.0
     """How long one call of the store may take."""
+    fetch_timeout: float = 10.0
+    """How long the fleet's own fetch may take in all, from connecting to the last byte."""
+    backoff_ceiling: float = 0.0
+    """How long the fleet waits at most between two tries while fetches fail. 0: the refresh interval, so that a
+    recovery is noticed as soon as a change would be."""
+    on_quota_limited: Literal["clear", "keep"] = "clear"
+    """What clients use while PostHog answers 402, quota used up: no flags, as an SDK alone would, or the last known."""
     max_decoded_bytes: int = 64 * 1024 * 1024
     """Stored definitions that would be larger than this when unpacked are refused."""
 
     def __post_init__(self) -> None:
-        for name in ("refresh_interval", "cold_start_wait", "store_timeout"):
+        for name in ("refresh_interval", "cold_start_wait", "store_timeout", "fetch_timeout"):
             _check_seconds(name, getattr(self, name))
-        for name, default in (
-            ("poll_interval", self.refresh_interval),
-            ("challenge_after", 10 * self.refresh_interval),
-            ("stale_after", 5 * self.refresh_interval),
-        ):
-            self._fill(name, default)
-        self._fill("lease", self.poll_interval + SLOW_FETCH)
+        for name in ("poll_interval", "lease"):
+            self._fill(name, 0)
+        self._fill("challenge_after", 10 * self.refresh_interval)
+        self._fill("stale_after", 5 * self.refresh_interval)
+        self._fill("backoff_ceiling", self.refresh_interval)
+        if self.on_quota_limited not in ("clear", "keep"):
+            raise ConfigurationError(f'on_quota_limited must be "clear" or "keep", not {self.on_quota_limited!r}')
         _check_bytes("max_decoded_bytes", self.max_decoded_bytes)
 
     def _fill(self, name: str, default: float) -> None:
@@ -83,6 +95,16 @@ class Settings:
             object.__setattr__(self, name, default)
         else:
             _check_seconds(name, value)
+
+    def polls_every(self, attached: float | None = None) -> float:
+        """Seconds between two polls of a client; `attached` is what the attached ones say of themselves."""
+        return self.poll_interval or attached or self.refresh_interval
+
+    def lease_for(self, attached: float | None = None) -> float:
+        """Seconds that a lease lasts, for a process with or without attached clients."""
+        if self.lease:
+            return self.lease
+        return 1.5 * self.polls_every(attached) if attached else self.polls_every() + SLOW_FETCH
 
     @property
     def cold_lease(self) -> float:

@@ -46,8 +46,16 @@ class Status:
     """Since the vendor last confirmed them."""
     changed_age: float | None
     """Since their content last changed."""
+    confirmed_at: float | None
+    """When the vendor last confirmed them, in Unix seconds of this machine's clock."""
+    changed_at: float | None
+    """When their content last changed, likewise."""
     writer: str
     """Which library wrote them."""
+    fetches: int
+    """Requests to the vendor that this process made for its fleet; those of the SDK itself are not known."""
+    full_fetches: int
+    """How many of them were answered with definitions."""
 
     def as_dict(self) -> dict[str, object]:
         """Return it as plain values, for JSON."""

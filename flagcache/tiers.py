@@ -82,6 +82,11 @@ class Tiers:
                 except FlagcacheError as exc:
                     self.lost(tier, exc)
 
+    @property
+    def first(self) -> Tier:
+        """The fleet's own store."""
+        return self._tiers[0]
+
     def named(self, home: str) -> tuple[Tier, Store] | None:
         """The store of this name, if it may be asked now."""
         return next((found for found in self.usable() if found[0].home == home), None)

@@ -10,10 +10,22 @@ from typing import Protocol, TypeAlias
 
 from flagcache.stores.base import Scope
 
-__all__ = ["Definitions", "FetchResult", "Fetched", "Fetcher", "Refused", "Unchanged", "Vendor"]
+__all__ = ["Definitions", "Difference", "FetchResult", "Fetched", "Fetcher", "Refused", "Unchanged", "Vendor"]
 
 Definitions: TypeAlias = "dict[str, object]"
 """One complete set of flag definitions, as JSON values. Never mutated: the vendor's SDK may hold the same objects."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What distinguishes two sets of definitions, by the keys of their flags."""
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{len(self.added)} added, {len(self.removed)} removed, {len(self.changed)} changed"
 
 
 class Vendor(Protocol):
@@ -37,7 +49,11 @@ class Vendor(Protocol):
         ...
 
     def project(self, definitions: Definitions) -> str:
-        """Which of the vendor's projects they belong to; empty if that cannot be told."""
+        """What they tell of the vendor's project that they belong to, as words `aspect=value`; maybe nothing."""
+        ...
+
+    def difference(self, old: Definitions, new: Definitions) -> Difference:
+        """Which flags were added, removed and changed."""
         ...
 
 

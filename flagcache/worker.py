@@ -1,7 +1,8 @@
 """One process of a fleet, as the vendor's SDK drives it: who fetches, what is handed out, and the one cold start wait.
 
 A `Worker` belongs to one pid; `flagcache.coordinator` makes a new one in each forked child. Stores are the business of
-its `Exchange`. Must never fetch itself, and never let two threads ask the store for the same thing at once.
+its `Exchange`, fetches of its `Fetching`, what happens between polls of its `Attendant`. Must never let two threads ask
+the store for the same thing at once, and never answer None to a client that does not hold what it was given.
 """
 
 from __future__ import annotations
@@ -10,16 +11,21 @@ import threading
 from dataclasses import replace
 
 from flagcache import election, envelope
+from flagcache.attendant import Attendant
 from flagcache.cold_start import ColdStart
 from flagcache.election import Held, Knowledge
 from flagcache.errands import Errand, Errands
 from flagcache.events import ColdStartExpired
-from flagcache.exchange import Exchange, Plan
+from flagcache.exchange import Exchange
+from flagcache.fetching import Fetching
+from flagcache.ledger import Ledger
+from flagcache.plan import Plan
+from flagcache.reports import Reports
 from flagcache.settings import SLOW_FETCH
 from flagcache.stores.base import Meta
 from flagcache.vendor import Definitions
 
-__all__ = ["Plan", "Worker"]
+__all__ = ["Worker"]
 
 
 class Worker:
@@ -32,50 +38,74 @@ class Worker:
 
     def __init__(self, plan: Plan, know: Knowledge) -> None:
         self._plan = plan
-        self._exchange = Exchange(plan, know)
+        self._ledger = Ledger(plan, know)
+        self._exchange = Exchange(plan, self._ledger)
+        self._reports = Reports(plan, self._ledger)
         self._errands = Errands()
         self._cold_start = ColdStart()
+        self._fetching = Fetching(plan, self._reports, self._cold_start.arrived)
+        self._attendant = Attendant(plan, self._ledger, self._exchange)
         self._lock = threading.RLock()  # reentrant, as the exchange's
         self._flight: threading.Event | None = None
 
     @property
     def me(self) -> str:
         """This process's identity in its fleet."""
-        return self._exchange.me
+        return self._ledger.me
 
     @property
     def know(self) -> Knowledge:
         """What this process knows at this moment."""
-        return self._exchange.know
+        return self._ledger.know
 
     @property
     def store_answers(self) -> bool:
         """Whether the fleet's own store answered when it was last asked."""
-        return self._exchange.store_answers
+        return self._ledger.tiers.first_answers
+
+    @property
+    def fetches(self) -> Fetching:
+        """What this process fetched for its fleet."""
+        return self._fetching
+
+    @property
+    def attendant(self) -> Attendant:
+        """What this process does between polls."""
+        return self._attendant
+
+    def learn_project(self, project: str) -> None:
+        """Know what an attached client knows of its project."""
+        self._ledger.learn(lambda know: replace(know, project=election.join_projects(know.project, project)))
 
     def should_fetch(self) -> bool:
-        """Ask the store; True sends the calling thread to fetch."""
+        """Ask the store; True sends the calling thread to fetch. With attached clients the fleet fetches itself."""
         self._come_back()
-        self._poll()
+        self._attendant.polled()
+        if not self._attendant.just_asked():
+            self._poll()
+        if self._fetching.busy:
+            self._fetching.wait(self._plan.settings.store_timeout)
         return self._errands.granted
 
     def definitions(self) -> Definitions | None:
-        """What this process holds; waits for the first ones. None sends a thread to fetch that was granted it."""
+        """What the calling thread's client lacks; None if nothing. Waits for the first ones, once.
+
+        None also sends a thread to fetch that was granted it and has nothing (without attached clients).
+        """
         if self.know.held is None and not self.know.gave_up_waiting:
             self._wait()
         held = self.know.held
+        if self._ledger.emptied:
+            return self._plan.vendor.empty()
         if held is not None:
-            return held.definitions
+            client = self._plan.clients.asking()
+            return None if client is not None and client.holds(held.definitions) else held.definitions
         return None if self._errands.granted else self._plan.vendor.empty()
 
     def received(self, definitions: object) -> None:
         """Take in and publish what the calling thread has fetched."""
         errand, _ = self._errands.back()
         checked = self._plan.vendor.check(definitions)
-        project = self._plan.vendor.project(checked)
-        self._exchange.learn(
-            lambda know: replace(know, received=True, failures=0, project=project or know.project),
-        )
         # A thread that never asked may have begun its fetch long ago: taken for as old as a fetch can be.
         errand = errand or Errand("", None, 0, self._plan.clock() - SLOW_FETCH)
         times = election.stamp(self.know, errand.home, errand.grant, errand.asked)
@@ -87,14 +117,29 @@ class Worker:
             changed_at=election.changed_at(self.know, errand.home, version, times),
             confirmed_at=times.at,
             writer=self._plan.vendor.writer,
-            project=project,
+            project=self._plan.vendor.project(checked),
         )
-        self._exchange.offer(Held(meta, checked, errand.home, errand.began, accepted=False), times)
+        self._reports.fetched(Held(meta, checked, errand.home, errand.began, accepted=False), times)
         self._cold_start.arrived()
 
     def shutdown(self) -> None:
-        """Give up the lease and close what is open. A later call starts anew."""
-        self._exchange.leave(idle=self._errands.idle(self._plan.clock()))
+        """End what runs for clients that were shut down; with the last one, leave. A later call starts anew."""
+        for client in self._plan.clients.live:
+            if client.polling is False:
+                client.close()
+        if not any(client.polling for client in self._plan.clients.live):
+            self.leave()
+
+    def leave(self) -> None:
+        """End all that runs, give up the lease and close what is open."""
+        budget = self._plan.settings.store_timeout
+        self._attendant.stop(budget)
+        self._fetching.cancel(budget)
+        self._exchange.leave(idle=self._idle)
+
+    @property
+    def _idle(self) -> bool:
+        return self._errands.idle(self._plan.clock()) and not self._fetching.busy
 
     def _come_back(self) -> None:
         """The thread asks again: the fetch that it was sent on has ended, and brought nothing.
@@ -107,24 +152,44 @@ class Worker:
             return
         know = self.know
         if not know.received or (know.held is not None and know.held.meta.epoch < errand.grant.epoch):
-            self._exchange.own_fetch_failed(errand.home, errand.grant)
+            self._reports.own_fetch_failed(errand.home, errand.grant)
 
     def _poll(self) -> None:
-        """Ask the stores, once for all threads that want to know now. A grant goes to the thread that asked."""
-        with self._lock:
-            flight, others = threading.Event(), self._flight
+        """Ask the stores, once for all threads that want to know now. A grant goes to the thread that asked.
+
+        A thread that follows a notice waits for the poll under way and then makes its own, which cannot be older.
+        """
+        while True:
+            with self._lock:
+                flight, others = threading.Event(), self._flight
+                if others is None:
+                    self._flight = flight
             if others is None:
-                self._flight = flight
-        if others is not None:
+                break
             others.wait(2 * self._plan.settings.store_timeout)
-            return
+            if not self._plan.clients.on_behalf:
+                return
         try:
-            answer = self._exchange.ask(idle=self._errands.idle(self._plan.clock()))
-            if answer is not None:
-                self._errands.send(Errand(answer.home, answer.grant, answer.clock, answer.at))
+            self._ask()
         finally:
             self._flight = None
             flight.set()
+
+    def _ask(self) -> None:
+        # While a fetch is under way the listener keeps the lease, and another grant could not be used.
+        may_lead = self._attendant.may_lead() and not self._fetching.busy
+        answer = self._exchange.ask(may_lead=may_lead, idle=self._idle)
+        self._ledger.look()
+        if self.know.held is not None:
+            self._cold_start.arrived()
+        if answer is None:
+            return
+        errand = Errand(answer.home, answer.grant, answer.clock, answer.at)
+        fetcher = self._plan.clients.fetcher()
+        if answer.grant is None or fetcher is None:
+            self._errands.send(errand)
+        else:
+            self._fetching.begin(errand, answer.grant, fetcher)
 
     def _wait(self) -> None:
         """Wait for the first definitions: one wait a process, however many threads want them."""
@@ -132,20 +197,21 @@ class Worker:
         if began is None:  # no store ever answered, so that there is none to wait for
             return
         left = began + self._plan.settings.cold_start_wait - self._plan.clock()
-        if not self._cold_start.wait(self._look_again, left, self._plan.clock):
+        self._cold_start.wait(self._look_again, left, self._plan.clock)
+        if self.know.held is None and not self._errands.granted:
             self._give_up_waiting(began)
 
     def _look_again(self) -> bool:
-        """Whether the wait is over: definitions came, or this thread may fetch them."""
-        if self.know.held is None and not self._errands.granted:
+        """Whether the wait is over: definitions came, this thread may fetch them, or the vendor refuses them to all."""
+        if self.know.held is None and not self._errands.granted and not self._fetching.busy:
             self._poll()
-        return self.know.held is not None or self._errands.granted
+        return self.know.held is not None or self._errands.granted or bool(self.know.note_status)
 
     def _give_up_waiting(self, began: float) -> None:
         with self._lock:
             first = self.know.held is None and not self.know.gave_up_waiting
             if first:
-                self._exchange.learn(lambda know: replace(know, gave_up_waiting=True))
+                self._ledger.learn(lambda know: replace(know, gave_up_waiting=True))
         if first:
             waited = self._plan.clock() - began
             self._plan.events.emit(ColdStartExpired(self._plan.namespace, waited))

@@ -16,7 +16,7 @@ from importlib import metadata
 from typing import cast
 
 from flagcache.errors import EnvelopeError
-from flagcache.vendor import Definitions
+from flagcache.vendor import Definitions, Difference
 
 __all__ = ["PostHogVendor"]
 
@@ -78,7 +78,20 @@ class PostHogVendor:
         """The project's number, which every flag carries as `team_id`."""
         flags = cast("list[dict[str, object]]", definitions["flags"])
         team = next((flag["team_id"] for flag in flags if type(flag.get("team_id")) is int), None)
-        return "" if team is None else str(team)
+        return "" if team is None else f"team={team}"
+
+    def difference(self, old: Definitions, new: Definitions) -> Difference:
+        """Compare flag by flag."""
+        before, after = _by_key(old), _by_key(new)
+        return Difference(
+            added=tuple(key for key in after if key not in before),
+            removed=tuple(key for key in before if key not in after),
+            changed=tuple(key for key, flag in after.items() if key in before and before[key] != flag),
+        )
+
+
+def _by_key(definitions: Definitions) -> dict[str, object]:
+    return {str(flag["key"]): flag for flag in cast("list[dict[str, object]]", definitions["flags"])}
 
 
 def _filled(key: str, value: object) -> object:

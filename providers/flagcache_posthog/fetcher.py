@@ -85,7 +85,8 @@ class PostHogFetcher:
                 answer = self._exchange(session, lifeline, etag)
             return understand(answer, self._vendor, conditional=bool(etag))
         except EnvelopeError as exc:
-            return Refused(self._masked(f"PostHog answered 200, but {exc}"), Scope.EVERYBODY, 200)
+            # More often a proxy or a captive portal in this worker's way than PostHog itself.
+            return Refused(self._masked(f"PostHog answered 200, but {exc}"), Scope.MINE, 200)
         except _TROUBLES as exc:
             return Refused(lifeline.ended or self._masked(_root(exc)), Scope.MINE)
         finally:

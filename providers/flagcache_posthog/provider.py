@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote, urlsplit
 
+from posthog import Posthog
 from posthog.flag_definition_cache import FlagDefinitionCacheData
 from typing_extensions import Unpack
 
 from flagcache.coordinator import Coordinator
 from flagcache.errors import ConfigurationError
-from flagcache.events import Events, log_events
+from flagcache.events import Event, Events, log_events
+from flagcache.plan import Plan
 from flagcache.settings import Options, Settings, check_namespace
 from flagcache.status import Status
 from flagcache.stores.memory import MemoryHub, MemoryStore
 from flagcache.tiers import StoreSpec
-from flagcache.worker import Plan
+from flagcache_posthog.attach import AttachedClient
 from flagcache_posthog.definitions import PostHogVendor
 
 if TYPE_CHECKING:
@@ -46,12 +49,49 @@ class FlagDefinitionCache:
     Made by its subclasses and by `from_url`, not by users.
     """
 
-    def __init__(self, namespace: str, settings: Settings, stores: tuple[StoreSpec, ...]) -> None:
+    def __init__(
+        self,
+        namespace: str,
+        settings: Settings,
+        stores: tuple[StoreSpec, ...],
+        on_event: Callable[[Event], object] | None = None,
+    ) -> None:
         events = Events()
         events.subscribe(log_events)
+        if on_event is not None:
+            events.subscribe(on_event)
         self._namespace = namespace
-        self._stores = stores
-        self._coordinator = Coordinator(Plan(namespace, settings, PostHogVendor(), stores, events))
+        self._settings = settings
+        self._vendor = PostHogVendor()
+        self._attached: tuple[AttachedClient, ...] = ()
+        self._coordinator = Coordinator(Plan(namespace, settings, self._vendor, stores, events))
+
+    def attach(self, client: Posthog) -> Posthog:
+        """Tie a client to this cache: changes are pushed to it, and the fleet fetches with its keys.
+
+        To be called once for a client, before or after it was loaded, also before a fork; a second call does nothing.
+        The client is held weakly. Nothing is started in a process whose clients never poll.
+
+        Args:
+            client: made with this cache as its `flag_definition_cache_provider`.
+
+        Returns:
+            The same client.
+
+        Raises:
+            ConfigurationError: it is no `posthog.Posthog`, or of another project than a client attached before.
+        """
+        if any(attached.is_for(client) for attached in self._attached):
+            return client
+        attached = AttachedClient(client, self._vendor, self._settings)
+        if any(other.project != attached.project for other in self._attached if not other.gone):
+            raise ConfigurationError(
+                f"the clients of one cache share one project's definitions: {self._namespace!r} already has a client"
+                " of another project; give each project a cache and a namespace of its own"
+            )
+        self._attached = (*(other for other in self._attached if not other.gone), attached)
+        self._coordinator.attach(attached)
+        return client
 
     def should_fetch_flag_definitions(self) -> bool:
         """Whether the calling thread is to fetch from PostHog; asked by the SDK before each poll."""
@@ -96,6 +136,7 @@ class RedisFlagDefinitionCache(FlagDefinitionCache):
             or `unix://` URL. Of a client only address, TLS and credentials are taken; it is never closed nor used.
         namespace: keeps fleets apart: one for each PostHog project and environment.
         refresh_interval: seconds between two requests of the whole fleet to PostHog.
+        on_event: called with each `flagcache.events.Event`, on the thread on which it happened.
         options: the rest of `flagcache.settings.Settings`, in seconds.
 
     Raises:
@@ -108,6 +149,7 @@ class RedisFlagDefinitionCache(FlagDefinitionCache):
         namespace: str,
         *,
         refresh_interval: float = 30.0,
+        on_event: Callable[[Event], object] | None = None,
         **options: Unpack[Options],
     ) -> None:
         from flagcache.stores.redis import RedisStore  # noqa: PLC0415 - only who uses Redis pays for its import
@@ -117,7 +159,7 @@ class RedisFlagDefinitionCache(FlagDefinitionCache):
         def make() -> RedisStore:
             return RedisStore(redis, namespace, timeout=settings.store_timeout)
 
-        super().__init__(namespace, settings, (StoreSpec(make().address, make), _own_memory()))
+        super().__init__(namespace, settings, (StoreSpec(make().address, make), _own_memory()), on_event)
 
 
 class SqliteFlagDefinitionCache(FlagDefinitionCache):
@@ -127,6 +169,7 @@ class SqliteFlagDefinitionCache(FlagDefinitionCache):
         path: the file; made with mode 0600 if it is not there. Its directory must exist.
         namespace: keeps fleets apart: one for each PostHog project and environment.
         refresh_interval: seconds between two requests of all these processes to PostHog.
+        on_event: called with each `flagcache.events.Event`, on the thread on which it happened.
         options: the rest of `flagcache.settings.Settings`, in seconds.
 
     Raises:
@@ -139,6 +182,7 @@ class SqliteFlagDefinitionCache(FlagDefinitionCache):
         namespace: str,
         *,
         refresh_interval: float = 30.0,
+        on_event: Callable[[Event], object] | None = None,
         **options: Unpack[Options],
     ) -> None:
         from flagcache.stores.sqlite import SqliteStore  # noqa: PLC0415 - only who uses SQLite pays for its import
@@ -149,7 +193,7 @@ class SqliteFlagDefinitionCache(FlagDefinitionCache):
         def make() -> SqliteStore:
             return SqliteStore(file, namespace, timeout=settings.store_timeout)
 
-        super().__init__(namespace, settings, (StoreSpec(f"sqlite://{file}", make), _own_memory()))
+        super().__init__(namespace, settings, (StoreSpec(f"sqlite://{file}", make), _own_memory()), on_event)
 
 
 class MemoryFlagDefinitionCache(FlagDefinitionCache):
@@ -158,19 +202,32 @@ class MemoryFlagDefinitionCache(FlagDefinitionCache):
     Args:
         namespace: all caches of one process with the same namespace share definitions.
         refresh_interval: seconds between two requests of the process to PostHog.
+        on_event: called with each `flagcache.events.Event`, on the thread on which it happened.
         options: the rest of `flagcache.settings.Settings`, in seconds.
 
     Raises:
         ConfigurationError: an argument cannot be right.
     """
 
-    def __init__(self, namespace: str, *, refresh_interval: float = 30.0, **options: Unpack[Options]) -> None:
+    def __init__(
+        self,
+        namespace: str,
+        *,
+        refresh_interval: float = 30.0,
+        on_event: Callable[[Event], object] | None = None,
+        **options: Unpack[Options],
+    ) -> None:
         namespace, settings = check_namespace(namespace), _settings(refresh_interval, options)
-        super().__init__(namespace, settings, (StoreSpec("memory://", lambda: _hub.store(namespace)),))
+        super().__init__(namespace, settings, (StoreSpec("memory://", lambda: _hub.store(namespace)),), on_event)
 
 
 def from_url(
-    url: str, namespace: str, *, refresh_interval: float = 30.0, **options: Unpack[Options]
+    url: str,
+    namespace: str,
+    *,
+    refresh_interval: float = 30.0,
+    on_event: Callable[[Event], object] | None = None,
+    **options: Unpack[Options],
 ) -> FlagDefinitionCache:
     """Make the cache that a URL names.
 
@@ -179,6 +236,7 @@ def from_url(
             `sqlite:////absolute/path`; `memory://`.
         namespace: keeps fleets apart.
         refresh_interval: seconds between two requests of the whole fleet to PostHog.
+        on_event: called with each `flagcache.events.Event`, on the thread on which it happened.
         options: the rest of `flagcache.settings.Settings`, in seconds.
 
     Raises:
@@ -186,11 +244,13 @@ def from_url(
     """
     scheme = _scheme_of(url)
     if scheme in ("redis", "rediss", "unix"):
-        return RedisFlagDefinitionCache(url, namespace, refresh_interval=refresh_interval, **options)
+        return RedisFlagDefinitionCache(url, namespace, refresh_interval=refresh_interval, on_event=on_event, **options)
     if scheme == "sqlite":
-        return SqliteFlagDefinitionCache(_path_of(url), namespace, refresh_interval=refresh_interval, **options)
+        return SqliteFlagDefinitionCache(
+            _path_of(url), namespace, refresh_interval=refresh_interval, on_event=on_event, **options
+        )
     if scheme == "memory":
-        return MemoryFlagDefinitionCache(namespace, refresh_interval=refresh_interval, **options)
+        return MemoryFlagDefinitionCache(namespace, refresh_interval=refresh_interval, on_event=on_event, **options)
     raise ConfigurationError(f"unknown scheme {scheme!r}: use redis://, rediss://, unix://, sqlite:/// or memory://")
 
 

@@ -146,8 +146,8 @@ class Reporter:
             store=status.store,
             store_answers=status.store_answers,
             polls=self._tally.polls,
-            requests=self._tally.requests,
-            full=self._tally.full,
+            requests=self._tally.requests + status.fetches,
+            full=self._tally.full + status.full_fetches,
             changes=int(bool(status.version)),
         )
         self._last = report if before is None else _since(before, report)

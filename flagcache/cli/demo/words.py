@@ -76,7 +76,7 @@ def intro(options: DemoOptions, place: Place) -> list[str]:
         f"flagcache demo: {options.workers} web workers, one set of PostHog feature flags",
         "",
         f"Alone, each worker's SDK would ask PostHog for the flags {every}.",
-        "Here one worker, the leader, asks; the others read from the store what it got.",
+        "Here one worker, the leader, asks; the others are told by the store what it got.",
         "",
         f"  PostHog  {posthog}",
         f"  workers  {options.workers} of gunicorn{loaded}, each with posthog {place.sdk}",
@@ -89,7 +89,7 @@ def intro(options: DemoOptions, place: Place) -> list[str]:
 def summary(options: DemoOptions, place: Place, figures: Figures) -> list[str]:
     """What was seen. Every figure was counted in this run."""
     together, alone, succession = figures.together, figures.alone, figures.succession
-    counted = "counted by the stand-in" if place.is_standin else "as the SDKs were sent"
+    counted = "counted by the stand-in" if place.is_standin else "counted by the workers"
     lines = [
         "",
         f"Counted in these {figures.seconds:.1f} s, with {options.workers} workers:",
@@ -116,7 +116,7 @@ def summary(options: DemoOptions, place: Place, figures: Figures) -> list[str]:
 
 def changed(change: Change) -> str:
     """The change has reached everybody. Who hears of it how is said here alone."""
-    return f"all {change.workers} workers see it, {change.seconds:.1f} s later, each at its own next poll"
+    return f"all {change.workers} workers see it, {change.seconds:.1f} s later, told by the store"
 
 
 def replaced(worker: Report) -> str:

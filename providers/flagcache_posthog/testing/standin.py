@@ -152,6 +152,8 @@ class RemoteStandIn(StandInControl):
         Raises:
             FlagcacheError: It ended at once; what it wrote to stderr says why.
         """
+        if self._process is not None:  # `with PostHogStandIn.spawn() as ...` starts what is started already
+            return self
         with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
             json.dump(self._definitions, file)
             file.flush()

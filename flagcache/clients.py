@@ -1,0 +1,119 @@
+"""The clients of the vendor's SDK that were attached to one cache, and which of them is asking.
+
+The SDK does not tell a cache who asks; the thread does: a client's own poller, or a thread of ours that runs a client's
+poll on its behalf. Clients are held weakly, and the registry is inherited by forked children as it is.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from flagcache.vendor import Definitions, Fetcher
+
+__all__ = ["Client", "Clients"]
+
+
+class Client(Protocol):
+    """One attached client, as the engine needs it. Must not keep the SDK's client alive."""
+
+    @property
+    def gone(self) -> bool:
+        """It was shut down in this process, or nobody holds it any more."""
+        ...
+
+    @property
+    def poll_interval(self) -> float:
+        """Seconds between two of its own polls."""
+        ...
+
+    @property
+    def polling(self) -> bool | None:
+        """Whether its poller runs; None before its first load, when there is none yet."""
+        ...
+
+    @property
+    def asking(self) -> bool:
+        """Whether the calling thread is its own poller."""
+        ...
+
+    @property
+    def project(self) -> str:
+        """What is known of its project without asking the vendor, as `aspect=value` words."""
+        ...
+
+    @property
+    def fetcher(self) -> Fetcher | None:
+        """What fetches with its keys; None if it has none."""
+        ...
+
+    def holds(self, definitions: Definitions) -> bool:
+        """Whether it uses these very objects, and at least one flag: then it need not be given them again."""
+        ...
+
+    def lacks(self, definitions: Definitions) -> bool:
+        """Whether it uses something else than these."""
+        ...
+
+    def close(self) -> None:
+        """It was shut down in this process."""
+        ...
+
+    def poll(self) -> None:
+        """Run its own poll on the calling thread; nothing if its poller does not run."""
+        ...
+
+
+class _Thread(threading.local):
+    on_behalf: Client | None = None
+
+
+class Clients:
+    """The attached clients of one cache."""
+
+    def __init__(self) -> None:
+        self._all: tuple[Client, ...] = ()
+        self._thread = _Thread()
+
+    def add(self, client: Client) -> None:
+        """Attach one more."""
+        self._all = (*(c for c in self._all if not c.gone), client)
+
+    @property
+    def live(self) -> tuple[Client, ...]:
+        """Those that are in use in this process."""
+        return tuple(client for client in self._all if not client.gone)
+
+    @property
+    def project(self) -> str:
+        """What is known of their project; all have the same."""
+        return next((client.project for client in self.live), "")
+
+    @property
+    def poll_interval(self) -> float | None:
+        """The longest time between two polls of any of them, in seconds; None if there are none."""
+        return max((client.poll_interval for client in self.live), default=None)
+
+    def fetcher(self) -> Fetcher | None:
+        """What fetches for all of them; None if none has a key."""
+        return next((fetcher for client in self.live if (fetcher := client.fetcher) is not None), None)
+
+    def asking(self) -> Client | None:
+        """The client for whose poll the calling thread asks, if that can be told."""
+        return self._thread.on_behalf or next((client for client in self._all if client.asking), None)
+
+    @property
+    def on_behalf(self) -> bool:
+        """Whether the calling thread is ours and runs a client's poll."""
+        return self._thread.on_behalf is not None
+
+    @contextmanager
+    def polling_for(self, client: Client) -> Iterator[None]:
+        """While this lasts, the calling thread asks for this client."""
+        self._thread.on_behalf = client
+        try:
+            yield
+        finally:
+            self._thread.on_behalf = None
