@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from flagcache import election
 from flagcache.election import Contact, Held, Knowledge
 from flagcache.settings import Settings
-from flagcache.stores.base import Ask, Grant, Meta, Order, Reply
-from flagcache.vendor import Definitions
+from flagcache.stores.base import Ask, Grant, Meta, Order, Reply, Scope
+from flagcache.vendor import Definitions, Refused
 
 HOME, ELSEWHERE = "redis://a/0", "sqlite:///b"
 NOW = 5000.0
 CLOCK = 1_700_000_000_000
 SETTINGS = Settings(refresh_interval=30)
-BASE = election.template("me", SETTINGS)
+BASE = election.template("me", SETTINGS, SETTINGS.lease_for())
 FLAGS: Definitions = {"flags": [1]}
 
 
@@ -51,42 +51,42 @@ def test_the_template_speaks_milliseconds() -> None:
 
 def test_a_new_process_asks_with_empty_hands() -> None:
     """It holds nothing, knows of no grant, and may lead."""
-    ask = election.ask_for(BASE, Knowledge(), HOME, NOW, idle=True)
-    assert ask == replace(BASE, may_lead=True, idle=True, last_grant=0, grant_age=-1, held=None)
+    ask = election.ask_for(BASE, Knowledge(), HOME, NOW)
+    assert ask == replace(BASE, may_lead=True, last_grant=0, grant_age=-1, held=None)
 
 
 def test_it_says_what_it_holds_by_the_stores_own_time() -> None:
     """What came from this store has a place in it, and an age."""
     know = Knowledge(held=held(CLOCK - 7000, born=NOW - 7))
-    ask = election.ask_for(BASE, know, HOME, NOW, idle=False)
+    ask = election.ask_for(BASE, know, HOME, NOW)
     assert (ask.held, ask.held_age, ask.held_version) == (Order(0, CLOCK - 7000), 7000, "v1")
 
 
 def test_what_came_from_another_store_has_an_age_only() -> None:
     """Two stores' clocks are not to be compared."""
     know = Knowledge(held=held(CLOCK + 10**9, home=ELSEWHERE, born=NOW - 7))
-    ask = election.ask_for(BASE, know, HOME, NOW, idle=False)
+    ask = election.ask_for(BASE, know, HOME, NOW)
     assert (ask.held, ask.held_age) == (Order(0, 0), 7000)
 
 
 @pytest.mark.parametrize(("until", "may_lead"), [(NOW + 1, False), (NOW, True), (NOW - 1, True)])
 def test_whoever_failed_does_not_contend_until_its_time_is_over(until: float, *, may_lead: bool) -> None:
     """To the moment."""
-    assert election.ask_for(BASE, Knowledge(stay_out_until=until), HOME, NOW, idle=True).may_lead is may_lead
+    assert election.ask_for(BASE, Knowledge(stay_out_until=until), HOME, NOW).may_lead is may_lead
 
 
 def test_it_looks_at_another_projects_store_without_contending() -> None:
     """It says that it holds what is there, so that the payload is not sent at each poll."""
     theirs = meta(CLOCK, "theirs", project="2")
     know = Knowledge(held=held(CLOCK), project="1").with_contact(HOME, Contact(stored=theirs, foreign=True))
-    ask = election.ask_for(BASE, know, HOME, NOW, idle=True)
+    ask = election.ask_for(BASE, know, HOME, NOW)
     assert (ask.may_lead, ask.held, ask.held_version) == (False, theirs.order, "theirs")
 
 
 def test_the_last_grant_is_the_stores_own() -> None:
     """What another store granted is not told here."""
     know = Knowledge().with_contact(ELSEWHERE, Contact(last_grant=7)).with_contact(HOME, Contact(last_grant=9))
-    assert election.ask_for(BASE, know, HOME, NOW, idle=True).last_grant == 9
+    assert election.ask_for(BASE, know, HOME, NOW).last_grant == 9
 
 
 @given(
@@ -96,7 +96,7 @@ def test_the_last_grant_is_the_stores_own() -> None:
 )
 def test_ages_are_whole_numbers_from_zero_up(born: float, granted: float | None, now: float) -> None:
     """Whatever the clocks say, what is sent to a store fits: no negative, no infinite, nothing beyond 2**53."""
-    ask = election.ask_for(BASE, Knowledge(held=held(CLOCK, born=born), granted=granted), HOME, now, idle=True)
+    ask = election.ask_for(BASE, Knowledge(held=held(CLOCK, born=born), granted=granted), HOME, now)
     assert 0 <= ask.held_age < 2**53
     assert -1 <= ask.grant_age < 2**53
     assert isinstance(ask.held_age, int)
@@ -252,12 +252,38 @@ def test_what_was_overtaken_is_older_than_all() -> None:
 
 
 @given(failures=st.integers(0, 2000), jitter=st.floats(0, 1))
-def test_who_fails_stays_out_from_one_interval_to_ten(failures: int, jitter: float) -> None:
-    """Doubling, spread by a quarter to both sides."""
-    know = election.failed(Knowledge(failures=failures), SETTINGS, NOW, jitter)
-    intervals = (know.stay_out_until - NOW) / 30
-    assert 0.75 * min(10, 2**failures) - 1e-6 <= intervals <= 1.25 * min(10, 2**failures) + 1e-6
-    assert know.failures == failures + 1
+def test_failures_back_off_from_a_quarter_of_an_interval_to_the_ceiling(failures: int, jitter: float) -> None:
+    """Doubling, spread over the upper half."""
+    settings = Settings(refresh_interval=30, backoff_ceiling=300)
+    pause = election.backoff(failures, settings, jitter)
+    full = min(300, 7.5 * 2 ** min(failures, 20))
+    assert full / 2 - 1e-6 <= pause <= full + 1e-6
+
+
+def test_whoever_failed_for_reasons_of_its_own_stays_out() -> None:
+    """And what concerns everybody makes all wait, and nobody give way."""
+    mine = election.failed(Knowledge(failures=2), Refused("no way", Scope.MINE, 401), NOW, 5)
+    assert (mine.stay_out_until, mine.note_status, mine.retry_at, mine.failures) == (NOW + 5, 0, 0, 3)
+    all_of_us = election.failed(Knowledge(), Refused("busy", Scope.EVERYBODY, 429), NOW, 5)
+    assert (all_of_us.stay_out_until, all_of_us.note_status, all_of_us.retry_at) == (0, 429, NOW + 5)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "foreign"),
+    [
+        ("1", "2", True),
+        ("team=1", "team=1 key=a", False),
+        ("team=1 key=b", "key=a team=1", False),
+        ("key=b", "team=1 key=a", True),
+        ("key=a", "team=1", False),
+        ("", "team=1", False),
+        ("team=1", "", False),
+    ],
+)
+def test_the_first_aspect_known_to_both_tells_projects_apart(ours: str, theirs: str, *, foreign: bool) -> None:
+    """A project's number counts more than its token, which may be changed."""
+    assert election.is_foreign(Knowledge(project=ours), meta(1, project=theirs)) is foreign
+    assert election.join_projects(ours, ours) == ours
 
 
 def test_a_child_knows_what_its_parent_held_and_nothing_of_its_place() -> None:

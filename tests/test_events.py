@@ -12,19 +12,25 @@ from flagcache import events
 from flagcache.events import (
     ColdStartExpired,
     DefinitionsChanged,
+    DefinitionsFresh,
     DefinitionsRepaired,
+    DefinitionsStale,
     Event,
     Events,
+    FetchFailed,
+    FetchRecovered,
     ForeignProject,
     LateFetchRefused,
     LeadershipLost,
     LeadershipTaken,
-    OwnFetchFailed,
     PayloadRefused,
+    QuotaLimited,
+    QuotaRestored,
     StoreLost,
     StoreRecovered,
     log_events,
 )
+from flagcache.stores.base import Scope
 
 VERSION, STORE = "0123456789abcdef0123", "redis://db:6379/0"
 
@@ -37,7 +43,7 @@ EXAMPLES = {
     ),
     DefinitionsChanged("team", VERSION, VERSION[::-1], fetched=False): (
         logging.INFO,
-        "definitions 0123456789ab of 'team' taken from the store, in place of 3210fedcba98",
+        "definitions 0123456789ab of 'team' taken from the store, in place of 3210fedcba98 (0 added, 0 removed, 0 changed)",
     ),
     DefinitionsRepaired("team", VERSION, STORE): (
         logging.WARNING,
@@ -51,13 +57,26 @@ EXAMPLES = {
         logging.WARNING,
         "a late fetch of 'team' brought 0123456789ab; redis://db:6379/0 holds or awaits newer, so it was dropped",
     ),
-    OwnFetchFailed("team", 29.6): (
+    FetchFailed("team", "HTTP 401", 401, Scope.MINE, 29.6): (
         logging.WARNING,
-        (
-            "the fetch of 'team' by this process brought no definitions (its SDK's log says why);"
-            " it lets others try for 30 s"
-        ),
+        "a fetch of 'team' failed: HTTP 401; this process lets others try for 29.6 s",
     ),
+    FetchFailed("team", "HTTP 503", 503, Scope.EVERYBODY, 29.6): (
+        logging.WARNING,
+        "a fetch of 'team' failed: HTTP 503; the whole fleet waits for 29.6 s",
+    ),
+    FetchRecovered("team"): (logging.INFO, "fetches of 'team' succeed again"),
+    QuotaLimited("team", cleared=True): (
+        logging.WARNING,
+        "the quota of 'team' is used up: clients go on with no flags until it is not",
+    ),
+    QuotaLimited("team", cleared=False): (
+        logging.WARNING,
+        "the quota of 'team' is used up: clients go on with the last known flags until it is not",
+    ),
+    QuotaRestored("team"): (logging.INFO, "the quota of 'team' is no longer used up"),
+    DefinitionsStale("team", 61.2): (logging.WARNING, "definitions of 'team' were last confirmed 61 s ago"),
+    DefinitionsFresh("team"): (logging.INFO, "definitions of 'team' are confirmed again"),
     ColdStartExpired("team", 10.04): (
         logging.ERROR,
         "no definitions of 'team' after 10.0 s: going on without flags until some come",

@@ -73,8 +73,9 @@ def test_sizes_in_range_are_kept() -> None:
 def test_the_defaults_follow_from_the_refresh_interval() -> None:
     """A client that polls as often as the fleet fetches; a lease that outlives a poll interval and a slow fetch."""
     settings = Settings(refresh_interval=20)
-    assert settings.poll_interval == 20
-    assert settings.lease == 20 + SLOW_FETCH
+    assert settings.polls_every() == 20
+    assert settings.lease_for() == 20 + SLOW_FETCH
+    assert settings.backoff_ceiling == 20
     assert settings.challenge_after == 200
     assert settings.stale_after == 100
     assert (settings.cold_start_wait, settings.store_timeout) == (10, 1)
@@ -84,7 +85,20 @@ def test_the_defaults_follow_from_the_refresh_interval() -> None:
 
 def test_the_default_lease_follows_from_the_poll_interval() -> None:
     """It is renewed by polls, and so must outlive the time between two of them."""
-    assert Settings(poll_interval=300).lease == 330
+    assert Settings(poll_interval=300).lease_for() == 330
+
+
+def test_with_attached_clients_the_lease_can_be_short() -> None:
+    """It is renewed in the background, and lasts for one and a half of their polls, unless the user says otherwise."""
+    assert Settings().lease_for(2.0) == 3.0
+    assert Settings(poll_interval=4).lease_for(2.0) == 6.0
+    assert Settings(lease=7).lease_for(2.0) == Settings(lease=7).lease_for() == 7
+
+
+def test_the_quota_setting_is_one_of_two() -> None:
+    """Anything else fails at once."""
+    with pytest.raises(ConfigurationError, match="on_quota_limited"):
+        Settings(on_quota_limited="empty")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # on purpose
 
 
 def test_a_lease_on_an_empty_store_ends_within_half_of_the_wait() -> None:

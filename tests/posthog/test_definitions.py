@@ -137,10 +137,10 @@ def test_each_empty_answer_is_a_new_one() -> None:
     [
         ([], ""),
         ([{"key": "a"}], ""),
-        ([{"key": "a", "team_id": 7}], "7"),
-        ([{"key": "a"}, {"key": "b", "team_id": 8}], "8"),
+        ([{"key": "a", "team_id": 7}], "team=7"),
+        ([{"key": "a"}, {"key": "b", "team_id": 8}], "team=8"),
         ([{"key": "a", "team_id": "7"}], ""),
-        ([{"key": "a", "team_id": None}, {"key": "b", "team_id": 9}], "9"),
+        ([{"key": "a", "team_id": None}, {"key": "b", "team_id": 9}], "team=9"),
         ([{"key": "a", "team_id": True}], ""),
     ],
 )

@@ -446,7 +446,7 @@ def test_a_200_that_is_no_definitions(standin: PostHogStandIn, fault: Fault) -> 
     """What is not JSON, or JSON but no definitions, is refused for everybody, with a reason."""
     standin.fail(fault)
     result = refused(fetcher(standin.url).fetch(""))
-    assert (result.scope, result.status) == (Scope.EVERYBODY, 200)
+    assert (result.scope, result.status) == (Scope.MINE, 200)
     assert result.reason.startswith("PostHog answered 200, but ")
     assert len(result.reason) < 200
 
@@ -682,7 +682,7 @@ def test_a_body_may_be_as_large_as_the_limit_and_no_larger(
         fetched(fetcher(server.url, max_bytes=LIMIT).fetch(""))
     with RawServer(form(_padded(LIMIT + 1))) as server:
         result = refused(fetcher(server.url, max_bytes=LIMIT).fetch(""))
-    assert (result.scope, result.status) == (Scope.EVERYBODY, 200)
+    assert (result.scope, result.status) == (Scope.MINE, 200)
     assert f"larger than the limit of {LIMIT} bytes" in result.reason
 
 
@@ -721,7 +721,7 @@ def test_a_body_that_is_not_whole(answer: Answering) -> None:
     """A body that is cut off or not encoded as it says is no definitions."""
     with RawServer(answer) as server:
         result = refused(fetcher(server.url).fetch(""))
-    assert (result.scope, result.status) == (Scope.EVERYBODY, 200), result.reason
+    assert (result.scope, result.status) == (Scope.MINE, 200), result.reason
 
 
 # --- redirects, proxies, keys ---------------------------------------------------------------------------------------

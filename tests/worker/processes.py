@@ -14,12 +14,13 @@ from flagcache.election import Knowledge
 from flagcache.envelope import digest
 from flagcache.errors import EnvelopeError, StoreError
 from flagcache.events import Event, Events
+from flagcache.plan import Plan
 from flagcache.settings import Settings
 from flagcache.stores.base import Ask, Envelope, Grant, Meta, Published, Reply, Scope, Snapshot, Store
 from flagcache.stores.memory import MemoryStore
 from flagcache.tiers import StoreSpec
-from flagcache.vendor import Definitions
-from flagcache.worker import Plan, Worker
+from flagcache.vendor import Definitions, Difference
+from flagcache.worker import Worker
 
 __all__ = ["FLEET", "OWN", "Clock", "Fleet", "Link", "ManualVendor", "Process", "Upstream", "content", "in_thread"]
 
@@ -69,6 +70,10 @@ class ManualVendor:
     def project(self, definitions: Definitions) -> str:
         """What they name."""
         return str(definitions.get("project", ""))
+
+    def difference(self, old: Definitions, new: Definitions) -> Difference:
+        """Nobody looks at it."""
+        return Difference()
 
 
 class Upstream:

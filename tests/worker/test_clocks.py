@@ -39,7 +39,7 @@ def test_a_step_with_the_leader_dead_stops_nothing(fleet: Fleet, step: float) ->
     intervals(fleet, [dead, other], 2)
     fleet.stepped += step
     fleet.upstream.serves = content(2)
-    fleet.clock.advance(fleet.settings.lease)
+    fleet.clock.advance(fleet.settings.lease_for())
     intervals(fleet, [other], 2)
     assert other.flags == content(2)
 

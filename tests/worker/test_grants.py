@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from flagcache.events import LeadershipLost, LeadershipTaken, OwnFetchFailed
+from flagcache.events import FetchFailed, LeadershipLost, LeadershipTaken
 from flagcache.settings import SLOW_FETCH, Settings
 from tests.servers import until
 from tests.worker.processes import FLEET, Fleet, content, in_thread
@@ -52,7 +52,7 @@ def test_a_dead_leader_is_followed(fleet: Fleet) -> None:
     dead, other = fleet.process(), fleet.process()
     dead.poll()
     other.poll()
-    fleet.clock.advance(fleet.settings.lease - 1)
+    fleet.clock.advance(fleet.settings.lease_for() - 1)
     assert other.poll() is False
     fleet.clock.advance(2)
     assert other.poll() is True
@@ -138,7 +138,7 @@ def test_a_first_fetch_that_brings_nothing_has_failed(fleet: Fleet) -> None:
     assert unable.worker.should_fetch() is True  # and its fetch fails
     assert able.worker.should_fetch() is False
     assert unable.worker.should_fetch() is False
-    (failed,) = unable.events(OwnFetchFailed)
+    (failed,) = unable.events(FetchFailed)
     assert failed.retry_in > 0
     assert [event.store for event in unable.events(LeadershipLost)] == [FLEET]
     assert able.poll() is True
@@ -148,18 +148,22 @@ def test_a_first_fetch_that_brings_nothing_has_failed(fleet: Fleet) -> None:
 
 
 def test_whoever_fails_stays_out_longer_each_time(fleet: Fleet) -> None:
-    """Alone, a process that cannot fetch tries again, after pauses that double up to ten intervals."""
+    """Alone, a process that cannot fetch tries again, after pauses that double up to the ceiling; it says so once."""
     fleet.upstream.down = True
     unable = fleet.process()
+    pauses: list[float] = []
     for _ in range(400):
+        failures = unable.worker.know.failures
         unable.poll()
-        fleet.clock.advance(5)
-    pauses = [event.retry_in / fleet.settings.refresh_interval for event in unable.events(OwnFetchFailed)]
+        if unable.worker.know.failures > failures:
+            pauses.append((unable.worker.know.stay_out_until - fleet.clock()) / fleet.settings.refresh_interval)
+        fleet.clock.advance(1)
     assert len(pauses) >= 5
-    for pause, expected in zip(pauses, (1, 2, 4, 8, 10, 10), strict=False):
-        assert 0.75 * expected <= pause <= 1.25 * expected
+    for pause, expected in zip(pauses, (0.25, 0.5, 1, 1, 1), strict=False):
+        assert 0.5 * expected <= pause <= expected
+    assert len(unable.events(FetchFailed)) == 1
     fleet.upstream.down = False
-    fleet.clock.advance(15 * fleet.settings.refresh_interval)
+    fleet.clock.advance(2 * fleet.settings.refresh_interval)
     unable.poll()
     assert unable.flags == content(1)
 
@@ -180,7 +184,7 @@ def test_silence_after_a_first_success_is_no_failure(fleet: Fleet) -> None:
     for _ in range(5):
         assert process.poll() is True
         fleet.next_interval()
-    assert not process.events(OwnFetchFailed)
+    assert not process.events(FetchFailed)
 
 
 def test_a_leader_that_fails_unseen_is_challenged(fleet: Fleet) -> None:

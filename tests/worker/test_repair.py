@@ -173,7 +173,7 @@ def test_a_fetch_brought_during_an_outage_is_refused_if_others_moved_on(fleet: F
     assert late.worker.should_fetch() is True
     late.link.cut = True
     late.worker.received(content(2))
-    fleet.clock.advance(fleet.settings.lease + 1)
+    fleet.clock.advance(fleet.settings.lease_for() + 1)
     fleet.upstream.serves = content(1)  # which is stored still, so that the next fetch only confirms it
     assert other.worker.should_fetch() is True
     late.link.cut = False

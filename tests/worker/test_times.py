@@ -13,7 +13,7 @@ def test_a_late_fetch_is_refused_and_dropped(fleet: Fleet) -> None:
     other.poll()
     fleet.next_interval()
     assert late.worker.should_fetch() is True  # and it freezes in the middle of its fetch
-    fleet.clock.advance(fleet.settings.lease + 1)
+    fleet.clock.advance(fleet.settings.lease_for() + 1)
     fleet.upstream.serves = content(3)
     assert other.poll() is True
     late.worker.received(content(2))
@@ -31,7 +31,7 @@ def test_a_late_fetch_does_not_replace_what_was_confirmed_meanwhile(fleet: Fleet
     other.poll()
     fleet.next_interval()
     assert late.worker.should_fetch() is True
-    fleet.clock.advance(fleet.settings.lease + 1)
+    fleet.clock.advance(fleet.settings.lease_for() + 1)
     assert other.poll() is True  # the first fetch of this process: a 200 with what is stored
     late.worker.received(content(2))
     assert late.events(LateFetchRefused)
@@ -47,7 +47,7 @@ def test_a_late_fetch_is_refused_while_another_is_under_way(fleet: Fleet) -> Non
     before = fleet.stored
     fleet.next_interval()
     assert late.worker.should_fetch() is True
-    fleet.clock.advance(fleet.settings.lease + 1)
+    fleet.clock.advance(fleet.settings.lease_for() + 1)
     assert other.worker.should_fetch() is True
     late.worker.received(content(2))
     assert late.events(LateFetchRefused)
@@ -61,14 +61,14 @@ def test_a_200_with_the_stored_version_is_a_confirmation(fleet: Fleet) -> None:
     first.poll()
     second.poll()
     before = fleet.stored
-    fleet.clock.advance(fleet.settings.lease + 1)
+    fleet.clock.advance(fleet.settings.lease_for() + 1)
     assert second.poll() is True
     after = fleet.stored
     assert second.link.calls[-1] == "confirm"
     assert before is not None
     assert after is not None
     assert after.changed_at == before.changed_at
-    assert after.confirmed_at == before.confirmed_at + round((fleet.settings.lease + 1) * 1000)
+    assert after.confirmed_at == before.confirmed_at + round((fleet.settings.lease_for() + 1) * 1000)
 
 
 def test_a_leader_confirms_what_it_published_itself(fleet: Fleet) -> None:

@@ -8,12 +8,13 @@ import pytest
 
 from flagcache.errors import FlagcacheError, MissingExtraError
 from flagcache.events import Events, StoreLost
+from flagcache.plan import Plan
 from flagcache.settings import Settings
 from flagcache.stores.base import Store
 from flagcache.stores.memory import MemoryStore
 from flagcache.tiers import StoreSpec
 from flagcache.vendor import Definitions
-from flagcache.worker import Plan, Worker
+from flagcache.worker import Worker
 from tests.worker.processes import FLEET, OWN, Clock, Fleet, ManualVendor, Process, content
 
 NO_FLAGS: Definitions = {"flags": []}
@@ -42,7 +43,7 @@ def live_through(fleet: Fleet, troubled: Process, other: Process) -> None:
         poll()
     troubled.worker.shutdown()
     other.worker.shutdown()
-    fleet.clock.advance(fleet.settings.lease)
+    fleet.clock.advance(fleet.settings.lease_for())
     for _ in range(3):
         poll()
 

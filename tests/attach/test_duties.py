@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from flagcache import election
+from flagcache.duties import RENEWALS, Duties, Pulse, next_duty
+from flagcache.election import Contact, Knowledge
+from flagcache.settings import Settings
+
+NOW = 1000.0
+POLLS_EVERY = 10.0
+LEASE = 15.0
+
+KNOW = Knowledge()
+PULSE = Pulse(polls_every=POLLS_EVERY, last_poll=NOW - 2, able=True, longest_fetch=5.0)
+LEADER = Contact(heard=NOW - 2, leads=True, renewed=NOW - 2, lease_ends=NOW - 2 + LEASE)
+FOLLOWER = Contact(heard=NOW - 2, lease_ends=NOW + 5)
+
+
+def at(contact: Contact, pulse: Pulse = PULSE, know: Knowledge = KNOW, now: float = NOW) -> tuple[float, float]:
+    """When to renew and when to contend."""
+    due = next_duty(know, contact, pulse, now)
+    return due.renew_at, due.contend_at
+
+
+# --- the leader ------------------------------------------------------------------------------------------------------
+
+
+def test_a_leader_renews_several_times_in_a_lease() -> None:
+    """The next renewal is a third of the lease after the last one, and nothing is contended for."""
+    assert at(LEADER) == (NOW - 2 + LEASE / RENEWALS, math.inf)
+
+
+def test_a_short_lease_is_renewed_sooner() -> None:
+    """The lease in force counts, and not the one that is asked for: on an empty store it is short."""
+    assert at(replace(LEADER, lease_ends=NOW - 2 + 3.0))[0] == NOW - 2 + 1.0
+
+
+@pytest.mark.parametrize(
+    "pulse",
+    [replace(PULSE, able=False), replace(PULSE, last_poll=NOW - 2 * POLLS_EVERY - 5.0 - 0.1)],
+    ids=["its poller is dead", "its poller is stuck"],
+)
+def test_a_leader_that_does_not_poll_lets_its_lease_run_out(pulse: Pulse) -> None:
+    """Nothing is renewed for clients that do not poll; the lease's end is noticed, and the lease not taken again."""
+    due = next_duty(KNOW, LEADER, pulse, NOW)
+    assert due == Duties(over_at=LEADER.lease_ends)
+    assert due.soonest == LEADER.lease_ends
+    assert at(replace(LEADER, leads=False), pulse) == (math.inf, math.inf)
+
+
+def test_a_poll_may_take_two_intervals_and_a_fetch() -> None:
+    """A poller is trusted for two poll intervals and the longest fetch since it last asked."""
+    pulse = replace(PULSE, last_poll=NOW)
+    assert pulse.healthy(NOW + 2 * POLLS_EVERY + 5.0)
+    assert not pulse.healthy(NOW + 2 * POLLS_EVERY + 5.1)
+
+
+def test_a_leader_tries_again_when_a_note_ends_before_its_next_poll() -> None:
+    """The end of a failure for everybody is waited for once; one after the next poll is that poll's business."""
+    assert at(LEADER, know=Knowledge(retry_at=NOW + 3))[1] == NOW + 3
+    assert at(LEADER, replace(PULSE, contended_for=NOW + 3), Knowledge(retry_at=NOW + 3))[1] == math.inf
+    assert at(LEADER, know=Knowledge(retry_at=NOW + POLLS_EVERY))[1] == math.inf
+    assert at(LEADER, know=Knowledge(retry_at=LEADER.heard - 1))[1] == math.inf  # over when the store was last heard
+
+
+# --- a follower ------------------------------------------------------------------------------------------------------
+
+
+def test_a_follower_contends_when_the_lease_ends_before_its_next_poll() -> None:
+    """At the lease's end as it was last heard, a little later than others, and once for that lease."""
+    pulse = replace(PULSE, offset=0.25)
+    assert at(FOLLOWER, pulse) == (math.inf, FOLLOWER.lease_ends + 0.25)
+    assert at(FOLLOWER, replace(pulse, contended_for=FOLLOWER.lease_ends + 0.25)) == (math.inf, math.inf)
+    assert at(replace(FOLLOWER, lease_ends=NOW + 6), replace(pulse, contended_for=NOW + 5.25))[1] == NOW + 6.25
+
+
+def test_a_follower_leaves_a_later_end_to_its_next_poll() -> None:
+    """A lease that outlives the next poll needs no contention: that is every poll of a fleet in order."""
+    assert at(replace(FOLLOWER, lease_ends=PULSE.last_poll + POLLS_EVERY)) == (math.inf, math.inf)
+
+
+def test_a_follower_that_failed_stays_out_until_its_backoff_ends() -> None:
+    """Whose fetches failed contends neither before its back-off ends nor before the lease does."""
+    assert at(FOLLOWER, know=Knowledge(stay_out_until=NOW + 6))[1] == NOW + 6
+    assert at(FOLLOWER, know=Knowledge(stay_out_until=NOW + 4))[1] == FOLLOWER.lease_ends
+    assert at(FOLLOWER, know=Knowledge(stay_out_until=NOW + 60))[1] == math.inf
+
+
+@pytest.mark.parametrize(
+    ("contact", "pulse"),
+    [
+        (FOLLOWER, replace(PULSE, able=False)),
+        (FOLLOWER, replace(PULSE, last_poll=NOW - 30)),
+        (replace(FOLLOWER, foreign=True), PULSE),
+        (Contact(), PULSE),
+        (replace(FOLLOWER, lease_ends=FOLLOWER.heard), PULSE),
+    ],
+    ids=["no poller", "a stuck poller", "another project's store", "never heard", "free when last heard"],
+)
+def test_who_could_not_lead_does_not_contend(contact: Contact, pulse: Pulse) -> None:
+    """Neither a process that could not fetch contends, nor one that has just seen that it could not have the lease."""
+    assert next_duty(KNOW, contact, pulse, NOW) == Duties()
+
+
+def test_who_failed_lets_others_take_a_free_lease_first() -> None:
+    """After a failure of its own a worker takes no lease that fell free a moment ago; any other worker does."""
+    base = election.template("me", Settings(), LEASE)
+    others = Contact(heard=NOW - 1, lease_ends=NOW + 5)
+    over = Contact(heard=NOW - 1, lease_ends=NOW - 1)
+    own = Contact(heard=NOW - 1, leads=True, lease_ends=NOW + 5)
+
+    def may_lead(contact: Contact, stay_out_until: float) -> bool:
+        know = Knowledge(stay_out_until=stay_out_until).with_contact("store", contact)
+        return election.ask_for(base, know, "store", NOW).may_lead
+
+    assert [may_lead(each, 0.0) for each in (others, over, own)] == [True, True, True]
+    assert [may_lead(each, NOW - 1) for each in (others, over, own)] == [False, True, True]
+    assert [may_lead(each, NOW + 1) for each in (others, over, own)] == [False, False, False]
+    assert may_lead(others, NOW - Settings().challenge_after)  # it may challenge a leader that is silent
+
+
+def test_nothing_is_due_for_ever_where_nothing_is_due() -> None:
+    """Without a duty the listener is told so, and only looks after its worker."""
+    assert Duties().soonest == math.inf
+    assert Duties(renew_at=3.0, contend_at=2.0, over_at=4.0).soonest == 2.0

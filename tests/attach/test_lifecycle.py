@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import pytest
+from posthog import AsyncPosthog, Posthog
+
+from flagcache.errors import ConfigurationError
+from flagcache.status import Role
+from flagcache_posthog import from_url
+from flagcache_posthog.testing import PostHogStandIn, StandInControl, make_definitions
+from tests.attach.attached import AttachedSeat, attached, listens, only_own_fetches, polls_until, subscribed, threads_of
+from tests.fleet.chores import (
+    all_hold,
+    asks,
+    busiest,
+    history,
+    key_of,
+    load,
+    logs,
+    never_lost_flags,
+    next_request,
+    revision,
+    status,
+    trouble,
+)
+from tests.fleet.harness import Fleet, Seat, WatchedPosthog
+from tests.servers import RedisServer, until
+
+EVERY = 0.3
+LONG = 30.0
+
+Keep = Callable[[AttachedSeat], AttachedSeat]
+
+
+def open_files() -> set[str]:
+    """What this process has open: sockets, pipes and files, by what they are."""
+    entries = list(Path("/proc/self/fd").iterdir())
+    return {f"{entry.name} {entry.readlink()}" for entry in entries if entry.is_symlink()}  # the listing itself is over
+
+
+def made_of(seat: Seat, posthog: StandInControl, *, index: int = 1, token: str = "phc_test") -> WatchedPosthog:
+    """One more client of this seat's cache, not attached."""
+    return WatchedPosthog(
+        token,
+        secret_key=key_of(index),
+        host=posthog.url,
+        poll_interval=EVERY,
+        flag_definition_cache_provider=seat.cache,
+        flush_at=1,
+    )
+
+
+# --- attach ----------------------------------------------------------------------------------------------------------
+
+
+def test_attach_returns_the_client_and_does_nothing_else(
+    posthog: StandInControl, redis_url: str, namespace: str, here: Keep
+) -> None:
+    """A process that made and attached a client and never polls has no thread, no connection and no role."""
+    files, running = open_files(), threads_of()
+    cache = from_url(redis_url, namespace)
+    client = Posthog("phc_test", secret_key="phs_0", host=posthog.url, flag_definition_cache_provider=cache, send=False)
+    files_of_client = open_files()
+    assert cache.attach(client) is client
+    assert threads_of() == running
+    assert open_files() == files_of_client
+    assert not any("redis" in each or "flags.db" in each for each in open_files() - files)
+    assert cache.status().role is Role.NEW
+    assert posthog.requests == 0
+    client.shutdown()
+
+
+def test_a_client_attached_twice_is_attached_once(
+    posthog: StandInControl, redis_url: str, namespace: str, here: Keep
+) -> None:
+    """A second `attach` of a client does nothing: a change runs its poll once, and there is one listener."""
+    seat = here(attached(posthog, redis_url, namespace, every=EVERY, polls=LONG)(0))
+    assert seat.cache.attach(seat.client) is seat.client
+    load(seat)
+    assert seat.cache.attach(seat.client) is seat.client
+    until(lambda: threads_of() == ["flagcache-listener"], what="one listener")
+    other = here(attached(posthog, redis_url, namespace, every=EVERY, polls=LONG)(1))
+    load(other)
+    posthog.serve(make_definitions(5, revision=2))
+    polls_until(seat if seat.cache.status().role is Role.LEADER else other, 2)
+    until(lambda: revision(seat) == revision(other) == 2, what="the change")
+    assert [seen.revision for seen in seat.client.history if seen.flags].count(2) == 1
+
+
+def test_a_client_may_be_attached_after_it_was_loaded(
+    posthog: StandInControl, redis_url: str, namespace: str, here: Keep
+) -> None:
+    """A client that fetched by its SDK first is served by the fleet's own fetch from its next poll on."""
+    cache = from_url(redis_url, namespace, refresh_interval=EVERY)
+    seat = here(AttachedSeat(made_of(AttachedSeat(cast("WatchedPosthog", None), cache), posthog), cache))
+    load(seat)
+    assert not only_own_fetches(posthog.served())
+    cache.attach(seat.client)
+    attached_at = posthog.requests
+    next_request(posthog)
+    posthog.serve(make_definitions(5, revision=2))
+    until(lambda: revision(seat) == 2, what="the change")
+    assert only_own_fetches(posthog.served(after=attached_at + 1))  # one may have been under way
+    assert threads_of() == ["flagcache-listener"]
+
+
+@pytest.mark.parametrize("make", [lambda: AsyncPosthog("phc_test"), object], ids=["AsyncPosthog", "object"])
+def test_only_a_posthog_can_be_attached(namespace: str, make: Callable[[], object]) -> None:
+    """Anything but a `posthog.Posthog` is refused, by its name."""
+    cache = from_url("memory://", namespace)
+    thing = make()
+    with pytest.raises(ConfigurationError, match=f"not .*{type(thing).__name__}"):
+        cache.attach(cast("Posthog", thing))
+
+
+def test_a_client_of_another_project_is_refused(posthog: StandInControl, namespace: str, here: Keep) -> None:
+    """A cache takes clients of one project; a second one of the same project is welcome."""
+    seat = here(attached(posthog, "memory://", namespace)(0))
+    second, other = made_of(seat, posthog), made_of(seat, posthog, token="phc_other")
+    assert seat.cache.attach(second) is second
+    with pytest.raises(ConfigurationError, match="another project") as refused:
+        seat.cache.attach(other)
+    assert "phc_" not in str(refused.value)
+    for client in (second, other):
+        client.shutdown()
+
+
+# --- the end ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_client_is_held_weakly(posthog: StandInControl, redis_url: str, namespace: str) -> None:
+    """A client that nobody holds any more is collected, and the listener ends; the cache can be used again."""
+    cache = from_url(redis_url, namespace, refresh_interval=EVERY)
+
+    def attached_client() -> Posthog:  # without `send` the SDK itself keeps no reference to it
+        client = Posthog(
+            "phc_test",
+            secret_key="phs_0",
+            host=posthog.url,
+            poll_interval=1,
+            flag_definition_cache_provider=cache,
+            send=False,
+        )
+        return cache.attach(client)
+
+    first = attached_client()
+    first.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
+    until(lambda: threads_of() == ["flagcache-listener"], what="the listener")
+    assert first.poller is not None
+    first.poller.stop()  # type: ignore[no-untyped-call]  # its thread holds the client
+    gone = weakref.ref(first)
+    del first
+    until(lambda: (gc.collect(), gone())[1] is None, what="the client to be collected")
+    until(lambda: threads_of() == [], 7.0, what="the listener to end")
+    second = attached_client()
+    second.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
+    until(lambda: threads_of() == ["flagcache-listener"], what="the listener")
+    second.shutdown()
+
+
+@pytest.mark.parametrize("store", ["redis", "sqlite", "memory"])
+def test_nothing_outlives_the_clients_shutdown(
+    posthog: StandInControl, redis_url: str, namespace: str, tmp_path: Path, store: str
+) -> None:
+    """After `client.shutdown()` no thread, socket or file of ours is left; with two clients, after the second one's."""
+    url = {"redis": redis_url, "sqlite": f"sqlite:///{tmp_path / 'flags.db'}", "memory": "memory://"}[store]
+    running, files = set(threading.enumerate()), open_files()
+    seat = attached(posthog, url, namespace, every=0.1)(0)
+    second = made_of(seat, posthog)
+    seat.cache.attach(second)
+    for client in (seat.client, second):
+        client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
+    posthog.wait_for_requests(3, timeout=5.0)
+    seat.client.shutdown()
+    posthog.serve(make_definitions(5, revision=2))
+    until(lambda: second.history[-1].revision == 2, what="the change to reach the other client")
+    assert revision(seat) == 1
+    second.shutdown()
+    until(lambda: set(threading.enumerate()) <= running, 2.0, what="all threads to end")
+    until(lambda: open_files() <= files, 2.0, what="everything to be closed")
+    asked = posthog.requests
+    assert seat.cache.status().role is not Role.LEADER
+    assert posthog.requests == asked
+
+
+def test_a_shutdown_does_not_wait_for_a_fetch(posthog: StandInControl, redis_url: str, namespace: str) -> None:
+    """`client.shutdown()` in the midst of a fetch ends that fetch, at once."""
+    seat = attached(posthog, redis_url, namespace, every=0.1)(0)
+    load(seat)
+    posthog.hold()
+    posthog.wait_for_held(1, timeout=5.0)
+    began = time.monotonic()
+    seat.client.shutdown()
+    assert time.monotonic() - began < 3.0  # its poller waits for the fetch up to a second, and is waited for
+    assert threads_of() == []
+    posthog.release()
+
+
+# --- forks -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_client_attached_before_the_fork_works_in_the_children(
+    posthog: StandInControl, redis_url: str, namespace: str
+) -> None:
+    """Forks of a client that was never loaded make one fleet, without a call, and are told of changes."""
+    seat = attached(posthog, redis_url, namespace, every=EVERY)(0)
+    try:
+        with Fleet(lambda _index: seat, 5) as fleet:
+            all_hold(fleet, 1, within=5.0)
+            posthog.serve(make_definitions(5, revision=2))
+            all_hold(fleet, 2, within=4 * EVERY)
+            assert all(fleet.call(listens))
+            assert len({told.worker for told in fleet.call(status)}) == 5
+            assert only_own_fetches(posthog.served())
+            assert busiest(asks(posthog), 0.6 * EVERY) == 1
+            assert all(never_lost_flags(member) and not trouble(member) for member in fleet)
+        assert threads_of() == []  # here nobody polled
+    finally:
+        seat.client.shutdown()
+
+
+def test_a_fork_of_a_listening_process_listens_soon(
+    posthog: StandInControl, redis_server: RedisServer, namespace: str, here: Keep
+) -> None:
+    """A child of a process that listens does so about a second after the fork, long before its own first poll."""
+    admin = redis_server.client()
+    seat = here(attached(posthog, redis_server.url, namespace, every=EVERY, polls=LONG)(0))
+    load(seat)
+    subscribed(admin, namespace, 1)
+    with Fleet(lambda _index: seat, 3) as fleet:
+        forked = time.monotonic()
+        subscribed(admin, namespace, 4, within=3.0)
+        assert time.monotonic() - forked > 0.5  # those that live shorter need none
+        posthog.serve(make_definitions(5, revision=2))
+        polls_until(seat, 2)
+        all_hold(fleet, 2, within=2.0)
+        assert {told.role for told in fleet.call(status)} == {Role.FOLLOWER}
+
+
+# --- another project's namespace -------------------------------------------------------------------------------------
+
+
+def test_a_namespace_that_another_project_wrote_is_not_used(
+    posthog: StandInControl, redis_url: str, namespace: str
+) -> None:
+    """Attached to another project's namespace a fleet logs one error each, and has its own flags by its own fetches."""
+    other = PostHogStandIn.spawn(make_definitions(5, team_id=2, revision=100))
+    theirs_make = attached(other, redis_url, namespace, every=EVERY, token="phc_other")
+    try:
+        with (
+            Fleet(attached(posthog, redis_url, namespace, every=EVERY), 2) as ours,
+            Fleet(theirs_make, 2) as theirs,
+        ):
+            assert ours.call(load) == [1] * 2
+            assert theirs.call(load) == [100] * 2
+            for number in (2, 3):
+                posthog.serve(make_definitions(5, revision=number))
+                all_hold(ours, number, within=4 * EVERY)
+            other.serve(make_definitions(5, team_id=2, revision=101))
+            all_hold(theirs, 101, within=12 * EVERY)  # each on its own, and more slowly
+            next_request(posthog)
+            assert {seen.revision for each in ours.call(history) for seen in each} == {1, 2, 3}
+            assert {seen.revision for each in theirs.call(history) for seen in each} == {100, 101}
+            errors = [[line.text for line in lines if line.level >= logging.ERROR] for lines in theirs.call(logs)]
+            assert [len(each) for each in errors] == [1, 1]
+            assert all("belongs to project" in text and "namespace of its own" in text for [text] in errors)
+            assert not [line for lines in ours.call(logs) for line in lines if line.level >= logging.ERROR]
+    finally:
+        other.stop()

@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import gc
+import logging
+import queue
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from flagcache import listener
+from flagcache.errors import StoreError
+from flagcache.listener import Listener, listen_soon
+from flagcache.stores.base import Notice, Subscription
+from tests.attach.attached import threads_of
+from tests.servers import until
+
+NEW = Notice("new", 0, "v2")
+FREE = Notice("free", 0, "v1")
+
+
+class Script:
+    """A subscription that tells what it is told to, and then waits until it is closed."""
+
+    def __init__(self, *says: Notice | Exception) -> None:
+        self._says: queue.SimpleQueue[Notice | Exception] = queue.SimpleQueue()
+        for each in says:
+            self.say(each)
+        self.waits: list[float] = []
+        self.closed = False
+
+    def say(self, what: Notice | Exception) -> None:
+        """Tell this next."""
+        self._says.put(what)
+
+    def get(self, timeout: float) -> Notice | None:
+        """As `Subscription.get`."""
+        self.waits.append(timeout)
+        try:
+            said = self._says.get(timeout=timeout) if timeout else self._says.get_nowait()
+        except queue.Empty:
+            return None
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+    def close(self) -> None:
+        """As `Subscription.close`."""
+        self.closed = True
+        self.say(StoreError("closed"))
+
+
+@dataclass(eq=False)
+class Worker:
+    """Notes what the listener has it do (`Listening`)."""
+
+    subscriptions: list[Script | None]
+    """To be had one after the other; then there are none."""
+    pause: float = 0.05
+    notes: list[str] = field(default_factory=list[str])
+    attended: int = 0
+    fails: int = 0
+    """How often `attend` is to fail."""
+
+    def subscribe(self) -> Subscription | None:
+        """As `Listening.subscribe`."""
+        self.notes.append("subscribe")
+        return self.subscriptions.pop(0) if self.subscriptions else None
+
+    def ask_again(self) -> None:
+        """As `Listening.ask_again`."""
+        self.notes.append("ask again")
+
+    def heed(self, notice: Notice) -> None:
+        """As `Listening.heed`."""
+        self.notes.append(notice.kind)
+
+    def attend(self) -> float:
+        """As `Listening.attend`."""
+        self.attended += 1
+        if self.fails:
+            self.fails -= 1
+            raise RuntimeError("a fault of ours")
+        return self.pause
+
+
+Start = Callable[[Worker], Listener]
+
+
+@pytest.fixture
+def start(no_threads_left: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    """Makes and starts listeners, which are stopped at the end."""
+    monkeypatch.setattr(listener, "_SPREAD", 0.001)
+    started: list[Listener] = []
+
+    def make(worker: Worker) -> Listener:
+        made = Listener(worker)
+        made.start()
+        started.append(made)
+        return made
+
+    yield make
+    for each in started:
+        each.stop(2.0)
+
+
+def test_it_asks_before_it_trusts_a_subscription(start: Start) -> None:
+    """First subscribe, then ask once what was missed, then heed notices."""
+    worker = Worker([Script(NEW)])
+    start(worker)
+    until(lambda: "new" in worker.notes, what="the notice")
+    assert worker.notes == ["subscribe", "ask again", "new"]
+
+
+def test_a_lost_subscription_is_renewed_and_asked_after(start: Start) -> None:
+    """When the connection is lost, another one is opened, and what was missed meanwhile asked for."""
+    lost, second = Script(StoreError("lost")), Script(NEW)
+    worker = Worker([lost, second])
+    start(worker)
+    until(lambda: "new" in worker.notes, 3.0, what="the notice")
+    assert worker.notes == ["subscribe", "ask again", "subscribe", "ask again", "new"]
+    assert lost.closed
+    assert not second.closed
+
+
+def test_duties_are_done_where_no_notices_can_be_had(start: Start) -> None:
+    """Without a subscription the listener attends to its duties and tries again to subscribe, but trusts nothing."""
+    worker = Worker([None, None, None, Script()])
+    start(worker)
+    until(lambda: "ask again" in worker.notes, 3.0, what="a subscription")
+    assert worker.notes == ["subscribe"] * 4 + ["ask again"]
+    assert worker.attended >= 4
+
+
+def test_notices_in_a_row_are_heeded_once(start: Start) -> None:
+    """Of several notices that come together the last counts; that a lease fell free is never forgotten."""
+    script = Script(NEW, FREE, NEW, Notice("note", 0, "v2"))
+    worker = Worker([script])
+    start(worker)
+    until(lambda: len(worker.notes) > 2, what="a notice")
+    assert worker.notes == ["subscribe", "ask again", "free"]
+    script.say(NEW)
+    script.say(Notice("note", 0, "v2"))
+    until(lambda: len(worker.notes) > 3, what="a notice")
+    assert worker.notes[3:] in (["note"], ["new", "note"])
+
+
+@pytest.mark.parametrize(("pause", "waits"), [(0.05, 0.05), (0.0, 0.0), (3600.0, 5.0)])
+def test_it_waits_as_long_as_its_duties_allow(start: Start, pause: float, waits: float) -> None:
+    """A wait for notices ends with the next duty, and after some seconds in any case."""
+    script = Script()
+    start(Worker([script], pause=pause))
+    until(lambda: script.waits, what="a wait")
+    assert script.waits[0] == waits
+
+
+def test_stop_ends_a_wait_and_the_thread(start: Start) -> None:
+    """`stop` closes the subscription, and the thread has ended when it returns; it can be started again."""
+    script = Script()
+    worker = Worker([script, Script(NEW)], pause=3600)
+    running = start(worker)
+    until(lambda: script.waits, what="it to wait")
+    running.stop(2.0)
+    assert script.closed
+    assert threads_of() == []
+    running.start()
+    until(lambda: "new" in worker.notes, what="the notice")
+    assert threads_of() == ["flagcache-listener"]
+
+
+def test_a_second_start_starts_nothing(start: Start) -> None:
+    """There is one thread, however often it is started."""
+    worker = Worker([Script(), Script()])
+    running = start(worker)
+    running.start()
+    running.start()
+    until(lambda: worker.attended > 3, what="some rounds")
+    assert threads_of() == ["flagcache-listener"]
+    assert worker.notes.count("subscribe") == 1
+
+
+def test_it_ends_with_its_worker(start: Start) -> None:
+    """The thread keeps its worker from being collected no longer than a round of its work takes."""
+    script = Script()
+    worker = Worker([script])
+    start(worker)
+    until(lambda: script.waits, what="it to wait")
+    gone = weakref.ref(worker)
+    del worker
+    until(lambda: (gc.collect(), gone())[1] is None, what="the worker to be collected")
+    until(lambda: threads_of() == [], what="the thread to end")
+
+
+def test_a_fault_is_logged_and_the_listener_goes_on(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    """An exception in its work is logged with its traceback; the listener subscribes anew and goes on."""
+    first = Script()
+    worker = Worker([first, Script(NEW)], fails=1)
+    with caplog.at_level(logging.ERROR, logger="flagcache"):
+        start(worker)
+        until(lambda: "new" in worker.notes, 3.0, what="the notice")
+    [record] = [each for each in caplog.records if each.name.startswith("flagcache")]
+    assert record.exc_info is not None
+    assert first.closed
+
+
+def test_a_forked_child_begins_a_little_later(no_threads_left: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`listen_soon` returns at once, and starts the listener on a thread that keeps no process alive."""
+    monkeypatch.setattr(listener, "_AFTER_FORK", 0.05)
+    started = threading.Event()
+    listen_soon(started.set)
+    assert not started.is_set()
+    assert [thread.daemon for thread in threading.enumerate() if thread.name == "flagcache-after-fork"] == [True]
+    assert started.wait(2.0)

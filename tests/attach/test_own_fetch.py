@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flagcache_posthog.testing import Drop, PostHogStandIn, Refuse, StandInControl, make_certificate, make_definitions
+from tests.attach.attached import attached, fetches, leader_of, leads, only_own_fetches, polls_until, timed_poll
+from tests.fleet.chores import (
+    all_hold,
+    asks,
+    busiest,
+    history,
+    in_order,
+    leader,
+    load,
+    never_lost_flags,
+    next_request,
+    poll,
+    revision,
+    shutdown,
+    status,
+    trouble,
+)
+from tests.fleet.harness import Fleet
+from tests.servers import until
+
+EVERY = 0.4
+LONG = 30.0
+
+
+def test_no_sdk_of_an_attached_fleet_fetches(posthog: StandInControl, redis_url: str, namespace: str) -> None:
+    """From the cold start on only the fleet's own fetch asks, once an interval, and in full only for a change."""
+    with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 4) as fleet:
+        assert fleet.call(load) == [1] * 4
+        posthog.wait_for_requests(4, timeout=10 * EVERY)
+        posthog.serve(make_definitions(5, revision=2))
+        all_hold(fleet, 2, within=3 * EVERY)
+        next_request(posthog)
+        requests = asks(posthog)
+        assert only_own_fetches(requests)
+        assert [request.status for request in requests].count(200) == 2
+        assert all(request.if_none_match for request in requests[1:])
+        assert busiest(requests, 0.8 * EVERY) == 1
+        assert all(never_lost_flags(member) and not trouble(member) for member in fleet)
+
+
+def test_a_slow_first_fetch_serves_a_whole_cold_fleet(posthog: StandInControl, redis_url: str, namespace: str) -> None:
+    """The lease on an empty store, though it is short, is kept alive while the first fetch goes on: there is one."""
+    posthog.set_delay(2.5)
+    with Fleet(attached(posthog, redis_url, namespace, every=30.0, cold_start_wait=4.0), 4) as fleet:
+        assert fleet.call(load) == [1] * 4
+        assert posthog.requests == 1
+        assert [leads(member) for member in fleet].count(True) == 1
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
+def test_a_grant_is_one_request_whatever_goes_wrong(
+    redis_url: str, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secure: bool
+) -> None:
+    """Dropped connections, 503 with Retry-After and definitions alike: one request a grant, over http and https."""
+    certificate = make_certificate(tmp_path) if secure else None
+    if certificate is not None:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", certificate.ca_file)
+    posthog = PostHogStandIn.spawn(make_definitions(5), certificate=certificate)
+    try:
+        with Fleet(attached(posthog, redis_url, namespace, every=EVERY, polls=LONG), 1) as fleet:
+            member = fleet.members[0]
+            assert member.call(load) == 1
+            posthog.serve(make_definitions(5, revision=2))
+            for fault in (Refuse(503, retry_after=0), Drop()):
+                seen = posthog.requests
+                posthog.fail(fault)
+                until(lambda: (member.call(poll), posthog.requests)[1] > seen, 5.0, every=0.05, what="a request")  # noqa: B023
+                until(lambda: member.call(fetches) == [], what="the fetch to end")
+                assert posthog.requests == seen + 1
+                posthog.recover()
+            member.call(polls_until, 2)
+            assert only_own_fetches(posthog.served())
+    finally:
+        posthog.stop()
+
+
+def test_a_new_leader_goes_on_with_the_old_ones_etag(posthog: StandInControl, redis_url: str, namespace: str) -> None:
+    """After the leader was shut down, and the next one killed, an unchanged poll still costs 1, and never 10."""
+    with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 4) as fleet:
+        fleet.call(load)
+        posthog.reset_counts()
+        first = leader(fleet)
+        first.call(shutdown)
+        rest = [member for member in fleet if member is not first]
+        second = leader_of(rest)
+        next_request(posthog)
+        second.kill()
+        leader_of([member for member in rest if member is not second])
+        next_request(posthog)
+        next_request(posthog)
+        assert posthog.full_fetches == 0
+        assert {request.status for request in asks(posthog)[1:]} == {304}
+
+
+def test_a_restarted_fleet_pays_for_an_unchanged_poll(posthog: StandInControl, redis_url: str, namespace: str) -> None:
+    """Processes that start when all others have ended find definitions and entity tag in the store."""
+    make = attached(posthog, redis_url, namespace, every=EVERY)
+    with Fleet(make, 3) as fleet:
+        fleet.call(load)
+        fleet.call(shutdown)
+    posthog.reset_counts()
+    with Fleet(make, 3) as fleet:
+        assert fleet.call(load) == [1] * 3
+        next_request(posthog)
+        next_request(posthog)
+        assert posthog.full_fetches == 0
+        posthog.serve(make_definitions(5, revision=2))
+        all_hold(fleet, 2, within=4 * EVERY)
+
+
+def test_a_rolling_replacement_costs_no_full_fetch(posthog: StandInControl, redis_url: str, namespace: str) -> None:
+    """Each of eight workers is replaced by a new process in turn: nobody fetches in full, nobody is without flags."""
+    with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 8) as fleet:
+        fleet.call(load)
+        posthog.reset_counts()
+        for old in list(fleet):
+            assert fleet.join(1)[0].call(load) == 1
+            old.call(shutdown)
+            old.kill()
+        assert len(list(fleet)) == 8
+        posthog.serve(make_definitions(5, revision=2))
+        all_hold(fleet, 2, within=4 * EVERY)
+        requests = asks(posthog)[1:]
+        assert [request.status for request in requests].count(200) == 1  # the change
+        assert all(request.if_none_match for request in requests)
+        assert only_own_fetches(requests)
+        assert all(never_lost_flags(member) and not trouble(member) for member in fleet)
+
+
+def test_going_back_to_an_older_content_reaches_all(posthog: StandInControl, redis_url: str, namespace: str) -> None:
+    """After v1, v2 fetched by another worker, and v1 again, all hold v1: nobody's own entity tag can deceive it."""
+    with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 3) as fleet:
+        fleet.call(load)
+        first = leader(fleet)
+        first.freeze()  # the fetcher of v1; another one takes over and fetches v2
+        others = [member for member in fleet if member is not first]
+        leader_of(others)
+        posthog.serve(make_definitions(5, revision=2))
+        all_hold(others, 2, within=4 * EVERY)
+        first.thaw()
+        all_hold(fleet, 2, within=4 * EVERY)
+        for member in others:
+            member.freeze()
+        leader_of([first])
+        posthog.serve(make_definitions(5, revision=1))
+        all_hold([first], 1, within=4 * EVERY)
+        for member in others:
+            member.thaw()
+        all_hold(fleet, 1, within=4 * EVERY)
+        next_request(posthog)
+        next_request(posthog)
+        all_hold(fleet, 1, within=1.0)
+        truths = posthog.truths()
+        assert all(in_order(each, truths) for each in fleet.call(history))
+
+
+def test_an_unchanged_answer_moves_everybodys_confirmed_age(
+    posthog: StandInControl, redis_url: str, namespace: str
+) -> None:
+    """While PostHog answers 304, each worker's age stays under two intervals and the age of the change grows."""
+    with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 3) as fleet:
+        fleet.call(load)
+        posthog.wait_for_requests(6, timeout=12 * EVERY)
+        for told in fleet.call(status):
+            assert told.age is not None
+            assert told.changed_age is not None
+            assert told.age < 2.5 * EVERY
+            assert told.changed_age > 4 * EVERY
+        assert posthog.full_fetches == 1
+
+
+def test_a_slow_fetch_holds_nobody_up(posthog: StandInControl, redis_url: str, namespace: str) -> None:
+    """A poll waits for a fetch no longer than the store's timeout; what it brings is pushed when it comes."""
+    options = attached(posthog, redis_url, namespace, every=EVERY, polls=LONG, store_timeout=0.4)
+    with Fleet(options, 3) as fleet:
+        fleet.call(load)
+        leading = leader(fleet)
+        posthog.serve(make_definitions(5, revision=2))
+        posthog.hold(times=1)
+        longest = 0.0
+        seen = posthog.requests
+        until(lambda: (leading.call(timed_poll), posthog.requests)[1] > seen, 5.0, every=0.05, what="a fetch")
+        posthog.wait_for_held(1, timeout=2.0)
+        for _ in range(3):
+            longest = max(longest, *(member.call(timed_poll) for member in fleet))
+        assert 0.35 < longest < 1.0  # it does wait: most fetches take less
+        assert set(fleet.call(revision)) == {1}
+        posthog.release()
+        all_hold(fleet, 2, within=2.0)
+        assert posthog.requests == seen + 1
+        assert all(never_lost_flags(member) and not trouble(member) for member in fleet)

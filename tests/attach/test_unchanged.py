@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import cast
+
+import pytest
+
+from flagcache_posthog.testing import PostHogStandIn, StandInControl, make_definitions
+from tests.attach.attached import HASHES, AttachedSeat, attached, only_own_fetches, polls_until
+from tests.fleet.chores import asks, key_of, load, next_request, poll, revision
+from tests.fleet.harness import Seat, WatchedPosthog
+from tests.servers import until
+
+EVERY = 0.2
+Keep = Callable[[AttachedSeat], AttachedSeat]
+
+Answer = dict[str, object] | None
+
+
+@pytest.fixture
+def posthog() -> Iterator[PostHogStandIn]:
+    """A PostHog in this process, where the clients are too; at revision 1."""
+    with PostHogStandIn(make_definitions(5)) as standin:
+        yield standin
+
+
+@dataclass(slots=True)
+class Tap:
+    """What a client's provider answered, by thread, and how often the SDK hashed definitions."""
+
+    answers: list[tuple[str, Answer]] = field(default_factory=list[tuple[str, Answer]])
+    hashed: int = 0
+
+    def of(self, thread: str) -> list[Answer]:
+        """The answers to one thread."""
+        return [answer for name, answer in self.answers if name == thread]
+
+
+def tap(seat: Seat, patch: pytest.MonkeyPatch) -> Tap:
+    """Look on from now on."""
+    found = Tap()
+    get = seat.cache.get_flag_definitions
+    digest = cast("Callable[[object], str]", getattr(seat.client, HASHES))
+
+    def answered() -> object:
+        answer = get()
+        found.answers.append((threading.current_thread().name, cast("Answer", answer)))
+        return answer
+
+    def hashed(data: object) -> str:
+        found.hashed += 1
+        return digest(data)
+
+    patch.setattr(seat.cache, "get_flag_definitions", answered)
+    patch.setattr(seat.client, HASHES, hashed)
+    return found
+
+
+def poller_of(seat: Seat) -> str:
+    """The name of the client's own poller."""
+    assert seat.client.poller is not None
+    return str(seat.client.poller.name)
+
+
+@pytest.fixture
+def seat(posthog: StandInControl, redis_url: str, namespace: str, here: Keep) -> AttachedSeat:
+    """One that polls."""
+    made = here(attached(posthog, redis_url, namespace, every=EVERY)(0))
+    load(made)
+    return made
+
+
+def test_an_unchanged_poll_hands_nothing_over(
+    posthog: StandInControl, seat: AttachedSeat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that has the newest list is answered None by its own poller: nothing is hashed, the list stays."""
+    until(lambda: seat.client.feature_flags, what="flags")
+    flags, seen = seat.client.feature_flags, tap(seat, monkeypatch)
+    until(lambda: len(seen.of(poller_of(seat))) >= 8, what="8 polls")
+    assert set(map(type, seen.of(poller_of(seat)))) == {type(None)}
+    assert seen.hashed == 0
+    assert seat.client.feature_flags is flags
+    assert only_own_fetches(posthog.served())
+    posthog.serve(make_definitions(5, revision=2))
+    until(lambda: revision(seat) == 2, what="the change")
+    assert seen.hashed == 1
+
+
+def test_other_threads_are_always_given_definitions(seat: AttachedSeat, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the client's own poller, or our listener on its behalf, is answered None; any other thread is not."""
+    until(lambda: seat.client.feature_flags, what="flags")
+    seen = tap(seat, monkeypatch)
+    for _ in range(3):
+        poll(seat)
+        assert seat.cache.get_flag_definitions() is not None
+    assert None not in seen.of(threading.current_thread().name)
+
+
+def test_zero_flags_are_never_answered_with_none(
+    posthog: StandInControl, seat: AttachedSeat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With definitions of no flags each poll is given them: None would send the SDK to fetch."""
+    until(lambda: seat.client.feature_flags, what="flags")
+    posthog.serve(make_definitions(0, revision=None))
+    until(lambda: seat.client.feature_flags == [], what="no flags")
+    seen = tap(seat, monkeypatch)
+    until(lambda: len(seen.of(poller_of(seat))) >= 5, what="5 polls")
+    assert all(answer is not None and answer["flags"] == [] for answer in seen.of(poller_of(seat)))
+    assert only_own_fetches(posthog.served())
+
+
+def test_a_client_that_lost_its_flags_is_given_them_again(posthog: StandInControl, seat: AttachedSeat) -> None:
+    """A client whose flags the SDK cleared, as after a 401, has them back at its next poll, and does not fetch."""
+    until(lambda: seat.client.feature_flags, what="flags")
+    kept = seat.client.feature_flags
+    seat.client.feature_flags = []
+    until(lambda: seat.client.feature_flags, 5 * EVERY, what="the flags")
+    assert seat.client.feature_flags is kept
+    seat.client.feature_flags = None  # which the SDK turns into an empty list
+    until(lambda: seat.client.feature_flags, 5 * EVERY, what="the flags")
+    next_request(posthog)
+    assert only_own_fetches(posthog.served())
+    assert posthog.full_fetches == 1
+
+
+def test_two_attached_clients_and_a_bare_one_stay_right(
+    posthog: StandInControl, redis_url: str, namespace: str, here: Keep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three clients of one provider, two of them attached, each follows every change; the third one is given all."""
+    first = here(attached(posthog, redis_url, namespace, every=EVERY)(0))
+    second, bare = (
+        WatchedPosthog(
+            "phc_test",
+            secret_key=key_of(index),
+            host=posthog.url,
+            poll_interval=EVERY,
+            flag_definition_cache_provider=first.cache,
+            flush_at=1,
+        )
+        for index in (1, 2)
+    )
+    first.cache.attach(second)
+    seats = [first, here(AttachedSeat(second, first.cache)), here(AttachedSeat(bare, first.cache))]
+    for each in seats:
+        load(each)
+    seen = tap(first, monkeypatch)
+    for number in (2, 3, 1, 4):
+        posthog.serve(make_definitions(5, revision=number))
+        until(lambda: {revision(each) for each in seats} == {number}, 10 * EVERY, what="all three")  # noqa: B023
+    polls = len(seen.of(poller_of(seats[2])))
+    until(lambda: len(seen.of(poller_of(seats[2]))) >= polls + 4, what="polls of the bare client")
+    assert None not in seen.of(poller_of(seats[2]))
+    assert None in seen.of(poller_of(seats[0]))
+    assert None in seen.of(poller_of(seats[1]))
+    assert {id(each.client.feature_flags) for each in seats} == {id(first.client.feature_flags)}
+    assert only_own_fetches(posthog.served())
+    assert sum(request.status == 200 for request in asks(posthog)) == 5
+
+
+def test_the_poll_of_one_client_brings_nothing_to_another(
+    posthog: StandInControl, redis_url: str, namespace: str, here: Keep
+) -> None:
+    """A client that polls rarely has a change at once when another client of its process fetched it."""
+    rare = here(attached(posthog, redis_url, namespace, every=0.1, polls=30.0)(0))
+    often = WatchedPosthog(
+        "phc_test",
+        secret_key=key_of(1),
+        host=posthog.url,
+        poll_interval=0.1,
+        flag_definition_cache_provider=rare.cache,
+        flush_at=1,
+    )
+    seats = [rare, here(AttachedSeat(cast("WatchedPosthog", rare.cache.attach(often)), rare.cache))]
+    for each in seats:
+        load(each)
+    posthog.serve(make_definitions(5, revision=2))
+    polls_until(seats[1], 2)
+    until(lambda: revision(rare) == 2, 1.5, what="the other client")
