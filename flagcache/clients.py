@@ -7,7 +7,7 @@ poll on its behalf. Clients are held weakly, and the registry is inherited by fo
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -110,7 +110,7 @@ class Clients:
         return self._thread.on_behalf is not None
 
     @contextmanager
-    def polling_for(self, client: Client) -> Iterator[None]:
+    def polling_for(self, client: Client) -> Generator[None]:
         """While this lasts, the calling thread asks for this client."""
         self._thread.on_behalf = client
         try:

@@ -42,7 +42,11 @@ def test_to_make_one_and_to_look_at_it_asks_nobody(house: House) -> None:
         version="",
         age=None,
         changed_age=None,
+        confirmed_at=None,
+        changed_at=None,
         writer="",
+        fetches=0,
+        full_fetches=0,
     )
     assert house.link.opened == 0
 

@@ -43,7 +43,10 @@ EXAMPLES = {
     ),
     DefinitionsChanged("team", VERSION, VERSION[::-1], fetched=False): (
         logging.INFO,
-        "definitions 0123456789ab of 'team' taken from the store, in place of 3210fedcba98 (0 added, 0 removed, 0 changed)",
+        (
+            "definitions 0123456789ab of 'team' taken from the store, in place of 3210fedcba98"
+            " (0 added, 0 removed, 0 changed)"
+        ),
     ),
     DefinitionsRepaired("team", VERSION, STORE): (
         logging.WARNING,

@@ -89,7 +89,7 @@ class AttachedClient:
             return None
         return PostHogFetcher(
             api_key=client.api_key,
-            secret_key=client.personal_api_key,
+            secret_key=str(client.personal_api_key),
             host=client.host,
             vendor=self._vendor,
             timeout=self._settings.fetch_timeout,
