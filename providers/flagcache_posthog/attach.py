@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from posthog import Posthog
 
@@ -85,11 +85,14 @@ class AttachedClient:
     def fetcher(self) -> Fetcher | None:
         """As `Client.fetcher`; without a secret key, or disabled, a client cannot fetch."""
         client = self._ref()
-        if client is None or client.disabled or not client.personal_api_key or not client.api_key:
+        if client is None or client.disabled:
+            return None
+        secret_key = cast("str | None", client.personal_api_key)  # of no known type in the SDK
+        if not secret_key or not client.api_key:
             return None
         return PostHogFetcher(
             api_key=client.api_key,
-            secret_key=str(client.personal_api_key),
+            secret_key=secret_key,
             host=client.host,
             vendor=self._vendor,
             timeout=self._settings.fetch_timeout,

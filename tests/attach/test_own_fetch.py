@@ -148,9 +148,8 @@ def test_going_back_to_an_older_content_reaches_all(posthog: StandInControl, red
         all_hold(fleet, 2, within=4 * EVERY)
         for member in others:
             member.freeze()
-        leader_of([first])
         posthog.serve(make_definitions(5, revision=1))
-        all_hold([first], 1, within=4 * EVERY)
+        all_hold([first], 1, within=6 * EVERY)
         for member in others:
             member.thaw()
         all_hold(fleet, 1, within=4 * EVERY)
