@@ -14,9 +14,10 @@ from dataclasses import replace
 from flagcache import process
 from flagcache._guard import guarded
 from flagcache.clients import Client
-from flagcache.election import Held, Knowledge, join_projects
+from flagcache.election import Held, Knowledge
 from flagcache.listener import listen_soon
 from flagcache.plan import Plan
+from flagcache.projects import join_projects
 from flagcache.status import Role, State, Status
 from flagcache.vendor import Definitions
 from flagcache.worker import Worker

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
+from flagcache.projects import projects_differ
 from flagcache.settings import Settings, milliseconds
 from flagcache.stores.base import Ask, Grant, Meta, Order, Reply, Scope
 from flagcache.vendor import Definitions, Refused
@@ -26,7 +27,6 @@ __all__ = [
     "heard",
     "hold",
     "is_foreign",
-    "join_projects",
     "overtaken",
     "repair",
     "stamp",
@@ -147,8 +147,16 @@ def ask_for(base: Ask, know: Knowledge, home: str, now: float) -> Ask:
     )
 
 
-def heard(know: Knowledge, home: str, reply: Reply, now: float) -> Knowledge:
-    """Take in the answer to a poll, but for the payload."""
+def heard(know: Knowledge, home: str, reply: Reply, now: float, asked: float | None = None) -> Knowledge:
+    """Take in the answer to a poll, but for the payload.
+
+    Args:
+        know: what was known before.
+        home: the store that answered.
+        reply: its answer.
+        now: own clock when the answer is read.
+        asked: own clock before the question, if that was earlier.
+    """
     before = know.contact(home)
     stored = reply.meta
     if reply.unchanged:  # it is what this process said that it holds, which it may have put there itself
@@ -175,42 +183,38 @@ def heard(know: Knowledge, home: str, reply: Reply, now: float) -> Knowledge:
         note_status=reply.note_status,
         retry_at=now + reply.note_left / 1000 if reply.note_left else 0.0,
     )
-    return know if contact.foreign or reply.meta is None else _reconfirmed(know, home, reply, now)
+    return (
+        know
+        if contact.foreign or reply.meta is None
+        else _reconfirmed(know, home, reply, now if asked is None else asked)
+    )
 
 
-def _reconfirmed(know: Knowledge, home: str, reply: Reply, now: float) -> Knowledge:
+def _reconfirmed(know: Knowledge, home: str, reply: Reply, asked: float) -> Knowledge:
     """The very definitions that are held were confirmed by another worker: their ages move, nothing else."""
     held, meta = know.held, reply.meta
     if held is None or meta is None or meta.version != held.meta.version or reply.republish:
         return know
-    stored = told(home, meta, held.definitions, reply.clock, now)
+    stored = told(home, meta, held.definitions, reply.clock, asked)
     return replace(know, held=stored) if _newer(stored, held, reply.clock) else know
 
 
 def is_foreign(know: Knowledge, meta: Meta | None) -> bool:
-    """Whether this belongs to another project than this process does.
+    """Whether this belongs to another project than this process does."""
+    return meta is not None and projects_differ(know.project, meta.project)
 
-    The first aspect that both sides know decides: a project's token may be changed, its number stays.
+
+def told(home: str, meta: Meta, definitions: Definitions, clock: int, asked: float) -> Held:
+    """What a store's payload becomes in memory.
+
+    Args:
+        home: the store.
+        meta: what it says of them.
+        definitions: the payload, decoded.
+        clock: the store's clock in its answer.
+        asked: own clock before the question, never after the answer: a frozen process would take them for younger.
     """
-    theirs = _aspects(meta.project) if meta else {}
-    ours = _aspects(know.project)
-    return next((ours[aspect] != theirs[aspect] for aspect in ours if aspect in theirs), False)
-
-
-def join_projects(first: str, second: str) -> str:
-    """What two sources know of one project, together; where they differ the first is right."""
-    joined = {**_aspects(second), **_aspects(first)}
-    return " ".join(f"{aspect}={value}" if aspect else value for aspect, value in joined.items())
-
-
-def _aspects(project: str) -> dict[str, str]:
-    found = {aspect: value for aspect, _, value in (word.rpartition("=") for word in project.split())}
-    return dict(sorted(found.items(), key=lambda item: item[0] != "team"))
-
-
-def told(home: str, meta: Meta, definitions: Definitions, clock: int, now: float) -> Held:
-    """What a store's payload becomes in memory."""
-    return Held(meta, definitions, home, now - max(0, clock - meta.as_of) / 1000)
+    return Held(meta, definitions, home, asked - max(0, clock - meta.as_of) / 1000)
 
 
 def hold(know: Knowledge, held: Held) -> Knowledge:

@@ -20,7 +20,7 @@ from flagcache.events import (
 from flagcache.ledger import Ledger
 from flagcache.plan import Plan
 from flagcache.settings import milliseconds
-from flagcache.stores.base import Envelope, Grant, Meta, Published, Reply, Store, Subscribable, Subscription
+from flagcache.stores.base import Envelope, Grant, Published, Reply, Store, Subscribable, Subscription
 from flagcache.tiers import Tier
 
 __all__ = ["Answer", "Exchange"]
@@ -36,7 +36,7 @@ class Answer:
     clock: int
     """The store's clock."""
     at: float
-    """This process's own clock."""
+    """This process's own clock when it asked."""
 
 
 class Exchange:
@@ -57,26 +57,28 @@ class Exchange:
             election.template(self._ledger.me, self._plan.settings, self._plan.lease), may_lead=may_lead, idle=idle
         )
         for tier, store in self._ledger.tiers.usable():
-            ask = election.ask_for(base, self._ledger.know, tier.home, self._plan.clock())
+            # Ages in the answer count from here: it may lie unread for as long as this process is frozen.
+            asked = self._plan.clock()
+            ask = election.ask_for(base, self._ledger.know, tier.home, asked)
             try:
                 reply = store.poll(replace(ask, interval=round(ask.interval * tier.spec.pace)))
             except StoreError as exc:
                 self._ledger.lost(tier, exc)
                 continue
             self._ledger.tiers.answered(tier)
-            now = self._plan.clock()
-            if self._hear(tier, reply, now):
-                self._obey(tier, store, reply)
-                return Answer(tier.home, reply.grant, reply.clock, now)
+            if self._hear(tier, reply, asked):
+                answer = Answer(tier.home, reply.grant, reply.clock, asked)
+                self._obey(tier, store, reply, answer)
+                return answer
             if reply.leads:  # it is not ours to lead: whoever belongs there is to take over at once
                 self._release(tier, store, idle=False)
         return None
 
-    def _hear(self, tier: Tier, reply: Reply, now: float) -> bool:
+    def _hear(self, tier: Tier, reply: Reply, asked: float) -> bool:
         """Take in who leads and what is stored; False if that is another project's."""
         with self._ledger.lock:
             before = self._ledger.know.contact(tier.home)
-            self._ledger.know = election.heard(self._ledger.know, tier.home, reply, now)
+            self._ledger.know = election.heard(self._ledger.know, tier.home, reply, self._plan.clock(), asked)
             contact = self._ledger.know.contact(tier.home)
         if contact.leads != before.leads:
             self._ledger.emit((LeadershipTaken if contact.leads else LeadershipLost)(self._plan.namespace, tier.home))
@@ -86,33 +88,33 @@ class Exchange:
             )
         return not contact.foreign
 
-    def _obey(self, tier: Tier, store: Store, reply: Reply) -> None:
+    def _obey(self, tier: Tier, store: Store, reply: Reply, answer: Answer) -> None:
         """Take what the store sent, or repair it. A store that fails now has still given its grant."""
         try:
             if reply.payload is not None and reply.meta is not None:
-                self._adopt(tier, store, reply.meta, reply.payload, reply.clock)
+                self._adopt(tier, store, Envelope(reply.meta, reply.payload), answer)
             elif reply.republish:
-                self._repair(tier, store, reply.clock)
+                self._repair(tier, store, answer)
         except StoreError as exc:
             self._ledger.lost(tier, exc)
 
-    def _adopt(self, tier: Tier, store: Store, meta: Meta, payload: bytes, clock: int) -> None:
+    def _adopt(self, tier: Tier, store: Store, stored: Envelope, answer: Answer) -> None:
         """Take what the store holds, or have it dropped so that somebody repairs it."""
-        limit = self._plan.settings.max_decoded_bytes
+        meta, limit = stored.meta, self._plan.settings.max_decoded_bytes
         try:
-            definitions = self._plan.vendor.check(envelope.decode(payload, version=meta.version, limit=limit))
+            definitions = self._plan.vendor.check(envelope.decode(stored.payload, version=meta.version, limit=limit))
         except EnvelopeError as exc:
             store.discard(self._ledger.me, meta.version)
             self._ledger.emit(PayloadRefused(self._plan.namespace, meta.version, tier.home, str(exc)))
             return
-        self._ledger.take(election.told(tier.home, meta, definitions, clock, self._plan.clock()), fetched=False)
+        self._ledger.take(election.told(tier.home, meta, definitions, answer.clock, answer.at), fetched=False)
 
-    def _repair(self, tier: Tier, store: Store, clock: int) -> None:
+    def _repair(self, tier: Tier, store: Store, answer: Answer) -> None:
         """Give the store what it lost, as old as it is. What no store ever took is refused if others moved on."""
         held = self._ledger.know.held
         if held is None:
             return
-        meta = election.repair(held, tier.home, clock, self._plan.clock())
+        meta = election.repair(held, tier.home, answer.clock, answer.at)
         payload = envelope.encode(held.definitions, meta.version)
         published = store.publish(
             self._ledger.me, Envelope(meta, payload), fresh=not held.accepted, lease=milliseconds(self._plan.lease)

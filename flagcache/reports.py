@@ -14,6 +14,7 @@ from flagcache.errors import StoreError
 from flagcache.events import FetchFailed, FetchRecovered, LateFetchRefused
 from flagcache.ledger import Ledger
 from flagcache.plan import Plan
+from flagcache.projects import join_projects
 from flagcache.settings import milliseconds
 from flagcache.stores.base import Envelope, Grant, Published, Scope, Store
 from flagcache.tiers import Tier
@@ -54,7 +55,7 @@ class Reports:
         """The fleet's own fetch brought definitions."""
         self._recovered()
         self._ledger.learn(
-            lambda know: replace(know, received=True, project=election.join_projects(held.meta.project, know.project))
+            lambda know: replace(know, received=True, project=join_projects(held.meta.project, know.project))
         )
         self._offer(replace(held, meta=replace(held.meta, project=self._ledger.know.project)), grant)
 

@@ -20,6 +20,7 @@ from flagcache.exchange import Exchange
 from flagcache.fetching import Fetching
 from flagcache.ledger import Ledger
 from flagcache.plan import Plan
+from flagcache.projects import join_projects
 from flagcache.reports import Reports
 from flagcache.settings import SLOW_FETCH
 from flagcache.stores.base import Meta
@@ -75,7 +76,7 @@ class Worker:
 
     def learn_project(self, project: str) -> None:
         """Know what an attached client knows of its project."""
-        self._ledger.learn(lambda know: replace(know, project=election.join_projects(know.project, project)))
+        self._ledger.learn(lambda know: replace(know, project=join_projects(know.project, project)))
 
     def should_fetch(self) -> bool:
         """Ask the store; True sends the calling thread to fetch. With attached clients the fleet fetches itself."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from flagcache import election
 from flagcache.election import Contact, Held, Knowledge
+from flagcache.projects import join_projects
 from flagcache.settings import Settings
 from flagcache.stores.base import Ask, Grant, Meta, Order, Reply, Scope
 from flagcache.vendor import Definitions, Refused
@@ -283,7 +284,17 @@ def test_whoever_failed_for_reasons_of_its_own_stays_out() -> None:
 def test_the_first_aspect_known_to_both_tells_projects_apart(ours: str, theirs: str, *, foreign: bool) -> None:
     """A project's number counts more than its token, which may be changed."""
     assert election.is_foreign(Knowledge(project=ours), meta(1, project=theirs)) is foreign
-    assert election.join_projects(ours, ours) == ours
+    assert join_projects(ours, ours) == ours
+
+
+def test_an_answer_that_lay_unread_is_as_old_as_its_question() -> None:
+    """A process that was frozen before it read the answer must not take definitions for younger than they are."""
+    before = held(CLOCK - 5000, born=NOW - 105)
+    said = reply(meta=meta(CLOCK - 1000))
+    know = election.heard(Knowledge(held=before), HOME, said, NOW, NOW - 100)
+    assert know.held is not None
+    assert know.held.born == pytest.approx(NOW - 101)
+    assert election.told(HOME, meta(CLOCK - 1000), FLAGS, CLOCK, NOW - 100).born == pytest.approx(NOW - 101)
 
 
 def test_a_child_knows_what_its_parent_held_and_nothing_of_its_place() -> None:

@@ -30,7 +30,6 @@ __all__ = [
     "attached",
     "events",
     "events_of",
-    "fetches",
     "flag_counts",
     "holder",
     "leader_of",
@@ -116,11 +115,6 @@ def nothing(_seat: Seat) -> None:
 def listens(_seat: Seat) -> bool:
     """Whether one listener runs in the member's process."""
     return threads_of().count("flagcache-listener") == 1
-
-
-def fetches(_seat: Seat) -> list[str]:
-    """The fetches that are under way in the member's process."""
-    return [name for name in threads_of() if name == "flagcache-fetch"]
 
 
 def timed_poll(seat: Seat) -> float:

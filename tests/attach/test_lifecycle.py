@@ -82,17 +82,29 @@ def test_a_client_attached_twice_is_attached_once(
     posthog: StandInControl, redis_url: str, namespace: str, here: Keep
 ) -> None:
     """A second `attach` of a client does nothing: a change runs its poll once, and there is one listener."""
-    seat = here(attached(posthog, redis_url, namespace, every=EVERY, polls=LONG)(0))
+    make = attached(posthog, redis_url, namespace, every=EVERY, polls=LONG)
+    other, seat = here(make(0)), here(make(1))
+    load(other)
     assert seat.cache.attach(seat.client) is seat.client
     load(seat)
     assert seat.cache.attach(seat.client) is seat.client
-    until(lambda: threads_of() == ["flagcache-listener"], what="one listener")
-    other = here(attached(posthog, redis_url, namespace, every=EVERY, polls=LONG)(1))
-    load(other)
-    posthog.serve(make_definitions(5, revision=2))
-    polls_until(seat if seat.cache.status().role is Role.LEADER else other, 2)
-    until(lambda: revision(seat) == revision(other) == 2, what="the change")
-    assert [seen.revision for seen in seat.client.history if seen.flags].count(2) == 1
+    until(lambda: threads_of() == ["flagcache-listener"] * 2, what="one listener each")
+    poller = seat.client.poller
+    assert poller is not None
+    pushed, execute = list[str](), cast("Callable[[], None]", poller.execute)
+
+    def counted() -> None:
+        pushed.append(threading.current_thread().name)
+        execute()
+
+    poller.execute = counted
+    for number in (2, 3, 4):
+        posthog.serve(make_definitions(5, revision=number))
+        polls_until(other, number)
+        until(lambda: revision(seat) == number, what="the change")  # noqa: B023 - asked here and now
+        if number == 2:
+            pushed.clear()  # it may have asked by itself when it began to listen
+    assert pushed == ["flagcache-listener"] * 2
 
 
 def test_a_client_may_be_attached_after_it_was_loaded(
@@ -184,6 +196,7 @@ def test_nothing_outlives_the_clients_shutdown(
     until(lambda: second.history[-1].revision == 2, what="the change to reach the other client")
     assert revision(seat) == 1
     second.shutdown()
+    assert threads_of() == []
     until(lambda: set(threading.enumerate()) <= running, 2.0, what="all threads to end")
     until(lambda: open_files() <= files, 2.0, what="everything to be closed")
     asked = posthog.requests

@@ -96,9 +96,9 @@ def test_a_shutdown_from_a_signal_handler_under_the_workers_lock_does_not_deadlo
     fleet.next_interval()
     heard = election.heard
 
-    def interrupted(know: Knowledge, home: str, reply: Reply, now: float) -> Knowledge:
+    def interrupted(know: Knowledge, home: str, reply: Reply, now: float, asked: float) -> Knowledge:
         process.worker.shutdown()
-        return heard(know, home, reply, now)
+        return heard(know, home, reply, now, asked)
 
     monkeypatch.setattr(election, "heard", interrupted)
     thread = threading.Thread(target=process.poll, daemon=True)
