@@ -17,6 +17,7 @@ from flagcache.errors import StoreError
 from flagcache.stores._redis_link import RedisLink
 from tests.servers import RedisServer, free_port, newest_binary, until
 from tests.stores.links import READ, SECRET, WRITE, ask, calls_since, link_to, writes
+from tests.stores.sharing import two_clients_share
 
 SLOTS = 16384
 
@@ -202,3 +203,10 @@ def test_runs_succeed_again_after_a_primary_died() -> None:
         assert time.monotonic() - began < 0.5
         until(lambda: writes(link, key), 15.0, what="the replica to take over")
         assert tell(cluster.replica, "GET", key) == b"written"
+
+
+def test_a_fleet_shares_on_a_cluster(cluster: Cluster, namespace: str) -> None:
+    """One fetch serves two attached clients, and a change is pushed, wherever the namespace's slot lies."""
+    with closing(cluster.client()) as client:
+        two_clients_share(client, namespace)
+        assert client.ping()

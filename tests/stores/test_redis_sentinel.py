@@ -16,6 +16,7 @@ from flagcache.errors import ConfigurationError, StoreError
 from flagcache.stores._redis_link import RedisLink
 from tests.servers import MakeRedis, RedisServer, free_port, newest_binary, until
 from tests.stores.links import SECRET, WRITE, ask, link_to, make_client, writes
+from tests.stores.sharing import two_clients_share
 
 
 class SentinelServer(RedisServer):
@@ -117,3 +118,10 @@ def test_sentinels_tell_two_services_of_one_name_apart() -> None:
     assert fingerprint(1, 2) == fingerprint(2, 1) != fingerprint(1, 3)
     with pytest.raises(ConfigurationError, match="slave_for"):
         RedisLink(Sentinel([("127.0.0.1", 1)]).slave_for("mymaster"), timeout=1)
+
+
+def test_a_fleet_shares_through_sentinel(watched: Watched, namespace: str) -> None:
+    """One fetch serves two attached clients, and a change is pushed, through the master of a service."""
+    with closing(watched.manager().master_for("mymaster", decode_responses=True)) as client:
+        two_clients_share(client, namespace)
+        assert client.ping()
