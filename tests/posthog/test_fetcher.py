@@ -740,9 +740,7 @@ def redirect(target: Callable[[], str], status: str = "302 Found") -> Answering:
 def netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A `.netrc` with a password for this machine, which requests would send."""
     path = tmp_path / "netrc"
-    path.write_text(
-        "machine 127.0.0.1 login user password from-netrc\nmachine localhost login user password from-netrc\n"
-    )
+    path.write_text("machine 127.0.0.1 login user password from-netrc\nmachine 127.1 login user password from-netrc\n")
     path.chmod(0o600)
     monkeypatch.setenv("NETRC", str(path))
 
@@ -755,7 +753,7 @@ def test_netrc_does_not_replace_the_key(standin: PostHogStandIn) -> None:
 
 
 @pytest.mark.usefixtures("netrc")
-@pytest.mark.parametrize("other", ["localhost", "127.0.0.1"], ids=["another name", "another port"])
+@pytest.mark.parametrize("other", ["127.1", "127.0.0.1"], ids=["another name", "another port"])
 def test_the_key_goes_to_no_other_host(other: str) -> None:
     """A redirect to another host or port is followed, without the key and without a password from `.netrc`."""
     with RawServer(whole(json.dumps(DEFINITIONS).encode())) as stranger:

@@ -26,8 +26,9 @@ Source: TypeAlias = "redis.Redis | redis.RedisCluster | str"
 
 
 def make_client(**options: object) -> redis.Redis:
-    """A client as a user makes it; `options` as `redis.Redis` takes them."""
-    return cast("Callable[..., redis.Redis]", redis.Redis)(**options)
+    """A client as a user makes it; `options` as `redis.Redis` takes them. A machine may know no name `localhost`."""
+    where = {"host": "127.0.0.1"} if "port" in options else {}
+    return cast("Callable[..., redis.Redis]", redis.Redis)(**where | options)
 
 
 @contextmanager
