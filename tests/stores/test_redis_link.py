@@ -156,8 +156,8 @@ def test_options_of_the_users_own_connection_class_are_kept(redis_server: RedisS
             seen.append(tunnel)
             cast("Callable[..., None]", super().__init__)(**options)
 
-    where = {"host": "127.0.0.1", "port": redis_server.port}
-    pool = redis.ConnectionPool(connection_class=Tunnelled, **where, tunnel="t1", socket_timeout=99)
+    options = {"host": "127.0.0.1", "port": redis_server.port, "tunnel": "t1", "socket_timeout": 99}
+    pool = cast("Callable[..., redis.ConnectionPool]", redis.ConnectionPool)(connection_class=Tunnelled, **options)
     with link_to(make_client(connection_pool=pool)) as link:
         assert link.run(ECHO, ["key"], ["x"]) == [b"key", b"x", 7]
     assert set(seen) == {"t1"}
