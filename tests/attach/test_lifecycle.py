@@ -34,7 +34,7 @@ from tests.fleet.chores import (
 from tests.fleet.harness import Fleet, Seat, WatchedPosthog
 from tests.servers import RedisServer, until
 
-EVERY = 0.3
+EVERY = 0.5
 LONG = 30.0
 
 Keep = Callable[[AttachedSeat], AttachedSeat]
