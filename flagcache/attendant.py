@@ -114,7 +114,10 @@ class Attendant:
             self._push(contend=notice.kind == "free")
 
     def attend(self) -> float:
-        """Do what is due; return the seconds until something else is."""
+        """Do what is due; return the seconds until something else may be.
+
+        A poll on another thread may take the lease at any time, which then has to be renewed soon.
+        """
         now = self._plan.clock()
         if not self._plan.clients.live:
             self._listener.stop(0)  # nobody holds its clients any more
@@ -128,7 +131,7 @@ class Attendant:
             self._push(contend=True)
         self._ledger.look()
         now = self._plan.clock()
-        return max(0.0, min(self._due(now).soonest, self._check_at) - now)
+        return max(0.0, min(self._due(now).soonest - now, self._check_at - now, self._plan.lease / duties.RENEWALS))
 
     def _due(self, now: float) -> duties.Duties:
         clients, contact = self._plan.clients, self._ledger.contact

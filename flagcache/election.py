@@ -214,7 +214,12 @@ def told(home: str, meta: Meta, definitions: Definitions, clock: int, asked: flo
         clock: the store's clock in its answer.
         asked: own clock before the question, never after the answer: a frozen process would take them for younger.
     """
-    return Held(meta, definitions, home, asked - max(0, clock - meta.as_of) / 1000)
+    return Held(meta, definitions, home, asked - max(0, clock - _granted(meta)) / 1000)
+
+
+def _granted(meta: Meta) -> int:
+    """When their fetch was granted; `as_of` is no time but only an order since the store's clock was stepped back."""
+    return min(meta.as_of, meta.confirmed_at)
 
 
 def hold(know: Knowledge, held: Held) -> Knowledge:
@@ -230,7 +235,7 @@ def _newer(held: Held, old: Held, clock: int) -> bool:
     An old `as_of` ahead of the store's clock, where the new one is not, is of a clock that has been stepped back since
     (and of a store that has lost it): as between two stores, the age on this process's own clock decides.
     """
-    comparable = held.home == old.home and not old.meta.as_of > clock >= held.meta.as_of
+    comparable = held.home == old.home and not old.meta.as_of > clock >= _granted(held.meta)
     return held.meta.order >= old.meta.order if comparable else held.born >= old.born
 
 

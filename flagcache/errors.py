@@ -6,7 +6,14 @@ answers so.
 
 from __future__ import annotations
 
-__all__ = ["ConfigurationError", "EnvelopeError", "FlagcacheError", "MissingExtraError", "StoreError"]
+__all__ = [
+    "ConfigurationError",
+    "EnvelopeError",
+    "FlagcacheError",
+    "MissingExtraError",
+    "StoreError",
+    "UnknownKeyError",
+]
 
 
 class FlagcacheError(Exception):
@@ -27,3 +34,15 @@ class StoreError(FlagcacheError):
 
 class EnvelopeError(FlagcacheError):
     """Bytes that are no well-formed envelope: garbage, truncated, too large, another format, or not definitions."""
+
+
+class UnknownKeyError(EnvelopeError):
+    """An envelope that was protected with another key than those of this process, or with none.
+
+    Args:
+        key_id: what stands where the key's id should.
+    """
+
+    def __init__(self, key_id: bytes) -> None:
+        super().__init__("it was not protected with a key that this process has")
+        self.key_id = key_id

@@ -24,11 +24,13 @@ __all__ = [
     "Events",
     "FetchFailed",
     "FetchRecovered",
+    "ForeignKey",
     "ForeignProject",
     "LateFetchRefused",
     "LeadershipLost",
     "LeadershipTaken",
     "PayloadRefused",
+    "PublicationRefused",
     "QuotaLimited",
     "QuotaRestored",
     "StoreLost",
@@ -103,7 +105,7 @@ class DefinitionsRepaired(Event):
 
 @dataclass(frozen=True)
 class PayloadRefused(Event):
-    """What the store held is no well-formed envelope with well-formed definitions; it was discarded."""
+    """What the store held is no well-formed envelope of ours with well-formed definitions; it was discarded."""
 
     version: str
     store: str
@@ -113,6 +115,18 @@ class PayloadRefused(Event):
     def __str__(self) -> str:
         what = f"unreadable definitions {self.version[:12]} of {self.namespace!r}"
         return f"{what} discarded from {self.store}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class PublicationRefused(Event):
+    """Readers would refuse what this process fetched, mostly because it is too large: it is kept and not published."""
+
+    version: str
+    reason: str
+    level = logging.ERROR
+
+    def __str__(self) -> str:
+        return f"definitions {self.version[:12]} of {self.namespace!r} cannot be shared: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -201,6 +215,20 @@ class ColdStartExpired(Event):
 
     def __str__(self) -> str:
         return f"no definitions of {self.namespace!r} after {self.waited:.1f} s: going on without flags until some come"
+
+
+@dataclass(frozen=True)
+class ForeignKey(Event):
+    """Others go on protecting the definitions with a key that this process does not have."""
+
+    store: str
+    level = logging.ERROR
+
+    def __str__(self) -> str:
+        return (
+            f"others protect the definitions of {self.namespace!r} on {self.store} with a key that this process does"
+            " not have: they are not used, and it fetches its own; give all workers one key in common"
+        )
 
 
 @dataclass(frozen=True)

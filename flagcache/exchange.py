@@ -1,26 +1,26 @@
 """One process's questions to its stores, and what it does about the answers.
 
-Must never keep what did not pass `Vendor.check`, nor use what another project wrote.
+Must never use what its `Reader` has not verified, nor what another project wrote.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from flagcache import election, envelope
-from flagcache.errors import EnvelopeError, StoreError
+from flagcache import election
+from flagcache.errors import StoreError
 from flagcache.events import (
     DefinitionsRepaired,
     ForeignProject,
     LateFetchRefused,
     LeadershipLost,
     LeadershipTaken,
-    PayloadRefused,
 )
 from flagcache.ledger import Ledger
 from flagcache.plan import Plan
+from flagcache.reading import Heard, Reader
 from flagcache.settings import milliseconds
-from flagcache.stores.base import Envelope, Grant, Published, Reply, Store, Subscribable, Subscription
+from flagcache.stores.base import Ask, Grant, Published, Reply, Store, Subscribable, Subscription
 from flagcache.tiers import Tier
 
 __all__ = ["Answer", "Exchange"]
@@ -50,6 +50,7 @@ class Exchange:
     def __init__(self, plan: Plan, ledger: Ledger) -> None:
         self._plan = plan
         self._ledger = ledger
+        self._reader = Reader(plan, ledger)
 
     def ask(self, *, may_lead: bool, idle: bool) -> Answer | None:
         """Poll the first store that answers and is not another project's; None if there is none."""
@@ -57,22 +58,33 @@ class Exchange:
             election.template(self._ledger.me, self._plan.settings, self._plan.lease), may_lead=may_lead, idle=idle
         )
         for tier, store in self._ledger.tiers.usable():
-            # Ages in the answer count from here: it may lie unread for as long as this process is frozen.
-            asked = self._plan.clock()
-            ask = election.ask_for(base, self._ledger.know, tier.home, asked)
             try:
-                reply = store.poll(replace(ask, interval=round(ask.interval * tier.spec.pace)))
+                reply, asked = self._poll(tier, store, replace(base, interval=round(base.interval * tier.spec.pace)))
             except StoreError as exc:
                 self._ledger.lost(tier, exc)
                 continue
             self._ledger.tiers.answered(tier)
-            if self._hear(tier, reply, asked):
+            heard = self._reader.read(tier, store, reply)
+            if self._hear(tier, heard.reply, asked) and heard.usable:
                 answer = Answer(tier.home, reply.grant, reply.clock, asked)
-                self._obey(tier, store, reply, answer)
+                self._obey(tier, store, heard, answer)
                 return answer
             if reply.leads:  # it is not ours to lead: whoever belongs there is to take over at once
                 self._release(tier, store, idle=False)
         return None
+
+    def _poll(self, tier: Tier, store: Store, base: Ask) -> tuple[Reply, float]:
+        """Poll one store; return its answer, and the own clock before the question, from which ages in it count.
+
+        What took longer than a store may take lay unsent or unread while this process was frozen, and nobody can tell
+        how old it is. So the store is asked once more; it grants again what it granted.
+        """
+        asked = self._plan.clock()
+        reply = store.poll(election.ask_for(base, self._ledger.know, tier.home, asked))
+        if self._plan.clock() - asked > self._plan.settings.store_timeout:
+            asked = self._plan.clock()
+            reply = store.poll(election.ask_for(base, self._ledger.know, tier.home, asked))
+        return reply, asked
 
     def _hear(self, tier: Tier, reply: Reply, asked: float) -> bool:
         """Take in who leads and what is stored; False if that is another project's."""
@@ -88,49 +100,55 @@ class Exchange:
             )
         return not contact.foreign
 
-    def _obey(self, tier: Tier, store: Store, reply: Reply, answer: Answer) -> None:
+    def _obey(self, tier: Tier, store: Store, heard: Heard, answer: Answer) -> None:
         """Take what the store sent, or repair it. A store that fails now has still given its grant."""
+        reply = heard.reply
+        if reply.meta is not None and heard.definitions is not None:
+            held = election.told(tier.home, reply.meta, heard.definitions, reply.clock, answer.at)
+            self._ledger.take(held, fetched=False)
+            return
         try:
-            if reply.payload is not None and reply.meta is not None:
-                self._adopt(tier, store, Envelope(reply.meta, reply.payload), answer)
-            elif reply.republish:
-                self._repair(tier, store, answer)
+            if reply.republish:
+                self._repair(tier, store, reply.clock)
+            elif reply.leads:
+                self._protect_anew(tier, store, reply.clock)
         except StoreError as exc:
             self._ledger.lost(tier, exc)
 
-    def _adopt(self, tier: Tier, store: Store, stored: Envelope, answer: Answer) -> None:
-        """Take what the store holds, or have it dropped so that somebody repairs it."""
-        meta, limit = stored.meta, self._plan.settings.max_decoded_bytes
-        try:
-            definitions = self._plan.vendor.check(envelope.decode(stored.payload, version=meta.version, limit=limit))
-        except EnvelopeError as exc:
-            store.discard(self._ledger.me, meta.version)
-            self._ledger.emit(PayloadRefused(self._plan.namespace, meta.version, tier.home, str(exc)))
+    def _protect_anew(self, tier: Tier, store: Store, clock: int) -> None:
+        """Replace what an old key protects, while all still have it. Who looks in between finds nothing, and waits."""
+        held = self._ledger.know.held
+        if held is None or not self._reader.tell_outdated(tier.home, held.meta.version):
             return
-        self._ledger.take(election.told(tier.home, meta, definitions, answer.clock, answer.at), fetched=False)
+        if store.discard(self._ledger.me, held.meta.version):
+            self._give(tier, store, clock)
 
-    def _repair(self, tier: Tier, store: Store, answer: Answer) -> None:
-        """Give the store what it lost, as old as it is. What no store ever took is refused if others moved on."""
+    def _repair(self, tier: Tier, store: Store, clock: int) -> None:
+        """Give the store what it lost, as old as it is."""
+        if self._give(tier, store, clock) is Published.STORED and (held := self._ledger.know.held):
+            self._ledger.emit(DefinitionsRepaired(self._plan.namespace, held.meta.version, tier.home))
+
+    def _give(self, tier: Tier, store: Store, clock: int) -> Published | None:
+        """Publish what is held. What no store ever took is refused if others moved on."""
         held = self._ledger.know.held
         if held is None:
-            return
-        meta = election.repair(held, tier.home, answer.clock, answer.at)
-        payload = envelope.encode(held.definitions, meta.version)
-        published = store.publish(
-            self._ledger.me, Envelope(meta, payload), fresh=not held.accepted, lease=milliseconds(self._plan.lease)
-        )
+            return None
+        meta = election.repair(held, tier.home, clock, self._plan.clock())
+        envelope = self._ledger.envelope(held, meta)
+        if envelope is None:
+            return None
+        lease = milliseconds(self._plan.lease)
+        published = store.publish(self._ledger.me, envelope, fresh=not held.accepted, lease=lease)
         if published is not Published.STALE:
             self._ledger.extended(tier, self._plan.lease)
         elif held.accepted:
-            return  # somebody was quicker; the next poll tells
+            return published  # somebody was quicker; the next poll tells
         kept = replace(held, meta=meta, home=tier.home, accepted=True)
         if published is Published.STALE:
             kept = election.overtaken(held)
-        self._ledger.learn(lambda know: replace(know, held=kept) if know.held is held else know)
-        if published is Published.STALE:
             self._ledger.emit(LateFetchRefused(self._plan.namespace, meta.version, tier.home))
-        elif published is Published.STORED:
-            self._ledger.emit(DefinitionsRepaired(self._plan.namespace, meta.version, tier.home))
+        self._ledger.learn(lambda know: replace(know, held=kept) if know.held is held else know)
+        return published
 
     def renew(self) -> None:
         """Keep the lease of the fleet's store, if this process has it."""

@@ -12,17 +12,19 @@ from dataclasses import replace
 
 from flagcache import election, process
 from flagcache.election import Contact, Held, Knowledge
-from flagcache.errors import StoreError
+from flagcache.errors import EnvelopeError, StoreError
 from flagcache.events import (
     DefinitionsChanged,
     DefinitionsFresh,
     DefinitionsStale,
     Event,
     LeadershipLost,
+    PublicationRefused,
     QuotaLimited,
     QuotaRestored,
 )
 from flagcache.plan import Plan
+from flagcache.stores.base import Envelope, Meta
 from flagcache.tiers import Tier, Tiers
 
 __all__ = ["Ledger"]
@@ -51,6 +53,8 @@ class Ledger:
         )
         self._plan = plan
         self._quota = self._stale = False
+        self._unshareable = ""
+        """The version that was last found to be such."""
         self.lock = threading.RLock()  # reentrant: a signal handler may shut down the client that it interrupted
 
     def learn(self, change: Callable[[Knowledge], Knowledge]) -> None:
@@ -85,6 +89,17 @@ class Ledger:
         if stale != self._stale:
             self.emit(DefinitionsStale(namespace, age) if stale else DefinitionsFresh(namespace))
         self._quota, self._stale = quota, stale
+
+    def envelope(self, held: Held, meta: Meta) -> Envelope | None:
+        """What is to be published of what is held; None, said once, if every reader would refuse it."""
+        if meta.version == self._unshareable:
+            return None
+        try:
+            return self._plan.codec.write(held.definitions, meta)
+        except EnvelopeError as exc:
+            self._unshareable = meta.version
+            self.emit(PublicationRefused(self._plan.namespace, meta.version, str(exc)))
+            return None
 
     @property
     def emptied(self) -> bool:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 from flagcache import process
 from flagcache.clients import Clients
+from flagcache.codec import Codec
 from flagcache.events import Events
+from flagcache.protection import PLAIN, Protection
 from flagcache.settings import Settings
 from flagcache.tiers import StoreSpec
 from flagcache.vendor import Vendor
@@ -29,6 +31,13 @@ class Plan:
     """The process's own clock, in seconds."""
     clients: Clients = field(default_factory=Clients)
     """Those that were attached."""
+    protection: Protection = PLAIN
+    """Of the envelopes in all stores."""
+    codec: Codec = field(init=False)
+
+    def __post_init__(self) -> None:
+        codec = Codec(self.namespace, self.protection, limit=self.settings.max_decoded_bytes)
+        object.__setattr__(self, "codec", codec)
 
     @property
     def lease(self) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from flagcache import election, envelope
+from flagcache import election
 from flagcache.election import Held
 from flagcache.errors import StoreError
 from flagcache.events import FetchFailed, FetchRecovered, LateFetchRefused
@@ -16,7 +16,7 @@ from flagcache.ledger import Ledger
 from flagcache.plan import Plan
 from flagcache.projects import join_projects
 from flagcache.settings import milliseconds
-from flagcache.stores.base import Envelope, Grant, Published, Scope, Store
+from flagcache.stores.base import Grant, Published, Scope, Store
 from flagcache.tiers import Tier
 from flagcache.vendor import Refused
 
@@ -24,6 +24,8 @@ __all__ = ["Reports"]
 
 _LONGEST_RETRY_AFTER = 300.0
 """Seconds for which a vendor's Retry-After is believed at most."""
+
+_UNSHAREABLE = Refused("what it brought cannot be shared", Scope.MINE)
 
 
 class Reports:
@@ -115,19 +117,24 @@ class Reports:
             except StoreError as exc:
                 self._ledger.lost(tier, exc)
             else:
+                if published is None:  # nobody can have it from here: others are to fetch it for themselves
+                    self._note(tier.home, times, _UNSHAREABLE, 0.0)
                 if published is Published.STALE:
                     self._ledger.emit(LateFetchRefused(self._plan.namespace, held.meta.version, tier.home))
                     return
                 held = replace(held, accepted=True)
         self._ledger.take(held, fetched=True)
 
-    def _publish(self, tier: Tier, store: Store, held: Held, times: Grant) -> Published:
+    def _publish(self, tier: Tier, store: Store, held: Held, times: Grant) -> Published | None:
+        """Confirm or publish; None for what no reader would take."""
         meta, stored, lease = held.meta, self._ledger.know.contact(tier.home).stored, milliseconds(self._plan.lease)
         known = stored is not None and stored.version == meta.version and meta.etag in ("", stored.etag)
         published = Published.CONFIRMED
         if not known or not store.confirm(self._ledger.me, meta.version, times, lease=lease):
-            payload = envelope.encode(held.definitions, meta.version)
-            published = store.publish(self._ledger.me, Envelope(meta, payload), fresh=True, lease=lease)
+            envelope = self._ledger.envelope(held, meta)
+            if envelope is None:
+                return None
+            published = store.publish(self._ledger.me, envelope, fresh=True, lease=lease)
         if published is not Published.STALE:
             self._ledger.extended(tier, self._plan.lease)
         return published

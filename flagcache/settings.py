@@ -13,8 +13,9 @@ from typing import Literal
 from typing_extensions import TypedDict
 
 from flagcache.errors import ConfigurationError
+from flagcache.protection import KeyMaterial
 
-__all__ = ["DAY", "Options", "Settings", "check_namespace", "milliseconds"]
+__all__ = ["DAY", "Options", "Settings", "SettingsOptions", "check_namespace", "milliseconds"]
 
 DAY = 86_400.0
 _LONGEST = 30 * DAY
@@ -26,8 +27,8 @@ SLOW_FETCH = 30.0
 `request.py` and `client.py`). A lease that nobody renews meanwhile must outlive it."""
 
 
-class Options(TypedDict, total=False):
-    """The keyword arguments that every cache takes beside `refresh_interval`; `Settings` documents them."""
+class SettingsOptions(TypedDict, total=False):
+    """What `Settings` has beside `refresh_interval`, and documents."""
 
     poll_interval: float
     cold_start_wait: float
@@ -39,6 +40,17 @@ class Options(TypedDict, total=False):
     backoff_ceiling: float
     on_quota_limited: Literal["clear", "keep"]
     max_decoded_bytes: int
+
+
+class Options(SettingsOptions, total=False):
+    """The keyword arguments that every cache takes beside `refresh_interval`."""
+
+    signing_key: KeyMaterial | None
+    """At least 16 random bytes, as bytes or a string; of several keys the first signs and all verify. What is in the
+    store and was not signed with one of them is refused. A key is no part of the settings, so that none shows it."""
+    encryption_key: KeyMaterial | None
+    """As `signing_key`, for encryption: nobody without a key can read or alter what is in the store. Needs an extra:
+    `pip install "flagcache[encryption]"`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,11 +19,13 @@ from flagcache.events import (
     Events,
     FetchFailed,
     FetchRecovered,
+    ForeignKey,
     ForeignProject,
     LateFetchRefused,
     LeadershipLost,
     LeadershipTaken,
     PayloadRefused,
+    PublicationRefused,
     QuotaLimited,
     QuotaRestored,
     StoreLost,
@@ -56,6 +58,10 @@ EXAMPLES = {
         logging.ERROR,
         "unreadable definitions 0123456789ab of 'team' discarded from redis://db:6379/0: truncated",
     ),
+    PublicationRefused("team", VERSION, "too large"): (
+        logging.ERROR,
+        "definitions 0123456789ab of 'team' cannot be shared: too large",
+    ),
     LateFetchRefused("team", VERSION, STORE): (
         logging.WARNING,
         "a late fetch of 'team' brought 0123456789ab; redis://db:6379/0 holds or awaits newer, so it was dropped",
@@ -83,6 +89,13 @@ EXAMPLES = {
     ColdStartExpired("team", 10.04): (
         logging.ERROR,
         "no definitions of 'team' after 10.0 s: going on without flags until some come",
+    ),
+    ForeignKey("team", STORE): (
+        logging.ERROR,
+        (
+            "others protect the definitions of 'team' on redis://db:6379/0 with a key that this process does not have:"
+            " they are not used, and it fetches its own; give all workers one key in common"
+        ),
     ),
     ForeignProject("team", STORE, "1", "2"): (
         logging.ERROR,

@@ -27,6 +27,8 @@ _T = TypeVar("_T")
 _TRIES = 5
 """How often another process may replace the file while this one opens it."""
 
+_PARTS_MISSING = ("no such table", "no such column", "has no column named")
+
 _warned: set[Path] = set()
 """Directories of which it was said that others may write them; children need not say it again."""
 
@@ -254,5 +256,8 @@ def _pragma(connection: sqlite3.Connection, name: str) -> object:
 
 
 def _is_broken(error: sqlite3.Error) -> bool:
-    """Whether the file itself is no sound database: of all troubles only that has no class of its own."""
-    return type(error) is sqlite3.DatabaseError
+    """Whether the file is no sound database, or without what we made in it.
+
+    Of all troubles with a file only the first has no class of its own; the other is told by its words.
+    """
+    return type(error) is sqlite3.DatabaseError or any(words in str(error) for words in _PARTS_MISSING)

@@ -81,9 +81,12 @@ def load(connection: sqlite3.Connection, namespace: str) -> Stored:
     if values is None:
         return Stored()
     row: dict[str, object] = dict(zip((column[0] for column in cursor.description), values, strict=True))
-    size = _number(row["payload_size"])
-    meta = _meta(row) if row["body_type"] == "blob" and row["body_size"] == size else None
-    return Stored(_state(row, meta), size if size is not None and meta is not None else 0)
+    try:
+        size = _number(row["payload_size"])
+        meta = _meta(row) if row["body_type"] == "blob" and row["body_size"] == size else None
+        return Stored(_state(row, meta), size if size is not None and meta is not None else 0)
+    except KeyError as exc:
+        raise sqlite3.DatabaseError(f"no such column: {exc}") from None
 
 
 def save(connection: sqlite3.Connection, namespace: str, stored: Stored) -> None:

@@ -7,10 +7,14 @@ from dataclasses import replace
 from flagcache.stores.base import Ask, Grant, Order
 from flagcache.stores.state import Outcome, State, passed, running
 
-__all__ = ["GRANTS_PER_INTERVAL", "elect", "extend", "grant", "leads", "leased"]
+__all__ = ["GRANTS_PER_INTERVAL", "elect", "extend", "grant", "leads", "leased", "noted"]
 
 GRANTS_PER_INTERVAL = 3
 """How many grants one interval may see when the holders of the first ones died or failed."""
+
+_LONGEST_NOTE = 3_600_000
+"""Milliseconds for which a note may keep all from fetching, unless the asker's own back-off is longer: no note of ours
+does so for longer, and one of somebody else's could stop the fleet for years."""
 
 
 def leased(state: State, clock: int) -> bool:
@@ -30,6 +34,12 @@ def extend(state: State, me: str, lease: int, clock: int) -> State:
     return replace(state, lease_until=clock + lease, lease_length=lease)
 
 
+def noted(state: State, ask: Ask, clock: int) -> bool:
+    """Whether a failure for everybody keeps all from fetching."""
+    longest = max(_LONGEST_NOTE, ask.backoff)
+    return state.note_length <= longest and running(state.note_until, state.note_length, clock)
+
+
 def _due(state: State, ask: Ask, clock: int) -> bool:
     """Whether the refresh interval, less a tenth for workers that poll a little early, is over.
 
@@ -43,12 +53,12 @@ def _due(state: State, ask: Ask, clock: int) -> bool:
     return passed(state.granted[0], interval, clock) and not 0 <= ask.grant_age < interval
 
 
-def _silent(state: State, ask: Ask, clock: int) -> bool:
-    """The leader has brought nothing to light for so long that another worker is to have a turn."""
+def _silent(state: State, ask: Ask, clock: int, more: int = 0) -> bool:
+    """The leader has brought nothing to light for so long (and `more`) that another worker is to have a turn."""
     if state.meta is None:
         return False
     since = max(state.meta.confirmed_at if state.meta.confirmed_at <= clock else 0, state.led_since)
-    return passed(since, ask.challenge, clock)
+    return passed(since, ask.challenge + more, clock)
 
 
 def elect(state: State, ask: Ask, clock: int) -> State:
@@ -66,13 +76,13 @@ def elect(state: State, ask: Ask, clock: int) -> State:
 
 def grant(state: State, ask: Ask, held: Order | None, clock: int) -> tuple[State, Grant | None]:
     """A grant for the leader: a lost one again, the regular one, or one that follows a holder who died or failed."""
-    if running(state.note_until, state.note_length, clock):
+    if noted(state, ask, clock):
         return state, None
     if state.holder == ask.me and state.outcome is Outcome.OPEN and state.grant > ask.last_grant:
         return state, Grant(state.epoch, state.grant, state.granted[0])
     silent = state.holder == ask.me and _silent(state, ask, clock)
-    if silent and not passed(state.granted[0], ask.interval * 19 // 10, clock):
-        return state, None  # challenged: the others have one interval to take this turn
+    if silent and not _silent(state, ask, clock, ask.interval * 9 // 10):
+        return state, None  # challenged: from now on the others have an interval to take this turn
     if not _due(state, ask, clock) and not _follows(state, ask, held, clock):
         return state, None
     as_of = max(clock, state.highest + 1, ask.last_grant + 1, held.as_of + 1 if held else 0)

@@ -145,12 +145,12 @@ class _Subscription:
 
 
 class MemoryHub:
-    """Memory stores by namespace, so that all clients of one process meet in the same one."""
+    """Memory stores by name, so that all clients of one process meet in the same one."""
 
     def __init__(self) -> None:
         self._by_pid: dict[int, dict[str, MemoryStore]] = {}
 
-    def store(self, namespace: str) -> MemoryStore:
-        """Return this process's store of the namespace; the same at each call."""
+    def store(self, name: str) -> MemoryStore:
+        """Return this process's store of this name; the same at each call."""
         stores = self._by_pid.setdefault(os.getpid(), {})  # setdefault is atomic: no lock that a fork could inherit
-        return stores.setdefault(namespace, MemoryStore())
+        return stores.setdefault(name, MemoryStore())

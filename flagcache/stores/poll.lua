@@ -46,9 +46,10 @@ local function due()
 end
 
 -- The leader has brought nothing to light for so long that another worker is to have a turn.
-local function silent()
+local function silent(more)
   if not state.stored then return false end
-  return passed(math.max(state.confirmed_at <= clock and state.confirmed_at or 0, state.led_since), challenge)
+  local since = math.max(state.confirmed_at <= clock and state.confirmed_at or 0, state.led_since)
+  return passed(since, challenge + (more or 0))
 end
 
 local function elect()
@@ -69,14 +70,19 @@ local function follows()
   return not state.stored and held_epoch < state.epoch -- what it brought is lost, or was cleared
 end
 
+-- Whether a failure for everybody keeps all from fetching; for longer than any of ours does, it is none.
+local function noted()
+  return state.note_length <= math.max(LONGEST_NOTE, tonumber(ARGV[14])) and running(state.note_until, state.note_length)
+end
+
 local function grant()
-  if not leads() or not may_lead or running(state.note_until, state.note_length) then return 0 end
+  if not leads() or not may_lead or noted() then return 0 end
   if state.holder == ME and state.outcome == 'open' and state.grant > last_grant then -- its reply was lost
     return {state.epoch, state.grant, state.granted_1}
   end
   local challenged = state.holder == ME and silent()
-  if challenged and not passed(state.granted_1, math.floor(interval * 19 / 10)) then
-    return 0 -- the others have one interval to take this turn
+  if challenged and not silent(math.floor(interval * 9 / 10)) then
+    return 0 -- from now on the others have an interval to take this turn
   end
   if not due() and not follows() then return 0 end
   local as_of = math.max(clock, state.highest + 1, last_grant + 1, held_epoch >= 0 and held_as_of + 1 or 0)
@@ -108,8 +114,7 @@ else
   end
   if newer and state.version ~= held_version then payload = redis.call('HGET', HASH, 'payload') end
 end
-local noted = running(state.note_until, state.note_length)
-if noted or state.note_status > 0 then note = {state.note_status, noted and state.note_until - clock or 0} end
+if noted() or state.note_status > 0 then note = {state.note_status, noted() and state.note_until - clock or 0} end
 
 save()
 return {clock, leads() and 1 or 0, leased() and state.lease_left or 0, state.granted_1, bits, granted, note, meta, payload}

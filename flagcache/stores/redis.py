@@ -58,12 +58,20 @@ class RedisStore:
         source: a URL, or a client of which only address, TLS and credentials are taken.
         namespace: what keeps fleets apart.
         timeout: seconds for one reply, and for connecting.
+        format_and_protection: of the envelopes.
     """
 
-    def __init__(self, source: redis.Redis | redis.RedisCluster | str, namespace: str, *, timeout: float = 1.0) -> None:
+    def __init__(
+        self,
+        source: redis.Redis | redis.RedisCluster | str,
+        namespace: str,
+        *,
+        timeout: float = 1.0,
+        format_and_protection: str = "1-plain",
+    ) -> None:
         self._link = RedisLink(source, timeout=timeout)
         self.address = self._link.address
-        self.keys = keys_of(namespace, self._link.database)
+        self.keys = keys_of(namespace, self._link.database, format_and_protection=format_and_protection)
 
     def poll(self, ask: Ask) -> Reply:
         """As `Store.poll`."""

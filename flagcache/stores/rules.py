@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from flagcache.stores.base import Ask, Envelope, Grant, Meta, Notice, Order, Published, Reply, Scope, Snapshot
-from flagcache.stores.granting import elect, extend, grant, leads, leased
+from flagcache.stores.granting import elect, extend, grant, leads, leased, noted
 from flagcache.stores.state import Outcome, State, passed, running
 
 __all__ = [
@@ -52,7 +52,7 @@ def poll(state: State, ask: Ask, clock: int) -> tuple[State, Reply]:
     if republish:
         state = replace(state, repair_asked=clock)
     lease_left = state.lease_until - clock if leased(state, clock) else 0
-    note_left = state.note_until - clock if running(state.note_until, state.note_length, clock) else 0
+    note_left = state.note_until - clock if noted(state, ask, clock) else 0
     wanted = newer and state.meta is not None and state.meta.version != ask.held_version
     return state, Reply(
         clock=clock,

@@ -22,13 +22,18 @@ from flagcache.stores._sqlite_file import SqliteFile, Transaction
 from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Reply, Scope, Snapshot, Subscription
 from flagcache.stores.state import believable
 
-__all__ = ["CHECK_EVERY", "SqliteStore"]
+__all__ = ["CHECK_EVERY", "SqliteStore", "name_of"]
 
 _T = TypeVar("_T")
 
 CHECK_EVERY = 0.25
 """Seconds between two looks of a subscription at the file: a change then reaches all in an eighth of a second on the
 average, and a look costs some 50 µs, a fiftieth of a per cent of one CPU."""
+
+
+def name_of(namespace: str, *, format_and_protection: str = "1-plain") -> str:
+    """Make the name of one namespace in the tables; workers who cannot read each other's envelopes never meet."""
+    return f"{format_and_protection}:{namespace}"
 
 
 def _wall_clock() -> int:
@@ -45,6 +50,7 @@ class SqliteStore:
         namespace: several may share a file.
         timeout: seconds for which a verb waits for other threads and processes, all in all.
         clock: tells the store's time in milliseconds; the same for all processes.
+        format_and_protection: of the envelopes; workers who cannot read each other's share nothing.
     """
 
     def __init__(
@@ -54,9 +60,11 @@ class SqliteStore:
         *,
         timeout: float = 1.0,
         clock: Callable[[], int] = _wall_clock,
+        format_and_protection: str = "1-plain",
     ) -> None:
         self._path = Path(path).absolute()
         self._namespace = namespace
+        self._name = name_of(namespace, format_and_protection=format_and_protection)
         self._timeout = timeout
         self._clock = clock
         self._file = SqliteFile(self._path, rows.SCHEMA, timeout)
@@ -78,7 +86,7 @@ class SqliteStore:
             self._save(transaction, before, state)
             if reply.payload is None:
                 return reply
-            return replace(reply, payload=rows.load_payload(transaction.connection, self._namespace))
+            return replace(reply, payload=rows.load_payload(transaction.connection, self._name))
 
         return self._file.run(step)
 
@@ -140,7 +148,7 @@ class SqliteStore:
 
     def subscribe(self) -> Subscription:
         """As `Subscribable.subscribe`."""
-        return _Subscription(SqliteFile(self._path, rows.SCHEMA, self._timeout), self._namespace)
+        return _Subscription(SqliteFile(self._path, rows.SCHEMA, self._timeout), self._name)
 
     def _apply(self, verb: Callable[[rules.State], tuple[rules.State, _T]]) -> _T:
         return self._tell(lambda state: (*verb(state), None))
@@ -155,7 +163,7 @@ class SqliteStore:
         return self._file.run(step)
 
     def _load(self, transaction: Transaction) -> rows.Stored:
-        stored = rows.load(transaction.connection, self._namespace)
+        stored = rows.load(transaction.connection, self._name)
         return stored._replace(state=believable(stored.state, self._clock()))
 
     def _save(
@@ -172,11 +180,11 @@ class SqliteStore:
             return
         transaction.write()
         size = before.payload_size if payload is None else len(payload)  # of none, it is not looked at
-        rows.save(transaction.connection, self._namespace, rows.Stored(state, size))
+        rows.save(transaction.connection, self._name, rows.Stored(state, size))
         if payload is not None:
-            rows.save_payload(transaction.connection, self._namespace, payload)
+            rows.save_payload(transaction.connection, self._name, payload)
         if notice is not None:
-            rows.add_notice(transaction.connection, self._namespace, notice)
+            rows.add_notice(transaction.connection, self._name, notice)
 
 
 class _Subscription:

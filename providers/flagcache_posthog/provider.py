@@ -10,22 +10,23 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
-from urllib.parse import unquote, urlsplit
 
 from posthog import Posthog
 from posthog.flag_definition_cache import FlagDefinitionCacheData
 from typing_extensions import Unpack
 
+from flagcache.codec import label_of
 from flagcache.coordinator import Coordinator
 from flagcache.errors import ConfigurationError
 from flagcache.events import Event, Events, log_events
 from flagcache.plan import Plan
-from flagcache.settings import Options, Settings, check_namespace
+from flagcache.protection import Protection
+from flagcache.settings import Options, Settings
 from flagcache.status import Status
 from flagcache.stores.memory import MemoryHub, MemoryStore
 from flagcache.tiers import StoreSpec
+from flagcache_posthog._arguments import checked_path, path_of, scheme_of, understand
 from flagcache_posthog.attach import AttachedClient
 from flagcache_posthog.definitions import PostHogVendor
 
@@ -53,6 +54,7 @@ class FlagDefinitionCache:
         self,
         namespace: str,
         settings: Settings,
+        protection: Protection,
         stores: tuple[StoreSpec, ...],
         on_event: Callable[[Event], object] | None = None,
     ) -> None:
@@ -64,7 +66,7 @@ class FlagDefinitionCache:
         self._settings = settings
         self._vendor = PostHogVendor()
         self._attached: tuple[AttachedClient, ...] = ()
-        self._coordinator = Coordinator(Plan(namespace, settings, self._vendor, stores, events))
+        self._coordinator = Coordinator(Plan(namespace, settings, self._vendor, stores, events, protection=protection))
 
     def attach(self, client: Posthog) -> Posthog:
         """Tie a client to this cache: changes are pushed to it, and the fleet fetches with its keys.
@@ -137,7 +139,7 @@ class RedisFlagDefinitionCache(FlagDefinitionCache):
         namespace: keeps fleets apart: one for each PostHog project and environment.
         refresh_interval: seconds between two requests of the whole fleet to PostHog.
         on_event: called with each `flagcache.events.Event`, on the thread on which it happened.
-        options: the rest of `flagcache.settings.Settings`, in seconds.
+        options: `flagcache.settings.Options`: times in seconds, and keys.
 
     Raises:
         ConfigurationError: an argument cannot be right.
@@ -154,12 +156,14 @@ class RedisFlagDefinitionCache(FlagDefinitionCache):
     ) -> None:
         from flagcache.stores.redis import RedisStore  # noqa: PLC0415 - only who uses Redis pays for its import
 
-        namespace, settings = check_namespace(namespace), _settings(refresh_interval, options)
+        settings, protection = understand(namespace, refresh_interval, options)
 
         def make() -> RedisStore:
-            return RedisStore(redis, namespace, timeout=settings.store_timeout)
+            return RedisStore(
+                redis, namespace, timeout=settings.store_timeout, format_and_protection=label_of(protection)
+            )
 
-        super().__init__(namespace, settings, (StoreSpec(make().address, make), _own_memory()), on_event)
+        super().__init__(namespace, settings, protection, (StoreSpec(make().address, make), _own_memory()), on_event)
 
 
 class SqliteFlagDefinitionCache(FlagDefinitionCache):
@@ -170,7 +174,7 @@ class SqliteFlagDefinitionCache(FlagDefinitionCache):
         namespace: keeps fleets apart: one for each PostHog project and environment.
         refresh_interval: seconds between two requests of all these processes to PostHog.
         on_event: called with each `flagcache.events.Event`, on the thread on which it happened.
-        options: the rest of `flagcache.settings.Settings`, in seconds.
+        options: `flagcache.settings.Options`: times in seconds, and keys.
 
     Raises:
         ConfigurationError: an argument cannot be right.
@@ -187,13 +191,17 @@ class SqliteFlagDefinitionCache(FlagDefinitionCache):
     ) -> None:
         from flagcache.stores.sqlite import SqliteStore  # noqa: PLC0415 - only who uses SQLite pays for its import
 
-        file = _checked_path(path)
-        namespace, settings = check_namespace(namespace), _settings(refresh_interval, options)
+        file = checked_path(path)
+        settings, protection = understand(namespace, refresh_interval, options)
 
         def make() -> SqliteStore:
-            return SqliteStore(file, namespace, timeout=settings.store_timeout)
+            return SqliteStore(
+                file, namespace, timeout=settings.store_timeout, format_and_protection=label_of(protection)
+            )
 
-        super().__init__(namespace, settings, (StoreSpec(f"sqlite://{file}", make), _own_memory()), on_event)
+        super().__init__(
+            namespace, settings, protection, (StoreSpec(f"sqlite://{file}", make), _own_memory()), on_event
+        )
 
 
 class MemoryFlagDefinitionCache(FlagDefinitionCache):
@@ -203,7 +211,7 @@ class MemoryFlagDefinitionCache(FlagDefinitionCache):
         namespace: all caches of one process with the same namespace share definitions.
         refresh_interval: seconds between two requests of the process to PostHog.
         on_event: called with each `flagcache.events.Event`, on the thread on which it happened.
-        options: the rest of `flagcache.settings.Settings`, in seconds.
+        options: `flagcache.settings.Options`: times in seconds, and keys.
 
     Raises:
         ConfigurationError: an argument cannot be right.
@@ -217,8 +225,9 @@ class MemoryFlagDefinitionCache(FlagDefinitionCache):
         on_event: Callable[[Event], object] | None = None,
         **options: Unpack[Options],
     ) -> None:
-        namespace, settings = check_namespace(namespace), _settings(refresh_interval, options)
-        super().__init__(namespace, settings, (StoreSpec("memory://", lambda: _hub.store(namespace)),), on_event)
+        settings, protection = understand(namespace, refresh_interval, options)
+        stores = (StoreSpec("memory://", lambda: _hub.store(f"{label_of(protection)}:{namespace}")),)
+        super().__init__(namespace, settings, protection, stores, on_event)
 
 
 def from_url(
@@ -237,58 +246,23 @@ def from_url(
         namespace: keeps fleets apart.
         refresh_interval: seconds between two requests of the whole fleet to PostHog.
         on_event: called with each `flagcache.events.Event`, on the thread on which it happened.
-        options: the rest of `flagcache.settings.Settings`, in seconds.
+        options: `flagcache.settings.Options`: times in seconds, and keys.
 
     Raises:
         ConfigurationError: the scheme is unknown, or an argument cannot be right.
     """
-    scheme = _scheme_of(url)
+    scheme = scheme_of(url)
     if scheme in ("redis", "rediss", "unix"):
         return RedisFlagDefinitionCache(url, namespace, refresh_interval=refresh_interval, on_event=on_event, **options)
     if scheme == "sqlite":
         return SqliteFlagDefinitionCache(
-            _path_of(url), namespace, refresh_interval=refresh_interval, on_event=on_event, **options
+            path_of(url), namespace, refresh_interval=refresh_interval, on_event=on_event, **options
         )
     if scheme == "memory":
         return MemoryFlagDefinitionCache(namespace, refresh_interval=refresh_interval, on_event=on_event, **options)
     raise ConfigurationError(f"unknown scheme {scheme!r}: use redis://, rediss://, unix://, sqlite:/// or memory://")
 
 
-def _settings(refresh_interval: float, options: Options) -> Settings:
-    unknown = sorted(set(options) - set(Options.__annotations__))
-    if unknown:
-        raise ConfigurationError(
-            f"unknown option {unknown[0]!r}; there are: {', '.join(sorted(Options.__annotations__))}"
-        )
-    return Settings(refresh_interval=refresh_interval, **options)
-
-
 def _own_memory() -> StoreSpec:
     """The last resort of a process whose store is away: it fetches for itself, more slowly and out of step."""
     return StoreSpec("this process alone", MemoryStore, pace=random.uniform(2, 3))
-
-
-def _checked_path(path: object) -> Path:
-    shown = str(path)
-    if not isinstance(path, (str, os.PathLike)) or not shown or "\0" in shown:
-        raise ConfigurationError(f"path must name a file, not {shown!r}")
-    file = Path(cast("str | os.PathLike[str]", path)).expanduser().absolute()
-    if file.is_dir():
-        raise ConfigurationError(f"path must name a file, not the directory {shown!r}")
-    return file
-
-
-def _scheme_of(url: object) -> str:
-    if not isinstance(url, str):
-        raise ConfigurationError(f"url must be a string, not {type(url).__name__}")
-    try:
-        return urlsplit(url).scheme
-    except ValueError:
-        raise ConfigurationError("url is no URL: the host in it is malformed") from None  # it may show a password
-
-
-def _path_of(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.netloc or not parts.path.strip("/") or parts.query or parts.fragment:
-        raise ConfigurationError("an SQLite URL is sqlite:///relative/path or sqlite:////absolute/path")
-    return unquote(parts.path[1:])

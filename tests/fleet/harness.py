@@ -193,7 +193,8 @@ class Fleet:
 
     def join(self, size: int) -> Sequence[Member]:
         """Fork so many more, and wait until each has its seat."""
-        came = [self._fork(len(self.members) + number) for number in range(size)]
+        first = len(self.members)
+        came = [self._fork(first + number) for number in range(size)]
         for member in came:
             Call[None](member).result()
         return came

@@ -17,7 +17,7 @@ from typing_extensions import override
 from flagcache.stores.base import Store
 from flagcache.stores.memory import MemoryStore
 from flagcache.stores.redis import RedisStore, keys_of
-from flagcache.stores.sqlite import SqliteStore
+from flagcache.stores.sqlite import SqliteStore, name_of
 from flagcache.testing import (
     ClockContract,
     Damage,
@@ -130,21 +130,21 @@ class SqliteDamage(Damage):
     @override
     def payload(self, namespace: str, payload: bytes | None) -> None:
         if payload is None:
-            self._execute("DELETE FROM payload WHERE namespace = ?", namespace)
+            self._execute("DELETE FROM payload WHERE namespace = ?", name_of(namespace))
         else:
-            self._execute("UPDATE payload SET body = ? WHERE namespace = ?", payload, namespace)
+            self._execute("UPDATE payload SET body = ? WHERE namespace = ?", payload, name_of(namespace))
 
     @override
     def number(self, namespace: str, field: str, value: str) -> None:
-        self._execute(f"UPDATE state SET {field} = ? WHERE namespace = ?", value, namespace)
+        self._execute(f"UPDATE state SET {field} = ? WHERE namespace = ?", value, name_of(namespace))
 
     @override
     def everything(self, namespace: str) -> None:
         with closing(sqlite3.connect(self._path)) as connection, connection:
             names = [row[1] for row in connection.execute("PRAGMA table_info(state)") if row[1] != "namespace"]
             spoilt = ", ".join(f"{name} = x'00ff'" for name in names)
-            connection.execute(f"UPDATE state SET {spoilt} WHERE namespace = ?", (namespace,))
-            connection.execute("UPDATE payload SET body = 'text' WHERE namespace = ?", (namespace,))
+            connection.execute(f"UPDATE state SET {spoilt} WHERE namespace = ?", (name_of(namespace),))
+            connection.execute("UPDATE payload SET body = 'text' WHERE namespace = ?", (name_of(namespace),))
 
     def _execute(self, statement: str, *values: str | bytes) -> None:
         with closing(sqlite3.connect(self._path)) as connection, connection:

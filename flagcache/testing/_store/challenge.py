@@ -74,6 +74,15 @@ class ChallengeCases(Cases):
         assert reply.grant is None or reply.clock - grant.at >= CHALLENGE * 19 // 10
         Worker(other, "b", interval=AT_ONCE, challenge=SHORT).granted()
 
+    def test_a_silent_leader_who_polls_seldom_leaves_it_too(self, store: Store, pass_time: PassTime) -> None:
+        """The interval for the others begins with the silence, however long ago the leader's latest grant was."""
+        leader = Worker(store, "a", challenge=CHALLENGE)
+        grant = leader.bring("v1")
+        pass_time(CHALLENGE)
+        leader.interval = CHALLENGE // 2
+        reply = leader.poll()
+        assert reply.grant is None or reply.clock - grant.at >= CHALLENGE + leader.interval * 9 // 10
+
     def test_a_lone_silent_leader_goes_on(self, store: Store, pass_time: PassTime) -> None:
         """When nobody takes the turn within an interval, the leader keeps the lease and is granted the fetch."""
         leader = Worker(store, "a", challenge=SHORT)

@@ -1,0 +1,69 @@
+"""What all fuzz tests share, and what they tell at the end: how many inputs each of them tried."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import cast
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from posthog.flag_definition_cache import FlagDefinitionCacheData
+
+from flagcache.errors import EnvelopeError
+from flagcache.settings import Options
+from flagcache_posthog.definitions import PostHogVendor
+from tests.fuzz.victims import Count
+
+KEY = "a key of more than sixteen bytes"
+KINDS: dict[str, Options] = {"plain": {}, "signed": {"signing_key": KEY}, "sealed": {"encryption_key": KEY}}
+
+fuzz = partial(
+    settings,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+    phases=[Phase.explicit, Phase.generate],  # the victims have a past: what failed cannot be made smaller
+)
+
+_TOLD = "inputs tried"
+
+
+def well_formed(got: FlagDefinitionCacheData) -> bool:
+    """Whether the SDK can take it."""
+    try:
+        PostHogVendor().check(got)
+    except EnvelopeError:
+        return False
+    return True
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """Each protection in turn."""
+    return cast("str", request.param)
+
+
+@pytest.fixture
+def count(request: pytest.FixtureRequest) -> Iterator[Count]:
+    """Counts inputs; the figure is shown in the summary of the run, also where other processes ran the tests."""
+    counted = Count()
+    yield counted
+    request.node.user_properties.append((_TOLD, counted.inputs))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show the figures."""
+    reports = [report for kind in terminalreporter.stats.values() for report in kind if hasattr(report, "when")]
+    figures = {
+        report.nodeid: figure
+        for report in reports
+        if report.when == "teardown"
+        for name, figure in report.user_properties
+        if name == _TOLD
+    }
+    if not figures:
+        return
+    terminalreporter.section("hostile inputs tried")
+    for name, figure in sorted(figures.items()):
+        terminalreporter.write_line(f"{figure:>8} {name.partition('::')[2]}")
+    terminalreporter.write_line(f"{sum(figures.values()):>8} in all")

@@ -1,0 +1,192 @@
+# mypy: disallow-untyped-calls=False
+# redis-py leaves most of its methods without types.
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+import pytest
+import redis
+from hypothesis import given
+from hypothesis import strategies as st
+from posthog.flag_definition_cache import FlagDefinitionCacheData
+
+from flagcache.settings import Options
+from flagcache.stores.redis import Keys, RedisStore, keys_of
+from flagcache_posthog import FlagDefinitionCache, RedisFlagDefinitionCache
+from tests.fuzz import strategies as hostile
+from tests.fuzz.conftest import KINDS, fuzz, well_formed
+from tests.fuzz.victims import INTERVAL, Count, Victims, victims
+from tests.servers import RedisServer
+
+
+class Surgeon:
+    """Reaches into one namespace in Redis."""
+
+    def __init__(self, server: RedisServer, namespace: str, kind: str) -> None:
+        self.keys: Keys = keys_of(namespace, 0, format_and_protection=f"1-{kind}")
+        self.admin = server.client()
+
+    def version(self) -> str:
+        """What is stored."""
+        return (self.get("version") or b"").decode(errors="replace")
+
+    def get(self, field: str) -> bytes | None:
+        """One field."""
+        return cast("bytes | None", self.admin.hget(self.keys.hash, field))
+
+    def put(self, **fields: bytes | int) -> None:
+        """Overwrite fields."""
+        self.admin.hset(self.keys.hash, items=[part for item in fields.items() for part in item])
+
+
+@pytest.fixture
+def surgeon(redis_server: RedisServer, namespace: str, kind: str) -> Surgeon:
+    """Who spoils the store."""
+    return Surgeon(redis_server, namespace, kind)
+
+
+@pytest.fixture
+def both(redis_server: RedisServer, namespace: str, kind: str, surgeon: Surgeon) -> Iterator[Victims]:
+    """Who must survive it."""
+
+    def make(options: Options) -> FlagDefinitionCache:
+        options = {**options, **KINDS[kind]}
+        return RedisFlagDefinitionCache(redis_server.url, namespace, refresh_interval=INTERVAL, **options)
+
+    with victims(make, surgeon.version) as pair:
+        yield pair
+
+
+def test_payloads(surgeon: Surgeon, both: Victims, kind: str, count: Count) -> None:
+    """Whatever is stored as payload: only well-formed definitions are used, with a key only our own."""
+
+    def takes(got: FlagDefinitionCacheData) -> bool:
+        return kind == "plain" and well_formed(got)
+
+    @fuzz(max_examples=80)
+    @given(forgery=hostile.payloads(), known=st.booleans())
+    def spoil(forgery: hostile.Forgery, known: bool) -> None:
+        count.inputs += 1
+        version = surgeon.version() if known else "f" * 32
+        payload = forgery.of(surgeon.get("payload") or b"", version)
+        surgeon.put(payload=payload, size=len(payload), version=version.encode(), as_of=_later(surgeon))
+        both.survive(takes)
+        both.heal()
+
+    spoil()
+
+
+FIELDS = (
+    *(
+        "epoch",
+        "as_of",
+        "changed_at",
+        "confirmed_at",
+        "size",
+        "highest",
+        "grant",
+        "granted_1",
+        "granted_2",
+        "granted_3",
+    ),
+    *("lease_length", "led_since", "note_status", "note_until", "note_length", "repair_asked", "failures"),
+)
+WORDS = ("version", "etag", "writer", "project", "holder", "outcome", "nobody's")
+
+
+@st.composite
+def _metadata(draw: st.DrawFn) -> dict[str, bytes | None]:
+    """Fields and what is to stand in them; None: they go."""
+    spoilt: dict[str, bytes | None] = {}
+    for field in draw(st.lists(st.sampled_from(FIELDS), max_size=6, unique=True)):
+        spoilt[field] = draw(st.none() | hostile.numbers())
+    for field in draw(st.lists(st.sampled_from(WORDS), max_size=3, unique=True)):
+        spoilt[field] = draw(st.none() | (hostile.versions() if field == "version" else hostile.texts()))
+    return spoilt
+
+
+@pytest.mark.parametrize("kind", ["plain", "signed"], indirect=True)
+def test_metadata(surgeon: Surgeon, both: Victims, count: Count) -> None:
+    """Whatever stands in the other fields, or does not: nobody notices but by an event."""
+
+    @fuzz(max_examples=80)
+    @given(spoilt=_metadata())
+    def spoil(spoilt: dict[str, bytes | None]) -> None:
+        count.inputs += 1
+        for field, value in spoilt.items():
+            if value is None:
+                surgeon.admin.hdel(surgeon.keys.hash, field)
+            else:
+                surgeon.put(**{field: value})
+        both.survive()
+        both.heal()
+
+    spoil()
+
+
+def _of_another_type(admin: redis.Redis, key: str, kind: str, value: bytes) -> None:
+    admin.delete(key)
+    {
+        "string": lambda: admin.set(key, value),
+        "list": lambda: admin.rpush(key, value),
+        "set": lambda: admin.sadd(key, value),
+        "sorted set": lambda: admin.zadd(key, {value: 1}),
+        "hash": lambda: admin.hset(key, value, value),
+        "stream": lambda: admin.xadd(key, {b"field": value}),
+        "bits": lambda: admin.setbit(key, 10_000_000, 1),
+        "nothing": lambda: None,
+    }[kind]()
+
+
+TYPES = ("string", "list", "set", "sorted set", "hash", "stream", "bits", "nothing")
+
+
+@pytest.mark.parametrize("kind", ["plain", "signed"], indirect=True)
+def test_keys(surgeon: Surgeon, both: Victims, count: Count) -> None:
+    """Keys of another type, of megabytes, with and without an end: they are replaced, and the lease is found again."""
+
+    @fuzz(max_examples=50)
+    @given(
+        where=st.sampled_from(["hash", "lease", "both"]),
+        kind=st.sampled_from(TYPES),
+        value=hostile.texts().filter(bool),
+        lasts=st.sampled_from([0, 1, 50, 1000, 10**12]),
+    )
+    def spoil(where: str, kind: str, value: bytes, lasts: int) -> None:
+        count.inputs += 1
+        for key in surgeon.keys[:2] if where == "both" else (getattr(surgeon.keys, where),):
+            _of_another_type(surgeon.admin, key, kind, value)
+            if lasts:
+                surgeon.admin.pexpire(key, lasts)
+        both.survive()
+        both.heal()
+
+    spoil()
+
+
+@pytest.mark.parametrize("kind", ["plain", "signed"], indirect=True)
+def test_notices(redis_server: RedisServer, namespace: str, kind: str, count: Count) -> None:
+    """Whatever is published on the channel, a subscription goes on, and says no more than: ask."""
+    store = RedisStore(redis_server.url, namespace, format_and_protection=f"1-{kind}")
+    subscription, admin = store.subscribe(), redis_server.client()
+
+    @fuzz(max_examples=300)
+    @given(message=hostile.notices())
+    def tell(message: bytes) -> None:
+        count.inputs += 1
+        admin.publish(store.keys.channel, message)
+        notice = subscription.get(2.0)
+        assert notice is not None
+        assert notice.epoch >= 0
+        assert len(notice.kind) + len(notice.version) <= 200
+
+    tell()
+    subscription.close()
+    store.close()
+
+
+def _later(surgeon: Surgeon) -> int:
+    """An order that makes everybody look."""
+    stored = surgeon.get("as_of") or b"0"
+    return int(stored) + 1 if stored.isdigit() else 1

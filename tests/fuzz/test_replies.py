@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flagcache.protection import protection_of
+from flagcache.settings import Options, Settings
+from flagcache.stores.base import Ask, Grant, Meta, Reply
+from flagcache.stores.memory import MemoryStore
+from flagcache.tiers import StoreSpec
+from flagcache_posthog.provider import FlagDefinitionCache
+from tests.fuzz import strategies as hostile
+from tests.fuzz.conftest import KEY, fuzz
+from tests.fuzz.victims import INTERVAL, Count, Victims, victims
+
+
+@dataclass(slots=True)
+class Liar:
+    """What is to be changed in the next answers."""
+
+    reply: dict[str, object] = field(default_factory=dict[str, object])
+    meta: dict[str, object] = field(default_factory=dict[str, object])
+
+
+class LyingStore(MemoryStore):
+    """Answers polls as a store that somebody took over does, while it is told to."""
+
+    def __init__(self, liar: Liar) -> None:
+        super().__init__()
+        self._liar = liar
+
+    def poll(self, ask: Ask) -> Reply:
+        """As `Store.poll`, but for the lies."""
+        reply = super().poll(ask)
+        if self._liar.meta:
+            known = reply.meta or self._meta() or Meta("", 0, 0, 0, 0)
+            reply = replace(reply, unchanged=False, meta=replace(known, **self._liar.meta))  # type: ignore[arg-type]
+        return replace(reply, **self._liar.reply)  # type: ignore[arg-type]
+
+    def _meta(self) -> Meta | None:
+        return self.inspect().meta
+
+
+@pytest.fixture
+def liar() -> Liar:
+    """Who tells the store what to say."""
+    return Liar()
+
+
+@pytest.fixture
+def store(liar: Liar) -> LyingStore:
+    """The store of the fleet."""
+    return LyingStore(liar)
+
+
+@pytest.fixture
+def both(store: LyingStore, namespace: str) -> Iterator[Victims]:
+    """Who must survive it. With a key, so that nothing but the truth will do."""
+
+    def make(options: Options) -> FlagDefinitionCache:
+        settings = Settings(
+            refresh_interval=INTERVAL,
+            cold_start_wait=options.get("cold_start_wait", 0.05),
+            challenge_after=options.get("challenge_after", 0.05),
+            on_quota_limited="keep",
+        )
+        stores = (StoreSpec("the fleet's", lambda: store), StoreSpec("its own", MemoryStore, pace=2))
+        return FlagDefinitionCache(namespace, settings, protection_of(KEY, None), stores)
+
+    def version() -> str:
+        meta = store.inspect().meta
+        return meta.version if meta else ""
+
+    with victims(make, version) as pair:
+        yield pair
+
+
+_whole = st.one_of(st.integers(-(2**63), 2**63 - 1), st.sampled_from([0, 1, -1, 2**53, 2**53 - 1, 2**62]))
+_text = hostile.texts().map(lambda raw: raw.decode("utf-8", "replace"))
+_meta_lies = st.fixed_dictionaries(
+    {},
+    optional={
+        **dict.fromkeys(("epoch", "as_of", "changed_at", "confirmed_at"), _whole),
+        **dict.fromkeys(("etag", "writer", "project"), _text),
+        "version": hostile.versions().map(lambda raw: raw.decode("utf-8", "replace")),
+    },
+)
+_reply_lies = st.fixed_dictionaries(
+    {},
+    optional={
+        **dict.fromkeys(("clock", "lease_left", "granted_at", "note_status", "note_left"), _whole),
+        **dict.fromkeys(("leads", "unchanged", "republish"), st.booleans()),
+        "grant": st.none() | st.builds(Grant, _whole, _whole, _whole),
+        "payload": st.none() | st.binary(max_size=200),
+    },
+)
+
+
+def test_replies(liar: Liar, both: Victims, count: Count) -> None:
+    """Whatever a store answers to a poll, no flag is lost and none but signed ones are used; the next truth is."""
+
+    @fuzz(max_examples=300)
+    @given(reply=_reply_lies, meta=_meta_lies)
+    def lie(reply: dict[str, object], meta: dict[str, object]) -> None:
+        count.inputs += 1
+        liar.reply, liar.meta = reply, meta
+        both.survive()
+        liar.reply, liar.meta = {}, {}
+        both.heal()
+
+    lie()

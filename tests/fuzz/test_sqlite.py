@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TypeAlias, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from posthog.flag_definition_cache import FlagDefinitionCacheData
+
+from flagcache.settings import Options
+from flagcache.stores.sqlite import name_of
+from flagcache_posthog import FlagDefinitionCache, SqliteFlagDefinitionCache
+from tests.fuzz import strategies as hostile
+from tests.fuzz.conftest import KINDS, fuzz, well_formed
+from tests.fuzz.victims import INTERVAL, Count, Victims, victims
+
+Cell: TypeAlias = "int | float | str | bytes | None"
+
+
+class Surgeon:
+    """Reaches into one namespace of a file, as any other program can."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._path = path
+        self.name = name
+
+    def version(self) -> str:
+        """What is stored."""
+        version = self.get("state", "version")
+        return version.decode(errors="replace") if isinstance(version, bytes) else ""
+
+    def get(self, table: str, column: str) -> Cell:
+        """One value."""
+        with closing(sqlite3.connect(self._path, timeout=10)) as connection:
+            connection.text_factory = bytes
+            rows = connection.execute(f"SELECT {column} FROM {table} WHERE namespace = ?", (self.name,)).fetchall()
+            return cast("Cell", rows[0][0]) if rows else None
+
+    def put(self, table: str, **values: Cell) -> None:
+        """Overwrite values."""
+        assignments = ", ".join(f"{column} = :{column}" for column in values)
+        self.run(f"UPDATE {table} SET {assignments} WHERE namespace = :me", **values)
+
+    def run(self, statement: str, **values: Cell) -> None:
+        """Do anything."""
+        with closing(sqlite3.connect(self._path, timeout=10, isolation_level=None)) as connection:
+            connection.execute(statement, {"me": self.name, **values})
+
+
+@pytest.fixture
+def surgeon(tmp_path: Path, namespace: str, kind: str) -> Surgeon:
+    """Who spoils the file."""
+    return Surgeon(tmp_path / "flags.db", name_of(namespace, format_and_protection=f"1-{kind}"))
+
+
+@pytest.fixture
+def both(tmp_path: Path, namespace: str, kind: str, surgeon: Surgeon) -> Iterator[Victims]:
+    """Who must survive it."""
+
+    def make(options: Options) -> FlagDefinitionCache:
+        options = {**options, **KINDS[kind]}
+        return SqliteFlagDefinitionCache(tmp_path / "flags.db", namespace, refresh_interval=INTERVAL, **options)
+
+    with victims(make, surgeon.version) as pair:
+        yield pair
+
+
+def _cells() -> st.SearchStrategy[Cell]:
+    """What a column can hold, whatever it was declared to hold; no note that would be believed for minutes."""
+    integers = st.integers(0, 1000) | st.integers(hostile.HOUR + 1, 2**63 - 1) | st.integers(-(2**63), 0)
+    return st.one_of(
+        st.none(),
+        integers,
+        st.floats(),
+        st.text(max_size=40),
+        hostile.texts(),
+        hostile.numbers().map(lambda number: number.decode("latin-1")),
+    )
+
+
+COLUMNS = (
+    *("epoch", "highest", "version", "as_of", "changed_at", "confirmed_at", "etag", "writer", "project"),
+    *("payload_size", "grant_as_of", "granted_1", "granted_2", "granted_3", "holder", "outcome", "failures", "owner"),
+    *("lease_until", "lease_length", "led_since", "note_status", "note_until", "note_length", "repair_asked"),
+)
+
+
+@pytest.mark.parametrize("kind", ["plain", "signed"], indirect=True)
+def test_rows(surgeon: Surgeon, both: Victims, count: Count) -> None:
+    """Whatever stands in the columns of the state, of whatever type: nobody notices but by an event."""
+
+    @fuzz(max_examples=50)
+    @given(spoilt=st.dictionaries(st.sampled_from(COLUMNS), _cells(), min_size=1, max_size=8))
+    def spoil(spoilt: dict[str, Cell]) -> None:
+        count.inputs += 1
+        surgeon.put("state", **spoilt)
+        both.survive()
+        both.heal()
+
+    spoil()
+
+
+def test_payloads(surgeon: Surgeon, both: Victims, kind: str, count: Count) -> None:
+    """Whatever is stored as payload: only well-formed definitions are used, with a key only our own."""
+
+    def takes(got: FlagDefinitionCacheData) -> bool:
+        return kind == "plain" and well_formed(got)
+
+    @fuzz(max_examples=50)
+    @given(forgery=hostile.payloads(), known=st.booleans())
+    def spoil(forgery: hostile.Forgery, known: bool) -> None:
+        count.inputs += 1
+        version = surgeon.version() if known else "f" * 32
+        payload = forgery.of(cast("bytes", surgeon.get("payload", "body") or b""), version)
+        surgeon.put("payload", body=payload)
+        later = int(cast("int", surgeon.get("state", "as_of") or 0)) + 1
+        surgeon.put("state", version=version, payload_size=len(payload), as_of=later)
+        both.survive(takes)
+        both.heal()
+
+    spoil()
+
+
+DAMAGES = (
+    "DELETE FROM state",
+    "DELETE FROM payload",
+    "UPDATE payload SET body = NULL",
+    "UPDATE payload SET body = 'text'",
+    "UPDATE payload SET body = zeroblob(3000000)",
+    "UPDATE state SET namespace = namespace || 'x'",
+    "INSERT OR REPLACE INTO payload (namespace, body) VALUES ('another', x'00')",
+    "INSERT OR REPLACE INTO notice VALUES (:me, 9007199254740993, x'ff', 'x', -1)",
+    "DELETE FROM notice",
+    "DROP TABLE payload",
+    "DROP TABLE notice",
+    "ALTER TABLE state RENAME COLUMN etag TO other",
+)
+FOREIGN = (
+    "CREATE TRIGGER spoiler AFTER INSERT ON state BEGIN SELECT RAISE(ABORT, 'no'); END",
+    "PRAGMA application_id = 7",
+    "PRAGMA user_version = 99",
+)
+"""What makes the file another program's, which is left as it is."""
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, *FOREIGN])
+@pytest.mark.parametrize("kind", ["plain"], indirect=True)
+def test_damages(surgeon: Surgeon, both: Victims, damage: str, count: Count) -> None:
+    """Rows, columns and tables that are gone: nobody loses a flag, and a file that is ours is made whole again."""
+    count.inputs += 1
+    surgeon.run(damage)
+    both.survive()
+    if damage in DAMAGES:
+        both.heal()
