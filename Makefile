@@ -16,7 +16,7 @@ DEV := $(VENV)/.dev-$(VERSION)
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test check redis clean
+.PHONY: help demo test simulate check redis clean
 
 help: ## What can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ demo: $(DEMO) ## A fleet of workers on one fetch, live: ARGS="--workers 8"
 
 test: $(DEV) redis ## All tests, on real servers: ARGS="-k redis -x"
 	$(BIN)/pytest $(ARGS)
+
+simulate: $(DEV) ## Thousands of simulated fleets, judged by the truth: ARGS="--runs 20000 --first 5000"
+	PYTHONPATH=.:providers $(BIN)/python -m tests.simulation.run $(ARGS)
 
 check: $(DEV) ## Style, types (by two checkers) and the rules on what may import what
 	$(BIN)/ruff check
@@ -41,7 +44,7 @@ clean: ## Remove all that was made here, the .venv too
 $(DEV): $(MADE) pyproject.toml flagcache/_version.py
 	@echo "installing flagcache and its tools into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --upgrade pip # the first pip to know --group is 25.1
-	@$(BIN)/python -m pip install --quiet --editable '.[demo,testing]' --group dev
+	@$(BIN)/python -m pip install --quiet --editable '.[demo,encryption,testing]' --group dev
 	@touch $@ $(DEMO)
 
 $(DEMO): $(MADE) pyproject.toml flagcache/_version.py

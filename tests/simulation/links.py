@@ -1,0 +1,132 @@
+"""One process's connection to one store: requests and answers take their time, and some are lost.
+
+A request is on its way independently of the process that waits for its answer, which may be frozen or dead when its
+verb is applied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from flagcache.errors import StoreError
+from flagcache.stores.base import Ask, Envelope, Grant, Published, Reply, Scope, Snapshot, Subscription
+from tests.simulation.scheduler import current_task
+from tests.simulation.stores import Party, SharedStore
+from tests.simulation.threads import Event
+
+if TYPE_CHECKING:
+    from tests.simulation.oracle import Oracle
+
+__all__ = ["Link"]
+
+_T = TypeVar("_T")
+
+
+class Link:
+    """One process's connection to one store (`flagcache.stores.base.Store`, and `Subscribable`)."""
+
+    def __init__(self, party: Party, store: SharedStore, oracle: Oracle) -> None:
+        self._party = party
+        self._store = store
+        self._oracle = oracle
+
+    def poll(self, ask: Ask) -> Reply:
+        """As `Store.poll`."""
+        asked = self._oracle.asks(ask)
+
+        def apply() -> Reply:
+            before = self._store.state
+            reply = self._store.poll(ask)
+            self._oracle.polled(self._store, ask, asked, (before, reply))
+            return reply
+
+        reply = self._call("poll", apply)
+        self._oracle.heard(self._store.uid, reply)
+        return reply
+
+    def publish(self, me: str, envelope: Envelope, *, fresh: bool, lease: int) -> Published:
+        """As `Store.publish`."""
+        self._oracle.offers(self._store.uid, envelope.meta)
+
+        def apply() -> Published:
+            before = self._store.state
+            published = self._store.publish(me, envelope, fresh=fresh, lease=lease)
+            self._oracle.stored(self._store, before, fresh=fresh, taken=published is not Published.STALE)
+            return published
+
+        return self._call("publish", apply)
+
+    def confirm(self, me: str, version: str, grant: Grant, *, lease: int) -> bool:
+        """As `Store.confirm`."""
+
+        def apply() -> bool:
+            before = self._store.state
+            taken = self._store.confirm(me, version, grant, lease=lease)
+            self._oracle.stored(self._store, before, fresh=True, taken=taken)
+            return taken
+
+        return self._call("confirm", apply)
+
+    def discard(self, me: str, version: str) -> bool:
+        """As `Store.discard`."""
+
+        def apply() -> bool:
+            dropped = self._store.discard(me, version)
+            if dropped:
+                self._store.spoiled()
+            return dropped
+
+        return self._call("discard", apply)
+
+    def fail(self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0) -> bool:
+        """As `Store.fail`."""
+        return self._call("fail", lambda: self._store.fail(me, as_of, scope, status=status, retry_after=retry_after))
+
+    def renew(self, me: str, lease: int) -> bool:
+        """As `Store.renew`."""
+        return self._call("renew", lambda: self._store.renew(me, lease))
+
+    def release(self, me: str, *, idle: bool) -> bool:
+        """As `Store.release`."""
+        return self._call("release", lambda: self._store.release(me, idle=idle))
+
+    def inspect(self) -> Snapshot:
+        """As `Store.inspect`."""
+        return self._call("inspect", self._store.inspect)
+
+    def clear(self) -> int:
+        """As `Store.clear`."""
+        return self._call("clear", self._store.clear)
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+    def subscribe(self) -> Subscription:
+        """As `Subscribable.subscribe`."""
+        return self._call("subscribe", lambda: self._store.listen(self._party))
+
+    def _call(self, verb: str, apply: Callable[[], _T]) -> _T:
+        network, store, party = self._store.network, self._store, self._party
+        notes = current_task().notes
+        notes.verbs += 1
+        party.point(f"before {verb}")
+        box: list[_T] = []
+        done = Event()
+
+        def arrive() -> None:
+            if not store.reachable(party):
+                return
+            box.append(apply())
+            store.tell()
+            if not network.happens(network.lost_replies):
+                store.scheduler.after(network.delay(), done.set)
+
+        if not network.happens(network.lost_requests):
+            store.scheduler.after(network.delay(), lambda: store.receive(arrive))
+        if not done.wait(party.store_timeout) or not store.reachable(party):
+            notes.failures += 1
+            party.disturbed()
+            raise StoreError(f"{verb}: no answer")
+        party.point(f"after {verb}")
+        return box[0]

@@ -1,0 +1,214 @@
+"""The engine with one rule broken at a time, to see that the simulation finds it.
+
+python -m tests.simulation.mutations          how many runs each takes
+"""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from unittest.mock import patch
+
+from flagcache import election, envelope, exchange
+from flagcache.attendant import Attendant
+from flagcache.election import Held, Knowledge
+from flagcache.errands import Errand
+from flagcache.errors import EnvelopeError
+from flagcache.exchange import Exchange
+from flagcache.fetching import Fetching
+from flagcache.ledger import Ledger
+from flagcache.stores import granting, rules, state
+from flagcache.stores.base import Ask, Envelope, Grant, Meta, Notice, Order, Published, Reply, Store
+from flagcache.stores.memory import MemoryStore
+from flagcache.stores.state import Outcome, State
+from flagcache.tiers import Tier
+from flagcache.vendor import Definitions, Fetched
+from flagcache.worker import Worker
+from tests.simulation.run import simulate
+
+__all__ = ["MUTATIONS", "Mutation", "runs_until_found"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """One rule broken."""
+
+    rule: int
+    what: str
+    changes: tuple[tuple[object, str, object], ...]
+    """What is put in which place."""
+
+
+_poll, _publish, _ask_for, _told, _repair = rules.poll, rules.publish, election.ask_for, election.told, election.repair
+_exchange_ask, _decode, _hold, _definitions = Exchange.ask, envelope.decode, Fetching._hold, Worker.definitions  # noqa: SLF001
+
+
+def _yes(*_: object) -> bool:
+    return True
+
+
+def _no(*_: object) -> bool:
+    return False
+
+
+def _follows_for_ever(state: State, ask: Ask, held: Order | None, clock: int) -> bool:
+    return state.outcome is Outcome.FAILED or (state.outcome is Outcome.OPEN and state.holder != ask.me)
+
+
+def _forgetful(base: Ask, know: Knowledge, home: str, now: float) -> Ask:
+    return replace(_ask_for(base, know, home, now), grant_age=-1)
+
+
+def _herd(self: Worker) -> Definitions | None:
+    return None if self.know.held is None else _definitions(self)
+
+
+def _publishes_anything(
+    state: State, me: str, envelope: Envelope, clock: int, *, fresh: bool, lease: int
+) -> tuple[State, Published, Notice | None]:
+    return _publish(replace(state, meta=None), me, envelope, clock, fresh=fresh, lease=lease)
+
+
+def _stamped_when_read(self: Fetching, result: Fetched, errand: Errand, grant: Grant, held: Held | None) -> Held:
+    taken = _hold(self, result, errand, grant, held)
+    late = round((self._plan.clock() - errand.began) * 1000)
+    return replace(taken, meta=replace(taken.meta, as_of=grant.as_of + late))
+
+
+def _takes_everything(know: Knowledge, held: Held) -> Knowledge:
+    return replace(know, held=held, waiting_since=None)
+
+
+def _never_heals(state: State, ask: Ask, clock: int) -> tuple[State, Reply]:
+    state, reply = _poll(state, ask, clock)
+    return state, replace(reply, republish=False)
+
+
+def _does_not_repair(self: Exchange, *_: object) -> None:
+    """Nothing."""
+
+
+def _empty_for_unreadable(payload: bytes, *, version: str, limit: int) -> Definitions:
+    try:
+        return _decode(payload, version=version, limit=limit)
+    except EnvelopeError:
+        return {"flags": [], "group_type_mapping": {}, "cohorts": {}}
+
+
+def _fails_silently(state: State, *_: object, **__: object) -> tuple[State, bool, None]:
+    return state, False, None
+
+
+def _counts_from_the_reading(self: Exchange, tier: Tier, store: Store, base: Ask) -> tuple[Reply, float]:
+    ledger, plan = self._ledger, self._plan
+    reply = store.poll(election.ask_for(base, ledger.know, tier.home, plan.clock()))
+    return reply, plan.clock()
+
+
+def _restamps(held: Held, home: str, clock: int, now: float) -> Meta:
+    return replace(_repair(held, home, clock, now), as_of=clock, confirmed_at=clock)
+
+
+def _born_now(home: str, meta: Meta, definitions: Definitions, clock: int, asked: float) -> Held:
+    return replace(_told(home, meta, definitions, clock, asked), born=asked)
+
+
+def _sends_always(state: State, ask: Ask, clock: int) -> tuple[State, Reply]:
+    state, reply = _poll(state, ask, clock)
+    return state, replace(reply, payload=b"", meta=state.meta) if state.meta else reply
+
+
+def _asks_twice(self: Exchange, *, may_lead: bool, idle: bool) -> exchange.Answer | None:
+    _exchange_ask(self, may_lead=False, idle=idle)
+    return _exchange_ask(self, may_lead=may_lead, idle=idle)
+
+
+def _believes_any_time(end: int, length: int, clock: int) -> bool:
+    return clock < end
+
+
+def _inherits_all(self: Knowledge) -> Knowledge:
+    return self
+
+
+def _stored_etag(self: Fetching, errand: Errand, grant: Grant, fetcher: object) -> None:
+    ledger: Ledger = self._reports._ledger  # noqa: SLF001
+    held, stored = ledger.know.held, ledger.contact.stored
+    if held is not None and stored is not None:
+        ledger.learn(lambda know: replace(know, held=replace(held, meta=replace(held.meta, etag=stored.etag))))
+    _fetch(self, errand, grant, fetcher)  # type: ignore[arg-type]
+
+
+_fetch, _silent, _attend = Fetching._fetch, granting._silent, Attendant.attend  # noqa: SLF001
+
+
+def _order_for_time(meta: Meta) -> int:
+    return meta.as_of
+
+
+def _leaves_no_time(state: State, ask: Ask, clock: int, more: int = 0) -> bool:
+    return bool(more) or _silent(state, ask, clock)
+
+
+def _sleeps_long(self: Attendant) -> float:
+    return max(5.0, _attend(self))
+
+
+MUTATIONS = (
+    Mutation(1, "a grant whenever it is asked for", ((granting, "_due", _yes),)),
+    Mutation(1, "follow-up grants without limit", ((granting, "_follows", _follows_for_ever),)),
+    Mutation(1, "workers keep the latest grant to themselves", ((election, "ask_for", _forgetful),)),
+    Mutation(1, "a cold worker is sent to fetch without a grant", ((Worker, "definitions", _herd),)),
+    Mutation(2, "a late writer is not refused", ((rules, "publish", _publishes_anything),)),
+    Mutation(2, "a worker takes whatever comes", ((election, "hold", _takes_everything),)),
+    Mutation(2, "definitions are dated when they were read", ((Fetching, "_hold", _stamped_when_read),)),
+    Mutation(3, "nobody is asked to repair the store", ((rules, "poll", _never_heals),)),
+    Mutation(3, "nobody repairs it", ((Exchange, "_repair", _does_not_repair),)),
+    Mutation(5, "what cannot be read is taken for empty", ((envelope, "decode", _empty_for_unreadable),)),
+    Mutation(6, "a failed fetch is told to nobody", ((rules, "fail", _fails_silently),)),
+    Mutation(6, "a silent leader is not challenged", ((granting, "_silent", _no),)),
+    Mutation(6, "a silent leader leaves the others no time", ((granting, "_silent", _leaves_no_time),)),
+    Mutation(1, "the listener oversleeps the lease", ((Attendant, "attend", _sleeps_long),)),
+    Mutation(7, "a forked child goes on with its parent's grants", ((Knowledge, "in_child", _inherits_all),)),
+    Mutation(8, "ages count from the reading of an answer", ((Exchange, "_poll", _counts_from_the_reading),)),
+    Mutation(8, "an order is taken for a time when the clock was put back", ((election, "_granted", _order_for_time),)),
+    Mutation(8, "repaired definitions are dated anew", ((election, "repair", _restamps),)),
+    Mutation(8, "adopted definitions are taken for new", ((election, "told", _born_now),)),
+    Mutation(8, "the entity tag of one content is sent for another", ((Fetching, "_fetch", _stored_etag),)),
+    Mutation(9, "the payload is sent at each poll", ((rules, "poll", _sends_always),)),
+    Mutation(9, "an unchanged poll asks twice", ((Exchange, "ask", _asks_twice),)),
+    Mutation(11, "unreadable definitions are not dropped", ((MemoryStore, "discard", _no),)),
+    Mutation(
+        11,
+        "times ahead of the clock are believed",
+        tuple((m, "running", _believes_any_time) for m in (granting, state)),
+    ),
+)
+"""Each breaks the rule of its number; which check then finds it first is not said."""
+
+
+def runs_until_found(mutation: Mutation, longest: int, first: int = 0) -> tuple[int, str]:
+    """How many runs it took to find it, and the first fault; 0 if none of so many found it."""
+    with ExitStack() as stack:
+        for owner, name, value in mutation.changes:
+            stack.enter_context(patch.object(owner, name, value))
+        for run in range(1, longest + 1):
+            faults = simulate(first + run - 1, largest=30).faults
+            if faults:
+                return run, faults[0]
+    return 0, ""
+
+
+def _try(index: int) -> str:
+    mutation = MUTATIONS[index]
+    runs, fault = runs_until_found(mutation, 500)
+    return f"rule {mutation.rule:2}  {runs:4} runs  {mutation.what}  ({fault.split(': ', 1)[-1][:90]})"
+
+
+if __name__ == "__main__":
+    with ProcessPoolExecutor(2) as pool:
+        for line in pool.map(_try, range(len(MUTATIONS))):
+            sys.stdout.write(f"{line}\n")
+            sys.stdout.flush()

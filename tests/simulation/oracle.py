@@ -1,0 +1,271 @@
+"""The rules that must always hold, judged by the truth.
+
+The truth is what PostHog served and when, and when each fetch was really granted, in the run's one true time; no
+worker sees it. Of definitions it is known here which fetch brought or last confirmed them (`Evidence`), however often
+they were handed on and translated from one clock to another.
+
+*Backwards* is judged so: a worker that held X takes Y instead, and PostHog did not serve Y at any time from the grant
+of X's fetch until now. From the grant and not from the answer: fetches are ordered by their grants, for an answer may
+lie in a frozen worker's socket for as long as it likes. Not judged is what no promise covers: ages once a clock was
+stepped or stood still, for then nobody can tell them; and X that no store ever took and that was refused as late, for
+it counts as a fetch under way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from flagcache.election import Held
+from flagcache.stores.base import Ask, Meta, Reply
+from flagcache.stores.state import Outcome, State
+from tests.simulation.posthog import PostHog
+from tests.simulation.scheduler import Scheduler, current_task
+
+if TYPE_CHECKING:
+    from tests.simulation.fleet import Process
+    from tests.simulation.stores import SharedStore
+
+__all__ = ["Evidence", "Oracle"]
+
+_LATENCY = 1.05
+"""Seconds by which an age may be off: an answer may be on its way for as long as a store is waited for."""
+
+_LONGEST_FETCH = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The fetch that brought or last confirmed some definitions, in true time."""
+
+    granted: float
+    served: float
+    uid: str
+    """The store in whose time they are dated."""
+    translated: bool = False
+    """They were dated by the age on some process's own clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a process knew when it asked a store."""
+
+    evidence: Evidence | None
+    """Of what it said that it holds."""
+    granted_ago: float | None
+    """Seconds since the latest grant of which it knew."""
+
+
+@dataclass(slots=True)
+class Seen:
+    """What a process held when it was last looked at."""
+
+    held: Held | None = None
+    evidence: Evidence | None = None
+
+
+class Oracle:
+    """Finds breaches of the rules. Reports them in `faults`; never raises, for the engine would catch it."""
+
+    def __init__(self, scheduler: Scheduler, posthog: PostHog) -> None:
+        self._scheduler = scheduler
+        self._posthog = posthog
+        self._evidence: dict[tuple[str, int, str], Evidence] = {}
+        self._granted: dict[tuple[str, int], float] = {}
+        self.processes: dict[str, Process] = {}
+        self.faults: list[str] = []
+        self.note: Callable[[str], None] = lambda _: None
+        """Adds a line to the trace."""
+        self.confused: Callable[[], bool] = lambda: False
+        """Whether ages cannot be told rightly any more, because a clock was stepped or stood still."""
+        self.grants = 0
+
+    def report(self, fault: str) -> None:
+        """Something must not be as it is."""
+        self.faults.append(f"at {self._scheduler.now:.3f}: {fault}")
+
+    # --- rule 1: grants ----------------------------------------------------------------------------------------------
+
+    def asks(self, ask: Ask) -> Asked:
+        """The running task is about to poll: return what its process knows at this moment."""
+        process = self.processes[ask.me]
+        known = process.know_now().granted
+        ago = None if known is None else process.clock() - known
+        held = process.held
+        same = held is not None and held is process.seen.held and held.meta.version == ask.held_version
+        return Asked(process.seen.evidence if same else None, ago)
+
+    def polled(self, store: SharedStore, ask: Ask, asked: Asked, done: tuple[State, Reply]) -> None:
+        """A store has just answered a poll.
+
+        Args:
+            store: which one.
+            ask: the question.
+            asked: what `asks` returned.
+            done: the store's state before, and its answer.
+        """
+        before, reply = done
+        if asked.evidence is not None:
+            self._check_heals(store, ask, asked.evidence, reply)
+        if reply.meta and reply.payload is not None and ask.held_version == reply.meta.version:
+            self.report(f"rule 9: {store.uid} sent {ask.me} what it holds")
+        grant = reply.grant
+        if grant is None:
+            return
+        self._granted.setdefault((store.uid, grant.as_of), self._scheduler.now)
+        if grant.as_of == before.grant:
+            return  # given once more, for its reply was lost
+        self.grants += 1
+        self.note(f"{store.uid} gives {ask.me} a grant")
+        ago = float("inf") if asked.granted_ago is None or self.confused() else asked.granted_ago
+        if before.outcome is Outcome.DONE and before.meta and ago < 0.9 * ask.interval / 1000 - _LATENCY:
+            self.report(f"rule 1: {store.uid} gave {ask.me} a grant, who knew of one {ago:.1f} s ago")
+        self._check_pace(store, ask, before, reply.clock)
+        store.grants.append(reply.clock)
+        store.was_empty = before.meta is None
+
+    def _check_pace(self, store: SharedStore, ask: Ask, before: State, clock: int) -> None:
+        process = self.processes[ask.me]
+        out = process.out.get(store.uid)
+        if out is not None and self._scheduler.now - out < _LONGEST_FETCH:
+            self.report(f"rule 1: {ask.me} got a second grant of {store.uid} while its fetch was under way")
+        if self._scheduler.now - store.spoiled_at <= 2 * ask.interval / 1000:
+            return
+        gap = clock - before.granted[0]
+        early = 0 <= gap < ask.interval * 9 // 10
+        if early and store.answered == before.grant:
+            self.report(f"rule 1: {store.uid} gave {ask.me} a grant {gap} ms after one that was answered")
+        if early and sum(at > clock - ask.interval for at in store.grants) >= 3:
+            self.report(f"rule 1: {store.uid} gave a fourth grant in one interval, to {ask.me}")
+        holder = self.processes.get(before.holder)
+        if before.outcome is not Outcome.OPEN or store.was_empty or holder is None:
+            return  # on an empty store a lease is short
+        challenged = before.meta is None or clock - before.meta.confirmed_at >= ask.challenge
+        if holder.well_since(store.uid) and not challenged:
+            self.report(f"rule 1: {store.uid} gave {ask.me} a grant while {before.holder} was out and well")
+
+    # --- rules 2, 3 and 8: what is stored ----------------------------------------------------------------------------
+
+    def heard(self, uid: str, reply: Reply) -> None:
+        """The running task has its answer to a poll."""
+        task = current_task()
+        notes, process = task.notes, self.processes[task.owner.name]
+        notes.asked = self._scheduler.now
+        notes.unchanged += reply.payload is None and not reply.republish and reply.grant is None
+        notes.repair = uid if reply.republish else notes.repair
+        if reply.grant is not None:
+            notes.granted_by = process.granted_by = uid
+            process.permits = 1
+
+    def brought(self, held: Held) -> None:
+        """The running task's fetch has brought or confirmed these."""
+        notes, process = current_task().notes, self.processes[current_task().owner.name]
+        version, served = notes.served
+        if version != held.meta.version:
+            self.report(f"rule 8: {process.name} takes one content for another that PostHog served")
+        uid = process.uid_of(held.home)
+        granted = self._granted.get((uid, held.meta.as_of), notes.asked)
+        self._know(uid, held.meta, Evidence(granted, served, uid))
+
+    def offers(self, uid: str, meta: Meta) -> None:
+        """The running task is about to offer these to a store, maybe under times of that store's clock."""
+        task = current_task()
+        process = self.processes[task.owner.name]
+        self.look(process)
+        if task.notes.repair == uid:
+            task.notes.repair = ""
+        if (uid, meta.as_of, meta.version) in self._evidence:
+            return None
+        held, evidence = process.seen.held, process.seen.evidence
+        if held is not None and _overtaken(held):
+            evidence = Evidence(float("-inf"), float("inf"), uid)  # offered as older than everything
+        if held is None or evidence is None or held.meta.version != meta.version:
+            return self.report(f"rule 8: {process.name} offers {uid} times that no fetch had")
+        self._know(uid, meta, replace(evidence, uid=uid, translated=True))
+        return None
+
+    def stored(self, store: SharedStore, before: State, *, fresh: bool, taken: bool) -> None:
+        """A store has just been offered or confirmed something."""
+        meta = store.state.meta
+        if not taken or meta is None:
+            return None
+        if fresh and store.state.outcome is Outcome.DONE and before.outcome is Outcome.OPEN:
+            store.answered = store.state.grant
+        evidence = self._evidence.get((store.uid, meta.as_of, meta.version))
+        if evidence is None:
+            return self.report(f"rule 8: {store.uid} holds times that no fetch had")
+        if before.meta is not None and before.meta.version != meta.version:
+            old = self._evidence.get((store.uid, before.meta.as_of, before.meta.version))
+            if old is not None:
+                self._check_forward(store.uid, (old, evidence), meta.version)
+        return None
+
+    def _know(self, uid: str, meta: Meta, evidence: Evidence) -> None:
+        """Keep the evidence; of two that a stepped clock makes look alike, the older."""
+        key = (uid, meta.as_of, meta.version)
+        known = self._evidence.get(key, evidence)
+        self._evidence[key] = min(known, evidence, key=lambda e: e.granted)
+
+    def _check_forward(self, who: str, change: tuple[Evidence, Evidence], version: str) -> None:
+        old, new = change
+        if self.confused() and (old.translated or new.translated or old.uid != new.uid):
+            return  # ages alone order what two stores granted, and nobody can tell them rightly any more
+        if not self._posthog.served_between(version, old.granted, self._scheduler.now):
+            self.report(
+                f"rule 2: {who} went back to definitions that PostHog had replaced before {old.granted:.3f}, when the"
+                f" fetch of those that they replace was granted"
+            )
+
+    def _check_heals(self, store: SharedStore, ask: Ask, asked: Evidence, reply: Reply) -> None:
+        """Whoever holds newer than the store is asked to repair it; not all at once."""
+        meta = store.state.meta
+        if reply.republish or ask.held is None or ask.held.epoch != store.state.epoch:
+            return
+        if meta is not None and (meta.epoch > ask.held.epoch or meta.version == ask.held_version):
+            return
+        stored = self._evidence.get((store.uid, meta.as_of, meta.version)) if meta else None
+        slack = 5 * _LATENCY if asked.translated else _LATENCY
+        lacks = meta is None or (stored is not None and stored.granted < asked.granted - slack)
+        asked_lately = store.clock() - 1000 < store.state.repair_asked <= store.clock()
+        if lacks and not asked_lately and not self.confused():
+            self.report(f"rule 3: {store.uid} does not ask {ask.me} for the newer definitions that it holds")
+
+    # --- rules 2 and 8: what a process holds -------------------------------------------------------------------------
+
+    def look(self, process: Process) -> None:
+        """Judge what a process holds now by what it held before."""
+        held, seen = process.held, process.seen
+        if held is seen.held or held is None:
+            return None
+        old = seen.evidence
+        same = seen.held is not None and seen.held.meta.version == held.meta.version
+        if _overtaken(held):  # no store ever took it, so that it counts as a fetch under way until it is refused
+            seen.held, seen.evidence = held, None
+            return None
+        uid = process.uid_of(held.home)
+        evidence = self._evidence.get((uid, held.meta.as_of, held.meta.version))
+        if evidence is None:
+            return self.report(f"rule 8: {process.name} holds times that no fetch had")
+        if old is not None and not same:
+            self._check_forward(process.name, (old, evidence), held.meta.version)
+        age = process.clock() - held.born
+        claimed = self._scheduler.now - age
+        if claimed > evidence.served + _LATENCY + process.tolerance():
+            self.report(
+                f"rule 8: {process.name} claims that PostHog confirmed at {claimed:.3f}; it was at"
+                f" {evidence.served:.3f}"
+            )
+        seen.held, seen.evidence = held, evidence
+        return None
+
+    def client_takes(self, process: Process, change: tuple[Evidence | None, Evidence | None], version: str) -> None:
+        """A client uses other definitions from now on."""
+        old, new = change
+        if old is not None and new is not None:
+            self._check_forward(f"a client of {process.name}", (old, new), version)
+
+
+def _overtaken(held: Held) -> bool:
+    """Whether a store had better, so that their time counts for nothing any more (`flagcache.election.overtaken`)."""
+    return held.meta.order == (0, 1)

@@ -1,0 +1,93 @@
+"""What a run is like, as drawn from its seed: who takes part, and which kinds of trouble strike."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from flagcache.settings import Settings
+from tests.simulation.world import Kind
+
+__all__ = ["Plot", "draw"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """One run, as drawn from its seed."""
+
+    seed: int
+    mode: str
+    """`attached`, `protocol` or `mixed`."""
+    kinds: tuple[Kind, ...]
+    hosts: int
+    refresh: float
+    """The longest refresh interval of any process."""
+    length: float
+    """Seconds of trouble."""
+    troubles: tuple[str, ...]
+    """Which kinds of trouble strike."""
+    every: float
+    """Mean seconds between two strikes."""
+
+    def __str__(self) -> str:
+        """Tell the run in one line."""
+        return (
+            f"seed {self.seed}: {len(self.kinds)} workers, {self.mode}, {self.hosts} hosts with a fallback, refresh"
+            f" {self.refresh:g} s, {', '.join(self.troubles) or 'no trouble'}"
+        )
+
+
+def draw(seed: int, troubles: Collection[str], *, smallest: int, largest: int) -> Plot:
+    """Draw a run.
+
+    Args:
+        seed: it is a function of this.
+        troubles: which kinds there are.
+        smallest: how many workers there are at least.
+        largest: how many there may be.
+    """
+    rng = random.Random(f"plot {seed}")
+    mode = rng.choice(("attached", "attached", "protocol", "mixed"))
+    count = rng.randint(1, 6) if rng.random() < 0.9 else rng.randint(7, min(30, largest))
+    if rng.random() < 0.01:
+        count = rng.randint(min(30, largest), largest)
+    count = max(count, smallest)
+    refresh = rng.choice((5.0, 10.0, 30.0))
+    poll = refresh / rng.choice((1, 1, 2, 3))
+    hosts = rng.choice((0, 0, 1, 2))
+    common = Kind(_settings(rng, refresh), poll)
+    kinds = tuple(_kind(rng, common, mode, max(1, hosts)) for _ in range(count))
+    chosen = () if rng.random() < 0.1 else tuple(t for t in sorted(troubles) if rng.random() < 0.3)
+    return Plot(
+        seed=seed,
+        mode=mode,
+        kinds=kinds,
+        hosts=hosts,
+        refresh=max(kind.settings.refresh_interval for kind in kinds),
+        length=refresh * (rng.randint(6, 24) if count < 10 else 6),
+        troubles=chosen,
+        every=refresh * rng.choice((0.2, 0.5, 1.0, 3.0)),
+    )
+
+
+def _settings(rng: random.Random, refresh: float) -> Settings:
+    return Settings(refresh_interval=refresh, on_quota_limited="keep" if rng.random() < 0.2 else "clear")
+
+
+def _kind(rng: random.Random, common: Kind, mode: str, hosts: int) -> Kind:
+    attached = mode == "attached" or (mode == "mixed" and rng.random() < 0.6)
+    settings, poll = common.settings, common.poll_interval
+    if rng.random() < 0.1:
+        settings = replace(settings, refresh_interval=settings.refresh_interval * rng.choice((0.5, 2.0)))
+    has_key = not attached or rng.random() < 0.9
+    settings = replace(settings, poll_interval=0.0 if attached else poll)
+    return replace(
+        common,
+        settings=settings,
+        poll_interval=min(poll, settings.refresh_interval),
+        attached=attached,
+        has_key=has_key,
+        host=rng.randrange(hosts),
+        pace=rng.uniform(2, 3),
+    )

@@ -1,0 +1,118 @@
+"""PostHog, with the whole of its past: what it served, and when. This is the truth that workers are judged by."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from functools import cache
+
+from flagcache import envelope
+from flagcache.vendor import Definitions
+from flagcache_posthog.definitions import PostHogVendor
+from tests.simulation.scheduler import Scheduler
+from tests.simulation.threads import Event
+
+__all__ = ["PostHog", "Response", "definitions", "version_of"]
+
+vendor = PostHogVendor()
+
+
+def definitions(content: int) -> Definitions:
+    """The definitions of one content, as new objects."""
+    body = {
+        "flags": [{"key": "flag", "content": content, "team_id": 1}],
+        "group_type_mapping": {},
+        "cohorts": {},
+    }
+    return vendor.of_response(body)
+
+
+@cache
+def version_of(content: int) -> str:
+    """The version of one content."""
+    return envelope.digest(definitions(content))
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One answer, and the truth of it."""
+
+    status: int
+    content: int
+    served: float
+    """When PostHog made it."""
+    retry_after: float | None = None
+
+    @property
+    def etag(self) -> str:
+        """Names the content to PostHog."""
+        return f"E{self.content}"
+
+
+@dataclass(slots=True)
+class PostHog:
+    """The vendor's server.
+
+    Args:
+        scheduler: tells the time.
+        rng: draws how long answers take.
+    """
+
+    scheduler: Scheduler
+    rng: random.Random
+    past: list[tuple[float, int]] = field(default_factory=lambda: [(float("-inf"), 1)])
+    """Since when what was served."""
+    status: int = 200
+    """What everybody is answered."""
+    retry_after: float | None = None
+    bad_keys: dict[str, int] = field(default_factory=dict)
+    """Which processes are refused, with which status; 0: their connections fail."""
+    slowness: float = 0.1
+    """Mean seconds for an answer."""
+    requests: list[tuple[float, str]] = field(default_factory=list)
+
+    @property
+    def content(self) -> int:
+        """What is served now."""
+        return self.past[-1][1]
+
+    def change(self, content: int) -> None:
+        """Serve this from now on."""
+        self.past.append((self.scheduler.now, content))
+
+    @property
+    def newest(self) -> int:
+        """The highest content ever served."""
+        return max(content for _, content in self.past)
+
+    def served_between(self, version: str, start: float, end: float) -> bool:
+        """Whether this version was what PostHog served at any time between these two."""
+        for i, (since, content) in enumerate(self.past):
+            until = self.past[i + 1][0] if i + 1 < len(self.past) else float("inf")
+            if version_of(content) == version and since <= end and until >= start:
+                return True
+        return False
+
+    def request(self, who: str, etag: str, timeout: float) -> Response | None:
+        """Make one conditional GET on the running task; None if it brought no answer in time."""
+        box: list[Response] = []
+        done = Event()
+        there, back = (self.rng.expovariate(1 / self.slowness) / 2 for _ in range(2))
+
+        def serve() -> None:
+            self.requests.append((self.scheduler.now, who))
+            response = self._answer(who, etag)
+            if response is not None:
+                box.append(response)
+                self.scheduler.after(back, done.set)
+
+        self.scheduler.after(there, serve)
+        return box[0] if done.wait(timeout) else None
+
+    def _answer(self, who: str, etag: str) -> Response | None:
+        now, content = self.scheduler.now, self.content
+        status = self.bad_keys.get(who, self.status)
+        if not status:
+            return None
+        unchanged = status == 200 and etag == f"E{content}"
+        return Response(304 if unchanged else status, content, now, self.retry_after if status > 304 else None)

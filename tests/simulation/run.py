@@ -1,0 +1,182 @@
+"""One run: a fleet, its troubles, a quiet end, and what was found.
+
+python -m tests.simulation.run --seed 42            replay one run, with its trace
+python -m tests.simulation.run --runs 5000 --jobs 2   try many, from --first on
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+from flagcache.settings import SLOW_FETCH
+from tests.simulation.chaos import TROUBLES, Chaos
+from tests.simulation.fleet import Fleet, Process
+from tests.simulation.oracle import Oracle
+from tests.simulation.plot import Plot, draw
+from tests.simulation.posthog import PostHog
+from tests.simulation.scheduler import Scheduler
+from tests.simulation.stores import Network, SharedStore
+from tests.simulation.threads import simulated
+from tests.simulation.world import World
+
+__all__ = ["Outcome", "main", "simulate"]
+
+_LONGEST_NOTE = 60.0
+"""Seconds for which PostHog's failures of a run may keep a fleet from fetching."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one run."""
+
+    plot: Plot
+    faults: tuple[str, ...]
+    trace: tuple[str, ...]
+    steps: int
+    grants: int
+
+    def __str__(self) -> str:
+        """Tell it, with the trace's end."""
+        lines = [str(self.plot), *(f"  {line}" for line in self.trace), *(f"  FAULT {fault}" for fault in self.faults)]
+        return "\n".join([*lines, f"  replay: python -m tests.simulation.run --seed {self.plot.seed}"])
+
+
+def simulate(seed: int, *, smallest: int = 1, largest: int = 200, trace: int = 40) -> Outcome:
+    """Run a fleet through what this seed holds in store for it; stops at the first fault.
+
+    Args:
+        seed: everything follows from it.
+        smallest: how many workers there are at least.
+        largest: how many there may be.
+        trace: how many lines of what happened are kept.
+    """
+    random.seed(seed)
+    plot = draw(seed, TROUBLES, smallest=smallest, largest=largest)
+    run = _Run(plot, trace)
+    try:
+        with simulated(now=lambda: run.scheduler.now, report=run.oracle.report, brought=run.oracle.brought):
+            run.go()
+    finally:
+        run.scheduler.close()
+    return Outcome(plot, tuple(run.oracle.faults), tuple(run.trace), run.scheduler.steps, run.oracle.grants)
+
+
+class _Run:
+    def __init__(self, plot: Plot, trace: int) -> None:
+        self.plot = plot
+        self.scheduler = Scheduler()
+        self.trace: deque[str] = deque(maxlen=trace)
+        self._rng = random.Random(f"run {plot.seed}")
+        posthog = PostHog(self.scheduler, self._rng)
+        self.oracle = Oracle(self.scheduler, posthog)
+        network = Network(self._rng)
+        hosts = tuple(SharedStore(f"host {i}", self.scheduler, network) for i in range(plot.hosts))
+        fleet_store = SharedStore("fleet", self.scheduler, network)
+        self.world = World(self.scheduler, posthog, network, self.oracle, fleet_store, hosts, self._note)
+        self.oracle.confused, self.oracle.note = self.world.confused, self._note
+        self.fleet = Fleet(self.world)
+
+    def _note(self, line: str) -> None:
+        self.trace.append(f"{self.scheduler.now:9.3f} {line}")
+
+    def go(self) -> None:
+        plot, chaos = self.plot, Chaos(self.plot, self.fleet)
+        for kind in plot.kinds:
+            self.fleet.add(kind, delay=self._rng.expovariate(1.0))
+        self.scheduler.after(self._rng.uniform(0, plot.refresh), chaos.begin)
+        self._pass(plot.length)
+        chaos.end()
+        self._note("--- quiet")
+        if not self.fleet.alive:
+            self.fleet.add(plot.kinds[0])
+        self._pass(_LONGEST_NOTE + SLOW_FETCH + self._patience())
+        self._check_converged("after all troubles ended")
+        if self.oracle.faults:
+            return
+        self._change()
+        self._pass(self._patience())
+        self._check_converged("after a change in quiet times")
+
+    def _pass(self, seconds: float) -> None:
+        if not self.oracle.faults:
+            self.scheduler.run(self.scheduler.now + seconds, lambda: bool(self.oracle.faults))
+
+    def _patience(self) -> float:
+        """Seconds in which a change has to arrive everywhere: two refresh intervals, or two challenge times."""
+        refresh = self.plot.refresh
+        return 2 * refresh + 1 if self.plot.mode == "attached" else 2 * 10 * refresh + 2 * refresh
+
+    def _change(self) -> None:
+        posthog = self.world.posthog
+        back = self._rng.random() < 0.4 and posthog.content > 1
+        posthog.change(posthog.content - 1 if back else posthog.newest + 1)
+        self._note(f"--- PostHog serves {posthog.content}")
+
+    def _check_converged(self, when: str) -> None:
+        content = self.world.posthog.content
+        behind = [process.name for process in self.fleet.alive if not self._converged(process, content)]
+        if behind and not self.oracle.faults and not self._excused(content):
+            self.oracle.report(f"rule 11: {', '.join(behind)} do not hold {content} {when}")
+
+    def _excused(self, content: int) -> bool:
+        """Nobody can fetch it: no key, or an SDK that is told "unchanged" where it holds something else (fact 3)."""
+        return not any(self._can_fetch(process, content) for process in self.fleet.alive)
+
+    def _converged(self, process: Process, content: int) -> bool:
+        """Whether it uses this content, or was just emptied by its own SDK, whose key is refused (fact 7)."""
+        refused = process.name in self.world.posthog.bad_keys and not process.kind.attached
+        return process.converged(content) or (refused and not process.sdk.content)
+
+    def _can_fetch(self, process: Process, content: int) -> bool:
+        if process.name in self.world.posthog.bad_keys:
+            return False
+        if process.kind.attached:
+            return process.kind.has_key
+        epoch = self.world.fleet.state.epoch
+        useful = process.sdk.content == content and process.held is not None and process.held.meta.epoch == epoch
+        return process.sdk.etag != f"E{content}" or useful
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run simulations from the command line."""
+    parser = argparse.ArgumentParser(description="Simulate fleets and judge them by the truth.")
+    parser.add_argument("--seed", type=int, help="replay this run")
+    parser.add_argument("--first", type=int, default=0, help="the first seed of many")
+    parser.add_argument("--runs", type=int, default=1000, help="how many runs")
+    parser.add_argument("--jobs", type=int, default=2, help="how many at a time")
+    parser.add_argument("--trace", type=int, default=200, help="how many lines of what happened are shown")
+    options = parser.parse_args(arguments)
+    seeds = [options.seed] if options.seed is not None else range(options.first, options.first + options.runs)
+    failed = _try(seeds, options.jobs, options.trace)
+    return 1 if failed else 0
+
+
+def _try(seeds: range | list[int], jobs: int, trace: int) -> int:
+    began, failed, steps, grants = time.monotonic(), 0, 0, 0
+    outcomes: Iterable[Outcome]
+    if len(seeds) == 1:
+        outcomes = map(partial(simulate, trace=trace), seeds)
+    else:
+        outcomes = ProcessPoolExecutor(jobs).map(partial(simulate, trace=trace), seeds, chunksize=8)
+    for outcome in outcomes:
+        steps, grants = steps + outcome.steps, grants + outcome.grants
+        if outcome.faults:
+            failed += 1
+            print(outcome)  # noqa: T201 - a command's job is to print
+        elif len(seeds) == 1:
+            print(outcome)  # noqa: T201
+    spent = time.monotonic() - began
+    print(f"{len(seeds)} runs, {failed} with faults; {steps} steps, {grants} grants, {spent:.0f} s")  # noqa: T201
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,221 @@
+"""The vendor's SDK, as far as it shows in the cache protocol (posthog 7.91, `client.py` and `poller.py`).
+
+`Sdk.load` follows `_load_feature_flags`, `_fetch` follows `_fetch_feature_flags_from_api` with its generations: an
+entity tag for each process, silence upon a 304 and upon a failure, flags cleared upon 401 and 402, and a fetch wherever
+there is neither a flag nor an answer. `Attached` is to it what `flagcache_posthog.attach` is to a real client.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from greenlet import getcurrent
+
+from flagcache.stores.base import Scope
+from flagcache.vendor import Definitions, Fetched, Fetcher, FetchResult, Refused, Unchanged
+from tests.simulation.oracle import Evidence
+from tests.simulation.posthog import Response, definitions, version_of
+from tests.simulation.scheduler import Notes, current_task
+from tests.simulation.threads import Event, Thread
+
+if TYPE_CHECKING:
+    from tests.simulation.fleet import Process
+
+__all__ = ["Attached", "Sdk"]
+
+_BUDGET = 6.0
+"""Store timeouts that a call may take besides its waits: a poll and a repair of two stores, and a fetch's result."""
+
+
+class Sdk:
+    """One client and its poller.
+
+    Args:
+        process: where it lives.
+        poll_interval: seconds between two polls.
+    """
+
+    def __init__(self, process: Process, poll_interval: float) -> None:
+        self._process = process
+        self.poll_interval = poll_interval
+        self.flags: object = None
+        self.content = 0
+        """What the flags are of; 0: nothing, or none at all."""
+        self.etag = ""
+        self.poller: Thread | None = None
+        self.stopped = Event()
+        self._evidence: Evidence | None = None
+        self._generation = 0
+        self._published = 0
+
+    def inherit(self, parents: Sdk) -> None:
+        """Be what a forked child has of its parent's client."""
+        self.flags, self.content, self.etag = parents.flags, parents.content, parents.etag
+        self._evidence, self._generation, self._published = parents._evidence, parents._generation, parents._published
+
+    def run(self) -> None:
+        """Load the flags and start the poller, as a process does when it begins."""
+        self.load()
+        self.start_poller()
+
+    def start_poller(self) -> None:
+        """Poll from now on."""
+        self.poller = Thread(target=self._poll, name="poller")
+        self.poller.start()
+
+    def refused(self) -> None:
+        """What was fetched was late: the SDK uses it all the same, and the cache mends that."""
+        self._evidence = None
+
+    def _poll(self) -> None:
+        while not self.stopped.wait(self.poll_interval):
+            self.load()
+
+    def load(self) -> None:
+        """One poll on the calling thread."""
+        process = self._process
+        notes = current_task().notes = Notes(granted_by=current_task().notes.granted_by)
+        began, stops, had = process.scheduler.now, process.stops, process.held is not None
+        fetch = process.worker.should_fetch()
+        data = None
+        if not fetch:
+            data = process.worker.definitions()
+        if notes.repair and not notes.failures and stops == process.stops:
+            process.oracle.report(f"rule 3: {process.name} does not repair {notes.repair} when asked to")
+        if had and stops == process.stops and notes.verbs > 1 and notes.unchanged == notes.verbs:
+            process.oracle.report(f"rule 9: {process.name} asked {notes.verbs} times to learn nothing")
+        if had and stops == process.stops and process.scheduler.now - began > _BUDGET * process.store_timeout:
+            process.oracle.report(f"rule 4: a call took {process.name} {process.scheduler.now - began:.1f} s")
+        if data:
+            self._adopt(data)
+        elif fetch or not self.flags:
+            self._fetch(notes)
+
+    def _adopt(self, data: Definitions) -> None:
+        flags = data["flags"]
+        if flags is self.flags:
+            return
+        self._process.stepped()
+        self.flags, content = flags, _content(data)
+        know = self._process.know_now()
+        if not content and know.held is not None and know.note_status != 402:
+            self._process.oracle.report(f"rule 5: {self._process.name} was handed no flags though it holds some")
+        if content and content != self.content and self.content:
+            evidence = (self._evidence, self._process.seen.evidence)
+            self._process.oracle.client_takes(self._process, evidence, version_of(content))
+        if content:
+            self.content = content
+            self._evidence = self._process.seen.evidence
+            held = self._process.held
+            if held is None or held.meta.version != version_of(content):
+                self._process.oracle.report(f"rule 5: {self._process.name} was handed what it does not hold")
+
+    def _fetch(self, notes: Notes) -> None:
+        process = self._process
+        self._generation += 1
+        generation, etag = self._generation, self.etag
+        response = process.request(etag, longest=10.0)
+        if response is None or generation <= self._published:
+            return
+        if response.status == 304:
+            self._published = generation if etag == self.etag else self._published
+        elif response.status == 200:
+            self._published = generation
+            self.etag = response.etag
+            data = definitions(response.content)
+            self.flags, self.content = data["flags"], response.content
+            self._evidence = Evidence(notes.asked, response.served, notes.granted_by)
+            process.worker.received(data)
+        elif response.status in (401, 402):
+            self._published, self.etag = generation, ""
+            self.flags, self.content = [], 0
+
+
+def _content(data: Definitions) -> int:
+    """Which content these definitions are; 0: none."""
+    flags = data["flags"]
+    assert isinstance(flags, list)
+    return next((flag["content"] for flag in flags), 0)
+
+
+class Attached:
+    """`flagcache.clients.Client` over an `Sdk`."""
+
+    def __init__(self, process: Process, sdk: Sdk, *, has_key: bool) -> None:
+        self._process = process
+        self._sdk = sdk
+        self._has_key = has_key
+        self._closed = False
+
+    @property
+    def gone(self) -> bool:
+        """As `Client.gone`."""
+        return self._closed
+
+    @property
+    def poll_interval(self) -> float:
+        """As `Client.poll_interval`."""
+        return self._sdk.poll_interval
+
+    @property
+    def polling(self) -> bool | None:
+        """As `Client.polling`."""
+        return None if self._sdk.poller is None else self._sdk.poller.is_alive()
+
+    @property
+    def asking(self) -> bool:
+        """As `Client.asking`."""
+        return self._sdk.poller is not None and self._sdk.poller.task is getcurrent()
+
+    @property
+    def project(self) -> str:
+        """As `Client.project`."""
+        return "key=abc"
+
+    @property
+    def fetcher(self) -> Fetcher | None:
+        """As `Client.fetcher`."""
+        return _Fetcher(self._process) if self._has_key else None
+
+    def holds(self, definitions: Definitions) -> bool:
+        """As `Client.holds`."""
+        return bool(self._sdk.flags) and self._sdk.flags is definitions["flags"]
+
+    def lacks(self, definitions: Definitions) -> bool:
+        """As `Client.lacks`."""
+        if self._sdk.flags is definitions["flags"]:
+            return False
+        return bool(definitions["flags"]) or bool(self._sdk.flags)
+
+    def close(self) -> None:
+        """As `Client.close`."""
+        self._closed = True
+
+    def poll(self) -> None:
+        """As `Client.poll`."""
+        if self._sdk.poller is not None and self._sdk.poller.is_alive():
+            self._sdk.load()
+
+
+class _Fetcher:
+    """`flagcache.vendor.Fetcher`: what `flagcache_posthog.fetcher` makes of PostHog's answers."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    def fetch(self, etag: str) -> FetchResult:
+        response = self._process.request(etag, longest=self._process.plan.settings.fetch_timeout)
+        if response is None:
+            return Refused("no answer", Scope.MINE)
+        if response.status == 304:
+            return Unchanged()
+        return Fetched(definitions(response.content), response.etag) if response.status == 200 else _refused(response)
+
+    def cancel(self) -> None:
+        """Its process leaves, and nobody waits for the result."""
+
+
+def _refused(response: Response) -> Refused:
+    everybody = response.status in (402, 429) or response.status >= 500
+    scope = Scope.EVERYBODY if everybody else Scope.MINE
+    return Refused(f"status {response.status}", scope, response.status, response.retry_after)

@@ -1,0 +1,227 @@
+"""Stores that several processes share, and that fail in every way: the engine's own memory store, with faults."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Protocol
+
+from flagcache.errors import StoreError
+from flagcache.stores.base import Notice
+from flagcache.stores.memory import MemoryStore
+from flagcache.stores.state import State
+from tests.simulation.scheduler import Scheduler
+from tests.simulation.threads import Event
+
+__all__ = ["Network", "Party", "SharedStore"]
+
+_BEGINNING = 1_000_000.0
+"""Seconds on every store's clock when a run begins."""
+
+
+@dataclass(slots=True)
+class Network:
+    """How messages fare on their way, in one run."""
+
+    rng: random.Random
+    latency: float = 0.002
+    lost_requests: float = 0.0
+    lost_replies: float = 0.0
+    lost_notices: float = 0.0
+    doubled_notices: float = 0.0
+
+    def delay(self) -> float:
+        """Seconds that one message takes."""
+        return self.rng.expovariate(1 / self.latency)
+
+    def happens(self, chance: float) -> bool:
+        """Whether something of this probability happens now."""
+        return chance > 0 and self.rng.random() < chance
+
+    def heal(self) -> None:
+        """Lose nothing any more, and be quick."""
+        self.latency = 0.002
+        self.lost_requests = self.lost_replies = self.lost_notices = self.doubled_notices = 0.0
+
+
+class Party(Protocol):
+    """What a link needs to know of its process."""
+
+    name: str
+    store_timeout: float
+
+    def point(self, name: str) -> None:
+        """The running task is at a point at which the process may have been told to freeze."""
+        ...
+
+    def disturbed(self) -> None:
+        """A store failed this process."""
+        ...
+
+
+class SharedStore(MemoryStore):
+    """A store that several processes share.
+
+    Args:
+        uid: names it among all stores of the run.
+        scheduler: tells the time.
+        network: how messages fare.
+    """
+
+    def __init__(self, uid: str, scheduler: Scheduler, network: Network) -> None:
+        super().__init__(clock=self.clock)
+        self.uid = uid
+        self.scheduler = scheduler
+        self.network = network
+        self.offset = _BEGINNING
+        self.stepped = False
+        """Its clock was stepped."""
+        self.stepped_back = 0.0
+        """Seconds by which it was put back, in all."""
+        self.down = False
+        self.frozen = False
+        self.cut_off: set[str] = set()
+        """Processes that cannot reach it."""
+        self.spoiled_at = float("-inf")
+        """When it last lost something, or its clock was stepped."""
+        self.answered = 0
+        """The latest grant whose fetch it was told of."""
+        self.grants: deque[int] = deque(maxlen=8)
+        self.was_empty = False
+        """When the latest grant was given."""
+        self._requests: list[Callable[[], None]] = []
+        self._kept = (State(), b"")
+        self._tap = super().subscribe()
+        self._streams: list[_Stream] = []
+
+    def clock(self) -> int:
+        """Its own time, in milliseconds."""
+        return round((self.scheduler.now + self.offset) * 1000)
+
+    @property
+    def state(self) -> State:
+        """All that it stores, but the payload."""
+        return self._state
+
+    def reachable(self, party: Party) -> bool:
+        """Whether a message between it and this process arrives."""
+        return not self.down and party.name not in self.cut_off
+
+    # --- faults ------------------------------------------------------------------------------------------------------
+
+    def step_clock(self, seconds: float) -> None:
+        """Put its clock forward or back."""
+        self.offset += seconds
+        self.stepped = True
+        self.stepped_back += max(0.0, -seconds)
+        self.spoiled()
+
+    def spoiled(self) -> None:
+        """It lost something, so that it cannot be held to what it has forgotten."""
+        self.spoiled_at = self.scheduler.now
+        self.grants.clear()
+
+    def flush(self) -> None:
+        """Lose everything."""
+        self._replace(State(), b"")
+
+    def remember(self) -> None:
+        """Keep what `roll_back` is to return to."""
+        self._kept = (self._state, self._payload)
+
+    def roll_back(self) -> None:
+        """Lose the latest writes, as a failover does, with all connections for notices."""
+        self._replace(*self._kept)
+        self.drop_streams()
+
+    def garble(self) -> None:
+        """Make the payload unreadable."""
+        self._replace(self._state, b"\1m garbage")
+
+    def forget_some(self, rng: random.Random) -> None:
+        """Lose some fields of the metadata."""
+        lost = {f.name: f.default for f in fields(State) if rng.random() < 0.3}
+        self._replace(replace(self._state, **lost), self._payload)  # type: ignore[arg-type]  # each of its field's type
+
+    def thaw(self) -> None:
+        """Answer again; all requests that came meanwhile are obeyed, too late."""
+        self.frozen = False
+        requests, self._requests = self._requests, []
+        for request in requests:
+            self.scheduler.after(0, request)
+
+    def drop_streams(self) -> None:
+        """End all connections for notices."""
+        streams, self._streams = self._streams, []
+        for stream in streams:
+            stream.lose()
+
+    def _replace(self, state: State, payload: bytes) -> None:
+        self._state, self._payload = state, payload
+        self.spoiled()
+
+    # --- messages ----------------------------------------------------------------------------------------------------
+
+    def receive(self, request: Callable[[], None]) -> None:
+        """Obey a request, or keep it until the store is thawed."""
+        if self.frozen:
+            self._requests.append(request)
+        else:
+            request()
+
+    def listen(self, party: Party) -> _Stream:
+        """Open a stream of notices."""
+        stream = _Stream(party)
+        self._streams = [s for s in self._streams if not s.closed] + [stream]
+        return stream
+
+    def tell(self) -> None:
+        """Send out the notices that the latest verb gave rise to."""
+        while (notice := self._tap.get(0)) is not None:
+            for stream in self._streams:
+                if not self.reachable(stream.party) or self.network.happens(self.network.lost_notices):
+                    continue
+                for _ in range(2 if self.network.happens(self.network.doubled_notices) else 1):
+                    self.scheduler.after(self.network.delay(), _Delivery(stream, notice))
+
+
+class _Stream:
+    """One process's stream of notices."""
+
+    def __init__(self, party: Party) -> None:
+        self.party = party
+        self.closed = False
+        self._lost = False
+        self._notices: deque[Notice] = deque(maxlen=64)
+        self._news = Event()
+
+    def put(self, notice: Notice) -> None:
+        self._notices.append(notice)
+        self._news.set()
+
+    def lose(self) -> None:
+        self._lost = True
+        self._news.set()
+
+    def get(self, timeout: float) -> Notice | None:
+        if not self._notices and not self._lost and not self.closed:
+            self._news.clear()
+            self._news.wait(timeout)
+        if self._lost:
+            raise StoreError("the stream of notices broke")
+        return self._notices.popleft() if self._notices else None
+
+    def close(self) -> None:
+        self.closed = True
+        self._news.set()
+
+
+@dataclass(frozen=True, slots=True)
+class _Delivery:
+    stream: _Stream
+    notice: Notice
+
+    def __call__(self) -> None:
+        self.stream.put(self.notice)

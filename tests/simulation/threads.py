@@ -1,0 +1,209 @@
+"""Python's `threading` on the simulation's scheduler, and the engine made to use it.
+
+The engine runs as it is: its modules find this in place of `threading`, the virtual clock in place of tenacity's, and
+process names instead of random identities. A thread-local is local to a task.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial, wraps
+from types import SimpleNamespace
+from unittest.mock import patch
+from weakref import WeakKeyDictionary
+
+import tenacity
+from greenlet import getcurrent, greenlet
+
+from flagcache import attendant, clients, cold_start, errands, fetching, ledger, listener, process, tiers, worker
+from flagcache.election import Held
+from flagcache.reports import Reports
+from flagcache.stores.base import Grant
+from tests.simulation.scheduler import Task, current_task
+
+__all__ = ["Event", "simulated"]
+
+
+_SHORTEST = 0.0001
+"""Seconds that every wait takes, so that whoever never really waits does not stop the run."""
+
+
+class Event:
+    """As `threading.Event`."""
+
+    def __init__(self) -> None:
+        self._set = False
+        self._waiting: list[Callable[[], None]] = []
+
+    def is_set(self) -> bool:
+        """As `threading.Event.is_set`."""
+        return self._set
+
+    def set(self) -> None:
+        """As `threading.Event.set`."""
+        self._set = True
+        waiting, self._waiting = self._waiting, []
+        for wake in waiting:
+            wake()
+
+    def clear(self) -> None:
+        """As `threading.Event.clear`."""
+        self._set = False
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """As `threading.Event.wait`."""
+        if not self._set:
+            task = current_task()
+            self._waiting.append(partial(task.wake, task.turn))
+            task.wait(timeout if timeout is None else max(timeout, _SHORTEST))
+        return self._set
+
+
+class Lock:
+    """As `threading.RLock`; no lock of the engine is taken twice by one thread where it must not be."""
+
+    def __init__(self) -> None:
+        self._owner: greenlet | None = None
+        self._depth = 0
+        self._free = Event()
+
+    def acquire(self, *, timeout: float = -1) -> bool:
+        """As `threading.Lock.acquire`."""
+        while self._owner not in (None, getcurrent()):
+            self._free.clear()
+            if not self._free.wait(None if timeout < 0 else timeout) and timeout >= 0:
+                return False
+        self._owner = getcurrent()
+        self._depth += 1
+        return True
+
+    def release(self) -> None:
+        """As `threading.Lock.release`."""
+        self._depth -= 1
+        if not self._depth:
+            self._owner = None
+            self._free.set()
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+class Thread:
+    """As `threading.Thread`: a task of the process that starts it."""
+
+    def __init__(
+        self, *, target: Callable[..., None], args: tuple[object, ...] = (), name: str, daemon: bool = True
+    ) -> None:
+        self._body = partial(target, *args)
+        self._name = name
+        self._ended = Event()
+        self.task: Task | None = None
+
+    def start(self) -> None:
+        """As `threading.Thread.start`."""
+        self.task = current_task().owner.start(self._body, self._name)
+        self.task.at_end.append(self._ended.set)
+
+    def is_alive(self) -> bool:
+        """As `threading.Thread.is_alive`."""
+        return self.task is not None and not self.task.ended
+
+    def join(self, timeout: float | None = None) -> None:
+        """As `threading.Thread.join`."""
+        self._ended.wait(timeout)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Thread) and self.task is other.task
+
+    __hash__ = None  # type: ignore[assignment]  # compared only
+
+
+class _Current(Thread):
+    def __init__(self) -> None:
+        self.task = current_task()
+
+
+class _Local:
+    """As `threading.local`; its defaults are attributes of its class."""
+
+    def __init__(self) -> None:
+        object.__setattr__(self, "values_of", WeakKeyDictionary())
+
+    def __getattribute__(self, name: str) -> object:
+        of_all: WeakKeyDictionary[greenlet, dict[str, object]] = object.__getattribute__(self, "values_of")
+        values = of_all.get(getcurrent(), {})
+        return values[name] if name in values else object.__getattribute__(self, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        of_all: WeakKeyDictionary[greenlet, dict[str, object]] = object.__getattribute__(self, "values_of")
+        of_all.setdefault(getcurrent(), {})[name] = value
+
+
+_threading = SimpleNamespace(
+    Event=Event, Lock=Lock, RLock=Lock, Thread=Thread, current_thread=_Current, local=_Local, Timer=None
+)
+
+
+class _Complaints(logging.Handler):
+    """An exception that the engine caught for its caller's sake is a fault all the same."""
+
+    def __init__(self, report: Callable[[str], None]) -> None:
+        super().__init__(logging.ERROR)
+        self._report = report
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info:
+            self._report(logging.Formatter().format(record))
+
+
+@contextmanager
+def simulated(
+    *, now: Callable[[], float], report: Callable[[str], None], brought: Callable[[Held], None]
+) -> Iterator[None]:
+    """Let the engine run in virtual time.
+
+    Args:
+        now: the virtual clock, in seconds.
+        report: told of each exception that the engine logged.
+        brought: told of what each fetch of the running task brought or confirmed, before the engine deals with it.
+    """
+    complaints = _Complaints(report)
+    logger = logging.getLogger("flagcache")
+    with ExitStack() as stack:
+        for module in (cold_start, fetching, ledger, listener, tiers, worker, attendant, errands, clients):
+            stack.enter_context(patch.object(module, "threading", _threading))
+        for module in (attendant, errands, clients):
+            stack.enter_context(patch.object(module, "_Thread", _local_like(module)))
+        stack.enter_context(patch.object(tenacity, "time", SimpleNamespace(monotonic=now)))
+        stack.enter_context(patch.object(process, "identity", lambda: current_task().owner.name))
+        for name in ("fetched", "confirmed"):
+            stack.enter_context(patch.object(Reports, name, _telling(getattr(Reports, name), brought)))
+        stack.callback(logger.setLevel, logger.level)
+        stack.callback(logger.removeHandler, complaints)
+        stack.callback(setattr, logger, "propagate", logger.propagate)
+        logger.addHandler(complaints)
+        logger.setLevel(logging.ERROR)
+        logger.propagate = False
+        yield
+
+
+def _local_like(module: object) -> type[_Local]:
+    """A task-local class with the defaults of a module's thread-local one."""
+    original: type = vars(module)["_Thread"]
+    return type("_Thread", (_Local,), {k: v for k, v in vars(original).items() if not k.startswith("__")})
+
+
+def _telling(
+    original: Callable[[Reports, Held, Grant], None], brought: Callable[[Held], None]
+) -> Callable[[Reports, Held, Grant], None]:
+    @wraps(original)
+    def told(self: Reports, held: Held, grant: Grant) -> None:
+        brought(held)
+        original(self, held, grant)
+
+    return told

@@ -1,0 +1,53 @@
+"""What the processes of a run have around them, and what each is like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flagcache.settings import Settings
+from tests.simulation.oracle import Oracle
+from tests.simulation.posthog import PostHog
+from tests.simulation.scheduler import Scheduler
+from tests.simulation.stores import Network, SharedStore
+
+__all__ = ["Kind", "World"]
+
+
+@dataclass(slots=True)
+class World:
+    """What all processes of a run share."""
+
+    scheduler: Scheduler
+    posthog: PostHog
+    network: Network
+    oracle: Oracle
+    fleet: SharedStore
+    hosts: tuple[SharedStore, ...]
+    """Fallback stores, one for each host; may be none."""
+    note: Callable[[str], None]
+    """Adds a line to the trace."""
+    paused: float = 0.0
+    """Seconds for which own clocks of processes stood still, in all."""
+
+    @property
+    def stores(self) -> tuple[SharedStore, ...]:
+        """All stores that processes share."""
+        return (self.fleet, *self.hosts)
+
+    def confused(self) -> bool:
+        """Whether ages cannot be told rightly any more: a clock was stepped or stood still."""
+        return bool(self.paused) or any(store.stepped for store in self.stores)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a process is like."""
+
+    settings: Settings
+    poll_interval: float
+    attached: bool = True
+    has_key: bool = True
+    host: int = 0
+    pace: float = 2.5
+    """Of the process's own memory, in refresh intervals."""
