@@ -74,11 +74,12 @@ class Coordinator:
         age = max(0.0, now - held.born) if held else None
         changed_age, today = _changed_age(held, age), time.time()
         return Status(
-            role=_role(worker.know, self._plan.stores[0].address),
+            role=_role(worker.know, worker.store_in_charge),
             state=_state(age, self._plan.settings.stale_after),
             namespace=self._plan.namespace,
             store=self._plan.stores[0].address,
             store_answers=worker.store_answers,
+            store_in_charge=worker.store_in_charge,
             worker=worker.me,
             pid=os.getpid(),
             version=held.meta.version if held else "",

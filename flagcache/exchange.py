@@ -52,8 +52,15 @@ class Exchange:
         self._ledger = ledger
         self._reader = Reader(plan, ledger)
 
-    def ask(self, *, may_lead: bool, idle: bool) -> Answer | None:
-        """Poll the first store that answers and is not another project's; None if there is none."""
+    def ask(self, *, may_lead: bool, idle: bool, serve_first: bool = False) -> Answer | None:
+        """Poll the first store that answers and is not another project's; None if there is none.
+
+        Args:
+            may_lead: whether to contend for the lease and a grant.
+            idle: no fetch of this process is under way.
+            serve_first: leave a grant that comes with good definitions for the next poll, which is given it again:
+                a client that has none yet starts with these, and not with a request that may fail.
+        """
         base = replace(
             election.template(self._ledger.me, self._plan.settings, self._plan.lease), may_lead=may_lead, idle=idle
         )
@@ -65,6 +72,9 @@ class Exchange:
                 continue
             self._ledger.tiers.answered(tier)
             heard = self._reader.read(tier, store, reply)
+            if serve_first and self._is_young(heard):
+                heard = replace(heard, reply=replace(heard.reply, grant=None))
+            reply = heard.reply
             if self._hear(tier, heard.reply, asked) and heard.usable:
                 answer = Answer(tier.home, reply.grant, reply.clock, asked)
                 self._obey(tier, store, heard, answer)
@@ -85,6 +95,13 @@ class Exchange:
             asked = self._plan.clock()
             reply = store.poll(election.ask_for(base, self._ledger.know, tier.home, asked))
         return reply, asked
+
+    def _is_young(self, heard: Heard) -> bool:
+        """Whether these definitions were confirmed within the time for which silence says nothing."""
+        meta = heard.reply.meta
+        if meta is None or heard.definitions is None:
+            return False
+        return heard.reply.clock - meta.confirmed_at < milliseconds(self._plan.settings.challenge_after)
 
     def _hear(self, tier: Tier, reply: Reply, asked: float) -> bool:
         """Take in who leads and what is stored; False if that is another project's."""

@@ -37,6 +37,8 @@ class Status:
     """Address of the store; no user name, no password."""
     store_answers: bool
     """False while the store is away and this process goes on without it."""
+    store_in_charge: str
+    """Which store coordinates this process now: the fleet's, while that is away this machine's fallback, or none."""
     worker: str
     """This process among its fleet."""
     pid: int

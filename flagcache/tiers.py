@@ -30,6 +30,8 @@ class StoreSpec:
     """Makes the store, in each process and again after `Tiers.close`; connects to nothing."""
     pace: float = 1.0
     """How many refresh intervals lie between two fetches coordinated by this store."""
+    archive: bool = False
+    """Keeps what the stores before it give, so that it has something when they are away."""
 
 
 @dataclass(slots=True)
@@ -86,6 +88,16 @@ class Tiers:
     def first(self) -> Tier:
         """The fleet's own store."""
         return self._tiers[0]
+
+    @property
+    def archive(self) -> str:
+        """Name of the store that is to keep the last known good definitions; empty where there is none."""
+        return next((tier.home for tier in self._tiers if tier.spec.archive), "")
+
+    @property
+    def in_charge(self) -> Tier:
+        """The store that coordinates this process now: the first that has answered, or was not asked yet."""
+        return next((tier for tier in self._tiers if not tier.breaker.open), self._tiers[-1])
 
     def named(self, home: str) -> tuple[Tier, Store] | None:
         """The store of this name, if it may be asked now."""

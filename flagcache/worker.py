@@ -11,6 +11,7 @@ import threading
 from dataclasses import replace
 
 from flagcache import election, envelope
+from flagcache.archive import Archive
 from flagcache.attendant import Attendant
 from flagcache.cold_start import ColdStart
 from flagcache.election import Held, Knowledge
@@ -44,7 +45,8 @@ class Worker:
         self._reports = Reports(plan, self._ledger)
         self._errands = Errands()
         self._cold_start = ColdStart()
-        self._fetching = Fetching(plan, self._reports, self._cold_start.arrived)
+        self._archive = Archive(plan, self._ledger)
+        self._fetching = Fetching(plan, self._reports, self._arrived)
         self._attendant = Attendant(plan, self._ledger, self._exchange)
         self._lock = threading.RLock()  # reentrant, as the exchange's
         self._flight: threading.Event | None = None
@@ -63,6 +65,11 @@ class Worker:
     def store_answers(self) -> bool:
         """Whether the fleet's own store answered when it was last asked."""
         return self._ledger.tiers.first_answers
+
+    @property
+    def store_in_charge(self) -> str:
+        """Address of the store that coordinates this process now."""
+        return self._ledger.tiers.in_charge.home
 
     @property
     def fetches(self) -> Fetching:
@@ -121,7 +128,7 @@ class Worker:
             project=self._plan.vendor.project(checked),
         )
         self._reports.fetched(Held(meta, checked, errand.home, errand.began, accepted=False), times)
-        self._cold_start.arrived()
+        self._arrived()
 
     def shutdown(self) -> None:
         """End what runs for clients that were shut down; with the last one, leave. A later call starts anew."""
@@ -179,18 +186,24 @@ class Worker:
     def _ask(self) -> None:
         # While a fetch is under way the listener keeps the lease, and another grant could not be used.
         may_lead = self._attendant.may_lead() and not self._fetching.busy
-        answer = self._exchange.ask(may_lead=may_lead, idle=self._idle)
+        fetcher = self._plan.clients.fetcher()
+        serve_first = fetcher is None and self.know.held is None
+        answer = self._exchange.ask(may_lead=may_lead, idle=self._idle, serve_first=serve_first)
         self._ledger.look()
         if self.know.held is not None:
-            self._cold_start.arrived()
+            self._arrived()
         if answer is None:
             return
         errand = Errand(answer.home, answer.grant, answer.clock, answer.at)
-        fetcher = self._plan.clients.fetcher()
         if answer.grant is None or fetcher is None:
             self._errands.send(errand)
         else:
             self._fetching.begin(errand, answer.grant, fetcher)
+
+    def _arrived(self) -> None:
+        """Something may have come: wake who waits for it, and keep it for worse days."""
+        self._cold_start.arrived()
+        self._archive.keep()
 
     def _wait(self) -> None:
         """Wait for the first definitions: one wait a process, however many threads want them."""
@@ -199,13 +212,15 @@ class Worker:
             return
         left = began + self._plan.settings.cold_start_wait - self._plan.clock()
         self._cold_start.wait(self._look_again, left, self._plan.clock)
-        if self.know.held is None and not self._errands.granted:
+        if self.know.held is None and not self._errands.granted and not self._archive.recall():
             self._give_up_waiting(began)
 
     def _look_again(self) -> bool:
         """Whether the wait is over: definitions came, this thread may fetch them, or the vendor refuses them to all."""
         if self.know.held is None and not self._errands.granted and not self._fetching.busy:
             self._poll()
+        if self.know.failures:  # nor may others be able to fetch now: better the last known good ones than none
+            self._archive.recall()
         return self.know.held is not None or self._errands.granted or bool(self.know.note_status)
 
     def _give_up_waiting(self, began: float) -> None:

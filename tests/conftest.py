@@ -55,3 +55,9 @@ def no_threads_left() -> Iterator[None]:
 
     yield
     until(lambda: not left(), 5.0, what=f"threads to end: {left()}")
+
+
+@pytest.fixture(autouse=True)
+def own_state_directory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fallback stores lie in a place of the test's own, never in the home of whoever runs the tests."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))

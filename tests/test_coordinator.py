@@ -10,7 +10,7 @@ import pytest
 from flagcache.settings import Settings
 from flagcache.status import Role, State, Status
 from tests.worker.house import House, bring
-from tests.worker.processes import FLEET, Fleet, content, in_thread
+from tests.worker.processes import FLEET, OWN, Fleet, content, in_thread
 
 
 @pytest.fixture
@@ -37,6 +37,7 @@ def test_to_make_one_and_to_look_at_it_asks_nobody(house: House) -> None:
         namespace="team",
         store=FLEET,
         store_answers=True,
+        store_in_charge=FLEET,
         worker=status.worker,
         pid=os.getpid(),
         version="",
@@ -89,12 +90,13 @@ def test_a_confirmation_moves_the_age_and_not_the_changed_age(house: House, flee
 
 
 def test_the_status_says_that_the_store_is_away(house: House, fleet: Fleet) -> None:
-    """And that nobody leads on it from here."""
+    """And who coordinates instead: this process's own store, on which it leads."""
     bring(house)
     house.link.cut = True
     house.coordinator.should_fetch()
     status = house.coordinator.status()
-    assert (status.store_answers, status.role) == (False, Role.FOLLOWER)
+    assert (status.store_answers, status.role) == (False, Role.LEADER)
+    assert status.store_in_charge == OWN
 
 
 def test_the_status_is_plain_json(house: House) -> None:

@@ -57,12 +57,14 @@ class SqliteFile:
         path: of the file; its directory must exist.
         schema: what must be in it.
         timeout: seconds for which one `run` waits for other threads and processes, all in all.
+        replace_foreign: the name is ours alone, so that a file of another program is set aside as a broken one is.
     """
 
-    def __init__(self, path: Path, schema: Schema, timeout: float) -> None:
+    def __init__(self, path: Path, schema: Schema, timeout: float, *, replace_foreign: bool = False) -> None:
         self.path = path
         self._schema = schema
         self._timeout = timeout
+        self._replace_foreign = replace_foreign
         self._lock = threading.Lock()
         self._opened: Opened | None = None
         self._closer: weakref.finalize[..., SqliteFile] | None = None
@@ -162,6 +164,8 @@ class SqliteFile:
     def _recognise(self, connection: sqlite3.Connection) -> bool:
         """Make sure that the file is ours, and begin to use it. False if it lies where nothing can be written."""
         application, version = (_pragma(connection, name) for name in ("application_id", "user_version"))
+        if self._replace_foreign and (application, version) != (self._schema.application, self._schema.version):
+            raise sqlite3.DatabaseError("it is of another program or another version")
         if application != self._schema.application:
             raise self._trouble("this is a database of another program; give another path")
         if version != self._schema.version:

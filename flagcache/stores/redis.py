@@ -71,6 +71,7 @@ class RedisStore:
     ) -> None:
         self._link = RedisLink(source, timeout=timeout)
         self.address = self._link.address
+        self.fingerprint = self._link.fingerprint
         self.keys = keys_of(namespace, self._link.database, format_and_protection=format_and_protection)
 
     def poll(self, ask: Ask) -> Reply:

@@ -51,6 +51,7 @@ class SqliteStore:
         timeout: seconds for which a verb waits for other threads and processes, all in all.
         clock: tells the store's time in milliseconds; the same for all processes.
         format_and_protection: of the envelopes; workers who cannot read each other's share nothing.
+        replace_foreign: the file's name is ours alone: another program's file there is set aside and made anew.
     """
 
     def __init__(
@@ -61,13 +62,14 @@ class SqliteStore:
         timeout: float = 1.0,
         clock: Callable[[], int] = _wall_clock,
         format_and_protection: str = "1-plain",
+        replace_foreign: bool = False,
     ) -> None:
         self._path = Path(path).absolute()
         self._namespace = namespace
         self._name = name_of(namespace, format_and_protection=format_and_protection)
         self._timeout = timeout
         self._clock = clock
-        self._file = SqliteFile(self._path, rows.SCHEMA, timeout)
+        self._file = SqliteFile(self._path, rows.SCHEMA, timeout, replace_foreign=replace_foreign)
 
     @property
     def address(self) -> str:

@@ -20,6 +20,7 @@ from flagcache.codec import label_of
 from flagcache.coordinator import Coordinator
 from flagcache.errors import ConfigurationError
 from flagcache.events import Event, Events, log_events
+from flagcache.fallback import AUTO, Fallback, fallback_specs
 from flagcache.plan import Plan
 from flagcache.protection import Protection
 from flagcache.settings import Options, Settings
@@ -138,6 +139,9 @@ class RedisFlagDefinitionCache(FlagDefinitionCache):
             or `unix://` URL. Of a client only address, TLS and credentials are taken; it is never closed nor used.
         namespace: keeps fleets apart: one for each PostHog project and environment.
         refresh_interval: seconds between two requests of the whole fleet to PostHog.
+        fallback: a directory for the last known good definitions, which also lets the processes of one machine go on
+            with one fetch among them while Redis is away. `"auto"`: `$XDG_STATE_HOME/flagcache`, by default
+            `~/.local/state/flagcache`. None: while Redis is away, each process goes on alone.
         on_event: called with each `flagcache.events.Event`, on the thread on which it happened.
         options: `flagcache.settings.Options`: times in seconds, and keys.
 
@@ -151,6 +155,7 @@ class RedisFlagDefinitionCache(FlagDefinitionCache):
         namespace: str,
         *,
         refresh_interval: float = 30.0,
+        fallback: Fallback = AUTO,
         on_event: Callable[[Event], object] | None = None,
         **options: Unpack[Options],
     ) -> None:
@@ -163,7 +168,19 @@ class RedisFlagDefinitionCache(FlagDefinitionCache):
                 redis, namespace, timeout=settings.store_timeout, format_and_protection=label_of(protection)
             )
 
-        super().__init__(namespace, settings, protection, (StoreSpec(make().address, make), _own_memory()), on_event)
+        known = make()
+        stores = (
+            StoreSpec(known.address, make),
+            *fallback_specs(
+                fallback,
+                known.fingerprint,
+                namespace,
+                timeout=settings.store_timeout,
+                format_and_protection=label_of(protection),
+            ),
+            _own_memory(),
+        )
+        super().__init__(namespace, settings, protection, stores, on_event)
 
 
 class SqliteFlagDefinitionCache(FlagDefinitionCache):
@@ -235,6 +252,7 @@ def from_url(
     namespace: str,
     *,
     refresh_interval: float = 30.0,
+    fallback: Fallback = AUTO,
     on_event: Callable[[Event], object] | None = None,
     **options: Unpack[Options],
 ) -> FlagDefinitionCache:
@@ -245,6 +263,7 @@ def from_url(
             `sqlite:////absolute/path`; `memory://`.
         namespace: keeps fleets apart.
         refresh_interval: seconds between two requests of the whole fleet to PostHog.
+        fallback: as of `RedisFlagDefinitionCache`; the others have none.
         on_event: called with each `flagcache.events.Event`, on the thread on which it happened.
         options: `flagcache.settings.Options`: times in seconds, and keys.
 
@@ -253,7 +272,11 @@ def from_url(
     """
     scheme = scheme_of(url)
     if scheme in ("redis", "rediss", "unix"):
-        return RedisFlagDefinitionCache(url, namespace, refresh_interval=refresh_interval, on_event=on_event, **options)
+        return RedisFlagDefinitionCache(
+            url, namespace, refresh_interval=refresh_interval, fallback=fallback, on_event=on_event, **options
+        )
+    if fallback is not None and fallback != AUTO:
+        raise ConfigurationError(f"only a cache on Redis has a fallback store, not one on {scheme}://")
     if scheme == "sqlite":
         return SqliteFlagDefinitionCache(
             path_of(url), namespace, refresh_interval=refresh_interval, on_event=on_event, **options

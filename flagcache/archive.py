@@ -1,0 +1,106 @@
+"""The last known good definitions on this machine's disk: kept there while the fleet's store answers, used when not.
+
+The archive is a store like any other, and takes the fleet's place while that is away. So that it has something to give
+then, each process that holds something newer puts it there. Must never make a poll of the fleet's store wait for the
+disk more than one store timeout, nor fail because of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from flagcache import election
+from flagcache.election import Held
+from flagcache.errors import StoreError
+from flagcache.ledger import Ledger
+from flagcache.plan import Plan
+from flagcache.reading import Reader
+from flagcache.settings import milliseconds
+from flagcache.stores.base import Reply, Store
+from flagcache.tiers import Tier
+
+__all__ = ["Archive"]
+
+
+class Archive:
+    """Keeps and reads the archive of one process; does nothing where there is none.
+
+    Args:
+        plan: what all processes of the cache have in common.
+        ledger: what this process knows.
+    """
+
+    def __init__(self, plan: Plan, ledger: Ledger) -> None:
+        self._plan = plan
+        self._ledger = ledger
+        self._reader = Reader(plan, ledger)
+        self._kept: Held | None = None
+
+    def keep(self) -> None:
+        """See to it that what is held is in the archive; asks it only for another version, or much younger ages."""
+        held = self._ledger.know.held
+        if held is None or self._is_kept(held):
+            return
+        found = self._found()
+        if found is None or held.home == found[0].home:
+            return
+        tier, store = found
+        try:
+            asked = self._plan.clock()
+            if self._offer(tier, store, held, self._ask(tier, store, asked), asked):
+                self._kept = held
+        except StoreError as exc:
+            self._ledger.lost(tier, exc)
+
+    def recall(self) -> bool:
+        """Hold what is in the archive, if nothing is held yet; whether anything is held now."""
+        found = self._found() if self._ledger.know.held is None else None
+        if found is not None:
+            tier, store = found
+            asked = self._plan.clock()
+            try:
+                heard = self._reader.read(tier, store, self._ask(tier, store, asked))
+            except StoreError as exc:
+                self._ledger.lost(tier, exc)
+            else:
+                meta = heard.reply.meta
+                if meta is not None and heard.definitions is not None and not self._is_foreign(heard.reply):
+                    held = election.told(tier.home, meta, heard.definitions, heard.reply.clock, asked)
+                    self._ledger.take(held, fetched=False)
+        return self._ledger.know.held is not None
+
+    def _found(self) -> tuple[Tier, Store] | None:
+        home = self._ledger.tiers.archive
+        return self._ledger.tiers.named(home) if home else None
+
+    def _ask(self, tier: Tier, store: Store, asked: float) -> Reply:
+        """Ask for what is there, contending for nothing."""
+        base = election.template(self._ledger.me, self._plan.settings, self._plan.lease)
+        reply = store.poll(replace(election.ask_for(base, self._ledger.know, tier.home, asked), may_lead=False))
+        self._ledger.tiers.answered(tier)
+        return reply
+
+    def _offer(self, tier: Tier, store: Store, held: Held, reply: Reply, asked: float) -> bool:
+        """Put it there if what is there is older; whether it is there now, or another project's is."""
+        meta = election.repair(held, tier.home, reply.clock, asked)
+        if reply.unchanged or self._is_foreign(reply):
+            return True
+        if reply.meta is not None and reply.meta.version == meta.version:
+            behind = (meta.as_of - reply.meta.as_of) / 1000
+            if behind < self._plan.settings.stale_after:
+                return True
+        if reply.meta is not None and reply.meta.order >= meta.order:
+            return False  # the clock was stepped back, or others here know better: the next poll tells
+        envelope = self._ledger.envelope(held, meta)
+        if envelope is not None:
+            store.publish(self._ledger.me, envelope, fresh=False, lease=milliseconds(self._plan.lease))
+        return True
+
+    def _is_kept(self, held: Held) -> bool:
+        kept = self._kept
+        if kept is None or kept.meta.version != held.meta.version:
+            return False
+        return held.born - kept.born < self._plan.settings.stale_after
+
+    def _is_foreign(self, reply: Reply) -> bool:
+        return election.is_foreign(self._ledger.know, reply.meta)
