@@ -283,7 +283,7 @@ def run(make: Callable[[], Site], *, examples: int) -> None:
 
 def test_memory() -> None:
     """In memory every fact holds."""
-    run(MemorySite, examples=400)
+    run(MemorySite, examples=300)
 
 
 def test_sqlite(tmp_path: Path) -> None:
@@ -293,4 +293,4 @@ def test_sqlite(tmp_path: Path) -> None:
 
 def test_redis(redis_server_any: RedisServer) -> None:
     """On each server every fact holds."""
-    run(lambda: RedisSite(redis_server_any), examples=80)
+    run(lambda: RedisSite(redis_server_any), examples=60)
