@@ -7,10 +7,40 @@ than one verb is held to.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from flagcache.stores.base import Ask, Envelope, Grant, Meta, Order, Published, Reply, Scope, Snapshot
 from tests.stores.facts import Facts
+
+
+@dataclass
+class Worker:
+    """A process, as far as a store can tell."""
+
+    me: str
+    held: Meta | None = None
+    payload: bytes = b""
+    grants: list[Grant] = field(default_factory=list[Grant])
+    """All that reached it."""
+    fetching: bool = False
+    granted_at: int = 0
+    """When the fleet's latest grant was given, as far as it knows."""
+
+    def came_back(self, grant: Grant) -> None:
+        """The fetch of this grant is over."""
+        self.fetching = self.fetching and grant != self.grants[-1]
+
+    def hear(self, reply: Reply, *, adopt: bool) -> None:
+        """Learn what a reply says."""
+        self.granted_at = max(self.granted_at, reply.granted_at)
+        if reply.grant is not None:
+            self.grants.append(reply.grant)
+            self.fetching = True
+        if adopt and reply.meta is not None:
+            if reply.payload is not None:
+                self.held, self.payload = reply.meta, reply.payload
+            elif self.held is not None and self.held.version == reply.meta.version:
+                self.held = reply.meta
 
 
 class Model(Facts):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from flagcache.stores.base import Ask, Envelope, Grant, Meta, Published, Reply, Scope, Store
+from flagcache.stores.base import Ask, Envelope, Grant, Meta, Published, Scope, Store
 from tests.servers import RedisServer
 from tests.stores.facts import NEVER
-from tests.stores.model import Model
+from tests.stores.model import Model, Worker
 from tests.stores.sites import SPOILT, MemorySite, RedisSite, Site, SqliteSite
 
 INTERVAL = 60_000
@@ -35,36 +35,6 @@ WHICH = st.sampled_from([0, 0, 0, 1, 2])
 VERSIONS = st.sampled_from(["v1", "v1", "v2", "v3"])
 PASSES = st.sampled_from([1, 500, 1000, 20_000, 45_000, 54_000 - 1, 54_000, INTERVAL, 2 * INTERVAL, 5 * INTERVAL])
 """Milliseconds; 54 s are nine tenths of the interval."""
-
-
-@dataclass
-class Worker:
-    """A process, as far as a store can tell."""
-
-    me: str
-    held: Meta | None = None
-    payload: bytes = b""
-    grants: list[Grant] = field(default_factory=list[Grant])
-    """All that reached it."""
-    fetching: bool = False
-    granted_at: int = 0
-    """When the fleet's latest grant was given, as far as it knows."""
-
-    def came_back(self, grant: Grant) -> None:
-        """The fetch of this grant is over."""
-        self.fetching = self.fetching and grant != self.grants[-1]
-
-    def hear(self, reply: Reply, *, adopt: bool) -> None:
-        """Learn what a reply says."""
-        self.granted_at = max(self.granted_at, reply.granted_at)
-        if reply.grant is not None:
-            self.grants.append(reply.grant)
-            self.fetching = True
-        if adopt and reply.meta is not None:
-            if reply.payload is not None:
-                self.held, self.payload = reply.meta, reply.payload
-            elif self.held is not None and self.held.version == reply.meta.version:
-                self.held = reply.meta
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -148,9 +118,23 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(number=GRANTED, which=WHICH, version=VERSIONS, lease=LEASES)
     def bring(self, number: int, which: int, version: str, lease: int) -> None:
         """The fetch of a grant, mostly of the latest, comes back with definitions."""
-        worker, grant = self._grant(number, which)
+        self._bring(*self._grant(number, which), version, lease)
+
+    @precondition(lambda self: self.late())
+    @rule(number=st.integers(0, 5), version=VERSIONS, lease=LEASES)
+    def come_late(self, number: int, version: str, lease: int) -> None:
+        """A fetch that was overtaken comes back with what is newer than what is stored, as yet."""
+        self._bring(*self.late()[number % len(self.late())], version, lease)
+
+    def late(self) -> list[tuple[Worker, Grant]]:
+        """Tell which grants are not the latest any more, and newer than what is stored."""
+        stored, latest = self.model.seen.meta, self.model.latest
+        first, last = stored.as_of if stored else 0, latest.grant.as_of if latest else 0
+        return [(w, grant) for w in self.workers for grant in w.grants if first < grant.as_of < last]
+
+    def _bring(self, worker: Worker, grant: Grant, version: str, lease: int) -> None:
         meta = Meta(version, grant.epoch, grant.as_of, changed_at=grant.at, confirmed_at=grant.at, etag=version)
-        content = Envelope(meta, f"{version} as of {grant.as_of}".encode() * (1 + which))
+        content = Envelope(meta, f"{version} as of {grant.as_of}".encode() * (1 + len(worker.grants) % 3))
         self._publish(worker, content, lease, fresh=True)
         worker.came_back(grant)
 
@@ -271,7 +255,7 @@ def run(make: Callable[[], Site], *, examples: int) -> None:
         cast("type[RuleBasedStateMachine]", lambda: StoreMachine(make())),  # anything that makes one will do
         settings=settings(
             max_examples=examples,
-            stateful_step_count=60,
+            stateful_step_count=50,
             derandomize=True,
             database=None,
             deadline=None,
