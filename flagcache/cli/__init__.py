@@ -9,15 +9,23 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 from flagcache._version import __version__
 from flagcache.errors import ConfigurationError, FlagcacheError, MissingExtraError
 
+if TYPE_CHECKING:
+    from flagcache.cli.store import Target
+
 __all__ = ["main"]
+
+_AddParser: TypeAlias = Callable[..., argparse.ArgumentParser]
+"""What adds a sub-command."""
 
 _FAILED = 1
 _MISUSED = 2
+_PROTECTIONS = ("plain", "signed", "sealed", "sealed-signed")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(argv)
     try:
-        return _demo(options)
+        return _COMMANDS[options.command](options)
     except (ConfigurationError, MissingExtraError) as exc:
         return _refuse(str(exc), _MISUSED)
     except FlagcacheError as exc:
@@ -64,11 +72,71 @@ def _demo(options: argparse.Namespace) -> int:
     )
 
 
+def _inspect(options: argparse.Namespace) -> int:
+    from flagcache.cli.store import run_inspect  # noqa: PLC0415 - the other commands need none of it
+
+    return run_inspect(_target(options), as_json=options.json)
+
+
+def _clear(options: argparse.Namespace) -> int:
+    from flagcache.cli.store import run_clear  # noqa: PLC0415 - likewise
+
+    return run_clear(_target(options), sure=options.yes)
+
+
+def _target(options: argparse.Namespace) -> Target:
+    from flagcache.cli.store import Target  # noqa: PLC0415 - likewise
+
+    return Target(options.store, options.namespace, options.protection)
+
+
+_COMMANDS = {"clear": _clear, "demo": _demo, "inspect": _inspect}
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="flagcache", description="PostHog feature flags for a fleet, on one fetch.")
     parser.add_argument("--version", action="version", version=f"flagcache {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
-    demo = commands.add_parser(
+    _add_demo(commands.add_parser)
+    inspect = _add_store_command(
+        commands.add_parser,
+        "inspect",
+        "show what a store holds of one namespace",
+        "Show everything but the definitions themselves.",
+    )
+    inspect.add_argument("--json", action="store_true", help="for programs: all times and lengths in milliseconds")
+    clear = _add_store_command(
+        commands.add_parser,
+        "clear",
+        "make a store forget the definitions of one namespace, for good",
+        "Forget definitions, grants and failures. Workers keep the flags that they have until the next fetch, which the"
+        " leader's next poll is granted; what they hold never comes back.",
+    )
+    clear.add_argument("--yes", action="store_true", help="do it")
+    return parser
+
+
+def _add_store_command(add_parser: _AddParser, name: str, purpose: str, description: str) -> argparse.ArgumentParser:
+    parser = add_parser(name, help=purpose, description=description)
+    parser.add_argument(
+        "store",
+        metavar="STORE_URL",
+        help="redis://, rediss://, unix:// or sqlite:///; or env:NAME for a URL in that environment variable, which"
+        " keeps a password out of the list of processes",
+    )
+    parser.add_argument("namespace", metavar="NAMESPACE", help="as your caches have it")
+    parser.add_argument(
+        "--protection",
+        choices=_PROTECTIONS,
+        default="plain",
+        help="how its envelopes are protected: signed with a signing_key, sealed with an encryption_key; no key is"
+        " needed here (default plain)",
+    )
+    return parser
+
+
+def _add_demo(add_parser: _AddParser) -> None:
+    demo = add_parser(
         "demo",
         help="watch a fleet of web workers share one fetch",
         description="Start a fleet of gunicorn workers that share one fetch of the flags, change a flag, kill the"
@@ -86,4 +154,3 @@ def _parser() -> argparse.ArgumentParser:
         "--seconds", type=float, default=20.0, metavar="SECONDS", help="about how long it all takes (default 20)"
     )
     demo.add_argument("--plain", action="store_true", help="lines instead of a live table, as when piped")
-    return parser

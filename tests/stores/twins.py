@@ -18,7 +18,7 @@ import redis
 
 from flagcache.stores import rules
 from flagcache.stores.base import Ask, Meta
-from flagcache.stores.redis import RedisStore
+from flagcache.stores.redis import Keys, RedisStore
 from flagcache.stores.state import Outcome, State
 
 T = TypeVar("T")
@@ -39,6 +39,18 @@ LENGTHS = ("epoch", "size", "lease_length", "note_status", "note_length", "failu
 def agree(on_server: object, by_rules: object) -> None:
     """Fail unless both are the same."""
     assert on_server == by_rules, f"on the server:\n  {on_server}\nby the rules:\n  {by_rules}"
+
+
+def move_times_back(client: redis.Redis, keys: Keys, milliseconds: int) -> None:
+    """Let time pass for what a server stores: all its times lie so much longer ago, and the lease ends sooner."""
+    command = cast("Callable[..., object]", client.execute_command)
+    raw = cast("dict[bytes, bytes]", command("HGETALL", keys.hash))
+    for name in TIMES:
+        if time := _whole(raw.get(name.encode())):
+            command("HSET", keys.hash, name, time - milliseconds)
+    left = cast("int", command("PTTL", keys.lease))
+    if left > 0:
+        command("PEXPIRE", keys.lease, left - milliseconds)  # nothing left: the key goes
 
 
 class Twins:
@@ -99,14 +111,7 @@ class Twins:
 
     def pass_time(self, milliseconds: int) -> None:
         """Move all stored times back; less than nothing: step the clock back."""
-        hash_name, lease = self.store.keys.hash, self.store.keys.lease
-        raw = self._hash()
-        for name in TIMES:
-            if time := _whole(raw.get(name)):
-                self._command("HSET", hash_name, name, time - milliseconds)
-        left = cast("int", self._command("PTTL", lease))
-        if left > 0:
-            self._command("PEXPIRE", lease, left - milliseconds)  # nothing left: the key goes
+        move_times_back(self.client, self.store.keys, milliseconds)
         self.state = _moved(self.state, milliseconds, self.now())
         self.compare()
 

@@ -1,0 +1,169 @@
+"""`flagcache inspect` and `flagcache clear`: look at what a store holds of one namespace, and empty it."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from flagcache.envelope import FORMAT
+from flagcache.errors import ConfigurationError, StoreError
+from flagcache.settings import check_namespace
+from flagcache.stores.base import Meta, Snapshot, Store
+
+__all__ = ["Target", "run_clear", "run_inspect"]
+
+_TIMEOUT = 5.0
+"""Seconds for a store to answer a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a person named on the command line."""
+
+    url: str
+    """Of the store, or `env:NAME`: other users of the machine see a command's arguments, and so a password in them."""
+    namespace: str
+    protection: str
+    """The `Protection.name` of its envelopes, which is part of the keys; no key is needed for what is done here."""
+
+    def open(self) -> Store:
+        """Open the store.
+
+        Raises:
+            ConfigurationError: URL or namespace cannot be right.
+            StoreError: there is no such SQLite store.
+        """
+        label, url = f"{FORMAT}-{self.protection}", _resolved(self.url)
+        namespace = check_namespace(self.namespace)
+        scheme = url.partition("://")[0]
+        if scheme in ("redis", "rediss", "unix"):
+            from flagcache.stores.redis import RedisStore  # noqa: PLC0415 - a client library, for who uses it
+
+            return RedisStore(url, namespace, timeout=_TIMEOUT, format_and_protection=label)
+        if scheme == "sqlite":
+            from flagcache.stores.sqlite import SqliteStore  # noqa: PLC0415 - likewise
+
+            return SqliteStore(_existing(url), namespace, timeout=_TIMEOUT, format_and_protection=label)
+        raise ConfigurationError(
+            "the store's URL must begin with redis://, rediss://, unix:// or sqlite:///, or be env:NAME"
+        )
+
+
+def run_inspect(target: Target, *, as_json: bool) -> int:
+    """Print what the store holds; changes nothing. Returns the exit status."""
+    store = target.open()
+    try:
+        seen = store.inspect()
+    finally:
+        store.close()
+    print(json.dumps(_values(seen, target), indent=2) if as_json else "\n".join(_lines(seen, target)))
+    return 0
+
+
+def run_clear(target: Target, *, sure: bool) -> int:
+    """Empty the store and print the new epoch. Returns the exit status."""
+    if not sure:
+        raise ConfigurationError(
+            f"this empties namespace {target.namespace!r} for all its workers, who fetch anew; add --yes to do it"
+        )
+    store = target.open()
+    try:
+        epoch = store.clear()
+    finally:
+        store.close()
+    print(f"cleared; the epoch is now {epoch}")
+    return 0
+
+
+def _resolved(url: str) -> str:
+    """Return the URL itself, whatever it stands in."""
+    if not url.startswith("env:"):
+        return url
+    name = url.removeprefix("env:")
+    if not (value := os.environ.get(name, "")):
+        raise ConfigurationError(f"the environment variable {name!r} is not set or is empty")
+    return value
+
+
+def _existing(url: str) -> Path:
+    """Return the file that a URL names, if it is a store of ours: opening it would make one, or move aside another."""
+    from flagcache.stores import _sqlite_rows as rows  # noqa: PLC0415 - as above
+
+    parts = urlsplit(url)
+    if parts.netloc or not parts.path.strip("/") or parts.query or parts.fragment:
+        raise ConfigurationError("an SQLite URL is sqlite:///relative/path or sqlite:////absolute/path")
+    path = Path(unquote(parts.path[1:])).expanduser().absolute()
+    try:
+        with path.open("rb") as file:
+            header = file.read(100)
+    except OSError as exc:
+        raise StoreError(f"SQLite store {path}: {exc.strerror}") from exc
+    if not header.startswith(b"SQLite format 3\0") or header[68:72] != rows.SCHEMA.application.to_bytes(4, "big"):
+        raise StoreError(f"SQLite store {path}: this file is none that flagcache made")
+    return path
+
+
+def _values(seen: Snapshot, target: Target) -> dict[str, object]:
+    """All of a snapshot, in its own units. Where entity tags are protected there is none to tell."""
+    values = asdict(seen)
+    if seen.meta is not None and target.protection != "plain":
+        values["meta"]["etag"] = None
+    return {"namespace": target.namespace, "protection": target.protection, **values}
+
+
+def _lines(seen: Snapshot, target: Target) -> list[str]:
+    facts = [
+        ("namespace", f"{target.namespace} ({target.protection})"),
+        ("store's clock", _utc(seen.clock)),
+        ("epoch", str(seen.epoch)),
+        *(_of_definitions(seen.meta, seen, target) if seen.meta else [("definitions", "none")]),
+        ("leader", f"{seen.leader}, for {seen.lease_left / 1000:.1f} s more" if seen.leader else "nobody"),
+        (
+            "latest grant",
+            f"{_time(seen.granted_at, seen.clock)}, to {seen.grant_holder}" if seen.granted_at else "none",
+        ),
+        ("failure", _failure(seen)),
+    ]
+    return [f"{name:<14}{_printable(value)}" for name, value in facts]
+
+
+def _of_definitions(meta: Meta, seen: Snapshot, target: Target) -> list[tuple[str, str]]:
+    return [
+        ("definitions", f"{meta.version}, {seen.payload_size} bytes"),
+        ("confirmed", _time(meta.confirmed_at, seen.clock)),
+        ("changed", _time(meta.changed_at, seen.clock)),
+        ("as of", _time(meta.as_of, seen.clock)),
+        ("entity tag", (meta.etag or "not known") if target.protection == "plain" else "protected"),
+        ("writer", meta.writer or "not known"),
+        ("project", meta.project or "not known"),
+    ]
+
+
+def _failure(seen: Snapshot) -> str:
+    if not seen.note_status and not seen.note_left:
+        return "none that concerns all"
+    wait = f"nobody fetches for {seen.note_left / 1000:.1f} s more" if seen.note_left else "the next fetch may come"
+    return f"HTTP {seen.note_status}; {wait}"
+
+
+def _time(at: int, clock: int) -> str:
+    """A time and its age by the store's own clock; both in milliseconds."""
+    age = (clock - at) / 1000
+    return f"{_utc(at)} ({age:.1f} s ago)" if age >= 0 else f"{_utc(at)} ({-age:.1f} s ahead of the store's clock)"
+
+
+def _utc(at: int) -> str:
+    try:
+        moment = datetime.fromtimestamp(at / 1000, timezone.utc)
+    except (OverflowError, OSError, ValueError):  # whoever can write to the store can write any number
+        return f"{at} ms after 1970"
+    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _printable(text: str) -> str:
+    """Without what would steer a terminal: whoever can write to the store can write any text."""
+    return "".join(c if c.isprintable() else "?" for c in text)

@@ -1,0 +1,174 @@
+"""A few facts about a store that a reader believes at once, checked after each thing that happens to it.
+
+The model decides nothing: it remembers what it saw, and says which answers can be no store's. It knows neither what the
+rules store nor how they reckon; where they may answer this or that, it takes either. `tests.stores.facts` has what more
+than one verb is held to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from flagcache.stores.base import Ask, Envelope, Grant, Meta, Order, Published, Reply, Scope, Snapshot
+from tests.stores.facts import Facts
+
+
+@dataclass
+class Worker:
+    """A process, as far as a store can tell."""
+
+    me: str
+    held: Meta | None = None
+    payload: bytes = b""
+    grants: list[Grant] = field(default_factory=list[Grant])
+    """All that reached it."""
+    fetching: bool = False
+    granted_at: int = 0
+    """When the fleet's latest grant was given, as far as it knows."""
+
+    def came_back(self, grant: Grant) -> None:
+        """The fetch of this grant is over."""
+        self.fetching = self.fetching and grant != self.grants[-1]
+
+    def hear(self, reply: Reply, *, adopt: bool) -> None:
+        """Learn what a reply says."""
+        self.granted_at = max(self.granted_at, reply.granted_at)
+        if reply.grant is not None:
+            self.grants.append(reply.grant)
+            self.fetching = True
+        if adopt and reply.meta is not None:
+            if reply.payload is not None:
+                self.held, self.payload = reply.meta, reply.payload
+            elif self.held is not None and self.held.version == reply.meta.version:
+                self.held = reply.meta
+
+
+class Model(Facts):
+    """What was seen of one namespace.
+
+    Every method takes what the store answered and what `inspect` showed after it, and fails where that cannot be.
+    """
+
+    def polled(self, ask: Ask, reply: Reply, after: Snapshot) -> None:
+        """A worker asked."""
+        assert self.seen.clock <= reply.clock <= after.clock, "its clock lies"
+        self.kept(after, "epoch", "grants", "lease")
+        assert after.epoch == max(self.seen.epoch, ask.held.epoch if ask.held else 0), "an epoch that nobody knew of"
+        assert _without_epoch(after.meta) == _without_epoch(self.seen.meta), "a question changed what is stored"
+        self.check_lease(ask, reply)
+        if reply.grant is None:
+            assert not self.overdue(ask, reply), "a leader is granted what is due"
+        else:
+            self.check_grant(ask, reply, reply.grant, after)
+        if ask.idle:
+            self.ended(ask.me, ask.last_grant)
+        self.check_told(ask, reply, after)
+        self.check_repair(ask, reply, after)
+        assert reply.granted_at == after.granted_at
+        assert reply.note_status == after.note_status
+        assert reply.note_left == max(0, self.note_until - reply.clock)
+        self.look(after)
+
+    def published(self, me: str, envelope: Envelope, *, fresh: bool, result: Published, after: Snapshot) -> None:
+        """A worker brought definitions."""
+        before, meta, latest = self.seen, envelope.meta, self.latest
+        answers = fresh and latest is not None and latest.holder == me and latest.grant.as_of == meta.as_of
+        order = Order(before.epoch, meta.as_of) if answers else meta.order
+        newer = before.epoch <= order.epoch and (before.meta is None or before.meta.order < order)
+        late = fresh and before.meta is not None and latest is not None and meta.as_of < latest.grant.as_of
+        assert (result is Published.STALE) == (late or not newer), "newer wins, and nobody comes late"
+        if result is Published.STALE:
+            self.kept(after)
+            return self.look(after)
+        self.kept(after, "content", "epoch", "note")
+        same = before.meta is not None and before.meta.version == meta.version
+        assert (result is Published.CONFIRMED) == same
+        changed_at = before.meta.changed_at if same and before.meta else meta.changed_at
+        assert after.meta == replace(meta, epoch=order.epoch, changed_at=changed_at)
+        self.payload = self.payload if same else envelope.payload
+        self.succeeded(me, meta.as_of if fresh else 0, after)
+        return self.look(after)
+
+    def confirmed(self, me: str, version: str, grant: Grant, *, result: bool, after: Snapshot) -> None:
+        """A worker heard from the vendor that nothing changed."""
+        stored = self.seen.meta
+        assert result == (stored is not None and stored.version == version), "only what is stored is confirmed"
+        if stored is None or not result:
+            self.kept(after)
+            return self.look(after)
+        self.kept(after, "content", "note")
+        if grant.as_of > stored.as_of:
+            stored = replace(stored, as_of=grant.as_of, confirmed_at=grant.at)
+        assert after.meta == stored, "a confirmation moves the age to its grant's time, and nothing else"
+        self.succeeded(me, grant.as_of, after)
+        return self.look(after)
+
+    def discarded(self, version: str, *, result: bool, after: Snapshot) -> None:
+        """A worker could not read what is stored."""
+        assert result == (self.seen.meta is not None and self.seen.meta.version == version)
+        self.kept(after, *(["content"] if result else []))
+        assert not result or after.meta is None
+        self.asked = 0 if result else self.asked
+        self.look(after)
+
+    def failed(self, me: str, grant: Grant, scope: Scope, *, result: bool, after: Snapshot) -> None:
+        """A worker's fetch failed."""
+        latest = self.latest
+        assert result == (latest is not None and (latest.holder, latest.grant.as_of) == (me, grant.as_of))
+        self.kept(after, *(["note", "lease"] if result else []))
+        if latest is not None and result:
+            latest.open, latest.failed = False, True
+            if scope is Scope.EVERYBODY:
+                assert after.note_status > 0
+                self.note_until = after.clock + after.note_left
+            elif self.leader == me:
+                self.leader = ""
+        self.look(after)
+
+    def renewed(self, me: str, lease: int, *, result: bool, after: Snapshot) -> None:
+        """A worker keeps the lease."""
+        self.check_is_leader(me, after, told=result)
+        self.kept(after)
+        if result:
+            self.until = (self.seen.clock + lease, after.clock + lease)
+        self.look(after)
+
+    def released(self, me: str, *, idle: bool, result: bool, after: Snapshot) -> None:
+        """A worker gives up the lease."""
+        self.check_is_leader(me, after, told=result)
+        self.kept(after, *(["lease"] if result else []))
+        self.leader = "" if result else self.leader
+        if idle and self.latest:
+            self.ended(me, self.latest.grant.as_of)
+        self.look(after)
+
+    def extended(self, me: str, lease: int, after: Snapshot) -> None:
+        """Who published or confirmed keeps the lease, if it was his."""
+        if me == self.leader == after.leader:
+            self.until = (self.seen.clock + lease, after.clock + lease)
+
+    def emptied(self, epoch: int, after: Snapshot) -> None:
+        """People cleared the store."""
+        assert epoch == after.epoch == self.seen.epoch + 1
+        assert (after.meta, after.granted_at, after.grant_holder, after.note_status) == (None, 0, "", 0)
+        self.kept(after, "content", "epoch", "grants", "note")
+        self.given, self.note_until, self.asked = [], 0, 0
+        self.cleared = self.highest
+        self.look(after)
+
+    def lost(self, after: Snapshot) -> None:
+        """The server was flushed."""
+        assert after == Snapshot(after.clock, 0, None, 0, "", 0, 0, "", 0, 0)
+        self.given, self.note_until, self.asked, self.leader = [], 0, 0, ""
+        self.highest = self.cleared = 0
+        self.look(after)
+
+    def damaged(self, after: Snapshot) -> None:
+        """Somebody spoilt a field of the definitions: they count as absent."""
+        assert after.meta is None
+        self.kept(after, "content")
+        self.look(after)
+
+
+def _without_epoch(meta: Meta | None) -> Meta | None:
+    return meta and replace(meta, epoch=0)
