@@ -97,7 +97,9 @@ class Attendant:
     # --- what the listener asks --------------------------------------------------------------------------------------
 
     def subscribe(self) -> Subscription | None:
-        """Open a stream of the fleet's notices."""
+        """Open a stream of the fleet's notices. A store in trouble is polled first, as soon as it may be."""
+        if self._ledger.tiers.probe_due:
+            self._push(contend=False)
         return self._exchange.subscribe()
 
     def ask_again(self) -> None:

@@ -89,6 +89,29 @@ def test_a_lost_one_is_passed_over_and_probed_later(tiers: Tiers, clock: Clock) 
     assert homes(tiers) == ["first", "second"]
 
 
+def test_one_thread_probes_at_a_time(tiers: Tiers, clock: Clock) -> None:
+    """While a probe is under way the store counts as lost for all others; a prober that vanished is replaced in time."""
+    tiers.lost(tiers.first, StoreError("no"))
+    clock.advance(0.5)
+    assert tiers.probe_due
+    assert tiers.named("first") is not None
+    assert not tiers.probe_due
+    assert tiers.named("first") is None
+    assert homes(tiers) == ["second"]
+    clock.advance(24)
+    assert homes(tiers) == ["first", "second"]
+    tiers.answered(tiers.first)
+    assert homes(tiers) == homes(tiers) == ["first", "second"]
+
+
+def test_asking_for_another_store_is_no_probe(tiers: Tiers, clock: Clock) -> None:
+    """The probe of a store in trouble is left to whoever asks that store."""
+    tiers.lost(tiers.first, StoreError("no"))
+    clock.advance(0.5)
+    assert tiers.named("second") is not None
+    assert tiers.probe_due
+
+
 def test_loss_and_return_are_told_once(tiers: Tiers, seen: list[Event]) -> None:
     """However often either is noticed."""
     tier = next(tiers.usable())[0]
