@@ -124,8 +124,9 @@ class Exchange:
             self._give(tier, store, clock)
 
     def _repair(self, tier: Tier, store: Store, clock: int) -> None:
-        """Give the store what it lost, as old as it is."""
-        if self._give(tier, store, clock) is Published.STORED and (held := self._ledger.know.held):
+        """Give the store what it lost, as old as it is. One that only takes over lost nothing."""
+        published, held = self._give(tier, store, clock), self._ledger.know.held
+        if published is Published.STORED and held is not None and tier is self._ledger.tiers.first:
             self._ledger.emit(DefinitionsRepaired(self._plan.namespace, held.meta.version, tier.home))
 
     def _give(self, tier: Tier, store: Store, clock: int) -> Published | None:
