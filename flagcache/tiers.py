@@ -7,6 +7,7 @@ or `answered`.
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -92,9 +93,10 @@ class Tiers:
         return tuple(tier.home for tier in self._tiers)
 
     @property
-    def probe_due(self) -> bool:
-        """Whether the fleet's own store is in trouble and may be probed now."""
-        return self.first.breaker.open and self.first.breaker.allows(self._clock())
+    def probe_at(self) -> float:
+        """When the fleet's own store, if it is in trouble, may be probed."""
+        breaker = self.first.breaker
+        return breaker.closed_again if breaker.open else math.inf
 
     def named(self, home: str) -> tuple[Tier, Store] | None:
         """The store of this name, if it may be asked now."""
