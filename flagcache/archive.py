@@ -41,8 +41,8 @@ class Archive:
         held = self._ledger.know.held
         if held is None or self._is_kept(held):
             return
-        found = self._found()
-        if found is None or held.home == found[0].home:
+        found = self._found() if held.home != self._ledger.tiers.archive else None
+        if found is None:
             return
         tier, store = found
         try:

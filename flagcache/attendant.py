@@ -121,6 +121,9 @@ class Attendant:
         now = self._plan.clock()
         if not self._plan.clients.live:
             self._listener.stop(0)  # nobody holds its clients any more
+        if now >= self._ledger.tiers.probe_at:  # its notices may come all the while, from another node of a cluster
+            self._push(contend=False)
+            return 0.0
         if now >= self._check_at:
             self._check(now)
         due = self._due(now)
@@ -131,7 +134,8 @@ class Attendant:
             self._push(contend=True)
         self._ledger.look()
         now = self._plan.clock()
-        return max(0.0, min(self._due(now).soonest - now, self._check_at - now, self._plan.lease / duties.RENEWALS))
+        soonest = min(self._due(now).soonest, self._check_at, self._ledger.tiers.probe_at)
+        return max(0.0, min(soonest - now, self._plan.lease / duties.RENEWALS))
 
     def _due(self, now: float) -> duties.Duties:
         clients, contact = self._plan.clients, self._ledger.contact

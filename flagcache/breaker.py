@@ -5,7 +5,7 @@ A store in trouble costs one timeout; then the breaker is open and costs nothing
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 __all__ = ["Breaker"]
 
@@ -27,6 +27,10 @@ class Breaker:
     def allows(self, now: float) -> bool:
         """Whether the store may be asked now."""
         return now >= self.closed_again
+
+    def probing(self, now: float, *, longest: float) -> Breaker:
+        """Return the breaker while one caller probes: nobody else does, for at most `longest` seconds."""
+        return replace(self, closed_again=now + longest) if self.open else self
 
     def failed(self, now: float, *, longest: float, jitter: float) -> Breaker:
         """Return the breaker after one more failed call.

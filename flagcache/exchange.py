@@ -141,8 +141,9 @@ class Exchange:
             self._give(tier, store, clock)
 
     def _repair(self, tier: Tier, store: Store, clock: int) -> None:
-        """Give the store what it lost, as old as it is."""
-        if self._give(tier, store, clock) is Published.STORED and (held := self._ledger.know.held):
+        """Give the store what it lost, as old as it is. One that only takes over lost nothing."""
+        published, held = self._give(tier, store, clock), self._ledger.know.held
+        if published is Published.STORED and held is not None and tier is self._ledger.tiers.first:
             self._ledger.emit(DefinitionsRepaired(self._plan.namespace, held.meta.version, tier.home))
 
     def _give(self, tier: Tier, store: Store, clock: int) -> Published | None:
@@ -171,33 +172,34 @@ class Exchange:
         """Keep the lease of the fleet's store, if this process has it."""
         tier = self._ledger.tiers.first
         found = self._ledger.tiers.named(tier.home)
+        if found is None:
+            return self._ledger.forget_leadership(tier)
         contact = self._ledger.know.contact(tier.home)
         cold = contact.stored is None and self._ledger.know.held is None
         lease = min(self._plan.lease, self._plan.settings.cold_lease) if cold else self._plan.lease
         try:
-            kept = found is not None and found[1].renew(self._ledger.me, milliseconds(lease))
+            kept = found[1].renew(self._ledger.me, milliseconds(lease))
         except StoreError as exc:
             return self._ledger.lost(tier, exc)
+        self._ledger.tiers.answered(tier)
         return self._ledger.extended(tier, lease) if kept else self._ledger.forget_leadership(tier)
 
     def subscribe(self) -> Subscription | None:
-        """Listen to the fleet's store; None where it is away or tells nothing."""
-        found = self._ledger.tiers.named(self._ledger.tiers.first.home)
-        if found is None:
-            return None
-        store = found[1]
-        if not isinstance(store, Subscribable):
+        """Listen to the fleet's store; None where it is in trouble or tells nothing."""
+        tiers = self._ledger.tiers
+        found = tiers.named(tiers.first.home) if tiers.first_answers else None
+        if found is None or not isinstance(found[1], Subscribable):
             return None
         try:
-            return store.subscribe()
+            return found[1].subscribe()
         except StoreError:
             return None  # notices are but a hint: polls alone tell whether the store answers
 
     def leave(self, *, idle: bool) -> None:
         """Give up the leases and close what is open. A later call opens it again."""
-        for tier, store in self._ledger.tiers.usable():
-            if self._ledger.know.contact(tier.home).leads:
-                self._release(tier, store, idle=idle)
+        for home in self._ledger.tiers.homes:
+            if self._ledger.know.contact(home).leads and (found := self._ledger.tiers.named(home)):
+                self._release(*found, idle=idle)
         self._ledger.tiers.close()
 
     def _release(self, tier: Tier, store: Store, *, idle: bool) -> None:
@@ -205,4 +207,6 @@ class Exchange:
             store.release(self._ledger.me, idle=idle)
         except StoreError as exc:
             self._ledger.lost(tier, exc)
+        else:
+            self._ledger.tiers.answered(tier)
         self._ledger.forget_leadership(tier)

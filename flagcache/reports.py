@@ -93,6 +93,7 @@ class Reports:
         except StoreError as exc:
             self._ledger.lost(tier, exc)
             return True
+        self._ledger.tiers.answered(tier)
         if noted and refused.scope is Scope.MINE:
             self._ledger.gave_up(tier)
         return noted
@@ -107,16 +108,16 @@ class Reports:
 
         A store that cannot be reached refuses nothing yet: what is held is offered to the store that answers next.
         """
-        found = self._ledger.tiers.named(held.home)
-        if found is not None and not election.is_foreign(
-            self._ledger.know, self._ledger.know.contact(held.home).stored
-        ):
+        foreign = election.is_foreign(self._ledger.know, self._ledger.know.contact(held.home).stored)
+        found = None if foreign else self._ledger.tiers.named(held.home)
+        if found is not None:
             tier, store = found
             try:
                 published = self._publish(tier, store, held, times)
             except StoreError as exc:
                 self._ledger.lost(tier, exc)
             else:
+                self._ledger.tiers.answered(tier)
                 if published is None:  # nobody can have it from here: others are to fetch it for themselves
                     self._note(tier.home, times, _UNSHAREABLE, 0.0)
                 if published is Published.STALE:

@@ -78,7 +78,8 @@ class Settings:
     stale_after: float = 0.0
     """From which age definitions are called stale. 0: five refresh intervals."""
     store_timeout: float = 1.0
-    """How long one call of the store may take."""
+    """How long one call of the store may take in all, also where its answer trickles in. Looking up a host's name is
+    not bounded by it: where name servers may hang, give the store's IP address, or bound them in `resolv.conf`."""
     fetch_timeout: float = 10.0
     """How long the fleet's own fetch may take in all, from connecting to the last byte."""
     backoff_ceiling: float = 0.0

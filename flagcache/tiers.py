@@ -1,11 +1,13 @@
 """The stores of one process in the order in which they are asked, each behind its breaker.
 
 The first is the fleet's; the last is this process's own memory, which always answers. A store in trouble is passed over
-until its breaker lets one probe through.
+until its breaker lets one probe through: whoever is given a store in trouble probes it, and tells the outcome by `lost`
+or `answered`.
 """
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -78,11 +80,9 @@ class Tiers:
     def usable(self) -> Iterator[tuple[Tier, Store]]:
         """The stores that may be asked now, best first."""
         for tier in self._tiers:
-            if tier.breaker.allows(self._clock()):
-                try:
-                    yield tier, self._opened(tier)
-                except FlagcacheError as exc:
-                    self.lost(tier, exc)
+            store = self._admitted(tier)
+            if store is not None:
+                yield tier, store
 
     @property
     def first(self) -> Tier:
@@ -99,9 +99,24 @@ class Tiers:
         """The store that coordinates this process now: the first that has answered, or was not asked yet."""
         return next((tier for tier in self._tiers if not tier.breaker.open), self._tiers[-1])
 
+    @property
+    def homes(self) -> tuple[str, ...]:
+        """The names of all stores, best first."""
+        return tuple(tier.home for tier in self._tiers)
+
+    @property
+    def probe_at(self) -> float:
+        """When the fleet's own store, if it is in trouble, may be probed."""
+        breaker = self.first.breaker
+        return breaker.closed_again if breaker.open else math.inf
+
     def named(self, home: str) -> tuple[Tier, Store] | None:
         """The store of this name, if it may be asked now."""
-        return next((found for found in self.usable() if found[0].home == home), None)
+        for tier in self._tiers:
+            if tier.home == home:
+                store = self._admitted(tier)
+                return None if store is None else (tier, store)
+        return None
 
     def lost(self, tier: Tier, reason: FlagcacheError) -> None:
         """The store did not answer: open the breaker."""
@@ -113,9 +128,10 @@ class Tiers:
 
     def answered(self, tier: Tier) -> None:
         """The store answered: close the breaker."""
-        if tier.breaker.open:
-            with self._lock:
-                tier.breaker = Breaker()
+        with self._lock:
+            back = tier.breaker.open
+            tier.breaker = Breaker()
+        if back:
             self._events.emit(StoreRecovered(self._namespace, tier.spec.address))
 
     @property
@@ -131,6 +147,19 @@ class Tiers:
                 tier.store = None
         for address, store in stores:
             guarded(store.close, None, f"could not close {address}")
+
+    def _admitted(self, tier: Tier) -> Store | None:
+        """The store, opened, if it may be asked now; of several threads one probes what is in trouble."""
+        now = self._clock()
+        with self._lock:
+            if not tier.breaker.allows(now):
+                return None
+            tier.breaker = tier.breaker.probing(now, longest=self._longest_pause)
+        try:
+            return self._opened(tier)
+        except FlagcacheError as exc:
+            self.lost(tier, exc)
+            return None
 
     def _opened(self, tier: Tier) -> Store:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -87,6 +88,30 @@ def test_a_lost_one_is_passed_over_and_probed_later(tiers: Tiers, clock: Clock) 
     assert not tiers.first_answers
     clock.advance(0.5)
     assert homes(tiers) == ["first", "second"]
+
+
+def test_one_thread_probes_at_a_time(tiers: Tiers, clock: Clock) -> None:
+    """While a probe is under way the store is lost to all others; a prober that vanished is replaced in time."""
+    tiers.lost(tiers.first, StoreError("no"))
+    clock.advance(0.5)
+    assert tiers.probe_at <= clock()
+    assert tiers.named("first") is not None
+    assert tiers.probe_at == clock() + 24
+    assert tiers.named("first") is None
+    assert homes(tiers) == ["second"]
+    clock.advance(24)
+    assert homes(tiers) == ["first", "second"]
+    tiers.answered(tiers.first)
+    assert homes(tiers) == homes(tiers) == ["first", "second"]
+    assert tiers.probe_at == math.inf
+
+
+def test_asking_for_another_store_is_no_probe(tiers: Tiers, clock: Clock) -> None:
+    """The probe of a store in trouble is left to whoever asks that store."""
+    tiers.lost(tiers.first, StoreError("no"))
+    clock.advance(0.5)
+    assert tiers.named("second") is not None
+    assert tiers.probe_at <= clock()
 
 
 def test_loss_and_return_are_told_once(tiers: Tiers, seen: list[Event]) -> None:

@@ -1,7 +1,7 @@
 """Our own connections to the user's Redis: scripts by their digest, and one channel to listen to.
 
 The one place, with the modules beside it, that knows redis-py's many shapes (5.0 to 8.1). Whatever the user's client
-decodes or retries, replies here are bytes, a failure is a `StoreError`, and a frozen server costs about one timeout.
+decodes or retries, replies here are bytes, a failure is a `StoreError`, and no server costs more than one timeout.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from redis.exceptions import NoScriptError
 
 from flagcache.errors import StoreError
 from flagcache.stores._redis_address import resolve
+from flagcache.stores._redis_deadline import bounded, remaining
 from flagcache.stores._redis_pools import Word, connection_of
 from flagcache.stores._redis_routes import route_to
 
@@ -55,8 +56,9 @@ class RedisLink:
     Args:
         source: A `redis.Redis` (over TCP, TLS, a unix socket or Sentinel), a `redis.RedisCluster` or a URL. A client is
             never used or closed: its address, TLS settings and credentials are taken.
-        timeout: Seconds that connecting may take, and each reply. Looking up a host's name is not bounded by it.
-        max_connections: How many commands may be under way at once; further ones wait, at most `timeout`, for a turn.
+        timeout: Seconds that a run may take in all: its turn, connecting, each part of the reply. Looking up a host's
+            name is not bounded by it, nor what a credential provider of the user's does.
+        max_connections: How many commands may be under way at once; further ones wait for a turn.
 
     Raises:
         ConfigurationError: `source` is something else, or cannot lead to a server.
@@ -93,7 +95,7 @@ class RedisLink:
                 timeout nobody knows whether the script ran.
         """
         words: tuple[Word, ...] = (len(keys), *keys, *args)
-        with self._turn(), _told_as_store_error(self.address):
+        with bounded(self._timeout), self._turn(), _told_as_store_error(self.address):
             try:
                 return self._route.execute(keys, "EVALSHA", script.sha1, *words)
             except NoScriptError:
@@ -113,7 +115,7 @@ class RedisLink:
         """
         self._refuse_if_closed()
         with _told_as_store_error(self.address):
-            return Subscription(self._route.pool(), channel, self.address)
+            return Subscription(self._route.pool(), channel, self.address, self._timeout)
 
     def close(self) -> None:
         """Close these connections for good; the next `run` is refused.
@@ -130,7 +132,7 @@ class RedisLink:
     @contextlib.contextmanager
     def _turn(self) -> Generator[None]:
         self._refuse_if_closed()
-        if not self._turns.acquire(timeout=self._timeout):
+        if not self._turns.acquire(timeout=remaining(self._timeout)):
             raise StoreError(f"{self.address}: other threads' commands kept this one waiting for {self._timeout:g} s")
         try:
             yield
@@ -144,16 +146,18 @@ class Subscription:
     One thread calls `get`; `close` may come from any.
     """
 
-    def __init__(self, pool: ConnectionPool, channel: str, address: str) -> None:
+    def __init__(self, pool: ConnectionPool, channel: str, address: str, timeout: float) -> None:
+        self._timeout = timeout
         self._pool = pool  # a connection to a Sentinel master does not live longer than its pool
         self._address = address
         self._channel = channel.encode()
         self._over = ""  # why, once it is over
         self._connection = connection_of(pool)
         try:
-            self._connection.connect()
-            self._connection.send_command("SUBSCRIBE", channel)
-            self._connection.read_response(disable_decoding=True)
+            with bounded(timeout):
+                self._connection.connect()
+                self._connection.send_command("SUBSCRIBE", channel)
+                self._connection.read_response(disable_decoding=True)
         except BaseException:
             self._connection.disconnect()
             raise
@@ -191,7 +195,8 @@ class Subscription:
                 raise redis.ConnectionError(self._over)
             if not self._connection.can_read(timeout=max(0.0, deadline - time.monotonic())):
                 return None
-            reply = self._connection.read_response(disable_decoding=True)
+            with bounded(self._timeout):
+                reply = self._connection.read_response(disable_decoding=True)
             if reply[0] == b"message" and reply[1] == self._channel:
                 return reply[2]
 

@@ -22,6 +22,8 @@ from redis.credentials import CredentialProvider
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
+from flagcache.stores._redis_deadline import that_keeps_deadlines
+
 __all__ = [
     "Address",
     "Client",
@@ -124,13 +126,15 @@ class Server:
         Args:
             timeout: Seconds that connecting may take, and each reply.
         """
-        kind = cast("type[TcpConnection]", self.connection_class)  # said too narrowly: others are taken as well
+        # redis-py says the type too narrowly: others are taken as well
+        kind = cast("type[TcpConnection]", that_keeps_deadlines(self.connection_class))
         return ConnectionPool(connection_class=kind, **self._all_options(timeout))
 
     def master_pool(self, service: str, manager: Sentinel, timeout: float) -> ConnectionPool:
         """Return a pool of our own connections to the master that `manager` names, none of them open yet."""
         make = cast("Callable[..., ConnectionPool]", SentinelConnectionPool)
-        return make(service, manager, connection_class=self.connection_class, **self._all_options(timeout))
+        kind = that_keeps_deadlines(self.connection_class)
+        return make(service, manager, connection_class=kind, **self._all_options(timeout))
 
     def _all_options(self, timeout: float) -> dict[str, Any]:
         options: dict[str, Any] = {

@@ -30,12 +30,13 @@ local function now()
   return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 end
 
--- A read of a key of a foreign type removes that key: nobody else may own one of our names.
+-- A read of a key of a foreign type removes that key, and the server's log says so: nobody else may own one of our names.
 local function read(command, key, ...)
   local value = redis.pcall(command, key, ...)
   if type(value) == 'table' and value.err then
     if not string.find(value.err, 'WRONGTYPE', 1, true) then return redis.call(command, key, ...) end
     redis.call('DEL', key)
+    redis.log(redis.LOG_WARNING, 'flagcache removed ' .. key .. ': it was of a foreign type')
     return redis.call(command, key, ...)
   end
   return value

@@ -54,10 +54,14 @@ def _script(verb: str) -> Script:
 class RedisStore:
     """One namespace on one Redis. Belongs to the process that first uses it.
 
+    A key of ours that somebody made one of another type is removed by the next verb that meets it, with a warning in
+    the server's own log; then the store is as if that key had been deleted, and workers put back what they hold.
+
     Args:
         source: a URL, or a client of which only address, TLS and credentials are taken.
         namespace: what keeps fleets apart.
-        timeout: seconds for one reply, and for connecting.
+        timeout: seconds that a verb may take in all, from connecting to the last byte; looking up a host's name is not
+            bounded by it.
         format_and_protection: of the envelopes.
     """
 

@@ -15,9 +15,11 @@ from redis.crc import key_slot
 
 from flagcache.errors import StoreError
 from flagcache.stores._redis_link import RedisLink
+from flagcache.stores.redis import keys_of
+from flagcache_posthog.testing import make_definitions
 from tests.servers import RedisServer, free_port, newest_binary, until
 from tests.stores.links import READ, SECRET, WRITE, ask, calls_since, link_to, writes
-from tests.stores.sharing import two_clients_share
+from tests.stores.sharing import clients_share, crew
 
 SLOTS = 16384
 
@@ -206,7 +208,23 @@ def test_runs_succeed_again_after_a_primary_died() -> None:
 
 
 def test_a_fleet_shares_on_a_cluster(cluster: Cluster, namespace: str) -> None:
-    """One fetch serves two attached clients, and a change is pushed, wherever the namespace's slot lies."""
+    """One fetch serves three attached clients, and a change is pushed, wherever the namespace's slot lies."""
     with closing(cluster.client()) as client:
-        two_clients_share(client, namespace)
+        clients_share(client, namespace)
         assert client.ping()
+
+
+def test_a_fleet_gets_over_the_death_of_its_primary() -> None:
+    """The workers keep their flags, follow changes meanwhile, and are one fleet again on the replica."""
+    spaces = (f"space {number}" for number in range(100))
+    namespace = next(each for each in spaces if key_slot(keys_of(each, 0).hash.encode()) * 3 // SLOTS == 0)
+    with new_cluster() as cluster, closing(cluster.client()) as client, crew(client, namespace) as made:
+        until(lambda: tell(cluster.replica, "DBSIZE") == 2, what="the replica to have hash and lease")
+        cluster.primaries[0].kill()
+        made.posthog.serve(make_definitions(5, revision=2))
+        made.until_all_hold(2, within=30.0)
+        until(lambda: made.one_fleet, 20.0, what="the fleet to be one again")
+        assert made.nobody_went_back()
+        before = made.posthog.full_fetches
+        made.change(3)
+        assert made.posthog.full_fetches == before + 1

@@ -14,9 +14,10 @@ from redis.sentinel import Sentinel
 
 from flagcache.errors import ConfigurationError, StoreError
 from flagcache.stores._redis_link import RedisLink
+from flagcache.stores.redis import keys_of
 from tests.servers import MakeRedis, RedisServer, free_port, newest_binary, until
 from tests.stores.links import SECRET, WRITE, ask, link_to, make_client, writes
-from tests.stores.sharing import two_clients_share
+from tests.stores.sharing import clients_share, crew
 
 
 class SentinelServer(RedisServer):
@@ -121,7 +122,28 @@ def test_sentinels_tell_two_services_of_one_name_apart() -> None:
 
 
 def test_a_fleet_shares_through_sentinel(watched: Watched, namespace: str) -> None:
-    """One fetch serves two attached clients, and a change is pushed, through the master of a service."""
+    """One fetch serves three attached clients, and a change is pushed, through the master of a service."""
     with closing(watched.manager().master_for("mymaster", decode_responses=True)) as client:
-        two_clients_share(client, namespace)
+        clients_share(client, namespace)
         assert client.ping()
+
+
+def test_a_failover_that_loses_the_last_write_throws_nobody_back(watched: Watched, namespace: str) -> None:
+    """The new master has the old definitions; the workers keep the new ones and give them back, without a fetch."""
+    with closing(watched.manager().master_for("mymaster")) as client, crew(client, namespace) as made:
+        key = keys_of(namespace, 0).hash
+        until(lambda: ask(watched.replica, "EXISTS", key) == 1, what="the replica to have the first definitions")
+        until(lambda: ask(watched.replica, "HGET", key, "version") == ask(watched.master, "HGET", key, "version"))
+        watched.replica.freeze()
+        ask(watched.master, "CLIENT", "KILL", "TYPE", "replica")
+        made.change(2)
+        lost = ask(watched.master, "HGET", key, "version")
+        watched.master.kill()
+        watched.replica.thaw()
+        assert ask(watched.replica, "HGET", key, "version") != lost
+        until(lambda: ask(watched.replica, "HGET", key, "version") == lost, 30.0, what="the new master to have it back")
+        until(lambda: made.one_fleet, 20.0, what="the fleet to be one again")
+        made.join()
+        made.until_all_hold(2)
+        assert made.nobody_went_back()
+        assert made.posthog.full_fetches == 2

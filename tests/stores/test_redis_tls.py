@@ -12,6 +12,7 @@ import pytest
 from flagcache.errors import StoreError
 from tests.servers import RedisServer, find_binary, free_port
 from tests.stores.links import READ, WRITE, ask, link_to, make_client
+from tests.stores.sharing import clients_share
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +94,10 @@ def test_tls_server_of_a_stranger_is_refused(tls: TlsServer) -> None:
     refused = pytest.raises(StoreError, match=r"(?i)certificate verify failed")
     with closing(client), link_to(client) as link, refused:
         link.run(WRITE, ["key"], ["x"])
+
+
+def test_a_fleet_shares_over_tls_with_a_client_certificate(tls: TlsServer, namespace: str) -> None:
+    """One fetch serves three attached clients whom the server knows by certificate, and a change is pushed to all."""
+    files = {"ssl_ca_certs": tls.own.certificate, "ssl_certfile": tls.own.certificate, "ssl_keyfile": tls.own.key}
+    options = "&".join(f"{name}={path}" for name, path in files.items())
+    clients_share(f"rediss://127.0.0.1:{tls.port}/0?{options}", namespace)

@@ -1,0 +1,122 @@
+"""One deadline for all that a command takes: connecting, logging in, every part of the reply.
+
+redis-py bounds each read from a socket, so that a reply which trickles in may take for ever. Here the calling thread
+has a deadline, and every socket of ours looks at it before it connects, sends or reads. No thread watches: what no
+command is waiting for needs no bound.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import socket
+import threading
+import time
+from collections.abc import Callable, Generator
+from typing import Any, cast
+
+from redis.connection import AbstractConnection
+
+__all__ = ["bounded", "remaining", "that_keeps_deadlines"]
+
+_LAST_MOMENT = 0.05
+"""The part of its time that a command is given once more when it finds its time over. A process that itself stood still
+finds what it waited for lying ready."""
+
+
+class _Deadline(threading.local):
+    ends = math.inf
+    last_moment = 0.0
+
+
+_deadline = _Deadline()
+
+
+@contextlib.contextmanager
+def bounded(seconds: float) -> Generator[None]:
+    """Let all that this thread does on our sockets in here end within so many seconds."""
+    before = _deadline.ends, _deadline.last_moment
+    _deadline.ends, _deadline.last_moment = time.monotonic() + seconds, seconds * _LAST_MOMENT
+    try:
+        yield
+    finally:
+        _deadline.ends, _deadline.last_moment = before
+
+
+def remaining(longest: float | None) -> float | None:
+    """Return how many seconds the next step of this thread's command may take, at most `longest`.
+
+    Raises:
+        TimeoutError: none are left.
+    """
+    if _deadline.ends == math.inf:
+        return longest
+    left = _deadline.ends - time.monotonic()
+    if left <= 0:
+        left, _deadline.last_moment = _deadline.last_moment, 0.0
+        _deadline.ends = time.monotonic() + left
+    if left <= 0:
+        raise TimeoutError("the command's time is over")
+    return left if longest is None else min(left, longest)
+
+
+def that_keeps_deadlines(kind: type[AbstractConnection]) -> type[AbstractConnection]:
+    """Return the kind of connection that is like `kind`, and keeps the deadline of the thread that uses it."""
+    return type(f"Bounded{kind.__name__}", (_Bounded, kind), {})
+
+
+class _Bounded(AbstractConnection):
+    """What is laid over a kind of connection. `_connect` is what each kind has to define, in redis-py 5 to 8."""
+
+    _connect_timeout: float | None = None
+
+    @property
+    def socket_connect_timeout(self) -> float | None:
+        """Seconds for the next of a host's addresses, which are tried one after the other."""
+        return remaining(self._connect_timeout)
+
+    @socket_connect_timeout.setter
+    def socket_connect_timeout(self, value: float | None) -> None:
+        self._connect_timeout = value
+
+    def _connect(self) -> _Socket:  # pyright: ignore[reportIncompatibleMethodOverride] - redis-py leaves it without types
+        timeout = self.socket_timeout
+        self.socket_timeout = remaining(timeout)  # for a TLS handshake
+        try:
+            connect = cast("Callable[[], socket.socket]", super()._connect)  # type: ignore[safe-super]  # it is kind's
+            return _Socket(connect(), timeout)
+        finally:
+            self.socket_timeout = timeout
+
+
+class _Socket:
+    """A connected socket whose every step keeps the deadline; all else is the socket's own."""
+
+    def __init__(self, connected: socket.socket, timeout: float | None) -> None:
+        self._socket = connected
+        self._timeout = timeout
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the socket has
+        return getattr(self._socket, name)
+
+    def settimeout(self, timeout: float | None) -> None:
+        """Bound each step, deadline or not."""
+        self._timeout = timeout
+        self._socket.settimeout(timeout)
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        """Read once."""
+        self._socket.settimeout(remaining(self._timeout))
+        return self._socket.recv(size, flags)
+
+    def recv_into(self, buffer: bytearray) -> int:
+        """Read once, as the parser of hiredis does."""
+        self._socket.settimeout(remaining(self._timeout))
+        return self._socket.recv_into(buffer)
+
+    def sendall(self, words: bytes | memoryview) -> None:
+        """Send all; of a TLS socket's own `sendall` each record may take the whole timeout."""
+        rest = memoryview(words).cast("B")
+        while rest:
+            self._socket.settimeout(remaining(self._timeout))
+            rest = rest[self._socket.send(rest) :]

@@ -1,0 +1,117 @@
+"""A way to a server that can go bad: it falls silent, lets replies trickle in, or takes no more connections."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from enum import Enum
+
+from typing_extensions import Self
+
+__all__ = ["Mood", "Proxy"]
+
+_STEP = 0.12
+"""Seconds between two bytes of a reply that trickles in: each comes well within a socket's timeout."""
+
+
+class Mood(Enum):
+    """What a proxy does."""
+
+    FAITHFUL = "passes all on"
+    SILENT = "takes connections and commands, and never answers"
+    DRIPPING = "passes replies on byte by byte"
+    FULL = "never answers, and connections to it are never made"
+
+
+class Proxy:
+    """Listens on a port of 127.0.0.1 and passes on to another; a context manager that ends it."""
+
+    def __init__(self, target: int) -> None:
+        self.mood = Mood.FAITHFUL
+        self._target = target
+        self._over = threading.Event()
+        self._sockets: list[socket.socket] = []
+        self._listener = self._listen(0, 64)
+        self.port: int = self._listener.getsockname()[1]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._over.set()
+        for each in [self._listener, *self._sockets]:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+    @property
+    def url(self) -> str:
+        """The address of a Redis behind it."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def turn(self, mood: Mood) -> None:
+        """Behave like this from now on."""
+        was, self.mood = self.mood, mood
+        if Mood.FULL in (was, mood):
+            with contextlib.suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)
+            self._listener.close()
+            self._drop()
+            self._listener = self._listen(self.port, 0 if mood is Mood.FULL else 64)
+        if mood is Mood.FULL:
+            self._fill()
+        elif was is Mood.SILENT:
+            self._drop()
+
+    def _listen(self, port: int, backlog: int) -> socket.socket:
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        listener.listen(backlog)
+        if backlog:
+            threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+        return listener
+
+    def _fill(self) -> None:
+        """Take all places in the queue of connections that nobody accepts."""
+        for _ in range(3):
+            waiting = socket.socket()
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", self.port))
+            self._sockets.append(waiting)
+
+    def _drop(self) -> None:
+        dropped, self._sockets = self._sockets, []
+        for each in dropped:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # closed
+            while True:
+                near, _ = listener.accept()
+                far = socket.create_connection(("127.0.0.1", self._target))
+                self._sockets += [near, far]
+                for ends in ((near, far, False), (far, near, True)):
+                    threading.Thread(target=self._pump, args=ends, daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket, replies: bool) -> None:
+        with contextlib.suppress(OSError):
+            while words := source.recv(65536):
+                if self.mood is Mood.SILENT:
+                    continue
+                if self.mood is Mood.DRIPPING and replies:
+                    self._drip(words, sink)
+                else:
+                    sink.sendall(words)
+        for each in (source, sink):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def _drip(self, words: bytes, sink: socket.socket) -> None:
+        for place in range(len(words)):
+            sink.sendall(words[place : place + 1])
+            if self.mood is Mood.DRIPPING:
+                self._over.wait(_STEP)
