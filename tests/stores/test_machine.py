@@ -255,7 +255,7 @@ def run(make: Callable[[], Site], *, examples: int) -> None:
         cast("type[RuleBasedStateMachine]", lambda: StoreMachine(make())),  # anything that makes one will do
         settings=settings(
             max_examples=examples,
-            stateful_step_count=50,
+            stateful_step_count=60,
             derandomize=True,
             database=None,
             deadline=None,
