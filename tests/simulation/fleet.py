@@ -140,6 +140,7 @@ class Process(Owner):
             or slow
             or not self.alive
             or self.frozen
+            or self.sdk.stopped.is_set()  # whoever leaves in mid-fetch gives up the lease
             or self._troubled_at >= since - self.kind.poll_interval
         ):
             return False
