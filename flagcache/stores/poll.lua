@@ -80,7 +80,8 @@ end
 
 local function grant()
   if not leads() or not may_lead or noted() then return 0 end
-  if state.holder == ME and state.outcome == 'open' and state.grant > last_grant then -- its reply was lost
+  local lost = state.holder == ME and state.outcome == 'open' and state.grant > last_grant
+  if lost and (held_epoch < 0 or state.grant > held_as_of) then -- else what it brought would be refused as late
     return {state.epoch, state.grant, state.granted_1}
   end
   local challenged = state.holder == ME and silent()

@@ -190,7 +190,13 @@ MUTATIONS = (
 
 
 def runs_until_found(mutation: Mutation, longest: int, first: int = 0) -> tuple[int, str]:
-    """How many runs it took to find it, and the first fault; 0 if none of so many found it."""
+    """How many runs it took to find it, and the first fault; 0 if none of so many found it.
+
+    Args:
+        mutation: what is broken.
+        longest: how many runs there are at most.
+        first: the first seed.
+    """
     with ExitStack() as stack:
         for owner, name, value in mutation.changes:
             stack.enter_context(patch.object(owner, name, value))

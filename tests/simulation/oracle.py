@@ -157,7 +157,8 @@ class Oracle:
         would leave its poller without a fetch for as long as the longest one may take. The pace binds it all the same.
         """
         since = self._scheduler.now - self._given.get((store.uid, ask.me), float("-inf"))
-        return not self.processes[ask.me].kind.attached and since >= 0.9 * ask.interval / 1000 - _LATENCY
+        forgot = self._scheduler.now - store.spoiled_at < since  # the first grant was lost with all else
+        return not self.processes[ask.me].kind.attached and (forgot or since >= 0.9 * ask.interval / 1000 - _LATENCY)
 
     # --- rules 2, 3 and 8: what is stored ----------------------------------------------------------------------------
 
@@ -242,7 +243,10 @@ class Oracle:
             return
         stored = self._evidence.get((store.uid, meta.as_of, meta.version)) if meta else None
         slack = 5 * _LATENCY if asked.translated else _LATENCY
-        lacks = meta is None or (stored is not None and stored.granted < asked.granted - slack)
+        older = stored is not None and stored.granted < asked.granted - slack
+        if stored is not None and stored.translated and stored.served >= asked.served:
+            older = False  # of a grant that was given again, ages count from the second time
+        lacks = meta is None or older
         asked_lately = store.clock() - 1000 < store.state.repair_asked <= store.clock()
         if lacks and not asked_lately and not self.confused():
             self.report(f"rule 3: {store.uid} does not ask {ask.me} for the newer definitions that it holds")

@@ -11,7 +11,7 @@ import random
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -135,15 +135,19 @@ class _Run:
             self.oracle.report(f"rule 11: {', '.join(behind)} do not hold {content} {when}")
 
     def _excused(self, content: int) -> bool:
-        """Nobody can fetch it, or one who is refused for good asks more often than others.
+        """Nobody can fetch it, or one who is refused for good keeps the others from it: a known limit.
 
         A grant is due by its asker's own refresh interval since the latest grant of anybody. In a fleet of unequal
-        intervals the grants of such a process can leave no time for the others, or for the one of them who leads.
+        intervals the grants of a process that asks more often can leave no time for the others. So can, on an empty
+        store, those of an attached process, who contends at any moment, where all others only do at their SDK's polls.
         """
-        alive, bad_keys = self.fleet.alive, self.world.posthog.bad_keys
+        alive = self.fleet.alive
+        able = [process for process in alive if self._can_fetch(process, content)]
+        refused = [process.kind for process in alive if process.name in self.world.posthog.bad_keys]
         longest = max(process.kind.settings.refresh_interval for process in alive)
-        starved = any(p.name in bad_keys and p.kind.settings.refresh_interval < longest for p in alive)
-        return starved or not any(self._can_fetch(process, content) for process in alive)
+        unequal = any(kind.settings.refresh_interval < longest for kind in refused)
+        empty = self.world.fleet.state.meta is None and not any(process.kind.attached for process in able)
+        return not able or unequal or (empty and any(kind.attached for kind in refused))
 
     def _converged(self, process: Process, content: int) -> bool:
         """Whether it uses this content, or was just emptied by its own SDK, whose key is refused (fact 7)."""
@@ -184,11 +188,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _try(seeds: range | list[int], jobs: int, one: Callable[[int], Outcome]) -> int:
     began, failed, steps, grants = time.monotonic(), 0, 0, 0
-    outcomes: Iterable[Outcome]
-    if len(seeds) == 1:
-        outcomes = map(one, seeds)
-    else:
-        outcomes = ProcessPoolExecutor(jobs).map(one, seeds, chunksize=8)
+    outcomes = map(one, seeds) if len(seeds) == 1 else ProcessPoolExecutor(jobs).map(one, seeds, chunksize=8)
     for outcome in outcomes:
         steps, grants = steps + outcome.steps, grants + outcome.grants
         if outcome.faults:
