@@ -248,7 +248,7 @@ class Fleet:
     """All processes that were ever started."""
 
     world: World
-    all: list[Process] = field(default_factory=list)
+    all: list[Process] = field(default_factory=list[Process])
 
     def add(self, kind: Kind, delay: float = 0.0, parent: Process | None = None) -> Process:
         """Start one more."""
