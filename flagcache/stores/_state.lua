@@ -95,6 +95,12 @@ local function give_up()
   state.owner, state.lease_left = '', 0
 end
 
+local function drop()
+  redis.call('HDEL', HASH, 'payload')
+  set('version', '') set('size', 0) set('repair_asked', 0)
+  state.stored = false
+end
+
 local function end_idle_grant(last_grant)
   if state.outcome == 'open' and state.holder == ME and state.grant == last_grant then set('outcome', 'done') end
 end

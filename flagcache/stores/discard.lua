@@ -6,7 +6,6 @@
 
 if not state.stored or state.version ~= ARGV[2] then return 0 end
 set('highest', math.max(state.highest, state.as_of))
-redis.call('HDEL', HASH, 'payload')
-set('version', '') set('size', 0) set('repair_asked', 0)
+drop()
 save()
 return 1

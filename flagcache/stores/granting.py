@@ -78,7 +78,8 @@ def grant(state: State, ask: Ask, held: Order | None, clock: int) -> tuple[State
     """A grant for the leader: a lost one again, the regular one, or one that follows a holder who died or failed."""
     if noted(state, ask, clock):
         return state, None
-    if state.holder == ask.me and state.outcome is Outcome.OPEN and state.grant > ask.last_grant:
+    lost = state.holder == ask.me and state.outcome is Outcome.OPEN and state.grant > ask.last_grant
+    if lost and (held is None or state.grant > held.as_of):  # else what it brought would be refused as late
         return state, Grant(state.epoch, state.grant, state.granted[0])
     silent = state.holder == ask.me and _silent(state, ask, clock)
     if silent and not _silent(state, ask, clock, ask.interval * 9 // 10):

@@ -30,7 +30,10 @@ if held_epoch >= 0 and not (held_as_of > 0 and (held_as_of <= clock or unchanged
   held_as_of = math.max(1, clock - held_age)
 end
 
-if held_epoch > state.epoch then set('epoch', held_epoch) end -- the store has lost its epoch: whoever knows it tells
+if held_epoch > state.epoch then -- the store has lost its epoch: whoever knows it tells
+  set('epoch', held_epoch)
+  if state.stored and state.as_of < held_as_of then drop() end -- it may be what people cleared
+end
 
 if idle then end_idle_grant(last_grant) end
 
@@ -77,7 +80,8 @@ end
 
 local function grant()
   if not leads() or not may_lead or noted() then return 0 end
-  if state.holder == ME and state.outcome == 'open' and state.grant > last_grant then -- its reply was lost
+  local lost = state.holder == ME and state.outcome == 'open' and state.grant > last_grant
+  if lost and (held_epoch < 0 or state.grant > held_as_of) then -- else what it brought would be refused as late
     return {state.epoch, state.grant, state.granted_1}
   end
   local challenged = state.holder == ME and silent()

@@ -38,9 +38,8 @@ def poll(state: State, ask: Ask, clock: int) -> tuple[State, Reply]:
     The reply's `payload` is `b""` where the payload is to be sent.
     """
     held = _held_here(state, ask, clock)
-    if held is not None and held.epoch > state.epoch:  # the store has lost its epoch: whoever knows it tells
-        meta = state.meta and replace(state.meta, epoch=held.epoch)
-        state = replace(state, epoch=held.epoch, meta=meta)
+    if held is not None and held.epoch > state.epoch:
+        state = _lift(state, held)
     state = _end_idle_grant(state, ask.me, ask.last_grant) if ask.idle else state
     state = elect(state, ask, clock)
     leading = leads(state, ask.me, clock)
@@ -196,6 +195,19 @@ def _held_here(state: State, ask: Ask, clock: int) -> Order | None:
 
 def _unchanged(meta: Meta | None, ask: Ask) -> bool:
     return meta is not None and meta.order == ask.held and meta.version == ask.held_version
+
+
+def _lift(state: State, held: Order) -> State:
+    """The store has lost its epoch: whoever knows it tells.
+
+    What was fetched since is of that epoch now. Older definitions than the asker's may be what people cleared: in the
+    new epoch they would order before newer ones of the old, so they go, and the asker brings back its own.
+    """
+    if state.meta is None:
+        return replace(state, epoch=held.epoch)
+    if state.meta.as_of < held.as_of:
+        return replace(state, epoch=held.epoch, meta=None, repair_asked=0)
+    return replace(state, epoch=held.epoch, meta=replace(state.meta, epoch=held.epoch))
 
 
 def _end_idle_grant(state: State, me: str, last_grant: int) -> State:

@@ -140,6 +140,7 @@ class Process(Owner):
             or slow
             or not self.alive
             or self.frozen
+            or self.sdk.stopped.is_set()  # whoever leaves in mid-fetch gives up the lease
             or self._troubled_at >= since - self.kind.poll_interval
         ):
             return False
@@ -247,7 +248,7 @@ class Fleet:
     """All processes that were ever started."""
 
     world: World
-    all: list[Process] = field(default_factory=list)
+    all: list[Process] = field(default_factory=list[Process])
 
     def add(self, kind: Kind, delay: float = 0.0, parent: Process | None = None) -> Process:
         """Start one more."""

@@ -1,13 +1,16 @@
+# pyright: reportPrivateUsage=false
+# A rule is broken where it is obeyed, which is often in private.
 """The engine with one rule broken at a time, to see that the simulation finds it.
 
-python -m tests.simulation.mutations          how many runs each takes
+python -m tests.simulation.mutations   tries all, and prints how many runs each took, as a table
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from unittest.mock import patch
 
@@ -24,11 +27,14 @@ from flagcache.stores.base import Ask, Envelope, Grant, Meta, Notice, Order, Pub
 from flagcache.stores.memory import MemoryStore
 from flagcache.stores.state import Outcome, State
 from flagcache.tiers import Tier
-from flagcache.vendor import Definitions, Fetched
+from flagcache.vendor import Definitions, Fetched, Fetcher
 from flagcache.worker import Worker
 from tests.simulation.run import simulate
 
-__all__ = ["MUTATIONS", "Mutation", "runs_until_found"]
+__all__ = ["LONGEST", "MUTATIONS", "Mutation", "runs_until_found"]
+
+LONGEST = 500
+"""Runs after which a broken rule counts as not found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,14 @@ class Mutation:
     what: str
     changes: tuple[tuple[object, str, object], ...]
     """What is put in which place."""
+
+    @contextmanager
+    def applied(self) -> Generator[None, None, None]:
+        """Run the body with the broken engine."""
+        with ExitStack() as stack:
+            for owner, name, value in self.changes:
+                stack.enter_context(patch.object(owner, name, value))
+            yield
 
 
 _poll, _publish, _ask_for, _told, _repair = rules.poll, rules.publish, election.ask_for, election.told, election.repair
@@ -133,12 +147,12 @@ def _inherits_all(self: Knowledge) -> Knowledge:
     return self
 
 
-def _stored_etag(self: Fetching, errand: Errand, grant: Grant, fetcher: object) -> None:
+def _stored_etag(self: Fetching, errand: Errand, grant: Grant, fetcher: Fetcher) -> None:
     ledger: Ledger = self._reports._ledger  # noqa: SLF001
     held, stored = ledger.know.held, ledger.contact.stored
     if held is not None and stored is not None:
         ledger.learn(lambda know: replace(know, held=replace(held, meta=replace(held.meta, etag=stored.etag))))
-    _fetch(self, errand, grant, fetcher)  # type: ignore[arg-type]
+    _fetch(self, errand, grant, fetcher)
 
 
 _fetch, _silent, _attend = Fetching._fetch, granting._silent, Attendant.attend  # noqa: SLF001
@@ -190,10 +204,14 @@ MUTATIONS = (
 
 
 def runs_until_found(mutation: Mutation, longest: int, first: int = 0) -> tuple[int, str]:
-    """How many runs it took to find it, and the first fault; 0 if none of so many found it."""
-    with ExitStack() as stack:
-        for owner, name, value in mutation.changes:
-            stack.enter_context(patch.object(owner, name, value))
+    """How many runs it took to find it, and the first fault; 0 if none of so many found it.
+
+    Args:
+        mutation: what is broken.
+        longest: how many runs there are at most.
+        first: the first seed.
+    """
+    with mutation.applied():
         for run in range(1, longest + 1):
             faults = simulate(first + run - 1, largest=30).faults
             if faults:
@@ -203,12 +221,19 @@ def runs_until_found(mutation: Mutation, longest: int, first: int = 0) -> tuple[
 
 def _try(index: int) -> str:
     mutation = MUTATIONS[index]
-    runs, fault = runs_until_found(mutation, 500)
-    return f"rule {mutation.rule:2}  {runs:4} runs  {mutation.what}  ({fault.split(': ', 1)[-1][:90]})"
+    runs, fault = runs_until_found(mutation, LONGEST)
+    found = fault.split(": ")[1] if runs else "-"
+    return f"| {mutation.rule} | {mutation.what} | {runs or f'not in {LONGEST}'} | {found} |\n"
+
+
+def main() -> None:
+    """Print the table."""
+    sys.stdout.write("| breaks rule | how | runs | found by the check of |\n|---|---|---|---|\n")
+    with ProcessPoolExecutor(2) as pool:
+        for line in pool.map(_try, range(len(MUTATIONS))):
+            sys.stdout.write(line)
+            sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    with ProcessPoolExecutor(2) as pool:
-        for line in pool.map(_try, range(len(MUTATIONS))):
-            sys.stdout.write(f"{line}\n")
-            sys.stdout.flush()
+    main()

@@ -73,12 +73,16 @@ class Oracle:
         self._posthog = posthog
         self._evidence: dict[tuple[str, int, str], Evidence] = {}
         self._granted: dict[tuple[str, int], float] = {}
+        self._given: dict[tuple[str, str], float] = {}
+        """When a store last gave a process a new grant."""
         self.processes: dict[str, Process] = {}
         self.faults: list[str] = []
         self.note: Callable[[str], None] = lambda _: None
         """Adds a line to the trace."""
         self.confused: Callable[[], bool] = lambda: False
         """Whether ages cannot be told rightly any more, because a clock was stepped or stood still."""
+        self.disordered: Callable[[str], bool] = lambda _: False
+        """Whether a store, by its uid, grants in no order any more (`SharedStore.disordered`)."""
         self.grants = 0
 
     def report(self, fault: str) -> None:
@@ -122,13 +126,14 @@ class Oracle:
         if before.outcome is Outcome.DONE and before.meta and ago < 0.9 * ask.interval / 1000 - _LATENCY:
             self.report(f"rule 1: {store.uid} gave {ask.me} a grant, who knew of one {ago:.1f} s ago")
         self._check_pace(store, ask, before, reply.clock)
+        self._given[store.uid, ask.me] = self._scheduler.now
         store.grants.append(reply.clock)
         store.was_empty = before.meta is None
 
     def _check_pace(self, store: SharedStore, ask: Ask, before: State, clock: int) -> None:
         process = self.processes[ask.me]
         out = process.out.get(store.uid)
-        if out is not None and self._scheduler.now - out < _LONGEST_FETCH:
+        if out is not None and self._scheduler.now - out < _LONGEST_FETCH and not self._may_try_anew(store, ask):
             self.report(f"rule 1: {ask.me} got a second grant of {store.uid} while its fetch was under way")
         if self._scheduler.now - store.spoiled_at <= 2 * ask.interval / 1000:
             return
@@ -144,6 +149,16 @@ class Oracle:
         challenged = before.meta is None or clock - before.meta.confirmed_at >= ask.challenge
         if holder.well_since(store.uid) and not challenged:
             self.report(f"rule 1: {store.uid} gave {ask.me} a grant while {before.holder} was out and well")
+
+    def _may_try_anew(self, store: SharedStore, ask: Ask) -> bool:
+        """Whether a process may get a second grant while its own fetch is under way.
+
+        Where the SDK fetches, its fetch may have failed without a word, on a thread that never asks again: to refuse
+        would leave its poller without a fetch for as long as the longest one may take. The pace binds it all the same.
+        """
+        since = self._scheduler.now - self._given.get((store.uid, ask.me), float("-inf"))
+        forgot = self._scheduler.now - store.spoiled_at < since  # the first grant was lost with all else
+        return not self.processes[ask.me].kind.attached and (forgot or since >= 0.9 * ask.interval / 1000 - _LATENCY)
 
     # --- rules 2, 3 and 8: what is stored ----------------------------------------------------------------------------
 
@@ -211,6 +226,8 @@ class Oracle:
         old, new = change
         if self.confused() and (old.translated or new.translated or old.uid != new.uid):
             return  # ages alone order what two stores granted, and nobody can tell them rightly any more
+        if self.disordered(old.uid):
+            return
         if not self._posthog.served_between(version, old.granted, self._scheduler.now):
             self.report(
                 f"rule 2: {who} went back to definitions that PostHog had replaced before {old.granted:.3f}, when the"
@@ -226,7 +243,10 @@ class Oracle:
             return
         stored = self._evidence.get((store.uid, meta.as_of, meta.version)) if meta else None
         slack = 5 * _LATENCY if asked.translated else _LATENCY
-        lacks = meta is None or (stored is not None and stored.granted < asked.granted - slack)
+        older = stored is not None and stored.granted < asked.granted - slack
+        if stored is not None and stored.translated and stored.served >= asked.served:
+            older = False  # of a grant that was given again, ages count from the second time
+        lacks = meta is None or older
         asked_lately = store.clock() - 1000 < store.state.repair_asked <= store.clock()
         if lacks and not asked_lately and not self.confused():
             self.report(f"rule 3: {store.uid} does not ask {ask.me} for the newer definitions that it holds")

@@ -19,7 +19,7 @@ vendor = PostHogVendor()
 
 def definitions(content: int) -> Definitions:
     """The definitions of one content, as new objects."""
-    body = {
+    body: dict[str, object] = {
         "flags": [{"key": "flag", "content": content, "team_id": 1}],
         "group_type_mapping": {},
         "cohorts": {},
@@ -65,11 +65,11 @@ class PostHog:
     status: int = 200
     """What everybody is answered."""
     retry_after: float | None = None
-    bad_keys: dict[str, int] = field(default_factory=dict)
+    bad_keys: dict[str, int] = field(default_factory=dict[str, int])
     """Which processes are refused, with which status; 0: their connections fail."""
     slowness: float = 0.1
     """Mean seconds for an answer."""
-    requests: list[tuple[float, str]] = field(default_factory=list)
+    requests: list[tuple[float, str]] = field(default_factory=list[tuple[float, str]])
 
     @property
     def content(self) -> int:

@@ -11,7 +11,7 @@ import random
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -42,11 +42,13 @@ class Outcome:
     trace: tuple[str, ...]
     steps: int
     grants: int
+    replay: str
+    """The command that runs the very same again."""
 
     def __str__(self) -> str:
         """Tell it, with the trace's end."""
         lines = [str(self.plot), *(f"  {line}" for line in self.trace), *(f"  FAULT {fault}" for fault in self.faults)]
-        return "\n".join([*lines, f"  replay: python -m tests.simulation.run --seed {self.plot.seed}"])
+        return "\n".join([*lines, f"  replay: {self.replay}"])
 
 
 def simulate(seed: int, *, smallest: int = 1, largest: int = 200, trace: int = 40) -> Outcome:
@@ -61,12 +63,11 @@ def simulate(seed: int, *, smallest: int = 1, largest: int = 200, trace: int = 4
     random.seed(seed)
     plot = draw(seed, TROUBLES, smallest=smallest, largest=largest)
     run = _Run(plot, trace)
-    try:
-        with simulated(now=lambda: run.scheduler.now, report=run.oracle.report, brought=run.oracle.brought):
-            run.go()
-    finally:
+    with simulated(now=lambda: run.scheduler.now, report=run.oracle.report, brought=run.oracle.brought):
+        run.go()
+        outcome = run.outcome(smallest, largest)
         run.scheduler.close()
-    return Outcome(plot, tuple(run.oracle.faults), tuple(run.trace), run.scheduler.steps, run.oracle.grants)
+    return outcome
 
 
 class _Run:
@@ -81,8 +82,15 @@ class _Run:
         hosts = tuple(SharedStore(f"host {i}", self.scheduler, network) for i in range(plot.hosts))
         fleet_store = SharedStore("fleet", self.scheduler, network)
         self.world = World(self.scheduler, posthog, network, self.oracle, fleet_store, hosts, self._note)
-        self.oracle.confused, self.oracle.note = self.world.confused, self._note
+        self.oracle.confused, self.oracle.disordered = self.world.confused, self.world.disordered
+        self.oracle.note = self._note
         self.fleet = Fleet(self.world)
+
+    def outcome(self, smallest: int, largest: int) -> Outcome:
+        """What came of it so far."""
+        replay = f"python -m tests.simulation.run --seed {self.plot.seed} --smallest {smallest} --largest {largest}"
+        scheduler, oracle = self.scheduler, self.oracle
+        return Outcome(self.plot, tuple(oracle.faults), tuple(self.trace), scheduler.steps, oracle.grants, replay)
 
     def _note(self, line: str) -> None:
         self.trace.append(f"{self.scheduler.now:9.3f} {line}")
@@ -127,8 +135,19 @@ class _Run:
             self.oracle.report(f"rule 11: {', '.join(behind)} do not hold {content} {when}")
 
     def _excused(self, content: int) -> bool:
-        """Nobody can fetch it: no key, or an SDK that is told "unchanged" where it holds something else (fact 3)."""
-        return not any(self._can_fetch(process, content) for process in self.fleet.alive)
+        """Nobody can fetch it, or one who is refused for good keeps the others from it: a known limit.
+
+        A grant is due by its asker's own refresh interval since the latest grant of anybody. In a fleet of unequal
+        intervals the grants of a process that asks more often can leave no time for the others. So can, on an empty
+        store, those of an attached process, who contends at any moment, where all others only do at their SDK's polls.
+        """
+        alive = self.fleet.alive
+        able = [process for process in alive if self._can_fetch(process, content)]
+        refused = [process.kind for process in alive if process.name in self.world.posthog.bad_keys]
+        longest = max(process.kind.settings.refresh_interval for process in alive)
+        unequal = any(kind.settings.refresh_interval < longest for kind in refused)
+        empty = self.world.fleet.state.meta is None and not any(process.kind.attached for process in able)
+        return not able or unequal or (empty and any(kind.attached for kind in refused))
 
     def _converged(self, process: Process, content: int) -> bool:
         """Whether it uses this content, or was just emptied by its own SDK, whose key is refused (fact 7)."""
@@ -136,12 +155,18 @@ class _Run:
         return process.converged(content) or (refused and not process.sdk.content)
 
     def _can_fetch(self, process: Process, content: int) -> bool:
+        """Whether its fetch brings the content to the fleet.
+
+        An SDK whose entity tag is up to date is told "unchanged", and tells nobody, whatever the fleet holds.
+        """
         if process.name in self.world.posthog.bad_keys:
             return False
         if process.kind.attached:
             return process.kind.has_key
         epoch = self.world.fleet.state.epoch
         useful = process.sdk.content == content and process.held is not None and process.held.meta.epoch == epoch
+        # Its "unchanged" reaches nobody, so that what it has spreads by its age alone, which clocks may have falsified.
+        useful = useful and not self.world.confused()
         return process.sdk.etag != f"E{content}" or useful
 
 
@@ -152,20 +177,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--first", type=int, default=0, help="the first seed of many")
     parser.add_argument("--runs", type=int, default=1000, help="how many runs")
     parser.add_argument("--jobs", type=int, default=2, help="how many at a time")
+    parser.add_argument("--smallest", type=int, default=1, help="how many workers a run has at least")
+    parser.add_argument("--largest", type=int, default=200, help="how many it may have")
     parser.add_argument("--trace", type=int, default=200, help="how many lines of what happened are shown")
     options = parser.parse_args(arguments)
     seeds = [options.seed] if options.seed is not None else range(options.first, options.first + options.runs)
-    failed = _try(seeds, options.jobs, options.trace)
-    return 1 if failed else 0
+    one = partial(simulate, smallest=options.smallest, largest=options.largest, trace=options.trace)
+    return 1 if _try(seeds, options.jobs, one) else 0
 
 
-def _try(seeds: range | list[int], jobs: int, trace: int) -> int:
+def _try(seeds: range | list[int], jobs: int, one: Callable[[int], Outcome]) -> int:
     began, failed, steps, grants = time.monotonic(), 0, 0, 0
-    outcomes: Iterable[Outcome]
-    if len(seeds) == 1:
-        outcomes = map(partial(simulate, trace=trace), seeds)
-    else:
-        outcomes = ProcessPoolExecutor(jobs).map(partial(simulate, trace=trace), seeds, chunksize=8)
+    outcomes = map(one, seeds) if len(seeds) == 1 else ProcessPoolExecutor(jobs).map(one, seeds, chunksize=8)
     for outcome in outcomes:
         steps, grants = steps + outcome.steps, grants + outcome.grants
         if outcome.faults:

@@ -24,6 +24,8 @@ class Scheduler:
         self.now = 0.0
         self.hub = getcurrent()
         self.steps = 0
+        self.tasks: dict[Task, None] = {}
+        """Those that have not ended, in the order in which they began."""
         self._queue: list[tuple[float, int, Callable[[], object]]] = []
         self._order = count()
 
@@ -47,8 +49,13 @@ class Scheduler:
         self.now = max(self.now, until)
 
     def close(self) -> None:
-        """Forget all that was to come."""
+        """Forget all that was to come, and end every task: one that waits for ever would keep all that it refers to."""
         self._queue.clear()
+        for task in self.tasks:
+            task.owner.alive = False
+        for task in list(self.tasks):
+            task.throw()
+        self.tasks.clear()
 
 
 class Owner:
@@ -122,6 +129,7 @@ class Task(greenlet):
         self.at_end: list[Callable[[], None]] = []
         self.notes = Notes()
         self._body = body
+        owner.scheduler.tasks[self] = None
 
     def wait(self, longest: float | None) -> None:
         """Give way until `wake` is called with the present turn, or the time is over."""
@@ -149,6 +157,7 @@ class Task(greenlet):
     def _main(self) -> None:
         self._body()
         self.ended = True
+        self.owner.scheduler.tasks.pop(self, None)
         for action in self.at_end:
             action()
 

@@ -7,7 +7,7 @@ there is neither a flag nor an answer. `Attached` is to it what `flagcache_posth
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from greenlet import getcurrent
 
@@ -133,8 +133,7 @@ class Sdk:
 
 def _content(data: Definitions) -> int:
     """Which content these definitions are; 0: none."""
-    flags = data["flags"]
-    assert isinstance(flags, list)
+    flags = cast("list[dict[str, int]]", data["flags"])
     return next((flag["content"] for flag in flags), 0)
 
 

@@ -80,6 +80,8 @@ class SharedStore(MemoryStore):
         """Its clock was stepped."""
         self.stepped_back = 0.0
         """Seconds by which it was put back, in all."""
+        self.disordered = False
+        """Its clock was put back, and then it lost the highest order that it had granted: new orders may be lower."""
         self.down = False
         self.frozen = False
         self.cut_off: set[str] = set()
@@ -159,6 +161,7 @@ class SharedStore(MemoryStore):
             stream.lose()
 
     def _replace(self, state: State, payload: bytes) -> None:
+        self.disordered |= self.stepped_back > 0 and state.highest < self._state.highest
         self._state, self._payload = state, payload
         self.spoiled()
 

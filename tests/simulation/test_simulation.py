@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 
 import pytest
 
+from tests.simulation.mutations import MUTATIONS
 from tests.simulation.run import simulate
 
-RUNS = 200
+RUNS = 120
 SMALL = 30
 """Workers that a run in the test suite has at most; `make simulate` has 200."""
 
@@ -29,7 +33,23 @@ def test_a_run_is_a_function_of_its_seed() -> None:
     assert first == again
 
 
-@pytest.mark.parametrize("seed", range(RUNS, RUNS + 3))
+def test_a_fault_says_how_to_replay_it_and_replays() -> None:
+    """The command that a failed run prints runs the very same again: another process, another hash seed."""
+    broken = next(m for m in MUTATIONS if m.what == "a grant whenever it is asked for")
+    with broken.applied():
+        failed = next(outcome for seed in range(20) if (outcome := simulate(seed, largest=SMALL)).faults)
+    told = str(failed)
+    command = told.rsplit("replay: ", 1)[1].split()
+    assert command[1:3] == ["-m", "tests.simulation.run"]
+    sound = simulate(failed.plot.seed, largest=SMALL, trace=10_000)
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": "1"}
+    replay = [sys.executable, *command[1:], "--trace", "10000"]
+    printed = subprocess.run(replay, env=env, check=True, capture_output=True, text=True, timeout=60).stdout
+    assert printed.startswith(str(sound))
+    assert all(fault in told for fault in failed.faults)
+
+
+@pytest.mark.parametrize("seed", range(RUNS, RUNS + 2))
 def test_large_fleets_keep_the_rules(seed: int) -> None:
     """Fleets of two hundred keep them too."""
     outcome = simulate(seed, smallest=200)

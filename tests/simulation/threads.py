@@ -7,7 +7,7 @@ process names instead of random identities. A thread-local is local to a task.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from functools import partial, wraps
 from types import SimpleNamespace
@@ -120,7 +120,8 @@ class Thread:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Thread) and self.task is other.task
 
-    __hash__ = None  # type: ignore[assignment]  # compared only
+    def __hash__(self) -> int:
+        return hash(self.task)
 
 
 class _Current(Thread):
@@ -164,7 +165,7 @@ class _Complaints(logging.Handler):
 @contextmanager
 def simulated(
     *, now: Callable[[], float], report: Callable[[str], None], brought: Callable[[Held], None]
-) -> Iterator[None]:
+) -> Generator[None, None, None]:
     """Let the engine run in virtual time.
 
     Args:

@@ -39,6 +39,10 @@ class World:
         """Whether ages cannot be told rightly any more: a clock was stepped or stood still."""
         return bool(self.paused) or any(store.stepped for store in self.stores)
 
+    def disordered(self, uid: str) -> bool:
+        """Whether this store grants in no order any more."""
+        return any(store.disordered for store in self.stores if store.uid == uid)
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:

@@ -82,6 +82,14 @@ class EpochCases(Cases):
         assert reply.meta is not None
         assert reply.meta.order == Order(3, meta.as_of)
 
+    def test_what_was_cleared_is_not_lifted_with_the_store(self, store: Store, other: Store) -> None:
+        """Where a store fell back to before a `clear`, what it then held does not pass for newer than it is."""
+        meta = repair(store, "v1", age=1000)
+        holder = Worker(other, "b", held=Order(3, meta.as_of + 500), held_version="v2")
+        assert holder.poll().republish
+        behind = Worker(store, "a", held=Order(0, meta.as_of + 100), held_version="v1.1").poll()
+        assert (behind.payload, behind.meta) == (None, None)
+
     def test_a_fetch_is_of_the_epoch_of_its_store(self, store: Store, other: Store) -> None:
         """What a grant brings is stored although a holder lifted the epoch while the fetch was under way."""
         leader = Worker(store, "a")

@@ -40,6 +40,15 @@ class GrantCases(Cases):
         leader.last_grant, leader.idle = 0, True
         assert leader.poll().grant == grant
 
+    def test_a_lost_grant_that_was_overtaken_is_not_given_again(self, store: Store) -> None:
+        """Who has got newer definitions elsewhere since waits for the next: what this one brought would be late."""
+        leader = Worker(store, "a")
+        grant = leader.granted()
+        leader.last_grant, leader.held, leader.held_version = 0, Order(0, grant.as_of), "v2"
+        assert leader.poll().grant is None
+        leader.held = Order(0, grant.as_of - 1)
+        assert leader.poll().grant == grant
+
     def test_a_grant_that_was_answered_is_not_given_again(self, store: Store) -> None:
         """Published or failed, it is over, whatever the leader remembers."""
         leader = Worker(store, "a")
