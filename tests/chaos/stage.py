@@ -145,6 +145,12 @@ class Stage:
         for member in self.fleet.join(size):
             member.call(load)
 
+    def welcome(self, size: int = 1) -> None:
+        """Let so many more come while nothing is wrong: what they load is the newest at once."""
+        self.tell(f"{size} more, who must have revision {self.revision}")
+        came = [member.call(load) for member in self.fleet.join(size)]
+        assert came == [self.revision] * size, f"of {size} newcomers {came} was loaded, not revision {self.revision}"
+
     @contextmanager
     def store_away(self) -> Generator[None]:
         """Meanwhile the store cannot be reached, so that no two members know of each other; until all have it back."""

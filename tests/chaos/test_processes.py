@@ -6,11 +6,11 @@ import random
 
 import pytest
 
-from tests.chaos.stage import EVERY, Mode, Place, Stage
+from tests.chaos.stage import BUSY, EVERY, Mode, Place, Stage
 from tests.chaos.steps import Step, catch, let_go
-from tests.fleet.chores import next_request
+from tests.fleet.chores import next_request, revision
 from tests.fleet.harness import Member
-from tests.servers import RedisServer
+from tests.servers import RedisServer, until
 
 MODES = pytest.mark.parametrize("mode", Mode, ids=lambda mode: mode.value)
 STEPS = pytest.mark.parametrize("step", Step, ids=lambda step: step.value)
@@ -39,7 +39,7 @@ def test_killed(mode: Mode, step: Step, who: str, place: Place, server: RedisSer
             stage.change()
         let_go(stage, caught)
         stage.settle()
-        stage.join(2)
+        stage.welcome(2)
         stage.end_well(server)
 
 
@@ -51,7 +51,7 @@ def test_frozen(mode: Mode, step: Step, who: str, place: Place, server: RedisSer
     """The leader or followers frozen at any step, and thawed when the others have moved on: nobody is thrown back."""
     with Stage.of(mode, place, chance) as stage:
         caught = catch(stage, step)
-        victims = _victims(stage, caught, who)
+        victims, late = _victims(stage, caught, who), stage.revision
         for victim in victims:
             stage.freeze(victim)
         stage.change()
@@ -63,4 +63,6 @@ def test_frozen(mode: Mode, step: Step, who: str, place: Place, server: RedisSer
                 next_request(stage.posthog, timeout=8 * EVERY)
             stage.thaw(victim)
         let_go(stage, caught)
+        until(lambda: (caught.call(revision) or 0) >= late, BUSY, what="what was caught to arrive, late or overtaken")
+        stage.welcome()
         stage.end_well(server)
