@@ -16,7 +16,7 @@ DEV := $(VENV)/.dev-$(VERSION)
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test simulate check redis clean
+.PHONY: help demo test simulate chaos check redis clean
 
 help: ## What can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ demo: $(DEMO) ## A fleet of workers on one fetch, live: ARGS="--workers 8"
 
 test: $(DEV) redis ## All tests, on real servers: ARGS="-k redis -x"
 	$(BIN)/pytest $(ARGS)
+
+chaos: $(DEV) redis ## All that can go wrong, with real processes and servers: ROUNDS=3 SEED=7 ARGS="-k redis"
+	CHAOS_ROUNDS=$(or $(ROUNDS),1) CHAOS_SEED=$(or $(SEED),$(shell date +%s)) $(BIN)/pytest tests/chaos $(ARGS)
 
 simulate: $(DEV) ## Thousands of simulated fleets, judged by the truth: ARGS="--runs 20000 --first 5000"
 	PYTHONPATH=.:providers $(BIN)/python -m tests.simulation.run $(ARGS)

@@ -1,0 +1,87 @@
+"""Which scenarios are played, and with which seed.
+
+Without further words each test plays a few of its cases (`sample`), always the same ones. `CHAOS_ROUNDS=3` plays them
+all, three times, each time with other choices; `CHAOS_SEED` is whence all choices come. What fails prints how it is
+played again.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flagcache_posthog.testing import PostHogStandIn, RemoteStandIn, make_definitions
+from tests.chaos.stage import Place
+from tests.clocks import SteppedRedis, step_redis
+from tests.servers import MakeRedis, RedisServer
+
+ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "0"))
+SEED = os.environ.get("CHAOS_SEED", "1")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out all but a sample of each test's cases, unless rounds are asked for."""
+    if ROUNDS:
+        return
+    decks: dict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        if Path(__file__).parent in item.path.parents and item.get_closest_marker("sample"):
+            decks[_deck(item)].append(item)
+    left_out: set[str] = set()
+    for name, deck in decks.items():
+        mark = deck[0].get_closest_marker("sample")
+        wanted = min(len(deck), mark.args[0] if mark else 0)
+        kept = random.Random(f"{SEED}/{name}").sample(deck, wanted)
+        left_out.update(item.nodeid for item in deck if item not in kept)
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid in left_out])
+    items[:] = [item for item in items if item.nodeid not in left_out]
+
+
+def _deck(item: pytest.Item) -> str:
+    """Of what cases this is one: those of its test, or those of them with the same value of `each`."""
+    test, mark = item.nodeid.partition("[")[0], item.get_closest_marker("sample")
+    each = mark.kwargs.get("each") if mark else None
+    call = getattr(item, "callspec", None)
+    return test if each is None or call is None else f"{test}/{call.params[each]}"
+
+
+@pytest.fixture(params=range(max(1, ROUNDS)), ids="round{}".format)
+def chance(request: pytest.FixtureRequest) -> random.Random:
+    """Whence a scenario's choices come."""
+    node: str = request.node.nodeid
+    sys.stdout.write(f"to play this again: CHAOS_ROUNDS={max(1, ROUNDS)} CHAOS_SEED={SEED} pytest '{node}'\n")
+    return random.Random(f"{SEED}/{node}")
+
+
+@pytest.fixture
+def posthog() -> Iterator[RemoteStandIn]:
+    """A PostHog for one scenario, in a process of its own; at revision 1."""
+    standin = PostHogStandIn.spawn(make_definitions(5))
+    yield standin
+    standin.stop()
+
+
+@pytest.fixture
+def server(make_redis: MakeRedis, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RedisServer:
+    """A Redis of the scenario's own, and a place of its own for what a fleet keeps on disk."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return make_redis()
+
+
+@pytest.fixture
+def place(posthog: RemoteStandIn, server: RedisServer, namespace: str) -> Place:
+    """Where a fleet on Redis lives."""
+    return Place(posthog, server.url, namespace)
+
+
+@pytest.fixture
+def stepped_redis(make_redis: MakeRedis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SteppedRedis:
+    """A Redis whose clock can be stepped."""
+    return step_redis(make_redis, tmp_path, monkeypatch)

@@ -1,0 +1,85 @@
+"""A store on a disk that is full, or cannot be written."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import subprocess
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from flagcache_posthog.testing import RemoteStandIn
+from tests.chaos.stage import Mode, Place, Stage
+from tests.fleet.chores import next_request
+
+MODES = pytest.mark.parametrize("mode", Mode, ids=lambda mode: mode.value)
+_CHUNK = 4096
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KB; without the right to mount one the test is skipped."""
+    folder = tmp_path / "disk"
+    folder.mkdir(mode=0o700)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k,mode=700", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@contextlib.contextmanager
+def _full(disk: Path) -> Generator[None]:
+    """Take every byte that is left."""
+    filler = disk / "filler"
+    try:
+        with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(os.urandom(_CHUNK))
+        yield
+    finally:
+        filler.unlink()
+
+
+@contextlib.contextmanager
+def _read_only(disk: Path) -> Generator[None]:
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+
+
+@MODES
+@pytest.mark.sample(1)
+def test_full(mode: Mode, posthog: RemoteStandIn, small_disk: Path, namespace: str, chance: random.Random) -> None:
+    """The disk fills up under a fleet that shares a file: changes go on reaching all, and so they do afterwards."""
+    place = Place(posthog, f"sqlite:///{small_disk / 'flags.db'}", namespace)
+    with Stage.of(mode, place, chance) as stage:
+        with stage.store_away(), _full(small_disk):
+            stage.tell("the disk is full")
+            for _ in range(chance.randint(1, 3)):
+                stage.change()
+                stage.settle(unable=4)  # each asks for itself, more slowly
+            next_request(posthog)
+        stage.join()
+        stage.end_well()
+
+
+@MODES
+@pytest.mark.sample(1)
+def test_read_only(mode: Mode, posthog: RemoteStandIn, small_disk: Path, namespace: str, chance: random.Random) -> None:
+    """A fleet that starts on a read-only disk, where an earlier one left its file, has flags and gets each change."""
+    place = Place(posthog, f"sqlite:///{small_disk / 'flags.db'}", namespace)
+    with Stage.of(mode, place, chance, size=1):
+        pass  # it leaves a file with revision 1
+    with _read_only(small_disk), Stage.of(mode, place, chance) as stage:
+        stage.know_of_nobody()
+        stage.change()
+        stage.settle(unable=4)
+        stage.end_well()
