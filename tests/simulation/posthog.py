@@ -69,7 +69,6 @@ class PostHog:
     """Which processes are refused, with which status; 0: their connections fail."""
     slowness: float = 0.1
     """Mean seconds for an answer."""
-    requests: list[tuple[float, str]] = field(default_factory=list[tuple[float, str]])
 
     @property
     def content(self) -> int:
@@ -100,7 +99,6 @@ class PostHog:
         there, back = (self.rng.expovariate(1 / self.slowness) / 2 for _ in range(2))
 
         def serve() -> None:
-            self.requests.append((self.scheduler.now, who))
             response = self._answer(who, etag)
             if response is not None:
                 box.append(response)

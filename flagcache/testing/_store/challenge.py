@@ -71,7 +71,7 @@ class ChallengeCases(Cases):
         pass_time(CHALLENGE)
         leader.interval = CHALLENGE
         reply = leader.poll()
-        assert reply.grant is None or reply.clock - grant.at >= CHALLENGE * 19 // 10
+        assert reply.grant is None or reply.clock - grant.at >= SHORT + CHALLENGE * 9 // 10
         Worker(other, "b", interval=AT_ONCE, challenge=SHORT).granted()
 
     def test_a_silent_leader_who_polls_seldom_leaves_it_too(self, store: Store, pass_time: PassTime) -> None:
