@@ -85,12 +85,13 @@ class Archive:
         meta = election.repair(held, tier.home, reply.clock, asked)
         if reply.unchanged or self._is_foreign(reply):
             return True
-        if reply.meta is not None and reply.meta.version == meta.version:
-            behind = (meta.as_of - reply.meta.as_of) / 1000
-            if behind < self._plan.settings.stale_after:
+        stored = reply.meta
+        if stored is not None and stored.version == meta.version:
+            behind = (meta.as_of - stored.as_of) / 1000
+            if stored.epoch == meta.epoch and behind < self._plan.settings.stale_after:
                 return True
-        if reply.meta is not None and reply.meta.order >= meta.order:
-            return False  # the clock was stepped back, or others here know better: the next poll tells
+        if stored is not None and stored.order >= meta.order:
+            return False  # its clock was stepped back, or others here know better: the next poll tells
         envelope = self._ledger.envelope(held, meta)
         if envelope is not None:
             store.publish(self._ledger.me, envelope, fresh=False, lease=milliseconds(self._plan.lease))
