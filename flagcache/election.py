@@ -196,6 +196,8 @@ def _reconfirmed(know: Knowledge, home: str, reply: Reply, asked: float) -> Know
     if held is None or meta is None or meta.version != held.meta.version or reply.republish:
         return know
     stored = told(home, meta, held.definitions, reply.clock, asked)
+    if _granted(meta) > reply.clock:  # of a clock that was stepped back, or spoilt: it tells no age
+        stored = replace(stored, born=held.born)
     return replace(know, held=stored) if _newer(stored, held, reply.clock) else know
 
 

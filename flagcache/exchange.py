@@ -107,11 +107,12 @@ class Exchange:
         """Take in who leads and what is stored; False if that is another project's."""
         with self._ledger.lock:
             before = self._ledger.know.contact(tier.home)
+            told = any(known.foreign for known in self._ledger.know.contacts.values())
             self._ledger.know = election.heard(self._ledger.know, tier.home, reply, self._plan.clock(), asked)
             contact = self._ledger.know.contact(tier.home)
         if contact.leads != before.leads:
             self._ledger.emit((LeadershipTaken if contact.leads else LeadershipLost)(self._plan.namespace, tier.home))
-        if contact.foreign and not before.foreign and contact.stored is not None:
+        if contact.foreign and not told and contact.stored is not None:
             self._ledger.emit(
                 ForeignProject(self._plan.namespace, tier.home, self._ledger.know.project, contact.stored.project)
             )

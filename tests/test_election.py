@@ -160,6 +160,17 @@ def test_a_confirmation_by_another_moves_the_ages() -> None:
     assert know.held.definitions is before.definitions
 
 
+def test_a_time_ahead_of_the_stores_clock_makes_nothing_younger() -> None:
+    """Of the very definitions that are held the order is taken, and no age: such a time does not tell any."""
+    ahead = CLOCK + 10**8
+    know = Knowledge(held=held(CLOCK - 7000, born=NOW - 7))
+    know = election.heard(know, HOME, reply(meta=meta(ahead)), NOW)
+    assert know.held is not None
+    assert (know.held.meta.as_of, know.held.born) == (ahead, NOW - 7)
+    fetched = Held(replace(meta(ahead + 1, "v2"), confirmed_at=CLOCK - 1000), FLAGS, HOME, NOW - 1)
+    assert election.hold(know, fetched).held is fetched
+
+
 @pytest.mark.parametrize(
     "said",
     [reply(meta=meta(CLOCK - 1000, "v2")), reply(unchanged=True), reply(), reply(meta=meta(CLOCK - 90_000))],
