@@ -183,11 +183,9 @@ def heard(know: Knowledge, home: str, reply: Reply, now: float, asked: float | N
         note_status=reply.note_status,
         retry_at=now + reply.note_left / 1000 if reply.note_left else 0.0,
     )
-    return (
-        know
-        if contact.foreign or reply.meta is None
-        else _reconfirmed(know, home, reply, now if asked is None else asked)
-    )
+    if contact.foreign or reply.meta is None:
+        return know
+    return _reconfirmed(know, home, reply, now if asked is None else asked)
 
 
 def _reconfirmed(know: Knowledge, home: str, reply: Reply, asked: float) -> Knowledge:
