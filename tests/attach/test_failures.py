@@ -198,7 +198,7 @@ def test_a_recovery_is_noticed_within_an_interval(
         all_hold(fleet, 2, within=EVERY + 2.0)
         [back] = posthog.truths()[-1:]
         good = next(request for request in asks(posthog) if request.status == 200 and request.sequence > failing)
-        assert good.arrived_at - back.changed_at < 1.3 * EVERY
+        assert good.arrived_at - back.changed_at < 1.8 * EVERY  # a pause that doubled further would be two
         until(lambda: events_of(fleet, FetchRecovered), what="it to be told")
         assert all(never_lost_flags(member) and not trouble(member) for member in fleet)
 

@@ -134,9 +134,9 @@ def _sends_always(state: State, ask: Ask, clock: int) -> tuple[State, Reply]:
     return state, replace(reply, payload=b"", meta=state.meta) if state.meta else reply
 
 
-def _asks_twice(self: Exchange, *, may_lead: bool, idle: bool) -> exchange.Answer | None:
+def _asks_twice(self: Exchange, *, may_lead: bool, idle: bool, serve_first: bool = False) -> exchange.Answer | None:
     _exchange_ask(self, may_lead=False, idle=idle)
-    return _exchange_ask(self, may_lead=may_lead, idle=idle)
+    return _exchange_ask(self, may_lead=may_lead, idle=idle, serve_first=serve_first)
 
 
 def _believes_any_time(end: int, length: int, clock: int) -> bool:
