@@ -6,14 +6,17 @@ import contextlib
 import os
 import random
 import subprocess
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
-from flagcache_posthog.testing import RemoteStandIn
+from flagcache_posthog.testing import RemoteStandIn, make_definitions
 from tests.chaos.stage import Mode, Place, Stage
-from tests.fleet.chores import next_request
+from tests.fleet.chores import all_hold, load, logs, never_lost_flags, next_request, seats, status, trouble
+from tests.fleet.harness import Fleet
+from tests.servers import MakeRedis, until
 
 MODES = pytest.mark.parametrize("mode", Mode, ids=lambda mode: mode.value)
 _CHUNK = 4096
@@ -87,3 +90,32 @@ def test_read_only(mode: Mode, posthog: RemoteStandIn, small_disk: Path, namespa
         stage.change()
         stage.settle(unable=4)
         stage.end_well()
+
+
+@pytest.mark.parametrize("spoilt", [_full, _read_only], ids=["full", "read-only"])
+def test_no_room_for_the_fallback(
+    spoilt: Callable[[Path], AbstractContextManager[None]],
+    posthog: RemoteStandIn,
+    small_disk: Path,
+    make_redis: MakeRedis,
+    namespace: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where the fallback store cannot be written that is said once; Redis may go and come, and nobody loses a flag."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(small_disk))
+    server = make_redis()
+    with (
+        spoilt(small_disk),
+        Fleet(seats(posthog, server.url, namespace, every=0.5, store_timeout=0.3), 2) as fleet,
+    ):
+        assert fleet.call(load) == [1, 1]
+        server.kill()
+        posthog.serve(make_definitions(5, revision=2))
+        all_hold(fleet, 2, within=10.0)
+        server.start()
+        until(lambda: all(told.store_answers for told in fleet.call(status)), 5.0, what="all to come back")
+        posthog.serve(make_definitions(5, revision=3))
+        all_hold(fleet, 3, within=5.0)
+        for lines in fleet.call(logs):
+            assert len([line for line in lines if "fallback-" in line.text or "no fallback store" in line.text]) == 1
+        assert all(never_lost_flags(member) and not trouble(member) for member in fleet)
