@@ -38,20 +38,28 @@ class Coordinator:
         self._workers: dict[int, Worker] = {}
         self._parents: Worker | None = None
         """In a forked child, until it makes its own: what the parent had."""
+        self._left = 0
+        """Pid of the process that has said goodbye at its exit: what still polls there must not take the lease again."""
         process.at_fork(self)
         process.at_exit(self)
 
     def should_fetch(self) -> bool:
         """Whether the calling thread is to fetch from the vendor. Without an answer, only if nothing is held."""
+        if self._is_over:
+            return False
         decided = guarded(lambda: self._worker().should_fetch(), None, f"could not decide who fetches {self._name}")
         return decided if decided is not None else not self._holds()
 
     def definitions(self) -> Definitions | None:
         """The definitions to use; None sends the calling thread to fetch."""
+        if self._is_over:
+            return self._last_held()
         return guarded(lambda: self._worker().definitions(), None, f"could not hand out {self._name}")
 
     def received(self, definitions: object) -> None:
         """Share what the calling thread has fetched."""
+        if self._is_over:
+            return
         guarded(lambda: self._worker().received(definitions), None, f"could not share {self._name}")
 
     def shutdown(self) -> None:
@@ -101,7 +109,8 @@ class Coordinator:
             listen_soon(self._listen)
 
     def leave(self) -> None:
-        """At exit: hand the lease over, if this process has it."""
+        """At exit: hand the lease over, if this process has it. What still asks is answered from memory."""
+        self._left = os.getpid()
         worker = self._workers.get(os.getpid())
         if worker is not None:
             worker.leave()
@@ -127,6 +136,15 @@ class Coordinator:
     def _holds(self) -> bool:
         worker = self._workers.get(os.getpid())
         return worker is not None and worker.know.held is not None
+
+    @property
+    def _is_over(self) -> bool:
+        return self._left == os.getpid()
+
+    def _last_held(self) -> Definitions:
+        worker = self._workers.get(os.getpid())
+        held = worker.know.held if worker is not None else None
+        return held.definitions if held is not None else self._plan.vendor.empty()
 
 
 def _role(know: Knowledge, store: str) -> Role:

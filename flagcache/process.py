@@ -16,7 +16,7 @@ from typing import Protocol
 
 from flagcache._guard import guarded
 
-__all__ = ["AtExit", "AtFork", "at_exit", "at_fork", "clock", "identity"]
+__all__ = ["AtExit", "AtFork", "at_exit", "at_fork", "clock", "identity", "leave"]
 
 
 class AtFork(Protocol):
@@ -66,11 +66,12 @@ def _forked() -> None:
         guarded(who.forked, None, "could not make itself at home in a forked process")
 
 
-def _leave() -> None:
+def leave() -> None:
+    """Say goodbye for all, as at exit; for processes that end without running exit hooks (`os._exit`)."""
     for who in list(_at_exit):
         guarded(who.leave, None, "could not leave its fleet in order")
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
-atexit.register(_leave)
+atexit.register(leave)

@@ -28,6 +28,7 @@ from flagcache.status import Status
 from flagcache.stores.memory import MemoryHub, MemoryStore
 from flagcache.tiers import StoreSpec
 from flagcache_posthog._arguments import checked_path, path_of, scheme_of, understand
+from flagcache_posthog._lifecycle import remember
 from flagcache_posthog.attach import AttachedClient
 from flagcache_posthog.definitions import PostHogVendor
 
@@ -94,6 +95,7 @@ class FlagDefinitionCache:
             )
         self._attached = (*(other for other in self._attached if not other.gone), attached)
         self._coordinator.attach(attached)
+        remember(client)
         return client
 
     def should_fetch_flag_definitions(self) -> bool:

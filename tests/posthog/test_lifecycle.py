@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from posthog import Posthog
+
+from flagcache.status import Role
+from flagcache_posthog import MemoryFlagDefinitionCache, SqliteFlagDefinitionCache
+from flagcache_posthog._lifecycle import load_clients, say_goodbye
+from flagcache_posthog.testing import PostHogStandIn, make_definitions
+
+
+@pytest.fixture
+def posthog() -> Iterator[PostHogStandIn]:
+    """A PostHog for one test."""
+    with PostHogStandIn(make_definitions(3)) as standin:
+        yield standin
+
+
+def attached(standin: PostHogStandIn, namespace: str) -> tuple[Posthog, MemoryFlagDefinitionCache]:
+    """A client and its cache, not loaded."""
+    cache = MemoryFlagDefinitionCache(namespace)
+    client = Posthog(
+        "phc_test", secret_key="phs_test", host=standin.url, flag_definition_cache_provider=cache, flush_at=1
+    )
+    return cache.attach(client), cache
+
+
+def test_every_attached_client_is_loaded_once(posthog: PostHogStandIn, namespace: str) -> None:
+    """Each has its flags when the call returns; a second call asks nobody."""
+    pairs = [attached(posthog, f"{namespace}-{number}") for number in range(3)]
+    load_clients()
+    assert all(client.feature_flags for client, _ in pairs)
+    assert posthog.requests == 3
+    load_clients()
+    assert posthog.requests == 3
+    for client, _ in pairs:
+        client.shutdown()
+
+
+def test_whoever_said_goodbye_does_not_lead_again(posthog: PostHogStandIn, tmp_path: Path) -> None:
+    """The lease is free at once; what still polls in that process is answered from memory, and takes nothing."""
+    path = tmp_path / "flags.db"
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if _leads_and_leaves(posthog, path) else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    other = SqliteFlagDefinitionCache(path, "n")
+    other.should_fetch_flag_definitions()
+    assert other.status().role is Role.LEADER
+    other.shutdown()
+
+
+def _leads_and_leaves(standin: PostHogStandIn, path: Path) -> bool:
+    cache = SqliteFlagDefinitionCache(path, "n")
+    client = Posthog("phc_test", secret_key="phs_test", host=standin.url, flag_definition_cache_provider=cache)
+    cache.attach(client)
+    load_clients()
+    led = cache.status().role is Role.LEADER
+    say_goodbye()
+    again = [cache.should_fetch_flag_definitions() for _ in range(3)]
+    served = cache.get_flag_definitions()
+    return led and again == [False] * 3 and served is not None and served["flags"] is client.feature_flags

@@ -1,0 +1,24 @@
+"""What the docs tell users to copy, for tests to run: the very text, so that the two cannot part."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+__all__ = ["snippet"]
+
+_ROOT = Path(__file__).parents[1]
+_BLOCK = re.compile(r"^```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def snippet(page: str, name: str) -> str:
+    """Return the one code block of a page whose first line is a comment with this file name.
+
+    Args:
+        page: path from the project's root, `docs/gunicorn.md` say.
+        name: as in `# gunicorn.conf.py` or `# app.py: how it is loaded`.
+    """
+    blocks: list[str] = _BLOCK.findall((_ROOT / page).read_text())
+    found = [block for block in blocks if re.match(rf"# {re.escape(name)}\b", block)]
+    assert len(found) == 1, f"{page} has {len(found)} blocks that begin with '# {name}'"
+    return found[0]
