@@ -39,7 +39,7 @@ class Coordinator:
         self._parents: Worker | None = None
         """In a forked child, until it makes its own: what the parent had."""
         self._left = 0
-        """Pid of the process that has said goodbye at its exit: what still polls there must not take the lease again."""
+        """Pid of the process that has said goodbye at its exit: what still polls there must take no lease."""
         process.at_fork(self)
         process.at_exit(self)
 
