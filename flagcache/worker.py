@@ -111,7 +111,9 @@ class Worker:
         return None if self._errands.granted else self._plan.vendor.empty()
 
     def received(self, definitions: object) -> None:
-        """Take in and publish what the calling thread has fetched."""
+        """Take in and publish what the calling thread has fetched. A reader was sent by nobody, and tells nobody."""
+        if self._plan.settings.reads_only:
+            return
         errand, _ = self._errands.back()
         checked = self._plan.vendor.check(definitions)
         # A thread that never asked may have begun its fetch long ago: taken for as old as a fetch can be.

@@ -28,6 +28,11 @@ from flagcache.stores._redis_routes import route_to
 __all__ = ["RedisLink", "Script", "Subscription", "load_script"]
 
 
+_TRUSTED_FOR = 60.0
+"""Seconds without a command after which a new connection is made. By the wall clock: a function that a serverless
+platform freezes between two invocations does not see the time pass on any other."""
+
+
 @dataclass(frozen=True, slots=True)
 class Script:
     """A Lua script and the digest by which Redis knows it."""
@@ -78,6 +83,7 @@ class RedisLink:
         self._route = route_to(target.reach, timeout)
         self._turns = threading.BoundedSemaphore(max_connections)
         self._closed = False
+        self._used_at = time.time()
 
     def __repr__(self) -> str:
         return f"<RedisLink {self.address}{' closed' if self._closed else ''}>"
@@ -96,6 +102,7 @@ class RedisLink:
         """
         words: tuple[Word, ...] = (len(keys), *keys, *args)
         with bounded(self._timeout), self._turn(), _told_as_store_error(self.address):
+            self._drop_if_old()
             try:
                 return self._route.execute(keys, "EVALSHA", script.sha1, *words)
             except NoScriptError:
@@ -124,6 +131,12 @@ class RedisLink:
         """
         self._closed = True
         self._route.close()
+
+    def _drop_if_old(self) -> None:
+        """Close connections that nobody used for long: while a process is frozen, its other end goes without a word."""
+        used_at, self._used_at = self._used_at, time.time()
+        if not 0 <= self._used_at - used_at <= _TRUSTED_FOR:
+            self._route.close()
 
     def _refuse_if_closed(self) -> None:
         if self._closed:

@@ -120,6 +120,13 @@ class FlagDefinitionCache:
         """
         self._coordinator.shutdown()
 
+    def ready(self) -> bool:
+        """Whether this process holds definitions: for a readiness probe. Asks nobody, and returns at once.
+
+        Never to be tied to liveness: where PostHog and the store are away, a restart only loses what a process holds.
+        """
+        return self._coordinator.ready()
+
     def status(self) -> Status:
         """What this process knows: role, version, age, store, namespace. Asks nobody; never shows a password."""
         return self._coordinator.status()
@@ -143,7 +150,7 @@ class RedisFlagDefinitionCache(FlagDefinitionCache):
         refresh_interval: seconds between two requests of the whole fleet to PostHog.
         fallback: a directory for the last known good definitions, which also lets the processes of one machine go on
             with one fetch among them while Redis is away. `"auto"`: `$XDG_STATE_HOME/flagcache`, by default
-            `~/.local/state/flagcache`. None: while Redis is away, each process goes on alone.
+            `~/.local/state/flagcache`; a reader has none. None: while Redis is away, each process goes on alone.
         on_event: called with each `flagcache.events.Event`, on the thread on which it happened.
         options: `flagcache.settings.Options`: times in seconds, and keys.
 
@@ -164,6 +171,8 @@ class RedisFlagDefinitionCache(FlagDefinitionCache):
         from flagcache.stores.redis import RedisStore  # noqa: PLC0415 - only who uses Redis pays for its import
 
         settings, protection = understand(namespace, refresh_interval, options)
+        if settings.reads_only and fallback == AUTO:
+            fallback = None  # often it has no disk that lasts, and nothing to coordinate
 
         def make() -> RedisStore:
             return RedisStore(
