@@ -44,6 +44,7 @@ def what_is_no_option() -> None:
     """A misspelt name, a wrong type, an argument by its place."""
     MemoryFlagDefinitionCache("team", refresh=30)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     MemoryFlagDefinitionCache("team", refresh_interval="30")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    MemoryFlagDefinitionCache("team", role="leader")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     from_url("memory://", "team", lease=None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     MemoryFlagDefinitionCache("team", 30)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 

@@ -53,6 +53,7 @@ def every_option() -> FlagDefinitionCache:
         stale_after=150,
         store_timeout=0.5,
         max_decoded_bytes=1 << 20,
+        role="reader",
     )
 
 
