@@ -18,26 +18,32 @@ PAGES = ["README.md", *sorted(page.relative_to(ROOT).as_posix() for page in (ROO
 _ROW = re.compile(r"^\| (`.*?`) \| (.*?) \| .* \|$", re.MULTILINE)
 
 
-def _settings_table() -> dict[str, str]:
-    """Names and defaults as README tells them."""
-    _, _, settings = (ROOT / "README.md").read_text().partition("## Settings")
-    table, _, _ = settings.partition("\n## ")
-    return {name: default for names, default in _ROW.findall(table) for name in re.findall(r"`(\w+)`", names)}
+def _settings_told(page: str) -> dict[str, str]:
+    """Names and defaults as a page tells them."""
+    return {
+        name: default
+        for names, default in _ROW.findall((ROOT / page).read_text())
+        for name in re.findall(r"`(\w+)`", names)
+    }
 
 
-def test_readme_tells_every_setting() -> None:
+def test_the_docs_tell_every_setting() -> None:
     """Those that a cache takes, and no others."""
     settings = {field.name for field in dataclasses.fields(Settings)} | set(Options.__annotations__)
-    assert set(_settings_table()) == settings | {"fallback", "signing_key", "encryption_key"}
+    assert set(_settings_told("docs/settings.md")) == settings | {"fallback"}
 
 
-def test_readme_tells_the_defaults() -> None:
-    """Where the default is a plain number or text; the others are told in words."""
-    told = _settings_table()
+def test_the_docs_tell_the_defaults() -> None:
+    """Where the default is a plain number or text; the others are told in words. README tells the same."""
+    told = _settings_told("docs/settings.md")
     plain = {name: told[name].strip("`").strip('"') for name in told if re.fullmatch(r'[\d.]+|`"\w+"`', told[name])}
     actual = {name: str(getattr(Settings(), name)).removesuffix(".0") for name in plain if name != "fallback"}
     assert {name: plain[name] for name in actual} == actual
     assert len(actual) >= 6
+    readme = _settings_told("README.md")
+    shared = set(readme) & set(told)
+    assert len(shared) >= 5
+    assert {name: readme[name] for name in shared} == {name: told[name] for name in shared}
 
 
 @pytest.mark.parametrize("page", PAGES)
