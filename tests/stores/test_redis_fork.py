@@ -9,6 +9,7 @@ import gc
 import os
 import signal
 import socket
+import stat
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -37,8 +38,11 @@ def sockets() -> set[int]:
 
 def leads_to_redis(number: int) -> bool:
     """Whether this descriptor is such a connection."""
-    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(number)) as each:
-        return each.family is socket.AF_UNIX and str(each.getpeername()).startswith("/tmp/redis-")
+    with contextlib.suppress(OSError):
+        if not stat.S_ISSOCK(os.fstat(number).st_mode):
+            return False
+        with socket.socket(fileno=os.dup(number)) as each:
+            return each.family is socket.AF_UNIX and str(each.getpeername()).startswith("/tmp/redis-")
     return False
 
 
