@@ -131,6 +131,7 @@ class Coordinator:
         worker = self._workers.setdefault(pid, Worker(self._plan, know))
         for other in strangers:
             self._workers.pop(other, None)
+        process.expect_end()
         return worker
 
     def _holds(self) -> bool:
