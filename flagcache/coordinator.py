@@ -116,7 +116,8 @@ class Coordinator:
             worker.leave()
 
     def _listen(self) -> None:
-        self._worker().attendant.start()
+        if not self._is_over:
+            self._worker().attendant.start()
 
     def _worker(self) -> Worker:
         return self._workers.get(os.getpid()) or self._enter(os.getpid())

@@ -110,8 +110,12 @@ class _Socket:
         return getattr(self._socket, name)
 
     def forked(self) -> None:
-        """In a forked child: close this copy of the parent's descriptor, of which neither parent nor server hears."""
-        self.close()
+        """In a forked child: close this copy of the parent's descriptor, of which neither parent nor server hears.
+
+        Past the socket object: gevent's would tell an event loop that the child shares with its parent at this moment.
+        """
+        with contextlib.suppress(OSError):
+            os.close(self._known().fileno())
 
     def settimeout(self, timeout: float | None) -> None:
         """Bound each step, deadline or not."""
