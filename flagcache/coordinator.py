@@ -128,7 +128,8 @@ class Coordinator:
         return Role.LEADER if worker.know.contact(worker.store_in_charge).leads else Role.FOLLOWER
 
     def _listen(self) -> None:
-        self._worker().attendant.start()
+        if not self._is_over:
+            self._worker().attendant.start()
 
     def _worker(self) -> Worker:
         return self._workers.get(os.getpid()) or self._enter(os.getpid())
@@ -143,6 +144,7 @@ class Coordinator:
         worker = self._workers.setdefault(pid, Worker(self._plan, know))
         for other in strangers:
             self._workers.pop(other, None)
+        process.expect_end()
         return worker
 
     def _holds(self) -> bool:
