@@ -25,10 +25,15 @@ def test_each_thread_is_one_caller() -> None:
 def test_a_thread_acts_for_another_while_it_is_told_to() -> None:
     """Also one inside the other, and when what it does fails; afterwards it acts for itself again."""
     mine, other, third = caller(), Caller(), Caller()
-    with acting_for(other):
-        with pytest.raises(ValueError, match="failed"), acting_for(third):
+
+    def act_and_fail() -> None:
+        with acting_for(third):
             assert caller() is third
             raise ValueError("failed")
+
+    with acting_for(other):
+        with pytest.raises(ValueError, match="failed"):
+            act_and_fail()
         assert caller() is other
     assert caller() is mine
 
