@@ -2,7 +2,8 @@
 
 A call on a thread that runs no event loop is carried out at once, on that thread: it waits as it would without `await`,
 and the awaitable only tells the result. So calls the vendor's SDK, whose threads wait for the awaitable anyhow, and one
-after the other (posthog 7.91, `client.py`).
+after the other (posthog 7.91, `client.py`): there a thread that waited for the first definitions by awaiting would keep
+the one that has fetched them from delivering them.
 
 On a thread that runs an event loop nothing may block: there the call gets a thread of its own when it is awaited, on
 whichever loop that is, and acts in the name of the thread that called. That thread lives as long as the call, so that
