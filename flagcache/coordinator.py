@@ -101,6 +101,11 @@ class Coordinator:
             full_fetches=worker.fetches.full,
         )
 
+    @property
+    def pushing(self) -> bool:
+        """Whether the calling thread is this cache's own, which runs a client's poll."""
+        return self._plan.clients.on_behalf
+
     def forked(self) -> None:
         """In a forked child: the worker here is the parent's, of which only what it holds is taken over."""
         parents = next(iter(self._workers.values()), None)

@@ -1,5 +1,6 @@
 """Everything in flagcache that knows PostHog. Users import from the front door, `flagcache`."""
 
+from flagcache_posthog.async_provider import AsyncRedisFlagDefinitionCache
 from flagcache_posthog.provider import (
     FlagDefinitionCache,
     MemoryFlagDefinitionCache,
@@ -9,6 +10,7 @@ from flagcache_posthog.provider import (
 )
 
 __all__ = [
+    "AsyncRedisFlagDefinitionCache",
     "FlagDefinitionCache",
     "MemoryFlagDefinitionCache",
     "RedisFlagDefinitionCache",
