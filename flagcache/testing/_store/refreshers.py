@@ -14,7 +14,7 @@ class RefresherCases(Cases):
     """A refresher leads wherever there is one."""
 
     def test_a_refresher_takes_the_lease_of_a_worker(self, store: Store, other: Store) -> None:
-        """Its first poll makes it the leader; the worker learns it by its next poll or renewal, and gets nothing back."""
+        """Its first poll makes it the leader; the worker learns it by its next poll or renewal, and follows."""
         worker = Worker(store, "a")
         worker.bring("v1")
         reply = Worker(other, ME).poll()
@@ -70,7 +70,7 @@ class RefresherCases(Cases):
         assert worker.publish(grant, "v2") is Published.STALE
 
     def test_a_refresher_follows_the_failed_fetch_of_a_worker(self, store: Store, other: Store) -> None:
-        """A displaced worker that reports its failure leaves the next try to the refresher, and the lease where it is."""
+        """A displaced worker that reports its failure leaves lease and next try to the refresher."""
         worker = Worker(store, "a")
         worker.bring("v1")
         worker.interval = AT_ONCE
@@ -82,7 +82,7 @@ class RefresherCases(Cases):
         refresher.granted()
 
     def test_the_first_fetch_is_let_to_its_end(self, store: Store, other: Store) -> None:
-        """All wait for the definitions that a worker fetches into an empty store: it leads until it has brought them."""
+        """All wait for the definitions that a worker fetches into an empty store: till then it leads."""
         worker, refresher = Worker(store, "a"), Worker(other, ME)
         grant = worker.granted()
         assert not refresher.poll().leads
