@@ -27,8 +27,9 @@ from flagcache.settings import Options, Settings
 from flagcache.status import Status
 from flagcache.stores.memory import MemoryHub, MemoryStore
 from flagcache.tiers import StoreSpec
-from flagcache_posthog._arguments import checked_path, path_of, scheme_of, understand
+from flagcache_posthog._arguments import path_of, scheme_of, understand
 from flagcache_posthog._lifecycle import remember
+from flagcache_posthog._stores import redis_spec, sqlite_spec
 from flagcache_posthog.attach import AttachedClient
 from flagcache_posthog.definitions import PostHogVendor
 
@@ -161,21 +162,13 @@ class RedisFlagDefinitionCache(FlagDefinitionCache):
         on_event: Callable[[Event], object] | None = None,
         **options: Unpack[Options],
     ) -> None:
-        from flagcache.stores.redis import RedisStore  # noqa: PLC0415 - only who uses Redis pays for its import
-
         settings, protection = understand(namespace, refresh_interval, options)
-
-        def make() -> RedisStore:
-            return RedisStore(
-                redis, namespace, timeout=settings.store_timeout, format_and_protection=label_of(protection)
-            )
-
-        known = make()
+        shared, fingerprint = redis_spec(redis, namespace, settings, protection)
         stores = (
-            StoreSpec(known.address, make),
+            shared,
             *fallback_specs(
                 fallback,
-                known.fingerprint,
+                fingerprint,
                 namespace,
                 timeout=settings.store_timeout,
                 format_and_protection=label_of(protection),
@@ -208,19 +201,9 @@ class SqliteFlagDefinitionCache(FlagDefinitionCache):
         on_event: Callable[[Event], object] | None = None,
         **options: Unpack[Options],
     ) -> None:
-        from flagcache.stores.sqlite import SqliteStore  # noqa: PLC0415 - only who uses SQLite pays for its import
-
-        file = checked_path(path)
         settings, protection = understand(namespace, refresh_interval, options)
-
-        def make() -> SqliteStore:
-            return SqliteStore(
-                file, namespace, timeout=settings.store_timeout, format_and_protection=label_of(protection)
-            )
-
-        super().__init__(
-            namespace, settings, protection, (StoreSpec(f"sqlite://{file}", make), _own_memory()), on_event
-        )
+        shared = sqlite_spec(path, namespace, settings, protection)
+        super().__init__(namespace, settings, protection, (shared, _own_memory()), on_event)
 
 
 class MemoryFlagDefinitionCache(FlagDefinitionCache):
