@@ -50,8 +50,8 @@ _GRACE = 30.0
 """Seconds by which the loop may be late before it counts as hung: far more than its longest step."""
 
 _LONGEST_LEASE = 45.0
-"""Seconds for which others wait for a refresher that was killed, however seldom it fetches. What workers that poll every
-half minute have: with a shorter one they would ask at its end, between two polls, in vain."""
+"""Seconds for which others wait for a killed refresher, however seldom it fetches. As the lease of workers that poll
+every half minute: at the end of a shorter one they would ask in vain, between two polls."""
 
 _LOOK_AGAIN = 0.1
 """Seconds between two looks of a single run whether it is done."""
@@ -195,11 +195,12 @@ class Refresher:
 
         Takes at most one fetch, a few calls of the store, and the time to say goodbye.
         """
-        deadline = time.monotonic() + self._settings.fetch_timeout + 3 * self._settings.store_timeout
+        began = time.monotonic()
+        deadline = began + self._settings.fetch_timeout + 3 * self._settings.store_timeout
         try:
             while True:
                 self._coordinator.should_fetch()
-                run = self._judged()
+                run = self._judged(began)
                 if run is not None:
                     return run
                 if self._stopped(_LOOK_AGAIN):
@@ -241,14 +242,15 @@ class Refresher:
             return False
         return True
 
-    def _judged(self) -> Run | None:
-        """What a single run has come to; None while that is open."""
+    def _judged(self, began: float) -> Run | None:
+        """What the single run that began then has come to; None while that is open."""
         if self._coordinator.fetching:
             return None
         if self._trouble is not None:
             return self._run(*_verdict(self._trouble))
         status = self.status()
-        if not self.ready or status.age is None or status.age >= self._settings.refresh_interval:
+        fresh = max(self._settings.refresh_interval, time.monotonic() - began)  # or confirmed since it began
+        if not self.ready or status.age is None or status.age >= fresh:
             return None
         if not status.fetches:
             return self._run(Outcome.FRESH)
