@@ -76,6 +76,18 @@ class Coordinator:
         if worker is not None:
             worker.learn_project(client.project)
 
+    @property
+    def shared(self) -> bool:
+        """Whether the fleet's own store, which answers, has what this process holds, as far as it knows."""
+        worker = self._workers.get(os.getpid())
+        return worker is not None and worker.shared
+
+    @property
+    def fetching(self) -> bool:
+        """Whether the fleet's own fetch is under way in this process, or its result not yet taken in."""
+        worker = self._workers.get(os.getpid())
+        return worker is not None and worker.fetching
+
     def status(self) -> Status:
         """What this process knows, without asking anybody."""
         worker = self._worker()

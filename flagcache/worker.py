@@ -72,6 +72,16 @@ class Worker:
         return self._ledger.tiers.in_charge.home
 
     @property
+    def shared(self) -> bool:
+        """Whether the fleet's own store, which answers, has what this process holds."""
+        return self._ledger.shared
+
+    @property
+    def fetching(self) -> bool:
+        """Whether a fetch of this process is under way, or its result not yet taken in."""
+        return self._fetching.busy
+
+    @property
     def fetches(self) -> Fetching:
         """What this process fetched for its fleet."""
         return self._fetching

@@ -1,34 +1,24 @@
-"""What every cache has, whichever way the SDK calls its four methods: clients, status, and the stores behind Redis."""
+"""What every cache has, whichever way the SDK calls its four methods: clients and status."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from posthog import Posthog
 
-from flagcache.codec import label_of
 from flagcache.coordinator import Coordinator
 from flagcache.errors import ConfigurationError
 from flagcache.events import Event, Events, log_events
-from flagcache.fallback import AUTO, Fallback, fallback_specs
 from flagcache.plan import Plan
 from flagcache.protection import Protection
 from flagcache.settings import Settings
 from flagcache.status import Status
-from flagcache.stores.memory import MemoryStore
 from flagcache.tiers import StoreSpec
 from flagcache_posthog._lifecycle import remember
 from flagcache_posthog.attach import AttachedClient
 from flagcache_posthog.definitions import PostHogVendor
 
-if TYPE_CHECKING:
-    import redis
-
-    from flagcache.stores._redis_address import RedisTarget
-
-__all__ = ["CacheBase", "own_memory", "redis_stores"]
+__all__ = ["CacheBase"]
 
 
 class CacheBase:
@@ -98,41 +88,3 @@ class CacheBase:
             f"<{type(self).__name__} namespace={self._namespace!r} store={status.store!r} role={status.role.value}"
             f" version={status.version[:12] or 'none'!r} age={age}>"
         )
-
-
-def redis_stores(
-    source: redis.Redis | redis.RedisCluster | RedisTarget | str,
-    namespace: str,
-    fallback: Fallback,
-    settings: Settings,
-    protection: Protection,
-) -> tuple[StoreSpec, ...]:
-    """Return how a process opens its stores where the fleet's is a Redis, best first.
-
-    Args:
-        source: where the Redis is.
-        namespace: of the fleet.
-        fallback: as the user said.
-        settings: bound what is asked of the stores.
-        protection: of what is in them.
-
-    Raises:
-        ConfigurationError: `source` or `fallback` cannot be right.
-    """
-    from flagcache.stores.redis import RedisStore  # noqa: PLC0415 - only who uses Redis pays for its import
-
-    timeout, label = settings.store_timeout, label_of(protection)
-    if settings.reads_only and fallback == AUTO:
-        fallback = None  # often it has no disk that lasts, and nothing to coordinate
-
-    def make() -> RedisStore:
-        return RedisStore(source, namespace, timeout=timeout, format_and_protection=label)
-
-    known = make()
-    on_disk = fallback_specs(fallback, known.fingerprint, namespace, timeout=timeout, format_and_protection=label)
-    return StoreSpec(known.address, make), *on_disk, own_memory()
-
-
-def own_memory() -> StoreSpec:
-    """The last resort of a process whose store is away: it fetches for itself, more slowly and out of step."""
-    return StoreSpec("this process alone", MemoryStore, pace=random.uniform(2, 3))

@@ -19,7 +19,8 @@ from flagcache.events import Event
 from flagcache.fallback import AUTO, Fallback
 from flagcache.settings import Options
 from flagcache_posthog._arguments import understand
-from flagcache_posthog._base import CacheBase, redis_stores
+from flagcache_posthog._base import CacheBase
+from flagcache_posthog._stores import redis_stores
 
 if TYPE_CHECKING:
     import redis.asyncio

@@ -21,8 +21,9 @@ from flagcache.fallback import AUTO, Fallback
 from flagcache.settings import Options
 from flagcache.stores.memory import MemoryHub
 from flagcache.tiers import StoreSpec
-from flagcache_posthog._arguments import checked_path, path_of, scheme_of, understand
-from flagcache_posthog._base import CacheBase, own_memory, redis_stores
+from flagcache_posthog._arguments import path_of, scheme_of, understand
+from flagcache_posthog._base import CacheBase
+from flagcache_posthog._stores import own_memory, redis_stores, sqlite_spec
 
 if TYPE_CHECKING:
     import redis
@@ -123,17 +124,9 @@ class SqliteFlagDefinitionCache(FlagDefinitionCache):
         on_event: Callable[[Event], object] | None = None,
         **options: Unpack[Options],
     ) -> None:
-        from flagcache.stores.sqlite import SqliteStore  # noqa: PLC0415 - only who uses SQLite pays for its import
-
-        file = checked_path(path)
         settings, protection = understand(namespace, refresh_interval, options)
-
-        def make() -> SqliteStore:
-            return SqliteStore(
-                file, namespace, timeout=settings.store_timeout, format_and_protection=label_of(protection)
-            )
-
-        super().__init__(namespace, settings, protection, (StoreSpec(f"sqlite://{file}", make), own_memory()), on_event)
+        shared = sqlite_spec(path, namespace, settings, protection)
+        super().__init__(namespace, settings, protection, (shared, own_memory()), on_event)
 
 
 class MemoryFlagDefinitionCache(FlagDefinitionCache):
