@@ -7,8 +7,10 @@ lost notice would have told, the next poll tells. The thread holds its worker we
 
 from __future__ import annotations
 
+import _thread
 import random
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from typing import Protocol
@@ -30,10 +32,17 @@ _SPREAD = 0.05
 
 
 def listen_soon(start: Callable[[], None]) -> None:
-    """In a forked child whose parent listened: begin to listen a little later."""
-    timer = threading.Timer(_AFTER_FORK, guarded, (start, None, "a forked process could not begin to listen"))
-    timer.name, timer.daemon = "flagcache-after-fork", True
-    timer.start()
+    """In a forked child whose parent listened: begin to listen a little later.
+
+    Waits for nothing, not even as `Thread.start` waits for its thread to begin: gevent, patched in, would then run the
+    parent's greenlets in the child, on a loop that is still the parent's (gevent 26.9, `subprocess.Popen`).
+    """
+    _thread.start_new_thread(_listen_later, (start,))
+
+
+def _listen_later(start: Callable[[], None]) -> None:
+    time.sleep(_AFTER_FORK)
+    guarded(start, None, "a forked process could not begin to listen")
 
 
 class Listening(Protocol):
