@@ -28,6 +28,7 @@ from flagcache.status import Status
 from flagcache.stores.memory import MemoryHub, MemoryStore
 from flagcache.tiers import StoreSpec
 from flagcache_posthog._arguments import checked_path, path_of, scheme_of, understand
+from flagcache_posthog._gevent import learn_system
 from flagcache_posthog._lifecycle import remember
 from flagcache_posthog.attach import AttachedClient
 from flagcache_posthog.definitions import PostHogVendor
@@ -60,6 +61,7 @@ class FlagDefinitionCache:
         stores: tuple[StoreSpec, ...],
         on_event: Callable[[Event], object] | None = None,
     ) -> None:
+        learn_system()
         events = Events()
         events.subscribe(log_events)
         if on_event is not None:
