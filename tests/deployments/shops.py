@@ -106,8 +106,8 @@ class Shop:
 
     @property
     def workers(self) -> set[int]:
-        """All processes of the server but its first."""
-        return set(self.program.processes()) - {self.program.pid}
+        """All processes of the server but its first, and but multiprocessing's helper where it spawns."""
+        return {pid for pid in self.program.processes() if pid != self.program.pid and not _is_tracker(pid)}
 
     @property
     def seen(self) -> set[int]:
@@ -178,3 +178,10 @@ class Shop:
         assert "Traceback" not in self.program.log, self.program.log
         until(lambda: not self.leader, lapse, what="the lease to end")
         until(lambda: not self.connections(), 10.0, what="the connections to end")
+
+
+def _is_tracker(pid: int) -> bool:
+    try:
+        return b"resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
