@@ -14,6 +14,7 @@ from flagcache.protection import Protection
 from flagcache.settings import Settings
 from flagcache.status import Status
 from flagcache.tiers import StoreSpec
+from flagcache_posthog._gevent import learn_system
 from flagcache_posthog._lifecycle import remember
 from flagcache_posthog.attach import AttachedClient
 from flagcache_posthog.definitions import PostHogVendor
@@ -32,6 +33,7 @@ class CacheBase:
         stores: tuple[StoreSpec, ...],
         on_event: Callable[[Event], object] | None = None,
     ) -> None:
+        learn_system()
         events = Events()
         events.subscribe(log_events)
         if on_event is not None:
