@@ -1,4 +1,4 @@
-"""The versions that flagcache is tested with: not every combination, but each version, and oldest and newest with each other.
+"""The versions that flagcache is tested with: not every combination, but each, and oldest and newest with each other.
 
 `make matrix` runs all of it, `nox -s oldest` one line; what follows `--` goes to pytest instead of the paths below. An
 interpreter that is not installed is left out, and the summary says so.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import nox
@@ -62,14 +63,14 @@ nox.options.reuse_existing_virtualenvs = True
 def lowest() -> dict[str, str]:
     """The lowest version of each library that flagcache needs, of its extras too, as pyproject.toml bounds it."""
     project = PROJECT["project"]
-    extras = project["optional-dependencies"]
-    found = (re.match(r"([\w-]+)>=([\d.]+)", text) for text in [*project["dependencies"], *sum(extras.values(), [])])
+    texts = chain(project["dependencies"], *project["optional-dependencies"].values())
+    found = (re.match(r"([\w-]+)>=([\d.]+)", text) for text in texts)
     return {match[1]: match[2] for match in found if match}
 
 
 def requirements(line: Line) -> list[str]:
     """What pip is to install for this line, beside flagcache itself."""
-    wanted = {name: line.others for name in lowest()} | {"redis": line.redis, "posthog": line.posthog}
+    wanted = dict.fromkeys(lowest(), line.others) | {"redis": line.redis, "posthog": line.posthog}
     texts = [_requirement(name, version) for name, version in wanted.items() if version != NEWEST]
     return [*texts, "redis[hiredis]"] if line.hiredis else texts
 
