@@ -13,8 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
+import posthog as sdk
 import pytest
-from posthog import AsyncPosthog, Posthog
+from posthog import Posthog
 
 from flagcache.errors import ConfigurationError
 from flagcache.status import Role
@@ -129,11 +130,13 @@ def test_a_client_may_be_attached_after_it_was_loaded(
     assert threads_of() == ["flagcache-listener"]
 
 
-@pytest.mark.parametrize("make", [lambda: AsyncPosthog("phc_test"), object], ids=["AsyncPosthog", "object"])
-def test_only_a_posthog_can_be_attached(namespace: str, make: Callable[[], object]) -> None:
+@pytest.mark.parametrize("name", ["AsyncPosthog", "object"])
+def test_only_a_posthog_can_be_attached(namespace: str, name: str) -> None:
     """Anything but a `posthog.Posthog` is refused, by its name."""
     cache = from_url("memory://", namespace)
-    thing = make()
+    if name == "AsyncPosthog" and not hasattr(sdk, name):
+        pytest.skip("the oldest SDKs have no asynchronous client")
+    thing = sdk.AsyncPosthog("phc_test") if name == "AsyncPosthog" else object()
     with pytest.raises(ConfigurationError, match=f"not .*{type(thing).__name__}"):
         cache.attach(cast("Posthog", thing))
 
