@@ -16,7 +16,7 @@ from typing import Protocol
 
 from flagcache._guard import guarded
 
-__all__ = ["AtExit", "AtFork", "at_exit", "at_fork", "clock", "identity", "leave"]
+__all__ = ["AtExit", "AtFork", "at_exit", "at_fork", "clock", "hooks_run", "identity", "leave"]
 
 
 class AtFork(Protocol):
@@ -37,6 +37,8 @@ class AtExit(Protocol):
 
 _at_fork: weakref.WeakSet[AtFork] = weakref.WeakSet()
 _at_exit: weakref.WeakSet[AtExit] = weakref.WeakSet()
+_told = os.getpid()
+"""Pid of the process in which this module was imported or a fork hook was last run."""
 
 
 def identity() -> str:
@@ -61,7 +63,14 @@ def at_exit(who: AtExit) -> None:
     _at_exit.add(who)
 
 
+def hooks_run() -> bool:
+    """Whether fork hooks ran since the last fork; servers written in C may fork without them."""
+    return os.getpid() == _told
+
+
 def _forked() -> None:
+    global _told  # noqa: PLW0603 - one note of the process
+    _told = os.getpid()
     for who in list(_at_fork):
         guarded(who.forked, None, "could not make itself at home in a forked process")
 
