@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
-from posthog import Posthog
+from posthog.client import Client
 from posthog.flag_definition_cache import FlagDefinitionCacheData
 from typing_extensions import Unpack
 
@@ -45,6 +45,8 @@ __all__ = [
 
 _hub = MemoryHub()
 
+_Client = TypeVar("_Client", bound=Client)
+
 
 class FlagDefinitionCache:
     """What all caches have in common: the SDK's four methods, and `status`.
@@ -70,14 +72,15 @@ class FlagDefinitionCache:
         self._attached: tuple[AttachedClient, ...] = ()
         self._coordinator = Coordinator(Plan(namespace, settings, self._vendor, stores, events, protection=protection))
 
-    def attach(self, client: Posthog) -> Posthog:
+    def attach(self, client: _Client) -> _Client:
         """Tie a client to this cache: changes are pushed to it, and the fleet fetches with its keys.
 
         To be called once for a client, before or after it was loaded, also before a fork; a second call does nothing.
         The client is held weakly. Nothing is started in a process whose clients never poll.
 
         Args:
-            client: made with this cache as its `flag_definition_cache_provider`.
+            client: made with this cache as its `flag_definition_cache_provider`; `posthog.setup()` for the SDK's global
+                one.
 
         Returns:
             The same client.
