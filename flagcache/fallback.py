@@ -7,17 +7,19 @@ Must never follow a link, nor use what another user owns or may write: whoever c
 from __future__ import annotations
 
 import os
+import random
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from flagcache.errors import ConfigurationError, StoreError
+from flagcache.stores.memory import MemoryStore
 from flagcache.tiers import StoreSpec
 
 if TYPE_CHECKING:
     from flagcache.stores.sqlite import SqliteStore
 
-__all__ = ["AUTO", "Fallback", "checked_fallback", "fallback_specs"]
+__all__ = ["AUTO", "Fallback", "checked_fallback", "fallback_specs", "own_memory"]
 
 Fallback: TypeAlias = "str | os.PathLike[str] | None"
 """Where the fallback store is kept: a directory, made with mode 0700; `"auto"` is `$XDG_STATE_HOME/flagcache`, by
@@ -75,6 +77,11 @@ def fallback_specs(
         )
 
     return (StoreSpec(_address(place, fingerprint), make, archive=True),)
+
+
+def own_memory() -> StoreSpec:
+    """The last resort of a process whose stores are all away: it fetches for itself, more slowly and out of step."""
+    return StoreSpec("this process alone", MemoryStore, pace=random.uniform(2, 3))
 
 
 def _address(fallback: Fallback, fingerprint: str) -> str:

@@ -8,7 +8,6 @@ before a fork.
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -20,15 +19,16 @@ from flagcache.codec import label_of
 from flagcache.coordinator import Coordinator
 from flagcache.errors import ConfigurationError
 from flagcache.events import Event, Events, log_events
-from flagcache.fallback import AUTO, Fallback, fallback_specs
+from flagcache.fallback import AUTO, Fallback, fallback_specs, own_memory
 from flagcache.plan import Plan
 from flagcache.protection import Protection
 from flagcache.settings import Options, Settings
 from flagcache.status import Status
-from flagcache.stores.memory import MemoryHub, MemoryStore
+from flagcache.stores.memory import MemoryHub
 from flagcache.tiers import StoreSpec
 from flagcache_posthog._arguments import checked_path, path_of, scheme_of, understand
 from flagcache_posthog._lifecycle import remember
+from flagcache_posthog._strays import stray_of
 from flagcache_posthog.attach import AttachedClient
 from flagcache_posthog.definitions import PostHogVendor
 
@@ -79,8 +79,7 @@ class FlagDefinitionCache:
         The client is held weakly. Nothing is started in a process whose clients never poll.
 
         Args:
-            client: made with this cache as its `flag_definition_cache_provider`; `posthog.setup()` for the SDK's global
-                one.
+            client: made with this cache as its `flag_definition_cache_provider`, or the global one: `posthog.setup()`.
 
         Returns:
             The same client.
@@ -103,13 +102,15 @@ class FlagDefinitionCache:
 
     def should_fetch_flag_definitions(self) -> bool:
         """Whether the calling thread is to fetch from PostHog; asked by the SDK before each poll."""
-        return self._coordinator.should_fetch()
+        return stray_of() is None and self._coordinator.should_fetch()
 
     def get_flag_definitions(self) -> FlagDefinitionCacheData | None:
         """The fleet's definitions; asked by the SDK when it is not to fetch.
 
         Waits for the first ones, once in a process and no longer than `cold_start_wait`; then answers empty ones.
         """
+        if (stray := stray_of()) is not None:  # it keeps what it has; without flags None would send it to fetch
+            return None if stray.feature_flags else cast("FlagDefinitionCacheData", self._vendor.empty())
         return cast("FlagDefinitionCacheData | None", self._coordinator.definitions())
 
     def on_flag_definitions_received(self, data: FlagDefinitionCacheData) -> None:
@@ -192,7 +193,7 @@ class RedisFlagDefinitionCache(FlagDefinitionCache):
                 timeout=settings.store_timeout,
                 format_and_protection=label_of(protection),
             ),
-            _own_memory(),
+            own_memory(),
         )
         super().__init__(namespace, settings, protection, stores, on_event)
 
@@ -230,9 +231,7 @@ class SqliteFlagDefinitionCache(FlagDefinitionCache):
                 file, namespace, timeout=settings.store_timeout, format_and_protection=label_of(protection)
             )
 
-        super().__init__(
-            namespace, settings, protection, (StoreSpec(f"sqlite://{file}", make), _own_memory()), on_event
-        )
+        super().__init__(namespace, settings, protection, (StoreSpec(f"sqlite://{file}", make), own_memory()), on_event)
 
 
 class MemoryFlagDefinitionCache(FlagDefinitionCache):
@@ -298,8 +297,3 @@ def from_url(
     if scheme == "memory":
         return MemoryFlagDefinitionCache(namespace, refresh_interval=refresh_interval, on_event=on_event, **options)
     raise ConfigurationError(f"unknown scheme {scheme!r}: use redis://, rediss://, unix://, sqlite:/// or memory://")
-
-
-def _own_memory() -> StoreSpec:
-    """The last resort of a process whose store is away: it fetches for itself, more slowly and out of step."""
-    return StoreSpec("this process alone", MemoryStore, pace=random.uniform(2, 3))
