@@ -69,7 +69,7 @@ class AsyncRedisFlagDefinitionCache(CacheBase):
 
     def should_fetch_flag_definitions(self) -> Coroutine[Any, Any, bool]:
         """Whether the calling thread is to fetch from PostHog; asked by the SDK before each poll."""
-        return self._answer(self._coordinator.should_fetch)
+        return self._answer(self._should_fetch)
 
     def get_flag_definitions(self) -> Coroutine[Any, Any, FlagDefinitionCacheData | None]:
         """The fleet's definitions; asked by the SDK when it is not to fetch.
