@@ -1,0 +1,94 @@
+"""The versions that flagcache is tested with: not every combination, but each, and oldest and newest with each other.
+
+`make matrix` runs all of it, `nox -s oldest` one line; what follows `--` goes to pytest instead of the paths below. An
+interpreter that is not installed is left out, and the summary says so.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import nox
+
+__all__ = ["MATRIX", "Line", "lowest", "requirements"]
+
+ROOT = Path(__file__).parent
+PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+
+LOWEST = "lowest"
+NEWEST = "newest"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the matrix."""
+
+    python: str
+    redis: str = NEWEST
+    """`newest`, `lowest` (the bound of pyproject.toml), or the major version of which the newest is taken."""
+    posthog: str = NEWEST
+    others: str = NEWEST
+    """Every other library that flagcache needs, of its extras too."""
+    hiredis: bool = False
+    """With the parser in C, which redis-py takes by itself where it is installed."""
+
+
+MATRIX = {
+    "oldest": Line("3.10", redis=LOWEST, posthog=LOWEST, others=LOWEST),
+    "oldest-sdk": Line("3.13", posthog=LOWEST),
+    "redis-5": Line("3.13", redis=LOWEST),
+    "redis-6": Line("3.12", redis="6"),
+    "redis-7": Line("3.11", redis="7"),
+    "hiredis": Line("3.12", hiredis=True),
+    "newest-3.10": Line("3.10"),
+    "newest-3.11": Line("3.11"),
+    "newest-3.12": Line("3.12"),
+    "newest-3.13": Line("3.13"),
+}
+
+# What rests on a library or on Python: not what rests on our own logic alone, nor what plays for minutes.
+TESTS = (
+    *("tests/attach", "tests/posthog", "tests/protection", "tests/stores", "tests/worker"),
+    *("tests/fleet/test_cold_start.py", "tests/fleet/test_fork.py", "tests/fleet/test_healing.py"),
+    *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").glob("test_*.py")),
+)
+
+nox.options.default_venv_backend = "virtualenv"
+nox.options.reuse_existing_virtualenvs = True
+
+
+def lowest() -> dict[str, str]:
+    """The lowest version of each library that flagcache needs, of its extras too, as pyproject.toml bounds it."""
+    project = PROJECT["project"]
+    texts = chain(project["dependencies"], *project["optional-dependencies"].values())
+    found = (re.match(r"([\w-]+)>=([\d.]+)", text) for text in texts)
+    return {match[1]: match[2] for match in found if match}
+
+
+def requirements(line: Line) -> list[str]:
+    """What pip is to install for this line, beside flagcache itself."""
+    wanted = dict.fromkeys(lowest(), line.others) | {"redis": line.redis, "posthog": line.posthog}
+    texts = [_requirement(name, version) for name, version in wanted.items() if version != NEWEST]
+    return [*texts, "redis[hiredis]"] if line.hiredis else texts
+
+
+def _requirement(name: str, version: str) -> str:
+    if version == LOWEST:
+        return f"{name}=={lowest()[name]}"
+    return f"{name}>={version},<{int(version) + 1}"
+
+
+def _register(name: str, line: Line) -> None:
+    @nox.session(name=name, python=line.python)
+    def run(session: nox.Session) -> None:
+        """Run the tests that rest on a library, with one line of the matrix."""
+        session.install("--editable", ".[demo,encryption,testing]", "--group", "essentials", *requirements(line))
+        session.run("python", "-m", "pip", "list", "--format=freeze", silent=True)
+        session.run("pytest", *(session.posargs or TESTS), env={"PYTHONPATH": None})
+
+
+for _name, _line in MATRIX.items():
+    _register(_name, _line)
