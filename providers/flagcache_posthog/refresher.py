@@ -148,6 +148,8 @@ class Refresher:
         **options: Unpack[Options],
     ) -> None:
         settings, protection = understand(namespace, refresh_interval, options)
+        if settings.reads_only:
+            raise ConfigurationError('a refresher is there to fetch: it cannot be a role="reader"')
         lease = settings.lease or min(settings.lease_for(settings.polls_every()), _LONGEST_LEASE)
         settings = replace(settings, lease=lease)
         vendor, events = PostHogVendor(), Events()

@@ -21,6 +21,7 @@ from tests.deployments.programs import Program, get, posthog_environment
 from tests.fleet.chores import all_hold, asks, key_of, leader, load, never_lost_flags, seats, status, trouble
 from tests.fleet.harness import Fleet, Seat
 from tests.servers import MakeRedis, free_port, until
+from tests.snippets import snippet
 
 EVERY = 1.0
 LEASE = 1.5 * EVERY
@@ -225,6 +226,17 @@ def test_no_outage_ends_it(posthog: RemoteStandIn, make_redis: MakeRedis, namesp
         line["event"] for line in lines
     }
     assert all(line["namespace"] == namespace and line["time"].endswith("Z") for line in lines)
+
+
+def test_the_docs_program_refreshes(posthog: RemoteStandIn, redis_server_url: str, tmp_path: Path) -> None:
+    """What the page shows for a program of one's own fetches, and ends in order."""
+    (tmp_path / "refresher.py").write_text(snippet("docs/refresher.md", "refresher.py"))
+    environment = posthog_environment(posthog.url, FLAGCACHE_STORE_URL=redis_server_url)
+    with Program(tmp_path, [sys.executable, "refresher.py"], environment) as program:
+        next_fetch(posthog, "phs_test")
+        until(lambda: leads(program, redis_server_url, "my-team"), every=0.05)
+        assert program.end() == 0
+        assert leader_in(redis_server_url, "my-team") == ""
 
 
 def answer(port: int, path: str) -> bool | None:
