@@ -64,11 +64,12 @@ class Attendant:
         """A thread asks: note a client's own poll, and make sure that somebody listens if clients are attached."""
         if not self._plan.clients.on_behalf:
             self._last_poll = self._plan.clock()
-        if self._plan.clients.live:
-            self._listener.start()
+        self.start()
 
     def may_lead(self) -> bool:
         """Whether the poll of the calling thread may take the lease: not if nobody here could fetch."""
+        if self._plan.settings.reads_only:
+            return False
         clients = self._plan.clients
         able = not clients.live or clients.fetcher() is not None
         return able and (self._thread.contends or not clients.on_behalf)
@@ -86,8 +87,8 @@ class Attendant:
         return self._listener.running
 
     def start(self) -> None:
-        """Start the listener."""
-        if self._plan.clients.live:
+        """Start the listener, if there is anybody to listen for. A reader has no thread."""
+        if self._plan.clients.live and not self._plan.settings.reads_only:
             self._listener.start()
 
     def stop(self, longest: float) -> None:

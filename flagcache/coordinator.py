@@ -48,13 +48,14 @@ class Coordinator:
         if self._is_over:
             return False
         decided = guarded(lambda: self._worker().should_fetch(), None, f"could not decide who fetches {self._name}")
-        return decided if decided is not None else not self._holds()
+        return decided if decided is not None else not (self._plan.settings.reads_only or self._holds())
 
     def definitions(self) -> Definitions | None:
         """The definitions to use; None sends the calling thread to fetch."""
         if self._is_over:
             return self._last_held()
-        return guarded(lambda: self._worker().definitions(), None, f"could not hand out {self._name}")
+        otherwise = self._last_held() if self._plan.settings.reads_only else None
+        return guarded(lambda: self._worker().definitions(), otherwise, f"could not hand out {self._name}")
 
     def received(self, definitions: object) -> None:
         """Share what the calling thread has fetched."""
@@ -75,6 +76,18 @@ class Coordinator:
         if worker is not None:
             worker.learn_project(client.project)
 
+    @property
+    def shared(self) -> bool:
+        """Whether the fleet's own store, which answers, has what this process holds, as far as it knows."""
+        worker = self._workers.get(os.getpid())
+        return worker is not None and worker.shared
+
+    @property
+    def fetching(self) -> bool:
+        """Whether the fleet's own fetch is under way in this process, or its result not yet taken in."""
+        worker = self._workers.get(os.getpid())
+        return worker is not None and worker.fetching
+
     def status(self) -> Status:
         """What this process knows, without asking anybody."""
         worker = self._worker()
@@ -82,7 +95,7 @@ class Coordinator:
         age = max(0.0, now - held.born) if held else None
         changed_age, today = _changed_age(held, age), time.time()
         return Status(
-            role=_role(worker.know, worker.store_in_charge),
+            role=self._role(worker),
             state=_state(age, self._plan.settings.stale_after),
             namespace=self._plan.namespace,
             store=self._plan.stores[0].address,
@@ -100,6 +113,11 @@ class Coordinator:
             full_fetches=worker.fetches.full,
         )
 
+    @property
+    def pushing(self) -> bool:
+        """Whether the calling thread is this cache's own, which runs a client's poll."""
+        return self._plan.clients.on_behalf
+
     def forked(self) -> None:
         """In a forked child: the worker here is the parent's, of which only what it holds is taken over."""
         parents = next(iter(self._workers.values()), None)
@@ -115,8 +133,20 @@ class Coordinator:
         if worker is not None:
             worker.leave()
 
+    def ready(self) -> bool:
+        """Whether this process holds definitions; asks nobody."""
+        return self._worker().know.held is not None
+
+    def _role(self, worker: Worker) -> Role:
+        if not worker.know.contacts:
+            return Role.NEW
+        if self._plan.settings.reads_only:
+            return Role.READER
+        return Role.LEADER if worker.know.contact(worker.store_in_charge).leads else Role.FOLLOWER
+
     def _listen(self) -> None:
-        self._worker().attendant.start()
+        if not self._is_over:
+            self._worker().attendant.start()
 
     def _worker(self) -> Worker:
         return self._workers.get(os.getpid()) or self._enter(os.getpid())
@@ -131,6 +161,7 @@ class Coordinator:
         worker = self._workers.setdefault(pid, Worker(self._plan, know))
         for other in strangers:
             self._workers.pop(other, None)
+        process.expect_end()
         return worker
 
     def _holds(self) -> bool:
@@ -145,12 +176,6 @@ class Coordinator:
         worker = self._workers.get(os.getpid())
         held = worker.know.held if worker is not None else None
         return held.definitions if held is not None else self._plan.vendor.empty()
-
-
-def _role(know: Knowledge, store: str) -> Role:
-    if not know.contacts:
-        return Role.NEW
-    return Role.LEADER if know.contact(store).leads else Role.FOLLOWER
 
 
 def _state(age: float | None, stale_after: float) -> State:

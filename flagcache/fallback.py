@@ -64,9 +64,15 @@ def fallback_specs(
     place = checked_fallback(fallback)
     if place is None:
         return ()
+    # Here, and not at the first use: that is on a thread, and a child forked in mid-import could never import it.
+    from flagcache.stores.sqlite import SqliteStore  # noqa: PLC0415 - only who has a fallback pays for its import
 
     def make() -> SqliteStore:
-        return _open(_file(place, fingerprint), namespace, timeout=timeout, format_and_protection=format_and_protection)
+        file = _file(place, fingerprint)
+        _prepare(file)
+        return SqliteStore(
+            file, namespace, timeout=timeout, format_and_protection=format_and_protection, replace_foreign=True
+        )
 
     return (StoreSpec(_address(place, fingerprint), make, archive=True),)
 
@@ -79,10 +85,8 @@ def _address(fallback: Fallback, fingerprint: str) -> str:
         return "this machine's fallback store"
 
 
-def _open(file: Path, namespace: str, *, timeout: float, format_and_protection: str) -> SqliteStore:
-    """Make the store, and its directory if it is not there."""
-    from flagcache.stores.sqlite import SqliteStore  # noqa: PLC0415 - not before it is needed
-
+def _prepare(file: Path) -> None:
+    """Make the directory if it is not there, and refuse what others could have put in its place."""
     try:
         file.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         file.parent.mkdir(mode=0o700, exist_ok=True)
@@ -93,9 +97,6 @@ def _open(file: Path, namespace: str, *, timeout: float, format_and_protection: 
         raise StoreError(
             f"no fallback store in {file.parent}: {exc.strerror or exc}; fallback=None goes without"
         ) from exc
-    return SqliteStore(
-        file, namespace, timeout=timeout, format_and_protection=format_and_protection, replace_foreign=True
-    )
 
 
 def _directory(fallback: Fallback) -> Path:

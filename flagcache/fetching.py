@@ -28,7 +28,7 @@ class Fetching:
     Args:
         plan: what all processes of the cache have in common.
         reports: takes the results.
-        arrived: called after each fetch, on its thread.
+        arrived: called after each fetch, on its thread, before those are woken who wait for the fetch.
     """
 
     def __init__(self, plan: Plan, reports: Reports, arrived: Callable[[], None]) -> None:
@@ -72,8 +72,10 @@ class Fetching:
             guarded(lambda: self._fetch(errand, grant, fetcher), None, "a fetch could not be brought home")
         finally:
             self._fetcher = None
-            self._landed.set()
-            guarded(self._arrived, None, "a fetch could not be announced")
+            try:
+                guarded(self._arrived, None, "a fetch could not be announced")
+            finally:
+                self._landed.set()
 
     def _fetch(self, errand: Errand, grant: Grant, fetcher: Fetcher) -> None:
         held = self._reports.held

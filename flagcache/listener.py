@@ -7,8 +7,11 @@ lost notice would have told, the next poll tells. The thread holds its worker we
 
 from __future__ import annotations
 
+import _thread
+import os
 import random
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from typing import Protocol
@@ -30,10 +33,17 @@ _SPREAD = 0.05
 
 
 def listen_soon(start: Callable[[], None]) -> None:
-    """In a forked child whose parent listened: begin to listen a little later."""
-    timer = threading.Timer(_AFTER_FORK, guarded, (start, None, "a forked process could not begin to listen"))
-    timer.name, timer.daemon = "flagcache-after-fork", True
-    timer.start()
+    """In a forked child whose parent listened: begin to listen a little later.
+
+    A `threading.Thread` would wait for its own start. With gevent, whose subprocesses are forks that run hooks, another
+    greenlet of the parent's would go on meanwhile, in the child; and the child is about to execute another program.
+    """
+    _thread.start_new_thread(_begin_later, (start,))
+
+
+def _begin_later(start: Callable[[], None]) -> None:
+    time.sleep(_AFTER_FORK)
+    guarded(start, None, "a forked process could not begin to listen")
 
 
 class Listening(Protocol):
@@ -124,8 +134,11 @@ class _Stream:
 
 
 def _run(ref: weakref.ref[Listening], stream: _Stream, stop: threading.Event) -> None:
+    pid = os.getpid()
     while not stop.is_set() and ref() is not None:
         guarded(lambda: _listen(ref, stream, stop), None, "the listener failed, and goes on")
+        if os.getpid() != pid:  # a greenlet goes on in a child
+            return
         stream.close()
         stop.wait(random.uniform(0.25, 1.0))
 

@@ -10,13 +10,14 @@ import atexit
 import os
 import secrets
 import socket
+import sys
 import time
 import weakref
 from typing import Protocol
 
 from flagcache._guard import guarded
 
-__all__ = ["AtExit", "AtFork", "at_exit", "at_fork", "clock", "identity", "leave"]
+__all__ = ["AtExit", "AtFork", "at_exit", "at_fork", "clock", "expect_end", "identity", "leave"]
 
 
 class AtFork(Protocol):
@@ -37,6 +38,12 @@ class AtExit(Protocol):
 
 _at_fork: weakref.WeakSet[AtFork] = weakref.WeakSet()
 _at_exit: weakref.WeakSet[AtExit] = weakref.WeakSet()
+
+_AFTER_ALL_OTHERS = -1000
+"""Priority among multiprocessing's finalizers, of which the highest runs first: those of users may still evaluate."""
+
+_expecting = 0
+"""Pid of the process that has been told of its end."""
 
 
 def identity() -> str:
@@ -59,6 +66,25 @@ def at_fork(who: AtFork) -> None:
 def at_exit(who: AtExit) -> None:
     """Tell `who` at exit; holds it weakly."""
     _at_exit.add(who)
+
+
+def expect_end() -> None:
+    """Have `leave` called at the end of a child of `multiprocessing`, which runs no exit hooks (Python 3.10 to 3.13).
+
+    It ends by `os._exit`, after finalizers of its own, which it forgets when it begins; so this is to be called once
+    there is something to leave. Elsewhere, and from the second time on, it does nothing.
+    """
+    if "multiprocessing.util" in sys.modules:  # each of its children has it; nobody else need pay for the import
+        guarded(_expect_end, None, "could not ask multiprocessing to tell of this process's end")
+
+
+def _expect_end() -> None:
+    global _expecting  # noqa: PLW0603 - one per process, as what it speaks of
+    from multiprocessing import parent_process, util  # noqa: PLC0415 - it is imported already
+
+    if parent_process() is not None and _expecting != os.getpid():
+        _expecting = os.getpid()
+        util.Finalize(None, leave, exitpriority=_AFTER_ALL_OTHERS)
 
 
 def _forked() -> None:

@@ -21,6 +21,7 @@ DAY = 86_400.0
 _LONGEST = 30 * DAY
 _SHORTEST = 0.01
 _NAMESPACE_LENGTH = 200
+_COLD_START_WAIT = 10.0
 
 SLOW_FETCH = 30.0
 """Seconds that one fetch of the SDK may take when all goes badly: up to three requests of 10 s (posthog 7.91,
@@ -40,6 +41,7 @@ class SettingsOptions(TypedDict, total=False):
     backoff_ceiling: float
     on_quota_limited: Literal["clear", "keep"]
     max_decoded_bytes: int
+    role: Literal["worker", "reader"]
 
 
 class Options(SettingsOptions, total=False):
@@ -66,8 +68,9 @@ class Settings:
     poll_interval: float = 0.0
     """How often each client asks this cache: the client's own `poll_interval`. 0: that of the attached clients, or else
     `refresh_interval`. Given too low, the lease may end between two polls of a leader, and the leadership wanders."""
-    cold_start_wait: float = 10.0
-    """How long a process that has nothing waits, once, for the first definitions. Then it goes on with empty ones."""
+    cold_start_wait: float = 0.0
+    """How long a process that has nothing waits, once, for the first definitions. Then it goes on with empty ones.
+    0: ten seconds; a reader does not wait."""
     lease: float = 0.0
     """How long a leader that fell silent keeps its place; also how long a change may go unnoticed when a leader is
     killed. 0: one and a half poll intervals where clients are attached, for then it is renewed in the background; else
@@ -89,12 +92,19 @@ class Settings:
     """What clients use while PostHog answers 402, quota used up: no flags, as an SDK alone would, or the last known."""
     max_decoded_bytes: int = 64 * 1024 * 1024
     """Stored definitions that would be larger than this when unpacked are refused."""
+    role: Literal["worker", "reader"] = "worker"
+    """A reader never leads, never fetches from the vendor and starts no thread of ours: it uses what the store has, one
+    round trip at a time, and no flags where the store has none. For processes that come and go, as serverless functions
+    do, beside workers or a refresher that fill the store."""
 
     def __post_init__(self) -> None:
-        for name in ("refresh_interval", "cold_start_wait", "store_timeout", "fetch_timeout"):
+        for name in ("refresh_interval", "store_timeout", "fetch_timeout"):
             _check_seconds(name, getattr(self, name))
+        if self.role not in ("worker", "reader"):
+            raise ConfigurationError(f'role must be "worker" or "reader", not {self.role!r}')
         for name in ("poll_interval", "lease"):
             self._fill(name, 0)
+        self._fill("cold_start_wait", 0 if self.reads_only else _COLD_START_WAIT)
         self._fill("challenge_after", 10 * self.refresh_interval)
         self._fill("stale_after", 5 * self.refresh_interval)
         self._fill("backoff_ceiling", self.refresh_interval)
@@ -108,6 +118,11 @@ class Settings:
             object.__setattr__(self, name, default)
         else:
             _check_seconds(name, value)
+
+    @property
+    def reads_only(self) -> bool:
+        """Whether this process is a reader."""
+        return self.role == "reader"
 
     def polls_every(self, attached: float | None = None) -> float:
         """Seconds between two polls of a client; `attached` is what the attached ones say of themselves."""

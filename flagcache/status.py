@@ -13,6 +13,8 @@ class Role(str, Enum):
 
     LEADER = "leader"
     FOLLOWER = "follower"
+    READER = "reader"
+    """It was made one: it never leads and never fetches."""
     NEW = "new"
     """It has not asked the store yet."""
 

@@ -12,7 +12,7 @@ from flagcache.errors import ConfigurationError, FlagcacheError
 from flagcache.settings import DAY, SLOW_FETCH, Options, Settings, check_namespace, milliseconds
 
 SECONDS = ("refresh_interval", "poll_interval", "cold_start_wait", "lease", "challenge_after", "stale_after")
-ZERO_IS_A_DEFAULT = ("poll_interval", "lease", "challenge_after", "stale_after")
+ZERO_IS_A_DEFAULT = ("poll_interval", "cold_start_wait", "lease", "challenge_after", "stale_after")
 
 
 def make(name: str, value: object) -> Settings:
@@ -35,7 +35,7 @@ def test_what_is_no_length_of_time_is_refused(name: str, value: object) -> None:
     assert ("from 0.01 to 2592000 seconds" if number else "a number of seconds") in message
 
 
-@pytest.mark.parametrize("name", ["refresh_interval", "cold_start_wait", "store_timeout"])
+@pytest.mark.parametrize("name", ["refresh_interval", "fetch_timeout", "store_timeout"])
 def test_zero_is_refused_where_it_means_nothing(name: str) -> None:
     """An interval, a wait and a timeout have a length."""
     with pytest.raises(ConfigurationError, match=f"{name} must be from 0.01"):
@@ -147,3 +147,19 @@ def test_a_configuration_error_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="namespace"):
         check_namespace("")
     assert issubclass(ConfigurationError, FlagcacheError)
+
+
+def test_a_reader_does_not_wait_unless_it_is_told_to() -> None:
+    """A function's cold start is no time to wait for others; a worker waits ten seconds."""
+    assert Settings().cold_start_wait == 10
+    assert Settings(role="reader").cold_start_wait == 0
+    assert Settings(role="reader", cold_start_wait=2).cold_start_wait == 2
+    assert Settings(role="reader").reads_only
+    assert not Settings().reads_only
+
+
+@pytest.mark.parametrize("role", ["leader", "", None, 1, True])
+def test_an_unknown_role_is_refused(role: object) -> None:
+    """With what it may be."""
+    with pytest.raises(ConfigurationError, match='role must be "worker" or "reader"'):
+        make("role", role)

@@ -20,12 +20,17 @@ from redis.connection import ConnectionPool
 from redis.exceptions import NoScriptError
 
 from flagcache.errors import StoreError
-from flagcache.stores._redis_address import resolve
+from flagcache.stores._redis_address import RedisTarget, resolve
 from flagcache.stores._redis_deadline import bounded, remaining
 from flagcache.stores._redis_pools import Word, connection_of
 from flagcache.stores._redis_routes import route_to
 
 __all__ = ["RedisLink", "Script", "Subscription", "load_script"]
+
+
+_TRUSTED_FOR = 60.0
+"""Seconds without a command after which a new connection is made. By the wall clock: a function that a serverless
+platform freezes between two invocations does not see the time pass on any other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +59,8 @@ class RedisLink:
     nothing behind in the child, which makes a link of its own.
 
     Args:
-        source: A `redis.Redis` (over TCP, TLS, a unix socket or Sentinel), a `redis.RedisCluster` or a URL. A client is
-            never used or closed: its address, TLS settings and credentials are taken.
+        source: A `redis.Redis` (over TCP, TLS, a unix socket or Sentinel), a `redis.RedisCluster`, a URL, or what was
+            told of one of them. A client is never used or closed: its address, TLS settings and credentials are taken.
         timeout: Seconds that a run may take in all: its turn, connecting, each part of the reply. Looking up a host's
             name is not bounded by it, nor what a credential provider of the user's does.
         max_connections: How many commands may be under way at once; further ones wait for a turn.
@@ -65,7 +70,7 @@ class RedisLink:
     """
 
     def __init__(
-        self, source: redis.Redis | redis.RedisCluster | str, *, timeout: float, max_connections: int = 4
+        self, source: redis.Redis | redis.RedisCluster | RedisTarget | str, *, timeout: float, max_connections: int = 4
     ) -> None:
         target = resolve(source)
         self.address = target.address
@@ -78,6 +83,7 @@ class RedisLink:
         self._route = route_to(target.reach, timeout)
         self._turns = threading.BoundedSemaphore(max_connections)
         self._closed = False
+        self._used_at = time.time()
 
     def __repr__(self) -> str:
         return f"<RedisLink {self.address}{' closed' if self._closed else ''}>"
@@ -96,6 +102,7 @@ class RedisLink:
         """
         words: tuple[Word, ...] = (len(keys), *keys, *args)
         with bounded(self._timeout), self._turn(), _told_as_store_error(self.address):
+            self._drop_if_old()
             try:
                 return self._route.execute(keys, "EVALSHA", script.sha1, *words)
             except NoScriptError:
@@ -124,6 +131,12 @@ class RedisLink:
         """
         self._closed = True
         self._route.close()
+
+    def _drop_if_old(self) -> None:
+        """Close connections that nobody used for long: while a process is frozen, its other end goes without a word."""
+        used_at, self._used_at = self._used_at, time.time()
+        if not 0 <= self._used_at - used_at <= _TRUSTED_FOR:
+            self._route.close()
 
     def _refuse_if_closed(self) -> None:
         if self._closed:

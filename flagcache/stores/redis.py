@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import redis
 
     from flagcache.stores import _redis_link
+    from flagcache.stores._redis_address import RedisTarget
 
 __all__ = ["Keys", "RedisStore", "keys_of"]
 
@@ -58,7 +59,7 @@ class RedisStore:
     the server's own log; then the store is as if that key had been deleted, and workers put back what they hold.
 
     Args:
-        source: a URL, or a client of which only address, TLS and credentials are taken.
+        source: a URL, a client of which only address, TLS and credentials are taken, or what was told of one of them.
         namespace: what keeps fleets apart.
         timeout: seconds that a verb may take in all, from connecting to the last byte; looking up a host's name is not
             bounded by it.
@@ -67,7 +68,7 @@ class RedisStore:
 
     def __init__(
         self,
-        source: redis.Redis | redis.RedisCluster | str,
+        source: redis.Redis | redis.RedisCluster | RedisTarget | str,
         namespace: str,
         *,
         timeout: float = 1.0,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Iterable
 
 from posthog import Posthog
 
@@ -29,12 +30,16 @@ def attached_clients() -> list[Posthog]:
     return list(_clients)
 
 
-def load_clients() -> None:
-    """Load every attached client that has no flags yet, all at once, and wait until that is done or has failed.
+def load_clients(clients: Iterable[Posthog] | None = None) -> None:
+    """Load every client that has no flags yet, all at once, and wait until that is done or has failed.
 
     Bounded by each cache's `cold_start_wait`, and by the fetch of a client that is to fetch itself.
+
+    Args:
+        clients: None: all attached ones of this process.
     """
-    cold = [client for client in attached_clients() if client.feature_flags is None and not client.disabled]
+    known = attached_clients() if clients is None else clients
+    cold = [client for client in known if client.feature_flags is None and not client.disabled]
     others = [threading.Thread(target=_load, args=(client,), name="flagcache-load") for client in cold[1:]]
     for thread in others:
         thread.start()

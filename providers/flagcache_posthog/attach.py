@@ -22,7 +22,12 @@ if TYPE_CHECKING:
     from flagcache.vendor import Definitions, Fetcher
     from flagcache_posthog.definitions import PostHogVendor
 
-__all__ = ["AttachedClient"]
+__all__ = ["AttachedClient", "project_of"]
+
+
+def project_of(api_key: str) -> str:
+    """Return what a project's token tells of the project (`Client.project`): a digest, and not the token itself."""
+    return f"key={hashlib.sha256(api_key.encode()).hexdigest()[:12]}"
 
 
 class AttachedClient:
@@ -45,7 +50,7 @@ class AttachedClient:
         self._vendor = vendor
         self._settings = settings
         self._closed = False
-        self._project = f"key={hashlib.sha256(str(client.api_key).encode()).hexdigest()[:12]}"
+        self._project = project_of(str(client.api_key))
 
     def is_for(self, client: Posthog) -> bool:
         """Whether it stands for this very client."""

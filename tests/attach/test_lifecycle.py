@@ -2,6 +2,10 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 import weakref
@@ -28,12 +32,13 @@ from tests.fleet.chores import (
     logs,
     never_lost_flags,
     next_request,
+    poll,
     revision,
     status,
     trouble,
 )
 from tests.fleet.harness import Fleet, Seat, WatchedPosthog
-from tests.servers import RedisServer, until
+from tests.servers import MakeRedis, RedisServer, until
 
 EVERY = 0.5
 LONG = 30.0
@@ -259,6 +264,43 @@ def test_a_fork_of_a_listening_process_listens_soon(
         polls_until(seat, 2)
         all_hold(fleet, 2, within=2.0)
         assert {told.role for told in fleet.call(status)} == {Role.FOLLOWER}
+
+
+def test_a_fork_right_after_the_load_keeps_the_fallback_store(
+    posthog: StandInControl, make_redis: MakeRedis, namespace: str, here: Keep
+) -> None:
+    """Whoever loads its client and forks at once, as a preloading server does, forks in the midst of nothing."""
+    servers = [make_redis() for _ in range(3)]  # each with a fallback store of its own, to be made
+    for server in servers:
+        seat = here(attached(posthog, server.url, namespace, every=EVERY)(0))
+        load(seat)
+        with Fleet(lambda _index, seat=seat: seat, 1) as fleet:  # type: ignore[misc]  # a default binds it here and now
+            [member] = fleet
+            server.stop()
+            member.call(poll)
+            assert member.call(status).store_in_charge.startswith("sqlite://")
+
+
+def test_nothing_is_imported_at_the_first_use(posthog: StandInControl, redis_url: str) -> None:
+    """That is on a thread: a child forked in mid-import could never import that module, and would wait for ever."""
+    script = f"""
+        import sys
+        from posthog import Posthog
+        from flagcache import RedisFlagDefinitionCache
+        cache = RedisFlagDefinitionCache({redis_url!r}, "imports")
+        client = cache.attach(
+            Posthog("phc_test", secret_key="phs_0", host={posthog.url!r}, flag_definition_cache_provider=cache)
+        )
+        before = set(sys.modules)
+        client.load_feature_flags()
+        assert client.feature_flags
+        client.shutdown()
+        print(sorted(set(sys.modules) - before))
+    """
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
 
 
 # --- another project's namespace -------------------------------------------------------------------------------------

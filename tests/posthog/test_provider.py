@@ -150,6 +150,24 @@ def test_repr_and_status_tell_what_is_so(redis_server: RedisServer, namespace: s
     follower.shutdown()
 
 
+def test_a_process_is_ready_when_it_holds_definitions(redis_server: RedisServer, namespace: str) -> None:
+    """Not before, and a forked child is from its beginning what its parent was; nobody is asked for that."""
+    leader, follower = (RedisFlagDefinitionCache(redis_server.url, namespace) for _ in range(2))
+    leader.should_fetch_flag_definitions()
+    assert not leader.ready()
+    leader.on_flag_definitions_received(DATA)
+    assert leader.ready()
+    assert not follower.ready()
+    follower.should_fetch_flag_definitions()
+    assert follower.ready()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if leader.ready() and leader.status().role is Role.NEW else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    leader.shutdown()
+    follower.shutdown()
+
+
 @pytest.mark.parametrize("right", [True, False], ids=["accepted", "refused"])
 @pytest.mark.parametrize("how", ["url", "client"])
 def test_no_password_is_ever_shown(

@@ -211,6 +211,26 @@ def test_a_restarted_server_is_found_again_without_a_failure(make_redis: MakeRed
         assert link.run(ECHO, ["key"], ["x"]) == [b"key", b"x", 7]
 
 
+def test_a_connection_that_lay_idle_is_not_trusted(make_redis: MakeRedis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a minute by the wall clock, or when that was stepped back, a new one is made; until then it is kept."""
+    server = make_redis()
+    now = 1_000_000.0
+    monkeypatch.setattr("flagcache.stores._redis_link.time.time", lambda: now)
+    with server.client() as admin, link_to(server.url) as link:
+
+        def connections() -> int:
+            link.run(ECHO, ["key"], ["x"])
+            return int(cast("dict[str, int]", admin.info("stats"))["total_connections_received"])
+
+        first = connections()
+        now += 59
+        assert connections() == first
+        now += 61
+        assert connections() == first + 1
+        now -= 3600
+        assert connections() == first + 2
+
+
 def test_a_read_only_server_is_left(make_redis: MakeRedis) -> None:
     """After READONLY the next run connects anew: behind the same name there may be a new primary."""
     server = make_redis()

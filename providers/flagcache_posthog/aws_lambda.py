@@ -1,0 +1,88 @@
+"""Functions that a serverless platform freezes between two invocations: up to date when the next one begins.
+
+While a function is frozen no poller runs, and on many platforms the monotonic clock stands still; so what a thawed
+process holds may be hours old although every timer says that nothing is due. The wall clock tells.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import threading
+import time
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from posthog import Posthog
+
+from flagcache._guard import guarded
+from flagcache.errors import ConfigurationError
+
+__all__ = ["fresh"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def fresh(client: Posthog, *, max_age: float = 30.0) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorate a handler so that it begins with definitions that were asked for at most `max_age` seconds ago.
+
+    An invocation that comes later than that asks the cache first, on its own thread: one round trip to the store where
+    nothing changed. With a cache of `role="reader"` that takes no longer than its `store_timeout`, and a store that was
+    found to be away is not waited for again until it is probed; in a worker that is due to fetch, as long as the fetch.
+    Whatever goes wrong is logged, and the handler runs with what the client holds. Of invocations that run at the same
+    time one asks, and the others go on.
+
+    Args:
+        client: made with a cache of flagcache.
+        max_age: seconds, by the wall clock, since this process last asked; 0: each invocation asks.
+
+    Raises:
+        ConfigurationError: `max_age` is no length of time.
+    """
+    freshness = _Freshness(client, _checked(max_age))
+
+    def decorate(handler: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(handler)
+        def with_fresh_flags(*args: P.args, **kwargs: P.kwargs) -> R:
+            freshness.ensure()
+            return handler(*args, **kwargs)
+
+        return with_fresh_flags
+
+    return decorate
+
+
+class _Freshness:
+    """When a client was last brought up to date, by the wall clock."""
+
+    def __init__(self, client: Posthog, max_age: float) -> None:
+        self._client = client
+        self._max_age = max_age
+        self._asked_at = -math.inf
+        self._one_asks = threading.Lock()
+
+    def ensure(self) -> None:
+        """Bring the client up to date, if it is long since it was."""
+        now = time.time()
+        if 0 <= now - self._asked_at < self._max_age or not self._one_asks.acquire(blocking=False):
+            return  # a clock that was stepped back tells nothing: then it asks
+        try:
+            guarded(self._bring_up_to_date, None, "a function could not bring its flags up to date")
+            self._asked_at = time.time()
+        finally:
+            self._one_asks.release()
+
+    def _bring_up_to_date(self) -> None:
+        """Run the client's own poll here and now; the first one starts its poller too."""
+        poller = self._client.poller
+        if poller is not None and poller.is_alive():
+            poller.execute(*poller.args, **poller.kwargs)
+        else:
+            self._client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
+
+
+def _checked(max_age: object) -> float:
+    if isinstance(max_age, bool) or not isinstance(max_age, (int, float)) or not 0 <= max_age < math.inf:
+        raise ConfigurationError(f"max_age must be a number of seconds from 0, not {max_age!r}")
+    return max_age

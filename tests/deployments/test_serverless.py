@@ -1,0 +1,399 @@
+"""Readers, and functions that are frozen between two invocations."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+from posthog import Posthog
+
+from flagcache import RedisFlagDefinitionCache, from_url
+from flagcache.errors import ConfigurationError
+from flagcache.events import ColdStartExpired, Event
+from flagcache.status import Role
+from flagcache.stores.redis import keys_of
+from flagcache_posthog import FlagDefinitionCache
+from flagcache_posthog.aws_lambda import fresh
+from flagcache_posthog.testing import PostHogStandIn, make_definitions, revision_of
+from tests.deployments.programs import posthog_environment
+from tests.servers import MakeRedis, RedisServer, until
+from tests.snippets import snippet
+
+PLACEHOLDER = "not used by a reader"
+
+
+@pytest.fixture
+def posthog() -> Iterator[PostHogStandIn]:
+    """A PostHog for one test; at revision 1."""
+    with PostHogStandIn(make_definitions(3)) as standin:
+        yield standin
+
+
+@pytest.fixture(params=["redis", "sqlite"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of a store that processes can share, of each kind in turn."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'flags.db'}"
+    server: RedisServer = request.getfixturevalue("redis_server")
+    return server.url
+
+
+def client_of(cache: FlagDefinitionCache, standin: PostHogStandIn, *, key: str = PLACEHOLDER) -> Posthog:
+    """An attached client whose own poller never comes to it within a test."""
+    client = Posthog(
+        "phc_test",
+        secret_key=key,
+        host=standin.url,
+        poll_interval=600,
+        flag_definition_cache_provider=cache,
+        flush_at=1,
+    )
+    return cache.attach(client)
+
+
+def fill(store_url: str, namespace: str, standin: PostHogStandIn) -> int:
+    """Have a worker fetch what the stand-in serves and share it; returns the requests that the stand-in has seen."""
+    worker = from_url(store_url, namespace, refresh_interval=0.01, fallback="auto")
+    client = client_of(worker, standin, key="phs_test")
+    load(client)
+    wanted = revision_of(standin.definitions())
+    until(lambda: poll(client) == wanted, every=0.05, what=f"revision {wanted} in the store")
+    client.shutdown()
+    return standin.requests
+
+
+def load(client: Posthog) -> int | None:
+    """Load; returns the revision held."""
+    client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
+    return held(client)
+
+
+def held(client: Posthog) -> int | None:
+    """The revision that a client holds."""
+    return revision_of({"flags": client.feature_flags or []})
+
+
+def poll(client: Posthog) -> int | None:
+    """Do what the client's poller does; returns the revision held then."""
+    poller = client.poller
+    assert poller is not None
+    poller.execute(*poller.args, **poller.kwargs)
+    return held(client)
+
+
+# --- readers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("no_threads_left")
+def test_a_reader_uses_what_the_store_has(store_url: str, namespace: str, posthog: PostHogStandIn) -> None:
+    """It asks PostHog nothing, leads nothing, starts no thread of ours, and follows a change with its polls."""
+    requests = fill(store_url, namespace, posthog)
+    reader = from_url(store_url, namespace, refresh_interval=0.01, role="reader")
+    client = client_of(reader, posthog)
+    assert not reader.ready()
+    assert load(client) == 1
+    assert reader.ready()
+    for _ in range(5):  # the lease is free, and a fetch is long due
+        poll(client)
+        time.sleep(0.01)
+    assert reader.status().role is Role.READER
+    assert posthog.requests == requests
+    assert not [each.name for each in threading.enumerate() if each.name.startswith("flagcache")]
+    posthog.serve(make_definitions(3, revision=2))
+    requests = fill(store_url, namespace, posthog)
+    assert poll(client) == 2
+    assert posthog.requests == requests
+    client.shutdown()
+
+
+def test_a_readers_cold_start_is_one_command(
+    make_redis: MakeRedis, namespace: str, posthog: PostHogStandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One round trip, and nothing is written: no lease in Redis, no file on disk."""
+    server = make_redis()
+    fill(server.url, namespace, posthog)
+    state = tmp_path / "state"
+    monkeypatch.setenv("XDG_STATE_HOME", str(state))
+    with server.client() as admin:
+        admin.config_resetstat()
+        reader = RedisFlagDefinitionCache(server.url, namespace, role="reader")
+        client = client_of(reader, posthog)
+        assert load(client) == 1
+        stats = cast("dict[str, dict[str, int]]", admin.info("commandstats"))
+        own = {name.removeprefix("cmdstat_") for name in stats} & {"evalsha", "eval", "hello", "client|setinfo", "auth"}
+        assert own == {"evalsha"}
+        assert stats["cmdstat_evalsha"]["calls"] == 1
+        assert not admin.exists(keys_of(namespace, 0).lease)
+    assert not state.exists()
+    client.shutdown()
+
+
+def test_a_reader_of_an_empty_store_goes_on_at_once(store_url: str, namespace: str, posthog: PostHogStandIn) -> None:
+    """With no flags, which it tells once; it fetches nothing, and has the first definitions with its next poll."""
+    told: list[Event] = []
+    reader = from_url(store_url, namespace, role="reader", on_event=told.append)
+    client = client_of(reader, posthog)
+    began = time.monotonic()
+    load(client)
+    assert time.monotonic() - began < 2  # a worker would wait for ten seconds
+    assert client.feature_flags == []
+    poll(client)
+    assert [type(event) for event in told] == [ColdStartExpired]
+    assert not reader.ready()
+    assert posthog.requests == 0
+    fill(store_url, namespace, posthog)
+    assert poll(client) == 1
+    client.shutdown()
+
+
+def test_a_reader_may_be_told_to_wait(store_url: str, namespace: str, posthog: PostHogStandIn) -> None:
+    """Then it starts with the definitions that a worker brings meanwhile, and still asks PostHog nothing."""
+    reader = from_url(store_url, namespace, role="reader", cold_start_wait=20)
+    client = client_of(reader, posthog)
+    loading = threading.Thread(target=load, args=(client,))
+    loading.start()
+    requests = fill(store_url, namespace, posthog)
+    loading.join(20)
+    assert held(client) == 1
+    assert posthog.requests == requests
+    client.shutdown()
+
+
+def test_a_reader_without_a_store_is_not_held_up(
+    make_redis: MakeRedis, namespace: str, posthog: PostHogStandIn
+) -> None:
+    """A frozen Redis costs one timeout, and the next poll none; it goes on with what it holds, and fetches nothing."""
+    server = make_redis(tcp=True)
+    requests = fill(server.tcp_url, namespace, posthog)
+    warm, cold = (
+        client_of(RedisFlagDefinitionCache(server.tcp_url, namespace, role="reader", store_timeout=0.3), posthog)
+        for _ in range(2)
+    )
+    load(warm)
+    server.freeze()
+    began = time.monotonic()
+    load(cold)
+    assert poll(warm) == 1
+    assert time.monotonic() - began < 2
+    assert cold.feature_flags == []
+    assert posthog.requests == requests
+    server.thaw()
+    until(lambda: poll(cold) == 1, every=0.05, what="the definitions")
+    for client in (warm, cold):
+        client.shutdown()
+
+
+def test_a_reader_of_protocol_mode_is_one_too(store_url: str, namespace: str, posthog: PostHogStandIn) -> None:
+    """Not attached, it fetches nothing and publishes nothing either, also when it is handed definitions."""
+    reader = from_url(store_url, namespace, role="reader")
+    assert reader.should_fetch_flag_definitions() is False
+    nothing = reader.get_flag_definitions()
+    assert nothing is not None
+    assert nothing["flags"] == []
+    reader.on_flag_definitions_received({"flags": [{"key": "mine"}], "group_type_mapping": {}, "cohorts": {}})
+    other = from_url(store_url, namespace, role="reader")
+    other.should_fetch_flag_definitions()
+    assert not other.ready()
+    assert posthog.requests == 0
+
+
+def test_a_fault_of_ours_does_not_send_a_reader_to_posthog(
+    namespace: str, posthog: PostHogStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a worker would be sent to fetch, a reader goes on with what it has."""
+
+    def fails(_self: object) -> None:
+        raise RuntimeError("broken")
+
+    reader = from_url("memory://", namespace, role="reader")
+    client = client_of(reader, posthog)
+    monkeypatch.setattr("flagcache.worker.Worker.should_fetch", fails)
+    monkeypatch.setattr("flagcache.worker.Worker.definitions", fails)
+    load(client)
+    assert client.feature_flags == []
+    assert posthog.requests == 0
+    client.shutdown()
+
+
+# --- a function that thaws --------------------------------------------------------------------------------------------
+
+
+class Clock:
+    """The wall clock of a test."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        """As `time.time`."""
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """What the decorator takes for the wall clock."""
+    made = Clock()
+    monkeypatch.setattr("flagcache_posthog.aws_lambda.time.time", made)
+    return made
+
+
+class Counted:
+    """A client whose polls are counted instead of made; `fails` makes them fail."""
+
+    def __init__(self, standin: PostHogStandIn, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.client = client_of(from_url("memory://", namespace), standin, key="phs_test")
+        load(self.client)
+        self.polls = 0
+        self.fails = False
+        self.during: Callable[[], object] = lambda: None
+        monkeypatch.setattr(self.client.poller, "execute", self._poll)
+
+    def _poll(self) -> None:
+        self.polls += 1
+        self.during()
+        if self.fails:
+            raise OSError("no way")
+
+
+@pytest.fixture
+def counted(posthog: PostHogStandIn, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Counted]:
+    """A loaded client."""
+    made = Counted(posthog, namespace, monkeypatch)
+    yield made
+    made.client.shutdown()
+
+
+def test_an_invocation_asks_only_when_the_last_answer_is_old(counted: Counted, clock: Clock) -> None:
+    """By the wall clock; one that was stepped back tells nothing, and then it asks."""
+    handler = fresh(counted.client, max_age=30)(lambda: counted.polls)
+    assert handler() == 1
+    clock.now += 29
+    assert handler() == 1
+    clock.now += 1
+    assert handler() == 2
+    clock.now -= 3600
+    assert handler() == 3
+    clock.now += 29
+    assert handler() == 3
+    eager = fresh(counted.client, max_age=0)(lambda: counted.polls)
+    assert [eager(), eager()] == [4, 5]
+
+
+def test_the_handler_is_called_as_it_was(counted: Counted, clock: Clock) -> None:
+    """With its arguments, its result, its name and its exceptions; what goes wrong in asking does not reach it."""
+
+    @fresh(counted.client)
+    def handler(event: str, *, context: int) -> str:
+        """Say it."""
+        if not event:
+            raise LookupError(context)
+        return event * context
+
+    counted.fails = True
+    assert handler("a", context=3) == "aaa"
+    assert (handler.__name__, handler.__doc__) == ("handler", "Say it.")
+    with pytest.raises(LookupError):
+        handler("", context=1)
+    assert counted.polls == 1
+
+
+def test_of_invocations_at_one_time_one_asks(counted: Counted, clock: Clock) -> None:
+    """The others go on with what is held."""
+    handler = fresh(counted.client)(lambda: counted.polls)
+    inner: list[int] = []
+
+    def another() -> None:
+        thread = threading.Thread(target=lambda: inner.append(handler()))
+        thread.start()
+        thread.join(10)
+
+    counted.during = another
+    assert handler() == 1
+    assert inner == [1]
+
+
+@pytest.mark.parametrize("wrong", [-1, float("nan"), float("inf"), "30", None, True])
+def test_a_wrong_age_is_refused(counted: Counted, wrong: object) -> None:
+    """Where the function is decorated, with the value."""
+    with pytest.raises(ConfigurationError, match="max_age") as caught:
+        fresh(counted.client, max_age=cast("float", wrong))
+    assert repr(wrong) in str(caught.value)
+
+
+RUNTIME = """
+import json, sys
+import posthog as sdk
+from handler import handler, posthog
+print(json.dumps("up"), flush=True)
+for line in sys.stdin:
+    value = handler(json.loads(line), None)
+    print(json.dumps([value, len(posthog.feature_flags)]), flush=True)
+"""
+"""What a platform does with a handler: import it once, then call it with each event."""
+
+
+class Function:
+    """A function in a process of its own, which is frozen but for its invocations."""
+
+    def __init__(self, folder: Path, environ: dict[str, str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", RUNTIME],
+            cwd=folder,
+            env=environ,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._answer() == "up"
+        self._process.send_signal(signal.SIGSTOP)
+
+    def invoke(self, event: object) -> object:
+        """Thaw it, have it handle an event, and freeze it again."""
+        self._process.send_signal(signal.SIGCONT)
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(event) + "\n")
+        self._process.stdin.flush()
+        answer = self._answer()
+        self._process.send_signal(signal.SIGSTOP)
+        return answer
+
+    def end(self) -> None:
+        """End it as a platform does: without a word."""
+        self._process.kill()
+        self._process.communicate()
+
+    def _answer(self) -> object:
+        assert self._process.stdout is not None
+        return json.loads(self._process.stdout.readline())
+
+
+def test_a_function_that_was_frozen_is_up_to_date_in_its_next_invocation(
+    make_redis: MakeRedis, posthog: PostHogStandIn, tmp_path: Path
+) -> None:
+    """The documented handler, stopped and continued: what changed while it was frozen is there when it is invoked."""
+    server = make_redis(tcp=True)
+    definitions = make_definitions(3)
+    flag = {**definitions["flags"][0], "key": "new-checkout"}
+    posthog.serve({**definitions, "flags": [*definitions["flags"], flag]})
+    fill(server.tcp_url, "my-team", posthog)
+    (tmp_path / "handler.py").write_text(
+        snippet("docs/serverless.md", "handler.py").replace("max_age=30", "max_age=0.2")
+    )
+    function = Function(tmp_path, posthog_environment(posthog.url, REDIS_URL=server.tcp_url))
+    try:
+        assert function.invoke({"user": "me"}) == [True, 5]
+        posthog.serve(make_definitions(3))
+        requests = fill(server.tcp_url, "my-team", posthog)
+        time.sleep(0.3)  # longer than max_age: the time for which it stays frozen
+        assert function.invoke({"user": "me"}) == [None, 4]
+        assert posthog.requests == requests
+    finally:
+        function.end()
