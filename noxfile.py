@@ -51,10 +51,16 @@ MATRIX = {
 
 # What rests on a library or on Python: not what rests on our own logic alone, nor what plays for minutes.
 TESTS = (
-    *("tests/attach", "tests/posthog", "tests/protection", "tests/stores", "tests/worker"),
+    *("tests/posthog", "tests/worker", "tests/stores/test_contract.py", "tests/stores/test_sqlite_file.py"),
+    *(f"tests/stores/test_redis_{part}.py" for part in ("address", "cluster", "link", "sentinel", "sharing")),
+    *(f"tests/stores/test_redis_{part}.py" for part in ("subscription", "tls")),
+    *(f"tests/attach/test_{part}.py" for part in ("lifecycle", "own_fetch", "push", "unchanged")),
     *("tests/fleet/test_cold_start.py", "tests/fleet/test_fork.py", "tests/fleet/test_healing.py"),
     *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").glob("test_*.py")),
 )
+
+# redis-py 5.0 leaves a socket that could not connect to the garbage collector, which says so.
+LEFT_SOCKETS = ("-W", "ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
 
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_existing_virtualenvs = True
@@ -87,7 +93,8 @@ def _register(name: str, line: Line) -> None:
         """Run the tests that rest on a library, with one line of the matrix."""
         session.install("--editable", ".[demo,encryption,testing]", "--group", "essentials", *requirements(line))
         session.run("python", "-m", "pip", "list", "--format=freeze", silent=True)
-        session.run("pytest", *(session.posargs or TESTS), env={"PYTHONPATH": None})
+        allowed = LEFT_SOCKETS if line.redis == LOWEST else ()
+        session.run("pytest", "-m", "not slow", *allowed, *(session.posargs or TESTS), env={"PYTHONPATH": None})
 
 
 for _name, _line in MATRIX.items():
