@@ -35,6 +35,10 @@ class Line:
     hiredis: bool = False
     """With the parser in C, which redis-py takes by itself where it is installed."""
 
+    def __str__(self) -> str:
+        parser = ", hiredis" if self.hiredis else ""
+        return f"Python {self.python}, redis {self.redis}{parser}, posthog {self.posthog}, others {self.others}"
+
 
 MATRIX = {
     "oldest": Line("3.10", redis=LOWEST, posthog=LOWEST, others=LOWEST),
@@ -52,8 +56,8 @@ MATRIX = {
 # What rests on a library or on Python: not what rests on our own logic alone, nor what plays for minutes.
 TESTS = (
     *("tests/posthog", "tests/worker", "tests/stores/test_contract.py", "tests/stores/test_sqlite_file.py"),
-    *(f"tests/stores/test_redis_{part}.py" for part in ("address", "cluster", "link", "sentinel", "sharing")),
-    *(f"tests/stores/test_redis_{part}.py" for part in ("subscription", "tls")),
+    *(f"tests/stores/test_redis_{part}.py" for part in ("address", "asyncio", "cluster", "fork", "link")),
+    *(f"tests/stores/test_redis_{part}.py" for part in ("sentinel", "sharing", "subscription", "tls")),
     *(f"tests/attach/test_{part}.py" for part in ("lifecycle", "own_fetch", "push", "unchanged")),
     *("tests/fleet/test_cold_start.py", "tests/fleet/test_fork.py", "tests/fleet/test_healing.py"),
     *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").glob("test_*.py")),
@@ -88,13 +92,13 @@ def _requirement(name: str, version: str) -> str:
 
 
 def _register(name: str, line: Line) -> None:
-    @nox.session(name=name, python=line.python)
     def run(session: nox.Session) -> None:
-        """Run the tests that rest on a library, with one line of the matrix."""
         session.install("--editable", ".[demo,encryption,testing]", "--group", "essentials", *requirements(line))
-        session.run("python", "-m", "pip", "list", "--format=freeze", silent=True)
         allowed = LEFT_SOCKETS if line.redis == LOWEST else ()
         session.run("pytest", "-m", "not slow", *allowed, *(session.posargs or TESTS), env={"PYTHONPATH": None})
+
+    run.__doc__ = str(line)
+    nox.session(name=name, python=line.python)(run)
 
 
 for _name, _line in MATRIX.items():

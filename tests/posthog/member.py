@@ -39,7 +39,7 @@ def main() -> None:
         "phc_test",
         secret_key="phs_test",
         host=host,
-        poll_interval=EVERY,
+        poll_interval=EVERY,  # pyright: ignore[reportArgumentType] - said to be an int, and taken as it is
         flag_definition_cache_provider=cache,
         flush_at=1,
     )
