@@ -55,13 +55,19 @@ MATRIX = {
 
 # What rests on a library or on Python: not what rests on our own logic alone, nor what plays for minutes.
 TESTS = (
-    *("tests/posthog", "tests/worker", "tests/stores/test_contract.py", "tests/stores/test_sqlite_file.py"),
+    *(f"tests/posthog/test_{part}.py" for part in ("async_provider", "definitions", "lifecycle", "mixed_fleet")),
+    *(f"tests/posthog/test_{part}.py" for part in ("provider", "provider_contract")),
     *(f"tests/stores/test_redis_{part}.py" for part in ("address", "asyncio", "cluster", "fork", "link")),
     *(f"tests/stores/test_redis_{part}.py" for part in ("sentinel", "sharing", "subscription", "tls")),
-    *(f"tests/attach/test_{part}.py" for part in ("lifecycle", "own_fetch", "push", "unchanged")),
-    *("tests/fleet/test_cold_start.py", "tests/fleet/test_fork.py", "tests/fleet/test_healing.py"),
-    *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").glob("test_*.py")),
+    *("tests/stores/test_contract.py", "tests/stores/test_sqlite_file.py", "tests/worker"),
+    *(f"tests/attach/test_{part}.py" for part in ("own_fetch", "push", "unchanged")),
+    *("tests/fleet/test_cold_start.py", "tests/fleet/test_fork.py"),
+    *(f"tests/test_{part}.py" for part in ("awaiting", "callers", "cli", "cli_store", "coordinator", "envelope")),
+    *(f"tests/test_{part}.py" for part in ("fallback", "process", "protection", "settings", "tiers")),
 )
+
+# The demo rests on gunicorn and rich, which matter nowhere else.
+DEMO = ("tests/test_demo.py",)
 
 # redis-py 5.0 leaves a socket that could not connect to the garbage collector, which says so.
 LEFT_SOCKETS = ("-W", "ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
@@ -95,7 +101,8 @@ def _register(name: str, line: Line) -> None:
     def run(session: nox.Session) -> None:
         session.install("--editable", ".[demo,encryption,testing]", "--group", "essentials", *requirements(line))
         allowed = LEFT_SOCKETS if line.redis == LOWEST else ()
-        session.run("pytest", "-m", "not slow", *allowed, *(session.posargs or TESTS), env={"PYTHONPATH": None})
+        tests = (*TESTS, *DEMO) if line.others == LOWEST else TESTS
+        session.run("pytest", "-m", "not slow", *allowed, *(session.posargs or tests), env={"PYTHONPATH": None})
 
     run.__doc__ = str(line)
     nox.session(name=name, python=line.python)(run)

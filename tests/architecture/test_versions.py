@@ -24,7 +24,7 @@ def test_the_readme_states_the_bounds_of_the_project() -> None:
     """Python, SDK and redis-py: the README's sentence is made of pyproject.toml's numbers."""
     lowest = noxfile.lowest()
     first, *_, last = _pythons()
-    stated = f"Python {first} to {last}, `posthog` {lowest['posthog']} and up, `redis` {lowest['redis']} and up."
+    stated = f"Python {first} to {last}, `posthog` {lowest['posthog']} and up, `redis` {lowest['redis']} and up"
     assert stated in " ".join((ROOT / "README.md").read_text().split())
     assert f"`posthog` {lowest['posthog']}" in (ROOT / "docs" / "versions.md").read_text()
 
