@@ -14,6 +14,7 @@ from tests.fleet.chores import (
     all_hold,
     asks,
     busiest,
+    history,
     key_of,
     leader,
     load,
@@ -83,7 +84,10 @@ def thread_names(_seat: Seat) -> list[str]:
 def test_workers_that_await_and_workers_that_do_not_are_one_fleet(
     posthog: StandInControl, redis_server: RedisServer, namespace: str, attached: bool
 ) -> None:
-    """One request serves a cold start of both; each follows changes, and takes over from the other."""
+    """One request serves a cold start of both; each follows changes, and takes over from the other.
+
+    Polls that find nothing new hand an attached client nothing: it is its own poller's thread that asks.
+    """
     with Fleet(mixed_seats(posthog, redis_server, namespace, attached=attached), 4) as fleet:
         assert fleet.call(load) == [1] * 4
         assert len(asks(posthog)) == 1
@@ -95,6 +99,10 @@ def test_workers_that_await_and_workers_that_do_not_are_one_fleet(
                 member.kill()
         posthog.serve(make_definitions(5, revision=3))
         all_hold(fleet, 3, within=10)
+        adopted = [len(each) for each in fleet.call(history)]
+        for _ in range(2):
+            next_request(posthog)
+        assert [len(each) for each in fleet.call(history)] == adopted or not attached
         requests = asks(posthog)
         took = requests[-1].arrived_at - requests[0].arrived_at
         assert len(requests) <= took / (0.9 * EVERY) + 1 + 3  # a killed leader's grant may be followed by others
