@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from posthog import Posthog
@@ -42,9 +43,8 @@ def make_client() -> Iterator[MakeClient]:
     with ExitStack() as ends:
 
         def make(cache: FlagDefinitionCache, host: str, *, token: str = "phc_test", polls: float = EVERY) -> Posthog:
-            client = Posthog(
-                token, secret_key="phs_test", host=host, poll_interval=polls, flag_definition_cache_provider=cache
-            )
+            options: dict[str, Any] = {"poll_interval": polls, "flag_definition_cache_provider": cache}
+            client = Posthog(token, secret_key="phs_test", host=host, **options)
             ends.callback(client.shutdown)
             return client
 
@@ -157,7 +157,8 @@ def test_a_poller_that_its_client_forgot_ends(posthog: RemoteStandIn, namespace:
     client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
     known = client.poller
     assert isinstance(known, Poller)
-    stray = Poller(known.interval, known.execute)  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
+    execute = cast("object", known.execute)  # of no known type in the SDK, and so is the interval
+    stray = Poller(cast("object", known.interval), execute)  # type: ignore[no-untyped-call]
     stray.start()
     until(lambda: not stray.is_alive(), EVERY + 5, what="the stray to end")
     assert known.is_alive()
