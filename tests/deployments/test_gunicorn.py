@@ -70,7 +70,7 @@ def test_a_fleet_needs_no_call(tmp_path: Path, make_redis: MakeRedis, worker: st
     def play(*more: str, database: int) -> None:
         files = {"app.py": hasten(app_for(worker), refresh_interval=EVERY, lease=lease)}
         if more and worker == "gevent":
-            files["gunicorn.conf.py"] = PATCHED
+            files["gunicorn.conf.py"] = PATCHED.replace(HELPER.splitlines()[-1], "")
         with serve_shop(certificate) as posthog:
             shop = Shop(tmp_path / str(database), posthog, server, files, database=database)
             with shop.run(*words, *more):
@@ -90,13 +90,14 @@ def loaded(shop: Shop) -> list[int]:
     return [int(pid) for pid in re.findall(line, shop.program.log, re.MULTILINE)]
 
 
-@pytest.mark.parametrize("worker", WORKERS)
+@pytest.mark.parametrize("worker", [*WORKERS, "gevent --preload"])
 def test_with_the_helper_a_worker_is_loaded_and_hands_over(tmp_path: Path, make_redis: MakeRedis, worker: str) -> None:
     """Flags are there before the first request, told once in gunicorn's log; a leader that ends is followed at once."""
-    server = make_redis()
+    server, how = make_redis(), worker.split()
+    conf = PATCHED if "--preload" in how else HELPER
     with serve_shop() as posthog:
-        shop = Shop(tmp_path, posthog, server, {"app.py": app_for(worker), "gunicorn.conf.py": HELPER})
-        with shop.run(*GUNICORN, "-w", "2", "-k", worker, "app:app"):
+        shop = Shop(tmp_path, posthog, server, {"app.py": app_for(how[0]), "gunicorn.conf.py": conf})
+        with shop.run(*GUNICORN, "-w", "2", "-k", *how, "app:app"):
             until(lambda: len(loaded(shop)) == 2, 30.0, what="two loaded workers")
             first = shop.leader
             os.kill(first, signal.SIGTERM)
