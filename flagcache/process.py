@@ -71,10 +71,10 @@ def at_exit(who: AtExit) -> None:
 
 
 def expect_end() -> None:
-    """Have `leave` called at the end of a child of `multiprocessing`, which runs no exit hooks (Python 3.10 to 3.13).
+    """Have `leave` called at the end of a child of `multiprocessing`, which runs none of its parent's exit hooks.
 
-    It ends by `os._exit`, after finalizers of its own, which it forgets when it begins; so this is to be called once
-    there is something to leave. Elsewhere, and from the second time on, it does nothing.
+    It ends by `os._exit`, after finalizers of its own, which it forgets when it begins (Python 3.10 to 3.13); so call
+    this once there is something to leave. Elsewhere, and from the second time on, it does nothing.
     """
     if "multiprocessing.util" in sys.modules:  # each of its children has it; nobody else need pay for the import
         guarded(_expect_end, None, "could not ask multiprocessing to tell of this process's end")
