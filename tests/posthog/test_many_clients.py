@@ -8,7 +8,9 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
+from typing import cast
 
 import pytest
 from posthog import Posthog
@@ -18,6 +20,7 @@ from flagcache_posthog import FlagDefinitionCache, from_url
 from flagcache_posthog.testing import REVISION_FLAG, PostHogStandIn, RemoteStandIn, make_definitions
 from tests.attach.attached import only_own_fetches, threads_of
 from tests.deployments.programs import posthog_environment
+from tests.fleet.harness import WatchedPosthog
 from tests.servers import MakeRedis, RedisServer, until
 from tests.snippets import snippet
 
@@ -42,8 +45,13 @@ def make_client() -> Iterator[MakeClient]:
     with ExitStack() as ends:
 
         def make(cache: FlagDefinitionCache, host: str, *, token: str = "phc_test", polls: float = EVERY) -> Posthog:
-            client = Posthog(
-                token, secret_key="phs_test", host=host, poll_interval=polls, flag_definition_cache_provider=cache
+            client = WatchedPosthog(
+                token,
+                secret_key="phs_test",
+                host=host,
+                poll_interval=polls,
+                flag_definition_cache_provider=cache,
+                send=False,  # so that the SDK has no connection but the one for its fetches
             )
             ends.callback(client.shutdown)
             return client
@@ -63,7 +71,7 @@ def open_files() -> Counter[str]:
 
 
 def sdks_own_connection(posthog: RemoteStandIn, namespace: str, make_client: MakeClient) -> None:
-    """Have the SDK open the connections that it keeps for the life of the process."""
+    """Have the SDK open the connection that it keeps for the life of the process."""
     first = make_client(from_url("memory://", f"{namespace}-first"), posthog.url)
     assert revision(first) == "r1"
     first.shutdown()
@@ -157,7 +165,8 @@ def test_a_poller_that_its_client_forgot_ends(posthog: RemoteStandIn, namespace:
     client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
     known = client.poller
     assert isinstance(known, Poller)
-    stray = Poller(known.interval, known.execute)  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
+    interval, execute = cast("timedelta", known.interval), cast("Callable[[], None]", known.execute)
+    stray = Poller(interval, execute)  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
     stray.start()
     until(lambda: not stray.is_alive(), EVERY + 5, what="the stray to end")
     assert known.is_alive()
