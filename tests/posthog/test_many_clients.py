@@ -77,18 +77,22 @@ def sdks_own_connection(posthog: RemoteStandIn, namespace: str, make_client: Mak
     first.shutdown()
 
 
-def test_twenty_projects_in_one_process_never_meet(make_redis: MakeRedis, make_client: MakeClient) -> None:
-    """Each has its own flags by one fetch, a thread, and at most three connections, and a change of its own alone."""
+def test_twenty_projects_in_one_process_never_meet(make_redis: MakeRedis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has its own flags by one fetch, a thread, and at most three connections, until its client is shut down."""
     redis = make_redis()
     admin = redis.client()
+    monkeypatch.setenv("REDIS_URL", redis.url)
+    copied: dict[str, object] = {}
+    exec(snippet("docs/clients.md", "tenants.py"), copied)
+    client_for = cast("Callable[[str, str, str], Posthog]", copied["client_for"])
     with ExitStack() as running:
         standins = [PostHogStandIn(make_definitions(5, team_id=n, revision=n)) for n in range(1, PROJECTS + 1)]
-        for standin in standins:
-            running.callback(standin.start().stop)
         clients = list[Posthog]()
         for n, standin in enumerate(standins, 1):
-            cache = from_url(redis.url, f"project-{n}", refresh_interval=30)
-            clients.append(cache.attach(make_client(cache, standin.url, token=f"phc_{n}", polls=30)))
+            running.callback(standin.start().stop)
+            monkeypatch.setenv("POSTHOG_HOST", standin.url)
+            clients.append(client_for(f"{n}", f"phc_{n}", "phs_test"))
+            running.callback(clients[-1].shutdown)
         assert threads_of() == []
         assert [revision(client) for client in clients] == [f"r{n}" for n in range(1, PROJECTS + 1)]
         assert [standin.requests for standin in standins] == [1] * PROJECTS
