@@ -8,8 +8,9 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from posthog import Posthog
@@ -19,6 +20,7 @@ from flagcache_posthog import FlagDefinitionCache, from_url
 from flagcache_posthog.testing import REVISION_FLAG, PostHogStandIn, RemoteStandIn, make_definitions
 from tests.attach.attached import only_own_fetches, threads_of
 from tests.deployments.programs import posthog_environment
+from tests.fleet.harness import WatchedPosthog
 from tests.servers import MakeRedis, RedisServer, until
 from tests.snippets import snippet
 
@@ -43,8 +45,14 @@ def make_client() -> Iterator[MakeClient]:
     with ExitStack() as ends:
 
         def make(cache: FlagDefinitionCache, host: str, *, token: str = "phc_test", polls: float = EVERY) -> Posthog:
-            options: dict[str, Any] = {"poll_interval": polls, "flag_definition_cache_provider": cache}
-            client = Posthog(token, secret_key="phs_test", host=host, **options)
+            client = WatchedPosthog(
+                token,
+                secret_key="phs_test",
+                host=host,
+                poll_interval=polls,
+                flag_definition_cache_provider=cache,
+                send=False,  # so that the SDK has no connection but the one for its fetches
+            )
             ends.callback(client.shutdown)
             return client
 
@@ -63,24 +71,28 @@ def open_files() -> Counter[str]:
 
 
 def sdks_own_connection(posthog: RemoteStandIn, namespace: str, make_client: MakeClient) -> None:
-    """Have the SDK open the connections that it keeps for the life of the process."""
+    """Have the SDK open the connection that it keeps for the life of the process."""
     first = make_client(from_url("memory://", f"{namespace}-first"), posthog.url)
     assert revision(first) == "r1"
     first.shutdown()
 
 
-def test_twenty_projects_in_one_process_never_meet(make_redis: MakeRedis, make_client: MakeClient) -> None:
-    """Each has its own flags by one fetch, a thread, and at most three connections, and a change of its own alone."""
+def test_twenty_projects_in_one_process_never_meet(make_redis: MakeRedis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has its own flags by one fetch, a thread, and at most three connections, until its client is shut down."""
     redis = make_redis()
     admin = redis.client()
+    monkeypatch.setenv("REDIS_URL", redis.url)
+    copied: dict[str, object] = {}
+    exec(snippet("docs/clients.md", "tenants.py"), copied)
+    client_for = cast("Callable[[str, str, str], Posthog]", copied["client_for"])
     with ExitStack() as running:
         standins = [PostHogStandIn(make_definitions(5, team_id=n, revision=n)) for n in range(1, PROJECTS + 1)]
-        for standin in standins:
-            running.callback(standin.start().stop)
         clients = list[Posthog]()
         for n, standin in enumerate(standins, 1):
-            cache = from_url(redis.url, f"project-{n}", refresh_interval=30)
-            clients.append(cache.attach(make_client(cache, standin.url, token=f"phc_{n}", polls=30)))
+            running.callback(standin.start().stop)
+            monkeypatch.setenv("POSTHOG_HOST", standin.url)
+            clients.append(client_for(f"{n}", f"phc_{n}", "phs_test"))
+            running.callback(clients[-1].shutdown)
         assert threads_of() == []
         assert [revision(client) for client in clients] == [f"r{n}" for n in range(1, PROJECTS + 1)]
         assert [standin.requests for standin in standins] == [1] * PROJECTS
@@ -157,8 +169,8 @@ def test_a_poller_that_its_client_forgot_ends(posthog: RemoteStandIn, namespace:
     client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
     known = client.poller
     assert isinstance(known, Poller)
-    execute = cast("object", known.execute)  # of no known type in the SDK, and so is the interval
-    stray = Poller(cast("object", known.interval), execute)  # type: ignore[no-untyped-call]
+    interval, execute = cast("timedelta", known.interval), cast("Callable[[], None]", known.execute)
+    stray = Poller(interval, execute)  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
     stray.start()
     until(lambda: not stray.is_alive(), EVERY + 5, what="the stray to end")
     assert known.is_alive()
