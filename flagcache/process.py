@@ -17,7 +17,7 @@ from typing import Protocol
 
 from flagcache._guard import guarded
 
-__all__ = ["AtExit", "AtFork", "at_exit", "at_fork", "clock", "expect_end", "identity", "leave"]
+__all__ = ["AtExit", "AtFork", "at_exit", "at_fork", "clock", "expect_end", "hooks_run", "identity", "leave"]
 
 
 class AtFork(Protocol):
@@ -38,6 +38,8 @@ class AtExit(Protocol):
 
 _at_fork: weakref.WeakSet[AtFork] = weakref.WeakSet()
 _at_exit: weakref.WeakSet[AtExit] = weakref.WeakSet()
+_told = os.getpid()
+"""Pid of the process in which this module was imported or a fork hook was last run."""
 
 _AFTER_ALL_OTHERS = -1000
 """Priority among multiprocessing's finalizers, of which the highest runs first: those of users may still evaluate."""
@@ -69,10 +71,10 @@ def at_exit(who: AtExit) -> None:
 
 
 def expect_end() -> None:
-    """Have `leave` called at the end of a child of `multiprocessing`, which runs no exit hooks (Python 3.10 to 3.13).
+    """Have `leave` called at the end of a child of `multiprocessing`, which runs none of its parent's exit hooks.
 
-    It ends by `os._exit`, after finalizers of its own, which it forgets when it begins; so this is to be called once
-    there is something to leave. Elsewhere, and from the second time on, it does nothing.
+    It ends by `os._exit`, after finalizers of its own, which it forgets when it begins (Python 3.10 to 3.13); so call
+    this once there is something to leave. Elsewhere, and from the second time on, it does nothing.
     """
     if "multiprocessing.util" in sys.modules:  # each of its children has it; nobody else need pay for the import
         guarded(_expect_end, None, "could not ask multiprocessing to tell of this process's end")
@@ -87,7 +89,14 @@ def _expect_end() -> None:
         util.Finalize(None, leave, exitpriority=_AFTER_ALL_OTHERS)
 
 
+def hooks_run() -> bool:
+    """Whether fork hooks ran since the last fork; servers written in C may fork without them."""
+    return os.getpid() == _told
+
+
 def _forked() -> None:
+    global _told  # noqa: PLW0603 - one note of the process
+    _told = os.getpid()
     for who in list(_at_fork):
         guarded(who.forked, None, "could not make itself at home in a forked process")
 
