@@ -35,6 +35,7 @@ def test_where_to_listen_is_told_by_port(text: str, address: tuple[str, int] | N
 def test_probes_are_answered_beside_silent_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each path by its own answer, GET and HEAD; of silent connections too many are closed, and all end by time."""
     monkeypatch.setattr("flagcache.cli.health._Handler.timeout", 1.0)
+    monkeypatch.delattr(socket, "getfqdn")  # it must not look up this host's name, which may hang
     well = {"a": True, "b": False}
     answers = {f"/{name}": lambda name=name: (well[name], {"name": name}) for name in well}
     port = free_port()

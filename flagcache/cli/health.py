@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from types import TracebackType
 from typing import TypeAlias, cast
 
@@ -91,10 +92,17 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, address: Address, answers: Mapping[str, Answer]) -> None:
         self.answers = answers
+        self._address = address
         self._free = threading.BoundedSemaphore(_AT_ONCE)
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         super().__init__(address, _Handler)
+
+    @override
+    def server_bind(self) -> None:
+        """Listen, without the look-up of this host's own name, which may hang."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = self._address
 
     @override
     def process_request(self, request: socket.socket | tuple[bytes, socket.socket], client_address: object) -> None:
