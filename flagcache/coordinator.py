@@ -11,7 +11,7 @@ import os
 import time
 from dataclasses import replace
 
-from flagcache import process
+from flagcache import _uwsgi, process
 from flagcache._guard import guarded
 from flagcache.clients import Client
 from flagcache.election import Held, Knowledge
@@ -71,6 +71,7 @@ class Coordinator:
 
     def attach(self, client: Client) -> None:
         """Take one more client of the vendor's SDK under the listener's care."""
+        _uwsgi.advise()
         self._plan.clients.add(client)
         worker = self._workers.get(os.getpid())
         if worker is not None:
@@ -153,6 +154,7 @@ class Coordinator:
 
     def _enter(self, pid: int) -> Worker:
         """Make this process's worker. Also after a fork that ran no hook: then the parent's is still registered."""
+        _uwsgi.advise()
         strangers = [other for other in list(self._workers) if other != pid]
         parents = self._workers[strangers[0]] if strangers else self._parents
         know = Knowledge() if parents is None else parents.know.in_child()

@@ -9,13 +9,10 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TypeAlias, cast
 
 from flagcache.errors import ConfigurationError, StoreError
 from flagcache.tiers import StoreSpec
-
-if TYPE_CHECKING:
-    from flagcache.stores.sqlite import SqliteStore
 
 __all__ = ["AUTO", "Fallback", "checked_fallback", "fallback_specs"]
 
@@ -64,14 +61,16 @@ def fallback_specs(
     place = checked_fallback(fallback)
     if place is None:
         return ()
-    # Here, and not at the first use: that is on a thread, and a child forked in mid-import could never import it.
-    from flagcache.stores.sqlite import SqliteStore  # noqa: PLC0415 - only who has a fallback pays for its import
+    # Here and not when it is opened, on some thread: a child forked in mid-import could never import it.
+    from flagcache.stores.sqlite import SqliteStore  # noqa: PLC0415 - who wants no fallback need not pay for it
 
     def make() -> SqliteStore:
-        file = _file(place, fingerprint)
-        _prepare(file)
         return SqliteStore(
-            file, namespace, timeout=timeout, format_and_protection=format_and_protection, replace_foreign=True
+            _safe(_file(place, fingerprint)),
+            namespace,
+            timeout=timeout,
+            format_and_protection=format_and_protection,
+            replace_foreign=True,
         )
 
     return (StoreSpec(_address(place, fingerprint), make, archive=True),)
@@ -85,8 +84,8 @@ def _address(fallback: Fallback, fingerprint: str) -> str:
         return "this machine's fallback store"
 
 
-def _prepare(file: Path) -> None:
-    """Make the directory if it is not there, and refuse what others could have put in its place."""
+def _safe(file: Path) -> Path:
+    """Return the file if it is nobody else's, having made its directory if that was not there."""
     try:
         file.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         file.parent.mkdir(mode=0o700, exist_ok=True)
@@ -97,6 +96,7 @@ def _prepare(file: Path) -> None:
         raise StoreError(
             f"no fallback store in {file.parent}: {exc.strerror or exc}; fallback=None goes without"
         ) from exc
+    return file
 
 
 def _directory(fallback: Fallback) -> Path:

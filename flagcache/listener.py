@@ -74,6 +74,7 @@ class Listener:
         self._stop = threading.Event()
         self._stream = _Stream()
         self._thread: threading.Thread | None = None
+        self._lock = threading.RLock()  # reentrant: a signal handler may stop what it interrupted
 
     @property
     def running(self) -> bool:
@@ -81,20 +82,24 @@ class Listener:
         return self._thread is not None
 
     def start(self) -> None:
-        """Start the thread, unless it runs."""
-        if self._thread is not None and self._thread.is_alive():
-            return
-        self._stop, self._stream = threading.Event(), _Stream()
-        args = (self._worker, self._stream, self._stop)
-        self._thread = threading.Thread(target=_run, args=args, name="flagcache-listener", daemon=True)
-        self._thread.start()
+        """Start the thread, unless it runs; one, however many threads ask for it at once."""
+        with self._lock:
+            if self._thread is not None and self._thread.is_alive():
+                return
+            stop, stream = threading.Event(), _Stream()
+            args = (self._worker, stream, stop)
+            thread = threading.Thread(target=_run, args=args, name="flagcache-listener", daemon=True)
+            self._stop, self._stream, self._thread = stop, stream, thread
+            thread.start()
 
     def stop(self, longest: float) -> None:
         """End the thread, and wait at most so many seconds for its end."""
-        thread, self._thread = self._thread, None
-        self._stop.set()
-        guarded(self._stream.close, None, "a subscription could not be closed")
-        if thread is not None and thread is not threading.current_thread():
+        with self._lock:
+            thread, self._thread = self._thread, None
+            self._stop.set()
+            stream = self._stream
+        guarded(stream.close, None, "a subscription could not be closed")
+        if thread is not None and thread.is_alive() and thread is not threading.current_thread():
             thread.join(longest)
 
 

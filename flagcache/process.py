@@ -17,7 +17,7 @@ from typing import Protocol
 
 from flagcache._guard import guarded
 
-__all__ = ["AtExit", "AtFork", "at_exit", "at_fork", "clock", "expect_end", "identity", "leave"]
+__all__ = ["AtExit", "AtFork", "at_exit", "at_fork", "clock", "expect_end", "hooks_run", "identity", "leave"]
 
 
 class AtFork(Protocol):
@@ -38,6 +38,8 @@ class AtExit(Protocol):
 
 _at_fork: weakref.WeakSet[AtFork] = weakref.WeakSet()
 _at_exit: weakref.WeakSet[AtExit] = weakref.WeakSet()
+_told = os.getpid()
+"""Pid of the process in which this module was imported or a fork hook was last run."""
 
 _AFTER_ALL_OTHERS = -1000
 """Priority among multiprocessing's finalizers, of which the highest runs first: those of users may still evaluate."""
@@ -89,7 +91,14 @@ def _expect_end() -> None:
         atexit.unregister(leave)
 
 
+def hooks_run() -> bool:
+    """Whether fork hooks ran since the last fork; servers written in C may fork without them."""
+    return os.getpid() == _told
+
+
 def _forked() -> None:
+    global _told  # noqa: PLW0603 - one note of the process
+    _told = os.getpid()
     atexit.unregister(leave)  # a child of multiprocessing may have, and what it forks is none
     atexit.register(leave)
     for who in list(_at_fork):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -10,7 +12,11 @@ from typing import cast
 import pytest
 from posthog.flag_definition_cache import FlagDefinitionCacheData
 
-from flagcache.cli import main
+from flagcache import events
+from flagcache.cli import main, refresh
+from flagcache.cli.health import address_of
+from flagcache.cli.refresh import RefreshOptions
+from flagcache.errors import ConfigurationError
 from flagcache_posthog import from_url
 from flagcache_posthog.refresher import Project, Refresher
 from flagcache_posthog.testing import PostHogStandIn, make_definitions
@@ -231,8 +237,55 @@ def test_what_the_environment_lacks_is_named(
 
 
 def test_nothing_shows_the_key() -> None:
-    """Neither the project nor the refresher in a traceback or a debugger."""
+    """Neither the project nor the refresher in a traceback or a debugger; and a reader it cannot be."""
     project = Project("phc_test", SECRETS[0], "https://eu.i.posthog.com")
     refresher = Refresher("redis://:pass-sesame@127.0.0.1:1/0", "ns", project)
+    with pytest.raises(ConfigurationError, match="cannot be a role"):
+        Refresher("redis://127.0.0.1:1/0", "ns", project, role="reader")
     shown = f"{project!r} {refresher!r} {refresher.status()!r}"
     assert not any(secret in shown for secret in SECRETS)
+
+
+# --- what the docs say -----------------------------------------------------------------------------------------------
+
+
+PAGE = (Path(__file__).parents[1] / "docs" / "refresher.md").read_text()
+
+
+def told_commands() -> list[list[str]]:
+    """All that the page says to run, without the program's name."""
+    in_units: list[str] = re.findall(r"^ExecStart=\S+/flagcache (.*)$", PAGE, re.MULTILINE)
+    in_text: list[str] = re.findall(r"^    flagcache (.*)$", PAGE, re.MULTILINE)
+    in_pods: list[str] = re.findall(r"^ *args: (\[.*\])$", PAGE, re.MULTILINE)
+    return [*map(shlex.split, in_units + in_text), *map(json.loads, in_pods)]
+
+
+def test_what_the_docs_say_to_run_can_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every command line of units, pods and text is understood, names no secret, and listens where its probes ask."""
+    understood: list[RefreshOptions] = []
+
+    def understand(options: RefreshOptions) -> int:
+        understood.append(options)
+        return 0
+
+    monkeypatch.setattr(refresh, "run_refresh", understand)
+    for words in told_commands():
+        assert main(words) == 0
+    assert len(understood) == 5
+    assert {options.namespace for options in understood} == {"my-team"}
+    assert {options.store for options in understood} == {"env:FLAGCACHE_STORE_URL", "sqlite:////flags/store.db"}
+    listening = [address_of(options.health)[1] for options in understood if options.health]
+    assert [int(port) for port in re.findall(r"containerPort: (\d+)", PAGE)] == listening
+    assert set(re.findall(r"path: (/[a-z]+)\b", PAGE)) == {"/healthz", "/readyz"}
+
+
+def test_what_the_docs_name_is_there() -> None:
+    """Environment variables, events and exit statuses of the page are those of the command."""
+    source = Path(refresh.__file__).read_text()
+    for name in set(re.findall(r"`((?:POSTHOG|FLAGCACHE)_[A-Z_]+?)(?:_2)?`", PAGE)):
+        assert f'"{name}"' in source, name
+    named = set(re.findall(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)+)`", PAGE)) - {"Posthog"}
+    assert len(named) > 8
+    for name in named:
+        kind = getattr(events, name, None) or getattr(refresh, name)
+        assert issubclass(kind, events.Event), name

@@ -8,6 +8,7 @@ Nothing in this module opens a connection.
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import socket
 from collections.abc import Callable, Mapping
@@ -249,7 +250,8 @@ def _known_to_redis_py() -> frozenset[str]:
     return frozenset(name for kind in kinds for name in inspect.signature(kind).parameters)
 
 
-def _no_client_setinfo() -> dict[str, object]:
+@functools.cache  # found out in the constructor: an import that another thread is at stays locked in a forked child
+def _no_client_setinfo() -> Mapping[str, object]:
     """Return the options that keep redis-py from naming itself to the server.
 
     It costs two round trips a connection, and a line in the server's ACL LOG for each user without `+client|setinfo`.

@@ -7,7 +7,6 @@ module only turns values into arguments and replies into values; `_redis_link` m
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 from urllib.parse import quote
 
@@ -47,9 +46,11 @@ def keys_of(namespace: str, database: int, *, format_and_protection: str = "1-pl
     return Keys(f"{prefix}:definitions", f"{prefix}:lease", f"{prefix}:notices:{database}")
 
 
-@cache
-def _script(verb: str) -> Script:
-    return Script.of(load_script("_state").text + load_script(verb).text)
+_SCRIPTS = {
+    verb: Script.of(load_script("_state").text + load_script(verb).text)
+    for verb in ("poll", "publish", "confirm", "discard", "fail", "renew", "release", "inspect", "clear")
+}
+"""Read at the import, not at the first use on some thread: a child forked meanwhile could not go on with that."""
 
 
 class RedisStore:
@@ -138,7 +139,7 @@ class RedisStore:
         return _RedisSubscription(self._link.subscribe(self.keys.channel))
 
     def _run(self, verb: str, me: str, args: Sequence[str | bytes | int], read: Callable[[object], _T]) -> _T:
-        raw = self._link.run(_script(verb), [self.keys.hash, self.keys.lease], [me, *args])
+        raw = self._link.run(_SCRIPTS[verb], [self.keys.hash, self.keys.lease], [me, *args])
         try:
             return read(raw)
         except (TypeError, ValueError, IndexError) as exc:

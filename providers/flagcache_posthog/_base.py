@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
-from posthog import Posthog
+from posthog.client import Client
 
 from flagcache.coordinator import Coordinator
 from flagcache.errors import ConfigurationError
@@ -16,10 +17,13 @@ from flagcache.status import Status
 from flagcache.tiers import StoreSpec
 from flagcache_posthog._gevent import learn_system
 from flagcache_posthog._lifecycle import remember
+from flagcache_posthog._strays import stray_of
 from flagcache_posthog.attach import AttachedClient
 from flagcache_posthog.definitions import PostHogVendor
 
 __all__ = ["CacheBase"]
+
+_Client = TypeVar("_Client", bound=Client)
 
 
 class CacheBase:
@@ -44,14 +48,14 @@ class CacheBase:
         self._attached: tuple[AttachedClient, ...] = ()
         self._coordinator = Coordinator(Plan(namespace, settings, self._vendor, stores, events, protection=protection))
 
-    def attach(self, client: Posthog) -> Posthog:
+    def attach(self, client: _Client) -> _Client:
         """Tie a client to this cache: changes are pushed to it, and the fleet fetches with its keys.
 
         To be called once for a client, before or after it was loaded, also before a fork; a second call does nothing.
         The client is held weakly. Nothing is started in a process whose clients never poll.
 
         Args:
-            client: made with this cache as its `flag_definition_cache_provider`.
+            client: made with this cache as its `flag_definition_cache_provider`, or the global one: `posthog.setup()`.
 
         Returns:
             The same client.
@@ -90,3 +94,6 @@ class CacheBase:
             f"<{type(self).__name__} namespace={self._namespace!r} store={status.store!r} role={status.role.value}"
             f" version={status.version[:12] or 'none'!r} age={age}>"
         )
+
+    def _should_fetch(self) -> bool:
+        return stray_of() is None and self._coordinator.should_fetch()

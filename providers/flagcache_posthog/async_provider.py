@@ -33,8 +33,8 @@ _T = TypeVar("_T")
 class AsyncRedisFlagDefinitionCache(CacheBase):
     """Share definitions among all processes that reach one Redis; as `RedisFlagDefinitionCache`, but awaitable.
 
-    May be awaited on any event loop, and on several. Under gevent take `RedisFlagDefinitionCache`: the SDK's event loop
-    and greenlets do not go together.
+    May be awaited on any event loop of asyncio, and on several. Under gevent take `RedisFlagDefinitionCache`: there the
+    SDK's event loop runs in the one thread that all greenlets share.
 
     Args:
         redis: a `redis.asyncio.Redis`, a client of `redis.asyncio.sentinel.Sentinel.master_for`, a
@@ -69,7 +69,7 @@ class AsyncRedisFlagDefinitionCache(CacheBase):
 
     def should_fetch_flag_definitions(self) -> Coroutine[Any, Any, bool]:
         """Whether the calling thread is to fetch from PostHog; asked by the SDK before each poll."""
-        return self._answer(self._coordinator.should_fetch)
+        return self._answer(self._should_fetch)
 
     def get_flag_definitions(self) -> Coroutine[Any, Any, FlagDefinitionCacheData | None]:
         """The fleet's definitions; asked by the SDK when it is not to fetch.

@@ -12,7 +12,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, cast
 
-from posthog import Posthog
+from posthog.client import Client as PostHogClient
 
 from flagcache.errors import ConfigurationError
 from flagcache_posthog.fetcher import PostHogFetcher
@@ -34,7 +34,7 @@ class AttachedClient:
     """One client, held weakly (`flagcache.clients.Client`).
 
     Args:
-        client: a `posthog.Posthog`.
+        client: a `posthog.Posthog`, or the SDK's global one, which is of its base class.
         vendor: checks what its fetches bring.
         settings: bounds them.
 
@@ -43,7 +43,7 @@ class AttachedClient:
     """
 
     def __init__(self, client: object, vendor: PostHogVendor, settings: Settings) -> None:
-        if not isinstance(client, Posthog):
+        if not isinstance(client, PostHogClient):
             given = f"{type(client).__module__}.{type(client).__qualname__}"
             raise ConfigurationError(f"attach takes a posthog.Posthog, not {given}: only it evaluates flags locally")
         self._ref = weakref.ref(client)
@@ -52,7 +52,7 @@ class AttachedClient:
         self._closed = False
         self._project = project_of(str(client.api_key))
 
-    def is_for(self, client: Posthog) -> bool:
+    def is_for(self, client: PostHogClient) -> bool:
         """Whether it stands for this very client."""
         return self._ref() is client
 

@@ -15,7 +15,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -29,22 +28,17 @@ __all__ = ["post_worker_init", "worker_exit"]
 
 _log = logging.getLogger("flagcache")
 
-_HEARTBEAT = 0.5
-"""Seconds between two signs of life while flags are loaded: gunicorn kills a worker that gives none for `timeout`."""
 
-
-def post_worker_init(worker: Worker) -> None:
+def post_worker_init(_worker: Worker) -> None:
     """Load the attached clients; gunicorn calls this when the application is loaded and no request has been taken.
 
-    Takes no longer than a cache's `cold_start_wait`; then the worker starts all the same.
-
-    Args:
-        worker: of any class.
+    Takes no longer than a cache's `cold_start_wait`; then the worker starts all the same. gunicorn's `timeout` does not
+    end it meanwhile: it counts from a worker's first sign of life (27.0, `Arbiter.murder_workers`).
     """
     guarded(_join_error_log, None, "its log could not be joined with gunicorn's")
     guarded(_tell_of_late_patch, None, "it could not be found out when gevent patched")
     guarded(_exit_upon_signals, None, "a worker will not hand over when it is ended by a signal")
-    guarded(lambda: _load(worker), None, "the flags of a worker could not be loaded before its first request")
+    guarded(_load, None, "the flags of a worker could not be loaded before its first request")
 
 
 def worker_exit(_server: Arbiter, worker: Worker) -> None:
@@ -57,14 +51,10 @@ def worker_exit(_server: Arbiter, worker: Worker) -> None:
         guarded(_say_goodbye, None, "a worker could not leave its fleet in order")
 
 
-def _load(worker: Worker) -> None:
+def _load() -> None:
     from flagcache_posthog._lifecycle import load_clients  # noqa: PLC0415 - it imports the SDK: see above
 
-    thread = threading.Thread(target=load_clients, name="flagcache-load", daemon=True)
-    thread.start()
-    while thread.is_alive() and worker.alive:
-        worker.notify()
-        thread.join(_HEARTBEAT)
+    load_clients()
 
 
 def _say_goodbye() -> None:

@@ -47,7 +47,7 @@ class FlagDefinitionCache(CacheBase):
 
     def should_fetch_flag_definitions(self) -> bool:
         """Whether the calling thread is to fetch from PostHog; asked by the SDK before each poll."""
-        return self._coordinator.should_fetch()
+        return self._should_fetch()
 
     def get_flag_definitions(self) -> FlagDefinitionCacheData | None:
         """The fleet's definitions; asked by the SDK when it is not to fetch.

@@ -148,6 +148,8 @@ class Refresher:
         **options: Unpack[Options],
     ) -> None:
         settings, protection = understand(namespace, refresh_interval, options)
+        if settings.reads_only:
+            raise ConfigurationError('a refresher is there to fetch: it cannot be a role="reader"')
         lease = settings.lease or min(settings.lease_for(settings.polls_every()), _LONGEST_LEASE)
         settings = replace(settings, lease=lease)
         vendor, events = PostHogVendor(), Events()
@@ -198,15 +200,16 @@ class Refresher:
         began = time.monotonic()
         deadline = began + self._settings.fetch_timeout + 3 * self._settings.store_timeout
         try:
-            while True:
-                self._coordinator.should_fetch()
-                run = self._judged(began)
+            while time.monotonic() < deadline:
+                fetching = self._coordinator.fetching  # what lands from now on is judged before anything is asked again
+                run = None if fetching else self._judged(began)
                 if run is not None:
                     return run
+                if not fetching:
+                    self._coordinator.should_fetch()
                 if self._stopped(_LOOK_AGAIN):
                     return self._run(Outcome.FAILED, "it was told to stop")
-                if time.monotonic() > deadline:
-                    return self._run(Outcome.FAILED, "no fetch was granted: others lead, or their latest fetch failed")
+            return self._run(Outcome.FAILED, "no fetch was granted: others lead, or their latest fetch failed")
         finally:
             self._leave()
 
@@ -244,13 +247,11 @@ class Refresher:
 
     def _judged(self, began: float) -> Run | None:
         """What the single run that began then has come to; None while that is open."""
-        if self._coordinator.fetching:
-            return None
         if self._trouble is not None:
             return self._run(*_verdict(self._trouble))
         status = self.status()
         fresh = max(self._settings.refresh_interval, time.monotonic() - began)  # or confirmed since it began
-        if not self.ready or status.age is None or status.age >= fresh:
+        if not self._coordinator.shared or status.age is None or status.age >= fresh:
             return None
         if not status.fetches:
             return self._run(Outcome.FRESH)

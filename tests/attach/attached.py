@@ -95,7 +95,7 @@ def attached(
             flag_definition_cache_provider=cache,
             flush_at=1,  # older SDKs sit out the flush interval of 5 seconds in `shutdown`
         )
-        return AttachedSeat(cast("WatchedPosthog", cache.attach(client)), cache, events=happened)
+        return AttachedSeat(cache.attach(client), cache, events=happened)
 
     return make
 

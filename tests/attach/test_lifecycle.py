@@ -18,6 +18,7 @@ import pytest
 from posthog import Posthog
 
 from flagcache.errors import ConfigurationError
+from flagcache.events import FetchFailed
 from flagcache.status import Role
 from flagcache_posthog import from_url
 from flagcache_posthog.testing import PostHogStandIn, StandInControl, make_definitions
@@ -213,7 +214,7 @@ def test_nothing_outlives_the_clients_shutdown(
 
 
 def test_a_shutdown_does_not_wait_for_a_fetch(posthog: StandInControl, redis_url: str, namespace: str) -> None:
-    """`client.shutdown()` in the midst of a fetch ends that fetch, at once."""
+    """`client.shutdown()` in the midst of a fetch ends that fetch, at once, and tells of no failure."""
     seat = attached(posthog, redis_url, namespace, every=0.1)(0)
     load(seat)
     posthog.hold()
@@ -222,6 +223,7 @@ def test_a_shutdown_does_not_wait_for_a_fetch(posthog: StandInControl, redis_url
     seat.client.shutdown()
     assert time.monotonic() - began < 3.0  # its poller waits for the fetch up to a second, and is waited for
     assert threads_of() == []
+    assert not [event for event in seat.events if isinstance(event, FetchFailed)]
     posthog.release()
 
 

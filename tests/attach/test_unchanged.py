@@ -172,7 +172,7 @@ def test_the_poll_of_one_client_brings_nothing_to_another(
         flag_definition_cache_provider=rare.cache,
         flush_at=1,
     )
-    seats = [rare, here(AttachedSeat(cast("WatchedPosthog", rare.cache.attach(often)), rare.cache))]
+    seats = [rare, here(AttachedSeat(rare.cache.attach(often), rare.cache))]
     for each in seats:
         load(each)
     posthog.serve(make_definitions(5, revision=2))

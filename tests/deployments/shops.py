@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -77,7 +79,7 @@ class Shop:
         self._url = f"unix://{server.socket_path}?db={database}"
         self._admin = server.client()
         self._folder = folder
-        self._seen: dict[int, str] = {}
+        self._seen: set[int] = set()
         self._program: Program | None = None
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
@@ -128,12 +130,27 @@ class Shop:
 
     def ask(self) -> tuple[int, str]:
         """Ask for the page; returns which process answered, and what it said of the flag."""
-        while True:
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                pid, value = get(self.port).strip('"').split()
-                self._seen[int(pid)] = value
-                return int(pid), value
+        while not (answer := self._ask_once(10.0)):
             time.sleep(0.02)  # a worker that ends while it is asked drops the connection, as ever
+        return answer[0]
+
+    def _ask_once(self, timeout: float) -> list[tuple[int, str]]:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            pid, value = get(self.port, timeout=timeout).strip('"').split()
+            self._seen.add(int(pid))
+            return [(int(pid), value)]
+        return []
+
+    def _ask_others(self, asked: set[int]) -> list[tuple[int, str]]:
+        """Ask once while these stand still: the system may give all requests to one of several idle workers."""
+        standing = asked & self.workers
+        for pid in standing:
+            _signal(pid, signal.SIGSTOP)
+        try:
+            return self._ask_once(2.0)
+        finally:
+            for pid in standing:
+                _signal(pid, signal.SIGCONT)
 
     def burst(self, times: int = 4) -> list[tuple[int, str]]:
         """Ask so often at one time, so that several workers are busy."""
@@ -152,7 +169,10 @@ class Shop:
         said: set[int] = set()
 
         def agreed() -> bool:
-            for pid, told in self.burst():
+            answers = self.burst()
+            if self.workers - said:
+                answers += self._ask_others(said)
+            for pid, told in answers:
                 assert told == value or not at_once, f"{pid} said {told!r}, and not {value!r}"
                 (said.add if told == value else said.discard)(pid)
             return len(self.workers) == workers and self.workers <= said
@@ -178,6 +198,11 @@ class Shop:
         assert "Traceback" not in self.program.log, self.program.log
         until(lambda: not self.leader, lapse, what="the lease to end")
         until(lambda: not self.connections(), 10.0, what="the connections to end")
+
+
+def _signal(pid: int, signum: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signum)
 
 
 def _is_tracker(pid: int) -> bool:

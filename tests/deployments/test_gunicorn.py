@@ -64,15 +64,17 @@ def test_a_fleet_needs_no_call(tmp_path: Path, make_redis: MakeRedis, worker: st
     server = make_redis()
     certificate = make_certificate(tmp_path) if worker == "gevent" else None  # https is what a late patch breaks
     words = [*GUNICORN, "-w", "2", "-k", worker, "--max-requests", "80", "app:app"]
+    # Nobody waits for the end of such a lease: it has to be given up. uvicorn's workers die by SIGTERM and cannot.
+    lease = EVERY if worker == UVICORN else 60.0
 
     def play(*more: str, database: int) -> None:
-        files = {"app.py": hasten(app_for(worker), refresh_interval=EVERY)}
+        files = {"app.py": hasten(app_for(worker), refresh_interval=EVERY, lease=lease)}
         if more and worker == "gevent":
             files["gunicorn.conf.py"] = PATCHED
         with serve_shop(certificate) as posthog:
             shop = Shop(tmp_path / str(database), posthog, server, files, database=database)
             with shop.run(*words, *more):
-                live_and_die(shop, lapse=10.0 if worker == UVICORN else 2.0)
+                live_and_die(shop, lapse=10.0 if worker == UVICORN else 0.0)
 
     with ThreadPoolExecutor() as pool:
         for done in [pool.submit(play, database=0), pool.submit(play, "--preload", database=1)]:
@@ -111,16 +113,22 @@ def test_with_the_helper_a_worker_is_loaded_and_hands_over(tmp_path: Path, make_
             shop.leaves_nothing()
 
 
-def test_hooks_of_a_users_own_and_his_own_log(tmp_path: Path, make_redis: MakeRedis) -> None:
-    """The docs' way to have both runs both; who configures logging has each line there, and not in gunicorn's log."""
-    his = 'import logging\n\nlogging.basicConfig(level="INFO", format="HIS %(message)s")\n'
+def test_hooks_and_a_log_of_a_users_own(tmp_path: Path, make_redis: MakeRedis) -> None:
+    """The docs' way to have both hooks runs both, before exit handlers; who configures logging has each line there."""
+    log = 'import logging\n\nlogging.basicConfig(level="INFO", format="MINE %(message)s")\n'
+    late = "\nimport atexit, time\n\natexit.register(lambda: (time.sleep(2), print('my exit handler: done')))\n"
     with serve_shop() as posthog:
-        shop = Shop(tmp_path, posthog, make_redis(), {"app.py": his + WSGI, "gunicorn.conf.py": BESIDE_HOOKS})
+        shop = Shop(tmp_path, posthog, make_redis(), {"app.py": log + WSGI + late, "gunicorn.conf.py": BESIDE_HOOKS})
         with shop.run(*GUNICORN, "app:app"):
             shop.program.prints("my own hook: ready")
-            shop.program.end()
+            assert shop.leader
+            shop.program.send(signal.SIGTERM)
+            until(lambda: not shop.leader, what="the lease to be given up")
+            assert "my exit handler: done" not in shop.program.log
+            assert shop.program.wait() == 0
+            assert "my exit handler: done" in shop.program.log
             assert loaded(shop) == []
-            assert len(re.findall("^HIS definitions", shop.program.log, re.MULTILINE)) == 1
+            assert len(re.findall("^MINE definitions", shop.program.log, re.MULTILINE)) == 1
             assert shop.program.log.count("my own hook: gone") == 1
             shop.leaves_nothing()
 

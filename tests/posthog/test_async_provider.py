@@ -28,6 +28,9 @@ T = TypeVar("T")
 
 DATA = FlagDefinitionCacheData(flags=[{"key": "one"}], group_type_mapping={}, cohorts={})
 
+PATIENT = Options(cold_start_wait=60, challenge_after=300)
+"""Of a leader whose first lease outlives a test on a slow machine."""
+
 ASYNCHRONOUS = {
     "should_fetch_flag_definitions",
     "get_flag_definitions",
@@ -192,7 +195,7 @@ def test_several_loops_may_use_one(redis_server: RedisServer, namespace: str) ->
 
 def test_a_loop_is_not_blocked_while_a_call_waits(redis_server: RedisServer, namespace: str) -> None:
     """Neither by the wait for another's first fetch, nor when that wait is given up; what came is had by the next."""
-    leader = RedisFlagDefinitionCache(redis_server.url, namespace, cold_start_wait=10)
+    leader = RedisFlagDefinitionCache(redis_server.url, namespace, **PATIENT)
     cache = AsyncRedisFlagDefinitionCache(redis_server.url, namespace, cold_start_wait=10)
     assert leader.should_fetch_flag_definitions() is True
 
@@ -259,7 +262,7 @@ def test_eight_cold_threads_cost_one_request(redis_server: RedisServer, namespac
 
 def test_eight_cold_threads_wait_together(redis_server: RedisServer, namespace: str, posthog: PostHogStandIn) -> None:
     """While another's first fetch does not end, all go on after one wait, and not one wait after the other."""
-    leader = RedisFlagDefinitionCache(redis_server.url, namespace, challenge_after=300)
+    leader = RedisFlagDefinitionCache(redis_server.url, namespace, **PATIENT)
     assert leader.should_fetch_flag_definitions() is True
     cache = AsyncRedisFlagDefinitionCache(redis_server.url, namespace, cold_start_wait=1, challenge_after=300)
     with client_of(cache, posthog.url) as client:

@@ -97,6 +97,27 @@ def test_making_a_cache_connects_to_nothing(monkeypatch: pytest.MonkeyPatch, tmp
     assert threading.active_count() == threads
 
 
+def test_whatever_a_worker_needs_is_loaded_by_the_constructor(
+    redis_server: RedisServer, namespace: str, tmp_path: Path
+) -> None:
+    """Nothing is imported later on threads of ours: a child that is forked meanwhile would wait for it for ever."""
+    with PostHogStandIn() as standin:
+        told = python(
+            "import sys, flagcache, posthog\n"
+            f"where = {redis_server.url!r}, {namespace!r}\n"
+            f"cache = flagcache.RedisFlagDefinitionCache(*where, fallback={str(tmp_path)!r})\n"
+            f"client = posthog.Posthog('phc', secret_key='phs', host={standin.url!r}, sync_mode=True,\n"
+            "    flag_definition_cache_provider=cache)\n"
+            "before = set(sys.modules)\n"
+            "cache.attach(client).load_feature_flags()\n"
+            "client.shutdown()\n"
+            "print(len(client.feature_flags), sorted(set(sys.modules) - before))\n"
+        )
+        assert standin.requests == 1
+    assert told.endswith(" []\n")
+    assert len(list(tmp_path.iterdir())) >= 1  # the last known good ones were kept there
+
+
 @pytest.mark.parametrize("decode_responses", [False, True])
 def test_a_client_handed_in_is_neither_used_nor_closed(
     redis_server: RedisServer, namespace: str, monkeypatch: pytest.MonkeyPatch, *, decode_responses: bool

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import redis
 import redis.asyncio
+from fastapi import FastAPI
 from posthog import Posthog
 from posthog.flag_definition_cache import FlagDefinitionCacheData, FlagDefinitionCacheProvider
+from starlette.applications import Starlette
 from typing_extensions import assert_type
 
 import flagcache
@@ -26,6 +28,7 @@ from flagcache import (
     from_url,
 )
 from flagcache.testing import MakeStore, StoreContract
+from flagcache_posthog.asgi import flags_lifespan
 from flagcache_posthog.testing import MakeProvider, PostHogStandIn, ProviderContract, make_definitions
 
 
@@ -145,3 +148,8 @@ def a_stand_in() -> Iterator[str]:
     with PostHogStandIn(make_definitions(5)) as standin:
         standin.set_flag("flag-0", active=False)
         yield standin.url
+
+
+def applications(client: Posthog) -> list[Starlette]:
+    """A lifespan for both frameworks, of one client or several."""
+    return [FastAPI(lifespan=flags_lifespan(client)), Starlette(lifespan=flags_lifespan(client, client))]
