@@ -60,7 +60,7 @@ TESTS = (
     *(f"tests/stores/test_redis_{part}.py" for part in ("address", "asyncio", "cluster", "fork", "link")),
     *(f"tests/stores/test_redis_{part}.py" for part in ("sentinel", "sharing", "subscription", "tls")),
     *("tests/stores/test_contract.py", "tests/stores/test_sqlite_file.py", "tests/worker"),
-    *(f"tests/attach/test_{part}.py" for part in ("own_fetch", "push", "unchanged")),
+    *(f"tests/attach/test_{part}.py" for part in ("own_fetch", "unchanged")),
     *("tests/fleet/test_cold_start.py", "tests/fleet/test_fork.py"),
     *(f"tests/test_{part}.py" for part in ("awaiting", "callers", "cli", "cli_store", "coordinator", "envelope")),
     *(f"tests/test_{part}.py" for part in ("fallback", "process", "protection", "settings", "tiers")),

@@ -71,10 +71,11 @@ def at_exit(who: AtExit) -> None:
 
 
 def expect_end() -> None:
-    """Have `leave` called at the end of a child of `multiprocessing`, which runs none of its parent's exit hooks.
+    """Have `leave` called at the end of a child of `multiprocessing`, once, after the finalizers of others.
 
-    It ends by `os._exit`, after finalizers of its own, which it forgets when it begins (Python 3.10 to 3.13); so call
-    this once there is something to leave. Elsewhere, and from the second time on, it does nothing.
+    Most of these children end by `os._exit`; those that run exit hooks too (spawned ones, and all since Python 3.13)
+    would run ours as well. They forget finalizers when they begin; so this is to be called once there is something to
+    leave. Elsewhere, and from the second time on, it does nothing.
     """
     if "multiprocessing.util" in sys.modules:  # each of its children has it; nobody else need pay for the import
         guarded(_expect_end, None, "could not ask multiprocessing to tell of this process's end")
@@ -87,6 +88,7 @@ def _expect_end() -> None:
     if parent_process() is not None and _expecting != os.getpid():
         _expecting = os.getpid()
         util.Finalize(None, leave, exitpriority=_AFTER_ALL_OTHERS)
+        atexit.unregister(leave)
 
 
 def hooks_run() -> bool:
@@ -97,6 +99,8 @@ def hooks_run() -> bool:
 def _forked() -> None:
     global _told  # noqa: PLW0603 - one note of the process
     _told = os.getpid()
+    atexit.unregister(leave)  # a child of multiprocessing may have, and what it forks is none
+    atexit.register(leave)
     for who in list(_at_fork):
         guarded(who.forked, None, "could not make itself at home in a forked process")
 
