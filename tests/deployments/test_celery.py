@@ -203,7 +203,7 @@ def test_children_that_are_replaced_after_each_task_fetch_nothing_anew(
         celery.end()
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+@pytest.mark.parametrize("pool", ["prefork", "threads", "gevent", "solo"])
 def test_a_line_loads_before_the_first_task_and_hands_the_lease_over(
     tmp_path: Path, server: RedisServer, posthog: RemoteStandIn, pool: str
 ) -> None:

@@ -128,6 +128,28 @@ def test_children_of_multiprocessing_share_one_fetch_and_hand_over(
         assert "Traceback" not in running.log
 
 
+ENDING = """
+child = os.fork()
+if child == 0:
+    tell(revision=revision(), role=role())
+    {last_line}
+    os._exit(0)
+os.waitpid(child, 0)
+tell(ended=True)
+time.sleep(60)
+"""
+
+
+def test_a_line_hands_over_before_a_process_ends_without_exit_hooks(
+    tmp_path: Path, server: RedisServer, posthog: RemoteStandIn
+) -> None:
+    """The SDK's own shutdown: no lease is left, though it would have lasted for long."""
+    script = ENDING.format(last_line=snippet("docs/processes.md", "the last line").splitlines()[1])
+    with program(tmp_path, server.url, posthog, script, every=SELDOM) as running:
+        assert told(running, 2) == [{"revision": "r1", "role": "leader"}, {"ended": True}]
+        assert not server.client().exists(keys_of(tmp_path.name, 0).lease)
+
+
 FORKING = """
 app.posthog.load_feature_flags()
 revision()
