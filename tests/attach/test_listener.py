@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import logging
 import queue
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -179,6 +180,30 @@ def test_a_second_start_starts_nothing(start: Start) -> None:
     until(lambda: worker.attended > 3, what="some rounds")
     assert threads_of() == ["flagcache-listener"]
     assert worker.notes.count("subscribe") == 1
+
+
+def test_threads_that_start_it_at_once_start_one_thread(no_threads_left: None) -> None:
+    """Which `stop` ends; of any other nobody would know."""
+    switch = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(10):
+            worker, barrier = Worker([]), threading.Barrier(8)
+            it = Listener(worker)
+
+            def start(it: Listener = it, barrier: threading.Barrier = barrier) -> None:
+                barrier.wait()
+                it.start()
+
+            starters = [threading.Thread(target=start) for _ in range(8)]
+            for starter in starters:
+                starter.start()
+            for starter in starters:
+                starter.join()
+            assert threads_of() == ["flagcache-listener"]
+            it.stop(5.0)
+    finally:
+        sys.setswitchinterval(switch)
 
 
 def test_it_ends_with_its_worker(start: Start) -> None:
