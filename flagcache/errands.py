@@ -48,6 +48,11 @@ class Errands:
         errand = self._of.get(caller())
         return errand is not None and errand.grant is not None
 
+    @property
+    def current(self) -> Errand | None:
+        """What the calling thread was told last, until it is back."""
+        return self._of.get(caller())
+
     def back(self) -> tuple[Errand | None, bool]:
         """Take the calling thread's errand from it; and whether that was the one that was out."""
         errand = self._of.pop(caller(), None)

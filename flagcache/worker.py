@@ -124,7 +124,13 @@ class Worker:
         """Take in and publish what the calling thread has fetched. A reader was sent by nobody, and tells nobody."""
         if self._plan.settings.reads_only:
             return
-        errand, _ = self._errands.back()
+        try:
+            self._deliver(definitions)
+        finally:
+            self._errands.back()  # only now: to the threads that ask meanwhile a fetch is under way still
+
+    def _deliver(self, definitions: object) -> None:
+        errand = self._errands.current
         checked = self._plan.vendor.check(definitions)
         # A thread that never asked may have begun its fetch long ago: taken for as old as a fetch can be.
         errand = errand or Errand("", None, 0, self._plan.clock() - SLOW_FETCH)

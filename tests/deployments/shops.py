@@ -100,7 +100,7 @@ class Shop:
     def __exit__(self, *exc: object) -> None:
         self.program.__exit__(*exc)
         if exc[0] is not None:
-            print(self.program.log)  # pytest shows it with the failure
+            sys.stdout.write(self.program.log)  # pytest shows it with the failure
 
     @property
     def program(self) -> Program:

@@ -63,7 +63,8 @@ def test_a_fleet_needs_no_call(tmp_path: Path, make_redis: MakeRedis, worker: st
     """Plain and with --preload, changed, reloaded and recycled, a fleet fetches as one; its end leaves nothing."""
     server = make_redis()
     certificate = make_certificate(tmp_path) if worker == "gevent" else None  # https is what a late patch breaks
-    words = [*GUNICORN, "-w", "2", "-k", worker, "--max-requests", "80", "app:app"]
+    # The asgi class would take uvloop, which loses a signal that comes before it runs: its worker would not end then.
+    words = [*GUNICORN, "-w", "2", "-k", worker, "--max-requests", "80", "--asgi-loop", "asyncio", "app:app"]
     # Nobody waits for the end of such a lease: it has to be given up. uvicorn's workers die by SIGTERM and cannot.
     lease = EVERY if worker == UVICORN else 60.0
 
@@ -99,6 +100,8 @@ def test_with_the_helper_a_worker_is_loaded_and_hands_over(tmp_path: Path, make_
         shop = Shop(tmp_path, posthog, server, {"app.py": app_for(how[0]), "gunicorn.conf.py": conf})
         with shop.run(*GUNICORN, "-w", "2", "-k", *how, "app:app"):
             until(lambda: len(loaded(shop)) == 2, 40.0, every=0.05, what="two loaded workers")
+            if worker == "asgi":  # uvloop loses a signal that comes before it runs
+                until(lambda: shop.program.log.count("ASGI server listening") == 2, 40.0, what="two running loops")
             first = shop.leader
             os.kill(first, signal.SIGTERM)
             # Its lease has 30 to 45 seconds left.
