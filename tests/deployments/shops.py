@@ -196,7 +196,8 @@ class Shop:
         Args:
             lapse: seconds that a lease may last which nobody gave up.
         """
-        assert self.program.left_behind() == []
+        # multiprocessing's helper ends when it notices that the processes which it served have.
+        until(lambda: not self.program.left_behind(), 5.0, what="all processes to end")
         assert "Traceback" not in self.program.log
         until(lambda: not self.leader, lapse, what="the lease to end")
         until(lambda: not self.connections(), 10.0, what="the connections to end")
