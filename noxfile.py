@@ -66,9 +66,6 @@ TESTS = (
     *(f"tests/test_{part}.py" for part in ("fallback", "process", "protection", "settings", "tiers")),
 )
 
-# The demo rests on gunicorn and rich, which matter nowhere else.
-DEMO = ("tests/test_demo.py",)
-
 # redis-py 5.0 leaves a socket that could not connect to the garbage collector, which says so.
 LEFT_SOCKETS = ("-W", "ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
 
@@ -101,8 +98,7 @@ def _register(name: str, line: Line) -> None:
     def run(session: nox.Session) -> None:
         session.install("--editable", ".[demo,encryption,testing]", "--group", "essentials", *requirements(line))
         allowed = LEFT_SOCKETS if line.redis == LOWEST else ()
-        tests = (*TESTS, *DEMO) if line.others == LOWEST else TESTS
-        session.run("pytest", "-m", "not slow", *allowed, *(session.posargs or tests), env={"PYTHONPATH": None})
+        session.run("pytest", "-m", "not slow", *allowed, *(session.posargs or TESTS), env={"PYTHONPATH": None})
 
     run.__doc__ = str(line)
     nox.session(name=name, python=line.python)(run)

@@ -126,6 +126,10 @@ class _Socket:
         """Read once."""
         return self._ready().recv(size, flags)
 
+    def fileno(self) -> int:
+        """Tell the descriptor; redis-py with hiredis looks there whether an idle connection is still good."""
+        return self._known().fileno()
+
     def recv_into(self, buffer: bytearray) -> int:
         """Read once, as the parser of hiredis does."""
         return self._ready().recv_into(buffer)
