@@ -67,7 +67,10 @@ class Fetching:
         if fetcher is not None and self.busy:
             self._called_off = True
             fetcher.cancel()
-        if thread is not None and thread is not threading.current_thread():
+        if thread is None or thread is threading.current_thread():
+            return
+        # Not joined before: another thread may have made it, and not started it yet.
+        if self._landed.wait(longest) and thread.is_alive():
             thread.join(longest)
 
     def _run(self, errand: Errand, grant: Grant, fetcher: Fetcher) -> None:
@@ -82,8 +85,7 @@ class Fetching:
 
     def _fetch(self, errand: Errand, grant: Grant, fetcher: Fetcher) -> None:
         held = self._reports.held
-        self.requests += 1
-        result: FetchResult = fetcher.fetch(held.meta.etag if held else "")
+        result = self._ask(fetcher, held.meta.etag if held else "")
         if isinstance(result, Fetched):
             self.full += 1
             self._reports.fetched(self._hold(result, errand, grant, held), grant)
@@ -95,6 +97,12 @@ class Fetching:
             self._reports.confirmed(_confirmed(held, errand, grant), grant)
         else:
             self._reports.refused(errand.home, grant, Refused("304 to an unconditional request", Scope.MINE, 304))
+
+    def _ask(self, fetcher: Fetcher, etag: str) -> FetchResult:
+        if self._called_off:  # before it began
+            return Refused("cancelled", Scope.MINE)
+        self.requests += 1
+        return fetcher.fetch(etag)
 
     def _hold(self, result: Fetched, errand: Errand, grant: Grant, held: Held | None) -> Held:
         version = envelope.digest(result.definitions)

@@ -255,9 +255,9 @@ def test_what_nobody_could_read_is_not_published(posthog: StandInControl, store_
     with Fleet(seats(posthog, store_url, namespace, every=EVERY, max_decoded_bytes=4096), 3) as fleet:
         assert fleet.call(load) == [1] * 3
         posthog.serve(make_definitions(40, revision=2))
-        all_hold(fleet, 2, within=20 * EVERY)
+        all_hold(fleet, 2, within=60 * EVERY)  # two have to wait for a leader to have been silent for long
         posthog.serve(make_definitions(2, revision=3))
-        all_hold(fleet, 3, within=20 * EVERY)
+        all_hold(fleet, 3, within=60 * EVERY)
         said = [line.text for lines in fleet.call(logs) for line in lines if "cannot be shared" in line.text]
         assert len(said) == 3
         assert "4096" in said[0]

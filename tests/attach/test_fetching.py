@@ -1,0 +1,69 @@
+"""The thread that carries out the fleet's own fetch: it ends when it is told to, however early that is."""
+
+from __future__ import annotations
+
+import threading
+from typing import cast
+
+import pytest
+
+from flagcache.errands import Errand
+from flagcache.fetching import Fetching
+from flagcache.plan import Plan
+from flagcache.reports import Reports
+from flagcache.stores.base import Grant
+from flagcache.vendor import Fetcher, FetchResult, Unchanged
+
+
+class Told:
+    """Stands for the reports of a worker that holds nothing."""
+
+    held = None
+
+    def __init__(self) -> None:
+        self.called_off_fetches = 0
+
+    def called_off(self, *_told: object) -> None:
+        """As `Reports.called_off`."""
+        self.called_off_fetches += 1
+
+
+class Counting:
+    """A fetcher that is counted, and asks nobody."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def fetch(self, etag: str) -> FetchResult:
+        """As `Fetcher.fetch`."""
+        self.asked += 1
+        return Unchanged()
+
+    def cancel(self) -> None:
+        """As `Fetcher.cancel`."""
+
+
+def test_a_fetch_that_is_cancelled_before_its_thread_runs_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever cancels it is not thrown out by a thread that another has made and not started yet, and waits for it."""
+    made, go_on, told, fetcher = threading.Event(), threading.Event(), Told(), Counting()
+    fetching = Fetching(cast("Plan", None), cast("Reports", told), lambda: None)
+    start = threading.Thread.start
+
+    def start_late(thread: threading.Thread) -> None:
+        if thread.name == "flagcache-fetch":
+            made.set()
+            assert go_on.wait(10)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_late)
+    errand, grant = Errand("store", Grant(0, 1, 1), 1, 0.0), Grant(0, 1, 1)
+    beginning = threading.Thread(target=fetching.begin, args=(errand, grant, cast("Fetcher", fetcher)))
+    beginning.start()
+    assert made.wait(10)
+    fetching.cancel(0.01)  # it has not begun, and is not waited for longer than that
+    was_busy = fetching.busy
+    go_on.set()
+    fetching.cancel(10)
+    beginning.join(10)
+    assert (was_busy, fetching.busy) == (True, False)
+    assert (fetcher.asked, told.called_off_fetches, fetching.requests) == (0, 1, 0)
