@@ -1,7 +1,9 @@
 # Each command sets up what it needs by itself: a `.venv` here and, where it may (root on Debian), two packages by apt.
 # Another interpreter: make test PYTHON=python3.12       More for pytest: make test ARGS="-k redis -x"
+# Tests wait more than they compute: as many run at once as JOBS says. One after the other: JOBS=0
 
 PYTHON ?= python3
+JOBS ?= 4
 VENV := .venv
 BIN := $(VENV)/bin
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
@@ -28,7 +30,7 @@ demo: $(DEMO) ## A fleet of workers on one fetch, live: ARGS="--workers 8"
 	@$(BIN)/flagcache demo $(ARGS)
 
 test: $(DEV) redis ## All tests, on real servers: ARGS="-k redis -x"
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n $(JOBS) $(ARGS)
 
 matrix: $(DEV) redis ## The supported versions of Python, redis-py and the SDK: ARGS="-s oldest -- -x"
 	PATH="$(PYENV):$$PATH" $(BIN)/nox --no-error-on-missing-interpreters $(ARGS)
