@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import report, results
-from benchmarks.contestants import CONTESTANTS
+from benchmarks.contestants.registry import CONTESTANTS
 from benchmarks.model import Scale
 from benchmarks.questions import QUESTIONS
 from benchmarks.rounds import play

@@ -16,7 +16,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 from typing_extensions import Self
 
 from benchmarks import worker
-from benchmarks.contestants import Place, Seat
+from benchmarks.contestants.contestant import Place, Seat
 
 __all__ = ["Call", "Fleet", "Member", "WorkerFailedError", "until"]
 
@@ -180,14 +180,21 @@ class Fleet:
         """Have all living workers load their flags: at one instant, or each so many seconds after it.
 
         Returns:
+            As `load_members`.
+        """
+        return self.load_members(list(self), spread=spread)
+
+    @staticmethod
+    def load_members(members: Sequence[Member], *, spread: Sequence[float] = ()) -> list[float]:
+        """Have these load their flags.
+
+        Returns:
             For each, the seconds from its instant until its first evaluation told a flag's value.
         """
-        go = time.monotonic() + 0.05 + 0.002 * len(self.members)  # by then all have read what they are to do
-        calls = [
-            (go + wait, member.begin(worker.load, go + wait))
-            for member, wait in zip(self, spread or [0.0] * len(self.members), strict=False)
-        ]
-        return [call.result() - began for began, call in calls]
+        go = time.monotonic() + 0.05 + 0.002 * len(members)  # by then all have read what they are to do
+        instants = [go + wait for wait in spread or [0.0] * len(members)]
+        calls = [member.begin(worker.load, when) for member, when in zip(members, instants, strict=True)]
+        return [call.result() - when for call, when in zip(calls, instants, strict=True)]
 
     def wait_for(self, revision: int, timeout: float) -> None:
         """Wait until all living workers hold this revision.

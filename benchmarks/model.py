@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from benchmarks.contestants import Contestant
+from benchmarks.contestants.contestant import Contestant
 from benchmarks.stage import Stage
 
 __all__ = ["Case", "Measure", "Play", "Question", "Readings", "Scale"]
@@ -99,8 +99,7 @@ class Question:
         measures: what its readings are; the first is the one that matters most.
         cases: those of a run of this size.
         play: plays one case with one contestant, on a stage that is new.
-        contestants: who can be asked.
-        needs_stage: whether servers are started for each play.
+        contestants: names of who can be asked.
     """
 
     name: str
@@ -108,6 +107,6 @@ class Question:
     measures: tuple[Measure, ...]
     cases: Callable[[Scale], Sequence[Case]]
     play: Play
-    contestants: tuple[str, ...]
+    contestants: Sequence[str]
     drawn: tuple[str, ...] = field(default=())
     """Names of the measures of which a plot is drawn."""

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contestants import CONTESTANTS
+from benchmarks.contestants.registry import CONTESTANTS
 from benchmarks.model import Question, Scale
 from benchmarks.rounds import Record
 from benchmarks.statistics import ratios, summarize

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.contestants import CONTESTANTS, Contestant
+from benchmarks.contestants.contestant import Contestant
+from benchmarks.contestants.registry import CONTESTANTS
 from benchmarks.fleet import WorkerFailedError
 from benchmarks.model import Case, Question, Readings, Scale
 from benchmarks.stage import Stage

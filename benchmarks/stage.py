@@ -10,7 +10,7 @@ from typing import Any
 import redis
 from typing_extensions import Self
 
-from benchmarks.contestants import Place
+from benchmarks.contestants.contestant import Place
 from benchmarks.fleet import Fleet
 from flagcache_posthog.testing import PostHogStandIn, RemoteStandIn, Served, make_definitions
 from tests.redis_server import RedisServer, newest_installed

@@ -15,7 +15,8 @@ from typing import Any, cast
 
 from posthog.poller import Poller
 
-from benchmarks.contestants import CONTESTANTS, Place, Seat
+from benchmarks.contestants.contestant import Place, Seat
+from benchmarks.contestants.registry import CONTESTANTS
 from flagcache_posthog.testing import REVISION_FLAG
 
 __all__ = ["Failure", "Usage", "history", "live", "load", "revision", "shutdown", "usage"]

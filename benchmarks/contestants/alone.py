@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.contestants._contestant import Contestant, make_client
+from benchmarks.contestants.contestant import Contestant, make_client
 
 __all__ = ["ALONE"]
 

@@ -16,10 +16,11 @@ import redis
 from posthog import FlagDefinitionCacheData
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from typing_extensions import override
 
-from benchmarks.contestants._contestant import Contestant, Place, WatchedPosthog, make_client
+from benchmarks.contestants.contestant import Contestant, Place, WatchedPosthog, make_client
 
-__all__ = ["EXAMPLE", "LeasedCache", "connect"]
+__all__ = ["BARE", "EXAMPLE", "LeasedCache", "connect"]
 
 _LEASE = 60.0
 _KEPT = 24 * 3600
@@ -89,8 +90,26 @@ class LeasedCache:
         self._leave(keys=[self._lease_key], args=[self._me])
 
 
+class BareReader(LeasedCache):
+    """The least that a process can do which never fetches: a `GET`, and JSON decoded. Somebody else fills the store."""
+
+    @override
+    def should_fetch_flag_definitions(self) -> bool:
+        """Never."""
+        return False
+
+    @override
+    def shutdown(self) -> None:
+        """There is nothing to give up."""
+
+
+def _make_bare(place: Place, index: int) -> WatchedPosthog:
+    return make_client(place, index, BareReader(connect(place.redis, timeout=5.0), place.namespace))
+
+
 def _make(place: Place, index: int) -> WatchedPosthog:
     return make_client(place, index, LeasedCache(connect(place.redis, timeout=5.0), place.namespace))
 
 
+BARE = Contestant("bare", "a bare GET and decode", "redis", _make_bare)
 EXAMPLE = Contestant("example", "like the SDK's example", "redis", _make)

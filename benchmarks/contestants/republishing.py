@@ -9,7 +9,7 @@ from __future__ import annotations
 from posthog import FlagDefinitionCacheData
 from typing_extensions import override
 
-from benchmarks.contestants._contestant import Contestant, Place, WatchedPosthog, make_client
+from benchmarks.contestants.contestant import Contestant, Place, WatchedPosthog, make_client
 from benchmarks.contestants.example import LeasedCache, connect
 
 __all__ = ["REPUBLISHING", "RepublishingCache"]

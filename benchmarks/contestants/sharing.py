@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing_extensions import Unpack
 
-from benchmarks.contestants._contestant import Contestant, Place, WatchedPosthog, make_client
+from benchmarks.contestants.contestant import Contestant, Place, WatchedPosthog, make_client
 from flagcache.settings import Options
 from flagcache_posthog import FlagDefinitionCache, RedisFlagDefinitionCache, SqliteFlagDefinitionCache
 

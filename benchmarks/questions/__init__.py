@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.model import Question
-from benchmarks.questions import change, cold_start, steady
+from benchmarks.questions import change, cold_start, deploy, leader, outage, steady
 
 __all__ = ["QUESTIONS"]
 
@@ -13,6 +13,9 @@ QUESTIONS: dict[str, Question] = {
         cold_start,
         steady,
         change,
+        leader,
+        outage,
+        deploy,
     )
 }
 """By name, in the order of the report."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks import worker
-from benchmarks.contestants import EVERYBODY, Contestant
+from benchmarks.contestants.contestant import Contestant
+from benchmarks.contestants.registry import EVERYBODY
 from benchmarks.fleet import Fleet
 from benchmarks.model import Case, Measure, Question, Readings, Scale
 from benchmarks.stage import Stage

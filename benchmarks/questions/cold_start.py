@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from benchmarks.contestants import EVERYBODY, Contestant, key_of
+from benchmarks.contestants.contestant import Contestant, key_of
+from benchmarks.contestants.registry import EVERYBODY
 from benchmarks.model import Case, Measure, Question, Readings, Scale
 from benchmarks.stage import Stage
 from flagcache_posthog.testing import key_digest

@@ -6,7 +6,8 @@ import time
 from collections.abc import Sequence
 
 from benchmarks import worker
-from benchmarks.contestants import EVERYBODY, Contestant
+from benchmarks.contestants.contestant import Contestant
+from benchmarks.contestants.registry import EVERYBODY
 from benchmarks.model import Case, Measure, Question, Readings, Scale
 from benchmarks.stage import Stage, Traffic
 
