@@ -45,7 +45,7 @@ class Scale:
     @property
     def interval(self) -> float:
         """Seconds between two polls of a client, and between two fetches of a fleet."""
-        return 0.5 if self.quick else 2.0
+        return 0.3 if self.quick else 2.0
 
     def fleet(self, usual: int) -> int:
         """How many processes, where so many are usual."""
@@ -75,7 +75,7 @@ class Case:
 
     Attributes:
         name: in the JSON and in tables.
-        workers: processes of the fleet.
+        workers: processes of the fleet, or processes that are started one after the other.
         flags: in the definitions, beside the one that tells their revision.
         variant: what is done to the fleet, where that differs between the cases.
     """

@@ -58,7 +58,7 @@ def markdown(run: Mapping[str, Any], plots: str = "") -> str:
 def tell(value: float, unit: str) -> str:
     """Write a value so that it can be read: three digits and a unit."""
     if unit == "seconds":
-        if abs(value) >= 1:
+        if abs(value) >= 1 or value == 0:
             return f"{value:.3g} s"
         return f"{value * 1e3:.3g} ms" if abs(value) >= 1e-3 else f"{value * 1e6:.3g} µs"
     if unit == "times":

@@ -15,9 +15,8 @@ from typing import Any, cast
 
 from posthog.poller import Poller
 
-from benchmarks.contestants.contestant import Place, Seat
+from benchmarks.contestants.contestant import Place, Seat, revision_told
 from benchmarks.contestants.registry import CONTESTANTS
-from flagcache_posthog.testing import REVISION_FLAG
 
 __all__ = ["Failure", "Usage", "history", "live", "load", "revision", "shutdown", "usage"]
 
@@ -67,9 +66,9 @@ def load(seat: Seat, when: float) -> float:
     """
     time.sleep(max(0.0, when - time.monotonic()))
     seat.client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
-    told = seat.client.evaluate_flags("user", only_evaluate_locally=True, flag_keys=[REVISION_FLAG])
+    told = revision_told(seat.client)
     done = time.monotonic()
-    if told.get_flag(REVISION_FLAG) is None:
+    if told is None:
         raise RuntimeError("loaded, and no flag can be evaluated")
     _count_polls(seat)
     return done
@@ -123,7 +122,7 @@ def _work(connection: Connection[Any, Any], contestant: str, place: Place, index
 
     def sit_down() -> None:
         nonlocal seat
-        seat = Seat(CONTESTANTS[contestant].make(place, index))
+        seat = Seat(CONTESTANTS[contestant].make(place, index), index)
 
     connection.send(_tried(sit_down))
     while seat is not None:

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from posthog import Posthog
 
-__all__ = ["Contestant", "Place", "Seat", "Sighting", "WatchedPosthog", "key_of", "make_client"]
+__all__ = ["Contestant", "Place", "Seat", "Sighting", "WatchedPosthog", "key_of", "make_client", "revision_told"]
 
 _FLAGS = cast("property", inspect.getattr_static(Posthog, "feature_flags"))
 
@@ -72,6 +72,7 @@ class Seat:
     """What one worker works with."""
 
     client: WatchedPosthog
+    index: int
     polls: int = 0
     """How often the client's poller, or whoever runs its poll for it, has done so."""
     poll_seconds: float = 0.0
@@ -100,6 +101,12 @@ class Contestant:
 def key_of(index: int) -> str:
     """The secret key of one worker: each has its own, so that the stand-in's log tells who asked."""
     return f"phs_{index}"
+
+
+def revision_told(client: WatchedPosthog) -> str | None:
+    """What an application is told that evaluates the flag that tells the revision: `r7`, or nothing."""
+    told = client.evaluate_flags("user", only_evaluate_locally=True, flag_keys=["revision"]).get_flag("revision")
+    return None if told is None else str(told)
 
 
 def make_client(place: Place, index: int, provider: object = None) -> WatchedPosthog:

@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from benchmarks.model import Question
-from benchmarks.questions import change, cold_start, deploy, leader, outage, steady
+from benchmarks.questions import (
+    change,
+    cold_start,
+    deploy,
+    evaluation,
+    imports,
+    leader,
+    memory,
+    outage,
+    serverless,
+    steady,
+)
 
 __all__ = ["QUESTIONS"]
 
@@ -16,6 +27,10 @@ QUESTIONS: dict[str, Question] = {
         leader,
         outage,
         deploy,
+        serverless,
+        memory,
+        evaluation,
+        imports,
     )
 }
 """By name, in the order of the report."""

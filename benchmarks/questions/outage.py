@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from benchmarks.contestants.contestant import Contestant
+from benchmarks.contestants.contestant import Contestant, key_of
 from benchmarks.contestants.registry import ON_REDIS
 from benchmarks.fleet import Fleet
 from benchmarks.model import Case, Measure, Question, Readings, Scale
 from benchmarks.stage import Stage
+from flagcache_posthog.testing import key_digest
 
 __all__ = ["QUESTION"]
 
@@ -18,20 +19,24 @@ _SETTLED, _MEASURED = 2.0, 4
 
 _NEW_AFTER_FLUSH = 5
 
-_GONE, _FLUSHED, _FROZEN = "gone", "flushed", "frozen"
+_LATER = 1.5
+"""Intervals after a flush in which each of the warm workers has polled."""
+
+_GONE, _FLUSHED, _FLUSHED_BEFORE, _FROZEN = "gone", "flushed", "flushed before", "frozen"
 
 
 def _cases(scale: Scale) -> Sequence[Case]:
     workers = scale.fleet(10)
     return [
         Case("Redis gone, then back and empty", workers, 200, _GONE),
-        Case("Redis flushed", workers, 200, _FLUSHED),
+        Case("Redis flushed as 5 new workers start", workers, 200, _FLUSHED),
+        Case("Redis flushed 1.5 intervals before 5 new workers start", workers, 200, _FLUSHED_BEFORE),
         Case("Redis frozen", workers, 200, _FROZEN),
     ]
 
 
 def _play(stage: Stage, contestant: Contestant, case: Case) -> Readings:
-    act = {_GONE: _gone, _FLUSHED: _flushed, _FROZEN: _frozen}[case.variant]
+    act = {_GONE: _gone, _FLUSHED: _flushed, _FLUSHED_BEFORE: _flushed_before, _FROZEN: _frozen}[case.variant]
     with stage.fleet(contestant.name, case.workers) as fleet:
         fleet.load(spread=stage.spread(case.workers))
         time.sleep(_SETTLED * stage.interval)
@@ -48,16 +53,21 @@ def _gone(stage: Stage, fleet: Fleet) -> Readings:
     return {"requests": [away], "new_worker": [new], "requests_after": [_requests(stage)]}
 
 
-def _flushed(stage: Stage, fleet: Fleet) -> Readings:
-    """One interval later new workers come, all at once."""
-    stage.posthog.reset_counts()
+def _flushed(stage: Stage, fleet: Fleet, wait: float = 0.0) -> Readings:
+    """New workers come, all at once; so many intervals after the flush."""
+    came, before = fleet.join(_NEW_AFTER_FLUSH), stage.latest()
     with stage.redis.client() as client:
         client.flushall()
-    time.sleep(1.5 * stage.interval)
-    warm = len(fleet.members)
-    fleet.join(_NEW_AFTER_FLUSH)
-    times = fleet.load_members(fleet.members[warm:])
-    return {"full_fetches": [stage.posthog.full_fetches], "new_worker": [max(times)]}
+    time.sleep(wait * stage.interval)
+    times = fleet.load_members(came)
+    full = [served.key_digest for served in stage.asked(after=before) if served.status == 200]
+    theirs = {key_digest(key_of(member.index)) for member in came}
+    by_new = sum(key in theirs for key in full)
+    return {"full_fetches": [by_new], "full_fetches_warm": [len(full) - by_new], "new_worker": times}
+
+
+def _flushed_before(stage: Stage, fleet: Fleet) -> Readings:
+    return _flushed(stage, fleet, _LATER)
 
 
 def _frozen(stage: Stage, fleet: Fleet) -> Readings:
@@ -86,7 +96,8 @@ QUESTION = Question(
     measures=(
         Measure("requests", "API requests an interval, Redis away", exact=True),
         Measure("requests_after", "API requests an interval, Redis back", exact=True),
-        Measure("full_fetches", f"full fetches for {_NEW_AFTER_FLUSH} new workers after a flush", exact=True),
+        Measure("full_fetches", "full fetches of the new workers after a flush", exact=True),
+        Measure("full_fetches_warm", "full fetches of the warm ones after a flush"),
         Measure("new_worker", "a new worker's time to first flag", "seconds"),
     ),
     cases=_cases,
