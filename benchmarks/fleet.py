@@ -176,13 +176,18 @@ class Fleet:
         """Have all living workers do the same at one time; returns their results in their order."""
         return [call.result() for call in [member.begin(chore, *args, **kwargs) for member in self]]
 
-    def load(self, *, spread: Sequence[float] = ()) -> list[float]:
-        """Have all living workers load their flags: at one instant, or each so many seconds after it.
+    def load(self) -> list[float]:
+        """Have all living workers load their flags at one instant; returns what `load_members` does."""
+        return self.load_members(list(self))
 
-        Returns:
-            As `load_members`.
+    def warm_up(self, spread: Sequence[float]) -> None:
+        """Have the first worker load its flags, and then the others, each so many seconds after it.
+
+        So the first alone has asked PostHog, where workers share; as in a fleet whose workers came one by one.
         """
-        return self.load_members(list(self), spread=spread)
+        first, *others = self
+        self.load_members([first])
+        self.load_members(others, spread=spread[: len(others)])
 
     @staticmethod
     def load_members(members: Sequence[Member], *, spread: Sequence[float] = ()) -> list[float]:

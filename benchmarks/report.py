@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.svg import DARK, LIGHT, Bar, Group, bars
+from benchmarks.targets import TARGETS, Figures
 
 __all__ = ["markdown", "tell", "write"]
 
@@ -45,7 +47,7 @@ def markdown(run: Mapping[str, Any], plots: str = "") -> str:
         run: as `benchmarks.results.load` gives it.
         plots: the folder of the plots, seen from the text; empty: none are embedded.
     """
-    lines = ["# What a fleet sees", "", _provenance(run), ""]
+    lines = ["# What a fleet sees", "", _provenance(run), "", *_targets(run)]
     for name, told in run["questions"].items():
         lines += [f"## {name}", "", f"{told['title']}.", ""]
         if plots:
@@ -53,6 +55,20 @@ def markdown(run: Mapping[str, Any], plots: str = "") -> str:
             lines += [""] if told["drawn"] else []
         lines += [*_overview(run, told), "", *_details(run, told), ""]
     return "\n".join(lines)
+
+
+def _targets(run: Mapping[str, Any]) -> Iterable[str]:
+    """What was aimed at and what was reached; a run that did not measure a target says nothing of it."""
+    figures, lines = Figures(run), list[str]()
+    for target in TARGETS:
+        with contextlib.suppress(KeyError):
+            reached = target.value(figures)
+            verdict = "yes" if reached <= target.at_most else "**no**"
+            lines.append(
+                f"| {target.title} | {tell(target.at_most, target.unit)} | {tell(reached, target.unit)} | {verdict} |"
+            )
+    if lines:
+        yield from ("## Targets", "", "| target | at most | reached | met |", "|---|--:|--:|---|", *lines, "")
 
 
 def tell(value: float, unit: str) -> str:

@@ -31,7 +31,7 @@ def _play(stage: Stage, contestant: Contestant, case: Case) -> Readings:
     after_first: list[float] = []
     after_change: list[float] = []
     with stage.fleet(contestant.name, case.workers) as fleet:
-        fleet.load(spread=stage.spread(case.workers))
+        fleet.warm_up(stage.spread(case.workers))
         for number in range(_CHANGES):
             revision = stage.change()
             fleet.wait_for(revision, _PATIENCE * stage.interval)

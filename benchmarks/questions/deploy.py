@@ -32,7 +32,7 @@ def _play(stage: Stage, contestant: Contestant, case: Case) -> Readings:
     if case.variant == _PRELOAD:
         return _preload(stage, contestant, case.workers)
     with stage.fleet(contestant.name, case.workers) as fleet:
-        fleet.load(spread=stage.spread(case.workers))
+        fleet.warm_up(stage.spread(case.workers))
         time.sleep(_SETTLED * stage.interval)
         stage.posthog.reset_counts()
         began, old, times = time.monotonic(), list(fleet), list[float]()

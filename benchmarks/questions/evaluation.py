@@ -33,7 +33,7 @@ def _cases(scale: Scale) -> Sequence[Case]:
 
 def _play(stage: Stage, contestant: Contestant, case: Case) -> Readings:
     with stage.fleet(contestant.name, case.workers, interval=_INTERVALS[case.variant]) as fleet:
-        fleet.load(spread=[0.0, 0.5])  # the second follows
+        fleet.warm_up([0.0])  # the second follows
         follower = fleet.members[1]
         follower.call(evaluate, _WARM_UP)
         asked, traffic = stage.posthog.requests, Traffic(stage.redis)

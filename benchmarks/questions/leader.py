@@ -43,7 +43,7 @@ def _cases(scale: Scale) -> Sequence[Case]:
 
 def _play(stage: Stage, contestant: Contestant, case: Case) -> Readings:
     with stage.fleet(contestant.name, case.workers) as fleet:
-        fleet.load(spread=stage.spread(case.workers))
+        fleet.warm_up(stage.spread(case.workers))
         time.sleep((_SETTLED + stage.random.random()) * stage.interval)
         if case.variant == _LATE:
             return _thaw_late(stage, contestant, fleet)

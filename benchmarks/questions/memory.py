@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import time
 import tracemalloc
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from benchmarks.contestants.contestant import Contestant, Seat
 from benchmarks.contestants.registry import EVERYBODY
 from benchmarks.model import Case, Measure, Question, Readings, Scale
 from benchmarks.stage import Stage
+from flagcache_posthog.testing import make_definitions
 
 __all__ = ["QUESTION", "Kept"]
 
@@ -47,7 +49,7 @@ def _cases(scale: Scale) -> Sequence[Case]:
 def _play(stage: Stage, contestant: Contestant, case: Case) -> Readings:
     readings: dict[str, list[float]] = {}
     with stage.fleet(contestant.name, case.workers) as fleet:
-        fleet.load(spread=[0.0, 0.5])  # the first leads
+        fleet.warm_up([0.0])  # the first leads
         time.sleep(stage.interval)
         before = fleet.call(watch)
         stage.flags = int(case.variant)
@@ -55,7 +57,8 @@ def _play(stage: Stage, contestant: Contestant, case: Case) -> Readings:
         time.sleep(_SETTLED * stage.interval)
         for role, kept in zip(("leader", "follower"), fleet.call(kept_since, before), strict=True):
             readings |= {f"{role}_{name}": [value] for name, value in asdict(kept).items()}
-    return readings
+    encoded = json.dumps(make_definitions(stage.flags, revision=stage.revision), separators=(",", ":"))
+    return {**readings, "json": [len(encoded)]}
 
 
 def watch(_seat: Seat) -> int:
@@ -82,6 +85,7 @@ QUESTION = Question(
         Measure("leader_peak", "most at any time, leader", "bytes"),
         Measure("follower_resident", "growth of the resident memory, follower", "bytes"),
         Measure("leader_resident", "growth of the resident memory, leader", "bytes"),
+        Measure("json", "the definitions as compact JSON", "bytes", exact=True),
     ),
     cases=_cases,
     play=_play,

@@ -38,7 +38,7 @@ def _cases(scale: Scale) -> Sequence[Case]:
 def _play(stage: Stage, contestant: Contestant, case: Case) -> Readings:
     act = {_GONE: _gone, _FLUSHED: _flushed, _FLUSHED_BEFORE: _flushed_before, _FROZEN: _frozen}[case.variant]
     with stage.fleet(contestant.name, case.workers) as fleet:
-        fleet.load(spread=stage.spread(case.workers))
+        fleet.warm_up(stage.spread(case.workers))
         time.sleep(_SETTLED * stage.interval)
         return act(stage, fleet)
 

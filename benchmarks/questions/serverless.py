@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from benchmarks.contestants.contestant import Contestant, Place
+from benchmarks.contestants.contestant import Contestant
+from benchmarks.fresh import repeat
 from benchmarks.model import Case, Measure, Question, Readings, Scale
 from benchmarks.stage import Stage
 
@@ -38,16 +37,8 @@ def _play(stage: Stage, contestant: Contestant, case: Case) -> Readings:
     filler, place = _FILLED_BY.get(contestant.name), stage.place(interval=_NO_POLLS)
     with stage.fleet(filler or contestant.name, 1 if filler else 0, interval=_NO_POLLS) as fleet:
         fleet.load()
-        told = [_run(contestant, place) for _ in range(case.workers + 1)][1:]  # the first warms the page cache
-    return {name: [each[name] for each in told] for name in told[0]}
-
-
-def _run(contestant: Contestant, place: Place) -> dict[str, float]:
-    """Start one function, alone on the machine, and wait for its end."""
-    words = [sys.executable, "-m", "benchmarks.function", *_HOMES[contestant.name], json.dumps(asdict(place))]
-    done = subprocess.run(words, check=True, stdout=subprocess.PIPE, timeout=120)
-    told: dict[str, float] = json.loads(done.stdout)
-    return told
+        words = ["-m", "benchmarks.function", *_HOMES[contestant.name], json.dumps(asdict(place))]
+        return repeat(words, case.workers)
 
 
 QUESTION = Question(
