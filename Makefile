@@ -33,7 +33,7 @@ chaos: $(DEV) redis ## All that can go wrong, with real processes and servers: R
 simulate: $(DEV) ## Thousands of simulated fleets, judged by the truth: ARGS="--runs 20000 --first 5000"
 	PYTHONPATH=.:providers $(BIN)/python -m tests.simulation.run $(ARGS)
 
-bench: $(DEV) redis ## What a fleet sees, beside others, about an hour or two: ARGS="--rounds 1"
+bench: $(DEV) redis ## What a fleet sees, beside others, two hours: ARGS="--rounds 1"
 	PYTHONPATH=.:providers $(BIN)/python -m benchmarks all $(ARGS)
 
 check: $(DEV) ## Style, types (by two checkers) and the rules on what may import what

@@ -6,7 +6,7 @@ A question plays one case with one contestant and returns its readings; `benchma
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from benchmarks.contestants.contestant import Contestant
@@ -36,11 +36,6 @@ class Scale:
     workers: int | None = None
     quick: bool = False
     seed: int = 1
-
-    @property
-    def warm_ups(self) -> int:
-        """Rounds that are played first, and dropped."""
-        return 0 if self.quick else 1
 
     @property
     def interval(self) -> float:
@@ -108,5 +103,7 @@ class Question:
     cases: Callable[[Scale], Sequence[Case]]
     play: Play
     contestants: Sequence[str]
-    drawn: tuple[str, ...] = field(default=())
+    drawn: tuple[str, ...] = ()
     """Names of the measures of which a plot is drawn."""
+    warm_up: bool = False
+    """Whether a first round is played and dropped; most questions drop the beginning of each play instead."""

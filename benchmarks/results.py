@@ -44,7 +44,7 @@ def collect(asked: Mapping[str, tuple[Question, Sequence[Record]]], scale: Scale
     return {
         "format": FORMAT,
         "made_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "scale": {**asdict(scale), "warm_ups": scale.warm_ups, "interval": scale.interval},
+        "scale": {**asdict(scale), "interval": scale.interval},
         "versions": _versions(),
         "machine": _machine(),
         "redis": _server(records),

@@ -56,7 +56,8 @@ def play(question: Question, scale: Scale, names: Sequence[str]) -> list[Record]
     """
     asked = [CONTESTANTS[name] for name in question.contestants if name in names]
     records: list[Record] = []
-    for number in range(-scale.warm_ups, scale.rounds):
+    first = -1 if question.warm_up and not scale.quick else 0
+    for number in range(first, scale.rounds):
         for case in question.cases(scale):
             for contestant in _rotated(asked, number):
                 _tell(f"{question.name}: round {number + 1} of {scale.rounds}, {case.name}, {contestant.title}")

@@ -60,4 +60,5 @@ QUESTION = Question(
     play=_play,
     contestants=EVERYBODY,
     drawn=("requests", "slowest"),
+    warm_up=True,
 )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from benchmarks import worker
 from benchmarks.contestants.contestant import Contestant, key_of
-from benchmarks.contestants.registry import EVERYBODY
+from benchmarks.contestants.registry import ON_REDIS
 from benchmarks.fleet import Fleet, Member, until
 from benchmarks.model import Case, Measure, Question, Readings, Scale
 from benchmarks.stage import Stage
@@ -124,6 +124,6 @@ QUESTION = Question(
     ),
     cases=_cases,
     play=_play,
-    contestants=EVERYBODY,
+    contestants=(*ON_REDIS, "attached-sqlite"),
     drawn=("reached",),
 )
