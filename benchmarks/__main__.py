@@ -9,9 +9,9 @@ from pathlib import Path
 
 from benchmarks import report, results
 from benchmarks.contestants.registry import CONTESTANTS
-from benchmarks.model import Scale
+from benchmarks.model import Question, Scale
 from benchmarks.questions import QUESTIONS
-from benchmarks.rounds import play
+from benchmarks.rounds import Record, play
 
 __all__ = ["main"]
 
@@ -27,12 +27,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     if unknown:
         raise SystemExit(f"no such question: {', '.join(unknown)}; there are {', '.join(QUESTIONS)}, all and report")
     scale = Scale(options.rounds or (1 if options.quick else 3), options.workers, options.quick, options.seed)
-    asked = {name: (QUESTIONS[name], play(QUESTIONS[name], scale, options.contestants)) for name in names}
-    run = results.collect(asked, scale)
     out = options.out or (results.LATEST if options.question == ["all"] else None)
-    print(report.markdown(run))
+    asked: dict[str, tuple[Question, list[Record]]] = {}
+    for name in names:
+        asked[name] = (QUESTIONS[name], play(QUESTIONS[name], scale, options.contestants))
+        if out is not None:  # after each: a run takes hours
+            results.save(results.collect(asked, scale), out)
+    print(report.markdown(results.collect(asked, scale)))
     if out is not None:
-        results.save(run, out)
         _report(out)
 
 

@@ -80,7 +80,7 @@ def tell(value: float, unit: str) -> str:
     if unit == "times":
         return f"{value:.2f} x"
     if unit == "bytes":
-        return f"{value:,.0f}"
+        return f"{round(value):,}"
     return f"{value:,.0f}" if value == round(value) or abs(value) >= 100 else f"{value:.2f}"
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.contestants.contestant import Contestant
 from benchmarks.contestants.registry import CONTESTANTS
-from benchmarks.fleet import WorkerFailedError
 from benchmarks.model import Case, Question, Readings, Scale
 from benchmarks.stage import Stage
 
@@ -84,9 +84,10 @@ def _play_one(question: Question, scale: Scale, case: Case, contestant: Contesta
         with stage:
             readings = question.play(stage, contestant, case)
             told = stage.told()
-    except (TimeoutError, WorkerFailedError) as exc:
-        _tell(f"  failed: {exc}")
-        return Record(case.name, contestant.name, number, {}, failed=str(exc))
+    except Exception as exc:  # noqa: BLE001 - one play that goes wrong is told, and does not end hours of others
+        failed = "".join(traceback.format_exception_only(exc)).strip()
+        _tell(f"  failed: {failed}")
+        return Record(case.name, contestant.name, number, {}, failed=failed)
     _tell(f"  {time.monotonic() - began:.1f} s")
     return Record(case.name, contestant.name, number, readings, redis=told)
 

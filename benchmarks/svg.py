@@ -60,7 +60,11 @@ def bars(title: str, groups: Sequence[Group], tell: Callable[[float], str], them
     values = [bar.value for group in groups for bar in group.bars]
     length, logarithmic = _scale(values)
     parts: list[str] = [_text(0, 20, title, theme.text, size=15)]
-    parts.append(_text(0, 38, "logarithmic scale" if logarithmic else "shorter is better", theme.faint, size=11))
+    parts.append(
+        _text(
+            0, 38, "logarithmic scale; shorter is better" if logarithmic else "shorter is better", theme.faint, size=11
+        )
+    )
     y = _TOP
     for group in groups:
         parts.append(_text(0, y + 12, group.label, theme.text, size=13))

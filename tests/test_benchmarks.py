@@ -126,6 +126,7 @@ def test_a_ratio_is_to_the_best_of_the_others() -> None:
         (4e-5, "seconds", "40 µs"),
         (0.0, "seconds", "0 s"),
         (151_726.4, "bytes", "151,726"),
+        (-0.07, "bytes", "0"),
         (1.0, "", "1"),
         (2.14, "", "2.14"),
         (1.3, "times", "1.30 x"),
