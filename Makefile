@@ -9,6 +9,9 @@ APT := DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends ins
 REDIS := /usr/bin/redis-check-rdb
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
+# Where pyenv keeps its interpreters; its own `python3.12` and the like run only what a project has chosen.
+PYENV := $(shell echo $(HOME)/.pyenv/versions/*/bin | tr ' ' ':')
+
 # Stamps: what is installed, for which Python. A changed pyproject.toml makes them stale.
 MADE := $(VENV)/.made-$(VERSION)
 DEMO := $(VENV)/.demo-$(VERSION)
@@ -16,7 +19,7 @@ DEV := $(VENV)/.dev-$(VERSION)
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test simulate chaos bench check redis clean
+.PHONY: help demo test matrix simulate chaos bench check redis clean
 
 help: ## What can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +29,9 @@ demo: $(DEMO) ## A fleet of workers on one fetch, live: ARGS="--workers 8"
 
 test: $(DEV) redis ## All tests, on real servers: ARGS="-k redis -x"
 	$(BIN)/pytest $(ARGS)
+
+matrix: $(DEV) redis ## The supported versions of Python, redis-py and the SDK: ARGS="-s oldest -- -x"
+	PATH="$(PYENV):$$PATH" $(BIN)/nox --no-error-on-missing-interpreters $(ARGS)
 
 chaos: $(DEV) redis ## All that can go wrong, with real processes and servers: ROUNDS=3 SEED=7 ARGS="-k redis"
 	CHAOS_ROUNDS=$(or $(ROUNDS),1) CHAOS_SEED=$(or $(SEED),$(shell date +%s)) $(BIN)/pytest tests/chaos $(ARGS)
@@ -44,7 +50,7 @@ check: $(DEV) ## Style, types (by two checkers) and the rules on what may import
 	$(BIN)/lint-imports
 
 clean: ## Remove all that was made here, the .venv too
-	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .nox build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(DEV): $(MADE) pyproject.toml flagcache/_version.py

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from flagcache.errors import ConfigurationError, FlagcacheError
     from flagcache.status import Status
     from flagcache_posthog import (
+        AsyncRedisFlagDefinitionCache,
         FlagDefinitionCache,
         MemoryFlagDefinitionCache,
         RedisFlagDefinitionCache,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "AsyncRedisFlagDefinitionCache",
     "ConfigurationError",
     "FlagDefinitionCache",
     "FlagcacheError",
@@ -40,6 +42,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AsyncRedisFlagDefinitionCache": "flagcache_posthog",
     "ConfigurationError": "flagcache.errors",
     "FlagDefinitionCache": "flagcache_posthog",
     "FlagcacheError": "flagcache.errors",

@@ -11,7 +11,7 @@ import os
 import time
 from dataclasses import replace
 
-from flagcache import process
+from flagcache import _uwsgi, process
 from flagcache._guard import guarded
 from flagcache.clients import Client
 from flagcache.election import Held, Knowledge
@@ -71,10 +71,23 @@ class Coordinator:
 
     def attach(self, client: Client) -> None:
         """Take one more client of the vendor's SDK under the listener's care."""
+        _uwsgi.advise()
         self._plan.clients.add(client)
         worker = self._workers.get(os.getpid())
         if worker is not None:
             worker.learn_project(client.project)
+
+    @property
+    def shared(self) -> bool:
+        """Whether the fleet's own store, which answers, has what this process holds, as far as it knows."""
+        worker = self._workers.get(os.getpid())
+        return worker is not None and worker.shared
+
+    @property
+    def fetching(self) -> bool:
+        """Whether the fleet's own fetch is under way in this process, or its result not yet taken in."""
+        worker = self._workers.get(os.getpid())
+        return worker is not None and worker.fetching
 
     def status(self) -> Status:
         """What this process knows, without asking anybody."""
@@ -100,6 +113,11 @@ class Coordinator:
             fetches=worker.fetches.requests,
             full_fetches=worker.fetches.full,
         )
+
+    @property
+    def pushing(self) -> bool:
+        """Whether the calling thread is this cache's own, which runs a client's poll."""
+        return self._plan.clients.on_behalf
 
     def forked(self) -> None:
         """In a forked child: the worker here is the parent's, of which only what it holds is taken over."""
@@ -128,13 +146,15 @@ class Coordinator:
         return Role.LEADER if worker.know.contact(worker.store_in_charge).leads else Role.FOLLOWER
 
     def _listen(self) -> None:
-        self._worker().attendant.start()
+        if not self._is_over:
+            self._worker().attendant.start()
 
     def _worker(self) -> Worker:
         return self._workers.get(os.getpid()) or self._enter(os.getpid())
 
     def _enter(self, pid: int) -> Worker:
         """Make this process's worker. Also after a fork that ran no hook: then the parent's is still registered."""
+        _uwsgi.advise()
         strangers = [other for other in list(self._workers) if other != pid]
         parents = self._workers[strangers[0]] if strangers else self._parents
         know = Knowledge() if parents is None else parents.know.in_child()
@@ -143,6 +163,7 @@ class Coordinator:
         worker = self._workers.setdefault(pid, Worker(self._plan, know))
         for other in strangers:
             self._workers.pop(other, None)
+        process.expect_end()
         return worker
 
     def _holds(self) -> bool:

@@ -6,9 +6,10 @@ brought nothing new. So each errand is kept on its thread, and the process remem
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
+from flagcache.callers import Caller, caller
 from flagcache.settings import SLOW_FETCH
 from flagcache.stores.base import Grant
 
@@ -28,32 +29,33 @@ class Errand:
     """This process's own clock then."""
 
 
-class _Thread(threading.local):
-    errand: Errand | None = None
-
-
 class Errands:
     """The errands of one process. The last one granted is `out` until it is delivered or its thread asks again."""
 
     def __init__(self) -> None:
-        self._thread = _Thread()
+        self._of: WeakKeyDictionary[Caller, Errand] = WeakKeyDictionary()
         self._out: Errand | None = None
 
     def send(self, errand: Errand) -> None:
         """Note what the calling thread was just told."""
-        self._thread.errand = errand
+        self._of[caller()] = errand
         if errand.grant is not None:
             self._out = errand
 
     @property
     def granted(self) -> bool:
         """Whether the calling thread may fetch."""
-        errand = self._thread.errand
+        errand = self._of.get(caller())
         return errand is not None and errand.grant is not None
+
+    @property
+    def current(self) -> Errand | None:
+        """What the calling thread was told last, until it is back."""
+        return self._of.get(caller())
 
     def back(self) -> tuple[Errand | None, bool]:
         """Take the calling thread's errand from it; and whether that was the one that was out."""
-        errand, self._thread.errand = self._thread.errand, None
+        errand = self._of.pop(caller(), None)
         was_out = errand is not None and errand is self._out
         if was_out:
             self._out = None

@@ -16,6 +16,7 @@ from flagcache.events import (
     LeadershipLost,
     LeadershipTaken,
 )
+from flagcache.generations import Generations
 from flagcache.ledger import Ledger
 from flagcache.plan import Plan
 from flagcache.reading import Heard, Reader
@@ -51,6 +52,7 @@ class Exchange:
         self._plan = plan
         self._ledger = ledger
         self._reader = Reader(plan, ledger)
+        self._generations = Generations(plan, ledger)
 
     def ask(self, *, may_lead: bool, idle: bool, serve_first: bool = False) -> Answer | None:
         """Poll the first store that answers and is not another project's; None if there is none.
@@ -72,13 +74,17 @@ class Exchange:
                 continue
             self._ledger.tiers.answered(tier)
             heard = self._reader.read(tier, store, reply)
+            heard = replace(heard, reply=self._generations.hears(tier.home, heard.reply))
             if serve_first and self._is_young(heard):
                 heard = replace(heard, reply=replace(heard.reply, grant=None))
             reply = heard.reply
             if self._hear(tier, heard.reply, asked) and heard.usable:
                 answer = Answer(tier.home, reply.grant, reply.clock, asked)
                 self._obey(tier, store, heard, answer)
-                return answer
+                if not reply.leads or not self._generations.abstains(tier.home):
+                    return answer
+                self._release(tier, store, idle=idle)  # it took the lease before it had read what is there
+                return replace(answer, grant=None)
             if reply.leads:  # it is not ours to lead: whoever belongs there is to take over at once
                 self._release(tier, store, idle=False)
         return None
@@ -90,11 +96,14 @@ class Exchange:
         how old it is. So the store is asked once more; it grants again what it granted.
         """
         asked = self._plan.clock()
-        reply = store.poll(election.ask_for(base, self._ledger.know, tier.home, asked))
+        reply = store.poll(self._question(tier, base, asked))
         if self._plan.clock() - asked > self._plan.settings.store_timeout:
             asked = self._plan.clock()
-            reply = store.poll(election.ask_for(base, self._ledger.know, tier.home, asked))
+            reply = store.poll(self._question(tier, base, asked))
         return reply, asked
+
+    def _question(self, tier: Tier, base: Ask, now: float) -> Ask:
+        return self._generations.asks(election.ask_for(base, self._ledger.know, tier.home, now), tier.home)
 
     def _is_young(self, heard: Heard) -> bool:
         """Whether these definitions were confirmed within the time for which silence says nothing."""
@@ -122,8 +131,9 @@ class Exchange:
         """Take what the store sent, or repair it. A store that fails now has still given its grant."""
         reply = heard.reply
         if reply.meta is not None and heard.definitions is not None:
-            held = election.told(tier.home, reply.meta, heard.definitions, reply.clock, answer.at)
-            self._ledger.take(held, fetched=False)
+            if self._generations.takes(tier.home, reply.meta, heard.definitions):
+                held = election.told(tier.home, reply.meta, heard.definitions, reply.clock, answer.at)
+                self._ledger.take(held, fetched=False)
             return
         try:
             if reply.republish:

@@ -9,13 +9,10 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TypeAlias, cast
 
 from flagcache.errors import ConfigurationError, StoreError
 from flagcache.tiers import StoreSpec
-
-if TYPE_CHECKING:
-    from flagcache.stores.sqlite import SqliteStore
 
 __all__ = ["AUTO", "Fallback", "checked_fallback", "fallback_specs"]
 
@@ -64,9 +61,17 @@ def fallback_specs(
     place = checked_fallback(fallback)
     if place is None:
         return ()
+    # Here and not when it is opened, on some thread: a child forked in mid-import could never import it.
+    from flagcache.stores.sqlite import SqliteStore  # noqa: PLC0415 - who wants no fallback need not pay for it
 
     def make() -> SqliteStore:
-        return _open(_file(place, fingerprint), namespace, timeout=timeout, format_and_protection=format_and_protection)
+        return SqliteStore(
+            _safe(_file(place, fingerprint)),
+            namespace,
+            timeout=timeout,
+            format_and_protection=format_and_protection,
+            replace_foreign=True,
+        )
 
     return (StoreSpec(_address(place, fingerprint), make, archive=True),)
 
@@ -79,10 +84,8 @@ def _address(fallback: Fallback, fingerprint: str) -> str:
         return "this machine's fallback store"
 
 
-def _open(file: Path, namespace: str, *, timeout: float, format_and_protection: str) -> SqliteStore:
-    """Make the store, and its directory if it is not there."""
-    from flagcache.stores.sqlite import SqliteStore  # noqa: PLC0415 - not before it is needed
-
+def _safe(file: Path) -> Path:
+    """Return the file if it is nobody else's, having made its directory if that was not there."""
     try:
         file.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         file.parent.mkdir(mode=0o700, exist_ok=True)
@@ -93,9 +96,7 @@ def _open(file: Path, namespace: str, *, timeout: float, format_and_protection: 
         raise StoreError(
             f"no fallback store in {file.parent}: {exc.strerror or exc}; fallback=None goes without"
         ) from exc
-    return SqliteStore(
-        file, namespace, timeout=timeout, format_and_protection=format_and_protection, replace_foreign=True
-    )
+    return file
 
 
 def _directory(fallback: Fallback) -> Path:

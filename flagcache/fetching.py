@@ -28,7 +28,7 @@ class Fetching:
     Args:
         plan: what all processes of the cache have in common.
         reports: takes the results.
-        arrived: called after each fetch, on its thread.
+        arrived: called after each fetch, on its thread, before those are woken who wait for the fetch.
     """
 
     def __init__(self, plan: Plan, reports: Reports, arrived: Callable[[], None]) -> None:
@@ -40,6 +40,7 @@ class Fetching:
         self._landed.set()
         self._fetcher: Fetcher | None = None
         self._thread: threading.Thread | None = None
+        self._called_off = False
 
     @property
     def busy(self) -> bool:
@@ -49,6 +50,7 @@ class Fetching:
     def begin(self, errand: Errand, grant: Grant, fetcher: Fetcher) -> None:
         """Fetch once, on a new thread. Only when none is under way."""
         self._landed.clear()
+        self._called_off = False
         self._fetcher = fetcher
         self._thread = threading.Thread(
             target=self._run, args=(errand, grant, fetcher), name="flagcache-fetch", daemon=True
@@ -63,6 +65,7 @@ class Fetching:
         """End the fetch under way; its result counts for nothing. Waits at most so many seconds for its thread."""
         fetcher, thread = self._fetcher, self._thread
         if fetcher is not None and self.busy:
+            self._called_off = True
             fetcher.cancel()
         if thread is not None and thread is not threading.current_thread():
             thread.join(longest)
@@ -72,8 +75,10 @@ class Fetching:
             guarded(lambda: self._fetch(errand, grant, fetcher), None, "a fetch could not be brought home")
         finally:
             self._fetcher = None
-            self._landed.set()
-            guarded(self._arrived, None, "a fetch could not be announced")
+            try:
+                guarded(self._arrived, None, "a fetch could not be announced")
+            finally:
+                self._landed.set()
 
     def _fetch(self, errand: Errand, grant: Grant, fetcher: Fetcher) -> None:
         held = self._reports.held
@@ -82,6 +87,8 @@ class Fetching:
         if isinstance(result, Fetched):
             self.full += 1
             self._reports.fetched(self._hold(result, errand, grant, held), grant)
+        elif isinstance(result, Refused) and self._called_off and result.scope is Scope.MINE:
+            self._reports.called_off(errand.home, grant, result)
         elif isinstance(result, Refused):
             self._reports.refused(errand.home, grant, result)
         elif held is not None:

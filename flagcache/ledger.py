@@ -42,7 +42,7 @@ class Ledger:
     """
 
     def __init__(self, plan: Plan, know: Knowledge) -> None:
-        self.me = process.identity()
+        self.me = plan.mark + process.identity()
         self.know = know
         self.tiers = Tiers(
             plan.stores,
@@ -105,6 +105,14 @@ class Ledger:
     def emptied(self) -> bool:
         """Whether clients are to be handed no flags, because the quota is used up."""
         return self.know.note_status == _QUOTA and self._plan.settings.on_quota_limited == "clear"
+
+    @property
+    def shared(self) -> bool:
+        """Whether the fleet's own store, which answers, has what is held, as far as this process knows."""
+        held = self.know.held
+        if held is None or not held.accepted or held.meta.version == self._unshareable:
+            return False
+        return held.home == self.tiers.first.home and self.tiers.first_answers and not self.contact.foreign
 
     @property
     def contact(self) -> Contact:

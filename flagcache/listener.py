@@ -7,8 +7,11 @@ lost notice would have told, the next poll tells. The thread holds its worker we
 
 from __future__ import annotations
 
+import _thread
+import os
 import random
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from typing import Protocol
@@ -30,10 +33,17 @@ _SPREAD = 0.05
 
 
 def listen_soon(start: Callable[[], None]) -> None:
-    """In a forked child whose parent listened: begin to listen a little later."""
-    timer = threading.Timer(_AFTER_FORK, guarded, (start, None, "a forked process could not begin to listen"))
-    timer.name, timer.daemon = "flagcache-after-fork", True
-    timer.start()
+    """In a forked child whose parent listened: begin to listen a little later.
+
+    A `threading.Thread` would wait for its own start. With gevent, whose subprocesses are forks that run hooks, another
+    greenlet of the parent's would go on meanwhile, in the child; and the child is about to execute another program.
+    """
+    _thread.start_new_thread(_begin_later, (start,))
+
+
+def _begin_later(start: Callable[[], None]) -> None:
+    time.sleep(_AFTER_FORK)
+    guarded(start, None, "a forked process could not begin to listen")
 
 
 class Listening(Protocol):
@@ -64,6 +74,7 @@ class Listener:
         self._stop = threading.Event()
         self._stream = _Stream()
         self._thread: threading.Thread | None = None
+        self._lock = threading.RLock()  # reentrant: a signal handler may stop what it interrupted
 
     @property
     def running(self) -> bool:
@@ -71,20 +82,24 @@ class Listener:
         return self._thread is not None
 
     def start(self) -> None:
-        """Start the thread, unless it runs."""
-        if self._thread is not None and self._thread.is_alive():
-            return
-        self._stop, self._stream = threading.Event(), _Stream()
-        args = (self._worker, self._stream, self._stop)
-        self._thread = threading.Thread(target=_run, args=args, name="flagcache-listener", daemon=True)
-        self._thread.start()
+        """Start the thread, unless it runs; one, however many threads ask for it at once."""
+        with self._lock:
+            if self._thread is not None and self._thread.is_alive():
+                return
+            stop, stream = threading.Event(), _Stream()
+            args = (self._worker, stream, stop)
+            thread = threading.Thread(target=_run, args=args, name="flagcache-listener", daemon=True)
+            self._stop, self._stream, self._thread = stop, stream, thread
+            thread.start()
 
     def stop(self, longest: float) -> None:
         """End the thread, and wait at most so many seconds for its end."""
-        thread, self._thread = self._thread, None
-        self._stop.set()
-        guarded(self._stream.close, None, "a subscription could not be closed")
-        if thread is not None and thread is not threading.current_thread():
+        with self._lock:
+            thread, self._thread = self._thread, None
+            self._stop.set()
+            stream = self._stream
+        guarded(stream.close, None, "a subscription could not be closed")
+        if thread is not None and thread.is_alive() and thread is not threading.current_thread():
             thread.join(longest)
 
 
@@ -124,8 +139,11 @@ class _Stream:
 
 
 def _run(ref: weakref.ref[Listening], stream: _Stream, stop: threading.Event) -> None:
+    pid = os.getpid()
     while not stop.is_set() and ref() is not None:
         guarded(lambda: _listen(ref, stream, stop), None, "the listener failed, and goes on")
+        if os.getpid() != pid:  # a greenlet goes on in a child
+            return
         stream.close()
         stop.wait(random.uniform(0.25, 1.0))
 

@@ -33,6 +33,8 @@ class Plan:
     """Those that were attached."""
     protection: Protection = PLAIN
     """Of the envelopes in all stores."""
+    mark: str = ""
+    """What the identities of its processes begin with: `stores.base.REFRESHER`, or nothing for workers."""
     codec: Codec = field(init=False)
 
     def __post_init__(self) -> None:

@@ -10,13 +10,14 @@ import atexit
 import os
 import secrets
 import socket
+import sys
 import time
 import weakref
 from typing import Protocol
 
 from flagcache._guard import guarded
 
-__all__ = ["AtExit", "AtFork", "at_exit", "at_fork", "clock", "identity", "leave"]
+__all__ = ["AtExit", "AtFork", "at_exit", "at_fork", "clock", "expect_end", "hooks_run", "identity", "leave"]
 
 
 class AtFork(Protocol):
@@ -37,6 +38,14 @@ class AtExit(Protocol):
 
 _at_fork: weakref.WeakSet[AtFork] = weakref.WeakSet()
 _at_exit: weakref.WeakSet[AtExit] = weakref.WeakSet()
+_told = os.getpid()
+"""Pid of the process in which this module was imported or a fork hook was last run."""
+
+_AFTER_ALL_OTHERS = -1000
+"""Priority among multiprocessing's finalizers, of which the highest runs first: those of users may still evaluate."""
+
+_expecting = 0
+"""Pid of the process that has been told of its end."""
 
 
 def identity() -> str:
@@ -61,7 +70,37 @@ def at_exit(who: AtExit) -> None:
     _at_exit.add(who)
 
 
+def expect_end() -> None:
+    """Have `leave` called at the end of a child of `multiprocessing`, once, after the finalizers of others.
+
+    Most of these children end by `os._exit`; those that run exit hooks too (spawned ones, and all since Python 3.13)
+    would run ours as well. They forget finalizers when they begin; so this is to be called once there is something to
+    leave. Elsewhere, and from the second time on, it does nothing.
+    """
+    if "multiprocessing.util" in sys.modules:  # each of its children has it; nobody else need pay for the import
+        guarded(_expect_end, None, "could not ask multiprocessing to tell of this process's end")
+
+
+def _expect_end() -> None:
+    global _expecting  # noqa: PLW0603 - one per process, as what it speaks of
+    from multiprocessing import parent_process, util  # noqa: PLC0415 - it is imported already
+
+    if parent_process() is not None and _expecting != os.getpid():
+        _expecting = os.getpid()
+        util.Finalize(None, leave, exitpriority=_AFTER_ALL_OTHERS)
+        atexit.unregister(leave)
+
+
+def hooks_run() -> bool:
+    """Whether fork hooks ran since the last fork; servers written in C may fork without them."""
+    return os.getpid() == _told
+
+
 def _forked() -> None:
+    global _told  # noqa: PLW0603 - one note of the process
+    _told = os.getpid()
+    atexit.unregister(leave)  # a child of multiprocessing may have, and what it forks is none
+    atexit.register(leave)
     for who in list(_at_fork):
         guarded(who.forked, None, "could not make itself at home in a forked process")
 

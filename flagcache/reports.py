@@ -79,6 +79,10 @@ class Reports:
         if first:
             self._ledger.emit(FetchFailed(self._plan.namespace, refused.reason, refused.status, refused.scope, pause))
 
+    def called_off(self, home: str, grant: Grant, refused: Refused) -> None:
+        """This process ended its fetch because it leaves: no trouble, but another one's turn."""
+        self._note(home, grant, refused, 0.0)
+
     def _note(self, home: str, grant: Grant, refused: Refused, pause: float) -> bool:
         """Tell the store of a failure; False if a later grant was given since, and then it counts for nothing."""
         found = self._ledger.tiers.named(home)

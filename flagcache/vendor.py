@@ -36,6 +36,11 @@ class Vendor(Protocol):
         """Which library writes them here, e.g. `posthog-python/7.91.1`."""
         ...
 
+    @property
+    def keys(self) -> frozenset[str]:
+        """The top-level keys that this library reads, and hands over when it has fetched; it drops all others."""
+        ...
+
     def check(self, definitions: object) -> Definitions:
         """Return the definitions if the vendor's SDK can safely take them as they are.
 

@@ -72,6 +72,16 @@ class Worker:
         return self._ledger.tiers.in_charge.home
 
     @property
+    def shared(self) -> bool:
+        """Whether the fleet's own store, which answers, has what this process holds."""
+        return self._ledger.shared
+
+    @property
+    def fetching(self) -> bool:
+        """Whether a fetch of this process is under way, or its result not yet taken in."""
+        return self._fetching.busy
+
+    @property
     def fetches(self) -> Fetching:
         """What this process fetched for its fleet."""
         return self._fetching
@@ -114,7 +124,13 @@ class Worker:
         """Take in and publish what the calling thread has fetched. A reader was sent by nobody, and tells nobody."""
         if self._plan.settings.reads_only:
             return
-        errand, _ = self._errands.back()
+        try:
+            self._deliver(definitions)
+        finally:
+            self._errands.back()  # only now: to the threads that ask meanwhile a fetch is under way still
+
+    def _deliver(self, definitions: object) -> None:
+        errand = self._errands.current
         checked = self._plan.vendor.check(definitions)
         # A thread that never asked may have begun its fetch long ago: taken for as old as a fetch can be.
         errand = errand or Errand("", None, 0, self._plan.clock() - SLOW_FETCH)
@@ -203,9 +219,12 @@ class Worker:
             self._fetching.begin(errand, answer.grant, fetcher)
 
     def _arrived(self) -> None:
-        """Something may have come: wake who waits for it, and keep it for worse days."""
-        self._cold_start.arrived()
+        """Something may have come: keep it for worse days, and wake who waits for it.
+
+        In this order: whoever waited may fork next, and a child forked while a thread uses SQLite cannot use it.
+        """
         self._archive.keep()
+        self._cold_start.arrived()
 
     def _wait(self) -> None:
         """Wait for the first definitions: one wait a process, however many threads want them."""

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 import weakref
+from pathlib import Path
 
 import pytest
 
@@ -147,3 +148,61 @@ def test_to_import_it_starts_no_thread_and_opens_nothing() -> None:
         """
     )
     assert told == "1 set()\n"
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_a_child_of_multiprocessing_is_told_of_its_end(tmp_path: Path, method: str) -> None:
+    """After the finalizers of others; told once. A process that it forks is not told of that end."""
+    (tmp_path / "ends.py").write_text(
+        textwrap.dedent(
+            """
+            import multiprocessing, os, sys
+            from multiprocessing.util import Finalize
+            from flagcache import process
+
+            class Guest:
+                def leave(self):
+                    print("left", os.getpid() == pid, flush=True)
+
+            guest = Guest()
+
+            def work():
+                global pid
+                pid = os.getpid()
+                Finalize(None, print, args=("their own",), kwargs={"flush": True}, exitpriority=-10)
+                process.at_exit(guest)
+                process.expect_end()
+                process.expect_end()
+                if os.fork() == 0:
+                    multiprocessing.util._exit_function()
+                    os._exit(0)
+                os.wait()
+
+            if __name__ == "__main__":
+                process.expect_end()
+                child = multiprocessing.get_context(sys.argv[1]).Process(target=work)
+                child.start()
+                child.join()
+                print("ended", child.exitcode)
+                del guest
+            """
+        )
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = [sys.executable, "-W", "ignore", str(tmp_path / "ends.py"), method]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    told = ["their own", "left True", "ended 0"]
+    assert (done.stdout.splitlines(), done.stderr) == (told, "")
+
+
+def test_the_end_is_expected_without_importing_multiprocessing() -> None:
+    """Who does not use it does not pay for it."""
+    told = run(
+        """
+        import sys
+        from flagcache import process
+        process.expect_end()
+        print("multiprocessing" in sys.modules)
+        """
+    )
+    assert told == "False\n"

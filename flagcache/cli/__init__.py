@@ -36,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0 if all went as promised, 1 if not, 2 if it was called wrongly or an extra is missing,
-        128 and the signal's number after Ctrl-C or SIGTERM.
+        75 if a single refresh may go well later, 128 and the signal's number after Ctrl-C or SIGTERM; but a refresher
+        that was ended by SIGTERM did as promised.
     """
     options = _parser().parse_args(argv)
     try:
@@ -90,7 +91,23 @@ def _target(options: argparse.Namespace) -> Target:
     return Target(options.store, options.namespace, options.protection)
 
 
-_COMMANDS = {"clear": _clear, "demo": _demo, "inspect": _inspect}
+def _refresh(options: argparse.Namespace) -> int:
+    from flagcache.cli.refresh import RefreshOptions, run_refresh  # noqa: PLC0415 - likewise
+
+    return run_refresh(
+        RefreshOptions(
+            store=options.store,
+            namespace=options.namespace,
+            interval=options.interval,
+            once=options.once,
+            health=options.health,
+            json=options.json,
+            protection=options.protection,
+        )
+    )
+
+
+_COMMANDS = {"clear": _clear, "demo": _demo, "inspect": _inspect, "refresh": _refresh}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -113,18 +130,13 @@ def _parser() -> argparse.ArgumentParser:
         " leader's next poll is granted; what they hold never comes back.",
     )
     clear.add_argument("--yes", action="store_true", help="do it")
+    _add_refresh(commands.add_parser)
     return parser
 
 
 def _add_store_command(add_parser: _AddParser, name: str, purpose: str, description: str) -> argparse.ArgumentParser:
     parser = add_parser(name, help=purpose, description=description)
-    parser.add_argument(
-        "store",
-        metavar="STORE_URL",
-        help="redis://, rediss://, unix:// or sqlite:///; or env:NAME for a URL in that environment variable, which"
-        " keeps a password out of the list of processes",
-    )
-    parser.add_argument("namespace", metavar="NAMESPACE", help="as your caches have it")
+    _add_store(parser)
     parser.add_argument(
         "--protection",
         choices=_PROTECTIONS,
@@ -133,6 +145,41 @@ def _add_store_command(add_parser: _AddParser, name: str, purpose: str, descript
         " needed here (default plain)",
     )
     return parser
+
+
+def _add_store(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "store",
+        metavar="STORE_URL",
+        help="redis://, rediss://, unix:// or sqlite:///; or env:NAME for a URL in that environment variable, which"
+        " keeps a password out of the list of processes",
+    )
+    parser.add_argument("namespace", metavar="NAMESPACE", help="as your caches have it")
+
+
+def _add_refresh(add_parser: _AddParser) -> None:
+    refresh = add_parser(
+        "refresh",
+        help="fetch for a fleet, whose workers then only read",
+        description="Fetch flag definitions from PostHog and publish them, until SIGTERM, or once. Several may run.",
+        epilog="The environment must hold POSTHOG_PROJECT_API_KEY, POSTHOG_SECRET_KEY (or POSTHOG_PERSONAL_API_KEY) and"
+        " POSTHOG_HOST, and, if your caches have such keys, FLAGCACHE_SIGNING_KEY and FLAGCACHE_ENCRYPTION_KEY."
+        " Exit status: 0 done, 1 refused, 2 misused, 75 try again later.",
+    )
+    _add_store(refresh)
+    refresh.add_argument(
+        "--interval", type=float, default=30.0, metavar="SECONDS", help="how often PostHog is asked (default 30)"
+    )
+    refresh.add_argument("--once", action="store_true", help="fetch if it is due, publish, and end: for cron")
+    refresh.add_argument(
+        "--health",
+        metavar="[HOST:]PORT",
+        help="answer /healthz and /readyz over HTTP there; without a host on 127.0.0.1 alone",
+    )
+    refresh.add_argument("--json", action="store_true", help="log lines for programs: one JSON object each")
+    refresh.add_argument(
+        "--protection", choices=_PROTECTIONS, help="end at once unless the keys in the environment are for this"
+    )
 
 
 def _add_demo(add_parser: _AddParser) -> None:

@@ -14,7 +14,7 @@ from flagcache.errors import ConfigurationError, StoreError
 from flagcache.settings import check_namespace
 from flagcache.stores.base import Meta, Snapshot, Store
 
-__all__ = ["Target", "run_clear", "run_inspect"]
+__all__ = ["Target", "resolved", "run_clear", "run_inspect"]
 
 _TIMEOUT = 5.0
 """Seconds for a store to answer a person."""
@@ -37,7 +37,7 @@ class Target:
             ConfigurationError: URL or namespace cannot be right.
             StoreError: there is no such SQLite store.
         """
-        label, url = f"{FORMAT}-{self.protection}", _resolved(self.url)
+        label, url = f"{FORMAT}-{self.protection}", resolved(self.url)
         namespace = check_namespace(self.namespace)
         scheme = url.partition("://")[0]
         if scheme in ("redis", "rediss", "unix"):
@@ -79,8 +79,12 @@ def run_clear(target: Target, *, sure: bool) -> int:
     return 0
 
 
-def _resolved(url: str) -> str:
-    """Return the URL itself, whatever it stands in."""
+def resolved(url: str) -> str:
+    """Return the URL itself, whatever it stands in.
+
+    Raises:
+        ConfigurationError: it is to be in an environment variable, and is not.
+    """
     if not url.startswith("env:"):
         return url
     name = url.removeprefix("env:")

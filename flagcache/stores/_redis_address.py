@@ -17,7 +17,17 @@ from redis.sentinel import Sentinel, SentinelConnectionPool
 from flagcache.errors import ConfigurationError
 from flagcache.stores._redis_pools import Address, ClusterNodes, SentinelMaster, Server, server_of
 
-__all__ = ["RedisTarget", "address_of", "resolve", "shown"]
+__all__ = [
+    "RedisTarget",
+    "address_of",
+    "checked",
+    "kind_of",
+    "resolve",
+    "shown",
+    "target_of_cluster",
+    "target_of_master",
+    "target_of_server",
+]
 
 _ACCEPTED = "a redis.Redis (also of Sentinel.master_for), a redis.RedisCluster or a redis://, rediss:// or unix:// URL"
 
@@ -57,23 +67,31 @@ def resolve(source: object) -> RedisTarget:
     """Tell where the user's Redis is, without asking it.
 
     Args:
-        source: A `redis.Redis` (over TCP, TLS, a unix socket or Sentinel), a `redis.RedisCluster` or a URL.
+        source: A `redis.Redis` (over TCP, TLS, a unix socket or Sentinel), a `redis.RedisCluster`, a URL, or what was
+            told of one of them before.
 
     Raises:
         ConfigurationError: It is none of these, or nothing can be reached by it.
     """
+    if isinstance(source, RedisTarget):
+        return source
     if isinstance(source, str):
-        return _checked(_of_pool(_pool_of_url(source)))
+        return checked(_of_pool(_pool_of_url(source)))
     if isinstance(source, redis.RedisCluster):
-        return _checked(_of_cluster(source))
+        return checked(_of_cluster(source))
     if isinstance(source, redis.Redis):
-        return _checked(_of_pool(source.connection_pool))
-    given = f"{type(source).__module__}.{type(source).__qualname__}"
+        return checked(_of_pool(source.connection_pool))
+    given = kind_of(source)
     if any(base.__module__.startswith("redis.asyncio") for base in type(source).__mro__):
         raise ConfigurationError(
             f"{given} is an asyncio client: AsyncRedisFlagDefinitionCache takes it; here goes {_ACCEPTED}"
         )
     raise ConfigurationError(f"redis must be {_ACCEPTED}, not {given}")
+
+
+def kind_of(source: object) -> str:
+    """Return the full name of what was given for a client."""
+    return f"{type(source).__module__}.{type(source).__qualname__}"
 
 
 def shown(address: Address) -> str:
@@ -114,10 +132,22 @@ def _pool_of_url(url: str) -> ConnectionPool:
 
 
 def _of_pool(pool: ConnectionPool) -> RedisTarget:
-    server = server_of(pool)
-    database = _number(server.options.get("db") or 0, "database")
-    if isinstance(pool, SentinelConnectionPool):
-        return _of_sentinel(pool, server, database)
+    server = _server_of(pool)
+    if not isinstance(pool, SentinelConnectionPool):
+        return target_of_server(server)
+    manager = cast("Sentinel", pool.sentinel_manager)
+    sentinels = tuple(_server_of(client.connection_pool) for client in manager.sentinels)
+    master = SentinelMaster(str(cast("object", pool.service_name)), server, manager, sentinels)
+    return target_of_master(master, is_master=cast("bool", pool.is_master))
+
+
+def _server_of(pool: ConnectionPool) -> Server:
+    return server_of(pool.connection_class, pool.connection_kwargs)
+
+
+def target_of_server(server: Server) -> RedisTarget:
+    """Tell of one server, reached by TCP, TLS or a unix socket."""
+    database = _database_of(server)
     if issubclass(server.connection_class, UnixDomainSocketConnection):
         path = Path(str(server.options.get("path"))).absolute()
         return _target(f"unix://{path}?db={database}", f"unix {path}", database, server)
@@ -126,16 +156,21 @@ def _of_pool(pool: ConnectionPool) -> RedisTarget:
     return _target(address, address, database, server)
 
 
-def _of_sentinel(pool: SentinelConnectionPool, server: Server, database: int) -> RedisTarget:
-    if not pool.is_master:
+def target_of_master(master: SentinelMaster, *, is_master: bool) -> RedisTarget:
+    """Tell of the master of a service; refuses a client that `is_master` says is one of its replicas."""
+    if not is_master:
         raise ConfigurationError("a client of Sentinel.slave_for cannot write: give one of Sentinel.master_for")
-    service = str(cast("object", pool.service_name))
-    manager = cast("Sentinel", pool.sentinel_manager)
-    sentinels = tuple(server_of(client.connection_pool) for client in manager.sentinels)
-    master = SentinelMaster(service, server, manager, sentinels)
+    database = _database_of(master.server)
     # Most services are called "mymaster": only the sentinels' addresses tell two of them apart.
-    watchers = ",".join(sorted(shown(address_of(sentinel)) for sentinel in sentinels))
-    return _target(f"redis-sentinel://{service}/{database}", f"sentinel {service} {watchers}", database, master)
+    watchers = ",".join(sorted(shown(address_of(sentinel)) for sentinel in master.sentinels))
+    identity = f"sentinel {master.service} {watchers}"
+    return _target(f"redis-sentinel://{master.service}/{database}", identity, database, master)
+
+
+def target_of_cluster(cluster: ClusterNodes) -> RedisTarget:
+    """Tell of a cluster."""
+    address = "redis-cluster://" + ",".join(sorted(shown(each) for each in cluster.addresses))
+    return _target(address, address, 0, cluster)
 
 
 def _of_cluster(client: redis.RedisCluster) -> RedisTarget:
@@ -143,7 +178,7 @@ def _of_cluster(client: redis.RedisCluster) -> RedisTarget:
     nodes = [*known.get_primaries(), *known.get_replicas()]
     if not nodes:
         raise ConfigurationError("this redis.RedisCluster knows no node of its cluster")
-    theirs = server_of(known.get_redis_connection(nodes[0]).connection_pool)
+    theirs = _server_of(known.get_redis_connection(nodes[0]).connection_pool)
     options = {name: value for name, value in theirs.options.items() if name != "redis_connect_func"}
     # That function belongs to their cluster client. What the user gave that client may be what logs us in.
     on_connect: Callable[[AbstractConnection], object] | None = getattr(client, "user_on_connect_func", None)
@@ -151,9 +186,7 @@ def _of_cluster(client: redis.RedisCluster) -> RedisTarget:
         options["redis_connect_func"] = _connect_then(on_connect)
     addresses = tuple((node.host, int(node.port)) for node in nodes)
     remap = cast("Callable[[str, int], Address]", client.nodes_manager.remap_host_port)
-    cluster = ClusterNodes(Server(theirs.connection_class, options), addresses, remap)
-    address = "redis-cluster://" + ",".join(sorted(shown(each) for each in addresses))
-    return _target(address, address, 0, cluster)
+    return target_of_cluster(ClusterNodes(Server(theirs.connection_class, options), addresses, remap))
 
 
 def _connect_then(on_connect: Callable[[AbstractConnection], object]) -> Callable[[AbstractConnection], None]:
@@ -171,8 +204,11 @@ def _target(address: str, identity: str, database: int, reach: Server | Sentinel
     return RedisTarget(address, database, fingerprint, reach)
 
 
-def _checked(target: RedisTarget) -> RedisTarget:
-    """Make one connection object, unopened, so that options which cannot be right fail here and not in a poll."""
+def checked(target: RedisTarget) -> RedisTarget:
+    """Return the target, if connections can be made of its options: what cannot be right fails here and not in a poll.
+
+    One is made, and not opened.
+    """
     reach = target.reach
     server = reach.server if isinstance(reach, ClusterNodes) else reach
     try:
@@ -180,6 +216,10 @@ def _checked(target: RedisTarget) -> RedisTarget:
     except (redis.RedisError, TypeError, ValueError, OSError) as exc:
         raise ConfigurationError(f"no connection to {target.address} can be made of these options: {exc}") from exc
     return target
+
+
+def _database_of(server: Server) -> int:
+    return _number(server.options.get("db") or 0, "database")
 
 
 def _number(value: object, what: str) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import socket
 import threading
 import time
@@ -16,6 +17,8 @@ from collections.abc import Callable, Generator
 from typing import Any, cast
 
 from redis.connection import AbstractConnection
+
+from flagcache import process
 
 __all__ = ["bounded", "remaining", "that_keeps_deadlines"]
 
@@ -90,33 +93,84 @@ class _Bounded(AbstractConnection):
 
 
 class _Socket:
-    """A connected socket whose every step keeps the deadline; all else is the socket's own."""
+    """A connected socket whose every step keeps the deadline; all else is the socket's own.
+
+    It belongs to the process that opened it: a forked child closes its copy before any other code runs there. Where no
+    hooks run, and in the very process, a maker of daemons may have closed all files under us, whose numbers then name
+    somebody else's: each step looks whether the number still leads to this socket, and touches nothing else.
+    """
 
     def __init__(self, connected: socket.socket, timeout: float | None) -> None:
         self._socket = connected
         self._timeout = timeout
+        self._identity = _identity(connected)
+        process.at_fork(self)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the socket has
         return getattr(self._socket, name)
 
+    def forked(self) -> None:
+        """In a forked child: close this copy of the parent's descriptor, of which neither parent nor server hears.
+
+        Past the socket object: gevent's would tell an event loop that the child shares with its parent at this moment.
+        """
+        with contextlib.suppress(OSError):
+            os.close(self._known().fileno())
+
     def settimeout(self, timeout: float | None) -> None:
         """Bound each step, deadline or not."""
         self._timeout = timeout
-        self._socket.settimeout(timeout)
+        self._known().settimeout(timeout)
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         """Read once."""
-        self._socket.settimeout(remaining(self._timeout))
-        return self._socket.recv(size, flags)
+        return self._ready().recv(size, flags)
+
+    def fileno(self) -> int:
+        """Tell the descriptor; redis-py with hiredis looks there whether an idle connection is still good."""
+        return self._known().fileno()
 
     def recv_into(self, buffer: bytearray) -> int:
         """Read once, as the parser of hiredis does."""
-        self._socket.settimeout(remaining(self._timeout))
-        return self._socket.recv_into(buffer)
+        return self._ready().recv_into(buffer)
 
     def sendall(self, words: bytes | memoryview) -> None:
         """Send all; of a TLS socket's own `sendall` each record may take the whole timeout."""
         rest = memoryview(words).cast("B")
         while rest:
-            self._socket.settimeout(remaining(self._timeout))
-            rest = rest[self._socket.send(rest) :]
+            rest = rest[self._ready().send(rest) :]
+
+    def shutdown(self, how: int) -> None:
+        """End the connection, for whoever shares it too."""
+        self._known().shutdown(how)
+
+    def close(self) -> None:
+        """Close the descriptor, if it is still this socket's."""
+        with contextlib.suppress(OSError):
+            self._known().close()
+
+    def _ready(self) -> socket.socket:
+        """Return the socket, with the time that its next step may take."""
+        known = self._known()
+        known.settimeout(remaining(self._timeout))
+        return known
+
+    def _known(self) -> socket.socket:
+        """Return the socket, unless its number leads elsewhere.
+
+        Raises:
+            ConnectionError: somebody has closed it.
+        """
+        if _identity(self._socket) != self._identity:
+            self._socket.detach()  # or its end would close what has the number now
+            raise ConnectionError("the connection was closed by somebody else in this process")
+        return self._socket
+
+
+def _identity(connected: socket.socket) -> tuple[int, int] | None:
+    """Tell which socket the descriptor leads to; None if it is closed."""
+    try:
+        found = os.fstat(connected.fileno())
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -20,7 +20,7 @@ from redis.connection import ConnectionPool
 from redis.exceptions import NoScriptError
 
 from flagcache.errors import StoreError
-from flagcache.stores._redis_address import resolve
+from flagcache.stores._redis_address import RedisTarget, resolve
 from flagcache.stores._redis_deadline import bounded, remaining
 from flagcache.stores._redis_pools import Word, connection_of
 from flagcache.stores._redis_routes import route_to
@@ -59,8 +59,8 @@ class RedisLink:
     nothing behind in the child, which makes a link of its own.
 
     Args:
-        source: A `redis.Redis` (over TCP, TLS, a unix socket or Sentinel), a `redis.RedisCluster` or a URL. A client is
-            never used or closed: its address, TLS settings and credentials are taken.
+        source: A `redis.Redis` (over TCP, TLS, a unix socket or Sentinel), a `redis.RedisCluster`, a URL, or what was
+            told of one of them. A client is never used or closed: its address, TLS settings and credentials are taken.
         timeout: Seconds that a run may take in all: its turn, connecting, each part of the reply. Looking up a host's
             name is not bounded by it, nor what a credential provider of the user's does.
         max_connections: How many commands may be under way at once; further ones wait for a turn.
@@ -70,7 +70,7 @@ class RedisLink:
     """
 
     def __init__(
-        self, source: redis.Redis | redis.RedisCluster | str, *, timeout: float, max_connections: int = 4
+        self, source: redis.Redis | redis.RedisCluster | RedisTarget | str, *, timeout: float, max_connections: int = 4
     ) -> None:
         target = resolve(source)
         self.address = target.address

@@ -8,6 +8,7 @@ Nothing in this module opens a connection.
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import socket
 from collections.abc import Callable, Mapping
@@ -224,14 +225,18 @@ def connection_of(pool: ConnectionPool) -> Connection:
     return cast("Connection", pool.make_connection())
 
 
-def server_of(pool: ConnectionPool) -> Server:
-    """Return the server that a user's pool leads to; of a Sentinel pool, all but the address."""
-    kind = pool.connection_class
+def server_of(kind: type[AbstractConnection], theirs: Mapping[str, object]) -> Server:
+    """Return the server that a user's connections lead to; of those of a Sentinel pool, all but the address.
+
+    Args:
+        kind: the class of the connections.
+        theirs: the options with which the user's pool makes them.
+    """
     redis_pys_own = kind.__module__.partition(".")[0] == "redis"
     known = _known_to_redis_py()
     options: dict[str, object] = {
         name: value
-        for name, value in pool.connection_kwargs.items()
+        for name, value in theirs.items()
         # A connection class of the user's may have options of its own.
         if name in _TAKEN_OVER or name.startswith("ssl_") or not (redis_pys_own or name in known)
     }
@@ -245,7 +250,8 @@ def _known_to_redis_py() -> frozenset[str]:
     return frozenset(name for kind in kinds for name in inspect.signature(kind).parameters)
 
 
-def _no_client_setinfo() -> dict[str, object]:
+@functools.cache  # found out in the constructor: an import that another thread is at stays locked in a forked child
+def _no_client_setinfo() -> Mapping[str, object]:
     """Return the options that keep redis-py from naming itself to the server.
 
     It costs two round trips a connection, and a line in the server's ACL LOG for each user without `+client|setinfo`.

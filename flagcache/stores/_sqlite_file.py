@@ -118,8 +118,12 @@ class SqliteFile:
             return _transact(connection, step, until, writing=True)
 
     def _connection(self, until: float) -> sqlite3.Connection:
-        opened = self._opened
-        if opened is not None and (opened.process is not this_process() or not is_there(self.path, opened.identity)):
+        opened, process = self._opened, this_process()
+        if opened is not None and (
+            opened.process is not process
+            or process.has_lost(opened.identity)
+            or not is_there(self.path, opened.identity)
+        ):
             self._leave()
             opened = None
         for _ in range(_TRIES):
@@ -137,8 +141,11 @@ class SqliteFile:
             with alone(path, until):
                 make(path, self._schema)
             return None
-        if found in this_process().lost:
-            raise self._trouble("its locks ended with the process that this one was forked from; start it anew")
+        if this_process().has_lost(found):
+            raise self._trouble(
+                "its locks ended with the process that this one was forked from, or its files were closed under it as"
+                " makers of daemons do; start this process anew, or open the store after that"
+            )
         try:
             opened = self._reach(path, found, until)
         except (sqlite3.Error, OSError):

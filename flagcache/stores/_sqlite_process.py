@@ -1,7 +1,8 @@
 """What a process may do with SQLite files that it, or a process that it was forked from, has open.
 
 SQLite's locks are POSIX locks. A forked child inherits the parent's *table* of locks, in SQLite's own memory, but not
-one of the locks themselves, and each connection that it opens to the same file believes the table. Three things follow:
+one of the locks themselves, and each connection that it opens to the same file believes the table, and uses the open
+`-shm` beside it. Four things follow:
 
 - A connection is used, closed and freed by its own process alone. Freeing one in a child would end its transaction
   in the memory that parent and child share.
@@ -10,6 +11,9 @@ one of the locks themselves, and each connection that it opens to the same file 
   process resets the log under it, and the two never see each other's writes again.
 - What a connection in mid-transaction holds cannot be had: a child forked then finds the file busy for ever, or a mutex
   taken by a thread that it does not have. Such a child is told at once that SQLite is not for it.
+- What was open may be closed under SQLite by whoever makes a daemon of the child. SQLite would lock, and write,
+  what has the numbers by then; so the descriptors of those locks are looked at before each use, and where they lead
+  elsewhere the file is given up.
 """
 
 from __future__ import annotations
@@ -75,6 +79,15 @@ class Process:
     """It was forked while another thread was in SQLite."""
     lost: set[Identity] = field(default_factory=set[Identity])
     """Files that its parent had open and whose locks could not be taken."""
+    witnesses: dict[int, Identity] = field(default_factory=dict[int, Identity])
+    """The descriptors that hold such locks: never closed by us, and gone when all inherited ones were closed."""
+
+    def has_lost(self, identity: Identity) -> bool:
+        """Tell whether SQLite must not be let near this file, for what it believes of it is not so."""
+        if not all(_leads_to(descriptor, file) for descriptor, file in self.witnesses.items()):
+            self.lost.update(opened.identity for opened in self.opened)
+            self.witnesses.clear()
+        return identity in self.lost
 
     @contextmanager
     def entered(self) -> Generator[None]:
@@ -106,12 +119,12 @@ class Opened:
         self.process.opened.append(self)
 
     def close(self) -> None:
-        """Close it, if it is this process's and its file is in place; else leave it, open, for ever.
+        """Close it, if it is this process's and its file is in place and not lost; else leave it, open, for ever.
 
         The last one to close a file deletes its log *by name*: that of a file which has been put in its place.
         """
         mine = self.process is this_process() and self in self.process.opened
-        if not mine or not is_there(self.path, self.identity):
+        if not mine or self.process.has_lost(self.identity) or not is_there(self.path, self.identity):
             return
         with self.process.entered():
             self.process.opened.remove(self)
@@ -131,18 +144,18 @@ def this_process() -> Process:
 def _child_of(parent: Process) -> Process:
     child = Process(opened=list(parent.opened), useless=parent.useless or bool(parent.inside), lost=set(parent.lost))
     for opened in {opened.identity: opened for opened in parent.opened}.values():
-        if opened.shm is not None and not _lock_again(opened.path, opened.identity, opened.shm):
+        if opened.shm is not None and not _lock_again(child, opened.path, opened.identity, opened.shm):
             child.lost.add(opened.identity)
     return child
 
 
-def _lock_again(path: Path, identity: Identity, shm: Identity) -> bool:
+def _lock_again(child: Process, path: Path, identity: Identity, shm: Identity) -> bool:
     """Take the locks of an idle connection. False when its file, or its shared memory, is not there any more."""
     # The file first: whoever deletes the shared memory holds the file alone, and is then done or has yet to begin.
-    return _share(path, identity, _MAIN_LOCK) and _share(beside(path, "-shm"), shm, _SHM_LOCK)
+    return _share(child, path, identity, _MAIN_LOCK) and _share(child, beside(path, "-shm"), shm, _SHM_LOCK)
 
 
-def _share(path: Path, identity: Identity, place: tuple[int, int]) -> bool:
+def _share(child: Process, path: Path, identity: Identity, place: tuple[int, int]) -> bool:
     start, length = place
     if not is_there(path, identity):  # asked by name: to open and close another file would give up the locks on that
         return False
@@ -151,7 +164,16 @@ def _share(path: Path, identity: Identity, place: tuple[int, int]) -> bool:
         fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB, length, start)
     except OSError:
         return False
+    child.witnesses[descriptor] = identity
     return is_there(path, identity)
+
+
+def _leads_to(descriptor: int, identity: Identity) -> bool:
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return False
+    return (found.st_dev, found.st_ino) == identity
 
 
 def _after_fork() -> None:

@@ -9,6 +9,7 @@
 
 local HASH, LEASE, ME = KEYS[1], KEYS[2], ARGV[1]
 local GRANTS_PER_INTERVAL, REPUBLISH_EVERY, LONGEST_NOTE = 3, 1000, 3600000
+local REFRESHER = 'refresher!' -- what the identity of a refresher begins with
 local FIELDS = {
   'version', 'etag', 'writer', 'project', 'holder', 'outcome', 'epoch', 'as_of', 'changed_at', 'confirmed_at', 'size',
   'highest', 'grant', 'granted_1', 'granted_2', 'granted_3', 'lease_length', 'led_since', 'note_status', 'note_until',

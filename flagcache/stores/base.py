@@ -13,6 +13,7 @@ from enum import Enum
 from typing import NamedTuple, Protocol, runtime_checkable
 
 __all__ = [
+    "REFRESHER",
     "Ask",
     "Envelope",
     "Grant",
@@ -27,6 +28,11 @@ __all__ = [
     "Subscribable",
     "Subscription",
 ]
+
+
+REFRESHER = "refresher!"
+"""What the identity of a refresher begins with: a process that is there to fetch for a fleet, and goes before those
+that are there for something else. No host's name has such a character, so that no worker's identity begins so."""
 
 
 class Order(NamedTuple):
@@ -86,7 +92,7 @@ class Ask:
     """What a worker says when it polls. Lengths and ages are in milliseconds."""
 
     me: str
-    """The asking process's identity."""
+    """The asking process's identity; it tells a refresher from a worker."""
     interval: int
     """Refresh interval: how often the fleet asks the vendor, as this worker sees it."""
     lease: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from flagcache.stores.base import Ask, Grant, Order
+from flagcache.stores.base import REFRESHER, Ask, Grant, Order
 from flagcache.stores.state import Outcome, State, passed, running
 
 __all__ = ["GRANTS_PER_INTERVAL", "elect", "extend", "grant", "leads", "leased", "noted"]
@@ -61,15 +61,24 @@ def _silent(state: State, ask: Ask, clock: int, more: int = 0) -> bool:
     return passed(since, ask.challenge + more, clock)
 
 
+def _precedes(me: str, other: str) -> bool:
+    """Whether the one is a refresher and the other a worker."""
+    return me.startswith(REFRESHER) and not other.startswith(REFRESHER)
+
+
 def elect(state: State, ask: Ask, clock: int) -> State:
-    """Give the lease to the asker if it is free, or the asker's already, or its turn."""
+    """Give the lease to the asker if it is free, or the asker's already, or its turn.
+
+    A refresher takes it from a worker at any time, but not while that one makes the first fetch: all wait for it.
+    """
     if not ask.may_lead:
         return state
     lease = ask.lease if state.meta else ask.cold_lease
     if leads(state, ask.me, clock):
         return extend(state, ask.me, lease, clock)
     turn = state.holder != ask.me and _due(state, ask, clock) and _silent(state, ask, clock)
-    if leased(state, clock) and not turn:
+    first_fetch = state.meta is None and state.outcome is Outcome.OPEN
+    if leased(state, clock) and not turn and (first_fetch or not _precedes(ask.me, state.owner)):
         return state
     return replace(state, owner=ask.me, lease_until=clock + lease, lease_length=lease, led_since=clock)
 
@@ -106,5 +115,6 @@ def _follows(state: State, ask: Ask, held: Order | None, clock: int) -> bool:
     if state.outcome is Outcome.FAILED:
         return True
     if state.outcome is Outcome.OPEN:
-        return state.holder != ask.me  # it died: it has lost the lease, for I lead
+        # It has lost the lease, for I lead: it died. Or I took the lease from it, and its fetch is still under way.
+        return state.holder != ask.me and (state.meta is None or not _precedes(ask.me, state.holder))
     return state.meta is None and (held is None or held.epoch < state.epoch)  # what it brought is lost, or was cleared

@@ -55,11 +55,18 @@ local function silent(more)
   return passed(since, challenge + (more or 0))
 end
 
+-- Whether I am a refresher and the other is a worker.
+local function precedes(other)
+  return string.sub(ME, 1, #REFRESHER) == REFRESHER and string.sub(other, 1, #REFRESHER) ~= REFRESHER
+end
+
+-- A refresher takes the lease from a worker at any time, but not while that one makes the first fetch.
 local function elect()
   local length = state.stored and full_lease or cold_lease
   if leads() then return lease(length) end
   local turn = state.holder ~= ME and due() and silent()
-  if leased() and not turn then return end
+  local first_fetch = not state.stored and state.outcome == 'open'
+  if leased() and not turn and (first_fetch or not precedes(state.owner)) then return end
   lease(length)
   set('led_since', clock)
 end
@@ -69,7 +76,10 @@ local function follows()
   if state.failures >= GRANTS_PER_INTERVAL then return false end
   if not passed(state['granted_' .. GRANTS_PER_INTERVAL], interval) then return false end
   if state.outcome == 'failed' then return true end
-  if state.outcome == 'open' then return state.holder ~= ME end -- it died: it has lost the lease, for I lead
+  if state.outcome == 'open' then
+    -- It has lost the lease, for I lead: it died. Or I took the lease from it, and its fetch is still under way.
+    return state.holder ~= ME and (not state.stored or not precedes(state.holder))
+  end
   return not state.stored and held_epoch < state.epoch -- what it brought is lost, or was cleared
 end
 

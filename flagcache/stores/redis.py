@@ -7,7 +7,6 @@ module only turns values into arguments and replies into values; `_redis_link` m
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 from urllib.parse import quote
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     import redis
 
     from flagcache.stores import _redis_link
+    from flagcache.stores._redis_address import RedisTarget
 
 __all__ = ["Keys", "RedisStore", "keys_of"]
 
@@ -46,9 +46,11 @@ def keys_of(namespace: str, database: int, *, format_and_protection: str = "1-pl
     return Keys(f"{prefix}:definitions", f"{prefix}:lease", f"{prefix}:notices:{database}")
 
 
-@cache
-def _script(verb: str) -> Script:
-    return Script.of(load_script("_state").text + load_script(verb).text)
+_SCRIPTS = {
+    verb: Script.of(load_script("_state").text + load_script(verb).text)
+    for verb in ("poll", "publish", "confirm", "discard", "fail", "renew", "release", "inspect", "clear")
+}
+"""Read at the import, not at the first use on some thread: a child forked meanwhile could not go on with that."""
 
 
 class RedisStore:
@@ -58,7 +60,7 @@ class RedisStore:
     the server's own log; then the store is as if that key had been deleted, and workers put back what they hold.
 
     Args:
-        source: a URL, or a client of which only address, TLS and credentials are taken.
+        source: a URL, a client of which only address, TLS and credentials are taken, or what was told of one of them.
         namespace: what keeps fleets apart.
         timeout: seconds that a verb may take in all, from connecting to the last byte; looking up a host's name is not
             bounded by it.
@@ -67,7 +69,7 @@ class RedisStore:
 
     def __init__(
         self,
-        source: redis.Redis | redis.RedisCluster | str,
+        source: redis.Redis | redis.RedisCluster | RedisTarget | str,
         namespace: str,
         *,
         timeout: float = 1.0,
@@ -137,7 +139,7 @@ class RedisStore:
         return _RedisSubscription(self._link.subscribe(self.keys.channel))
 
     def _run(self, verb: str, me: str, args: Sequence[str | bytes | int], read: Callable[[object], _T]) -> _T:
-        raw = self._link.run(_script(verb), [self.keys.hash, self.keys.lease], [me, *args])
+        raw = self._link.run(_SCRIPTS[verb], [self.keys.hash, self.keys.lease], [me, *args])
         try:
             return read(raw)
         except (TypeError, ValueError, IndexError) as exc:

@@ -25,6 +25,7 @@ from flagcache.testing._store.grants import GrantCases
 from flagcache.testing._store.leases import LeaseCases
 from flagcache.testing._store.order import OrderCases
 from flagcache.testing._store.reading import ReadingCases
+from flagcache.testing._store.refreshers import RefresherCases
 from flagcache.testing._store.repair import RepairCases
 from flagcache.testing._store.subscription import SubscriptionContract
 
@@ -49,6 +50,7 @@ class StoreContract(
     EpochCases,
     ChallengeCases,
     FailureCases,
+    RefresherCases,
     ConcurrencyCases,
 ):
     """What every store does. Subclass it as `Test...` and give it the fixture `make_store`."""

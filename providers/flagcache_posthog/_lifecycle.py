@@ -8,33 +8,38 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Iterable
 
-from posthog import Posthog
+from posthog.client import Client
 
 from flagcache import process
 from flagcache._guard import guarded
 
 __all__ = ["attached_clients", "load_clients", "remember", "say_goodbye"]
 
-_clients: weakref.WeakSet[Posthog] = weakref.WeakSet()
+_clients: weakref.WeakSet[Client] = weakref.WeakSet()
 
 
-def remember(client: Posthog) -> None:
+def remember(client: Client) -> None:
     """Note a client that was attached; it is held weakly, and forked children know it too."""
     _clients.add(client)
 
 
-def attached_clients() -> list[Posthog]:
+def attached_clients() -> list[Client]:
     """Those of this process that somebody still holds."""
     return list(_clients)
 
 
-def load_clients() -> None:
-    """Load every attached client that has no flags yet, all at once, and wait until that is done or has failed.
+def load_clients(clients: Iterable[Client] | None = None) -> None:
+    """Load every client that has no flags yet, all at once, and wait until that is done or has failed.
 
     Bounded by each cache's `cold_start_wait`, and by the fetch of a client that is to fetch itself.
+
+    Args:
+        clients: None: all attached ones of this process.
     """
-    cold = [client for client in attached_clients() if client.feature_flags is None and not client.disabled]
+    known = attached_clients() if clients is None else clients
+    cold = [client for client in known if client.feature_flags is None and not client.disabled]
     others = [threading.Thread(target=_load, args=(client,), name="flagcache-load") for client in cold[1:]]
     for thread in others:
         thread.start()
@@ -49,5 +54,5 @@ def say_goodbye() -> None:
     process.leave()
 
 
-def _load(client: Posthog) -> None:
+def _load(client: Client) -> None:
     guarded(client.load_feature_flags, None, "a client could not be loaded before the first request")

@@ -12,7 +12,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, cast
 
-from posthog import Posthog
+from posthog.client import Client as PostHogClient
 
 from flagcache.errors import ConfigurationError
 from flagcache_posthog.fetcher import PostHogFetcher
@@ -22,14 +22,19 @@ if TYPE_CHECKING:
     from flagcache.vendor import Definitions, Fetcher
     from flagcache_posthog.definitions import PostHogVendor
 
-__all__ = ["AttachedClient"]
+__all__ = ["AttachedClient", "project_of"]
+
+
+def project_of(api_key: str) -> str:
+    """Return what a project's token tells of the project (`Client.project`): a digest, and not the token itself."""
+    return f"key={hashlib.sha256(api_key.encode()).hexdigest()[:12]}"
 
 
 class AttachedClient:
     """One client, held weakly (`flagcache.clients.Client`).
 
     Args:
-        client: a `posthog.Posthog`.
+        client: a `posthog.Posthog`, or the SDK's global one, which is of its base class.
         vendor: checks what its fetches bring.
         settings: bounds them.
 
@@ -38,16 +43,16 @@ class AttachedClient:
     """
 
     def __init__(self, client: object, vendor: PostHogVendor, settings: Settings) -> None:
-        if not isinstance(client, Posthog):
+        if not isinstance(client, PostHogClient):
             given = f"{type(client).__module__}.{type(client).__qualname__}"
             raise ConfigurationError(f"attach takes a posthog.Posthog, not {given}: only it evaluates flags locally")
         self._ref = weakref.ref(client)
         self._vendor = vendor
         self._settings = settings
         self._closed = False
-        self._project = f"key={hashlib.sha256(str(client.api_key).encode()).hexdigest()[:12]}"
+        self._project = project_of(str(client.api_key))
 
-    def is_for(self, client: Posthog) -> bool:
+    def is_for(self, client: PostHogClient) -> bool:
         """Whether it stands for this very client."""
         return self._ref() is client
 

@@ -15,6 +15,8 @@ from __future__ import annotations
 from importlib import metadata
 from typing import cast
 
+from posthog.flag_definition_cache import FlagDefinitionCacheData
+
 from flagcache.errors import EnvelopeError
 from flagcache.vendor import Definitions, Difference
 
@@ -34,6 +36,11 @@ class PostHogVendor:
     def writer(self) -> str:
         """The SDK whose definitions are written here."""
         return self._writer
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """What the SDK here says that a provider is handed: four keys before posthog 7.59, five since."""
+        return frozenset(FlagDefinitionCacheData.__annotations__)
 
     def check(self, definitions: object) -> Definitions:
         """Return the definitions if the SDK can take them.

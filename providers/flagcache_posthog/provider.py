@@ -8,29 +8,22 @@ before a fork.
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
-from posthog import Posthog
 from posthog.flag_definition_cache import FlagDefinitionCacheData
 from typing_extensions import Unpack
 
 from flagcache.codec import label_of
-from flagcache.coordinator import Coordinator
 from flagcache.errors import ConfigurationError
-from flagcache.events import Event, Events, log_events
-from flagcache.fallback import AUTO, Fallback, fallback_specs
-from flagcache.plan import Plan
-from flagcache.protection import Protection
-from flagcache.settings import Options, Settings
-from flagcache.status import Status
-from flagcache.stores.memory import MemoryHub, MemoryStore
+from flagcache.events import Event
+from flagcache.fallback import AUTO, Fallback
+from flagcache.settings import Options
+from flagcache.stores.memory import MemoryHub
 from flagcache.tiers import StoreSpec
-from flagcache_posthog._arguments import checked_path, path_of, scheme_of, understand
-from flagcache_posthog._lifecycle import remember
-from flagcache_posthog.attach import AttachedClient
-from flagcache_posthog.definitions import PostHogVendor
+from flagcache_posthog._arguments import path_of, scheme_of, understand
+from flagcache_posthog._base import CacheBase
+from flagcache_posthog._stores import own_memory, redis_stores, sqlite_spec
 
 if TYPE_CHECKING:
     import redis
@@ -46,61 +39,15 @@ __all__ = [
 _hub = MemoryHub()
 
 
-class FlagDefinitionCache:
-    """What all caches have in common: the SDK's four methods, and `status`.
+class FlagDefinitionCache(CacheBase):
+    """What all caches have in common but the asynchronous one: the SDK's four methods, and `status`.
 
     Made by its subclasses and by `from_url`, not by users.
     """
 
-    def __init__(
-        self,
-        namespace: str,
-        settings: Settings,
-        protection: Protection,
-        stores: tuple[StoreSpec, ...],
-        on_event: Callable[[Event], object] | None = None,
-    ) -> None:
-        events = Events()
-        events.subscribe(log_events)
-        if on_event is not None:
-            events.subscribe(on_event)
-        self._namespace = namespace
-        self._settings = settings
-        self._vendor = PostHogVendor()
-        self._attached: tuple[AttachedClient, ...] = ()
-        self._coordinator = Coordinator(Plan(namespace, settings, self._vendor, stores, events, protection=protection))
-
-    def attach(self, client: Posthog) -> Posthog:
-        """Tie a client to this cache: changes are pushed to it, and the fleet fetches with its keys.
-
-        To be called once for a client, before or after it was loaded, also before a fork; a second call does nothing.
-        The client is held weakly. Nothing is started in a process whose clients never poll.
-
-        Args:
-            client: made with this cache as its `flag_definition_cache_provider`.
-
-        Returns:
-            The same client.
-
-        Raises:
-            ConfigurationError: it is no `posthog.Posthog`, or of another project than a client attached before.
-        """
-        if any(attached.is_for(client) for attached in self._attached):
-            return client
-        attached = AttachedClient(client, self._vendor, self._settings)
-        if any(other.project != attached.project for other in self._attached if not other.gone):
-            raise ConfigurationError(
-                f"the clients of one cache share one project's definitions: {self._namespace!r} already has a client"
-                " of another project; give each project a cache and a namespace of its own"
-            )
-        self._attached = (*(other for other in self._attached if not other.gone), attached)
-        self._coordinator.attach(attached)
-        remember(client)
-        return client
-
     def should_fetch_flag_definitions(self) -> bool:
         """Whether the calling thread is to fetch from PostHog; asked by the SDK before each poll."""
-        return self._coordinator.should_fetch()
+        return self._should_fetch()
 
     def get_flag_definitions(self) -> FlagDefinitionCacheData | None:
         """The fleet's definitions; asked by the SDK when it is not to fetch.
@@ -119,25 +66,6 @@ class FlagDefinitionCache:
         A client that was handed in stays open. The cache can be used again afterwards.
         """
         self._coordinator.shutdown()
-
-    def ready(self) -> bool:
-        """Whether this process holds definitions: for a readiness probe. Asks nobody, and returns at once.
-
-        Never to be tied to liveness: where PostHog and the store are away, a restart only loses what a process holds.
-        """
-        return self._coordinator.ready()
-
-    def status(self) -> Status:
-        """What this process knows: role, version, age, store, namespace. Asks nobody; never shows a password."""
-        return self._coordinator.status()
-
-    def __repr__(self) -> str:
-        status = self.status()
-        age = "none" if status.age is None else f"{status.age:.1f}s"
-        return (
-            f"<{type(self).__name__} namespace={self._namespace!r} store={status.store!r} role={status.role.value}"
-            f" version={status.version[:12] or 'none'!r} age={age}>"
-        )
 
 
 class RedisFlagDefinitionCache(FlagDefinitionCache):
@@ -168,29 +96,8 @@ class RedisFlagDefinitionCache(FlagDefinitionCache):
         on_event: Callable[[Event], object] | None = None,
         **options: Unpack[Options],
     ) -> None:
-        from flagcache.stores.redis import RedisStore  # noqa: PLC0415 - only who uses Redis pays for its import
-
         settings, protection = understand(namespace, refresh_interval, options)
-        if settings.reads_only and fallback == AUTO:
-            fallback = None  # often it has no disk that lasts, and nothing to coordinate
-
-        def make() -> RedisStore:
-            return RedisStore(
-                redis, namespace, timeout=settings.store_timeout, format_and_protection=label_of(protection)
-            )
-
-        known = make()
-        stores = (
-            StoreSpec(known.address, make),
-            *fallback_specs(
-                fallback,
-                known.fingerprint,
-                namespace,
-                timeout=settings.store_timeout,
-                format_and_protection=label_of(protection),
-            ),
-            _own_memory(),
-        )
+        stores = redis_stores(redis, namespace, fallback, settings, protection)
         super().__init__(namespace, settings, protection, stores, on_event)
 
 
@@ -217,19 +124,9 @@ class SqliteFlagDefinitionCache(FlagDefinitionCache):
         on_event: Callable[[Event], object] | None = None,
         **options: Unpack[Options],
     ) -> None:
-        from flagcache.stores.sqlite import SqliteStore  # noqa: PLC0415 - only who uses SQLite pays for its import
-
-        file = checked_path(path)
         settings, protection = understand(namespace, refresh_interval, options)
-
-        def make() -> SqliteStore:
-            return SqliteStore(
-                file, namespace, timeout=settings.store_timeout, format_and_protection=label_of(protection)
-            )
-
-        super().__init__(
-            namespace, settings, protection, (StoreSpec(f"sqlite://{file}", make), _own_memory()), on_event
-        )
+        shared = sqlite_spec(path, namespace, settings, protection)
+        super().__init__(namespace, settings, protection, (shared, own_memory()), on_event)
 
 
 class MemoryFlagDefinitionCache(FlagDefinitionCache):
@@ -295,8 +192,3 @@ def from_url(
     if scheme == "memory":
         return MemoryFlagDefinitionCache(namespace, refresh_interval=refresh_interval, on_event=on_event, **options)
     raise ConfigurationError(f"unknown scheme {scheme!r}: use redis://, rediss://, unix://, sqlite:/// or memory://")
-
-
-def _own_memory() -> StoreSpec:
-    """The last resort of a process whose store is away: it fetches for itself, more slowly and out of step."""
-    return StoreSpec("this process alone", MemoryStore, pace=random.uniform(2, 3))

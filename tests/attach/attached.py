@@ -23,7 +23,7 @@ from tests.fleet.harness import Member, Seat, WatchedPosthog
 from tests.servers import until
 
 __all__ = [
-    "HASHES",
+    "ADOPTS",
     "OWN_FETCH",
     "AttachedSeat",
     "adopted_at",
@@ -50,8 +50,8 @@ E = TypeVar("E", bound=Event)
 OWN_FETCH = " flagcache/"
 """What the user agent of the fleet's own fetch has, and the SDK's has not."""
 
-HASHES = "_hash_flag_definitions"
-"""The SDK's method that hashes the definitions which it adopts; nothing public tells of that."""
+ADOPTS = "_update_flag_state"
+"""The SDK's method that hashes definitions (since posthog 7.59) and adopts them; nothing public tells of that."""
 
 
 @dataclass(slots=True)
@@ -95,7 +95,7 @@ def attached(
             flag_definition_cache_provider=cache,
             flush_at=1,  # older SDKs sit out the flush interval of 5 seconds in `shutdown`
         )
-        return AttachedSeat(cast("WatchedPosthog", cache.attach(client)), cache, events=happened)
+        return AttachedSeat(cache.attach(client), cache, events=happened)
 
     return make
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import logging
 import queue
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -181,6 +182,30 @@ def test_a_second_start_starts_nothing(start: Start) -> None:
     assert worker.notes.count("subscribe") == 1
 
 
+def test_threads_that_start_it_at_once_start_one_thread(no_threads_left: None) -> None:
+    """Which `stop` ends; of any other nobody would know."""
+    switch = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(10):
+            worker, barrier = Worker([]), threading.Barrier(8)
+            it = Listener(worker)
+
+            def start(it: Listener = it, barrier: threading.Barrier = barrier) -> None:
+                barrier.wait()
+                it.start()
+
+            starters = [threading.Thread(target=start) for _ in range(8)]
+            for starter in starters:
+                starter.start()
+            for starter in starters:
+                starter.join()
+            assert threads_of() == ["flagcache-listener"]
+            it.stop(5.0)
+    finally:
+        sys.setswitchinterval(switch)
+
+
 def test_it_ends_with_its_worker(start: Start) -> None:
     """The thread keeps its worker from being collected no longer than a round of its work takes."""
     script = Script()
@@ -206,10 +231,10 @@ def test_a_fault_is_logged_and_the_listener_goes_on(start: Start, caplog: pytest
 
 
 def test_a_forked_child_begins_a_little_later(no_threads_left: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`listen_soon` returns at once, and starts the listener on a thread that keeps no process alive."""
+    """`listen_soon` returns at once, and starts the listener on a thread for which no process waits at its end."""
     monkeypatch.setattr(listener, "_AFTER_FORK", 0.05)
-    started = threading.Event()
+    started, threads = threading.Event(), threading.enumerate()
     listen_soon(started.set)
     assert not started.is_set()
-    assert [thread.daemon for thread in threading.enumerate() if thread.name == "flagcache-after-fork"] == [True]
+    assert threading.enumerate() == threads
     assert started.wait(2.0)

@@ -8,7 +8,7 @@ import pytest
 
 from flagcache.status import Role
 from flagcache_posthog.testing import StandInControl, make_definitions
-from tests.attach.attached import HASHES, AttachedSeat, adopted_at, attached, only_own_fetches, polls_until, subscribed
+from tests.attach.attached import ADOPTS, AttachedSeat, adopted_at, attached, only_own_fetches, polls_until, subscribed
 from tests.fleet.chores import all_hold, leader, load, logs, never_lost_flags, poll, revision, trouble
 from tests.fleet.harness import Fleet
 from tests.servers import MakeRedis, until
@@ -98,15 +98,15 @@ def test_a_poll_that_puts_older_flags_back_is_mended(
     for seat in (slow, other):
         load(seat)
     release, waits = threading.Event(), threading.Event()
-    digest = cast("Callable[[object], str]", getattr(slow.client, HASHES))
+    adopt = cast("Callable[..., object]", getattr(slow.client, ADOPTS))
 
-    def slowly(data: object) -> str:
+    def slowly(*args: object, **options: object) -> object:
         if threading.current_thread() is late:
             waits.set()
             release.wait(5.0)
-        return digest(data)
+        return adopt(*args, **options)
 
-    monkeypatch.setattr(slow.client, HASHES, slowly)  # with many flags it takes long
+    monkeypatch.setattr(slow.client, ADOPTS, slowly)  # with many flags it takes long
     late = threading.Thread(target=poll, args=(slow,), name="a late poll")
     late.start()
     assert waits.wait(5.0)

@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from flagcache_posthog.testing import PostHogStandIn, StandInControl, make_definitions
-from tests.attach.attached import HASHES, AttachedSeat, attached, only_own_fetches, polls_until
+from tests.attach.attached import ADOPTS, AttachedSeat, attached, only_own_fetches, polls_until
 from tests.fleet.chores import asks, key_of, load, next_request, poll, revision
 from tests.fleet.harness import Seat, WatchedPosthog
 from tests.servers import until
@@ -28,10 +28,10 @@ def posthog() -> Iterator[PostHogStandIn]:
 
 @dataclass(slots=True)
 class Tap:
-    """What a client's provider answered, by thread, and how often the SDK hashed definitions."""
+    """What a client's provider answered, by thread, and how often the SDK hashed and adopted definitions."""
 
     answers: list[tuple[str, Answer]] = field(default_factory=list[tuple[str, Answer]])
-    hashed: int = 0
+    adopted: int = 0
 
     def of(self, thread: str) -> list[Answer]:
         """The answers to one thread."""
@@ -42,19 +42,19 @@ def tap(seat: Seat, patch: pytest.MonkeyPatch) -> Tap:
     """Look on from now on."""
     found = Tap()
     get = seat.cache.get_flag_definitions
-    digest = cast("Callable[[object], str]", getattr(seat.client, HASHES))
+    adopt = cast("Callable[..., object]", getattr(seat.client, ADOPTS))
 
     def answered() -> object:
         answer = get()
         found.answers.append((threading.current_thread().name, cast("Answer", answer)))
         return answer
 
-    def hashed(data: object) -> str:
-        found.hashed += 1
-        return digest(data)
+    def adopted(*args: object, **options: object) -> object:
+        found.adopted += 1
+        return adopt(*args, **options)
 
     patch.setattr(seat.cache, "get_flag_definitions", answered)
-    patch.setattr(seat.client, HASHES, hashed)
+    patch.setattr(seat.client, ADOPTS, adopted)
     return found
 
 
@@ -80,12 +80,12 @@ def test_an_unchanged_poll_hands_nothing_over(
     flags, seen = seat.client.feature_flags, tap(seat, monkeypatch)
     until(lambda: len(seen.of(poller_of(seat))) >= 8, what="8 polls")
     assert set(map(type, seen.of(poller_of(seat)))) == {type(None)}
-    assert seen.hashed == 0
+    assert seen.adopted == 0
     assert seat.client.feature_flags is flags
     assert only_own_fetches(posthog.served())
     posthog.serve(make_definitions(5, revision=2))
     until(lambda: revision(seat) == 2, what="the change")
-    assert seen.hashed == 1
+    assert seen.adopted == 1
 
 
 def test_other_threads_are_always_given_definitions(seat: AttachedSeat, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +172,7 @@ def test_the_poll_of_one_client_brings_nothing_to_another(
         flag_definition_cache_provider=rare.cache,
         flush_at=1,
     )
-    seats = [rare, here(AttachedSeat(cast("WatchedPosthog", rare.cache.attach(often)), rare.cache))]
+    seats = [rare, here(AttachedSeat(rare.cache.attach(often), rare.cache))]
     for each in seats:
         load(each)
     posthog.serve(make_definitions(5, revision=2))

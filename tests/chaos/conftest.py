@@ -49,7 +49,10 @@ def _deck(item: pytest.Item) -> str:
     test, mark = item.nodeid.partition("[")[0], item.get_closest_marker("sample")
     each = mark.kwargs.get("each") if mark else None
     call = getattr(item, "callspec", None)
-    return test if each is None or call is None else f"{test}/{call.params[each]}"
+    if each is None or call is None:
+        return test
+    value = call.params[each]
+    return f"{test}/{getattr(value, '__name__', value)}"  # the repr of a function differs from process to process
 
 
 @pytest.fixture(params=range(max(1, ROUNDS)), ids="round{}".format)

@@ -63,7 +63,7 @@ class Program:
                 command,
                 cwd=folder,
                 env=environ,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -79,6 +79,8 @@ class Program:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
 
     @property
     def pid(self) -> int:
@@ -93,6 +95,12 @@ class Program:
     def processes(self) -> list[int]:
         """The pids of its session, the first one included; those that are dead and not yet reaped are left out."""
         return [pid for pid in _pids() if _of_session(pid, self.pid)]
+
+    def type(self, text: str) -> None:
+        """Write to its standard input, which is a pipe that stays open."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(text.encode())
+        self._process.stdin.flush()
 
     def send(self, signum: signal.Signals) -> None:
         """Send a signal to its first process."""

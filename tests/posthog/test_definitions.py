@@ -9,11 +9,13 @@ from typing import cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from posthog import Posthog
+from posthog.flag_definition_cache import FlagDefinitionCacheProvider
 
 from flagcache.errors import EnvelopeError
 from flagcache.vendor import Definitions
 from flagcache_posthog.definitions import PostHogVendor
-from flagcache_posthog.testing import make_definitions
+from flagcache_posthog.testing import PostHogStandIn, make_definitions
 
 VENDOR = PostHogVendor()
 
@@ -152,3 +154,33 @@ def test_the_project_is_the_flags_team(flags: list[object], project: str) -> Non
 def test_the_writer_is_the_installed_sdk() -> None:
     """By name and version."""
     assert VENDOR.writer == f"posthog-python/{metadata.version('posthog')}"
+
+
+class _Recorder:
+    """The smallest provider: it keeps what it is handed."""
+
+    def __init__(self) -> None:
+        self.received: list[dict[str, object]] = []
+
+    def should_fetch_flag_definitions(self) -> bool:
+        return True
+
+    def get_flag_definitions(self) -> None:
+        return None
+
+    def on_flag_definitions_received(self, data: dict[str, object]) -> None:
+        self.received.append(data)
+
+    def shutdown(self) -> None:
+        pass
+
+
+def test_the_keys_are_those_that_the_installed_sdk_hands_over() -> None:
+    """What PostHog serves beyond them does not come through the SDK."""
+    recorder = _Recorder()
+    with PostHogStandIn({**make_definitions(1), "of_the_future": 1}) as posthog:
+        provider = cast("FlagDefinitionCacheProvider", recorder)
+        client = Posthog("phc_x", secret_key="phs_x", host=posthog.url, flag_definition_cache_provider=provider)
+        client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
+        client.shutdown()
+    assert [received.keys() for received in recorder.received] == [PostHogVendor().keys]

@@ -402,6 +402,7 @@ def _in(seconds: float) -> str:
         (_in(3600), 3000, 3600),
         (_in(3600).replace("GMT", "-0000"), 3000, 3600),
     ],
+    ids=["none", "a fraction", "spaces", "a date", "a date of no zone"],
 )
 def test_retry_after_in_seconds_or_as_a_date(standin: PostHogStandIn, header: str, low: float, high: float) -> None:
     """Both forms of Retry-After are told in seconds."""
@@ -411,7 +412,11 @@ def test_retry_after_in_seconds_or_as_a_date(standin: PostHogStandIn, header: st
     assert low <= seconds <= high
 
 
-@pytest.mark.parametrize("header", ["-1", "nan", "inf", "soon", "", _in(-3600), "Wed, 99 Foo 2020", "9" * 5000])
+@pytest.mark.parametrize(
+    "header",
+    ["-1", "nan", "inf", "soon", "", _in(-3600), "Wed, 99 Foo 2020", "9" * 5000],
+    ids=["negative", "nan", "endless", "a word", "empty", "past", "no date", "long"],
+)
 def test_a_retry_after_that_makes_no_sense_is_left_out(standin: PostHogStandIn, header: str) -> None:
     """Negative, endless and garbled waits, and times past, are as none."""
     standin.fail(Refuse(503, retry_after=header))

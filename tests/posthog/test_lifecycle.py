@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from posthog import Posthog
 
+from flagcache import listener
 from flagcache.status import Role
 from flagcache_posthog import MemoryFlagDefinitionCache, SqliteFlagDefinitionCache
 from flagcache_posthog._lifecycle import load_clients, say_goodbye
@@ -64,3 +67,32 @@ def _leads_and_leaves(standin: PostHogStandIn, path: Path) -> bool:
     again = [cache.should_fetch_flag_definitions() for _ in range(3)]
     served = cache.get_flag_definitions()
     return led and again == [False] * 3 and served is not None and served["flags"] is client.feature_flags
+
+
+@pytest.mark.parametrize("leaves", [False, True], ids=["stays", "leaves"])
+def test_a_child_that_said_goodbye_at_once_does_not_begin_to_listen(
+    posthog: PostHogStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leaves: bool
+) -> None:
+    """Its listener, due a little after the fork, could take the lease in a process that is about to end."""
+    monkeypatch.setattr(listener, "_AFTER_FORK", 0.2)
+    cache = SqliteFlagDefinitionCache(tmp_path / "flags.db", "n")
+    client = Posthog("phc_test", secret_key="phs_test", host=posthog.url, flag_definition_cache_provider=cache)
+    cache.attach(client)
+    load_clients()
+    pid = os.fork()
+    if pid == 0:
+        if leaves:
+            say_goodbye()
+        os._exit(_listens(within=1.5))
+    listened = bool(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    client.shutdown()
+    assert listened is not leaves
+
+
+def _listens(*, within: float) -> bool:
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        if any(thread.name == "flagcache-listener" for thread in threading.enumerate()):
+            return True
+        time.sleep(0.01)
+    return False

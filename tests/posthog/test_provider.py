@@ -97,6 +97,27 @@ def test_making_a_cache_connects_to_nothing(monkeypatch: pytest.MonkeyPatch, tmp
     assert threading.active_count() == threads
 
 
+def test_whatever_a_worker_needs_is_loaded_by_the_constructor(
+    redis_server: RedisServer, namespace: str, tmp_path: Path
+) -> None:
+    """Nothing is imported later on threads of ours: a child that is forked meanwhile would wait for it for ever."""
+    with PostHogStandIn() as standin:
+        told = python(
+            "import sys, flagcache, posthog\n"
+            f"where = {redis_server.url!r}, {namespace!r}\n"
+            f"cache = flagcache.RedisFlagDefinitionCache(*where, fallback={str(tmp_path)!r})\n"
+            f"client = posthog.Posthog('phc', secret_key='phs', host={standin.url!r}, sync_mode=True,\n"
+            "    flag_definition_cache_provider=cache)\n"
+            "before = set(sys.modules)\n"
+            "cache.attach(client).load_feature_flags()\n"
+            "client.shutdown()\n"
+            "print(len(client.feature_flags), sorted(set(sys.modules) - before))\n"
+        )
+        assert standin.requests == 1
+    assert told.endswith(" []\n")
+    assert len(list(tmp_path.iterdir())) >= 1  # the last known good ones were kept there
+
+
 @pytest.mark.parametrize("decode_responses", [False, True])
 def test_a_client_handed_in_is_neither_used_nor_closed(
     redis_server: RedisServer, namespace: str, monkeypatch: pytest.MonkeyPatch, *, decode_responses: bool
@@ -146,6 +167,24 @@ def test_repr_and_status_tell_what_is_so(redis_server: RedisServer, namespace: s
     assert 0 <= status.age < 10
     assert status.pid == os.getpid()
     assert status.store_answers
+    leader.shutdown()
+    follower.shutdown()
+
+
+def test_a_process_is_ready_when_it_holds_definitions(redis_server: RedisServer, namespace: str) -> None:
+    """Not before, and a forked child is from its beginning what its parent was; nobody is asked for that."""
+    leader, follower = (RedisFlagDefinitionCache(redis_server.url, namespace) for _ in range(2))
+    leader.should_fetch_flag_definitions()
+    assert not leader.ready()
+    leader.on_flag_definitions_received(DATA)
+    assert leader.ready()
+    assert not follower.ready()
+    follower.should_fetch_flag_definitions()
+    assert follower.ready()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if leader.ready() and leader.status().role is Role.NEW else 1)
+    assert os.waitpid(pid, 0)[1] == 0
     leader.shutdown()
     follower.shutdown()
 

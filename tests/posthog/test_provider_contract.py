@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
+import redis.asyncio
+from posthog.flag_definition_cache import FlagDefinitionCacheData
 from posthog.version import VERSION
 
-from flagcache import MemoryFlagDefinitionCache, RedisFlagDefinitionCache, SqliteFlagDefinitionCache
+from flagcache import (
+    AsyncRedisFlagDefinitionCache,
+    MemoryFlagDefinitionCache,
+    RedisFlagDefinitionCache,
+    SqliteFlagDefinitionCache,
+)
 from flagcache.settings import Options
 from flagcache_posthog.testing import MakeProvider, Outage, OutageContract, ProviderContract
 from tests.servers import MakeRedis, RedisServer
+from tests.worker.processes import in_thread
+
+T = TypeVar("T")
 
 SOON = 0.05
 """Seconds between two fetches of a fleet."""
@@ -73,6 +85,36 @@ class TestRedis(ProviderContract):
         return _on(redis_server, IMPATIENT)
 
 
+class TestAsyncRedis(ProviderContract):
+    """The same, awaited."""
+
+    @pytest.fixture
+    def make_provider(self, redis_server: RedisServer) -> MakeProvider:
+        """Each call makes another cache on one server."""
+        return _awaited_on(redis_server, PATIENT)
+
+    @pytest.fixture
+    def make_impatient(self, redis_server: RedisServer) -> MakeProvider:
+        """The same, with a short wait."""
+        return _awaited_on(redis_server, IMPATIENT)
+
+
+class TestAsyncRedisOnLoops(ProviderContract):
+    """The same, called and awaited by code that runs on event loops."""
+
+    @pytest.fixture
+    def make_provider(self, redis_server: RedisServer) -> MakeProvider:
+        """Each call makes another cache on one server."""
+        make = _awaited_on(redis_server, PATIENT)
+        return lambda namespace: _OnLoops(make(namespace))
+
+    @pytest.fixture
+    def make_impatient(self, redis_server: RedisServer) -> MakeProvider:
+        """The same, with a short wait."""
+        make = _awaited_on(redis_server, IMPATIENT)
+        return lambda namespace: _OnLoops(make(namespace))
+
+
 class TestRedisAway(OutageContract):
     """A Redis that stops answering without a word, and goes on where it was."""
 
@@ -126,3 +168,46 @@ class _Lost:
 
 def _on(server: RedisServer, options: Options) -> MakeProvider:
     return lambda namespace: RedisFlagDefinitionCache(server.url, namespace, refresh_interval=SOON, **options)
+
+
+def _awaited_on(server: RedisServer, options: Options) -> Callable[[str], AsyncRedisFlagDefinitionCache]:
+    def make(namespace: str) -> AsyncRedisFlagDefinitionCache:
+        client = redis.asyncio.Redis.from_url(server.url)
+        return AsyncRedisFlagDefinitionCache(client, namespace, refresh_interval=SOON, **options)
+
+    return make
+
+
+class _OnLoops:
+    """Each call is made on a loop of its own, which runs on the calling thread."""
+
+    def __init__(self, cache: AsyncRedisFlagDefinitionCache) -> None:
+        self._cache = cache
+
+    def should_fetch_flag_definitions(self) -> bool:
+        """As the cache."""
+        return _run(self._cache.should_fetch_flag_definitions)
+
+    def get_flag_definitions(self) -> FlagDefinitionCacheData | None:
+        """As the cache."""
+        return _run(self._cache.get_flag_definitions)
+
+    def on_flag_definitions_received(self, data: FlagDefinitionCacheData) -> None:
+        """As the cache."""
+        _run(lambda: self._cache.on_flag_definitions_received(data))
+
+    def shutdown(self) -> None:
+        """As the cache."""
+        _run(self._cache.shutdown)
+
+
+def _run(call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    async def called_and_awaited() -> T:
+        return await call()
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(called_and_awaited())
+    answer = call()  # a case that itself runs a loop here: awaited on another one, as by the SDK
+    return in_thread(lambda: asyncio.run(answer))

@@ -8,7 +8,7 @@ from flagcache.clients import Clients
 from flagcache.election import Held, Knowledge
 from flagcache.events import Event, Events, LateFetchRefused
 from flagcache.plan import Plan
-from flagcache.stores.base import Store
+from flagcache.stores.base import REFRESHER, Store
 from flagcache.tiers import StoreSpec
 from flagcache.worker import Worker
 from tests.simulation.links import Link
@@ -252,7 +252,8 @@ class Fleet:
 
     def add(self, kind: Kind, delay: float = 0.0, parent: Process | None = None) -> Process:
         """Start one more."""
-        process = Process(self.world, f"w{len(self.all)}", kind, parent)
+        mark = REFRESHER if kind.refresher else ""
+        process = Process(self.world, f"{mark}w{len(self.all)}", kind, parent)
         self.all.append(process)
         process.begin(delay)
         return process

@@ -147,7 +147,8 @@ class Oracle:
         if before.outcome is not Outcome.OPEN or store.was_empty or holder is None:
             return  # on an empty store a lease is short
         challenged = before.meta is None or clock - before.meta.confirmed_at >= ask.challenge
-        if holder.well_since(store.uid) and not challenged:
+        displaced = self.processes[ask.me].kind.refresher and not holder.kind.refresher
+        if holder.well_since(store.uid) and not challenged and (early or not displaced):
             self.report(f"rule 1: {store.uid} gave {ask.me} a grant while {before.holder} was out and well")
 
     def _may_try_anew(self, store: SharedStore, ask: Ask) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from flagcache.settings import Settings
 from tests.simulation.world import Kind
 
-__all__ = ["Plot", "draw"]
+__all__ = ["Plot", "draw", "with_refreshers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +32,21 @@ class Plot:
 
     def __str__(self) -> str:
         """Tell the run in one line."""
+        refreshers = sum(kind.refresher for kind in self.kinds)
+        count = f"{len(self.kinds)} workers" + (f" ({refreshers} refreshers)" if refreshers else "")
         return (
-            f"seed {self.seed}: {len(self.kinds)} workers, {self.mode}, {self.hosts} hosts with a fallback, refresh"
+            f"seed {self.seed}: {count}, {self.mode}, {self.hosts} hosts with a fallback, refresh"
             f" {self.refresh:g} s, {', '.join(self.troubles) or 'no trouble'}"
         )
+
+
+def with_refreshers(plot: Plot) -> Plot:
+    """The same run, but that every third of its workers that could is a refresher."""
+    kinds = (
+        replace(kind, refresher=kind.attached and kind.has_key and not number % 3)
+        for number, kind in enumerate(plot.kinds)
+    )
+    return replace(plot, kinds=tuple(kinds))
 
 
 def draw(seed: int, troubles: Collection[str], *, smallest: int, largest: int) -> Plot:

@@ -20,7 +20,7 @@ from flagcache.settings import SLOW_FETCH
 from tests.simulation.chaos import TROUBLES, Chaos
 from tests.simulation.fleet import Fleet, Process
 from tests.simulation.oracle import Oracle
-from tests.simulation.plot import Plot, draw
+from tests.simulation.plot import Plot, draw, with_refreshers
 from tests.simulation.posthog import PostHog
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.stores import Network, SharedStore
@@ -51,7 +51,7 @@ class Outcome:
         return "\n".join([*lines, f"  replay: {self.replay}"])
 
 
-def simulate(seed: int, *, smallest: int = 1, largest: int = 200, trace: int = 40) -> Outcome:
+def simulate(seed: int, *, smallest: int = 1, largest: int = 200, trace: int = 40, refreshers: bool = False) -> Outcome:
     """Run a fleet through what this seed holds in store for it; stops at the first fault.
 
     Args:
@@ -59,13 +59,16 @@ def simulate(seed: int, *, smallest: int = 1, largest: int = 200, trace: int = 4
         smallest: how many workers there are at least.
         largest: how many there may be.
         trace: how many lines of what happened are kept.
+        refreshers: whether some of the workers are such.
     """
     random.seed(seed)
     plot = draw(seed, TROUBLES, smallest=smallest, largest=largest)
+    if refreshers:
+        plot = with_refreshers(plot)
     run = _Run(plot, trace)
     with simulated(now=lambda: run.scheduler.now, report=run.oracle.report, brought=run.oracle.brought):
         run.go()
-        outcome = run.outcome(smallest, largest)
+        outcome = run.outcome(f"--smallest {smallest} --largest {largest}{' --refreshers' if refreshers else ''}")
         run.scheduler.close()
     return outcome
 
@@ -86,9 +89,9 @@ class _Run:
         self.oracle.note = self._note
         self.fleet = Fleet(self.world)
 
-    def outcome(self, smallest: int, largest: int) -> Outcome:
-        """What came of it so far."""
-        replay = f"python -m tests.simulation.run --seed {self.plot.seed} --smallest {smallest} --largest {largest}"
+    def outcome(self, options: str) -> Outcome:
+        """What came of it so far; `options` are those that it was drawn by."""
+        replay = f"python -m tests.simulation.run --seed {self.plot.seed} {options}"
         scheduler, oracle = self.scheduler, self.oracle
         return Outcome(self.plot, tuple(oracle.faults), tuple(self.trace), scheduler.steps, oracle.grants, replay)
 
@@ -179,10 +182,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=2, help="how many at a time")
     parser.add_argument("--smallest", type=int, default=1, help="how many workers a run has at least")
     parser.add_argument("--largest", type=int, default=200, help="how many it may have")
+    parser.add_argument("--refreshers", action="store_true", help="let some of the workers be refreshers")
     parser.add_argument("--trace", type=int, default=200, help="how many lines of what happened are shown")
     options = parser.parse_args(arguments)
     seeds = [options.seed] if options.seed is not None else range(options.first, options.first + options.runs)
-    one = partial(simulate, smallest=options.smallest, largest=options.largest, trace=options.trace)
+    one = partial(
+        simulate,
+        smallest=options.smallest,
+        largest=options.largest,
+        trace=options.trace,
+        refreshers=options.refreshers,
+    )
     return 1 if _try(seeds, options.jobs, one) else 0
 
 

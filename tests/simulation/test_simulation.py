@@ -26,6 +26,15 @@ def test_fleets_keep_the_rules_whatever_happens() -> None:
     assert sum(outcome.grants for outcome in outcomes) > 10 * RUNS
 
 
+def test_fleets_with_refreshers_keep_them_too() -> None:
+    """The same where some go before the others, die and come back."""
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        outcomes = list(pool.map(partial(simulate, largest=SMALL, refreshers=True), range(RUNS // 5), chunksize=4))
+    failed = [str(outcome) for outcome in outcomes if outcome.faults]
+    assert not failed, "\n\n".join(failed[:3])
+    assert sum(kind.refresher for outcome in outcomes for kind in outcome.plot.kinds) >= RUNS // 10
+
+
 def test_a_run_is_a_function_of_its_seed() -> None:
     """A seed replays: the same steps, the same grants, the same trace."""
     first, again = simulate(7, largest=SMALL), simulate(7, largest=SMALL)

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 import tenacity
 from greenlet import getcurrent, greenlet
 
-from flagcache import attendant, clients, cold_start, errands, fetching, ledger, listener, process, tiers, worker
+from flagcache import attendant, callers, clients, cold_start, fetching, ledger, listener, process, tiers, worker
 from flagcache.election import Held
 from flagcache.reports import Reports
 from flagcache.stores.base import Grant
@@ -176,10 +176,11 @@ def simulated(
     complaints = _Complaints(report)
     logger = logging.getLogger("flagcache")
     with ExitStack() as stack:
-        for module in (cold_start, fetching, ledger, listener, tiers, worker, attendant, errands, clients):
+        for module in (cold_start, fetching, ledger, listener, tiers, worker, attendant, clients):
             stack.enter_context(patch.object(module, "threading", _threading))
-        for module in (attendant, errands, clients):
+        for module in (attendant, clients):
             stack.enter_context(patch.object(module, "_Thread", _local_like(module)))
+        stack.enter_context(patch.object(callers, "_thread", _local_like(callers)()))
         stack.enter_context(patch.object(tenacity, "time", SimpleNamespace(monotonic=now)))
         stack.enter_context(patch.object(process, "identity", lambda: current_task().owner.name))
         for name in ("fetched", "confirmed"):

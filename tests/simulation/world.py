@@ -55,3 +55,5 @@ class Kind:
     host: int = 0
     pace: float = 2.5
     """Of the process's own memory, in refresh intervals."""
+    refresher: bool = False
+    """It goes before workers."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from flagcache.stores.base import Ask, Grant, Reply, Snapshot
+from flagcache.stores.base import REFRESHER, Ask, Grant, Reply, Snapshot
 
 REPUBLISH_EVERY = 1000
 """Milliseconds between two workers who are asked to repair the store."""
@@ -95,15 +95,22 @@ class Facts:
             assert not (self.leader == ask.me and reply.clock < earliest), "a lease lasts as long as was promised"
             assert not ask.may_lead or (self.leader and reply.clock < latest), "a free lease is taken"
             assert not ask.may_lead or reply.lease_left > 0
+            assert not (ask.may_lead and self.goes_before(ask.me, self.leader)), "a refresher goes before a worker"
             return
         if self.leader not in ("", ask.me) and reply.clock < earliest:
-            assert self.may_challenge(ask, reply), "two lead"
+            assert self.goes_before(ask.me, self.leader) or self.may_challenge(ask, reply), "two lead"
         if not ask.may_lead:
             assert self.leader == ask.me
             return
         length = ask.lease if self.seen.meta else ask.cold_lease
         assert abs(reply.lease_left - length) <= self.tolerance
         self.leader, self.until = ask.me, (reply.clock + length, reply.clock + length)
+
+    def goes_before(self, me: str, other: str) -> bool:
+        """A refresher takes the lease of a worker, unless that one makes the first fetch."""
+        latest = self.latest
+        first_fetch = self.seen.meta is None and latest is not None and latest.open
+        return not first_fetch and is_refresher(me) and not is_refresher(other)
 
     def may_challenge(self, ask: Ask, reply: Reply) -> bool:
         """The leader has confirmed nothing for so long, and the latest grant is due and went to somebody else."""
@@ -129,8 +136,10 @@ class Facts:
         assert grant.as_of >= max(reply.clock, self.highest + 1, ask.last_grant + 1, held + 1)
         soon = ask.interval * 9 // 10
         if 0 <= ask.grant_age < soon or (latest is not None and grant.at - latest.grant.at < soon):
-            failed_or_died = latest is not None and (latest.failed or (latest.open and latest.holder != ask.me))
-            assert failed_or_died or self.seen.meta is None, "too early"
+            displaced = latest is not None and is_refresher(ask.me) and not is_refresher(latest.holder)
+            died = latest is not None and latest.open and latest.holder != ask.me and not displaced
+            failed = latest is not None and latest.failed
+            assert failed or died or self.seen.meta is None, "too early"
         assert len(self.given) < 3 or grant.at - self.given[-3].grant.at >= soon, "three an interval"
         self.given.append(Given(ask.me, grant))
         self.granted_at.add(grant.at)
@@ -193,6 +202,11 @@ class Facts:
             self.note_until = 0
         else:
             assert after.note_status == self.seen.note_status
+
+
+def is_refresher(name: str) -> bool:
+    """Whether this is one, and no worker."""
+    return name.startswith(REFRESHER)
 
 
 def _subjects(seen: Snapshot) -> dict[str, object]:

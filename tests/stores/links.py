@@ -11,6 +11,7 @@ from typing import TypeAlias, cast
 import redis
 
 from flagcache.errors import StoreError
+from flagcache.stores._redis_address import RedisTarget
 from flagcache.stores._redis_link import RedisLink, Script
 from tests.servers import RedisServer
 
@@ -22,7 +23,7 @@ FAIL = Script.of("return redis.error_reply('ERR no such flag')")
 SECRET = "s3cr:et/word"
 ESCAPED = "s3cr%3Aet%2Fword"
 
-Source: TypeAlias = "redis.Redis | redis.RedisCluster | str"
+Source: TypeAlias = "redis.Redis | redis.RedisCluster | RedisTarget | str"
 
 
 def make_client(**options: object) -> redis.Redis:

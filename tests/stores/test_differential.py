@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from typing_extensions import override
 
 from flagcache.stores import rules
-from flagcache.stores.base import Ask, Envelope, Grant, Meta, Order, Published, Scope
+from flagcache.stores.base import REFRESHER, Ask, Envelope, Grant, Meta, Order, Published, Scope
 from flagcache.stores.redis import RedisStore
 from flagcache.stores.state import State
 from tests.servers import RedisServer
 from tests.stores.twins import LENGTHS, TIMES, Twins
 
-WORKERS = st.sampled_from("aabbc")
+WORKERS = st.sampled_from(["a", "a", "b", "b", "c", f"{REFRESHER}d", f"{REFRESHER}e"])
 VERSIONS = st.sampled_from(["v1", "v1", "v2"])
 STRIDE = 10_000_000
 """Milliseconds. Leases are half a stride longer than some strides, and time passes in strides or in seconds: no lease

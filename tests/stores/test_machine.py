@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from flagcache.stores.base import Ask, Envelope, Grant, Meta, Published, Scope, Store
+from flagcache.stores.base import REFRESHER, Ask, Envelope, Grant, Meta, Published, Scope, Store
 from tests.servers import RedisServer
 from tests.stores.facts import NEVER
 from tests.stores.model import Model, Worker
@@ -43,7 +43,7 @@ class StoreMachine(RuleBasedStateMachine):
     def __init__(self, site: Site) -> None:
         super().__init__()
         self.site = site
-        self.names = (f"worker-{number}" for number in itertools.count())
+        self.names = (f"{REFRESHER if number % 3 == 0 else ''}worker-{number}" for number in itertools.count())
         self.workers = [Worker(next(self.names)) for _ in range(3)]
         self.model = Model(site.handles[0].inspect(), site.tolerance)
         self.turn = itertools.cycle([0, 1])

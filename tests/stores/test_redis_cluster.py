@@ -10,10 +10,12 @@ from typing import cast
 
 import pytest
 import redis
+import redis.asyncio
 from redis.cluster import ClusterNode
 from redis.crc import key_slot
 
 from flagcache.errors import StoreError
+from flagcache.stores._redis_asyncio import resolve_asyncio
 from flagcache.stores._redis_link import RedisLink
 from flagcache.stores.redis import keys_of
 from flagcache_posthog.testing import make_definitions
@@ -132,6 +134,17 @@ def test_scripts_run_where_their_keys_are(cluster: Cluster) -> None:
         assert link.fingerprint == RedisLink(client, timeout=2).fingerprint
         link.close()
         assert client.get(cluster.key_of(0, "where")) == "value 0"
+
+
+def test_an_asyncio_client_that_has_asked_nothing_yet_leads_to_every_node(cluster: Cluster) -> None:
+    """It knows one node, which knows the others; the client itself opens nothing."""
+    client = redis.asyncio.RedisCluster("127.0.0.1", cluster.primaries[0].port, password=SECRET)
+    with link_to(resolve_asyncio(client)) as link:
+        for index in range(3):
+            key = cluster.key_of(index, "asyncio")
+            link.run(WRITE, [key], [f"value {index}"])
+            assert link.run(READ, [key], []) == f"value {index}".encode()
+    assert client.get_nodes() == []
 
 
 def test_a_run_is_one_command_once_the_owner_is_known(cluster: Cluster) -> None:

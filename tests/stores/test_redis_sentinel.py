@@ -10,13 +10,15 @@ from typing import cast
 
 import pytest
 import redis
+from redis.asyncio.sentinel import Sentinel as AsyncioSentinel
 from redis.sentinel import Sentinel
 
 from flagcache.errors import ConfigurationError, StoreError
+from flagcache.stores._redis_asyncio import resolve_asyncio
 from flagcache.stores._redis_link import RedisLink
 from flagcache.stores.redis import keys_of
 from tests.servers import MakeRedis, RedisServer, free_port, newest_binary, until
-from tests.stores.links import SECRET, WRITE, ask, link_to, make_client, writes
+from tests.stores.links import SECRET, WRITE, Source, ask, link_to, make_client, writes
 from tests.stores.sharing import clients_share, crew
 
 
@@ -52,6 +54,11 @@ class Watched:
         options = {"password": SECRET, "socket_timeout": 30}
         return Sentinel(addresses, sentinel_kwargs=options, socket_timeout=30)
 
+    def asyncio_manager(self) -> AsyncioSentinel:
+        """The same for asyncio."""
+        addresses = [("127.0.0.1", free_port()), ("127.0.0.1", self.sentinel.port)]
+        return AsyncioSentinel(addresses, sentinel_kwargs={"password": SECRET})
+
 
 def replication(server: RedisServer) -> dict[str, object]:
     """Return what a server says of its replication."""
@@ -76,10 +83,13 @@ def watched(make_redis: MakeRedis) -> Iterator[Watched]:
         yield Watched(master, replica, sentinel)
 
 
-def test_sentinel_leads_to_the_master_of_the_moment(watched: Watched) -> None:
+@pytest.mark.parametrize("kind", ["client", "asyncio client"])
+def test_sentinel_leads_to_the_master_of_the_moment(watched: Watched, kind: str) -> None:
     """Runs and messages go through the master; when it died and another took over, through that one."""
-    client = watched.manager().master_for("mymaster", db=2, decode_responses=True)
-    with closing(client), link_to(client, timeout=1) as link:
+    source: Source = watched.manager().master_for("mymaster", db=2, decode_responses=True)
+    if kind == "asyncio client":
+        source = resolve_asyncio(watched.asyncio_manager().master_for("mymaster", db=2, decode_responses=True))
+    with link_to(source, timeout=1) as link:
         assert (link.address, link.database) == ("redis-sentinel://mymaster/2", 2)
         link.run(WRITE, ["key"], ["before"])
         channel = link.subscribe("news")

@@ -2,16 +2,18 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import redis.asyncio
 
 from flagcache.errors import StoreError
+from flagcache.stores._redis_asyncio import resolve_asyncio
 from tests.servers import RedisServer, find_binary, free_port
-from tests.stores.links import READ, WRITE, ask, link_to, make_client
+from tests.stores.links import READ, WRITE, Source, ask, link_to, make_client
 from tests.stores.sharing import clients_share
 
 
@@ -68,14 +70,18 @@ def tls(tmp_path: Path) -> Iterator[TlsServer]:
         yield TlsServer(server, port, own, stranger)
 
 
-@pytest.mark.parametrize("by_url", [False, True])
-def test_tls_settings_are_the_clients(tls: TlsServer, by_url: bool) -> None:
+@pytest.mark.parametrize("how", ["url", "client", "asyncio client"])
+def test_tls_settings_are_the_clients(tls: TlsServer, how: str) -> None:
     """Authority, certificate and key of a client, or of a URL's options, serve the link: runs, messages, a wake-up."""
     files = {"ssl_ca_certs": tls.own.certificate, "ssl_certfile": tls.own.certificate, "ssl_keyfile": tls.own.key}
     options = {name: str(path) for name, path in files.items()}
     url = f"rediss://127.0.0.1:{tls.port}/1?" + "&".join(f"{name}={path}" for name, path in options.items())
-    client = make_client(host="127.0.0.1", port=tls.port, db=1, ssl=True, **options)
-    with closing(client), link_to(url if by_url else client) as link:
+    sources: dict[str, Callable[[], Source]] = {
+        "url": lambda: url,
+        "client": lambda: make_client(host="127.0.0.1", port=tls.port, db=1, ssl=True, **options),
+        "asyncio client": lambda: resolve_asyncio(redis.asyncio.Redis.from_url(url)),
+    }
+    with link_to(sources[how]()) as link:
         assert link.address == f"rediss://127.0.0.1:{tls.port}/1"
         assert link.run(WRITE, ["key"], ["x" * 100_000]) == b"OK"
         assert link.run(READ, ["key"], []) == b"x" * 100_000

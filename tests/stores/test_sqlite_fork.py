@@ -221,6 +221,40 @@ def test_a_child_forked_in_mid_transaction_is_refused_at_once(tmp_path: Path) ->
     assert sound(path)
 
 
+@pytest.mark.skipif(not OPEN_FILES.exists(), reason="needs /proc")
+def test_a_daemon_whose_files_were_closed_is_refused(tmp_path: Path) -> None:
+    """What has the numbers of the parent's files now is neither written nor closed; other files work as ever."""
+    path, strangers = tmp_path / "flags.db", tmp_path / "strangers"
+    store = SqliteStore(path, "n")
+    fill(store, "parent", b"by the parent")
+
+    def work() -> str:
+        numbers = [int(file.name) for file in OPEN_FILES.iterdir() if str(file.resolve()).startswith(str(path))]
+        for number in numbers:
+            os.dup2(os.open(strangers, os.O_RDWR | os.O_CREAT), number)
+        told: list[str] = []
+        for each in (store, SqliteStore(path, "n")):
+            with pytest.raises(StoreError, match="makers of daemons"):
+                each.inspect()
+            each.close()
+            told.append("refused")
+        with forked(lambda: refused(path)) as grandchild:
+            told.append(grandchild.answer())
+        fill(SqliteStore(tmp_path / "other.db", "n"), "child", b"by the daemon")
+        held = all(os.fstat(number).st_ino == strangers.stat().st_ino for number in numbers)
+        return f"{told}, {len(numbers)}, {held}, {strangers.stat().st_size}"
+
+    def refused(path: Path) -> str:
+        with pytest.raises(StoreError, match="start this process anew"):
+            SqliteStore(path, "n").inspect()
+        return "refused"
+
+    with forked(work) as child:
+        assert child.answer() == "['refused', 'refused', 'refused'], 5, True, 0"
+    assert read(store).payload == b"by the parent"
+    assert sound(path)
+
+
 def test_a_child_that_ends_as_an_interpreter_does_frees_no_connection(tmp_path: Path) -> None:
     """Clean-up at a child's exit neither ends a transaction of its parent's thread nor closes the file for it."""
     script = f"""

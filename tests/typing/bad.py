@@ -5,11 +5,13 @@ Each checker reads its own comment. When one no longer refuses a line, its comme
 
 from __future__ import annotations
 
+import redis
 import redis.asyncio
 from posthog.flag_definition_cache import FlagDefinitionCacheData
 
 import flagcache
 from flagcache import (
+    AsyncRedisFlagDefinitionCache,
     FlagDefinitionCache,
     MemoryFlagDefinitionCache,
     RedisFlagDefinitionCache,
@@ -25,6 +27,18 @@ def what_is_no_client() -> None:
     RedisFlagDefinitionCache(redis.asyncio.Redis(), "team")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     RedisFlagDefinitionCache(("localhost", 6379), "team")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     RedisFlagDefinitionCache(b"redis://localhost", "team")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def what_is_no_asyncio_client() -> None:
+    """Nothing, a synchronous client."""
+    AsyncRedisFlagDefinitionCache(None, "team")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    AsyncRedisFlagDefinitionCache(redis.Redis(), "team")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def what_is_not_awaited(cache: AsyncRedisFlagDefinitionCache) -> bool:
+    """An answer that nobody waits for, and one that is taken for what it will be."""
+    cache.shutdown()  # type: ignore[unused-coroutine]  # pyright: ignore[reportUnusedCoroutine]
+    return cache.should_fetch_flag_definitions()  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
 
 
 def what_is_no_namespace() -> None:
@@ -44,6 +58,7 @@ def what_is_no_option() -> None:
     """A misspelt name, a wrong type, an argument by its place."""
     MemoryFlagDefinitionCache("team", refresh=30)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     MemoryFlagDefinitionCache("team", refresh_interval="30")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    MemoryFlagDefinitionCache("team", role="leader")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     from_url("memory://", "team", lease=None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     MemoryFlagDefinitionCache("team", 30)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 

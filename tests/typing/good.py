@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
+import redis.asyncio
+from fastapi import FastAPI
 from posthog import Posthog
 from posthog.flag_definition_cache import FlagDefinitionCacheData, FlagDefinitionCacheProvider
+from starlette.applications import Starlette
 from typing_extensions import assert_type
 
 import flagcache
 from flagcache import (
+    AsyncRedisFlagDefinitionCache,
     ConfigurationError,
     FlagcacheError,
     FlagDefinitionCache,
@@ -23,6 +28,7 @@ from flagcache import (
     from_url,
 )
 from flagcache.testing import MakeStore, StoreContract
+from flagcache_posthog.asgi import flags_lifespan
 from flagcache_posthog.testing import MakeProvider, PostHogStandIn, ProviderContract, make_definitions
 
 
@@ -40,6 +46,16 @@ def clients_of_every_kind(master: redis.Redis) -> list[FlagDefinitionCache]:
     ]
 
 
+def asyncio_clients_of_every_kind(master: redis.asyncio.Redis) -> list[AsyncRedisFlagDefinitionCache]:
+    """A URL or any asyncio client."""
+    return [
+        AsyncRedisFlagDefinitionCache("redis://localhost:6379/0", "team"),
+        AsyncRedisFlagDefinitionCache(redis.asyncio.Redis(), "team", refresh_interval=10, fallback=None),
+        AsyncRedisFlagDefinitionCache(redis.asyncio.RedisCluster("localhost"), "team", store_timeout=0.5),
+        AsyncRedisFlagDefinitionCache(master, "team"),
+    ]
+
+
 def every_option() -> FlagDefinitionCache:
     """In seconds, whole or not."""
     return from_url(
@@ -53,6 +69,7 @@ def every_option() -> FlagDefinitionCache:
         stale_after=150,
         store_timeout=0.5,
         max_decoded_bytes=1 << 20,
+        role="reader",
     )
 
 
@@ -69,6 +86,23 @@ def the_protocol(cache: FlagDefinitionCache, data: FlagDefinitionCacheData) -> N
     assert_type(cache.get_flag_definitions(), FlagDefinitionCacheData | None)
     cache.on_flag_definitions_received(data)
     cache.shutdown()
+
+
+async def the_protocol_awaited(cache: AsyncRedisFlagDefinitionCache, data: FlagDefinitionCacheData) -> Posthog:
+    """The same results, awaited; all else is as plain as ever."""
+    provider: FlagDefinitionCacheProvider = cache
+    assert_type(await cache.should_fetch_flag_definitions(), bool)
+    assert_type(await cache.get_flag_definitions(), FlagDefinitionCacheData | None)
+    await cache.on_flag_definitions_received(data)
+    await cache.shutdown()
+    assert_type(cache.status(), Status)
+    assert_type(cache.ready(), bool)
+    return cache.attach(Posthog("phc_test", secret_key="phs_test", flag_definition_cache_provider=provider))
+
+
+def awaited_without_a_loop(cache: AsyncRedisFlagDefinitionCache) -> bool:
+    """What is returned is a coroutine."""
+    return asyncio.run(cache.should_fetch_flag_definitions())
 
 
 def what_is_shown(status: Status) -> dict[str, object]:
@@ -114,3 +148,8 @@ def a_stand_in() -> Iterator[str]:
     with PostHogStandIn(make_definitions(5)) as standin:
         standin.set_flag("flag-0", active=False)
         yield standin.url
+
+
+def applications(client: Posthog) -> list[Starlette]:
+    """A lifespan for both frameworks, of one client or several."""
+    return [FastAPI(lifespan=flags_lifespan(client)), Starlette(lifespan=flags_lifespan(client, client))]

@@ -7,7 +7,7 @@ shared store by a `Link` of its own, which can be cut. `Upstream` is the vendor,
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TypeVar, cast
 
 from flagcache.election import Knowledge
@@ -54,7 +54,9 @@ def content(revision: int, **more: object) -> Definitions:
 class ManualVendor:
     """Definitions are a dict whose `flags` are a list; they may name their project."""
 
-    writer = "test/1"
+    def __init__(self, writer: str = "test/1", keys: Collection[str] = ("flags", "more", "project")) -> None:
+        self.writer = writer
+        self.keys = frozenset(keys)
 
     def check(self, definitions: object) -> Definitions:
         """Accept that and nothing else."""
@@ -173,7 +175,7 @@ class Link:
 class Process:
     """One worker of the fleet, under what the SDK would do."""
 
-    def __init__(self, fleet: Fleet, know: Knowledge) -> None:
+    def __init__(self, fleet: Fleet, know: Knowledge, vendor: ManualVendor | None = None) -> None:
         self.link = Link(fleet.store)
         self.own = MemoryStore(fleet.store_clock)
         self.seen: list[Event] = []
@@ -184,7 +186,8 @@ class Process:
         events = Events()
         events.subscribe(self.seen.append)
         stores = (StoreSpec(FLEET, self.link.open), StoreSpec(OWN, lambda: self.own, pace=2.0))
-        self.plan = Plan("fleet", fleet.settings, fleet.vendor, stores, events, fleet.clock)
+        self.vendor = vendor or fleet.vendor
+        self.plan = Plan("fleet", fleet.settings, self.vendor, stores, events, fleet.clock)
         self.worker = Worker(self.plan, know)
 
     def poll(self) -> bool:
@@ -204,8 +207,9 @@ class Process:
         """Fetch, and deliver what is new."""
         answer = self._upstream.fetch(self.etag)
         if answer is not None and answer[1] is not None:
-            self.etag, self.flags = answer[0], answer[1]
-            self.worker.received(answer[1])
+            known = {key: value for key, value in answer[1].items() if key in self.vendor.keys}
+            self.etag, self.flags = answer[0], known
+            self.worker.received(known)
 
     def events(self, kind: type[E]) -> list[E]:
         """What happened to it, of this kind."""
@@ -228,9 +232,9 @@ class Fleet:
         """The store's wall clock, in milliseconds."""
         return round((self.clock() + self.stepped) * 1000)
 
-    def process(self, know: Knowledge | None = None) -> Process:
+    def process(self, know: Knowledge | None = None, vendor: ManualVendor | None = None) -> Process:
         """Start one more."""
-        return Process(self, know or Knowledge())
+        return Process(self, know or Knowledge(), vendor)
 
     def next_interval(self) -> None:
         """Let one refresh interval pass."""

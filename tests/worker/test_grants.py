@@ -238,3 +238,19 @@ def test_what_is_no_definitions_is_refused(fleet: Fleet, wrong: object) -> None:
         process.worker.received(wrong)
     assert process.worker.definitions() == content(1)
     assert fleet.stored == before
+
+
+def test_what_is_being_published_counts_as_under_way(fleet: Fleet) -> None:
+    """A thread that asks while another one delivers the first definitions is not sent to fetch them as well."""
+    process = fleet.process()
+    assert process.worker.should_fetch() is True
+    told: list[bool] = []
+
+    def ask(verb: str) -> None:
+        if verb == "publish":
+            told.append(in_thread(process.worker.should_fetch))
+
+    process.link.before = ask
+    process.worker.received(content(1))
+    assert told == [False]
+    assert fleet.stored is not None

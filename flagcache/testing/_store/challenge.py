@@ -72,7 +72,8 @@ class ChallengeCases(Cases):
         leader.interval = CHALLENGE
         reply = leader.poll()
         assert reply.grant is None or reply.clock - grant.at >= SHORT + CHALLENGE * 9 // 10
-        Worker(other, "b", interval=AT_ONCE, challenge=SHORT).granted()
+        if reply.grant is None:  # else this test was so slow that the interval for the others is over
+            Worker(other, "b", interval=AT_ONCE, challenge=SHORT).granted()
 
     def test_a_silent_leader_who_polls_seldom_leaves_it_too(self, store: Store, pass_time: PassTime) -> None:
         """The interval for the others begins with the silence, however long ago the leader's latest grant was."""

@@ -1,0 +1,211 @@
+"""`flagcache refresh`: a process that alone fetches for a fleet, for ever or once.
+
+Whatever is secret comes from the environment: other users of a machine see a command's arguments.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flagcache._version import __version__
+from flagcache.cli.health import Answer, HealthServer, address_of
+from flagcache.cli.lines import logging_to_stderr
+from flagcache.cli.store import resolved
+from flagcache.errors import ConfigurationError
+from flagcache.events import Event, log_events
+from flagcache.protection import KeyMaterial, protection_of
+
+if TYPE_CHECKING:
+    from flagcache_posthog.refresher import Project, Refresher
+
+__all__ = ["RefreshOptions", "run_refresh"]
+
+_DONE, _REFUSED, _TRY_LATER = 0, 1, 75
+"""Exit statuses; 75 is `EX_TEMPFAIL` of <sysexits.h>."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshOptions:
+    """What was said on the command line."""
+
+    store: str
+    """URL, or `env:NAME`."""
+    namespace: str
+    interval: float = 30.0
+    once: bool = False
+    health: str | None = None
+    """Where to answer probes: `PORT` or `HOST:PORT`."""
+    json: bool = False
+    protection: str | None = None
+    """What the keys in the environment must come to; None takes whatever they do."""
+
+
+@dataclass(frozen=True)
+class RefresherStarted(Event):
+    """The command has begun."""
+
+    store: str
+    protection: str
+    interval: float
+    version: str
+    pid: int
+
+    def __str__(self) -> str:
+        return (
+            f"flagcache {self.version} refreshes {self.namespace!r} ({self.protection}) on {self.store}"
+            f" every {self.interval:g} s, pid {self.pid}"
+        )
+
+
+@dataclass(frozen=True)
+class RefresherEnded(Event):
+    """It has been told to end, and has handed over what it had."""
+
+    signal: str
+
+    def __str__(self) -> str:
+        return f"{self.signal}: no longer refreshing {self.namespace!r}"
+
+
+@dataclass(frozen=True)
+class RefreshDone(Event):
+    """A single run came to this."""
+
+    outcome: str
+    """`fetched`, `unchanged` or `fresh`."""
+    version: str
+    age: float | None
+
+    def __str__(self) -> str:
+        return f"{self.namespace!r} is {self.outcome}: {self.version[:12]}, confirmed {self.age or 0:.1f} s ago"
+
+
+@dataclass(frozen=True)
+class RefreshFailed(RefreshDone):
+    """A single run came to nothing."""
+
+    reason: str
+    level = logging.ERROR
+
+    def __str__(self) -> str:
+        return f"{self.namespace!r} was not refreshed: {self.reason}"
+
+
+def run_refresh(options: RefreshOptions, environ: Mapping[str, str] = os.environ) -> int:
+    """Refresh until a signal comes, or once. Returns the exit status."""
+    if options.once and options.health is not None:
+        raise ConfigurationError("--health is for a process that stays: leave it out, or --once")
+    if options.health is not None:
+        address_of(options.health)  # what cannot be right is said before anything begins
+    refresher = _refresher(options, environ)
+    with logging_to_stderr(as_json=options.json), _stopped_by_signals(refresher.stop) as heard:
+        status = _refreshed_once(refresher, options) if options.once else _refreshed(refresher, options, heard)
+    return 128 + signal.SIGINT if signal.SIGINT in heard[:1] else status
+
+
+def _refreshed(refresher: Refresher, options: RefreshOptions, heard: Sequence[signal.Signals]) -> int:
+    """Refresh until a signal comes."""
+    with nullcontext() if options.health is None else HealthServer(address_of(options.health), _answers(refresher)):
+        store = refresher.status().store
+        log_events(
+            RefresherStarted(options.namespace, store, refresher.protection, options.interval, __version__, os.getpid())
+        )
+        refresher.run()
+        log_events(RefresherEnded(options.namespace, heard[0].name if heard else "stopped"))
+    return _DONE
+
+
+def _refreshed_once(refresher: Refresher, options: RefreshOptions) -> int:
+    """Refresh once, and tell what came of it."""
+    run = refresher.once()
+    told = (options.namespace, run.outcome.value, run.version, run.age)
+    if run.went_well:
+        log_events(RefreshDone(*told))
+        return _DONE
+    log_events(RefreshFailed(*told, run.reason))
+    return _TRY_LATER if run.may_go_well_later else _REFUSED
+
+
+def _refresher(options: RefreshOptions, environ: Mapping[str, str]) -> Refresher:
+    from flagcache_posthog.refresher import Refresher  # noqa: PLC0415 - the SDK, for who fetches
+
+    url, project = resolved(options.store), _project(environ)
+    signing, encryption = _keys(environ, "FLAGCACHE_SIGNING_KEY"), _keys(environ, "FLAGCACHE_ENCRYPTION_KEY")
+    protection = protection_of(signing, encryption).name
+    if options.protection not in (None, protection):
+        raise ConfigurationError(
+            f"--protection {options.protection} was asked for, but the keys in the environment make it {protection}:"
+            " see FLAGCACHE_SIGNING_KEY and FLAGCACHE_ENCRYPTION_KEY"
+        )
+    return Refresher(
+        url,
+        options.namespace,
+        project,
+        refresh_interval=options.interval,
+        signing_key=signing,
+        encryption_key=encryption,
+    )
+
+
+def _project(environ: Mapping[str, str]) -> Project:
+    from flagcache_posthog.refresher import Project  # noqa: PLC0415 - as above
+
+    def read(*names: str) -> str:
+        value = next((value for name in names if (value := environ.get(name, "").strip())), "")
+        if not value:
+            missing.append(" or ".join(names))
+        return value
+
+    missing: list[str] = []
+    api_key = read("POSTHOG_PROJECT_API_KEY")
+    secret_key = read("POSTHOG_SECRET_KEY", "POSTHOG_PERSONAL_API_KEY")
+    host = read("POSTHOG_HOST")
+    if missing:
+        raise ConfigurationError(f"not set in the environment: {', '.join(missing)}")
+    return Project(api_key, secret_key, host)
+
+
+def _keys(environ: Mapping[str, str], name: str) -> KeyMaterial | None:
+    """The key of this name, and, while keys are rotated, a second one that opens only.
+
+    One that is set and empty is passed on, and refused: it must not switch the protection off.
+    """
+    first, second = environ.get(name), environ.get(f"{name}_2")
+    if first is None and second is not None:
+        raise ConfigurationError(f"{name}_2 is set, and {name} is not")
+    return first if first is None or second is None else [first, second]
+
+
+@contextmanager
+def _stopped_by_signals(stop: Callable[[], None]) -> Generator[list[signal.Signals]]:
+    """While this lasts, SIGTERM and SIGINT are asked of `stop`; gives the list of those that came."""
+    heard: list[signal.Signals] = []
+
+    def hear(number: int, _frame: object) -> None:
+        heard.append(signal.Signals(number))
+        stop()
+
+    before = {number: signal.signal(number, hear) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield heard
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _answers(refresher: Refresher) -> dict[str, Answer]:
+    def alive() -> tuple[bool, Mapping[str, object]]:
+        return refresher.alive, {}
+
+    def ready() -> tuple[bool, Mapping[str, object]]:
+        status = refresher.status()
+        facts = {"role": status.role.value, "state": status.state.value, "store_answers": status.store_answers}
+        return refresher.ready, {**facts, "age": status.age, "version": status.version}
+
+    return {"/healthz": alive, "/readyz": ready}

@@ -1,0 +1,28 @@
+"""What the SDK does not bear where gevent has patched the standard library, and what can be done beforehand."""
+
+from __future__ import annotations
+
+import sys
+
+from flagcache._guard import guarded
+
+__all__ = ["learn_system"]
+
+
+def learn_system() -> None:
+    """Find out the system's name and version now, where gevent is in use: `distro` remembers them.
+
+    With its first event the SDK asks `distro` for them, which runs `uname` and `lsb_release`. gevent's `Popen` forks by
+    `os.fork` (26.9), so that the SDK's fork hook runs between fork and exec and starts threads there (posthog 7.91,
+    `Client._reinit_after_fork`). As these are greenlets, all others run in that child too, on the parent's connections:
+    replies get lost. Before there is a client, there is no such hook.
+    """
+    if "gevent.monkey" in sys.modules and sys.platform.startswith("linux"):
+        guarded(_ask_distro, None, "the system's name could not be found out beforehand")
+
+
+def _ask_distro() -> None:
+    import distro  # noqa: PLC0415 - a dependency of the SDK, and slow to import where it is not needed
+
+    distro.info()
+    distro.name()

@@ -1,0 +1,57 @@
+"""A client without an SDK, for a process that fetches for others and uses no flags itself."""
+
+from __future__ import annotations
+
+from flagcache.coordinator import Coordinator
+from flagcache.vendor import Definitions, Fetcher
+
+__all__ = ["PlainClient"]
+
+
+class PlainClient:
+    """A `flagcache.clients.Client` that lets the fleet fetch, and asks for no flags.
+
+    Args:
+        coordinator: what it polls.
+        every: seconds between two polls.
+        project: as `Client.project`.
+        fetcher: as `Client.fetcher`.
+    """
+
+    asking = False
+    """No thread asks for definitions here."""
+
+    def __init__(self, coordinator: Coordinator, every: float, project: str, fetcher: Fetcher) -> None:
+        self._coordinator = coordinator
+        self.poll_interval = every
+        self.project = project
+        self.fetcher = fetcher
+        self.ended = False
+        self._closed = False
+
+    @property
+    def gone(self) -> bool:
+        """As `Client.gone`."""
+        return self._closed
+
+    @property
+    def polling(self) -> bool:
+        """As `Client.polling`."""
+        return not self.ended
+
+    def holds(self, definitions: Definitions) -> bool:
+        """As `Client.holds`: it needs none."""
+        return True
+
+    def lacks(self, definitions: Definitions) -> bool:
+        """As `Client.lacks`: it needs none."""
+        return False
+
+    def close(self) -> None:
+        """As `Client.close`."""
+        self._closed = True
+
+    def poll(self) -> None:
+        """As `Client.poll`."""
+        if not self.ended:
+            self._coordinator.should_fetch()

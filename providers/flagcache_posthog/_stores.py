@@ -1,0 +1,92 @@
+"""How each process opens its stores: the one that its fleet shares, and those behind it."""
+
+from __future__ import annotations
+
+import os
+import random
+from typing import TYPE_CHECKING
+
+from flagcache.codec import label_of
+from flagcache.fallback import AUTO, Fallback, fallback_specs
+from flagcache.protection import Protection
+from flagcache.settings import Settings
+from flagcache.stores.memory import MemoryStore
+from flagcache.tiers import StoreSpec
+from flagcache_posthog._arguments import checked_path
+
+if TYPE_CHECKING:
+    import redis
+
+    from flagcache.stores._redis_address import RedisTarget
+    from flagcache.stores.redis import RedisStore
+    from flagcache.stores.sqlite import SqliteStore
+
+__all__ = ["own_memory", "redis_spec", "redis_stores", "sqlite_spec"]
+
+
+def redis_stores(
+    source: redis.Redis | redis.RedisCluster | RedisTarget | str,
+    namespace: str,
+    fallback: Fallback,
+    settings: Settings,
+    protection: Protection,
+) -> tuple[StoreSpec, ...]:
+    """Return how a process opens its stores where the fleet's is a Redis, best first.
+
+    Args:
+        source: where the Redis is.
+        namespace: of the fleet.
+        fallback: as the user said.
+        settings: bound what is asked of the stores.
+        protection: of what is in them.
+
+    Raises:
+        ConfigurationError: `source` or `fallback` cannot be right.
+    """
+    if settings.reads_only and fallback == AUTO:
+        fallback = None  # often it has no disk that lasts, and nothing to coordinate
+    shared, fingerprint = redis_spec(source, namespace, settings, protection)
+    timeout, label = settings.store_timeout, label_of(protection)
+    on_disk = fallback_specs(fallback, fingerprint, namespace, timeout=timeout, format_and_protection=label)
+    return shared, *on_disk, own_memory()
+
+
+def redis_spec(
+    source: redis.Redis | redis.RedisCluster | RedisTarget | str,
+    namespace: str,
+    settings: Settings,
+    protection: Protection,
+) -> tuple[StoreSpec, str]:
+    """Return how a store on Redis is opened, and the fingerprint of its server and database.
+
+    Raises:
+        ConfigurationError: the client or URL cannot be right.
+    """
+    from flagcache.stores.redis import RedisStore  # noqa: PLC0415 - only who uses Redis pays for its import
+
+    def make() -> RedisStore:
+        return RedisStore(source, namespace, timeout=settings.store_timeout, format_and_protection=label_of(protection))
+
+    known = make()
+    return StoreSpec(known.address, make), known.fingerprint
+
+
+def sqlite_spec(path: str | os.PathLike[str], namespace: str, settings: Settings, protection: Protection) -> StoreSpec:
+    """Return how a store in a file is opened.
+
+    Raises:
+        ConfigurationError: the path cannot be right.
+    """
+    from flagcache.stores.sqlite import SqliteStore  # noqa: PLC0415 - only who uses SQLite pays for its import
+
+    file = checked_path(path)
+
+    def make() -> SqliteStore:
+        return SqliteStore(file, namespace, timeout=settings.store_timeout, format_and_protection=label_of(protection))
+
+    return StoreSpec(f"sqlite://{file}", make)
+
+
+def own_memory() -> StoreSpec:
+    """The last resort of a process whose store is away: it fetches for itself, more slowly and out of step."""
+    return StoreSpec("this process alone", MemoryStore, pace=random.uniform(2, 3))

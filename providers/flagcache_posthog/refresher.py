@@ -1,0 +1,292 @@
+"""A process that fetches for a fleet and does nothing else: the fleet's workers beside it only read.
+
+It takes part as a worker with an attached client does, by the same engine and the same rules, with a client that has no
+SDK behind it: no flags are evaluated here and no events sent. Its mark gives it precedence over workers
+(`flagcache.stores.base.REFRESHER`). It uses the fleet's store alone: what it fetched while that is away would reach
+nobody.
+"""
+
+from __future__ import annotations
+
+import math
+import queue
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from urllib.parse import urlsplit
+
+from posthog.request import determine_server_host
+from typing_extensions import Unpack
+
+from flagcache.coordinator import Coordinator
+from flagcache.errors import ConfigurationError
+from flagcache.events import (
+    Event,
+    Events,
+    FetchFailed,
+    ForeignKey,
+    ForeignProject,
+    PublicationRefused,
+    StoreLost,
+    log_events,
+)
+from flagcache.plan import Plan
+from flagcache.protection import Protection
+from flagcache.settings import Options, Settings
+from flagcache.status import State, Status
+from flagcache.stores.base import REFRESHER
+from flagcache.tiers import StoreSpec
+from flagcache_posthog._arguments import path_of, scheme_of, understand
+from flagcache_posthog._plain_client import PlainClient
+from flagcache_posthog._stores import redis_spec, sqlite_spec
+from flagcache_posthog.attach import project_of
+from flagcache_posthog.definitions import PostHogVendor
+from flagcache_posthog.fetcher import PostHogFetcher
+
+__all__ = ["Outcome", "Project", "Refresher", "Run"]
+
+_GRACE = 30.0
+"""Seconds by which the loop may be late before it counts as hung: far more than its longest step."""
+
+_LONGEST_LEASE = 45.0
+"""Seconds for which others wait for a killed refresher, however seldom it fetches. As the lease of workers that poll
+every half minute: at the end of a shorter one they would ask in vain, between two polls."""
+
+_LOOK_AGAIN = 0.1
+"""Seconds between two looks of a single run whether it is done."""
+
+_PASSING = frozenset({402, 408, 425, 429})
+"""Of the statuses from 400 to 499 those that may be others in a while: the quota, a time limit, a rate limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """Whose definitions are fetched, and with which keys.
+
+    Raises:
+        ConfigurationError: one of them cannot be right.
+    """
+
+    api_key: str
+    """The project's public key, `phc_...`."""
+    secret_key: str = field(repr=False)
+    """What may read definitions: a project secret key, `phs_...`, or a personal API key, `phx_...`."""
+    host: str
+    """PostHog's address with its scheme, as the SDK takes it: `https://eu.i.posthog.com`."""
+
+    def __post_init__(self) -> None:
+        if not self.api_key or not self.secret_key:
+            raise ConfigurationError("a project needs its public key, and a secret key that may read flag definitions")
+        if urlsplit(self.host).scheme not in ("http", "https"):
+            raise ConfigurationError(f"the host of PostHog must begin with https:// or http://, not {self.host[:40]!r}")
+
+
+class Outcome(str, Enum):
+    """How a single run ended."""
+
+    FETCHED = "fetched"
+    """PostHog sent definitions, and the store has them."""
+    UNCHANGED = "unchanged"
+    """PostHog said that what the store has is still right."""
+    FRESH = "fresh"
+    """Nothing was due: what the store has was confirmed less than a refresh interval ago, by whomever."""
+    REFUSED = "refused"
+    """It will go wrong again until somebody changes something: a key, the host, the namespace, a limit."""
+    FAILED = "failed"
+    """It may go well in a while: PostHog or the store could not be reached, or is busy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a single run came to."""
+
+    outcome: Outcome
+    reason: str = ""
+    """Of a failure, for people; shows no key."""
+    version: str = ""
+    """What the store has now, as far as is known."""
+    age: float | None = None
+    """Seconds since PostHog confirmed it."""
+
+    @property
+    def went_well(self) -> bool:
+        """Whether the store has what PostHog has."""
+        return self.outcome not in (Outcome.REFUSED, Outcome.FAILED)
+
+    @property
+    def may_go_well_later(self) -> bool:
+        """Whether it is worth trying again with nothing changed."""
+        return self.outcome is not Outcome.REFUSED
+
+
+class Refresher:
+    """Fetches definitions for a fleet and publishes them. Connects to nothing before it runs, which it does once.
+
+    Several may run at once, in as many processes: one leads, the others stand by.
+
+    Args:
+        store_url: of the store that the fleet's caches share: `redis://`, `rediss://`, `unix://` or `sqlite:///`.
+        namespace: as the caches have it.
+        project: what is fetched.
+        refresh_interval: seconds between two requests to PostHog.
+        on_event: called with each `flagcache.events.Event`, on the thread on which it happened.
+        options: `flagcache.settings.Options`: times in seconds, and keys, as the caches have them.
+
+    Raises:
+        ConfigurationError: an argument cannot be right.
+    """
+
+    def __init__(
+        self,
+        store_url: str,
+        namespace: str,
+        project: Project,
+        *,
+        refresh_interval: float = 30.0,
+        on_event: Callable[[Event], object] | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        settings, protection = understand(namespace, refresh_interval, options)
+        if settings.reads_only:
+            raise ConfigurationError('a refresher is there to fetch: it cannot be a role="reader"')
+        lease = settings.lease or min(settings.lease_for(settings.polls_every()), _LONGEST_LEASE)
+        settings = replace(settings, lease=lease)
+        vendor, events = PostHogVendor(), Events()
+        for subscriber in (log_events, self._note_trouble, on_event):
+            if subscriber is not None:
+                events.subscribe(subscriber)
+        stores = (_shared_store(store_url, namespace, settings, protection),)
+        plan = Plan(namespace, settings, vendor, stores, events, protection=protection, mark=REFRESHER)
+        fetcher = PostHogFetcher(
+            api_key=project.api_key,
+            secret_key=project.secret_key,
+            host=determine_server_host(project.host),
+            vendor=vendor,
+            timeout=settings.fetch_timeout,
+            max_bytes=settings.max_decoded_bytes,
+        )
+        self.protection = protection.name
+        """How the envelopes are protected, as `flagcache inspect --protection` names it."""
+        self._settings = settings
+        self._coordinator = Coordinator(plan)
+        self._client = PlainClient(self._coordinator, settings.polls_every(), project_of(project.api_key), fetcher)
+        self._coordinator.attach(self._client)
+        self._end: queue.SimpleQueue[None] = queue.SimpleQueue()  # `put` may interrupt a `get` on the same thread
+        self._trouble: Event | None = None
+        self._late_at = math.inf
+
+    def run(self) -> None:
+        """Fetch and publish, again and again, until `stop` is called; then hand the lease over.
+
+        No outage of PostHog or of the store ends it.
+        """
+        try:
+            while True:
+                self._late_at = time.monotonic() + _GRACE
+                self._coordinator.should_fetch()
+                pause = self._pause()
+                self._late_at = time.monotonic() + pause + _GRACE
+                if self._stopped(pause):
+                    return
+        finally:
+            self._leave()
+
+    def once(self) -> Run:
+        """Fetch and publish if a fetch is due, give up the lease, and tell what came of it.
+
+        Takes at most one fetch, a few calls of the store, and the time to say goodbye.
+        """
+        began = time.monotonic()
+        deadline = began + self._settings.fetch_timeout + 3 * self._settings.store_timeout
+        try:
+            while time.monotonic() < deadline:
+                fetching = self._coordinator.fetching  # what lands from now on is judged before anything is asked again
+                run = None if fetching else self._judged(began)
+                if run is not None:
+                    return run
+                if not fetching:
+                    self._coordinator.should_fetch()
+                if self._stopped(_LOOK_AGAIN):
+                    return self._run(Outcome.FAILED, "it was told to stop")
+            return self._run(Outcome.FAILED, "no fetch was granted: others lead, or their latest fetch failed")
+        finally:
+            self._leave()
+
+    def stop(self) -> None:
+        """Let it end soon, at most a few times `store_timeout` later; from any thread, and from a signal's handler."""
+        self._end.put(None)
+
+    @property
+    def alive(self) -> bool:
+        """Whether its loop does not hang. PostHog and the store have no part in that."""
+        return time.monotonic() < self._late_at
+
+    @property
+    def ready(self) -> bool:
+        """Whether the store answers and has definitions that were confirmed within `stale_after`, by whomever."""
+        return self._coordinator.shared and self.status().state is State.FRESH
+
+    def status(self) -> Status:
+        """What this process knows, without asking anybody. Shows no key and no password."""
+        return self._coordinator.status()
+
+    def _pause(self) -> float:
+        """Seconds until the next poll: a refresh interval after the fleet's latest fetch, not after the last poll."""
+        every, age = self._settings.polls_every(), self.status().age
+        left = every if age is None else every - age
+        return left if left > every / 10 else every
+
+    def _stopped(self, longest: float) -> bool:
+        """Wait so many seconds, and tell whether it is to end."""
+        try:
+            self._end.get(timeout=longest)
+        except queue.Empty:
+            return False
+        return True
+
+    def _judged(self, began: float) -> Run | None:
+        """What the single run that began then has come to; None while that is open."""
+        if self._trouble is not None:
+            return self._run(*_verdict(self._trouble))
+        status = self.status()
+        fresh = max(self._settings.refresh_interval, time.monotonic() - began)  # or confirmed since it began
+        if not self._coordinator.shared or status.age is None or status.age >= fresh:
+            return None
+        if not status.fetches:
+            return self._run(Outcome.FRESH)
+        return self._run(Outcome.FETCHED if status.full_fetches else Outcome.UNCHANGED)
+
+    def _run(self, outcome: Outcome, reason: str = "") -> Run:
+        status = self.status()
+        return Run(outcome, reason, status.version, status.age)
+
+    def _note_trouble(self, event: Event) -> None:
+        if isinstance(event, (FetchFailed, ForeignKey, ForeignProject, PublicationRefused, StoreLost)):
+            self._trouble = event
+
+    def _leave(self) -> None:
+        self._client.ended = True
+        self._coordinator.shutdown()
+
+    def __repr__(self) -> str:
+        status = self.status()
+        return f"<Refresher namespace={status.namespace!r} store={status.store!r} role={status.role.value}>"
+
+
+def _shared_store(url: str, namespace: str, settings: Settings, protection: Protection) -> StoreSpec:
+    """Return how the store that a URL names is opened."""
+    scheme = scheme_of(url)
+    if scheme in ("redis", "rediss", "unix"):
+        return redis_spec(url, namespace, settings, protection)[0]
+    if scheme == "sqlite":
+        return sqlite_spec(path_of(url), namespace, settings, protection)
+    raise ConfigurationError("a refresher's store is redis://, rediss://, unix:// or sqlite:///: others must reach it")
+
+
+def _verdict(trouble: Event) -> tuple[Outcome, str]:
+    """What a trouble means for a single run."""
+    if isinstance(trouble, FetchFailed):
+        lasting = 400 <= trouble.status < 500 and trouble.status not in _PASSING
+        return Outcome.REFUSED if lasting else Outcome.FAILED, trouble.reason
+    return Outcome.FAILED if isinstance(trouble, StoreLost) else Outcome.REFUSED, str(trouble)

@@ -1,0 +1,82 @@
+"""What README and docs say exists: settings with their defaults, public names, linked pages, code that compiles."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import flagcache
+from flagcache.settings import Options, Settings
+
+ROOT = Path(__file__).parents[2]
+PAGES = ["README.md", *sorted(page.relative_to(ROOT).as_posix() for page in (ROOT / "docs").glob("*.md"))]
+_ROW = re.compile(r"^\| (`.*?`) \| (.*?) \| .* \|$", re.MULTILINE)
+
+
+def _settings_told(page: str) -> dict[str, str]:
+    """Names and defaults as a page tells them."""
+    return {
+        name: default
+        for names, default in _ROW.findall((ROOT / page).read_text())
+        for name in re.findall(r"`(\w+)`", names)
+    }
+
+
+def test_the_docs_tell_every_setting() -> None:
+    """Those that a cache takes, and no others."""
+    settings = {field.name for field in dataclasses.fields(Settings)} | set(Options.__annotations__)
+    assert set(_settings_told("docs/settings.md")) == settings | {"fallback"}
+
+
+def test_the_docs_tell_the_defaults() -> None:
+    """Where the default is a plain number or text; the others are told in words. README tells the same."""
+    told = _settings_told("docs/settings.md")
+    plain = {name: told[name].strip("`").strip('"') for name in told if re.fullmatch(r'[\d.]+|`"\w+"`', told[name])}
+    actual = {name: str(getattr(Settings(), name)).removesuffix(".0") for name in plain if name != "fallback"}
+    assert {name: plain[name] for name in actual} == actual
+    assert len(actual) >= 6
+    readme = _settings_told("README.md")
+    shared = set(readme) & set(told)
+    assert len(shared) >= 5
+    assert {name: readme[name] for name in shared} == {name: told[name] for name in shared}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    """Each link within the project names a file that is there."""
+    folder = (ROOT / page).parent
+    links = re.findall(r"\]\((?!https?://|#)([^)#]+)", (ROOT / page).read_text())
+    missing = [link for link in links if not (folder / link).exists()]
+    assert not missing
+
+
+def test_every_page_is_linked() -> None:
+    """A page that no other page leads to is read by nobody."""
+    linked = {
+        (ROOT / page).parent.joinpath(link).resolve().relative_to(ROOT).as_posix()
+        for page in PAGES
+        for link in re.findall(r"\]\((?!https?://|#)([^)#]+)", (ROOT / page).read_text())
+    }
+    assert not set(PAGES) - linked - {"README.md"}
+
+
+def _python_blocks() -> Iterator[tuple[str, str]]:
+    for page in PAGES:
+        for block in re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL):
+            yield page, block
+
+
+def test_code_in_the_docs_compiles_and_names_what_exists() -> None:
+    """Each name that is imported from flagcache's front door is one of its public names."""
+    blocks = list(_python_blocks())
+    assert blocks
+    for page, block in blocks:
+        tree = ast.parse(block, page)
+        imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "flagcache"]
+        names = {alias.name for node in imports for alias in node.names}
+        assert names <= set(flagcache.__all__), (page, names - set(flagcache.__all__))

@@ -1,0 +1,63 @@
+"""Servers written in C may fork without Python's fork hooks: nobody is told, and dead threads say that they live."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+from flagcache_posthog.testing import StandInControl
+from tests.servers import RedisServer
+
+SCRIPT = """
+    import ctypes, json, os, sys, time
+    from posthog import Posthog
+    from flagcache import RedisFlagDefinitionCache, process
+
+    url, host = sys.argv[1:]
+    cache = RedisFlagDefinitionCache(url, f"unheard-{os.getpid()}", refresh_interval=0.5)
+    client = cache.attach(
+        Posthog("phc_test", secret_key="phs_0", host=host, poll_interval=60, flag_definition_cache_provider=cache)
+    )
+    client.load_feature_flags()
+    parents = cache.status()
+    pid = ctypes.PyDLL(None).fork()
+    if pid == 0:
+        asked = cache.should_fetch_flag_definitions()
+        held = cache.get_flag_definitions()
+        status = cache.status()
+        listening = [entry for entry in os.listdir("/proc/self/task")]
+        told = {"asked": asked, "flags": len(held["flags"]), "role": status.role.value, "pid": status.pid,
+                "is_own": status.pid == os.getpid() and status.worker != parents.worker, "tasks": len(listening)}
+        print(json.dumps(told), flush=True)
+        process.leave()
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    cache.should_fetch_flag_definitions()
+    print(json.dumps({"role": cache.status().role.value, "worker": cache.status().worker == parents.worker}))
+    client.shutdown()
+"""
+
+
+def test_a_fork_without_hooks_is_a_worker_of_its_own(posthog: StandInControl, redis_server: RedisServer) -> None:
+    """Called in the child the cache makes it a member with a listener that lives, and says once what is wrong there."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(SCRIPT), redis_server.url, posthog.url],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    child, parent = map(json.loads, done.stdout.splitlines())
+    assert child["is_own"]
+    assert (child["asked"], child["role"], child["flags"]) == (False, "follower", 6)
+    assert child["tasks"] == 2  # the one that forked, and the listener
+    assert parent == {"role": "leader", "worker": True}
+    [said] = [line for line in done.stderr.splitlines() if line.startswith("flagcache:")]
+    assert "was forked without Python's fork hooks" in said
+    assert posthog.requests == 1

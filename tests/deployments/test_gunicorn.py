@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+from gunicorn.arbiter import Arbiter
+from gunicorn.workers.base import Worker
+
+from flagcache_posthog import _lifecycle
+from flagcache_posthog.gunicorn import worker_exit
+from flagcache_posthog.testing import Hang, make_certificate
+from tests.deployments.shops import EVERY, FLAG, Shop, hasten, serve_shop
+from tests.servers import MakeRedis, until
+from tests.snippets import snippet
+
+GUNICORN = ("gunicorn", "--no-control-socket", "-b", "127.0.0.1:PORT")
+UVICORN = "uvicorn_worker.UvicornWorker"
+WORKERS = ("sync", "gthread", "gevent", "asgi", UVICORN)
+
+WSGI = snippet("docs/gunicorn.md", "app.py")
+ASGI = snippet("docs/asgi.md", "app.py: with a lifespan").replace("lifespan=flags_lifespan(client)", "")
+HELPER = snippet("docs/gunicorn.md", "gunicorn.conf.py: the helper")
+BESIDE_HOOKS = snippet("docs/gunicorn.md", "gunicorn.conf.py: beside hooks of your own")
+PATCHED = snippet("docs/gunicorn.md", "gunicorn.conf.py: gevent with --preload")
+
+
+def app_for(worker: str) -> str:
+    """The docs' application that a worker class can run."""
+    return ASGI if worker in ("asgi", UVICORN) else WSGI
+
+
+# --- with nothing to call --------------------------------------------------------------------------------------------
+
+
+def live_and_die(shop: Shop, *, lapse: float) -> None:
+    """Play all that happens to a fleet, from its cold start to its end."""
+    shop.all_say("True", at_once=True)
+    shop.asked_as_one(full=1)
+    shop.posthog.set_flag(FLAG, active=False)
+    shop.all_say("False")
+    before = shop.seen
+    shop.program.send(signal.SIGHUP)
+    until(lambda: shop.burst() and not before & shop.workers, 40.0, what="a reload")
+    shop.all_say("False", at_once=True)
+    before = shop.seen
+    until(lambda: shop.burst() and len(shop.seen - before) >= 2, 40.0, what="two workers to be replaced")
+    shop.all_say("False", at_once=True)
+    shop.asked_as_one(full=2)
+    assert shop.program.end() == 0
+    shop.leaves_nothing(lapse=lapse)
+
+
+@pytest.mark.parametrize("worker", WORKERS)
+def test_a_fleet_needs_no_call(tmp_path: Path, make_redis: MakeRedis, worker: str) -> None:
+    """Plain and with --preload, changed, reloaded and recycled, a fleet fetches as one; its end leaves nothing."""
+    server = make_redis()
+    certificate = make_certificate(tmp_path) if worker == "gevent" else None  # https is what a late patch breaks
+    # The asgi class would take uvloop, which loses a signal that comes before it runs: its worker would not end then.
+    words = [*GUNICORN, "-w", "2", "-k", worker, "--max-requests", "80", "--asgi-loop", "asyncio", "app:app"]
+    # Nobody waits for the end of such a lease: it has to be given up. uvicorn's workers die by SIGTERM and cannot.
+    lease = EVERY if worker == UVICORN else 60.0
+
+    def play(*more: str, database: int) -> None:
+        files = {"app.py": hasten(app_for(worker), refresh_interval=EVERY, lease=lease)}
+        if more and worker == "gevent":
+            files["gunicorn.conf.py"] = PATCHED.replace(HELPER.splitlines()[-1], "")
+        with serve_shop(certificate) as posthog:
+            shop = Shop(tmp_path / str(database), posthog, server, files, database=database)
+            with shop.run(*words, *more):
+                live_and_die(shop, lapse=10.0 if worker == UVICORN else 0.0)
+
+    with ThreadPoolExecutor() as pool:
+        for done in [pool.submit(play, database=0), pool.submit(play, "--preload", database=1)]:
+            done.result()
+
+
+# --- with the helper -------------------------------------------------------------------------------------------------
+
+
+def loaded(shop: Shop) -> list[int]:
+    """The workers that have said, in gunicorn's log and format, that they hold definitions: once for each time."""
+    line = r"^\[[-:+ \d]+\] \[(\d+)\] \[INFO\] definitions \w+ of 'shop' (?:fetched|taken)"
+    return [int(pid) for pid in re.findall(line, shop.program.log, re.MULTILINE)]
+
+
+@pytest.mark.parametrize("worker", [*WORKERS, "gevent --preload"])
+def test_with_the_helper_a_worker_is_loaded_and_hands_over(tmp_path: Path, make_redis: MakeRedis, worker: str) -> None:
+    """Flags are there before the first request, told once in gunicorn's log; a leader that ends is followed at once."""
+    server, how = make_redis(), worker.split()
+    conf = PATCHED if "--preload" in how else HELPER
+    with serve_shop() as posthog:
+        shop = Shop(tmp_path, posthog, server, {"app.py": app_for(how[0]), "gunicorn.conf.py": conf})
+        with shop.run(*GUNICORN, "-w", "2", "-k", *how, "app:app"):
+            until(lambda: len(loaded(shop)) == 2, 40.0, every=0.05, what="two loaded workers")
+            if worker == "asgi":  # uvloop loses a signal that comes before it runs
+                until(lambda: shop.program.log.count("ASGI server listening") == 2, 40.0, what="two running loops")
+            first = shop.leader
+            os.kill(first, signal.SIGTERM)
+            # Its lease has 30 to 45 seconds left.
+            until(lambda: shop.leader not in (0, first), 25.0, every=0.05, what="another leader")
+            until(lambda: len(loaded(shop)) == 3, 40.0, every=0.05, what="a third loaded worker")
+            assert posthog.requests == 1
+            posthog.fail(Hang())
+            server.freeze()
+            shop.all_say("True", at_once=True)
+            server.thaw()
+            assert sorted(loaded(shop)) == sorted({first} | shop.workers)
+            assert shop.program.end() == 0
+            shop.leaves_nothing()
+
+
+def test_hooks_and_a_log_of_a_users_own(tmp_path: Path, make_redis: MakeRedis) -> None:
+    """The docs' way to have both hooks runs both, before exit handlers; who configures logging has each line there."""
+    log = 'import logging\n\nlogging.basicConfig(level="INFO", format="MINE %(message)s")\n'
+    late = "\nimport atexit, time\n\natexit.register(lambda: (time.sleep(2), print('my exit handler: done')))\n"
+    with serve_shop() as posthog:
+        shop = Shop(tmp_path, posthog, make_redis(), {"app.py": log + WSGI + late, "gunicorn.conf.py": BESIDE_HOOKS})
+        with shop.run(*GUNICORN, "app:app"):
+            shop.program.prints("my own hook: ready")
+            assert shop.leader
+            shop.program.send(signal.SIGTERM)
+            until(lambda: not shop.leader, what="the lease to be given up")
+            assert "my exit handler: done" not in shop.program.log
+            assert shop.program.wait() == 0
+            assert "my exit handler: done" in shop.program.log
+            assert loaded(shop) == []
+            assert len(re.findall("^MINE definitions", shop.program.log, re.MULTILINE)) == 1
+            assert shop.program.log.count("my own hook: gone") == 1
+            shop.leaves_nothing()
+
+
+def test_a_worker_starts_when_all_is_down(tmp_path: Path, make_redis: MakeRedis) -> None:
+    """It waits longer than gunicorn's --timeout for flags, is not killed for that, and serves without them."""
+    server = make_redis()
+    server.stop()
+    app = hasten(WSGI, cold_start_wait=4.0)
+    with serve_shop() as posthog:
+        posthog.fail(Hang())
+        shop = Shop(tmp_path, posthog, server, {"app.py": app, "gunicorn.conf.py": HELPER})
+        with shop.run(*GUNICORN, "--timeout", "2", "app:app"):
+            shop.program.prints("going on without flags")
+            posthog.recover()  # the SDK asks PostHog about a flag that it does not know
+            shop.all_say("True", workers=1)
+            assert "WORKER TIMEOUT" not in shop.program.log
+            assert shop.program.log.count("Booting worker") == 1
+
+
+def test_a_late_patch_is_told(tmp_path: Path, make_redis: MakeRedis) -> None:
+    """With --preload gevent comes too late for the SDK, unless patched first: one line names the remedy."""
+    with serve_shop() as posthog:
+        shop = Shop(tmp_path, posthog, make_redis(), {"app.py": WSGI, "gunicorn.conf.py": HELPER})
+        with shop.run(*GUNICORN, "-k", "gevent", "--preload", "app:app"):
+            shop.program.prints("begin gunicorn.conf.py with `from gevent import monkey; monkey.patch_all()`")
+
+
+def test_the_helper_imports_neither_the_sdk_nor_gunicorn() -> None:
+    """The configuration is read before gevent patches: nothing may come along that must be imported after that."""
+    script = "import sys; from flagcache_posthog.gunicorn import *; print(*sys.modules); assert 'worker_exit' in dir()"
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert {name.partition(".")[0] for name in told.split()} & {"gunicorn", "posthog", "requests", "ssl"} == set()
+
+
+def test_the_master_does_not_leave_for_a_dead_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The master calls `worker_exit` for a worker that it finds dead: only the worker's own call counts."""
+    left: list[str] = []
+    monkeypatch.setattr(_lifecycle, "say_goodbye", lambda: left.append("left"))
+    for pid in (os.getpid() + 1, os.getpid()):
+        worker_exit(cast("Arbiter", None), cast("Worker", SimpleNamespace(pid=pid)))
+    assert left == ["left"]

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import cast
+
+import pytest
+import redis.asyncio
+
+from flagcache import AsyncRedisFlagDefinitionCache
+from flagcache_posthog import FlagDefinitionCache
+from flagcache_posthog.testing import StandInControl, make_definitions
+from tests.fleet.chores import (
+    all_hold,
+    asks,
+    busiest,
+    history,
+    key_of,
+    leader,
+    load,
+    never_lost_flags,
+    next_request,
+    seats,
+    status,
+    trouble,
+)
+from tests.fleet.harness import Fleet, Seat, WatchedPosthog
+from tests.servers import RedisServer, until
+
+EVERY = 0.5
+
+LEASE = 2.0
+"""Seconds until a killed leader is followed."""
+
+
+def awaiting_seats(
+    posthog: StandInControl, server: RedisServer, namespace: str, *, attached: bool
+) -> Callable[[int], Seat]:
+    """Return what makes the seat of a member whose cache is awaited, from an asyncio client."""
+    host = posthog.url
+
+    def make(index: int) -> Seat:
+        client = redis.asyncio.Redis.from_url(server.url)
+        cache = AsyncRedisFlagDefinitionCache(client, namespace, refresh_interval=EVERY, lease=LEASE)
+        posthog_client = WatchedPosthog(
+            "phc_test",
+            secret_key=key_of(index),
+            host=host,
+            poll_interval=EVERY / 2,
+            flag_definition_cache_provider=cache,
+            flush_at=1,
+        )
+        if attached:
+            cache.attach(posthog_client)
+        return Seat(posthog_client, cast("FlagDefinitionCache", cache))
+
+    return make
+
+
+def mixed_seats(
+    posthog: StandInControl, server: RedisServer, namespace: str, *, attached: bool
+) -> Callable[[int], Seat]:
+    """Every second member awaits."""
+    plain = seats(posthog, server.url, namespace, every=EVERY, poll_interval=EVERY / 2, lease=LEASE)
+    awaiting = awaiting_seats(posthog, server, namespace, attached=attached)
+
+    def make(index: int) -> Seat:
+        if index % 2:
+            return awaiting(index)
+        seat = plain(index)
+        if attached:
+            seat.cache.attach(seat.client)
+        return seat
+
+    return make
+
+
+def thread_names(_seat: Seat) -> list[str]:
+    """The threads of a member."""
+    return [thread.name for thread in threading.enumerate()]
+
+
+@pytest.mark.parametrize("attached", [True, False], ids=["attached", "protocol alone"])
+def test_workers_that_await_and_workers_that_do_not_are_one_fleet(
+    posthog: StandInControl, redis_server: RedisServer, namespace: str, attached: bool
+) -> None:
+    """One request serves a cold start of both; each follows changes, and takes over from the other.
+
+    Polls that find nothing new hand an attached client nothing: it is its own poller's thread that asks.
+    """
+    with Fleet(mixed_seats(posthog, redis_server, namespace, attached=attached), 4) as fleet:
+        assert fleet.call(load) == [1] * 4
+        assert len(asks(posthog)) == 1
+        posthog.serve(make_definitions(5, revision=2))
+        all_hold(fleet, 2, within=10)
+        leaders_kind = leader(fleet).index % 2
+        for member in list(fleet):
+            if member.index % 2 == leaders_kind:
+                member.kill()
+        posthog.serve(make_definitions(5, revision=3))
+        all_hold(fleet, 3, within=10)
+        adopted = [len(each) for each in fleet.call(history)]
+        for _ in range(2):
+            next_request(posthog)
+        assert [len(each) for each in fleet.call(history)] == adopted or not attached
+        requests = asks(posthog)
+        took = requests[-1].arrived_at - requests[0].arrived_at
+        assert len(requests) <= took / (0.9 * EVERY) + 1 + 3  # a killed leader's grant may be followed by others
+        assert all(never_lost_flags(member) and not trouble(member) for member in fleet)
+
+
+@pytest.mark.parametrize("attached", [True, False], ids=["attached", "protocol alone"])
+def test_children_of_a_preloaded_client_that_awaits_share_one_request_an_interval(
+    posthog: StandInControl, redis_server: RedisServer, namespace: str, attached: bool
+) -> None:
+    """3 forks of a client that was used, with no call in between: each has the threads of its own that it needs."""
+    seat = awaiting_seats(posthog, redis_server, namespace, attached=attached)(0)
+    try:
+        load(seat)
+        with Fleet(lambda _index: seat, 3) as fleet:
+            next_request(posthog)
+            posthog.serve(make_definitions(5, revision=2))
+            all_hold(fleet, 2, within=10)
+            next_request(posthog)
+            requests = asks(posthog)
+            took = requests[-1].arrived_at - requests[0].arrived_at
+            assert len(requests) <= took / (0.9 * EVERY) + 1
+            assert busiest(requests, 0.6 * EVERY) == 1  # arrivals lag behind grants by what a busy machine takes
+            assert len({each.worker for each in fleet.call(status)}) == 3
+            if attached:
+                until(lambda: all("flagcache-listener" in names for names in fleet.call(thread_names)))
+            assert all(never_lost_flags(member) and not trouble(member) for member in fleet)
+    finally:
+        seat.client.shutdown()

@@ -1,0 +1,65 @@
+"""In whose name a thread acts."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import pytest
+
+from flagcache.callers import Caller, acting_for, caller
+from flagcache.errands import Errand, Errands
+from flagcache.stores.base import Grant
+from tests.worker.processes import in_thread
+
+GRANTED = Errand("store", Grant(as_of=1, epoch=0, at=1), 1, 0.0)
+
+
+def test_each_thread_is_one_caller() -> None:
+    """The same at each question, and not another thread's."""
+    mine = caller()
+    assert caller() is mine
+    assert in_thread(caller) is not mine
+
+
+def test_a_thread_acts_for_another_while_it_is_told_to() -> None:
+    """Also one inside the other, and when what it does fails; afterwards it acts for itself again."""
+    mine, other, third = caller(), Caller(), Caller()
+
+    def act_and_fail() -> None:
+        with acting_for(third):
+            assert caller() is third
+            raise ValueError("failed")
+
+    with acting_for(other):
+        with pytest.raises(ValueError, match="failed"):
+            act_and_fail()
+        assert caller() is other
+    assert caller() is mine
+
+
+def test_a_grant_is_its_callers_whichever_thread_runs() -> None:
+    """What one thread was granted, another one that acts for it may use and bring home, and nobody else."""
+    errands, mine = Errands(), caller()
+    errands.send(GRANTED)
+
+    def in_its_name() -> tuple[bool, tuple[Errand | None, bool]]:
+        with acting_for(mine):
+            return errands.granted, errands.back()
+
+    assert in_thread(lambda: errands.granted) is False
+    assert in_thread(in_its_name) == (True, (GRANTED, True))
+    assert not errands.granted
+
+
+def test_an_errand_ends_with_its_thread() -> None:
+    """Nothing is kept of threads that are gone."""
+    errands = Errands()
+
+    def sent() -> weakref.ref[Caller]:
+        errands.send(GRANTED)
+        return weakref.ref(caller())
+
+    gone = in_thread(sent)
+    gc.collect()
+    assert gone() is None
