@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import resource
 import time
@@ -47,6 +48,7 @@ class Usage:
 
 def live(connection: Connection[Any, Any], contestant: str, place: Place, index: int) -> None:
     """A worker's whole life, which ends with the benchmark's, however that ends."""
+    logging.getLogger().addHandler(logging.NullHandler())  # an outage is told by hundreds of lines
     try:
         with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
             _work(connection, contestant, place, index)
