@@ -21,7 +21,7 @@ DEV := $(VENV)/.dev-$(VERSION)
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test matrix simulate chaos check redis clean
+.PHONY: help demo test matrix simulate chaos bench check redis clean
 
 help: ## What can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ chaos: $(DEV) redis ## All that can go wrong, with real processes and servers: R
 
 simulate: $(DEV) ## Thousands of simulated fleets, judged by the truth: ARGS="--runs 20000 --first 5000"
 	PYTHONPATH=.:providers $(BIN)/python -m tests.simulation.run $(ARGS)
+
+bench: $(DEV) redis ## What a fleet sees, beside others, two hours: ARGS="--rounds 1"
+	PYTHONPATH=.:providers $(BIN)/python -m benchmarks all $(ARGS)
 
 check: $(DEV) ## Style, types (by two checkers) and the rules on what may import what
 	$(BIN)/ruff check

@@ -1,0 +1,68 @@
+"""`python -m benchmarks`: ask one question, several, or all; and make tables and plots of the answers."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks import report, results
+from benchmarks.contestants.registry import CONTESTANTS
+from benchmarks.model import Question, Scale
+from benchmarks.questions import QUESTIONS
+from benchmarks.rounds import Record, play
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run what the command line says."""
+    options = _parser().parse_args(argv)
+    if options.question == ["report"]:
+        _report(options.out or results.LATEST)
+        return
+    names = list(QUESTIONS) if options.question == ["all"] else options.question
+    unknown = [name for name in names if name not in QUESTIONS]
+    if unknown:
+        raise SystemExit(f"no such question: {', '.join(unknown)}; there are {', '.join(QUESTIONS)}, all and report")
+    scale = Scale(options.rounds or (1 if options.quick else 3), options.workers, options.quick, options.seed)
+    out = options.out or (results.LATEST if options.question == ["all"] else None)
+    asked: dict[str, tuple[Question, list[Record]]] = {}
+    for name in names:
+        asked[name] = (QUESTIONS[name], play(QUESTIONS[name], scale, options.contestants))
+        if out is not None:  # after each: a run takes hours
+            results.save(results.collect(asked, scale), out)
+    print(report.markdown(results.collect(asked, scale)))
+    if out is not None:
+        _report(out)
+
+
+def _report(path: Path) -> None:
+    for written in report.write(results.load(path), path.parent, path.stem):
+        print(written, file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="What a fleet sees, with flagcache and with others. `all` asks every question and writes"
+        " benchmarks/results/latest.json; `report` makes tables and plots of that file anew.",
+    )
+    parser.add_argument("question", nargs="+", help=f"all, report, or of {', '.join(QUESTIONS)}")
+    parser.add_argument("--rounds", type=int, help="how often each case is played and kept; 3")
+    parser.add_argument("--workers", type=int, help="processes of a fleet; by default what each question holds right")
+    parser.add_argument("--quick", action="store_true", help="small and short: it works, and its times mean nothing")
+    parser.add_argument("--seed", type=int, default=1, help="of what is drawn; 1")
+    parser.add_argument("--out", type=Path, help="the JSON to write, or to report on; tables and plots go beside it")
+    parser.add_argument(
+        "--contestants",
+        type=lambda text: text.split(","),
+        default=list(CONTESTANTS),
+        help=f"some of {','.join(CONTESTANTS)}",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    main()

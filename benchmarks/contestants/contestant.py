@@ -1,0 +1,121 @@
+"""What a contestant is, what it is given, and the client that tells what it held and when."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from posthog import Posthog
+
+__all__ = ["Contestant", "Place", "Seat", "Sighting", "WatchedPosthog", "key_of", "make_client", "revision_told"]
+
+_FLAGS = cast("property", inspect.getattr_static(Posthog, "feature_flags"))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a worker works: the same for all contestants.
+
+    Attributes:
+        posthog: the stand-in's address.
+        redis: the server's address.
+        directory: on disk, for whoever keeps files; shared by the workers of one play, as by those of one machine.
+        namespace: of the fleet.
+        interval: seconds between two polls of a client, and between two fetches of a fleet.
+    """
+
+    posthog: str
+    redis: str
+    directory: str
+    namespace: str
+    interval: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What a client held from one moment on."""
+
+    at: float
+    """`time.monotonic()`, the same for all processes of a machine."""
+    revision: int | None
+
+
+class WatchedPosthog(Posthog):
+    """A client that notes when it was given which revision, by the SDK's public property alone."""
+
+    def __init__(self, project_api_key: str, **options: Any) -> None:  # noqa: ANN401 - whatever the SDK takes
+        self.history: list[Sighting] = []
+        super().__init__(project_api_key, **options)
+
+    @property
+    def feature_flags(self) -> list[dict[str, object]] | None:
+        """The definitions that this client holds."""
+        return cast("list[dict[str, object]] | None", _FLAGS.__get__(self))
+
+    @feature_flags.setter
+    def feature_flags(self, flags: list[dict[str, object]] | None) -> None:
+        _FLAGS.__set__(self, flags)
+        self.history.append(Sighting(time.monotonic(), _revision(flags)))
+
+
+def _revision(flags: list[dict[str, object]] | None) -> int | None:
+    """Read the last flag, which is the one that tells it; cheap, for it is done at each poll of some contestants."""
+    told: Any = flags[-1] if flags else None
+    return int(told["filters"]["multivariate"]["variants"][0]["key"].removeprefix("r")) if told else None
+
+
+@dataclass(slots=True)
+class Seat:
+    """What one worker works with."""
+
+    client: WatchedPosthog
+    index: int
+    polls: int = 0
+    """How often the client's poller, or whoever runs its poll for it, has done so."""
+    poll_seconds: float = 0.0
+    """How long these took in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """One way to give a fleet its flags.
+
+    Attributes:
+        name: on the command line and in the JSON.
+        title: in tables.
+        store: what its workers share.
+        make: makes the client of one worker, in the worker, given its index.
+        ours: whether it is flagcache, which is compared to the best of the others.
+    """
+
+    name: str
+    title: str
+    store: str
+    make: Callable[[Place, int], WatchedPosthog]
+    ours: bool = False
+
+
+def key_of(index: int) -> str:
+    """The secret key of one worker: each has its own, so that the stand-in's log tells who asked."""
+    return f"phs_{index}"
+
+
+def revision_told(client: WatchedPosthog) -> str | None:
+    """What an application is told that evaluates the flag that tells the revision: `r7`, or nothing."""
+    told = client.evaluate_flags("user", only_evaluate_locally=True, flag_keys=["revision"]).get_flag("revision")
+    return None if told is None else str(told)
+
+
+def make_client(place: Place, index: int, provider: object = None) -> WatchedPosthog:
+    """Make a client that polls every `place.interval` seconds."""
+    return WatchedPosthog(
+        "phc_benchmark",
+        secret_key=key_of(index),
+        host=place.posthog,
+        poll_interval=place.interval,
+        flag_definition_cache_provider=provider,
+        flush_at=1,  # older SDKs sit out the flush interval of 5 seconds in `shutdown`
+    )

@@ -1,0 +1,214 @@
+"""The processes of a fleet: forks of a clean process that has imported the libraries and done nothing else.
+
+What a worker is to do is a function of its `Seat`, sent by name through a pipe (`benchmarks.worker` has those that
+several questions need). Workers are ended by pid, and end by themselves when the benchmark does.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+
+from typing_extensions import Self
+
+from benchmarks import worker
+from benchmarks.contestants.contestant import Place, Seat
+
+__all__ = ["Call", "Fleet", "Member", "WorkerFailedError", "until"]
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+_PATIENCE = 120.0
+"""Seconds for one answer of a worker, on a machine that may be busy."""
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["benchmarks.worker"])
+
+
+class WorkerFailedError(RuntimeError):
+    """A worker raised, died or did not answer."""
+
+
+def until(condition: Callable[[], T], timeout: float, *, every: float = 0.02, what: str) -> T:
+    """Wait until `condition()` is truthy and return that value.
+
+    Args:
+        condition: asked again and again.
+        timeout: seconds after which there is no point in waiting.
+        every: seconds between two questions.
+        what: is waited for, for the message.
+
+    Raises:
+        TimeoutError: it never was.
+    """
+    deadline = time.monotonic() + timeout
+    while not (answer := condition()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {timeout:g} s in vain for {what}")
+        time.sleep(every)
+    return answer
+
+
+class Call(Generic[T]):
+    """Something that a worker is doing."""
+
+    def __init__(self, member: Member) -> None:
+        self._member = member
+
+    def result(self, *, within: float = _PATIENCE) -> T:
+        """Wait for what it returns.
+
+        Raises:
+            WorkerFailedError: it raised, died, or is late.
+        """
+        answer: T = self._member.receive(within)
+        return answer
+
+
+class Member:
+    """One process of a fleet. Does one thing at a time."""
+
+    def __init__(self, contestant: str, place: Place, index: int) -> None:
+        self.index = index
+        self._connection, theirs = _CONTEXT.Pipe()
+        self._process = _CONTEXT.Process(target=worker.live, args=(theirs, contestant, place, index), daemon=True)
+        self._process.start()
+        theirs.close()
+        self.alive = True
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        assert self._process.pid is not None
+        return self._process.pid
+
+    def begin(self, chore: Callable[Concatenate[Seat, P], T], *args: P.args, **kwargs: P.kwargs) -> Call[T]:
+        """Have it do something, and go on; the result is asked for later."""
+        self._connection.send((chore, args, kwargs))
+        return Call(self)
+
+    def call(self, chore: Callable[Concatenate[Seat, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Have it do something, and wait for the result."""
+        return self.begin(chore, *args, **kwargs).result()
+
+    def receive(self, within: float) -> Any:  # noqa: ANN401 - whatever a chore returns; `Call.result` gives it its type
+        """Wait for the next thing that it sends."""
+        if not self._connection.poll(within):
+            raise WorkerFailedError(f"worker {self.index} has not answered after {within:g} s")
+        try:
+            answer = self._connection.recv()
+        except (EOFError, ConnectionResetError) as exc:
+            raise WorkerFailedError(f"worker {self.index} has died") from exc
+        if isinstance(answer, worker.Failure):
+            raise WorkerFailedError(f"in worker {self.index}:\n{answer.text}")
+        return answer
+
+    def freeze(self) -> None:
+        """Stop it in its tracks."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End it as kill -9 does: it says goodbye to nobody."""
+        if not self.alive:
+            return
+        self.alive = False
+        self._process.kill()
+        self._process.join()
+        self._connection.close()
+
+    def stop(self) -> None:
+        """Shut its client down as an application does at its end, and then end it."""
+        self.call(worker.shutdown)
+        self.kill()
+
+
+class Fleet:
+    """The workers of one contestant; a context manager that ends them all.
+
+    Args:
+        contestant: name of whoever makes their clients.
+        place: where they work.
+        size: how many; more can `join` later.
+    """
+
+    def __init__(self, contestant: str, place: Place, size: int) -> None:
+        self._contestant = contestant
+        self._place = place
+        self._size = size
+        self.members: list[Member] = []
+
+    def __enter__(self) -> Self:
+        try:
+            self.join(self._size)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for member in self.members:
+            member.kill()
+
+    def __iter__(self) -> Iterator[Member]:
+        return (member for member in self.members if member.alive)
+
+    def join(self, size: int) -> Sequence[Member]:
+        """Start so many more, and wait until each has its client."""
+        first = len(self.members)
+        came: list[Member] = []
+        for number in range(size):
+            came.append(Member(self._contestant, self._place, first + number))
+            self.members.append(came[-1])
+        for member in came:
+            Call[None](member).result()
+        return came
+
+    def call(self, chore: Callable[Concatenate[Seat, P], T], *args: P.args, **kwargs: P.kwargs) -> list[T]:
+        """Have all living workers do the same at one time; returns their results in their order."""
+        return [call.result() for call in [member.begin(chore, *args, **kwargs) for member in self]]
+
+    def load(self) -> list[float]:
+        """Have all living workers load their flags at one instant; returns what `load_members` does."""
+        return self.load_members(list(self))
+
+    def warm_up(self, spread: Sequence[float]) -> None:
+        """Have the first worker load its flags, and then the others, each so many seconds after it.
+
+        So the first alone has asked PostHog, where workers share; as in a fleet whose workers came one by one.
+        """
+        first, *others = self
+        self.load_members([first])
+        self.load_members(others, spread=spread[: len(others)])
+
+    @staticmethod
+    def load_members(members: Sequence[Member], *, spread: Sequence[float] = ()) -> list[float]:
+        """Have these load their flags.
+
+        Returns:
+            For each, the seconds from its instant until its first evaluation told a flag's value.
+        """
+        go = time.monotonic() + 0.05 + 0.002 * len(members)  # by then all have read what they are to do
+        instants = [go + wait for wait in spread or [0.0] * len(members)]
+        calls = [member.begin(worker.load, when) for member, when in zip(members, instants, strict=True)]
+        return [call.result() - when for call, when in zip(calls, instants, strict=True)]
+
+    def wait_for(self, revision: int, timeout: float) -> None:
+        """Wait until all living workers hold this revision.
+
+        Raises:
+            TimeoutError: they do not, after so many seconds.
+        """
+
+        def hold() -> bool:
+            return set(self.call(worker.revision)) == {revision}
+
+        until(hold, timeout, every=0.1, what=f"all workers to hold revision {revision}")

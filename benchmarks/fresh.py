@@ -1,0 +1,36 @@
+"""Fresh interpreters, one after the other, each of which tells what it measured as JSON on its stdout."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+__all__ = ["repeat"]
+
+_PATIENCE = 120.0
+
+
+def repeat(words: Sequence[str], times: int) -> dict[str, list[float]]:
+    """Start the same one so often, and once before, which compiles what is not compiled yet and warms the page cache.
+
+    Args:
+        words: what follows the interpreter's name.
+        times: how many are kept.
+
+    Returns:
+        All samples, by name.
+    """
+    # Compiled modules are kept between two starts, as those of an installed application are.
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    kept: dict[str, list[float]] = {}
+    for number in range(times + 1):
+        done = subprocess.run(
+            [sys.executable, *words], env=environ, check=True, stdout=subprocess.PIPE, timeout=_PATIENCE
+        )
+        told: dict[str, float] = json.loads(done.stdout)
+        for name, value in told.items() if number else ():
+            kept.setdefault(name, []).append(value)
+    return kept

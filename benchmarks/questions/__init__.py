@@ -1,0 +1,36 @@
+"""The questions, one a module; each module has a `QUESTION`."""
+
+from __future__ import annotations
+
+from benchmarks.model import Question
+from benchmarks.questions import (
+    change,
+    cold_start,
+    deploy,
+    evaluation,
+    imports,
+    leader,
+    memory,
+    outage,
+    serverless,
+    steady,
+)
+
+__all__ = ["QUESTIONS"]
+
+QUESTIONS: dict[str, Question] = {
+    module.QUESTION.name: module.QUESTION
+    for module in (
+        cold_start,
+        steady,
+        change,
+        leader,
+        outage,
+        deploy,
+        serverless,
+        memory,
+        evaluation,
+        imports,
+    )
+}
+"""By name, in the order of the report."""

@@ -1,0 +1,64 @@
+"""A flag changes at PostHog while the fleet is warm: when has each worker the new value?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarks import worker
+from benchmarks.contestants.contestant import Contestant
+from benchmarks.contestants.registry import EVERYBODY
+from benchmarks.fleet import Fleet
+from benchmarks.model import Case, Measure, Question, Readings, Scale
+from benchmarks.stage import Stage
+
+__all__ = ["QUESTION", "arrivals"]
+
+_CHANGES = 4
+_PATIENCE = 10.0
+"""Intervals within which a change must have reached everybody."""
+
+
+def _cases(scale: Scale) -> Sequence[Case]:
+    workers = scale.fleet(20)
+    return [
+        Case(f"{workers} workers, {flags:,} flags", workers, flags)
+        for flags in ((20,) if scale.quick else (200, 2_000))
+    ]
+
+
+def _play(stage: Stage, contestant: Contestant, case: Case) -> Readings:
+    first_to_last: list[float] = []
+    after_first: list[float] = []
+    after_change: list[float] = []
+    with stage.fleet(contestant.name, case.workers) as fleet:
+        fleet.warm_up(stage.spread(case.workers))
+        for number in range(_CHANGES):
+            revision = stage.change()
+            fleet.wait_for(revision, _PATIENCE * stage.interval)
+            if number == 0:
+                continue  # the warm-up
+            seen = arrivals(fleet, revision)
+            first_to_last.append(max(seen) - min(seen))
+            after_first += [at - min(seen) for at in seen]
+            after_change.append(max(seen) - stage.changed_at())
+    return {"first_to_last": first_to_last, "after_first": after_first, "last_after_change": after_change}
+
+
+def arrivals(fleet: Fleet, revision: int) -> list[float]:
+    """When each living worker was first given this revision."""
+    return [min(at for at, seen in history if seen == revision) for history in fleet.call(worker.history)]
+
+
+QUESTION = Question(
+    name="change",
+    title="A flag changes: from the first worker that has it to the last",
+    measures=(
+        Measure("first_to_last", "first worker to last", "seconds"),
+        Measure("after_first", "first worker to each", "seconds"),
+        Measure("last_after_change", "change at PostHog to last worker", "seconds"),
+    ),
+    cases=_cases,
+    play=_play,
+    contestants=EVERYBODY,
+    drawn=("first_to_last",),
+)

@@ -1,0 +1,70 @@
+"""What a provider costs an evaluation: nothing of it is on the path, but its polls share the interpreter."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from benchmarks.contestants.contestant import Contestant, Seat
+from benchmarks.model import Case, Measure, Question, Readings, Scale
+from benchmarks.stage import Stage, Traffic
+
+__all__ = ["QUESTION"]
+
+_QUIET, _POLLING = "quiet", "polling"
+
+_INTERVALS = {_QUIET: 60.0, _POLLING: 0.5}
+"""Seconds between two polls: none falls into the first, and several into the other."""
+
+_CALLS = 1_000
+_PAUSE = 0.002
+"""Seconds between two calls, so that they meet the polls as those of an application do."""
+
+_WARM_UP = 50
+
+
+def _cases(scale: Scale) -> Sequence[Case]:
+    flags = 20 if scale.quick else 2_000
+    return [
+        Case(f"{flags:,} flags, no poll meanwhile", 2, flags, _QUIET),
+        Case(f"{flags:,} flags, a poll each {_INTERVALS[_POLLING]:g} s", 2, flags, _POLLING),
+    ]
+
+
+def _play(stage: Stage, contestant: Contestant, case: Case) -> Readings:
+    with stage.fleet(contestant.name, case.workers, interval=_INTERVALS[case.variant]) as fleet:
+        fleet.warm_up([0.0])  # the second follows
+        follower = fleet.members[1]
+        follower.call(evaluate, _WARM_UP)
+        asked, traffic = stage.posthog.requests, Traffic(stage.redis)
+        times = follower.call(evaluate, _CALLS)
+        trips, requests = traffic.so_far()["round_trips"], stage.posthog.requests - asked
+    if case.variant == _POLLING:
+        return {"latency": times}
+    return {"latency": times, "round_trips": [trips], "requests": [requests]}
+
+
+def evaluate(seat: Seat, calls: int) -> list[float]:
+    """Evaluate one flag so often, with a pause before each; returns the seconds of each call."""
+    took: list[float] = []
+    for number in range(calls):
+        time.sleep(_PAUSE)
+        began = time.perf_counter()
+        seat.client.evaluate_flags(f"user-{number}", only_evaluate_locally=True, flag_keys=["flag-0"])
+        took.append(time.perf_counter() - began)
+    return took
+
+
+QUESTION = Question(
+    name="evaluation",
+    title=f"The latency of {_CALLS:,} local evaluations in a process that follows, and what they ask of anybody",
+    measures=(
+        Measure("latency", "one evaluation", "seconds"),
+        Measure("round_trips", "Redis round trips during all of them", exact=True),
+        Measure("requests", "API requests during all of them", exact=True),
+    ),
+    cases=_cases,
+    play=_play,
+    contestants=("none", "example", "protocol", "attached"),
+    drawn=(),
+)

@@ -1,0 +1,56 @@
+"""What importing flagcache takes, on top of the SDK and redis-py: an application with a Redis has them anyway."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarks.contestants.contestant import Contestant
+from benchmarks.fresh import repeat
+from benchmarks.model import Case, Measure, Question, Readings, Scale
+from benchmarks.stage import Stage
+
+__all__ = ["QUESTION"]
+
+_CODE = """
+import json, sys, time
+
+def timed(code):
+    began = time.perf_counter()
+    exec(code, names)
+    return time.perf_counter() - began
+
+names = {}
+print(json.dumps({
+    "sdk": timed("import posthog"),
+    "redis_py": timed("import redis"),
+    "front": timed("import flagcache"),
+    "cache": timed("from flagcache import RedisFlagDefinitionCache as Cache"),
+    "made": timed("cache = Cache('redis://127.0.0.1:1/0', 'benchmark', fallback=None)"),
+}))
+"""
+
+
+def _cases(scale: Scale) -> Sequence[Case]:
+    return [Case("a fresh process", 3 if scale.quick else 10, flags=10)]
+
+
+def _play(_stage: Stage, _contestant: Contestant, case: Case) -> Readings:
+    told = repeat(["-c", _CODE], case.workers)
+    told["imported"] = [front + cache for front, cache in zip(told["front"], told["cache"], strict=True)]
+    return told
+
+
+QUESTION = Question(
+    name="imports",
+    title="What an import takes, one after the other in a fresh process",
+    measures=(
+        Measure("imported", "`from flagcache import RedisFlagDefinitionCache`", "seconds"),
+        Measure("front", "of that, `import flagcache`", "seconds"),
+        Measure("made", "the first cache made (loads the store's module)", "seconds"),
+        Measure("redis_py", "`import redis`, before it", "seconds"),
+        Measure("sdk", "`import posthog`, before that", "seconds"),
+    ),
+    cases=_cases,
+    play=_play,
+    contestants=("attached",),
+)

@@ -1,0 +1,129 @@
+"""The worker that fetches for all is lost: when do the others learn of a change, and what does its successor cost?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from benchmarks import worker
+from benchmarks.contestants.contestant import Contestant, key_of
+from benchmarks.contestants.registry import ON_REDIS
+from benchmarks.fleet import Fleet, Member, until
+from benchmarks.model import Case, Measure, Question, Readings, Scale
+from benchmarks.stage import Stage
+from flagcache_posthog.testing import Served, key_digest
+
+__all__ = ["QUESTION"]
+
+_PATIENCE = 90.0
+"""Seconds; the example's lease is a minute long."""
+
+_SETTLED = 2.0
+"""Intervals after the cold start: leases have their usual length by then."""
+
+_AFTER_THAW = 3.0
+"""Intervals within which what a late writer wrote is seen by all."""
+
+_COST = {200: 10, 304: 1}
+"""Flag requests that PostHog bills, by the status of its answer."""
+
+_KILLED, _FROZEN, _STOPPED, _UNCHANGED, _LATE = "killed", "frozen", "stopped", "unchanged", "late"
+
+
+def _cases(scale: Scale) -> Sequence[Case]:
+    workers = scale.fleet(10)
+    return [
+        Case("killed (kill -9)", workers, 20, _KILLED),
+        Case("frozen (SIGSTOP)", workers, 20, _FROZEN),
+        Case("stopped politely", workers, 20, _STOPPED),
+        Case("killed, nothing changed", workers, 20, _UNCHANGED),
+        Case("frozen in mid-fetch, thawed later", workers, 20, _LATE),
+    ]
+
+
+def _play(stage: Stage, contestant: Contestant, case: Case) -> Readings:
+    with stage.fleet(contestant.name, case.workers) as fleet:
+        fleet.warm_up(stage.spread(case.workers))
+        time.sleep((_SETTLED + stage.random.random()) * stage.interval)
+        if case.variant == _LATE:
+            return _thaw_late(stage, contestant, fleet)
+        return _lose(stage, contestant, fleet, case.variant)
+
+
+def _lose(stage: Stage, contestant: Contestant, fleet: Fleet, how: str) -> Readings:
+    lost = _leader(stage, fleet)
+    before, began = stage.latest(), time.monotonic()
+    {_FROZEN: lost.freeze, _STOPPED: lost.stop}.get(how, lost.kill)()
+    if how == _UNCHANGED:
+        successor = until(lambda: _answered(stage, lost, before), _PATIENCE, what="somebody else to ask PostHog")[0]
+        if contestant.store == "none":
+            return {}  # they all ask, always
+        return {"takeover": [successor.arrived_at - began], "takeover_cost": [_COST.get(successor.status or 0, 0)]}
+    revision = stage.change()
+    others = [member for member in fleet if member is not lost]
+    _wait_for(others, revision)
+    return {"reached": [max(at for member in others for at in _seen(member, revision)) - began]}
+
+
+def _thaw_late(stage: Stage, contestant: Contestant, fleet: Fleet) -> Readings:
+    """Catch the leader with the answer to its request under way, and let it go on when the others are further."""
+    if contestant.store == "none":
+        return {}  # nobody writes what others read
+    stage.posthog.hold(times=1)
+    stage.change()
+    stage.posthog.wait_for_held(1, timeout=_PATIENCE)
+    late = _leader(stage, fleet)
+    late.freeze()
+    stage.posthog.release()
+    newest = stage.change()
+    others = [member for member in fleet if member is not late]
+    _wait_for(others, newest)
+    late.thaw()
+    time.sleep(_AFTER_THAW * stage.interval)
+    return {"thrown_back": [sum(_fell_back(member, newest) for member in others)]}
+
+
+def _leader(stage: Stage, fleet: Fleet) -> Member:
+    """Whoever asked PostHog last."""
+    last = stage.asked()[-1].key_digest
+    return next(member for member in fleet if key_digest(key_of(member.index)) == last)
+
+
+def _answered(stage: Stage, lost: Member, after: int) -> list[Served]:
+    """The answered requests of anybody else, in order."""
+    asked = [served for served in stage.asked(after=after) if served.status is not None]
+    return [served for served in asked if served.key_digest != key_digest(key_of(lost.index))]
+
+
+def _wait_for(members: Sequence[Member], revision: int) -> None:
+    def hold() -> bool:
+        return all(member.call(worker.revision) == revision for member in members)
+
+    until(hold, _PATIENCE, every=0.1, what=f"the others to hold revision {revision}")
+
+
+def _seen(member: Member, revision: int) -> list[float]:
+    """When it was first given this revision."""
+    return [at for at, seen in member.call(worker.history) if seen == revision][:1]
+
+
+def _fell_back(member: Member, newest: int) -> bool:
+    """Whether it held the newest revision, and then an older one."""
+    revisions = [seen or 0 for _, seen in member.call(worker.history)]
+    return any(later < newest for later in revisions[revisions.index(newest) :])
+
+
+QUESTION = Question(
+    name="leader",
+    title="The worker that fetches is lost: a change reaches all others, and what its successor costs",
+    measures=(
+        Measure("reached", "loss of the leader to a change at all others", "seconds"),
+        Measure("takeover", "loss of the leader to its successor's first request", "seconds"),
+        Measure("takeover_cost", "flag requests billed for that one", exact=True),
+        Measure("thrown_back", "workers thrown back to older definitions", exact=True),
+    ),
+    cases=_cases,
+    play=_play,
+    contestants=(*ON_REDIS, "attached-sqlite"),
+    drawn=("reached",),
+)

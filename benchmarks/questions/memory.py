@@ -1,0 +1,94 @@
+"""What definitions of N flags keep in memory: in the process that fetches, and in one that follows."""
+
+from __future__ import annotations
+
+import gc
+import json
+import time
+import tracemalloc
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from benchmarks import worker
+from benchmarks.contestants.contestant import Contestant, Seat
+from benchmarks.contestants.registry import EVERYBODY
+from benchmarks.model import Case, Measure, Question, Readings, Scale
+from benchmarks.stage import Stage
+from flagcache_posthog.testing import make_definitions
+
+__all__ = ["QUESTION", "Kept"]
+
+_PATIENCE = 30.0
+_SETTLED = 2.5
+"""Intervals after the last worker has the definitions: what is in memory only on their way is gone by then."""
+
+_SMALL = 10
+"""Flags with which all is imported and connected before anything is counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What has been added to a process since `watch`, in bytes.
+
+    Attributes:
+        traced: by Python's objects, as `tracemalloc` counts them.
+        peak: the most of that at any time.
+        resident: as the kernel counts.
+    """
+
+    traced: int
+    peak: int
+    resident: int
+
+
+def _cases(scale: Scale) -> Sequence[Case]:
+    sizes = (200,) if scale.quick else (200, 2_000)
+    return [Case(f"{flags:,} flags", 2, _SMALL, str(flags)) for flags in sizes]
+
+
+def _play(stage: Stage, contestant: Contestant, case: Case) -> Readings:
+    readings: dict[str, list[float]] = {}
+    with stage.fleet(contestant.name, case.workers) as fleet:
+        fleet.warm_up([0.0])  # the first leads
+        time.sleep(stage.interval)
+        before = fleet.call(watch)
+        stage.flags = int(case.variant)
+        fleet.wait_for(stage.change(), _PATIENCE)
+        time.sleep(_SETTLED * stage.interval)
+        for role, kept in zip(("leader", "follower"), fleet.call(kept_since, before), strict=True):
+            readings |= {f"{role}_{name}": [value] for name, value in asdict(kept).items()}
+    encoded = json.dumps(make_definitions(stage.flags, revision=stage.revision), separators=(",", ":"))
+    return {**readings, "json": [len(encoded)]}
+
+
+def watch(_seat: Seat) -> int:
+    """Count from now on; returns the resident bytes."""
+    gc.collect()
+    tracemalloc.start()
+    return worker.resident()
+
+
+def kept_since(seat: Seat, before: Sequence[int]) -> Kept:
+    """What has been added since `watch`, which found so much in each of the workers."""
+    gc.collect()
+    traced, peak = tracemalloc.get_traced_memory()
+    return Kept(traced, peak, worker.resident() - before[seat.index])
+
+
+QUESTION = Question(
+    name="memory",
+    title="Memory that definitions take in a process, the client's own copy included",
+    measures=(
+        Measure("follower_traced", "kept by a follower", "bytes"),
+        Measure("leader_traced", "kept by the leader", "bytes"),
+        Measure("follower_peak", "most at any time, follower", "bytes"),
+        Measure("leader_peak", "most at any time, leader", "bytes"),
+        Measure("follower_resident", "growth of the resident memory, follower", "bytes"),
+        Measure("leader_resident", "growth of the resident memory, leader", "bytes"),
+        Measure("json", "the definitions as compact JSON", "bytes", exact=True),
+    ),
+    cases=_cases,
+    play=_play,
+    contestants=EVERYBODY,
+    drawn=("follower_traced",),
+)

@@ -1,0 +1,107 @@
+"""Redis is gone, back, flushed or frozen: what does PostHog see, and when has a new worker its flags?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from benchmarks.contestants.contestant import Contestant, key_of
+from benchmarks.contestants.registry import ON_REDIS
+from benchmarks.fleet import Fleet
+from benchmarks.model import Case, Measure, Question, Readings, Scale
+from benchmarks.stage import Stage
+from flagcache_posthog.testing import key_digest
+
+__all__ = ["QUESTION"]
+
+_SETTLED, _MEASURED = 2.0, 4
+"""Intervals: those that are dropped after each turn of events, and those over which requests are counted."""
+
+_NEW_AFTER_FLUSH = 5
+
+_LATER = 1.5
+"""Intervals after a flush in which each of the warm workers has polled."""
+
+_GONE, _FLUSHED, _FLUSHED_BEFORE, _FROZEN = "gone", "flushed", "flushed before", "frozen"
+
+
+def _cases(scale: Scale) -> Sequence[Case]:
+    workers = scale.fleet(10)
+    return [
+        Case("Redis gone, then back and empty", workers, 200, _GONE),
+        Case("Redis flushed as 5 new workers start", workers, 200, _FLUSHED),
+        Case("Redis flushed 1.5 intervals before 5 new workers start", workers, 200, _FLUSHED_BEFORE),
+        Case("Redis frozen", workers, 200, _FROZEN),
+    ]
+
+
+def _play(stage: Stage, contestant: Contestant, case: Case) -> Readings:
+    act = {_GONE: _gone, _FLUSHED: _flushed, _FLUSHED_BEFORE: _flushed_before, _FROZEN: _frozen}[case.variant]
+    with stage.fleet(contestant.name, case.workers) as fleet:
+        fleet.warm_up(stage.spread(case.workers))
+        time.sleep(_SETTLED * stage.interval)
+        return act(stage, fleet)
+
+
+def _gone(stage: Stage, fleet: Fleet) -> Readings:
+    """Away: the first intervals, and then a new worker. Back, with nothing: the intervals after some to settle."""
+    stage.redis.kill()
+    away = _requests(stage)
+    new = _new_worker(fleet)
+    stage.redis.start()
+    time.sleep(_SETTLED * stage.interval)
+    return {"requests": [away], "new_worker": [new], "requests_after": [_requests(stage)]}
+
+
+def _flushed(stage: Stage, fleet: Fleet, wait: float = 0.0) -> Readings:
+    """New workers come, all at once; so many intervals after the flush."""
+    came, before = fleet.join(_NEW_AFTER_FLUSH), stage.latest()
+    with stage.redis.client() as client:
+        client.flushall()
+    time.sleep(wait * stage.interval)
+    times = fleet.load_members(came)
+    full = [served.key_digest for served in stage.asked(after=before) if served.status == 200]
+    theirs = {key_digest(key_of(member.index)) for member in came}
+    by_new = sum(key in theirs for key in full)
+    return {"full_fetches": [by_new], "full_fetches_warm": [len(full) - by_new], "new_worker": times}
+
+
+def _flushed_before(stage: Stage, fleet: Fleet) -> Readings:
+    return _flushed(stage, fleet, _LATER)
+
+
+def _frozen(stage: Stage, fleet: Fleet) -> Readings:
+    stage.redis.freeze()
+    away = _requests(stage)
+    new = _new_worker(fleet)
+    stage.redis.thaw()
+    return {"requests": [away], "new_worker": [new]}
+
+
+def _requests(stage: Stage) -> float:
+    """API requests an interval, from now on."""
+    stage.posthog.reset_counts()
+    time.sleep(_MEASURED * stage.interval)
+    return stage.posthog.requests / _MEASURED
+
+
+def _new_worker(fleet: Fleet) -> float:
+    """Seconds until one that starts now can evaluate a flag."""
+    return fleet.load_members(fleet.join(1))[0]
+
+
+QUESTION = Question(
+    name="outage",
+    title="Redis is gone, back, flushed or frozen: requests to PostHog, and a new worker's first flag",
+    measures=(
+        Measure("requests", "API requests an interval, Redis away", exact=True),
+        Measure("requests_after", "API requests an interval, Redis back", exact=True),
+        Measure("full_fetches", "full fetches of the new workers after a flush", exact=True),
+        Measure("full_fetches_warm", "full fetches of the warm ones after a flush"),
+        Measure("new_worker", "a new worker's time to first flag", "seconds"),
+    ),
+    cases=_cases,
+    play=_play,
+    contestants=ON_REDIS,
+    drawn=("requests", "new_worker"),
+)

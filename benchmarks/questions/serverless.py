@@ -1,0 +1,56 @@
+"""A process that comes and goes: from its start to its first flag, beside a bare `GET` of the same definitions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from benchmarks.contestants.contestant import Contestant
+from benchmarks.fresh import repeat
+from benchmarks.model import Case, Measure, Question, Readings, Scale
+from benchmarks.stage import Stage
+
+__all__ = ["QUESTION"]
+
+_NO_POLLS = 30.0
+"""Seconds between two polls: none falls into what is measured."""
+
+_HOMES = {
+    "none": ("benchmarks.contestants.alone", "ALONE"),
+    "example": ("benchmarks.contestants.example", "EXAMPLE"),
+    "bare": ("benchmarks.contestants.example", "BARE"),
+    "reader": ("benchmarks.contestants.sharing", "READER"),
+}
+"""Where each contestant is, for a process that imports this one alone."""
+
+_FILLED_BY = {"example": "example", "bare": "example", "reader": "attached"}
+"""Whose worker fills the store that a contestant reads."""
+
+
+def _cases(scale: Scale) -> Sequence[Case]:
+    times = 2 if scale.quick else 10
+    return [Case(f"{flags:,} flags", times, flags) for flags in ((20,) if scale.quick else (200, 2_000))]
+
+
+def _play(stage: Stage, contestant: Contestant, case: Case) -> Readings:
+    filler, place = _FILLED_BY.get(contestant.name), stage.place(interval=_NO_POLLS)
+    with stage.fleet(filler or contestant.name, 1 if filler else 0, interval=_NO_POLLS) as fleet:
+        fleet.load()
+        words = ["-m", "benchmarks.function", *_HOMES[contestant.name], json.dumps(asdict(place))]
+        return repeat(words, case.workers)
+
+
+QUESTION = Question(
+    name="serverless",
+    title="A function's cold start: from its start to its first flag, beside a bare GET of the definitions",
+    measures=(
+        Measure("after_imports", "connect, read, adopt, evaluate", "seconds"),
+        Measure("on_top", "the same and the contestant's imports, on top of the SDK's and redis-py's", "seconds"),
+        Measure("whole_process", "the same and all imports", "seconds"),
+    ),
+    cases=_cases,
+    play=_play,
+    contestants=tuple(_HOMES),
+    drawn=("after_imports",),
+)

@@ -1,0 +1,68 @@
+"""Nothing changes: what does a fleet cost PostHog and Redis, and a poll a worker, by the number of flags?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from benchmarks import worker
+from benchmarks.contestants.contestant import Contestant
+from benchmarks.contestants.registry import EVERYBODY
+from benchmarks.model import Case, Measure, Question, Readings, Scale
+from benchmarks.stage import Stage, Traffic
+
+__all__ = ["QUESTION"]
+
+_WARM_UP, _MEASURED = 1.5, 5
+"""Intervals: first those that are dropped (it begins in mid-interval, and so ends), then those that are measured."""
+
+
+def _cases(scale: Scale) -> Sequence[Case]:
+    sizes = (200,) if scale.quick else (10, 200, 2_000, 5_000)
+    return [Case(f"{flags:,} flags", scale.fleet(10), flags) for flags in sizes]
+
+
+def _play(stage: Stage, contestant: Contestant, case: Case) -> Readings:
+    with stage.fleet(contestant.name, case.workers) as fleet:
+        fleet.load()
+        time.sleep(_WARM_UP * stage.interval)
+        stage.posthog.reset_counts()
+        before = fleet.call(worker.usage)
+        traffic = Traffic(stage.redis)
+        time.sleep(_MEASURED * stage.interval)
+        through = traffic.so_far()
+        counts = stage.posthog.counts()
+        after = fleet.call(worker.usage)
+    polls = sum(late.polls - early.polls for early, late in zip(before, after, strict=True))
+    return {
+        "requests": [counts.requests / _MEASURED],
+        "flag_requests": [counts.flag_requests / _MEASURED],
+        "bytes_out": [through["bytes_out"] / polls],
+        "bytes_in": [through["bytes_in"] / polls],
+        "round_trips": [through["round_trips"] / polls],
+        "cpu": [
+            (late.cpu - early.cpu) / max(1, late.polls - early.polls) for early, late in zip(before, after, strict=True)
+        ],
+        "resident": [late.resident for late in after],
+        "polls": [polls],
+    }
+
+
+QUESTION = Question(
+    name="steady",
+    title="Nothing changes: what an interval costs PostHog, and a poll costs Redis and a worker",
+    measures=(
+        Measure("bytes_out", "bytes out of Redis per worker and poll", "bytes", exact=True),
+        Measure("bytes_in", "bytes into Redis per worker and poll", "bytes", exact=True),
+        Measure("round_trips", "Redis round trips per worker and poll", exact=True),
+        Measure("requests", "API requests an interval", exact=True),
+        Measure("flag_requests", "flag requests billed an interval", exact=True),
+        Measure("cpu", "CPU of a worker per poll, all threads", "seconds"),
+        Measure("resident", "resident memory of a worker", "bytes"),
+        Measure("polls", "polls seen"),
+    ),
+    cases=_cases,
+    play=_play,
+    contestants=EVERYBODY,
+    drawn=("bytes_out", "cpu"),
+)

@@ -1,0 +1,168 @@
+"""Tables and plots, made from the JSON of a run and from nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.svg import DARK, LIGHT, Bar, Group, bars
+from benchmarks.targets import TARGETS, Figures
+
+__all__ = ["markdown", "tell", "write"]
+
+_NEVER = "failed"
+_Row = Mapping[str, Any]
+
+
+def write(run: Mapping[str, Any], folder: Path, name: str = "latest") -> list[Path]:
+    """Write `<name>.md` and the plots, `plots/<question>-<measure>-<light or dark>.svg`; returns their paths.
+
+    Args:
+        run: as `benchmarks.results.load` gives it.
+        folder: where to.
+        name: of the table's file.
+    """
+    plots = folder / "plots"
+    plots.mkdir(parents=True, exist_ok=True)
+    table = folder / f"{name}.md"
+    table.write_text(markdown(run, plots="plots"))
+    written = [table]
+    for question, told in run["questions"].items():
+        for measure in _drawn(told):
+            groups = _groups(run, told, measure)
+            for theme in (LIGHT, DARK):
+                path = plots / f"{question}-{measure['name']}-{theme.name}.svg"
+                path.write_text(bars(measure["title"], groups, partial(tell, unit=measure["unit"]), theme))
+                written.append(path)
+    return written
+
+
+def markdown(run: Mapping[str, Any], plots: str = "") -> str:
+    """The tables of a run.
+
+    Args:
+        run: as `benchmarks.results.load` gives it.
+        plots: the folder of the plots, seen from the text; empty: none are embedded.
+    """
+    lines = ["# What a fleet sees", "", _provenance(run), "", *_targets(run)]
+    for name, told in run["questions"].items():
+        lines += [f"## {name}", "", f"{told['title']}.", ""]
+        if plots:
+            lines += [_picture(f"{plots}/{name}-{measure['name']}", measure["title"]) for measure in _drawn(told)]
+            lines += [""] if told["drawn"] else []
+        lines += [*_overview(run, told), "", *_details(run, told), ""]
+    return "\n".join(lines)
+
+
+def _targets(run: Mapping[str, Any]) -> Iterable[str]:
+    """What was aimed at and what was reached; a run that did not measure a target says nothing of it."""
+    figures, lines = Figures(run), list[str]()
+    for target in TARGETS:
+        with contextlib.suppress(KeyError):
+            reached = target.value(figures)
+            verdict = "yes" if reached <= target.at_most else "**no**"
+            lines.append(
+                f"| {target.title} | {tell(target.at_most, target.unit)} | {tell(reached, target.unit)} | {verdict} |"
+            )
+    if lines:
+        yield from ("## Targets", "", "| target | at most | reached | met |", "|---|--:|--:|---|", *lines, "")
+
+
+def tell(value: float, unit: str) -> str:
+    """Write a value so that it can be read: three digits and a unit."""
+    if unit == "seconds":
+        if abs(value) >= 1 or value == 0:
+            return f"{value:.3g} s"
+        return f"{value * 1e3:.3g} ms" if abs(value) >= 1e-3 else f"{value * 1e6:.3g} µs"
+    if unit == "times":
+        return f"{value:.2f} x"
+    if unit == "bytes":
+        return f"{round(value):,}"
+    return f"{value:,.0f}" if value == round(value) or abs(value) >= 100 else f"{value:.2f}"
+
+
+def _provenance(run: Mapping[str, Any]) -> str:
+    versions, machine, scale = run["versions"], run["machine"], run["scale"]
+    server = run["redis"].get("redis_version", "unknown")
+    warning = " **A quick run: it shows that the benchmark works; its times mean nothing.**" if scale["quick"] else ""
+    return (
+        f"Measured {run['made_at'][:10]} on {machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']};"
+        f" Python {versions['python']}, posthog {versions['posthog']}, redis-py {versions['redis']}, flagcache"
+        f" {versions['flagcache']}, Redis {server}; {scale['rounds']} rounds, seed {scale['seed']}, a poll each"
+        f" {scale['interval']:g} s.{warning}"
+    )
+
+
+def _overview(run: Mapping[str, Any], told: Mapping[str, Any]) -> Iterable[str]:
+    """Medians, one line for each case and contestant; of measures with many samples the 99th percentile too."""
+    rows = {(row["case"], row["contestant"], row["measure"]): row for row in told["summary"]}
+    measures = told["measures"]
+    yield "| " + " | ".join(["case", "contestant", *(measure["title"] for measure in measures)]) + " |"
+    yield "|" + "---|" * 2 + "--:|" * len(measures)
+    for case in dict.fromkeys(play["case"] for play in told["plays"]):
+        for contestant in _present(run, told, case):
+            cells = [_cell(rows.get((case, contestant, measure["name"])), measure) for measure in measures]
+            title = run["contestants"][contestant]["title"]
+            if any(
+                play["contestant"] == contestant and play["case"] == case and "failed" in play for play in told["plays"]
+            ):
+                title += f" ({_NEVER} at times)"
+            yield "| " + " | ".join([case, title, *cells]) + " |"
+
+
+def _details(run: Mapping[str, Any], told: Mapping[str, Any]) -> Iterable[str]:
+    yield "<details><summary>All percentiles; ratio: the median in times of the best other contestant's</summary>"
+    yield ""
+    yield "| case | measure | contestant | samples | p50 | p90 | p99 | max | ratio |"
+    yield "|---|---|---|--:|--:|--:|--:|--:|--:|"
+    measures = {measure["name"]: measure for measure in told["measures"]}
+    for row in told["summary"]:
+        measure = measures[row["measure"]]
+        figures = [tell(row[name], measure["unit"]) for name in ("p50", "p90", "p99", "max")]
+        ratio = "" if row["ratio"] is None else f"{row['ratio']:.3g}"
+        title = run["contestants"][row["contestant"]]["title"]
+        yield "| " + " | ".join([row["case"], measure["title"], title, str(row["n"]), *figures, ratio]) + " |"
+    yield ""
+    yield "</details>"
+
+
+def _cell(row: _Row | None, measure: Mapping[str, Any]) -> str:
+    if row is None:
+        return ""
+    middle = tell(row["p50"], measure["unit"])
+    return middle if measure["exact"] or row["n"] < 2 else f"{middle} (p99 {tell(row['p99'], measure['unit'])})"
+
+
+def _present(run: Mapping[str, Any], told: Mapping[str, Any], case: str) -> Sequence[str]:
+    """Who took part in a case, in the order of the contestants."""
+    there = {play["contestant"] for play in told["plays"] if play["case"] == case}
+    return [name for name in run["contestants"] if name in there]
+
+
+def _drawn(told: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [measure for measure in told["measures"] if measure["name"] in told["drawn"]]
+
+
+def _groups(run: Mapping[str, Any], told: Mapping[str, Any], measure: Mapping[str, Any]) -> list[Group]:
+    groups: list[Group] = []
+    for case in dict.fromkeys(row["case"] for row in told["summary"]):
+        rows = [row for row in told["summary"] if row["case"] == case and row["measure"] == measure["name"]]
+        drawn = [_as_bar(run, row) for row in rows]
+        if drawn:
+            groups.append(Group(case, drawn))
+    return groups
+
+
+def _as_bar(run: Mapping[str, Any], row: _Row) -> Bar:
+    contestant = run["contestants"][row["contestant"]]
+    return Bar(contestant["title"], row["p50"], contestant["ours"])
+
+
+def _picture(path: str, title: str) -> str:
+    return (
+        f'<picture><source media="(prefers-color-scheme: dark)" srcset="{path}-dark.svg">'
+        f'<img alt="{title}" src="{path}-light.svg"></picture>\n'
+    )

@@ -1,0 +1,96 @@
+"""Plays a question: the contestants in turn, in another order each round, the first rounds dropped."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.contestants.contestant import Contestant
+from benchmarks.contestants.registry import CONTESTANTS
+from benchmarks.model import Case, Question, Readings, Scale
+from benchmarks.stage import Stage
+
+__all__ = ["Record", "play"]
+
+_API_SECONDS = 0.3
+"""How long PostHog takes for an answer."""
+
+_QUICK_API_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One play that was kept.
+
+    Attributes:
+        case: its name.
+        contestant: its name.
+        round: from 0.
+        readings: all samples; none if it failed.
+        failed: why it has none.
+        redis: what its Redis told at the end.
+    """
+
+    case: str
+    contestant: str
+    round: int
+    readings: Readings
+    failed: str = ""
+    redis: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+def play(question: Question, scale: Scale, names: Sequence[str]) -> list[Record]:
+    """Ask a question.
+
+    A round plays every case with every contestant. The order of the contestants is rotated by one each round, so that
+    what a machine does meanwhile meets all alike.
+
+    Args:
+        question: the one.
+        scale: of the run.
+        names: of the contestants; those who cannot be asked this question are left out.
+    """
+    asked = [CONTESTANTS[name] for name in question.contestants if name in names]
+    records: list[Record] = []
+    first = -1 if question.warm_up and not scale.quick else 0
+    for number in range(first, scale.rounds):
+        for case in question.cases(scale):
+            for contestant in _rotated(asked, number):
+                _tell(f"{question.name}: round {number + 1} of {scale.rounds}, {case.name}, {contestant.title}")
+                record = _play_one(question, scale, case, contestant, number)
+                if number >= 0:
+                    records.append(record)
+    return records
+
+
+def _rotated(contestants: Sequence[Contestant], by: int) -> list[Contestant]:
+    start = by % len(contestants) if contestants else 0
+    return [*contestants[start:], *contestants[:start]]
+
+
+def _play_one(question: Question, scale: Scale, case: Case, contestant: Contestant, number: int) -> Record:
+    began = time.monotonic()
+    stage = Stage(
+        case.flags,
+        interval=scale.interval,
+        delay=_QUICK_API_SECONDS if scale.quick else _API_SECONDS,
+        seed=f"{scale.seed}/{question.name}/{case.name}/{number}",  # the same for all contestants
+    )
+    try:
+        with stage:
+            readings = question.play(stage, contestant, case)
+            told = stage.told()
+    except Exception as exc:  # noqa: BLE001 - one play that goes wrong is told, and does not end hours of others
+        failed = "".join(traceback.format_exception_only(exc)).strip()
+        _tell(f"  failed: {failed}")
+        return Record(case.name, contestant.name, number, {}, failed=failed)
+    _tell(f"  {time.monotonic() - began:.1f} s")
+    return Record(case.name, contestant.name, number, readings, redis=told)
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

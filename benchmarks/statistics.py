@@ -1,0 +1,59 @@
+"""Of many samples a few figures, and of two contestants how many times as much one takes as the other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+__all__ = ["Summary", "percentile", "ratios", "summarize"]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """All samples of one measure, one case and one contestant.
+
+    Attributes:
+        n: how many samples.
+        p50: the median: half of them are no larger.
+        p90: nine tenths of them are no larger.
+        p99: 99 of a hundred are no larger; with fewer samples the largest.
+        max: the largest.
+        ratio: `p50` in times of the best other contestant's; None where there is none, or where that is 0.
+    """
+
+    n: int
+    p50: float
+    p90: float
+    p99: float
+    max: float
+    ratio: float | None = None
+
+
+def percentile(ordered: Sequence[float], percent: float) -> float:
+    """The smallest sample such that so many percent are no larger: always one that was seen, never one in between."""
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
+
+
+def summarize(samples: Iterable[float]) -> Summary:
+    """The figures of one measure; there must be samples."""
+    ordered = sorted(samples)
+    p50, p90, p99 = (percentile(ordered, percent) for percent in (50, 90, 99))
+    return Summary(len(ordered), p50, p90, p99, ordered[-1])
+
+
+def ratios(medians: Mapping[str, float], ours: Iterable[str]) -> dict[str, float | None]:
+    """Each contestant's median in times of the best other's.
+
+    The best other is the smallest of those that are not flagcache, and not the contestant itself.
+
+    Args:
+        medians: by contestant.
+        ours: the names of flagcache's forms.
+    """
+    others = {name: value for name, value in medians.items() if name not in set(ours)}
+    found: dict[str, float | None] = {}
+    for name, value in medians.items():
+        best = min((other for rival, other in others.items() if rival != name), default=0.0)
+        found[name] = value / best if best > 0 else None
+    return found

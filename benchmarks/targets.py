@@ -1,0 +1,114 @@
+"""What flagcache means to reach, held against a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["TARGETS", "Figures", "Target"]
+
+
+class Figures:
+    """The summary of a run, asked by name.
+
+    Args:
+        run: as `benchmarks.results.load` gives it.
+    """
+
+    def __init__(self, run: Mapping[str, Any]) -> None:
+        self._rows = {
+            (question, row["case"], row["contestant"], row["measure"]): row
+            for question, told in run["questions"].items()
+            for row in told["summary"]
+        }
+
+    def get(self, question: str, case: str, contestant: str, measure: str, figure: str = "p50") -> float:
+        """One figure.
+
+        Raises:
+            KeyError: the run did not measure it.
+        """
+        return float(self._rows[question, case, contestant, measure][figure])
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One aim.
+
+    Attributes:
+        title: what is meant.
+        unit: as of a measure.
+        at_most: the aim.
+        value: what was reached; raises `KeyError` where the run did not measure it.
+    """
+
+    title: str
+    unit: str
+    at_most: float
+    value: Callable[[Figures], float]
+
+
+def _cpu(figures: Figures) -> float:
+    """A worker's CPU per poll, in times of the example's."""
+    ours, theirs = (figures.get("steady", "2,000 flags", name, "cpu") for name in ("attached", "example"))
+    return ours / theirs
+
+
+def _function(figures: Figures) -> float:
+    """A reader's cold start, in times of a bare GET and decode."""
+    ours, theirs = (figures.get("serverless", "2,000 flags", name, "after_imports") for name in ("reader", "bare"))
+    return ours / theirs
+
+
+def _memory(figures: Figures) -> float:
+    """What a worker keeps beyond a client alone, in times of the definitions' JSON."""
+    kept = {
+        name: max(figures.get("memory", "2,000 flags", name, f"{role}_traced") for role in ("leader", "follower"))
+        for name in ("attached", "none")
+    }
+    return (kept["attached"] - kept["none"]) / figures.get("memory", "2,000 flags", "attached", "json")
+
+
+TARGETS = (
+    Target(
+        "cold start of 50 workers: API requests",
+        "",
+        1,
+        lambda figures: figures.get("cold_start", "50 workers", "attached", "requests", "max"),
+    ),
+    Target(
+        "cold start of 50 workers: the slowest, in times of the one that fetched",
+        "times",
+        1.3,
+        lambda figures: figures.get("cold_start", "50 workers", "attached", "slowest_to_leader"),
+    ),
+    Target(
+        "unchanged poll, 2,000 flags: bytes out of Redis",
+        "bytes",
+        300,
+        lambda figures: figures.get("steady", "2,000 flags", "attached", "bytes_out", "max"),
+    ),
+    Target(
+        "unchanged poll, 2,000 flags: round trips, the leader's heartbeat shared among 10 workers included",
+        "",
+        1.3,
+        lambda figures: figures.get("steady", "2,000 flags", "attached", "round_trips"),
+    ),
+    Target("unchanged poll, 2,000 flags: CPU, in times of the example's", "times", 0.1, _cpu),
+    Target(
+        "a change, first to last of 20 workers, p99",
+        "seconds",
+        0.3,
+        lambda figures: figures.get("change", "20 workers, 200 flags", "attached", "first_to_last", "p99"),
+    ),
+    Target("a function's cold start, 2,000 flags, in times of a bare GET and decode", "times", 1.3, _function),
+    Target(
+        "import of flagcache, on top of the SDK's and redis-py's",
+        "seconds",
+        0.03,
+        lambda figures: figures.get("imports", "a fresh process", "attached", "imported"),
+    ),
+    Target("memory at 2,000 flags beyond a client alone, in times of one encoded copy", "times", 1, _memory),
+)
+"""In the order of the report."""

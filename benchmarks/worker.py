@@ -1,0 +1,139 @@
+"""What runs in a worker: it makes its client, and then does what it is told until the benchmark ends."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import resource
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, cast
+
+from posthog.poller import Poller
+
+from benchmarks.contestants.contestant import Place, Seat, revision_told
+from benchmarks.contestants.registry import CONTESTANTS
+
+__all__ = ["Failure", "Usage", "history", "live", "load", "revision", "shutdown", "usage"]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What a chore raised."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a worker has used since it began.
+
+    Attributes:
+        cpu: seconds of processor time, of all its threads.
+        resident: bytes of memory, shared pages included.
+        polls: how often its client's poll was run.
+        poll_seconds: how long these took in all.
+    """
+
+    cpu: float
+    resident: int
+    polls: int
+    poll_seconds: float
+
+
+def live(connection: Connection[Any, Any], contestant: str, place: Place, index: int) -> None:
+    """A worker's whole life, which ends with the benchmark's, however that ends."""
+    logging.getLogger().addHandler(logging.NullHandler())  # an outage is told by hundreds of lines
+    try:
+        with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+            _work(connection, contestant, place, index)
+    finally:
+        os._exit(0)
+
+
+def load(seat: Seat, when: float) -> float:
+    """Load flags as an application does at its start.
+
+    Args:
+        seat: the worker's.
+        when: to begin, as `time.monotonic()` of this machine.
+
+    Returns:
+        When the first evaluation had told the value of a flag.
+    """
+    time.sleep(max(0.0, when - time.monotonic()))
+    seat.client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
+    told = revision_told(seat.client)
+    done = time.monotonic()
+    if told is None:
+        raise RuntimeError("loaded, and no flag can be evaluated")
+    _count_polls(seat)
+    return done
+
+
+def revision(seat: Seat) -> int | None:
+    """The revision that the client holds; asks nobody."""
+    return seat.client.history[-1].revision if seat.client.history else None
+
+
+def history(seat: Seat) -> list[tuple[float, int | None]]:
+    """When the client was given which revision, in order."""
+    return [(sighting.at, sighting.revision) for sighting in list(seat.client.history)]
+
+
+def usage(seat: Seat) -> Usage:
+    """What this worker has used so far."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return Usage(used.ru_utime + used.ru_stime, resident(), seat.polls, seat.poll_seconds)
+
+
+def resident() -> int:
+    """Bytes of memory of this process, as the kernel counts them."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+def shutdown(seat: Seat) -> None:
+    """Shut the client down as an application does at its end."""
+    seat.client.shutdown()
+
+
+def _count_polls(seat: Seat) -> None:
+    """Count what the poller does, by its public attributes, and so for every contestant alike."""
+    poller = cast("Poller", seat.client.poller)
+    execute = cast("Callable[..., None]", poller.execute)
+
+    def counted(*args: object, **kwargs: object) -> None:
+        began = time.monotonic()
+        try:
+            execute(*args, **kwargs)
+        finally:
+            seat.polls += 1
+            seat.poll_seconds += time.monotonic() - began
+
+    poller.execute = counted
+
+
+def _work(connection: Connection[Any, Any], contestant: str, place: Place, index: int) -> None:
+    seat: Seat | None = None
+
+    def sit_down() -> None:
+        nonlocal seat
+        seat = Seat(CONTESTANTS[contestant].make(place, index), index)
+
+    connection.send(_tried(sit_down))
+    while seat is not None:
+        chore, args, kwargs = connection.recv()
+        connection.send(_tried(chore, seat, *args, **kwargs))
+
+
+def _tried(what: Callable[..., object], *args: object, **kwargs: object) -> object:
+    try:
+        return what(*args, **kwargs)
+    except BaseException:  # noqa: BLE001 - the benchmark is told, whatever it was
+        return Failure(traceback.format_exc())
