@@ -1,0 +1,1 @@
+"""What a fleet sees, measured and simulated, beside the alternatives."""
