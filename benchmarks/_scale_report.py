@@ -1,0 +1,140 @@
+"""The simulated days as tables in Markdown and as plots."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeAlias, TypedDict
+
+from benchmarks._scale_plot import DARK, LIGHT, Line, Panel, svg
+from benchmarks._scale_tally import Spread, Summary
+from benchmarks.cost import CONTESTANTS
+
+__all__ = ["PushCase", "Results", "Size", "draw", "tables"]
+
+Size: TypeAlias = Summary
+
+_TITLES = {name: title.removesuffix(", at most") for name, (title, _) in CONTESTANTS.items()}
+
+
+class PushCase(TypedDict):
+    """One change, and how it reached an attached fleet."""
+
+    workers: int
+    flags: int
+    payload: int
+    """Bytes of the definitions in Redis."""
+    gigabits: float
+    """A second that Redis can send."""
+    spread: float
+    """Seconds over which the workers spread their reads."""
+    first_to_last: float
+    """Seconds from the first worker that has the change to the last."""
+    timeouts: int
+    """Reads that were given up."""
+    bytes_in_a_second: int | float
+    """Out of Redis, in the fullest second."""
+    reached: int
+    """Workers that have the change in the end."""
+
+
+class Results(TypedDict):
+    """What `results/scale.json` holds."""
+
+    flagcache: str
+    python: str
+    flags: int
+    sizes: dict[str, int]
+    machine: dict[str, float]
+    day: dict[str, object]
+    days: dict[str, dict[str, Size]]
+    """By contestant and number of workers."""
+    pushes: list[PushCase]
+
+
+_Cell: TypeAlias = Callable[[Summary], str]
+
+_TABLES: tuple[tuple[str, _Cell], ...] = (
+    ("requests to PostHog a day", lambda day: f"{day['api_requests']:,}"),
+    ("of which refused (429)", lambda day: f"{day['limited']:,}"),
+    ("flag requests a day", lambda day: f"{day['flag_requests']:,}"),
+    ("store operations a second, p50 / peak", lambda day: _pair(day["operations_a_second"], _count)),
+    ("bytes out of Redis a second, p50 / peak", lambda day: _pair(day["bytes_a_second"], _bytes)),
+    ("a change at PostHog until a worker has it, p50 / p99", lambda day: _p99(day["change_to_worker"])),
+    ("a change from the first worker to the last, p50 / max", lambda day: _pair(day["change_first_to_last"], _time)),
+    ("a worker's start to its first flags, p50 / max", lambda day: _pair(day["start_to_flags"], _time)),
+)
+
+
+def tables(results: Results) -> str:
+    """All tables."""
+    parts = [_table(results, title, cell) for title, cell in _TABLES]
+    return "\n\n".join([*parts, _pushes(results["pushes"])])
+
+
+def _table(results: Results, title: str, cell: _Cell) -> str:
+    sizes = list(next(iter(results["days"].values())))
+    lines = [f"| {title} | " + " | ".join(f"{int(size):,}" for size in sizes) + " |", "|---" * (len(sizes) + 1) + "|"]
+    for name, days in results["days"].items():
+        lines.append(f"| {_TITLES[name]} | " + " | ".join(cell(days[size]) for size in sizes) + " |")
+    return "\n".join(lines)
+
+
+def _pushes(cases: Sequence[PushCase]) -> str:
+    lines = [
+        "| workers | flags (payload) | network | spread over | first to last | reads given up | fullest second |",
+        "|---" * 7 + "|",
+    ]
+    lines.extend(
+        f"| {case['workers']:,} | {case['flags']:,} ({_bytes(case['payload'])}) | {case['gigabits']:g} Gbit/s"
+        f" | {case['spread']:g} s | {_time(case['first_to_last'])} | {case['timeouts']:,}"
+        f" | {_bytes(case['bytes_in_a_second'])} |"
+        for case in cases
+    )
+    return "\n".join(lines)
+
+
+def draw(results: Results, folder: Path) -> None:
+    """Write the plots: `scale-light.svg` and `scale-dark.svg`."""
+    panels = (
+        Panel("Flag requests a day", _lines(results, lambda day: float(day["flag_requests"]))),
+        Panel("Bytes out of Redis a day", _lines(results, lambda day: float(day["bytes_from_store"]))),
+    )
+    for name, theme in (("light", LIGHT), ("dark", DARK)):
+        (folder / f"scale-{name}.svg").write_text(svg(panels, theme), encoding="utf-8")
+
+
+def _lines(results: Results, value: Callable[[Summary], float]) -> tuple[Line, ...]:
+    """One for each contestant; whoever does not differ shares the line of the one before."""
+    lines: list[Line] = []
+    for name, days in results["days"].items():
+        points = tuple((float(size), value(day)) for size, day in days.items() if value(day) > 0)
+        if points:
+            lines.append(Line(name, _TITLES[name], points))
+    return tuple(lines)
+
+
+def _pair(spread: Spread, show: Callable[[float], str]) -> str:
+    return f"{show(spread['p50'])} / {show(spread['max'])}" if spread["count"] else "-"
+
+
+def _p99(spread: Spread) -> str:
+    return f"{_time(spread['p50'])} / {_time(spread['p99'])}" if spread["count"] else "-"
+
+
+def _count(n: float) -> str:
+    return f"{n:,.0f}"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 0.001:
+        return "< 1 ms"
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s" if seconds < 100 else f"{seconds:,.0f} s"
+
+
+def _bytes(n: float) -> str:
+    for unit in ("B", "KB", "MB"):
+        if n < 1000:
+            return f"{n:.3g} {unit}"
+        n /= 1000
+    return f"{n:,.3g} GB"
