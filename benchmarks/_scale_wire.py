@@ -8,7 +8,7 @@ from __future__ import annotations
 from flagcache.stores.base import Ask, Meta, Notice, Reply
 from flagcache.stores.redis import Keys
 
-__all__ = ["call_size", "notice_size", "poll_size", "reply_size"]
+__all__ = ["call_size", "notice_size", "poll_size", "poll_words", "reply_size"]
 
 _SHA1 = 40
 
@@ -19,13 +19,17 @@ def call_size(*words: object) -> int:
     return fixed + sum(_bulk(len(str(word))) for word in words)
 
 
+def poll_words(keys: Keys, ask: Ask) -> tuple[str | int, ...]:
+    """Keys and arguments of a poll, as `flagcache.stores.redis` sends them."""
+    numbers = (ask.interval, ask.lease, ask.cold_lease, ask.challenge, int(ask.may_lead), int(ask.idle))
+    order = (ask.held.epoch, ask.held.as_of) if ask.held else (-1, 0)
+    rest = (ask.last_grant, ask.grant_age, *order, ask.held_age, ask.held_version, ask.backoff)
+    return (keys.hash, keys.lease, ask.me, *numbers, *rest)
+
+
 def poll_size(keys: Keys, ask: Ask) -> int:
     """Bytes of a poll."""
-    held = ask.held
-    numbers = (ask.interval, ask.lease, ask.cold_lease, ask.challenge, int(ask.may_lead), int(ask.idle))
-    order = (held.epoch, held.as_of) if held else (-1, 0)
-    rest = (ask.last_grant, ask.grant_age, *order, ask.held_age, ask.held_version, ask.backoff)
-    return call_size(keys.hash, keys.lease, ask.me, *numbers, *rest)
+    return call_size(*poll_words(keys, ask))
 
 
 def reply_size(reply: Reply, payload: int) -> int:
