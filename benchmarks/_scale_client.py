@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 
 __all__ = ["Caller", "Hearer", "open_callers", "open_hearers", "reply_end", "request"]
 
@@ -148,7 +149,7 @@ async def open_hearers(path: str, count: int, channel: str, heard: Sequence[Call
     hearers: list[Hearer] = []
     while len(hearers) < count:
         several = heard[len(hearers) : min(count, len(hearers) + _AT_ONCE)]
-        makers = [lambda tell=tell: Hearer(channel, tell) for tell in several]
+        makers = [partial(Hearer, channel, tell) for tell in several]
         opened = await asyncio.gather(*(loop.create_unix_connection(make, path) for make in makers))
         new = [hearer for _, hearer in opened]
         await asyncio.gather(*(hearer.subscribed for hearer in new))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -251,10 +252,10 @@ class Stage:
 
         tasks: list[asyncio.Task[None]] = []
 
-        def hears(i: int) -> None:
-            tasks.append(loop.create_task(read(i)))
+        def hears(i: int) -> Callable[[float], None]:
+            return lambda _at: tasks.append(loop.create_task(read(i)))
 
-        heard = [lambda _at, i=i: hears(i) for i in range(workers)]
+        heard = [hears(i) for i in range(workers)]
         hearers = await open_hearers(self.path, workers, self._store.keys.channel, heard)
         before = self._counters()
         await asyncio.to_thread(self.publish)

@@ -7,6 +7,7 @@ import random
 from benchmarks._scale_background import Background
 from benchmarks._scale_stores import HostFile, RedisServer, World
 from benchmarks._scale_worker import Worker
+from flagcache import election
 from flagcache.listener import _SPREAD  # pyright: ignore[reportPrivateUsage] - it is what the figures are about
 from flagcache.settings import Settings
 from flagcache.stores.base import Envelope, Meta, Notice
@@ -40,8 +41,8 @@ class Ours:
             world,
             self._notify,
             lambda: len(self.listeners),
+            ask=election.template("web-00000:12345:0123456789ab", self.settings, self.lease),
             slack=world.poll_interval + 0.01 if attached else 0.0,
-            challenge=self.settings.challenge_after,
         )
         self._hosts: dict[int, HostFile] = {}
         self._ids = random.Random(2)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeAlias, TypedDict
+from typing import TypeAlias, TypedDict, cast
 
 from benchmarks._scale_plot import DARK, LIGHT, Line, Panel, svg
 from benchmarks._scale_tally import Spread, Summary
 from benchmarks.cost import CONTESTANTS
 
-__all__ = ["PushCase", "Results", "Size", "draw", "tables"]
+__all__ = ["PushCase", "Results", "Size", "draw", "load", "tables"]
 
 Size: TypeAlias = Summary
 
@@ -50,6 +51,11 @@ class Results(TypedDict):
     days: dict[str, dict[str, Size]]
     """By contestant and number of workers."""
     pushes: list[PushCase]
+
+
+def load(path: Path) -> Results:
+    """Read what a run has written."""
+    return cast("Results", json.loads(path.read_text(encoding="utf-8")))
 
 
 _Cell: TypeAlias = Callable[[Summary], str]

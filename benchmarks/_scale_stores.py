@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from benchmarks._scale_tally import Tally
@@ -173,8 +173,8 @@ class RedisServer(HostFile):
         world: where it stands.
         notify: called with the time and the notice, for all subscribers.
         subscribers: tells how many there are.
+        ask: what every poll of this fleet says.
         slack: seconds that the lease must last beyond a poll for it to be quiet; 0 where nobody contends between polls.
-        challenge: seconds after which a silent leader is challenged.
     """
 
     def __init__(
@@ -183,15 +183,16 @@ class RedisServer(HostFile):
         notify: Callable[[float, Notice], None],
         subscribers: Callable[[], int],
         *,
+        ask: Ask,
         slack: float,
-        challenge: float,
     ) -> None:
         super().__init__("redis")
         self._world = world
         self._tell_subscribers = notify
         self._subscribers = subscribers
         self._slack = round(slack * 1000)
-        self._challenge = round(challenge * 1000)
+        age = round(world.poll_interval * 1000)
+        self._ask = replace(ask, idle=True, grant_age=age, held_age=age)
         self._past: deque[tuple[float, rules.State]] = deque(maxlen=_PAST)
         self._free_at = 0.0
         self.quiet_until = 0.0
@@ -201,10 +202,7 @@ class RedisServer(HostFile):
     def poll(self, now: float, ask: Ask) -> tuple[Reply, float]:
         """Decide, and count what goes over the wires."""
         reply, at = super().poll(now, ask)
-        received = poll_size(_KEYS, ask)
-        if ask.held is not None and not ask.last_grant:  # as a follower asks
-            self._request = received
-        self._counted(at, received, reply_size(reply, self._world.sizes.envelope))
+        self._counted(at, poll_size(_KEYS, ask), reply_size(reply, self._world.sizes.envelope))
         return reply, at
 
     def is_quiet(self, now: float) -> bool:
@@ -263,9 +261,10 @@ class RedisServer(HostFile):
         if state.meta is None or not state.owner or state.note_status or state.note_until:
             self.quiet_until = 0.0
             return
-        silent_at = max(state.meta.confirmed_at, state.led_since) + self._challenge
+        silent_at = max(state.meta.confirmed_at, state.led_since) + self._ask.challenge
         until = min(state.lease_until - self._slack, silent_at)
         self.quiet_until = (until - _DAY) / 1000 - 0.01
+        self._request = poll_size(_KEYS, replace(self._ask, held=state.meta.order, held_version=state.meta.version))
         same = Reply(clock=clock, leads=False, lease_left=30_000, granted_at=state.granted[0], unchanged=True)
         other = Reply(clock=clock, leads=False, lease_left=30_000, granted_at=state.granted[0], meta=state.meta)
         self._replies = (reply_size(other, 0), reply_size(same, 0))

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from benchmarks._scale_day import CONTESTANTS, Day, live
 from benchmarks._scale_ours import Ours
-from benchmarks._scale_report import PushCase, Results, Size, draw, tables
+from benchmarks._scale_report import PushCase, Results, Size, draw, load, tables
 from benchmarks._scale_stores import Sizes
 from benchmarks._scale_world import Down, Machine
 from flagcache import envelope
@@ -29,7 +29,7 @@ from flagcache._version import __version__
 from flagcache_posthog.definitions import PostHogVendor
 from flagcache_posthog.testing import make_definitions
 
-__all__ = ["FLAGS", "main", "measure", "push", "run"]
+__all__ = ["FLAGS", "GIGABIT", "RESULTS", "main", "measure", "push", "run"]
 
 RESULTS = Path(__file__).parent / "results" / "scale.json"
 
@@ -120,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         results = run(options.sizes, [case for case in PUSHES if case[0] <= largest])
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(results, indent=1) + "\n")
-    results = json.loads(options.out.read_text())
+    results = load(options.out)
     draw(results, options.out.parent)
     print(tables(results))  # noqa: T201 - a command's job is to print
 
