@@ -16,6 +16,7 @@ _ME = "0" * 32
 _LEASE_KEY, _DATA_KEY = "definitions:my-team:leader", "definitions:my-team"
 _LEASE_CALL = call_size(_LEASE_KEY, _ME, 60_000) - 2
 _GET = len("*2\r\n$3\r\nGET\r\n$19\r\n") + len(_DATA_KEY) + 2
+_READ_REPLY = len("$153173\r\n\r\n")
 _SET = len("*5\r\n$3\r\nSET\r\n$19\r\n\r\n$2\r\nEX\r\n$5\r\n86400\r\n") + len(_DATA_KEY)
 
 
@@ -125,9 +126,9 @@ class LeasedProcess(AloneProcess):
 
     def _lead(self, now: float) -> bool:
         fleet = self._fleet
-        self._world.tally.asked_redis(now, _LEASE_CALL, _FLAG_REPLY)
         if fleet.leader is not self and fleet.leader is not None and now < fleet.lease_ends:
             return False
+        self._world.tally.asked_redis(now, _LEASE_CALL, _FLAG_REPLY)
         fleet.leader, fleet.lease_ends = self, now + fleet.lease
         if fleet.republishes and self._remembered is not None:
             self._world.tally.asked_redis(now, _GET, _FLAG_REPLY)
@@ -136,10 +137,10 @@ class LeasedProcess(AloneProcess):
         return True
 
     def _read(self, now: float) -> bool:
-        """Read what is stored; whether it had to be fetched instead."""
+        """Read what is stored, after the lease was refused; whether it had to be fetched instead."""
         stored = self._fleet.stored
         size = self._world.sizes.json if stored is not None else 0
-        self._world.tally.asked_redis(now, _GET, size + len("$153173\r\n\r\n"))
+        self._world.tally.asked_redis(now, _LEASE_CALL + _GET, _FLAG_REPLY + _READ_REPLY + size, operations=2)
         if stored is not None:
             self._use(now + self._world.machine.round_trip, stored)
         elif self._version is None:

@@ -59,16 +59,6 @@ class Ours:
         """Whether it has the lease at Redis."""
         return isinstance(process, Worker) and process.know.contact("redis").leads
 
-    def is_quiet(self, worker: Worker, now: float) -> bool:
-        """Count the poll that this calm worker is about to make, if it is a quiet one."""
-        redis, held = self.redis, worker.know.held
-        meta = redis.state.meta
-        if meta is None or held is None or held.meta.version != meta.version or not redis.is_quiet(now):
-            return False
-        redis.count_quiet(now, unchanged=worker.seen == meta.as_of)
-        worker.seen = meta.as_of
-        return True
-
     def envelope(self, meta: Meta) -> Envelope:
         """An envelope of the right size."""
         return Envelope(meta, self._payload)

@@ -103,7 +103,7 @@ def svg(panels: Sequence[Panel], theme: Theme) -> str:
         f"<title>{escape('; '.join(panel.title for panel in panels))}, by number of workers</title>",
         f"<rect width='{width:g}' height='{height:g}' fill='{theme.background}'/>",
         *(_panel(panel, i * _WIDTH, theme) for i, panel in enumerate(panels)),
-        _legend(named, width, theme),
+        _legend(named, theme),
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
@@ -133,15 +133,15 @@ def _line(line: Line, x: _Scale, y: _Scale, theme: Theme) -> str:
     return f"<polyline points='{places}' fill='none' stroke='{colour}' stroke-width='2'{dash}/>{dots}"
 
 
-def _legend(named: dict[str, str], width: float, theme: Theme) -> str:
-    each = (width - 2 * _LEFT) / max(1, len(named))
+def _legend(named: dict[str, str], theme: Theme) -> str:
     parts: list[str] = []
-    for i, (name, title) in enumerate(named.items()):
-        left, y = _LEFT + i * each, _HEIGHT + 8
+    left, y = _LEFT, _HEIGHT + 8
+    for name, title in named.items():
         dash = f" stroke-dasharray='{_DASHES[name]}'" if _DASHES[name] else ""
         stroke = f"stroke='{theme.lines[name]}' stroke-width='2'{dash}"
         parts.append(f"<line x1='{left:g}' y1='{y - 4:g}' x2='{left + 22:g}' y2='{y - 4:g}' {stroke}/>")
         parts.append(_text(left + 28, y, title, theme))
+        left += 28 + 6.6 * len(title) + 24
     return "\n".join(parts)
 
 

@@ -6,6 +6,7 @@ run, and which the Lua scripts mirror. Added here is only how long Redis takes, 
 
 from __future__ import annotations
 
+import math
 import random
 from collections import deque
 from collections.abc import Callable
@@ -167,7 +168,7 @@ class HostFile:
 class RedisServer(HostFile):
     """The fleet's Redis: one thread, one way out, subscribers, and times when it is away.
 
-    It also knows until when a follower's poll can change nothing (`quiet_until`): such polls need only be counted.
+    It also knows until when a follower's poll can change nothing (`pass_quietly`): such polls need only be counted.
 
     Args:
         world: where it stands.
@@ -195,7 +196,9 @@ class RedisServer(HostFile):
         self._ask = replace(ask, idle=True, grant_age=age, held_age=age)
         self._past: deque[tuple[float, rules.State]] = deque(maxlen=_PAST)
         self._free_at = 0.0
-        self.quiet_until = 0.0
+        self._quiet_until = 0.0
+        self._version = ""
+        self._as_of = 0
         self._request = 0
         self._replies = (0, 0)
 
@@ -205,13 +208,21 @@ class RedisServer(HostFile):
         self._counted(at, poll_size(_KEYS, ask), reply_size(reply, self._world.sizes.envelope))
         return reply, at
 
-    def is_quiet(self, now: float) -> bool:
-        """Whether a follower who holds what is stored changes nothing and learns only ages if it polls now."""
-        return self._free_at <= now < self.quiet_until and not self._world.redis_down.at(now)
+    def pass_quietly(self, now: float, version: str, seen: int) -> int:
+        """Count a follower's poll if it changes nothing and tells only ages.
 
-    def count_quiet(self, now: float, *, unchanged: bool) -> None:
-        """Such a poll was made."""
-        self._world.tally.asked_redis(now, self._request, self._replies[unchanged])
+        Args:
+            now: when it asks.
+            version: what it holds.
+            seen: `as_of` that it last saw here.
+
+        Returns:
+            `as_of` that it sees now; 0: this poll has to be made in full.
+        """
+        if not self._free_at <= now < self._quiet_until or version != self._version:
+            return 0
+        self._world.tally.asked_redis(now, self._request, self._replies[seen == self._as_of])
+        return self._as_of
 
     def state_at(self, now: float) -> rules.State:
         """What was stored then, no longer than a few polls ago."""
@@ -226,7 +237,7 @@ class RedisServer(HostFile):
     def flush(self) -> None:
         """Lose everything, as a restart without a disk does."""
         self.state = rules.State()
-        self.quiet_until = 0.0
+        self._quiet_until = 0.0
 
     def _refuse_if_down(self, now: float) -> None:
         if self._world.redis_down.at(now):
@@ -253,18 +264,21 @@ class RedisServer(HostFile):
             return
         self.state = state
         self._past.append((at, state))
-        self._look(clock_of(at))
+        self._look(at)
 
-    def _look(self, clock: int) -> None:
+    def _look(self, at: float) -> None:
         """Find out until when all is quiet."""
         state = self.state
         if state.meta is None or not state.owner or state.note_status or state.note_until:
-            self.quiet_until = 0.0
+            self._quiet_until = 0.0
             return
         silent_at = max(state.meta.confirmed_at, state.led_since) + self._ask.challenge
         until = min(state.lease_until - self._slack, silent_at)
-        self.quiet_until = (until - _DAY) / 1000 - 0.01
+        begins = self._world.redis_down.begins
+        self._quiet_until = min((until - _DAY) / 1000 - 0.01, begins if at < begins else math.inf)
+        self._version, self._as_of = state.meta.version, state.meta.as_of
         self._request = poll_size(_KEYS, replace(self._ask, held=state.meta.order, held_version=state.meta.version))
+        clock = clock_of(at)
         same = Reply(clock=clock, leads=False, lease_left=30_000, granted_at=state.granted[0], unchanged=True)
         other = Reply(clock=clock, leads=False, lease_left=30_000, granted_at=state.granted[0], meta=state.meta)
         self._replies = (reply_size(other, 0), reply_size(same, 0))

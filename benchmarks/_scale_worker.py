@@ -45,13 +45,14 @@ class Worker:
         self.me = me
         self._stores: tuple[HostFile, ...] = (fleet.redis, host)
         self._breakers = {store.home: Breaker() for store in self._stores}
-        self._base = election.template(me, fleet.settings, fleet.lease)
+        self._base = replace(election.template(me, fleet.settings, fleet.lease), idle=True)
         self.know = Knowledge()
         self.over = False
-        self.calm = False
+        self._calm = False
         """A poll of it can be quiet: it follows, holds what Redis gave it, and nothing is wrong."""
-        self.seen = 0
-        """`as_of` that it last saw at Redis."""
+        self._version = ""
+        self._seen = 0
+        """`as_of` of what it last saw at Redis."""
         self.last_poll = 0.0
         self._started = 0.0
         self._quiet_at = 0.0
@@ -86,8 +87,8 @@ class Worker:
         if self.over:
             return
         self.last_poll = now
-        if self._fleet.may_be_quiet and self.calm and self._fleet.is_quiet(self, now):
-            self._quiet_at = now
+        if self._calm and (as_of := self._fleet.redis.pass_quietly(now, self._version, self._seen)):
+            self._seen, self._quiet_at = as_of, now
             self._world.timeline.poll_at(now + self._world.poll_interval, self)
             return
         self.catch_up()
@@ -128,7 +129,9 @@ class Worker:
         self.settle(now)
 
     def _poll_store(self, now: float, store: HostFile, *, contend: bool) -> None:
-        base = replace(self._base, may_lead=contend and not self._fetching.busy, idle=not self._fetching.busy)
+        base, busy = self._base, self._fetching.busy
+        if busy or not contend:
+            base = replace(base, may_lead=contend and not busy, idle=not busy)
         reply, at = store.poll(now, election.ask_for(base, self.know, store.home, now))
         if reply.payload is None or store.home != "redis":
             self._hear(at, store, reply, now)
@@ -228,8 +231,7 @@ class Worker:
         if not at:
             return
         state = self._fleet.redis.state_at(at)
-        ask = replace(election.ask_for(self._base, self.know, "redis", at), idle=True)
-        after, reply = rules.poll(state, ask, clock_of(at))
+        after, reply = rules.poll(state, election.ask_for(self._base, self.know, "redis", at), clock_of(at))
         assert after is state
         assert reply.payload is None
         self.know = election.heard(self.know, "redis", reply, at, at)
@@ -239,11 +241,13 @@ class Worker:
         if self._background is not None and not self.over:
             self._background.plan(now)
         know, held = self.know, self.know.held
-        self.calm = (
-            held is not None
+        self._calm = (
+            self._fleet.may_be_quiet
+            and held is not None
             and held.home == "redis"
             and held.accepted
             and not (know.contact("redis").leads or know.failures or know.stay_out_until or know.note_status)
             and not (self._fetching.busy or self._asking or self._breakers["redis"].open)
         )
-        self.seen = held.meta.as_of if held is not None else 0
+        if held is not None:
+            self._version, self._seen = held.meta.version, held.meta.as_of
