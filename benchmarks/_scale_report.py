@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeAlias, TypedDict, cast
+from typing import TypedDict, cast
 
 from benchmarks._scale_plot import DARK, LIGHT, Line, Panel, svg
 from benchmarks._scale_tally import Spread, Summary
 from benchmarks.cost import CONTESTANTS
 
-__all__ = ["PushCase", "Results", "Size", "draw", "load", "tables"]
-
-Size: TypeAlias = Summary
+__all__ = ["PushCase", "Results", "draw", "load", "tables"]
 
 _TITLES = {name: title.removesuffix(", at most") for name, (title, _) in CONTESTANTS.items()}
 
@@ -48,7 +46,7 @@ class Results(TypedDict):
     sizes: dict[str, int]
     machine: dict[str, float]
     day: dict[str, object]
-    days: dict[str, dict[str, Size]]
+    days: dict[str, dict[str, Summary]]
     """By contestant and number of workers."""
     pushes: list[PushCase]
 
@@ -58,27 +56,13 @@ def load(path: Path) -> Results:
     return cast("Results", json.loads(path.read_text(encoding="utf-8")))
 
 
-_Cell: TypeAlias = Callable[[Summary], str]
-
-_TABLES: tuple[tuple[str, _Cell], ...] = (
-    ("requests to PostHog a day", lambda day: f"{day['api_requests']:,}"),
-    ("of which refused (429)", lambda day: f"{day['limited']:,}"),
-    ("flag requests a day", lambda day: f"{day['flag_requests']:,}"),
-    ("store operations a second, p50 / peak", lambda day: _pair(day["operations_a_second"], _count)),
-    ("bytes out of Redis a second, p50 / peak", lambda day: _pair(day["bytes_a_second"], _bytes)),
-    ("a change at PostHog until a worker has it, p50 / p99", lambda day: _p99(day["change_to_worker"])),
-    ("a change from the first worker to the last, p50 / max", lambda day: _pair(day["change_first_to_last"], _time)),
-    ("a worker's start to its first flags, p50 / max", lambda day: _pair(day["start_to_flags"], _time)),
-)
-
-
 def tables(results: Results) -> str:
     """All tables."""
     parts = [_table(results, title, cell) for title, cell in _TABLES]
     return "\n\n".join([*parts, _pushes(results["pushes"])])
 
 
-def _table(results: Results, title: str, cell: _Cell) -> str:
+def _table(results: Results, title: str, cell: Callable[[Summary], str]) -> str:
     sizes = list(next(iter(results["days"].values())))
     lines = [f"| {title} | " + " | ".join(f"{int(size):,}" for size in sizes) + " |", "|---" * (len(sizes) + 1) + "|"]
     for name, days in results["days"].items():
@@ -111,13 +95,17 @@ def draw(results: Results, folder: Path) -> None:
 
 
 def _lines(results: Results, value: Callable[[Summary], float]) -> tuple[Line, ...]:
-    """One for each contestant; whoever does not differ shares the line of the one before."""
+    """One for each contestant to whom this applies at all."""
     lines: list[Line] = []
     for name, days in results["days"].items():
         points = tuple((float(size), value(day)) for size, day in days.items() if value(day) > 0)
         if points:
             lines.append(Line(name, _TITLES[name], points))
     return tuple(lines)
+
+
+def _requests(day: Summary) -> str:
+    return f"{day['api_requests']:,}" + (f" ({day['limited']:,})" if day["limited"] else "")
 
 
 def _pair(spread: Spread, show: Callable[[float], str]) -> str:
@@ -141,6 +129,17 @@ def _time(seconds: float) -> str:
 def _bytes(n: float) -> str:
     for unit in ("B", "KB", "MB"):
         if n < 1000:
-            return f"{n:.3g} {unit}"
+            return f"{n:.3g} {unit}" if n < 99.5 else f"{n:.0f} {unit}"
         n /= 1000
     return f"{n:,.3g} GB"
+
+
+_TABLES: tuple[tuple[str, Callable[[Summary], str]], ...] = (
+    ("requests to PostHog a day (refused: 429)", _requests),
+    ("flag requests a day", lambda day: f"{day['flag_requests']:,}"),
+    ("store operations a second, p50 / peak", lambda day: _pair(day["operations_a_second"], _count)),
+    ("bytes out of Redis a second, p50 / peak", lambda day: _pair(day["bytes_a_second"], _bytes)),
+    ("a change at PostHog until a worker has it, p50 / p99", lambda day: _p99(day["change_to_worker"])),
+    ("a change from the first worker to the last, p50 / max", lambda day: _pair(day["change_first_to_last"], _time)),
+    ("a worker's start to its first flags, p50 / max", lambda day: _pair(day["start_to_flags"], _time)),
+)

@@ -12,16 +12,17 @@ assumed of Redis (`_scale_world.Machine`), for which `benchmarks.load` has measu
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks._scale_day import CONTESTANTS, Day, live
 from benchmarks._scale_ours import Ours
-from benchmarks._scale_report import PushCase, Results, Size, draw, load, tables
+from benchmarks._scale_report import PushCase, Results, draw, load, tables
 from benchmarks._scale_stores import Sizes
 from benchmarks._scale_world import Down, Machine
 from flagcache import envelope
@@ -81,31 +82,34 @@ def push(workers: int, flags: int, *, gigabits: float, spread: float) -> PushCas
     )
 
 
-def run(sizes: Sequence[int], pushes: Sequence[tuple[int, int]]) -> Results:
-    """Simulate everything."""
+def run(sizes: Sequence[int], pushes: Sequence[tuple[int, int]], save: Callable[[Results], object]) -> None:
+    """Simulate everything, the small fleets first.
+
+    Args:
+        sizes: workers of the fleets that live through a day.
+        pushes: workers and flags of those whose one change is looked at closely.
+        save: called with the results whenever there are more of them.
+    """
     day, of_flags = Day(), measure(FLAGS)
-    days: dict[str, dict[str, Size]] = {}
-    for name, make in CONTESTANTS.items():
-        days[name] = {}
-        for workers in sizes:
-            _say(f"{name}, {workers:,} workers")
-            days[name][str(workers)] = live(make, workers, of_flags, day)
-    cases: list[PushCase] = []
-    for workers, flags in pushes:
-        for gigabits in (1.0, 10.0):
-            for spread in (0.0, 0.05, 1.0):
-                _say(f"a change, {workers:,} workers, {flags} flags, {gigabits:g} Gbit/s, spread over {spread:g} s")
-                cases.append(push(workers, flags, gigabits=gigabits, spread=spread))
-    return Results(
+    results = Results(
         flagcache=__version__,
         python=platform.python_version(),
         flags=FLAGS,
         sizes=asdict(of_flags),
         machine=asdict(Machine()),
         day={**asdict(day), "redis_down": asdict(day.redis_down), "posthog_down": asdict(day.posthog_down)},
-        days=days,
-        pushes=cases,
+        days={name: {} for name in CONTESTANTS},
+        pushes=[],
     )
+    for workers, flags in pushes:
+        for gigabits, spread in itertools.product((1.0, 10.0), (0.0, 0.05, 1.0)):
+            _say(f"a change, {workers:,} workers, {flags} flags, {gigabits:g} Gbit/s, spread over {spread:g} s")
+            results["pushes"].append(push(workers, flags, gigabits=gigabits, spread=spread))
+    for workers in sorted(sizes):
+        for name, make in CONTESTANTS.items():
+            _say(f"{name}, {workers:,} workers")
+            results["days"][name][str(workers)] = live(make, workers, of_flags, day)
+        save(results)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -116,10 +120,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=RESULTS, help="the JSON; plots are put beside it")
     options = parser.parse_args(arguments)
     if not options.draw:
-        largest = max(options.sizes)
-        results = run(options.sizes, [case for case in PUSHES if case[0] <= largest])
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(results, indent=1) + "\n")
+        pushes = [case for case in PUSHES if case[0] <= max(options.sizes)]
+        run(options.sizes, pushes, lambda some: options.out.write_text(json.dumps(some, indent=1) + "\n"))
     results = load(options.out)
     draw(results, options.out.parent)
     print(tables(results))  # noqa: T201 - a command's job is to print
