@@ -158,6 +158,17 @@ def test_ours_asks_once_a_host_while_redis_is_away_and_the_others_once_a_process
     assert 10 <= more["attached"] <= 25
 
 
+def test_new_processes_find_an_empty_redis_filled_where_somebody_republishes() -> None:
+    """Redis comes back empty, and five processes are replaced at once: five requests, or one new leader's."""
+    day = replace(QUIET, length=860.0, deploys=(760.0,), deploy=0.2, changes=(), redis_down=Down(600.0, 690.0))
+    calm = replace(day, deploys=())
+    more = {name: _day(name, 5, day)["full"] - _day(name, 5, calm)["full"] for name in CONTESTANTS if name != "none"}
+    assert more["example"] >= 5
+    assert more["republishing"] <= 1
+    assert more["protocol"] <= 1
+    assert more["attached"] == 0
+
+
 def test_posthog_refuses_what_exceeds_a_teams_limits() -> None:
     """Its limits are of each minute: 429, and nothing is counted as a flag request."""
     tally = Tally(200.0, (), frozenset())
