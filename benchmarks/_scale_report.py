@@ -27,6 +27,8 @@ class PushCase(TypedDict):
     """A second that Redis can send."""
     spread: float
     """Seconds over which the workers spread their reads."""
+    timeout: float
+    """Seconds after which a worker gives up a read."""
     first_to_last: float
     """Seconds from the first worker that has the change to the last."""
     timeouts: int
@@ -72,12 +74,12 @@ def _table(results: Results, title: str, cell: Callable[[Summary], str]) -> str:
 
 def _pushes(cases: Sequence[PushCase]) -> str:
     lines = [
-        "| workers | flags (payload) | network | spread over | first to last | reads given up | fullest second |",
-        "|---" * 7 + "|",
+        "| workers | flags (payload) | network | spread | timeout | first to last | reads given up | fullest second |",
+        "|---" * 8 + "|",
     ]
     lines.extend(
         f"| {case['workers']:,} | {case['flags']:,} ({_bytes(case['payload'])}) | {case['gigabits']:g} Gbit/s"
-        f" | {case['spread']:g} s | {_time(case['first_to_last'])} | {case['timeouts']:,}"
+        f" | {case['spread']:g} s | {case['timeout']:g} s | {_time(case['first_to_last'])} | {case['timeouts']:,}"
         f" | {_bytes(case['bytes_in_a_second'])} |"
         for case in cases
     )

@@ -23,10 +23,11 @@ from benchmarks._scale_wire import poll_size, reply_size
 from benchmarks._scale_world import Down, Link, Machine, PostHog, Timeline
 from flagcache import election
 from flagcache.election import Knowledge
+from flagcache.errors import StoreError
 from flagcache.settings import Settings
 from flagcache.stores.base import Envelope, Meta
 from flagcache.stores.redis import RedisStore
-from tests.servers import MakeRedis, RedisServer
+from tests.servers import MakeRedis, RedisServer, until
 from tests.simulation import posthog as simulated_posthog
 from tests.simulation.fleet import Fleet
 from tests.simulation.oracle import Oracle
@@ -302,3 +303,19 @@ def test_the_load_generator_measures_a_real_redis(make_redis: MakeRedis) -> None
     assert 0 < fan_out.first <= fan_out.last <= fan_out.last_max
     assert change.payload * 30 < sent < change.payload * 30 + 60_000
     assert change.first_to_last > 0
+
+
+def test_a_replica_takes_readers_and_no_leader(make_redis: MakeRedis) -> None:
+    """On a replica the poll of whoever may not lead is answered with the payload; that of the leader fails."""
+    primary = make_redis(tcp=True, args=("--repl-diskless-sync-delay", "0"))
+    replica = make_redis(args=("--replicaof", "127.0.0.1", str(primary.port)))
+    written, read = RedisStore(primary.tcp_url, "my-team"), RedisStore(replica.url, "my-team")
+    leader = election.template("leader", Settings(), 45.0)
+    assert written.poll(leader).leads
+    written.publish("leader", Envelope(Meta("v", 0, 1, 1, 1), b"payload"), fresh=False, lease=45_000)
+    reader = replace(leader, me="reader", may_lead=False)
+    until(lambda: read.poll(reader).payload == b"payload", what="the replica to have it")
+    with pytest.raises(StoreError, match=r"READONLY|ReadOnly"):
+        read.poll(leader)
+    written.close()
+    read.close()
