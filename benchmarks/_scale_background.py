@@ -6,6 +6,7 @@ When what is due is decided by `flagcache.duties`; this module waits for it in v
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -89,7 +90,7 @@ class Background:
         self._number += 1
         number = self._number
         soonest = min(self._due(now).soonest, self._worker.probe_at)
-        if soonest < float("inf"):
+        if soonest < math.inf:
             self._world.timeline.at(max(now, soonest), lambda then: self._attend(then, number))
 
     def _attend(self, now: float, number: int) -> None:
