@@ -34,7 +34,7 @@ class PushCase(TypedDict):
     timeouts: int
     """Reads that were given up."""
     bytes_in_a_second: int | float
-    """Out of Redis, in the fullest second."""
+    """Asked of Redis in the fullest second, whatever the network can carry."""
     reached: int
     """Workers that have the change in the end."""
 
@@ -61,7 +61,9 @@ def load(path: Path) -> Results:
 def tables(results: Results) -> str:
     """All tables."""
     parts = [_table(results, title, cell) for title, cell in _TABLES]
-    return "\n\n".join([*parts, _pushes(results["pushes"])])
+    if results["pushes"]:
+        parts.append(_pushes(results["pushes"]))
+    return "\n\n".join(parts)
 
 
 def _table(results: Results, title: str, cell: Callable[[Summary], str]) -> str:
@@ -73,17 +75,28 @@ def _table(results: Results, title: str, cell: Callable[[Summary], str]) -> str:
 
 
 def _pushes(cases: Sequence[PushCase]) -> str:
+    """One row for each fleet and network, one column for each way to read."""
+    ways = list(dict.fromkeys((case["spread"], case["timeout"]) for case in cases))
+    rows: dict[tuple[int, int, float], dict[tuple[float, float], PushCase]] = {}
+    for case in cases:
+        row = rows.setdefault((case["workers"], case["flags"], case["gigabits"]), {})
+        row[case["spread"], case["timeout"]] = case
+    titles = [f"spread {spread:g} s, timeout {timeout:g} s" for spread, timeout in ways]
     lines = [
-        "| workers | flags (payload) | network | spread | timeout | first to last | reads given up | fullest second |",
-        "|---" * 8 + "|",
+        "| workers | flags (payload) | network | to be sent | " + " | ".join(titles) + " |",
+        "|---" * (4 + len(ways)) + "|",
     ]
-    lines.extend(
-        f"| {case['workers']:,} | {case['flags']:,} ({_bytes(case['payload'])}) | {case['gigabits']:g} Gbit/s"
-        f" | {case['spread']:g} s | {case['timeout']:g} s | {_time(case['first_to_last'])} | {case['timeouts']:,}"
-        f" | {_bytes(case['bytes_in_a_second'])} |"
-        for case in cases
-    )
+    for (workers, flags, gigabits), row in rows.items():
+        payload = next(iter(row.values()))["payload"]
+        cells = " | ".join(_push(row[way]) for way in ways)
+        of_all = f"{flags:,} ({_bytes(payload)}) | {gigabits:g} Gbit/s | {_bytes(workers * payload)}"
+        lines.append(f"| {workers:,} | {of_all} | {cells} |")
     return "\n".join(lines)
+
+
+def _push(case: PushCase) -> str:
+    given_up = f" ({case['timeouts']:,} given up)" if case["timeouts"] else ""
+    return _time(case["first_to_last"]) + given_up
 
 
 def draw(results: Results, folder: Path) -> None:
