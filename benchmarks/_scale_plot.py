@@ -10,7 +10,7 @@ from xml.sax.saxutils import escape
 __all__ = ["DARK", "LIGHT", "Line", "Panel", "Theme", "svg"]
 
 _WIDTH, _HEIGHT = 470.0, 380.0
-_LEFT, _TOP, _RIGHT, _BOTTOM = 52.0, 34.0, 16.0, 40.0
+_LEFT, _TOP, _RIGHT, _BOTTOM = 52.0, 34.0, 26.0, 40.0
 _LEGEND = 26.0
 _FONT = "font-family='system-ui, sans-serif' font-size='12'"
 
