@@ -1,0 +1,138 @@
+"""What a simulated process with an attached client does between its polls: it listens, renews and takes over.
+
+When what is due is decided by `flagcache.duties`; this module waits for it in virtual time, as `flagcache.listener` and
+`flagcache.attendant` do on a thread.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from flagcache import duties
+from flagcache.duties import Duties, Pulse
+from flagcache.errors import StoreError
+from flagcache.settings import milliseconds
+from flagcache.stores.base import Notice
+
+if TYPE_CHECKING:
+    from benchmarks._scale_ours import Ours
+    from benchmarks._scale_worker import Worker
+
+__all__ = ["Background"]
+
+_OFFSET = 0.1
+"""Seconds over which the followers of a lost leader spread (`flagcache.attendant`)."""
+
+_RECONNECTS = (0.25, 1.0)
+"""Seconds after which a listener that lost its connection makes another (`flagcache.listener`)."""
+
+
+class Background:
+    """The listener of one process.
+
+    Args:
+        worker: whose.
+        fleet: which it belongs to.
+    """
+
+    def __init__(self, worker: Worker, fleet: Ours) -> None:
+        self._worker = worker
+        self._fleet = fleet
+        self._world = fleet.world
+        self._offset = self._world.rng.uniform(0, _OFFSET)
+        self._contended_for = 0.0
+        self._number = 0
+        """Of the latest plan; earlier ones count no more."""
+        self._pending: Notice | None = None
+
+    def listen(self, now: float) -> None:
+        """Subscribe, if Redis is there."""
+        try:
+            self._fleet.redis.subscribe(now)
+        except StoreError:
+            return
+        self._fleet.listeners[self._worker] = self
+
+    def reconnect(self, now: float) -> None:
+        """Redis answers: subscribe anew if the connection was lost, and ask what was missed."""
+        if self._worker not in self._fleet.listeners:
+            self._world.timeline.at(now + self._world.rng.uniform(*_RECONNECTS), self._listen_again)
+
+    def _listen_again(self, now: float) -> None:
+        if self._worker.over or self._worker in self._fleet.listeners:
+            return
+        self.listen(now)
+        if self._worker in self._fleet.listeners:
+            self._worker.catch_up()
+            self._worker.ask(now, contend=False)
+
+    def hear(self, now: float, notice: Notice) -> None:
+        """A notice came; act upon it a little later, and once for several that come close together."""
+        if self._pending is None:
+            self._world.timeline.at(now + self._world.rng.uniform(0, self._fleet.spread), self._heed)
+            self._pending = notice
+        elif self._pending.kind != "free" or notice.kind == "free":
+            self._pending = notice
+
+    def _heed(self, now: float) -> None:
+        notice, self._pending = self._pending, None
+        if self._worker.over or notice is None:
+            return
+        self._worker.catch_up()
+        held = self._worker.know.held
+        if notice.kind != "new" or held is None or notice.version != held.meta.version:
+            self._worker.ask(now, contend=notice.kind == "free")
+
+    def plan(self, now: float) -> None:
+        """Plan what is due next."""
+        self._number += 1
+        number = self._number
+        soonest = min(self._due(now).soonest, self._worker.probe_at)
+        if soonest < math.inf:
+            self._world.timeline.at(max(now, soonest), lambda then: self._attend(then, number))
+
+    def _attend(self, now: float, number: int) -> None:
+        if self._worker.over or number != self._number:
+            return
+        self._worker.catch_up()
+        if now >= self._worker.probe_at:
+            self._worker.ask(now, contend=False)
+            return
+        due = self._due(now)
+        if now >= due.renew_at:
+            self._renew(now)
+        if now >= due.over_at:
+            self._forget()
+        if now >= due.contend_at:
+            self._contended_for = due.contend_at
+            self._worker.ask(now, contend=True)
+        self.plan(now)
+
+    def _due(self, now: float) -> Duties:
+        pulse = Pulse(
+            polls_every=self._world.poll_interval,
+            last_poll=self._worker.last_poll,
+            able=True,
+            longest_fetch=self._fleet.settings.fetch_timeout,
+            offset=self._offset,
+            contended_for=self._contended_for,
+        )
+        return duties.next_duty(self._worker.know, self._worker.know.contact("redis"), pulse, now)
+
+    def _renew(self, now: float) -> None:
+        lease = milliseconds(self._fleet.lease)
+        try:
+            kept = self._fleet.redis.renew(now, self._worker.me, lease)
+        except StoreError:
+            self._worker.lost(now, self._fleet.redis)
+            return
+        if kept:
+            self._worker.extended(now, self._fleet.redis)
+        else:
+            self._forget()
+
+    def _forget(self) -> None:
+        know = self._worker.know
+        self._worker.know = know.with_contact("redis", replace(know.contact("redis"), leads=False))

@@ -1,0 +1,150 @@
+"""What a simulated process does about a grant: it asks PostHog, and gives the store what came.
+
+In virtual time what `flagcache.fetching` and `flagcache.reports` do on threads; for a process without an attached
+client, what its SDK does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from benchmarks._scale_stores import HostFile
+from benchmarks._scale_world import Answer
+from flagcache import election
+from flagcache.election import Held
+from flagcache.errors import StoreError
+from flagcache.settings import milliseconds
+from flagcache.stores.base import Grant, Meta, Published, Scope
+from flagcache.vendor import Refused
+
+if TYPE_CHECKING:
+    from benchmarks._scale_ours import Ours
+    from benchmarks._scale_worker import Worker
+
+__all__ = ["Fetching"]
+
+
+class Fetching:
+    """The fetches of one process.
+
+    Args:
+        worker: whose.
+        fleet: which it belongs to.
+    """
+
+    def __init__(self, worker: Worker, fleet: Ours) -> None:
+        self._worker = worker
+        self._fleet = fleet
+        self._world = fleet.world
+        self.busy = False
+        self._sdk_version: int | None = None
+        """What the entity tag of its own SDK names, where the SDK fetches."""
+        self._in_vain: tuple[HostFile, Grant] | None = None
+        """The grant on which its SDK was sent to fetch, until that has brought something."""
+
+    def begin(self, now: float, store: HostFile, grant: Grant, asked: float) -> None:
+        """Ask PostHog: attached with the entity tag of what the fleet holds, else with the SDK's own."""
+        self.busy = True
+        held = self._worker.know.held
+        known = self._sdk_version
+        if self._fleet.attached:
+            known = self._fleet.number_of(held.meta.etag) if held is not None and held.meta.etag else None
+        answer = self._world.posthog.request(now, known)
+        errand = _Errand(store, grant, asked, answer)
+        self._world.timeline.at(now + self._world.machine.fetch, lambda then: self._end(then, errand))
+
+    def sdk_asks_again(self, now: float) -> None:
+        """The SDK's own fetch has ended and brought nothing: a failure, if it never brought anything."""
+        vain, self._in_vain = self._in_vain, None
+        if vain is not None and not self._worker.know.received:
+            self._refused(now, vain[0], vain[1], Refused("nothing", Scope.MINE))
+
+    def repair(self, now: float, store: HostFile, clock: int) -> None:
+        """Give a store what it lost, as old as it is."""
+        worker, held = self._worker, self._worker.know.held
+        if held is None:
+            return
+        meta = election.repair(held, store.home, clock, now)
+        published = self._publish(now, store, meta, fresh=not held.accepted)
+        if published is not Published.STALE:
+            worker.know = replace(worker.know, held=replace(held, meta=meta, home=store.home, accepted=True))
+        elif not held.accepted:
+            worker.know = replace(worker.know, held=election.overtaken(held))
+
+    def _end(self, now: float, errand: _Errand) -> None:
+        worker, grant, status = self._worker, errand.grant, errand.answer.status
+        self.busy = False
+        if worker.over:
+            return
+        worker.catch_up()
+        if status == 200:
+            self._sdk_version = errand.answer.version
+            worker.know = replace(worker.know, received=True)
+            self._offer(now, errand, self._meta(errand))
+        elif not self._fleet.attached:
+            self._in_vain = errand.store, grant
+        elif status == 304 and worker.know.held is not None:
+            meta = replace(worker.know.held.meta, epoch=grant.epoch, as_of=grant.as_of, confirmed_at=grant.at)
+            self._offer(now, errand, meta)
+        else:
+            self._refused(now, errand.store, grant, Refused("", Scope.EVERYBODY, status))
+        worker.settle(now)
+
+    def _meta(self, errand: _Errand) -> Meta:
+        grant, version = errand.grant, self._fleet.version_of(errand.answer.version)
+        return Meta(
+            version=version,
+            epoch=grant.epoch,
+            as_of=grant.as_of,
+            changed_at=election.changed_at(self._worker.know, errand.store.home, version, grant),
+            confirmed_at=grant.at,
+            etag=version if self._fleet.attached else "",
+            writer="posthog-python/7.91.1",
+            project="team=1 key=3fb2a9c0d4e1",
+        )
+
+    def _offer(self, now: float, errand: _Errand, meta: Meta) -> None:
+        """Confirm or publish what a fetch brought, and hold it unless it is refused as late."""
+        worker, store, grant = self._worker, errand.store, errand.grant
+        worker.know = replace(worker.know, failures=0, stay_out_until=0.0, note_status=0, retry_at=0.0)
+        held = Held(meta, {}, store.home, errand.asked, accepted=False)
+        stored = worker.know.contact(store.home).stored
+        known = stored is not None and stored.version == meta.version and meta.etag in ("", stored.etag)
+        lease = milliseconds(self._fleet.lease)
+        try:
+            done = known and store.confirm(now, worker.me, meta.version, grant, lease)
+            if not done and self._publish(now, store, meta, fresh=True) is Published.STALE:
+                return
+        except StoreError:
+            worker.lost(now, store)
+        else:
+            held = replace(held, accepted=True)
+            worker.extended(now, store)
+        worker.take(now, held)
+
+    def _publish(self, now: float, store: HostFile, meta: Meta, *, fresh: bool) -> Published:
+        lease = milliseconds(self._fleet.lease)
+        return store.publish(now, self._worker.me, self._fleet.envelope(meta), fresh=fresh, lease=lease)
+
+    def _refused(self, now: float, store: HostFile, grant: Grant, refused: Refused) -> None:
+        worker, status = self._worker, refused.status
+        pause = election.backoff(worker.know.failures, self._fleet.settings, self._world.rng.random())
+        try:
+            retry_after = milliseconds(pause)
+            if not store.fail(now, worker.me, grant.as_of, refused.scope, status=status, retry_after=retry_after):
+                return
+        except StoreError:
+            worker.lost(now, store)
+        worker.know = election.failed(worker.know, refused, now, pause)
+        if refused.scope is Scope.MINE:
+            contact = worker.know.contact(store.home)
+            worker.know = worker.know.with_contact(store.home, replace(contact, leads=False, lease_ends=now))
+
+
+@dataclass(frozen=True, slots=True)
+class _Errand:
+    store: HostFile
+    grant: Grant
+    asked: float
+    answer: Answer

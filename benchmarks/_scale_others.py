@@ -1,0 +1,194 @@
+"""The others in a simulated day, as small machines made from what their code does.
+
+They are modelled in their favour where a model has to choose: a request over https is never repeated by the SDK, Redis
+answers them at once, and all fit through its network.
+"""
+
+from __future__ import annotations
+
+from benchmarks._scale_stores import World
+from benchmarks._scale_wire import call_size
+
+__all__ = ["Alone", "AloneProcess", "Leased", "LeasedProcess"]
+
+_FLAG_REPLY = len(":1\r\n")
+_ME = "0" * 32
+_LEASE_KEY, _DATA_KEY = "definitions:my-team:leader", "definitions:my-team"
+_LEASE_CALL = call_size(_LEASE_KEY, _ME, 60_000) - 2
+_GET = len("*2\r\n$3\r\nGET\r\n$19\r\n") + len(_DATA_KEY) + 2
+_READ_REPLY = len("$153173\r\n\r\n")
+_SET = len("*5\r\n$3\r\nSET\r\n$19\r\n\r\n$2\r\nEX\r\n$5\r\n86400\r\n") + len(_DATA_KEY)
+
+
+class AloneProcess:
+    """A process whose SDK asks PostHog itself.
+
+    Args:
+        world: where it is.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._version: int | None = None
+        """Of the flags that it uses."""
+        self._tag: int | None = None
+        """What its SDK's entity tag names."""
+        self._started = 0.0
+        self.over = False
+
+    def begin(self, now: float) -> None:
+        """Start."""
+        self._started = now
+        self.poll(now)
+
+    def poll(self, now: float) -> None:
+        """One poll."""
+        if not self.over:
+            self._fetch(now)
+            self._world.timeline.poll_at(now + self._world.machine.fetch + self._world.poll_interval, self)
+
+    def end(self, now: float, *, politely: bool) -> None:
+        """End."""
+        self.over = True
+
+    def _fetch(self, now: float) -> int:
+        """Ask PostHog; return the version that came, or 0."""
+        answer = self._world.posthog.request(now, self._tag)
+        if answer.status != 200:
+            return 0
+        self._tag = answer.version
+        self._use(now + self._world.machine.fetch, answer.version)
+        return answer.version
+
+    def _use(self, now: float, version: int) -> None:
+        if version == self._version:
+            return
+        if self._version is None:
+            self._world.tally.has_flags(now, self._started)
+        self._version = version
+        self._world.tally.took(now, version, self._started)
+
+
+class Alone:
+    """A fleet without a provider.
+
+    Args:
+        world: where it is.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def start(self, now: float, place: int) -> AloneProcess:
+        """Start a process."""
+        process = AloneProcess(self._world)
+        process.begin(now)
+        return process
+
+    def leads(self, process: object) -> bool:
+        """Nobody fetches for others."""
+        return False
+
+
+class LeasedProcess(AloneProcess):
+    """A process behind a lease and one JSON value: the SDK's example, or that with a leader who republishes.
+
+    Args:
+        world: where it is.
+        fleet: which it belongs to.
+    """
+
+    def __init__(self, world: World, fleet: Leased) -> None:
+        super().__init__(world)
+        self._fleet = fleet
+        self._remembered: int | None = None
+        """What it last fetched, and puts back where it is missing."""
+
+    def poll(self, now: float) -> None:
+        """One poll: the lease first, then PostHog or what is stored."""
+        if self.over:
+            return
+        fetched = self._world.redis_down.at(now) or self._lead(now)
+        if fetched:
+            self._fetch_and_store(now)
+        else:
+            fetched = self._read(now)
+        spent = self._world.machine.fetch if fetched else 0.0
+        self._world.timeline.poll_at(now + spent + self._world.poll_interval, self)
+
+    def end(self, now: float, *, politely: bool) -> None:
+        """End; politely, the lease is given up."""
+        self.over = True
+        if politely and not self._world.redis_down.at(now):
+            self._world.tally.asked_redis(now, _LEASE_CALL, _FLAG_REPLY)
+            if self._fleet.leader is self:
+                self._fleet.leader = None
+
+    def _lead(self, now: float) -> bool:
+        fleet = self._fleet
+        if fleet.leader is not self and fleet.leader is not None and now < fleet.lease_ends:
+            return False
+        self._world.tally.asked_redis(now, _LEASE_CALL, _FLAG_REPLY)
+        fleet.leader, fleet.lease_ends = self, now + fleet.lease
+        if fleet.republishes and self._remembered is not None:
+            self._world.tally.asked_redis(now, _GET, _FLAG_REPLY)
+            if fleet.stored is None:
+                self._store(now, self._remembered)
+        return True
+
+    def _read(self, now: float) -> bool:
+        """Read what is stored, after the lease was refused; whether it had to be fetched instead."""
+        stored = self._fleet.stored
+        size = self._world.sizes.json if stored is not None else 0
+        self._world.tally.asked_redis(now, _LEASE_CALL + _GET, _FLAG_REPLY + _READ_REPLY + size, operations=2)
+        if stored is not None:
+            self._use(now + self._world.machine.round_trip, stored)
+        elif self._version is None:
+            self._fetch_and_store(now)
+            return True
+        return False
+
+    def _fetch_and_store(self, now: float) -> None:
+        version = self._fetch(now)
+        if version:
+            self._remembered = version
+            self._world.timeline.at(now + self._world.machine.fetch, lambda then: self._store(then, version))
+
+    def _store(self, now: float, version: int) -> None:
+        if self.over or self._world.redis_down.at(now):
+            return
+        self._world.tally.asked_redis(now, _SET + self._world.sizes.json, len("+OK\r\n"))
+        self._fleet.stored = version
+
+
+class Leased:
+    """A fleet behind a lease and one JSON value.
+
+    Args:
+        world: where it is.
+        lease: seconds that a leader which fell silent keeps its place.
+        republishes: whether a leader puts back what it remembers.
+    """
+
+    def __init__(self, world: World, *, lease: float, republishes: bool = False) -> None:
+        self._world = world
+        self.lease = lease
+        self.republishes = republishes
+        self.leader: LeasedProcess | None = None
+        self.lease_ends = 0.0
+        self.stored: int | None = None
+        world.timeline.at(world.redis_down.begins, self._redis_goes)
+
+    def start(self, now: float, place: int) -> LeasedProcess:
+        """Start a process."""
+        process = LeasedProcess(self._world, self)
+        process.begin(now)
+        return process
+
+    def leads(self, process: object) -> bool:
+        """Whether it has the lease."""
+        return process is self.leader
+
+    def _redis_goes(self, now: float) -> None:
+        """It comes back empty."""
+        self.leader, self.stored = None, None

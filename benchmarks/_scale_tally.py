@@ -1,0 +1,144 @@
+"""What a simulated day is counted by: requests, store operations and bytes by the second, how fast changes spread."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections import Counter
+from collections.abc import Sequence
+from typing import TypedDict
+
+from benchmarks.cost import COST_OF_DEFINITIONS
+
+__all__ = ["Spread", "Summary", "Tally", "percentile"]
+
+
+class Spread(TypedDict):
+    """How some seconds or numbers are spread."""
+
+    count: int
+    p50: float
+    p99: float
+    max: float
+
+
+class Summary(TypedDict):
+    """One simulated day of one contestant."""
+
+    api_requests: int
+    full: int
+    unchanged: int
+    limited: int
+    """Refused by PostHog, because one team had asked too often in that minute (429)."""
+    unanswered: int
+    """Made while PostHog was away."""
+    flag_requests: int
+    api_requests_in_a_second: int
+    """At most."""
+    store_operations: int
+    operations_a_second: Spread
+    bytes_to_store: int
+    bytes_from_store: int
+    bytes_a_second: Spread
+    """Out of Redis."""
+    notices: int
+    timeouts: int
+    """Calls of Redis that a worker gave up."""
+    change_to_worker: Spread
+    """Seconds from a change at PostHog to each worker, without the outages."""
+    change_first_to_last: Spread
+    """Seconds from the first worker that has a change to the last, without the outages."""
+    change_in_outage: Spread
+    """Seconds from a change made in an outage, of Redis or PostHog, to each worker."""
+    start_to_flags: Spread
+    """Seconds from a worker's start to its first flags."""
+
+
+class Tally:
+    """The counters of one day.
+
+    Args:
+        length: seconds.
+        changes: when PostHog began to serve something new.
+        in_outage: which of the changes, by number from 0, fell into an outage.
+    """
+
+    def __init__(self, length: float, changes: Sequence[float], in_outage: frozenset[int] = frozenset()) -> None:
+        seconds = math.ceil(length) + 1
+        self._operations = array("L", bytes(8 * seconds))
+        self._sent = array("Q", bytes(8 * seconds))
+        self._received = array("Q", bytes(8 * seconds))
+        self._requests = array("L", bytes(8 * seconds))
+        self._changes = tuple(changes)
+        self._in_outage = in_outage
+        self._statuses: Counter[int] = Counter()
+        self._delays = [array("f") for _ in changes]
+        self._first_flags = array("f")
+        self.notices = 0
+        self.timeouts = 0
+
+    def asked_posthog(self, now: float, status: int) -> None:
+        """Somebody made a request."""
+        self._statuses[status] += 1
+        self._requests[int(now)] += 1
+
+    def asked_redis(self, now: float, received: int, sent: int, operations: int = 1) -> None:
+        """Redis received and sent so many bytes for so many operations."""
+        second = int(now)
+        self._operations[second] += operations
+        self._received[second] += received
+        self._sent[second] += sent
+
+    def told(self, now: float, subscribers: int, size: int) -> None:
+        """Redis sent a notice to all these subscribers."""
+        self.notices += subscribers
+        self._sent[int(now)] += subscribers * size
+
+    def took(self, now: float, version: int, started: float) -> None:
+        """A worker that started then uses this version from now on."""
+        if version > 1 and started < self._changes[version - 2]:
+            self._delays[version - 2].append(now - self._changes[version - 2])
+
+    def has_flags(self, now: float, started: float) -> None:
+        """A worker that started then has its first flags now."""
+        self._first_flags.append(now - started)
+
+    def summary(self) -> Summary:
+        """All of it."""
+        full, unchanged = self._statuses[200], self._statuses[304]
+        ordinary = [delays for i, delays in enumerate(self._delays) if i not in self._in_outage]
+        return Summary(
+            api_requests=sum(self._statuses.values()),
+            full=full,
+            unchanged=unchanged,
+            limited=self._statuses[429],
+            unanswered=self._statuses[503],
+            flag_requests=COST_OF_DEFINITIONS * full + unchanged,
+            api_requests_in_a_second=max(self._requests),
+            store_operations=sum(self._operations),
+            operations_a_second=_spread(self._operations[:-1]),
+            bytes_to_store=sum(self._received),
+            bytes_from_store=sum(self._sent),
+            bytes_a_second=_spread(self._sent[:-1]),
+            notices=self.notices,
+            timeouts=self.timeouts,
+            change_to_worker=_spread([delay for delays in ordinary for delay in delays]),
+            change_first_to_last=_spread([max(delays) - min(delays) for delays in ordinary if delays]),
+            change_in_outage=_spread([delay for i in self._in_outage for delay in self._delays[i]]),
+            start_to_flags=_spread(self._first_flags),
+        )
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """The smallest of these, in order, that so large a share does not exceed; 0 of none."""
+    return float(ordered[max(0, math.ceil(share * len(ordered)) - 1)]) if ordered else 0.0
+
+
+def _spread(values: Sequence[float]) -> Spread:
+    ordered = sorted(values)
+    return Spread(
+        count=len(ordered),
+        p50=round(percentile(ordered, 0.5), 4),
+        p99=round(percentile(ordered, 0.99), 4),
+        max=round(percentile(ordered, 1.0), 4),
+    )

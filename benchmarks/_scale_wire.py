@@ -1,0 +1,69 @@
+"""How many bytes a call of Redis takes on the wire, in RESP 2, without TCP and TLS.
+
+Redis counts the same as `total_net_input_bytes` and `total_net_output_bytes`; the tests compare.
+"""
+
+from __future__ import annotations
+
+from flagcache.stores.base import Ask, Meta, Notice, Reply
+from flagcache.stores.redis import Keys
+
+__all__ = ["call_size", "notice_size", "poll_size", "poll_words", "reply_size"]
+
+_SHA1 = 40
+
+
+def call_size(*words: object) -> int:
+    """Bytes of a script's call by its digest: `words` are keys and arguments."""
+    fixed = len(f"*{3 + len(words)}\r\n") + _bulk(len("EVALSHA")) + _bulk(_SHA1) + _bulk(len("2"))
+    return fixed + sum(_bulk(len(str(word))) for word in words)
+
+
+def poll_words(keys: Keys, ask: Ask) -> tuple[str | int, ...]:
+    """Keys and arguments of a poll, as `flagcache.stores.redis` sends them."""
+    numbers = (ask.interval, ask.lease, ask.cold_lease, ask.challenge, int(ask.may_lead), int(ask.idle))
+    order = (ask.held.epoch, ask.held.as_of) if ask.held else (-1, 0)
+    rest = (ask.last_grant, ask.grant_age, *order, ask.held_age, ask.held_version, ask.backoff)
+    return (keys.hash, keys.lease, ask.me, *numbers, *rest)
+
+
+def poll_size(keys: Keys, ask: Ask) -> int:
+    """Bytes of a poll."""
+    return call_size(*poll_words(keys, ask))
+
+
+def reply_size(reply: Reply, payload: int) -> int:
+    """Bytes of the answer to a poll; `payload` is the size of what it carries, if it does."""
+    bits = int(reply.unchanged) + 2 * int(reply.republish)
+    size = len("*9\r\n") + sum(
+        _number(n) for n in (reply.clock, int(reply.leads), reply.lease_left, reply.granted_at, bits)
+    )
+    size += _array(*(_number(n) for n in reply.grant)) if reply.grant else _number(0)
+    noted = reply.note_status or reply.note_left
+    size += _array(_number(reply.note_status), _number(reply.note_left)) if noted else _number(0)
+    size += _meta(reply.meta) if reply.meta else _number(0)
+    return size + (_number(0) if reply.payload is None else _bulk(payload))
+
+
+def notice_size(channel: str, notice: Notice) -> int:
+    """Bytes of a notice to one subscriber."""
+    body = f"{notice.kind} {notice.epoch} {notice.version}"
+    return _array(_bulk(len("message")), _bulk(len(channel)), _bulk(len(body)))
+
+
+def _meta(meta: Meta) -> int:
+    texts = (meta.version, meta.etag, meta.writer, meta.project)
+    numbers = (meta.epoch, meta.as_of, meta.changed_at, meta.confirmed_at)
+    return _array(*(_bulk(len(text)) for text in texts), *(_number(n) for n in numbers))
+
+
+def _array(*sizes: int) -> int:
+    return len(f"*{len(sizes)}\r\n") + sum(sizes)
+
+
+def _bulk(length: int) -> int:
+    return len(f"${length}\r\n") + length + 2
+
+
+def _number(n: int) -> int:
+    return len(f":{n}\r\n")

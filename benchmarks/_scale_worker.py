@@ -1,0 +1,253 @@
+"""One process of a simulated fleet of flagcache: the library's pure core, driven by events instead of threads.
+
+What to ask, what follows from an answer and when the background has what to do is decided by `flagcache.election`,
+`flagcache.breaker` and `flagcache.duties`; this module does in virtual time what `flagcache.worker`, `exchange`,
+`reports` and `attendant` do with threads and sockets. Left out: forks, and that the
+ages in the archive on disk are renewed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from benchmarks._scale_background import Background
+from benchmarks._scale_fetching import Fetching
+from benchmarks._scale_stores import HostFile, World, clock_of
+from flagcache import election
+from flagcache.breaker import Breaker
+from flagcache.election import Held, Knowledge
+from flagcache.errors import StoreError
+from flagcache.settings import milliseconds
+from flagcache.stores import rules
+from flagcache.stores.base import Reply
+
+if TYPE_CHECKING:
+    from benchmarks._scale_ours import Ours
+
+__all__ = ["Worker"]
+
+
+class Worker:
+    """One process.
+
+    Args:
+        fleet: which it belongs to.
+        me: its identity.
+        host: the fallback store of the host on which it runs.
+    """
+
+    def __init__(self, fleet: Ours, me: str, host: HostFile) -> None:
+        self._fleet = fleet
+        self._world: World = fleet.world
+        self.me = me
+        self._stores: tuple[HostFile, ...] = (fleet.redis, host)
+        self._breakers = {store.home: Breaker() for store in self._stores}
+        self._base = replace(election.template(me, fleet.settings, fleet.lease), idle=True)
+        self.know = Knowledge()
+        self.over = False
+        self._calm = False
+        """A poll of it can be quiet: it follows, holds what Redis gave it, and nothing is wrong."""
+        self._version = ""
+        self._seen = 0
+        """`as_of` of what it last saw at Redis."""
+        self.last_poll = 0.0
+        self._started = 0.0
+        self._quiet_at = 0.0
+        """When it last made a quiet poll whose answer it has not taken in; 0: none."""
+        self._asking = False
+        self._fetching = Fetching(self, fleet)
+        self._background = Background(self, fleet) if fleet.attached else None
+
+    # --- the SDK's part ----------------------------------------------------------------------------------------------
+
+    def begin(self, now: float) -> None:
+        """Start, load the flags, and poll from then on."""
+        self._started = self.last_poll = now
+        if self._background is not None:
+            self._background.listen(now)
+        self._load(now, 1)
+
+    def _load(self, now: float, attempt: int) -> None:
+        """Look for the first definitions in growing pauses, as `flagcache.cold_start` does."""
+        if self.over:
+            return
+        if self.know.held is None and not self._fetching.busy and not self._asking:
+            self.ask(now, contend=True)
+        if self.know.held is None and now - self._started < self._fleet.settings.cold_start_wait:
+            pause = min(0.5, 0.01 * 1.25 ** (attempt - 1)) + self._world.rng.uniform(0, 0.01)
+            self._world.timeline.at(now + pause, lambda then: self._load(then, attempt + 1))
+        else:
+            self._poll_next(now)
+
+    def poll(self, now: float) -> None:
+        """The poll of the SDK's own poller."""
+        if self.over:
+            return
+        self.last_poll = now
+        if self._calm and (as_of := self._fleet.redis.pass_quietly(now, self._version, self._seen)):
+            self._seen, self._quiet_at = as_of, now
+            self._world.timeline.poll_at(now + self._world.poll_interval, self)
+            return
+        self.catch_up()
+        self._fetching.sdk_asks_again(now)
+        self.ask(now, contend=True)
+        self._poll_next(now)
+
+    def end(self, now: float, *, politely: bool) -> None:
+        """End; politely, the lease is given up, and else it has to run out."""
+        self.over = True
+        self._fleet.listeners.pop(self, None)
+        if not politely:
+            return
+        for store in self._stores:
+            if self.know.contact(store.home).leads:
+                with contextlib.suppress(StoreError):
+                    store.release(now, self.me)
+
+    def _poll_next(self, now: float) -> None:
+        spent = self._world.machine.fetch if self._fetching.busy else 0.0
+        self._world.timeline.poll_at(now + spent + self._world.poll_interval, self)
+
+    # --- asking ------------------------------------------------------------------------------------------------------
+
+    def ask(self, now: float, *, contend: bool) -> None:
+        """Poll the first store that answers."""
+        for store in self._stores:
+            breaker = self._breakers[store.home]
+            if not breaker.allows(now):
+                continue
+            self._breakers[store.home] = breaker.probing(now, longest=self._longest_pause)
+            try:
+                self._poll_store(now, store, contend=contend)
+            except StoreError:
+                self.lost(now, store)
+                continue
+            break
+        self.settle(now)
+
+    def _poll_store(self, now: float, store: HostFile, *, contend: bool) -> None:
+        base, busy = self._base, self._fetching.busy
+        if busy or not contend:
+            base = replace(base, may_lead=contend and not busy, idle=not busy)
+        reply, at = store.poll(now, election.ask_for(base, self.know, store.home, now))
+        if reply.payload is None or store.home != "redis":
+            self._hear(at, store, reply, now)
+            return
+        self._asking = True
+        deadline = max(at, now + self._world.machine.timeout)
+        self._world.link.send(
+            at, self._world.sizes.envelope, deadline, lambda then, ok: self._arrived(then, store, reply, now, ok=ok)
+        )
+
+    def _arrived(self, now: float, store: HostFile, reply: Reply, asked: float, *, ok: bool) -> None:
+        """A payload came, or its reader gave up."""
+        self._asking = False
+        if self.over:
+            return
+        if ok:
+            self._hear(now, store, reply, asked)
+        else:
+            self._world.tally.timeouts += 1
+            self.lost(now, store)
+            self.ask(now, contend=False)
+        self.settle(now)
+
+    def _hear(self, now: float, store: HostFile, reply: Reply, asked: float) -> None:
+        """Take in an answer, and do what follows from it."""
+        self._found(now, store)
+        if not self._fleet.attached and self.know.held is None and self._is_young(reply):
+            reply = replace(reply, grant=None)  # its SDK starts with what is there; the grant is given again
+        self.know = election.heard(self.know, store.home, reply, now, asked)
+        if reply.meta is not None and reply.payload is not None:
+            self.take(now, election.told(store.home, reply.meta, {}, reply.clock, asked))
+        elif reply.republish:
+            self._fetching.repair(now, store, reply.clock)
+        if reply.grant is not None:
+            self._fetching.begin(now, store, reply.grant, asked)
+
+    def _is_young(self, reply: Reply) -> bool:
+        if reply.meta is None or reply.payload is None:
+            return False
+        return reply.clock - reply.meta.confirmed_at < milliseconds(self._fleet.settings.challenge_after)
+
+    def take(self, now: float, held: Held) -> None:
+        """Hold these, unless newer ones came in meanwhile."""
+        before = self.know.held
+        self.know = election.hold(self.know, held)
+        if self.know.held is held and (before is None or before.meta.version != held.meta.version):
+            self._world.tally.took(now, self._fleet.number_of(held.meta.version), self._started)
+            if before is None:
+                self._world.tally.has_flags(now, self._started)
+            self._keep(now, held)
+
+    def _keep(self, now: float, held: Held) -> None:
+        """Put another version into the archive, as `flagcache.archive` does."""
+        host = self._stores[-1]
+        stored = host.state.meta
+        meta = election.repair(held, host.home, clock_of(now), now)
+        if held.home != host.home and (
+            stored is None or (stored.version != meta.version and stored.order < meta.order)
+        ):
+            host.publish(now, self.me, self._fleet.envelope(meta), fresh=False, lease=milliseconds(self._fleet.lease))
+
+    def lost(self, now: float, store: HostFile) -> None:
+        """A store did not answer: it is left alone for a while, and its lease is not counted on."""
+        jitter = self._world.rng.random()
+        breaker = self._breakers[store.home].failed(now, longest=self._longest_pause, jitter=jitter)
+        self._breakers[store.home] = breaker
+        contact = self.know.contact(store.home)
+        self.know = self.know.with_contact(store.home, replace(contact, leads=False))
+
+    def extended(self, now: float, store: HostFile) -> None:
+        """The lease of this store, if this process has it, was kept from now on."""
+        contact = self.know.contact(store.home)
+        if contact.leads:
+            kept = replace(contact, renewed=now, lease_ends=now + self._fleet.lease)
+            self.know = self.know.with_contact(store.home, kept)
+
+    def _found(self, now: float, store: HostFile) -> None:
+        self._breakers[store.home] = Breaker()
+        if self._background is not None and store.home == "redis":
+            self._background.reconnect(now)
+
+    @property
+    def _longest_pause(self) -> float:
+        return 0.8 * self._world.poll_interval
+
+    # --- what it knows -----------------------------------------------------------------------------------------------
+
+    @property
+    def probe_at(self) -> float:
+        """When Redis, if it is in trouble, may be asked again."""
+        breaker = self._breakers["redis"]
+        return breaker.closed_again if breaker.open else math.inf
+
+    def catch_up(self) -> None:
+        """Take in the answer to the latest quiet poll. Those before it told nothing that it does not tell."""
+        at, self._quiet_at = self._quiet_at, 0.0
+        if not at:
+            return
+        state = self._fleet.redis.state_at(at)
+        after, reply = rules.poll(state, election.ask_for(self._base, self.know, "redis", at), clock_of(at))
+        assert after is state
+        assert reply.payload is None
+        self.know = election.heard(self.know, "redis", reply, at, at)
+
+    def settle(self, now: float) -> None:
+        """Plan what its background has to do next, and find out whether its next polls can be quiet."""
+        if self._background is not None and not self.over:
+            self._background.plan(now)
+        know, held = self.know, self.know.held
+        self._calm = (
+            self._fleet.may_be_quiet
+            and held is not None
+            and held.home == "redis"
+            and held.accepted
+            and not (know.contact("redis").leads or know.failures or know.stay_out_until or know.note_status)
+            and not (self._fetching.busy or self._asking or self._breakers["redis"].open)
+        )
+        if held is not None:
+            self._version, self._seen = held.meta.version, held.meta.as_of

@@ -1,0 +1,192 @@
+"""What a month of flag requests is, and costs, for each way to give a fleet its flags.
+
+    python -m benchmarks.cost                     a table for 10, 100 and 1,000 workers
+    python -m benchmarks.cost --workers 40 --deploys 5 --changes 3 --poll 60
+
+A pure model. Per day, with N workers that poll every P seconds, D rolling deploys, C changes, and PostHog answering
+within f seconds:
+
+    contestant     requests                      of them with definitions
+    none           N (86400 / (P + f) + D / 2)   N (C + D)
+    example        86400 / (P + f) + D h / 2     C + D h
+    republishing   as the example
+    protocol       86400 / (P + f)               at most C + D h + 86400 / (10 P)
+    attached       86400 / (P + f)               C
+
+and flag requests = requests + 9 x those with definitions, for PostHog counts 10 for one with and 1 for one without.
+
+- A client waits P after each answer. Whoever is replaced leaves half an interval unused on average: D / 2.
+- A new process has no entity tag, so that its first request brings definitions: N D of them where each asks for itself.
+  Where a leader asks, it is one for each new leader whose SDK has not fetched before. A deploy that replaces processes
+  in a random order replaces its leaders h = e - 1 = 1.72 times on average: the first one for certain, and each further
+  one that was chosen from processes which are still to be replaced.
+- An attached client sends the fleet's entity tag: a new leader goes on at the price of an unchanged poll.
+- In protocol mode a leader that brings nothing new for ten intervals lets another worker have a turn, because the SDK
+  does not tell it that PostHog confirmed. The SDK of that worker may have no entity tag yet.
+- Crashes and outages come on top, and so does the first start of all on an empty store: it costs N requests with
+  definitions without flagcache, and one with it. `benchmarks.scale` simulates all of these.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+__all__ = [
+    "CONTESTANTS",
+    "COST_OF_DEFINITIONS",
+    "LIMIT_FULL",
+    "LIMIT_UNCHANGED",
+    "PRICES",
+    "Fleet",
+    "Month",
+    "main",
+    "month",
+    "price",
+    "table",
+]
+
+DAY = 86_400.0
+DAYS = 30
+
+LIMIT_UNCHANGED, LIMIT_FULL = 6000, 600
+"""Requests a minute that PostHog answers one team, without and with definitions; 429 beyond."""
+
+COST_OF_DEFINITIONS = 10
+"""Flag requests counted for a poll that brings definitions, the first after a start included; one that brings none
+counts 1: https://posthog.com/docs/feature-flags/local-evaluation/distributed-environments, as read in November 2026."""
+
+PRICES: tuple[tuple[float, float], ...] = (
+    (1e6, 0.0),
+    (2e6, 0.000100),
+    (10e6, 0.000045),
+    (50e6, 0.000025),
+    (math.inf, 0.000010),
+)
+"""Up to how many flag requests a month each costs so many US dollars, without taxes and discounts:
+https://posthog.com/docs/feature-flags/cutting-costs, in a copy read on 21 November 2026 that bears no date of its own.
+The first million is free, and shared with all other flag requests of an organisation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """What a fleet is like, and what happens to it in a day."""
+
+    workers: int
+    poll: float = 30.0
+    """Seconds between two polls of a client, and between two requests of a fleet: the SDK's default."""
+    deploys: int = 20
+    changes: int = 10
+    fetch: float = 0.3
+    """Seconds that PostHog takes to answer."""
+
+    @property
+    def one(self) -> float:
+        """Requests a day of one client that always polls PostHog."""
+        return DAY / (self.poll + self.fetch)
+
+    @property
+    def new_leaders(self) -> float:
+        """How often a day another process leads, because of deploys."""
+        return self.deploys * (math.e - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Month:
+    """What a fleet asks PostHog in a month."""
+
+    requests: float
+    full: float
+    """Those that bring definitions."""
+
+    @property
+    def flag_requests(self) -> float:
+        """What PostHog counts."""
+        return self.requests + (COST_OF_DEFINITIONS - 1) * self.full
+
+
+def _none(fleet: Fleet) -> Month:
+    n = fleet.workers
+    return Month(n * (fleet.one + fleet.deploys / 2), n * (fleet.changes + fleet.deploys))
+
+
+def _leased(fleet: Fleet) -> Month:
+    return Month(fleet.one + fleet.new_leaders / 2, fleet.changes + fleet.new_leaders)
+
+
+def _protocol(fleet: Fleet) -> Month:
+    return Month(fleet.one, fleet.changes + fleet.new_leaders + DAY / (10 * fleet.poll))
+
+
+def _attached(fleet: Fleet) -> Month:
+    return Month(fleet.one, fleet.changes)
+
+
+CONTESTANTS: dict[str, tuple[str, Callable[[Fleet], Month]]] = {
+    "none": ("no provider", _none),
+    "example": ("the SDK's example", _leased),
+    "republishing": ("the example, republishing", _leased),
+    "protocol": ("flagcache by protocol, at most", _protocol),
+    "attached": ("flagcache attached", _attached),
+}
+"""Title and requests of one day, by the names that the other benchmarks give them."""
+
+
+def month(contestant: str, fleet: Fleet) -> Month:
+    """What a fleet of this contestant asks PostHog in a month of thirty days."""
+    day = CONTESTANTS[contestant][1](fleet)
+    return Month(DAYS * day.requests, DAYS * day.full)
+
+
+def price(flag_requests: float) -> float:
+    """US dollars that so many flag requests in a month cost, if there are no others."""
+    dollars = below = 0.0
+    for limit, each in PRICES:
+        dollars += max(0.0, min(flag_requests, limit) - below) * each
+        below = limit
+    return dollars
+
+
+def is_refused(contestant: str, fleet: Fleet) -> bool:
+    """Whether PostHog answers some polls 429, because a team's limits do not suffice for them.
+
+    Where each process asks for itself all polls of a minute are to be answered, and all are in full after a change.
+    """
+    each_minute = fleet.workers * 60 / (fleet.poll + fleet.fetch)
+    return contestant == "none" and (each_minute > LIMIT_UNCHANGED or fleet.workers > LIMIT_FULL)
+
+
+def table(fleets: Sequence[Fleet]) -> str:
+    """A table in Markdown: a row for each contestant, a column for each fleet."""
+    lines = [
+        "| flag requests a month | " + " | ".join(f"{fleet.workers:,} workers" for fleet in fleets) + " |",
+        "|---" * (len(fleets) + 1) + "|",
+    ]
+    for name, (title, _) in CONTESTANTS.items():
+        cells = [_cell(name, fleet) for fleet in fleets]
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(contestant: str, fleet: Fleet) -> str:
+    count = month(contestant, fleet).flag_requests
+    refused = " (429s)" if is_refused(contestant, fleet) else ""
+    return f"{round(count, -3):,.0f}: ${price(count):,.0f}{refused}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description="A month of flag requests, and what it costs.")
+    parser.add_argument("--workers", type=int, nargs="+", default=[10, 100, 1000], help="sizes of the fleets")
+    parser.add_argument("--poll", type=float, default=30.0, help="seconds between two polls")
+    parser.add_argument("--deploys", type=int, default=20, help="rolling deploys a day")
+    parser.add_argument("--changes", type=int, default=10, help="changes of flags a day")
+    options = parser.parse_args(arguments)
+    fleets = [Fleet(n, options.poll, options.deploys, options.changes) for n in options.workers]
+    print(table(fleets))  # noqa: T201 - a command's job is to print
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""One real Redis under thousands of connections: where does it end?
+
+    python -m benchmarks.load                                 1,000, 3,000 and 9,000 workers, into results/load.json
+    python -m benchmarks.load --workers 300 --seconds 1       a small try
+
+Each worker is two connections, as a real one has: one polls by the library's own script, and one listens. They all live
+in one asyncio process on the same machine (`_scale_client`), so that times are upper bounds: that process reads and
+stamps every answer, one after the other. What Redis itself counts is not touched by that: bytes, and the processor time
+that a poll takes it (`cpu_per_poll`), from which `polls_a_second_of_one_core` follows.
+
+`ulimit -n` bounds the number of workers to somewhat less than half of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import resource
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TypedDict, cast
+
+import redis
+
+from benchmarks._scale_load import Stage
+from flagcache._version import __version__
+from tests.redis_server import RedisServer, newest_installed
+
+__all__ = ["Load", "main", "run"]
+
+RESULTS = Path(__file__).parent / "results" / "load.json"
+
+WORKERS = (1000, 3000, 9000)
+
+RATES = (300, 1000, 3000)
+"""Polls a second that are offered: those of 9,000, 30,000 and 90,000 workers at the default interval of 30 s."""
+
+SPREADS = (0.0, 0.05, 1.0)
+"""Seconds over which workers spread what they do upon a notice; the second is the library's."""
+
+FLAGS = (200, 2000)
+
+
+class Load(TypedDict):
+    """What `results/load.json` holds. Each list has the fields of the class of `_scale_load` in its name."""
+
+    flagcache: str
+    python: str
+    machine: str
+    processors: int
+    server: dict[str, object]
+    """Of Redis INFO, at the end."""
+    polls: list[dict[str, object]]
+    offered: list[dict[str, object]]
+    fan_out: list[dict[str, object]]
+    changes: list[dict[str, object]]
+
+
+async def run(path: str, workers: Sequence[int], seconds: float, flags: Sequence[int] = FLAGS) -> Load:
+    """Measure everything.
+
+    Args:
+        path: of the server's unix socket.
+        workers: sizes of fleets.
+        seconds: how long each rate of polls lasts.
+        flags: sizes of definitions.
+    """
+    load = Load(
+        flagcache=__version__,
+        python=platform.python_version(),
+        machine=platform.platform(),
+        processors=os.cpu_count() or 0,
+        server={},
+        polls=[],
+        offered=[],
+        fan_out=[],
+        changes=[],
+    )
+    stage = Stage(path, flags[0])
+    _say("polls, as many as there can be")
+    load["polls"].append(asdict(await stage.polls(8, seconds)))
+    for count in workers:
+        _say(f"{count:,} workers")
+        load["offered"].extend([asdict(await stage.offered(count, rate, seconds)) for rate in RATES])
+        load["fan_out"].append(asdict(await stage.fan_out(count, 5)))
+    stage.close()
+    for number in flags:
+        stage = Stage(path, number)
+        for count in workers:
+            _say(f"a change of {number} flags, {count:,} workers")
+            load["changes"].extend([asdict(await stage.change(count, spread)) for spread in SPREADS])
+        stage.close()
+    load["server"] = _server(path)
+    return load
+
+
+def _server(path: str) -> dict[str, object]:
+    with redis.Redis(unix_socket_path=path) as client:
+        info = cast("dict[str, object]", client.info())
+    wanted = ("redis_version", "valkey_version", "io_threads_active", "used_memory_peak_human", "maxclients")
+    return {name: info[name] for name in wanted if name in info}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Start a Redis, measure, write the JSON."""
+    parser = argparse.ArgumentParser(description="One real Redis under thousands of connections.")
+    parser.add_argument("--workers", type=int, nargs="+", default=WORKERS, help="sizes of fleets")
+    parser.add_argument("--seconds", type=float, default=10.0, help="how long each rate of polls lasts")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="the JSON")
+    options = parser.parse_args(arguments)
+    binary, files = newest_installed(), resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if binary is None:
+        _say("no Redis on this machine; `make test` installs one")
+        return 1
+    needed = 2 * max(options.workers) + 100
+    if needed > files:
+        _say(f"{max(options.workers):,} workers need {needed:,} open files; `ulimit -n` allows {files:,}")
+        return 1
+    with RedisServer(binary, args=("--maxclients", str(needed))) as server:
+        load = asyncio.run(run(str(server.socket_path), options.workers, options.seconds))
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(load, indent=1) + "\n")
+    return 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    sys.exit(main())

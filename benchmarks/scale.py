@@ -1,0 +1,142 @@
+"""A simulated day of fleets of 10 to 10,000 workers: what they ask of PostHog and Redis, how fast changes spread.
+
+    python -m benchmarks.scale                  all of it into results/scale.json, and plots: some 20 minutes
+    python -m benchmarks.scale --sizes 10 100   fewer and smaller fleets: seconds
+    python -m benchmarks.scale --draw           only the plots and tables, from the JSON that is there
+
+flagcache's part is its own pure core (`_scale_worker`); the others are models of what their code does
+(`_scale_others`). Counts follow from the seed alone, whatever the machine. How long a push takes rests on what is
+assumed of Redis (`_scale_world.Machine`), for which `benchmarks.load` has measurements.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks._scale_day import CONTESTANTS, Day, live
+from benchmarks._scale_ours import Ours
+from benchmarks._scale_report import PushCase, Results, draw, load, tables
+from benchmarks._scale_stores import Sizes
+from benchmarks._scale_world import Down, Machine
+from flagcache import envelope
+from flagcache._version import __version__
+from flagcache_posthog.definitions import PostHogVendor
+from flagcache_posthog.testing import make_definitions
+
+__all__ = ["FLAGS", "GIGABIT", "RESULTS", "main", "measure", "push", "run"]
+
+RESULTS = Path(__file__).parent / "results" / "scale.json"
+
+SIZES = (10, 30, 100, 300, 1000, 3000, 10_000)
+
+FLAGS = 200
+"""How many flags the simulated project has."""
+
+PUSHES = ((1000, 200), (3000, 200), (10_000, 200), (1000, 2000), (3000, 2000), (10_000, 2000))
+"""Workers and flags for which one change is looked at closely."""
+
+WAYS = ((0.0, 1.0), (0.05, 1.0), (1.0, 1.0), (0.05, 5.0))
+"""Seconds over which reads are spread, and after which one is given up; the second is the library's."""
+
+GIGABIT = 1.25e8
+"""Bytes a second."""
+
+
+def measure(flags: int) -> Sizes:
+    """How many bytes the definitions of so many flags take."""
+    served = make_definitions(flags)
+    definitions = PostHogVendor().check(served)
+    payload = envelope.encode(definitions, envelope.digest(definitions))
+    return Sizes(json=len(json.dumps(served)), envelope=len(payload))
+
+
+def push(workers: int, flags: int, *, gigabits: float, spread: float, timeout: float = 1.0) -> PushCase:
+    """One change, seen by a fleet of attached workers that is otherwise at peace.
+
+    Args:
+        workers: how many there are.
+        flags: in the definitions.
+        gigabits: what Redis can send in a second.
+        spread: seconds over which the workers spread their reads.
+        timeout: seconds after which a worker gives up a read (`store_timeout`).
+    """
+    day = Day(
+        length=240.0, start=60.0, deploys=(), changes=(100.0,), crashes=(), redis_down=Down(), posthog_down=Down()
+    )
+    sizes = measure(flags)
+    machine = Machine(bandwidth=gigabits * GIGABIT, timeout=timeout)
+    summary = live(lambda world: Ours(world, attached=True, spread=spread), workers, sizes, day, machine)
+    return PushCase(
+        workers=workers,
+        flags=flags,
+        payload=sizes.envelope,
+        gigabits=gigabits,
+        spread=spread,
+        timeout=timeout,
+        first_to_last=summary["change_first_to_last"]["max"],
+        timeouts=summary["timeouts"],
+        bytes_in_a_second=summary["bytes_a_second"]["max"],
+        reached=summary["change_to_worker"]["count"],
+    )
+
+
+def run(sizes: Sequence[int], pushes: Sequence[tuple[int, int]], save: Callable[[Results], object]) -> None:
+    """Simulate everything, the small fleets first.
+
+    Args:
+        sizes: workers of the fleets that live through a day.
+        pushes: workers and flags of those whose one change is looked at closely.
+        save: called with the results whenever there are more of them.
+    """
+    day, of_flags = Day(), measure(FLAGS)
+    results = Results(
+        flagcache=__version__,
+        python=platform.python_version(),
+        flags=FLAGS,
+        sizes=asdict(of_flags),
+        machine=asdict(Machine()),
+        day={**asdict(day), "redis_down": asdict(day.redis_down), "posthog_down": asdict(day.posthog_down)},
+        days={name: {} for name in CONTESTANTS},
+        pushes=[],
+    )
+    for workers, flags in pushes:
+        _say(f"a change, {workers:,} workers, {flags} flags")
+        for gigabits, (spread, timeout) in itertools.product((1.0, 10.0), WAYS):
+            case = push(workers, flags, gigabits=gigabits, spread=spread, timeout=timeout)
+            results["pushes"].append(case)
+    for workers in sorted(sizes):
+        for name, make in CONTESTANTS.items():
+            _say(f"{name}, {workers:,} workers")
+            results["days"][name][str(workers)] = live(make, workers, of_flags, day)
+        save(results)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Simulate, write the JSON, and draw."""
+    parser = argparse.ArgumentParser(description="A simulated day of fleets of many sizes.")
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="workers of the fleets")
+    parser.add_argument("--draw", action="store_true", help="simulate nothing: draw what the JSON holds")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="the JSON; plots are put beside it")
+    options = parser.parse_args(arguments)
+    if not options.draw:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        pushes = [case for case in PUSHES if case[0] <= max(options.sizes)]
+        run(options.sizes, pushes, lambda some: options.out.write_text(json.dumps(some, indent=1) + "\n"))
+    results = load(options.out)
+    draw(results, options.out.parent)
+    print(tables(results))  # noqa: T201 - a command's job is to print
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
