@@ -185,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--changes", type=int, default=10, help="changes of flags a day")
     options = parser.parse_args(arguments)
     fleets = [Fleet(n, options.poll, options.deploys, options.changes) for n in options.workers]
-    print(table(fleets))  # noqa: T201 - a command's job is to print
+    print(table(fleets))
 
 
 if __name__ == "__main__":

@@ -131,11 +131,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         run(options.sizes, pushes, lambda some: options.out.write_text(json.dumps(some, indent=1) + "\n"))
     results = load(options.out)
     draw(results, options.out.parent)
-    print(tables(results))  # noqa: T201 - a command's job is to print
+    print(tables(results))
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)  # noqa: T201
+    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
