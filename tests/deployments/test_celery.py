@@ -21,7 +21,7 @@ from flagcache.stores.redis import keys_of
 from flagcache_posthog import celery as flags
 from flagcache_posthog.testing import PostHogStandIn, RemoteStandIn, make_definitions
 from tests.deployments.programs import Program, posthog_environment
-from tests.fleet.chores import asks
+from tests.fleet.chores import asks, one_an_interval
 from tests.servers import RedisServer, newest_binary, until
 from tests.snippets import snippet
 
@@ -154,12 +154,6 @@ def worker(
             celery.close()
 
 
-def at_most_one_an_interval(posthog: RemoteStandIn) -> bool:
-    """Whether the requests keep the fleet's pace."""
-    requests = asks(posthog)
-    return len(requests) <= (requests[-1].arrived_at - requests[0].arrived_at) / (0.9 * EVERY) + 1
-
-
 POOLS = pytest.mark.parametrize(
     ("pool", "processes"), [(("prefork", "-c", "3"), 3), (("threads", "-c", "3"), 1), (("gevent", "-c", "20"), 1)]
 )
@@ -182,7 +176,7 @@ def test_a_worker_needs_no_help(
         posthog.serve(make_definitions(5, revision=2))
         until(lambda: pids_of("r2") == seen, 20, what="all to have the change")
         assert posthog.full_fetches == 2
-        assert at_most_one_an_interval(posthog)
+        assert one_an_interval(asks(posthog), EVERY)
         celery.end()
         until(lambda: not celery.leased(), what="its lease to end")
 
@@ -198,7 +192,7 @@ def test_children_that_are_replaced_after_each_task_fetch_nothing_anew(
         assert len({report.pid for report in reports}) == 6
         assert {report.revision for report in reports} == {"r1"}
         assert posthog.full_fetches == 1
-        assert at_most_one_an_interval(posthog)
+        assert one_an_interval(asks(posthog), EVERY)
         assert not helped or all(report.loaded for report in reports)
         celery.end()
 

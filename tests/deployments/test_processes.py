@@ -13,7 +13,7 @@ import pytest
 from flagcache.stores.redis import keys_of
 from flagcache_posthog.testing import PostHogStandIn, RemoteStandIn, make_definitions
 from tests.deployments.programs import Program, posthog_environment
-from tests.fleet.chores import asks
+from tests.fleet.chores import asks, one_an_interval
 from tests.servers import RedisServer, newest_binary, until
 from tests.snippets import snippet
 
@@ -58,12 +58,6 @@ def told(running: Program, number: int = 1) -> list[dict[str, Any]]:
 
     until(lambda: len(lines()) >= number, 40, every=0.02, what=f"{number} lines in\n{running.log}")
     return [cast("dict[str, Any]", json.loads(line)) for line in lines()]
-
-
-def at_most_one_an_interval(posthog: RemoteStandIn) -> bool:
-    """Whether the requests keep the fleet's pace."""
-    requests = asks(posthog)
-    return len(requests) <= (requests[-1].arrived_at - requests[0].arrived_at) / (0.9 * EVERY) + 1
 
 
 HEAD = """
@@ -289,7 +283,7 @@ def test_a_daemon_goes_on_although_its_files_were_closed(
         if kind == "redis":
             assert "s?db=0" in second["store"]
             assert second["role"] in {"leader", "follower"}
-            assert at_most_one_an_interval(posthog)
+            assert one_an_interval(asks(posthog), EVERY)
         assert "Traceback" not in running.log
         pid = int(running.log.partition("PID ")[2].split()[0])
         until(lambda: not Path(f"/proc/{pid}").exists(), 20, what="the daemon to end")

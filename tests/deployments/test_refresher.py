@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import signal
 import sys
@@ -18,7 +17,18 @@ from flagcache.stores.redis import RedisStore
 from flagcache_posthog.testing import PostHogStandIn, RemoteStandIn, Served, key_digest, make_definitions
 from tests.attach.attached import attached, events_of
 from tests.deployments.programs import Program, get, posthog_environment
-from tests.fleet.chores import all_hold, asks, key_of, leader, load, never_lost_flags, seats, status, trouble
+from tests.fleet.chores import (
+    all_hold,
+    asks,
+    key_of,
+    leader,
+    load,
+    never_lost_flags,
+    one_an_interval,
+    seats,
+    status,
+    trouble,
+)
 from tests.fleet.harness import Fleet, Seat
 from tests.servers import MakeRedis, free_port, until
 from tests.snippets import snippet
@@ -122,7 +132,7 @@ def test_a_refresher_fetches_in_place_of_the_workers(
                 next_fetch(posthog, FIRST)
             later = asks(posthog, after=mine.sequence)
             assert [request.key_digest for request in later] == [key_digest(FIRST)] * len(later)
-            assert all(b.arrived_at - a.arrived_at >= 0.9 * EVERY for a, b in itertools.pairwise(later))
+            assert one_an_interval(later, EVERY)
             assert {request.status for request in later} == {200, 304}
             assert FIRST not in cmdline(refresher)
 
