@@ -8,7 +8,7 @@ import pytest
 from flagcache_posthog.testing import StandInControl, make_definitions
 from tests.fleet.chores import all_hold, asker, asks, busiest, evaluated, history, load, logs, revisions, seats
 from tests.fleet.harness import Fleet, Seat
-from tests.servers import RedisServer
+from tests.servers import MakeRedis, RedisServer
 from tests.stores.links import calls_since
 
 
@@ -76,12 +76,13 @@ def _use_from_threads(seat: Seat, number: int) -> list[str | None]:
 
 
 def test_threads_of_a_cold_client_share_one_request_and_one_poll(
-    posthog: StandInControl, redis_server: RedisServer, namespace: str
+    posthog: StandInControl, make_redis: MakeRedis, namespace: str
 ) -> None:
     """8 threads on a cold client: one request, all get the flags, and the store is asked as by one waiting thread."""
     posthog.set_delay(0.5)
-    admin = redis_server.client()
-    with Fleet(seats(posthog, redis_server.url, namespace, every=30), 1) as fleet:
+    server = make_redis()
+    admin = server.client()
+    with Fleet(seats(posthog, server.url, namespace, every=30), 1) as fleet:
         calls_since(admin)
         assert fleet.members[0].call(_use_from_threads, 8) == ["r1"] * 8
         assert posthog.requests == 1
