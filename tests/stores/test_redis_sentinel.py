@@ -159,7 +159,7 @@ def test_a_failover_that_loses_the_last_write_throws_nobody_back(
         watched.replica.thaw()
         until(lambda: version_on(watched.replica) == lost, 30.0, what="the new master to have it back")
         until(lambda: made.one_fleet, 20.0, what="the fleet to be one again")
-        assert "had lost the definitions" in caplog.text
+        until(lambda: "had lost the definitions" in caplog.text, what="that to be told, which follows")
         made.join()
         made.until_all_hold(2)
         assert made.nobody_went_back()
