@@ -18,7 +18,7 @@ from flagcache_posthog.testing import REVISION_FLAG, PostHogStandIn, RemoteStand
 from tests.attach.attached import holder
 from tests.deployments.programs import Program, get, posthog_environment
 from tests.fleet.chores import asks, busiest, one_an_interval
-from tests.servers import RedisServer, free_port, until
+from tests.servers import MakeRedis, free_port, until
 from tests.snippets import snippet
 
 EVERY = 0.5
@@ -99,10 +99,10 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path, redis_server: RedisServer, namespace: str) -> Iterator[Site]:
-    """A folder, a PostHog at revision 1 and a Redis."""
-    posthog = PostHogStandIn.spawn(make_definitions(5))
-    yield Site(tmp_path, posthog, redis_server.url, redis_server.client(), namespace)
+def site(tmp_path: Path, make_redis: MakeRedis, namespace: str) -> Iterator[Site]:
+    """A folder, a PostHog at revision 1 and a Redis that nobody else uses."""
+    posthog, redis = PostHogStandIn.spawn(make_definitions(5)), make_redis()
+    yield Site(tmp_path, posthog, redis.url, redis.client(), namespace)
     posthog.stop()
 
 
