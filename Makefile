@@ -33,7 +33,7 @@ test: $(DEV) redis ## All tests, on real servers: ARGS="-k redis -x"
 	$(BIN)/pytest -n $(JOBS) $(ARGS)
 
 matrix: $(DEV) redis ## The supported versions of Python, redis-py and the SDK: ARGS="-s oldest -- -x"
-	PATH="$(PYENV):$$PATH" $(BIN)/nox --no-error-on-missing-interpreters $(ARGS)
+	PATH="$(PYENV):$$PATH" $(BIN)/nox --noxfile tests/noxfile.py --no-error-on-missing-interpreters $(ARGS)
 
 chaos: $(DEV) redis ## All that can go wrong, with real processes and servers: ROUNDS=3 SEED=7 ARGS="-k redis"
 	CHAOS_ROUNDS=$(or $(ROUNDS),1) CHAOS_SEED=$(or $(SEED),$(shell date +%s)) $(BIN)/pytest tests/chaos $(ARGS)

@@ -45,6 +45,6 @@ def test_the_sdist_can_be_tested(dist: Path) -> None:
     """The sdist holds packages, tests, licence and changelog, and no leftovers of this machine."""
     with tarfile.open(next(dist.glob("*.tar.gz"))) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
-    wanted = {"LICENSE", "README.md", "CHANGELOG.md", "Makefile", "pyproject.toml", "noxfile.py", "tests/conftest.py"}
+    wanted = {"LICENSE", "README.md", "CHANGELOG.md", "Makefile", "pyproject.toml", "tests/conftest.py"}
     assert wanted <= names
     assert not [name for name in names if "__pycache__" in name or name.startswith((".venv", ".git/"))]

@@ -6,8 +6,8 @@ import re
 from importlib import metadata
 from pathlib import Path
 
-import noxfile
-from noxfile import LOWEST, MATRIX, NEWEST, PROJECT
+from tests import noxfile
+from tests.noxfile import LOWEST, MATRIX, NEWEST, PROJECT
 
 ROOT = Path(__file__).parents[2]
 

@@ -44,7 +44,7 @@ def test_no_sdk_of_an_attached_fleet_fetches(posthog: StandInControl, redis_url:
         assert only_own_fetches(requests)
         assert [request.status for request in requests].count(200) == 2
         assert all(request.if_none_match for request in requests[1:])
-        assert busiest(requests, 0.4 * EVERY) == 1  # arrivals lag behind grants by what a busy machine takes
+        assert busiest(requests, 0.6 * EVERY) == 1  # arrivals lag behind grants by what a busy machine takes
         assert all(never_lost_flags(member) and not trouble(member) for member in fleet)
 
 

@@ -199,12 +199,12 @@ def one_an_interval(requests: Sequence[Served], interval: float, *, more: int = 
     """Whether these are no more than one fleet makes, whose grants lie at least 0.9 intervals apart.
 
     Args:
-        requests: In order of arrival, which lags behind the grant by what a busy machine takes: up to half an interval.
+        requests: In order of arrival, which lags behind the grants: by a fifth of an interval, on a busy machine.
         interval: Seconds between two fetches of the fleet.
         more: So many beside, which follow a holder that died or left in mid-fetch.
     """
     took = requests[-1].arrived_at - requests[0].arrived_at
-    return len(requests) <= (took + interval / 2) / (0.9 * interval) + 1 + more
+    return len(requests) <= (took + interval / 5) / (0.9 * interval) + 1 + more
 
 
 def in_order(seen: Sequence[Sighting], truths: Sequence[Truth]) -> bool:

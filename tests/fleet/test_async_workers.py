@@ -124,7 +124,7 @@ def test_children_of_a_preloaded_client_that_awaits_share_one_request_an_interva
             next_request(posthog)
             requests = asks(posthog)
             assert one_an_interval(requests, EVERY)
-            assert busiest(requests, 0.4 * EVERY) == 1  # arrivals lag behind grants by what a busy machine takes
+            assert busiest(requests, 0.6 * EVERY) == 1  # arrivals lag behind grants by what a busy machine takes
             assert len({each.worker for each in fleet.call(status)}) == 3
             if attached:
                 until(lambda: all("flagcache-listener" in names for names in fleet.call(thread_names)))

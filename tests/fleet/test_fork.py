@@ -42,6 +42,6 @@ def test_children_of_a_preloaded_client_share_one_request_an_interval(
             all_hold(fleet, 2, within=4 * EVERY)
             requests = asks(posthog)
             assert one_an_interval(requests, EVERY)
-            assert busiest(requests, 0.4 * EVERY) == 1  # arrivals lag behind grants by what a busy machine takes
+            assert busiest(requests, 0.6 * EVERY) == 1  # arrivals lag behind grants by what a busy machine takes
             assert len({each.worker for each in fleet.call(status)}) == 8
             assert all(never_lost_flags(member) and not trouble(member) for member in fleet)

@@ -1,7 +1,7 @@
 """The versions that flagcache is tested with: not every combination, but each, and oldest and newest with each other.
 
-`make matrix` runs all of it, `nox -s oldest` one line; what follows `--` goes to pytest instead of the paths below. An
-interpreter that is not installed is left out, and the summary says so.
+`make matrix` runs all of it, `make matrix ARGS="-s oldest"` one line; what follows `--` goes to pytest instead of the
+paths below. An interpreter that is not installed is left out, and the summary says so.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import nox
 
 __all__ = ["MATRIX", "Line", "lowest", "requirements"]
 
-ROOT = Path(__file__).parent
+ROOT = Path(__file__).parents[1]
 PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 
 LOWEST = "lowest"
@@ -71,6 +71,7 @@ LEFT_SOCKETS = ("-W", "ignore:Exception ignored in:pytest.PytestUnraisableExcept
 
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_existing_virtualenvs = True
+nox.options.envdir = str(ROOT / ".nox")
 
 
 def lowest() -> dict[str, str]:
@@ -96,6 +97,7 @@ def _requirement(name: str, version: str) -> str:
 
 def _register(name: str, line: Line) -> None:
     def run(session: nox.Session) -> None:
+        session.chdir(ROOT)  # nox begins where this file is
         session.install("--editable", ".[demo,encryption,testing]", "--group", "essentials", *requirements(line))
         allowed = LEFT_SOCKETS if line.redis == LOWEST else ()
         session.run("pytest", "-m", "not slow", *allowed, *(session.posargs or TESTS), env={"PYTHONPATH": None})
