@@ -1,4 +1,4 @@
-"""Fixtures that all tests share: real servers, namespaces of one's own, and a look at what is left behind."""
+"""Fixtures that all tests share: real servers and stores, a PostHog, a namespace of one's own, what is left behind."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import contextlib
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
+from flagcache_posthog.testing import PostHogStandIn, RemoteStandIn, make_definitions
 from tests.servers import SERVER_NAMES, MakeRedis, RedisServer, find_binary, newest_binary, until
 
 
@@ -37,6 +39,23 @@ def make_redis() -> Iterator[MakeRedis]:
             return servers.enter_context(RedisServer(binary, tcp=tcp, args=args))
 
         yield make
+
+
+@pytest.fixture
+def posthog() -> Iterator[RemoteStandIn]:
+    """A PostHog for one test, which goes on while the test's process stands still; at revision 1."""
+    standin = PostHogStandIn.spawn(make_definitions(5))
+    yield standin
+    standin.stop()
+
+
+@pytest.fixture(params=["redis", "sqlite"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of a store that processes can share, of each kind in turn."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'flags.db'}"
+    server: RedisServer = request.getfixturevalue("redis_server")
+    return server.url
 
 
 @pytest.fixture

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
-from posthog import Posthog
+from tests.watched import Watched
 
 __all__ = ["Contestant", "Place", "Seat", "Sighting", "WatchedPosthog", "key_of", "make_client", "revision_told"]
-
-_FLAGS = cast("property", inspect.getattr_static(Posthog, "feature_flags"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +40,15 @@ class Sighting:
     revision: int | None
 
 
-class WatchedPosthog(Posthog):
+class WatchedPosthog(Watched):
     """A client that notes when it was given which revision, by the SDK's public property alone."""
 
     def __init__(self, project_api_key: str, **options: Any) -> None:  # noqa: ANN401 - whatever the SDK takes
         self.history: list[Sighting] = []
         super().__init__(project_api_key, **options)
 
-    @property
-    def feature_flags(self) -> list[dict[str, object]] | None:
-        """The definitions that this client holds."""
-        return cast("list[dict[str, object]] | None", _FLAGS.__get__(self))
-
-    @feature_flags.setter
-    def feature_flags(self, flags: list[dict[str, object]] | None) -> None:
-        _FLAGS.__set__(self, flags)
+    def saw(self, flags: list[dict[str, object]] | None) -> None:
+        """Note it."""
         self.history.append(Sighting(time.monotonic(), _revision(flags)))
 
 

@@ -11,12 +11,11 @@ import os
 import random
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from flagcache_posthog.testing import PostHogStandIn, RemoteStandIn, make_definitions
+from flagcache_posthog.testing import RemoteStandIn
 from tests.chaos.stage import Place
 from tests.clocks import SteppedRedis, step_redis
 from tests.servers import MakeRedis, RedisServer
@@ -61,14 +60,6 @@ def chance(request: pytest.FixtureRequest) -> random.Random:
     node: str = request.node.nodeid
     sys.stdout.write(f"to play this again: CHAOS_ROUNDS={max(1, ROUNDS)} CHAOS_SEED={SEED} pytest '{node}'\n")
     return random.Random(f"{SEED}/{node}")
-
-
-@pytest.fixture
-def posthog() -> Iterator[RemoteStandIn]:
-    """A PostHog for one scenario, in a process of its own; at revision 1."""
-    standin = PostHogStandIn.spawn(make_definitions(5))
-    yield standin
-    standin.stop()
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from celery import Celery, signals
 from flagcache.errors import MissingExtraError
 from flagcache.stores.redis import keys_of
 from flagcache_posthog import celery as flags
-from flagcache_posthog.testing import PostHogStandIn, RemoteStandIn, make_definitions
+from flagcache_posthog.testing import RemoteStandIn, make_definitions
 from tests.deployments.programs import Program, posthog_environment
 from tests.fleet.chores import asks, one_an_interval
 from tests.servers import RedisServer, newest_binary, until
@@ -112,14 +112,6 @@ def server() -> Iterator[RedisServer]:
     """One server for all fleets here: tasks come over TCP, flags over the unix socket."""
     with RedisServer(newest_binary(), tcp=True) as server:
         yield server
-
-
-@pytest.fixture
-def posthog() -> Iterator[RemoteStandIn]:
-    """A PostHog for one test, in a process of its own."""
-    standin = PostHogStandIn.spawn(make_definitions(5))
-    yield standin
-    standin.stop()
 
 
 @contextmanager

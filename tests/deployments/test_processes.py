@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from flagcache.stores.redis import keys_of
-from flagcache_posthog.testing import PostHogStandIn, RemoteStandIn, make_definitions
+from flagcache_posthog.testing import RemoteStandIn, make_definitions
 from tests.deployments.programs import Program, posthog_environment
 from tests.fleet.chores import asks, one_an_interval
 from tests.servers import RedisServer, newest_binary, until
@@ -27,14 +27,6 @@ def server() -> Iterator[RedisServer]:
     """One server for all programs here."""
     with RedisServer(newest_binary()) as server:
         yield server
-
-
-@pytest.fixture
-def posthog() -> Iterator[RemoteStandIn]:
-    """A PostHog for one test, in a process of its own."""
-    standin = PostHogStandIn.spawn(make_definitions(5))
-    yield standin
-    standin.stop()
 
 
 def program(folder: Path, store_url: str, posthog: RemoteStandIn, script: str, *args: str, every: float) -> Program:

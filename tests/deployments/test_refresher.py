@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ import pytest
 from flagcache.events import LeadershipLost
 from flagcache.stores.base import REFRESHER
 from flagcache.stores.redis import RedisStore
-from flagcache_posthog.testing import PostHogStandIn, RemoteStandIn, Served, key_digest, make_definitions
+from flagcache_posthog.testing import RemoteStandIn, Served, key_digest, make_definitions
 from tests.attach.attached import attached, events_of
 from tests.deployments.programs import Program, get, posthog_environment
 from tests.fleet.chores import (
@@ -38,14 +38,6 @@ LEASE = 1.5 * EVERY
 """Of a refresher that is killed."""
 
 FIRST, SECOND = "phs_first", "phs_second"
-
-
-@pytest.fixture
-def posthog() -> Iterator[RemoteStandIn]:
-    """A PostHog in a process of its own; at revision 1."""
-    standin = PostHogStandIn.spawn(make_definitions(5))
-    yield standin
-    standin.stop()
 
 
 class Refreshers:

@@ -24,7 +24,7 @@ from flagcache_posthog import FlagDefinitionCache
 from flagcache_posthog.aws_lambda import fresh
 from flagcache_posthog.testing import PostHogStandIn, make_definitions, revision_of
 from tests.deployments.programs import posthog_environment
-from tests.servers import MakeRedis, RedisServer, until
+from tests.servers import MakeRedis, until
 from tests.snippets import snippet
 
 PLACEHOLDER = "not used by a reader"
@@ -35,15 +35,6 @@ def posthog() -> Iterator[PostHogStandIn]:
     """A PostHog for one test; at revision 1."""
     with PostHogStandIn(make_definitions(3)) as standin:
         yield standin
-
-
-@pytest.fixture(params=["redis", "sqlite"])
-def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The address of a store that processes can share, of each kind in turn."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'flags.db'}"
-    server: RedisServer = request.getfixturevalue("redis_server")
-    return server.url
 
 
 def client_of(cache: FlagDefinitionCache, standin: PostHogStandIn, *, key: str = PLACEHOLDER) -> Posthog:

@@ -11,7 +11,6 @@ that most tests need are in `tests.fleet.chores`.
 from __future__ import annotations
 
 import contextlib
-import inspect
 import logging
 import os
 import signal
@@ -21,14 +20,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar
 
 import pytest
-from posthog import Posthog
 from typing_extensions import Self
 
 from flagcache_posthog import FlagDefinitionCache
 from flagcache_posthog.testing import revision_of
+from tests.watched import Watched
 
 __all__ = ["Call", "Fleet", "LogLine", "Member", "Seat", "Sighting", "WatchedPosthog"]
 
@@ -37,9 +36,6 @@ P = ParamSpec("P")
 
 _PATIENCE = 10.0
 """Seconds for one answer of a member; far more than anything here takes unless it is said."""
-
-
-_FLAGS = cast("property", inspect.getattr_static(Posthog, "feature_flags"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +49,15 @@ class Sighting:
     revision: int | None
 
 
-class WatchedPosthog(Posthog):
+class WatchedPosthog(Watched):
     """A client that keeps a record of everything it ever held, by the SDK's public property alone."""
 
     def __init__(self, project_api_key: str, **options: Any) -> None:  # noqa: ANN401 - whatever the SDK takes
         self.history: list[Sighting] = []
         super().__init__(project_api_key, **options)
 
-    @property
-    def feature_flags(self) -> list[dict[str, object]] | None:
-        """The definitions that this client holds."""
-        return cast("list[dict[str, object]] | None", _FLAGS.__get__(self))
-
-    @feature_flags.setter
-    def feature_flags(self, flags: list[dict[str, object]] | None) -> None:
-        _FLAGS.__set__(self, flags)
+    def saw(self, flags: list[dict[str, object]] | None) -> None:
+        """Note it."""
         count = None if flags is None else len(flags)
         self.history.append(Sighting(time.monotonic(), count, revision_of({"flags": flags})))
 

@@ -32,14 +32,6 @@ MakeClient = Callable[..., Posthog]
 
 
 @pytest.fixture
-def posthog() -> Iterator[RemoteStandIn]:
-    """A PostHog in a process of its own; at revision 1."""
-    standin = PostHogStandIn.spawn(make_definitions(5))
-    yield standin
-    standin.stop()
-
-
-@pytest.fixture
 def make_client() -> Iterator[MakeClient]:
     """Makes clients that are shut down when the test ends."""
     with ExitStack() as ends:

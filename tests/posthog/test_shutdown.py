@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from posthog import Posthog
 
 from flagcache.status import Role
 from flagcache_posthog import FlagDefinitionCache, from_url
-from flagcache_posthog.testing import REVISION_FLAG, PostHogStandIn, RemoteStandIn, make_definitions
+from flagcache_posthog.testing import REVISION_FLAG, RemoteStandIn, make_definitions
 from tests.attach.attached import holder, threads_of
 from tests.deployments.programs import Program, posthog_environment
 from tests.fleet.harness import WatchedPosthog
@@ -26,14 +25,6 @@ EVERY = 0.5
 LONG = 60.0
 
 either = pytest.mark.parametrize("attached", [True, False], ids=["attached", "unattached"])
-
-
-@pytest.fixture
-def posthog() -> Iterator[RemoteStandIn]:
-    """A PostHog in a process of its own; at revision 1."""
-    standin = PostHogStandIn.spawn(make_definitions(5))
-    yield standin
-    standin.stop()
 
 
 def made(cache: FlagDefinitionCache, posthog: RemoteStandIn, *, attached: bool, send: bool = True) -> Posthog:

@@ -1,0 +1,30 @@
+"""A client that tells of everything it is given, by the SDK's public property alone."""
+
+from __future__ import annotations
+
+import inspect
+from typing import cast
+
+from posthog import Posthog
+
+__all__ = ["Watched"]
+
+_FLAGS = cast("property", inspect.getattr_static(Posthog, "feature_flags"))
+
+
+class Watched(Posthog):
+    """To be subclassed: `saw` is called with whatever the client holds from then on."""
+
+    def saw(self, flags: list[dict[str, object]] | None) -> None:
+        """The client holds this now; on the thread that gave it."""
+        raise NotImplementedError
+
+    @property
+    def feature_flags(self) -> list[dict[str, object]] | None:
+        """The definitions that this client holds."""
+        return cast("list[dict[str, object]] | None", _FLAGS.__get__(self))
+
+    @feature_flags.setter
+    def feature_flags(self, flags: list[dict[str, object]] | None) -> None:
+        _FLAGS.__set__(self, flags)
+        self.saw(flags)
