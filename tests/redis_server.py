@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import importlib.util
 import os
+import random
 import shutil
 import signal
 import socket
@@ -38,12 +39,17 @@ class ServerFailedError(RuntimeError):
     """A server ended at once, or did not answer in time; the message has its log."""
 
 
+_PORTS = 10_000, 32_000
+"""Below those from which Linux takes one for each outgoing connection, of which tests that run beside make many."""
+
+
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a TCP port of 127.0.0.1 that nobody uses now and the system gives to nobody unasked."""
+    while True:
+        port = random.SystemRandom().randrange(*_PORTS)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @dataclass(frozen=True, slots=True)
