@@ -1,12 +1,15 @@
 """The last known good definitions on this machine's disk: kept there while the fleet's store answers, used when not.
 
 The archive is a store like any other, and takes the fleet's place while that is away. So that it has something to give
-then, each process that holds something newer puts it there. Must never make a poll of the fleet's store wait for the
-disk more than one store timeout, nor fail because of it.
+then, each process that holds something newer sees to it that this is there: the first at once, what replaces it after
+the clients have it. Must never make a poll of the fleet's store wait for the disk more than one store timeout, nor fail
+because of it.
 """
 
 from __future__ import annotations
 
+import math
+import random
 from dataclasses import replace
 
 from flagcache import election
@@ -20,6 +23,10 @@ from flagcache.stores.base import Reply, Store
 from flagcache.tiers import Tier
 
 __all__ = ["Archive"]
+
+_AFTER = 1.0
+"""Seconds after which definitions that replace others are kept, and over which the processes of a machine spread that:
+the first of them writes, and the others find it done."""
 
 
 class Archive:
@@ -35,9 +42,29 @@ class Archive:
         self._ledger = ledger
         self._reader = Reader(plan, ledger)
         self._kept: Held | None = None
+        self.due_at = math.inf
+        """When what is held is to be kept, on this process's own clock."""
+
+    def arrived(self, *, later: bool) -> None:
+        """Something may have come. Keep it, or let it be due a little later, if an older one is kept.
+
+        Args:
+            later: whether somebody looks what is due.
+        """
+        held = self._ledger.know.held
+        if not later or self._kept is None:
+            self.keep()
+        elif held is not None and not self._is_kept(held):
+            self.due_at = min(self.due_at, self._plan.clock() + random.uniform(_AFTER, 2 * _AFTER))
+
+    def settle(self) -> None:
+        """Keep now what is due."""
+        if self.due_at < math.inf:
+            self.keep()
 
     def keep(self) -> None:
         """See to it that what is held is in the archive; asks it only for another version, or much younger ages."""
+        self.due_at = math.inf
         held = self._ledger.know.held
         if held is None or self._is_kept(held):
             return

@@ -12,6 +12,7 @@ import threading
 
 from flagcache import duties
 from flagcache._guard import guarded
+from flagcache.archive import Archive
 from flagcache.duties import Pulse
 from flagcache.exchange import Exchange
 from flagcache.ledger import Ledger
@@ -44,12 +45,14 @@ class Attendant:
         plan: what all processes of the cache have in common.
         ledger: what this process knows.
         exchange: asks its stores.
+        archive: keeps what the clients have.
     """
 
-    def __init__(self, plan: Plan, ledger: Ledger, exchange: Exchange) -> None:
+    def __init__(self, plan: Plan, ledger: Ledger, exchange: Exchange, archive: Archive) -> None:
         self._plan = plan
         self._ledger = ledger
         self._exchange = exchange
+        self._archive = archive
         self._thread = _Thread()
         self._listener = Listener(self)
         self._offset = random.uniform(0, _OFFSET)
@@ -133,9 +136,11 @@ class Attendant:
         if now >= due.contend_at:
             self._contended_for = due.contend_at
             self._push(contend=True)
+        if now >= self._archive.due_at:
+            self._archive.keep()
         self._ledger.look()
         now = self._plan.clock()
-        soonest = min(self._due(now).soonest, self._check_at, self._ledger.tiers.probe_at)
+        soonest = min(self._due(now).soonest, self._check_at, self._archive.due_at, self._ledger.tiers.probe_at)
         return max(0.0, min(soonest - now, self._plan.lease / duties.RENEWALS))
 
     def _due(self, now: float) -> duties.Duties:
@@ -156,7 +161,10 @@ class Attendant:
         self._check_at = math.inf
         if held is None or self._ledger.emptied or not clients:
             return
-        if self._checks and any(client.lacks(held.definitions) for client in clients):
+        behind = [client for client in clients if client.lacks(held.definitions)]
+        if any(self._plan.clients.adopting(client, held.definitions, now) for client in behind):
+            self._check_at = now + _CHECK_AFTER
+        elif self._checks and behind:
             self._checks -= 1
             self._ask_all(contend=False)
 

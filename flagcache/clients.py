@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import NamedTuple, Protocol
+from weakref import WeakKeyDictionary
 
 from flagcache.vendor import Definitions, Fetcher
 
@@ -57,6 +58,11 @@ class Client(Protocol):
         """Whether it uses something else than these."""
         ...
 
+    @property
+    def blank(self) -> bool:
+        """Whether it has no flags at all."""
+        ...
+
     def close(self) -> None:
         """It was shut down in this process."""
         ...
@@ -64,6 +70,18 @@ class Client(Protocol):
     def poll(self) -> None:
         """Run its own poll on the calling thread; nothing if its poller does not run."""
         ...
+
+
+_TAKES = 1.0
+"""Seconds that a client may take to adopt definitions, on a busy machine. What is not there by then is given again."""
+
+
+class _HandOver(NamedTuple):
+    """What a client was given last, on which thread, and when."""
+
+    definitions: Definitions
+    thread: int
+    at: float
 
 
 class _Thread(threading.local):
@@ -75,6 +93,7 @@ class Clients:
 
     def __init__(self) -> None:
         self._all: tuple[Client, ...] = ()
+        self._given: WeakKeyDictionary[Client, _HandOver] = WeakKeyDictionary()
         self._thread = _Thread()
 
     def add(self, client: Client) -> None:
@@ -103,6 +122,29 @@ class Clients:
     def asking(self) -> Client | None:
         """The client for whose poll the calling thread asks, if that can be told."""
         return self._thread.on_behalf or next((client for client in self._all if client.asking), None)
+
+    def hand(self, definitions: Definitions, now: float) -> bool:
+        """Whether the calling thread is to hand these over: its client has others, and no other thread does it already.
+
+        A client's own poll and a push may meet. The SDK hashes what it is given, and twice would take twice as long. It
+        is not to be left without for that: who has no flags is given them in any case.
+        """
+        client = self.asking()
+        if client is None:
+            return True
+        if client.holds(definitions):
+            return False
+        if not client.blank and self.adopting(client, definitions, now):
+            return False
+        self._given[client] = _HandOver(definitions, threading.get_ident(), now)
+        return True
+
+    def adopting(self, client: Client, definitions: Definitions, now: float) -> bool:
+        """Whether another thread has given a client these, and it may be busy with them still."""
+        given = self._given.get(client)
+        if given is None or given.definitions is not definitions or given.thread == threading.get_ident():
+            return False
+        return 0 <= now - given.at < _TAKES
 
     @property
     def on_behalf(self) -> bool:

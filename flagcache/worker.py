@@ -47,7 +47,7 @@ class Worker:
         self._cold_start = ColdStart()
         self._archive = Archive(plan, self._ledger)
         self._fetching = Fetching(plan, self._reports, self._arrived)
-        self._attendant = Attendant(plan, self._ledger, self._exchange)
+        self._attendant = Attendant(plan, self._ledger, self._exchange, self._archive)
         self._lock = threading.RLock()  # reentrant, as the exchange's
         self._flight: threading.Event | None = None
 
@@ -116,8 +116,7 @@ class Worker:
         if self._ledger.emptied:
             return self._plan.vendor.empty()
         if held is not None:
-            client = self._plan.clients.asking()
-            return None if client is not None and client.holds(held.definitions) else held.definitions
+            return held.definitions if self._plan.clients.hand(held.definitions, self._plan.clock()) else None
         return None if self._errands.granted else self._plan.vendor.empty()
 
     def received(self, definitions: object) -> None:
@@ -161,6 +160,7 @@ class Worker:
         budget = self._plan.settings.store_timeout
         self._attendant.stop(budget)
         self._fetching.cancel(budget)
+        self._archive.settle()
         self._exchange.leave(idle=self._idle)
 
     @property
@@ -221,9 +221,10 @@ class Worker:
     def _arrived(self) -> None:
         """Something may have come: keep it for worse days, and wake who waits for it.
 
-        In this order: whoever waited may fork next, and a child forked while a thread uses SQLite cannot use it.
+        In this order: whoever waited may fork next, and a child forked while a thread uses SQLite cannot use it. What
+        replaces definitions that are kept goes to the clients first, where the listener comes back to it.
         """
-        self._archive.keep()
+        self._archive.arrived(later=self._attendant.running)
         self._cold_start.arrived()
 
     def _wait(self) -> None:

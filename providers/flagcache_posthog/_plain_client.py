@@ -47,6 +47,11 @@ class PlainClient:
         """As `Client.lacks`: it needs none."""
         return False
 
+    @property
+    def blank(self) -> bool:
+        """As `Client.blank`: always, for it keeps none."""
+        return True
+
     def close(self) -> None:
         """As `Client.close`."""
         self._closed = True

@@ -116,6 +116,12 @@ class AttachedClient:
             return False
         return bool(definitions["flags"]) or client.feature_flags is None or bool(client.feature_flags)
 
+    @property
+    def blank(self) -> bool:
+        """As `Client.blank`."""
+        client = self._ref()
+        return client is None or not client.feature_flags
+
     def close(self) -> None:
         """As `Client.close`."""
         self._closed = True

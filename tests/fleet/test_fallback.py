@@ -27,8 +27,8 @@ from tests.fleet.chores import (
     load,
     logs,
     never_lost_flags,
-    poll,
     seats,
+    shutdown,
     status,
     trouble,
 )
@@ -68,12 +68,14 @@ def files(state: Path) -> list[Path]:
     return sorted(state.glob("*.sqlite"))
 
 
-def kept(state: Path) -> int:
-    """How many fleets' definitions are in the fallback stores."""
-    found = 0
+def kept(state: Path) -> set[str]:
+    """The versions in the fallback stores."""
+    found: set[str] = set()
     for file in files(state):
         with closing(sqlite3.connect(file)) as connection:
-            found += connection.execute("SELECT count(*) FROM payload").fetchone()[0]
+            found |= {
+                version for (version,) in connection.execute("SELECT version FROM state JOIN payload USING (namespace)")
+            }
     return found
 
 
@@ -158,7 +160,7 @@ def test_new_workers_start_without_posthog(
 
 
 def test_new_workers_start_from_the_disk_alone(
-    posthog: StandInControl, make_redis: MakeRedis, namespace: str, make_seats: MakeSeats
+    posthog: StandInControl, make_redis: MakeRedis, namespace: str, make_seats: MakeSeats, state: Path
 ) -> None:
     """With Redis and PostHog away and nobody left, a new fleet starts with the last known good definitions, as old."""
     server = make_redis()
@@ -166,7 +168,8 @@ def test_new_workers_start_from_the_disk_alone(
         fleet.call(load)
         posthog.serve(make_definitions(5, revision=2))
         all_hold(fleet, 2, within=6 * EVERY)
-        fleet.call(poll)  # whoever has it has also kept it when this returns
+        version = leader(fleet).call(status).version
+        until(lambda: version in kept(state), 10.0, what="the change to be kept")
         for member in fleet:
             member.kill()
         posthog.fail(503)
@@ -181,6 +184,19 @@ def test_new_workers_start_from_the_disk_alone(
         posthog.serve(make_definitions(5, revision=3))
         all_hold(fleet, 3, within=12 * EVERY)
         assert not any(trouble(member) for member in came)
+
+
+def test_who_leaves_keeps_what_it_has(
+    posthog: StandInControl, make_redis: MakeRedis, namespace: str, state: Path
+) -> None:
+    """What an attached client was given a moment ago is on the disk when its process has shut down."""
+    with Fleet(attached(posthog, make_redis().url, namespace, every=EVERY), 1) as fleet:
+        fleet.call(load)
+        posthog.serve(make_definitions(5, revision=2))
+        all_hold(fleet, 2, within=6 * EVERY)
+        version = fleet.members[0].call(status).version
+        fleet.call(shutdown)
+        assert version in kept(state)
 
 
 def test_an_emptied_redis_is_filled_from_the_disk(

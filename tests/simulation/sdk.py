@@ -186,6 +186,11 @@ class Attached:
             return False
         return bool(definitions["flags"]) or bool(self._sdk.flags)
 
+    @property
+    def blank(self) -> bool:
+        """As `Client.blank`."""
+        return not self._sdk.flags
+
     def close(self) -> None:
         """As `Client.close`."""
         self._closed = True

@@ -146,7 +146,14 @@ class _Local:
 
 
 _threading = SimpleNamespace(
-    Event=Event, Lock=Lock, RLock=Lock, Thread=Thread, current_thread=_Current, local=_Local, Timer=None
+    Event=Event,
+    Lock=Lock,
+    RLock=Lock,
+    Thread=Thread,
+    current_thread=_Current,
+    get_ident=lambda: id(getcurrent()),
+    local=_Local,
+    Timer=None,
 )
 
 
