@@ -26,7 +26,6 @@ from flagcache.vendor import Definitions
 __all__ = ["Generations", "KeysMissing"]
 
 
-@dataclass(frozen=True)
 class KeysMissing(Event):
     """What an older SDK published lacks keys that the one here reads; a turn is asked for to bring them."""
 
