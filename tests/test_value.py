@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from flagcache._value import Value
+from flagcache._value import SecretValue, Value
 
 
 class Seen(Value):
@@ -28,6 +28,12 @@ class Heard(Value):
 
     where: str
     times: int = 1
+
+
+class Key(SecretValue):
+    """One that nobody is to see."""
+
+    secret: str
 
 
 def test_fields_are_given_by_place_or_name_and_have_defaults() -> None:
@@ -69,3 +75,9 @@ def test_a_value_is_shown_whole_and_cannot_be_changed() -> None:
     with pytest.raises(AttributeError, match="SeenAgain cannot be changed: where"):
         del value.where  # pyright: ignore[reportAttributeAccessIssue]  # likewise
     assert pickle.loads(pickle.dumps(value)) == value
+
+
+def test_a_secret_value_is_shown_by_its_kind_alone() -> None:
+    """It is compared as any other."""
+    assert repr(Key("swordfish")) == f"{Key('swordfish')}" == "<Key>"
+    assert Key("swordfish") == Key("swordfish") != Key("haddock")

@@ -12,7 +12,6 @@ import functools
 import inspect
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, cast
 
 import redis
@@ -23,6 +22,7 @@ from redis.credentials import CredentialProvider
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
+from flagcache._value import SecretValue
 from flagcache.stores._redis_deadline import that_keeps_deadlines
 
 __all__ = [
@@ -109,9 +109,8 @@ class Connection(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Server:
-    """One server: which kind of connection leads to it and with which options. Holds secrets, so it has no repr."""
+class Server(SecretValue):
+    """One server: which kind of connection leads to it and with which options."""
 
     connection_class: type[AbstractConnection]
     options: Mapping[str, object]
@@ -156,8 +155,7 @@ class Server:
         return options
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class SentinelMaster:
+class SentinelMaster(SecretValue):
     """Whichever server the sentinels call the master of a service, asked anew for each new connection."""
 
     service: str
@@ -178,8 +176,7 @@ class SentinelMaster:
         return self.server.master_pool(self.service, manager, timeout)
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class ClusterNodes:
+class ClusterNodes(SecretValue):
     """The nodes of a cluster that the user's client knew, primaries first; each can name the others."""
 
     server: Server
