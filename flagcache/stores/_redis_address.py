@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 from urllib.parse import urlsplit
 
 import redis
@@ -51,8 +50,7 @@ class _Connects(Protocol):
     def on_connect(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class RedisTarget:
+class RedisTarget(NamedTuple):
     """Where the user's Redis is, for people and for us."""
 
     address: str
