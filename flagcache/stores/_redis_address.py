@@ -14,7 +14,7 @@ from redis.connection import AbstractConnection, ConnectionPool, SSLConnection, 
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from flagcache.errors import ConfigurationError
-from flagcache.stores._redis_pools import Address, ClusterNodes, SentinelMaster, Server, server_of
+from flagcache.stores._redis_pools import Address, ClusterNodes, SentinelMaster, Server, no_client_setinfo, server_of
 
 __all__ = [
     "RedisTarget",
@@ -116,7 +116,9 @@ def _pool_of_url(url: str) -> ConnectionPool:
     try:
         path = urlsplit(url).path
         pool = ConnectionPool.from_url(url)
-        pool.connection_class(**pool.connection_kwargs)  # refuses an option that redis-py does not know; opens nothing
+        # Refuses an option that redis-py does not know. Opens nothing; nameless, for to name itself it looks up its own
+        # version among all that is installed, which takes longer than all else here.
+        pool.connection_class(**{**no_client_setinfo(), **pool.connection_kwargs})
     except (redis.RedisError, TypeError, ValueError):
         raise ConfigurationError(
             f"this {scheme}:// URL cannot be read: its port or one of its ?options is not valid; in user name and"

@@ -36,6 +36,7 @@ __all__ = [
     "Word",
     "client_of",
     "connection_of",
+    "no_client_setinfo",
     "server_of",
 ]
 
@@ -146,7 +147,7 @@ class Server(SecretValue):
             "health_check_interval": 0,
             "decode_responses": False,
             "protocol": 2,  # replies as small as a poll's are read twice as fast as with 3
-            **_no_client_setinfo(),
+            **no_client_setinfo(),
         }
         if issubclass(self.connection_class, TcpConnection):
             numbers = {getattr(socket, name, None): value for name, value in _KEEPALIVE_SECONDS.items()}
@@ -248,7 +249,7 @@ def _known_to_redis_py() -> frozenset[str]:
 
 
 @functools.cache  # found out in the constructor: an import that another thread is at stays locked in a forked child
-def _no_client_setinfo() -> Mapping[str, object]:
+def no_client_setinfo() -> Mapping[str, Any]:
     """Return the options that keep redis-py from naming itself to the server.
 
     It costs two round trips a connection, and a line in the server's ACL LOG for each user without `+client|setinfo`.
