@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers import RedisServer
+
 ROOT = Path(__file__).parents[2]
 OURS = {"flagcache", "flagcache_posthog"}
+DEFINITIONS = json.dumps({"flags": [], "group_type_mapping": {"0": "team"}, "cohorts": {}}, sort_keys=True)
 
 SCRIPT = """
 import dataclasses, json, sys
@@ -32,14 +35,50 @@ RedisFlagDefinitionCache("redis://127.0.0.1:1/0", "team")
 print(json.dumps({"imported": imported, "made": made, "compiled": compiled()}))
 """
 
+AT_WORK = """
+import json, sys, threading
+import posthog
+from flagcache import RedisFlagDefinitionCache
+
+leader, follower = (
+    RedisFlagDefinitionCache(sys.argv[1], sys.argv[2], fallback=sys.argv[3], cold_start_wait=2) for _ in range(2)
+)
+before = set(sys.modules)
+seen = []
+
+def see(answer):
+    seen.append(json.dumps(answer, sort_keys=True))
+
+def work():
+    see(leader.should_fetch_flag_definitions())
+    see(follower.should_fetch_flag_definitions())
+    see(follower.get_flag_definitions())
+    leader.on_flag_definitions_received(json.loads(sys.argv[4]))
+    follower.should_fetch_flag_definitions()
+    see(follower.get_flag_definitions())
+    leader.shutdown()
+    follower.shutdown()
+
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+print(json.dumps({"loaded": sorted(set(sys.modules) - before), "seen": seen}))
+"""
+
+
+def _told_by(script: str, *arguments: str) -> dict[str, list[str]]:
+    """What a fresh interpreter prints."""
+    command = [sys.executable, "-c", script, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    told: dict[str, list[str]] = json.loads(done.stdout)
+    return told
+
 
 @pytest.fixture(scope="module")
 def loaded() -> dict[str, list[str]]:
     """What a fresh interpreter that has the SDK and redis-py loads at the import, for a first cache, and in all."""
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    told: dict[str, list[str]] = json.loads(done.stdout)
-    return told
+    return _told_by(SCRIPT)
 
 
 def _public(modules: list[str], package: str) -> set[str]:
@@ -71,6 +110,13 @@ def test_a_first_cache_loads_its_store(loaded: dict[str, list[str]]) -> None:
     """In the constructor, and not on some thread later: a child forked in mid-import could never import it."""
     assert _public(loaded["made"], "flagcache.stores") == {"redis"}
     assert _foreign(loaded["made"]) <= {"redis"}
+
+
+def test_what_threads_do_loads_nothing(redis_server: RedisServer, namespace: str, tmp_path: Path) -> None:
+    """Nor do polls, a cold wait that ends with a turn of its own, a publication, an adoption and the end: see above."""
+    told = _told_by(AT_WORK, redis_server.url, namespace, str(tmp_path), DEFINITIONS)
+    assert told["seen"] == ["true", "false", "null", DEFINITIONS]
+    assert told["loaded"] == []
 
 
 def test_two_kinds_of_values_are_compiled_at_each_start(loaded: dict[str, list[str]]) -> None:
