@@ -7,7 +7,6 @@ When what is due is decided by `flagcache.duties`; this module waits for it in v
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flagcache import duties
@@ -135,4 +134,4 @@ class Background:
 
     def _forget(self) -> None:
         know = self._worker.know
-        self._worker.know = know.with_contact("redis", replace(know.contact("redis"), leads=False))
+        self._worker.know = know.with_contact("redis", know.contact("redis")._replace(leads=False))

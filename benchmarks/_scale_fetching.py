@@ -6,7 +6,7 @@ client, what its SDK does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from benchmarks._scale_stores import HostFile
@@ -68,9 +68,9 @@ class Fetching:
         meta = election.repair(held, store.home, clock, now)
         published = self._publish(now, store, meta, fresh=not held.accepted)
         if published is not Published.STALE:
-            worker.know = replace(worker.know, held=replace(held, meta=meta, home=store.home, accepted=True))
+            worker.know = worker.know._replace(held=held._replace(meta=meta, home=store.home, accepted=True))
         elif not held.accepted:
-            worker.know = replace(worker.know, held=election.overtaken(held))
+            worker.know = worker.know._replace(held=election.overtaken(held))
 
     def _end(self, now: float, errand: _Errand) -> None:
         worker, grant, status = self._worker, errand.grant, errand.answer.status
@@ -80,12 +80,12 @@ class Fetching:
         worker.catch_up()
         if status == 200:
             self._sdk_version = errand.answer.version
-            worker.know = replace(worker.know, received=True)
+            worker.know = worker.know._replace(received=True)
             self._offer(now, errand, self._meta(errand))
         elif not self._fleet.attached:
             self._in_vain = errand.store, grant
         elif status == 304 and worker.know.held is not None:
-            meta = replace(worker.know.held.meta, epoch=grant.epoch, as_of=grant.as_of, confirmed_at=grant.at)
+            meta = worker.know.held.meta._replace(epoch=grant.epoch, as_of=grant.as_of, confirmed_at=grant.at)
             self._offer(now, errand, meta)
         else:
             self._refused(now, errand.store, grant, Refused("", Scope.EVERYBODY, status))
@@ -107,7 +107,7 @@ class Fetching:
     def _offer(self, now: float, errand: _Errand, meta: Meta) -> None:
         """Confirm or publish what a fetch brought, and hold it unless it is refused as late."""
         worker, store, grant = self._worker, errand.store, errand.grant
-        worker.know = replace(worker.know, failures=0, stay_out_until=0.0, note_status=0, retry_at=0.0)
+        worker.know = worker.know._replace(failures=0, stay_out_until=0.0, note_status=0, retry_at=0.0)
         held = Held(meta, {}, store.home, errand.asked, accepted=False)
         stored = worker.know.contact(store.home).stored
         known = stored is not None and stored.version == meta.version and meta.etag in ("", stored.etag)
@@ -119,7 +119,7 @@ class Fetching:
         except StoreError:
             worker.lost(now, store)
         else:
-            held = replace(held, accepted=True)
+            held = held._replace(accepted=True)
             worker.extended(now, store)
         worker.take(now, held)
 
@@ -139,7 +139,7 @@ class Fetching:
         worker.know = election.failed(worker.know, refused, now, pause)
         if refused.scope is Scope.MINE:
             contact = worker.know.contact(store.home)
-            worker.know = worker.know.with_contact(store.home, replace(contact, leads=False, lease_ends=now))
+            worker.know = worker.know.with_contact(store.home, contact._replace(leads=False, lease_ends=now))
 
 
 @dataclass(frozen=True, slots=True)

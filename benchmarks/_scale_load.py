@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import cast
 
 import redis
@@ -134,8 +134,7 @@ class Stage:
     def poll_of(self, worker: int) -> bytes:
         """A follower's poll, encoded, of one who holds what is stored now."""
         held = self._versions[-1]
-        ask = replace(
-            self._template(f"web-{worker:05}:12345:0123456789ab"),
+        ask = self._template(f"web-{worker:05}:12345:0123456789ab")._replace(
             held=held.order,
             held_age=12_345,
             held_version=held.version,

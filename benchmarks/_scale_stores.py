@@ -10,7 +10,7 @@ import math
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from benchmarks._scale_tally import Tally
@@ -193,7 +193,7 @@ class RedisServer(HostFile):
         self._subscribers = subscribers
         self._slack = round(slack * 1000)
         age = round(world.poll_interval * 1000)
-        self._ask = replace(ask, idle=True, grant_age=age, held_age=age)
+        self._ask = ask._replace(idle=True, grant_age=age, held_age=age)
         self._past: deque[tuple[float, rules.State]] = deque(maxlen=_PAST)
         self._free_at = 0.0
         self._quiet_until = 0.0
@@ -277,7 +277,7 @@ class RedisServer(HostFile):
         begins = self._world.redis_down.begins
         self._quiet_until = min((until - _DAY) / 1000 - 0.01, begins if at < begins else math.inf)
         self._version, self._as_of = state.meta.version, state.meta.as_of
-        self._request = poll_size(_KEYS, replace(self._ask, held=state.meta.order, held_version=state.meta.version))
+        self._request = poll_size(_KEYS, self._ask._replace(held=state.meta.order, held_version=state.meta.version))
         clock = clock_of(at)
         same = Reply(clock=clock, leads=False, lease_left=30_000, granted_at=state.granted[0], unchanged=True)
         other = Reply(clock=clock, leads=False, lease_left=30_000, granted_at=state.granted[0], meta=state.meta)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from benchmarks._scale_background import Background
@@ -45,7 +44,7 @@ class Worker:
         self.me = me
         self._stores: tuple[HostFile, ...] = (fleet.redis, host)
         self._breakers = {store.home: Breaker() for store in self._stores}
-        self._base = replace(election.template(me, fleet.settings, fleet.lease), idle=True)
+        self._base = election.template(me, fleet.settings, fleet.lease)._replace(idle=True)
         self.know = Knowledge()
         self.over = False
         self._calm = False
@@ -131,7 +130,7 @@ class Worker:
     def _poll_store(self, now: float, store: HostFile, *, contend: bool) -> None:
         base, busy = self._base, self._fetching.busy
         if busy or not contend:
-            base = replace(base, may_lead=contend and not busy, idle=not busy)
+            base = base._replace(may_lead=contend and not busy, idle=not busy)
         reply, at = store.poll(now, election.ask_for(base, self.know, store.home, now))
         if reply.payload is None or store.home != "redis":
             self._hear(at, store, reply, now)
@@ -159,7 +158,7 @@ class Worker:
         """Take in an answer, and do what follows from it."""
         self._found(now, store)
         if not self._fleet.attached and self.know.held is None and self._is_young(reply):
-            reply = replace(reply, grant=None)  # its SDK starts with what is there; the grant is given again
+            reply = reply._replace(grant=None)  # its SDK starts with what is there; the grant is given again
         self.know = election.heard(self.know, store.home, reply, now, asked)
         if reply.meta is not None and reply.payload is not None:
             self.take(now, election.told(store.home, reply.meta, {}, reply.clock, asked))
@@ -199,13 +198,13 @@ class Worker:
         breaker = self._breakers[store.home].failed(now, longest=self._longest_pause, jitter=jitter)
         self._breakers[store.home] = breaker
         contact = self.know.contact(store.home)
-        self.know = self.know.with_contact(store.home, replace(contact, leads=False))
+        self.know = self.know.with_contact(store.home, contact._replace(leads=False))
 
     def extended(self, now: float, store: HostFile) -> None:
         """The lease of this store, if this process has it, was kept from now on."""
         contact = self.know.contact(store.home)
         if contact.leads:
-            kept = replace(contact, renewed=now, lease_ends=now + self._fleet.lease)
+            kept = contact._replace(renewed=now, lease_ends=now + self._fleet.lease)
             self.know = self.know.with_contact(store.home, kept)
 
     def _found(self, now: float, store: HostFile) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import replace
 
 from flagcache import election
 from flagcache.election import Held
@@ -103,7 +102,7 @@ class Archive:
     def _ask(self, tier: Tier, store: Store, asked: float) -> Reply:
         """Ask for what is there, contending for nothing."""
         base = election.template(self._ledger.me, self._plan.settings, self._plan.lease)
-        reply = store.poll(replace(election.ask_for(base, self._ledger.know, tier.home, asked), may_lead=False))
+        reply = store.poll(election.ask_for(base, self._ledger.know, tier.home, asked)._replace(may_lead=False))
         self._ledger.tiers.answered(tier)
         return reply
 

@@ -5,13 +5,12 @@ A store in trouble costs one timeout; then the breaker is open and costs nothing
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 __all__ = ["Breaker"]
 
 
-@dataclass(frozen=True, slots=True)
-class Breaker:
+class Breaker(NamedTuple):
     """What is known of the health of one store. Times are seconds of the process's own clock."""
 
     failures: int = 0
@@ -30,7 +29,7 @@ class Breaker:
 
     def probing(self, now: float, *, longest: float) -> Breaker:
         """Return the breaker while one caller probes: nobody else does, for at most `longest` seconds."""
-        return replace(self, closed_again=now + longest) if self.open else self
+        return self._replace(closed_again=now + longest) if self.open else self
 
     def failed(self, now: float, *, longest: float, jitter: float) -> Breaker:
         """Return the breaker after one more failed call.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from dataclasses import replace
 
 from flagcache import envelope
 from flagcache.errors import EnvelopeError
@@ -48,7 +47,7 @@ class Codec:
         payload = envelope.encode(definitions, meta.version)
         envelope.decode(payload, version=meta.version, limit=self._limit)
         protected = self._protection.protect(payload, self._binding("payload", meta.version))
-        return Envelope(replace(meta, etag=self._stamp(meta)), protected)
+        return Envelope(meta._replace(etag=self._stamp(meta)), protected)
 
     def read_meta(self, stored: Meta) -> Meta:
         """Return the metadata with the entity tag itself.
@@ -59,7 +58,7 @@ class Codec:
         if self._protection is PLAIN:
             return stored
         etag = self._protection.open(_unstamped(stored), self._binding_of(stored))
-        return replace(stored, etag=etag.decode())
+        return stored._replace(etag=etag.decode())
 
     def is_current(self, stored: Meta) -> bool:
         """Whether the envelope that these metadata are of, and which was read, was protected with the first key."""

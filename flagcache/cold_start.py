@@ -2,6 +2,10 @@
 
 One thread looks, the others wait for it. Must never end early with "nothing" while a look could still succeed, nor be
 entered again when it has ended.
+
+tenacity is a fifth of what importing a cache takes, and yet is not left to the first wait. That happens on a thread of
+the SDK, in the parent of a preloading server too; and a child that is forked while another thread imports a module
+finds it locked for ever (Python 3.10 to 3.13).
 """
 
 from __future__ import annotations

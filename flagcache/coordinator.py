@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
 
 from flagcache import _uwsgi, process
 from flagcache._guard import guarded
@@ -158,7 +157,7 @@ class Coordinator:
         strangers = [other for other in list(self._workers) if other != pid]
         parents = self._workers[strangers[0]] if strangers else self._parents
         know = Knowledge() if parents is None else parents.know.in_child()
-        know = replace(know, project=join_projects(know.project, self._plan.clients.project))
+        know = know._replace(project=join_projects(know.project, self._plan.clients.project))
         # setdefault is atomic, so that of several threads one wins without a lock that a fork could inherit
         worker = self._workers.setdefault(pid, Worker(self._plan, know))
         for other in strangers:

@@ -8,7 +8,7 @@ worked. Times are seconds of the process's own clock.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from flagcache.election import Contact, Knowledge
 
@@ -18,8 +18,7 @@ RENEWALS = 3
 """How often a lease is renewed in its own length: one renewal may be lost."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pulse:
+class Pulse(NamedTuple):
     """How the clients of this process are."""
 
     polls_every: float
@@ -40,8 +39,7 @@ class Pulse:
         return self.able and now - self.last_poll <= 2 * self.polls_every + self.longest_fetch
 
 
-@dataclass(frozen=True, slots=True)
-class Duties:
+class Duties(NamedTuple):
     """What is due next, and when. `math.inf`: never."""
 
     renew_at: float = math.inf

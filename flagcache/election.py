@@ -8,8 +8,8 @@ What a process knows is one immutable value, `Knowledge`; each function returns 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import NamedTuple
 
 from flagcache.projects import projects_differ
 from flagcache.settings import Settings, milliseconds
@@ -38,8 +38,7 @@ _OLDEST = 1e9
 """Seconds; the age of what has none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(NamedTuple):
     """The definitions in this process's memory."""
 
     meta: Meta
@@ -52,8 +51,7 @@ class Held:
     """A store took them, or gave them. Until then they count as a fetch under way, which a later grant overtakes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Contact:
+class Contact(NamedTuple):
     """What this process knows of one store."""
 
     clock: int = 0
@@ -71,12 +69,11 @@ class Contact:
     """Another project's definitions are stored there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Knowledge:
+class Knowledge(NamedTuple):
     """All that one process knows."""
 
     held: Held | None = None
-    contacts: Mapping[str, Contact] = field(default_factory=lambda: MappingProxyType({}))
+    contacts: Mapping[str, Contact] = MappingProxyType({})
     granted: float | None = None
     """Own clock at the latest grant in the fleet that this process knows of."""
     waiting_since: float | None = None
@@ -99,7 +96,7 @@ class Knowledge:
 
     def with_contact(self, home: str, contact: Contact) -> Knowledge:
         """The same, but for what is known of one store."""
-        return replace(self, contacts=MappingProxyType({**self.contacts, home: contact}))
+        return self._replace(contacts=MappingProxyType({**self.contacts, home: contact}))
 
     def in_child(self) -> Knowledge:
         """What a forked child knows: what its parent held, and nothing of leases, grants and waits."""
@@ -128,19 +125,17 @@ def ask_for(base: Ask, know: Knowledge, home: str, now: float) -> Ask:
     # ever, for then it would never challenge a leader that is silent.
     humble = bool(know.stay_out_until) and now < know.stay_out_until + base.challenge / 2000
     waits = humble and not contact.leads and now < contact.lease_ends
-    ask = replace(
-        base,
+    ask = base._replace(
         may_lead=base.may_lead and not contact.foreign and now >= know.stay_out_until and not waits,
         last_grant=contact.last_grant,
         grant_age=-1 if know.granted is None else _age(know.granted, now),
     )
     if contact.foreign and contact.stored is not None:  # only to see whether it is still so
-        return replace(ask, held=contact.stored.order, held_version=contact.stored.version)
+        return ask._replace(held=contact.stored.order, held_version=contact.stored.version)
     if held is None:
         return ask
     as_of = held.meta.as_of if held.home == home else 0
-    return replace(
-        ask,
+    return ask._replace(
         held=Order(held.meta.epoch, as_of),
         held_age=_age(held.born, now),
         held_version=held.meta.version,
@@ -176,8 +171,7 @@ def heard(know: Knowledge, home: str, reply: Reply, now: float, asked: float | N
         at = now - (reply.clock - reply.granted_at) / 1000
         granted = at if granted is None else max(granted, at)
     waiting_since = now if know.held is None and know.waiting_since is None else know.waiting_since
-    know = replace(
-        know.with_contact(home, contact),
+    know = know.with_contact(home, contact)._replace(
         granted=granted,
         waiting_since=waiting_since,
         note_status=reply.note_status,
@@ -195,8 +189,8 @@ def _reconfirmed(know: Knowledge, home: str, reply: Reply, asked: float) -> Know
         return know
     stored = told(home, meta, held.definitions, reply.clock, asked)
     if _granted(meta) > reply.clock:  # of a clock that was stepped back, or spoilt: it tells no age
-        stored = replace(stored, born=held.born)
-    return replace(know, held=stored) if _newer(stored, held, reply.clock) else know
+        stored = stored._replace(born=held.born)
+    return know._replace(held=stored) if _newer(stored, held, reply.clock) else know
 
 
 def is_foreign(know: Knowledge, meta: Meta | None) -> bool:
@@ -226,7 +220,7 @@ def hold(know: Knowledge, held: Held) -> Knowledge:
     """Hold these, unless newer ones came in meanwhile."""
     if know.held is not None and not _newer(held, know.held, know.contact(held.home).clock):
         return know
-    return replace(know, held=held, waiting_since=None, gave_up_waiting=False)
+    return know._replace(held=held, waiting_since=None, gave_up_waiting=False)
 
 
 def _newer(held: Held, old: Held, clock: int) -> bool:
@@ -266,8 +260,7 @@ def repair(held: Held, home: str, clock: int, now: float) -> Meta:
     if held.home == home and 0 < meta.as_of <= clock:
         return meta
     as_of = max(1, clock - _age(held.born, now))
-    return replace(
-        meta,
+    return meta._replace(
         as_of=as_of,
         changed_at=max(1, as_of - max(0, meta.as_of - meta.changed_at)),
         confirmed_at=max(1, as_of - max(0, meta.as_of - meta.confirmed_at)),
@@ -276,7 +269,7 @@ def repair(held: Held, home: str, clock: int, now: float) -> Meta:
 
 def overtaken(held: Held) -> Held:
     """The same, ordered before everything: a store refused it, and has better."""
-    return replace(held, meta=replace(held.meta, epoch=0, as_of=1), born=held.born - _OLDEST)
+    return held._replace(meta=held.meta._replace(epoch=0, as_of=1), born=held.born - _OLDEST)
 
 
 def backoff(failures: int, settings: Settings, jitter: float) -> float:
@@ -291,8 +284,8 @@ def backoff(failures: int, settings: Settings, jitter: float) -> float:
 def failed(know: Knowledge, refused: Refused, now: float, pause: float) -> Knowledge:
     """A fetch of this process failed. For reasons of its own it stays out, so that an able worker leads."""
     if refused.scope is Scope.MINE:
-        return replace(know, failures=know.failures + 1, stay_out_until=now + pause)
-    return replace(know, failures=know.failures + 1, note_status=refused.status, retry_at=now + pause)
+        return know._replace(failures=know.failures + 1, stay_out_until=now + pause)
+    return know._replace(failures=know.failures + 1, note_status=refused.status, retry_at=now + pause)
 
 
 def _age(since: float, now: float) -> int:

@@ -6,7 +6,7 @@ brought nothing new. So each errand is kept on its thread, and the process remem
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from flagcache.callers import Caller, caller
@@ -16,8 +16,7 @@ from flagcache.stores.base import Grant
 __all__ = ["Errand", "Errands"]
 
 
-@dataclass(frozen=True, slots=True)
-class Errand:
+class Errand(NamedTuple):
     """What a thread was told when it asked."""
 
     home: str

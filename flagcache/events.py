@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 from flagcache._guard import guarded
+from flagcache._value import Value
 from flagcache.stores.base import Scope
 from flagcache.vendor import Difference
 
@@ -43,8 +43,7 @@ _log = logging.getLogger("flagcache")
 _NOTHING = Difference()
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(Value):
     """Something that happened to one cache. `level` is that of the log line, `str()` is its text."""
 
     namespace: str
@@ -52,7 +51,6 @@ class Event:
     level = logging.INFO
 
 
-@dataclass(frozen=True)
 class LeadershipTaken(Event):
     """This process now asks the vendor for its fleet."""
 
@@ -62,7 +60,6 @@ class LeadershipTaken(Event):
         return f"this process leads the fleet {self.namespace!r} on {self.store}"
 
 
-@dataclass(frozen=True)
 class LeadershipLost(Event):
     """Another process does so from now on, or nobody."""
 
@@ -72,7 +69,6 @@ class LeadershipLost(Event):
         return f"this process no longer leads the fleet {self.namespace!r} on {self.store}"
 
 
-@dataclass(frozen=True)
 class DefinitionsChanged(Event):
     """This process holds other definitions than before."""
 
@@ -91,7 +87,6 @@ class DefinitionsChanged(Event):
         return f"{what} ({self.difference})" if self.previous else what
 
 
-@dataclass(frozen=True)
 class DefinitionsRepaired(Event):
     """The store held nothing, nothing readable or something older; this process gave it what it holds."""
 
@@ -103,7 +98,6 @@ class DefinitionsRepaired(Event):
         return f"{self.store} had lost the definitions of {self.namespace!r}: republished {self.version[:12]}"
 
 
-@dataclass(frozen=True)
 class PayloadRefused(Event):
     """What the store held is no well-formed envelope of ours with well-formed definitions; it was discarded."""
 
@@ -117,7 +111,6 @@ class PayloadRefused(Event):
         return f"{what} discarded from {self.store}: {self.reason}"
 
 
-@dataclass(frozen=True)
 class PublicationRefused(Event):
     """Readers would refuse what this process fetched, mostly because it is too large: it is kept and not published."""
 
@@ -129,7 +122,6 @@ class PublicationRefused(Event):
         return f"definitions {self.version[:12]} of {self.namespace!r} cannot be shared: {self.reason}"
 
 
-@dataclass(frozen=True)
 class LateFetchRefused(Event):
     """A fetch of this process ended after others had moved on; what it brought was not published."""
 
@@ -142,7 +134,6 @@ class LateFetchRefused(Event):
         return f"{what}; {self.store} holds or awaits newer, so it was dropped"
 
 
-@dataclass(frozen=True)
 class FetchFailed(Event):
     """The first of a row of fetches by this process failed."""
 
@@ -159,7 +150,6 @@ class FetchFailed(Event):
         return f"a fetch of {self.namespace!r} failed: {self.reason}; {who} for {self.retry_in:.1f} s"
 
 
-@dataclass(frozen=True)
 class FetchRecovered(Event):
     """A fetch by this process succeeded again."""
 
@@ -167,7 +157,6 @@ class FetchRecovered(Event):
         return f"fetches of {self.namespace!r} succeed again"
 
 
-@dataclass(frozen=True)
 class QuotaLimited(Event):
     """The vendor's quota is used up: clients are handed no flags, or keep the last ones, as the settings say."""
 
@@ -179,7 +168,6 @@ class QuotaLimited(Event):
         return f"the quota of {self.namespace!r} is used up: clients go on with {flags} until it is not"
 
 
-@dataclass(frozen=True)
 class QuotaRestored(Event):
     """The vendor answers again; flags are back."""
 
@@ -187,7 +175,6 @@ class QuotaRestored(Event):
         return f"the quota of {self.namespace!r} is no longer used up"
 
 
-@dataclass(frozen=True)
 class DefinitionsStale(Event):
     """The vendor has not confirmed what this process holds for longer than `stale_after`."""
 
@@ -198,7 +185,6 @@ class DefinitionsStale(Event):
         return f"definitions of {self.namespace!r} were last confirmed {self.age:.0f} s ago"
 
 
-@dataclass(frozen=True)
 class DefinitionsFresh(Event):
     """It has confirmed them again."""
 
@@ -206,7 +192,6 @@ class DefinitionsFresh(Event):
         return f"definitions of {self.namespace!r} are confirmed again"
 
 
-@dataclass(frozen=True)
 class ColdStartExpired(Event):
     """No definitions came within the cold start wait; this process goes on with no flags until some come."""
 
@@ -217,7 +202,6 @@ class ColdStartExpired(Event):
         return f"no definitions of {self.namespace!r} after {self.waited:.1f} s: going on without flags until some come"
 
 
-@dataclass(frozen=True)
 class ForeignKey(Event):
     """Others go on protecting the definitions with a key that this process does not have."""
 
@@ -231,7 +215,6 @@ class ForeignKey(Event):
         )
 
 
-@dataclass(frozen=True)
 class ForeignProject(Event):
     """The namespace holds the definitions of another project."""
 
@@ -248,7 +231,6 @@ class ForeignProject(Event):
         )
 
 
-@dataclass(frozen=True)
 class StoreLost(Event):
     """A store does not answer; the next one takes over."""
 
@@ -260,7 +242,6 @@ class StoreLost(Event):
         return f"{self.store} does not answer for {self.namespace!r}: {self.reason}"
 
 
-@dataclass(frozen=True)
 class StoreRecovered(Event):
     """A store answers again."""
 

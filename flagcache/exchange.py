@@ -5,7 +5,7 @@ Must never use what its `Reader` has not verified, nor what another project wrot
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from flagcache import election
 from flagcache.errors import StoreError
@@ -27,8 +27,7 @@ from flagcache.tiers import Tier
 __all__ = ["Answer", "Exchange"]
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What matters of a store's answer to the thread that asked."""
 
     home: str
@@ -63,20 +62,20 @@ class Exchange:
             serve_first: leave a grant that comes with good definitions for the next poll, which is given it again:
                 a client that has none yet starts with these, and not with a request that may fail.
         """
-        base = replace(
-            election.template(self._ledger.me, self._plan.settings, self._plan.lease), may_lead=may_lead, idle=idle
+        base = election.template(self._ledger.me, self._plan.settings, self._plan.lease)._replace(
+            may_lead=may_lead, idle=idle
         )
         for tier, store in self._ledger.tiers.usable():
             try:
-                reply, asked = self._poll(tier, store, replace(base, interval=round(base.interval * tier.spec.pace)))
+                reply, asked = self._poll(tier, store, base._replace(interval=round(base.interval * tier.spec.pace)))
             except StoreError as exc:
                 self._ledger.lost(tier, exc)
                 continue
             self._ledger.tiers.answered(tier)
             heard = self._reader.read(tier, store, reply)
-            heard = replace(heard, reply=self._generations.hears(tier.home, heard.reply))
+            heard = heard._replace(reply=self._generations.hears(tier.home, heard.reply))
             if serve_first and self._is_young(heard):
-                heard = replace(heard, reply=replace(heard.reply, grant=None))
+                heard = heard._replace(reply=heard.reply._replace(grant=None))
             reply = heard.reply
             if self._hear(tier, heard.reply, asked) and heard.usable:
                 answer = Answer(tier.home, reply.grant, reply.clock, asked)
@@ -84,7 +83,7 @@ class Exchange:
                 if not reply.leads or not self._generations.abstains(tier.home):
                     return answer
                 self._release(tier, store, idle=idle)  # it took the lease before it had read what is there
-                return replace(answer, grant=None)
+                return answer._replace(grant=None)
             if reply.leads:  # it is not ours to lead: whoever belongs there is to take over at once
                 self._release(tier, store, idle=False)
         return None
@@ -172,11 +171,11 @@ class Exchange:
             self._ledger.extended(tier, self._plan.lease)
         elif held.accepted:
             return published  # somebody was quicker; the next poll tells
-        kept = replace(held, meta=meta, home=tier.home, accepted=True)
+        kept = held._replace(meta=meta, home=tier.home, accepted=True)
         if published is Published.STALE:
             kept = election.overtaken(held)
             self._ledger.emit(LateFetchRefused(self._plan.namespace, meta.version, tier.home))
-        self._ledger.learn(lambda know: replace(know, held=kept) if know.held is held else know)
+        self._ledger.learn(lambda know: know._replace(held=kept) if know.held is held else know)
         return published
 
     def renew(self) -> None:

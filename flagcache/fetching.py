@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 
 from flagcache import envelope
 from flagcache._guard import guarded
@@ -123,5 +122,5 @@ class Fetching:
 
 
 def _confirmed(held: Held, errand: Errand, grant: Grant) -> Held:
-    meta = replace(held.meta, epoch=grant.epoch, as_of=grant.as_of, confirmed_at=grant.at)
+    meta = held.meta._replace(epoch=grant.epoch, as_of=grant.as_of, confirmed_at=grant.at)
     return Held(meta, held.definitions, errand.home, errand.began, accepted=False)

@@ -15,7 +15,7 @@ The fleet's own fetch drops nothing, whichever SDK it serves: attached processes
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from flagcache.events import Event
 from flagcache.ledger import Ledger
@@ -26,7 +26,6 @@ from flagcache.vendor import Definitions
 __all__ = ["Generations", "KeysMissing"]
 
 
-@dataclass(frozen=True)
 class KeysMissing(Event):
     """What an older SDK published lacks keys that the one here reads; a turn is asked for to bring them."""
 
@@ -42,8 +41,7 @@ class KeysMissing(Event):
         return f"{told}; {'what is held is kept' if self.kept else 'it is used all the same'} until a newer SDK fetches"
 
 
-@dataclass(frozen=True, slots=True)
-class _Lacking:
+class _Lacking(NamedTuple):
     """What is stored lacks keys."""
 
     meta: Meta
@@ -79,7 +77,7 @@ class Generations:
 
     def asks(self, ask: Ask, home: str) -> Ask:
         """The poll of this store, as these rules want it."""
-        ask = replace(ask, may_lead=ask.may_lead and not self.abstains(home))
+        ask = ask._replace(may_lead=ask.may_lead and not self.abstains(home))
         lacking, held = self._lacking.get(home), self._ledger.know.held
         if lacking is None or held is None:
             return ask
@@ -87,12 +85,12 @@ class Generations:
             del self._lacking[home]
             return ask
         if lacking.kept:  # say that it is known, so that it is not sent again
-            ask = replace(ask, held=lacking.meta.order, held_version=lacking.meta.version)
+            ask = ask._replace(held=lacking.meta.order, held_version=lacking.meta.version)
         contact = self._ledger.know.contact(home)
         if contact.leads or contact.last_grant > lacking.meta.as_of:
             return ask
         # With half an interval for each, more than three in one interval never get a turn so.
-        return replace(ask, interval=ask.interval // 10, challenge=min(ask.challenge, ask.interval // 2))
+        return ask._replace(interval=ask.interval // 10, challenge=min(ask.challenge, ask.interval // 2))
 
     def hears(self, home: str, reply: Reply) -> Reply:
         """Take in who leads, and what is stored; the answer in terms of what this process really holds."""
@@ -104,9 +102,9 @@ class Generations:
         if lacking is None:
             return reply
         if reply.unchanged and lacking.kept:
-            reply = replace(reply, unchanged=False, meta=lacking.meta)
+            reply = reply._replace(unchanged=False, meta=lacking.meta)
         if reply.meta is not None and reply.meta.version == lacking.meta.version:
-            self._lacking[home] = replace(lacking, meta=reply.meta)
+            self._lacking[home] = lacking._replace(meta=reply.meta)
         elif not reply.unchanged:
             del self._lacking[home]
         return reply

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 
 from flagcache import election, process
 from flagcache.election import Contact, Held, Knowledge
@@ -130,7 +129,7 @@ class Ledger:
         with self.lock:
             contact = self.know.contact(tier.home)
             if contact.leads:
-                kept = replace(contact, renewed=now, lease_ends=now + lease)
+                kept = contact._replace(renewed=now, lease_ends=now + lease)
                 self.know = self.know.with_contact(tier.home, kept)
 
     def gave_up(self, tier: Tier) -> None:
@@ -138,14 +137,14 @@ class Ledger:
         with self.lock:
             contact = self.know.contact(tier.home)
             if contact.leads:
-                self.know = self.know.with_contact(tier.home, replace(contact, lease_ends=self._plan.clock()))
+                self.know = self.know.with_contact(tier.home, contact._replace(lease_ends=self._plan.clock()))
         self.forget_leadership(tier)
 
     def forget_leadership(self, tier: Tier) -> None:
         """This process no longer holds the lease of this store."""
         with self.lock:
             contact = self.know.contact(tier.home)
-            self.know = self.know.with_contact(tier.home, replace(contact, leads=False))
+            self.know = self.know.with_contact(tier.home, contact._replace(leads=False))
         if contact.leads:
             self.emit(LeadershipLost(self._plan.namespace, tier.home))
 

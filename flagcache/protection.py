@@ -27,9 +27,9 @@ import hashlib
 import hmac
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar, cast
 
+from flagcache._value import SecretValue, Value
 from flagcache.errors import ConfigurationError, EnvelopeError, MissingExtraError, UnknownKeyError
 
 if TYPE_CHECKING:
@@ -182,8 +182,7 @@ class Sealed:
         return protected[:_ID] == self._first
 
 
-@dataclass(frozen=True, slots=True)
-class SealedAndSigned:
+class SealedAndSigned(Value):
     """Encrypted, then signed: for who gives the two keys to different people."""
 
     sealed: Sealed
@@ -203,8 +202,7 @@ class SealedAndSigned:
         return self.signed.is_current(protected) and self.sealed.is_current(protected[_ID + _TAG :])
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class _Key:
+class _Key(SecretValue):
     id: bytes
     secret: bytes
 

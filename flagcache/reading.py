@@ -5,7 +5,7 @@ Must never let pass what the codec and `Vendor.check` did not verify, be it a si
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from flagcache.errors import EnvelopeError, StoreError, UnknownKeyError
 from flagcache.events import ForeignKey, PayloadRefused
@@ -22,8 +22,7 @@ _TOLERATED = 3
 workers who have that key, and two halves of a fleet that discarded each other's for ever would both starve."""
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+class Heard(NamedTuple):
     """A store's answer, verified: what was not ours is left out."""
 
     reply: Reply
@@ -63,7 +62,7 @@ class Reader:
             return self._refuse(tier, store, reply, exc)
         self._refused.discard(tier.home)
         self._outdated[tier.home] = "" if self._plan.codec.is_current(reply.meta) else meta.version
-        return Heard(replace(reply, meta=meta), definitions)
+        return Heard(reply._replace(meta=meta), definitions)
 
     def tell_outdated(self, home: str, version: str) -> bool:
         """Whether this version is protected there with a key that is on its way out; told once."""
@@ -71,9 +70,9 @@ class Reader:
 
     def _refuse(self, tier: Tier, store: Store, reply: Reply, reason: EnvelopeError) -> Heard:
         version = reply.meta.version if reply.meta else ""
-        reply = replace(reply, meta=None, payload=None, republish=False)
+        reply = reply._replace(meta=None, payload=None, republish=False)
         if isinstance(reason, UnknownKeyError) and self._lacks(reason.key_id, tier.home):
-            return Heard(replace(reply, granted_at=0), usable=reply.grant is not None)
+            return Heard(reply._replace(granted_at=0), usable=reply.grant is not None)
         if tier.home not in self._refused:
             self._refused.add(tier.home)
             self._ledger.emit(PayloadRefused(self._plan.namespace, version, tier.home, str(reason)))

@@ -6,7 +6,6 @@ Must never publish what was overtaken, nor over another project's definitions.
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 
 from flagcache import election
 from flagcache.election import Held
@@ -57,9 +56,9 @@ class Reports:
         """The fleet's own fetch brought definitions."""
         self._recovered()
         self._ledger.learn(
-            lambda know: replace(know, received=True, project=join_projects(held.meta.project, know.project))
+            lambda know: know._replace(received=True, project=join_projects(held.meta.project, know.project))
         )
-        self._offer(replace(held, meta=replace(held.meta, project=self._ledger.know.project)), grant)
+        self._offer(held._replace(meta=held.meta._replace(project=self._ledger.know.project)), grant)
 
     def confirmed(self, held: Held, grant: Grant) -> None:
         """The vendor said that what this process holds is still right."""
@@ -105,7 +104,7 @@ class Reports:
     def _recovered(self) -> None:
         if self._ledger.know.failures:
             self._ledger.emit(FetchRecovered(self._plan.namespace))
-        self._ledger.learn(lambda know: replace(know, failures=0, stay_out_until=0.0, note_status=0, retry_at=0.0))
+        self._ledger.learn(lambda know: know._replace(failures=0, stay_out_until=0.0, note_status=0, retry_at=0.0))
 
     def _offer(self, held: Held, times: Grant) -> None:
         """Give the store what was just fetched, and keep it, unless it is refused as late.
@@ -127,7 +126,7 @@ class Reports:
                 if published is Published.STALE:
                     self._ledger.emit(LateFetchRefused(self._plan.namespace, held.meta.version, tier.home))
                     return
-                held = replace(held, accepted=True)
+                held = held._replace(accepted=True)
         self._ledger.take(held, fetched=True)
 
     def _publish(self, tier: Tier, store: Store, held: Held, times: Grant) -> Published | None:

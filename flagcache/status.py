@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from enum import Enum
+from typing import NamedTuple
 
 __all__ = ["Role", "State", "Status"]
 
@@ -28,8 +28,7 @@ class State(str, Enum):
     EMPTY = "empty"
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(NamedTuple):
     """What one cache knows, in this process. Ages are in seconds; None where nothing is held."""
 
     role: Role
@@ -63,4 +62,4 @@ class Status:
 
     def as_dict(self) -> dict[str, object]:
         """Return it as plain values, for JSON."""
-        return {name: value.value if isinstance(value, Enum) else value for name, value in asdict(self).items()}
+        return {name: value.value if isinstance(value, Enum) else value for name, value in self._asdict().items()}

@@ -11,7 +11,7 @@ import math
 import random
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from flagcache._guard import guarded
 from flagcache.breaker import Breaker
@@ -22,8 +22,7 @@ from flagcache.stores.base import Store
 __all__ = ["StoreSpec", "Tier", "Tiers"]
 
 
-@dataclass(frozen=True, slots=True)
-class StoreSpec:
+class StoreSpec(NamedTuple):
     """How a process opens one of its stores, and what people call it."""
 
     address: str
@@ -36,13 +35,13 @@ class StoreSpec:
     """Keeps what the stores before it give, so that it has something when they are away."""
 
 
-@dataclass(slots=True)
 class Tier:
     """One store of this process."""
 
-    spec: StoreSpec
-    store: Store | None = None
-    breaker: Breaker = field(default_factory=Breaker)
+    def __init__(self, spec: StoreSpec) -> None:
+        self.spec = spec
+        self.store: Store | None = None
+        self.breaker = Breaker()
 
     @property
     def home(self) -> str:

@@ -5,9 +5,9 @@ A provider package (see `providers/README.md`) implements `Vendor` once; the eng
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
+from flagcache._value import Value
 from flagcache.stores.base import Scope
 
 __all__ = ["Definitions", "Difference", "FetchResult", "Fetched", "Fetcher", "Refused", "Unchanged", "Vendor"]
@@ -16,8 +16,7 @@ Definitions: TypeAlias = "dict[str, object]"
 """One complete set of flag definitions, as JSON values. Never mutated: the vendor's SDK may hold the same objects."""
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(NamedTuple):
     """What distinguishes two sets of definitions, by the keys of their flags."""
 
     added: tuple[str, ...] = ()
@@ -62,8 +61,7 @@ class Vendor(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
+class Fetched(NamedTuple):
     """The vendor sent definitions."""
 
     definitions: Definitions
@@ -72,13 +70,11 @@ class Fetched:
     """Names this very content to the vendor; empty if it sent none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unchanged:
+class Unchanged(Value):
     """The vendor said that the definitions which the entity tag names are still right."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(NamedTuple):
     """The fetch failed."""
 
     reason: str

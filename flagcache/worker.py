@@ -8,7 +8,6 @@ the store for the same thing at once, and never answer None to a client that doe
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 
 from flagcache import election, envelope
 from flagcache.archive import Archive
@@ -93,7 +92,7 @@ class Worker:
 
     def learn_project(self, project: str) -> None:
         """Know what an attached client knows of its project."""
-        self._ledger.learn(lambda know: replace(know, project=join_projects(know.project, project)))
+        self._ledger.learn(lambda know: know._replace(project=join_projects(know.project, project)))
 
     def should_fetch(self) -> bool:
         """Ask the store; True sends the calling thread to fetch. With attached clients the fleet fetches itself."""
@@ -249,7 +248,7 @@ class Worker:
         with self._lock:
             first = self.know.held is None and not self.know.gave_up_waiting
             if first:
-                self._ledger.learn(lambda know: replace(know, gave_up_waiting=True))
+                self._ledger.learn(lambda know: know._replace(gave_up_waiting=True))
         if first:
             waited = self._plan.clock() - began
             self._plan.events.emit(ColdStartExpired(self._plan.namespace, waited))

@@ -202,7 +202,7 @@ def test_bytes_on_the_wire_are_those_that_redis_counts(make_redis: MakeRedis) ->
     store.publish("me", Envelope(meta, b"." * 1000), fresh=False, lease=1000)
     asks = [
         election.ask_for(base, Knowledge(), "redis", 0.0),
-        replace(base, held=meta.order, held_version=meta.version, grant_age=5),
+        base._replace(held=meta.order, held_version=meta.version, grant_age=5),
     ]
     for ask in asks:
         store.poll(ask)
@@ -313,7 +313,7 @@ def test_a_replica_takes_readers_and_no_leader(make_redis: MakeRedis) -> None:
     leader = election.template("leader", Settings(), 45.0)
     assert written.poll(leader).leads
     written.publish("leader", Envelope(Meta("v", 0, 1, 1, 1), b"payload"), fresh=False, lease=45_000)
-    reader = replace(leader, me="reader", may_lead=False)
+    reader = leader._replace(me="reader", may_lead=False)
     until(lambda: read.poll(reader).payload == b"payload", what="the replica to have it")
     with pytest.raises(StoreError, match=r"READONLY|ReadOnly"):
         read.poll(leader)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -36,8 +35,7 @@ def held(as_of: int, version: str = "v1", *, home: str = HOME, born: float = NOW
 
 def reply(**said: object) -> Reply:
     """An answer that says nothing but this."""
-    return replace(
-        Reply(clock=CLOCK, leads=False, lease_left=0, granted_at=0),
+    return Reply(clock=CLOCK, leads=False, lease_left=0, granted_at=0)._replace(
         **said,  # type: ignore[arg-type]  # the fields of a Reply
     )
 
@@ -53,7 +51,7 @@ def test_the_template_speaks_milliseconds() -> None:
 def test_a_new_process_asks_with_empty_hands() -> None:
     """It holds nothing, knows of no grant, and may lead."""
     ask = election.ask_for(BASE, Knowledge(), HOME, NOW)
-    assert ask == replace(BASE, may_lead=True, last_grant=0, grant_age=-1, held=None)
+    assert ask == BASE._replace(may_lead=True, last_grant=0, grant_age=-1, held=None)
 
 
 def test_it_says_what_it_holds_by_the_stores_own_time() -> None:
@@ -167,7 +165,7 @@ def test_a_time_ahead_of_the_stores_clock_makes_nothing_younger() -> None:
     know = election.heard(know, HOME, reply(meta=meta(ahead)), NOW)
     assert know.held is not None
     assert (know.held.meta.as_of, know.held.born) == (ahead, NOW - 7)
-    fetched = Held(replace(meta(ahead + 1, "v2"), confirmed_at=CLOCK - 1000), FLAGS, HOME, NOW - 1)
+    fetched = Held(meta(ahead + 1, "v2")._replace(confirmed_at=CLOCK - 1000), FLAGS, HOME, NOW - 1)
     assert election.hold(know, fetched).held is fetched
 
 
@@ -310,12 +308,15 @@ def test_an_answer_that_lay_unread_is_as_old_as_its_question() -> None:
 
 def test_a_child_knows_what_its_parent_held_and_nothing_of_its_place() -> None:
     """Leases, grants and waits are the parent's."""
-    parents = replace(
-        Knowledge(held=held(5), granted=NOW, received=True, project="1").with_contact(HOME, Contact(leads=True)),
-        waiting_since=NOW,
-        gave_up_waiting=True,
-        failures=3,
-        stay_out_until=NOW + 99,
+    parents = (
+        Knowledge(held=held(5), granted=NOW, received=True, project="1")
+        .with_contact(HOME, Contact(leads=True))
+        ._replace(
+            waiting_since=NOW,
+            gave_up_waiting=True,
+            failures=3,
+            stay_out_until=NOW + 99,
+        )
     )
     child = parents.in_child()
     assert child == Knowledge(held=parents.held, granted=NOW, received=True, project="1")

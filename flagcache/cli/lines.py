@@ -7,7 +7,6 @@ import logging
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import datetime, timezone
 from enum import Enum
 from typing import cast
@@ -15,6 +14,7 @@ from typing import cast
 from typing_extensions import override
 
 from flagcache.events import Event
+from flagcache.vendor import Difference
 
 __all__ = ["logging_to_stderr"]
 
@@ -70,7 +70,7 @@ class _Json(logging.Formatter):
             "message": record.getMessage(),
         }
         if event is not None:
-            line |= {key: _short(value) for key, value in asdict(event).items() if key not in line}
+            line |= {key: _short(value) for key, value in vars(event).items() if key not in line}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, default=_plain)
@@ -85,8 +85,8 @@ def _event_of(record: logging.LogRecord) -> Event | None:
 
 def _short(value: object) -> object:
     """Without what would make a line too long: a first fetch adds every flag that there is."""
-    if isinstance(value, dict):
-        return {key: _short(inner) for key, inner in cast("dict[str, object]", value).items()}
+    if isinstance(value, Difference):
+        return {key: _short(inner) for key, inner in value._asdict().items()}
     if isinstance(value, (list, tuple)):
         items = cast("Sequence[object]", value)
         return [*items[:_MOST], *([f"... and {len(items) - _MOST} more"] if len(items) > _MOST else [])]

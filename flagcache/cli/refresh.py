@@ -46,7 +46,6 @@ class RefreshOptions:
     """What the keys in the environment must come to; None takes whatever they do."""
 
 
-@dataclass(frozen=True)
 class RefresherStarted(Event):
     """The command has begun."""
 
@@ -63,7 +62,6 @@ class RefresherStarted(Event):
         )
 
 
-@dataclass(frozen=True)
 class RefresherEnded(Event):
     """It has been told to end, and has handed over what it had."""
 
@@ -73,7 +71,6 @@ class RefresherEnded(Event):
         return f"{self.signal}: no longer refreshing {self.namespace!r}"
 
 
-@dataclass(frozen=True)
 class RefreshDone(Event):
     """A single run came to this."""
 
@@ -86,7 +83,6 @@ class RefreshDone(Event):
         return f"{self.namespace!r} is {self.outcome}: {self.version[:12]}, confirmed {self.age or 0:.1f} s ago"
 
 
-@dataclass(frozen=True)
 class RefreshFailed(RefreshDone):
     """A single run came to nothing."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -113,10 +113,10 @@ def _existing(url: str) -> Path:
 
 def _values(seen: Snapshot, target: Target) -> dict[str, object]:
     """All of a snapshot, in its own units. Where entity tags are protected there is none to tell."""
-    values = asdict(seen)
-    if seen.meta is not None and target.protection != "plain":
-        values["meta"]["etag"] = None
-    return {"namespace": target.namespace, "protection": target.protection, **values}
+    meta: dict[str, object] | None = seen.meta._asdict() if seen.meta is not None else None
+    if meta is not None and target.protection != "plain":
+        meta["etag"] = None
+    return {"namespace": target.namespace, "protection": target.protection, **seen._asdict(), "meta": meta}
 
 
 def _lines(seen: Snapshot, target: Target) -> list[str]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 from urllib.parse import urlsplit
 
 import redis
@@ -15,7 +14,7 @@ from redis.connection import AbstractConnection, ConnectionPool, SSLConnection, 
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from flagcache.errors import ConfigurationError
-from flagcache.stores._redis_pools import Address, ClusterNodes, SentinelMaster, Server, server_of
+from flagcache.stores._redis_pools import Address, ClusterNodes, SentinelMaster, Server, no_client_setinfo, server_of
 
 __all__ = [
     "RedisTarget",
@@ -51,8 +50,7 @@ class _Connects(Protocol):
     def on_connect(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class RedisTarget:
+class RedisTarget(NamedTuple):
     """Where the user's Redis is, for people and for us."""
 
     address: str
@@ -118,7 +116,9 @@ def _pool_of_url(url: str) -> ConnectionPool:
     try:
         path = urlsplit(url).path
         pool = ConnectionPool.from_url(url)
-        pool.connection_class(**pool.connection_kwargs)  # refuses an option that redis-py does not know; opens nothing
+        # Refuses an option that redis-py does not know. Opens nothing; nameless, for to name itself it looks up its own
+        # version among all that is installed, which takes longer than all else here.
+        pool.connection_class(**{**no_client_setinfo(), **pool.connection_kwargs})
     except (redis.RedisError, TypeError, ValueError):
         raise ConfigurationError(
             f"this {scheme}:// URL cannot be read: its port or one of its ?options is not valid; in user name and"

@@ -12,8 +12,8 @@ import hashlib
 import threading
 import time
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
 from importlib import resources
+from typing import NamedTuple
 
 import redis
 from redis.connection import ConnectionPool
@@ -33,8 +33,7 @@ _TRUSTED_FOR = 60.0
 platform freezes between two invocations does not see the time pass on any other."""
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
+class Script(NamedTuple):
     """A Lua script and the digest by which Redis knows it."""
 
     text: str

@@ -12,7 +12,6 @@ import functools
 import inspect
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, cast
 
 import redis
@@ -23,6 +22,7 @@ from redis.credentials import CredentialProvider
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
+from flagcache._value import SecretValue
 from flagcache.stores._redis_deadline import that_keeps_deadlines
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "Word",
     "client_of",
     "connection_of",
+    "no_client_setinfo",
     "server_of",
 ]
 
@@ -109,9 +110,8 @@ class Connection(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Server:
-    """One server: which kind of connection leads to it and with which options. Holds secrets, so it has no repr."""
+class Server(SecretValue):
+    """One server: which kind of connection leads to it and with which options."""
 
     connection_class: type[AbstractConnection]
     options: Mapping[str, object]
@@ -147,7 +147,7 @@ class Server:
             "health_check_interval": 0,
             "decode_responses": False,
             "protocol": 2,  # replies as small as a poll's are read twice as fast as with 3
-            **_no_client_setinfo(),
+            **no_client_setinfo(),
         }
         if issubclass(self.connection_class, TcpConnection):
             numbers = {getattr(socket, name, None): value for name, value in _KEEPALIVE_SECONDS.items()}
@@ -156,8 +156,7 @@ class Server:
         return options
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class SentinelMaster:
+class SentinelMaster(SecretValue):
     """Whichever server the sentinels call the master of a service, asked anew for each new connection."""
 
     service: str
@@ -178,8 +177,7 @@ class SentinelMaster:
         return self.server.master_pool(self.service, manager, timeout)
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class ClusterNodes:
+class ClusterNodes(SecretValue):
     """The nodes of a cluster that the user's client knew, primaries first; each can name the others."""
 
     server: Server
@@ -251,7 +249,7 @@ def _known_to_redis_py() -> frozenset[str]:
 
 
 @functools.cache  # found out in the constructor: an import that another thread is at stays locked in a forked child
-def _no_client_setinfo() -> Mapping[str, object]:
+def no_client_setinfo() -> Mapping[str, Any]:
     """Return the options that keep redis-py from naming itself to the server.
 
     It costs two round trips a connection, and a line in the server's ACL LOG for each user without `+client|setinfo`.

@@ -11,9 +11,8 @@ import time
 import weakref
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from flagcache.errors import StoreError
 from flagcache.stores._sqlite_make import Schema, alone, make, set_aside
@@ -37,8 +36,7 @@ class _WriterNeeded(Exception):  # noqa: N818 - no error: the transaction starts
     """The transaction that only reads wants to write."""
 
 
-@dataclass(frozen=True, slots=True)
-class Transaction:
+class Transaction(NamedTuple):
     """One transaction; ended by `SqliteFile.run`."""
 
     connection: sqlite3.Connection

@@ -13,8 +13,8 @@ import sqlite3
 import time
 from collections.abc import Generator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from flagcache.stores._sqlite_process import beside, identify
 
@@ -24,8 +24,7 @@ _SET_ASIDE = 9
 """How many broken files are kept. A disk that breaks one after the other must not be filled with them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Schema:
+class Schema(NamedTuple):
     """How a file of ours is recognised, and what makes a new one."""
 
     application: int

@@ -23,9 +23,8 @@ import fcntl
 import os
 import sqlite3
 import stat
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,19 +67,24 @@ def is_there(path: Path, identity: Identity) -> bool:
         return False
 
 
-@dataclass(eq=False, slots=True)
 class Process:
-    """One process and the SQLite files that it has a table of locks for."""
+    """One process and the SQLite files that it has a table of locks for.
 
-    opened: list[Opened] = field(default_factory=list["Opened"])
-    inside: set[object] = field(default_factory=set[object])
-    """One object for each thread that is in SQLite now."""
-    useless: bool = False
-    """It was forked while another thread was in SQLite."""
-    lost: set[Identity] = field(default_factory=set[Identity])
-    """Files that its parent had open and whose locks could not be taken."""
-    witnesses: dict[int, Identity] = field(default_factory=dict[int, Identity])
-    """The descriptors that hold such locks: never closed by us, and gone when all inherited ones were closed."""
+    Args:
+        opened: the connections whose locks are in the table.
+        useless: it was forked while another thread was in SQLite.
+        lost: files that its parent had open and whose locks could not be taken.
+    """
+
+    def __init__(self, opened: Iterable[Opened] = (), *, useless: bool = False, lost: Iterable[Identity] = ()) -> None:
+        self.opened = list(opened)
+        self.useless = useless
+        self.lost = set(lost)
+        self.inside: set[object] = set()
+        """One object for each thread that is in SQLite now."""
+        self.witnesses: dict[int, Identity] = {}
+        """The descriptors that hold locks of what was inherited: never closed by us, and gone when all inherited ones
+        were closed."""
 
     def has_lost(self, identity: Identity) -> bool:
         """Tell whether SQLite must not be let near this file, for what it believes of it is not so."""
@@ -100,23 +104,21 @@ class Process:
             self.inside.discard(token)
 
 
-@dataclass(eq=False, slots=True)
 class Opened:
     """A connection, the process it belongs to, and which file it reached.
 
     Never freed: an extra reference holds it until `close`, also while an interpreter shuts down.
     """
 
-    connection: sqlite3.Connection
-    process: Process
-    path: Path
-    identity: Identity
-    shm: Identity | None = None
-    """Its shared memory; None until it is known, and where it takes no locks."""
-
-    def __post_init__(self) -> None:
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.connection))
-        self.process.opened.append(self)
+    def __init__(self, connection: sqlite3.Connection, process: Process, path: Path, identity: Identity) -> None:
+        self.connection = connection
+        self.process = process
+        self.path = path
+        self.identity = identity
+        self.shm: Identity | None = None
+        """Its shared memory; None until it is known, and where it takes no locks."""
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+        process.opened.append(self)
 
     def close(self) -> None:
         """Close it, if it is this process's and its file is in place and not lost; else leave it, open, for ever.
@@ -142,7 +144,7 @@ def this_process() -> Process:
 
 
 def _child_of(parent: Process) -> Process:
-    child = Process(opened=list(parent.opened), useless=parent.useless or bool(parent.inside), lost=set(parent.lost))
+    child = Process(parent.opened, useless=parent.useless or bool(parent.inside), lost=parent.lost)
     for opened in {opened.identity: opened for opened in parent.opened}.values():
         if opened.shm is not None and not _lock_again(child, opened.path, opened.identity, opened.shm):
             child.lost.add(opened.identity)

@@ -8,7 +8,6 @@ store must pass.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -42,8 +41,7 @@ class Order(NamedTuple):
     as_of: int
 
 
-@dataclass(frozen=True, slots=True)
-class Meta:
+class Meta(NamedTuple):
     """All that is known of definitions but themselves."""
 
     version: str
@@ -69,8 +67,7 @@ class Meta:
         return Order(self.epoch, self.as_of)
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """Encoded definitions and what is known of them."""
 
     meta: Meta
@@ -87,8 +84,7 @@ class Grant(NamedTuple):
     """The store's clock when it was given."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """What a worker says when it polls. Lengths and ages are in milliseconds."""
 
     me: str
@@ -118,8 +114,7 @@ class Ask:
     held_version: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """What the store answers to a poll."""
 
     clock: int
@@ -171,8 +166,7 @@ class Notice(NamedTuple):
     version: str
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """What `inspect` shows to people: everything stored but the payload itself."""
 
     clock: int

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from flagcache.stores.base import REFRESHER, Ask, Grant, Order
 from flagcache.stores.state import Outcome, State, passed, running
 
@@ -31,7 +29,7 @@ def extend(state: State, me: str, lease: int, clock: int) -> State:
     """Let the lease last that long from now, if this process holds it."""
     if not leads(state, me, clock):
         return state
-    return replace(state, lease_until=clock + lease, lease_length=lease)
+    return state._replace(lease_until=clock + lease, lease_length=lease)
 
 
 def noted(state: State, ask: Ask, clock: int) -> bool:
@@ -80,7 +78,7 @@ def elect(state: State, ask: Ask, clock: int) -> State:
     first_fetch = state.meta is None and state.outcome is Outcome.OPEN
     if leased(state, clock) and not turn and (first_fetch or not _precedes(ask.me, state.owner)):
         return state
-    return replace(state, owner=ask.me, lease_until=clock + lease, lease_length=lease, led_since=clock)
+    return state._replace(owner=ask.me, lease_until=clock + lease, lease_length=lease, led_since=clock)
 
 
 def grant(state: State, ask: Ask, held: Order | None, clock: int) -> tuple[State, Grant | None]:
@@ -96,8 +94,7 @@ def grant(state: State, ask: Ask, held: Order | None, clock: int) -> tuple[State
     if not _due(state, ask, clock) and not _follows(state, ask, held, clock):
         return state, None
     as_of = max(clock, state.highest + 1, ask.last_grant + 1, held.as_of + 1 if held else 0)
-    state = replace(
-        state,
+    state = state._replace(
         highest=as_of,
         grant=as_of,
         granted=(clock, *state.granted[:2]),

@@ -11,7 +11,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TypeVar
 
 from flagcache.stores import rules
@@ -47,7 +46,7 @@ class MemoryStore:
         """As `Store.poll`."""
         with self._lock:
             self._state, reply = rules.poll(self._state, ask, self._clock())
-            return reply if reply.payload is None else replace(reply, payload=self._payload)
+            return reply if reply.payload is None else reply._replace(payload=self._payload)
 
     def publish(self, me: str, envelope: Envelope, *, fresh: bool, lease: int) -> Published:
         """As `Store.publish`."""

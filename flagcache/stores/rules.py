@@ -7,8 +7,6 @@ immutable value, and a verb that changes nothing returns the very same state.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from flagcache.stores.base import Ask, Envelope, Grant, Meta, Notice, Order, Published, Reply, Scope, Snapshot
 from flagcache.stores.granting import elect, extend, grant, leads, leased, noted
 from flagcache.stores.state import Outcome, State, passed, running
@@ -49,7 +47,7 @@ def poll(state: State, ask: Ask, clock: int) -> tuple[State, Reply]:
     older = held is not None and not unchanged and not newer and held.epoch == state.epoch
     republish = older and passed(state.repair_asked, REPUBLISH_EVERY, clock)
     if republish:
-        state = replace(state, repair_asked=clock)
+        state = state._replace(repair_asked=clock)
     lease_left = state.lease_until - clock if leased(state, clock) else 0
     note_left = state.note_until - clock if noted(state, ask, clock) else 0
     wanted = newer and state.meta is not None and state.meta.version != ask.held_version
@@ -75,15 +73,15 @@ def publish(
     meta, stored = envelope.meta, state.meta
     answers_grant = fresh and meta.as_of == state.grant and me == state.holder
     if answers_grant:  # the grant is the store's own, and so is its epoch
-        meta = replace(meta, epoch=state.epoch)
+        meta = meta._replace(epoch=state.epoch)
     late = fresh and stored is not None and meta.as_of < state.grant
     if late or meta.epoch < state.epoch or (stored is not None and meta.order <= stored.order):
         return state, Published.STALE, None
     same = stored is not None and stored.version == meta.version
     if same and stored is not None:
-        meta = replace(meta, changed_at=stored.changed_at, etag=meta.etag or stored.etag)
+        meta = meta._replace(changed_at=stored.changed_at, etag=meta.etag or stored.etag)
     noted = state.note_status
-    state = replace(state, meta=meta, epoch=meta.epoch, highest=max(state.highest, meta.as_of))
+    state = state._replace(meta=meta, epoch=meta.epoch, highest=max(state.highest, meta.as_of))
     if fresh:
         state = _answered(state, me, meta.as_of)
     state = extend(state, me, lease, clock)
@@ -101,8 +99,8 @@ def confirm(
     noted = state.note_status
     as_of = max(state.meta.as_of, grant.as_of)
     moved = as_of > state.meta.as_of
-    meta = replace(state.meta, as_of=as_of, confirmed_at=grant.at) if moved else state.meta
-    state = replace(state, meta=meta, highest=max(state.highest, as_of))
+    meta = state.meta._replace(as_of=as_of, confirmed_at=grant.at) if moved else state.meta
+    state = state._replace(meta=meta, highest=max(state.highest, as_of))
     state = extend(_answered(state, me, grant.as_of), me, lease, clock)
     return state, True, _note_ended(state, noted)
 
@@ -111,7 +109,7 @@ def discard(state: State, version: str) -> tuple[State, bool]:
     """Forget the stored definitions if they are still this version. Grants and lease stay."""
     if state.meta is None or state.meta.version != version:
         return state, False
-    return replace(state, meta=None, repair_asked=0), True
+    return state._replace(meta=None, repair_asked=0), True
 
 
 def fail(  # noqa: PLR0913 - the verb's arguments, and what every verb gets: state and clock
@@ -120,15 +118,15 @@ def fail(  # noqa: PLR0913 - the verb's arguments, and what every verb gets: sta
     """Close the latest grant as failed; `MINE` gives up the lease, `EVERYBODY` leaves a note for all."""
     if state.holder != me or state.grant != as_of:
         return state, False, None
-    state = replace(state, outcome=Outcome.FAILED, failures=state.failures + 1)
+    state = state._replace(outcome=Outcome.FAILED, failures=state.failures + 1)
     version = state.meta.version if state.meta else ""
     if scope is Scope.EVERYBODY:
         notice = Notice("note", state.epoch, version) if status != state.note_status else None
-        state = replace(state, note_status=status, note_until=clock + retry_after, note_length=retry_after)
+        state = state._replace(note_status=status, note_until=clock + retry_after, note_length=retry_after)
         return state, True, notice
     if not leads(state, me, clock):
         return state, True, None
-    return replace(state, owner="", lease_until=0), True, Notice("free", state.epoch, version)
+    return state._replace(owner="", lease_until=0), True, Notice("free", state.epoch, version)
 
 
 def renew(state: State, me: str, lease: int, clock: int) -> tuple[State, bool]:
@@ -145,7 +143,7 @@ def release(state: State, me: str, clock: int, *, idle: bool) -> tuple[State, bo
     if not leads(state, me, clock):
         return state, False, None
     version = state.meta.version if state.meta else ""
-    return replace(state, owner="", lease_until=0), True, Notice("free", state.epoch, version)
+    return state._replace(owner="", lease_until=0), True, Notice("free", state.epoch, version)
 
 
 def clear(state: State) -> tuple[State, Notice]:
@@ -204,26 +202,26 @@ def _lift(state: State, held: Order) -> State:
     new epoch they would order before newer ones of the old, so they go, and the asker brings back its own.
     """
     if state.meta is None:
-        return replace(state, epoch=held.epoch)
+        return state._replace(epoch=held.epoch)
     if state.meta.as_of < held.as_of:
-        return replace(state, epoch=held.epoch, meta=None, repair_asked=0)
-    return replace(state, epoch=held.epoch, meta=replace(state.meta, epoch=held.epoch))
+        return state._replace(epoch=held.epoch, meta=None, repair_asked=0)
+    return state._replace(epoch=held.epoch, meta=state.meta._replace(epoch=held.epoch))
 
 
 def _end_idle_grant(state: State, me: str, last_grant: int) -> State:
     """A fetch that brought nothing has come back: the grant is over, and nobody need follow its holder."""
     if state.outcome is Outcome.OPEN and state.holder == me and state.grant == last_grant:
-        return replace(state, outcome=Outcome.DONE)
+        return state._replace(outcome=Outcome.DONE)
     return state
 
 
 def _answered(state: State, me: str, as_of: int) -> State:
     """The fetch of this grant succeeded; a note that kept all from fetching is out of date too."""
     if state.holder == me and state.grant == as_of:
-        state = replace(state, outcome=Outcome.DONE)
+        state = state._replace(outcome=Outcome.DONE)
     if as_of < state.grant:
         return state
-    return replace(state, failures=0, note_status=0, note_until=0, note_length=0)
+    return state._replace(failures=0, note_status=0, note_until=0, note_length=0)
 
 
 def _note_ended(state: State, noted: int) -> Notice | None:

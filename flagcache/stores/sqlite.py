@@ -11,7 +11,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -88,7 +87,7 @@ class SqliteStore:
             self._save(transaction, before, state)
             if reply.payload is None:
                 return reply
-            return replace(reply, payload=rows.load_payload(transaction.connection, self._name))
+            return reply._replace(payload=rows.load_payload(transaction.connection, self._name))
 
         return self._file.run(step)
 

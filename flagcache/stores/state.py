@@ -6,8 +6,8 @@ that was stepped back stops nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from enum import Enum
+from typing import NamedTuple
 
 from flagcache.stores.base import Meta
 
@@ -25,8 +25,7 @@ class Outcome(str, Enum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(NamedTuple):
     """Everything stored for one namespace, but the payload."""
 
     meta: Meta | None = None
@@ -68,7 +67,7 @@ def believable(state: State, clock: int) -> State:
     grant = state.grant if state.grant <= clock + FAR else 0
     if (meta, highest, grant) == (state.meta, state.highest, state.grant):
         return state
-    return replace(state, meta=meta, highest=max(highest, grant, meta.as_of if meta else 0), grant=grant)
+    return state._replace(meta=meta, highest=max(highest, grant, meta.as_of if meta else 0), grant=grant)
 
 
 def passed(since: int, length: int, clock: int) -> bool:

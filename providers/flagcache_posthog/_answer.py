@@ -8,10 +8,9 @@ import json
 import math
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from typing import IO, cast
+from typing import IO, NamedTuple, cast
 
 import requests
 from urllib3.exceptions import HTTPError
@@ -28,8 +27,7 @@ _PIECE = 64 * 1024  # bytes read at a time
 _LONGEST_ETAG = 256  # characters; it is stored beside the definitions and goes with each poll of the store
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """One answer, read completely."""
 
     status: int

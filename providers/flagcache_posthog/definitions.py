@@ -12,10 +12,10 @@ worker's SDK, and a worker with a newer one, which knows them, misses nothing wh
 
 from __future__ import annotations
 
-from importlib import metadata
 from typing import cast
 
 from posthog.flag_definition_cache import FlagDefinitionCacheData
+from posthog.version import VERSION
 
 from flagcache.errors import EnvelopeError
 from flagcache.vendor import Definitions, Difference
@@ -29,13 +29,10 @@ _OF_THE_ANSWER = frozenset({"quotaLimited"})  # tells of the answer and not of f
 class PostHogVendor:
     """PostHog, as the engine needs to know it (`flagcache.vendor.Vendor`)."""
 
-    def __init__(self) -> None:
-        self._writer = f"posthog-python/{metadata.version('posthog')}"
-
     @property
     def writer(self) -> str:
         """The SDK whose definitions are written here."""
-        return self._writer
+        return f"posthog-python/{VERSION}"
 
     @property
     def keys(self) -> frozenset[str]:

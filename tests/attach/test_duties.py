@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 
@@ -36,12 +35,12 @@ def test_a_leader_renews_several_times_in_a_lease() -> None:
 
 def test_a_short_lease_is_renewed_sooner() -> None:
     """The lease in force counts, and not the one that is asked for: on an empty store it is short."""
-    assert at(replace(LEADER, lease_ends=NOW - 2 + 3.0))[0] == NOW - 2 + 1.0
+    assert at(LEADER._replace(lease_ends=NOW - 2 + 3.0))[0] == NOW - 2 + 1.0
 
 
 @pytest.mark.parametrize(
     "pulse",
-    [replace(PULSE, able=False), replace(PULSE, last_poll=NOW - 2 * POLLS_EVERY - 5.0 - 0.1)],
+    [PULSE._replace(able=False), PULSE._replace(last_poll=NOW - 2 * POLLS_EVERY - 5.0 - 0.1)],
     ids=["its poller is dead", "its poller is stuck"],
 )
 def test_a_leader_that_does_not_poll_lets_its_lease_run_out(pulse: Pulse) -> None:
@@ -49,12 +48,12 @@ def test_a_leader_that_does_not_poll_lets_its_lease_run_out(pulse: Pulse) -> Non
     due = next_duty(KNOW, LEADER, pulse, NOW)
     assert due == Duties(over_at=LEADER.lease_ends)
     assert due.soonest == LEADER.lease_ends
-    assert at(replace(LEADER, leads=False), pulse) == (math.inf, math.inf)
+    assert at(LEADER._replace(leads=False), pulse) == (math.inf, math.inf)
 
 
 def test_a_poll_may_take_two_intervals_and_a_fetch() -> None:
     """A poller is trusted for two poll intervals and the longest fetch since it last asked."""
-    pulse = replace(PULSE, last_poll=NOW)
+    pulse = PULSE._replace(last_poll=NOW)
     assert pulse.healthy(NOW + 2 * POLLS_EVERY + 5.0)
     assert not pulse.healthy(NOW + 2 * POLLS_EVERY + 5.1)
 
@@ -62,7 +61,7 @@ def test_a_poll_may_take_two_intervals_and_a_fetch() -> None:
 def test_a_leader_tries_again_when_a_note_ends_before_its_next_poll() -> None:
     """The end of a failure for everybody is waited for once; one after the next poll is that poll's business."""
     assert at(LEADER, know=Knowledge(retry_at=NOW + 3))[1] == NOW + 3
-    assert at(LEADER, replace(PULSE, contended_for=NOW + 3), Knowledge(retry_at=NOW + 3))[1] == math.inf
+    assert at(LEADER, PULSE._replace(contended_for=NOW + 3), Knowledge(retry_at=NOW + 3))[1] == math.inf
     assert at(LEADER, know=Knowledge(retry_at=NOW + POLLS_EVERY))[1] == math.inf
     assert at(LEADER, know=Knowledge(retry_at=LEADER.heard - 1))[1] == math.inf  # over when the store was last heard
 
@@ -72,15 +71,15 @@ def test_a_leader_tries_again_when_a_note_ends_before_its_next_poll() -> None:
 
 def test_a_follower_contends_when_the_lease_ends_before_its_next_poll() -> None:
     """At the lease's end as it was last heard, a little later than others, and once for that lease."""
-    pulse = replace(PULSE, offset=0.25)
+    pulse = PULSE._replace(offset=0.25)
     assert at(FOLLOWER, pulse) == (math.inf, FOLLOWER.lease_ends + 0.25)
-    assert at(FOLLOWER, replace(pulse, contended_for=FOLLOWER.lease_ends + 0.25)) == (math.inf, math.inf)
-    assert at(replace(FOLLOWER, lease_ends=NOW + 6), replace(pulse, contended_for=NOW + 5.25))[1] == NOW + 6.25
+    assert at(FOLLOWER, pulse._replace(contended_for=FOLLOWER.lease_ends + 0.25)) == (math.inf, math.inf)
+    assert at(FOLLOWER._replace(lease_ends=NOW + 6), pulse._replace(contended_for=NOW + 5.25))[1] == NOW + 6.25
 
 
 def test_a_follower_leaves_a_later_end_to_its_next_poll() -> None:
     """A lease that outlives the next poll needs no contention: that is every poll of a fleet in order."""
-    assert at(replace(FOLLOWER, lease_ends=PULSE.last_poll + POLLS_EVERY)) == (math.inf, math.inf)
+    assert at(FOLLOWER._replace(lease_ends=PULSE.last_poll + POLLS_EVERY)) == (math.inf, math.inf)
 
 
 def test_a_follower_that_failed_stays_out_until_its_backoff_ends() -> None:
@@ -93,11 +92,11 @@ def test_a_follower_that_failed_stays_out_until_its_backoff_ends() -> None:
 @pytest.mark.parametrize(
     ("contact", "pulse"),
     [
-        (FOLLOWER, replace(PULSE, able=False)),
-        (FOLLOWER, replace(PULSE, last_poll=NOW - 30)),
-        (replace(FOLLOWER, foreign=True), PULSE),
+        (FOLLOWER, PULSE._replace(able=False)),
+        (FOLLOWER, PULSE._replace(last_poll=NOW - 30)),
+        (FOLLOWER._replace(foreign=True), PULSE),
         (Contact(), PULSE),
-        (replace(FOLLOWER, lease_ends=FOLLOWER.heard), PULSE),
+        (FOLLOWER._replace(lease_ends=FOLLOWER.heard), PULSE),
     ],
     ids=["no poller", "a stuck poller", "another project's store", "never heard", "free when last heard"],
 )

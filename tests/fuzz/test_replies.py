@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given
@@ -38,8 +38,8 @@ class LyingStore(MemoryStore):
         reply = super().poll(ask)
         if self._liar.meta:
             known = reply.meta or self._meta() or Meta("", 0, 0, 0, 0)
-            reply = replace(reply, unchanged=False, meta=replace(known, **self._liar.meta))  # type: ignore[arg-type]
-        return replace(reply, **self._liar.reply)  # type: ignore[arg-type]
+            reply = reply._replace(unchanged=False, meta=known._replace(**self._liar.meta))  # type: ignore[arg-type]
+        return reply._replace(**self._liar.reply)  # type: ignore[arg-type]
 
     def _meta(self) -> Meta | None:
         return self.inspect().meta

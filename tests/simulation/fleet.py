@@ -158,7 +158,7 @@ class Process(Owner):
         self.start(self._main, "main", delay)
 
     def _main(self) -> None:
-        know = replace(self.know, project="key=abc" if self.kind.attached else self.know.project)
+        know = self.know._replace(project="key=abc" if self.kind.attached else self.know.project)
         self._worker = Worker(self.plan, know)
         if self._parent_listened:
             self.start(self._worker.attendant.start, "after-fork", _AFTER_FORK)

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from unittest.mock import patch
 
 from flagcache import election, envelope, exchange
@@ -72,7 +72,7 @@ def _follows_for_ever(state: State, ask: Ask, held: Order | None, clock: int) ->
 
 
 def _forgetful(base: Ask, know: Knowledge, home: str, now: float) -> Ask:
-    return replace(_ask_for(base, know, home, now), grant_age=-1)
+    return _ask_for(base, know, home, now)._replace(grant_age=-1)
 
 
 def _herd(self: Worker) -> Definitions | None:
@@ -82,22 +82,22 @@ def _herd(self: Worker) -> Definitions | None:
 def _publishes_anything(
     state: State, me: str, envelope: Envelope, clock: int, *, fresh: bool, lease: int
 ) -> tuple[State, Published, Notice | None]:
-    return _publish(replace(state, meta=None), me, envelope, clock, fresh=fresh, lease=lease)
+    return _publish(state._replace(meta=None), me, envelope, clock, fresh=fresh, lease=lease)
 
 
 def _stamped_when_read(self: Fetching, result: Fetched, errand: Errand, grant: Grant, held: Held | None) -> Held:
     taken = _hold(self, result, errand, grant, held)
     late = round((self._plan.clock() - errand.began) * 1000)
-    return replace(taken, meta=replace(taken.meta, as_of=grant.as_of + late))
+    return taken._replace(meta=taken.meta._replace(as_of=grant.as_of + late))
 
 
 def _takes_everything(know: Knowledge, held: Held) -> Knowledge:
-    return replace(know, held=held, waiting_since=None)
+    return know._replace(held=held, waiting_since=None)
 
 
 def _never_heals(state: State, ask: Ask, clock: int) -> tuple[State, Reply]:
     state, reply = _poll(state, ask, clock)
-    return state, replace(reply, republish=False)
+    return state, reply._replace(republish=False)
 
 
 def _does_not_repair(self: Exchange, *_: object) -> None:
@@ -122,16 +122,16 @@ def _counts_from_the_reading(self: Exchange, tier: Tier, store: Store, base: Ask
 
 
 def _restamps(held: Held, home: str, clock: int, now: float) -> Meta:
-    return replace(_repair(held, home, clock, now), as_of=clock, confirmed_at=clock)
+    return _repair(held, home, clock, now)._replace(as_of=clock, confirmed_at=clock)
 
 
 def _born_now(home: str, meta: Meta, definitions: Definitions, clock: int, asked: float) -> Held:
-    return replace(_told(home, meta, definitions, clock, asked), born=asked)
+    return _told(home, meta, definitions, clock, asked)._replace(born=asked)
 
 
 def _sends_always(state: State, ask: Ask, clock: int) -> tuple[State, Reply]:
     state, reply = _poll(state, ask, clock)
-    return state, replace(reply, payload=b"", meta=state.meta) if state.meta else reply
+    return state, reply._replace(payload=b"", meta=state.meta) if state.meta else reply
 
 
 def _asks_twice(self: Exchange, *, may_lead: bool, idle: bool, serve_first: bool = False) -> exchange.Answer | None:
@@ -151,7 +151,7 @@ def _stored_etag(self: Fetching, errand: Errand, grant: Grant, fetcher: Fetcher)
     ledger: Ledger = self._reports._ledger  # noqa: SLF001
     held, stored = ledger.know.held, ledger.contact.stored
     if held is not None and stored is not None:
-        ledger.learn(lambda know: replace(know, held=replace(held, meta=replace(held.meta, etag=stored.etag))))
+        ledger.learn(lambda know: know._replace(held=held._replace(meta=held.meta._replace(etag=stored.etag))))
     _fetch(self, errand, grant, fetcher)
 
 

@@ -7,7 +7,7 @@ than one verb is held to.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from flagcache.stores.base import Ask, Envelope, Grant, Meta, Order, Published, Reply, Scope, Snapshot
 from tests.stores.facts import Facts
@@ -84,7 +84,7 @@ class Model(Facts):
         same = before.meta is not None and before.meta.version == meta.version
         assert (result is Published.CONFIRMED) == same
         changed_at = before.meta.changed_at if same and before.meta else meta.changed_at
-        assert after.meta == replace(meta, epoch=order.epoch, changed_at=changed_at)
+        assert after.meta == meta._replace(epoch=order.epoch, changed_at=changed_at)
         self.payload = self.payload if same else envelope.payload
         self.succeeded(me, meta.as_of if fresh else 0, after)
         return self.look(after)
@@ -98,7 +98,7 @@ class Model(Facts):
             return self.look(after)
         self.kept(after, "content", "note")
         if grant.as_of > stored.as_of:
-            stored = replace(stored, as_of=grant.as_of, confirmed_at=grant.at)
+            stored = stored._replace(as_of=grant.as_of, confirmed_at=grant.at)
         assert after.meta == stored, "a confirmation moves the age to its grant's time, and nothing else"
         self.succeeded(me, grant.as_of, after)
         return self.look(after)
@@ -171,4 +171,4 @@ class Model(Facts):
 
 
 def _without_epoch(meta: Meta | None) -> Meta | None:
-    return meta and replace(meta, epoch=0)
+    return meta and meta._replace(epoch=0)

@@ -13,7 +13,6 @@ import sqlite3
 import time
 from abc import ABC, abstractmethod
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 from typing_extensions import override
@@ -169,9 +168,8 @@ class Later(Store):
     def poll(self, ask: Ask) -> Reply:
         """As `Store.poll`."""
         held = ask.held and Order(ask.held.epoch, self._back(ask.held.as_of))
-        reply = self._store.poll(replace(ask, last_grant=self._back(ask.last_grant), held=held))
-        return replace(
-            reply,
+        reply = self._store.poll(ask._replace(last_grant=self._back(ask.last_grant), held=held))
+        return reply._replace(
             clock=self._on(reply.clock),
             granted_at=self._on(reply.granted_at),
             grant=reply.grant and Grant(reply.grant.epoch, self._on(reply.grant.as_of), self._on(reply.grant.at)),
@@ -181,7 +179,7 @@ class Later(Store):
     def publish(self, me: str, envelope: Envelope, *, fresh: bool, lease: int) -> Published:
         """As `Store.publish`."""
         meta = _moved(envelope.meta, -self.milliseconds)
-        return self._store.publish(me, replace(envelope, meta=meta), fresh=fresh, lease=lease)
+        return self._store.publish(me, envelope._replace(meta=meta), fresh=fresh, lease=lease)
 
     def confirm(self, me: str, version: str, grant: Grant, *, lease: int) -> bool:
         """As `Store.confirm`."""
@@ -208,7 +206,7 @@ class Later(Store):
         """As `Store.inspect`."""
         seen = self._store.inspect()
         clock, granted_at = self._on(seen.clock), self._on(seen.granted_at)
-        return replace(seen, clock=clock, granted_at=granted_at, meta=self._meta_on(seen.meta))
+        return seen._replace(clock=clock, granted_at=granted_at, meta=self._meta_on(seen.meta))
 
     def clear(self) -> int:
         """As `Store.clear`."""
@@ -229,4 +227,4 @@ class Later(Store):
 
 
 def _moved(meta: Meta, by: int) -> Meta:
-    return replace(meta, as_of=meta.as_of + by, changed_at=meta.changed_at + by, confirmed_at=meta.confirmed_at + by)
+    return meta._replace(as_of=meta.as_of + by, changed_at=meta.changed_at + by, confirmed_at=meta.confirmed_at + by)

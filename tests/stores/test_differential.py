@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from hypothesis import HealthCheck, Phase, example, given, note, settings
 from hypothesis import strategies as st
@@ -92,7 +92,7 @@ class Poll(Step):
         held = None
         if self.held is not None:
             held = Order(max(0, twins.state.epoch + self.held_epoch), self.held.of(twins, real=False))
-        twins.poll(replace(self.ask, last_grant=self.last_grant.of(twins, real=False), held=held))
+        twins.poll(self.ask._replace(last_grant=self.last_grant.of(twins, real=False), held=held))
 
 
 @dataclass(frozen=True)
@@ -287,7 +287,7 @@ EPOCH_LOST: list[Step] = [AHEAD, Poll(ASK, AT_GRANT, Moment("stored", 0), 1)]
 
 OUTCOME_SPOILT: list[Step] = [
     *(Poll(ASK, AT_GRANT, None, 0), BROUGHT, Damage("outcome", "x"), Release("a", idle=True)),
-    Poll(replace(ASK, me="b"), AT_GRANT, None, 0),
+    Poll(ASK._replace(me="b"), AT_GRANT, None, 0),
 ]
 """What became of the latest grant cannot be read: it is over."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -74,7 +73,7 @@ class StoreMachine(RuleBasedStateMachine):
     def all_look(self) -> None:
         """All workers ask and adopt what is stored, and none wants to lead."""
         for worker in self.workers:
-            self._poll(worker, replace(self._ask(worker, COLD_LEASE), may_lead=False))
+            self._poll(worker, self._ask(worker, COLD_LEASE)._replace(may_lead=False))
 
     @rule(
         number=WORKERS,
@@ -90,9 +89,9 @@ class StoreMachine(RuleBasedStateMachine):
     ) -> None:
         """A worker asks; its reply may be lost, and it may hesitate to adopt what comes."""
         worker = self.workers[number]
-        ask = replace(self._ask(worker, lease), challenge=challenge, may_lead=may_lead)
+        ask = self._ask(worker, lease)._replace(challenge=challenge, may_lead=may_lead)
         if not knows_age:
-            ask = replace(ask, grant_age=-1)
+            ask = ask._replace(grant_age=-1)
         self._poll(worker, ask, heard=heard, adopt=adopt)
 
     def _ask(self, worker: Worker, lease: int) -> Ask:

@@ -11,7 +11,6 @@ server counts by itself, is compared with a tolerance, and its lengths never end
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TypeVar, cast
 
 import redis
@@ -72,9 +71,9 @@ class Twins:
         seen = self.store.poll(ask)
         self.state, expected = rules.poll(self.state, ask, seen.clock)
         if expected.payload is not None:
-            expected = replace(expected, payload=self.payload)
+            expected = expected._replace(payload=self.payload)
         assert abs(seen.lease_left - expected.lease_left) <= LEASE_TOLERANCE
-        agree(replace(seen, lease_left=0), replace(expected, lease_left=0))
+        agree(seen._replace(lease_left=0), expected._replace(lease_left=0))
         self.compare()
 
     def run(self, on_server: Callable[[], T], by_rules: Callable[[State, int], tuple[State, T]]) -> T:
@@ -97,11 +96,11 @@ class Twins:
         assert _same(found, self.state)
         if self.state.meta:
             agree(self._command("HGET", self.store.keys.hash, "payload"), self.payload)
-        self.state = replace(self.state, lease_until=found.lease_until)
+        self.state = self.state._replace(lease_until=found.lease_until)
         seen = self.store.inspect()
         expected = rules.snapshot(self.state, len(self.payload) if self.state.meta else 0, seen.clock)
         assert abs(seen.lease_left - expected.lease_left) <= LEASE_TOLERANCE
-        agree(replace(seen, lease_left=0), replace(expected, lease_left=0))
+        agree(seen._replace(lease_left=0), expected._replace(lease_left=0))
 
     def damage(self, field: str, value: str) -> None:
         """Spoil a field of the hash; the model knows what is left."""
@@ -169,7 +168,7 @@ def _whole(value: bytes | None) -> int:
 
 
 def _without_lease_end(state: State) -> State:
-    return replace(state, lease_until=0)
+    return state._replace(lease_until=0)
 
 
 def _same(one: State, other: State) -> bool:
@@ -184,15 +183,13 @@ def _moved(state: State, milliseconds: int, clock: int) -> State:
         return time and time - milliseconds
 
     newest, second, third = (back(time) for time in state.granted)
-    meta = state.meta and replace(
-        state.meta,
+    meta = state.meta and state.meta._replace(
         as_of=back(state.meta.as_of),
         changed_at=back(state.meta.changed_at),
         confirmed_at=back(state.meta.confirmed_at),
     )
     until = back(state.lease_until)
-    return replace(
-        state,
+    return state._replace(
         meta=meta,
         highest=back(state.highest),
         grant=back(state.grant),

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import replace
 from typing import Final, TypeVar, cast
 
 import pytest
@@ -73,7 +72,7 @@ ALL: Final = {
 def verbs(store: RedisStore, grant: Grant, meta: Meta) -> dict[str, Callable[[], object]]:
     """Every verb, as a leader uses it."""
     later = Grant(grant.epoch, grant.as_of + 1, grant.at)
-    newer = replace(meta, version="v2", as_of=later.as_of)
+    newer = meta._replace(version="v2", as_of=later.as_of)
     return {
         "poll": lambda: store.poll(ASK),
         "publish": lambda: store.publish(ME, Envelope(newer, b"more"), fresh=True, lease=60_000),

@@ -19,6 +19,15 @@ from flagcache import (
     Status,
     from_url,
 )
+from flagcache.events import StoreLost
+
+
+def what_is_no_event(lost: StoreLost) -> None:
+    """A field too few, too many, of a wrong type; and one that is changed."""
+    StoreLost("team")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    StoreLost("team", "redis://db", "timed out", "x")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    StoreLost("team", store=6379, reason="timed out")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    lost.reason = "none"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def what_is_no_client() -> None:

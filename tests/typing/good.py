@@ -27,9 +27,23 @@ from flagcache import (
     Status,
     from_url,
 )
+from flagcache.events import DefinitionsChanged, Event, FetchFailed, StoreLost
 from flagcache.testing import MakeStore, StoreContract
 from flagcache_posthog.asgi import flags_lifespan
 from flagcache_posthog.testing import MakeProvider, PostHogStandIn, ProviderContract, make_definitions
+
+
+def events_of_some_kinds(event: Event) -> str:
+    """Told apart by their kinds, taken apart by their fields, and made, as a test of `on_event` does."""
+    match event:
+        case DefinitionsChanged(difference=difference):
+            return ", ".join(assert_type(difference.changed, tuple[str, ...]))
+        case StoreLost(_, store, reason):
+            return assert_type(store, str) + assert_type(reason, str)
+        case FetchFailed():
+            return f"{event.namespace}: {assert_type(event.status, int)}"
+        case _:
+            return str(event if event.level else StoreLost("team", "redis://db:6379/0", reason="timed out"))
 
 
 def clients_of_every_kind(master: redis.Redis) -> list[FlagDefinitionCache]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import pytest
@@ -156,6 +156,6 @@ def repair(store: Store, version: str, *, age: int = 0, epoch: int = 0) -> Meta:
     """Publish, from a process's memory, what was granted `age` milliseconds ago by the store's clock; must succeed."""
     at = store.inspect().clock - age
     meta = Meta(version, epoch, at, changed_at=at, confirmed_at=at)
-    content = replace(envelope(Grant(epoch, at, at), version), meta=meta)
+    content = envelope(Grant(epoch, at, at), version)._replace(meta=meta)
     assert store.publish("keeper", content, fresh=False, lease=LONG) is Published.STORED
     return meta

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from flagcache.stores.base import Envelope, Grant, Meta, Order, Published, Store
 from flagcache.testing._store.cases import AT_ONCE, LONG, Cases, Worker, envelope, repair
 
@@ -17,7 +15,7 @@ def stored(store: Store) -> Meta | None:
 
 def tagged(content: Envelope, etag: str) -> Envelope:
     """Return the same content with this entity tag."""
-    return replace(content, meta=replace(content.meta, etag=etag))
+    return content._replace(meta=content.meta._replace(etag=etag))
 
 
 class OrderCases(Cases):
@@ -93,7 +91,7 @@ class OrderCases(Cases):
         leader.interval = AT_ONCE
         second = leader.granted()
         assert leader.publish(second, "v1") is Published.CONFIRMED
-        expected = replace(envelope(second, "v1").meta, changed_at=first.at)
+        expected = envelope(second, "v1").meta._replace(changed_at=first.at)
         assert stored(store) == expected
 
     def test_the_stored_version_again_keeps_an_entity_tag(self, store: Store) -> None:
@@ -123,7 +121,7 @@ class OrderCases(Cases):
         second = leader.granted()
         assert store.confirm("a", "v1", second, lease=LONG)
         meta = envelope(first, "v1").meta
-        assert stored(store) == replace(meta, as_of=second.as_of, confirmed_at=second.at)
+        assert stored(store) == meta._replace(as_of=second.as_of, confirmed_at=second.at)
         assert second.as_of > first.as_of
 
     def test_a_confirmation_never_moves_ages_back(self, store: Store) -> None:

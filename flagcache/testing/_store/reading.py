@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from flagcache.stores.base import Envelope, Order, Scope, Snapshot, Store
@@ -101,10 +99,10 @@ class ReadingCases(Cases):
         seen, again = other.inspect(), other.inspect()
         assert 0 < seen.lease_left <= LONG
         assert 0 < seen.note_left <= LONG
-        lasting = replace(seen, clock=0, lease_left=0, note_left=0)
+        lasting = seen._replace(clock=0, lease_left=0, note_left=0)
         meta = envelope(grant, "v1").meta
         assert lasting == Snapshot(0, 0, meta, len(b"payload of v1"), "a", 0, grant.at, "a", 402, 0)
-        assert replace(again, clock=0, lease_left=0, note_left=0) == lasting
+        assert again._replace(clock=0, lease_left=0, note_left=0) == lasting
 
     def test_closing_one_handle_leaves_the_store(self, store: Store, other: Store) -> None:
         """`close` may be called twice, and takes nothing from those who go on."""

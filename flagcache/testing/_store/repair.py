@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from flagcache.stores.base import Envelope, Meta, Order, Published, Store
 from flagcache.testing._store.cases import LONG, Cases, PassTime, Worker, repair
 
@@ -85,7 +83,7 @@ class RepairCases(Cases):
 
     def test_a_repair_moves_no_ages(self, store: Store) -> None:
         """What is published again keeps when it was confirmed and when it changed."""
-        meta = replace(repair(store, "v1", age=LONG), changed_at=5, confirmed_at=6)
+        meta = repair(store, "v1", age=LONG)._replace(changed_at=5, confirmed_at=6)
         store.discard("a", "v1")
         assert store.publish("a", Envelope(meta, b"kept"), fresh=False, lease=LONG) is Published.STORED
         assert store.inspect().meta == meta

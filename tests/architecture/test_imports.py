@@ -1,0 +1,124 @@
+"""What `from flagcache import RedisFlagDefinitionCache` brings along, for each process that starts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.servers import RedisServer
+
+ROOT = Path(__file__).parents[2]
+OURS = {"flagcache", "flagcache_posthog"}
+DEFINITIONS = json.dumps({"flags": [], "group_type_mapping": {"0": "team"}, "cohorts": {}}, sort_keys=True)
+
+SCRIPT = """
+import dataclasses, json, sys
+import posthog, redis
+
+def ours():
+    return [name for name in sys.modules if name.partition(".")[0] in ("flagcache", "flagcache_posthog")]
+
+def compiled():
+    kinds = (kind for name in ours() for kind in vars(sys.modules[name]).values() if isinstance(kind, type))
+    return sorted({kind.__qualname__ for kind in kinds if dataclasses.is_dataclass(kind) and kind.__module__ in ours()})
+
+before = set(sys.modules)
+from flagcache import RedisFlagDefinitionCache
+imported = sorted(set(sys.modules) - before)
+RedisFlagDefinitionCache("redis://127.0.0.1:1/0", "team", fallback=None)
+made = sorted(set(sys.modules) - before - set(imported))
+RedisFlagDefinitionCache("redis://127.0.0.1:1/0", "team")
+print(json.dumps({"imported": imported, "made": made, "compiled": compiled()}))
+"""
+
+AT_WORK = """
+import json, sys, threading
+import posthog
+from flagcache import RedisFlagDefinitionCache
+
+leader, follower = (
+    RedisFlagDefinitionCache(sys.argv[1], sys.argv[2], fallback=sys.argv[3], cold_start_wait=2) for _ in range(2)
+)
+before = set(sys.modules)
+seen = []
+
+def see(answer):
+    seen.append(json.dumps(answer, sort_keys=True))
+
+def work():
+    see(leader.should_fetch_flag_definitions())
+    see(follower.should_fetch_flag_definitions())
+    see(follower.get_flag_definitions())
+    leader.on_flag_definitions_received(json.loads(sys.argv[4]))
+    follower.should_fetch_flag_definitions()
+    see(follower.get_flag_definitions())
+    leader.shutdown()
+    follower.shutdown()
+
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+print(json.dumps({"loaded": sorted(set(sys.modules) - before), "seen": seen}))
+"""
+
+
+def _told_by(script: str, *arguments: str) -> dict[str, list[str]]:
+    """What a fresh interpreter prints."""
+    command = [sys.executable, "-c", script, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    told: dict[str, list[str]] = json.loads(done.stdout)
+    return told
+
+
+@pytest.fixture(scope="module")
+def loaded() -> dict[str, list[str]]:
+    """What a fresh interpreter that has the SDK and redis-py loads at the import, for a first cache, and in all."""
+    return _told_by(SCRIPT)
+
+
+def _public(modules: list[str], package: str) -> set[str]:
+    """The modules right in this package whose names are public."""
+    inside = (name.removeprefix(f"{package}.") for name in modules if name.startswith(f"{package}."))
+    return {name for name in inside if "." not in name and not name.startswith("_")}
+
+
+def _foreign(modules: list[str]) -> set[str]:
+    """The top-level modules that are neither Python's nor ours."""
+    return {name.partition(".")[0] for name in modules} - sys.stdlib_module_names - OURS
+
+
+def test_the_import_loads_the_engine_and_one_provider(loaded: dict[str, list[str]]) -> None:
+    """No command, no deployment, no other cache, no store but the process's own memory."""
+    imported = loaded["imported"]
+    assert {"cli", "testing"} & _public(imported, "flagcache") == set()
+    assert _public(imported, "flagcache.stores") == {"base", "granting", "memory", "rules", "state"}
+    assert _public(imported, "flagcache_posthog") == {"attach", "definitions", "fetcher", "provider"}
+
+
+def test_the_import_loads_two_libraries_of_others(loaded: dict[str, list[str]]) -> None:
+    """Beside the SDK, redis-py and what they bring; nothing of SQLite, nor of any extra."""
+    assert _foreign(loaded["imported"]) == {"msgpack", "tenacity"}
+    assert {"_sqlite3", "ctypes", "sqlite3"}.isdisjoint(loaded["imported"])
+
+
+def test_a_first_cache_loads_its_store(loaded: dict[str, list[str]]) -> None:
+    """In the constructor, and not on some thread later: a child forked in mid-import could never import it."""
+    assert _public(loaded["made"], "flagcache.stores") == {"redis"}
+    assert _foreign(loaded["made"]) <= {"redis"}
+
+
+def test_what_threads_do_loads_nothing(redis_server: RedisServer, namespace: str, tmp_path: Path) -> None:
+    """Nor do polls, a cold wait that ends with a turn of its own, a publication, an adoption and the end: see above."""
+    told = _told_by(AT_WORK, redis_server.url, namespace, str(tmp_path), DEFINITIONS)
+    assert told["seen"] == ["true", "false", "null", DEFINITIONS]
+    assert told["loaded"] == []
+
+
+def test_two_kinds_of_values_are_compiled_at_each_start(loaded: dict[str, list[str]]) -> None:
+    """A dataclass costs ten times a NamedTuple: only those that check or fill in what they are given are one."""
+    assert loaded["compiled"] == ["Plan", "Settings"]
