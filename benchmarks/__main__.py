@@ -9,11 +9,14 @@ from pathlib import Path
 
 from benchmarks import report, results
 from benchmarks.contestants.registry import CONTESTANTS
+from benchmarks.headline import embedded
 from benchmarks.model import Question, Scale
 from benchmarks.questions import QUESTIONS
 from benchmarks.rounds import Record, play
 
 __all__ = ["main"]
+
+README = Path(__file__).parent.parent / "README.md"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -27,27 +30,43 @@ def main(argv: Sequence[str] | None = None) -> None:
     if unknown:
         raise SystemExit(f"no such question: {', '.join(unknown)}; there are {', '.join(QUESTIONS)}, all and report")
     scale = Scale(options.rounds or (1 if options.quick else 3), options.workers, options.quick, options.seed)
-    out = options.out or (results.LATEST if options.question == ["all"] else None)
+    out = options.out or (results.LATEST if _is_whole(options) else None)
     asked: dict[str, tuple[Question, list[Record]]] = {}
     for name in names:
         asked[name] = (QUESTIONS[name], play(QUESTIONS[name], scale, options.contestants))
         if out is not None:  # after each: a run takes hours
-            results.save(results.collect(asked, scale), out)
+            results.save(results.collect(asked, scale), _unfinished(out))
     print(report.markdown(results.collect(asked, scale)))
     if out is not None:
+        _unfinished(out).replace(out)
         _report(out)
 
 
+def _unfinished(out: Path) -> Path:
+    return out.with_name(f"{out.name}.unfinished")
+
+
+def _is_whole(options: argparse.Namespace) -> bool:
+    """Whether a run may take the place of the published one."""
+    all_asked = options.question == ["all"] and set(options.contestants) == set(CONTESTANTS)
+    return all_asked and not options.quick and options.workers is None
+
+
 def _report(path: Path) -> None:
-    for written in report.write(results.load(path), path.parent, path.stem):
-        print(written, file=sys.stderr)
+    run = results.load(path)
+    written = report.write(run, path.parent, path.stem)
+    if path == results.LATEST:
+        README.write_text(embedded(README.read_text(), run))
+        written.append(README)
+    for each in written:
+        print(each, file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="What a fleet sees, with flagcache and with others. `all` asks every question and writes"
-        " benchmarks/results/latest.json; `report` makes tables and plots of that file anew.",
+        description="What a fleet sees, with flagcache and with others. `all`, with nothing left out or made smaller,"
+        " writes benchmarks/results/latest.json; `report` makes tables, plots and README's figures of that file anew.",
     )
     parser.add_argument("question", nargs="+", help=f"all, report, or of {', '.join(QUESTIONS)}")
     parser.add_argument("--rounds", type=int, help="how often each case is played and kept; 3")

@@ -16,6 +16,7 @@ from benchmarks._scale_background import Background
 from benchmarks._scale_fetching import Fetching
 from benchmarks._scale_stores import HostFile, World, clock_of
 from flagcache import election
+from flagcache.archive import _AFTER  # pyright: ignore[reportPrivateUsage] - that it makes no difference is a result
 from flagcache.breaker import Breaker
 from flagcache.election import Held, Knowledge
 from flagcache.errors import StoreError
@@ -97,6 +98,8 @@ class Worker:
 
     def end(self, now: float, *, politely: bool) -> None:
         """End; politely, the lease is given up, and else it has to run out."""
+        if politely:
+            self._keep(now)
         self.over = True
         self._fleet.listeners.pop(self, None)
         if not politely:
@@ -180,11 +183,16 @@ class Worker:
             self._world.tally.took(now, self._fleet.number_of(held.meta.version), self._started)
             if before is None:
                 self._world.tally.has_flags(now, self._started)
-            self._keep(now, held)
+            if before is None or self._background is None:
+                self._keep(now)
+            else:
+                self._world.timeline.at(now + self._world.rng.uniform(_AFTER, 2 * _AFTER), self._keep)
 
-    def _keep(self, now: float, held: Held) -> None:
+    def _keep(self, now: float) -> None:
         """Put another version into the archive, as `flagcache.archive` does."""
-        host = self._stores[-1]
+        host, held = self._stores[-1], self.know.held
+        if self.over or held is None:
+            return
         stored = host.state.meta
         meta = election.repair(held, host.home, clock_of(now), now)
         if held.home != host.home and (

@@ -107,3 +107,5 @@ class Question:
     """Names of the measures of which a plot is drawn."""
     warm_up: bool = False
     """Whether a first round is played and dropped; most questions drop the beginning of each play instead."""
+    repeats: int = 1
+    """How often each case is played in a round: more than once where a play is short and gives few samples."""

@@ -29,7 +29,7 @@ class Record:
     Attributes:
         case: its name.
         contestant: its name.
-        round: from 0.
+        round: the number of the turn, from 0.
         readings: all samples; none if it failed.
         failed: why it has none.
         redis: what its Redis told at the end.
@@ -47,7 +47,7 @@ def play(question: Question, scale: Scale, names: Sequence[str]) -> list[Record]
     """Ask a question.
 
     A round plays every case with every contestant. The order of the contestants is rotated by one each round, so that
-    what a machine does meanwhile meets all alike.
+    what a machine does meanwhile meets all alike. Questions with short plays have several such turns in each round.
 
     Args:
         question: the one.
@@ -57,10 +57,11 @@ def play(question: Question, scale: Scale, names: Sequence[str]) -> list[Record]
     asked = [CONTESTANTS[name] for name in question.contestants if name in names]
     records: list[Record] = []
     first = -1 if question.warm_up and not scale.quick else 0
-    for number in range(first, scale.rounds):
+    turns = scale.rounds if scale.quick else scale.rounds * question.repeats
+    for number in range(first, turns):
         for case in question.cases(scale):
             for contestant in _rotated(asked, number):
-                _tell(f"{question.name}: round {number + 1} of {scale.rounds}, {case.name}, {contestant.title}")
+                _tell(f"{question.name}: turn {number + 1} of {turns}, {case.name}, {contestant.title}")
                 record = _play_one(question, scale, case, contestant, number)
                 if number >= 0:
                     records.append(record)

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from benchmarks import report, results
 from benchmarks.contestants.registry import CONTESTANTS, EVERYBODY
+from benchmarks.headline import SHOWN, embedded
 from benchmarks.model import Question, Scale
 from benchmarks.questions import QUESTIONS
-from benchmarks.report import tell
 from benchmarks.statistics import percentile, ratios, summarize
 from tests.deployments.programs import posthog_environment
 
@@ -134,4 +135,33 @@ def test_a_ratio_is_to_the_best_of_the_others() -> None:
 )
 def test_values_are_told_with_their_unit(value: float, unit: str, text: str) -> None:
     """Three digits, and a unit that suits them."""
-    assert tell(value, unit) == text
+    assert report.tell(value, unit) == text
+
+
+def test_what_is_published_is_what_the_committed_run_holds(tmp_path: Path) -> None:
+    """README's figures, the tables and every plot are made from results/latest.json, and nothing else lies there."""
+    run = results.load(results.LATEST)
+    readme = (ROOT / "README.md").read_text()
+    assert embedded(readme, run) == readme
+    published = results.LATEST.parent
+    made = {path.relative_to(tmp_path): path.read_text() for path in report.write(run, tmp_path)}
+    for path, text in made.items():
+        assert (published / path).read_text() == text, path
+    assert {path.name for path in (published / "plots").iterdir()} == {
+        path.name for path in made if path.suffix == ".svg"
+    }
+
+
+def test_the_committed_run_is_whole() -> None:
+    """It is no quick one, it asked every question of every contestant, and each line of README has its figures."""
+    run = results.load(results.LATEST)
+    assert run["scale"]["quick"] is False
+    assert run["scale"]["workers"] is None
+    for name, question in QUESTIONS.items():
+        plays = run["questions"][name]["plays"]
+        assert {play["contestant"] for play in plays} == set(question.contestants), name
+        assert not [play for play in plays if play["contestant"] in {"attached", "protocol"} and "failed" in play], name
+    for shown in SHOWN:
+        for contestant in ("example", "republishing", "attached"):
+            figures = report.Figures(run)
+            assert figures.get(shown.question, shown.case, contestant, shown.measure, shown.figure) >= 0

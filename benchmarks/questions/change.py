@@ -61,4 +61,5 @@ QUESTION = Question(
     play=_play,
     contestants=EVERYBODY,
     drawn=("first_to_last",),
+    repeats=2,
 )

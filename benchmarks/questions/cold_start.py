@@ -61,4 +61,5 @@ QUESTION = Question(
     contestants=EVERYBODY,
     drawn=("requests", "slowest"),
     warm_up=True,
+    repeats=3,
 )

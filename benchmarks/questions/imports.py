@@ -26,6 +26,7 @@ print(json.dumps({
     "front": timed("import flagcache"),
     "cache": timed("from flagcache import RedisFlagDefinitionCache as Cache"),
     "made": timed("cache = Cache('redis://127.0.0.1:1/0', 'benchmark', fallback=None)"),
+    "fallback": timed("cache = Cache('redis://127.0.0.1:1/0', 'benchmark')"),
 }))
 """
 
@@ -47,10 +48,12 @@ QUESTION = Question(
         Measure("imported", "`from flagcache import RedisFlagDefinitionCache`", "seconds"),
         Measure("front", "of that, `import flagcache`", "seconds"),
         Measure("made", "the first cache made (loads the store's module)", "seconds"),
+        Measure("fallback", "another with a fallback store (loads SQLite)", "seconds"),
         Measure("redis_py", "`import redis`, before it", "seconds"),
         Measure("sdk", "`import posthog`, before that", "seconds"),
     ),
     cases=_cases,
     play=_play,
     contestants=("attached",),
+    repeats=2,
 )

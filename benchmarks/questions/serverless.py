@@ -53,4 +53,5 @@ QUESTION = Question(
     play=_play,
     contestants=tuple(_HOMES),
     drawn=("after_imports",),
+    repeats=2,
 )
