@@ -53,8 +53,8 @@ class Archive:
         held = self._ledger.know.held
         if not later or self._kept is None:
             self.keep()
-        elif held is not None and not self._is_kept(held):
-            self.due_at = min(self.due_at, self._plan.clock() + random.uniform(_AFTER, 2 * _AFTER))
+        elif held is not None and not self._is_kept(held) and self.due_at == math.inf:
+            self.due_at = self._plan.clock() + random.uniform(_AFTER, 2 * _AFTER)
 
     def settle(self) -> None:
         """Keep now what is due."""
