@@ -2,6 +2,7 @@
 
     python -m benchmarks.load                                 1,000, 3,000 and 9,000 workers, into results/load.json
     python -m benchmarks.load --workers 300 --seconds 1       a small try
+    python -m benchmarks.load --tables                        only the tables, from the JSON that is there
 
 Each worker is two connections, as a real one has: one polls by the library's own script, and one listens. They all live
 in one asyncio process on the same machine (`_scale_client`), so that times are upper bounds: that process reads and
@@ -23,10 +24,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypedDict, cast
+from typing import cast
 
 import redis
 
+from benchmarks._load_report import Load, tables
+from benchmarks._load_report import load as read
 from benchmarks._scale_load import Stage
 from flagcache._version import __version__
 from tests.redis_server import RedisServer, newest_installed
@@ -44,21 +47,6 @@ SPREADS = (0.0, 0.05, 1.0)
 """Seconds over which workers spread what they do upon a notice; the second is the library's."""
 
 FLAGS = (200, 2000)
-
-
-class Load(TypedDict):
-    """What `results/load.json` holds. Each list has the fields of the class of `_scale_load` in its name."""
-
-    flagcache: str
-    python: str
-    machine: str
-    processors: int
-    server: dict[str, object]
-    """Of Redis INFO, at the end."""
-    polls: list[dict[str, object]]
-    offered: list[dict[str, object]]
-    fan_out: list[dict[str, object]]
-    changes: list[dict[str, object]]
 
 
 async def run(path: str, workers: Sequence[int], seconds: float, flags: Sequence[int] = FLAGS) -> Load:
@@ -112,7 +100,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, nargs="+", default=WORKERS, help="sizes of fleets")
     parser.add_argument("--seconds", type=float, default=10.0, help="how long each rate of polls lasts")
     parser.add_argument("--out", type=Path, default=RESULTS, help="the JSON")
+    parser.add_argument("--tables", action="store_true", help="measure nothing: print what the JSON holds")
     options = parser.parse_args(arguments)
+    if options.tables:
+        print(tables(read(options.out)))
+        return 0
     binary, files = newest_installed(), resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if binary is None:
         _say("no Redis on this machine; `make test` installs one")
@@ -124,7 +116,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with RedisServer(binary, args=("--maxclients", str(needed))) as server:
         load = asyncio.run(run(str(server.socket_path), options.workers, options.seconds))
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(load, indent=1) + "\n")
+    options.out.write_text(json.dumps(load, indent=1) + "\n", encoding="utf-8")
+    print(tables(load))
     return 0
 
 

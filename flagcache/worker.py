@@ -2,7 +2,8 @@
 
 A `Worker` belongs to one pid; `flagcache.coordinator` makes a new one in each forked child. Stores are the business of
 its `Exchange`, fetches of its `Fetching`, what happens between polls of its `Attendant`. Must never let two threads ask
-the store for the same thing at once, and never answer None to a client that does not hold what it was given.
+the store for the same thing at once, and never answer None to a client without flags, nor to one that lacks what there is
+unless another thread is giving it to it.
 """
 
 from __future__ import annotations

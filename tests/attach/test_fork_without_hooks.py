@@ -12,7 +12,7 @@ from flagcache_posthog.testing import StandInControl
 from tests.servers import RedisServer
 
 SCRIPT = """
-    import ctypes, json, os, sys, time
+    import ctypes, json, os, sys, threading, time
     from posthog import Posthog
     from flagcache import RedisFlagDefinitionCache, process
 
@@ -23,6 +23,10 @@ SCRIPT = """
     )
     client.load_feature_flags()
     parents = cache.status()
+    # A thread that ends holds a lock of the threading module for a moment. Without hooks a child would inherit it locked,
+    # whatever it runs: nothing of ours is in that.
+    while any(thread.name == "flagcache-fetch" for thread in threading.enumerate()):
+        time.sleep(0.01)
     pid = ctypes.PyDLL(None).fork()
     if pid == 0:
         asked = cache.should_fetch_flag_definitions()
