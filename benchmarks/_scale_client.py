@@ -74,9 +74,12 @@ class Caller(asyncio.Protocol):
                 waiter.set_exception(ConnectionError("the server closed the connection"))
 
     def call(self, command: bytes) -> asyncio.Future[bytes]:
-        """Send an encoded command; the future brings its raw reply."""
+        """Send an encoded command; the future brings its raw reply, or `ConnectionError`."""
         assert self._transport is not None
         waiter = asyncio.get_running_loop().create_future()
+        if self._transport.is_closing():
+            waiter.set_exception(ConnectionError("the server closed the connection"))
+            return waiter
         self._waiting.append(waiter)
         self._transport.write(command)
         return waiter
@@ -126,13 +129,18 @@ class Hearer(asyncio.Protocol):
 
 
 async def open_callers(path: str, count: int) -> list[Caller]:
-    """Open so many connections to a unix socket."""
+    """Open so many connections to a unix socket; returns when the server has answered on each.
+
+    A connection for which the server's queue has no room looks like an open one to asyncio, and never answers.
+    """
     loop = asyncio.get_running_loop()
     callers: list[Caller] = []
     while len(callers) < count:
         several = min(_AT_ONCE, count - len(callers))
         opened = await asyncio.gather(*(loop.create_unix_connection(Caller, path) for _ in range(several)))
-        callers.extend(caller for _, caller in opened)
+        new = [caller for _, caller in opened]
+        await asyncio.gather(*(caller.call(request("PING")) for caller in new))
+        callers.extend(new)
     return callers
 
 

@@ -28,6 +28,9 @@ __all__ = ["Change", "FanOut", "Offered", "Polls", "Stage"]
 _TIMEOUT = 1.0
 """Seconds after which a worker would give up a read (`store_timeout`)."""
 
+_PATIENCE = 60.0
+"""Seconds after which a measurement fails: a connection was lost."""
+
 _DEEP = 32
 """Polls that a connection has under way at once where the server is to be kept busy."""
 
@@ -85,7 +88,7 @@ class Change:
     spread: float
     """Seconds over which the workers spread their reads."""
     first_to_last: float
-    """Seconds from the first worker that has read it to the last."""
+    """Seconds."""
     read_p50: float
     """Seconds that a read took."""
     read_p99: float
@@ -221,7 +224,7 @@ class Stage:
             all_heard.clear()
             sent = loop.time()
             await teller.call(request("PUBLISH", self._store.keys.channel, f"free 0 {'0' * 32}"))
-            await all_heard.wait()
+            await asyncio.wait_for(all_heard.wait(), _PATIENCE)
             firsts.append(min(heard) - sent)
             lasts.append(max(heard) - sent)
         cpu = (self._counters()[0] - before[0]) / rounds
@@ -236,7 +239,6 @@ class Stage:
         """Publish another version; each worker hears of it, waits a little, and reads it."""
         loop = asyncio.get_running_loop()
         callers = await open_callers(self.path, workers)
-        await asyncio.gather(*(caller.call(request("PING")) for caller in callers))
         polls = [self.poll_of(i) for i in range(workers)]
         reads: list[tuple[float, float]] = []
         all_read = asyncio.Event()
@@ -258,7 +260,7 @@ class Stage:
         hearers = await open_hearers(self.path, workers, self._store.keys.channel, heard)
         before = self._counters()
         await asyncio.to_thread(self.publish)
-        await all_read.wait()
+        await asyncio.wait_for(all_read.wait(), _PATIENCE)
         cpu = self._counters()[0] - before[0]
         for hearer in hearers:
             hearer.close()

@@ -62,9 +62,9 @@ SHOWN = (
     Shown("Redis gone, 10 workers: requests to PostHog an interval", "outage", _REDIS_GONE, "requests"),
     Shown("Redis frozen: a new worker has its flags after", "outage", "Redis frozen", "new_worker", unit="seconds"),
     Shown(
-        "Redis flushed, then five new workers: their full fetches",
+        "Redis flushed as five new workers start: their full fetches",
         "outage",
-        "Redis flushed 1.5 intervals before 5 new workers start",
+        "Redis flushed as 5 new workers start",
         "full_fetches",
     ),
     Shown(
