@@ -2,8 +2,8 @@
 
 A `Worker` belongs to one pid; `flagcache.coordinator` makes a new one in each forked child. Stores are the business of
 its `Exchange`, fetches of its `Fetching`, what happens between polls of its `Attendant`. Must never let two threads ask
-the store for the same thing at once, and never answer None to a client without flags, nor to one that lacks what there is
-unless another thread is giving it to it.
+the store for the same thing at once, and never answer None to a client without flags, nor to one that lacks what there
+is, unless another thread is giving it to it.
 """
 
 from __future__ import annotations
@@ -101,9 +101,15 @@ class Worker:
         self._attendant.polled()
         if not self._attendant.just_asked():
             self._poll()
-        if self._fetching.busy:
+        if self._fetching.busy and not self._can_go_on():
             self._fetching.wait(self._plan.settings.store_timeout)
         return self._errands.granted
+
+    def _can_go_on(self) -> bool:
+        """Whether an application that starts waits for its flags here, and can be given what the store had."""
+        clients = self._plan.clients
+        loads = clients.asking() is None and any(client.polling is None for client in clients.live)
+        return loads and self.know.held is not None
 
     def definitions(self) -> Definitions | None:
         """What the calling thread's client lacks; None if nothing. Waits for the first ones, once.

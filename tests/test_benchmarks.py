@@ -18,6 +18,7 @@ from benchmarks.headline import SHOWN, embedded
 from benchmarks.model import Question, Scale
 from benchmarks.questions import QUESTIONS
 from benchmarks.statistics import percentile, ratios, summarize
+from benchmarks.targets import Figures
 from tests.deployments.programs import posthog_environment
 
 ROOT = Path(__file__).parents[1]
@@ -163,5 +164,5 @@ def test_the_committed_run_is_whole() -> None:
         assert not [play for play in plays if play["contestant"] in {"attached", "protocol"} and "failed" in play], name
     for shown in SHOWN:
         for contestant in ("example", "republishing", "attached"):
-            figures = report.Figures(run)
+            figures = Figures(run)
             assert figures.get(shown.question, shown.case, contestant, shown.measure, shown.figure) >= 0

@@ -23,8 +23,8 @@ SCRIPT = """
     )
     client.load_feature_flags()
     parents = cache.status()
-    # A thread that ends holds a lock of the threading module for a moment. Without hooks a child would inherit it locked,
-    # whatever it runs: nothing of ours is in that.
+    # A thread that ends holds a lock of the threading module for a moment. Without hooks a child inherits it locked,
+    # and hangs, whatever it runs.
     while any(thread.name == "flagcache-fetch" for thread in threading.enumerate()):
         time.sleep(0.01)
     pid = ctypes.PyDLL(None).fork()

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import logging
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from flagcache.stores.redis import RedisStore
 from flagcache.vendor import FetchResult
 from flagcache_posthog.fetcher import PostHogFetcher
 from flagcache_posthog.testing import Drop, PostHogStandIn, Refuse, StandInControl, make_certificate, make_definitions
-from tests.attach.attached import attached, leader_of, leads, only_own_fetches, polls_until, timed_poll
+from tests.attach.attached import attached, leader_of, leads, only_own_fetches, polls_until, timed_load, timed_poll
 from tests.fleet.chores import (
     all_hold,
     asks,
@@ -192,6 +194,28 @@ def test_an_unchanged_answer_moves_everybodys_confirmed_age(
             assert told.age < 2.5 * EVERY
             assert told.changed_age > 4 * EVERY
         assert posthog.full_fetches == 1
+
+
+def test_who_starts_with_good_definitions_waits_for_no_fetch(
+    posthog: StandInControl, redis_url: str, namespace: str
+) -> None:
+    """A new worker that leads at once goes on with what the store has, and is pushed what its fetch brings."""
+    options = attached(posthog, redis_url, namespace, every=EVERY, polls=LONG, store_timeout=2.0)
+    with Fleet(options, 1) as fleet:
+        fleet.call(load)
+        fleet.call(shutdown)
+        posthog.serve(make_definitions(5, revision=2))
+        posthog.hold(times=1)
+        (new,) = fleet.join(1)
+        with closing(RedisStore(redis_url, namespace)) as store:
+            until(lambda: (told := store.inspect()).clock - told.granted_at > 1000 * EVERY, what="a fetch to be due")
+        time_to_load = new.call(timed_load)
+        posthog.wait_for_held(1, timeout=2.0)
+        assert new.call(revision) == 1
+        assert time_to_load < 1.5
+        posthog.release()
+        until(lambda: new.call(revision) == 2, 5.0, what="the push")
+        assert never_lost_flags(new)
 
 
 def test_a_slow_fetch_holds_nobody_up(posthog: StandInControl, redis_url: str, namespace: str) -> None:
