@@ -30,13 +30,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     if unknown:
         raise SystemExit(f"no such question: {', '.join(unknown)}; there are {', '.join(QUESTIONS)}, all and report")
     scale = Scale(options.rounds or (1 if options.quick else 3), options.workers, options.quick, options.seed)
-    out = options.out or (results.LATEST if _is_whole(options) else None)
+    out = options.out or (results.LATEST if options.update or _is_whole(options) else None)
+    older = results.load(results.LATEST) if options.update else None
     asked: dict[str, tuple[Question, list[Record]]] = {}
     for name in names:
         asked[name] = (QUESTIONS[name], play(QUESTIONS[name], scale, options.contestants))
         if out is not None:  # after each: a run takes hours
             results.save(results.collect(asked, scale), _unfinished(out))
     print(report.markdown(results.collect(asked, scale)))
+    if older is not None:
+        results.save(results.replaced(older, results.collect(asked, scale)), _unfinished(results.LATEST))
     if out is not None:
         _unfinished(out).replace(out)
         _report(out)
@@ -73,6 +76,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, help="processes of a fleet; by default what each question holds right")
     parser.add_argument("--quick", action="store_true", help="small and short: it works, and its times mean nothing")
     parser.add_argument("--seed", type=int, default=1, help="of what is drawn; 1")
+    parser.add_argument(
+        "--update",
+        action="store_true",
+        help="put the answers in place of those in results/latest.json, of this machine",
+    )
     parser.add_argument("--out", type=Path, help="the JSON to write, or to report on; tables and plots go beside it")
     parser.add_argument(
         "--contestants",

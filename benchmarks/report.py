@@ -49,7 +49,8 @@ def markdown(run: Mapping[str, Any], plots: str = "") -> str:
     """
     lines = ["# What a fleet sees", "", _provenance(run), "", *_targets(run)]
     for name, told in run["questions"].items():
-        lines += [f"## {name}", "", f"{told['title']}.", ""]
+        again = f" Asked again {told['made_at'][:16].replace('T', ' ')}." if "made_at" in told else ""
+        lines += [f"## {name}", "", f"{told['title']}.{again}", ""]
         if plots:
             lines += [_picture(f"{plots}/{name}-{measure['name']}", measure["title"]) for measure in _drawn(told)]
             lines += [""] if told["drawn"] else []

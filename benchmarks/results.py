@@ -19,7 +19,7 @@ from benchmarks.model import Question, Scale
 from benchmarks.rounds import Record
 from benchmarks.statistics import ratios, summarize
 
-__all__ = ["FORMAT", "LATEST", "collect", "load", "save"]
+__all__ = ["FORMAT", "LATEST", "collect", "load", "replaced", "save"]
 
 FORMAT = 1
 LATEST = Path(__file__).parent / "results" / "latest.json"
@@ -53,6 +53,25 @@ def collect(asked: Mapping[str, tuple[Question, Sequence[Record]]], scale: Scale
         },
         "questions": {name: _question(question, seen, scale) for name, (question, seen) in asked.items()},
     }
+
+
+def replaced(run: Mapping[str, Any], again: Mapping[str, Any]) -> dict[str, Any]:
+    """A run with the answers to some of its questions in place of the older ones; each tells when it was given.
+
+    Args:
+        run: the older one.
+        again: what was asked again.
+
+    Raises:
+        ValueError: they cannot stand side by side: another machine, other versions or another size.
+    """
+    for name in ("versions", "scale", "redis"):
+        if run[name] != again[name]:
+            raise ValueError(f"the older run has other {name}: {run[name]}, not {again[name]}; ask everything anew")
+    if any(run["machine"][name] != again["machine"][name] for name in ("cpu", "cores", "kernel")):
+        raise ValueError("the older run was made on another machine; ask everything anew")
+    told = {name: {**question, "made_at": again["made_at"]} for name, question in again["questions"].items()}
+    return {**run, "questions": {**run["questions"], **told}}
 
 
 def save(run: Mapping[str, Any], path: Path) -> None:

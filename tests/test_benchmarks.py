@@ -139,6 +139,20 @@ def test_values_are_told_with_their_unit(value: float, unit: str, text: str) -> 
     assert report.tell(value, unit) == text
 
 
+def test_a_question_asked_again_takes_the_place_of_its_older_answers() -> None:
+    """Only beside others of the same machine, versions and size; it tells when it was asked, and the others stay."""
+    older = results.load(results.LATEST)
+    again = {**older, "made_at": "2030-01-02T03:04:05+00:00", "questions": {"steady": older["questions"]["change"]}}
+    run = results.replaced(older, again)
+    assert run["questions"]["steady"]["plays"] == older["questions"]["change"]["plays"]
+    assert {**run["questions"], "steady": 0} == {**older["questions"], "steady": 0}
+    assert run["made_at"] == older["made_at"]
+    assert "Asked again 2030-01-02 03:04." in report.markdown(run)
+    for name, strange in (("versions", {"python": "9"}), ("scale", {"rounds": 9}), ("machine", {"cpu": "another"})):
+        with pytest.raises(ValueError, match="anew"):
+            results.replaced(older, {**again, name: older[name] | strange})
+
+
 def test_what_is_published_is_what_the_committed_run_holds(tmp_path: Path) -> None:
     """README's figures, the tables and every plot are made from results/latest.json, and nothing else lies there."""
     run = results.load(results.LATEST)

@@ -95,8 +95,12 @@ def key_of(index: int) -> str:
 
 
 def revision_told(client: WatchedPosthog) -> str | None:
-    """What an application is told that evaluates the flag that tells the revision: `r7`, or nothing."""
-    told = client.evaluate_flags("user", only_evaluate_locally=True, flag_keys=["revision"]).get_flag("revision")
+    """What an application is told that evaluates the flag that tells the revision: `r7`, or nothing.
+
+    Without the event about it: for its first one the SDK starts a process that tells the Linux distribution.
+    """
+    evaluated = client.evaluate_flags("user", only_evaluate_locally=True, flag_keys=["revision"])
+    told = evaluated.get_flag("revision", send_feature_flag_events=False)
     return None if told is None else str(told)
 
 
