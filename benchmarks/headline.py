@@ -42,7 +42,7 @@ _STEADY, _REDIS_GONE = "2,000 flags", "Redis gone, then back and empty"
 
 SHOWN = (
     Shown("cold start of 50 workers: requests to PostHog", "cold_start", "50 workers", "requests"),
-    Shown("unchanged poll, 2,000 flags: out of Redis", "steady", _STEADY, "bytes_out", unit="bytes"),
+    Shown("unchanged poll, 2,000 flags: bytes out of Redis", "steady", _STEADY, "bytes_out", unit="bytes"),
     Shown("unchanged poll, 2,000 flags: CPU of the worker", "steady", _STEADY, "cpu", unit="seconds"),
     Shown(
         "a change, first of 20 workers to last (p99)",
