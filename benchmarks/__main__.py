@@ -30,17 +30,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     if unknown:
         raise SystemExit(f"no such question: {', '.join(unknown)}; there are {', '.join(QUESTIONS)}, all and report")
     scale = Scale(options.rounds or (1 if options.quick else 3), options.workers, options.quick, options.seed)
-    out = options.out or (results.LATEST if options.update or _is_whole(options) else None)
+    out = results.LATEST if options.update else options.out or (results.LATEST if _is_whole(options) else None)
     older = results.load(results.LATEST) if options.update else None
     asked: dict[str, tuple[Question, list[Record]]] = {}
     for name in names:
         asked[name] = (QUESTIONS[name], play(QUESTIONS[name], scale, options.contestants))
         if out is not None:  # after each: a run takes hours
             results.save(results.collect(asked, scale), _unfinished(out))
-    print(report.markdown(results.collect(asked, scale)))
-    if older is not None:
-        results.save(results.replaced(older, results.collect(asked, scale)), _unfinished(results.LATEST))
+    run = results.collect(asked, scale)
+    print(report.markdown(run))
     if out is not None:
+        results.save(run if older is None else results.replaced(older, run), _unfinished(out))
         _unfinished(out).replace(out)
         _report(out)
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypedDict, cast
 
+from benchmarks._scale_report import size
+
 __all__ = ["Load", "load", "tables"]
 
 Row = dict[str, float]
@@ -87,12 +89,12 @@ def _changes(rows: Sequence[Row]) -> str:
         (
             (
                 f"{row['workers']:,}",
-                f"{row['flags']:,} ({_bytes(row['payload'])})",
+                f"{row['flags']:,} ({size(row['payload'])})",
                 f"{row['spread']:g} s",
                 _time(row["first_to_last"]),
                 _pair(row, "read_p50", "read_p99"),
                 f"{row['late']:,}",
-                _bytes(row["peak_bytes"]),
+                size(row["peak_bytes"]),
                 _time(row["cpu"]),
             )
             for row in rows
@@ -125,7 +127,3 @@ def _time(seconds: float) -> str:
     if seconds < 0.01:
         return f"{seconds * 1000:.2f} ms"
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
-
-
-def _bytes(n: float) -> str:
-    return f"{n / 1e6:.3g} MB" if n >= 1e6 else f"{n / 1e3:.3g} KB"

@@ -12,8 +12,8 @@ from typing import cast
 import redis
 
 from benchmarks._scale_client import Caller, open_callers, open_hearers, request
-from benchmarks._scale_tally import percentile
 from benchmarks._scale_wire import poll_words
+from benchmarks.statistics import percentile
 from flagcache import election, envelope
 from flagcache.election import Knowledge
 from flagcache.settings import Settings
@@ -201,7 +201,7 @@ class Stage:
         await asyncio.gather(*tasks)
         _close(callers)
         took.sort()
-        return Offered(connections, rate, percentile(took, 0.5), percentile(took, 0.99), percentile(took, 1.0))
+        return Offered(connections, rate, percentile(took, 50), percentile(took, 99), percentile(took, 100))
 
     async def fan_out(self, subscribers: int, rounds: int) -> FanOut:
         """Tell all, and wait for the last."""
@@ -233,7 +233,7 @@ class Stage:
         _close([teller])
         firsts.sort()
         lasts.sort()
-        return FanOut(subscribers, percentile(firsts, 0.5), percentile(lasts, 0.5), lasts[-1], cpu)
+        return FanOut(subscribers, percentile(firsts, 50), percentile(lasts, 50), lasts[-1], cpu)
 
     async def change(self, workers: int, spread: float) -> Change:
         """Publish another version; each worker hears of it, waits a little, and reads it."""
@@ -276,8 +276,8 @@ class Stage:
             payload=self.payload,
             spread=spread,
             first_to_last=ends[-1] - ends[0],
-            read_p50=percentile(took, 0.5),
-            read_p99=percentile(took, 0.99),
+            read_p50=percentile(took, 50),
+            read_p99=percentile(took, 99),
             late=sum(seconds > _TIMEOUT for seconds in took),
             peak_bytes=self.payload * _most_within(ends, 0.1),
             cpu=cpu,

@@ -11,7 +11,7 @@ from benchmarks._scale_plot import DARK, LIGHT, Line, Panel, svg
 from benchmarks._scale_tally import Spread, Summary
 from benchmarks.cost import CONTESTANTS
 
-__all__ = ["PushCase", "Results", "draw", "load", "tables"]
+__all__ = ["PushCase", "Results", "draw", "load", "size", "tables"]
 
 _TITLES = {name: title.removesuffix(", at most") for name, (title, _) in CONTESTANTS.items()}
 
@@ -89,7 +89,7 @@ def _pushes(cases: Sequence[PushCase]) -> str:
     for (workers, flags, gigabits), row in rows.items():
         payload = next(iter(row.values()))["payload"]
         cells = " | ".join(_push(row[way]) for way in ways)
-        of_all = f"{flags:,} ({_bytes(payload)}) | {gigabits:g} Gbit/s | {_bytes(workers * payload)}"
+        of_all = f"{flags:,} ({size(payload)}) | {gigabits:g} Gbit/s | {size(workers * payload)}"
         lines.append(f"| {workers:,} | {of_all} | {cells} |")
     return "\n".join(lines)
 
@@ -141,7 +141,8 @@ def _time(seconds: float) -> str:
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s" if seconds < 100 else f"{seconds:,.0f} s"
 
 
-def _bytes(n: float) -> str:
+def size(n: float) -> str:
+    """Write a number of bytes so that it can be read."""
     for unit in ("B", "KB", "MB"):
         if n < 1000:
             return f"{n:.3g} {unit}" if n < 99.5 else f"{n:.0f} {unit}"
@@ -153,7 +154,7 @@ _TABLES: tuple[tuple[str, Callable[[Summary], str]], ...] = (
     ("requests to PostHog a day (refused: 429)", _requests),
     ("flag requests a day", lambda day: f"{day['flag_requests']:,}"),
     ("store operations a second, p50 / peak", lambda day: _pair(day["operations_a_second"], _count)),
-    ("bytes out of Redis a second, p50 / peak", lambda day: _pair(day["bytes_a_second"], _bytes)),
+    ("bytes out of Redis a second, p50 / peak", lambda day: _pair(day["bytes_a_second"], size)),
     ("a change at PostHog until a worker has it, p50 / p99", lambda day: _p99(day["change_to_worker"])),
     ("a change from the first worker to the last, p50 / max", lambda day: _pair(day["change_first_to_last"], _time)),
     ("a worker's start to its first flags, p50 / max", lambda day: _pair(day["start_to_flags"], _time)),

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from typing import TypedDict
 
 from benchmarks.cost import COST_OF_DEFINITIONS
+from benchmarks.statistics import percentile
 
-__all__ = ["Spread", "Summary", "Tally", "percentile"]
+__all__ = ["Spread", "Summary", "Tally"]
 
 
 class Spread(TypedDict):
@@ -129,16 +130,7 @@ class Tally:
         )
 
 
-def percentile(ordered: Sequence[float], share: float) -> float:
-    """The smallest of these, in order, that so large a share does not exceed; 0 of none."""
-    return float(ordered[max(0, math.ceil(share * len(ordered)) - 1)]) if ordered else 0.0
-
-
 def _spread(values: Sequence[float]) -> Spread:
-    ordered = sorted(values)
-    return Spread(
-        count=len(ordered),
-        p50=round(percentile(ordered, 0.5), 4),
-        p99=round(percentile(ordered, 0.99), 4),
-        max=round(percentile(ordered, 1.0), 4),
-    )
+    ordered = sorted(values) or [0.0]
+    p50, p99, most = (round(float(percentile(ordered, percent)), 4) for percent in (50, 99, 100))
+    return Spread(count=len(values), p50=p50, p99=p99, max=most)
