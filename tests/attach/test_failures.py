@@ -22,7 +22,6 @@ from tests.fleet.chores import (
     all_hold,
     asker,
     asks,
-    busiest,
     history,
     in_order,
     key_of,
@@ -34,6 +33,7 @@ from tests.fleet.chores import (
     status,
     trouble,
 )
+from tests.fleet.grants import log_grants
 from tests.fleet.harness import Fleet
 from tests.servers import until
 
@@ -84,10 +84,11 @@ def test_a_fleet_that_starts_with_a_used_up_quota_does_not_wait(
     PostHog also tells it in the body of a 200.
     """
     posthog.fail(QUOTA_LIMITED)
-    with Fleet(attached(posthog, redis_url, namespace, every=EVERY, cold_start_wait=8.0), 6) as fleet:
+    make = attached(posthog, redis_url, namespace, every=EVERY, cold_start_wait=8.0)
+    with log_grants(redis_url, namespace) as grants, Fleet(make, 6) as fleet:
         assert max(fleet.call(timed_load)) < 4.0
         assert flag_counts(fleet) == {0}
-        assert busiest(asks(posthog), 0.8 * EVERY) <= 3
+        assert grants.at_most(3, asks(posthog), EVERY)
         posthog.recover()
         all_hold(fleet, 1, within=8 * EVERY)
         assert sum(request.version is not None for request in asks(posthog) if request.status == 200) == 1
@@ -131,7 +132,8 @@ def test_one_whose_fetches_fail_lets_others_fetch(
     posthog: StandInControl, redis_url: str, namespace: str, fault: Fault
 ) -> None:
     """A leader whose key was revoked, or whose way to PostHog is cut, is followed; changes reach all, it too."""
-    with Fleet(attached(posthog, redis_url, namespace, every=EVERY, fetch_timeout=0.6), 6) as fleet:
+    make = attached(posthog, redis_url, namespace, every=EVERY, fetch_timeout=0.6)
+    with log_grants(redis_url, namespace) as grants, Fleet(make, 6) as fleet:
         fleet.call(load)
         broken = leader(fleet)
         posthog.fail(fault, secret_key=key_of(broken.index))
@@ -140,7 +142,7 @@ def test_one_whose_fetches_fail_lets_others_fetch(
             all_hold(fleet, number, within=0.6 + 5 * EVERY)
         assert not leads(broken)
         assert {told.state for told in fleet.call(status)} == {State.FRESH}
-        assert busiest(asks(posthog), 0.8 * EVERY) <= 3
+        assert grants.at_most(3, asks(posthog), EVERY)
         [failed] = events_of(fleet, FetchFailed)
         assert failed.scope is Scope.MINE
         assert all(never_lost_flags(member) and not trouble(member) for member in fleet)
@@ -148,7 +150,8 @@ def test_one_whose_fetches_fail_lets_others_fetch(
 
 def test_the_one_able_worker_soon_leads(posthog: StandInControl, redis_url: str, namespace: str) -> None:
     """With every key revoked but one, each of the others meets the vendor about once, and then the able one leads."""
-    with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 5) as fleet:
+    make = attached(posthog, redis_url, namespace, every=EVERY)
+    with log_grants(redis_url, namespace) as grants, Fleet(make, 5) as fleet:
         fleet.call(load)
         able = next(member for member in fleet if not leads(member))
         for member in fleet:
@@ -158,7 +161,7 @@ def test_the_one_able_worker_soon_leads(posthog: StandInControl, redis_url: str,
         all_hold(fleet, 2, within=8 * EVERY)
         assert leads(able)
         assert sum(request.status == 401 for request in asks(posthog)) <= 7
-        assert busiest(asks(posthog), 0.8 * EVERY) <= 3
+        assert grants.at_most(3, asks(posthog), EVERY)
         assert all(never_lost_flags(member) for member in fleet)
 
 
@@ -168,14 +171,14 @@ def test_the_one_able_worker_soon_leads(posthog: StandInControl, redis_url: str,
 def test_a_fleet_in_which_all_fail_backs_off(posthog: StandInControl, redis_url: str, namespace: str) -> None:
     """When every fetch fails there are three tries at first, then fewer and fewer, and no evaluation waits for one."""
     options = attached(posthog, redis_url, namespace, every=0.3, backoff_ceiling=1.2, stale_after=1.0)
-    with Fleet(options, 5) as fleet:
+    with log_grants(redis_url, namespace) as grants, Fleet(options, 5) as fleet:
         fleet.call(load)
         posthog.fail(Drop())
         failing = posthog.requests
         posthog.wait_for_requests(failing + 7, timeout=15.0)
         assert max(fleet.call(timed_evaluation)) < 0.25
         times = [request.arrived_at for request in asks(posthog)[failing:]]
-        assert busiest(asks(posthog)[failing:], 0.3) <= 3
+        assert grants.at_most(3, asks(posthog), 0.3)
         gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
         assert min(gaps[4:]) > 0.9 * 0.3 * 2
         assert max(gaps) < 1.2 + 0.6

@@ -20,7 +20,8 @@ from typing_extensions import Self
 from flagcache.stores.redis import RedisStore
 from flagcache_posthog.testing import Certificate, PostHogStandIn, RemoteStandIn, make_definitions, make_flag
 from tests.deployments.programs import Program, get, posthog_environment
-from tests.fleet.chores import asks, one_an_interval
+from tests.fleet.chores import asks
+from tests.fleet.grants import log_grants
 from tests.servers import RedisServer, free_port, until
 
 __all__ = ["EVERY", "FLAG", "Shop", "hasten", "serve_shop"]
@@ -31,6 +32,9 @@ EVERY = 0.5
 """Seconds between two polls, and between two fetches of a fleet: 30 in the docs' applications."""
 
 _NAMESPACE = "shop"
+
+_OURS = {"client|list", "monitor", "ping", "echo"}
+"""What the connections of a test do."""
 
 
 def serve_shop(certificate: Certificate | None = None) -> RemoteStandIn:
@@ -78,6 +82,7 @@ class Shop:
         self._database = database
         self._url = f"unix://{server.socket_path}?db={database}"
         self._admin = server.client()
+        self._grants = log_grants(self._url, _NAMESPACE)
         self._folder = folder
         self._seen: set[int] = set()
         self._program: Program | None = None
@@ -99,6 +104,7 @@ class Shop:
 
     def __exit__(self, *exc: object) -> None:
         self.program.__exit__(*exc)
+        self._grants.close()
         if exc[0] is not None:
             sys.stdout.write(self.program.log)  # pytest shows it with the failure
 
@@ -128,7 +134,7 @@ class Shop:
     def connections(self) -> list[str]:
         """The connections that clients hold to its database."""
         clients = self._admin.client_list()
-        return [c["name"] or c["addr"] for c in clients if c["db"] == str(self._database) and c["cmd"] != "client|list"]
+        return [c["name"] or c["addr"] for c in clients if c["db"] == str(self._database) and c["cmd"] not in _OURS]
 
     def ask(self) -> tuple[int, str]:
         """Ask for the page; returns which process answered, and what it said of the flag."""
@@ -185,7 +191,8 @@ class Shop:
         """Check what PostHog has seen: definitions were sent so often, and no more was asked than one fleet may ask."""
         requests = asks(self.posthog)
         assert self.posthog.full_fetches == full, [(served.status, served.arrived_at) for served in requests]
-        assert one_an_interval(requests, EVERY, more=2)  # a worker that ends in mid-fetch gives its turn to another one
+        # A worker that ends in mid-fetch gives its turn to another one.
+        assert self._grants.one_an_interval(requests, EVERY, more=2), (self._grants, len(requests))
         assert self.posthog.counts().flags_calls == 0
 
     def leaves_nothing(self, *, lapse: float = 0.0) -> None:

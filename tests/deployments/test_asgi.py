@@ -54,12 +54,12 @@ def test_the_lifespan_loads_and_hands_over(tmp_path: Path, make_redis: MakeRedis
 def test_ready_tells_whether_flags_are_there(tmp_path: Path, make_redis: MakeRedis) -> None:
     """With all down the application starts and is not ready; it is when flags have come."""
     server = make_redis()
-    server.stop()
     with serve_shop() as posthog:
         posthog.fail(Hang())
         shop = Shop(tmp_path, posthog, server, {"app.py": hasten(APP, refresh_interval=EVERY, cold_start_wait=1.0)})
+        server.stop()
         with shop.run(*UVICORN):
-            shop.program.prints("Application startup complete")
+            shop.program.prints("Uvicorn running on")  # "Application startup complete" it says before it listens
             with pytest.raises(AssertionError, match="503"):
                 get(shop.port, "/ready")
             server.start()

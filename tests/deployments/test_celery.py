@@ -21,7 +21,8 @@ from flagcache.stores.redis import keys_of
 from flagcache_posthog import celery as flags
 from flagcache_posthog.testing import RemoteStandIn, make_definitions
 from tests.deployments.programs import Program, posthog_environment
-from tests.fleet.chores import asks, one_an_interval
+from tests.fleet.chores import asks
+from tests.fleet.grants import log_grants
 from tests.servers import RedisServer, newest_binary, until
 from tests.snippets import snippet
 
@@ -64,6 +65,7 @@ class Worker:
         self.environment = env
         self._lease = keys_of(folder.name, 0).lease
         self._admin = server.client()
+        self.grants = log_grants(server.url, folder.name)
         self._strangers = set(self._by_socket())
         self._app = Celery(broker=env["BROKER_URL"], backend=env["CELERY_RESULT_BACKEND"])
 
@@ -103,8 +105,9 @@ class Worker:
         assert "Traceback" not in self.program.log, self.program.log
 
     def close(self) -> None:
-        """Let go of the broker."""
+        """Let go of the broker and of the store."""
         self._app.close()
+        self.grants.close()
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +171,7 @@ def test_a_worker_needs_no_help(
         posthog.serve(make_definitions(5, revision=2))
         until(lambda: pids_of("r2") == seen, 20, what="all to have the change")
         assert posthog.full_fetches == 2
-        assert one_an_interval(asks(posthog), EVERY)
+        assert celery.grants.one_an_interval(asks(posthog), EVERY)
         celery.end()
         until(lambda: not celery.leased(), what="its lease to end")
 
@@ -184,7 +187,7 @@ def test_children_that_are_replaced_after_each_task_fetch_nothing_anew(
         assert len({report.pid for report in reports}) == 6
         assert {report.revision for report in reports} == {"r1"}
         assert posthog.full_fetches == 1
-        assert one_an_interval(asks(posthog), EVERY)
+        assert celery.grants.one_an_interval(asks(posthog), EVERY)
         assert not helped or all(report.loaded for report in reports)
         celery.end()
 

@@ -140,11 +140,11 @@ def test_hooks_and_a_log_of_a_users_own(tmp_path: Path, make_redis: MakeRedis) -
 def test_a_worker_starts_when_all_is_down(tmp_path: Path, make_redis: MakeRedis) -> None:
     """It waits longer than gunicorn's --timeout for flags, is not killed for that, and serves without them."""
     server = make_redis()
-    server.stop()
     app = hasten(WSGI, cold_start_wait=4.0)
     with serve_shop() as posthog:
         posthog.fail(Hang())
         shop = Shop(tmp_path, posthog, server, {"app.py": app, "gunicorn.conf.py": HELPER})
+        server.stop()
         with shop.run(*GUNICORN, "--timeout", "2", "app:app"):
             shop.program.prints("going on without flags")
             posthog.recover()  # the SDK asks PostHog about a flag that it does not know

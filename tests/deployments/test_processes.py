@@ -13,7 +13,8 @@ import pytest
 from flagcache.stores.redis import keys_of
 from flagcache_posthog.testing import RemoteStandIn, make_definitions
 from tests.deployments.programs import Program, posthog_environment
-from tests.fleet.chores import asks, one_an_interval
+from tests.fleet.chores import asks
+from tests.fleet.grants import log_grants
 from tests.servers import RedisServer, newest_binary, until
 from tests.snippets import snippet
 
@@ -266,7 +267,7 @@ def test_a_daemon_goes_on_although_its_files_were_closed(
 ) -> None:
     """It has flags at once and follows a change; who has the numbers of its parent's files is left alone."""
     url = server.url if kind == "redis" else f"sqlite:///{tmp_path / 'flags.db'}"
-    with program(tmp_path, url, posthog, DAEMON, every=EVERY) as running:
+    with log_grants(url, tmp_path.name) as grants, program(tmp_path, url, posthog, DAEMON, every=EVERY) as running:
         assert told(running)[0]["revision"] == "r1"
         posthog.serve(make_definitions(5, revision=2))
         second, last = told(running, 3)[1:]
@@ -275,7 +276,7 @@ def test_a_daemon_goes_on_although_its_files_were_closed(
         if kind == "redis":
             assert "s?db=0" in second["store"]
             assert second["role"] in {"leader", "follower"}
-            assert one_an_interval(asks(posthog), EVERY)
+            assert grants.one_an_interval(asks(posthog), EVERY)
         assert "Traceback" not in running.log
         pid = int(running.log.partition("PID ")[2].split()[0])
         until(lambda: not Path(f"/proc/{pid}").exists(), 20, what="the daemon to end")

@@ -30,7 +30,6 @@ __all__ = [
     "logs",
     "never_lost_flags",
     "next_request",
-    "one_an_interval",
     "poll",
     "revision",
     "revisions",
@@ -193,18 +192,6 @@ def busiest(requests: Sequence[Served], interval: float) -> int:
     """How many requests the busiest stretch of this many seconds saw."""
     times = [request.arrived_at for request in requests]
     return max((sum(start <= at < start + interval for at in times) for start in times), default=0)
-
-
-def one_an_interval(requests: Sequence[Served], interval: float, *, more: int = 0) -> bool:
-    """Whether these are no more than one fleet makes, whose grants lie at least 0.9 intervals apart.
-
-    Args:
-        requests: In order of arrival, which lags behind the grants: by a fifth of an interval, on a busy machine.
-        interval: Seconds between two fetches of the fleet.
-        more: So many beside, which follow a holder that died or left in mid-fetch.
-    """
-    took = requests[-1].arrived_at - requests[0].arrived_at
-    return len(requests) <= (took + interval / 5) / (0.9 * interval) + 1 + more
 
 
 def in_order(seen: Sequence[Sighting], truths: Sequence[Truth]) -> bool:

@@ -13,18 +13,17 @@ from flagcache_posthog.testing import StandInControl, make_definitions
 from tests.fleet.chores import (
     all_hold,
     asks,
-    busiest,
     history,
     key_of,
     leader,
     load,
     never_lost_flags,
     next_request,
-    one_an_interval,
     seats,
     status,
     trouble,
 )
+from tests.fleet.grants import log_grants
 from tests.fleet.harness import Fleet, Seat, WatchedPosthog
 from tests.servers import RedisServer, until
 
@@ -89,7 +88,8 @@ def test_workers_that_await_and_workers_that_do_not_are_one_fleet(
 
     Polls that find nothing new hand an attached client nothing: it is its own poller's thread that asks.
     """
-    with Fleet(mixed_seats(posthog, redis_server, namespace, attached=attached), 4) as fleet:
+    make = mixed_seats(posthog, redis_server, namespace, attached=attached)
+    with log_grants(redis_server.url, namespace) as grants, Fleet(make, 4) as fleet:
         assert fleet.call(load) == [1] * 4
         assert len(asks(posthog)) == 1
         posthog.serve(make_definitions(5, revision=2))
@@ -104,8 +104,7 @@ def test_workers_that_await_and_workers_that_do_not_are_one_fleet(
         for _ in range(2):
             next_request(posthog)
         assert [len(each) for each in fleet.call(history)] == adopted or not attached
-        requests = asks(posthog)
-        assert one_an_interval(requests, EVERY, more=3)  # a killed leader's grant may be followed by others
+        assert grants.one_an_interval(asks(posthog), EVERY, more=3)  # a killed leader's grant may be followed by others
         assert all(never_lost_flags(member) and not trouble(member) for member in fleet)
 
 
@@ -114,6 +113,7 @@ def test_children_of_a_preloaded_client_that_awaits_share_one_request_an_interva
     posthog: StandInControl, redis_server: RedisServer, namespace: str, attached: bool
 ) -> None:
     """3 forks of a client that was used, with no call in between: each has the threads of its own that it needs."""
+    grants = log_grants(redis_server.url, namespace)
     seat = awaiting_seats(posthog, redis_server, namespace, attached=attached)(0)
     try:
         load(seat)
@@ -122,12 +122,11 @@ def test_children_of_a_preloaded_client_that_awaits_share_one_request_an_interva
             posthog.serve(make_definitions(5, revision=2))
             all_hold(fleet, 2, within=10)
             next_request(posthog)
-            requests = asks(posthog)
-            assert one_an_interval(requests, EVERY)
-            assert busiest(requests, 0.6 * EVERY) == 1  # arrivals lag behind grants by what a busy machine takes
+            assert grants.one_an_interval(asks(posthog), EVERY)
             assert len({each.worker for each in fleet.call(status)}) == 3
             if attached:
                 until(lambda: all("flagcache-listener" in names for names in fleet.call(thread_names)))
             assert all(never_lost_flags(member) and not trouble(member) for member in fleet)
     finally:
         seat.client.shutdown()
+        grants.close()

@@ -6,7 +6,8 @@ import time
 import pytest
 
 from flagcache_posthog.testing import StandInControl, make_definitions
-from tests.fleet.chores import all_hold, asker, asks, busiest, evaluated, history, load, logs, revisions, seats
+from tests.fleet.chores import all_hold, asker, asks, evaluated, history, load, logs, revisions, seats
+from tests.fleet.grants import log_grants
 from tests.fleet.harness import Fleet, Seat
 from tests.servers import MakeRedis, RedisServer
 from tests.stores.links import calls_since
@@ -42,13 +43,14 @@ def test_a_leader_that_dies_in_its_first_fetch_is_followed_by_one(
 def test_a_failing_posthog_sees_no_herd(posthog: StandInControl, redis_server: RedisServer, namespace: str) -> None:
     """While PostHog fails, 8 cold workers ask 3 times an interval at most, and each goes on without flags in time."""
     posthog.fail(500)
-    with Fleet(seats(posthog, redis_server.url, namespace, every=0.5, cold_start_wait=1.5), 8) as fleet:
+    make = seats(posthog, redis_server.url, namespace, every=0.5, cold_start_wait=1.5)
+    with log_grants(redis_server.url, namespace) as grants, Fleet(make, 8) as fleet:
         began = time.monotonic()
         assert fleet.call(load) == [None] * 8
         assert 1.4 < time.monotonic() - began < 3.0
         assert fleet.call(evaluated) == [None] * 8
         assert {each[-1].flags for each in fleet.call(history)} == {0}  # empty, not missing: nobody asks again at once
-        assert busiest(asks(posthog), 0.5) <= 3
+        assert grants.at_most(3, asks(posthog), 0.5)
         expired = [[line for line in each if "going on without flags" in line.text] for each in fleet.call(logs)]
         assert [len(lines) for lines in expired] == [1] * 8
 

@@ -11,7 +11,6 @@ from tests.fleet.chores import (
     all_hold,
     asker,
     asks,
-    busiest,
     key_of,
     leader,
     load,
@@ -22,6 +21,7 @@ from tests.fleet.chores import (
     status,
     trouble,
 )
+from tests.fleet.grants import log_grants
 from tests.fleet.harness import Fleet, Member, Seat, WatchedPosthog
 from tests.servers import RedisServer, until
 
@@ -94,7 +94,8 @@ def test_a_leader_that_is_killed_is_followed_after_its_lease(
     posthog: StandInControl, store_url: str, namespace: str
 ) -> None:
     """After kill -9 of the leader another leads once the lease has run out, and not before."""
-    with Fleet(seats(posthog, store_url, namespace, every=EVERY, lease=2.0), 3) as fleet:
+    make = seats(posthog, store_url, namespace, every=EVERY, lease=2.0)
+    with log_grants(store_url, namespace) as grants, Fleet(make, 3) as fleet:
         fleet.call(load)
         killed = leader(fleet)
         killed.kill()
@@ -102,13 +103,14 @@ def test_a_leader_that_is_killed_is_followed_after_its_lease(
         assert took > 2.0 - EVERY - 0.2  # it renewed its lease a poll ago at most
         posthog.serve(make_definitions(5, revision=2))
         all_hold(fleet, 2, within=4 * EVERY)
-        assert busiest(asks(posthog), 0.6 * EVERY) == 1
+        assert grants.one_an_interval(asks(posthog), EVERY)
 
 
 def test_a_leader_whose_key_is_revoked_is_followed(posthog: StandInControl, store_url: str, namespace: str) -> None:
     """A leader whose fetches fail after its first one is challenged: the others see a change in two challenge times."""
     challenge = 1.5
-    with Fleet(seats(posthog, store_url, namespace, every=EVERY, challenge_after=challenge), 3) as fleet:
+    make = seats(posthog, store_url, namespace, every=EVERY, challenge_after=challenge)
+    with log_grants(store_url, namespace) as grants, Fleet(make, 3) as fleet:
         fleet.call(load)
         revoked = asker(fleet, asks(posthog)[0])
         posthog.fail(401, secret_key=key_of(revoked.index))
@@ -116,7 +118,7 @@ def test_a_leader_whose_key_is_revoked_is_followed(posthog: StandInControl, stor
         for number in (2, 3):
             posthog.serve(make_definitions(5, revision=number))
             all_hold(others, number, within=2 * challenge + 2 * EVERY)
-        assert busiest(asks(posthog), 0.6 * EVERY) == 1
+        assert grants.one_an_interval(asks(posthog), EVERY)
         assert all(never_lost_flags(member) and not trouble(member) for member in others)
 
 
@@ -132,6 +134,7 @@ def test_clients_without_a_key_do_not_hold_up_the_fleet(
     seat.client.shutdown()
     try:
         with (
+            log_grants(redis_server.url, namespace) as grants,
             Fleet(lambda _index: Seat(keyless, seat.cache), 3) as readers,
             Fleet(make, 2) as fleet,
         ):
@@ -141,7 +144,7 @@ def test_clients_without_a_key_do_not_hold_up_the_fleet(
                 posthog.serve(make_definitions(5, revision=number))
                 all_hold(fleet, number, within=2 * 1.5 + 4 * EVERY)
                 all_hold(readers, number, within=4 * EVERY)
-            assert busiest(asks(posthog), 0.8 * EVERY) <= 3
+            assert grants.at_most(3, asks(posthog), EVERY)
             assert all(not trouble(member) for member in [*fleet, *readers])
     finally:
         keyless.shutdown()
