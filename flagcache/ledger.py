@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import NamedTuple
 
 from flagcache import election, process
 from flagcache.election import Contact, Held, Knowledge
@@ -32,6 +33,13 @@ _QUOTA = 402
 """The HTTP status that says: quota used up."""
 
 
+class _Trouble(NamedTuple):
+    """What was told last."""
+
+    quota: bool
+    stale: bool
+
+
 class Ledger:
     """One process's knowledge, and its stores.
 
@@ -51,7 +59,7 @@ class Ledger:
             namespace=plan.namespace,
         )
         self._plan = plan
-        self._quota = self._stale = False
+        self._told = _Trouble(quota=False, stale=False)
         self._unshareable = ""
         """The version that was last found to be such."""
         self.lock = threading.RLock()  # reentrant: a signal handler may shut down the client that it interrupted
@@ -75,19 +83,22 @@ class Ledger:
         self.emit(DefinitionsChanged(self._plan.namespace, held.meta.version, previous, fetched, difference))
 
     def look(self) -> None:
-        """Say so when what is held has become stale or fresh again, the quota used up or restored, the lease over."""
+        """Say so when what is held has become stale or fresh again, the quota used up or restored, the lease over.
+
+        Polls and the listener look at the same time: who swaps what was told last is the one that tells.
+        """
         now, held, namespace = self._plan.clock(), self.know.held, self._plan.namespace
         if self.contact.leads and now >= self.contact.lease_ends:
             self.forget_leadership(self.tiers.first)
-        quota = self.know.note_status == _QUOTA
         age = now - held.born if held else 0.0
-        stale = age > self._plan.settings.stale_after
-        if quota != self._quota:
+        with self.lock:
+            new = _Trouble(quota=self.know.note_status == _QUOTA, stale=age > self._plan.settings.stale_after)
+            old, self._told = self._told, new
+        if new.quota != old.quota:
             cleared = self._plan.settings.on_quota_limited == "clear"
-            self.emit(QuotaLimited(namespace, cleared) if quota else QuotaRestored(namespace))
-        if stale != self._stale:
-            self.emit(DefinitionsStale(namespace, age) if stale else DefinitionsFresh(namespace))
-        self._quota, self._stale = quota, stale
+            self.emit(QuotaLimited(namespace, cleared) if new.quota else QuotaRestored(namespace))
+        if new.stale != old.stale:
+            self.emit(DefinitionsStale(namespace, age) if new.stale else DefinitionsFresh(namespace))
 
     def envelope(self, held: Held, meta: Meta) -> Envelope | None:
         """What is to be published of what is held; None, said once, if every reader would refuse it."""
@@ -96,8 +107,10 @@ class Ledger:
         try:
             return self._plan.codec.write(held.definitions, meta)
         except EnvelopeError as exc:
-            self._unshareable = meta.version
-            self.emit(PublicationRefused(self._plan.namespace, meta.version, str(exc)))
+            with self.lock:
+                told, self._unshareable = self._unshareable == meta.version, meta.version
+            if not told:
+                self.emit(PublicationRefused(self._plan.namespace, meta.version, str(exc)))
             return None
 
     @property

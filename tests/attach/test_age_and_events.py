@@ -43,14 +43,14 @@ def test_a_status_goes_from_empty_to_fresh_to_stale_and_back(
     posthog: StandInControl, redis_url: str, namespace: str
 ) -> None:
     """Every worker says how good what it holds is, and tells each transition once; nothing is confirmed by itself."""
-    with Fleet(attached(posthog, redis_url, namespace, every=EVERY, stale_after=1.0), 3) as fleet:
+    with Fleet(attached(posthog, redis_url, namespace, every=EVERY, stale_after=3.0), 3) as fleet:
         assert {told.state for told in fleet.call(status)} == {State.EMPTY}
         assert {told.age for told in fleet.call(status)} == {None}
         fleet.call(load)
         assert {told.state for told in fleet.call(status)} == {State.FRESH}
         posthog.fail(500)
         ages = [_age(told.age) for told in fleet.call(status)]
-        until(lambda: {told.state for told in fleet.call(status)} == {State.STALE}, 4.0, what="all to be stale")
+        until(lambda: {told.state for told in fleet.call(status)} == {State.STALE}, 8.0, what="all to be stale")
         assert all(_age(told.age) > max(ages) for told in fleet.call(status))
         until(lambda: len(events_of(fleet, DefinitionsStale)) == 3, what="all to say so")
         posthog.recover()

@@ -13,20 +13,42 @@ from tests.servers import RedisServer
 
 SCRIPT = """
     import ctypes, json, os, sys, threading, time
+    from pathlib import Path
     from posthog import Posthog
     from flagcache import RedisFlagDefinitionCache, process
 
     url, host = sys.argv[1:]
-    cache = RedisFlagDefinitionCache(url, f"unheard-{os.getpid()}", refresh_interval=0.5)
+    cache = RedisFlagDefinitionCache(url, f"unheard-{os.getpid()}", refresh_interval=60)
     client = cache.attach(
-        Posthog("phc_test", secret_key="phs_0", host=host, poll_interval=60, flag_definition_cache_provider=cache)
+        Posthog(
+            "phc_test",
+            secret_key="phs_0",
+            host=host,
+            poll_interval=60,
+            flag_definition_cache_provider=cache,
+            sync_mode=True,  # no thread that wakes every now and then to send events
+        )
     )
     client.load_feature_flags()
     parents = cache.status()
-    # A thread that ends holds a lock of the threading module for a moment. Without hooks a child inherits it locked,
-    # and hangs, whatever it runs.
-    while any(thread.name == "flagcache-fetch" for thread in threading.enumerate()):
-        time.sleep(0.01)
+
+
+    def naps(task):
+        # How often this thread has gone to sleep.
+        try:
+            return (task / "status").read_text().partition("\\nvoluntary")[2]
+        except OSError:
+            return "it has ended"
+
+    def others():
+        return {task.name: naps(task) for task in Path("/proc/self/task").iterdir() if task.name != str(os.getpid())}
+
+    # Without hooks a child inherits Python's own locks as they are, and hangs where one is held: that of the
+    # threading module by a thread that ends, or glibc's part of the interpreter lock while any thread waits for it. So
+    # every other thread has to be at rest: it slept all the while this one did, and nothing is due to wake it.
+    before = None
+    while before != (before := others()):
+        time.sleep(0.3)
     pid = ctypes.PyDLL(None).fork()
     if pid == 0:
         asked = cache.should_fetch_flag_definitions()
