@@ -102,7 +102,10 @@ class Exchange:
         return reply, asked
 
     def _question(self, tier: Tier, base: Ask, now: float) -> Ask:
-        return self._generations.asks(election.ask_for(base, self._ledger.know, tier.home, now), tier.home)
+        ask = election.ask_for(base, self._ledger.know, tier.home, now)
+        if self._ledger.alone_with_it and not self._ledger.know.contact(tier.home).leads:
+            ask = ask._replace(challenge=2 * ask.challenge)  # those that do not have it go first
+        return self._generations.asks(ask, tier.home)
 
     def _is_young(self, heard: Heard) -> bool:
         """Whether these definitions were confirmed within the time for which silence says nothing."""

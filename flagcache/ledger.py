@@ -122,9 +122,15 @@ class Ledger:
     def shared(self) -> bool:
         """Whether the fleet's own store, which answers, has what is held, as far as this process knows."""
         held = self.know.held
-        if held is None or not held.accepted or held.meta.version == self._unshareable:
+        if held is None or not held.accepted or self.alone_with_it:
             return False
         return held.home == self.tiers.first.home and self.tiers.first_answers and not self.contact.foreign
+
+    @property
+    def alone_with_it(self) -> bool:
+        """Whether what is held cannot be shared: each process has to fetch it for itself."""
+        held = self.know.held
+        return held is not None and held.meta.version == self._unshareable
 
     @property
     def contact(self) -> Contact:
