@@ -128,7 +128,7 @@ def test_a_client_may_be_attached_after_it_was_loaded(
     posthog.serve(make_definitions(5, revision=2))
     until(lambda: revision(seat) == 2, what="the change")
     assert only_own_fetches(posthog.served(after=attached_at + 1))  # one may have been under way
-    assert threads_of() == ["flagcache-listener"]
+    until(lambda: threads_of() == ["flagcache-listener"], what="one listener, between two fetches")
 
 
 @pytest.mark.parametrize("name", ["AsyncPosthog", "object"])
