@@ -118,7 +118,7 @@ def test_the_loop_never_waits(posthog: PostHogStandIn, namespace: str, no_thread
     """While start and end take a second each, other tasks go on."""
     posthog.hold()
     client = attached(MemoryFlagDefinitionCache(namespace), posthog.url)
-    assert asyncio.run(_longest_pause(client, posthog)) < 0.5
+    assert asyncio.run(_longest_pause(client, posthog)) < 0.9
 
 
 def test_the_start_is_bounded(posthog: PostHogStandIn, namespace: str, tmp_path: Path) -> None:

@@ -25,13 +25,16 @@ from tests.stores.sharing import clients_share, crew
 
 SLOTS = 16384
 
+NODE_TIMEOUT = 500
+"""Milliseconds after which a node that says nothing is taken for dead."""
+
 
 class ClusterServer(RedisServer):
     """One node of a cluster."""
 
     def __init__(self) -> None:
         self.bus_port = free_port()
-        settings = {"cluster-enabled": "yes", "cluster-port": self.bus_port, "cluster-node-timeout": 500}
+        settings = {"cluster-enabled": "yes", "cluster-port": self.bus_port, "cluster-node-timeout": NODE_TIMEOUT}
         settings |= {"repl-diskless-sync-delay": 0, "repl-ping-replica-period": 1}
         settings |= {"requirepass": SECRET, "masterauth": SECRET}
         args = [str(word) for name, value in settings.items() for word in (f"--{name}", value)]
@@ -85,6 +88,18 @@ def new_cluster() -> Generator[Cluster]:
         cluster.until_ok()
         until(lambda: field_of(replica, "INFO", "replication", field="master_link_status") == "up")
         yield cluster
+
+
+@contextmanager
+def patient(cluster: Cluster) -> Generator[None]:
+    """Nobody is taken for dead meanwhile."""
+    for server in cluster.servers:
+        tell(server, "CONFIG", "SET", "cluster-node-timeout", 60_000)
+    try:
+        yield
+    finally:
+        for server in cluster.servers:
+            tell(server, "CONFIG", "SET", "cluster-node-timeout", NODE_TIMEOUT)
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +205,7 @@ def test_a_subscription_hears_what_any_node_publishes(cluster: Cluster) -> None:
 
 def test_a_frozen_node_costs_one_timeout(cluster: Cluster) -> None:
     """A frozen owner costs each run about one timeout; the keys of other nodes are served as ever."""
-    with closing(cluster.client()) as client, link_to(client, timeout=0.15) as link:
+    with closing(cluster.client()) as client, link_to(client, timeout=0.7) as link, patient(cluster):
         for index in range(3):
             link.run(WRITE, [cluster.key_of(index, "frozen")], ["x"])
         cluster.primaries[1].freeze()
@@ -199,7 +214,7 @@ def test_a_frozen_node_costs_one_timeout(cluster: Cluster) -> None:
                 began = time.monotonic()
                 with pytest.raises(StoreError):
                     link.run(WRITE, [cluster.key_of(1, "frozen")], ["y"])
-                assert time.monotonic() - began < 0.3
+                assert time.monotonic() - began < 1.4
             assert link.run(READ, [cluster.key_of(2, "frozen")], []) == b"x"
         finally:
             cluster.primaries[1].thaw()
@@ -207,7 +222,7 @@ def test_a_frozen_node_costs_one_timeout(cluster: Cluster) -> None:
 
 def test_runs_succeed_again_after_a_primary_died() -> None:
     """A run on a dead primary fails at once, without retries; when its replica took over, runs succeed again."""
-    with new_cluster() as cluster, closing(cluster.client()) as client, link_to(client, timeout=1) as link:
+    with new_cluster() as cluster, closing(cluster.client()) as client, link_to(client, timeout=4) as link:
         key = cluster.key_of(0)
         link.run(WRITE, [key], ["before"])
         until(lambda: tell(cluster.replica, "DBSIZE") == 1, what="the replica to have the key")
@@ -215,7 +230,7 @@ def test_runs_succeed_again_after_a_primary_died() -> None:
         began = time.monotonic()
         with pytest.raises(StoreError, match="redis-cluster://"):
             link.run(WRITE, [key], ["after"])
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 2
         until(lambda: writes(link, key), 15.0, what="the replica to take over")
         assert tell(cluster.replica, "GET", key) == b"written"
 

@@ -110,12 +110,12 @@ def test_sentinel_leads_to_the_master_of_the_moment(watched: Watched, kind: str)
 def test_sentinel_that_is_frozen_costs_one_timeout_and_no_secret(watched: Watched) -> None:
     """Frozen sentinels cost a run one timeout whatever the client's is; the failure shows no password."""
     client = watched.manager().master_for("mymaster")
-    with closing(client), link_to(client, timeout=0.4) as link:
+    with closing(client), link_to(client, timeout=1.6) as link:
         watched.sentinel.freeze()
         began = time.monotonic()
         with pytest.raises(StoreError, match="No master found for 'mymaster'") as failed:
             link.run(WRITE, ["key"], ["x"])
-        assert time.monotonic() - began < 0.35
+        assert time.monotonic() - began < 1.4
         assert SECRET not in f"{failed.value} {failed.value.__cause__!r}"
 
 

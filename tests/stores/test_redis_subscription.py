@@ -79,12 +79,12 @@ def test_close_wakes_a_waiting_get(redis_server: RedisServer, namespace: str, tr
 def test_subscribing_to_a_server_that_is_away_fails(make_redis: MakeRedis) -> None:
     """A subscription that the server did not confirm does not exist: gone or frozen, subscribe() says so in time."""
     server = make_redis(tcp=True)
-    with link_to(server.tcp_url, timeout=0.3) as link:
+    with link_to(server.tcp_url, timeout=1.0) as link:
         server.freeze()
         began = time.monotonic()
         with pytest.raises(StoreError, match="Timeout"):
             link.subscribe("news")
-        assert time.monotonic() - began < 0.6
+        assert time.monotonic() - began < 1.9
         server.kill()
         with pytest.raises(StoreError, match="ConnectionError"):
             link.subscribe("news")

@@ -63,7 +63,7 @@ def test_when_the_wait_is_over_a_process_goes_on_without_flags() -> None:
 
 def test_a_process_waits_once() -> None:
     """After the wait every thread gets the empty answer at once, and the event does not come again."""
-    fleet = running_fleet(wait=0.2)
+    fleet = running_fleet(wait=1.0)
     fleet.occupy()
     follower = fleet.process()
     follower.poll()
@@ -72,20 +72,20 @@ def test_a_process_waits_once() -> None:
         assert follower.worker.should_fetch() is False
         assert follower.worker.definitions() == {"flags": []}
     assert in_thread(follower.worker.definitions) == {"flags": []}
-    assert time.monotonic() - began < 0.2
+    assert time.monotonic() - began < 1.0
     assert len(follower.events(ColdStartExpired)) == 1
 
 
 def test_all_threads_share_the_one_wait() -> None:
     """Eight threads on a cold process wait together, not one after the other, and are told of one end."""
-    fleet = running_fleet(wait=0.4)
+    fleet = running_fleet(wait=1.0)
     fleet.occupy()
     follower = fleet.process()
     began = time.monotonic()
     with ThreadPoolExecutor(8) as pool:
         for poll in [pool.submit(follower.poll) for _ in range(8)]:
             poll.result(10)
-    assert time.monotonic() - began < 2 * 0.4
+    assert time.monotonic() - began < 2 * 1.0
     assert len(follower.events(ColdStartExpired)) == 1
     assert fleet.upstream.requests == 0
 
