@@ -131,7 +131,7 @@ class Coordinator:
         self._left = os.getpid()
         worker = self._workers.get(os.getpid())
         if worker is not None:
-            worker.leave()
+            worker.leave(at_exit=True)
 
     def ready(self) -> bool:
         """Whether this process holds definitions; asks nobody."""

@@ -50,6 +50,9 @@ class Worker:
         self._attendant = Attendant(plan, self._ledger, self._exchange, self._archive)
         self._lock = threading.RLock()  # reentrant, as the exchange's
         self._flight: threading.Event | None = None
+        self._asks = 0
+        """The thread whose poll is under way."""
+        self._over = False
 
     @property
     def me(self) -> str:
@@ -161,10 +164,19 @@ class Worker:
         if not any(client.polling for client in self._plan.clients.live):
             self.leave()
 
-    def leave(self) -> None:
-        """End all that runs, give up the lease and close what is open."""
+    def leave(self, *, at_exit: bool = False) -> None:
+        """End all that runs, give up the lease and close what is open.
+
+        Args:
+            at_exit: ask no store ever again, so that no thread that still polls takes the lease anew.
+        """
         budget = self._plan.settings.store_timeout
+        with self._lock:
+            self._over = self._over or at_exit
         self._attendant.stop(budget)
+        flight = self._flight
+        if flight is not None and self._asks != threading.get_ident():
+            flight.wait(budget)  # it may take the lease, which has to be given up
         self._fetching.cancel(budget)
         self._archive.settle()
         self._exchange.leave(idle=self._idle)
@@ -193,9 +205,11 @@ class Worker:
         """
         while True:
             with self._lock:
+                if self._over:
+                    return
                 flight, others = threading.Event(), self._flight
                 if others is None:
-                    self._flight = flight
+                    self._flight, self._asks = flight, threading.get_ident()
             if others is None:
                 break
             others.wait(2 * self._plan.settings.store_timeout)

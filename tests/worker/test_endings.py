@@ -35,6 +35,42 @@ def test_a_leader_that_leaves_in_mid_fetch_is_followed_at_once(fleet: Fleet) -> 
     assert other.poll() is True
 
 
+@pytest.mark.parametrize("at_exit", [True, False], ids=["at exit", "shutdown"])
+def test_who_leaves_in_the_midst_of_a_poll_keeps_no_lease(fleet: Fleet, at_exit: bool) -> None:
+    """The poll of another thread may take the lease after the goodbye has begun: that is given up as well."""
+    process = fleet.process()
+    asks, may_ask = threading.Event(), threading.Event()
+
+    def hold(verb: str) -> None:
+        if verb == "poll":
+            asks.set()
+            assert may_ask.wait(10)
+
+    process.link.before = hold
+    poll = threading.Thread(target=process.poll)
+    leave = threading.Thread(target=lambda: process.worker.leave(at_exit=at_exit))
+    poll.start()
+    assert asks.wait(10)
+    leave.start()
+    leave.join(0.3)  # as long as it waits for the poll
+    may_ask.set()
+    poll.join(10)
+    leave.join(10)
+    assert fleet.store.inspect().leader == ""
+
+
+def test_who_left_at_exit_asks_no_store_again(fleet: Fleet) -> None:
+    """A daemon thread may still poll while the interpreter comes to its end."""
+    process = fleet.process()
+    process.poll()
+    process.worker.leave(at_exit=True)
+    asked = list(process.link.calls)
+    fleet.next_interval()
+    assert process.worker.should_fetch() is False
+    assert process.worker.definitions() == content(1)
+    assert process.link.calls == asked
+
+
 def test_a_follower_that_leaves_takes_nothing_from_the_leader(fleet: Fleet) -> None:
     """It has nothing to give up, and asks for nothing."""
     leader, other = fleet.process(), fleet.process()
