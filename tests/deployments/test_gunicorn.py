@@ -40,6 +40,17 @@ def app_for(worker: str) -> str:
 # --- with nothing to call --------------------------------------------------------------------------------------------
 
 
+def at_rest(shop: Shop) -> bool:
+    """Whether no worker begins or ends: then gunicorn's master ends all of them in order.
+
+    It sends SIGTERM also to a worker that has answered all the requests it may, and that one dies of it before its exit
+    hooks have run; a gevent worker that has just begun does not notice it.
+    """
+    shop.all_say("False", at_once=True)
+    ending = re.findall(r"\[(\d+)\] \[INFO\] Autorestarting worker", shop.program.log)
+    return shop.workers.isdisjoint(map(int, ending))
+
+
 def live_and_die(shop: Shop, *, lapse: float) -> None:
     """Play all that happens to a fleet, from its cold start to its end."""
     shop.all_say("True", at_once=True)
@@ -54,6 +65,7 @@ def live_and_die(shop: Shop, *, lapse: float) -> None:
     until(lambda: shop.burst() and len(shop.seen - before) >= 2, 40.0, what="two workers to be replaced")
     shop.all_say("False", at_once=True)
     shop.asked_as_one(full=2)
+    until(lambda: at_rest(shop), 40.0, what="two workers that go on")
     assert shop.program.end() == 0
     shop.leaves_nothing(lapse=lapse)
 
