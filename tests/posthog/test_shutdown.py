@@ -117,7 +117,9 @@ client = Posthog(
     "phc_test",
     secret_key="phs_test",
     host=os.environ["POSTHOG_HOST"],
-    poll_interval=0.5,
+    # Here the main thread polls. Were it interrupted with the SDK's lock in hand while the poller waits for that, the
+    # SDK's shutdown would wait for the poller for ever, with any provider or none.
+    poll_interval=60,
     flag_definition_cache_provider=cache,
 )
 if os.environ["ATTACHED"]:
