@@ -23,10 +23,10 @@ from tests.trouble.troubles import TROUBLES, Trouble
 
 T = TypeVar("T")
 
-BUDGET = 0.25
+BUDGET = 0.4
 """Seconds for one call of the store."""
 
-SLACK = 0.4
+SLACK = 0.65
 """Seconds that a busy machine may add."""
 
 DATA = cast("FlagDefinitionCacheData", make_definitions(5))
