@@ -3,7 +3,7 @@
 # Tests wait more than they compute: as many run at once as JOBS says. One after the other: JOBS=0
 
 PYTHON ?= python3
-JOBS ?= 3
+JOBS ?= 4
 VENV := .venv
 BIN := $(VENV)/bin
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
