@@ -29,6 +29,9 @@ from flagcache.vendor import Definitions
 
 __all__ = ["Worker"]
 
+_LOOKS = 0.005
+"""Seconds between two looks at whether the poll under way has ended."""
+
 
 class Worker:
     """One process's part in a fleet.
@@ -174,12 +177,21 @@ class Worker:
         with self._lock:
             self._over = self._over or at_exit
         self._attendant.stop(budget)
-        flight = self._flight
-        if flight is not None and self._asks != threading.get_ident():
-            flight.wait(budget)  # it may take the lease, which has to be given up
+        self._land(budget)
         self._fetching.cancel(budget)
         self._archive.settle()
         self._exchange.leave(idle=self._idle)
+
+    def _land(self, budget: float) -> None:
+        """Let another thread's poll under way come to its end: it may take the lease, which has to be given up.
+
+        Its own event is not waited for: a signal handler may have interrupted this thread with that one's lock in hand.
+        """
+        flight = self._flight
+        for _ in range(round(budget / _LOOKS)):
+            if flight is None or self._flight is not flight or self._asks == threading.get_ident():
+                return
+            threading.Event().wait(_LOOKS)
 
     @property
     def _idle(self) -> bool:
