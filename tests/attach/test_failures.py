@@ -170,8 +170,8 @@ def test_the_one_able_worker_soon_leads(posthog: StandInControl, redis_url: str,
 
 def test_a_fleet_in_which_all_fail_backs_off(posthog: StandInControl, redis_url: str, namespace: str) -> None:
     """When every fetch fails there are three tries at first, then fewer and fewer, and no evaluation waits for one."""
-    options = attached(posthog, redis_url, namespace, every=0.3, backoff_ceiling=1.2, stale_after=1.0, store_timeout=5.0)
-    with log_grants(redis_url, namespace) as grants, Fleet(options, 5) as fleet:
+    make = attached(posthog, redis_url, namespace, every=0.3, backoff_ceiling=1.2, stale_after=1.0, store_timeout=5.0)
+    with log_grants(redis_url, namespace) as grants, Fleet(make, 5) as fleet:
         fleet.call(load)
         posthog.fail(Drop())
         failing = posthog.requests
