@@ -1,7 +1,8 @@
 """What a simulated process with an attached client does between its polls: it listens, renews and takes over.
 
-When what is due is decided by `flagcache.duties`; this module waits for it in virtual time, as `flagcache.listener` and
-`flagcache.attendant` do on a thread.
+When what is due is decided by `flagcache.core.schedule`; this module waits for it in virtual time, as
+`flagcache.worker.listener` and
+`flagcache.worker.background` do on a thread.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from flagcache import duties
-from flagcache.duties import Duties, Pulse
+from flagcache.core import schedule as duties
+from flagcache.core.schedule import Duties, Pulse
 from flagcache.errors import StoreError
 from flagcache.settings import milliseconds
 from flagcache.stores.base import Notice
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["Background"]
 
 _OFFSET = 0.1
-"""Seconds over which the followers of a lost leader spread (`flagcache.attendant`)."""
+"""Seconds over which the followers of a lost leader spread (`flagcache.worker.background`)."""
 
 _RECONNECTS = (0.25, 1.0)
-"""Seconds after which a listener that lost its connection makes another (`flagcache.listener`)."""
+"""Seconds after which a listener that lost its connection makes another (`flagcache.worker.listener`)."""
 
 
 class Background:

@@ -1,6 +1,7 @@
 """What a simulated process does about a grant: it asks PostHog, and gives the store what came.
 
-In virtual time what `flagcache.fetching` and `flagcache.reports` do on threads; for a process without an attached
+In virtual time what `flagcache.worker.fetch` and `flagcache.worker.publish` do on threads; for a process without an
+attached
 client, what its SDK does.
 """
 
@@ -11,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from benchmarks._scale_stores import HostFile
 from benchmarks._scale_world import Answer
-from flagcache import election
-from flagcache.election import Held
+from flagcache.core import knowledge as election
+from flagcache.core.knowledge import Held
 from flagcache.errors import StoreError
 from flagcache.settings import milliseconds
 from flagcache.stores.base import Grant, Meta, Published, Scope

@@ -14,12 +14,13 @@ import redis
 from benchmarks._scale_client import Caller, open_callers, open_hearers, request
 from benchmarks._scale_wire import poll_words
 from benchmarks.statistics import percentile
-from flagcache import election, envelope
-from flagcache.election import Knowledge
+from flagcache.core import knowledge as election
+from flagcache.core.knowledge import Knowledge
+from flagcache.encoding import payload as envelope
 from flagcache.settings import Settings
-from flagcache.stores._redis_link import Script, load_script
 from flagcache.stores.base import Ask, Envelope, Meta
-from flagcache.stores.redis import RedisStore
+from flagcache.stores.redis.connection import Script, load_script
+from flagcache.stores.redis.store import RedisStore
 from flagcache_posthog.definitions import PostHogVendor
 from flagcache_posthog.testing import make_definitions
 

@@ -7,10 +7,10 @@ import random
 from benchmarks._scale_background import Background
 from benchmarks._scale_stores import HostFile, RedisServer, World
 from benchmarks._scale_worker import Worker
-from flagcache import election
-from flagcache.listener import _SPREAD  # pyright: ignore[reportPrivateUsage] - it is what the figures are about
+from flagcache.core import knowledge as election
 from flagcache.settings import Settings
 from flagcache.stores.base import Envelope, Meta, Notice
+from flagcache.worker.listener import _SPREAD  # pyright: ignore[reportPrivateUsage] - it is what the figures are about
 
 __all__ = ["Ours"]
 

@@ -1,6 +1,7 @@
 """The stores of a simulated day: the library's own rules on one Redis, and on a file of each host.
 
-What a verb does is decided by `flagcache.stores.rules`, the pure functions on which the memory and the SQLite store
+What a verb does is decided by `flagcache.stores.rules.verbs`, the pure functions on which the memory and the SQLite
+store
 run, and which the Lua scripts mirror. Added here is only how long Redis takes, and what goes over its wires.
 """
 
@@ -17,9 +18,9 @@ from benchmarks._scale_tally import Tally
 from benchmarks._scale_wire import call_size, notice_size, poll_size, reply_size
 from benchmarks._scale_world import Down, Link, Machine, PostHog, Timeline
 from flagcache.errors import StoreError
-from flagcache.stores import rules
 from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Reply, Scope
-from flagcache.stores.redis import keys_of
+from flagcache.stores.redis.store import keys_of
+from flagcache.stores.rules import verbs as rules
 
 __all__ = ["HostFile", "RedisServer", "Sizes", "World", "clock_of"]
 

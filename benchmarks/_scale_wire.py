@@ -6,7 +6,7 @@ Redis counts the same as `total_net_input_bytes` and `total_net_output_bytes`; t
 from __future__ import annotations
 
 from flagcache.stores.base import Ask, Meta, Notice, Reply
-from flagcache.stores.redis import Keys
+from flagcache.stores.redis.store import Keys
 
 __all__ = ["call_size", "notice_size", "poll_size", "poll_words", "reply_size"]
 
@@ -20,7 +20,7 @@ def call_size(*words: object) -> int:
 
 
 def poll_words(keys: Keys, ask: Ask) -> tuple[str | int, ...]:
-    """Keys and arguments of a poll, as `flagcache.stores.redis` sends them."""
+    """Keys and arguments of a poll, as `flagcache.stores.redis.store` sends them."""
     numbers = (ask.interval, ask.lease, ask.cold_lease, ask.challenge, int(ask.may_lead), int(ask.idle))
     order = (ask.held.epoch, ask.held.as_of) if ask.held else (-1, 0)
     rest = (ask.last_grant, ask.grant_age, *order, ask.held_age, ask.held_version, ask.backoff)

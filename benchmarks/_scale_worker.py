@@ -1,7 +1,9 @@
 """One process of a simulated fleet of flagcache: the library's pure core, driven by events instead of threads.
 
-What to ask, what follows from an answer and when the background has what to do is decided by `flagcache.election`,
-`flagcache.breaker` and `flagcache.duties`; this module does in virtual time what `flagcache.worker`, `exchange`,
+What to ask, what follows from an answer and when the background has what to do is decided by
+`flagcache.core.knowledge`,
+`flagcache.core.circuit_breaker` and `flagcache.core.schedule`; this module does in virtual time what
+`flagcache.worker.worker`, `exchange`,
 `reports` and `attendant` do with threads and sockets. Left out: forks, and that the
 ages in the archive on disk are renewed.
 """
@@ -15,14 +17,14 @@ from typing import TYPE_CHECKING
 from benchmarks._scale_background import Background
 from benchmarks._scale_fetching import Fetching
 from benchmarks._scale_stores import HostFile, World, clock_of
-from flagcache import election
-from flagcache.archive import _AFTER  # pyright: ignore[reportPrivateUsage] - that it makes no difference is a result
-from flagcache.breaker import Breaker
-from flagcache.election import Held, Knowledge
+from flagcache.core import knowledge as election
+from flagcache.core.circuit_breaker import Breaker
+from flagcache.core.knowledge import Held, Knowledge
 from flagcache.errors import StoreError
 from flagcache.settings import milliseconds
-from flagcache.stores import rules
 from flagcache.stores.base import Reply
+from flagcache.stores.rules import verbs as rules
+from flagcache.worker.last_known_good import _AFTER  # pyright: ignore[reportPrivateUsage] - that it makes no difference is a result
 
 if TYPE_CHECKING:
     from benchmarks._scale_ours import Ours
@@ -71,7 +73,7 @@ class Worker:
         self._load(now, 1)
 
     def _load(self, now: float, attempt: int) -> None:
-        """Look for the first definitions in growing pauses, as `flagcache.cold_start` does."""
+        """Look for the first definitions in growing pauses, as `flagcache.worker.cold_start` does."""
         if self.over:
             return
         if self.know.held is None and not self._fetching.busy and not self._asking:
@@ -189,7 +191,7 @@ class Worker:
                 self._world.timeline.at(now + self._world.rng.uniform(_AFTER, 2 * _AFTER), self._keep)
 
     def _keep(self, now: float) -> None:
-        """Put another version into the archive, as `flagcache.archive` does."""
+        """Put another version into the archive, as `flagcache.worker.last_known_good` does."""
         host, held = self._stores[-1], self.know.held
         if self.over or held is None:
             return

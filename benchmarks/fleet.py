@@ -27,7 +27,7 @@ _PATIENCE = 120.0
 """Seconds for one answer of a worker, on a machine that may be busy."""
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["benchmarks.worker", "flagcache.stores.redis", "flagcache.stores.sqlite"])
+_CONTEXT.set_forkserver_preload(["benchmarks.worker", "flagcache.stores.redis.store", "flagcache.stores.sqlite.store"])
 
 
 class WorkerFailedError(RuntimeError):

@@ -25,8 +25,8 @@ from benchmarks._scale_ours import Ours
 from benchmarks._scale_report import PushCase, Results, draw, load, tables
 from benchmarks._scale_stores import Sizes
 from benchmarks._scale_world import Down, Machine
-from flagcache import envelope
 from flagcache._version import __version__
+from flagcache.encoding import payload as envelope
 from flagcache_posthog.definitions import PostHogVendor
 from flagcache_posthog.testing import make_definitions
 

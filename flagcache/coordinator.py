@@ -10,16 +10,17 @@ from __future__ import annotations
 import os
 import time
 
-from flagcache import _uwsgi, process
-from flagcache._guard import guarded
 from flagcache.clients import Client
-from flagcache.election import Held, Knowledge
-from flagcache.listener import listen_soon
-from flagcache.plan import Plan
-from flagcache.projects import join_projects
+from flagcache.core.knowledge import Held, Knowledge
+from flagcache.core.projects import join_projects
+from flagcache.runtime import process
+from flagcache.runtime import uwsgi as _uwsgi
+from flagcache.runtime.guard import guarded
 from flagcache.status import Role, State, Status
 from flagcache.vendor import Definitions
-from flagcache.worker import Worker
+from flagcache.worker.config import Plan
+from flagcache.worker.listener import listen_soon
+from flagcache.worker.worker import Worker
 
 __all__ = ["Coordinator"]
 

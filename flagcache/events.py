@@ -9,8 +9,8 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-from flagcache._guard import guarded
-from flagcache._value import Value
+from flagcache.runtime.guard import guarded
+from flagcache.runtime.values import Value
 from flagcache.stores.base import Scope
 from flagcache.vendor import Difference
 

@@ -7,15 +7,18 @@ later.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from typing_extensions import TypedDict
 
 from flagcache.errors import ConfigurationError
-from flagcache.protection import KeyMaterial
 
-__all__ = ["DAY", "Options", "Settings", "SettingsOptions", "check_namespace", "milliseconds"]
+__all__ = ["DAY", "KeyMaterial", "Options", "Settings", "SettingsOptions", "check_namespace", "milliseconds"]
+
+KeyMaterial: TypeAlias = str | bytes | Sequence[str | bytes]
+"""One key, or several: the first signs or encrypts, all of them verify or decrypt. At least 16 random bytes each."""
 
 DAY = 86_400.0
 _LONGEST = 30 * DAY

@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from flagcache.awaiting import awaitable
-from flagcache.callers import caller
+from flagcache.runtime.awaiting import awaitable
+from flagcache.runtime.callers import caller
 from tests.worker.processes import in_thread
 
 PATIENCE = 10.0

@@ -22,12 +22,12 @@ from benchmarks._scale_stores import Sizes
 from benchmarks._scale_tally import Summary, Tally
 from benchmarks._scale_wire import poll_size, reply_size
 from benchmarks._scale_world import Down, Link, Machine, PostHog, Timeline
-from flagcache import election
-from flagcache.election import Knowledge
+from flagcache.core import knowledge as election
+from flagcache.core.knowledge import Knowledge
 from flagcache.errors import StoreError
 from flagcache.settings import Settings
 from flagcache.stores.base import Envelope, Meta
-from flagcache.stores.redis import RedisStore
+from flagcache.stores.redis.store import RedisStore
 from tests.servers import MakeRedis, RedisServer, until
 from tests.simulation import posthog as simulated_posthog
 from tests.simulation.fleet import Fleet

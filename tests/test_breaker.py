@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flagcache.breaker import Breaker
+from flagcache.core.circuit_breaker import Breaker
 
 
 def test_a_store_without_trouble_may_always_be_asked() -> None:

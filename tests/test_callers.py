@@ -7,9 +7,9 @@ import weakref
 
 import pytest
 
-from flagcache.callers import Caller, acting_for, caller
-from flagcache.errands import Errand, Errands
+from flagcache.runtime.callers import Caller, acting_for, caller
 from flagcache.stores.base import Grant
+from flagcache.worker.grants import Errand, Errands
 from tests.worker.processes import in_thread
 
 GRANTED = Errand("store", Grant(as_of=1, epoch=0, at=1), 1, 0.0)

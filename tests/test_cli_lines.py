@@ -9,9 +9,9 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from flagcache._guard import guarded
 from flagcache.cli.lines import logging_to_stderr
 from flagcache.events import DefinitionsChanged, Event, log_events
+from flagcache.runtime.guard import guarded
 from flagcache.vendor import Difference
 
 

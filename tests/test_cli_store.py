@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from flagcache.cli import main
-from flagcache.codec import label_of
-from flagcache.protection import protection_of
+from flagcache.encoding.codec import label_of
+from flagcache.encoding.protection import protection_of
 from flagcache.stores.base import Envelope, Grant, Meta, Scope, Store
-from flagcache.stores.redis import RedisStore
-from flagcache.stores.sqlite import SqliteStore
+from flagcache.stores.redis.store import RedisStore
+from flagcache.stores.sqlite.store import SqliteStore
 from flagcache.testing._store.cases import Worker
 from tests.servers import RedisServer
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flagcache import election
-from flagcache.election import Contact, Held, Knowledge
-from flagcache.projects import join_projects
+from flagcache.core import knowledge as election
+from flagcache.core.knowledge import Contact, Held, Knowledge
+from flagcache.core.projects import join_projects
 from flagcache.settings import Settings
 from flagcache.stores.base import Ask, Grant, Meta, Order, Reply, Scope
 from flagcache.vendor import Definitions, Refused

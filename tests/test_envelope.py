@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from flagcache.envelope import FORMAT, decode, digest, encode
+from flagcache.encoding.payload import FORMAT, decode, digest, encode
 from flagcache.errors import EnvelopeError
 
 LIMIT = 64 * 1024 * 1024

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from flagcache.errors import ConfigurationError, StoreError
-from flagcache.fallback import AUTO, Fallback, checked_fallback, fallback_specs
 from flagcache.stores.base import Store
+from flagcache.stores.fallback import AUTO, Fallback, checked_fallback, fallback_specs
 from flagcache_posthog import RedisFlagDefinitionCache, from_url
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from flagcache import process
+from flagcache.runtime import process
 from tests.worker.processes import in_thread
 
 
@@ -122,7 +122,7 @@ def test_all_are_told_at_exit() -> None:
     """In an orderly end of the interpreter; one that fails keeps nobody from hearing."""
     told = run(
         """
-        from flagcache import process
+        from flagcache.runtime import process
         class Guest:
             def leave(self):
                 print("left")
@@ -158,7 +158,7 @@ def test_a_child_of_multiprocessing_is_told_of_its_end(tmp_path: Path, method: s
             """
             import multiprocessing, os, sys
             from multiprocessing.util import Finalize
-            from flagcache import process
+            from flagcache.runtime import process
 
             class Guest:
                 def leave(self):
@@ -200,7 +200,7 @@ def test_the_end_is_expected_without_importing_multiprocessing() -> None:
     told = run(
         """
         import sys
-        from flagcache import process
+        from flagcache.runtime import process
         process.expect_end()
         print("multiprocessing" in sys.modules)
         """

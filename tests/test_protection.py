@@ -6,10 +6,10 @@ from typing import cast
 
 import pytest
 
-from flagcache.codec import Codec
-from flagcache.envelope import digest
+from flagcache.encoding.codec import Codec
+from flagcache.encoding.payload import digest
+from flagcache.encoding.protection import PLAIN, Protection, Sealed, SealedAndSigned, Signed, protection_of
 from flagcache.errors import ConfigurationError, EnvelopeError, MissingExtraError
-from flagcache.protection import PLAIN, Protection, Sealed, SealedAndSigned, Signed, protection_of
 from flagcache.stores.base import Envelope, Meta
 from flagcache_posthog import MemoryFlagDefinitionCache
 from flagcache_posthog.testing import make_definitions

@@ -11,7 +11,8 @@ from flagcache.errors import StoreError
 from flagcache.events import Event, Events, StoreLost, StoreRecovered
 from flagcache.stores.base import Store
 from flagcache.stores.memory import MemoryStore
-from flagcache.tiers import StoreSpec, Tiers
+from flagcache.stores.spec import StoreSpec
+from flagcache.worker.failover import Tiers
 from tests.worker.processes import Clock
 
 

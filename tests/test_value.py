@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from flagcache._value import SecretValue, Value
+from flagcache.runtime.values import SecretValue, Value
 
 
 class Seen(Value):

@@ -17,9 +17,9 @@ from flagcache._version import __version__
 from flagcache.cli.health import Answer, HealthServer, address_of
 from flagcache.cli.lines import logging_to_stderr
 from flagcache.cli.store import resolved
+from flagcache.encoding.protection import KeyMaterial, protection_of
 from flagcache.errors import ConfigurationError
 from flagcache.events import Event, log_events
-from flagcache.protection import KeyMaterial, protection_of
 
 if TYPE_CHECKING:
     from flagcache_posthog.refresher import Project, Refresher

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from flagcache.envelope import FORMAT
+from flagcache.encoding.payload import FORMAT
 from flagcache.errors import ConfigurationError, StoreError
 from flagcache.settings import check_namespace
 from flagcache.stores.base import Meta, Snapshot, Store
@@ -41,11 +41,11 @@ class Target:
         namespace = check_namespace(self.namespace)
         scheme = url.partition("://")[0]
         if scheme in ("redis", "rediss", "unix"):
-            from flagcache.stores.redis import RedisStore  # noqa: PLC0415 - a client library, for who uses it
+            from flagcache.stores.redis.store import RedisStore  # noqa: PLC0415 - a client library, for who uses it
 
             return RedisStore(url, namespace, timeout=_TIMEOUT, format_and_protection=label)
         if scheme == "sqlite":
-            from flagcache.stores.sqlite import SqliteStore  # noqa: PLC0415 - likewise
+            from flagcache.stores.sqlite.store import SqliteStore  # noqa: PLC0415 - likewise
 
             return SqliteStore(_existing(url), namespace, timeout=_TIMEOUT, format_and_protection=label)
         raise ConfigurationError(
@@ -95,7 +95,7 @@ def resolved(url: str) -> str:
 
 def _existing(url: str) -> Path:
     """Return the file that a URL names, if it is a store of ours: opening it would make one, or move aside another."""
-    from flagcache.stores import _sqlite_rows as rows  # noqa: PLC0415 - as above
+    from flagcache.stores.sqlite import tables as rows  # noqa: PLC0415 - as above
 
     parts = urlsplit(url)
     if parts.netloc or not parts.path.strip("/") or parts.query or parts.fragment:

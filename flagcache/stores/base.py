@@ -2,7 +2,8 @@
 
 A store keeps one envelope, one lease and the record of the latest grants for one namespace. Each verb is atomic and one
 round trip; all times are integer milliseconds of the store's own clock; every verb may raise `StoreError`, and nothing
-else. `flagcache.stores.rules` tells what each verb does to what is stored; `flagcache.testing` has the suite that every
+else. `flagcache.stores.rules.verbs` tells what each verb does to what is stored; `flagcache.testing` has the suite
+that every
 store must pass.
 """
 

@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
-from flagcache.stores import rules
 from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Reply, Scope, Snapshot, Subscription
+from flagcache.stores.rules import verbs as rules
 
 __all__ = ["MemoryHub", "MemoryStore"]
 

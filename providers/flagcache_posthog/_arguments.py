@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import cast
 from urllib.parse import unquote, urlsplit
 
+from flagcache.encoding.protection import Protection, protection_of
 from flagcache.errors import ConfigurationError
-from flagcache.protection import Protection, protection_of
 from flagcache.settings import Options, Settings, SettingsOptions, check_namespace
 
 __all__ = ["checked_path", "path_of", "scheme_of", "understand"]

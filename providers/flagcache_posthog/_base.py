@@ -8,13 +8,13 @@ from typing import TypeVar
 from posthog.client import Client
 
 from flagcache.coordinator import Coordinator
+from flagcache.encoding.protection import Protection
 from flagcache.errors import ConfigurationError
 from flagcache.events import Event, Events, log_events
-from flagcache.plan import Plan
-from flagcache.protection import Protection
 from flagcache.settings import Settings
 from flagcache.status import Status
-from flagcache.tiers import StoreSpec
+from flagcache.stores.spec import StoreSpec
+from flagcache.worker.config import Plan
 from flagcache_posthog._gevent import learn_system
 from flagcache_posthog._lifecycle import remember
 from flagcache_posthog._strays import stray_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from flagcache._guard import guarded
+from flagcache.runtime.guard import guarded
 
 __all__ = ["learn_system"]
 

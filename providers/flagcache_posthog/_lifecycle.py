@@ -12,8 +12,8 @@ from collections.abc import Iterable
 
 from posthog.client import Client
 
-from flagcache import process
-from flagcache._guard import guarded
+from flagcache.runtime import process
+from flagcache.runtime.guard import guarded
 
 __all__ = ["attached_clients", "load_clients", "remember", "say_goodbye"]
 

@@ -6,20 +6,20 @@ import os
 import random
 from typing import TYPE_CHECKING
 
-from flagcache.codec import label_of
-from flagcache.fallback import AUTO, Fallback, fallback_specs
-from flagcache.protection import Protection
+from flagcache.encoding.codec import label_of
+from flagcache.encoding.protection import Protection
 from flagcache.settings import Settings
+from flagcache.stores.fallback import AUTO, Fallback, fallback_specs
 from flagcache.stores.memory import MemoryStore
-from flagcache.tiers import StoreSpec
+from flagcache.stores.spec import StoreSpec
 from flagcache_posthog._arguments import checked_path
 
 if TYPE_CHECKING:
     import redis
 
-    from flagcache.stores._redis_address import RedisTarget
-    from flagcache.stores.redis import RedisStore
-    from flagcache.stores.sqlite import SqliteStore
+    from flagcache.stores.redis.address import RedisTarget
+    from flagcache.stores.redis.store import RedisStore
+    from flagcache.stores.sqlite.store import SqliteStore
 
 __all__ = ["own_memory", "redis_spec", "redis_stores", "sqlite_spec"]
 
@@ -62,7 +62,7 @@ def redis_spec(
     Raises:
         ConfigurationError: the client or URL cannot be right.
     """
-    from flagcache.stores.redis import RedisStore  # noqa: PLC0415 - only who uses Redis pays for its import
+    from flagcache.stores.redis.store import RedisStore  # noqa: PLC0415 - only who uses Redis pays for its import
 
     def make() -> RedisStore:
         return RedisStore(source, namespace, timeout=settings.store_timeout, format_and_protection=label_of(protection))
@@ -77,7 +77,7 @@ def sqlite_spec(path: str | os.PathLike[str], namespace: str, settings: Settings
     Raises:
         ConfigurationError: the path cannot be right.
     """
-    from flagcache.stores.sqlite import SqliteStore  # noqa: PLC0415 - only who uses SQLite pays for its import
+    from flagcache.stores.sqlite.store import SqliteStore  # noqa: PLC0415 - only who uses SQLite pays for its import
 
     file = checked_path(path)
 

@@ -15,7 +15,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 
 from posthog import Posthog
 
-from flagcache._guard import guarded
+from flagcache.runtime.guard import guarded
 from flagcache_posthog._lifecycle import load_clients
 
 __all__ = ["flags_lifespan"]

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from posthog.flag_definition_cache import FlagDefinitionCacheData
 from typing_extensions import Unpack
 
-from flagcache.awaiting import awaitable
 from flagcache.events import Event
-from flagcache.fallback import AUTO, Fallback
+from flagcache.runtime.awaiting import awaitable
 from flagcache.settings import Options
+from flagcache.stores.fallback import AUTO, Fallback
 from flagcache_posthog._arguments import understand
 from flagcache_posthog._base import CacheBase
 from flagcache_posthog._stores import redis_stores
@@ -61,7 +61,7 @@ class AsyncRedisFlagDefinitionCache(CacheBase):
         on_event: Callable[[Event], object] | None = None,
         **options: Unpack[Options],
     ) -> None:
-        from flagcache.stores._redis_asyncio import resolve_asyncio  # noqa: PLC0415 - only who uses Redis pays for it
+        from flagcache.stores.redis.asyncio_address import resolve_asyncio  # noqa: PLC0415 - only who uses Redis pays for it
 
         settings, protection = understand(namespace, refresh_interval, options)
         stores = redis_stores(resolve_asyncio(redis), namespace, fallback, settings, protection)

@@ -15,8 +15,8 @@ from typing import ParamSpec, TypeVar
 
 from posthog import Posthog
 
-from flagcache._guard import guarded
 from flagcache.errors import ConfigurationError
+from flagcache.runtime.guard import guarded
 
 __all__ = ["fresh"]
 

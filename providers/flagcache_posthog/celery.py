@@ -15,8 +15,8 @@ import importlib
 import threading
 from types import ModuleType
 
-from flagcache._guard import guarded
 from flagcache.errors import MissingExtraError
+from flagcache.runtime.guard import guarded
 from flagcache_posthog._lifecycle import load_clients, say_goodbye
 
 __all__ = ["install"]

@@ -14,9 +14,9 @@ import requests
 from requests.auth import AuthBase
 from urllib3.exceptions import HTTPError
 
-from flagcache._guard import guarded
 from flagcache._version import __version__
 from flagcache.errors import EnvelopeError
+from flagcache.runtime.guard import guarded
 from flagcache.stores.base import Scope
 from flagcache.vendor import FetchResult, Refused
 from flagcache_posthog._answer import Answer, read_body, understand, usable_etag

@@ -18,7 +18,7 @@ import sys
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from flagcache._guard import guarded
+from flagcache.runtime.guard import guarded
 
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, cast
 from posthog.flag_definition_cache import FlagDefinitionCacheData
 from typing_extensions import Unpack
 
-from flagcache.codec import label_of
+from flagcache.encoding.codec import label_of
 from flagcache.errors import ConfigurationError
 from flagcache.events import Event
-from flagcache.fallback import AUTO, Fallback
 from flagcache.settings import Options
+from flagcache.stores.fallback import AUTO, Fallback
 from flagcache.stores.memory import MemoryHub
-from flagcache.tiers import StoreSpec
+from flagcache.stores.spec import StoreSpec
 from flagcache_posthog._arguments import path_of, scheme_of, understand
 from flagcache_posthog._base import CacheBase
 from flagcache_posthog._stores import own_memory, redis_stores, sqlite_spec

@@ -20,6 +20,7 @@ from posthog.request import determine_server_host
 from typing_extensions import Unpack
 
 from flagcache.coordinator import Coordinator
+from flagcache.encoding.protection import Protection
 from flagcache.errors import ConfigurationError
 from flagcache.events import (
     Event,
@@ -31,12 +32,11 @@ from flagcache.events import (
     StoreLost,
     log_events,
 )
-from flagcache.plan import Plan
-from flagcache.protection import Protection
 from flagcache.settings import Options, Settings
 from flagcache.status import State, Status
 from flagcache.stores.base import REFRESHER
-from flagcache.tiers import StoreSpec
+from flagcache.stores.spec import StoreSpec
+from flagcache.worker.config import Plan
 from flagcache_posthog._arguments import path_of, scheme_of, understand
 from flagcache_posthog._plain_client import PlainClient
 from flagcache_posthog._stores import redis_spec, sqlite_spec

@@ -15,7 +15,7 @@ from typing_extensions import Unpack
 from flagcache.events import Event
 from flagcache.settings import Options
 from flagcache.status import Role
-from flagcache.stores.redis import keys_of
+from flagcache.stores.redis.store import keys_of
 from flagcache_posthog import from_url
 from flagcache_posthog.testing import Served, StandInControl
 from tests.fleet.chores import evaluated, history, key_of, load, poll, status

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from flagcache import election
-from flagcache.duties import RENEWALS, Duties, Pulse, next_duty
-from flagcache.election import Contact, Knowledge
+from flagcache.core import knowledge as election
+from flagcache.core.knowledge import Contact, Knowledge
+from flagcache.core.schedule import RENEWALS, Duties, Pulse, next_duty
 from flagcache.settings import Settings
 
 NOW = 1000.0

@@ -7,7 +7,7 @@ import pytest
 from flagcache.events import FetchFailed, FetchRecovered, QuotaLimited, QuotaRestored
 from flagcache.status import State
 from flagcache.stores.base import Scope
-from flagcache.stores.redis import RedisStore
+from flagcache.stores.redis.store import RedisStore
 from flagcache_posthog.testing import (
     QUOTA_LIMITED,
     Drop,

@@ -7,12 +7,12 @@ from typing import cast
 
 import pytest
 
-from flagcache.errands import Errand
-from flagcache.fetching import Fetching
-from flagcache.plan import Plan
-from flagcache.reports import Reports
 from flagcache.stores.base import Grant
 from flagcache.vendor import Fetcher, FetchResult, Unchanged
+from flagcache.worker.config import Plan
+from flagcache.worker.fetch import Fetching
+from flagcache.worker.grants import Errand
+from flagcache.worker.publish import Reports
 
 
 class Told:

@@ -15,7 +15,8 @@ SCRIPT = """
     import ctypes, json, os, sys, threading, time
     from pathlib import Path
     from posthog import Posthog
-    from flagcache import RedisFlagDefinitionCache, process
+    from flagcache import RedisFlagDefinitionCache
+    from flagcache.runtime import process
 
     url, host = sys.argv[1:]
     cache = RedisFlagDefinitionCache(url, f"unheard-{os.getpid()}", refresh_interval=60)

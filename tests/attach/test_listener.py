@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from flagcache import listener
 from flagcache.errors import StoreError
-from flagcache.listener import Listener, listen_soon
 from flagcache.stores.base import Notice, Subscription
+from flagcache.worker import listener
+from flagcache.worker.listener import Listener, listen_soon
 from tests.attach.attached import threads_of
 from tests.servers import until
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flagcache.stores.redis import RedisStore
+from flagcache.stores.redis.store import RedisStore
 from flagcache.vendor import FetchResult
 from flagcache_posthog.fetcher import PostHogFetcher
 from flagcache_posthog.testing import Drop, PostHogStandIn, Refuse, StandInControl, make_certificate, make_definitions

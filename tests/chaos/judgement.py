@@ -11,7 +11,7 @@ from typing import cast
 
 import redis
 
-from flagcache.stores.redis import keys_of
+from flagcache.stores.redis.store import keys_of
 from flagcache_posthog.testing import Served, Truth, key_digest
 from tests.attach.attached import threads_of
 from tests.fleet.chores import busiest, in_order, key_of, shutdown

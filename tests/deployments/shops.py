@@ -17,7 +17,7 @@ from pathlib import Path
 
 from typing_extensions import Self
 
-from flagcache.stores.redis import RedisStore
+from flagcache.stores.redis.store import RedisStore
 from flagcache_posthog.testing import Certificate, PostHogStandIn, RemoteStandIn, make_definitions, make_flag
 from tests.deployments.programs import Program, get, posthog_environment
 from tests.fleet.chores import asks

@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 from posthog import Posthog
 
-from flagcache.stores.redis import RedisStore
+from flagcache.stores.redis.store import RedisStore
 from flagcache_posthog import FlagDefinitionCache, MemoryFlagDefinitionCache, RedisFlagDefinitionCache
 from flagcache_posthog.asgi import flags_lifespan
 from flagcache_posthog.testing import Hang, PostHogStandIn

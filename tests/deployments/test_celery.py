@@ -17,7 +17,7 @@ import pytest
 from celery import Celery, signals
 
 from flagcache.errors import MissingExtraError
-from flagcache.stores.redis import keys_of
+from flagcache.stores.redis.store import keys_of
 from flagcache_posthog import celery as flags
 from flagcache_posthog.testing import RemoteStandIn, make_definitions
 from tests.deployments.programs import Program, posthog_environment

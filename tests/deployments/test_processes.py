@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from flagcache.stores.redis import keys_of
+from flagcache.stores.redis.store import keys_of
 from flagcache_posthog.testing import RemoteStandIn, make_definitions
 from tests.deployments.programs import Program, posthog_environment
 from tests.fleet.chores import asks

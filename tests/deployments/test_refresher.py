@@ -13,7 +13,7 @@ import pytest
 
 from flagcache.events import LeadershipLost
 from flagcache.stores.base import REFRESHER
-from flagcache.stores.redis import RedisStore
+from flagcache.stores.redis.store import RedisStore
 from flagcache_posthog.testing import RemoteStandIn, Served, key_digest, make_definitions
 from tests.attach.attached import attached, events_of
 from tests.deployments.programs import Program, get, posthog_environment

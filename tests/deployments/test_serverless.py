@@ -19,7 +19,7 @@ from flagcache import RedisFlagDefinitionCache, from_url
 from flagcache.errors import ConfigurationError
 from flagcache.events import ColdStartExpired, Event
 from flagcache.status import Role
-from flagcache.stores.redis import keys_of
+from flagcache.stores.redis.store import keys_of
 from flagcache_posthog import FlagDefinitionCache
 from flagcache_posthog.aws_lambda import fresh
 from flagcache_posthog.testing import PostHogStandIn, make_definitions, revision_of
@@ -206,8 +206,8 @@ def test_a_fault_of_ours_does_not_send_a_reader_to_posthog(
 
     reader = from_url("memory://", namespace, role="reader")
     client = client_of(reader, posthog)
-    monkeypatch.setattr("flagcache.worker.Worker.should_fetch", fails)
-    monkeypatch.setattr("flagcache.worker.Worker.definitions", fails)
+    monkeypatch.setattr("flagcache.worker.worker.Worker.should_fetch", fails)
+    monkeypatch.setattr("flagcache.worker.worker.Worker.definitions", fails)
     load(client)
     assert client.feature_flags == []
     assert posthog.requests == 0

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from flagcache._uwsgi import advice
+from flagcache.runtime.uwsgi import advice
 from flagcache_posthog.testing import REVISION_FLAG, PostHogStandIn, RemoteStandIn, make_definitions
 from tests.attach.attached import holder
 from tests.deployments.programs import Program, get, posthog_environment

@@ -19,8 +19,8 @@ from typing import NamedTuple, cast
 import redis
 from typing_extensions import Self
 
-from flagcache.stores.redis import keys_of
-from flagcache.stores.sqlite import SqliteStore
+from flagcache.stores.redis.store import keys_of
+from flagcache.stores.sqlite.store import SqliteStore
 from flagcache_posthog.testing import Served
 
 __all__ = ["GrantLog", "log_grants"]

@@ -13,11 +13,13 @@ from typing import cast
 
 atheris = import_module("atheris")  # there is none for every Python, and it has no types
 
-with atheris.instrument_imports(include=["flagcache.codec", "flagcache.envelope", "flagcache.protection"]):
-    from flagcache.codec import Codec
-    from flagcache.envelope import digest
+with atheris.instrument_imports(
+    include=["flagcache.encoding.codec", "flagcache.encoding.payload", "flagcache.encoding.protection"]
+):
+    from flagcache.encoding.codec import Codec
+    from flagcache.encoding.payload import digest
+    from flagcache.encoding.protection import PLAIN, protection_of
     from flagcache.errors import EnvelopeError
-    from flagcache.protection import PLAIN, protection_of
     from flagcache.stores.base import Meta
 
 from flagcache_posthog.definitions import PostHogVendor  # noqa: E402 - what comes first is watched

@@ -9,7 +9,7 @@ from typing import cast
 
 from hypothesis import strategies as st
 
-from flagcache.envelope import encode
+from flagcache.encoding.payload import encode
 from flagcache_posthog.testing import make_definitions
 
 __all__ = ["HOUR", "Forgery", "definitions", "notices", "numbers", "payloads", "texts", "versions"]

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flagcache.protection import protection_of
+from flagcache.encoding.protection import protection_of
 from flagcache.settings import Options, Settings
 from flagcache.stores.base import Ask, Grant, Meta, Reply
 from flagcache.stores.memory import MemoryStore
-from flagcache.tiers import StoreSpec
+from flagcache.stores.spec import StoreSpec
 from flagcache_posthog.provider import FlagDefinitionCache
 from tests.fuzz import strategies as hostile
 from tests.fuzz.conftest import KEY, fuzz

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from posthog.flag_definition_cache import FlagDefinitionCacheData
 
 from flagcache.settings import Options
-from flagcache.stores.sqlite import name_of
+from flagcache.stores.sqlite.store import name_of
 from flagcache_posthog import FlagDefinitionCache, SqliteFlagDefinitionCache
 from tests.fuzz import strategies as hostile
 from tests.fuzz.conftest import KINDS, fuzz, well_formed

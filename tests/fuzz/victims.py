@@ -14,7 +14,7 @@ from typing import cast
 
 from posthog.flag_definition_cache import FlagDefinitionCacheData
 
-from flagcache.envelope import digest
+from flagcache.encoding.payload import digest
 from flagcache.settings import Options
 from flagcache_posthog import FlagDefinitionCache
 from flagcache_posthog.testing import make_definitions
@@ -102,7 +102,7 @@ class Victims:
 @contextmanager
 def victims(make: Callable[[Options], FlagDefinitionCache], version: Callable[[], str]) -> Generator[Victims]:
     """Two caches that hold the first truth, as their store does."""
-    bugs, log = _Bugs(), logging.getLogger("flagcache._guard")
+    bugs, log = _Bugs(), logging.getLogger("flagcache.runtime.guard")
     events = logging.getLogger("flagcache")
     level, events.level = events.level, logging.CRITICAL  # thousands of refusals are what is wanted here
     log.setLevel(logging.ERROR)

@@ -20,7 +20,7 @@ from posthog import Posthog
 from posthog.flag_definition_cache import FlagDefinitionCacheData
 from typing_extensions import Self
 
-from flagcache.envelope import digest
+from flagcache.encoding.payload import digest
 from flagcache.errors import EnvelopeError
 from flagcache.stores.base import Scope
 from flagcache.vendor import Fetched, Fetcher, FetchResult, Refused, Unchanged

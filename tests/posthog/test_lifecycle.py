@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from posthog import Posthog
 
-from flagcache import listener
 from flagcache.status import Role
+from flagcache.worker import listener
 from flagcache_posthog import MemoryFlagDefinitionCache, SqliteFlagDefinitionCache
 from flagcache_posthog._lifecycle import load_clients, say_goodbye
 from flagcache_posthog.testing import PostHogStandIn, make_definitions

@@ -6,10 +6,10 @@ from typing import cast
 
 import pytest
 
-from flagcache.envelope import digest, encode
+from flagcache.encoding.payload import digest, encode
 from flagcache.events import DefinitionsRepaired, ForeignKey, PayloadRefused
 from flagcache.settings import Options
-from flagcache.stores.redis import keys_of
+from flagcache.stores.redis.store import keys_of
 from flagcache_posthog.testing import StandInControl, make_definitions
 from tests.attach.attached import AttachedSeat, attached, events_of
 from tests.fleet.chores import (

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from flagcache.events import DefinitionsRepaired, PayloadRefused
-from flagcache.stores.redis import RedisStore, keys_of
+from flagcache.stores.redis.store import RedisStore, keys_of
 from flagcache_posthog.testing import StandInControl, make_definitions
 from tests.attach.attached import attached, events_of, polls_until, subscribed
 from tests.fleet.chores import all_hold, leader, load, logs, never_lost_flags, poll, shutdown, trouble

@@ -1,16 +1,16 @@
-"""The processes of a fleet: each runs the real `flagcache.worker.Worker` for one client."""
+"""The processes of a fleet: each runs the real `flagcache.worker.worker.Worker` for one client."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
 from flagcache.clients import Clients
-from flagcache.election import Held, Knowledge
+from flagcache.core.knowledge import Held, Knowledge
 from flagcache.events import Event, Events, LateFetchRefused
-from flagcache.plan import Plan
 from flagcache.stores.base import REFRESHER, Store
-from flagcache.tiers import StoreSpec
-from flagcache.worker import Worker
+from flagcache.stores.spec import StoreSpec
+from flagcache.worker.config import Plan
+from flagcache.worker.worker import Worker
 from tests.simulation.links import Link
 from tests.simulation.oracle import Seen
 from tests.simulation.posthog import Response, vendor, version_of
@@ -22,7 +22,7 @@ from tests.simulation.world import Kind, World
 __all__ = ["Fleet", "Process", "Trap"]
 
 _AFTER_FORK = 1.0
-"""Seconds after a fork at which the child's listener starts (`flagcache.listener`)."""
+"""Seconds after a fork at which the child's listener starts (`flagcache.worker.listener`)."""
 
 
 @dataclass(slots=True)

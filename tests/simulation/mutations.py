@@ -14,21 +14,25 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from unittest.mock import patch
 
-from flagcache import election, envelope, exchange
-from flagcache.attendant import Attendant
-from flagcache.election import Held, Knowledge
-from flagcache.errands import Errand
+from flagcache.core import knowledge as election
+from flagcache.core.knowledge import Held, Knowledge
+from flagcache.encoding import payload as envelope
 from flagcache.errors import EnvelopeError
-from flagcache.exchange import Exchange
-from flagcache.fetching import Fetching
-from flagcache.ledger import Ledger
-from flagcache.stores import granting, rules, state
 from flagcache.stores.base import Ask, Envelope, Grant, Meta, Notice, Order, Published, Reply, Store
 from flagcache.stores.memory import MemoryStore
-from flagcache.stores.state import Outcome, State
-from flagcache.tiers import Tier
+from flagcache.stores.rules import leases as granting
+from flagcache.stores.rules import state
+from flagcache.stores.rules import verbs as rules
+from flagcache.stores.rules.state import Outcome, State
 from flagcache.vendor import Definitions, Fetched, Fetcher
-from flagcache.worker import Worker
+from flagcache.worker import poll as exchange
+from flagcache.worker.background import Attendant
+from flagcache.worker.failover import Tier
+from flagcache.worker.fetch import Fetching
+from flagcache.worker.grants import Errand
+from flagcache.worker.poll import Exchange
+from flagcache.worker.state import Ledger
+from flagcache.worker.worker import Worker
 from tests.simulation.run import simulate
 
 __all__ = ["LONGEST", "MUTATIONS", "Mutation", "runs_until_found"]

@@ -17,9 +17,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from flagcache.election import Held
+from flagcache.core.knowledge import Held
 from flagcache.stores.base import Ask, Meta, Reply
-from flagcache.stores.state import Outcome, State
+from flagcache.stores.rules.state import Outcome, State
 from tests.simulation.posthog import PostHog
 from tests.simulation.scheduler import Scheduler, current_task
 
@@ -292,5 +292,5 @@ class Oracle:
 
 
 def _overtaken(held: Held) -> bool:
-    """Whether a store had better, so that their time counts for nothing any more (`flagcache.election.overtaken`)."""
+    """Whether a store had better, so that their time counts for nothing any more (see `flagcache.core.knowledge`)."""
     return held.meta.order == (0, 1)

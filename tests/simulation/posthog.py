@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 from functools import cache
 
-from flagcache import envelope
+from flagcache.encoding import payload as envelope
 from flagcache.vendor import Definitions
 from flagcache_posthog.definitions import PostHogVendor
 from tests.simulation.scheduler import Scheduler

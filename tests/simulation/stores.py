@@ -11,7 +11,7 @@ from typing import Protocol
 from flagcache.errors import StoreError
 from flagcache.stores.base import Notice
 from flagcache.stores.memory import MemoryStore
-from flagcache.stores.state import State
+from flagcache.stores.rules.state import State
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.threads import Event
 

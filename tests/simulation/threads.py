@@ -17,10 +17,16 @@ from weakref import WeakKeyDictionary
 import tenacity
 from greenlet import getcurrent, greenlet
 
-from flagcache import attendant, callers, clients, cold_start, fetching, ledger, listener, process, tiers, worker
-from flagcache.election import Held
-from flagcache.reports import Reports
+from flagcache import clients
+from flagcache.core.knowledge import Held
+from flagcache.runtime import callers, process
 from flagcache.stores.base import Grant
+from flagcache.worker import background as attendant
+from flagcache.worker import cold_start, listener, worker
+from flagcache.worker import failover as tiers
+from flagcache.worker import fetch as fetching
+from flagcache.worker import state as ledger
+from flagcache.worker.publish import Reports
 from tests.simulation.scheduler import Task, current_task
 
 __all__ = ["Event", "simulated"]

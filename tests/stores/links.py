@@ -11,8 +11,8 @@ from typing import TypeAlias, cast
 import redis
 
 from flagcache.errors import StoreError
-from flagcache.stores._redis_address import RedisTarget
-from flagcache.stores._redis_link import RedisLink, Script
+from flagcache.stores.redis.address import RedisTarget
+from flagcache.stores.redis.connection import RedisLink, Script
 from tests.servers import RedisServer
 
 ECHO = Script.of("return {KEYS[1], ARGV[1], 7}")

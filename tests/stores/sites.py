@@ -19,8 +19,8 @@ from typing_extensions import override
 
 from flagcache.stores.base import Ask, Envelope, Grant, Meta, Order, Published, Reply, Scope, Snapshot, Store
 from flagcache.stores.memory import MemoryStore
-from flagcache.stores.redis import RedisStore
-from flagcache.stores.sqlite import SqliteStore, name_of
+from flagcache.stores.redis.store import RedisStore
+from flagcache.stores.sqlite.store import SqliteStore, name_of
 from tests.servers import RedisServer
 from tests.stores.twins import move_times_back
 

@@ -16,8 +16,8 @@ from typing_extensions import override
 
 from flagcache.stores.base import Store
 from flagcache.stores.memory import MemoryStore
-from flagcache.stores.redis import RedisStore, keys_of
-from flagcache.stores.sqlite import SqliteStore, name_of
+from flagcache.stores.redis.store import RedisStore, keys_of
+from flagcache.stores.sqlite.store import SqliteStore, name_of
 from flagcache.testing import (
     ClockContract,
     Damage,

@@ -1,6 +1,6 @@
 # mypy: disallow-untyped-calls=False
 # redis-py leaves most of its methods without types.
-"""The scripts of the Redis store do what `flagcache.stores.rules` says, step by step, on each server.
+"""The scripts of the Redis store do what `flagcache.stores.rules.verbs` says, step by step, on each server.
 
 Steps are drawn at random, the same in every run. Their numbers lie where decisions are made: at, just before and just
 after the times that are stored.
@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, Phase, example, given, note, settings
 from hypothesis import strategies as st
 from typing_extensions import override
 
-from flagcache.stores import rules
 from flagcache.stores.base import REFRESHER, Ask, Envelope, Grant, Meta, Order, Published, Scope
-from flagcache.stores.redis import RedisStore
-from flagcache.stores.state import State
+from flagcache.stores.redis.store import RedisStore
+from flagcache.stores.rules import verbs as rules
+from flagcache.stores.rules.state import State
 from tests.servers import RedisServer
 from tests.stores.twins import LENGTHS, TIMES, Twins
 

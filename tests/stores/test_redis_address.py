@@ -9,7 +9,7 @@ import redis
 import redis.asyncio
 
 from flagcache.errors import ConfigurationError
-from flagcache.stores._redis_link import RedisLink
+from flagcache.stores.redis.connection import RedisLink
 from tests.stores.links import ESCAPED, SECRET, link_to
 
 # --- addresses --------------------------------------------------------------------------------------------------------

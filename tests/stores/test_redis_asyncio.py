@@ -15,9 +15,9 @@ from redis.credentials import CredentialProvider
 from redis.sentinel import Sentinel as SynchronousSentinel
 
 from flagcache.errors import ConfigurationError
-from flagcache.stores._redis_address import RedisTarget, resolve
-from flagcache.stores._redis_asyncio import resolve_asyncio
-from flagcache.stores._redis_pools import SentinelMaster
+from flagcache.stores.redis.address import RedisTarget, resolve
+from flagcache.stores.redis.asyncio_address import resolve_asyncio
+from flagcache.stores.redis.pools import SentinelMaster
 from tests.servers import MakeRedis, RedisServer
 from tests.stores.links import ESCAPED, READ, SECRET, WRITE, ask, clients_seen_by, link_to
 

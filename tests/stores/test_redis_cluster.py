@@ -15,9 +15,9 @@ from redis.cluster import ClusterNode
 from redis.crc import key_slot
 
 from flagcache.errors import StoreError
-from flagcache.stores._redis_asyncio import resolve_asyncio
-from flagcache.stores._redis_link import RedisLink
-from flagcache.stores.redis import keys_of
+from flagcache.stores.redis.asyncio_address import resolve_asyncio
+from flagcache.stores.redis.connection import RedisLink
+from flagcache.stores.redis.store import keys_of
 from flagcache_posthog.testing import make_definitions
 from tests.servers import RedisServer, free_port, newest_binary, until
 from tests.stores.links import READ, SECRET, WRITE, ask, calls_since, link_to, writes

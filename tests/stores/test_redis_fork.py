@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from flagcache.stores._redis_link import RedisLink
+from flagcache.stores.redis.connection import RedisLink
 from tests.servers import RedisServer, until
 from tests.stores.forks import forked
 from tests.stores.links import ECHO, clients_seen_by

@@ -16,7 +16,7 @@ from redis.connection import Connection
 from redis.credentials import CredentialProvider
 
 from flagcache.errors import StoreError
-from flagcache.stores._redis_link import RedisLink
+from flagcache.stores.redis.connection import RedisLink
 from tests.servers import MakeRedis, RedisServer, until
 from tests.stores.links import (
     ECHO,
@@ -215,7 +215,7 @@ def test_a_connection_that_lay_idle_is_not_trusted(make_redis: MakeRedis, monkey
     """After a minute by the wall clock, or when that was stepped back, a new one is made; until then it is kept."""
     server = make_redis()
     now = 1_000_000.0
-    monkeypatch.setattr("flagcache.stores._redis_link.time.time", lambda: now)
+    monkeypatch.setattr("flagcache.stores.redis.connection.time.time", lambda: now)
     with server.client() as admin, link_to(server.url) as link:
 
         def connections() -> int:

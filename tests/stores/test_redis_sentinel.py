@@ -14,9 +14,9 @@ from redis.asyncio.sentinel import Sentinel as AsyncioSentinel
 from redis.sentinel import Sentinel
 
 from flagcache.errors import ConfigurationError, StoreError
-from flagcache.stores._redis_asyncio import resolve_asyncio
-from flagcache.stores._redis_link import RedisLink
-from flagcache.stores.redis import keys_of
+from flagcache.stores.redis.asyncio_address import resolve_asyncio
+from flagcache.stores.redis.connection import RedisLink
+from flagcache.stores.redis.store import keys_of
 from tests.servers import MakeRedis, RedisServer, free_port, newest_binary, until
 from tests.stores.links import SECRET, WRITE, Source, ask, link_to, make_client, writes
 from tests.stores.sharing import clients_share, crew

@@ -11,7 +11,7 @@ import pytest
 import redis.asyncio
 
 from flagcache.errors import StoreError
-from flagcache.stores._redis_asyncio import resolve_asyncio
+from flagcache.stores.redis.asyncio_address import resolve_asyncio
 from tests.servers import RedisServer, find_binary, free_port
 from tests.stores.links import READ, WRITE, Source, ask, link_to, make_client
 from tests.stores.sharing import clients_share

@@ -15,7 +15,7 @@ import pytest
 from flagcache.errors import StoreError
 from flagcache.stores.base import Ask, Envelope, Grant, Meta, Notice, Order, Published, Reply, Scope
 from flagcache.stores.memory import MemoryStore
-from flagcache.stores.sqlite import SqliteStore
+from flagcache.stores.sqlite.store import SqliteStore
 from tests.stores.forks import forked, race
 
 LONG = 1_000_000

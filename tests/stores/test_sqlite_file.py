@@ -12,7 +12,7 @@ import pytest
 
 from flagcache.errors import StoreError
 from flagcache.stores.base import Envelope, Meta
-from flagcache.stores.sqlite import SqliteStore
+from flagcache.stores.sqlite.store import SqliteStore
 from tests.stores.forks import forked, race
 from tests.stores.test_sqlite import LONG, ask, execute, fill, read
 

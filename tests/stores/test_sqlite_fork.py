@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from flagcache.errors import StoreError
-from flagcache.stores.sqlite import SqliteStore
+from flagcache.stores.sqlite.store import SqliteStore
 from tests.stores.forks import forked
 from tests.stores.test_sqlite import LONG, ask, fill, read
 

@@ -15,10 +15,10 @@ from typing import TypeVar, cast
 
 import redis
 
-from flagcache.stores import rules
 from flagcache.stores.base import Ask, Meta
-from flagcache.stores.redis import Keys, RedisStore
-from flagcache.stores.state import Outcome, State
+from flagcache.stores.redis.store import Keys, RedisStore
+from flagcache.stores.rules import verbs as rules
+from flagcache.stores.rules.state import Outcome, State
 
 T = TypeVar("T")
 

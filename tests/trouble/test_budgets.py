@@ -15,7 +15,7 @@ from flagcache import RedisFlagDefinitionCache
 from flagcache.errors import StoreError
 from flagcache.events import Event, StoreLost, StoreRecovered
 from flagcache.stores.base import Ask, Envelope, Grant, Meta, Published, Scope
-from flagcache.stores.redis import RedisStore
+from flagcache.stores.redis.store import RedisStore
 from flagcache_posthog import FlagDefinitionCache
 from flagcache_posthog.testing import make_definitions
 from tests.servers import MakeRedis, until

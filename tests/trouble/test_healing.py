@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from flagcache.stores.base import Ask, Envelope, Meta, Published
-from flagcache.stores.redis import RedisStore
+from flagcache.stores.redis.store import RedisStore
 from tests.servers import MakeRedis, RedisServer
 
 ASK = Ask("tester", interval=60_000, lease=60_000, cold_lease=60_000, challenge=600_000)

@@ -15,7 +15,7 @@ from typing import Final, TypeAlias, cast
 import redis
 from redis.crc import key_slot
 
-from flagcache.stores.redis import keys_of
+from flagcache.stores.redis.store import keys_of
 from tests.servers import MakeRedis, RedisServer, free_port, until
 from tests.trouble.proxies import Mood, Proxy
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from flagcache.coordinator import Coordinator
 from flagcache.events import Event, Events
-from flagcache.plan import Plan
 from flagcache.stores.memory import MemoryStore
-from flagcache.tiers import StoreSpec
+from flagcache.stores.spec import StoreSpec
+from flagcache.worker.config import Plan
 from tests.worker.processes import FLEET, OWN, Fleet, Link, content
 
 __all__ = ["House", "bring"]

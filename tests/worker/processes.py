@@ -10,17 +10,17 @@ import threading
 from collections.abc import Callable, Collection
 from typing import TypeVar, cast
 
-from flagcache.election import Knowledge
-from flagcache.envelope import digest
+from flagcache.core.knowledge import Knowledge
+from flagcache.encoding.payload import digest
 from flagcache.errors import EnvelopeError, StoreError
 from flagcache.events import Event, Events
-from flagcache.plan import Plan
 from flagcache.settings import Settings
 from flagcache.stores.base import Ask, Envelope, Grant, Meta, Published, Reply, Scope, Snapshot, Store
 from flagcache.stores.memory import MemoryStore
-from flagcache.tiers import StoreSpec
+from flagcache.stores.spec import StoreSpec
 from flagcache.vendor import Definitions, Difference
-from flagcache.worker import Worker
+from flagcache.worker.config import Plan
+from flagcache.worker.worker import Worker
 
 __all__ = ["FLEET", "OWN", "Clock", "Fleet", "Link", "ManualVendor", "Process", "Upstream", "content", "in_thread"]
 

@@ -6,15 +6,15 @@ import math
 
 import pytest
 
-from flagcache.archive import Archive
-from flagcache.election import Held, Knowledge
-from flagcache.envelope import digest
+from flagcache.core.knowledge import Held, Knowledge
+from flagcache.encoding.payload import digest
 from flagcache.events import Events
-from flagcache.ledger import Ledger
-from flagcache.plan import Plan
 from flagcache.stores.base import Meta
 from flagcache.stores.memory import MemoryStore
-from flagcache.tiers import StoreSpec
+from flagcache.stores.spec import StoreSpec
+from flagcache.worker.config import Plan
+from flagcache.worker.last_known_good import Archive
+from flagcache.worker.state import Ledger
 from tests.worker.processes import FLEET, OWN, Fleet, content
 
 

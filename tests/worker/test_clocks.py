@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flagcache.envelope import digest
+from flagcache.encoding.payload import digest
 from flagcache.stores.memory import MemoryStore
 from tests.worker.processes import Fleet, Process, content
 

@@ -6,7 +6,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from flagcache.envelope import digest, encode
+from flagcache.encoding.payload import digest, encode
 from flagcache.events import ColdStartExpired
 from flagcache.settings import Settings
 from tests.servers import until

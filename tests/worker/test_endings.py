@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from flagcache import election
-from flagcache.election import Knowledge
+from flagcache.core import knowledge as election
+from flagcache.core.knowledge import Knowledge
 from flagcache.events import LeadershipLost
 from flagcache.stores.base import Reply
 from flagcache.stores.memory import MemoryStore

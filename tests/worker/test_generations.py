@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from flagcache.election import Held
+from flagcache.core.knowledge import Held
 from flagcache.events import LeadershipLost, LeadershipTaken
-from flagcache.generations import KeysMissing
 from flagcache.vendor import Definitions
+from flagcache.worker.compatibility import KeysMissing
 from tests.worker.processes import FLEET, Fleet, ManualVendor, Process, content
 
 OLD = ManualVendor("sdk/1", {"flags"})

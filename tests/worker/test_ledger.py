@@ -6,14 +6,14 @@ import threading
 
 import pytest
 
-from flagcache.codec import Codec
-from flagcache.election import Held, Knowledge
-from flagcache.envelope import digest
+from flagcache.core.knowledge import Held, Knowledge
+from flagcache.encoding.codec import Codec
+from flagcache.encoding.payload import digest
 from flagcache.errors import EnvelopeError
 from flagcache.events import DefinitionsFresh, DefinitionsStale, Event, PublicationRefused, QuotaLimited, QuotaRestored
-from flagcache.ledger import Ledger
 from flagcache.stores.base import Envelope, Meta
 from flagcache.vendor import Definitions
+from flagcache.worker.state import Ledger
 from tests.worker.house import House
 from tests.worker.processes import FLEET, Fleet, content
 

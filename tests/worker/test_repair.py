@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flagcache.envelope import digest, encode
+from flagcache.encoding.payload import digest, encode
 from flagcache.errors import EnvelopeError
 from flagcache.events import (
     DefinitionsChanged,

@@ -8,13 +8,13 @@ import pytest
 
 from flagcache.errors import FlagcacheError, MissingExtraError
 from flagcache.events import Events, StoreLost
-from flagcache.plan import Plan
 from flagcache.settings import Settings
 from flagcache.stores.base import Store
 from flagcache.stores.memory import MemoryStore
-from flagcache.tiers import StoreSpec
+from flagcache.stores.spec import StoreSpec
 from flagcache.vendor import Definitions
-from flagcache.worker import Worker
+from flagcache.worker.config import Plan
+from flagcache.worker.worker import Worker
 from tests.worker.processes import FLEET, OWN, Clock, Fleet, ManualVendor, Process, content
 
 NO_FLAGS: Definitions = {"flags": []}

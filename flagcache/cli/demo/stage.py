@@ -170,7 +170,7 @@ def _tidy_store(wiring: Wiring) -> None:
         return
     import redis  # noqa: PLC0415 - only for who uses it
 
-    from flagcache.stores.redis import keys_of  # noqa: PLC0415
+    from flagcache.stores.redis.store import keys_of  # noqa: PLC0415
 
     keys = keys_of(wiring.namespace, 0)
     with contextlib.suppress(redis.RedisError), contextlib.closing(redis.Redis.from_url(wiring.store)) as client:

@@ -1,0 +1,1 @@
+"""Decisions, without I/O: what a process knows, what follows, what is due next."""

@@ -1,0 +1,292 @@
+"""What one process knows, what it asks a store, and what follows from the answer: pure.
+
+No sockets, threads or clocks: `now` is this process's own clock in seconds, a store's times are its own milliseconds.
+What a process knows is one immutable value, `Knowledge`; each function returns the next one. The worker
+(`flagcache.worker.worker`) obeys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from flagcache.core.projects import projects_differ
+from flagcache.settings import Settings, milliseconds
+from flagcache.stores.base import Ask, Grant, Meta, Order, Reply, Scope
+from flagcache.vendor import Definitions, Refused
+
+__all__ = [
+    "Contact",
+    "Held",
+    "Knowledge",
+    "ask_for",
+    "backoff",
+    "changed_at",
+    "failed",
+    "heard",
+    "hold",
+    "is_foreign",
+    "overtaken",
+    "repair",
+    "stamp",
+    "template",
+    "told",
+]
+
+_OLDEST = 1e9
+"""Seconds; the age of what has none."""
+
+
+class Held(NamedTuple):
+    """The definitions in this process's memory."""
+
+    meta: Meta
+    definitions: Definitions
+    home: str
+    """The store whose clock `meta` speaks of; empty where no store gave a time."""
+    born: float
+    """Own clock when the fetch that brought or last confirmed them was granted: their age in any store's eyes."""
+    accepted: bool = True
+    """A store took them, or gave them. Until then they count as a fetch under way, which a later grant overtakes."""
+
+
+class Contact(NamedTuple):
+    """What this process knows of one store."""
+
+    clock: int = 0
+    """The store's clock in its latest answer."""
+    heard: float = 0.0
+    """Own clock at that moment."""
+    leads: bool = False
+    lease_ends: float = 0.0
+    """Own clock when the lease ends that was in force at that moment, whoever holds it."""
+    renewed: float = 0.0
+    """Own clock when this process last took or renewed it."""
+    stored: Meta | None = None
+    last_grant: int = 0
+    foreign: bool = False
+    """Another project's definitions are stored there."""
+
+
+class Knowledge(NamedTuple):
+    """All that one process knows."""
+
+    held: Held | None = None
+    contacts: Mapping[str, Contact] = MappingProxyType({})
+    granted: float | None = None
+    """Own clock at the latest grant in the fleet that this process knows of."""
+    waiting_since: float | None = None
+    """When a store first answered this process that still holds nothing: the cold start wait counts from then."""
+    gave_up_waiting: bool = False
+    received: bool = False
+    """A fetch of this process, or of the one it was forked from, has brought definitions at least once."""
+    failures: int = 0
+    stay_out_until: float = 0.0
+    project: str = ""
+    """What is known of this process's project: words `aspect=value`, the most telling first."""
+    note_status: int = 0
+    """Why the latest fetch failed for the whole fleet (an HTTP status), until one succeeds; 0: it did not."""
+    retry_at: float = 0.0
+    """Own clock before which nobody may fetch."""
+
+    def contact(self, home: str) -> Contact:
+        """What is known of this store."""
+        return self.contacts.get(home, _STRANGER)
+
+    def with_contact(self, home: str, contact: Contact) -> Knowledge:
+        """The same, but for what is known of one store."""
+        return self._replace(contacts=MappingProxyType({**self.contacts, home: contact}))
+
+    def in_child(self) -> Knowledge:
+        """What a forked child knows: what its parent held, and nothing of leases, grants and waits."""
+        return Knowledge(held=self.held, granted=self.granted, received=self.received, project=self.project)
+
+
+_STRANGER = Contact()
+
+
+def template(me: str, settings: Settings, lease: float) -> Ask:
+    """What every poll of this process says; `lease` is in seconds."""
+    return Ask(
+        me=me,
+        interval=milliseconds(settings.refresh_interval),
+        lease=milliseconds(lease),
+        cold_lease=milliseconds(settings.cold_lease),
+        challenge=milliseconds(settings.challenge_after),
+        backoff=milliseconds(settings.backoff_ceiling),
+    )
+
+
+def ask_for(base: Ask, know: Knowledge, home: str, now: float) -> Ask:
+    """Make the poll of this store from what every poll says."""
+    contact, held = know.contact(home), know.held
+    # Whose latest fetch failed takes no lease that has only just fallen free: others may be able to fetch. Not for
+    # ever, for then it would never challenge a leader that is silent.
+    humble = bool(know.stay_out_until) and now < know.stay_out_until + base.challenge / 2000
+    waits = humble and not contact.leads and now < contact.lease_ends
+    ask = base._replace(
+        may_lead=base.may_lead and not contact.foreign and now >= know.stay_out_until and not waits,
+        last_grant=contact.last_grant,
+        grant_age=-1 if know.granted is None else _age(know.granted, now),
+    )
+    if contact.foreign and contact.stored is not None:  # only to see whether it is still so
+        return ask._replace(held=contact.stored.order, held_version=contact.stored.version)
+    if held is None:
+        return ask
+    as_of = held.meta.as_of if held.home == home else 0
+    return ask._replace(
+        held=Order(held.meta.epoch, as_of),
+        held_age=_age(held.born, now),
+        held_version=held.meta.version,
+    )
+
+
+def heard(know: Knowledge, home: str, reply: Reply, now: float, asked: float | None = None) -> Knowledge:
+    """Take in the answer to a poll, but for the payload.
+
+    Args:
+        know: what was known before.
+        home: the store that answered.
+        reply: its answer.
+        now: own clock when the answer is read.
+        asked: own clock before the question, if that was earlier.
+    """
+    before = know.contact(home)
+    stored = reply.meta
+    if reply.unchanged:  # it is what this process said that it holds, which it may have put there itself
+        stored = know.held.meta if know.held is not None and not before.foreign else before.stored
+    contact = Contact(
+        clock=reply.clock,
+        heard=now,
+        leads=reply.leads,
+        lease_ends=now + reply.lease_left / 1000,
+        renewed=now if reply.leads else 0.0,
+        stored=stored,
+        last_grant=reply.grant.as_of if reply.grant else before.last_grant,
+        foreign=is_foreign(know, stored),
+    )
+    granted = know.granted
+    if 0 < reply.granted_at <= reply.clock and not contact.foreign:  # another project's fetches do not serve this one
+        at = now - (reply.clock - reply.granted_at) / 1000
+        granted = at if granted is None else max(granted, at)
+    waiting_since = now if know.held is None and know.waiting_since is None else know.waiting_since
+    know = know.with_contact(home, contact)._replace(
+        granted=granted,
+        waiting_since=waiting_since,
+        note_status=reply.note_status,
+        retry_at=now + reply.note_left / 1000 if reply.note_left else 0.0,
+    )
+    if contact.foreign or reply.meta is None:
+        return know
+    return _reconfirmed(know, home, reply, now if asked is None else asked)
+
+
+def _reconfirmed(know: Knowledge, home: str, reply: Reply, asked: float) -> Knowledge:
+    """The very definitions that are held were confirmed by another worker: their ages move, nothing else."""
+    held, meta = know.held, reply.meta
+    if held is None or meta is None or meta.version != held.meta.version or reply.republish:
+        return know
+    stored = told(home, meta, held.definitions, reply.clock, asked)
+    if _granted(meta) > reply.clock:  # of a clock that was stepped back, or spoilt: it tells no age
+        stored = stored._replace(born=held.born)
+    return know._replace(held=stored) if _newer(stored, held, reply.clock) else know
+
+
+def is_foreign(know: Knowledge, meta: Meta | None) -> bool:
+    """Whether this belongs to another project than this process does."""
+    return meta is not None and projects_differ(know.project, meta.project)
+
+
+def told(home: str, meta: Meta, definitions: Definitions, clock: int, asked: float) -> Held:
+    """What a store's payload becomes in memory.
+
+    Args:
+        home: the store.
+        meta: what it says of them.
+        definitions: the payload, decoded.
+        clock: the store's clock in its answer.
+        asked: own clock before the question, never after the answer: a frozen process would take them for younger.
+    """
+    return Held(meta, definitions, home, asked - max(0, clock - _granted(meta)) / 1000)
+
+
+def _granted(meta: Meta) -> int:
+    """When their fetch was granted; `as_of` is no time but only an order since the store's clock was stepped back."""
+    return min(meta.as_of, meta.confirmed_at)
+
+
+def hold(know: Knowledge, held: Held) -> Knowledge:
+    """Hold these, unless newer ones came in meanwhile."""
+    if know.held is not None and not _newer(held, know.held, know.contact(held.home).clock):
+        return know
+    return know._replace(held=held, waiting_since=None, gave_up_waiting=False)
+
+
+def _newer(held: Held, old: Held, clock: int) -> bool:
+    """Whether these are to take the place of the old ones, by their store's order.
+
+    An old `as_of` ahead of the store's clock, where the new one is not, is of a clock that has been stepped back since
+    (and of a store that has lost it): as between two stores, the age on this process's own clock decides.
+    """
+    comparable = held.home == old.home and not old.meta.as_of > clock >= _granted(held.meta)
+    return held.meta.order >= old.meta.order if comparable else held.born >= old.born
+
+
+def stamp(know: Knowledge, home: str, grant: Grant | None, asked: int) -> Grant:
+    """The times for definitions that a fetch has just brought.
+
+    With a grant they are the grant's. Without one they are the store's clock when the fetching thread last asked it,
+    for the fetch began later; 0 where no store told the time: then their age on this process's own clock orders them.
+    """
+    if grant is not None:
+        return grant
+    stored = know.contact(home).stored
+    return Grant(stored.epoch if stored else 0, asked, asked)
+
+
+def changed_at(know: Knowledge, home: str, version: str, times: Grant) -> int:
+    """When the content that a fetch has just brought first came: it may be what the store holds already."""
+    stored = know.contact(home).stored
+    return stored.changed_at if stored is not None and stored.version == version else times.at
+
+
+def repair(held: Held, home: str, clock: int, now: float) -> Meta:
+    """The metadata under which a store that holds less is given what this process holds: its own times.
+
+    Times of another store, or ahead of this one's clock, are translated by the age on this process's own clock.
+    """
+    meta = held.meta
+    if held.home == home and 0 < meta.as_of <= clock:
+        return meta
+    as_of = max(1, clock - _age(held.born, now))
+    return meta._replace(
+        as_of=as_of,
+        changed_at=max(1, as_of - max(0, meta.as_of - meta.changed_at)),
+        confirmed_at=max(1, as_of - max(0, meta.as_of - meta.confirmed_at)),
+    )
+
+
+def overtaken(held: Held) -> Held:
+    """The same, ordered before everything: a store refused it, and has better."""
+    return held._replace(meta=held.meta._replace(epoch=0, as_of=1), born=held.born - _OLDEST)
+
+
+def backoff(failures: int, settings: Settings, jitter: float) -> float:
+    """Seconds to wait after so many failed fetches in a row: doubling up to a ceiling, spread by a random number.
+
+    It begins under a refresh interval, so that one passing failure costs little.
+    """
+    pause = settings.refresh_interval / 4 * float(2 ** min(failures, 20))
+    return min(settings.backoff_ceiling, pause) * (0.5 + 0.5 * jitter)
+
+
+def failed(know: Knowledge, refused: Refused, now: float, pause: float) -> Knowledge:
+    """A fetch of this process failed. For reasons of its own it stays out, so that an able worker leads."""
+    if refused.scope is Scope.MINE:
+        return know._replace(failures=know.failures + 1, stay_out_until=now + pause)
+    return know._replace(failures=know.failures + 1, note_status=refused.status, retry_at=now + pause)
+
+
+def _age(since: float, now: float) -> int:
+    return max(0, round(min(now - since, _OLDEST) * 1000))

@@ -1,0 +1,1 @@
+"""Definitions as bytes: packed, signed, encrypted."""

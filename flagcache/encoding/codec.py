@@ -1,0 +1,96 @@
+"""What crosses the border between definitions in memory and envelopes in a store: encoded and protected, and back.
+
+Bound together are namespace, version and payload; and namespace, version, writer, project and entity tag, as one text
+that takes the tag's place in the store (its *stamp*), because they also come without the payload. Nothing that was not
+verified gets past this module.
+"""
+
+from __future__ import annotations
+
+import binascii
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+
+from flagcache.encoding import payload as envelope
+from flagcache.encoding.protection import PLAIN, Protection
+from flagcache.errors import EnvelopeError
+from flagcache.stores.base import Envelope, Meta
+from flagcache.vendor import Definitions
+
+__all__ = ["Codec", "label_of"]
+
+
+def label_of(protection: Protection) -> str:
+    """Format and protection, for the keys in a store: workers who cannot read each other's envelopes never meet."""
+    return f"{envelope.FORMAT}-{protection.name}"
+
+
+class Codec:
+    """Makes and reads the envelopes of one namespace.
+
+    Args:
+        namespace: an envelope of another one is refused, if they are protected.
+        protection: how they are protected.
+        limit: bytes that definitions may take when unpacked.
+    """
+
+    def __init__(self, namespace: str, protection: Protection = PLAIN, *, limit: int) -> None:
+        self._namespace = namespace
+        self._protection = protection
+        self._limit = limit
+
+    def write(self, definitions: Definitions, meta: Meta) -> Envelope:
+        """Make the envelope of definitions, and read it once: what readers would refuse is never published.
+
+        Raises:
+            EnvelopeError: readers would refuse it; mostly because it is too large.
+        """
+        payload = envelope.encode(definitions, meta.version)
+        envelope.decode(payload, version=meta.version, limit=self._limit)
+        protected = self._protection.protect(payload, self._binding("payload", meta.version))
+        return Envelope(meta._replace(etag=self._stamp(meta)), protected)
+
+    def read_meta(self, stored: Meta) -> Meta:
+        """Return the metadata with the entity tag itself.
+
+        Raises:
+            EnvelopeError: they are not what was written together.
+        """
+        if self._protection is PLAIN:
+            return stored
+        etag = self._protection.open(_unstamped(stored), self._binding_of(stored))
+        return stored._replace(etag=etag.decode())
+
+    def is_current(self, stored: Meta) -> bool:
+        """Whether the envelope that these metadata are of, and which was read, was protected with the first key."""
+        return self._protection is PLAIN or self._protection.is_current(_unstamped(stored))
+
+    def read(self, version: str, payload: bytes) -> Definitions:
+        """Return the definitions in a payload.
+
+        Raises:
+            EnvelopeError: anything at all is wrong with it.
+        """
+        opened = self._protection.open(payload, self._binding("payload", version))
+        return envelope.decode(opened, version=version, limit=self._limit)
+
+    def _stamp(self, meta: Meta) -> str:
+        if self._protection is PLAIN:
+            return meta.etag
+        stamp = self._protection.protect(meta.etag.encode(), self._binding_of(meta))
+        return urlsafe_b64encode(stamp).decode()
+
+    def _binding_of(self, meta: Meta) -> bytes:
+        return self._binding("metadata", meta.version, meta.writer, meta.project)
+
+    def _binding(self, *words: str) -> bytes:
+        """All of these words, so that no two lists of words are bound to the same."""
+        texts = (label_of(self._protection), self._namespace, *words)
+        encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
+        return b"".join(len(text).to_bytes(4, "big") + text for text in encoded)
+
+
+def _unstamped(stored: Meta) -> bytes:
+    try:
+        return urlsafe_b64decode(stored.etag.encode("ascii"))
+    except (UnicodeError, binascii.Error):
+        raise EnvelopeError("its metadata are not protected") from None

@@ -1,0 +1,256 @@
+"""How envelopes are kept from forgers and from readers, in Redis and on disk: plain, signed, sealed, or both.
+
+What comes of the attempts of somebody who can write to the store and has no key:
+
+| attempt                                     | signed, sealed or both                              |
+|---------------------------------------------|-----------------------------------------------------|
+| definitions of his own                      | refused                                             |
+| the payload of another version or namespace | refused: a payload is bound to both                 |
+| another entity tag, project or writer       | refused: bound to version and namespace             |
+| an old envelope of ours once more           | taken for new until the next fetch, then replaced   |
+| other ages, epoch, grants, notes or lease   | not noticed: it delays fetches, and ages are wrong  |
+| to read the definitions                     | he can where they are but signed                    |
+
+A swapped entity tag would be the worst: the vendor would go on to say "unchanged" of definitions that nobody holds.
+`as_of` and `confirmed_at` are bound to nothing because a confirmation moves them without the payload; epoch, grants,
+notes and lease are the store's own, changed by its verbs. So whoever can write to the store can mislead a fleet for a
+time, as he could by deleting everything; he cannot make it use definitions that were not its own once.
+
+What is protected is bound to `bound_to`, which is not part of it and must be given again to open it. From each key
+given another is derived for its one purpose, so that the same one may serve for both; eight bytes more, which tell
+nothing of the key, say which one was used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
+
+from flagcache.errors import ConfigurationError, EnvelopeError, MissingExtraError, UnknownKeyError
+from flagcache.runtime.values import SecretValue, Value
+from flagcache.settings import KeyMaterial
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+__all__ = ["PLAIN", "KeyMaterial", "Plain", "Protection", "Sealed", "SealedAndSigned", "Signed", "protection_of"]
+
+_T = TypeVar("_T")
+
+_SHORTEST = 16
+"""Bytes of a key: 128 bits, if they are random."""
+_ID, _TAG, _NONCE = 8, 32, 12  # bytes
+
+
+class Protection(Protocol):
+    """What is done to bytes before a store sees them, and undone after."""
+
+    @property
+    def name(self) -> str:
+        """Part of every key in a store, so that workers who cannot read each other never share a lease."""
+        ...
+
+    def protect(self, payload: bytes, bound_to: bytes) -> bytes:
+        """Make of a payload what may be stored.
+
+        Raises:
+            EnvelopeError: it is too large.
+        """
+        ...
+
+    def open(self, protected: bytes, bound_to: bytes) -> bytes:
+        """Return the payload.
+
+        Raises:
+            UnknownKeyError: it was not protected with a key of this process.
+            EnvelopeError: it was altered, or is bound to something else.
+        """
+        ...
+
+    def is_current(self, protected: bytes) -> bool:
+        """Whether what opens was protected with the first key; with another it is to be protected anew."""
+        ...
+
+
+def protection_of(signing_key: KeyMaterial | None, encryption_key: KeyMaterial | None) -> Protection:
+    """Return the protection that these keys are for.
+
+    Raises:
+        ConfigurationError: a key cannot be one. An empty one is refused too: a variable that is not set must not
+            switch the protection off.
+        MissingExtraError: encryption was asked for and `cryptography` is not installed.
+    """
+    signed = None if signing_key is None else Signed(signing_key)
+    sealed = None if encryption_key is None else Sealed(encryption_key)
+    if signed and sealed:
+        return SealedAndSigned(sealed, signed)
+    return signed or sealed or PLAIN
+
+
+class Plain:
+    """No protection: for a store to which only the fleet can write."""
+
+    name = "plain"
+
+    def protect(self, payload: bytes, bound_to: bytes) -> bytes:
+        """Return the payload as it is."""
+        return payload
+
+    def open(self, protected: bytes, bound_to: bytes) -> bytes:
+        """Return the payload as it is."""
+        return protected
+
+    def is_current(self, protected: bytes) -> bool:
+        """Whatever is plain stays so."""
+        return True
+
+
+PLAIN = Plain()
+
+
+class Signed:
+    """HMAC-SHA256: key's id (8 bytes), tag (32 bytes), payload.
+
+    Args:
+        keys: the first signs, all verify.
+    """
+
+    name = "signed"
+
+    def __init__(self, keys: KeyMaterial) -> None:
+        self._keys = [_derive(key, b"signing") for key in _checked("signing_key", keys)]
+
+    def protect(self, payload: bytes, bound_to: bytes) -> bytes:
+        """Sign the payload."""
+        key = self._keys[0]
+        return key.id + _tag(key, payload, bound_to) + payload
+
+    def open(self, protected: bytes, bound_to: bytes) -> bytes:
+        """Return the payload if its signature is right."""
+        key = _chosen({key.id: key for key in self._keys}, protected)
+        tag, payload = protected[_ID : _ID + _TAG], protected[_ID + _TAG :]
+        if not hmac.compare_digest(tag, _tag(key, payload, bound_to)):
+            raise EnvelopeError("its signature is wrong: it was altered, or belongs to something else")
+        return payload
+
+    def is_current(self, protected: bytes) -> bool:
+        """Whether the first key signed it."""
+        return protected[:_ID] == self._keys[0].id
+
+
+class Sealed:
+    """AES-256-GCM, which also refuses whatever was altered: key's id (8 bytes), nonce (12 bytes), the rest.
+
+    Args:
+        keys: the first encrypts, all decrypt.
+    """
+
+    name = "sealed"
+
+    def __init__(self, keys: KeyMaterial) -> None:
+        derived = [_derive(key, b"encryption") for key in _checked("encryption_key", keys)]
+        aesgcm = _aesgcm()
+        self._first = derived[0].id
+        self._ciphers = {key.id: aesgcm(key.secret) for key in reversed(derived)}
+
+    def protect(self, payload: bytes, bound_to: bytes) -> bytes:
+        """Encrypt the payload."""
+        nonce = os.urandom(_NONCE)  # never from a generator that a forked child would share with its parent
+        try:
+            return self._first + nonce + self._ciphers[self._first].encrypt(nonce, payload, bound_to)
+        except OverflowError:
+            raise EnvelopeError("it is larger than the 2 GiB that can be encrypted") from None
+
+    def open(self, protected: bytes, bound_to: bytes) -> bytes:
+        """Decrypt the payload."""
+        from cryptography.exceptions import InvalidTag  # noqa: PLC0415 - an extra
+
+        cipher = _chosen(self._ciphers, protected)
+        nonce, sealed = protected[_ID : _ID + _NONCE], protected[_ID + _NONCE :]
+        try:
+            return cipher.decrypt(nonce, sealed, bound_to)
+        except (InvalidTag, OverflowError, ValueError):  # of the last two: what is too short or too long
+            raise EnvelopeError("it cannot be decrypted: it was altered, or belongs to something else") from None
+
+    def is_current(self, protected: bytes) -> bool:
+        """Whether the first key encrypted it."""
+        return protected[:_ID] == self._first
+
+
+class SealedAndSigned(Value):
+    """Encrypted, then signed: for who gives the two keys to different people."""
+
+    sealed: Sealed
+    signed: Signed
+    name = "sealed-signed"
+
+    def protect(self, payload: bytes, bound_to: bytes) -> bytes:
+        """Encrypt, then sign."""
+        return self.signed.protect(self.sealed.protect(payload, bound_to), bound_to)
+
+    def open(self, protected: bytes, bound_to: bytes) -> bytes:
+        """Verify, then decrypt."""
+        return self.sealed.open(self.signed.open(protected, bound_to), bound_to)
+
+    def is_current(self, protected: bytes) -> bool:
+        """Whether the first key of each kind was used."""
+        return self.signed.is_current(protected) and self.sealed.is_current(protected[_ID + _TAG :])
+
+
+class _Key(SecretValue):
+    id: bytes
+    secret: bytes
+
+
+def _derive(key: bytes, purpose: bytes) -> _Key:
+    def part(name: bytes) -> bytes:
+        return hmac.digest(key, b"flagcache " + purpose + name, "sha256")
+
+    return _Key(part(b" id")[:_ID], part(b" key"))
+
+
+def _tag(key: _Key, payload: bytes, bound_to: bytes) -> bytes:
+    signature = hmac.new(key.secret, digestmod=hashlib.sha256)
+    signature.update(len(bound_to).to_bytes(8, "big") + bound_to)  # the length: nothing moves from one to the other
+    signature.update(payload)
+    return signature.digest()
+
+
+def _chosen(keys: Mapping[bytes, _T], protected: bytes) -> _T:
+    key = keys.get(protected[:_ID])
+    if key is None:
+        raise UnknownKeyError(protected[:_ID])
+    return key
+
+
+def _checked(name: str, material: object) -> list[bytes]:
+    """The keys as bytes. No message may show one, not even a wrong one."""
+    if isinstance(material, (str, bytes)):
+        return [_bytes_of(name, material)]
+    if not isinstance(material, Sequence):
+        raise ConfigurationError(f"{name} must be a string, bytes, or several in a list, not {type(material).__name__}")
+    keys = cast("Sequence[object]", material)
+    if not keys:
+        raise ConfigurationError(f"{name} must hold at least one key; leave it out for no protection")
+    return [_bytes_of(f"{name}[{index}]", key) for index, key in enumerate(keys)]
+
+
+def _bytes_of(name: str, key: object) -> bytes:
+    if isinstance(key, str):
+        key = key.encode("utf-8", "surrogatepass")
+    if not isinstance(key, bytes):
+        raise ConfigurationError(f"{name} must be a string or bytes, not {type(key).__name__}")
+    if len(key) < _SHORTEST:
+        raise ConfigurationError(f"{name} must have at least {_SHORTEST} bytes, not {len(key)}")
+    return key
+
+
+def _aesgcm() -> type[AESGCM]:
+    try:
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415 - an extra
+    except ImportError as exc:
+        raise MissingExtraError('encryption_key needs an extra: pip install "flagcache[encryption]"') from exc
+    return AESGCM

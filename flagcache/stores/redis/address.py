@@ -1,0 +1,228 @@
+"""Where the user's Redis is: told by a URL or by a redis-py client, without asking it anything."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, Protocol, cast
+from urllib.parse import urlsplit
+
+import redis
+from redis.connection import AbstractConnection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
+from redis.sentinel import Sentinel, SentinelConnectionPool
+
+from flagcache.errors import ConfigurationError
+from flagcache.stores.redis.pools import Address, ClusterNodes, SentinelMaster, Server, no_client_setinfo, server_of
+
+__all__ = [
+    "RedisTarget",
+    "address_of",
+    "checked",
+    "kind_of",
+    "resolve",
+    "shown",
+    "target_of_cluster",
+    "target_of_master",
+    "target_of_server",
+]
+
+_ACCEPTED = "a redis.Redis (also of Sentinel.master_for), a redis.RedisCluster or a redis://, rediss:// or unix:// URL"
+
+
+class _Node(Protocol):
+    host: str
+    port: int
+
+
+class _Cluster(Protocol):
+    """What we read of a `redis.RedisCluster`, which leaves it without types. None of it asks a server."""
+
+    def get_primaries(self) -> list[_Node]: ...
+
+    def get_replicas(self) -> list[_Node]: ...
+
+    def get_redis_connection(self, node: _Node) -> redis.Redis: ...
+
+
+class _Connects(Protocol):
+    def on_connect(self) -> None: ...
+
+
+class RedisTarget(NamedTuple):
+    """Where the user's Redis is, for people and for us."""
+
+    address: str
+    """For people; no user name, no password."""
+    database: int
+    fingerprint: str
+    """Digest of address and database: equal for a URL and a client that name the same server and database."""
+    reach: Server | SentinelMaster | ClusterNodes
+
+
+def resolve(source: object) -> RedisTarget:
+    """Tell where the user's Redis is, without asking it.
+
+    Args:
+        source: A `redis.Redis` (over TCP, TLS, a unix socket or Sentinel), a `redis.RedisCluster`, a URL, or what was
+            told of one of them before.
+
+    Raises:
+        ConfigurationError: It is none of these, or nothing can be reached by it.
+    """
+    if isinstance(source, RedisTarget):
+        return source
+    if isinstance(source, str):
+        return checked(_of_pool(_pool_of_url(source)))
+    if isinstance(source, redis.RedisCluster):
+        return checked(_of_cluster(source))
+    if isinstance(source, redis.Redis):
+        return checked(_of_pool(source.connection_pool))
+    given = kind_of(source)
+    if any(base.__module__.startswith("redis.asyncio") for base in type(source).__mro__):
+        raise ConfigurationError(
+            f"{given} is an asyncio client: AsyncRedisFlagDefinitionCache takes it; here goes {_ACCEPTED}"
+        )
+    raise ConfigurationError(f"redis must be {_ACCEPTED}, not {given}")
+
+
+def kind_of(source: object) -> str:
+    """Return the full name of what was given for a client."""
+    return f"{type(source).__module__}.{type(source).__qualname__}"
+
+
+def shown(address: Address) -> str:
+    """Return `host:port`, with brackets around an IPv6 host."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def address_of(server: Server) -> Address:
+    """Return host and port of a server, with redis-py's defaults for what is not said."""
+    return str(server.options.get("host") or "localhost").lower(), _number(server.options.get("port") or 6379, "port")
+
+
+def _pool_of_url(url: str) -> ConnectionPool:
+    """Read a URL as `redis.Redis.from_url` does, and refuse what that would silently read as something else.
+
+    No message shows any part of the URL but its scheme, and no exception of the parsers is chained: a password with
+    an unescaped `/` or `@` can turn up in any other part.
+    """
+    scheme = url.partition("://")[0] if "://" in url else ""
+    if scheme not in ("redis", "rediss", "unix"):
+        begins = f"{scheme}://" if re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme) else "no scheme"
+        raise ConfigurationError(f"a Redis URL begins with redis://, rediss:// or unix://; this one has {begins}")
+    try:
+        path = urlsplit(url).path
+        pool = ConnectionPool.from_url(url)
+        # Refuses an option that redis-py does not know. Opens nothing; nameless, for to name itself it looks up its own
+        # version among all that is installed, which takes longer than all else here.
+        pool.connection_class(**{**no_client_setinfo(), **pool.connection_kwargs})
+    except (redis.RedisError, TypeError, ValueError):
+        raise ConfigurationError(
+            f"this {scheme}:// URL cannot be read: its port or one of its ?options is not valid; in user name and"
+            " password the characters / ? # @ : % must be percent-encoded"
+        ) from None
+    if scheme == "unix" and not path:
+        raise ConfigurationError("a unix:// URL needs the path of the socket: unix:///run/redis.sock?db=0")
+    if scheme != "unix" and not re.fullmatch(r"/?[0-9]*/?", path):
+        raise ConfigurationError(f"after the host of a {scheme}:// URL comes the number of a database, such as /0")
+    return pool
+
+
+def _of_pool(pool: ConnectionPool) -> RedisTarget:
+    server = _server_of(pool)
+    if not isinstance(pool, SentinelConnectionPool):
+        return target_of_server(server)
+    manager = cast("Sentinel", pool.sentinel_manager)
+    sentinels = tuple(_server_of(client.connection_pool) for client in manager.sentinels)
+    master = SentinelMaster(str(cast("object", pool.service_name)), server, manager, sentinels)
+    return target_of_master(master, is_master=cast("bool", pool.is_master))
+
+
+def _server_of(pool: ConnectionPool) -> Server:
+    return server_of(pool.connection_class, pool.connection_kwargs)
+
+
+def target_of_server(server: Server) -> RedisTarget:
+    """Tell of one server, reached by TCP, TLS or a unix socket."""
+    database = _database_of(server)
+    if issubclass(server.connection_class, UnixDomainSocketConnection):
+        path = Path(str(server.options.get("path"))).absolute()
+        return _target(f"unix://{path}?db={database}", f"unix {path}", database, server)
+    scheme = "rediss" if issubclass(server.connection_class, SSLConnection) else "redis"
+    address = f"{scheme}://{shown(address_of(server))}/{database}"
+    return _target(address, address, database, server)
+
+
+def target_of_master(master: SentinelMaster, *, is_master: bool) -> RedisTarget:
+    """Tell of the master of a service; refuses a client that `is_master` says is one of its replicas."""
+    if not is_master:
+        raise ConfigurationError("a client of Sentinel.slave_for cannot write: give one of Sentinel.master_for")
+    database = _database_of(master.server)
+    # Most services are called "mymaster": only the sentinels' addresses tell two of them apart.
+    watchers = ",".join(sorted(shown(address_of(sentinel)) for sentinel in master.sentinels))
+    identity = f"sentinel {master.service} {watchers}"
+    return _target(f"redis-sentinel://{master.service}/{database}", identity, database, master)
+
+
+def target_of_cluster(cluster: ClusterNodes) -> RedisTarget:
+    """Tell of a cluster."""
+    address = "redis-cluster://" + ",".join(sorted(shown(each) for each in cluster.addresses))
+    return _target(address, address, 0, cluster)
+
+
+def _of_cluster(client: redis.RedisCluster) -> RedisTarget:
+    known = cast("_Cluster", client)
+    nodes = [*known.get_primaries(), *known.get_replicas()]
+    if not nodes:
+        raise ConfigurationError("this redis.RedisCluster knows no node of its cluster")
+    theirs = _server_of(known.get_redis_connection(nodes[0]).connection_pool)
+    options = {name: value for name, value in theirs.options.items() if name != "redis_connect_func"}
+    # That function belongs to their cluster client. What the user gave that client may be what logs us in.
+    on_connect: Callable[[AbstractConnection], object] | None = getattr(client, "user_on_connect_func", None)
+    if on_connect is not None:
+        options["redis_connect_func"] = _connect_then(on_connect)
+    addresses = tuple((node.host, int(node.port)) for node in nodes)
+    remap = cast("Callable[[str, int], Address]", client.nodes_manager.remap_host_port)
+    return target_of_cluster(ClusterNodes(Server(theirs.connection_class, options), addresses, remap))
+
+
+def _connect_then(on_connect: Callable[[AbstractConnection], object]) -> Callable[[AbstractConnection], None]:
+    """Return a connect function that does with the user's what redis-py's cluster client does."""
+
+    def connect(connection: AbstractConnection) -> None:
+        cast("_Connects", connection).on_connect()
+        on_connect(connection)
+
+    return connect
+
+
+def _target(address: str, identity: str, database: int, reach: Server | SentinelMaster | ClusterNodes) -> RedisTarget:
+    fingerprint = hashlib.sha256(f"{identity}\n{database}".encode()).hexdigest()[:16]
+    return RedisTarget(address, database, fingerprint, reach)
+
+
+def checked(target: RedisTarget) -> RedisTarget:
+    """Return the target, if connections can be made of its options: what cannot be right fails here and not in a poll.
+
+    One is made, and not opened.
+    """
+    reach = target.reach
+    server = reach.server if isinstance(reach, ClusterNodes) else reach
+    try:
+        server.pool(1.0).make_connection()
+    except (redis.RedisError, TypeError, ValueError, OSError) as exc:
+        raise ConfigurationError(f"no connection to {target.address} can be made of these options: {exc}") from exc
+    return target
+
+
+def _database_of(server: Server) -> int:
+    return _number(server.options.get("db") or 0, "database")
+
+
+def _number(value: object, what: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", str(value)):
+        raise ConfigurationError(f"the {what} of this Redis must be a whole number from 0 up")
+    return int(str(value))

@@ -1,0 +1,167 @@
+"""Where the user's Redis is, told by a `redis.asyncio` client in the words of redis-py's synchronous classes.
+
+Our own connections are synchronous ones whoever asks: they outlive event loops and forks, as those of `redis.asyncio`
+do not (up to 8.1 its pools do not look at the pid). Each option of theirs that is taken over has the same name, meaning
+and default on both sides (redis-py 5.0 to 8.1). Nothing in this module opens a connection, or touches the client's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NoReturn, Protocol, cast
+
+import redis
+import redis.asyncio
+from redis import connection as ours
+from redis import sentinel as our_sentinel
+from redis.asyncio import connection as theirs
+from redis.asyncio import sentinel as their_sentinel
+from redis.credentials import CredentialProvider
+
+from flagcache.errors import ConfigurationError
+from flagcache.stores.redis.address import (
+    RedisTarget,
+    checked,
+    kind_of,
+    resolve,
+    target_of_cluster,
+    target_of_master,
+    target_of_server,
+)
+from flagcache.stores.redis.pools import Address, ClusterNodes, SentinelMaster, Server, server_of
+
+__all__ = ["resolve_asyncio"]
+
+_ACCEPTED = (
+    "a redis.asyncio.Redis (also of master_for), a redis.asyncio.RedisCluster or a redis://, rediss:// or unix:// URL"
+)
+
+_TWINS: Mapping[object, object] = {
+    theirs.Connection: ours.Connection,
+    theirs.SSLConnection: ours.SSLConnection,
+    theirs.UnixDomainSocketConnection: ours.UnixDomainSocketConnection,
+    their_sentinel.SentinelManagedConnection: our_sentinel.SentinelManagedConnection,
+    their_sentinel.SentinelManagedSSLConnection: our_sentinel.SentinelManagedSSLConnection,
+}
+"""The synchronous kind of connection that reaches what an asynchronous one does."""
+
+
+class _Connects(Protocol):
+    """What we read of an asyncio pool, and of a node of an asyncio cluster."""
+
+    connection_class: type
+    connection_kwargs: Mapping[str, object]
+
+
+class _MasterPool(_Connects, Protocol):
+    service_name: str
+    is_master: bool
+    sentinel_manager: _Manager
+
+
+class _Client(Protocol):
+    connection_pool: _Connects
+
+
+class _Manager(Protocol):
+    sentinels: Sequence[_Client]
+    min_other_sentinels: int
+
+
+class _Node(_Connects, Protocol):
+    host: str
+    port: int
+
+
+class _Nodes(Protocol):
+    startup_nodes: Mapping[str, _Node]
+
+    def remap_host_port(self, host: str, port: int) -> Address: ...
+
+
+class _Cluster(Protocol):
+    nodes_manager: _Nodes
+
+    def get_primaries(self) -> list[_Node]: ...
+
+    def get_replicas(self) -> list[_Node]: ...
+
+
+def resolve_asyncio(source: object) -> RedisTarget:
+    """Tell where the user's Redis is, without asking it.
+
+    Args:
+        source: A `redis.asyncio.Redis` (over TCP, TLS, a unix socket or Sentinel), a `redis.asyncio.RedisCluster` or a
+            URL.
+
+    Raises:
+        ConfigurationError: It is none of these, or nothing can be reached by it without an event loop.
+    """
+    if isinstance(source, str):
+        return resolve(source)
+    if isinstance(source, redis.asyncio.RedisCluster):
+        return checked(_of_cluster(cast("_Cluster", source)))
+    if isinstance(source, redis.asyncio.Redis):
+        return checked(_of_client(cast("_Client", source)))
+    given = kind_of(source)
+    if isinstance(source, (redis.Redis, redis.RedisCluster)):
+        raise ConfigurationError(
+            f"{given} is a synchronous client: RedisFlagDefinitionCache takes it; here goes {_ACCEPTED}"
+        )
+    raise ConfigurationError(f"redis must be {_ACCEPTED}, not {given}")
+
+
+def _of_client(client: _Client) -> RedisTarget:
+    pool = client.connection_pool
+    server = _server_of(pool)
+    if not issubclass(type(pool), their_sentinel.SentinelConnectionPool):
+        return target_of_server(server)
+    watched = cast("_MasterPool", pool)
+    sentinels = tuple(_server_of(each.connection_pool) for each in watched.sentinel_manager.sentinels)
+    master = SentinelMaster(str(watched.service_name), server, _manager_like(watched.sentinel_manager), sentinels)
+    return target_of_master(master, is_master=watched.is_master)
+
+
+def _manager_like(manager: _Manager) -> our_sentinel.Sentinel:
+    """Return a manager that asks sentinels the same; it has no clients of them yet."""
+    if kind_of(manager) != "redis.asyncio.sentinel.Sentinel":
+        _refuse(f"{kind_of(manager)} is a Sentinel of your own, whose methods need an event loop")
+    make = cast("Callable[..., our_sentinel.Sentinel]", our_sentinel.Sentinel)
+    forced = getattr(manager, "_force_master_ip", None)  # an option since redis-py 6 that nothing public tells of
+    options = {} if forced is None else {"force_master_ip": forced}
+    return make([], min_other_sentinels=manager.min_other_sentinels, **options)
+
+
+def _of_cluster(client: _Cluster) -> RedisTarget:
+    # Before its first command an asyncio client knows those nodes alone that it was told of: one of them is enough.
+    nodes = [*client.get_primaries(), *client.get_replicas()] or [*client.nodes_manager.startup_nodes.values()]
+    if not nodes:
+        raise ConfigurationError("this redis.asyncio.RedisCluster knows no node of its cluster")
+    addresses = tuple((node.host, int(node.port)) for node in nodes)
+    server = _server_of(nodes[0], without="redis_connect_func")  # its own; it takes none of the user's
+    return target_of_cluster(ClusterNodes(server, addresses, client.nodes_manager.remap_host_port))
+
+
+def _server_of(connects: _Connects, *, without: str = "") -> Server:
+    kind = connects.connection_class
+    twin = cast("type[ours.AbstractConnection] | None", _TWINS.get(kind))
+    if twin is None:
+        _refuse(f"its connections are of your class {kind.__module__}.{kind.__qualname__}, which needs an event loop")
+    options = {name: value for name, value in connects.connection_kwargs.items() if name != without}
+    if options.get("redis_connect_func") is not None:
+        _refuse("its redis_connect_func needs an event loop")
+    provider = options.get("credential_provider")
+    if provider is not None and _is_asynchronous(provider):
+        _refuse(f"its credential provider {kind_of(provider)} has no get_credentials, only the asynchronous one")
+    return server_of(twin, options)
+
+
+def _is_asynchronous(provider: object) -> bool:
+    return getattr(type(provider), "get_credentials", None) in (None, CredentialProvider.get_credentials)
+
+
+def _refuse(reason: str) -> NoReturn:
+    raise ConfigurationError(
+        f"of this asyncio client no synchronous connection can be made: {reason}; give a URL, or give"
+        " RedisFlagDefinitionCache a synchronous client"
+    )

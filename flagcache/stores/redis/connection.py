@@ -1,0 +1,225 @@
+"""Our own connections to the user's Redis: scripts by their digest, and one channel to listen to.
+
+The one place, with the modules beside it, that knows redis-py's many shapes (5.0 to 8.1). Whatever the user's client
+decodes or retries, replies here are bytes, a failure is a `StoreError`, and no server costs more than one timeout.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import threading
+import time
+from collections.abc import Generator, Sequence
+from importlib import resources
+from typing import NamedTuple
+
+import redis
+from redis.connection import ConnectionPool
+from redis.exceptions import NoScriptError
+
+from flagcache.errors import StoreError
+from flagcache.stores.redis.address import RedisTarget, resolve
+from flagcache.stores.redis.deadline import bounded, remaining
+from flagcache.stores.redis.pools import Word, connection_of
+from flagcache.stores.redis.routing import route_to
+
+__all__ = ["RedisLink", "Script", "Subscription", "load_script"]
+
+
+_TRUSTED_FOR = 60.0
+"""Seconds without a command after which a new connection is made. By the wall clock: a function that a serverless
+platform freezes between two invocations does not see the time pass on any other."""
+
+
+class Script(NamedTuple):
+    """A Lua script and the digest by which Redis knows it."""
+
+    text: str
+    sha1: str
+
+    @classmethod
+    def of(cls, text: str) -> Script:
+        """Return the script with this text."""
+        return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+@functools.cache
+def load_script(name: str) -> Script:
+    """Return the script in `flagcache/stores/<name>.lua`."""
+    return Script.of(resources.files("flagcache.stores.redis").joinpath(f"{name}.lua").read_text(encoding="utf-8"))
+
+
+class RedisLink:
+    """Our own connections to one Redis, for one process.
+
+    Nothing is opened before the first `run` or `subscribe`, and there are no threads: a link made before a fork leaves
+    nothing behind in the child, which makes a link of its own.
+
+    Args:
+        source: A `redis.Redis` (over TCP, TLS, a unix socket or Sentinel), a `redis.RedisCluster`, a URL, or what was
+            told of one of them. A client is never used or closed: its address, TLS settings and credentials are taken.
+        timeout: Seconds that a run may take in all: its turn, connecting, each part of the reply. Looking up a host's
+            name is not bounded by it, nor what a credential provider of the user's does.
+        max_connections: How many commands may be under way at once; further ones wait for a turn.
+
+    Raises:
+        ConfigurationError: `source` is something else, or cannot lead to a server.
+    """
+
+    def __init__(
+        self, source: redis.Redis | redis.RedisCluster | RedisTarget | str, *, timeout: float, max_connections: int = 4
+    ) -> None:
+        target = resolve(source)
+        self.address = target.address
+        """Where the server is, for people; no user name, no password."""
+        self.database = target.database
+        """The number of the database; 0 in a cluster."""
+        self.fingerprint = target.fingerprint
+        """Digest of address and database: equal for a URL and a client that name the same server and database."""
+        self._timeout = timeout
+        self._route = route_to(target.reach, timeout)
+        self._turns = threading.BoundedSemaphore(max_connections)
+        self._closed = False
+        self._used_at = time.time()
+
+    def __repr__(self) -> str:
+        return f"<RedisLink {self.address}{' closed' if self._closed else ''}>"
+
+    def run(self, script: Script, keys: Sequence[str], args: Sequence[Word]) -> object:
+        """Run a script in one round trip (two where the server has not seen it) and return its reply, texts as bytes.
+
+        Args:
+            script: What to run.
+            keys: At least one; in a cluster all of one slot.
+            args: Further arguments.
+
+        Raises:
+            StoreError: The server could not be asked, did not answer in time, or answered with an error. After a
+                timeout nobody knows whether the script ran.
+        """
+        words: tuple[Word, ...] = (len(keys), *keys, *args)
+        with bounded(self._timeout), self._turn(), _told_as_store_error(self.address):
+            self._drop_if_old()
+            try:
+                return self._route.execute(keys, "EVALSHA", script.sha1, *words)
+            except NoScriptError:
+                # Not SCRIPT LOAD: EVAL also reaches the node that took over a slot and has none of the scripts.
+                return self._route.execute(keys, "EVAL", script.text, *words)
+            finally:
+                if self._closed:
+                    self._route.close()
+
+    def subscribe(self, channel: str) -> Subscription:
+        """Listen to a channel over a connection of its own; the server has confirmed it when this returns.
+
+        The caller closes it; `close` of the link does not.
+
+        Raises:
+            StoreError: The server could not be asked.
+        """
+        self._refuse_if_closed()
+        with _told_as_store_error(self.address):
+            return Subscription(self._route.pool(), channel, self.address, self._timeout)
+
+    def close(self) -> None:
+        """Close these connections for good; the next `run` is refused.
+
+        Idempotent, from any thread. A command under way ends as it would have, within its timeout.
+        """
+        self._closed = True
+        self._route.close()
+
+    def _drop_if_old(self) -> None:
+        """Close connections that nobody used for long: while a process is frozen, its other end goes without a word."""
+        used_at, self._used_at = self._used_at, time.time()
+        if not 0 <= self._used_at - used_at <= _TRUSTED_FOR:
+            self._route.close()
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise StoreError(f"{self.address}: this link was closed")
+
+    @contextlib.contextmanager
+    def _turn(self) -> Generator[None]:
+        self._refuse_if_closed()
+        if not self._turns.acquire(timeout=remaining(self._timeout)):
+            raise StoreError(f"{self.address}: other threads' commands kept this one waiting for {self._timeout:g} s")
+        try:
+            yield
+        finally:
+            self._turns.release()
+
+
+class Subscription:
+    """One channel, listened to over a connection of its own. Use `RedisLink.subscribe`.
+
+    One thread calls `get`; `close` may come from any.
+    """
+
+    def __init__(self, pool: ConnectionPool, channel: str, address: str, timeout: float) -> None:
+        self._timeout = timeout
+        self._pool = pool  # a connection to a Sentinel master does not live longer than its pool
+        self._address = address
+        self._channel = channel.encode()
+        self._over = ""  # why, once it is over
+        self._connection = connection_of(pool)
+        try:
+            with bounded(timeout):
+                self._connection.connect()
+                self._connection.send_command("SUBSCRIBE", channel)
+                self._connection.read_response(disable_decoding=True)
+        except BaseException:
+            self._connection.disconnect()
+            raise
+        # A lost connection would be opened again, silently and without the subscription, by the next read.
+        self._connection.register_connect_callback(self._refuse_reconnection)
+
+    def get(self, timeout_seconds: float) -> bytes | None:
+        """Wait for the next message and return it, or None if none came in that time.
+
+        Raises:
+            StoreError: The connection is lost or was closed, for good: messages may have been missed. Subscribe anew.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        try:
+            with _told_as_store_error(self._address):
+                return self._next_before(deadline)
+        except (AttributeError, TypeError, ValueError) as exc:
+            # close() in another thread takes redis-py's buffers from under a read.
+            if not self._over:
+                raise
+            raise StoreError(f"{self._address}: {self._over}") from exc
+        except StoreError:
+            self._over = self._over or "the connection of this subscription was lost"
+            self._connection.disconnect()
+            raise
+
+    def close(self) -> None:
+        """Close the connection. Idempotent; a `get` that waits in another thread ends at once, with a `StoreError`."""
+        self._over = "this subscription was closed"
+        self._connection.disconnect()
+
+    def _next_before(self, deadline: float) -> bytes | None:
+        while True:
+            if self._over:
+                raise redis.ConnectionError(self._over)
+            if not self._connection.can_read(timeout=max(0.0, deadline - time.monotonic())):
+                return None
+            with bounded(self._timeout):
+                reply = self._connection.read_response(disable_decoding=True)
+            if reply[0] == b"message" and reply[1] == self._channel:
+                return reply[2]
+
+    def _refuse_reconnection(self, *_connection: object) -> None:
+        raise redis.ConnectionError("the connection was lost")
+
+
+@contextlib.contextmanager
+def _told_as_store_error(address: str) -> Generator[None]:
+    try:
+        yield
+    except (redis.RedisError, OSError) as exc:
+        trouble = " ".join(str(exc).split())[:200]
+        raise StoreError(f"{address}: {type(exc).__name__}: {trouble}") from exc

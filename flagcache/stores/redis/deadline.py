@@ -1,0 +1,176 @@
+"""One deadline for all that a command takes: connecting, logging in, every part of the reply.
+
+redis-py bounds each read from a socket, so that a reply which trickles in may take for ever. Here the calling thread
+has a deadline, and every socket of ours looks at it before it connects, sends or reads. No thread watches: what no
+command is waiting for needs no bound.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Generator
+from typing import Any, cast
+
+from redis.connection import AbstractConnection
+
+from flagcache.runtime import process
+
+__all__ = ["bounded", "remaining", "that_keeps_deadlines"]
+
+_LAST_MOMENT = 0.05
+"""The part of its time that a command is given once more when it finds its time over. A process that itself stood still
+finds what it waited for lying ready."""
+
+
+class _Deadline(threading.local):
+    ends = math.inf
+    last_moment = 0.0
+
+
+_deadline = _Deadline()
+
+
+@contextlib.contextmanager
+def bounded(seconds: float) -> Generator[None]:
+    """Let all that this thread does on our sockets in here end within so many seconds."""
+    before = _deadline.ends, _deadline.last_moment
+    _deadline.ends, _deadline.last_moment = time.monotonic() + seconds, seconds * _LAST_MOMENT
+    try:
+        yield
+    finally:
+        _deadline.ends, _deadline.last_moment = before
+
+
+def remaining(longest: float | None) -> float | None:
+    """Return how many seconds the next step of this thread's command may take, at most `longest`.
+
+    Raises:
+        TimeoutError: none are left.
+    """
+    if _deadline.ends == math.inf:
+        return longest
+    left = _deadline.ends - time.monotonic()
+    if left <= 0:
+        left, _deadline.last_moment = _deadline.last_moment, 0.0
+        _deadline.ends = time.monotonic() + left
+    if left <= 0:
+        raise TimeoutError("the command's time is over")
+    return left if longest is None else min(left, longest)
+
+
+def that_keeps_deadlines(kind: type[AbstractConnection]) -> type[AbstractConnection]:
+    """Return the kind of connection that is like `kind`, and keeps the deadline of the thread that uses it."""
+    return type(f"Bounded{kind.__name__}", (_Bounded, kind), {})
+
+
+class _Bounded(AbstractConnection):
+    """What is laid over a kind of connection. `_connect` is what each kind has to define, in redis-py 5 to 8."""
+
+    _connect_timeout: float | None = None
+
+    @property
+    def socket_connect_timeout(self) -> float | None:
+        """Seconds for the next of a host's addresses, which are tried one after the other."""
+        return remaining(self._connect_timeout)
+
+    @socket_connect_timeout.setter
+    def socket_connect_timeout(self, value: float | None) -> None:
+        self._connect_timeout = value
+
+    def _connect(self) -> _Socket:  # pyright: ignore[reportIncompatibleMethodOverride] - redis-py leaves it without types
+        timeout = self.socket_timeout
+        self.socket_timeout = remaining(timeout)  # for a TLS handshake
+        try:
+            connect = cast("Callable[[], socket.socket]", super()._connect)  # type: ignore[safe-super]  # it is kind's
+            return _Socket(connect(), timeout)
+        finally:
+            self.socket_timeout = timeout
+
+
+class _Socket:
+    """A connected socket whose every step keeps the deadline; all else is the socket's own.
+
+    It belongs to the process that opened it: a forked child closes its copy before any other code runs there. Where no
+    hooks run, and in the very process, a maker of daemons may have closed all files under us, whose numbers then name
+    somebody else's: each step looks whether the number still leads to this socket, and touches nothing else.
+    """
+
+    def __init__(self, connected: socket.socket, timeout: float | None) -> None:
+        self._socket = connected
+        self._timeout = timeout
+        self._identity = _identity(connected)
+        process.at_fork(self)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the socket has
+        return getattr(self._socket, name)
+
+    def forked(self) -> None:
+        """In a forked child: close this copy of the parent's descriptor, of which neither parent nor server hears.
+
+        Past the socket object: gevent's would tell an event loop that the child shares with its parent at this moment.
+        """
+        with contextlib.suppress(OSError):
+            os.close(self._known().fileno())
+
+    def settimeout(self, timeout: float | None) -> None:
+        """Bound each step, deadline or not."""
+        self._timeout = timeout
+        self._known().settimeout(timeout)
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        """Read once."""
+        return self._ready().recv(size, flags)
+
+    def fileno(self) -> int:
+        """Tell the descriptor; redis-py with hiredis looks there whether an idle connection is still good."""
+        return self._known().fileno()
+
+    def recv_into(self, buffer: bytearray) -> int:
+        """Read once, as the parser of hiredis does."""
+        return self._ready().recv_into(buffer)
+
+    def sendall(self, words: bytes | memoryview) -> None:
+        """Send all; of a TLS socket's own `sendall` each record may take the whole timeout."""
+        rest = memoryview(words).cast("B")
+        while rest:
+            rest = rest[self._ready().send(rest) :]
+
+    def shutdown(self, how: int) -> None:
+        """End the connection, for whoever shares it too."""
+        self._known().shutdown(how)
+
+    def close(self) -> None:
+        """Close the descriptor, if it is still this socket's."""
+        with contextlib.suppress(OSError):
+            self._known().close()
+
+    def _ready(self) -> socket.socket:
+        """Return the socket, with the time that its next step may take."""
+        known = self._known()
+        known.settimeout(remaining(self._timeout))
+        return known
+
+    def _known(self) -> socket.socket:
+        """Return the socket, unless its number leads elsewhere.
+
+        Raises:
+            ConnectionError: somebody has closed it.
+        """
+        if _identity(self._socket) != self._identity:
+            self._socket.detach()  # or its end would close what has the number now
+            raise ConnectionError("the connection was closed by somebody else in this process")
+        return self._socket
+
+
+def _identity(connected: socket.socket) -> tuple[int, int] | None:
+    """Tell which socket the descriptor leads to; None if it is closed."""
+    try:
+        found = os.fstat(connected.fileno())
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

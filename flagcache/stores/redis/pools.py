@@ -1,0 +1,262 @@
+"""How our own connections are made from what a redis-py client knows.
+
+Of a client only the address, the TLS settings and the credentials are taken. Timeouts, retries, decoding and the
+protocol are ours: redis-py's own grew from version to version, up to a minute for one command on a frozen server (8.1).
+Nothing in this module opens a connection.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeAlias, cast
+
+import redis
+from redis.backoff import NoBackoff
+from redis.connection import AbstractConnection, ConnectionPool, SSLConnection
+from redis.connection import Connection as TcpConnection
+from redis.credentials import CredentialProvider
+from redis.retry import Retry
+from redis.sentinel import Sentinel, SentinelConnectionPool
+
+from flagcache.runtime.values import SecretValue
+from flagcache.stores.redis.deadline import that_keeps_deadlines
+
+__all__ = [
+    "Address",
+    "Client",
+    "ClusterNodes",
+    "Connection",
+    "Pipeline",
+    "SentinelMaster",
+    "Server",
+    "Word",
+    "client_of",
+    "connection_of",
+    "no_client_setinfo",
+    "server_of",
+]
+
+Address: TypeAlias = "tuple[str, int]"
+"""Host and port of one node."""
+
+Word: TypeAlias = "str | bytes | int"
+"""One part of a command."""
+
+_TAKEN_OVER = frozenset(
+    {"host", "port", "path", "db", "username", "password", "credential_provider", "redis_connect_func", "client_name"}
+)
+"""The options that are the user's to say, beside all `ssl_*`. Listed is what is taken, not what is left out: each
+redis-py brings new options, and some hold state that belongs to the user's client (`himport_registry`)."""
+
+_KEEPALIVE_SECONDS = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10}
+"""A host that vanished without a word is noticed by the kernel after about a minute, for a listener never asks."""
+
+
+class Client(Protocol):
+    """What we use of a `redis.Redis`, which leaves it without types."""
+
+    connection_pool: ConnectionPool
+
+    def execute_command(self, *words: Word) -> object:
+        """Send a command and return its reply."""
+        ...
+
+    def pipeline(self, *, transaction: bool) -> Pipeline:
+        """Return a collector of commands to send together."""
+        ...
+
+
+class Pipeline(Protocol):
+    """What we use of a redis-py pipeline."""
+
+    def execute_command(self, *words: Word) -> object:
+        """Add a command."""
+        ...
+
+    def execute(self, *, raise_on_error: bool) -> list[object]:
+        """Send all commands over one connection and return their replies."""
+        ...
+
+
+class Connection(Protocol):
+    """What we use of a redis-py connection, which leaves it without types."""
+
+    def connect(self) -> None:
+        """Open it, unless it is open."""
+        ...
+
+    def disconnect(self) -> None:
+        """Close it."""
+        ...
+
+    def register_connect_callback(self, callback: Callable[..., None]) -> None:
+        """Have a method called whenever it is opened."""
+        ...
+
+    def send_command(self, *words: Word) -> None:
+        """Send a command."""
+        ...
+
+    def can_read(self, timeout: float) -> bool:
+        """Wait so many seconds until there is something to read."""
+        ...
+
+    def read_response(self, *, disable_decoding: bool) -> list[bytes]:
+        """Read one reply."""
+        ...
+
+
+class Server(SecretValue):
+    """One server: which kind of connection leads to it and with which options."""
+
+    connection_class: type[AbstractConnection]
+    options: Mapping[str, object]
+
+    def at(self, address: Address) -> Server:
+        """Return the server at another address that is reached in the same way."""
+        host, port = address
+        return Server(self.connection_class, {**self.options, "host": host, "port": port})
+
+    def pool(self, timeout: float) -> ConnectionPool:
+        """Return a pool of our own connections, none of them open yet.
+
+        Args:
+            timeout: Seconds that connecting may take, and each reply.
+        """
+        # redis-py says the type too narrowly: others are taken as well
+        kind = cast("type[TcpConnection]", that_keeps_deadlines(self.connection_class))
+        return ConnectionPool(connection_class=kind, **self._all_options(timeout))
+
+    def master_pool(self, service: str, manager: Sentinel, timeout: float) -> ConnectionPool:
+        """Return a pool of our own connections to the master that `manager` names, none of them open yet."""
+        make = cast("Callable[..., ConnectionPool]", SentinelConnectionPool)
+        kind = that_keeps_deadlines(self.connection_class)
+        return make(service, manager, connection_class=kind, **self._all_options(timeout))
+
+    def _all_options(self, timeout: float) -> dict[str, Any]:
+        options: dict[str, Any] = {
+            **self.options,
+            "socket_timeout": timeout,
+            "socket_connect_timeout": timeout,
+            "retry": Retry(NoBackoff(), 0),
+            "retry_on_timeout": False,
+            "health_check_interval": 0,
+            "decode_responses": False,
+            "protocol": 2,  # replies as small as a poll's are read twice as fast as with 3
+            **no_client_setinfo(),
+        }
+        if issubclass(self.connection_class, TcpConnection):
+            numbers = {getattr(socket, name, None): value for name, value in _KEEPALIVE_SECONDS.items()}
+            options["socket_keepalive"] = True
+            options["socket_keepalive_options"] = {key: value for key, value in numbers.items() if key is not None}
+        return options
+
+
+class SentinelMaster(SecretValue):
+    """Whichever server the sentinels call the master of a service, asked anew for each new connection."""
+
+    service: str
+    server: Server
+    manager: Sentinel
+    sentinels: tuple[Server, ...]
+
+    def pool(self, timeout: float) -> ConnectionPool:
+        """Return a pool of our own connections, with sentinel clients of its own."""
+        # A copy keeps what a subclass or an option of the user's manager adds; its clients' timeouts stay behind.
+        manager = copy.copy(self.manager)
+        # Sentinels are asked one after the other: all of them frozen cost one timeout, not one each.
+        each = timeout / max(1, len(self.sentinels))
+        clients: list[redis.Redis] = [
+            _SentinelClient(connection_pool=sentinel.pool(each)) for sentinel in self.sentinels
+        ]
+        manager.sentinels = clients
+        return self.server.master_pool(self.service, manager, timeout)
+
+
+class ClusterNodes(SecretValue):
+    """The nodes of a cluster that the user's client knew, primaries first; each can name the others."""
+
+    server: Server
+    addresses: tuple[Address, ...]
+    remap: Callable[[str, int], Address]
+    """Tells where a node that calls itself by this host and port is reached (redis-py's `address_remap`)."""
+
+
+class _SentinelClient(redis.Redis):
+    """A client of one sentinel. redis-py writes its repr into error messages, and 6.4's own repr shows the password."""
+
+    def __repr__(self) -> str:
+        options = self.connection_pool.connection_kwargs
+        return f"<sentinel {options.get('host')}:{options.get('port')}>"
+
+
+class _Credentials(CredentialProvider):
+    """The user's credential provider, asked through a wrapper.
+
+    redis-py lets a provider that pushes new tokens serve one client alone: ours would take the user's place. And what
+    a provider raises must be redis-py's error, or redis-py keeps a connection that never logged in.
+    """
+
+    def __init__(self, theirs: CredentialProvider) -> None:
+        self._theirs = theirs
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        try:
+            return self._theirs.get_credentials()
+        except redis.RedisError:
+            raise
+        except Exception as exc:  # foreign code: there is no telling what it raises
+            raise redis.AuthenticationError(f"the credential provider failed: {type(exc).__name__}") from exc
+
+
+def client_of(pool: ConnectionPool) -> Client:
+    """Return a client that uses this pool."""
+    return cast("Client", redis.Redis(connection_pool=pool))
+
+
+def connection_of(pool: ConnectionPool) -> Connection:
+    """Return a new connection, not opened, that the pool does not keep."""
+    return cast("Connection", pool.make_connection())
+
+
+def server_of(kind: type[AbstractConnection], theirs: Mapping[str, object]) -> Server:
+    """Return the server that a user's connections lead to; of those of a Sentinel pool, all but the address.
+
+    Args:
+        kind: the class of the connections.
+        theirs: the options with which the user's pool makes them.
+    """
+    redis_pys_own = kind.__module__.partition(".")[0] == "redis"
+    known = _known_to_redis_py()
+    options: dict[str, object] = {
+        name: value
+        for name, value in theirs.items()
+        # A connection class of the user's may have options of its own.
+        if name in _TAKEN_OVER or name.startswith("ssl_") or not (redis_pys_own or name in known)
+    }
+    if options.get("credential_provider") is not None:
+        options["credential_provider"] = _Credentials(cast("CredentialProvider", options["credential_provider"]))
+    return Server(kind, options)
+
+
+def _known_to_redis_py() -> frozenset[str]:
+    kinds: tuple[type[AbstractConnection], ...] = (AbstractConnection, TcpConnection, SSLConnection)
+    return frozenset(name for kind in kinds for name in inspect.signature(kind).parameters)
+
+
+@functools.cache  # found out in the constructor: an import that another thread is at stays locked in a forked child
+def no_client_setinfo() -> Mapping[str, Any]:
+    """Return the options that keep redis-py from naming itself to the server.
+
+    It costs two round trips a connection, and a line in the server's ACL LOG for each user without `+client|setinfo`.
+    """
+    try:
+        from redis.driver_info import DriverInfo  # noqa: PLC0415 - since redis-py 7, which warns of the other way
+    except ImportError:
+        return {"lib_name": None, "lib_version": None}
+    # Empty, not None: redis-py 7 takes None for "the default".
+    return {"driver_info": DriverInfo(name="", lib_version="")}

@@ -1,0 +1,32 @@
+"""What each verb does to a store's state: the reference that the Lua scripts and SQLite follow. Pure."""
+
+from __future__ import annotations
+
+from flagcache.stores.rules.state import Outcome, State
+from flagcache.stores.rules.verbs import (
+    REPUBLISH_EVERY,
+    clear,
+    confirm,
+    discard,
+    fail,
+    poll,
+    publish,
+    release,
+    renew,
+    snapshot,
+)
+
+__all__ = [
+    "REPUBLISH_EVERY",
+    "Outcome",
+    "State",
+    "clear",
+    "confirm",
+    "discard",
+    "fail",
+    "poll",
+    "publish",
+    "release",
+    "renew",
+    "snapshot",
+]

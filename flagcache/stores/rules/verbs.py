@@ -1,0 +1,230 @@
+"""What each verb of a store does to what is stored: pure, and the one definition of it.
+
+The memory and the SQLite store run these functions under their lock or transaction; `redis_*.lua` say the same in Lua,
+and the contract suite holds them to it. No clock, no I/O: the store's clock comes in as an argument, the state is one
+immutable value, and a verb that changes nothing returns the very same state.
+"""
+
+from __future__ import annotations
+
+from flagcache.stores.base import Ask, Envelope, Grant, Meta, Notice, Order, Published, Reply, Scope, Snapshot
+from flagcache.stores.rules.leases import elect, extend, grant, leads, leased, noted
+from flagcache.stores.rules.state import Outcome, State, passed, running
+
+__all__ = [
+    "REPUBLISH_EVERY",
+    "Outcome",
+    "State",
+    "clear",
+    "confirm",
+    "discard",
+    "fail",
+    "poll",
+    "publish",
+    "release",
+    "renew",
+    "snapshot",
+]
+
+REPUBLISH_EVERY = 1000
+"""Milliseconds between two askers who are told to repair the store, so that not all do it at once."""
+
+
+def poll(state: State, ask: Ask, clock: int) -> tuple[State, Reply]:
+    """Decide lease and grant, and find out what the asker lacks. `payload` is left for the store to fill in.
+
+    The reply's `payload` is `b""` where the payload is to be sent.
+    """
+    held = _held_here(state, ask, clock)
+    if held is not None and held.epoch > state.epoch:
+        state = _lift(state, held)
+    state = _end_idle_grant(state, ask.me, ask.last_grant) if ask.idle else state
+    state = elect(state, ask, clock)
+    leading = leads(state, ask.me, clock)
+    state, granted = grant(state, ask, held, clock) if leading and ask.may_lead else (state, None)
+    unchanged = _unchanged(state.meta, ask)
+    newer = state.meta is not None and not unchanged and (held is None or state.meta.order >= held)
+    older = held is not None and not unchanged and not newer and held.epoch == state.epoch
+    republish = older and passed(state.repair_asked, REPUBLISH_EVERY, clock)
+    if republish:
+        state = state._replace(repair_asked=clock)
+    lease_left = state.lease_until - clock if leased(state, clock) else 0
+    note_left = state.note_until - clock if noted(state, ask, clock) else 0
+    wanted = newer and state.meta is not None and state.meta.version != ask.held_version
+    return state, Reply(
+        clock=clock,
+        leads=leading,
+        lease_left=lease_left,
+        granted_at=state.granted[0],
+        grant=granted,
+        unchanged=unchanged,
+        meta=None if unchanged else state.meta,
+        payload=b"" if wanted else None,
+        republish=republish,
+        note_status=state.note_status,
+        note_left=note_left,
+    )
+
+
+def publish(
+    state: State, me: str, envelope: Envelope, clock: int, *, fresh: bool, lease: int
+) -> tuple[State, Published, Notice | None]:
+    """Accept what is newer than what is stored; refuse a late writer."""
+    meta, stored = envelope.meta, state.meta
+    answers_grant = fresh and meta.as_of == state.grant and me == state.holder
+    if answers_grant:  # the grant is the store's own, and so is its epoch
+        meta = meta._replace(epoch=state.epoch)
+    late = fresh and stored is not None and meta.as_of < state.grant
+    if late or meta.epoch < state.epoch or (stored is not None and meta.order <= stored.order):
+        return state, Published.STALE, None
+    same = stored is not None and stored.version == meta.version
+    if same and stored is not None:
+        meta = meta._replace(changed_at=stored.changed_at, etag=meta.etag or stored.etag)
+    noted = state.note_status
+    state = state._replace(meta=meta, epoch=meta.epoch, highest=max(state.highest, meta.as_of))
+    if fresh:
+        state = _answered(state, me, meta.as_of)
+    state = extend(state, me, lease, clock)
+    if same:
+        return state, Published.CONFIRMED, _note_ended(state, noted)
+    return state, Published.STORED, Notice("new", meta.epoch, meta.version)
+
+
+def confirm(
+    state: State, me: str, version: str, grant: Grant, clock: int, *, lease: int
+) -> tuple[State, bool, Notice | None]:
+    """Move the ages of the stored version forward to the grant's time."""
+    if state.meta is None or state.meta.version != version:
+        return state, False, None
+    noted = state.note_status
+    as_of = max(state.meta.as_of, grant.as_of)
+    moved = as_of > state.meta.as_of
+    meta = state.meta._replace(as_of=as_of, confirmed_at=grant.at) if moved else state.meta
+    state = state._replace(meta=meta, highest=max(state.highest, as_of))
+    state = extend(_answered(state, me, grant.as_of), me, lease, clock)
+    return state, True, _note_ended(state, noted)
+
+
+def discard(state: State, version: str) -> tuple[State, bool]:
+    """Forget the stored definitions if they are still this version. Grants and lease stay."""
+    if state.meta is None or state.meta.version != version:
+        return state, False
+    return state._replace(meta=None, repair_asked=0), True
+
+
+def fail(  # noqa: PLR0913 - the verb's arguments, and what every verb gets: state and clock
+    state: State, me: str, as_of: int, scope: Scope, clock: int, *, status: int, retry_after: int
+) -> tuple[State, bool, Notice | None]:
+    """Close the latest grant as failed; `MINE` gives up the lease, `EVERYBODY` leaves a note for all."""
+    if state.holder != me or state.grant != as_of:
+        return state, False, None
+    state = state._replace(outcome=Outcome.FAILED, failures=state.failures + 1)
+    version = state.meta.version if state.meta else ""
+    if scope is Scope.EVERYBODY:
+        notice = Notice("note", state.epoch, version) if status != state.note_status else None
+        state = state._replace(note_status=status, note_until=clock + retry_after, note_length=retry_after)
+        return state, True, notice
+    if not leads(state, me, clock):
+        return state, True, None
+    return state._replace(owner="", lease_until=0), True, Notice("free", state.epoch, version)
+
+
+def renew(state: State, me: str, lease: int, clock: int) -> tuple[State, bool]:
+    """Keep the lease, if it is held."""
+    if not leads(state, me, clock):
+        return state, False
+    return extend(state, me, lease, clock), True
+
+
+def release(state: State, me: str, clock: int, *, idle: bool) -> tuple[State, bool, Notice | None]:
+    """Give up the lease, and say so if it was held."""
+    if idle:
+        state = _end_idle_grant(state, me, state.grant)
+    if not leads(state, me, clock):
+        return state, False, None
+    version = state.meta.version if state.meta else ""
+    return state._replace(owner="", lease_until=0), True, Notice("free", state.epoch, version)
+
+
+def clear(state: State) -> tuple[State, Notice]:
+    """Forget definitions, grants and notes, and raise the epoch; the lease stays."""
+    epoch = state.epoch + 1
+    kept = State(
+        epoch=epoch,
+        highest=state.highest,
+        owner=state.owner,
+        lease_until=state.lease_until,
+        lease_length=state.lease_length,
+        led_since=state.led_since,
+    )
+    return kept, Notice("clear", epoch, "")
+
+
+def snapshot(state: State, payload_size: int, clock: int) -> Snapshot:
+    """Everything stored, for people."""
+    held = leased(state, clock)
+    noted = running(state.note_until, state.note_length, clock)
+    return Snapshot(
+        clock=clock,
+        epoch=state.epoch,
+        meta=state.meta,
+        payload_size=payload_size,
+        leader=state.owner if held else "",
+        lease_left=state.lease_until - clock if held else 0,
+        granted_at=state.granted[0],
+        grant_holder=state.holder,
+        note_status=state.note_status,
+        note_left=state.note_until - clock if noted else 0,
+    )
+
+
+def _held_here(state: State, ask: Ask, clock: int) -> Order | None:
+    """What the asker holds, in this store's time.
+
+    An `as_of` that another store granted, or that lies ahead of the clock (which was stepped back, or belongs to a
+    server that took over), would order as newer than all that comes; the age on the asker's own clock does not lie.
+    """
+    if ask.held is None or (ask.held.as_of and _unchanged(state.meta, ask)):
+        return ask.held
+    if 0 < ask.held.as_of <= clock:
+        return ask.held
+    return Order(ask.held.epoch, max(1, clock - ask.held_age))
+
+
+def _unchanged(meta: Meta | None, ask: Ask) -> bool:
+    return meta is not None and meta.order == ask.held and meta.version == ask.held_version
+
+
+def _lift(state: State, held: Order) -> State:
+    """The store has lost its epoch: whoever knows it tells.
+
+    What was fetched since is of that epoch now. Older definitions than the asker's may be what people cleared: in the
+    new epoch they would order before newer ones of the old, so they go, and the asker brings back its own.
+    """
+    if state.meta is None:
+        return state._replace(epoch=held.epoch)
+    if state.meta.as_of < held.as_of:
+        return state._replace(epoch=held.epoch, meta=None, repair_asked=0)
+    return state._replace(epoch=held.epoch, meta=state.meta._replace(epoch=held.epoch))
+
+
+def _end_idle_grant(state: State, me: str, last_grant: int) -> State:
+    """A fetch that brought nothing has come back: the grant is over, and nobody need follow its holder."""
+    if state.outcome is Outcome.OPEN and state.holder == me and state.grant == last_grant:
+        return state._replace(outcome=Outcome.DONE)
+    return state
+
+
+def _answered(state: State, me: str, as_of: int) -> State:
+    """The fetch of this grant succeeded; a note that kept all from fetching is out of date too."""
+    if state.holder == me and state.grant == as_of:
+        state = state._replace(outcome=Outcome.DONE)
+    if as_of < state.grant:
+        return state
+    return state._replace(failures=0, note_status=0, note_until=0, note_length=0)
+
+
+def _note_ended(state: State, noted: int) -> Notice | None:
+    if not noted or state.note_status or state.meta is None:
+        return None
+    return Notice("note", state.epoch, state.meta.version)

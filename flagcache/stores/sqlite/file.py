@@ -1,0 +1,272 @@
+"""One SQLite file and this process's connection to it: opened, recognised, used, and left when it is replaced."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import stat
+import threading
+import time
+import weakref
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from flagcache.errors import StoreError
+from flagcache.stores.sqlite.create import Schema, alone, make, set_aside
+from flagcache.stores.sqlite.fork_safety import Identity, Opened, beside, identify, is_there, this_process
+
+__all__ = ["SqliteFile", "Transaction"]
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+_TRIES = 5
+"""How often another process may replace the file while this one opens it."""
+
+_PARTS_MISSING = ("no such table", "no such column", "has no column named")
+
+_warned: set[Path] = set()
+"""Directories of which it was said that others may write them; children need not say it again."""
+
+
+class _WriterNeeded(Exception):  # noqa: N818 - no error: the transaction starts over
+    """The transaction that only reads wants to write."""
+
+
+class Transaction(NamedTuple):
+    """One transaction; ended by `SqliteFile.run`."""
+
+    connection: sqlite3.Connection
+    writing: bool
+
+    def write(self) -> None:
+        """Make sure that this is a writer's transaction; a reader's is given up and starts over as a writer's."""
+        if not self.writing:
+            raise _WriterNeeded
+
+
+class SqliteFile:
+    """A connection of its own to one file, one thread at a time. Opened at the first use in each process.
+
+    Args:
+        path: of the file; its directory must exist.
+        schema: what must be in it.
+        timeout: seconds for which one `run` waits for other threads and processes, all in all.
+        replace_foreign: the name is ours alone, so that a file of another program is set aside as a broken one is.
+    """
+
+    def __init__(self, path: Path, schema: Schema, timeout: float, *, replace_foreign: bool = False) -> None:
+        self.path = path
+        self._schema = schema
+        self._timeout = timeout
+        self._replace_foreign = replace_foreign
+        self._lock = threading.Lock()
+        self._opened: Opened | None = None
+        self._closer: weakref.finalize[..., SqliteFile] | None = None
+        self._found: Identity | None = None
+
+    def run(self, step: Callable[[Transaction], _T]) -> _T:
+        """Run `step` in a read transaction; where it asks for a writer, once more in a write transaction.
+
+        Raises:
+            StoreError: whatever the trouble is. Nothing was written then.
+        """
+        until = time.monotonic() + self._timeout
+        with self._entered(until):
+            try:
+                return self._attempt(step, until)
+            except sqlite3.DatabaseError as error:
+                if not _is_broken(error):
+                    raise
+                self._replace(until, error)
+            return self._attempt(step, until)
+
+    def close(self) -> None:
+        """Close this process's connection; the next `run` opens another."""
+        with suppress(StoreError), self._entered(time.monotonic() + self._timeout):
+            self._close()
+
+    @contextmanager
+    def _entered(self, until: float) -> Generator[None]:
+        """Have the file to oneself, among this process's threads, and turn every trouble into a `StoreError`."""
+        process = this_process()
+        if process.useless:  # before the lock, which a thread that this process does not have may hold
+            raise self._trouble("this process was forked while another thread used SQLite; start it anew")
+        with process.entered():
+            if not self._lock.acquire(timeout=max(0.0, until - time.monotonic())):
+                raise self._trouble("another thread of this process has been using it for too long")
+            try:
+                yield
+            except (sqlite3.Error, OSError, UnicodeError, OverflowError) as error:
+                if "locked" not in str(error):  # any other trouble may be the connection's own
+                    with suppress(sqlite3.Error):
+                        self._close()
+                raise StoreError(f"SQLite store {self.path}: {error}") from error
+            finally:
+                self._lock.release()
+
+    def _attempt(self, step: Callable[[Transaction], _T], until: float) -> _T:
+        connection = self._connection(until)
+        try:
+            return _transact(connection, step, until, writing=False)
+        except _WriterNeeded:
+            return _transact(connection, step, until, writing=True)
+
+    def _connection(self, until: float) -> sqlite3.Connection:
+        opened, process = self._opened, this_process()
+        if opened is not None and (
+            opened.process is not process
+            or process.has_lost(opened.identity)
+            or not is_there(self.path, opened.identity)
+        ):
+            self._leave()
+            opened = None
+        for _ in range(_TRIES):
+            opened = self._opened = opened or self._open(until)
+            if opened is not None:
+                return opened.connection
+        raise self._trouble("it is replaced again and again")
+
+    def _open(self, until: float) -> Opened | None:
+        """Open the file, or make it where there is none; None asks for another try: it was just made, or replaced."""
+        path = Path(os.path.realpath(self.path))
+        self._look_at_directory(path)
+        self._found = found = identify(path)
+        if found is None:
+            with alone(path, until):
+                make(path, self._schema)
+            return None
+        if this_process().has_lost(found):
+            raise self._trouble(
+                "its locks ended with the process that this one was forked from, or its files were closed under it as"
+                " makers of daemons do; start this process anew, or open the store after that"
+            )
+        try:
+            opened = self._reach(path, found, until)
+        except (sqlite3.Error, OSError):
+            if is_there(path, found):
+                raise
+            return None
+        if not is_there(path, found):
+            return None  # and it stays open, for what it has opened may be another file's log
+        self._closer = weakref.finalize(self, opened.close)
+        self._closer.atexit = False  # a thread may be in it; what it leaves then, the next process takes up
+        return opened
+
+    def _reach(self, path: Path, found: Identity, until: float) -> Opened:
+        opened = Opened(_connect(path, until), this_process(), path, found)
+        try:
+            if self._recognise(opened.connection):
+                opened.shm = identify(beside(path, "-shm"))
+        except BaseException:
+            opened.close()
+            raise
+        return opened
+
+    def _recognise(self, connection: sqlite3.Connection) -> bool:
+        """Make sure that the file is ours, and begin to use it. False if it lies where nothing can be written."""
+        application, version = (_pragma(connection, name) for name in ("application_id", "user_version"))
+        if self._replace_foreign and (application, version) != (self._schema.application, self._schema.version):
+            raise sqlite3.DatabaseError("it is of another program or another version")
+        if application != self._schema.application:
+            raise self._trouble("this is a database of another program; give another path")
+        if version != self._schema.version:
+            raise self._trouble(
+                f"its format is {version}, known is {self._schema.version}; upgrade, or give another path"
+            )
+        connection.execute("PRAGMA synchronous=NORMAL")
+        if _immutable(self.path):
+            return False
+        if _pragma(connection, "journal_mode=WAL") != "wal":
+            raise self._trouble("its file system allows no write-ahead log; give a path on a local disk")
+        return True
+
+    def _replace(self, until: float, error: sqlite3.Error) -> None:
+        """Set the broken file aside and make a new one, unless another process has done so."""
+        path = Path(os.path.realpath(self.path))
+        with alone(path, until):
+            if self._found is None or not is_there(path, self._found):
+                return
+            aside = set_aside(path)
+            self._leave()
+            make(path, self._schema)
+        _log.warning("SQLite store %s was broken (%s): set aside as %s, and made anew", self.path, error, aside)
+
+    def _close(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
+            self._leave()
+
+    def _leave(self) -> None:
+        """Forget the connection without closing it: it is a parent's, or its file has gone from the path."""
+        self._opened = None
+        if self._closer is not None:
+            self._closer.detach()
+
+    def _look_at_directory(self, path: Path) -> None:
+        directory = path.parent
+        if not directory.is_dir():
+            raise self._trouble(f"the directory {directory} does not exist; make it, with mode 0700")
+        if directory not in _warned and directory.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            _log.warning("SQLite store %s: others may write its directory %s; mode 0700 is safer", self.path, directory)
+            _warned.add(directory)
+
+    def _trouble(self, trouble: str) -> StoreError:
+        return StoreError(f"SQLite store {self.path}: {trouble}")
+
+
+def _transact(connection: sqlite3.Connection, step: Callable[[Transaction], _T], until: float, *, writing: bool) -> _T:
+    left = max(0, round((until - time.monotonic()) * 1000))
+    connection.execute(f"PRAGMA busy_timeout={left}")
+    connection.execute("BEGIN IMMEDIATE" if writing else "BEGIN")
+    try:
+        result = step(Transaction(connection, writing))
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # a full disk has ended it already
+            connection.execute("ROLLBACK")
+        raise
+    return result
+
+
+def _connect(path: Path, until: float) -> sqlite3.Connection:
+    """Open an existing file; SQLite itself falls back to reading where it may not write."""
+    mode = "immutable=1" if _immutable(path) else "mode=rw"
+    connection = sqlite3.connect(
+        f"{path.as_uri()}?{mode}",
+        uri=True,
+        timeout=max(0.0, until - time.monotonic()),
+        isolation_level=None,  # transactions are ours to begin and end
+        check_same_thread=False,
+    )
+    connection.text_factory = _text
+    return connection
+
+
+def _immutable(path: Path) -> bool:
+    """Whether the whole file system is read-only: only there may SQLite read without a lock and without a log."""
+    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+
+
+def _text(raw: bytes) -> str | None:
+    """What is not text comes out as nothing, and not as an exception."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> object:
+    row: tuple[object] = connection.execute(f"PRAGMA {name}").fetchone()
+    return row[0]
+
+
+def _is_broken(error: sqlite3.Error) -> bool:
+    """Whether the file is no sound database, or without what we made in it.
+
+    Of all troubles with a file only the first has no class of its own; the other is told by its words.
+    """
+    return type(error) is sqlite3.DatabaseError or any(words in str(error) for words in _PARTS_MISSING)

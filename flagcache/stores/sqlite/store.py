@@ -1,0 +1,227 @@
+"""A store in a SQLite file: for the processes of one machine, with nothing to install and no server to run.
+
+The rules run inside one transaction a verb. Each verb reads first and writes only what changes, so that an unchanged
+follower's poll is one read transaction, which waits for no writer.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from flagcache.errors import StoreError
+from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Reply, Scope, Snapshot, Subscription
+from flagcache.stores.rules import verbs as rules
+from flagcache.stores.rules.state import believable
+from flagcache.stores.sqlite import tables as rows
+from flagcache.stores.sqlite.file import SqliteFile, Transaction
+
+__all__ = ["CHECK_EVERY", "SqliteStore", "name_of"]
+
+_T = TypeVar("_T")
+
+CHECK_EVERY = 0.25
+"""Seconds between two looks of a subscription at the file: a change then reaches all in an eighth of a second on the
+average, and a look costs some 50 µs, a fiftieth of a per cent of one CPU."""
+
+
+def name_of(namespace: str, *, format_and_protection: str = "1-plain") -> str:
+    """Make the name of one namespace in the tables; workers who cannot read each other's envelopes never meet."""
+    return f"{format_and_protection}:{namespace}"
+
+
+def _wall_clock() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class SqliteStore:
+    """One namespace in a SQLite file, which is made, with mode 0600, when it is first used.
+
+    May be used after a fork; a child that was forked while another thread was in SQLite cannot use any, and says so.
+
+    Args:
+        path: of the file, on a local disk. Its directory must exist.
+        namespace: several may share a file.
+        timeout: seconds for which a verb waits for other threads and processes, all in all.
+        clock: tells the store's time in milliseconds; the same for all processes.
+        format_and_protection: of the envelopes; workers who cannot read each other's share nothing.
+        replace_foreign: the file's name is ours alone: another program's file there is set aside and made anew.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        namespace: str,
+        *,
+        timeout: float = 1.0,
+        clock: Callable[[], int] = _wall_clock,
+        format_and_protection: str = "1-plain",
+        replace_foreign: bool = False,
+    ) -> None:
+        self._path = Path(path).absolute()
+        self._namespace = namespace
+        self._name = name_of(namespace, format_and_protection=format_and_protection)
+        self._timeout = timeout
+        self._clock = clock
+        self._file = SqliteFile(self._path, rows.SCHEMA, timeout, replace_foreign=replace_foreign)
+
+    @property
+    def address(self) -> str:
+        """Where it is, as a URL."""
+        return f"sqlite://{self._path}"
+
+    def __repr__(self) -> str:
+        return f"<SqliteStore {self.address} namespace={self._namespace!r}>"
+
+    def poll(self, ask: Ask) -> Reply:
+        """As `Store.poll`."""
+
+        def step(transaction: Transaction) -> Reply:
+            before = self._load(transaction)
+            state, reply = rules.poll(before.state, ask, self._clock())
+            self._save(transaction, before, state)
+            if reply.payload is None:
+                return reply
+            return reply._replace(payload=rows.load_payload(transaction.connection, self._name))
+
+        return self._file.run(step)
+
+    def publish(self, me: str, envelope: Envelope, *, fresh: bool, lease: int) -> Published:
+        """As `Store.publish`."""
+
+        def step(transaction: Transaction) -> Published:
+            before = self._load(transaction)
+            state, published, notice = rules.publish(
+                before.state, me, envelope, self._clock(), fresh=fresh, lease=lease
+            )
+            stored = envelope.payload if published is Published.STORED else None
+            self._save(transaction, before, state, payload=stored, notice=notice)
+            return published
+
+        return self._file.run(step)
+
+    def confirm(self, me: str, version: str, grant: Grant, *, lease: int) -> bool:
+        """As `Store.confirm`."""
+        return self._tell(lambda state: rules.confirm(state, me, version, grant, self._clock(), lease=lease))
+
+    def discard(self, me: str, version: str) -> bool:
+        """As `Store.discard`."""
+        return self._apply(lambda state: rules.discard(state, version))
+
+    def fail(self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0) -> bool:
+        """As `Store.fail`."""
+        return self._tell(
+            lambda state: rules.fail(state, me, as_of, scope, self._clock(), status=status, retry_after=retry_after)
+        )
+
+    def renew(self, me: str, lease: int) -> bool:
+        """As `Store.renew`."""
+        return self._apply(lambda state: rules.renew(state, me, lease, self._clock()))
+
+    def release(self, me: str, *, idle: bool) -> bool:
+        """As `Store.release`."""
+        return self._tell(lambda state: rules.release(state, me, self._clock(), idle=idle))
+
+    def inspect(self) -> Snapshot:
+        """As `Store.inspect`."""
+        stored = self._file.run(self._load)
+        return rules.snapshot(stored.state, stored.payload_size, self._clock())
+
+    def clear(self) -> int:
+        """As `Store.clear`."""
+
+        def step(transaction: Transaction) -> int:
+            before = self._load(transaction)
+            state, notice = rules.clear(before.state)
+            self._save(transaction, before, state, notice=notice)
+            return notice.epoch
+
+        return self._file.run(step)
+
+    def close(self) -> None:
+        """As `Store.close`."""
+        self._file.close()
+
+    def subscribe(self) -> Subscription:
+        """As `Subscribable.subscribe`."""
+        return _Subscription(SqliteFile(self._path, rows.SCHEMA, self._timeout), self._name)
+
+    def _apply(self, verb: Callable[[rules.State], tuple[rules.State, _T]]) -> _T:
+        return self._tell(lambda state: (*verb(state), None))
+
+    def _tell(self, verb: Callable[[rules.State], tuple[rules.State, _T, Notice | None]]) -> _T:
+        def step(transaction: Transaction) -> _T:
+            before = self._load(transaction)
+            state, result, notice = verb(before.state)
+            self._save(transaction, before, state, notice=notice)
+            return result
+
+        return self._file.run(step)
+
+    def _load(self, transaction: Transaction) -> rows.Stored:
+        stored = rows.load(transaction.connection, self._name)
+        return stored._replace(state=believable(stored.state, self._clock()))
+
+    def _save(
+        self,
+        transaction: Transaction,
+        before: rows.Stored,
+        state: rules.State,
+        *,
+        payload: bytes | None = None,
+        notice: Notice | None = None,
+    ) -> None:
+        """Write what has changed; starts the transaction over if it only reads."""
+        if state == before.state and payload is None and notice is None:
+            return
+        transaction.write()
+        size = before.payload_size if payload is None else len(payload)  # of none, it is not looked at
+        rows.save(transaction.connection, self._name, rows.Stored(state, size))
+        if payload is not None:
+            rows.save_payload(transaction.connection, self._name, payload)
+        if notice is not None:
+            rows.add_notice(transaction.connection, self._name, notice)
+
+
+class _Subscription:
+    """Looks for notices on a connection of its own, which no verb of the store holds up."""
+
+    def __init__(self, file: SqliteFile, namespace: str) -> None:
+        self._file = file
+        self._namespace = namespace
+        self._closed = threading.Event()
+        self._notices: deque[Notice] = deque()
+        self._seen = file.run(lambda transaction: rows.last_notice(transaction.connection, namespace))
+
+    def get(self, timeout: float) -> Notice | None:
+        until = time.monotonic() + timeout
+        while not self._closed.is_set():
+            if not self._notices:
+                self._look()
+            if self._notices:
+                return self._notices.popleft()
+            left = until - time.monotonic()
+            if left <= 0:
+                return None
+            self._closed.wait(min(left, CHECK_EVERY))
+        return None
+
+    def close(self) -> None:
+        self._closed.set()
+        self._file.close()
+
+    def _look(self) -> None:
+        found = self._file.run(
+            lambda transaction: rows.notices_since(transaction.connection, self._namespace, self._seen)
+        )
+        if self._seen and (not found or found[0][0] != self._seen):
+            raise StoreError(f"SQLite store {self._file.path}: it was replaced, or more notices came than it keeps")
+        for number, notice in found:
+            if number > self._seen:
+                self._notices.append(notice)
+                self._seen = number

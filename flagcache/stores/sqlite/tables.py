@@ -1,0 +1,214 @@
+"""The tables of a SQLite store: what is stored in which column, and what may be believed of it.
+
+A column that does not hold what it should counts as empty, never as an exception: without one of the definitions'
+columns, or with a payload of another length than was written, no definitions are stored.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from flagcache.stores.base import Meta, Notice
+from flagcache.stores.rules.state import Outcome, State
+from flagcache.stores.sqlite.create import Schema
+
+__all__ = [
+    "BACKLOG",
+    "SCHEMA",
+    "Stored",
+    "add_notice",
+    "last_notice",
+    "load",
+    "load_payload",
+    "notices_since",
+    "save",
+    "save_payload",
+]
+
+BACKLOG = 64
+"""Notices kept for subscribers, of each namespace."""
+
+SCHEMA = Schema(
+    application=0x666C6763,  # "flgc"
+    version=1,
+    tables=(
+        """
+        CREATE TABLE state (
+            namespace TEXT NOT NULL PRIMARY KEY,
+            epoch INTEGER, highest INTEGER,
+            version TEXT, as_of INTEGER, changed_at INTEGER, confirmed_at INTEGER, etag TEXT, writer TEXT, project TEXT,
+            payload_size INTEGER,
+            grant_as_of INTEGER, granted_1 INTEGER, granted_2 INTEGER, granted_3 INTEGER, holder TEXT, outcome TEXT,
+            failures INTEGER,
+            owner TEXT, lease_until INTEGER, lease_length INTEGER, led_since INTEGER,
+            note_status INTEGER, note_until INTEGER, note_length INTEGER,
+            repair_asked INTEGER
+        ) WITHOUT ROWID
+        """,
+        # A table of its own, with row ids: its length is then told without reading it.
+        "CREATE TABLE payload (namespace TEXT NOT NULL PRIMARY KEY, body BLOB)",
+        """
+        CREATE TABLE notice (
+            namespace TEXT NOT NULL, id INTEGER NOT NULL, kind TEXT, epoch INTEGER, version TEXT,
+            PRIMARY KEY (namespace, id)
+        ) WITHOUT ROWID
+        """,
+    ),
+)
+
+_LOAD = """
+    SELECT state.*, typeof(body) AS body_type, length(body) AS body_size
+    FROM state LEFT JOIN payload USING (namespace) WHERE namespace = ?
+"""
+
+_LARGEST = 2**53
+"""From here on a number is not the same in all that reads and writes it."""
+
+
+class Stored(NamedTuple):
+    """One namespace's state, and how long its payload is."""
+
+    state: State = State()
+    payload_size: int = 0
+
+
+def load(connection: sqlite3.Connection, namespace: str) -> Stored:
+    """Read the state, and of the payload only its length."""
+    cursor = connection.execute(_LOAD, (namespace,))
+    values: tuple[object, ...] | None = cursor.fetchone()
+    if values is None:
+        return Stored()
+    row: dict[str, object] = dict(zip((column[0] for column in cursor.description), values, strict=True))
+    try:
+        size = _number(row["payload_size"])
+        meta = _meta(row) if row["body_type"] == "blob" and row["body_size"] == size else None
+        return Stored(_state(row, meta), size if size is not None and meta is not None else 0)
+    except KeyError as exc:
+        raise sqlite3.DatabaseError(f"no such column: {exc}") from None
+
+
+def save(connection: sqlite3.Connection, namespace: str, stored: Stored) -> None:
+    """Write the state; where it names no definitions, their payload goes."""
+    state, meta = stored.state, stored.state.meta
+    values: dict[str, int | str] = {
+        "namespace": namespace,
+        "epoch": state.epoch,
+        "highest": state.highest,
+        "payload_size": stored.payload_size,
+        "grant_as_of": state.grant,
+        "granted_1": state.granted[0],
+        "granted_2": state.granted[1],
+        "granted_3": state.granted[2],
+        "holder": state.holder,
+        "outcome": state.outcome.value,
+        "failures": state.failures,
+        "owner": state.owner,
+        "lease_until": state.lease_until,
+        "lease_length": state.lease_length,
+        "led_since": state.led_since,
+        "note_status": state.note_status,
+        "note_until": state.note_until,
+        "note_length": state.note_length,
+        "repair_asked": state.repair_asked,
+    }
+    if meta is None:
+        connection.execute("DELETE FROM payload WHERE namespace = ?", (namespace,))
+    else:
+        values |= {
+            "version": meta.version,
+            "as_of": meta.as_of,
+            "changed_at": meta.changed_at,
+            "confirmed_at": meta.confirmed_at,
+            "etag": meta.etag,
+            "writer": meta.writer,
+            "project": meta.project,
+        }
+    columns, places = ", ".join(values), ", ".join(f":{column}" for column in values)
+    connection.execute(f"REPLACE INTO state ({columns}) VALUES ({places})", values)  # noqa: S608 - names from above
+
+
+def load_payload(connection: sqlite3.Connection, namespace: str) -> bytes:
+    """Read the payload; only after `load` has told, in the same transaction, that it is there."""
+    row: tuple[bytes] = connection.execute("SELECT body FROM payload WHERE namespace = ?", (namespace,)).fetchone()
+    return row[0]
+
+
+def save_payload(connection: sqlite3.Connection, namespace: str, payload: bytes) -> None:
+    """Write the payload."""
+    connection.execute("REPLACE INTO payload (namespace, body) VALUES (?, ?)", (namespace, payload))
+
+
+def add_notice(connection: sqlite3.Connection, namespace: str, notice: Notice) -> None:
+    """Leave a notice for all subscribers; those older than the backlog go."""
+    number = last_notice(connection, namespace) + 1
+    connection.execute("INSERT INTO notice VALUES (?, ?, ?, ?, ?)", (namespace, number, *notice))
+    connection.execute("DELETE FROM notice WHERE namespace = ? AND id <= ?", (namespace, number - BACKLOG))
+
+
+def last_notice(connection: sqlite3.Connection, namespace: str) -> int:
+    """Return the number of the latest notice; 0 when there was none yet."""
+    row: tuple[int | None] = connection.execute(
+        "SELECT max(id) FROM notice WHERE namespace = ?", (namespace,)
+    ).fetchone()
+    return row[0] or 0
+
+
+def notices_since(connection: sqlite3.Connection, namespace: str, number: int) -> list[tuple[int, Notice]]:
+    """Return the notice of this number, if it is there still, and all later ones, each with its number."""
+    rows: list[tuple[int, object, object, object]] = connection.execute(
+        "SELECT id, kind, epoch, version FROM notice WHERE namespace = ? AND id >= ? ORDER BY id", (namespace, number)
+    ).fetchall()
+    return [
+        (found, Notice(_text(kind) or "new", _number(epoch) or 0, _text(version) or ""))
+        for found, kind, epoch, version in rows
+    ]
+
+
+def _number(value: object) -> int | None:
+    return value if isinstance(value, int) and 0 <= value < _LARGEST else None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _meta(row: Mapping[str, object]) -> Meta | None:
+    version = _text(row["version"])
+    epoch, as_of = _number(row["epoch"]), _number(row["as_of"])
+    changed_at, confirmed_at = _number(row["changed_at"]), _number(row["confirmed_at"])
+    etag, writer, project = _text(row["etag"]), _text(row["writer"]), _text(row["project"])
+    if not version or epoch is None or as_of is None or changed_at is None or confirmed_at is None:
+        return None
+    if etag is None or writer is None or project is None:
+        return None
+    return Meta(version, epoch, as_of, changed_at, confirmed_at, etag, writer, project)
+
+
+def _state(row: Mapping[str, object], meta: Meta | None) -> State:
+    def number(column: str) -> int:
+        return _number(row[column]) or 0
+
+    def text(column: str) -> str:
+        return _text(row[column]) or ""
+
+    outcomes = {outcome.value: outcome for outcome in Outcome}
+    return State(
+        meta=meta,
+        epoch=number("epoch"),
+        highest=max(number("highest"), number("grant_as_of"), meta.as_of if meta else 0),
+        grant=number("grant_as_of"),
+        granted=(number("granted_1"), number("granted_2"), number("granted_3")),
+        holder=text("holder"),
+        outcome=outcomes.get(text("outcome"), Outcome.DONE),
+        failures=number("failures"),
+        owner=text("owner"),
+        lease_until=number("lease_until"),
+        lease_length=number("lease_length"),
+        led_since=number("led_since"),
+        note_status=number("note_status"),
+        note_until=number("note_until"),
+        note_length=number("note_length"),
+        repair_asked=number("repair_asked"),
+    )

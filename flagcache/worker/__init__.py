@@ -1,0 +1,1 @@
+"""One process's part in its fleet: polls, fetches, publishes, and what runs in the background."""

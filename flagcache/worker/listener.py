@@ -1,0 +1,164 @@
+"""The background thread of a process with attached clients: hears notices, keeps the lease, takes over, pushes.
+
+Polling is the truth and a notice only a hint: after each (re)connection the worker asks before it trusts, and what a
+lost notice would have told, the next poll tells. The thread holds its worker weakly, ends with it, and never outlives
+`stop`. When it acts is decided by `flagcache.core.schedule`.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import random
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Protocol
+
+from flagcache.errors import StoreError
+from flagcache.runtime.guard import guarded
+from flagcache.stores.base import Notice, Subscription
+
+__all__ = ["Listener", "Listening", "listen_soon"]
+
+_AFTER_FORK = 1.0
+"""Seconds after which a forked child begins to listen: one that lives shorter has no use for it."""
+
+_LONGEST_SLEEP = 5.0
+"""Seconds after which the thread looks whether its worker still exists."""
+
+_SPREAD = 0.05
+"""Seconds over which workers spread what they do upon the same notice, so that a store does not meet all at once."""
+
+
+def listen_soon(start: Callable[[], None]) -> None:
+    """In a forked child whose parent listened: begin to listen a little later.
+
+    A `threading.Thread` would wait for its own start. With gevent, whose subprocesses are forks that run hooks, another
+    greenlet of the parent's would go on meanwhile, in the child; and the child is about to execute another program.
+    """
+    _thread.start_new_thread(_begin_later, (start,))
+
+
+def _begin_later(start: Callable[[], None]) -> None:
+    time.sleep(_AFTER_FORK)
+    guarded(start, None, "a forked process could not begin to listen")
+
+
+class Listening(Protocol):
+    """What the listener does its work on: the worker."""
+
+    def subscribe(self) -> Subscription | None:
+        """Open a stream of notices; None if the store gives none now."""
+        ...
+
+    def ask_again(self) -> None:
+        """Something may have changed while nobody listened."""
+        ...
+
+    def heed(self, notice: Notice) -> None:
+        """Do what a notice asks for."""
+        ...
+
+    def attend(self) -> float:
+        """Do what is due, and tell the seconds until the next duty."""
+        ...
+
+
+class Listener:
+    """The thread of one process."""
+
+    def __init__(self, worker: Listening) -> None:
+        self._worker = weakref.ref(worker)
+        self._stop = threading.Event()
+        self._stream = _Stream()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.RLock()  # reentrant: a signal handler may stop what it interrupted
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started, and not stopped since."""
+        return self._thread is not None
+
+    def start(self) -> None:
+        """Start the thread, unless it runs; one, however many threads ask for it at once."""
+        with self._lock:
+            if self._thread is not None and self._thread.is_alive():
+                return
+            stop, stream = threading.Event(), _Stream()
+            args = (self._worker, stream, stop)
+            thread = threading.Thread(target=_run, args=args, name="flagcache-listener", daemon=True)
+            self._stop, self._stream, self._thread = stop, stream, thread
+            thread.start()
+
+    def stop(self, longest: float) -> None:
+        """End the thread, and wait at most so many seconds for its end."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+            self._stop.set()
+            stream = self._stream
+        guarded(stream.close, None, "a subscription could not be closed")
+        if thread is not None and thread.is_alive() and thread is not threading.current_thread():
+            thread.join(longest)
+
+
+class _Stream:
+    """The notices of one connection after the other; only waits where there is none."""
+
+    def __init__(self) -> None:
+        self._subscription: Subscription | None = None
+
+    def open(self, worker: Listening) -> bool:
+        """Connect if there is no connection; whether there is a new one."""
+        if self._subscription is not None:
+            return False
+        self._subscription = worker.subscribe()
+        return self._subscription is not None
+
+    def get(self, pause: float, stop: threading.Event) -> Notice | None:
+        """Wait so long for a notice, or for the last of several that came close together."""
+        subscription = self._subscription
+        if subscription is None:
+            stop.wait(max(pause, 0.05))
+            return None
+        notice = subscription.get(pause)
+        if notice is None:
+            return None
+        stop.wait(random.uniform(0, _SPREAD))
+        while (later := subscription.get(0)) is not None:
+            # Of a lease that fell free nothing else tells.
+            notice = notice if notice.kind == "free" and later.kind != "free" else later
+        return notice
+
+    def close(self) -> None:
+        """Disconnect; wakes a `get` under way."""
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            subscription.close()
+
+
+def _run(ref: weakref.ref[Listening], stream: _Stream, stop: threading.Event) -> None:
+    pid = os.getpid()
+    while not stop.is_set() and ref() is not None:
+        guarded(lambda: _listen(ref, stream, stop), None, "the listener failed, and goes on")
+        if os.getpid() != pid:  # a greenlet goes on in a child
+            return
+        stream.close()
+        stop.wait(random.uniform(0.25, 1.0))
+
+
+def _listen(ref: weakref.ref[Listening], stream: _Stream, stop: threading.Event) -> None:
+    """Subscribe, then ask, then listen, until the connection is lost."""
+    while not stop.is_set() and (worker := ref()) is not None:
+        if stream.open(worker):
+            worker.ask_again()
+        pause = min(_LONGEST_SLEEP, worker.attend())
+        del worker  # held only weakly while the thread sleeps
+        try:
+            notice = stream.get(pause, stop)
+        except StoreError:
+            return
+        worker = ref()
+        if notice is not None and worker is not None and not stop.is_set():
+            worker.heed(notice)

@@ -1,0 +1,225 @@
+"""One process's questions to its stores, and what it does about the answers.
+
+Must never use what its `Reader` has not verified, nor what another project wrote.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from flagcache.core import knowledge as election
+from flagcache.errors import StoreError
+from flagcache.events import (
+    DefinitionsRepaired,
+    ForeignProject,
+    LateFetchRefused,
+    LeadershipLost,
+    LeadershipTaken,
+)
+from flagcache.settings import milliseconds
+from flagcache.stores.base import Ask, Grant, Published, Reply, Store, Subscribable, Subscription
+from flagcache.worker.compatibility import Generations
+from flagcache.worker.config import Plan
+from flagcache.worker.failover import Tier
+from flagcache.worker.state import Ledger
+from flagcache.worker.verify import Heard, Reader
+
+__all__ = ["Answer", "Exchange"]
+
+
+class Answer(NamedTuple):
+    """What matters of a store's answer to the thread that asked."""
+
+    home: str
+    """The store that answered."""
+    grant: Grant | None
+    clock: int
+    """The store's clock."""
+    at: float
+    """This process's own clock when it asked."""
+
+
+class Exchange:
+    """Asks the stores of one process.
+
+    Args:
+        plan: what all processes of the cache have in common.
+        ledger: what this process knows.
+    """
+
+    def __init__(self, plan: Plan, ledger: Ledger) -> None:
+        self._plan = plan
+        self._ledger = ledger
+        self._reader = Reader(plan, ledger)
+        self._generations = Generations(plan, ledger)
+
+    def ask(self, *, may_lead: bool, idle: bool, serve_first: bool = False) -> Answer | None:
+        """Poll the first store that answers and is not another project's; None if there is none.
+
+        Args:
+            may_lead: whether to contend for the lease and a grant.
+            idle: no fetch of this process is under way.
+            serve_first: leave a grant that comes with good definitions for the next poll, which is given it again:
+                a client that has none yet starts with these, and not with a request that may fail.
+        """
+        base = election.template(self._ledger.me, self._plan.settings, self._plan.lease)._replace(
+            may_lead=may_lead, idle=idle
+        )
+        for tier, store in self._ledger.tiers.usable():
+            try:
+                reply, asked = self._poll(tier, store, base._replace(interval=round(base.interval * tier.spec.pace)))
+            except StoreError as exc:
+                self._ledger.lost(tier, exc)
+                continue
+            self._ledger.tiers.answered(tier)
+            heard = self._reader.read(tier, store, reply)
+            heard = heard._replace(reply=self._generations.hears(tier.home, heard.reply))
+            if serve_first and self._is_young(heard):
+                heard = heard._replace(reply=heard.reply._replace(grant=None))
+            reply = heard.reply
+            if self._hear(tier, heard.reply, asked) and heard.usable:
+                answer = Answer(tier.home, reply.grant, reply.clock, asked)
+                self._obey(tier, store, heard, answer)
+                if not reply.leads or not self._generations.abstains(tier.home):
+                    return answer
+                self._release(tier, store, idle=idle)  # it took the lease before it had read what is there
+                return answer._replace(grant=None)
+            if reply.leads:  # it is not ours to lead: whoever belongs there is to take over at once
+                self._release(tier, store, idle=False)
+        return None
+
+    def _poll(self, tier: Tier, store: Store, base: Ask) -> tuple[Reply, float]:
+        """Poll one store; return its answer, and the own clock before the question, from which ages in it count.
+
+        What took longer than a store may take lay unsent or unread while this process was frozen, and nobody can tell
+        how old it is. So the store is asked once more; it grants again what it granted.
+        """
+        asked = self._plan.clock()
+        reply = store.poll(self._question(tier, base, asked))
+        if self._plan.clock() - asked > self._plan.settings.store_timeout:
+            asked = self._plan.clock()
+            reply = store.poll(self._question(tier, base, asked))
+        return reply, asked
+
+    def _question(self, tier: Tier, base: Ask, now: float) -> Ask:
+        ask = election.ask_for(base, self._ledger.know, tier.home, now)
+        if self._ledger.alone_with_it and not self._ledger.know.contact(tier.home).leads:
+            ask = ask._replace(challenge=2 * ask.challenge)  # those that do not have it go first
+        return self._generations.asks(ask, tier.home)
+
+    def _is_young(self, heard: Heard) -> bool:
+        """Whether these definitions were confirmed within the time for which silence says nothing."""
+        meta = heard.reply.meta
+        if meta is None or heard.definitions is None:
+            return False
+        return heard.reply.clock - meta.confirmed_at < milliseconds(self._plan.settings.challenge_after)
+
+    def _hear(self, tier: Tier, reply: Reply, asked: float) -> bool:
+        """Take in who leads and what is stored; False if that is another project's."""
+        with self._ledger.lock:
+            before = self._ledger.know.contact(tier.home)
+            told = any(known.foreign for known in self._ledger.know.contacts.values())
+            self._ledger.know = election.heard(self._ledger.know, tier.home, reply, self._plan.clock(), asked)
+            contact = self._ledger.know.contact(tier.home)
+        if contact.leads != before.leads:
+            self._ledger.emit((LeadershipTaken if contact.leads else LeadershipLost)(self._plan.namespace, tier.home))
+        if contact.foreign and not told and contact.stored is not None:
+            self._ledger.emit(
+                ForeignProject(self._plan.namespace, tier.home, self._ledger.know.project, contact.stored.project)
+            )
+        return not contact.foreign
+
+    def _obey(self, tier: Tier, store: Store, heard: Heard, answer: Answer) -> None:
+        """Take what the store sent, or repair it. A store that fails now has still given its grant."""
+        reply = heard.reply
+        if reply.meta is not None and heard.definitions is not None:
+            if self._generations.takes(tier.home, reply.meta, heard.definitions):
+                held = election.told(tier.home, reply.meta, heard.definitions, reply.clock, answer.at)
+                self._ledger.take(held, fetched=False)
+            return
+        try:
+            if reply.republish:
+                self._repair(tier, store, reply.clock)
+            elif reply.leads:
+                self._protect_anew(tier, store, reply.clock)
+        except StoreError as exc:
+            self._ledger.lost(tier, exc)
+
+    def _protect_anew(self, tier: Tier, store: Store, clock: int) -> None:
+        """Replace what an old key protects, while all still have it. Who looks in between finds nothing, and waits."""
+        held = self._ledger.know.held
+        if held is None or not self._reader.tell_outdated(tier.home, held.meta.version):
+            return
+        if store.discard(self._ledger.me, held.meta.version):
+            self._give(tier, store, clock)
+
+    def _repair(self, tier: Tier, store: Store, clock: int) -> None:
+        """Give the store what it lost, as old as it is. One that only takes over lost nothing."""
+        published, held = self._give(tier, store, clock), self._ledger.know.held
+        if published is Published.STORED and held is not None and tier is self._ledger.tiers.first:
+            self._ledger.emit(DefinitionsRepaired(self._plan.namespace, held.meta.version, tier.home))
+
+    def _give(self, tier: Tier, store: Store, clock: int) -> Published | None:
+        """Publish what is held. What no store ever took is refused if others moved on."""
+        held = self._ledger.know.held
+        if held is None:
+            return None
+        meta = election.repair(held, tier.home, clock, self._plan.clock())
+        envelope = self._ledger.envelope(held, meta)
+        if envelope is None:
+            return None
+        lease = milliseconds(self._plan.lease)
+        published = store.publish(self._ledger.me, envelope, fresh=not held.accepted, lease=lease)
+        if published is not Published.STALE:
+            self._ledger.extended(tier, self._plan.lease)
+        elif held.accepted:
+            return published  # somebody was quicker; the next poll tells
+        kept = held._replace(meta=meta, home=tier.home, accepted=True)
+        if published is Published.STALE:
+            kept = election.overtaken(held)
+            self._ledger.emit(LateFetchRefused(self._plan.namespace, meta.version, tier.home))
+        self._ledger.learn(lambda know: know._replace(held=kept) if know.held is held else know)
+        return published
+
+    def renew(self) -> None:
+        """Keep the lease of the fleet's store, if this process has it."""
+        tier = self._ledger.tiers.first
+        found = self._ledger.tiers.named(tier.home)
+        if found is None:
+            return self._ledger.forget_leadership(tier)
+        contact = self._ledger.know.contact(tier.home)
+        cold = contact.stored is None and self._ledger.know.held is None
+        lease = min(self._plan.lease, self._plan.settings.cold_lease) if cold else self._plan.lease
+        try:
+            kept = found[1].renew(self._ledger.me, milliseconds(lease))
+        except StoreError as exc:
+            return self._ledger.lost(tier, exc)
+        self._ledger.tiers.answered(tier)
+        return self._ledger.extended(tier, lease) if kept else self._ledger.forget_leadership(tier)
+
+    def subscribe(self) -> Subscription | None:
+        """Listen to the fleet's store; None where it is in trouble or tells nothing."""
+        tiers = self._ledger.tiers
+        found = tiers.named(tiers.first.home) if tiers.first_answers else None
+        if found is None or not isinstance(found[1], Subscribable):
+            return None
+        try:
+            return found[1].subscribe()
+        except StoreError:
+            return None  # notices are but a hint: polls alone tell whether the store answers
+
+    def leave(self, *, idle: bool) -> None:
+        """Give up the leases and close what is open. A later call opens it again."""
+        for home in self._ledger.tiers.homes:
+            if self._ledger.know.contact(home).leads and (found := self._ledger.tiers.named(home)):
+                self._release(*found, idle=idle)
+        self._ledger.tiers.close()
+
+    def _release(self, tier: Tier, store: Store, *, idle: bool) -> None:
+        try:
+            store.release(self._ledger.me, idle=idle)
+        except StoreError as exc:
+            self._ledger.lost(tier, exc)
+        else:
+            self._ledger.tiers.answered(tier)
+        self._ledger.forget_leadership(tier)
