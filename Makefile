@@ -21,7 +21,7 @@ DEV := $(VENV)/.dev-$(VERSION)
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test matrix simulate chaos bench check redis clean
+.PHONY: help demo test matrix simulate chaos system bench check redis clean
 
 help: ## What can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,13 +30,16 @@ demo: $(DEMO) ## A fleet of workers on one fetch, live: ARGS="--workers 8"
 	@$(BIN)/flagcache demo $(ARGS)
 
 test: $(DEV) redis ## All tests, on real servers: ARGS="-k redis -x"
-	$(BIN)/pytest -n $(JOBS) $(ARGS)
+	$(BIN)/pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 matrix: $(DEV) redis ## The supported versions of Python, redis-py and the SDK: ARGS="-s oldest -- -x"
 	PATH="$(PYENV):$$PATH" $(BIN)/nox --noxfile tests/noxfile.py --no-error-on-missing-interpreters $(ARGS)
 
 chaos: $(DEV) redis ## All that can go wrong, with real processes and servers: ROUNDS=3 SEED=7 ARGS="-k redis"
 	CHAOS_ROUNDS=$(or $(ROUNDS),1) CHAOS_SEED=$(or $(SEED),$(shell date +%s)) $(BIN)/pytest tests/chaos $(ARGS)
+
+system: $(DEV) redis ## Fleets judged from outside, at true scale too, and random torture: ROUNDS=20 SEED=7 ARGS="-n 2"
+	SYSTEM=1 SYSTEM_TRUE_SCALE=1 TORTURE_ROUNDS=$(or $(ROUNDS),10) TORTURE_SEED=$(or $(SEED),0) $(BIN)/pytest tests/system $(ARGS)
 
 simulate: $(DEV) ## Thousands of simulated fleets, judged by the truth: ARGS="--runs 20000 --first 5000"
 	PYTHONPATH=.:providers $(BIN)/python -m tests.simulation.run $(ARGS)

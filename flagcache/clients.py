@@ -1,7 +1,8 @@
-"""The clients of the vendor's SDK that were attached to one cache, and which of them is asking.
+"""The clients of the vendor's SDK that use one cache, and which of them is asking.
 
-The SDK does not tell a cache who asks; the thread does: a client's own poller, or a thread of ours that runs a client's
-poll on its behalf. Clients are held weakly, and the registry is inherited by forked children as it is.
+The SDK doesn't pass the client to its provider, so we derive it from the calling thread: a client's own poller, or our
+listener, which runs a client's poll on its behalf. During a load the client is on the thread's stack, and the provider
+finds it there. Clients are held weakly. Forked children inherit the registry unchanged.
 """
 
 from __future__ import annotations
@@ -12,17 +13,26 @@ from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
+from flagcache.runtime.threads import PerThread, patched_late
 from flagcache.vendor import Definitions, Fetcher
 
 __all__ = ["Client", "Clients"]
 
 
 class Client(Protocol):
-    """One attached client, as the engine needs it. Must not keep the SDK's client alive."""
+    """One client, as the engine needs it. Must not keep the SDK's client alive."""
 
     @property
     def gone(self) -> bool:
         """It was shut down in this process, or nobody holds it any more."""
+        ...
+
+    @property
+    def listening(self) -> bool:
+        """Whether our listener pushes changes to it and renews the lease between its polls.
+
+        If not, it gets changes with its own polls, and only those renew the lease.
+        """
         ...
 
     @property
@@ -33,6 +43,11 @@ class Client(Protocol):
     @property
     def polling(self) -> bool | None:
         """Whether its poller runs; None before its first load, when there is none yet."""
+        ...
+
+    @property
+    def polls(self) -> bool:
+        """Whether it has a poller, or will have one from its first load on."""
         ...
 
     @property
@@ -84,26 +99,46 @@ class _HandOver(NamedTuple):
     at: float
 
 
-class _Thread(threading.local):
+class _Thread:
     on_behalf: Client | None = None
 
 
 class Clients:
-    """The attached clients of one cache."""
+    """The clients of one cache that are known."""
 
     def __init__(self) -> None:
         self._all: tuple[Client, ...] = ()
         self._given: WeakKeyDictionary[Client, _HandOver] = WeakKeyDictionary()
-        self._thread = _Thread()
+        self._thread = PerThread(_Thread)
 
     def add(self, client: Client) -> None:
-        """Attach one more."""
+        """Know one more."""
         self._all = (*(c for c in self._all if not c.gone), client)
 
     @property
     def live(self) -> tuple[Client, ...]:
         """Those that are in use in this process."""
         return tuple(client for client in self._all if not client.gone)
+
+    @property
+    def listening(self) -> tuple[Client, ...]:
+        """The clients in use that have our listener: none if gevent has patched since a cache was made."""
+        return () if patched_late() else self._wanting
+
+    @property
+    def unheard(self) -> bool:
+        """Whether there are clients that have no listener only because gevent has patched."""
+        return patched_late() and bool(self._wanting)
+
+    @property
+    def _wanting(self) -> tuple[Client, ...]:
+        return tuple(client for client in self.live if client.listening)
+
+    @property
+    def polls(self) -> bool:
+        """Whether any of them polls; a client that is not known counts as one that does."""
+        live = self.live
+        return not live or any(client.polls for client in live)
 
     @property
     def project(self) -> str:
@@ -121,7 +156,7 @@ class Clients:
 
     def asking(self) -> Client | None:
         """The client for whose poll the calling thread asks, if that can be told."""
-        return self._thread.on_behalf or next((client for client in self._all if client.asking), None)
+        return self._thread().on_behalf or next((client for client in self._all if client.asking), None)
 
     def hand(self, definitions: Definitions, now: float) -> bool:
         """Whether the calling thread is to hand these over: its client has others, and no other thread does it already.
@@ -149,13 +184,13 @@ class Clients:
     @property
     def on_behalf(self) -> bool:
         """Whether the calling thread is ours and runs a client's poll."""
-        return self._thread.on_behalf is not None
+        return self._thread().on_behalf is not None
 
     @contextmanager
     def polling_for(self, client: Client) -> Generator[None]:
         """While this lasts, the calling thread asks for this client."""
-        self._thread.on_behalf = client
+        self._thread().on_behalf = client
         try:
             yield
         finally:
-            self._thread.on_behalf = None
+            self._thread().on_behalf = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from typing import TypeAlias
 
 from flagcache.clients import Client
 from flagcache.core.knowledge import Held, Knowledge
@@ -16,13 +17,19 @@ from flagcache.core.projects import join_projects
 from flagcache.runtime import process
 from flagcache.runtime import uwsgi as _uwsgi
 from flagcache.runtime.guard import guarded
+from flagcache.runtime.threads import kind_of_threads, note_threads
 from flagcache.status import Role, State, Status
 from flagcache.vendor import Definitions
 from flagcache.worker.config import Plan
 from flagcache.worker.listener import listen_soon
+from flagcache.worker.standing import Standing
+from flagcache.worker.state import are_emptied
 from flagcache.worker.worker import Worker
 
 __all__ = ["Coordinator"]
+
+_Here: TypeAlias = tuple[int, type]
+"""The pid of a process, and the kind of its threads: each such pair has a worker of its own."""
 
 
 class Coordinator:
@@ -34,8 +41,9 @@ class Coordinator:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._name = repr(plan.namespace)
-        self._workers: dict[int, Worker] = {}
+        self._name = plan.namespace
+        self._workers: dict[_Here, Worker] = {}
+        note_threads()
         self._parents: Worker | None = None
         """In a forked child, until it makes its own: what the parent had."""
         self._left = 0
@@ -45,48 +53,72 @@ class Coordinator:
 
     def should_fetch(self) -> bool:
         """Whether the calling thread is to fetch from the vendor. Without an answer, only if nothing is held."""
-        if self._is_over:
+        if self._is_over or self._plan.inside.now:
             return False
-        decided = guarded(lambda: self._worker().should_fetch(), None, f"could not decide who fetches {self._name}")
-        return decided if decided is not None else not (self._plan.settings.reads_only or self._holds())
+        with self._plan.inside.entered():
+            decided = guarded(lambda: self._worker().should_fetch(), None, "deciding who fetches failed", self._name)
+        return decided if decided is not None else not (self._plan.settings.reads_only or self.holds)
 
-    def definitions(self) -> Definitions | None:
-        """The definitions to use; None sends the calling thread to fetch."""
-        if self._is_over:
+    def definitions(self, *, loads_again: bool = False) -> Definitions | None:
+        """The definitions to use; None sends the calling thread to fetch.
+
+        A thread that is at work in this cache already, in a callback of the user's, is given what there is.
+
+        Args:
+            loads_again: as of `Worker.definitions`.
+        """
+        if self._is_over or self._plan.inside.now:
             return self._last_held()
         otherwise = self._last_held() if self._plan.settings.reads_only else None
-        return guarded(lambda: self._worker().definitions(), otherwise, f"could not hand out {self._name}")
+        with self._plan.inside.entered():
+            return guarded(
+                lambda: self._worker().definitions(loads_again=loads_again),
+                otherwise,
+                "handing out definitions failed",
+                self._name,
+            )
 
     def received(self, definitions: object) -> None:
         """Share what the calling thread has fetched."""
         if self._is_over:
             return
-        guarded(lambda: self._worker().received(definitions), None, f"could not share {self._name}")
+        with self._plan.inside.entered():
+            guarded(lambda: self._worker().received(definitions), None, "sharing definitions failed", self._name)
 
     def shutdown(self) -> None:
         """Give up the lease and close connections. The cache can be used again; then it starts anew."""
-        worker = self._workers.get(os.getpid())
+        worker = self._here
         if worker is not None:
-            guarded(worker.shutdown, None, f"could not leave the fleet {self._name} in order")
+            guarded(worker.shutdown, None, "leaving the fleet failed", self._name)
 
     def attach(self, client: Client) -> None:
-        """Take one more client of the vendor's SDK under the listener's care."""
+        """Know one more client of the vendor's SDK. A listener is started for it only if it wants one."""
         _uwsgi.advise()
         self._plan.clients.add(client)
-        worker = self._workers.get(os.getpid())
+        worker = self._here
         if worker is not None:
             worker.learn_project(client.project)
+
+    def listen(self) -> None:
+        """Start the listener now, and not with the next poll: a client that polls was just attached."""
+        guarded(self._listen, None, "starting the listener failed", self._name)
+
+    @property
+    def holds(self) -> bool:
+        """Whether this process has definitions."""
+        worker = self._here
+        return worker is not None and worker.know.held is not None
 
     @property
     def shared(self) -> bool:
         """Whether the fleet's own store, which answers, has what this process holds, as far as it knows."""
-        worker = self._workers.get(os.getpid())
+        worker = self._here
         return worker is not None and worker.shared
 
     @property
     def fetching(self) -> bool:
         """Whether the fleet's own fetch is under way in this process, or its result not yet taken in."""
-        worker = self._workers.get(os.getpid())
+        worker = self._here
         return worker is not None and worker.fetching
 
     def status(self) -> Status:
@@ -95,13 +127,14 @@ class Coordinator:
         held, now = worker.know.held, self._plan.clock()
         age = max(0.0, now - held.born) if held else None
         changed_age, today = _changed_age(held, age), time.time()
+        here = worker.standing
         return Status(
-            role=self._role(worker),
-            state=_state(age, self._plan.settings.stale_after),
+            role=self._role(worker, here),
+            state=_state(held, here),
             namespace=self._plan.namespace,
             store=self._plan.stores[0].address,
-            store_answers=worker.store_answers,
-            store_in_charge=worker.store_in_charge,
+            store_answers=here.store_answers,
+            store_in_charge=here.store,
             worker=worker.me,
             pid=os.getpid(),
             version=held.meta.version if held else "",
@@ -112,6 +145,12 @@ class Coordinator:
             writer=held.meta.writer if held else "",
             fetches=worker.fetches.requests,
             full_fetches=worker.fetches.full,
+            flags=here.flags,
+            serving=here.serving,
+            trouble=here.trouble.reason if here.trouble else "",
+            trouble_since=today - (now - here.trouble.since) if here.trouble else None,
+            leader=here.leader,
+            listening=worker.attendant.subscribed,
         )
 
     @property
@@ -125,65 +164,78 @@ class Coordinator:
         self._parents = parents or self._parents
         self._workers = {}
         if parents is not None and parents.attendant.running:
-            listen_soon(self._listen)
+            listen_soon(self._listen, self._name)
 
     def leave(self) -> None:
         """At exit: hand the lease over, if this process has it. What still asks is answered from memory."""
         self._left = os.getpid()
-        worker = self._workers.get(os.getpid())
+        worker = self._here
         if worker is not None:
-            worker.leave(at_exit=True)
+            guarded(lambda: worker.leave(at_exit=True), None, "leaving the fleet failed", self._name)
 
     def ready(self) -> bool:
-        """Whether this process holds definitions; asks nobody."""
+        """Whether this process has had definitions; it keeps them. Does no I/O."""
         return self._worker().know.held is not None
 
-    def _role(self, worker: Worker) -> Role:
+    def _role(self, worker: Worker, here: Standing) -> Role:
         if not worker.know.contacts:
             return Role.NEW
         if self._plan.settings.reads_only:
             return Role.READER
-        return Role.LEADER if worker.know.contact(worker.store_in_charge).leads else Role.FOLLOWER
+        if here.alone:
+            return Role.ALONE
+        return Role.LEADER if here.leader == worker.me else Role.FOLLOWER
 
     def _listen(self) -> None:
         if not self._is_over:
             self._worker().attendant.start()
 
     def _worker(self) -> Worker:
-        return self._workers.get(os.getpid()) or self._enter(os.getpid())
+        return self._workers.get(_here()) or self._enter(_here())
 
-    def _enter(self, pid: int) -> Worker:
-        """Make this process's worker. Also after a fork that ran no hook: then the parent's is still registered."""
+    @property
+    def _here(self) -> Worker | None:
+        """This process's worker, if there is one; the one from before gevent patched, while there is no other."""
+        mine = (worker for (pid, _), worker in [*self._workers.items()] if pid == os.getpid())
+        return self._workers.get(_here()) or next(mine, None)
+
+    def _enter(self, here: _Here) -> Worker:
+        """Make this process's worker. Also after a fork that ran no hook: then the parent's is still registered.
+
+        And after gevent has patched: the locks of the worker from before would stop all greenlets, so it is ended.
+        """
         _uwsgi.advise()
-        strangers = [other for other in list(self._workers) if other != pid]
-        parents = self._workers[strangers[0]] if strangers else self._parents
+        strangers = [other for other in list(self._workers) if other != here]
+        parents = self._workers.get(strangers[0]) if strangers else self._parents
         know = Knowledge() if parents is None else parents.know.in_child()
         know = know._replace(project=join_projects(know.project, self._plan.clients.project))
         # setdefault is atomic, so that of several threads one wins without a lock that a fork could inherit
-        worker = self._workers.setdefault(pid, Worker(self._plan, know))
+        worker = self._workers.setdefault(here, Worker(self._plan, know))
         for other in strangers:
-            self._workers.pop(other, None)
+            replaced = self._workers.pop(other, None)
+            if replaced is not None and other[0] == here[0]:
+                guarded(replaced.leave, None, "what ran before gevent patched could not be ended", self._name)
         process.expect_end()
         return worker
-
-    def _holds(self) -> bool:
-        worker = self._workers.get(os.getpid())
-        return worker is not None and worker.know.held is not None
 
     @property
     def _is_over(self) -> bool:
         return self._left == os.getpid()
 
     def _last_held(self) -> Definitions:
-        worker = self._workers.get(os.getpid())
-        held = worker.know.held if worker is not None else None
+        worker = self._here
+        held = worker.know.held if worker is not None and not are_emptied(worker.know, self._plan.settings) else None
         return held.definitions if held is not None else self._plan.vendor.empty()
 
 
-def _state(age: float | None, stale_after: float) -> State:
-    if age is None:
+def _here() -> _Here:
+    return os.getpid(), kind_of_threads()
+
+
+def _state(held: Held | None, here: Standing) -> State:
+    if held is None:
         return State.EMPTY
-    return State.STALE if age > stale_after else State.FRESH
+    return State.STALE if here.stale else State.FRESH
 
 
 def _changed_age(held: Held | None, age: float | None) -> float | None:

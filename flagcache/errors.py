@@ -29,7 +29,19 @@ class MissingExtraError(FlagcacheError, ImportError):
 
 
 class StoreError(FlagcacheError):
-    """The store could not be asked, or did not answer as a store does: refused, timed out, read-only, out of memory."""
+    """The store could not be asked, or did not answer as a store does: refused, timed out, read-only, out of memory.
+
+    Args:
+        what: happened, for people.
+        kind: what it is in one word: `unreachable`, `timeout`, `password`, `rights`, `read_only`, `full`, `loading`, or
+            `failed` for all else.
+        address: the store's, which begins the text; `what` does not name it.
+    """
+
+    def __init__(self, what: str = "", kind: str = "failed", address: str = "") -> None:
+        super().__init__(f"{address}: {what}" if address else what)
+        self.what = what
+        self.kind = kind
 
 
 class EnvelopeError(FlagcacheError):

@@ -9,13 +9,33 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
+from flagcache.event import Event, Recovery, shown
+from flagcache.failures import (
+    ColdStartExpired,
+    ColdStartRecovered,
+    DefinitionsFresh,
+    DefinitionsStale,
+    FetchFailed,
+    FetchRecovered,
+    ForeignKey,
+    ForeignKeyGone,
+    ForeignProject,
+    ForeignProjectGone,
+    LateFetchRefused,
+    PayloadAccepted,
+    PayloadRefused,
+    PublicationAccepted,
+    PublicationRefused,
+    QuotaLimited,
+    QuotaRestored,
+)
 from flagcache.runtime.guard import guarded
-from flagcache.runtime.values import Value
-from flagcache.stores.base import Scope
+from flagcache.store_failures import PushLost, PushRecovered, StoreLost, StoreRecovered
 from flagcache.vendor import Difference
 
 __all__ = [
     "ColdStartExpired",
+    "ColdStartRecovered",
     "DefinitionsChanged",
     "DefinitionsFresh",
     "DefinitionsRepaired",
@@ -24,53 +44,64 @@ __all__ = [
     "Events",
     "FetchFailed",
     "FetchRecovered",
+    "FlagsRestored",
     "ForeignKey",
+    "ForeignKeyGone",
     "ForeignProject",
+    "ForeignProjectGone",
     "LateFetchRefused",
     "LeadershipLost",
     "LeadershipTaken",
+    "PayloadAccepted",
     "PayloadRefused",
+    "PublicationAccepted",
     "PublicationRefused",
+    "PushLost",
+    "PushRecovered",
     "QuotaLimited",
     "QuotaRestored",
+    "Recovery",
     "StoreLost",
     "StoreRecovered",
-    "log_events",
 ]
-
-_log = logging.getLogger("flagcache")
 
 _NOTHING = Difference()
 
-
-class Event(Value):
-    """Something that happened to one cache. `level` is that of the log line, `str()` is its text."""
-
-    namespace: str
-
-    level = logging.INFO
+_MANY = 10
+"""Of so many flags it is a warning if more than half go at once."""
 
 
-class LeadershipTaken(Event):
+class _Leadership(Event):
+    store: str
+    quiet: bool = False
+    """True: this process logged such an event less than a minute ago. When that is over, the log says what is so."""
+
+    @property
+    def level(self) -> int:
+        """DEBUG if it is quiet."""
+        return logging.DEBUG if self.quiet else logging.INFO
+
+
+class LeadershipTaken(_Leadership):
     """This process now asks the vendor for its fleet."""
 
-    store: str
-
     def __str__(self) -> str:
-        return f"this process leads the fleet {self.namespace!r} on {self.store}"
+        return f"this process leads the fleet on {self.store}"
 
 
-class LeadershipLost(Event):
+class LeadershipLost(_Leadership):
     """Another process does so from now on, or nobody."""
 
-    store: str
-
     def __str__(self) -> str:
-        return f"this process no longer leads the fleet {self.namespace!r} on {self.store}"
+        return f"this process no longer leads the fleet on {self.store}"
 
 
 class DefinitionsChanged(Event):
-    """This process holds other definitions than before."""
+    """This process holds other definitions than before.
+
+    If a thread listens for changes, it comes once every attached client has them, or a second later, on a thread of its
+    own. Else it comes right before they are handed to the client whose poll brought them.
+    """
 
     version: str
     previous: str
@@ -78,13 +109,49 @@ class DefinitionsChanged(Event):
     fetched: bool
     """True: fetched by this process; False: taken from the store."""
     difference: Difference = _NOTHING
-    """Which keys were added, removed and changed."""
+    """Which flags, cohorts and group types were added, removed and changed."""
+    flags: int = 0
+    """How many there are now."""
+
+    @property
+    def level(self) -> int:
+        """DEBUG if another process fetched them. ERROR if all flags are gone, WARNING if more than half of ten are."""
+        if not self.fetched:
+            return logging.DEBUG
+        gone, before = len(self.difference.removed), self._before
+        if gone and not self.flags:
+            return logging.ERROR
+        return logging.WARNING if before >= _MANY and gone > before / 2 else logging.INFO
+
+    @property
+    def _before(self) -> int:
+        return self.flags - len(self.difference.added) + len(self.difference.removed)
 
     def __str__(self) -> str:
-        source = "fetched" if self.fetched else "taken from the store"
-        before = self.previous[:12] or "none"
-        what = f"definitions {self.version[:12]} of {self.namespace!r} {source}, in place of {before}"
-        return f"{what} ({self.difference})" if self.previous else what
+        what = f"definitions {self.version[:8]} {'fetched' if self.fetched else 'taken from the store'}"
+        if not self.previous:
+            return f"{what}: {self.flags} flags"
+        gone = len(self.difference.removed)
+        if gone and not self.flags:
+            return (
+                f"all flags are gone ({gone}), each is off from now on: {what} ({self.difference}); if that is a"
+                " mistake, restore them in PostHog"
+            )
+        half = f"{gone} of {self._before} flags are gone: " if gone > self._before / 2 and self._before >= _MANY else ""
+        return f"{half}{what}, {self.flags} flags: {self.difference}"
+
+
+class FlagsRestored(Recovery):
+    """Flags are back that a `DefinitionsChanged` of this process reported as gone, all or more than half at once.
+
+    At least half of them are there again, whichever process fetched them.
+    """
+
+    back: int
+    gone: int
+
+    def __str__(self) -> str:
+        return f"{self.back} of the {self.gone} flags that were gone are back after {shown(self.lasted)}"
 
 
 class DefinitionsRepaired(Event):
@@ -92,163 +159,24 @@ class DefinitionsRepaired(Event):
 
     version: str
     store: str
-    level = logging.WARNING
+    behind: bool = False
+    """True: what it held was from before it was away; it has lost nothing."""
+
+    @property
+    def level(self) -> int:
+        """WARNING if it has lost something."""
+        return logging.INFO if self.behind else logging.WARNING
 
     def __str__(self) -> str:
-        return f"{self.store} had lost the definitions of {self.namespace!r}: republished {self.version[:12]}"
-
-
-class PayloadRefused(Event):
-    """What the store held is no well-formed envelope of ours with well-formed definitions; it was discarded."""
-
-    version: str
-    store: str
-    reason: str
-    level = logging.ERROR
-
-    def __str__(self) -> str:
-        what = f"unreadable definitions {self.version[:12]} of {self.namespace!r}"
-        return f"{what} discarded from {self.store}: {self.reason}"
-
-
-class PublicationRefused(Event):
-    """Readers would refuse what this process fetched, mostly because it is too large: it is kept and not published."""
-
-    version: str
-    reason: str
-    level = logging.ERROR
-
-    def __str__(self) -> str:
-        return f"definitions {self.version[:12]} of {self.namespace!r} cannot be shared: {self.reason}"
-
-
-class LateFetchRefused(Event):
-    """A fetch of this process ended after others had moved on; what it brought was not published."""
-
-    version: str
-    store: str
-    level = logging.WARNING
-
-    def __str__(self) -> str:
-        what = f"a late fetch of {self.namespace!r} brought {self.version[:12]}"
-        return f"{what}; {self.store} holds or awaits newer, so it was dropped"
-
-
-class FetchFailed(Event):
-    """The first of a row of fetches by this process failed."""
-
-    reason: str
-    status: int
-    """The HTTP status; 0 where there was no answer, or it is not known."""
-    scope: Scope
-    """Mine: this process stays out and others take over. Everybody: the whole fleet waits."""
-    retry_in: float
-    level = logging.WARNING
-
-    def __str__(self) -> str:
-        who = "this process lets others try" if self.scope is Scope.MINE else "the whole fleet waits"
-        return f"a fetch of {self.namespace!r} failed: {self.reason}; {who} for {self.retry_in:.1f} s"
-
-
-class FetchRecovered(Event):
-    """A fetch by this process succeeded again."""
-
-    def __str__(self) -> str:
-        return f"fetches of {self.namespace!r} succeed again"
-
-
-class QuotaLimited(Event):
-    """The vendor's quota is used up: clients are handed no flags, or keep the last ones, as the settings say."""
-
-    cleared: bool
-    level = logging.WARNING
-
-    def __str__(self) -> str:
-        flags = "no flags" if self.cleared else "the last known flags"
-        return f"the quota of {self.namespace!r} is used up: clients go on with {flags} until it is not"
-
-
-class QuotaRestored(Event):
-    """The vendor answers again; flags are back."""
-
-    def __str__(self) -> str:
-        return f"the quota of {self.namespace!r} is no longer used up"
-
-
-class DefinitionsStale(Event):
-    """The vendor has not confirmed what this process holds for longer than `stale_after`."""
-
-    age: float
-    level = logging.WARNING
-
-    def __str__(self) -> str:
-        return f"definitions of {self.namespace!r} were last confirmed {self.age:.0f} s ago"
-
-
-class DefinitionsFresh(Event):
-    """It has confirmed them again."""
-
-    def __str__(self) -> str:
-        return f"definitions of {self.namespace!r} are confirmed again"
-
-
-class ColdStartExpired(Event):
-    """No definitions came within the cold start wait; this process goes on with no flags until some come."""
-
-    waited: float
-    level = logging.ERROR
-
-    def __str__(self) -> str:
-        return f"no definitions of {self.namespace!r} after {self.waited:.1f} s: going on without flags until some come"
-
-
-class ForeignKey(Event):
-    """Others go on protecting the definitions with a key that this process does not have."""
-
-    store: str
-    level = logging.ERROR
-
-    def __str__(self) -> str:
+        if self.behind:
+            return (
+                f"{self.store} had older definitions, from before it was away, and this process stored"
+                f" {self.version[:8]}"
+            )
         return (
-            f"others protect the definitions of {self.namespace!r} on {self.store} with a key that this process does"
-            " not have: they are not used, and it fetches its own; give all workers one key in common"
+            f"{self.store} had lost the definitions, and this process stored {self.version[:8]} again; if that happens"
+            " often, Redis evicts keys or was emptied"
         )
-
-
-class ForeignProject(Event):
-    """The namespace holds the definitions of another project."""
-
-    store: str
-    ours: str
-    theirs: str
-    level = logging.ERROR
-
-    def __str__(self) -> str:
-        return (
-            f"namespace {self.namespace!r} on {self.store} belongs to project {self.theirs},"
-            f" this process to {self.ours}: its definitions are not used, and this process fetches its own;"
-            " give each project a namespace of its own"
-        )
-
-
-class StoreLost(Event):
-    """A store does not answer; the next one takes over."""
-
-    store: str
-    reason: str
-    level = logging.WARNING
-
-    def __str__(self) -> str:
-        return f"{self.store} does not answer for {self.namespace!r}: {self.reason}"
-
-
-class StoreRecovered(Event):
-    """A store answers again."""
-
-    store: str
-
-    def __str__(self) -> str:
-        return f"{self.store} answers again for {self.namespace!r}"
 
 
 class Events:
@@ -264,9 +192,4 @@ class Events:
     def emit(self, event: Event) -> None:
         """Tell all subscribers; one that raises is logged and does not keep the others from hearing."""
         for subscriber in self._subscribers:
-            guarded(partial(subscriber, event), None, f"a subscriber failed on {event!r}")
-
-
-def log_events(event: Event) -> None:
-    """Write an event to the logger `flagcache`."""
-    _log.log(event.level, "%s", event)
+            guarded(partial(subscriber, event), None, f"on_event failed on {type(event).__name__}", event.namespace)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, cast
 
 from typing_extensions import TypedDict
 
@@ -23,8 +23,14 @@ KeyMaterial: TypeAlias = str | bytes | Sequence[str | bytes]
 DAY = 86_400.0
 _LONGEST = 30 * DAY
 _SHORTEST = 0.01
+
+_FOLLOWS: Final = cast("float", None)
+"""None: the value follows from other settings. The constructor replaces it, so a setting always reads as a number; 0
+stands for an interval that depends on the clients."""
+
 _NAMESPACE_LENGTH = 200
 _COLD_START_WAIT = 10.0
+_FETCH_TOTAL_TIMEOUT = 60.0
 
 SLOW_FETCH = 30.0
 """Seconds that one fetch of the SDK may take when all goes badly: up to three requests of 10 s (posthog 7.91,
@@ -34,17 +40,20 @@ SLOW_FETCH = 30.0
 class SettingsOptions(TypedDict, total=False):
     """What `Settings` has beside `refresh_interval`, and documents."""
 
-    poll_interval: float
-    cold_start_wait: float
-    lease: float
-    challenge_after: float
-    stale_after: float
+    poll_interval: float | None
+    cold_start_wait: float | None
+    first_load_max_age: float | None
+    lease: float | None
+    challenge_after: float | None
+    stale_after: float | None
     store_timeout: float
     fetch_timeout: float
-    backoff_ceiling: float
+    fetch_total_timeout: float | None
+    backoff_ceiling: float | None
     on_quota_limited: Literal["clear", "keep"]
     max_decoded_bytes: int
     role: Literal["worker", "reader"]
+    auto_attach: bool
 
 
 class Options(SettingsOptions, total=False):
@@ -68,28 +77,38 @@ class Settings:
 
     refresh_interval: float = 30.0
     """How often the fleet as a whole asks the vendor. A change at the vendor is noticed up to this much later."""
-    poll_interval: float = 0.0
-    """How often each client asks this cache: the client's own `poll_interval`. 0: that of the attached clients, or else
-    `refresh_interval`. Given too low, the lease may end between two polls of a leader, and the leadership wanders."""
-    cold_start_wait: float = 0.0
-    """How long a process that has nothing waits, once, for the first definitions. Then it goes on with empty ones.
-    0: ten seconds; a reader does not wait."""
-    lease: float = 0.0
-    """How long a leader that fell silent keeps its place; also how long a change may go unnoticed when a leader is
-    killed. 0: one and a half poll intervals where clients are attached, for then it is renewed in the background; else
-    the poll interval plus 30 s, which outlives a slow fetch."""
-    challenge_after: float = 0.0
-    """After how long without a confirmation by the vendor another worker is given a turn, because a leader whose
-    fetches fail looks like one whose fetches find nothing new. 0: ten refresh intervals."""
-    stale_after: float = 0.0
-    """From which age definitions are called stale. 0: five refresh intervals."""
+    poll_interval: float = _FOLLOWS
+    """How often each client asks this cache: the client's own `poll_interval`. None: that of the known clients, or
+    else `refresh_interval`. If it is too low, the lease may end between two polls of a leader: leadership wanders."""
+    cold_start_wait: float = _FOLLOWS
+    """How long a process waits at its first load, once: for the first definitions, without which it goes on with empty
+    ones, or for a fetch under way where the stored ones are older than `first_load_max_age`. 0: not at all, so that a
+    process that starts on an empty store goes on without flags until they are pushed or polled. None: ten seconds; a
+    reader does not wait."""
+    first_load_max_age: float = _FOLLOWS
+    """To what age, counted from their last confirmation by the vendor, a first load starts with stored definitions
+    without waiting for a fetch under way. None: one and a half refresh intervals."""
+    lease: float = _FOLLOWS
+    """How long a leader that stopped renewing keeps the lease. If no client is attached, that is also how long a change
+    may go unnoticed when a leader crashes. None: one and a half poll intervals if clients are attached, which renews it
+    in the background; two if they are not; the poll interval plus 30 s if the client is unknown and its SDK fetches."""
+    challenge_after: float = _FOLLOWS
+    """After how long without a confirmation by the vendor another worker gets a turn: if an SDK fetches, failures look
+    like "unchanged". None: ten refresh intervals."""
+    stale_after: float = _FOLLOWS
+    """From which age definitions are called stale. A follower learns its age from its polls, so it may say so up to a
+    poll later. None: five refresh intervals; if no client is attached, `challenge_after` and two polls, because
+    fetches then come no sooner than polls."""
     store_timeout: float = 1.0
-    """How long one call of the store may take in all, also where its answer trickles in. Looking up a host's name is
-    not bounded by it: where name servers may hang, give the store's IP address, or bound them in `resolv.conf`."""
+    """How long one call of the store may take in all, also if its answer trickles in or name servers hang."""
     fetch_timeout: float = 10.0
-    """How long the fleet's own fetch may take in all, from connecting to the last byte."""
-    backoff_ceiling: float = 0.0
-    """How long the fleet waits at most between two tries while fetches fail. 0: the refresh interval, so that a
+    """How long the fleet's own fetch waits in silence: for a connection, for the headers, and between two pieces of the
+    body."""
+    fetch_total_timeout: float = _FOLLOWS
+    """How long the fleet's own fetch may take in all, from connecting to the last byte, however steadily bytes come.
+    Not below `fetch_timeout`. None: sixty seconds, or `fetch_timeout` if that is longer."""
+    backoff_ceiling: float = _FOLLOWS
+    """How long the fleet waits at most between two tries while fetches fail. None: the refresh interval, so that a
     recovery is noticed as soon as a change would be."""
     on_quota_limited: Literal["clear", "keep"] = "clear"
     """What clients use while PostHog answers 402, quota used up: no flags, as an SDK alone would, or the last known."""
@@ -99,26 +118,42 @@ class Settings:
     """A reader never leads, never fetches from the vendor and starts no thread of ours: it uses what the store has, one
     round trip at a time, and no flags where the store has none. For processes that come and go, as serverless functions
     do, beside workers or a refresher that fill the store."""
+    auto_attach: bool = True
+    """Whether a cache attaches each client that uses it, at its first load. The price is one thread and one more
+    connection to the store a process; a reader has neither. False: only those given to `attach`. The others have what
+    their own polls bring: no push, and no thread but while they fetch."""
 
     def __post_init__(self) -> None:
         for name in ("refresh_interval", "store_timeout", "fetch_timeout"):
             _check_seconds(name, getattr(self, name))
         if self.role not in ("worker", "reader"):
             raise ConfigurationError(f'role must be "worker" or "reader", not {self.role!r}')
+        if not isinstance(self.auto_attach, bool):  # pyright: ignore[reportUnnecessaryIsInstance] - a user's mistake
+            raise ConfigurationError(f"auto_attach must be True or False, not {self.auto_attach!r}")
         for name in ("poll_interval", "lease"):
             self._fill(name, 0)
-        self._fill("cold_start_wait", 0 if self.reads_only else _COLD_START_WAIT)
+        self._fill("cold_start_wait", 0 if self.reads_only else _COLD_START_WAIT, zero=0)
+        self._fill("first_load_max_age", 1.5 * self.refresh_interval)
         self._fill("challenge_after", 10 * self.refresh_interval)
-        self._fill("stale_after", 5 * self.refresh_interval)
+        self._fill("stale_after", 0)
         self._fill("backoff_ceiling", self.refresh_interval)
+        self._fill("fetch_total_timeout", max(_FETCH_TOTAL_TIMEOUT, self.fetch_timeout))
+        if self.fetch_total_timeout < self.fetch_timeout:
+            raise ConfigurationError(
+                f"fetch_total_timeout must not be below fetch_timeout ({self.fetch_timeout:g} seconds), not "
+                f"{self.fetch_total_timeout!r}: it is the time of a whole fetch, the other that of a silence in it"
+            )
         if self.on_quota_limited not in ("clear", "keep"):
             raise ConfigurationError(f'on_quota_limited must be "clear" or "keep", not {self.on_quota_limited!r}')
         _check_bytes("max_decoded_bytes", self.max_decoded_bytes)
 
-    def _fill(self, name: str, default: float) -> None:
+    def _fill(self, name: str, default: float, *, zero: float | None = None) -> None:
+        """Put the default in the place of None. 0 stands for the default too, unless `zero` says what it means."""
         value = getattr(self, name)
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and value == 0:
+        if value is None:
             object.__setattr__(self, name, default)
+        elif isinstance(value, (int, float)) and not isinstance(value, bool) and value == 0:
+            object.__setattr__(self, name, default if zero is None else zero)
         else:
             _check_seconds(name, value)
 
@@ -127,20 +162,33 @@ class Settings:
         """Whether this process is a reader."""
         return self.role == "reader"
 
-    def polls_every(self, attached: float | None = None) -> float:
-        """Seconds between two polls of a client; `attached` is what the attached ones say of themselves."""
-        return self.poll_interval or attached or self.refresh_interval
+    def polls_every(self, known: float | None = None) -> float:
+        """Seconds between two polls of a client; `known` is what those that are known say of themselves."""
+        return self.poll_interval or known or self.refresh_interval
 
-    def lease_for(self, attached: float | None = None) -> float:
-        """Seconds that a lease lasts, for a process with or without attached clients."""
+    def lease_for(self, known: float | None = None, *, listening: bool = False) -> float:
+        """Seconds that a lease lasts, for a process whose clients poll so often.
+
+        Args:
+            known: seconds between two polls of its clients; None: no client is known, so that the SDK fetches.
+            listening: whether a thread renews the lease between polls.
+        """
         if self.lease:
             return self.lease
-        return 1.5 * self.polls_every(attached) if attached else self.polls_every() + SLOW_FETCH
+        if not known:
+            return self.polls_every() + SLOW_FETCH
+        return (1.5 if listening else 2.0) * self.polls_every(known)
+
+    def stale_for(self, known: float | None = None, *, listening: bool = False) -> float:
+        """Seconds from which an age is called stale; arguments as of `lease_for`."""
+        if self.stale_after:
+            return self.stale_after
+        return 5 * self.refresh_interval if listening else self.challenge_after + 2 * self.polls_every(known)
 
     @property
     def cold_lease(self) -> float:
         """Length of a lease on an empty store: a leader that dies in its first fetch is followed within the wait."""
-        return 0.4 * self.cold_start_wait
+        return 0.4 * (self.cold_start_wait or _COLD_START_WAIT)
 
 
 def milliseconds(seconds: float) -> int:

@@ -1,11 +1,11 @@
-"""What is so: one value that a health page, a metric or a person can read. Making it asks nobody."""
+"""A snapshot of the cache's state in this process, for health checks and metrics. Making it does no I/O."""
 
 from __future__ import annotations
 
 from enum import Enum
 from typing import NamedTuple
 
-__all__ = ["Role", "State", "Status"]
+__all__ = ["Role", "Serving", "State", "Status"]
 
 
 class Role(str, Enum):
@@ -15,12 +15,15 @@ class Role(str, Enum):
     FOLLOWER = "follower"
     READER = "reader"
     """It was made one: it never leads and never fetches."""
+    ALONE = "alone"
+    """Its namespace holds definitions that it must not use, of another project or under a key that it lacks: it shares
+    nothing and fetches for itself."""
     NEW = "new"
     """It has not asked the store yet."""
 
 
 class State(str, Enum):
-    """How good what it holds is."""
+    """How good the definitions are that this process holds; `Serving` says whether its clients use them."""
 
     FRESH = "fresh"
     STALE = "stale"
@@ -28,8 +31,19 @@ class State(str, Enum):
     EMPTY = "empty"
 
 
+class Serving(str, Enum):
+    """What this process's clients evaluate with."""
+
+    ALL = "all"
+    """All flags that the vendor has, as it confirmed them lately."""
+    LAST_KNOWN = "last_known"
+    """The last known flags: the vendor has not confirmed them for `stale_after`, or its quota is used up."""
+    NONE = "none"
+    """No flags, so that each is off: no definitions have come yet, or the quota is used up and they were cleared."""
+
+
 class Status(NamedTuple):
-    """What one cache knows, in this process. Ages are in seconds; None where nothing is held."""
+    """What one cache knows, in this process. Ages are in seconds; None if nothing is held."""
 
     role: Role
     state: State
@@ -59,6 +73,19 @@ class Status(NamedTuple):
     """Requests to the vendor that this process made for its fleet; those of the SDK itself are not known."""
     full_fetches: int
     """How many of them were answered with definitions."""
+    flags: int
+    """How many flags the clients evaluate with."""
+    serving: Serving
+    trouble: str
+    """The gravest thing that is wrong in this process, in one word: `quota`, `posthog_401`, `store_timeout`; empty if
+    nothing is. docs/status.md lists them."""
+    trouble_since: float | None
+    """When it began, in Unix seconds of this machine's clock."""
+    leader: str
+    """The process that fetches for the fleet, as `worker` names it, as of this one's last poll; empty if none."""
+    listening: bool
+    """Whether changes are pushed to this process: it is subscribed to the store's notices. If not, they come with its
+    polls."""
 
     def as_dict(self) -> dict[str, object]:
         """Return it as plain values, for JSON."""

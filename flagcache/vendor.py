@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol, TypeAlias
 
+from flagcache.event import listed
 from flagcache.runtime.values import Value
 from flagcache.stores.base import Scope
 
@@ -16,19 +17,41 @@ Definitions: TypeAlias = "dict[str, object]"
 """One complete set of flag definitions, as JSON values. Never mutated: the vendor's SDK may hold the same objects."""
 
 
+_QUOTA = 402
+
+
 class Difference(NamedTuple):
-    """What distinguishes two sets of definitions, by the keys of their flags."""
+    """What distinguishes two sets of definitions: keys of flags, and names of what else they have."""
 
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
+    cohorts: tuple[str, ...] = ()
+    """The ids of those that were added, removed or changed."""
+    group_types: tuple[str, ...] = ()
+    """The names of those that were added, removed or changed."""
+    others: tuple[str, ...] = ()
+    """The top-level keys of all else that changed."""
 
     def __str__(self) -> str:
-        return f"{len(self.added)} added, {len(self.removed)} removed, {len(self.changed)} changed"
+        words = {
+            "added": self.added,
+            "removed": self.removed,
+            "changed": self.changed,
+            "cohorts changed:": self.cohorts,
+            "group types changed:": self.group_types,
+            "other keys changed:": self.others,
+        }
+        return "; ".join(f"{word} {listed(names)}" for word, names in words.items() if names) or "nothing changed"
 
 
 class Vendor(Protocol):
     """What is to be known of one vendor's definitions."""
+
+    @property
+    def name(self) -> str:
+        """Of the vendor, as a trouble with it begins: `posthog`."""
+        ...
 
     @property
     def writer(self) -> str:
@@ -41,15 +64,27 @@ class Vendor(Protocol):
         ...
 
     def check(self, definitions: object) -> Definitions:
-        """Return the definitions if the vendor's SDK can safely take them as they are.
+        """Return the definitions if the vendor's SDK can safely take them as they are; also those that a store carried.
 
         Raises:
             EnvelopeError: they are not shaped as definitions are.
         """
         ...
 
+    def malformed(self, definitions: object) -> tuple[str, ...]:
+        """Name what is malformed in what the vendor sent, and the SDK evaluates around."""
+        ...
+
+    def shared(self, definitions: Definitions) -> Definitions:
+        """Return what stores carry of checked definitions: what older versions of this library accept too."""
+        ...
+
     def empty(self) -> Definitions:
         """Definitions of no flags at all, which the SDK accepts as an answer."""
+        ...
+
+    def count(self, definitions: Definitions) -> int:
+        """How many flags they have."""
         ...
 
     def project(self, definitions: Definitions) -> str:
@@ -68,6 +103,10 @@ class Fetched(NamedTuple):
     """Checked by `Vendor.check`."""
     etag: str
     """Names this very content to the vendor; empty if it sent none."""
+    requests: int = 1
+    """How many it took."""
+    malformed: tuple[str, ...] = ()
+    """As `Vendor.malformed`."""
 
 
 class Unchanged(Value):
@@ -85,6 +124,16 @@ class Refused(NamedTuple):
     """The HTTP status; 0 where there was no answer."""
     retry_after: float | None = None
     """Seconds after which the vendor asked to be asked again."""
+    requests: int = 1
+    """How many were made."""
+    kind: str = ""
+    """Without a status, what it was in one word: `unreachable`, `timeout`; with status 200 `malformed`."""
+
+    def trouble(self, vendor: str) -> str:
+        """Name it in one word: `posthog_401`, `posthog_timeout`; the quota alone has a name of its own."""
+        if self.status == _QUOTA:
+            return "quota"
+        return f"{vendor}_{self.kind or self.status or 'failed'}"
 
 
 FetchResult: TypeAlias = "Fetched | Unchanged | Refused"
@@ -94,7 +143,10 @@ class Fetcher(Protocol):
     """Fetches definitions from the vendor. Thread-safe; connects to nothing before it is asked to fetch."""
 
     def fetch(self, etag: str) -> FetchResult:
-        """Make one request, conditional where `etag` is not empty, and return within its total time. Never raises."""
+        """Make one request, conditional if `etag` is not empty, and return within its total time. Never raises.
+
+        An unconditional one may be repeated once, at once, if its connection was dropped before an answer began.
+        """
         ...
 
     def cancel(self) -> None:

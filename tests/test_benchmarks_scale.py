@@ -67,12 +67,8 @@ def test_polls_that_are_only_counted_are_those_that_change_nothing(attached: boo
     full = live(lambda world: Ours(world, attached=attached, may_be_quiet=False), 12, SIZES, BUSY)
     for name in ("bytes_to_store", "bytes_from_store"):  # the digits of some ages differ
         assert quick[name] == pytest.approx(full[name], rel=0.02)
-    assert {**quick, "bytes_to_store": 0, "bytes_from_store": 0, "bytes_a_second": 0} == {
-        **full,
-        "bytes_to_store": 0,
-        "bytes_from_store": 0,
-        "bytes_a_second": 0,
-    }
+    apart = ("bytes_to_store", "bytes_from_store", "bytes_a_second")
+    assert {**quick, **dict.fromkeys(apart, 0)} == {**full, **dict.fromkeys(apart, 0)}
 
 
 class _CountedStore(SharedStore):
@@ -157,7 +153,7 @@ def test_ours_asks_once_a_host_while_redis_is_away_and_the_others_once_a_process
         for name in ("example", "attached")
     }
     assert more["example"] >= 15 * 19
-    assert 10 <= more["attached"] <= 25
+    assert 10 <= more["attached"] <= 25  # two hosts instead of one fleet, and a few as Redis goes and returns
 
 
 def test_new_processes_find_an_empty_redis_filled_where_somebody_republishes() -> None:
@@ -316,7 +312,7 @@ def test_a_replica_takes_readers_and_no_leader(make_redis: MakeRedis) -> None:
     written.publish("leader", Envelope(Meta("v", 0, 1, 1, 1), b"payload"), fresh=False, lease=45_000)
     reader = leader._replace(me="reader", may_lead=False)
     until(lambda: read.poll(reader).payload == b"payload", what="the replica to have it")
-    with pytest.raises(StoreError, match=r"READONLY|ReadOnly"):
+    with pytest.raises(StoreError, match="read only"):
         read.poll(leader)
     written.close()
     read.close()

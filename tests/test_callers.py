@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gc
+import math
+import threading
 import weakref
 
 import pytest
 
-from flagcache.runtime.callers import Caller, acting_for, caller
+from flagcache.runtime.callers import Caller, acting_for, caller, waits_until, within
+from flagcache.runtime.clock import monotonic
 from flagcache.stores.base import Grant
 from flagcache.worker.grants import Errand, Errands
 from tests.worker.processes import in_thread
@@ -63,3 +66,25 @@ def test_an_errand_ends_with_its_thread() -> None:
     gone = in_thread(sent)
     gc.collect()
     assert gone() is None
+
+
+def test_a_bound_is_the_running_threads_alone() -> None:
+    """Two threads that act for one caller, as the calls of an event loop's thread: neither leaves its bound behind."""
+    mine, entered, leave = caller(), threading.Event(), threading.Event()
+
+    def beside() -> None:
+        with acting_for(mine), within(60.0):
+            entered.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=beside)
+    with within(1.0):
+        thread.start()
+        assert entered.wait(10)
+        with within(30.0):
+            assert waits_until() < monotonic() + 2.0
+    leave.set()
+    thread.join(10)
+    assert waits_until() == math.inf
+    with within(30.0):
+        assert waits_until() > monotonic() + 20.0

@@ -10,8 +10,10 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from flagcache.cli.lines import logging_to_stderr
-from flagcache.events import DefinitionsChanged, Event, log_events
+from flagcache.event_log import log_events
+from flagcache.events import DefinitionsChanged, Event
 from flagcache.runtime.guard import guarded
+from flagcache.runtime.here import here
 from flagcache.vendor import Difference
 
 
@@ -20,14 +22,15 @@ def test_a_line_of_json_has_an_events_fields(capsys: pytest.CaptureFixture[str])
     many = Difference(added=tuple(f"flag-{number}" for number in range(60)))
     with logging_to_stderr(as_json=True):
         log_events(DefinitionsChanged("ns", "v2", "v1", fetched=True, difference=many))
-        guarded(lambda: int("x"), 0, "it broke")
+        guarded(lambda: int("x"), 0, "it broke", "")
     event, other = (json.loads(line) for line in capsys.readouterr().err.splitlines())
     assert (event["event"], event["level"], event["namespace"]) == ("DefinitionsChanged", "info", "ns")
     assert (event["version"], event["previous"], event["fetched"]) == ("v2", "v1", True)
     assert (len(event["difference"]["added"]), event["difference"]["added"][-1]) == (51, "... and 10 more")
-    assert event["message"] == str(DefinitionsChanged("ns", "v2", "v1", fetched=True, difference=many))
+    happened = DefinitionsChanged("ns", "v2", "v1", fetched=True, difference=many)
+    assert event["message"] == f"flagcache[ns] {here()}: {happened}"
     assert datetime.now(timezone.utc) - datetime.fromisoformat(event["time"].replace("Z", "+00:00")) < timedelta(60)
-    assert (other["event"], other["level"], other["message"]) == ("Log", "error", "flagcache: it broke")
+    assert (other["event"], other["level"], other["message"]) == ("Log", "error", f"flagcache {here()}: it broke")
     assert "ValueError: invalid literal" in other["traceback"]
 
 

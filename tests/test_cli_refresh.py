@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -17,10 +18,11 @@ from flagcache.cli import main, refresh
 from flagcache.cli.health import address_of
 from flagcache.cli.refresh import RefreshOptions
 from flagcache.errors import ConfigurationError
+from flagcache.stores.redis.store import RedisStore
 from flagcache_posthog import from_url
-from flagcache_posthog.refresher import Project, Refresher
-from flagcache_posthog.testing import PostHogStandIn, make_definitions
-from tests.servers import RedisServer, free_port
+from flagcache_posthog.refresher import Outcome, Project, Refresher
+from flagcache_posthog.testing import Drip, PostHogStandIn, make_definitions
+from tests.servers import RedisServer, free_port, until
 
 SECRETS = ("phs_sesame", "pass-sesame")
 ENVIRONMENT = ("POSTHOG_PROJECT_API_KEY", "POSTHOG_SECRET_KEY", "POSTHOG_HOST")
@@ -86,7 +88,7 @@ def test_a_single_run_fetches_what_is_due(
     )
     assert main(once) == 0
     assert (last_line(capsys)["outcome"], posthog.requests) == ("fresh", 1)
-    assert main([*once, "--interval", "0.01"]) == 0
+    assert main([*once, "--interval", "0.01"]) == 0  # which is over again before the run has ended
     unchanged = last_line(capsys)
     assert (unchanged["outcome"], unchanged["version"]) == ("unchanged", first["version"])
     assert (posthog.requests, posthog.flag_requests) == (2, 11)
@@ -157,11 +159,12 @@ def test_another_projects_namespace_is_refused(
     """What another project wrote stays: the run ends with 1, and has asked nobody."""
     once = ["refresh", store, namespace, "--once", "--json", "--interval", "0.01"]
     assert main(once) == 0
+    asked = posthog.requests
     monkeypatch.setenv("POSTHOG_PROJECT_API_KEY", "phc_other")
     assert main(once) == 1
     line = last_line(capsys)
-    assert (line["outcome"], posthog.requests) == ("refused", 1)
-    assert "belongs to project" in str(line["reason"])
+    assert (line["outcome"], posthog.requests) == ("refused", asked)
+    assert "belongs to another project" in str(line["reason"])
 
 
 def test_protected_stores_need_their_keys(
@@ -234,6 +237,46 @@ def test_what_the_environment_lacks_is_named(
     told = capsys.readouterr().err
     assert "must begin with https://" in told
     assert SECRETS[0] not in told
+
+
+def test_a_single_run_waits_for_a_body_that_flows(
+    redis_server: RedisServer, posthog: PostHogStandIn, namespace: str
+) -> None:
+    """A body may take longer than the wait for a grant; a total time that ends it is named in the run's reason."""
+    project = Project("phc_test", "phs_sesame", posthog.url)
+    for total, outcome, reason in (
+        (0.5, Outcome.FAILED, "no complete answer within fetch_total_timeout = 0.5 s"),
+        (20.0, Outcome.FETCHED, ""),
+    ):
+        posthog.fail(Drip(2.5))
+        run = Refresher(
+            redis_server.url,
+            f"{namespace}-{total:g}",
+            project,
+            fetch_total_timeout=total,
+            fetch_timeout=0.5,
+            store_timeout=0.4,
+        ).once()
+        assert (run.outcome, run.reason) == (outcome, reason)
+
+
+def test_a_refresher_keeps_its_lease_for_one_and_a_half_intervals(
+    redis_server: RedisServer, posthog: PostHogStandIn, namespace: str
+) -> None:
+    """So long others wait for one that was killed, however often it fetches."""
+    refresher = Refresher(
+        redis_server.url, namespace, Project("phc_test", "phs_sesame", posthog.url), refresh_interval=10
+    )
+    runs = threading.Thread(target=refresher.run)
+    runs.start()
+    store = RedisStore(redis_server.url, namespace)
+    try:
+        until(lambda: store.inspect().meta, what="definitions")
+        assert 10_000 < store.inspect().lease_left <= 15_000
+    finally:
+        refresher.stop()
+        runs.join()
+        store.close()
 
 
 def test_nothing_shows_the_key() -> None:

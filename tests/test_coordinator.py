@@ -7,8 +7,10 @@ import os
 
 import pytest
 
+from flagcache.encoding.payload import digest, encode
+from flagcache.runtime.here import here
 from flagcache.settings import Settings
-from flagcache.status import Role, State, Status
+from flagcache.status import Role, Serving, State, Status
 from tests.worker.house import House, bring
 from tests.worker.processes import FLEET, OWN, Fleet, content, in_thread
 
@@ -48,6 +50,12 @@ def test_to_make_one_and_to_look_at_it_asks_nobody(house: House) -> None:
         writer="",
         fetches=0,
         full_fetches=0,
+        flags=0,
+        serving=Serving.NONE,
+        trouble="",
+        trouble_since=None,
+        leader="",
+        listening=False,
     )
     assert house.link.opened == 0
 
@@ -71,7 +79,7 @@ def test_the_status_tells_role_version_and_age() -> None:
 def test_what_nobody_confirmed_for_long_is_stale(house: House, fleet: Fleet) -> None:
     """After `stale_after`, and not before."""
     bring(house)
-    fleet.clock.advance(fleet.settings.stale_after)
+    fleet.clock.advance(house.plan.stale_after)
     assert house.coordinator.status().state is State.FRESH
     fleet.clock.advance(0.1)
     assert house.coordinator.status().state is State.STALE
@@ -133,8 +141,8 @@ def test_a_bug_never_gets_out(broken: House, caplog: pytest.LogCaptureFixture) -
     broken.coordinator.shutdown()
     told = [record.getMessage() for record in caplog.records]
     assert told == [
-        "flagcache: could not decide who fetches 'team'",
-        "flagcache: could not leave the fleet 'team' in order",
+        f"flagcache[team] {here()}: deciding who fetches failed",
+        f"flagcache[team] {here()}: leaving the fleet failed",
     ]
 
 
@@ -156,7 +164,7 @@ def test_malformed_definitions_are_logged_and_dropped(
     bring(house)
     house.coordinator.received(wrong)
     assert house.coordinator.definitions() == content(1)
-    assert "could not share 'team'" in caplog.text
+    assert f"flagcache[team] {here()}: sharing definitions failed" in caplog.text
 
 
 def test_an_interruption_is_not_swallowed(house: House) -> None:
@@ -170,3 +178,28 @@ def test_an_interruption_is_not_swallowed(house: House) -> None:
         house.coordinator.should_fetch()
     house.link.before = lambda _verb: None
     assert in_thread(house.coordinator.should_fetch) is True
+
+
+# --- what is not ours -------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_of_another_project_is_no_healthy_follower(house: House, fleet: Fleet) -> None:
+    """It shares nothing, says so, and names neither the fleet's store nor its leader as its own; it becomes ready."""
+    fleet.upstream.serves = content(1, project="ours")
+    assert house.coordinator.should_fetch() is True
+    house.coordinator.received(content(1, project="ours"))
+    fleet.clock.advance(5)
+    theirs = content(9, project="theirs")
+    fleet.plant(encode(theirs, digest(theirs)), version=digest(theirs), project="theirs")
+    for _ in range(3):
+        fleet.next_interval()
+        house.coordinator.should_fetch()
+        house.coordinator.received(content(2, project="ours"))
+    status = house.coordinator.status()
+    assert (status.role, status.trouble, status.store_in_charge) == (Role.ALONE, "foreign_project", OWN)
+    assert (status.leader, status.serving, status.flags) == (status.worker, Serving.ALL, 1)
+    assert house.coordinator.ready()
+    fleet.store.clear()
+    house.coordinator.should_fetch()
+    assert house.coordinator.status().trouble == ""
+    assert house.coordinator.status().role is not Role.ALONE

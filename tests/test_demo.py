@@ -333,6 +333,6 @@ def test_all_words_fit_80_columns() -> None:
     figures = words.Figures(3600.0, Requests(9999, 99), Requests(99999, 999), change, succession, 0)
     lines = [*words.intro(options, place), *words.summary(options, place, figures)]
     stamp = " " * len("123.4 s  ")
-    lines += [stamp + words.changed(change), stamp + words.succeeded(succession, options)]
-    lines += [stamp + words.replaced(replace(_REPORT, pid=4194303, requests=0))]
+    lines += [stamp + words.changed(change), stamp + words.succeeded(succession)]
+    lines += [stamp + words.replaced(replace(_REPORT, pid=4194303, requests=asked)) for asked in (0, 1, 2)]
     assert [line for line in lines if len(line) > 80] == []

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flagcache.core import knowledge as election
+from flagcache.core import schedule as duties
 from flagcache.core.knowledge import Contact, Held, Knowledge
+from flagcache.core.notes import Note
 from flagcache.core.projects import join_projects
 from flagcache.settings import Settings
 from flagcache.stores.base import Ask, Grant, Meta, Order, Reply, Scope
@@ -220,9 +222,9 @@ def test_of_two_stores_the_younger_one_counts() -> None:
 
 
 def test_to_hold_ends_the_wait() -> None:
-    """Whoever has had definitions never waits again for the first ones."""
+    """With definitions a process no longer counts as one that gave up; its one wait counts from where it began."""
     know = election.hold(Knowledge(waiting_since=1.0, gave_up_waiting=True), held(1))
-    assert (know.waiting_since, know.gave_up_waiting) == (None, False)
+    assert (know.waiting_since, know.gave_up_waiting) == (1.0, False)
 
 
 # --- telling ----------------------------------------------------------------------------------------------------------
@@ -265,17 +267,79 @@ def test_what_was_overtaken_is_older_than_all() -> None:
 def test_failures_back_off_from_a_quarter_of_an_interval_to_the_ceiling(failures: int, jitter: float) -> None:
     """Doubling, spread over the upper half."""
     settings = Settings(refresh_interval=30, backoff_ceiling=300)
-    pause = election.backoff(failures, settings, jitter)
+    pause = duties.backoff(failures, settings, jitter)
     full = min(300, 7.5 * 2 ** min(failures, 20))
     assert full / 2 - 1e-6 <= pause <= full + 1e-6
 
 
+def test_a_question_asked_before_a_report_knows_nothing_of_it() -> None:
+    """A poll under way while this process reports its own fetch brings neither the failure back nor its end."""
+    failed = election.failed(Knowledge(), HOME, Refused("quota", Scope.EVERYBODY, 402), NOW, 5)
+    assert election.heard(failed, HOME, reply(note_status=0), NOW + 1, NOW - 0.1).note == failed.note
+    later = reply(note_status=0, meta=meta(CLOCK))
+    assert election.heard(failed, HOME, later, NOW + 1, NOW - 0.1).note == failed.note
+    assert election.heard(failed, HOME, later, NOW + 1, NOW + 0.1).note.status == 0
+    well = Knowledge(note=Note(home=HOME, at=NOW))
+    assert election.heard(well, HOME, reply(note_status=402), NOW + 1, NOW - 0.1).note == well.note
+    assert election.heard(well, HOME, reply(note_status=402), NOW + 1, NOW + 0.1).note.status == 402
+
+
+def test_another_store_ends_a_failure_by_a_later_fetch_alone() -> None:
+    """The one that stands in for the fleet's own has no note of what happened before; one of its own counts."""
+    failed = election.failed(Knowledge(), HOME, Refused("quota", Scope.EVERYBODY, 402), NOW, 5)
+    for said in (reply(), reply(meta=meta(CLOCK - 3000))):
+        assert election.heard(failed, "elsewhere", said, NOW + 2).note == failed.note
+    assert election.heard(failed, "elsewhere", reply(meta=meta(CLOCK - 1000)), NOW + 2).note.status == 0
+    assert election.heard(failed, "elsewhere", reply(note_status=500), NOW + 2).note.status == 500
+
+
+def test_a_store_that_was_emptied_ends_no_failure() -> None:
+    """Its note is lost; until a fetch succeeds, which what it holds shows, the failure stands."""
+    know = election.heard(
+        Knowledge(held=held(CLOCK - 9000)), HOME, reply(note_status=402, meta=meta(CLOCK - 9000)), NOW
+    )
+    assert know.note.status == 402
+    know = election.heard(know, HOME, reply(), NOW + 1)
+    assert know.note.status == 402, "flushed"
+    know = election.heard(know, HOME, reply(meta=meta(CLOCK - 9000)), NOW + 2)
+    assert know.note.status == 402, "stored again, as old as it is"
+    know = election.heard(know, HOME, reply(unchanged=True), NOW + 3)
+    assert know.note.status == 402
+    assert election.heard(know, HOME, reply(meta=meta(CLOCK - 100)), NOW + 4).note.status == 0, "confirmed"
+    assert election.heard(know, HOME, reply(meta=meta(CLOCK - 100, "v2")), NOW + 4).note.status == 0, "changed"
+
+
+def test_a_store_without_definitions_that_lost_its_note_ends_no_failure() -> None:
+    """A cold fleet that is refused, and a Redis that is emptied then: the first definitions end the failure."""
+    failed = election.failed(Knowledge(), HOME, Refused("quota", Scope.EVERYBODY, 402), NOW, 5)
+    know = election.heard(failed, HOME, reply(), NOW + 1)
+    assert know.note == failed.note
+    assert election.heard(know, HOME, reply(meta=meta(CLOCK - 100)), NOW + 2).note.status == 0
+
+
+def test_a_store_whose_clock_was_put_back_ends_a_failure_by_a_later_fetch() -> None:
+    """Its order begins anew after a flush; the age of what it has shows that the fetch came later."""
+    stored = held(CLOCK - 9000)
+    know = election.heard(Knowledge(held=stored), HOME, reply(note_status=402, meta=stored.meta), NOW)
+    back = CLOCK - 10**7
+    told = reply(clock=back, meta=meta(back - 3000))
+    assert election.heard(know, HOME, told, NOW + 2).note.status == 402, "fetched before"
+    assert election.heard(know, HOME, told, NOW + 4).note.status == 0, "fetched since"
+
+
+def test_a_failure_of_another_projects_fleet_is_none_of_ours() -> None:
+    """Its quota may be used up: that turns no flag off here."""
+    know = Knowledge(project="team=1")
+    theirs = reply(meta=meta(5, project="team=2"), note_status=402)
+    assert election.heard(know, HOME, theirs, NOW).note == Note()
+
+
 def test_whoever_failed_for_reasons_of_its_own_stays_out() -> None:
     """And what concerns everybody makes all wait, and nobody give way."""
-    mine = election.failed(Knowledge(failures=2), Refused("no way", Scope.MINE, 401), NOW, 5)
-    assert (mine.stay_out_until, mine.note_status, mine.retry_at, mine.failures) == (NOW + 5, 0, 0, 3)
-    all_of_us = election.failed(Knowledge(), Refused("busy", Scope.EVERYBODY, 429), NOW, 5)
-    assert (all_of_us.stay_out_until, all_of_us.note_status, all_of_us.retry_at) == (0, 429, NOW + 5)
+    mine = election.failed(Knowledge(failures=2), HOME, Refused("no way", Scope.MINE, 401), NOW, 5)
+    assert (mine.stay_out_until, mine.note, mine.failures) == (NOW + 5, Note(), 3)
+    all_of_us = election.failed(Knowledge(), HOME, Refused("busy", Scope.EVERYBODY, 429), NOW, 5)
+    assert (all_of_us.stay_out_until, all_of_us.note) == (0, Note(429, NOW + 5, HOME, NOW))
 
 
 @pytest.mark.parametrize(
@@ -283,17 +347,48 @@ def test_whoever_failed_for_reasons_of_its_own_stays_out() -> None:
     [
         ("1", "2", True),
         ("team=1", "team=1 key=a", False),
-        ("team=1 key=b", "key=a team=1", False),
+        ("team=1", "team=2", True),
+        ("team=1", "team=2 key=a", True),
+        ("team=1 key=b", "key=a team=1", False),  # the token was reset
+        ("team=1 key=a", "team=2 key=a", False),  # flags show all sorts of things
+        ("team=1 key=a", "team=2 key=b", True),
         ("key=b", "team=1 key=a", True),
         ("key=a", "team=1", False),
         ("", "team=1", False),
         ("team=1", "", False),
     ],
 )
-def test_the_first_aspect_known_to_both_tells_projects_apart(ours: str, theirs: str, *, foreign: bool) -> None:
-    """A project's number counts more than its token, which may be changed."""
+def test_one_equal_aspect_makes_one_project(ours: str, theirs: str, *, foreign: bool) -> None:
+    """The same token is the same project, and so is the same number; who knows neither of both may belong to either."""
     assert election.is_foreign(Knowledge(project=ours), meta(1, project=theirs)) is foreign
-    assert join_projects(ours, ours) == ours
+    assert election.is_foreign(Knowledge(project=theirs), meta(1, project=ours)) is foreign
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "joined"),
+    [
+        ("key=b", "team=1", "team=1 key=b"),
+        ("team=1", "key=b", "team=1 key=b"),
+        ("key=b", "key=a team=1", "team=1 key=b"),
+        ("", "key=a team=1", "team=1 key=a"),
+        ("1", "2", "1"),
+        ("", "", ""),
+    ],
+)
+def test_what_two_know_of_a_project_is_joined(first: str, second: str, joined: str) -> None:
+    """In one order; where they differ the first is right."""
+    assert join_projects(first, second) == joined
+
+
+def test_a_process_learns_its_projects_number_from_what_is_stored() -> None:
+    """If its own token is stored too: then another token with that number is the same project's new one."""
+
+    def after(project: str) -> Knowledge:
+        return election.heard(Knowledge(project="key=a"), HOME, reply(meta=meta(5, project=project)), NOW)
+
+    assert after("team=1 key=a").project == "team=1 key=a"
+    assert after("team=1 key=b").project == "key=a"
+    assert after("team=1").project == "key=a"
 
 
 def test_an_answer_that_lay_unread_is_as_old_as_its_question() -> None:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from flagcache.encoding.payload import FORMAT, decode, digest, encode
+from flagcache.encoding.payload import FORMAT, decode, digest, encode, verify
 from flagcache.errors import EnvelopeError
 
 LIMIT = 64 * 1024 * 1024
@@ -512,3 +512,40 @@ def test_messages_hold_no_data() -> None:
         assert "secret" not in str(caught.value)
         assert caught.value.__cause__ is None
         assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["msgpack", "json"])
+def test_what_was_written_is_verified_as_it_will_be_read(*, nested: bool) -> None:
+    """`verify` refuses what `decode` refuses: another version, too large a body, too many containers, a lost byte."""
+    flags: list[object] = [{"key": f"f{number}", "filters": {"groups": [{}]}} for number in range(100)]
+    for _ in range(200 if nested else 0):
+        flags = [flags]
+    definitions: dict[str, object] = {"flags": flags}
+    version = digest(definitions)
+    payload = encode(definitions, version)
+    verify(payload, version=version, limit=LIMIT)
+    many: list[object] = [{} for _ in range(65_000)]
+    crowded = encode({"flags": many, "more": many}, version)
+    for broken, expected, limit in (
+        (payload, "another", LIMIT),
+        (payload, version, 1024),
+        (payload[:-1], version, LIMIT),
+        (crowded, version, 140_000),
+    ):
+        for read in (verify, decode):
+            with pytest.raises(EnvelopeError):
+                read(broken, version=expected, limit=limit)
+
+
+def test_verifying_holds_no_second_copy() -> None:
+    """What verifies a payload needs little more memory than its unpacked bytes; `decode` makes objects of them."""
+    definitions = {"flags": [{"key": f"f{number}", "filters": {"groups": [{"n": number}]}} for number in range(5_000)]}
+    version = digest(definitions)
+    payload = encode(definitions, version)
+    peaks = []
+    for read in (verify, decode):
+        tracemalloc.start()
+        read(payload, version=version, limit=LIMIT)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[0] < peaks[1] / 3

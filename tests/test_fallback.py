@@ -90,6 +90,21 @@ def test_a_file_is_no_directory(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def test_a_directory_that_cannot_be_found_is_done_without(caplog: pytest.LogCaptureFixture) -> None:
+    """A fallback store is optional: a home that is not there is one warning with the remedy, and no exception."""
+    assert checked_fallback("~nobody-of-this-name/state") is None
+    (line,) = caplog.records
+    assert line.levelname == "WARNING"
+    assert "fallback=None" in line.getMessage()
+    assert RedisFlagDefinitionCache("redis://127.0.0.1:1/0", "team", fallback="~nobody-of-this-name/state").status()
+
+
+def test_a_directory_that_cannot_be_looked_at_is_told_of_when_it_is_opened(tmp_path: Path) -> None:
+    """With an error of ours; here it is a name that no file system takes."""
+    with pytest.raises(StoreError, match=r"no fallback store in .*fallback=None goes without"):
+        opened(tmp_path / ("x" * 300))
+
+
 def test_only_redis_has_one(tmp_path: Path) -> None:
     """A file or memory needs none; to give one is a mistake."""
     with pytest.raises(ConfigurationError, match="only a cache on Redis"):

@@ -12,7 +12,8 @@ from flagcache.errors import ConfigurationError, FlagcacheError
 from flagcache.settings import DAY, SLOW_FETCH, Options, Settings, check_namespace, milliseconds
 
 SECONDS = ("refresh_interval", "poll_interval", "cold_start_wait", "lease", "challenge_after", "stale_after")
-ZERO_IS_A_DEFAULT = ("poll_interval", "cold_start_wait", "lease", "challenge_after", "stale_after")
+FOLLOWS = (*SECONDS[1:], "first_load_max_age", "fetch_total_timeout", "backoff_ceiling")
+"""Those whose default follows from others."""
 
 
 def make(name: str, value: object) -> Settings:
@@ -22,7 +23,7 @@ def make(name: str, value: object) -> Settings:
 
 @pytest.mark.parametrize("name", [*SECONDS, "store_timeout"])
 @pytest.mark.parametrize(
-    "value", [-1, -0.0001, 0.009, math.nan, math.inf, -math.inf, 31 * DAY, True, False, None, "30", "", [30], 30j]
+    "value", [-1, -0.0001, 0.009, math.nan, math.inf, -math.inf, 31 * DAY, True, False, "30", "", [30], 30j]
 )
 def test_what_is_no_length_of_time_is_refused(name: str, value: object) -> None:
     """The error names setting and value; numbers out of range are told the range, the rest what is expected."""
@@ -42,11 +43,27 @@ def test_zero_is_refused_where_it_means_nothing(name: str) -> None:
         make(name, 0)
 
 
-@pytest.mark.parametrize("name", ZERO_IS_A_DEFAULT)
-@pytest.mark.parametrize("zero", [0, 0.0])
-def test_zero_takes_the_default_where_there_is_one(name: str, zero: float) -> None:
-    """Zero says: as it follows from the others."""
-    assert make(name, zero) == Settings()
+@pytest.mark.parametrize("name", ["refresh_interval", "fetch_timeout", "store_timeout"])
+def test_none_is_refused_where_nothing_follows(name: str) -> None:
+    """These have a value of their own."""
+    with pytest.raises(ConfigurationError, match=f"{name} must be a number of seconds, not None"):
+        make(name, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [*((name, None) for name in FOLLOWS), *((name, 0) for name in FOLLOWS if name != "cold_start_wait")],
+)
+def test_none_takes_the_default_and_so_does_zero(name: str, said: float | None) -> None:
+    """None says: as it follows from the others. So does zero, but for the one wait that may be none."""
+    assert make(name, said) == Settings()
+
+
+def test_no_wait_is_no_wait() -> None:
+    """`cold_start_wait=0`; a leader that dies in its first fetch on an empty store is followed as by default."""
+    settings = Settings(cold_start_wait=0)
+    assert settings.cold_start_wait == 0
+    assert settings.cold_lease == Settings().cold_lease
 
 
 @pytest.mark.parametrize("name", [*SECONDS, "store_timeout"])
@@ -54,6 +71,22 @@ def test_zero_takes_the_default_where_there_is_one(name: str, zero: float) -> No
 def test_what_is_in_range_is_kept(name: str, value: float) -> None:
     """The ends of the range included, whole numbers and fractions."""
     assert getattr(make(name, value), name) == value
+
+
+@pytest.mark.parametrize(("silence", "total"), [(10.0, 60.0), (60.0, 60.0), (120.0, 120.0)])
+def test_a_whole_fetch_has_a_minute_unless_a_silence_may_be_longer(silence: float, total: float) -> None:
+    """By default `fetch_total_timeout` is sixty seconds, and never below `fetch_timeout`."""
+    assert Settings(fetch_timeout=silence).fetch_total_timeout == total
+    assert Settings(fetch_timeout=silence, fetch_total_timeout=0).fetch_total_timeout == total
+
+
+def test_a_whole_fetch_is_not_shorter_than_a_silence_in_it() -> None:
+    """The two may be the same; a shorter total is refused, and the error names both."""
+    assert Settings(fetch_timeout=10, fetch_total_timeout=10).fetch_total_timeout == 10
+    with pytest.raises(ConfigurationError, match=r"fetch_total_timeout .* fetch_timeout \(10 seconds\), not 9.9"):
+        Settings(fetch_timeout=10, fetch_total_timeout=9.9)
+    with pytest.raises(ConfigurationError, match=r"fetch_total_timeout must be from 0\.01"):
+        Settings(fetch_timeout=0.01, fetch_total_timeout=-1)
 
 
 @pytest.mark.parametrize("value", [1023, 0, -1, 2**32, True, 2048.0, "2048", None])
@@ -71,13 +104,18 @@ def test_sizes_in_range_are_kept() -> None:
 
 
 def test_the_defaults_follow_from_the_refresh_interval() -> None:
-    """A client that polls as often as the fleet fetches; a lease that outlives a poll interval and a slow fetch."""
+    """A lease is renewed in the background or at each poll; if by neither, it outlives a poll and a slow fetch."""
     settings = Settings(refresh_interval=20)
     assert settings.polls_every() == 20
     assert settings.lease_for() == 20 + SLOW_FETCH
+    assert settings.lease_for(known=30.0) == 60
+    assert settings.lease_for(known=30.0, listening=True) == 45
     assert settings.backoff_ceiling == 20
     assert settings.challenge_after == 200
-    assert settings.stale_after == 100
+    assert settings.stale_for(known=30.0, listening=True) == 100
+    assert settings.stale_for(known=30.0) == 200 + 2 * 30
+    assert settings.stale_for() == 200 + 2 * 20
+    assert Settings(refresh_interval=20, stale_after=7).stale_for() == 7
     assert (settings.cold_start_wait, settings.store_timeout) == (10, 1)
     assert settings.max_decoded_bytes == 64 * 1024 * 1024
     assert Settings().refresh_interval == 30
@@ -90,8 +128,8 @@ def test_the_default_lease_follows_from_the_poll_interval() -> None:
 
 def test_with_attached_clients_the_lease_can_be_short() -> None:
     """It is renewed in the background, and lasts for one and a half of their polls, unless the user says otherwise."""
-    assert Settings().lease_for(2.0) == 3.0
-    assert Settings(poll_interval=4).lease_for(2.0) == 6.0
+    assert Settings().lease_for(2.0, listening=True) == 3.0
+    assert Settings(poll_interval=4).lease_for(2.0, listening=True) == 6.0
     assert Settings(lease=7).lease_for(2.0) == Settings(lease=7).lease_for() == 7
 
 
@@ -118,7 +156,9 @@ def test_the_options_are_the_settings() -> None:
     options = get_type_hints(Options)
     keys = {"signing_key", "encryption_key"}  # no part of the settings, which are shown
     assert {name: kind for name, kind in options.items() if name not in keys} == {
-        name: kind for name, kind in settings.items() if name != "refresh_interval"
+        name: (kind | None if name in FOLLOWS else kind)
+        for name, kind in settings.items()
+        if name != "refresh_interval"
     }
     assert keys == options.keys() - settings.keys()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 
@@ -12,7 +13,8 @@ from flagcache.events import Event, Events, StoreLost, StoreRecovered
 from flagcache.stores.base import Store
 from flagcache.stores.memory import MemoryStore
 from flagcache.stores.spec import StoreSpec
-from flagcache.worker.failover import Tiers
+from flagcache.worker.failover import Pauses, Tiers
+from flagcache.worker.troubles import Troubles
 from tests.worker.processes import Clock
 
 
@@ -47,12 +49,19 @@ def tiers(seen: list[Event], clock: Clock) -> Tiers:
     return make(seen, clock, MemoryStore)
 
 
-def make(seen: list[Event], clock: Clock, opens: Callable[[], Store]) -> Tiers:
+def make(seen: list[Event], clock: Clock, opens: Callable[[], Store], settles_after: float = 0.0) -> Tiers:
     """Two tiers, of which the first is opened like this."""
     events = Events()
     events.subscribe(seen.append)
     specs = (StoreSpec("first", opens), StoreSpec("second", MemoryStore))
-    return Tiers(specs, longest_pause=24, clock=clock, events=events, namespace="ns")
+    return Tiers(
+        specs,
+        pauses=Pauses(24, settles_after),
+        clock=clock,
+        events=events,
+        namespace="ns",
+        troubles=Troubles(clock),
+    )
 
 
 def homes(tiers: Tiers) -> list[str]:
@@ -122,7 +131,10 @@ def test_loss_and_return_are_told_once(tiers: Tiers, seen: list[Event]) -> None:
         tiers.lost(tier, StoreError("refused"))
     for _ in range(3):
         tiers.answered(tier)
-    assert seen == [StoreLost("ns", "first", "refused"), StoreRecovered("ns", "first")]
+    assert seen == [
+        StoreLost("ns", "first", "refused", meanwhile="meanwhile each process goes on alone"),
+        StoreRecovered("ns", 0.0, "store_failed", logging.WARNING, "first"),
+    ]
     assert tiers.first_answers
 
 
@@ -134,7 +146,7 @@ def test_one_that_cannot_be_opened_is_lost(seen: list[Event], clock: Clock) -> N
 
     tiers = make(seen, clock, fail)
     assert homes(tiers) == ["second"]
-    assert seen == [StoreLost("ns", "first", "no such file")]
+    assert seen == [StoreLost("ns", "first", "no such file", meanwhile="meanwhile each process goes on alone")]
 
 
 def test_closing_closes_what_is_open_and_the_next_use_opens_again(seen: list[Event], clock: Clock) -> None:
@@ -163,3 +175,50 @@ def test_one_that_cannot_be_closed_hinders_nothing(
     tiers.close()
     assert "could not close first" in caplog.text
     assert homes(tiers) == ["first", "second"]
+
+
+@pytest.mark.parametrize("kind", ["read_only", "rights", "full"])
+def test_a_store_that_refuses_to_write_is_not_mended_by_an_answer(seen: list[Event], clock: Clock, kind: str) -> None:
+    """Polls may read there all the while: it is over when a write succeeds, or none was refused for long."""
+    tiers = make(seen, clock, MemoryStore, settles_after=30)
+    refusal = StoreError("no", kind)
+    tiers.lost(tiers.first, refusal)
+    for _ in range(5):
+        clock.advance(10)
+        tiers.answered(tiers.first)
+        assert tiers.first_answers
+        clock.advance(10)
+        tiers.lost(tiers.first, refusal)
+    assert [type(event) for event in seen] == [StoreLost]
+    clock.advance(10)
+    tiers.answered(tiers.first, wrote=True)
+    assert len(seen) == (1 if kind == "full" else 2)  # one that is full still lets a lease be renewed
+    tiers.answered(tiers.first, stored=True)
+    assert seen[1:] == [StoreRecovered("ns", 110, f"store_{kind}", logging.ERROR, "first")]
+    tiers.lost(tiers.first, refusal)
+    for _ in range(4):
+        clock.advance(10)
+        tiers.answered(tiers.first)
+    assert seen[3:] == [StoreRecovered("ns", 10, f"store_{kind}", logging.ERROR, "first")]
+
+
+class Proving(MemoryStore):
+    """A store that begins with a write, once it refused one."""
+
+    proves = ("full",)
+    refuses = False
+
+
+def test_an_answer_from_before_a_refusal_ends_no_trouble(seen: list[Event], clock: Clock) -> None:
+    """A poll that only read may be under way while another thread's write is refused."""
+    tiers = make(seen, clock, Proving, settles_after=30)
+    homes(tiers)
+    store = tiers.first.store
+    assert isinstance(store, Proving)
+    store.refuses = True
+    tiers.lost(tiers.first, StoreError("no", "full"))
+    tiers.answered(tiers.first)
+    assert not tiers.first_answers
+    store.refuses = False
+    tiers.answered(tiers.first)
+    assert [type(event) for event in seen] == [StoreLost, StoreRecovered]

@@ -19,6 +19,7 @@ from typing import TypeAlias, cast
 from typing_extensions import Self, override
 
 from flagcache.errors import ConfigurationError, FlagcacheError
+from flagcache.runtime.threads import try_start
 
 __all__ = ["Address", "Answer", "HealthServer", "address_of"]
 
@@ -60,7 +61,7 @@ class HealthServer:
         answers: by path.
 
     Raises:
-        FlagcacheError: on entry, if it cannot listen there.
+        FlagcacheError: on entry, if it cannot listen there or gets no thread for it.
     """
 
     def __init__(self, address: Address, answers: Mapping[str, Answer]) -> None:
@@ -74,7 +75,9 @@ class HealthServer:
         except OSError as exc:
             host, port = self._address
             raise FlagcacheError(f"cannot listen on {host}:{port}: {exc.strerror or exc}") from exc
-        threading.Thread(target=self._server.serve_forever, name="flagcache-health", daemon=True).start()
+        if why := try_start(threading.Thread(target=self._server.serve_forever, name="flagcache-health", daemon=True)):
+            self._server.server_close()
+            raise FlagcacheError(f"no thread to answer probes: {why}")
         return self
 
     def __exit__(
@@ -109,7 +112,11 @@ class _Server(ThreadingHTTPServer):
         if not self._free.acquire(blocking=False):
             self.shutdown_request(request)
             return
-        super().process_request(request, client_address)
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # the system gives no thread for it: the next probe may be answered
+            self._free.release()
+            self.shutdown_request(request)
 
     @override
     def process_request_thread(

@@ -5,24 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from enum import Enum
 from typing import cast
 
 from typing_extensions import override
-
-from flagcache.events import Event
-from flagcache.vendor import Difference
 
 __all__ = ["logging_to_stderr"]
 
 _NAME = "flagcache"
 """The logger to which events are written, and the parent of all others here."""
-
-_MOST = 50
-"""Of a list, so many are shown."""
 
 
 @contextmanager
@@ -62,39 +55,18 @@ class _Json(logging.Formatter):
 
     @override
     def format(self, record: logging.LogRecord) -> str:
-        event = _event_of(record)
+        told = cast("dict[str, object] | None", getattr(record, "flagcache", None))
         line: dict[str, object] = {
             "time": _utc(record.created),
             "level": record.levelname.lower(),
-            "event": type(event).__name__ if event is not None else "Log",
+            "event": told["event"] if told else "Log",
             "message": record.getMessage(),
         }
-        if event is not None:
-            line |= {key: _short(value) for key, value in vars(event).items() if key not in line}
+        if told:
+            line |= {key: value for key, value in told.items() if key not in line}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=_plain)
-
-
-def _event_of(record: logging.LogRecord) -> Event | None:
-    """The event that a line tells, which `flagcache.events.log_events` leaves in it."""
-    args = record.args
-    told = args[0] if isinstance(args, tuple) and len(args) == 1 else None
-    return told if isinstance(told, Event) else None
-
-
-def _short(value: object) -> object:
-    """Without what would make a line too long: a first fetch adds every flag that there is."""
-    if isinstance(value, Difference):
-        return {key: _short(inner) for key, inner in value._asdict().items()}
-    if isinstance(value, (list, tuple)):
-        items = cast("Sequence[object]", value)
-        return [*items[:_MOST], *([f"... and {len(items) - _MOST} more"] if len(items) > _MOST else [])]
-    return value
-
-
-def _plain(value: object) -> object:
-    return value.value if isinstance(value, Enum) else str(value)
+        return json.dumps(line, default=str)
 
 
 def _utc(seconds: float) -> str:

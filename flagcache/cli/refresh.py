@@ -19,7 +19,8 @@ from flagcache.cli.lines import logging_to_stderr
 from flagcache.cli.store import resolved
 from flagcache.encoding.protection import KeyMaterial, protection_of
 from flagcache.errors import ConfigurationError
-from flagcache.events import Event, log_events
+from flagcache.event_log import log_events
+from flagcache.events import Event
 
 if TYPE_CHECKING:
     from flagcache_posthog.refresher import Project, Refresher
@@ -87,7 +88,7 @@ class RefreshFailed(RefreshDone):
     """A single run came to nothing."""
 
     reason: str
-    level = logging.ERROR
+    _level = logging.ERROR
 
     def __str__(self) -> str:
         return f"{self.namespace!r} was not refreshed: {self.reason}"
@@ -202,6 +203,7 @@ def _answers(refresher: Refresher) -> dict[str, Answer]:
     def ready() -> tuple[bool, Mapping[str, object]]:
         status = refresher.status()
         facts = {"role": status.role.value, "state": status.state.value, "store_answers": status.store_answers}
+        facts["trouble"] = status.trouble
         return refresher.ready, {**facts, "age": status.age, "version": status.version}
 
     return {"/healthz": alive, "/readyz": ready}

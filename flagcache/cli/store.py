@@ -13,6 +13,7 @@ from flagcache.encoding.payload import FORMAT
 from flagcache.errors import ConfigurationError, StoreError
 from flagcache.settings import check_namespace
 from flagcache.stores.base import Meta, Snapshot, Store
+from flagcache.stores.spec import REDIS_SCHEMES, scheme_in
 
 __all__ = ["Target", "resolved", "run_clear", "run_inspect"]
 
@@ -39,8 +40,8 @@ class Target:
         """
         label, url = f"{FORMAT}-{self.protection}", resolved(self.url)
         namespace = check_namespace(self.namespace)
-        scheme = url.partition("://")[0]
-        if scheme in ("redis", "rediss", "unix"):
+        scheme = scheme_in(url)
+        if scheme in REDIS_SCHEMES:
             from flagcache.stores.redis.store import RedisStore  # noqa: PLC0415 - a client library, for who uses it
 
             return RedisStore(url, namespace, timeout=_TIMEOUT, format_and_protection=label)

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from flagcache.core.projects import projects_differ
+from flagcache.core.notes import Note, latest
+from flagcache.core.projects import projects_differ, recognised
 from flagcache.settings import Settings, milliseconds
 from flagcache.stores.base import Ask, Grant, Meta, Order, Reply, Scope
 from flagcache.vendor import Definitions, Refused
@@ -21,7 +22,6 @@ __all__ = [
     "Held",
     "Knowledge",
     "ask_for",
-    "backoff",
     "changed_at",
     "failed",
     "heard",
@@ -48,7 +48,9 @@ class Held(NamedTuple):
     born: float
     """Own clock when the fetch that brought or last confirmed them was granted: their age in any store's eyes."""
     accepted: bool = True
-    """A store took them, or gave them. Until then they count as a fetch under way, which a later grant overtakes."""
+    """A store took them, or gave them. Until then they count as a fetch under way, which a later grant may overtake."""
+    unsettled: float | None = None
+    """Own clock when a store refused them because a later grant may have found newer ones; None: none did."""
 
 
 class Contact(NamedTuple):
@@ -67,6 +69,12 @@ class Contact(NamedTuple):
     last_grant: int = 0
     foreign: bool = False
     """Another project's definitions are stored there."""
+    deputy: bool = False
+    """This process is to look whether each fetch that is due is granted."""
+    fetching: bool = False
+    exhausted: bool = False
+    leader: str = ""
+    """All three as in its latest answer."""
 
 
 class Knowledge(NamedTuple):
@@ -77,18 +85,17 @@ class Knowledge(NamedTuple):
     granted: float | None = None
     """Own clock at the latest grant in the fleet that this process knows of."""
     waiting_since: float | None = None
-    """When a store first answered this process that still holds nothing: the cold start wait counts from then."""
+    """When a store first answered this process, which held nothing: its one wait counts from then."""
     gave_up_waiting: bool = False
+    loaded: bool = False  # the first load is over
     received: bool = False
     """A fetch of this process, or of the one it was forked from, has brought definitions at least once."""
     failures: int = 0
+    failed_at: float = 0.0
     stay_out_until: float = 0.0
     project: str = ""
-    """What is known of this process's project: words `aspect=value`, the most telling first."""
-    note_status: int = 0
-    """Why the latest fetch failed for the whole fleet (an HTTP status), until one succeeds; 0: it did not."""
-    retry_at: float = 0.0
-    """Own clock before which nobody may fetch."""
+    """What is known of this process's project: words `aspect=value` (`flagcache.core.projects`)."""
+    note: Note = Note()
 
     def contact(self, home: str) -> Contact:
         """What is known of this store."""
@@ -129,6 +136,7 @@ def ask_for(base: Ask, know: Knowledge, home: str, now: float) -> Ask:
         may_lead=base.may_lead and not contact.foreign and now >= know.stay_out_until and not waits,
         last_grant=contact.last_grant,
         grant_age=-1 if know.granted is None else _age(know.granted, now),
+        leader=contact.leader,
     )
     if contact.foreign and contact.stored is not None:  # only to see whether it is still so
         return ask._replace(held=contact.stored.order, held_version=contact.stored.version)
@@ -165,21 +173,26 @@ def heard(know: Knowledge, home: str, reply: Reply, now: float, asked: float | N
         stored=stored,
         last_grant=reply.grant.as_of if reply.grant else before.last_grant,
         foreign=is_foreign(know, stored),
+        deputy=reply.deputy,
+        fetching=reply.fetching,
+        exhausted=reply.exhausted,
+        leader=before.leader if reply.leader is None else reply.leader,
     )
     granted = know.granted
     if 0 < reply.granted_at <= reply.clock and not contact.foreign:  # another project's fetches do not serve this one
         at = now - (reply.clock - reply.granted_at) / 1000
         granted = at if granted is None else max(granted, at)
     waiting_since = now if know.held is None and know.waiting_since is None else know.waiting_since
-    know = know.with_contact(home, contact)._replace(
-        granted=granted,
-        waiting_since=waiting_since,
-        note_status=reply.note_status,
-        retry_at=now + reply.note_left / 1000 if reply.note_left else 0.0,
-    )
+    asked = now if asked is None else asked
+    retry_at = now + reply.note_left / 1000 if reply.note_left else 0.0
+    note = Note(reply.note_status, retry_at, home, asked, stored.as_of if stored else 0)
+    confirmed = asked - (reply.clock - _granted(reply.meta)) / 1000 if reply.meta else None
+    note = know.note if contact.foreign else latest(know.note, note, confirmed)
+    know = know.with_contact(home, contact)._replace(granted=granted, waiting_since=waiting_since, note=note)
     if contact.foreign or reply.meta is None:
         return know
-    return _reconfirmed(know, home, reply, now if asked is None else asked)
+    know = know._replace(project=recognised(know.project, reply.meta.project))
+    return _reconfirmed(know, home, reply, asked)
 
 
 def _reconfirmed(know: Knowledge, home: str, reply: Reply, asked: float) -> Knowledge:
@@ -220,7 +233,7 @@ def hold(know: Knowledge, held: Held) -> Knowledge:
     """Hold these, unless newer ones came in meanwhile."""
     if know.held is not None and not _newer(held, know.held, know.contact(held.home).clock):
         return know
-    return know._replace(held=held, waiting_since=None, gave_up_waiting=False)
+    return know._replace(held=held, gave_up_waiting=False)
 
 
 def _newer(held: Held, old: Held, clock: int) -> bool:
@@ -272,20 +285,13 @@ def overtaken(held: Held) -> Held:
     return held._replace(meta=held.meta._replace(epoch=0, as_of=1), born=held.born - _OLDEST)
 
 
-def backoff(failures: int, settings: Settings, jitter: float) -> float:
-    """Seconds to wait after so many failed fetches in a row: doubling up to a ceiling, spread by a random number.
-
-    It begins under a refresh interval, so that one passing failure costs little.
-    """
-    pause = settings.refresh_interval / 4 * float(2 ** min(failures, 20))
-    return min(settings.backoff_ceiling, pause) * (0.5 + 0.5 * jitter)
-
-
-def failed(know: Knowledge, refused: Refused, now: float, pause: float) -> Knowledge:
-    """A fetch of this process failed. For reasons of its own it stays out, so that an able worker leads."""
+def failed(know: Knowledge, home: str, refused: Refused, now: float, pause: float) -> Knowledge:
+    """A fetch that this store granted failed. For reasons of its own this process stays out: an able worker leads."""
+    know = know._replace(failures=know.failures + 1, failed_at=now)
     if refused.scope is Scope.MINE:
-        return know._replace(failures=know.failures + 1, stay_out_until=now + pause)
-    return know._replace(failures=know.failures + 1, note_status=refused.status, retry_at=now + pause)
+        return know._replace(stay_out_until=now + pause)
+    stored = know.contact(home).stored
+    return know._replace(note=Note(refused.status, now + pause, home, now, stored.as_of if stored else 0))
 
 
 def _age(since: float, now: float) -> int:

@@ -1,8 +1,9 @@
-"""When the listener of a process has to do what: pure.
+"""When the background of a process has what to do: pure.
 
-The leader renews its lease on the listener's own clock while a client's poller lives. A follower contends once when the
-lease that it knows of ends before its own next poll would notice. Whoever was pushed looks a tick later whether it
-worked. Times are seconds of the process's own clock.
+The leader renews its lease on its own clock while a client's poller lives, and fetches when the fleet is due, whatever
+the SDK's poll interval. A follower contends once the lease that it knows of ends, if its own next poll would notice
+later. One follower, the deputy, looks whether each fetch that is due was granted. Times are seconds of the process's
+own clock.
 """
 
 from __future__ import annotations
@@ -11,15 +12,32 @@ import math
 from typing import NamedTuple
 
 from flagcache.core.knowledge import Contact, Knowledge
+from flagcache.settings import Settings
 
-__all__ = ["Duties", "Pulse", "next_duty"]
+__all__ = ["GRACE", "HEARTBEAT", "RENEWALS", "Duties", "Pulse", "backoff", "next_duty"]
 
 RENEWALS = 3
 """How often a lease is renewed in its own length: one renewal may be lost."""
 
+HEARTBEAT = 1.0
+"""Seconds between two renewals while a fetch is under way: half of what a store lets pass before it takes the leader
+for dead (`flagcache.stores.rules.leases.GRACE`)."""
+
+GRACE = 2.0
+"""Seconds after which a fetch that is due, and was not granted, may be granted to another worker: the same constant."""
+
+_AGAIN = 0.25
+"""Refresh intervals between two tries of a leader, or of the deputy, that changed nothing."""
+
+_COLD = 0.5
+"""Seconds to the second try of a fleet that has nothing; all its processes wait for it."""
+
+_AT_MOST = 1.0
+"""Seconds between two tries of a follower to take a lease that has ended, if the first one changed nothing."""
+
 
 class Pulse(NamedTuple):
-    """How the clients of this process are."""
+    """How the clients of this process are, and what it does."""
 
     polls_every: float
     """Seconds between two polls of its clients."""
@@ -29,10 +47,14 @@ class Pulse(NamedTuple):
     """Some client has a key and lives."""
     longest_fetch: float
     """Seconds that a poll may take when it fetches."""
+    interval: float
+    """Seconds between two fetches of the fleet."""
+    fetching: bool = False
+    """A fetch of this process is under way."""
     offset: float = 0.0
     """By how much later than others this process contends, so that not all do it at once."""
-    contended_for: float = 0.0
-    """When it last did: once for each lease."""
+    contended_at: float = -math.inf
+    """When it last contended for the lease or a grant in the background."""
 
     def healthy(self, now: float) -> bool:
         """Whether a poller asked recently enough to be trusted to go on."""
@@ -54,27 +76,71 @@ class Duties(NamedTuple):
 
 
 def next_duty(know: Knowledge, contact: Contact, pulse: Pulse, now: float) -> Duties:
-    """Tell what the listener has to do next, as things stand.
+    """Return what the background has to do next, as things stand.
 
     Args:
         know: what this process knows.
-        contact: what it knows of the fleet's store.
+        contact: what it knows of the store that coordinates it now.
         pulse: how its clients are.
         now: the present.
     """
-    next_poll = pulse.last_poll + pulse.polls_every
     if contact.leads:
-        # Of the lease in force: on an empty store it is a short one, which has to outlive the first fetch.
-        renew_at = contact.renewed + (contact.lease_ends - contact.renewed) / RENEWALS
-        soon = contact.heard < know.retry_at < next_poll and know.retry_at != pulse.contended_for
-        return Duties(
-            renew_at=renew_at if pulse.healthy(now) else math.inf,
-            contend_at=know.retry_at if soon else math.inf,
-            over_at=contact.lease_ends,
-        )
+        return _leaders(know, contact, pulse, now)
     if not pulse.healthy(now) or contact.foreign or not contact.heard:
         return Duties()
+    return Duties(contend_at=min(_when_free(know, contact, pulse), _when_overdue(know, contact, pulse)))
+
+
+def _leaders(know: Knowledge, contact: Contact, pulse: Pulse, now: float) -> Duties:
+    if not pulse.healthy(now):
+        return Duties(over_at=contact.lease_ends)
+    # Of the lease in force: on an empty store it is a short one, which has to outlive the first fetch.
+    renew_at = contact.renewed + (contact.lease_ends - contact.renewed) / RENEWALS
+    if pulse.fetching:
+        return Duties(renew_at=min(renew_at, contact.renewed + HEARTBEAT), over_at=contact.lease_ends)
+    contend_at = max(_next_try_at(know, contact, pulse), pulse.contended_at + _AGAIN * pulse.interval)
+    return Duties(renew_at=renew_at, contend_at=contend_at, over_at=contact.lease_ends)
+
+
+def _due_at(know: Knowledge, pulse: Pulse) -> float:
+    """When the fleet's next fetch is due; a fleet of which no grant is known is left to the next poll."""
+    granted = math.inf if know.granted is None else know.granted
+    return max(granted + pulse.interval, know.note.retry_at)
+
+
+def _next_try_at(know: Knowledge, contact: Contact, pulse: Pulse) -> float:
+    """When the leader fetches: when a fetch is due, or sooner after a failure, if the interval has a try left."""
+    retries = know.note.status and not contact.exhausted
+    return know.note.retry_at if retries else _due_at(know, pulse)
+
+
+def _when_free(know: Knowledge, contact: Contact, pulse: Pulse) -> float:
+    """When a follower takes a lease that has ended. One that ends after its next poll is that poll's business."""
     free_at = max(contact.lease_ends, know.stay_out_until) + pulse.offset
-    # A lease that ends after the next poll is that poll's business.
-    soon = contact.heard + pulse.offset < free_at < next_poll and free_at != pulse.contended_for
-    return Duties(contend_at=free_at if soon else math.inf)
+    if not contact.heard + pulse.offset < free_at < pulse.last_poll + pulse.polls_every:
+        return math.inf
+    return max(free_at, pulse.contended_at + min(_AT_MOST, _AGAIN * pulse.interval))
+
+
+def _when_overdue(know: Knowledge, contact: Contact, pulse: Pulse) -> float:
+    """When the deputy looks whether the leader was granted the fetch that was due."""
+    if not contact.deputy:
+        return math.inf
+    overdue_at = max(_due_at(know, pulse) + GRACE, know.stay_out_until) + pulse.offset
+    return max(overdue_at, pulse.contended_at + max(GRACE, _AGAIN * pulse.interval))
+
+
+def backoff(failures: int, settings: Settings, jitter: float, *, cold: bool = False) -> float:
+    """Seconds to wait after so many failed fetches in a row: doubling up to a ceiling, spread by a random number.
+
+    It begins under a refresh interval, so that one passing failure costs little.
+
+    Args:
+        failures: how many came before this one.
+        settings: of the cache.
+        jitter: from 0 to 1.
+        cold: there are no definitions to go on with: the next try comes soon.
+    """
+    first = settings.refresh_interval / 4
+    pause = (min(first, _COLD) if cold else first) * float(2 ** min(failures, 20))
+    return min(settings.backoff_ceiling, pause) * (0.5 + 0.5 * jitter)

@@ -45,9 +45,13 @@ class Codec:
             EnvelopeError: readers would refuse it; mostly because it is too large.
         """
         payload = envelope.encode(definitions, meta.version)
-        envelope.decode(payload, version=meta.version, limit=self._limit)
+        envelope.verify(payload, version=meta.version, limit=self._limit)
         protected = self._protection.protect(payload, self._binding("payload", meta.version))
-        return Envelope(meta._replace(etag=self._stamp(meta)), protected)
+        return self.envelope(meta, protected)
+
+    def envelope(self, meta: Meta, payload: bytes) -> Envelope:
+        """Make the envelope of a payload that is encoded and protected already, and of this version."""
+        return Envelope(meta._replace(etag=self._stamp(meta)), payload)
 
     def read_meta(self, stored: Meta) -> Meta:
         """Return the metadata with the entity tag itself.
@@ -63,6 +67,10 @@ class Codec:
     def is_current(self, stored: Meta) -> bool:
         """Whether the envelope that these metadata are of, and which was read, was protected with the first key."""
         return self._protection is PLAIN or self._protection.is_current(_unstamped(stored))
+
+    def is_current_payload(self, payload: bytes) -> bool:
+        """Whether this payload, which was read, was protected with the first key."""
+        return self._protection.is_current(payload)
 
     def read(self, version: str, payload: bytes) -> Definitions:
         """Return the definitions in a payload.

@@ -10,7 +10,7 @@ A payload of format 1 is
 and the body is, in its codec, a list of two:
 
     m   [version, definitions]   strings are UTF-8 in which lone surrogates may stand; no bin, no ext, no array 32
-    j   [version, nodes]         JSON in the same UTF-8; `nodes` are the definitions laid flat, see `_flatten`
+    j   [version, nodes]         JSON in the same UTF-8; `nodes` are the definitions laid flat, see `flatten`
 
 The version inside the body makes sure that one content's payload is never taken for another's.
 
@@ -26,18 +26,17 @@ import hashlib
 import json
 import struct
 import zlib
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from copy import copy
 from itertools import chain
-from operator import itemgetter
 from typing import NamedTuple, cast
 
 import msgpack
 
+from flagcache.encoding.flat import CONTAINERS, flatten, listed, unflatten
 from flagcache.errors import EnvelopeError
 
-__all__ = ["FORMAT", "decode", "digest", "encode"]
+__all__ = ["FORMAT", "decode", "digest", "encode", "verify"]
 
 FORMAT = 1
 """The number of the payload's layout, its first byte."""
@@ -62,8 +61,7 @@ _FEWEST_CONTAINERS = 65_536  # that many are allowed whatever the limit: they ar
 
 _EMPTY_BIN = (b"\xc4\x00", b"\xc5\x00\x00", b"\xc6\x00\x00\x00\x00")
 
-_CONTAINERS: frozenset[type] = frozenset({dict, list})
-_KINDS: frozenset[type] = _CONTAINERS | {str, int, float, bool, type(None)}
+_KINDS: frozenset[type] = CONTAINERS | {str, int, float, bool, type(None)}
 
 # What the codecs raise; RuntimeError is RecursionError's base, ArithmeticError that of OverflowError.
 _CODEC_ERRORS = (msgpack.UnpackException, struct.error, zlib.error)
@@ -82,7 +80,7 @@ def digest(definitions: Mapping[str, object]) -> str:
     with _refusing("the definitions cannot be digested"):
         document = dict(definitions)
         shape = _measure(document)
-        canonical = _dump(_flatten(document, ordered=True) if shape.depth > _DEEP else document, ordered=True)
+        canonical = _dump(flatten(document, ordered=True) if shape.depth > _DEEP else document, ordered=True)
     return hashlib.sha256(canonical).hexdigest()[:32]
 
 
@@ -113,15 +111,16 @@ def decode(payload: bytes, *, version: str, limit: int) -> dict[str, object]:
     Raises:
         EnvelopeError: Anything at all is wrong. The message says what, without a byte of the data.
     """
-    with _refusing("the payload is broken"):
-        codec, body = _unwrap(payload, limit)
-        most = max(_FEWEST_CONTAINERS, limit // _BYTES_PER_CONTAINER)
-        written, definitions = _listed(_read_msgpack(body, most) if codec == _MSGPACK else _read_json(body, most))
-        if type(definitions) is not dict:
-            raise EnvelopeError("the payload holds no definitions")
-        if written != version:
-            raise EnvelopeError("the payload is of another version than the store says")
-        return cast("dict[str, object]", definitions)
+    return _read(payload, version, limit)
+
+
+def verify(payload: bytes, *, version: str, limit: int) -> None:
+    """Read a payload as `decode` does and keep nothing: a second copy of the definitions would leave holes in memory.
+
+    Raises:
+        EnvelopeError: `decode` would refuse it; but for an empty `bytes` in it, which `encode` never writes.
+    """
+    _read(payload, version, limit, keep=False)
 
 
 @contextmanager
@@ -144,7 +143,7 @@ def _write(document: dict[str, object], version: str) -> tuple[bytes, bytes]:
             return _MSGPACK, msgpack.packb([version, document], use_bin_type=True, unicode_errors=_TEXT)
         except OverflowError:  # an integer beyond 64 bits
             pass
-    return _JSON, _dump([version, _flatten(document)])
+    return _JSON, _dump([version, flatten(document)])
 
 
 def _dump(document: object, *, ordered: bool = False) -> bytes:
@@ -180,6 +179,19 @@ def _measure(document: dict[str, object]) -> _Shape:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
+def _read(payload: bytes, version: str, limit: int, *, keep: bool = True) -> dict[str, object]:
+    with _refusing("the payload is broken"):
+        codec, body = _unwrap(payload, limit)
+        most = max(_FEWEST_CONTAINERS, limit // _BYTES_PER_CONTAINER)
+        content = _read_msgpack(body, most, keep=keep) if codec == _MSGPACK else _read_json(body, most)
+        written, definitions = listed(content)
+        if type(definitions) is not dict:
+            raise EnvelopeError("the payload holds no definitions")
+        if written != version:
+            raise EnvelopeError("the payload is of another version than the store says")
+        return cast("dict[str, object]", definitions)
+
+
 def _unwrap(payload: bytes, limit: int) -> tuple[bytes, bytes]:
     """The codec and the body, which is exactly as large as the header says."""
     number, codec, size = _HEADER.unpack_from(payload)
@@ -197,7 +209,7 @@ def _unwrap(payload: bytes, limit: int) -> tuple[bytes, bytes]:
     return codec, body
 
 
-def _read_msgpack(body: bytes, most: int) -> object:
+def _read_msgpack(body: bytes, most: int, *, keep: bool) -> object:
     # A container takes a byte at least, so that only a large body can hold too many. The hook adds half to the time.
     count = _counter(most) if len(body) > most else None
     content: object = msgpack.unpackb(
@@ -209,7 +221,7 @@ def _read_msgpack(body: bytes, most: int) -> object:
         max_bin_len=0,
         max_ext_len=0,
         ext_hook=_refuse_extension,
-        object_hook=count,
+        object_hook=count if keep else _emptying(count),
         list_hook=count,
     )
     # That leaves b"" as the one value that is not JSON. On 2,000 flags (1.2 MB) the search for its three spellings adds
@@ -233,6 +245,18 @@ def _counter(most: int) -> Callable[[object], object]:
     return count
 
 
+def _emptying(count: Callable[[object], object] | None) -> Callable[[object], object]:
+    """A hook that puts one empty dict in the place of each, so that none is held longer than it is read."""
+    nothing: dict[str, object] = {}
+
+    def empty(container: object) -> object:
+        if count is not None:
+            count(container)
+        return nothing
+
+    return empty
+
+
 def _refuse_extension(_code: int, _data: bytes) -> None:
     raise EnvelopeError("the payload holds a msgpack extension")
 
@@ -240,61 +264,5 @@ def _refuse_extension(_code: int, _data: bytes) -> None:
 def _read_json(body: bytes, most: int) -> object:
     if body.count(b"[") + body.count(b"{") > most:  # those within strings too: JSON is the exception here
         raise EnvelopeError(f"the payload holds more than {most} containers")
-    written, nodes = _listed(json.loads(body.decode("utf-8", _TEXT)))
-    return [written, _unflatten(nodes)]
-
-
-# --- nesting beyond any stack -----------------------------------------------------------------------------------------
-
-
-def _flatten(document: dict[str, object], *, ordered: bool = False) -> list[object]:
-    """Lay a document flat: its containers one after the other, each child that is a container replaced by `[]`.
-
-    They follow in the order of their places: `{"a": [1, {}], "b": []}` is `[{"a": [], "b": []}, [1, []], [], {}]`.
-    Neither writing nor reading that needs more stack than any other flat list.
-    """
-    nodes: list[object] = [document]
-    flat: list[object] = []
-    for node in nodes:  # grows on the way
-        children = {key: child for key, child in _places(node, ordered=ordered) if type(child) in _CONTAINERS}
-        nodes += children.values()
-        flat.append(copy(node))
-        for key in children:
-            _put(flat[-1], key, [])
-    return flat
-
-
-def _unflatten(nodes: object) -> object:
-    """Undo `_flatten`, in place."""
-    containers = _listed(nodes)
-    placed = 0
-    for index, node in enumerate(containers):
-        if index > placed:  # also keeps a container from ending up inside itself
-            raise EnvelopeError("the payload holds a container that has no place")
-        for key, child in _places(node):
-            if type(child) in _CONTAINERS:
-                if child != [] or placed + 1 == len(containers):
-                    raise EnvelopeError("the payload has a place without its container")
-                placed += 1
-                _put(node, key, containers[placed])
-    return containers[0]
-
-
-def _places(node: object, *, ordered: bool = False) -> Iterable[tuple[object, object]]:
-    """What a container holds, by key or index; `ordered` sorts the keys."""
-    if type(node) is dict:
-        members = cast("dict[str, object]", node).items()
-        return sorted(members, key=itemgetter(0)) if ordered else members
-    if type(node) is list:
-        return enumerate(cast("list[object]", node))
-    raise EnvelopeError("the payload holds something else where a container should be")
-
-
-def _listed(value: object) -> list[object]:
-    if type(value) is not list or not value:
-        raise EnvelopeError("the payload holds something else where a list should be")
-    return cast("list[object]", value)
-
-
-def _put(node: object, key: object, value: object) -> None:
-    cast("dict[object, object]", node)[key] = value  # or a list, whose keys are its indexes
+    written, nodes = listed(json.loads(body.decode("utf-8", _TEXT)))
+    return [written, unflatten(nodes)]

@@ -20,8 +20,9 @@ from contextvars import Context, copy_context
 from typing import Any, TypeVar
 
 from flagcache.runtime.callers import Caller, acting_for, caller
+from flagcache.runtime.threads import try_start
 
-__all__ = ["awaitable"]
+__all__ = ["answered", "awaitable"]
 
 _T = TypeVar("_T")
 
@@ -34,6 +35,11 @@ def awaitable(call: Callable[[], _T]) -> Coroutine[Any, Any, _T]:
     return _elsewhere(call, caller()) if _runs_event_loop() else _known(call())
 
 
+def answered(result: _T) -> Coroutine[Any, Any, _T] | _T:
+    """Return a result as it is; to a thread that runs an event loop, and so awaits what it calls, to be awaited."""
+    return _known(result) if _runs_event_loop() else result
+
+
 async def _known(result: _T) -> _T:
     return result
 
@@ -43,9 +49,7 @@ async def _elsewhere(call: Callable[[], _T], who: Caller) -> _T:
     answer.set_running_or_notify_cancel()  # from here on nobody but its thread ends it
     args = (answer, copy_context(), call, who)
     thread = threading.Thread(target=_carry_out, args=args, name="flagcache-call", daemon=True)
-    try:
-        thread.start()
-    except RuntimeError:  # there is none to be had: better a loop that waits than a call that fails
+    if try_start(thread):  # there is none to be had: better a loop that waits than a call that fails
         _carry_out(*args)
     return await asyncio.wrap_future(answer)
 

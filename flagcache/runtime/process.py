@@ -11,10 +11,10 @@ import os
 import secrets
 import socket
 import sys
-import time
 import weakref
 from typing import Protocol
 
+from flagcache.runtime.clock import boottime
 from flagcache.runtime.guard import guarded
 
 __all__ = ["AtExit", "AtFork", "at_exit", "at_fork", "clock", "expect_end", "hooks_run", "identity", "leave"]
@@ -54,10 +54,8 @@ def identity() -> str:
 
 
 def clock() -> float:
-    """Seconds that only go forward, also while the machine sleeps where the system can tell (Linux)."""
-    if hasattr(time, "CLOCK_BOOTTIME"):
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-    return time.monotonic()
+    """Seconds that only go forward, also while the machine sleeps if the system can tell (Linux)."""
+    return boottime()
 
 
 def at_fork(who: AtFork) -> None:
@@ -78,7 +76,7 @@ def expect_end() -> None:
     leave. Elsewhere, and from the second time on, it does nothing.
     """
     if "multiprocessing.util" in sys.modules:  # each of its children has it; nobody else need pay for the import
-        guarded(_expect_end, None, "could not ask multiprocessing to tell of this process's end")
+        guarded(_expect_end, None, "multiprocessing could not be asked to call us at the end of this process", "")
 
 
 def _expect_end() -> None:
@@ -102,13 +100,13 @@ def _forked() -> None:
     atexit.unregister(leave)  # a child of multiprocessing may have, and what it forks is none
     atexit.register(leave)
     for who in list(_at_fork):
-        guarded(who.forked, None, "could not make itself at home in a forked process")
+        guarded(who.forked, None, "a cache could not start anew in a forked process", "")
 
 
 def leave() -> None:
     """Say goodbye for all, as at exit; for processes that end without running exit hooks (`os._exit`)."""
     for who in list(_at_exit):
-        guarded(who.leave, None, "could not leave its fleet in order")
+        guarded(who.leave, None, "could not leave its fleet in order", "")
 
 
 if hasattr(os, "register_at_fork"):

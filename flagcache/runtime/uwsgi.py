@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 from flagcache.runtime import process
+from flagcache.runtime.here import prefix
 
 __all__ = ["Server", "advice", "advise"]
 
@@ -59,7 +60,7 @@ def advise() -> None:
     global _said  # noqa: PLW0603 - one flag of the process
     if not _said and (text := advice(sys.modules.get("uwsgi"))):
         _said = True
-        _log.warning("flagcache: %s", text)
+        _log.warning("%s: %s", prefix(), text)
 
 
 def advice(server: object) -> str:

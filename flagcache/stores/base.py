@@ -2,9 +2,8 @@
 
 A store keeps one envelope, one lease and the record of the latest grants for one namespace. Each verb is atomic and one
 round trip; all times are integer milliseconds of the store's own clock; every verb may raise `StoreError`, and nothing
-else. `flagcache.stores.rules.verbs` tells what each verb does to what is stored; `flagcache.testing` has the suite
-that every
-store must pass.
+else. `flagcache.stores.rules.verbs` tells what each verb does to what is stored; `flagcache.testing` has the suite that
+every store must pass.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ __all__ = [
     "Meta",
     "Notice",
     "Order",
+    "ProvesWrites",
     "Published",
     "Reply",
     "Scope",
@@ -113,6 +113,19 @@ class Ask(NamedTuple):
     held_age: int = 0
     """How long ago the fetch of what is held was granted, on this process's own clock."""
     held_version: str = ""
+    reports: bool = False
+    """Every answer to a fetch of this process is told to the store, a failure too. False if its SDK fetches, which
+    says nothing of "unchanged" and of failures."""
+    listens: bool = False
+    """A thread of this process hears notices and acts between polls: it may be deputy, and may take a turn that the
+    leader neglects. One that reports, but only at its polls, would not keep it."""
+    watches: bool = False
+    """This process is the deputy, and looks whether the fetch that is due was granted."""
+    starts: bool = False
+    """This process is in its first load, for which old definitions are not good enough while a fetch can bring new
+    ones."""
+    leader: str = ""
+    """Who led when this process last asked, so that a reply need not repeat it."""
 
 
 class Reply(NamedTuple):
@@ -138,6 +151,15 @@ class Reply(NamedTuple):
     """Why the fleet's latest fetch failed for everybody (an HTTP status), until one succeeds; 0: it did not."""
     note_left: int = 0
     """Until the fleet may fetch again; 0: now."""
+    deputy: bool = False
+    """The asker is the one follower that looks whether each fetch that is due was granted."""
+    fetching: bool = False
+    """Another process is fetching: the latest grant is still open, and its holder renewed its lease lately. Of a holder
+    that does not report only its first grant as leader counts."""
+    exhausted: bool = False
+    """The latest fetches failed one after the other, so often that nobody may fetch again in this interval."""
+    leader: str | None = None
+    """Identity of the process that leads, empty if none does; None: the same as in the poll."""
 
 
 class Published(Enum):
@@ -145,9 +167,12 @@ class Published(Enum):
 
     STORED = "stored"
     CONFIRMED = "confirmed"
-    """The store held this version already; only its ages moved."""
+    """The store held this version already; at most its ages moved."""
     STALE = "stale"
-    """Refused: newer is stored, or a later grant was given since."""
+    """Refused: newer is stored, or people cleared the store since the fetch was granted."""
+    UNSETTLED = "unsettled"
+    """Refused for now: a later grant went to a holder that does not report its answers, so that it may have found newer
+    definitions. What is stored is older; it may be kept in use until another grant is answered."""
 
 
 class Scope(Enum):
@@ -162,7 +187,7 @@ class Notice(NamedTuple):
 
     kind: str
     """`new`: other definitions were published; `free`: the lease was given up; `note`: fetches began to fail for
-    everybody, or no longer do; `clear`: people emptied the store."""
+    everybody, or no longer do, or a new leader has no deputy; `clear`: people emptied the store."""
     epoch: int
     version: str
 
@@ -195,7 +220,8 @@ class Store(Protocol):
         Args:
             me: identity of the publishing process.
             envelope: what to store.
-            fresh: True for what a fetch has just brought: then it is refused also if a later grant was given since.
+            fresh: True for what a fetch has just brought: then it is refused also if a later grant counts against it,
+                which is one given to a holder that does not report its answers, unless it is known to have failed.
                 False for a repair of the store from a process's memory.
             lease: milliseconds for which the lease is kept from now, if it is held by `me`.
         """
@@ -256,3 +282,13 @@ class Subscribable(Protocol):
     def subscribe(self) -> Subscription:
         """Open a stream of notices."""
         ...
+
+
+@runtime_checkable
+class ProvesWrites(Protocol):
+    """A store whose every answer, after it refused a write, proves that it takes writes again."""
+
+    proves: tuple[str, ...]
+    """The kinds of refusal (of `StoreError`) of which that is so."""
+    refuses: bool
+    """Whether it refused a write in such a way, and has taken none since."""

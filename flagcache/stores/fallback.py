@@ -6,28 +6,33 @@ Must never follow a link, nor use what another user owns or may write: whoever c
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias, cast
 
 from flagcache.errors import ConfigurationError, StoreError
+from flagcache.runtime.here import prefix
 from flagcache.stores.spec import StoreSpec
 
 __all__ = ["AUTO", "Fallback", "checked_fallback", "fallback_specs"]
 
-Fallback: TypeAlias = "str | os.PathLike[str] | None"
+Fallback: TypeAlias = str | os.PathLike[str] | None
 """Where the fallback store is kept: a directory, made with mode 0700; `"auto"` is `$XDG_STATE_HOME/flagcache`, by
 default `~/.local/state/flagcache`; None: there is none."""
 
 AUTO = "auto"
+
+_log = logging.getLogger(__name__)
 
 _FORMAT = 1
 """Of the file's tables: versions of flagcache with another one use another file, side by side."""
 
 
 def checked_fallback(fallback: object) -> Fallback:
-    """Return the argument if it can be one.
+    """Return the argument if it can be one. Of a directory that cannot be found a warning tells: a cache does without.
 
     Raises:
         ConfigurationError: it is no directory's name, or names something that is there and is no directory.
@@ -37,9 +42,14 @@ def checked_fallback(fallback: object) -> Fallback:
     shown = str(fallback)
     if not isinstance(fallback, (str, os.PathLike)) or not shown or "\0" in shown:
         raise ConfigurationError(f'fallback must be "auto", None or a directory, not {shown!r}')
-    path = Path(cast("str | os.PathLike[str]", fallback)).expanduser().absolute()
-    if path.exists() and not path.is_dir():
-        raise ConfigurationError(f"fallback must name a directory, not the file {shown!r}")
+    try:
+        path = Path(cast("str | os.PathLike[str]", fallback)).expanduser().absolute()
+    except (OSError, RuntimeError) as exc:  # `~` without a home directory, or the working directory is gone
+        _log.warning("%s: no fallback store in %r: %s; name an absolute path, or fallback=None", prefix(), shown, exc)
+        return None
+    with suppress(OSError):  # if we may not look there, opening the store reports it
+        if path.exists() and not path.is_dir():
+            raise ConfigurationError(f"fallback must name a directory, not the file {shown!r}")
     return path
 
 
@@ -93,9 +103,8 @@ def _safe(file: Path) -> Path:
         if file.is_symlink() or file.exists():
             _refuse_strangers(file, directory=False)
     except OSError as exc:
-        raise StoreError(
-            f"no fallback store in {file.parent}: {exc.strerror or exc}; fallback=None goes without"
-        ) from exc
+        what = f"{exc.strerror or exc}; fallback=None goes without"
+        raise StoreError(what, address=f"no fallback store in {file.parent}") from exc
     return file
 
 
@@ -127,8 +136,13 @@ def _refuse_strangers(path: Path, *, directory: bool) -> None:
     found = path.lstat()
     kind = stat.S_ISDIR(found.st_mode) if directory else stat.S_ISREG(found.st_mode)
     if not kind:
-        raise StoreError(f"no fallback store: {path} is a link or no {'directory' if directory else 'file'}; remove it")
+        raise _refused(path, f"is a link or no {'directory' if directory else 'file'}; remove it", directory=directory)
     if found.st_uid != os.geteuid():
-        raise StoreError(f"no fallback store: {path} belongs to another user ({found.st_uid})")
+        raise _refused(path, f"belongs to another user ({found.st_uid})", directory=directory)
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise StoreError(f"no fallback store: others may write {path}; make its mode {'0700' if directory else '0600'}")
+        mode = "0700" if directory else "0600"
+        raise _refused(path, f"can be written by others; make its mode {mode}", directory=directory)
+
+
+def _refused(path: Path, why: str, *, directory: bool) -> StoreError:
+    return StoreError(f"{'its directory' if directory else 'it'} {why}", address=f"no fallback store: {path}")

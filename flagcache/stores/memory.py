@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
+from flagcache.runtime.clock import wall_milliseconds
+from flagcache.runtime.process_lock import ProcessLock
 from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Reply, Scope, Snapshot, Subscription
 from flagcache.stores.rules import verbs as rules
 
@@ -20,12 +22,11 @@ __all__ = ["MemoryHub", "MemoryStore"]
 
 _T = TypeVar("_T")
 
+_KEPT = 256
+"""Maximum number of unused stores to keep. A long test run creates a new name for each test."""
+
 _BACKLOG = 64
 """Notices kept for a subscriber that does not read. They only say "ask", so the oldest may go."""
-
-
-def _wall_clock() -> int:
-    return time.time_ns() // 1_000_000
 
 
 class MemoryStore:
@@ -35,7 +36,7 @@ class MemoryStore:
         clock: tells the store's time in milliseconds.
     """
 
-    def __init__(self, clock: Callable[[], int] = _wall_clock) -> None:
+    def __init__(self, clock: Callable[[], int] = wall_milliseconds) -> None:
         self._clock = clock
         self._lock = threading.RLock()  # reentrant: a signal handler may interrupt a verb
         self._state = rules.State()
@@ -144,12 +145,32 @@ class _Subscription:
 
 
 class MemoryHub:
-    """Memory stores by name, so that all clients of one process meet in the same one."""
+    """Memory stores by name, so that all clients of one process meet in the same one.
+
+    The latest 256 are kept; an older one lasts as long as a cache uses it.
+    """
 
     def __init__(self) -> None:
-        self._by_pid: dict[int, dict[str, MemoryStore]] = {}
+        self._lock = ProcessLock()
+        self._pid = 0
+        self._latest: dict[str, MemoryStore] = {}
+        """By name, the latest last."""
+        self._used: WeakValueDictionary[str, MemoryStore] = WeakValueDictionary()
 
     def store(self, name: str) -> MemoryStore:
         """Return this process's store of this name; the same at each call."""
-        stores = self._by_pid.setdefault(os.getpid(), {})  # setdefault is atomic: no lock that a fork could inherit
-        return stores.setdefault(name, MemoryStore())
+        with self._lock:
+            if self._pid != os.getpid():  # what a parent had is its own
+                self._pid, self._latest, self._used = os.getpid(), {}, WeakValueDictionary()
+            store = self._latest.pop(name, None) or self._used.get(name) or MemoryStore()
+            self._latest[name] = self._used[name] = store
+            if len(self._latest) > _KEPT:
+                del self._latest[next(iter(self._latest))]
+            return store
+
+    def forget(self, wanted: Callable[[str], bool]) -> None:
+        """Forget these stores: the next request for such a name gets an empty one. Existing users keep the old one."""
+        with self._lock:
+            for name in [name for name in {**self._latest, **self._used} if wanted(name)]:
+                self._latest.pop(name, None)
+                self._used.pop(name, None)

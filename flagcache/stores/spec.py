@@ -7,7 +7,16 @@ from typing import NamedTuple
 
 from flagcache.stores.base import Store
 
-__all__ = ["StoreSpec"]
+__all__ = ["REDIS_SCHEMES", "StoreSpec", "scheme_in"]
+
+REDIS_SCHEMES = {"redis": "redis", "rediss": "rediss", "unix": "unix", "valkey": "redis", "valkeys": "rediss"}
+"""The schemes of URLs that name a Redis, or what speaks its protocol; and what redis-py calls each."""
+
+
+def scheme_in(url: str) -> str:
+    """Return the scheme of a URL, in lower case; empty if it has none."""
+    scheme, separator, _ = url.partition("://")
+    return scheme.lower() if separator else ""
 
 
 class StoreSpec(NamedTuple):

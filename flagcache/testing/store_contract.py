@@ -19,6 +19,7 @@ from flagcache.testing._store.challenge import ChallengeCases
 from flagcache.testing._store.clocks import ClockContract
 from flagcache.testing._store.concurrency import ConcurrencyCases, ProcessContract
 from flagcache.testing._store.damage import Damage, DamageContract
+from flagcache.testing._store.deputies import DeputyCases
 from flagcache.testing._store.epochs import EpochCases
 from flagcache.testing._store.failures import FailureCases
 from flagcache.testing._store.grants import GrantCases
@@ -28,6 +29,7 @@ from flagcache.testing._store.reading import ReadingCases
 from flagcache.testing._store.refreshers import RefresherCases
 from flagcache.testing._store.repair import RepairCases
 from flagcache.testing._store.subscription import SubscriptionContract
+from flagcache.testing._store.waiting import WaitingCases
 
 __all__ = [
     "ClockContract",
@@ -51,6 +53,8 @@ class StoreContract(
     ChallengeCases,
     FailureCases,
     RefresherCases,
+    DeputyCases,
+    WaitingCases,
     ConcurrencyCases,
 ):
     """What every store does. Subclass it as `Test...` and give it the fixture `make_store`."""

@@ -1,25 +1,32 @@
 """What a process with attached clients does between their polls: it listens, renews, takes over and pushes.
 
 The listener's thread calls in here; `flagcache.core.schedule` decides when what is due. A push is the client's own
-poll, run
-on the listener's thread, and asks the store without contending unless it is meant to take over.
+poll, run on the listener's thread, and asks the store without contending unless it is meant to take over.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
-import threading
+from functools import partial
+from typing import Protocol
 
+from flagcache.clients import Client
 from flagcache.core import schedule as duties
 from flagcache.core.schedule import Pulse
+from flagcache.events import PushLost, PushRecovered
 from flagcache.runtime.guard import guarded
+from flagcache.runtime.threads import PerThread
+from flagcache.store_failures import NO_THREAD, PATCHED_LATE
 from flagcache.stores.base import Notice, Subscription
 from flagcache.worker.config import Plan
 from flagcache.worker.last_known_good import Archive
 from flagcache.worker.listener import Listener
+from flagcache.worker.notices import Notices
 from flagcache.worker.poll import Exchange
 from flagcache.worker.state import Ledger
+from flagcache.worker.troubles import LISTENER
 
 __all__ = ["Attendant"]
 
@@ -30,13 +37,29 @@ that moment, may have put the older ones back."""
 _CHECKS = 3
 """How often that is mended after one push."""
 
+_SHORTEST = 0.02
+"""Seconds between two looks at what is due: whatever is stuck, the background is never busy."""
+
 _OFFSET = 0.1
 """Seconds over which the followers of a lost leader spread."""
 
 
-class _Thread(threading.local):
+class _Thread:
     contends = True
     asked = False
+
+
+class Asks(Protocol):
+    """What the background needs of the worker. Held weakly by the listener alone, so that it ends with its worker."""
+
+    def ask_once(self) -> None:
+        """Ask the store, once for all threads, and act upon its answer; hand nothing out and wait for nothing."""
+        ...
+
+    @property
+    def fetching(self) -> bool:
+        """Whether a fetch of this process is under way."""
+        ...
 
 
 class Attendant:
@@ -47,25 +70,28 @@ class Attendant:
         ledger: what this process knows.
         exchange: asks its stores.
         archive: keeps what the clients have.
+        asks: asks the store on behalf of clients that cannot, and knows whether a fetch is under way.
     """
 
-    def __init__(self, plan: Plan, ledger: Ledger, exchange: Exchange, archive: Archive) -> None:
+    def __init__(self, plan: Plan, ledger: Ledger, exchange: Exchange, archive: Archive, asks: Asks) -> None:
         self._plan = plan
         self._ledger = ledger
         self._exchange = exchange
         self._archive = archive
-        self._thread = _Thread()
-        self._listener = Listener(self)
+        self._asks = asks
+        self._thread = PerThread(_Thread)
+        self._listener = Listener(self, plan.namespace)
+        self._notices = Notices(plan, ledger, exchange)
         self._offset = random.uniform(0, _OFFSET)
         self._last_poll = plan.clock()
         self._check_at = math.inf
         self._checks = 0
-        self._contended_for = 0.0
+        self._contended_at = -math.inf
 
     # --- what the worker asks ----------------------------------------------------------------------------------------
 
     def polled(self) -> None:
-        """A thread asks: note a client's own poll, and make sure that somebody listens if clients are attached."""
+        """A thread asks: note a client's own poll, and make sure that a thread listens if a client wants it."""
         if not self._plan.clients.on_behalf:
             self._last_poll = self._plan.clock()
         self.start()
@@ -76,41 +102,73 @@ class Attendant:
             return False
         clients = self._plan.clients
         able = not clients.live or clients.fetcher() is not None
-        return able and (self._thread.contends or not clients.on_behalf)
+        return able and (self._thread().contends or not clients.on_behalf)
+
+    def watches(self) -> bool:
+        """Whether the poll of the calling thread is the deputy's look at the fetch that is due."""
+        return self._plan.clients.on_behalf and self._thread().contends and self._ledger.acting.deputy
 
     def just_asked(self) -> bool:
         """Whether the calling thread's push has asked the store already, for another client of this process."""
         if not self._plan.clients.on_behalf:
             return False
-        asked, self._thread.asked = self._thread.asked, True
+        thread = self._thread()
+        asked, thread.asked = thread.asked, True
         return asked
+
+    @property
+    def listens(self) -> bool:
+        """Whether there is a client for which a thread of this process is to listen."""
+        return bool(self._plan.clients.listening) and not self._plan.settings.reads_only
 
     @property
     def running(self) -> bool:
         """Whether the listener was started, and not stopped since."""
         return self._listener.running
 
+    @property
+    def subscribed(self) -> bool:
+        """Whether the listener hears the store's notices."""
+        return self._listener.subscribed
+
     def start(self) -> None:
-        """Start the listener, if there is anybody to listen for. A reader has no thread."""
-        if self._plan.clients.live and not self._plan.settings.reads_only:
-            self._listener.start()
+        """Start the listener, if there is a client to listen for. A reader has no thread."""
+        if self.listens:
+            self._report(self._listener.start(), NO_THREAD)
+        elif self._plan.clients.unheard and not self._plan.settings.reads_only:
+            self._report("gevent has patched threads after this cache was made", PATCHED_LATE)
+
+    def _report(self, why: str, trouble: str) -> None:
+        """Report that no thread listens, so that nothing is pushed, and when this is over; `why` is empty then."""
+        kept, namespace = self._ledger.troubles, self._plan.namespace
+        if why:
+            self._ledger.emit(kept.lost(LISTENER, trouble, partial(PushLost, namespace, why, trouble)))
+        elif kept.has(LISTENER):
+            self._ledger.emit(kept.found(LISTENER, partial(PushRecovered, namespace)))
 
     def stop(self, longest: float) -> None:
-        """End the listener; waits at most so many seconds."""
+        """End the listener; waits at most so many seconds. Emit pending change events."""
         self._listener.stop(longest)
+        self._ledger.changes.flush()
 
     # --- what the listener asks --------------------------------------------------------------------------------------
 
     def subscribe(self) -> Subscription | None:
         """Open a stream of the fleet's notices."""
-        return self._exchange.subscribe()
+        return self._notices.subscribe()
 
     def ask_again(self) -> None:
         """Something may have changed while nobody listened."""
-        self._push(contend=False)
+        with self._plan.inside.entered():
+            self._push(contend=False)
 
     def heed(self, notice: Notice) -> None:
         """Ask the store if a notice tells something new."""
+        with self._plan.inside.entered():
+            self._heed(notice)
+
+    def _heed(self, notice: Notice) -> None:
+        self._notices.heard(notice.version)
         held = self._ledger.know.held
         if notice.kind == "new" and held is not None and notice.version == held.meta.version:
             self._checks = _CHECKS
@@ -122,43 +180,53 @@ class Attendant:
         """Do what is due; return the seconds until something else may be.
 
         A poll on another thread may take the lease at any time, which then has to be renewed soon.
+
+        Raises:
+            StoreError: the subscription carries nothing.
         """
+        with self._plan.inside.entered():
+            return self._attend()
+
+    def _attend(self) -> float:
+        self._notices.check()
         now = self._plan.clock()
-        if not self._plan.clients.live:
+        if not self._plan.clients.listening:
             self._listener.stop(0)  # nobody holds its clients any more
         if now >= self._ledger.tiers.probe_at:  # its notices may come all the while, from another node of a cluster
             self._push(contend=False)
-            return 0.0
+            return _SHORTEST
         if now >= self._check_at:
             self._check(now)
         due = self._due(now)
         if now >= due.renew_at:
             self._exchange.renew()
         if now >= due.contend_at:
-            self._contended_for = due.contend_at
+            self._contended_at = now
             self._push(contend=True)
         if now >= self._archive.due_at:
             self._archive.keep()
         self._ledger.look()
         now = self._plan.clock()
         soonest = min(self._due(now).soonest, self._check_at, self._archive.due_at, self._ledger.tiers.probe_at)
-        return max(0.0, min(soonest - now, self._plan.lease / duties.RENEWALS))
+        return max(_SHORTEST, min(soonest - now, self._plan.lease / duties.RENEWALS))
 
     def _due(self, now: float) -> duties.Duties:
-        clients, contact = self._plan.clients, self._ledger.contact
+        clients = self._plan.clients
         pulse = Pulse(
             polls_every=self._plan.polls_every,
             last_poll=self._last_poll,
             able=clients.fetcher() is not None and any(c.polling is not False for c in clients.live),
             longest_fetch=self._plan.settings.fetch_timeout,
+            interval=self._plan.settings.refresh_interval * self._ledger.tiers.in_charge.spec.pace,
+            fetching=self._asks.fetching,
             offset=self._offset,
-            contended_for=self._contended_for,
+            contended_at=self._contended_at,
         )
-        return duties.next_duty(self._ledger.know, contact, pulse, now)
+        return duties.next_duty(self._ledger.know, self._ledger.acting, pulse, now)
 
     def _check(self, now: float) -> None:
         held = self._ledger.know.held
-        clients = [client for client in self._plan.clients.live if client.polling]
+        clients = [client for client in self._plan.clients.listening if client.polling]
         self._check_at = math.inf
         if held is None or self._ledger.emptied or not clients:
             return
@@ -175,10 +243,25 @@ class Attendant:
         self._ask_all(contend=contend)
 
     def _ask_all(self, *, contend: bool) -> None:
-        """Run the poll of every attached client here and now; all share one question to the store."""
-        self._thread.contends, self._thread.asked = contend, False
-        for client in self._plan.clients.live:
+        """Run the poll of every attached client here and now; all share one question to the store.
+
+        While nothing is held a client's poll could bring it nothing but "no flags", and would wait for that. A client
+        whose poller does not run yet asks for itself at its first load.
+        """
+        thread = self._thread()
+        thread.contends, thread.asked = contend, False
+        for client in self._plan.clients.listening:
             with self._plan.clients.polling_for(client):
-                guarded(client.poll, None, "a client could not be brought up to date")
-        self._thread.contends = True
+                if self._ledger.know.held is None and client.polling:
+                    guarded(self._asks.ask_once, None, "the store could not be asked", self._plan.namespace)
+                if self._ledger.know.held is not None:
+                    with self._plan.inside.left():
+                        _bring_up_to_date(client, self._plan.namespace)
+        thread.contends = True
         self._check_at = self._plan.clock() + _CHECK_AFTER
+
+
+def _bring_up_to_date(client: Client, namespace: str) -> None:
+    """Run a client's own poll. One that ends its thread would end the SDK's poller, and must not end ours."""
+    with contextlib.suppress(SystemExit):
+        guarded(client.poll, None, "a client could not be brought up to date", namespace)

@@ -1,7 +1,7 @@
-"""How a process that holds nothing waits for its first definitions: once, bounded, in short, spread, growing pauses.
+"""How a process waits at its first load: once, bounded, in short, spread, growing pauses.
 
-One thread looks, the others wait for it. Must never end early with "nothing" while a look could still succeed, nor be
-entered again when it has ended.
+One thread looks, the others wait for it; what for is told in `flagcache.worker.first_load`. Must never end early with
+"nothing" while a look could still succeed, nor be entered again when it has ended.
 
 tenacity is a fifth of what importing a cache takes, and yet is not left to the first wait. That happens on a thread of
 the SDK, in the parent of a preloading server too; and a child that is forked while another thread imports a module
@@ -13,8 +13,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_exponential, wait_random
+from tenacity import RetryError, Retrying, retry_if_result, wait_exponential, wait_random
 from tenacity.wait import wait_combine
+
+from flagcache.runtime.clock import monotonic
+from flagcache.runtime.threads import make_event
 
 __all__ = ["ColdStart"]
 
@@ -31,7 +34,7 @@ class ColdStart:
 
     def __init__(self) -> None:
         self._one_looks = threading.Lock()
-        self._arrived = threading.Event()
+        self._arrived = make_event()
 
     def arrived(self) -> None:
         """Definitions came by another thread of this process: look at once."""
@@ -64,9 +67,10 @@ class ColdStart:
         def pause(seconds: float) -> None:
             self._arrived.wait(max(0.0, min(seconds, deadline - clock())))
 
+        until = monotonic() + max(0.0, deadline - clock())
         retrying = Retrying(
             retry=retry_if_result(lambda found: not found),
-            stop=stop_after_delay(max(0.0, deadline - clock())),
+            stop=lambda _state: monotonic() >= until,  # tenacity's own goes by `time`, which tests freeze
             wait=wait_combine(wait_exponential(_SHORTEST, _LONGEST, _GROWTH), wait_random(0, _SHORTEST)),
             sleep=pause,
         )

@@ -15,15 +15,17 @@ The fleet's own fetch drops nothing, whichever SDK it serves: attached processes
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import NamedTuple
 
-from flagcache.events import Event
+from flagcache.event import Event, Recovery, shown
 from flagcache.stores.base import Ask, Meta, Reply
 from flagcache.vendor import Definitions
+from flagcache.worker import troubles
 from flagcache.worker.config import Plan
 from flagcache.worker.state import Ledger
 
-__all__ = ["Generations", "KeysMissing"]
+__all__ = ["Generations", "KeysMissing", "KeysRestored"]
 
 
 class KeysMissing(Event):
@@ -34,11 +36,22 @@ class KeysMissing(Event):
     keys: tuple[str, ...]
     kept: bool
     """True: clients go on with what they have. False: they use what there is, for this process has nothing better."""
-    level = logging.WARNING
+    lasted: float = 0.0
+    _level = logging.WARNING
 
     def __str__(self) -> str:
-        told = f"what {self.writer} wrote for {self.namespace!r} into {self.store} lacks {', '.join(self.keys)}"
-        return f"{told}; {'what is held is kept' if self.kept else 'it is used all the same'} until a newer SDK fetches"
+        told = f"definitions that {self.writer} wrote into {self.store} lack {', '.join(self.keys)}"
+        then = "clients keep what they have" if self.kept else "clients use them all the same"
+        return f"{told}; {then} until a newer SDK fetches"
+
+
+class KeysRestored(Recovery):
+    """What is published has the keys again that were missing."""
+
+    store: str
+
+    def __str__(self) -> str:
+        return f"definitions in {self.store} have all keys again after {shown(self.lasted)}"
 
 
 class _Lacking(NamedTuple):
@@ -79,10 +92,12 @@ class Generations:
         """The poll of this store, as these rules want it."""
         ask = ask._replace(may_lead=ask.may_lead and not self.abstains(home))
         lacking, held = self._lacking.get(home), self._ledger.know.held
-        if lacking is None or held is None:
+        if held is None:
             return ask
-        if held.accepted and held.home == home and held.meta.order > lacking.meta.order:  # this process has mended it
-            del self._lacking[home]
+        if held.accepted and held.home == home and (lacking is None or held.meta.order > lacking.meta.order):
+            self._lacking.pop(home, None)  # this process has mended it
+            self._tell_mended(home)
+        if home not in self._lacking or lacking is None:
             return ask
         if lacking.kept:  # say that it is known, so that it is not sent again
             ask = ask._replace(held=lacking.meta.order, held_version=lacking.meta.version)
@@ -113,13 +128,18 @@ class Generations:
         """Whether to hold what was sent, instead of what is held (rules 2 and 3)."""
         missing = self._plan.vendor.keys - definitions.keys()
         if not missing or not self._is_foreign(meta):
+            self._tell_mended(home)
             return True
         held = self._ledger.know.held
         kept = held is not None and held.meta.epoch == meta.epoch and not missing.isdisjoint(held.definitions)
-        if home not in self._lacking:
-            self._ledger.emit(KeysMissing(self._plan.namespace, home, meta.writer, tuple(sorted(missing)), kept))
+        told = partial(KeysMissing, self._plan.namespace, home, meta.writer, tuple(sorted(missing)), kept)
+        self._ledger.emit(self._ledger.troubles.lost(troubles.KEYS_MISSING, "keys_missing", told, home))
         self._lacking[home] = _Lacking(meta, kept)
         return not kept
+
+    def _tell_mended(self, home: str) -> None:
+        made = partial(KeysRestored, self._plan.namespace)
+        self._ledger.emit(self._ledger.troubles.found(troubles.KEYS_MISSING, made, store=home))
 
     def _is_foreign(self, meta: Meta) -> bool:
         """Whether another SDK wrote it: what the one here did not hand over is no loss to it."""

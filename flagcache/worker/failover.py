@@ -11,15 +11,32 @@ import math
 import random
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
 
 from flagcache.core.circuit_breaker import Breaker
-from flagcache.errors import FlagcacheError
+from flagcache.errors import FlagcacheError, StoreError
 from flagcache.events import Events, StoreLost, StoreRecovered
 from flagcache.runtime.guard import guarded
-from flagcache.stores.base import Store
+from flagcache.stores.base import ProvesWrites, Store
 from flagcache.stores.spec import StoreSpec
+from flagcache.worker.troubles import FALLBACK, STORE, Troubles
 
-__all__ = ["Tier", "Tiers"]
+__all__ = ["Pauses", "Tier", "Tiers"]
+
+
+_WRITES = ("read_only", "rights", "full")
+"""Kinds of `StoreError` with which a store refuses to write."""
+
+
+class Pauses(NamedTuple):
+    """How long a store in trouble is left alone, and doubted: seconds."""
+
+    longest: float
+    """A store in trouble is probed after so long in any case."""
+    settles_after: float = 0.0
+    """A store that refused to write counts as writing again once it has answered, and refused nothing, for so long. Not
+    needed if its answers prove that it writes (`ProvesWrites`)."""
 
 
 class Tier:
@@ -28,7 +45,14 @@ class Tier:
     def __init__(self, spec: StoreSpec) -> None:
         self.spec = spec
         self.store: Store | None = None
+        self.prover: ProvesWrites | None = None
+        """The same, if its answers prove that it writes."""
         self.breaker = Breaker()
+        self.refuses = ""
+        """Why it refused to write (a kind of `StoreError`), until a write is known to succeed; empty if each of its
+        answers proves that (`ProvesWrites`)."""
+        self.well_since: float | None = None
+        """Own clock at its first answer after the latest refusal."""
 
     @property
     def home(self) -> str:
@@ -41,26 +65,29 @@ class Tiers:
 
     Args:
         specs: the stores, best first.
-        longest_pause: seconds after which a store in trouble is probed in any case.
+        pauses: how long a store in trouble is left alone, and doubted.
         clock: this process's own clock, in seconds.
         events: told when a store is lost or answers again.
         namespace: for the events.
+        troubles: records what was reported about them.
     """
 
     def __init__(
         self,
         specs: tuple[StoreSpec, ...],
         *,
-        longest_pause: float,
+        pauses: Pauses,
         clock: Callable[[], float],
         events: Events,
         namespace: str,
+        troubles: Troubles,
     ) -> None:
         self._tiers = tuple(Tier(spec) for spec in specs)
-        self._longest_pause = longest_pause
+        self._pauses = pauses
         self._clock = clock
         self._events = events
         self._namespace = namespace
+        self._troubles = troubles
         self._lock = threading.RLock()
 
     def usable(self) -> Iterator[tuple[Tier, Store]]:
@@ -86,6 +113,11 @@ class Tiers:
         return next((tier for tier in self._tiers if not tier.breaker.open), self._tiers[-1])
 
     @property
+    def answering(self) -> tuple[str, ...]:
+        """The names of those that are not in trouble, best first."""
+        return tuple(tier.home for tier in self._tiers if not tier.breaker.open)
+
+    @property
     def homes(self) -> tuple[str, ...]:
         """The names of all stores, best first."""
         return tuple(tier.home for tier in self._tiers)
@@ -95,6 +127,10 @@ class Tiers:
         """When the fleet's own store, if it is in trouble, may be probed."""
         breaker = self.first.breaker
         return breaker.closed_again if breaker.open else math.inf
+
+    def askable_at(self, home: str) -> float:
+        """When the store of this name may be asked; in the past unless it is in trouble."""
+        return next((tier.breaker.closed_again for tier in self._tiers if tier.home == home), 0.0)
 
     def named(self, home: str) -> tuple[Tier, Store] | None:
         """The store of this name, if it may be asked now."""
@@ -106,19 +142,57 @@ class Tiers:
 
     def lost(self, tier: Tier, reason: FlagcacheError) -> None:
         """The store did not answer: open the breaker."""
+        told = reason if isinstance(reason, StoreError) else StoreError(str(reason))
+        trouble = f"{'store' if tier is self.first else 'fallback'}_{told.kind}"
         with self._lock:
-            first = not tier.breaker.open
-            tier.breaker = tier.breaker.failed(self._clock(), longest=self._longest_pause, jitter=random.random())
-        if first:
-            self._events.emit(StoreLost(self._namespace, tier.spec.address, str(reason)))
+            tier.breaker = tier.breaker.failed(self._clock(), longest=self._pauses.longest, jitter=random.random())
+            proved = tier.prover.proves if tier.prover is not None else ()
+            doubted = told.kind in _WRITES and told.kind not in proved
+            tier.refuses, tier.well_since = told.kind if doubted else tier.refuses, None
+            made = partial(StoreLost, self._namespace, tier.home, told.what, trouble, self._meanwhile(tier))
+            event = self._troubles.lost(self._kind(tier), trouble, made, tier.home)
+        if event is not None:
+            self._events.emit(event)
 
-    def answered(self, tier: Tier) -> None:
-        """The store answered: close the breaker."""
+    def answered(self, tier: Tier, *, wrote: bool = False, stored: bool = False) -> None:
+        """The store answered: close the breaker.
+
+        A store that refuses to write may still answer what only reads. Unless its answers prove that it writes, its
+        trouble ends with a write, or when it has refused nothing for `Pauses.settles_after`.
+
+        Args:
+            tier: the store.
+            wrote: it wrote for this process.
+            stored: it took a payload, which a full store cannot.
+        """
+        if tier.prover is not None and tier.prover.refuses:
+            return  # it was asked before it refused
         with self._lock:
-            back = tier.breaker.open
             tier.breaker = Breaker()
-        if back:
-            self._events.emit(StoreRecovered(self._namespace, tier.spec.address))
+            if not tier.refuses or stored or (wrote and tier.refuses != "full"):
+                tier.well_since = None
+            elif tier.well_since is None or self._clock() - tier.well_since < self._pauses.settles_after:
+                tier.well_since = self._clock() if tier.well_since is None else tier.well_since
+                return
+            recovered, kind = partial(StoreRecovered, self._namespace), self._kind(tier)
+            event = self._troubles.found(kind, recovered, store=tier.home, at=tier.well_since)
+            tier.refuses, tier.well_since = "", None
+        if event is not None:
+            self._events.emit(event)
+
+    def _kind(self, tier: Tier) -> str:
+        return STORE if tier is self.first else FALLBACK
+
+    def _meanwhile(self, lost: Tier) -> str:
+        """What goes on while this one does not answer, for people."""
+        instead = self.in_charge
+        if instead is lost:
+            return "it is asked again until it answers"
+        if self._tiers.index(instead) < self._tiers.index(lost):
+            return f"{instead.home} answers, and nothing else changes"
+        if instead.spec.archive:
+            return f"meanwhile the processes of this machine share {instead.home}"
+        return "meanwhile each process goes on alone"
 
     @property
     def first_answers(self) -> bool:
@@ -130,9 +204,9 @@ class Tiers:
         with self._lock:
             stores = [(tier.spec.address, tier.store) for tier in self._tiers if tier.store is not None]
             for tier in self._tiers:
-                tier.store = None
+                tier.store = tier.prover = None
         for address, store in stores:
-            guarded(store.close, None, f"could not close {address}")
+            guarded(store.close, None, f"could not close {address}", self._namespace)
 
     def _admitted(self, tier: Tier) -> Store | None:
         """The store, opened, if it may be asked now; of several threads one probes what is in trouble."""
@@ -140,7 +214,7 @@ class Tiers:
         with self._lock:
             if not tier.breaker.allows(now):
                 return None
-            tier.breaker = tier.breaker.probing(now, longest=self._longest_pause)
+            tier.breaker = tier.breaker.probing(now, longest=self._pauses.longest)
         try:
             return self._opened(tier)
         except FlagcacheError as exc:
@@ -151,4 +225,9 @@ class Tiers:
         with self._lock:
             if tier.store is None:
                 tier.store = tier.spec.open()
+                tier.prover = _prover(tier.store)
             return tier.store
+
+
+def _prover(store: object) -> ProvesWrites | None:
+    return store if isinstance(store, ProvesWrites) else None

@@ -10,15 +10,23 @@ import threading
 from collections.abc import Callable
 
 from flagcache.core.knowledge import Held
+from flagcache.core.schedule import HEARTBEAT
 from flagcache.encoding import payload as envelope
 from flagcache.runtime.guard import guarded
+from flagcache.runtime.threads import make_event, try_start
 from flagcache.stores.base import Grant, Meta, Scope
-from flagcache.vendor import Fetched, Fetcher, FetchResult, Refused
+from flagcache.vendor import Fetched, Fetcher, FetchResult, Refused, Unchanged
 from flagcache.worker.config import Plan
 from flagcache.worker.grants import Errand
 from flagcache.worker.publish import Reports
 
 __all__ = ["Fetching"]
+
+_SDK_TIMEOUT = 10.0
+"""Seconds that the SDK waits for an answer (posthog 7.91, `client.py`, `_request_flag_definitions`)."""
+
+_LOOKS = 0.005
+"""Seconds between two looks at whether a fetch has landed."""
 
 
 class Fetching:
@@ -28,14 +36,17 @@ class Fetching:
         plan: what all processes of the cache have in common.
         reports: takes the results.
         arrived: called after each fetch, on its thread, before those are woken who wait for the fetch.
+        over: called when the fetch is over and those that wait for it are woken.
     """
 
-    def __init__(self, plan: Plan, reports: Reports, arrived: Callable[[], None]) -> None:
+    def __init__(self, plan: Plan, reports: Reports, arrived: Callable[[], None], over: Callable[[], None]) -> None:
         self._plan = plan
         self._reports = reports
         self._arrived = arrived
+        self._over = over
         self.requests = self.full = 0
-        self._landed = threading.Event()
+        self._began = 0.0
+        self._landed = make_event()
         self._landed.set()
         self._fetcher: Fetcher | None = None
         self._thread: threading.Thread | None = None
@@ -47,18 +58,42 @@ class Fetching:
         return not self._landed.is_set()
 
     def begin(self, errand: Errand, grant: Grant, fetcher: Fetcher) -> None:
-        """Fetch once, on a new thread. Only when none is under way."""
-        self._landed.clear()
-        self._called_off = False
-        self._fetcher = fetcher
-        self._thread = threading.Thread(
-            target=self._run, args=(errand, grant, fetcher), name="flagcache-fetch", daemon=True
-        )
-        self._thread.start()
+        """Fetch once, on a new thread. Only when none is under way.
 
-    def wait(self, longest: float) -> None:
-        """Wait for the fetch under way, at most so many seconds."""
-        self._landed.wait(longest)
+        Without a thread the fetch has failed: this process gives up the lease, and tries again after its back-off.
+        """
+        self._called_off = False
+        self._began = errand.began
+        self._fetcher = fetcher
+        args = (errand, grant, fetcher)
+        self._thread = thread = threading.Thread(target=self._run, args=args, name="flagcache-fetch", daemon=True)
+        try:
+            self._landed.clear()
+            why = try_start(thread)
+        except BaseException:  # a signal handler's
+            if thread.ident is None:
+                self._landed.set()
+            raise
+        if why:
+            self._thread = None
+            refused = Refused(f"no thread for the fetch: {why}", Scope.MINE)
+            self._land(lambda: self._reports.refused(errand.home, grant, refused))
+
+    def wait(self, longest: float, keep_lease: Callable[[], None]) -> None:
+        """Wait for the fetch under way, at most so many seconds, and keep the lease meanwhile."""
+        until = self._plan.clock() + longest
+        while (left := until - self._plan.clock()) > 0 and not self._landed.wait(min(left, HEARTBEAT / 4)):
+            keep_lease()
+
+    def settle(self, longest: float) -> None:
+        """Let the fetch under way land: a process may live shorter than its fetch, and the next one need not repeat it.
+
+        Waits at most so many seconds, and no longer than the vendor's SDK would wait for an answer. Looks, and does not
+        wait for the event: a signal handler may have interrupted this thread with the event's lock in hand.
+        """
+        until = min(self._plan.clock() + longest, self._began + _SDK_TIMEOUT)
+        while self.busy and self._plan.clock() < until and self._thread is not threading.current_thread():
+            threading.Event().wait(_LOOKS)
 
     def cancel(self, longest: float) -> None:
         """End the fetch under way; its result counts for nothing. Waits at most so many seconds for its thread."""
@@ -73,20 +108,27 @@ class Fetching:
             thread.join(longest)
 
     def _run(self, errand: Errand, grant: Grant, fetcher: Fetcher) -> None:
+        with self._plan.inside.entered():
+            self._land(lambda: self._fetch(errand, grant, fetcher))
+
+    def _land(self, bring_home: Callable[[], None]) -> None:
+        """Take in what a fetch came to. The fetch is over then, whatever goes wrong."""
         try:
-            guarded(lambda: self._fetch(errand, grant, fetcher), None, "a fetch could not be brought home")
+            guarded(bring_home, None, "fetch thread failed", self._plan.namespace)
         finally:
             self._fetcher = None
             try:
-                guarded(self._arrived, None, "a fetch could not be announced")
+                guarded(self._arrived, None, "a fetch could not be announced", self._plan.namespace)
             finally:
                 self._landed.set()
+                guarded(self._over, None, "the end of a fetch could not be dealt with", self._plan.namespace)
 
     def _fetch(self, errand: Errand, grant: Grant, fetcher: Fetcher) -> None:
         held = self._reports.held
         result = self._ask(fetcher, held.meta.etag if held else "")
         if isinstance(result, Fetched):
             self.full += 1
+            self._reports.malformed(result.malformed)
             self._reports.fetched(self._hold(result, errand, grant, held), grant)
         elif isinstance(result, Refused) and self._called_off and result.scope is Scope.MINE:
             self._reports.called_off(errand.home, grant, result)
@@ -101,7 +143,10 @@ class Fetching:
         if self._called_off:  # before it began
             return Refused("cancelled", Scope.MINE)
         self.requests += 1
-        return fetcher.fetch(etag)
+        result = fetcher.fetch(etag)
+        if not isinstance(result, Unchanged):
+            self.requests += result.requests - 1  # an unconditional request may have been repeated
+        return result
 
     def _hold(self, result: Fetched, errand: Errand, grant: Grant, held: Held | None) -> Held:
         version = envelope.digest(result.definitions)

@@ -2,8 +2,9 @@
 
 The archive is a store like any other, and takes the fleet's place while that is away. So that it has something to give
 then, each process that holds something newer sees to it that this is there: the first at once, what replaces it after
-the clients have it. Must never make a poll of the fleet's store wait for the disk more than one store timeout, nor fail
-because of it.
+the clients have it. One process of a machine writes a content, as the bytes that the fleet's store has; the others find
+its version there. Of a content that is there only the times are renewed. Must never make a poll of the fleet's store
+wait for the disk beyond one store timeout, nor fail because of it.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import random
 
 from flagcache.core import knowledge as election
 from flagcache.core.knowledge import Held
-from flagcache.errors import StoreError
+from flagcache.errors import EnvelopeError, StoreError
+from flagcache.runtime.callers import within
 from flagcache.settings import milliseconds
-from flagcache.stores.base import Reply, Store
+from flagcache.stores.base import Grant, Meta, Reply, Store
 from flagcache.worker.config import Plan
 from flagcache.worker.failover import Tier
 from flagcache.worker.state import Ledger
@@ -40,7 +42,10 @@ class Archive:
         self._plan = plan
         self._ledger = ledger
         self._reader = Reader(plan, ledger)
-        self._kept: Held | None = None
+        self._tried = False
+        """Whether this process has tried to keep anything yet."""
+        self._version, self._born = "", -math.inf
+        """Of what is kept there, as far as this process knows. Not the definitions: these may have been replaced."""
         self.due_at = math.inf
         """When what is held is to be kept, on this process's own clock."""
 
@@ -51,9 +56,11 @@ class Archive:
             later: whether somebody looks what is due.
         """
         held = self._ledger.know.held
-        if not later or self._kept is None:
+        if held is None:
+            return
+        if not later or not self._tried or self._is_kept(held):
             self.keep()
-        elif held is not None and not self._is_kept(held) and self.due_at == math.inf:
+        elif self.due_at == math.inf:
             self.due_at = self._plan.clock() + random.uniform(_AFTER, 2 * _AFTER)
 
     def settle(self) -> None:
@@ -62,30 +69,49 @@ class Archive:
             self.keep()
 
     def keep(self) -> None:
-        """See to it that what is held is in the archive; asks it only for another version, or much younger ages."""
+        """See to it that what is held is in the archive; asks it only for another version, or much younger ages.
+
+        What could not be kept is due again: another process may only have been writing.
+        """
         self.due_at = math.inf
-        held = self._ledger.know.held
-        if held is None or self._is_kept(held):
+        held, home = self._ledger.know.held, self._ledger.tiers.archive
+        if held is None or not home:
             return
-        found = self._found() if held.home != self._ledger.tiers.archive else None
-        if found is None:
+        if held.home == home or self._is_kept(held):
+            self._ledger.encoded.drop()
             return
-        tier, store = found
+        self._tried = True
+        found = self._ledger.tiers.named(home)
+        if found is None or not self._offered(*found, held):
+            pause = random.uniform(_AFTER, 2 * _AFTER)
+            self.due_at = max(self._plan.clock() + pause, self._ledger.tiers.askable_at(home))
+
+    def _offered(self, tier: Tier, store: Store, held: Held) -> bool:
+        """Offer it; False if the archive did not answer, and so is to be asked again."""
         try:
-            asked = self._plan.clock()
-            if self._offer(tier, store, held, self._ask(tier, store, asked), asked):
-                self._kept = held
+            with within(self._plan.settings.store_timeout):
+                asked = self._plan.clock()
+                kept = self._offer(tier, store, held, self._ask(tier, store, asked), asked)
         except StoreError as exc:
             self._ledger.lost(tier, exc)
+            return False
+        self._ledger.tiers.answered(tier)  # only now: a file may be read and yet refuse to be written
+        if kept:
+            self._version, self._born = held.meta.version, held.born
+            self._ledger.encoded.drop()
+        return True
 
     def recall(self) -> bool:
         """Hold what is in the archive, if nothing is held yet; whether anything is held now."""
-        found = self._found() if self._ledger.know.held is None else None
+        home = self._ledger.tiers.archive
+        found = self._ledger.tiers.named(home) if home and self._ledger.know.held is None else None
         if found is not None:
             tier, store = found
             asked = self._plan.clock()
             try:
-                heard = self._reader.read(tier, store, self._ask(tier, store, asked))
+                reply = self._ask(tier, store, asked)
+                self._ledger.tiers.answered(tier)
+                heard = self._reader.read(tier, store, reply)
             except StoreError as exc:
                 self._ledger.lost(tier, exc)
             else:
@@ -95,39 +121,43 @@ class Archive:
                     self._ledger.take(held, fetched=False)
         return self._ledger.know.held is not None
 
-    def _found(self) -> tuple[Tier, Store] | None:
-        home = self._ledger.tiers.archive
-        return self._ledger.tiers.named(home) if home else None
-
     def _ask(self, tier: Tier, store: Store, asked: float) -> Reply:
         """Ask for what is there, contending for nothing."""
         base = election.template(self._ledger.me, self._plan.settings, self._plan.lease)
-        reply = store.poll(election.ask_for(base, self._ledger.know, tier.home, asked)._replace(may_lead=False))
-        self._ledger.tiers.answered(tier)
-        return reply
+        return store.poll(election.ask_for(base, self._ledger.know, tier.home, asked)._replace(may_lead=False))
 
     def _offer(self, tier: Tier, store: Store, held: Held, reply: Reply, asked: float) -> bool:
         """Put it there if what is there is older; whether it is there now, or another project's is."""
-        meta = election.repair(held, tier.home, reply.clock, asked)
+        meta, lease = election.repair(held, tier.home, reply.clock, asked), milliseconds(self._plan.lease)
         if reply.unchanged or self._is_foreign(reply):
             return True
         stored = reply.meta
         if stored is not None and stored.version == meta.version:
             behind = (meta.as_of - stored.as_of) / 1000
-            if stored.epoch == meta.epoch and behind < self._plan.settings.stale_after:
-                return True
+            named = stored.project == meta.project or behind <= 0
+            if self._version != meta.version and self._is_outdated(stored):
+                store.discard(self._ledger.me, meta.version)
+                stored = None
+            elif stored.epoch == meta.epoch and named:
+                times = Grant(meta.epoch, meta.as_of, meta.confirmed_at)
+                fresh = behind < self._plan.stale_after
+                return fresh or store.confirm(self._ledger.me, meta.version, times, lease=lease)
         if stored is not None and stored.order >= meta.order:
-            return False  # its clock was stepped back, or others here know better: the next poll tells
+            return False  # its clock was stepped back, or others here know better: the next poll shows it
         envelope = self._ledger.envelope(held, meta)
         if envelope is not None:
-            store.publish(self._ledger.me, envelope, fresh=False, lease=milliseconds(self._plan.lease))
+            store.publish(self._ledger.me, envelope, fresh=False, lease=lease)
         return True
 
+    def _is_outdated(self, stored: Meta) -> bool:
+        """Whether what is there was protected with a key on its way out, so that it could not be read one day."""
+        try:
+            return not self._plan.codec.is_current(stored)
+        except EnvelopeError:
+            return True
+
     def _is_kept(self, held: Held) -> bool:
-        kept = self._kept
-        if kept is None or kept.meta.version != held.meta.version:
-            return False
-        return held.born - kept.born < self._plan.settings.stale_after
+        return self._version == held.meta.version and held.born - self._born < self._plan.stale_after
 
     def _is_foreign(self, reply: Reply) -> bool:
         return election.is_foreign(self._ledger.know, reply.meta)

@@ -14,10 +14,12 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 from flagcache.errors import StoreError
 from flagcache.runtime.guard import guarded
+from flagcache.runtime.threads import patched_late, try_start
 from flagcache.stores.base import Notice, Subscription
 
 __all__ = ["Listener", "Listening", "listen_soon"]
@@ -32,18 +34,22 @@ _SPREAD = 0.05
 """Seconds over which workers spread what they do upon the same notice, so that a store does not meet all at once."""
 
 
-def listen_soon(start: Callable[[], None]) -> None:
+def listen_soon(start: Callable[[], None], namespace: str) -> None:
     """In a forked child whose parent listened: begin to listen a little later.
 
     A `threading.Thread` would wait for its own start. With gevent, whose subprocesses are forks that run hooks, another
     greenlet of the parent's would go on meanwhile, in the child; and the child is about to execute another program.
+    Without a thread, the child begins with its first poll. So it does if gevent has patched meanwhile: this thread is
+    none of gevent's, and greenlets that it starts would end with it.
     """
-    _thread.start_new_thread(_begin_later, (start,))
+    with suppress(RuntimeError):
+        _thread.start_new_thread(_begin_later, (start, namespace))
 
 
-def _begin_later(start: Callable[[], None]) -> None:
+def _begin_later(start: Callable[[], None], namespace: str) -> None:
     time.sleep(_AFTER_FORK)
-    guarded(start, None, "a forked process could not begin to listen")
+    if not patched_late():
+        guarded(start, None, "a forked process could not begin to listen", namespace)
 
 
 class Listening(Protocol):
@@ -62,15 +68,25 @@ class Listening(Protocol):
         ...
 
     def attend(self) -> float:
-        """Do what is due, and tell the seconds until the next duty."""
+        """Do what is due, and tell the seconds until the next duty.
+
+        Raises:
+            StoreError: the subscription carries nothing, and is to be opened anew.
+        """
         ...
 
 
 class Listener:
-    """The thread of one process."""
+    """The thread of one process.
 
-    def __init__(self, worker: Listening) -> None:
+    Args:
+        worker: does the work; held weakly.
+        namespace: of its cache, for the log.
+    """
+
+    def __init__(self, worker: Listening, namespace: str) -> None:
         self._worker = weakref.ref(worker)
+        self._namespace = namespace
         self._stop = threading.Event()
         self._stream = _Stream()
         self._thread: threading.Thread | None = None
@@ -81,16 +97,27 @@ class Listener:
         """Whether it was started, and not stopped since."""
         return self._thread is not None
 
-    def start(self) -> None:
-        """Start the thread, unless it runs; one, however many threads ask for it at once."""
+    @property
+    def subscribed(self) -> bool:
+        """Whether it hears the store's notices."""
+        return self._thread is not None and self._stream.is_open
+
+    def start(self) -> str:
+        """Start the thread, unless it runs; one, however many threads ask for it at once.
+
+        Returns:
+            Why the system refused the thread; empty if it runs. A later call tries again.
+        """
         with self._lock:
             if self._thread is not None and self._thread.is_alive():
-                return
+                return ""
             stop, stream = threading.Event(), _Stream()
-            args = (self._worker, stream, stop)
+            args = (self._worker, stream, stop, self._namespace)
             thread = threading.Thread(target=_run, args=args, name="flagcache-listener", daemon=True)
-            self._stop, self._stream, self._thread = stop, stream, thread
-            thread.start()
+            self._stop, self._stream = stop, stream
+            refused = try_start(thread)
+            self._thread = None if refused else thread
+            return refused
 
     def stop(self, longest: float) -> None:
         """End the thread, and wait at most so many seconds for its end."""
@@ -98,7 +125,7 @@ class Listener:
             thread, self._thread = self._thread, None
             self._stop.set()
             stream = self._stream
-        guarded(stream.close, None, "a subscription could not be closed")
+        guarded(stream.close, None, "a subscription could not be closed", self._namespace)
         if thread is not None and thread.is_alive() and thread is not threading.current_thread():
             thread.join(longest)
 
@@ -108,6 +135,11 @@ class _Stream:
 
     def __init__(self) -> None:
         self._subscription: Subscription | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection."""
+        return self._subscription is not None
 
     def open(self, worker: Listening) -> bool:
         """Connect if there is no connection; whether there is a new one."""
@@ -138,10 +170,10 @@ class _Stream:
             subscription.close()
 
 
-def _run(ref: weakref.ref[Listening], stream: _Stream, stop: threading.Event) -> None:
+def _run(ref: weakref.ref[Listening], stream: _Stream, stop: threading.Event, namespace: str) -> None:
     pid = os.getpid()
     while not stop.is_set() and ref() is not None:
-        guarded(lambda: _listen(ref, stream, stop), None, "the listener failed, and goes on")
+        guarded(lambda: _listen(ref, stream, stop), None, "the listener failed, and goes on", namespace)
         if os.getpid() != pid:  # a greenlet goes on in a child
             return
         stream.close()
@@ -153,9 +185,9 @@ def _listen(ref: weakref.ref[Listening], stream: _Stream, stop: threading.Event)
     while not stop.is_set() and (worker := ref()) is not None:
         if stream.open(worker):
             worker.ask_again()
-        pause = min(_LONGEST_SLEEP, worker.attend())
-        del worker  # held only weakly while the thread sleeps
         try:
+            pause = min(_LONGEST_SLEEP, worker.attend())
+            del worker  # held only weakly while the thread sleeps
             notice = stream.get(pause, stop)
         except StoreError:
             return

@@ -5,26 +5,31 @@ Must never use what its `Reader` has not verified, nor what another project wrot
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
+from flagcache.core import ageing, first_load
 from flagcache.core import knowledge as election
+from flagcache.core.knowledge import Contact
 from flagcache.errors import StoreError
 from flagcache.events import (
     DefinitionsRepaired,
+    Event,
     ForeignProject,
+    ForeignProjectGone,
     LateFetchRefused,
-    LeadershipLost,
-    LeadershipTaken,
 )
+from flagcache.runtime.callers import within
 from flagcache.settings import milliseconds
 from flagcache.stores.base import Ask, Grant, Published, Reply, Store, Subscribable, Subscription
+from flagcache.worker import troubles
 from flagcache.worker.compatibility import Generations
 from flagcache.worker.config import Plan
 from flagcache.worker.failover import Tier
 from flagcache.worker.state import Ledger
 from flagcache.worker.verify import Heard, Reader
 
-__all__ = ["Answer", "Exchange"]
+__all__ = ["Answer", "Exchange", "Manner"]
 
 
 class Answer(NamedTuple):
@@ -37,6 +42,19 @@ class Answer(NamedTuple):
     """The store's clock."""
     at: float
     """This process's own clock when it asked."""
+    deferred: bool = False
+    """A grant was left for the next poll."""
+
+
+class Manner(NamedTuple):
+    """What a process wants of a store, and does, at the moment when it asks (`flagcache.stores.base.Ask`)."""
+
+    may_lead: bool
+    idle: bool
+    reports: bool = False
+    listens: bool = False
+    watches: bool = False
+    starts: bool = False
 
 
 class Exchange:
@@ -53,36 +71,37 @@ class Exchange:
         self._reader = Reader(plan, ledger)
         self._generations = Generations(plan, ledger)
 
-    def ask(self, *, may_lead: bool, idle: bool, serve_first: bool = False) -> Answer | None:
+    def ask(self, manner: Manner, *, serve_first: bool = False) -> Answer | None:
         """Poll the first store that answers and is not another project's; None if there is none.
 
         Args:
-            may_lead: whether to contend for the lease and a grant.
-            idle: no fetch of this process is under way.
-            serve_first: leave a grant that comes with good definitions for the next poll, which is given it again:
-                a client that has none yet starts with these, and not with a request that may fail.
+            manner: what this process wants and does at this moment.
+            serve_first: only for unknown clients. Leave a grant that comes with young definitions for the next poll,
+                which is given it again: a client that has none yet starts with these, and not with a request that may
+                fail.
         """
-        base = election.template(self._ledger.me, self._plan.settings, self._plan.lease)._replace(
-            may_lead=may_lead, idle=idle
-        )
+        self._ledger.learn(lambda know: ageing.settled(know, self._plan.settings.challenge_after, self._plan.clock()))
+        base = election.template(self._ledger.me, self._plan.settings, self._plan.lease)._replace(**manner._asdict())
         for tier, store in self._ledger.tiers.usable():
             try:
                 reply, asked = self._poll(tier, store, base._replace(interval=round(base.interval * tier.spec.pace)))
             except StoreError as exc:
                 self._ledger.lost(tier, exc)
                 continue
-            self._ledger.tiers.answered(tier)
+            self._ledger.tiers.answered(tier, wrote=reply.grant is not None)
             heard = self._reader.read(tier, store, reply)
             heard = heard._replace(reply=self._generations.hears(tier.home, heard.reply))
-            if serve_first and self._is_young(heard):
-                heard = heard._replace(reply=heard.reply._replace(grant=None))
+            deferred = False
+            if serve_first and heard.definitions is not None:
+                reply, deferred = first_load.defer_grant(heard.reply, self._plan.settings)
+                heard = heard._replace(reply=reply)
             reply = heard.reply
             if self._hear(tier, heard.reply, asked) and heard.usable:
-                answer = Answer(tier.home, reply.grant, reply.clock, asked)
+                answer = Answer(tier.home, reply.grant, reply.clock, asked, deferred)
                 self._obey(tier, store, heard, answer)
                 if not reply.leads or not self._generations.abstains(tier.home):
                     return answer
-                self._release(tier, store, idle=idle)  # it took the lease before it had read what is there
+                self._release(tier, store, idle=manner.idle)  # it took the lease before it had read what is there
                 return answer._replace(grant=None)
             if reply.leads:  # it is not ours to lead: whoever belongs there is to take over at once
                 self._release(tier, store, idle=False)
@@ -98,7 +117,8 @@ class Exchange:
         reply = store.poll(self._question(tier, base, asked))
         if self._plan.clock() - asked > self._plan.settings.store_timeout:
             asked = self._plan.clock()
-            reply = store.poll(self._question(tier, base, asked))
+            with within(self._plan.settings.store_timeout, anew=True):
+                reply = store.poll(self._question(tier, base, asked))
         return reply, asked
 
     def _question(self, tier: Tier, base: Ask, now: float) -> Ask:
@@ -107,27 +127,25 @@ class Exchange:
             ask = ask._replace(challenge=2 * ask.challenge)  # those that do not have it go first
         return self._generations.asks(ask, tier.home)
 
-    def _is_young(self, heard: Heard) -> bool:
-        """Whether these definitions were confirmed within the time for which silence says nothing."""
-        meta = heard.reply.meta
-        if meta is None or heard.definitions is None:
-            return False
-        return heard.reply.clock - meta.confirmed_at < milliseconds(self._plan.settings.challenge_after)
-
     def _hear(self, tier: Tier, reply: Reply, asked: float) -> bool:
         """Take in who leads and what is stored; False if that is another project's."""
         with self._ledger.lock:
             before = self._ledger.know.contact(tier.home)
-            told = any(known.foreign for known in self._ledger.know.contacts.values())
             self._ledger.know = election.heard(self._ledger.know, tier.home, reply, self._plan.clock(), asked)
             contact = self._ledger.know.contact(tier.home)
+            foreign = self._look_at_project(tier.home, contact)
         if contact.leads != before.leads:
-            self._ledger.emit((LeadershipTaken if contact.leads else LeadershipLost)(self._plan.namespace, tier.home))
-        if contact.foreign and not told and contact.stored is not None:
-            self._ledger.emit(
-                ForeignProject(self._plan.namespace, tier.home, self._ledger.know.project, contact.stored.project)
-            )
+            self._ledger.tell_leadership(tier.home, leads=contact.leads)
+        self._ledger.emit(foreign)
         return not contact.foreign
+
+    def _look_at_project(self, home: str, contact: Contact) -> Event | None:
+        """The event to emit about a foreign project, or about its end."""
+        namespace, known = self._plan.namespace, self._ledger.troubles
+        if not contact.foreign or contact.stored is None:
+            return known.found(troubles.FOREIGN_PROJECT, partial(ForeignProjectGone, namespace), store=home)
+        told = partial(ForeignProject, namespace, home, self._ledger.know.project, contact.stored.project)
+        return known.lost(troubles.FOREIGN_PROJECT, "foreign_project", told, home)
 
     def _obey(self, tier: Tier, store: Store, heard: Heard, answer: Answer) -> None:
         """Take what the store sent, or repair it. A store that fails now has still given its grant."""
@@ -136,10 +154,12 @@ class Exchange:
             if self._generations.takes(tier.home, reply.meta, heard.definitions):
                 held = election.told(tier.home, reply.meta, heard.definitions, reply.clock, answer.at)
                 self._ledger.take(held, fetched=False)
+                if self._ledger.know.held is held and reply.payload is not None:
+                    self._ledger.encoded.received(held.meta.version, reply.payload)
             return
         try:
             if reply.republish:
-                self._repair(tier, store, reply.clock)
+                self._repair(tier, store, reply)
             elif reply.leads:
                 self._protect_anew(tier, store, reply.clock)
         except StoreError as exc:
@@ -153,11 +173,14 @@ class Exchange:
         if store.discard(self._ledger.me, held.meta.version):
             self._give(tier, store, clock)
 
-    def _repair(self, tier: Tier, store: Store, clock: int) -> None:
+    def _repair(self, tier: Tier, store: Store, reply: Reply) -> None:
         """Give the store what it lost, as old as it is. One that only takes over lost nothing."""
-        published, held = self._give(tier, store, clock), self._ledger.know.held
+        had = self._ledger.know.held
+        published, held = self._give(tier, store, reply.clock), self._ledger.know.held
         if published is Published.STORED and held is not None and tier is self._ledger.tiers.first:
-            self._ledger.emit(DefinitionsRepaired(self._plan.namespace, held.meta.version, tier.home))
+            never_had = had is not None and not (had.accepted and had.home == tier.home)
+            behind = reply.meta is not None and never_had
+            self._ledger.emit(DefinitionsRepaired(self._plan.namespace, held.meta.version, tier.home, behind))
 
     def _give(self, tier: Tier, store: Store, clock: int) -> Published | None:
         """Publish what is held. What no store ever took is refused if others moved on."""
@@ -170,11 +193,12 @@ class Exchange:
             return None
         lease = milliseconds(self._plan.lease)
         published = store.publish(self._ledger.me, envelope, fresh=not held.accepted, lease=lease)
-        if published is not Published.STALE:
+        if published in (Published.STORED, Published.CONFIRMED):
+            self._ledger.tiers.answered(tier, wrote=True, stored=published is Published.STORED)
             self._ledger.extended(tier, self._plan.lease)
-        elif held.accepted:
-            return published  # somebody was quicker; the next poll tells
-        kept = held._replace(meta=meta, home=tier.home, accepted=True)
+        elif held.accepted or published is Published.UNSETTLED:
+            return published  # another process was quicker, or the order is still open: the next poll tells
+        kept = held._replace(meta=meta, home=tier.home, accepted=True, unsettled=None)
         if published is Published.STALE:
             kept = election.overtaken(held)
             self._ledger.emit(LateFetchRefused(self._plan.namespace, meta.version, tier.home))
@@ -182,8 +206,8 @@ class Exchange:
         return published
 
     def renew(self) -> None:
-        """Keep the lease of the fleet's store, if this process has it."""
-        tier = self._ledger.tiers.first
+        """Keep the lease of the store in charge, if this process has it."""
+        tier = self._ledger.tiers.in_charge
         found = self._ledger.tiers.named(tier.home)
         if found is None:
             return self._ledger.forget_leadership(tier)
@@ -194,26 +218,32 @@ class Exchange:
             kept = found[1].renew(self._ledger.me, milliseconds(lease))
         except StoreError as exc:
             return self._ledger.lost(tier, exc)
-        self._ledger.tiers.answered(tier)
+        self._ledger.tiers.answered(tier, wrote=kept)
         return self._ledger.extended(tier, lease) if kept else self._ledger.forget_leadership(tier)
 
     def subscribe(self) -> Subscription | None:
-        """Listen to the fleet's store; None where it is in trouble or tells nothing."""
+        """Listen to the fleet's store; None if it is in trouble or has no notices.
+
+        Raises:
+            StoreError: it refuses, which is no trouble yet: polls alone show whether a store answers.
+        """
         tiers = self._ledger.tiers
         found = tiers.named(tiers.first.home) if tiers.first_answers else None
         if found is None or not isinstance(found[1], Subscribable):
             return None
-        try:
-            return found[1].subscribe()
-        except StoreError:
-            return None  # notices are but a hint: polls alone tell whether the store answers
+        return found[1].subscribe()
 
     def leave(self, *, idle: bool) -> None:
         """Give up the leases and close what is open. A later call opens it again."""
-        for home in self._ledger.tiers.homes:
-            if self._ledger.know.contact(home).leads and (found := self._ledger.tiers.named(home)):
-                self._release(*found, idle=idle)
+        self.stand_down(idle=idle)
         self._ledger.tiers.close()
+
+    def stand_down(self, *, idle: bool) -> None:
+        """Give up the leases."""
+        for home in self._ledger.tiers.homes:
+            contact = self._ledger.know.contact(home)
+            if (contact.leads or contact.deputy) and (found := self._ledger.tiers.named(home)):
+                self._release(*found, idle=idle)
 
     def _release(self, tier: Tier, store: Store, *, idle: bool) -> None:
         try:

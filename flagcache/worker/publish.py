@@ -8,15 +8,18 @@ from __future__ import annotations
 import random
 
 from flagcache.core import knowledge as election
+from flagcache.core import schedule as duties
 from flagcache.core.knowledge import Held
+from flagcache.core.notes import Note
 from flagcache.core.projects import join_projects
 from flagcache.errors import StoreError
-from flagcache.events import FetchFailed, FetchRecovered, LateFetchRefused
+from flagcache.events import LateFetchRefused
 from flagcache.settings import milliseconds
 from flagcache.stores.base import Grant, Published, Scope, Store
 from flagcache.vendor import Refused
 from flagcache.worker.config import Plan
 from flagcache.worker.failover import Tier
+from flagcache.worker.malformed import MalformedDefinitions
 from flagcache.worker.state import Ledger
 
 __all__ = ["Reports"]
@@ -38,6 +41,7 @@ class Reports:
     def __init__(self, plan: Plan, ledger: Ledger) -> None:
         self._plan = plan
         self._ledger = ledger
+        self._malformed = MalformedDefinitions(plan.namespace, plan.events)
 
     @property
     def held(self) -> Held | None:
@@ -52,31 +56,40 @@ class Reports:
         """A fetch by the SDK of this process certainly failed; why, it does not tell."""
         self.refused(home, grant, Refused("it brought no definitions (the log of the SDK says why)", Scope.MINE))
 
+    def malformed(self, parts: tuple[str, ...]) -> None:
+        """These parts of what a fetch has just brought are malformed, or none is (`Vendor.malformed`)."""
+        self._malformed.fetched(parts)
+
     def fetched(self, held: Held, grant: Grant) -> None:
-        """The fleet's own fetch brought definitions."""
-        self._recovered()
-        self._ledger.learn(
-            lambda know: know._replace(received=True, project=join_projects(held.meta.project, know.project))
-        )
-        self._offer(held._replace(meta=held.meta._replace(project=self._ledger.know.project)), grant)
+        """A fetch brought definitions."""
+        self._ledger.fetch_succeeded()
+        self._ledger.learn(lambda know: know._replace(received=True))
+        self._offer(self._of_our_project(held), grant)
 
     def confirmed(self, held: Held, grant: Grant) -> None:
         """The vendor said that what this process holds is still right."""
-        self._recovered()
-        self._offer(held, grant)
+        self._ledger.fetch_succeeded()
+        self._offer(self._of_our_project(held), grant)
+
+    def _of_our_project(self, held: Held) -> Held:
+        """The same, with what this process knows of its project: by the definitions, and by its own clients.
+
+        What it has learned from others is left out: the token that they had may have been reset since.
+        """
+        project = join_projects(self._plan.vendor.project(held.definitions), self._plan.clients.project)
+        self._ledger.learn(lambda know: know._replace(project=join_projects(project, know.project)))
+        return held._replace(meta=held.meta._replace(project=project))
 
     def refused(self, home: str, grant: Grant, refused: Refused) -> None:
         """A fetch failed: what concerns all is noted for all, what concerns this process makes it stay out."""
-        settings = self._plan.settings
-        pause = election.backoff(self._ledger.know.failures, settings, random.random())
+        settings, now = self._plan.settings, self._plan.clock()
+        passing = not refused.status or refused.status >= 500
+        cold = passing and self._ledger.know.held is None
+        pause = duties.backoff(self._ledger.know.failures, settings, random.random(), cold=cold)
         if refused.retry_after is not None and refused.scope is Scope.EVERYBODY:
             pause = min(max(refused.retry_after, pause), max(_LONGEST_RETRY_AFTER, settings.backoff_ceiling))
-        if not self._note(home, grant, refused, pause):
-            return
-        first = not self._ledger.know.failures
-        self._ledger.learn(lambda know: election.failed(know, refused, self._plan.clock(), pause))
-        if first:
-            self._ledger.emit(FetchFailed(self._plan.namespace, refused.reason, refused.status, refused.scope, pause))
+        if self._note(home, grant, refused, pause):
+            self._ledger.fetch_failed(home, refused, now, pause)
 
     def called_off(self, home: str, grant: Grant, refused: Refused) -> None:
         """This process ended its fetch because it leaves: no trouble, but another one's turn."""
@@ -101,11 +114,6 @@ class Reports:
             self._ledger.gave_up(tier)
         return noted
 
-    def _recovered(self) -> None:
-        if self._ledger.know.failures:
-            self._ledger.emit(FetchRecovered(self._plan.namespace))
-        self._ledger.learn(lambda know: know._replace(failures=0, stay_out_until=0.0, note_status=0, retry_at=0.0))
-
     def _offer(self, held: Held, times: Grant) -> None:
         """Give the store what was just fetched, and keep it, unless it is refused as late.
 
@@ -120,25 +128,45 @@ class Reports:
             except StoreError as exc:
                 self._ledger.lost(tier, exc)
             else:
-                self._ledger.tiers.answered(tier)
+                wrote = published in (Published.STORED, Published.CONFIRMED)
+                self._ledger.tiers.answered(tier, wrote=wrote, stored=published is Published.STORED)
                 if published is None:  # nobody can have it from here: others are to fetch it for themselves
                     self._note(tier.home, times, _UNSHAREABLE, 0.0)
-                if published is Published.STALE:
-                    self._ledger.emit(LateFetchRefused(self._plan.namespace, held.meta.version, tier.home))
-                    return
-                held = held._replace(accepted=True)
+                if published in (Published.STALE, Published.UNSETTLED):
+                    kept = published is Published.UNSETTLED
+                    self._ledger.emit(LateFetchRefused(self._plan.namespace, held.meta.version, tier.home, kept))
+                    if not kept:
+                        return
+                    # The vendor has just sent it, and what the store has is older.
+                    held = held._replace(unsettled=self._plan.clock())
+                else:
+                    held = held._replace(accepted=True)
+        # Only now: a poll that asked before the store was given this has heard of the old failure.
+        note = Note(home=held.home, at=self._plan.clock())
+        self._ledger.learn(lambda know: know._replace(note=note))
         self._ledger.take(held, fetched=True)
 
     def _publish(self, tier: Tier, store: Store, held: Held, times: Grant) -> Published | None:
-        """Confirm or publish; None for what no reader would take."""
+        """Confirm or publish; None for what no reader would take.
+
+        Who knows of the project what the store doesn't, such as its new token, publishes the same version anew: without
+        that, processes that know nothing else of their project would take what is stored for another's.
+        """
         meta, stored, lease = held.meta, self._ledger.know.contact(tier.home).stored, milliseconds(self._plan.lease)
         known = stored is not None and stored.version == meta.version and meta.etag in ("", stored.etag)
+        news = False
+        if known and stored is not None:
+            meta = meta._replace(project=join_projects(meta.project, stored.project))
+            news = meta.project != join_projects(stored.project, "")
         published = Published.CONFIRMED
-        if not known or not store.confirm(self._ledger.me, meta.version, times, lease=lease):
+        if news or not known or not store.confirm(self._ledger.me, meta.version, times, lease=lease):
             envelope = self._ledger.envelope(held, meta)
             if envelope is None:
                 return None
             published = store.publish(self._ledger.me, envelope, fresh=True, lease=lease)
-        if published is not Published.STALE:
+            late = published in (Published.STALE, Published.UNSETTLED)
+            if late and news and store.confirm(self._ledger.me, meta.version, times, lease=lease):
+                published = Published.CONFIRMED
+        if published in (Published.STORED, Published.CONFIRMED):
             self._ledger.extended(tier, self._plan.lease)
         return published

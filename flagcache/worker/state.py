@@ -6,39 +6,56 @@ definitions that are older than those it replaced.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
 
+from flagcache.core import ageing
 from flagcache.core import knowledge as election
 from flagcache.core.knowledge import Contact, Held, Knowledge
 from flagcache.errors import EnvelopeError, StoreError
+from flagcache.event_log import log_events
 from flagcache.events import (
+    ColdStartExpired,
+    ColdStartRecovered,
     DefinitionsChanged,
     DefinitionsFresh,
     DefinitionsStale,
     Event,
+    FetchFailed,
+    FetchRecovered,
     LeadershipLost,
+    LeadershipTaken,
+    PublicationAccepted,
     PublicationRefused,
     QuotaLimited,
     QuotaRestored,
 )
+from flagcache.failures import QUOTA
 from flagcache.runtime import process
-from flagcache.stores.base import Envelope, Meta
+from flagcache.settings import Settings
+from flagcache.stores.base import Envelope, Meta, Scope
+from flagcache.vendor import Refused
+from flagcache.worker import troubles
+from flagcache.worker.changes import Changes
 from flagcache.worker.config import Plan
-from flagcache.worker.failover import Tier, Tiers
+from flagcache.worker.encoded import Encoded
+from flagcache.worker.failover import Pauses, Tier, Tiers
+from flagcache.worker.troubles import Troubles
 
-__all__ = ["Ledger"]
+__all__ = ["Ledger", "are_emptied"]
 
-_QUOTA = 402
-"""The HTTP status that says: quota used up."""
+_LEADERSHIP_EVERY = 60.0
+"""Seconds between two lines in the log about who leads, at least."""
+
+_KEYS_REFUSED = (401, 403)
+"""The HTTP statuses that say so."""
 
 
-class _Trouble(NamedTuple):
-    """What was told last."""
-
-    quota: bool
-    stale: bool
+def are_emptied(know: Knowledge, settings: Settings) -> bool:
+    """Whether clients are to be handed no flags, because the quota is used up."""
+    return know.note.status == QUOTA and settings.on_quota_limited == "clear"
 
 
 class Ledger:
@@ -52,17 +69,26 @@ class Ledger:
     def __init__(self, plan: Plan, know: Knowledge) -> None:
         self.me = plan.mark + process.identity()
         self.know = know
+        self.troubles = Troubles(plan.clock)
+        """What is wrong here, and what was reported about it."""
         self.tiers = Tiers(
             plan.stores,
-            longest_pause=plan.polls_every * 0.8,
+            pauses=Pauses(plan.polls_every * 0.8, plan.settles_after),
             clock=plan.clock,
             events=plan.events,
             namespace=plan.namespace,
+            troubles=self.troubles,
         )
+        self.changes = Changes(plan)
+        self.encoded = Encoded(plan)
         self._plan = plan
-        self._told = _Trouble(quota=False, stale=False)
-        self._unshareable = ""
-        """The version that was last found to be such."""
+        self._failed_at = 0.0
+        """Own clock before the latest failed fetch of this process was reported: later grants are of later fetches."""
+        self._logged: str = ""
+        """Where this process leads, as it was logged last."""
+        self._logged_at = -math.inf
+        self._unshareable = self._reason = ""
+        """The version that was last found to be such, and why."""
         self.lock = threading.RLock()  # reentrant: a signal handler may shut down the client that it interrupted
 
     def learn(self, change: Callable[[Knowledge], Knowledge]) -> None:
@@ -76,48 +102,121 @@ class Ledger:
             before = self.know.held
             self.know = election.hold(self.know, held)
             taken = self.know.held is held
+        if taken:
+            self.emit(self.troubles.found(troubles.FIRST_LOAD, partial(ColdStartRecovered, self._plan.namespace)))
+        if taken and held.accepted:
+            self.shareable(held.meta.version)
         if not taken or (before is not None and before.meta.version == held.meta.version):
             return
-        previous = before.meta.version if before else ""
-        old = before.definitions if before else self._plan.vendor.empty()
+        previous, old = (before.meta.version, before.definitions) if before else ("", self._plan.vendor.empty())
         difference = self._plan.vendor.difference(old, held.definitions)
-        self.emit(DefinitionsChanged(self._plan.namespace, held.meta.version, previous, fetched, difference))
+        flags = self._plan.vendor.count(held.definitions)
+        event = DefinitionsChanged(self._plan.namespace, held.meta.version, previous, fetched, difference, flags)
+        self.changes.tell(event, held.definitions)
 
     def look(self) -> None:
-        """Say so when what is held has become stale or fresh again, the quota used up or restored, the lease over.
+        """Say so when the quota, the age of what is held or others' fetches have changed, or the lease is over.
 
-        Polls and the listener look at the same time: who swaps what was told last is the one that tells.
+        Polls and the listener look at the same time, so we check and record under one lock.
         """
-        now, held, namespace = self._plan.clock(), self.know.held, self._plan.namespace
-        if self.contact.leads and now >= self.contact.lease_ends:
-            self.forget_leadership(self.tiers.first)
-        age = now - held.born if held else 0.0
+        acting = self.acting
+        if acting.leads and self._plan.clock() >= acting.lease_ends:
+            self.forget_leadership(self.tiers.in_charge)
+        self._log_leadership()
         with self.lock:
-            new = _Trouble(quota=self.know.note_status == _QUOTA, stale=age > self._plan.settings.stale_after)
-            old, self._told = self._told, new
-        if new.quota != old.quota:
-            cleared = self._plan.settings.on_quota_limited == "clear"
-            self.emit(QuotaLimited(namespace, cleared) if new.quota else QuotaRestored(namespace))
-        if new.stale != old.stale:
-            self.emit(DefinitionsStale(namespace, age) if new.stale else DefinitionsFresh(namespace))
+            told = (self._look_at_quota(), self._look_at_age(), self._look_at_fetches(), self._look_at_first_load())
+        for event in told:
+            self.emit(event)
+
+    def _look_at_quota(self) -> Event | None:
+        namespace, status = self._plan.namespace, self.know.note.status
+        if status in (0, QUOTA):
+            self.troubles.drop(troubles.FLEET)
+        else:
+            self.troubles.note(troubles.FLEET, f"{self._plan.vendor.name}_{status}")
+        if status != QUOTA:
+            return self.troubles.found(troubles.QUOTA, partial(QuotaRestored, namespace), status)
+        cleared = self._plan.settings.on_quota_limited == "clear"
+        return self.troubles.lost(troubles.QUOTA, "quota", partial(QuotaLimited, namespace, cleared))
+
+    def _look_at_age(self) -> Event | None:
+        namespace, held = self._plan.namespace, self.know.held
+        if held is None or not self.is_stale:
+            return self.troubles.found(troubles.STALE, partial(DefinitionsFresh, namespace))
+        age, quota = self._plan.clock() - held.born, self.know.note.status == QUOTA
+        stale = partial(DefinitionsStale, namespace, age, quota)
+        return self.troubles.lost(troubles.STALE, "quota" if quota else "stale", stale)
+
+    def _look_at_fetches(self) -> Event | None:
+        """A row of failed fetches ends when anybody's succeeds, which the age of what is held shows."""
+        held = self.know.held
+        if not self.know.failures or held is None or held.born <= self._failed_at:
+            return None
+        self.learn(lambda know: know._replace(failures=0))
+        return self.troubles.found(troubles.FETCH, partial(FetchRecovered, self._plan.namespace, own=False))
+
+    def _look_at_first_load(self) -> Event | None:
+        """`take` reports definitions that came too late; this repeats that none came."""
+        if self.know.held is not None or not self.troubles.has(troubles.FIRST_LOAD):
+            return None
+        return self._without(self._plan.settings.cold_start_wait)
+
+    def _without(self, waited: float) -> Event | None:
+        expired = partial(ColdStartExpired, self._plan.namespace, waited)
+        return self.troubles.lost(troubles.FIRST_LOAD, "no_definitions", expired)
+
+    def went_without(self, waited: float) -> None:
+        """The first load waited so many seconds for definitions, and none came."""
+        self.emit(self._without(waited))
+
+    def fetch_failed(self, home: str, refused: Refused, began: float, pause: float) -> None:
+        """A fetch that this store granted failed, which was reported at that moment of the own clock."""
+        made = partial(FetchFailed, self._plan.namespace, refused.reason, refused.status, refused.scope, pause)
+        trouble = refused.trouble(self._plan.vendor.name)
+        with self.lock:
+            self._failed_at = began
+            if refused.status in _KEYS_REFUSED and refused.scope is Scope.MINE:
+                self.troubles.note(troubles.KEYS_REFUSED, trouble)
+            self.learn(lambda know: election.failed(know, home, refused, self._plan.clock(), pause))
+            event = self.troubles.lost(troubles.FETCH, trouble, partial(made, trouble))
+        self.emit(event)
+
+    def fetch_succeeded(self) -> None:
+        """A fetch of this process succeeded."""
+        with self.lock:
+            self.learn(lambda know: know._replace(failures=0, stay_out_until=0.0))
+            self.troubles.drop(troubles.KEYS_REFUSED)
+            event = self.troubles.found(troubles.FETCH, partial(FetchRecovered, self._plan.namespace))
+        self.emit(event)
+
+    def shareable(self, version: str) -> None:
+        """A store has this version: whatever could not be shared, this can."""
+        if version != self._unshareable:
+            self.emit(
+                self.troubles.found(troubles.UNSHAREABLE, partial(PublicationAccepted, self._plan.namespace), version)
+            )
 
     def envelope(self, held: Held, meta: Meta) -> Envelope | None:
         """What is to be published of what is held; None, said once, if every reader would refuse it."""
-        if meta.version == self._unshareable:
-            return None
-        try:
-            return self._plan.codec.write(held.definitions, meta)
-        except EnvelopeError as exc:
-            with self.lock:
-                told, self._unshareable = self._unshareable == meta.version, meta.version
-            if not told:
-                self.emit(PublicationRefused(self._plan.namespace, meta.version, str(exc)))
-            return None
+        if meta.version != self._unshareable:
+            try:
+                return self.encoded.envelope(self._plan.vendor.shared(held.definitions), meta)
+            except EnvelopeError as exc:
+                with self.lock:
+                    self._unshareable, self._reason = meta.version, str(exc)
+        refused = partial(PublicationRefused, self._plan.namespace, meta.version, self._reason)
+        self.emit(self.troubles.lost(troubles.UNSHAREABLE, "unshareable", refused))
+        return None
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether what is held has not been confirmed for too long, as far as this process can know."""
+        return ageing.is_stale(self.know, self._plan.stale_after, self._plan.polls_every, self._plan.clock())
 
     @property
     def emptied(self) -> bool:
         """Whether clients are to be handed no flags, because the quota is used up."""
-        return self.know.note_status == _QUOTA and self._plan.settings.on_quota_limited == "clear"
+        return are_emptied(self.know, self._plan.settings)
 
     @property
     def shared(self) -> bool:
@@ -137,6 +236,11 @@ class Ledger:
     def contact(self) -> Contact:
         """What is known of the fleet's store."""
         return self.know.contact(self.tiers.first.home)
+
+    @property
+    def acting(self) -> Contact:
+        """What is known of the store that coordinates this process now: the fleet's, or what stands in for it."""
+        return self.know.contact(self.tiers.in_charge.home)
 
     def lost(self, tier: Tier, reason: StoreError) -> None:
         """A store did not answer: it is left alone for a while, and its lease is not counted on."""
@@ -166,8 +270,31 @@ class Ledger:
             contact = self.know.contact(tier.home)
             self.know = self.know.with_contact(tier.home, contact._replace(leads=False))
         if contact.leads:
-            self.emit(LeadershipLost(self._plan.namespace, tier.home))
+            self.tell_leadership(tier.home, leads=False)
 
-    def emit(self, event: Event) -> None:
-        """Tell all who subscribed."""
-        self._plan.events.emit(event)
+    def tell_leadership(self, home: str, *, leads: bool) -> None:
+        """Say who leads. Of what changes within a minute the log has the first and the last alone."""
+        with self.lock:
+            quiet = self._plan.clock() - self._logged_at < _LEADERSHIP_EVERY
+            if not quiet:
+                self._logged, self._logged_at = home if leads else "", self._plan.clock()
+        self.emit(self._leadership(home, leads=leads, quiet=quiet))
+
+    def _log_leadership(self) -> None:
+        """Log what was left out, once the minute is over."""
+        home, now = self.tiers.in_charge.home if self.acting.leads else "", self._plan.clock()
+        with self.lock:
+            before = self._logged
+            due = home != before and now - self._logged_at >= _LEADERSHIP_EVERY
+            if due:
+                self._logged, self._logged_at = home, now
+        if due:
+            log_events(self._leadership(home or before, leads=bool(home)))
+
+    def _leadership(self, home: str, *, leads: bool, quiet: bool = False) -> Event:
+        return (LeadershipTaken if leads else LeadershipLost)(self._plan.namespace, home, quiet)
+
+    def emit(self, event: Event | None) -> None:
+        """Tell all who subscribed, if there is something to tell."""
+        if event is not None:
+            self._plan.events.emit(event)

@@ -5,12 +5,14 @@ Must never let pass what the codec and `Vendor.check` did not verify, be it a si
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 from flagcache.errors import EnvelopeError, StoreError, UnknownKeyError
-from flagcache.events import ForeignKey, PayloadRefused
+from flagcache.events import ForeignKey, ForeignKeyGone, PayloadAccepted, PayloadRefused
 from flagcache.stores.base import Reply, Store
 from flagcache.vendor import Definitions
+from flagcache.worker import troubles
 from flagcache.worker.config import Plan
 from flagcache.worker.failover import Tier
 from flagcache.worker.state import Ledger
@@ -42,8 +44,6 @@ class Reader:
     def __init__(self, plan: Plan, ledger: Ledger) -> None:
         self._plan = plan
         self._ledger = ledger
-        self._refused: set[str] = set()
-        """The stores whose content was refused when it was last sent: that is told once in a row."""
         self._lacking: tuple[bytes, int] = b"", 0
         """The key that was last found to be lacking, and how often in a row."""
         self._outdated: dict[str, str] = {}
@@ -52,6 +52,8 @@ class Reader:
     def read(self, tier: Tier, store: Store, reply: Reply) -> Heard:
         """Verify what the store sent. What cannot be read counts as absent, and is dropped so that it is repaired."""
         if reply.meta is None:
+            if reply.unchanged:  # it is what is held
+                self._readable(tier)
             return Heard(reply)
         definitions = None
         try:
@@ -60,7 +62,7 @@ class Reader:
                 definitions = self._plan.vendor.check(self._plan.codec.read(meta.version, reply.payload))
         except EnvelopeError as exc:
             return self._refuse(tier, store, reply, exc)
-        self._refused.discard(tier.home)
+        self._readable(tier)
         self._outdated[tier.home] = "" if self._plan.codec.is_current(reply.meta) else meta.version
         return Heard(reply._replace(meta=meta), definitions)
 
@@ -68,14 +70,19 @@ class Reader:
         """Whether this version is protected there with a key that is on its way out; told once."""
         return bool(version) and self._outdated.pop(home, "") == version
 
+    def _readable(self, tier: Tier) -> None:
+        """What this store has can be read: say so, if it could not be before."""
+        ends = {troubles.UNREADABLE: PayloadAccepted, troubles.FOREIGN_KEY: ForeignKeyGone}
+        for kind, end in ends.items():
+            self._ledger.emit(self._ledger.troubles.found(kind, partial(end, self._plan.namespace), store=tier.home))
+
     def _refuse(self, tier: Tier, store: Store, reply: Reply, reason: EnvelopeError) -> Heard:
         version = reply.meta.version if reply.meta else ""
         reply = reply._replace(meta=None, payload=None, republish=False)
         if isinstance(reason, UnknownKeyError) and self._lacks(reason.key_id, tier.home):
             return Heard(reply._replace(granted_at=0), usable=reply.grant is not None)
-        if tier.home not in self._refused:
-            self._refused.add(tier.home)
-            self._ledger.emit(PayloadRefused(self._plan.namespace, version, tier.home, str(reason)))
+        refused = partial(PayloadRefused, self._plan.namespace, version, tier.home, str(reason))
+        self._ledger.emit(self._ledger.troubles.lost(troubles.UNREADABLE, "unreadable", refused, tier.home))
         try:
             store.discard(self._ledger.me, version)
         except StoreError as exc:
@@ -87,6 +94,7 @@ class Reader:
         known, times = self._lacking
         times = times + 1 if key_id == known else 1
         self._lacking = key_id, times
-        if times == _TOLERATED + 1:
-            self._ledger.emit(ForeignKey(self._plan.namespace, home))
+        if times > _TOLERATED:
+            told = partial(ForeignKey, self._plan.namespace, home)
+            self._ledger.emit(self._ledger.troubles.lost(troubles.FOREIGN_KEY, "foreign_key", told, home))
         return times > _TOLERATED

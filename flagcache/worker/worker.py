@@ -9,23 +9,28 @@ is, unless another thread is giving it to it.
 from __future__ import annotations
 
 import threading
+import weakref
 
 from flagcache.core import knowledge as election
+from flagcache.core.first_load import is_starting
 from flagcache.core.knowledge import Held, Knowledge
 from flagcache.core.projects import join_projects
+from flagcache.core.schedule import HEARTBEAT
 from flagcache.encoding import payload as envelope
-from flagcache.events import ColdStartExpired
+from flagcache.runtime.callers import caller, within
+from flagcache.runtime.threads import make_event
 from flagcache.settings import SLOW_FETCH
 from flagcache.stores.base import Meta
 from flagcache.vendor import Definitions
 from flagcache.worker.background import Attendant
-from flagcache.worker.cold_start import ColdStart
 from flagcache.worker.config import Plan
 from flagcache.worker.fetch import Fetching
+from flagcache.worker.first_load import FirstLoad
 from flagcache.worker.grants import Errand, Errands
 from flagcache.worker.last_known_good import Archive
-from flagcache.worker.poll import Exchange
+from flagcache.worker.poll import Exchange, Manner
 from flagcache.worker.publish import Reports
+from flagcache.worker.standing import Standing, standing
 from flagcache.worker.state import Ledger
 
 __all__ = ["Worker"]
@@ -48,10 +53,12 @@ class Worker:
         self._exchange = Exchange(plan, self._ledger)
         self._reports = Reports(plan, self._ledger)
         self._errands = Errands()
-        self._cold_start = ColdStart()
+        self._deferred = False
+        """A grant was left for the next poll: no thread fetches on it now."""
         self._archive = Archive(plan, self._ledger)
-        self._fetching = Fetching(plan, self._reports, self._arrived)
-        self._attendant = Attendant(plan, self._ledger, self._exchange, self._archive)
+        self._fetching = Fetching(plan, self._reports, self._arrived, self._stand_down)
+        self._first_load = FirstLoad(plan, self._ledger, self._archive, self)
+        self._attendant = Attendant(plan, self._ledger, self._exchange, self._archive, weakref.proxy(self))
         self._lock = threading.RLock()  # reentrant, as the exchange's
         self._flight: threading.Event | None = None
         self._asks = 0
@@ -69,14 +76,9 @@ class Worker:
         return self._ledger.know
 
     @property
-    def store_answers(self) -> bool:
-        """Whether the fleet's own store answered when it was last asked."""
-        return self._ledger.tiers.first_answers
-
-    @property
-    def store_in_charge(self) -> str:
-        """Address of the store that coordinates this process now."""
-        return self._ledger.tiers.in_charge.home
+    def standing(self) -> Standing:
+        """How this process stands in its fleet, for its status."""
+        return standing(self._plan, self._ledger)
 
     @property
     def shared(self) -> bool:
@@ -87,6 +89,11 @@ class Worker:
     def fetching(self) -> bool:
         """Whether a fetch of this process is under way, or its result not yet taken in."""
         return self._fetching.busy
+
+    @property
+    def granted(self) -> bool:
+        """Whether the calling thread may fetch."""
+        return self._errands.granted
 
     @property
     def fetches(self) -> Fetching:
@@ -103,34 +110,47 @@ class Worker:
         self._ledger.learn(lambda know: know._replace(project=join_projects(know.project, project)))
 
     def should_fetch(self) -> bool:
-        """Ask the store; True sends the calling thread to fetch. With attached clients the fleet fetches itself."""
+        """Ask the store. True sends the calling thread to fetch, if its client is unknown; else the fleet fetches."""
         self._come_back()
+        caller().asked_at = self._plan.clock()
         self._attendant.polled()
-        if not self._attendant.just_asked():
-            self._poll()
-        if self._fetching.busy and not self._can_go_on():
-            self._fetching.wait(self._plan.settings.store_timeout)
+        self.ask_once()
+        if self._fetching.busy and not self._first_load.may_go_on():
+            self._wait_for_fetch()
         return self._errands.granted
 
-    def _can_go_on(self) -> bool:
-        """Whether an application that starts waits for its flags here, and can be given what the store had."""
-        clients = self._plan.clients
-        loads = clients.asking() is None and any(client.polling is None for client in clients.live)
-        return loads and self.know.held is not None
+    def _wait_for_fetch(self) -> None:
+        """Wait for the fetch under way; if no thread listens, as long as for the SDK's own, unless news is here."""
+        settings, client, held = self._plan.settings, self._plan.clients.asking(), self.know.held
+        news = client is not None and held is not None and client.lacks(held.definitions)
+        alone = not self._attendant.listens and self.know.loaded and not news
+        self._fetching.wait(settings.fetch_timeout if alone else settings.store_timeout, self.keep_lease)
 
-    def definitions(self) -> Definitions | None:
-        """What the calling thread's client lacks; None if nothing. Waits for the first ones, once.
+    def keep_lease(self) -> None:
+        """Renew the lease, if this process has it, while its fetch is under way and the listener may not run yet."""
+        contact = self._ledger.acting
+        if self._fetching.busy and contact.leads and self._plan.clock() - contact.renewed >= HEARTBEAT:
+            self._exchange.renew()
 
-        None also sends a thread to fetch that was granted it and has nothing (without attached clients).
+    def ask_once(self) -> None:
+        """Ask the store, unless the calling thread's push has done so; a grant is acted upon."""
+        if not self._attendant.just_asked():
+            self.look()
+
+    def definitions(self, *, loads_again: bool = False) -> Definitions | None:
+        """What the calling thread's client lacks; None if nothing. A first load may wait, once.
+
+        None also sends a thread to fetch that has nothing, if it was granted that (its client is unknown), or if it
+        `loads_again` (its client never polls).
         """
-        if self.know.held is None and not self.know.gave_up_waiting:
-            self._wait()
+        self._first_load.wait()
+        self._stand_down()
         held = self.know.held
         if self._ledger.emptied:
             return self._plan.vendor.empty()
         if held is not None:
             return held.definitions if self._plan.clients.hand(held.definitions, self._plan.clock()) else None
-        return None if self._errands.granted else self._plan.vendor.empty()
+        return None if self._errands.granted or loads_again else self._plan.vendor.empty()
 
     def received(self, definitions: object) -> None:
         """Take in and publish what the calling thread has fetched. A reader was sent by nobody, and tells nobody."""
@@ -139,11 +159,11 @@ class Worker:
         try:
             self._deliver(definitions)
         finally:
+            self._first_load.over()
             self._errands.back()  # only now: to the threads that ask meanwhile a fetch is under way still
 
     def _deliver(self, definitions: object) -> None:
-        errand = self._errands.current
-        checked = self._plan.vendor.check(definitions)
+        errand, checked = self._errands.current, self._plan.vendor.check(definitions)
         # A thread that never asked may have begun its fetch long ago: taken for as old as a fetch can be.
         errand = errand or Errand("", None, 0, self._plan.clock() - SLOW_FETCH)
         times = election.stamp(self.know, errand.home, errand.grant, errand.asked)
@@ -157,6 +177,7 @@ class Worker:
             writer=self._plan.vendor.writer,
             project=self._plan.vendor.project(checked),
         )
+        self._reports.malformed(self._plan.vendor.malformed(definitions))
         self._reports.fetched(Held(meta, checked, errand.home, errand.began, accepted=False), times)
         self._arrived()
 
@@ -179,14 +200,15 @@ class Worker:
             self._over = self._over or at_exit
         self._attendant.stop(budget)
         self._land(budget)
+        self._fetching.settle(budget)
         self._fetching.cancel(budget)
         self._archive.settle()
         self._exchange.leave(idle=self._idle)
 
     def _land(self, budget: float) -> None:
-        """Let another thread's poll under way come to its end: it may take the lease, which has to be given up.
+        """Let another thread's poll under way end: it may take the lease, which has to be given up.
 
-        Its own event is not waited for: a signal handler may have interrupted this thread with that one's lock in hand.
+        Looks, and does not wait for its event: a signal handler may have interrupted this thread with the lock in hand.
         """
         flight = self._flight
         for _ in range(round(budget / _LOOKS)):
@@ -196,13 +218,14 @@ class Worker:
 
     @property
     def _idle(self) -> bool:
-        return self._errands.idle(self._plan.clock()) and not self._fetching.busy
+        sdk_fetches = not self._errands.idle(self._plan.clock())
+        return not (sdk_fetches or self._fetching.busy or self._deferred)
 
     def _come_back(self) -> None:
         """The thread asks again: the fetch that it was sent on has ended, and brought nothing.
 
-        A process that never received definitions has no entity tag, so that its silence cannot mean "unchanged". Where
-        people cleared the store since, "unchanged" is of no use to it: whoever has no tag is to fill it.
+        A process that never received definitions has no entity tag, so that its silence cannot mean "unchanged". If
+        people cleared the store since, "unchanged" is of no use to it.
         """
         errand, was_out = self._errands.back()
         if errand is None or errand.grant is None or not was_out:
@@ -211,78 +234,67 @@ class Worker:
         if not know.received or (know.held is not None and know.held.meta.epoch < errand.grant.epoch):
             self._reports.own_fetch_failed(errand.home, errand.grant)
 
-    def _poll(self) -> None:
+    def look(self, *, contend: bool = True) -> None:
         """Ask the stores, once for all threads that want to know now. A grant goes to the thread that asked.
 
         A thread that follows a notice waits for the poll under way and then makes its own, which cannot be older.
         """
-        while True:
-            with self._lock:
-                if self._over:
-                    return
-                flight, others = threading.Event(), self._flight
-                if others is None:
-                    self._flight, self._asks = flight, threading.get_ident()
-            if others is None:
-                break
-            others.wait(2 * self._plan.settings.store_timeout)
-            if not self._plan.clients.on_behalf:
-                return
+        mine = make_event()
         try:
-            self._ask()
-        finally:
-            self._flight = None
-            flight.set()
+            while (flight := self._board(mine)) is not mine:
+                if flight is None:
+                    return
+                flight.wait(self._plan.settings.store_timeout * (1 if self.know.held else 2))  # 2: there is nothing yet
+                if not self._plan.clients.on_behalf:
+                    return
+            with within(self._plan.settings.store_timeout):
+                self._ask(contend=contend)
+        finally:  # also if a signal handler raises in the midst of this
+            if self._flight is mine:
+                self._flight = None
+            mine.set()
 
-    def _ask(self) -> None:
+    def _board(self, mine: threading.Event) -> threading.Event | None:
+        """Return the poll under way, which is this one if there was none; None if this process has left."""
+        with self._lock:
+            if self._over:
+                return None
+            if self._flight is None:
+                self._flight, self._asks = mine, threading.get_ident()
+            return self._flight
+
+    def _ask(self, *, contend: bool) -> None:
         # While a fetch is under way the listener keeps the lease, and another grant could not be used.
-        may_lead = self._attendant.may_lead() and not self._fetching.busy
-        fetcher = self._plan.clients.fetcher()
-        serve_first = fetcher is None and self.know.held is None
-        answer = self._exchange.ask(may_lead=may_lead, idle=self._idle, serve_first=serve_first)
+        may_lead = contend and self._attendant.may_lead() and not self._fetching.busy
+        fetcher, before = self._plan.clients.fetcher(), self.know.held
+        reports = fetcher is not None and not self._plan.settings.reads_only
+        listens, watches = reports and self._attendant.listens, self._attendant.watches()
+        manner = Manner(may_lead, self._idle, reports, listens, watches, is_starting(self.know))
+        answer = self._exchange.ask(manner, serve_first=fetcher is None and before is None)
         self._ledger.look()
-        if self.know.held is not None:
+        if self.know.held is not before:
             self._arrived()
+        elif not self._attendant.running:
+            self._archive.settle()
         if answer is None:
             return
+        self._deferred = answer.deferred or (self._deferred and not contend)
         errand = Errand(answer.home, answer.grant, answer.clock, answer.at)
         if answer.grant is None or fetcher is None:
             self._errands.send(errand)
         else:
             self._fetching.begin(errand, answer.grant, fetcher)
 
+    def _stand_down(self) -> None:
+        """Give up a lease that no client here will use: without a poller, a process fetches for its loads alone."""
+        if self._ledger.acting.leads and not self._fetching.busy and not self._plan.clients.polls:
+            self._exchange.stand_down(idle=self._idle)
+
     def _arrived(self) -> None:
         """Something may have come: keep it for worse days, and wake who waits for it.
 
-        In this order: whoever waited may fork next, and a child forked while a thread uses SQLite cannot use it. What
-        replaces definitions that are kept goes to the clients first, where the listener comes back to it.
+        In this order: a thread that waited may fork next, and a child forked while a thread uses SQLite cannot use it.
+        If the listener comes back to the file, clients come first.
         """
         self._archive.arrived(later=self._attendant.running)
-        self._cold_start.arrived()
-
-    def _wait(self) -> None:
-        """Wait for the first definitions: one wait a process, however many threads want them."""
-        began = self.know.waiting_since
-        if began is None:  # no store ever answered, so that there is none to wait for
-            return
-        left = began + self._plan.settings.cold_start_wait - self._plan.clock()
-        self._cold_start.wait(self._look_again, left, self._plan.clock)
-        if self.know.held is None and not self._errands.granted and not self._archive.recall():
-            self._give_up_waiting(began)
-
-    def _look_again(self) -> bool:
-        """Whether the wait is over: definitions came, this thread may fetch them, or the vendor refuses them to all."""
-        if self.know.held is None and not self._errands.granted and not self._fetching.busy:
-            self._poll()
-        if self.know.failures:  # nor may others be able to fetch now: better the last known good ones than none
-            self._archive.recall()
-        return self.know.held is not None or self._errands.granted or bool(self.know.note_status)
-
-    def _give_up_waiting(self, began: float) -> None:
-        with self._lock:
-            first = self.know.held is None and not self.know.gave_up_waiting
-            if first:
-                self._ledger.learn(lambda know: know._replace(gave_up_waiting=True))
-        if first:
-            waited = self._plan.clock() - began
-            self._plan.events.emit(ColdStartExpired(self._plan.namespace, waited))
+        self._first_load.arrived()

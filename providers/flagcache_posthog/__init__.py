@@ -10,11 +10,11 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from flagcache_posthog._redis_provider import RedisFlagDefinitionCache
     from flagcache_posthog.async_provider import AsyncRedisFlagDefinitionCache
     from flagcache_posthog.provider import (
         FlagDefinitionCache,
         MemoryFlagDefinitionCache,
-        RedisFlagDefinitionCache,
         SqliteFlagDefinitionCache,
         from_url,
     )
@@ -28,7 +28,10 @@ __all__ = [
     "from_url",
 ]
 
-_ELSEWHERE = {"AsyncRedisFlagDefinitionCache": "flagcache_posthog.async_provider"}
+_ELSEWHERE = {
+    "AsyncRedisFlagDefinitionCache": "flagcache_posthog.async_provider",
+    "RedisFlagDefinitionCache": "flagcache_posthog._redis_provider",
+}
 """All others are at home in `flagcache_posthog.provider`."""
 
 

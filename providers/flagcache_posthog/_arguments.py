@@ -3,38 +3,90 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 from flagcache.encoding.protection import Protection, protection_of
 from flagcache.errors import ConfigurationError
-from flagcache.settings import Options, Settings, SettingsOptions, check_namespace
+from flagcache.events import Event
+from flagcache.settings import KeyMaterial, Options, Settings, check_namespace
+from flagcache_posthog._mistakes import refuse_unknown
 
-__all__ = ["checked_path", "path_of", "scheme_of", "understand"]
+__all__ = ["Common", "all_options", "checked_path", "common", "path_of", "scheme_of", "understand"]
 
 
-def understand(namespace: str, refresh_interval: float, options: Options) -> tuple[Settings, Protection]:
-    """Check all arguments that caches have in common; the keys go no further than into the protection."""
-    check_namespace(namespace)
-    unknown = sorted(set(options) - set(Options.__annotations__))
-    if unknown:
-        raise ConfigurationError(
-            f"unknown option {unknown[0]!r}; there are: {', '.join(sorted(Options.__annotations__))}"
-        )
-    rest = options.copy()
-    protection = protection_of(rest.pop("signing_key", None), rest.pop("encryption_key", None))
-    settings = Settings(refresh_interval=refresh_interval, **cast("SettingsOptions", rest))
+class Common(Options, total=False):
+    """What every cache takes by keyword."""
+
+    refresh_interval: float
+    on_event: Callable[[Event], object] | None
+
+
+def common(given: Mapping[str, object]) -> Common:
+    """Pick what every cache takes by keyword.
+
+    Args:
+        given: a constructor's arguments by their names: its `locals()` before it has any other. Its signature names
+            each option, for `help()` and for editors; so nothing else has to.
+    """
+    return cast("Common", {name: given[name] for name in Common.__annotations__})
+
+
+def all_options(
+    namespace: str, refresh_interval: float, on_event: Callable[[Event], object] | None, options: Options
+) -> Mapping[str, object]:
+    """Return what `understand` takes, of options by name; those that were not given have their defaults.
+
+    Raises:
+        ConfigurationError: one of the options is none.
+    """
+    for name in options:
+        if name not in Options.__annotations__:
+            refuse_unknown(name, [*Common.__annotations__])
+    defaults = {field.name: field.default for field in fields(Settings)}
+    given = {"namespace": namespace, "refresh_interval": refresh_interval, "on_event": on_event}
+    return {**defaults, "signing_key": None, "encryption_key": None, **options, **given}
+
+
+def understand(given: Mapping[str, object]) -> tuple[Settings, Protection]:
+    """Check what caches have in common; the keys go no further than into the protection.
+
+    Args:
+        given: as of `common`, with the namespace.
+
+    Raises:
+        ConfigurationError: one of them cannot be right.
+    """
+    check_namespace(given["namespace"])
+    on_event = given["on_event"]
+    if on_event is not None and not callable(on_event):
+        raise ConfigurationError(f"on_event must be a function that takes an event, or None, not {on_event!r}")
+    protection = protection_of(
+        cast("KeyMaterial | None", given["signing_key"]), cast("KeyMaterial | None", given["encryption_key"])
+    )
+    settings = Settings(**{field.name: cast("Any", given[field.name]) for field in fields(Settings)})
     return settings, protection
 
 
 def checked_path(path: object) -> Path:
-    """Return the file that a path names; it need not be there."""
+    """Return the file that a path names; it need not be there.
+
+    Raises:
+        ConfigurationError: it names no file, or this process may not even look there.
+    """
     shown = str(path)
     if not isinstance(path, (str, os.PathLike)) or not shown or "\0" in shown:
         raise ConfigurationError(f"path must name a file, not {shown!r}")
-    file = Path(cast("str | os.PathLike[str]", path)).expanduser().absolute()
-    if file.is_dir():
+    try:
+        file = Path(cast("str | os.PathLike[str]", path)).expanduser().absolute()
+        is_directory = file.is_dir()
+    except (OSError, RuntimeError) as exc:  # RuntimeError: `~` without a home directory
+        reason = (isinstance(exc, OSError) and exc.strerror) or exc
+        raise ConfigurationError(f"path {shown!r} cannot be used: {reason}") from exc
+    if is_directory:
         raise ConfigurationError(f"path must name a file, not the directory {shown!r}")
     return file
 

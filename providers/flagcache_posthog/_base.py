@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
+import logging
+import weakref
 from collections.abc import Callable
-from typing import TypeVar
+from functools import partial
+from typing import TypeVar, cast
 
 from posthog.client import Client
+from posthog.flag_definition_cache import FlagDefinitionCacheData
 
 from flagcache.coordinator import Coordinator
 from flagcache.encoding.protection import Protection
 from flagcache.errors import ConfigurationError
-from flagcache.events import Event, Events, log_events
+from flagcache.event_log import log_events
+from flagcache.events import Event, Events
+from flagcache.runtime import process
+from flagcache.runtime.callbacks import TimedCallback
+from flagcache.runtime.guard import guarded
+from flagcache.runtime.here import prefix
+from flagcache.runtime.process_lock import ProcessLock
+from flagcache.runtime.uwsgi import advise
 from flagcache.settings import Settings
 from flagcache.status import Status
 from flagcache.stores.spec import StoreSpec
 from flagcache.worker.config import Plan
+from flagcache_posthog._calling_client import calling_client
+from flagcache_posthog._finder import ClientFinder
 from flagcache_posthog._gevent import learn_system
-from flagcache_posthog._lifecycle import remember
+from flagcache_posthog._lifecycle import meet_keyless, remember, remember_cache
+from flagcache_posthog._misfits import lacks_key, tell_polled_past, uses, watch
+from flagcache_posthog._sdk import is_client
 from flagcache_posthog._strays import stray_of
 from flagcache_posthog.attach import AttachedClient
 from flagcache_posthog.definitions import PostHogVendor
 
 __all__ = ["CacheBase"]
 
+_log = logging.getLogger("flagcache")
+
 _Client = TypeVar("_Client", bound=Client)
+
+_LOOKS = 3
+"""How often `ready` looks for clients that never called; each look takes 0.15 s in a process of a million objects."""
 
 
 class CacheBase:
@@ -41,18 +61,31 @@ class CacheBase:
         events = Events()
         events.subscribe(log_events)
         if on_event is not None:
-            events.subscribe(on_event)
+            events.subscribe(TimedCallback(on_event, "on_event"))
         self._namespace = namespace
         self._settings = settings
         self._vendor = PostHogVendor()
         self._attached: tuple[AttachedClient, ...] = ()
+        self._refused: weakref.WeakSet[Client] = weakref.WeakSet()
+        """Clients that were found and cannot be attached."""
+        self._met: weakref.WeakSet[Client] = weakref.WeakSet()
+        """Clients that showed that they use this cache."""
+        self._keyless = False
+        """A client without a secret key was logged."""
+        self._looks = _LOOKS
+        self._attaching = ProcessLock()
+        if settings.auto_attach:
+            advise()
+        remember_cache(self)
+        self._finder = ClientFinder(self._take, namespace, may_start_threads=not settings.reads_only)
         self._coordinator = Coordinator(Plan(namespace, settings, self._vendor, stores, events, protection=protection))
 
     def attach(self, client: _Client) -> _Client:
         """Tie a client to this cache: changes are pushed to it, and the fleet fetches with its keys.
 
-        To be called once for a client, before or after it was loaded, also before a fork; a second call does nothing.
-        The client is held weakly. Nothing is started in a process whose clients never poll.
+        Rarely needed: a cache attaches each client that uses it at its first load, unless `auto_attach=False`. May be
+        called at any time, also before a fork; a second call does nothing. The client is held weakly. Nothing is
+        started in a process whose clients never load, nor for one that never polls (`enable_local_evaluation=False`).
 
         Args:
             client: made with this cache as its `flag_definition_cache_provider`, or the global one: `posthog.setup()`.
@@ -61,11 +94,34 @@ class CacheBase:
             The same client.
 
         Raises:
-            ConfigurationError: it is no `posthog.Posthog`, or of another project than a client attached before.
+            ConfigurationError: it is no `posthog.Posthog`; it uses no cache, or another one; the address of its PostHog
+                has no scheme; or it is of another project than a client attached before. A client without a secret key
+                is an error in the log and no exception.
         """
-        if any(attached.is_for(client) for attached in self._attached):
-            return client
-        attached = AttachedClient(client, self._vendor, self._settings)
+        called = client in self._met or (is_client(client) and uses(client, self, CacheBase))
+        self._know(client, listening=getattr(client, "enable_local_evaluation", True), called=called)
+        remember(client)
+        return client
+
+    def _know(self, client: Client, *, listening: bool, called: bool = True) -> None:
+        with self._attaching:
+            known = next((attached for attached in self._attached if attached.is_for(client)), None)
+            if known is None:
+                known = AttachedClient(client, self._vendor, self._settings, self._namespace, listening=listening)
+                self._add(known)
+                self._keyless = self._keyless or lacks_key(client, self._namespace)
+                if not called and not self._settings.reads_only:
+                    watch(known, self._look_for_misfits, self._namespace)
+            elif listening:
+                known.listen()
+            known.uses_it = known.uses_it or called
+
+    def _look_for_misfits(self) -> None:
+        for attached in self._attached:
+            if attached.polls_past(process.clock()):
+                tell_polled_past(self._namespace)
+
+    def _add(self, attached: AttachedClient) -> None:
         if any(other.project != attached.project for other in self._attached if not other.gone):
             raise ConfigurationError(
                 f"the clients of one cache share one project's definitions: {self._namespace!r} already has a client"
@@ -73,18 +129,55 @@ class CacheBase:
             )
         self._attached = (*(other for other in self._attached if not other.gone), attached)
         self._coordinator.attach(attached)
-        remember(client)
-        return client
+
+    def _knows(self, client: Client) -> bool:
+        return any(attached.is_for(client) for attached in self._attached)
+
+    @property
+    def met(self) -> bool:
+        """Whether any client of this cache is known."""
+        return bool(self._attached or self._met)
+
+    def meet(self, client: Client) -> None:
+        """Know a client that uses this cache, and attach it if that is wanted. A refusal is logged once."""
+        if self._knows(client) or client in self._refused:
+            return
+        self._met.add(client)
+        try:
+            if self._settings.auto_attach and client.enable_local_evaluation:
+                self.attach(client)
+            else:
+                self._know(client, listening=False)
+        except ConfigurationError as exc:
+            self._refused.add(client)
+            _log.error("%s: a client was not attached: %s", prefix(self._namespace), exc)
+
+    def _take(self, client: Client) -> None:
+        """Attach a client that was found while it polls, and listen for it at once."""
+        if self._knows(client):
+            return
+        self.meet(client)
+        if not self._knows(client):
+            return
+        self._coordinator.listen()
+        if client.poller is None or not client.poller.is_alive():
+            self._coordinator.shutdown()  # the client was shut down before we attached it
 
     def ready(self) -> bool:
-        """Whether this process holds definitions: for a readiness probe. Asks nobody, and returns at once.
+        """Whether this process has had definitions: for a readiness probe. Does no I/O.
 
-        Never to be tied to liveness: where PostHog and the store are away, a restart only loses what a process holds.
+        Turns True with the first ones, and never back to False because PostHog, its quota or a store is in trouble: all
+        processes would become unready at once. `status().serving` says what clients use. Not for liveness: if PostHog
+        and the store are away, a restart only loses what a process holds.
         """
+        self._look_for_misfits()
+        if self._looks and not self.met:
+            self._looks -= 1
+            guarded(meet_keyless, None, "could not look for clients without a secret key", self._namespace)
         return self._coordinator.ready()
 
     def status(self) -> Status:
-        """What this process knows: role, version, age, store, namespace. Asks nobody; never shows a password."""
+        """What clients use, what is wrong, role, leader, version, age and more. Does no I/O; never shows a password."""
         return self._coordinator.status()
 
     def __repr__(self) -> str:
@@ -95,5 +188,73 @@ class CacheBase:
             f" version={status.version[:12] or 'none'!r} age={age}>"
         )
 
+    # --- what the SDK calls, in whichever way ------------------------------------------------------------------------
+
     def _should_fetch(self) -> bool:
-        return stray_of() is None and self._coordinator.should_fetch()
+        if stray_of() is not None:
+            return False
+        guarded(self._meet_caller, None, "could not find out which client polls", self._namespace)
+        if self._caller_is_refused:
+            return not self._settings.reads_only
+        return self._coordinator.should_fetch()
+
+    @property
+    def _caller_is_refused(self) -> bool:
+        """Whether the calling client was refused: it fetches for itself, and shares nothing here."""
+        if not self._refused:
+            return False
+        client = self._caller
+        return client is not None and client in self._refused
+
+    @property
+    def _caller_loads_again(self) -> bool:
+        """Whether nothing is held, and the calling client never polls: without flags the SDK loads again and again."""
+        if self._coordinator.holds or self._settings.reads_only:
+            return False
+        client = self._caller
+        return client is not None and not client.enable_local_evaluation
+
+    @property
+    def _caller(self) -> Client | None:
+        return guarded(calling_client, None, "could not find out which client calls", self._namespace)
+
+    def _meet_caller(self) -> None:
+        client = self._caller
+        for attached in self._attached:
+            attached.uses_it = attached.uses_it or client is None or attached.is_for(client)
+        if client is not None:
+            self.meet(client)
+        elif self._settings.auto_attach:
+            self._finder.called()
+
+    def _meet_keyless_caller(self) -> None:
+        """Know a client without a secret key, which may never have called before."""
+        client = self._caller
+        if client is not None and not client.personal_api_key:
+            self.meet(client)
+
+    def _definitions(self) -> FlagDefinitionCacheData | None:
+        if self._caller_is_refused:
+            return cast("FlagDefinitionCacheData", self._vendor.empty()) if self._settings.reads_only else None
+        definitions = self._coordinator.definitions(loads_again=self._caller_loads_again)
+        self._handed_over(definitions, received=False)
+        return cast("FlagDefinitionCacheData | None", definitions)
+
+    def _received(self, definitions: object) -> None:
+        if self._caller_is_refused:
+            return
+        self._coordinator.received(definitions)
+        self._handed_over(definitions, received=True)
+
+    def _shutdown(self) -> None:
+        guarded(self._meet_keyless_caller, None, "could not find out which client ends", self._namespace)
+        self._finder.end()
+        self._coordinator.shutdown()
+
+    def _handed_over(self, definitions: object, *, received: bool) -> None:
+        if not self._settings.auto_attach or self._coordinator.pushing or self._caller is not None:
+            return
+        if isinstance(definitions, dict):
+            flags = cast("dict[str, object]", definitions).get("flags")
+            look = partial(self._finder.handed_over, flags, received=received)
+            guarded(look, None, "could not look for a thread's client", self._namespace)

@@ -18,7 +18,7 @@ def learn_system() -> None:
     replies get lost. Before there is a client, there is no such hook.
     """
     if "gevent.monkey" in sys.modules and sys.platform.startswith("linux"):
-        guarded(_ask_distro, None, "the system's name could not be found out beforehand")
+        guarded(_ask_distro, None, "the system's name could not be found out beforehand", "")
 
 
 def _ask_distro() -> None:

@@ -20,6 +20,8 @@ class PlainClient:
 
     asking = False
     """No thread asks for definitions here."""
+    listening = True
+    polls = True
 
     def __init__(self, coordinator: Coordinator, every: float, project: str, fetcher: Fetcher) -> None:
         self._coordinator = coordinator
@@ -27,6 +29,8 @@ class PlainClient:
         self.project = project
         self.fetcher = fetcher
         self.ended = False
+        self.pushed = True
+        """Whether the background may make its polls. If not, it only renews the lease."""
         self._closed = False
 
     @property
@@ -58,5 +62,5 @@ class PlainClient:
 
     def poll(self) -> None:
         """As `Client.poll`."""
-        if not self.ended:
+        if self.pushed and not self.ended:
             self._coordinator.should_fetch()

@@ -1,4 +1,4 @@
-"""Pollers that their client has lost sight of, and their end.
+"""Which client a poller belongs to; and pollers that their client has lost sight of, and their end.
 
 Threads that load a cold client at once start a poller each (posthog 7.91.1, client.py: `load_feature_flags`); the
 client knows the last alone. The others go on for the life of the process, also after `client.shutdown()`: members of
@@ -7,23 +7,47 @@ the fleet that would lead and fetch for nobody. They end here, by public names: 
 
 from __future__ import annotations
 
+import inspect
 import threading
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from posthog.client import Client
-from posthog.poller import Poller
+from flagcache.runtime.threads import patched_late
+from flagcache_posthog._sdk import is_client, is_poller
 
-__all__ = ["stray_of"]
+if TYPE_CHECKING:
+    from posthog.client import Client
+
+__all__ = ["calling_thread", "client_of", "stray_of"]
+
+
+def client_of(thread: threading.Thread) -> Client | None:
+    """Return the client that a thread polls for; None if it is no poller of one."""
+    if not is_poller(thread):
+        return None
+    execute = cast("object", thread.execute)  # of no known type in the SDK
+    client = getattr(execute, "__self__", None)
+    return client if is_client(client) else None
+
+
+def calling_thread() -> threading.Thread:
+    """Return the running thread, as the object that started it.
+
+    Once gevent has patched, `current_thread` makes another object for a poller that ran before. Its own is on
+    its stack.
+    """
+    frame = inspect.currentframe() if patched_late() else None
+    while frame is not None:
+        if frame.f_code.co_name == "run" and is_poller(thread := frame.f_locals.get("self")):
+            return thread
+        frame = frame.f_back
+    return threading.current_thread()
 
 
 def stray_of() -> Client | None:
     """Return the client whose lost poller the calling thread is, having told it to end after this poll; else None."""
-    thread = threading.current_thread()
-    if not isinstance(thread, Poller):
-        return None
-    execute = cast("object", thread.execute)  # of no known type in the SDK
-    client = getattr(execute, "__self__", None)
-    if not isinstance(client, Client) or client.poller is thread:
+    thread = calling_thread()
+    client = client_of(thread)
+    if client is None or client.poller is thread or not is_poller(thread):
         return None
     thread.stopped.set()
     return client

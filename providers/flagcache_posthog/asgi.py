@@ -16,6 +16,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from posthog import Posthog
 
 from flagcache.runtime.guard import guarded
+from flagcache.runtime.threads import try_start
 from flagcache_posthog._lifecycle import load_clients
 
 __all__ = ["flags_lifespan"]
@@ -35,7 +36,7 @@ def flags_lifespan(*clients: Posthog) -> Callable[[object], AbstractAsyncContext
             yield
 
     Args:
-        clients: attached to a cache.
+        clients: made with a cache of flagcache.
     """
 
     @asynccontextmanager
@@ -51,22 +52,23 @@ def flags_lifespan(*clients: Posthog) -> Callable[[object], AbstractAsyncContext
 
 def _shut_down(clients: tuple[Posthog, ...]) -> None:
     for client in clients:
-        guarded(client.shutdown, None, "a client could not be shut down")
+        guarded(client.shutdown, None, "a client could not be shut down", "")
 
 
 async def _aside(work: Callable[[], None], longest: float | None) -> None:
     """Have something done on a thread of its own and wait for it, at most so many seconds.
 
     The thread is a daemon: those of the event loop's executor are waited for when the interpreter exits, however long
-    they take.
+    they take. If the system gives no thread, the event loop's own does it, and the loop waits.
     """
     loop, done = asyncio.get_running_loop(), asyncio.Event()
 
     def run() -> None:
-        guarded(work, None, "a lifespan could not do its work")
+        guarded(work, None, "a lifespan could not do its work", "")
         with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits any more
             loop.call_soon_threadsafe(done.set)
 
-    threading.Thread(target=run, name="flagcache-lifespan", daemon=True).start()
+    if try_start(threading.Thread(target=run, name="flagcache-lifespan", daemon=True)):
+        run()
     with suppress(asyncio.TimeoutError):
         await asyncio.wait_for(done.wait(), longest)

@@ -9,21 +9,20 @@ workers of both.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
+import redis.asyncio
 from posthog.flag_definition_cache import FlagDefinitionCacheData
-from typing_extensions import Unpack
 
 from flagcache.events import Event
-from flagcache.runtime.awaiting import awaitable
-from flagcache.settings import Options
+from flagcache.runtime.awaiting import answered, awaitable
+from flagcache.settings import KeyMaterial
 from flagcache.stores.fallback import AUTO, Fallback
+from flagcache.stores.redis.asyncio_address import resolve_asyncio
 from flagcache_posthog._arguments import understand
 from flagcache_posthog._base import CacheBase
+from flagcache_posthog._mistakes import names_mistakes
 from flagcache_posthog._stores import redis_stores
-
-if TYPE_CHECKING:
-    import redis.asyncio
 
 __all__ = ["AsyncRedisFlagDefinitionCache"]
 
@@ -45,13 +44,14 @@ class AsyncRedisFlagDefinitionCache(CacheBase):
         fallback: as of `RedisFlagDefinitionCache`.
         on_event: called with each `flagcache.events.Event`, on the thread on which it happened; never on one that runs
             an event loop.
-        options: `flagcache.settings.Options`: times in seconds, and keys.
+        poll_interval: this and all below: as of `RedisFlagDefinitionCache`.
 
     Raises:
         ConfigurationError: an argument cannot be right.
     """
 
-    def __init__(
+    @names_mistakes
+    def __init__(  # noqa: PLR0913 - each option is a keyword of its own: help() and editors show them
         self,
         redis: redis.asyncio.Redis | redis.asyncio.RedisCluster | str,
         namespace: str,
@@ -59,11 +59,24 @@ class AsyncRedisFlagDefinitionCache(CacheBase):
         refresh_interval: float = 30.0,
         fallback: Fallback = AUTO,
         on_event: Callable[[Event], object] | None = None,
-        **options: Unpack[Options],
+        poll_interval: float | None = None,
+        cold_start_wait: float | None = None,
+        first_load_max_age: float | None = None,
+        lease: float | None = None,
+        challenge_after: float | None = None,
+        stale_after: float | None = None,
+        store_timeout: float = 1.0,
+        fetch_timeout: float = 10.0,
+        fetch_total_timeout: float | None = None,
+        backoff_ceiling: float | None = None,
+        on_quota_limited: Literal["clear", "keep"] = "clear",
+        max_decoded_bytes: int = 64 * 1024 * 1024,
+        role: Literal["worker", "reader"] = "worker",
+        auto_attach: bool = True,
+        signing_key: KeyMaterial | None = None,
+        encryption_key: KeyMaterial | None = None,
     ) -> None:
-        from flagcache.stores.redis.asyncio_address import resolve_asyncio  # noqa: PLC0415 - only who uses Redis pays for it
-
-        settings, protection = understand(namespace, refresh_interval, options)
+        settings, protection = understand(locals())
         stores = redis_stores(resolve_asyncio(redis), namespace, fallback, settings, protection)
         super().__init__(namespace, settings, protection, stores, on_event)
 
@@ -74,24 +87,26 @@ class AsyncRedisFlagDefinitionCache(CacheBase):
     def get_flag_definitions(self) -> Coroutine[Any, Any, FlagDefinitionCacheData | None]:
         """The fleet's definitions; asked by the SDK when it is not to fetch.
 
-        Waits for the first ones, once in a process and no longer than `cold_start_wait`; then answers empty ones.
+        A first load waits at most `cold_start_wait`: for the first definitions, or for a fetch under way if the stored
+        ones are older than `first_load_max_age`. Later loads don't wait. Without any it returns empty ones.
         """
-        return self._answer(lambda: cast("FlagDefinitionCacheData | None", self._coordinator.definitions()))
+        return self._answer(self._definitions)
 
     def on_flag_definitions_received(self, data: FlagDefinitionCacheData) -> Coroutine[Any, Any, None]:
         """Share what the SDK has just fetched; called by the SDK."""
-        return self._answer(lambda: self._coordinator.received(data))
+        return self._answer(lambda: self._received(data))
 
     def shutdown(self) -> Coroutine[Any, Any, None]:
         """Hand the leadership over and close connections; called by `client.shutdown()`.
 
         A client that was handed in stays open. The cache can be used again afterwards.
         """
-        return self._answer(self._coordinator.shutdown)
+        return self._answer(self._shutdown)
 
     def _answer(self, call: Callable[[], _T]) -> Coroutine[Any, Any, _T]:
         if self._coordinator.pushing:
             # The listener runs a client's poll: the SDK takes plain answers too, and to await one it would have to wait
-            # for whoever else awaits, be it the shutdown that is waiting for the listener.
-            return cast("Coroutine[Any, Any, _T]", call())
+            # for whoever else awaits, be it the shutdown that is waiting for the listener. A provider of the user's own
+            # that wraps this one may call it on an event loop of this very thread, and then awaits.
+            return cast("Coroutine[Any, Any, _T]", answered(call()))
         return awaitable(call)

@@ -2,22 +2,25 @@
 
 Used are `api_key`, `personal_api_key`, `host`, `poll_interval`, `poller` with `execute`, `args` and `kwargs`, and
 `feature_flags` (posthog 7.37 to 7.91). `load_feature_flags()` is never called: it starts a poller if none is alive,
-also while `shutdown()` runs.
+also while `shutdown()` runs. The one exception is in `_sdk_request`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import threading
 import weakref
 from typing import TYPE_CHECKING, cast
 
-from posthog.client import Client as PostHogClient
-
 from flagcache.errors import ConfigurationError
+from flagcache_posthog._misfits import checked_host
+from flagcache_posthog._sdk import is_client
+from flagcache_posthog._sdk_request import user_agent_of
+from flagcache_posthog._strays import calling_thread
 from flagcache_posthog.fetcher import PostHogFetcher
 
 if TYPE_CHECKING:
+    from posthog.client import Client as PostHogClient
+
     from flagcache.settings import Settings
     from flagcache.vendor import Definitions, Fetcher
     from flagcache_posthog.definitions import PostHogVendor
@@ -37,20 +40,40 @@ class AttachedClient:
         client: a `posthog.Posthog`, or the SDK's global one, which is of its base class.
         vendor: checks what its fetches bring.
         settings: bounds them.
+        namespace: of its cache.
+        listening: as `Client.listening`.
 
     Raises:
-        ConfigurationError: it is something else.
+        ConfigurationError: it is something else, or the address of its PostHog has no scheme.
     """
 
-    def __init__(self, client: object, vendor: PostHogVendor, settings: Settings) -> None:
-        if not isinstance(client, PostHogClient):
+    def __init__(
+        self, client: object, vendor: PostHogVendor, settings: Settings, namespace: str, *, listening: bool = True
+    ) -> None:
+        if not is_client(client):
             given = f"{type(client).__module__}.{type(client).__qualname__}"
             raise ConfigurationError(f"attach takes a posthog.Posthog, not {given}: only it evaluates flags locally")
         self._ref = weakref.ref(client)
         self._vendor = vendor
         self._settings = settings
+        self._namespace = namespace
         self._closed = False
+        self._listening = listening
         self._project = project_of(str(client.api_key))
+        checked_host(client.host)
+        self.uses_it = False
+        """Whether it is known to call the cache. One with a provider of the user's own shows it by its first call."""
+        self.polled_past = False
+        self._loaded_at: float | None = None
+
+    def polls_past(self, now: float) -> bool:
+        """Whether it has had flags for a poll interval and never called the cache; True once."""
+        client = self._ref()
+        if self.uses_it or self.polled_past or client is None or not client.feature_flags:
+            return False
+        self._loaded_at = now if self._loaded_at is None else self._loaded_at
+        self.polled_past = now - self._loaded_at >= self.poll_interval
+        return self.polled_past
 
     def is_for(self, client: PostHogClient) -> bool:
         """Whether it stands for this very client."""
@@ -60,6 +83,15 @@ class AttachedClient:
     def gone(self) -> bool:
         """As `Client.gone`."""
         return self._closed or self._ref() is None
+
+    @property
+    def listening(self) -> bool:
+        """As `Client.listening`."""
+        return self._listening
+
+    def listen(self) -> None:
+        """Give it our listener from now on."""
+        self._listening = True
 
     @property
     def poll_interval(self) -> float:
@@ -76,10 +108,16 @@ class AttachedClient:
         return None if client.poller is None else client.poller.is_alive()
 
     @property
+    def polls(self) -> bool:
+        """As `Client.polls`."""
+        client = self._ref()
+        return client is not None and client.enable_local_evaluation
+
+    @property
     def asking(self) -> bool:
         """As `Client.asking`."""
         client = self._ref()
-        return client is not None and client.poller is threading.current_thread()
+        return client is not None and client.poller is calling_thread()
 
     @property
     def project(self) -> str:
@@ -95,14 +133,16 @@ class AttachedClient:
         secret_key = cast("str | None", client.personal_api_key)  # of no known type in the SDK
         if not secret_key or not client.api_key:
             return None
-        return PostHogFetcher(
+        fetcher = PostHogFetcher(
             api_key=client.api_key,
             secret_key=secret_key,
             host=client.host,
             vendor=self._vendor,
-            timeout=self._settings.fetch_timeout,
-            max_bytes=self._settings.max_decoded_bytes,
+            settings=self._settings,
+            namespace=self._namespace,
         )
+        fetcher.sdk = user_agent_of(client)
+        return fetcher
 
     def holds(self, definitions: Definitions) -> bool:
         """As `Client.holds`."""

@@ -16,6 +16,7 @@ from typing import ParamSpec, TypeVar
 from posthog import Posthog
 
 from flagcache.errors import ConfigurationError
+from flagcache.runtime.callers import wanting
 from flagcache.runtime.guard import guarded
 
 __all__ = ["fresh"]
@@ -31,11 +32,15 @@ def fresh(client: Posthog, *, max_age: float = 30.0) -> Callable[[Callable[P, R]
     nothing changed. With a cache of `role="reader"` that takes no longer than its `store_timeout`, and a store that was
     found to be away is not waited for again until it is probed; in a worker that is due to fetch, as long as the fetch.
     Whatever goes wrong is logged, and the handler runs with what the client holds. Of invocations that run at the same
-    time one asks, and the others go on.
+    time one asks, and the others wait for its answer.
+
+    A worker waits for a fetch under way, its own or another worker's, if PostHog did not confirm within `max_age` what
+    there is; at most for the cache's `cold_start_wait`. Whether a fetch is due is still for `refresh_interval` to say.
 
     Args:
         client: made with a cache of flagcache.
-        max_age: seconds, by the wall clock, since this process last asked; 0: each invocation asks.
+        max_age: seconds, by the wall clock, since this process last asked; 0: each invocation asks, and begins with
+            what the store has then.
 
     Raises:
         ConfigurationError: `max_age` is no length of time.
@@ -60,18 +65,32 @@ class _Freshness:
         self._client = client
         self._max_age = max_age
         self._asked_at = -math.inf
+        self._questions = 0
         self._one_asks = threading.Lock()
 
     def ensure(self) -> None:
-        """Bring the client up to date, if it is long since it was."""
-        now = time.time()
-        if 0 <= now - self._asked_at < self._max_age or not self._one_asks.acquire(blocking=False):
-            return  # a clock that was stepped back tells nothing: then it asks
-        try:
-            guarded(self._bring_up_to_date, None, "a function could not bring its flags up to date")
-            self._asked_at = time.time()
-        finally:
-            self._one_asks.release()
+        """Bring the client up to date, if it is long since it was.
+
+        An invocation that waited for another one's poll asks again only if that poll began before it.
+        """
+        if self._is_recent(time.time()):
+            return
+        before = self._questions
+        with self._one_asks:
+            if self._questions > before + 1 or (self._questions > before and self._is_recent(time.time())):
+                return
+            now = time.time()
+            guarded(self._ask, None, "a function could not bring its flags up to date", "")
+            self._asked_at = now
+            self._questions += 1
+
+    def _is_recent(self, now: float) -> bool:
+        """Whether the last question is young enough. A clock that was stepped back tells nothing."""
+        return 0 <= now - self._asked_at < self._max_age
+
+    def _ask(self) -> None:
+        with wanting(self._max_age):
+            self._bring_up_to_date()
 
     def _bring_up_to_date(self) -> None:
         """Run the client's own poll here and now; the first one starts its poller too."""

@@ -4,9 +4,10 @@
 
     flags.install()
 
-Nothing of it is needed for flags to be right: without it a child loads them in its first task, and the lease of one
-that ended is taken over when it runs out. To import this module does nothing. Celery is imported by `install` alone,
-and only its workers send the signals: not `celery beat`, nor `inspect`, nor who sends tasks.
+Nothing of it is needed for flags to be right: without it a child loads them in its first task, and if a child that led
+has ended, another one makes the next fetch two seconds after it was due. To import this module does nothing. Celery is
+imported by `install` alone, and only its workers send the signals: not `celery beat`, nor `inspect`, nor a program that
+sends tasks.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from types import ModuleType
 
 from flagcache.errors import MissingExtraError
 from flagcache.runtime.guard import guarded
+from flagcache.runtime.threads import try_start
 from flagcache_posthog._lifecycle import load_clients, say_goodbye
 
 __all__ = ["install"]
@@ -29,10 +31,10 @@ _LONGEST = 2.0
 def install() -> None:
     """Connect Celery's signals; a second call does nothing. To be called where tasks and clients are made.
 
-    Each child of a prefork pool loads the attached clients before its first task (`worker_process_init`), and hands the
-    lease over when it ends (`worker_process_shutdown`), for it runs no exit hooks. Of the other pools, whose tasks run
-    in the worker's own process, that one loads (`worker_ready`); its end is an interpreter's, and needs no signal. A
-    failure is logged and keeps no worker from starting.
+    Each child of a prefork pool loads the clients that use a cache before its first task (`worker_process_init`), and
+    hands the lease over when it ends (`worker_process_shutdown`), because it runs no exit hooks. Of the other pools,
+    whose tasks run in the worker's own process, that one loads (`worker_ready`); its end is an interpreter's, and needs
+    no signal. A failure is logged and keeps no worker from starting.
 
     Raises:
         MissingExtraError: Celery is not installed.
@@ -55,17 +57,17 @@ def _signals() -> ModuleType:
 
 def _child_begins(**_: object) -> None:
     """A child of a prefork pool begins, or the worker itself with the solo pool."""
-    guarded(_load, None, "flags could not be loaded before the first task")
+    guarded(_load, None, "flags could not be loaded before the first task", "")
 
 
 def _child_ends(**_: object) -> None:
-    guarded(say_goodbye, None, "a child of a Celery worker could not leave its fleet in order")
+    guarded(say_goodbye, None, "a child of a Celery worker could not leave its fleet in order", "")
 
 
 def _worker_begins(sender: object = None, **_: object) -> None:
     """The worker itself is ready; with a prefork pool its children evaluate, not it."""
     if not _forks(getattr(sender, "pool", None)):
-        guarded(_load, None, "flags could not be loaded before the first task")
+        guarded(_load, None, "flags could not be loaded before the first task", "")
 
 
 def _forks(pool: object) -> bool:
@@ -74,5 +76,5 @@ def _forks(pool: object) -> bool:
 
 def _load() -> None:
     loading = threading.Thread(target=load_clients, name="flagcache-load", daemon=True)
-    loading.start()
-    loading.join(_LONGEST)
+    if not try_start(loading):  # without a thread the first task loads them
+        loading.join(_LONGEST)

@@ -1,8 +1,14 @@
 """What PostHog's flag definitions look like, as far as the SDK relies on it without checking.
 
-The SDK applies what a provider hands it key by key and unchecked: flags that are no dicts stay in its memory after the
-error (posthog 7.91, `client.py`, `_update_flag_state` and the setter of `feature_flags`). So the shape is checked here,
-fully, before anything is handed out; unknown keys pass through untouched.
+The SDK applies what a provider hands it key by key and unchecked: flags that are no dicts, or whose key cannot be
+hashed, stay in its memory after the error (posthog 7.91, `client.py`, `_update_flag_state` and the setter of
+`feature_flags`). So the shape is checked here, fully, before anything is handed out; unknown keys pass through
+untouched.
+
+What the SDK evaluates around is taken: a flag whose key is absent or no string, and group types or cohorts that are no
+mapping, which count as none. Older versions of flagcache discard definitions with such a flag, so a worker that
+holds them would republish them at each poll. So stores carry these flags beside the others, under a key that older
+versions hand on unread (`PostHogVendor.shared`).
 
 One content must have one version, whoever fetched it. The SDK hands a provider not the body of PostHog's answer but
 what it made of it, with defaults filled in; `PostHogVendor.of_response` does the same for our own fetches. Keys of the
@@ -24,10 +30,16 @@ __all__ = ["PostHogVendor"]
 
 _MAPPINGS = ("group_type_mapping", "cohorts")
 _OF_THE_ANSWER = frozenset({"quotaLimited"})  # tells of the answer and not of flags
+_ASIDE = "flagcache_malformed_flags"  # in stores: flags whose key is no string, by their places among all
 
 
 class PostHogVendor:
     """PostHog, as the engine needs to know it (`flagcache.vendor.Vendor`)."""
+
+    @property
+    def name(self) -> str:
+        """As a trouble with it begins."""
+        return "posthog"
 
     @property
     def writer(self) -> str:
@@ -40,29 +52,54 @@ class PostHogVendor:
         return frozenset(FlagDefinitionCacheData.__annotations__)
 
     def check(self, definitions: object) -> Definitions:
-        """Return the definitions if the SDK can take them.
+        """Return the definitions if the SDK can take them; of what is well-formed the very object.
 
         Raises:
-            EnvelopeError: flags, group types or cohorts are missing or of a wrong type.
+            EnvelopeError: flags, group types or cohorts are missing, or flags are what the SDK would half apply.
         """
         if not isinstance(definitions, dict):
             raise EnvelopeError(f"definitions are a {type(definitions).__name__}, not a dict")
         known = cast("Definitions", definitions)
-        flags = known.get("flags")
-        if not isinstance(flags, list):
-            raise EnvelopeError(f"flags are {type(flags).__name__}, not a list")
-        for index, flag in enumerate(cast("list[object]", flags)):
+        if not isinstance(known.get("flags"), list):
+            raise EnvelopeError(f"flags are {type(known.get('flags')).__name__}, not a list")
+        if _ASIDE in known:
+            known = _put_back(known)
+        for index, flag in enumerate(cast("list[object]", known["flags"])):
             _check_flag(index, flag)
         for key in _MAPPINGS:
-            if not isinstance(known.get(key), dict):
+            if not known.get(key) and not isinstance(known.get(key), dict):
+                # Not of the SDK, which hands over an empty dict for whatever is empty.
                 raise EnvelopeError(f"{key} is {type(known.get(key)).__name__}, not a dict")
-        return known
+        wrong: Definitions = {key: {} for key in _MAPPINGS if not isinstance(known[key], dict)}
+        return {**known, **wrong} if wrong else known
+
+    def malformed(self, definitions: object) -> tuple[str, ...]:
+        """Name what is malformed in definitions that are accepted: flags by their `id` in PostHog if they have one.
+
+        Null group types and cohorts are PostHog's way to say that there are none.
+        """
+        known = cast("Definitions", definitions)
+        flags = enumerate(cast("list[dict[str, object]]", known["flags"]))
+        wrong = [_told(index, flag) for index, flag in flags if not isinstance(flag.get("key"), str)]
+        others = {key: known[key] for key in _MAPPINGS if known[key] is not None}
+        wrong += [f"{key} is a {type(value).__name__}" for key, value in others.items() if not isinstance(value, dict)]
+        return tuple(wrong)
+
+    def shared(self, definitions: Definitions) -> Definitions:
+        """Return what stores carry of checked definitions: these very objects, unless a flag is malformed."""
+        flags = cast("list[dict[str, object]]", definitions["flags"])
+        aside = {str(index): flag for index, flag in enumerate(flags) if not isinstance(flag.get("key"), str)}
+        if not aside:
+            return definitions
+        others = [flag for flag in flags if isinstance(flag.get("key"), str)]
+        return {**definitions, "flags": others, _ASIDE: aside}
 
     def of_response(self, body: object) -> Definitions:
         """Return the definitions in the body of an answer, as the SDK hands them to a provider.
 
         Rests on posthog 7.91, `client.py`, `_update_flag_state` and `_publish_flag_definitions_response`: a mapping
-        that is null is empty, and what is absent has its default. Null flags are refused; the SDK takes them for none.
+        that is null or no mapping is empty, and what is absent has its default. Null flags are refused; the SDK takes
+        them for none.
 
         Raises:
             EnvelopeError: the body holds no definitions.
@@ -78,6 +115,10 @@ class PostHogVendor:
         """No flags; a truthy value, so that the SDK neither fetches nor asks again in each request."""
         return {"flags": [], "group_type_mapping": {}, "cohorts": {}}
 
+    def count(self, definitions: Definitions) -> int:
+        """How many flags they have."""
+        return len(cast("list[object]", definitions["flags"]))
+
     def project(self, definitions: Definitions) -> str:
         """The project's number, which every flag carries as `team_id`."""
         flags = cast("list[dict[str, object]]", definitions["flags"])
@@ -85,25 +126,67 @@ class PostHogVendor:
         return "" if team is None else f"team={team}"
 
     def difference(self, old: Definitions, new: Definitions) -> Difference:
-        """Compare flag by flag."""
+        """Compare flag by flag, cohort by cohort, group type by group type."""
         before, after = _by_key(old), _by_key(new)
         return Difference(
             added=tuple(key for key in after if key not in before),
             removed=tuple(key for key in before if key not in after),
             changed=tuple(key for key, flag in after.items() if key in before and before[key] != flag),
+            cohorts=_differing(old.get("cohorts"), new.get("cohorts")),
+            group_types=_group_types(old.get("group_type_mapping"), new.get("group_type_mapping")),
+            others=tuple(key for key in _differing(old, new) if key not in (*_MAPPINGS, "flags")),
         )
 
 
 def _by_key(definitions: Definitions) -> dict[str, object]:
-    return {str(flag["key"]): flag for flag in cast("list[dict[str, object]]", definitions["flags"])}
+    flags = cast("list[dict[str, object]]", definitions["flags"])
+    return {str(flag["key"]): flag for flag in flags if flag.get("key") is not None}
+
+
+def _differing(old: object, new: object) -> tuple[str, ...]:
+    """The keys of two mappings that only one has, or whose values differ."""
+    before, after = _mapping(old), _mapping(new)
+    return tuple(str(key) for key in {**before, **after} if before.get(key) != after.get(key))
+
+
+def _group_types(old: object, new: object) -> tuple[str, ...]:
+    """The names of group types that were added, removed, or given another index."""
+    before, after = ({str(name): index for index, name in _mapping(known).items()} for known in (old, new))
+    return _differing(before, after)
+
+
+def _mapping(known: object) -> dict[str, object]:
+    return cast("dict[str, object]", known) if isinstance(known, dict) else {}
 
 
 def _filled(key: str, value: object) -> object:
-    return {} if value is None and key in _MAPPINGS else value
+    return value or {} if key in _MAPPINGS else value
 
 
 def _check_flag(index: int, flag: object) -> None:
     if not isinstance(flag, dict):
         raise EnvelopeError(f"flag {index} is {type(flag).__name__}, not a dict")
-    if not isinstance(cast("dict[str, object]", flag).get("key"), str):
-        raise EnvelopeError(f"flag {index} has no key")
+    key = cast("dict[str, object]", flag).get("key")
+    if isinstance(key, (dict, list)):
+        raise EnvelopeError(f"the key of flag {index} is a {type(cast('object', key)).__name__}, not a string")
+
+
+def _told(index: int, flag: dict[str, object]) -> str:
+    named = f"the flag with id {flag['id']}" if type(flag.get("id")) is int else f"flag {index}"
+    key = flag.get("key")
+    return f"{named} has no key" if key is None else f"{named} has the key {key!r}, which is no string"
+
+
+def _put_back(known: Definitions) -> Definitions:
+    """Return definitions as they were before `PostHogVendor.shared`.
+
+    Raises:
+        EnvelopeError: these are not what that makes.
+    """
+    others = iter(cast("list[object]", known["flags"]))
+    aside = cast("dict[str, object]", known[_ASIDE]) if isinstance(known[_ASIDE], dict) else {}
+    places = range(len(cast("list[object]", known["flags"])) + len(aside))
+    if not aside or not aside.keys() <= set(map(str, places)):
+        raise EnvelopeError("malformed flags are not where they belong")
+    flags = [aside[str(place)] if str(place) in aside else next(others) for place in places]
+    return {key: flags if key == "flags" else value for key, value in known.items() if key != _ASIDE}

@@ -1,34 +1,29 @@
 """The fleet's own conditional request for definitions.
 
-It asks PostHog what the SDK would ask (posthog 7.91, `client.py`, `_request_flag_definitions`), but once, within a
-total time and a total size, and it tells the answers apart: unchanged, refused for everybody, refused for this worker.
+It asks PostHog what the SDK would ask (posthog 7.91, `client.py`, `_request_flag_definitions`), but within a total time
+and a total size, and it tells the answers apart: unchanged, refused for everybody, refused for this worker.
 """
 
 from __future__ import annotations
 
-from contextlib import closing
-from http.client import HTTPException
-from urllib.parse import quote, urljoin
+from urllib.parse import quote
 
 import requests
-from requests.auth import AuthBase
-from urllib3.exceptions import HTTPError
 
 from flagcache._version import __version__
 from flagcache.errors import EnvelopeError
 from flagcache.runtime.guard import guarded
+from flagcache.settings import Settings
 from flagcache.stores.base import Scope
-from flagcache.vendor import FetchResult, Refused
-from flagcache_posthog._answer import Answer, read_body, understand, usable_etag
-from flagcache_posthog._deadline_session import Lifeline, open_session
+from flagcache.vendor import FetchResult, Refused, Unchanged
+from flagcache_posthog._answer import understand, usable_etag
+from flagcache_posthog._deadline_session import Lifeline
+from flagcache_posthog._request import TROUBLES, DefinitionsRequest, root_of
 from flagcache_posthog.definitions import PostHogVendor
 
 __all__ = ["PostHogFetcher"]
 
-_REDIRECTS = 3
-
-# What goes wrong between here and PostHog. RuntimeError: a process that is ending starts no thread any more.
-_TROUBLES = (HTTPError, HTTPException, OSError, RuntimeError, ValueError)
+_CANCELLED = "cancelled"
 
 
 class PostHogFetcher:
@@ -42,13 +37,21 @@ class PostHogFetcher:
         secret_key: the key that may read definitions (`client.personal_api_key`).
         host: PostHog's address with its scheme (`client.host`).
         vendor: what is to be known of definitions.
-        timeout: seconds for a whole fetch: connections, redirects and the body. The look-up of the host's name cannot
-            be interrupted and comes on top where it takes longer.
-        max_bytes: the largest body that is accepted, decoded.
+        settings: bounds a fetch: `fetch_timeout` its longest silence, `fetch_total_timeout` all of it (connections,
+            redirects, a second try, the body), `max_decoded_bytes` its decoded body. The look-up of the host's name
+            cannot be interrupted: if it takes longer, that comes on top.
+        namespace: of the cache for which it fetches, for the log.
     """
 
     def __init__(
-        self, *, api_key: str, secret_key: str, host: str, vendor: PostHogVendor, timeout: float = 10.0, max_bytes: int
+        self,
+        *,
+        api_key: str,
+        secret_key: str,
+        host: str,
+        vendor: PostHogVendor,
+        settings: Settings,
+        namespace: str,
     ) -> None:
         # As the SDK puts it together, but for a second trailing slash (posthog 7.91, `request.py`, `_get`).
         self._host = host.strip().rstrip("/")
@@ -56,80 +59,57 @@ class PostHogFetcher:
         self._api_key = api_key
         self._secret_key = secret_key
         self._vendor = vendor
-        self._timeout = timeout
-        self._max_bytes = max_bytes
+        self.sdk = vendor.writer
+        """How the request names the SDK on whose behalf it is made: what its own requests say, if it is wrapped."""
+        self._settings = settings
+        self._namespace = namespace
         # Changed by atomic operations alone: a lock might be inherited locked by a forked child.
         self._underway: set[Lifeline] = set()
 
     def fetch(self, etag: str) -> FetchResult:
-        """Ask once, for whatever differs from what `etag` names; within the timeout. Never raises.
+        """Ask for whatever differs from what `etag` names; within `fetch_total_timeout`. Never raises.
 
-        The parsing of what came within the timeout is not counted in.
+        One request; without an `etag` a second one if the first one's connection was dropped before an answer began
+        (`DefinitionsRequest`). The parsing of what came within the time is not counted in.
         """
         failed: FetchResult = Refused("the fetch broke off; the log has the traceback", Scope.MINE)
-        return guarded(lambda: self._fetch(etag if usable_etag(etag) else ""), failed, "could not fetch definitions")
+        known = etag if usable_etag(etag) else ""
+        return guarded(lambda: self._fetch(known), failed, "could not fetch definitions", self._namespace)
 
     def cancel(self) -> None:
         """End the fetches that other threads have under way; those to come are not concerned.
 
-        They return at once; one that is still looking for a way to the host, within a third of the timeout.
+        They return at once; one that is still looking for a way to the host, within a third of `fetch_timeout`.
         """
         for lifeline in list(self._underway):
-            lifeline.cut("cancelled")
+            lifeline.cut(_CANCELLED)
 
     def _fetch(self, etag: str) -> FetchResult:
-        lifeline = Lifeline(self._timeout)
+        lifeline = Lifeline(self._settings.fetch_timeout, self._settings.fetch_total_timeout)
+        request = DefinitionsRequest(self._url, self._secret_key, self._headers(etag), lifeline)
         self._underway.add(lifeline)
         try:
-            with lifeline, open_session(lifeline) as session:
-                answer = self._exchange(session, lifeline, etag)
-            return understand(answer, self._vendor, conditional=bool(etag))
+            with lifeline:
+                answer = request.answer(self._settings.max_decoded_bytes)
+            result = understand(answer, self._vendor, conditional=bool(etag))
         except EnvelopeError as exc:
             # More often a proxy or a captive portal in this worker's way than PostHog itself.
-            return Refused(self._masked(f"PostHog answered 200, but {exc}"), Scope.MINE, 200)
-        except _TROUBLES as exc:
-            return Refused(lifeline.ended or self._masked(_root(exc)), Scope.MINE)
+            result = Refused(self._masked(f"PostHog answered 200, but {exc}"), Scope.MINE, 200, kind="malformed")
+        except TROUBLES as exc:
+            late = lifeline.ended or lifeline.silence(exc)
+            kind = "" if lifeline.ended == _CANCELLED else "timeout" if late else "unreachable"
+            result = Refused(late or self._masked(_shown(exc)), Scope.MINE, kind=kind)
         finally:
             self._underway.discard(lifeline)
+        return result if isinstance(result, Unchanged) else result._replace(requests=max(1, request.sent))
 
-    def _exchange(self, session: requests.Session, lifeline: Lifeline, etag: str) -> Answer:
-        with closing(self._follow(session, lifeline, etag)) as response:
-            try:
-                body = read_body(response, self._max_bytes) if response.status_code == 200 else b""
-            finally:
-                lifeline.check()  # what ends with its connection looks whole when that was cut: a header, a body
-            return Answer(response.status_code, response.headers, body)
-
-    def _follow(self, session: requests.Session, lifeline: Lifeline, etag: str) -> requests.Response:
-        """Ask, and go where redirects lead; the last answer if they are too many.
-
-        Not left to the session: it would read the body of a redirect whole, and let `.netrc` replace the key.
-        """
-        url, auth = self._url, _Bearer(self._secret_key)
-        for _ in range(_REDIRECTS):
-            response = self._send(session, lifeline, etag, url, auth)
-            target = session.get_redirect_target(response)
-            if target is None:
-                return response
-            response.close()
-            source, url = url, urljoin(url, target)
-            if session.should_strip_auth(source, url):
-                auth = _Bearer("")
-        return self._send(session, lifeline, etag, url, auth)
-
-    def _send(
-        self, session: requests.Session, lifeline: Lifeline, etag: str, url: str, auth: AuthBase
-    ) -> requests.Response:
+    def _headers(self, etag: str) -> dict[str, str]:
         headers = {
             "Accept-Encoding": "gzip",  # all that `read_body` unpacks within bounds
             "Connection": "close",
-            "User-Agent": f"{self._vendor.writer} flagcache/{__version__}",
+            "User-Agent": f"{self.sdk} flagcache/{__version__}",
         }
-        if etag:
-            headers["If-None-Match"] = etag
-        request = session.prepare_request(requests.Request("GET", url, headers=headers, auth=auth))
-        settings = session.merge_environment_settings(url, {}, stream=True, verify=None, cert=None)
-        return session.get_adapter(url).send(request, timeout=(lifeline.attempt, self._timeout), **settings)
+        return {**headers, "If-None-Match": etag} if etag else headers
 
     def _masked(self, text: str) -> str:
         for key in (self._secret_key, self._api_key):
@@ -137,28 +117,12 @@ class PostHogFetcher:
         return text
 
     def __repr__(self) -> str:
-        return f"<PostHogFetcher host={self._host!r} timeout={self._timeout:g}s underway={len(self._underway)}>"
+        timeout = self._settings.fetch_timeout
+        return f"<PostHogFetcher host={self._host!r} timeout={timeout:g}s underway={len(self._underway)}>"
 
 
-class _Bearer(AuthBase):
-    """Puts the key into a request. An `auth` of requests, because without one it would look into `.netrc`.
-
-    Args:
-        key: the secret key; empty for a host that must not see it.
-    """
-
-    def __init__(self, key: str) -> None:
-        self._key = key
-
-    def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
-        if self._key:
-            r.headers["Authorization"] = f"Bearer {self._key}"
-        return r
-
-
-def _root(exc: BaseException) -> str:
+def _shown(exc: BaseException) -> str:
     """Name the cause of the causes. Only the system's own words are shown: others repeat the URL, or a proxy's."""
-    while isinstance(deeper := exc.__cause__ or exc.__context__, _TROUBLES):
-        exc = deeper
-    told = isinstance(exc, OSError) and not isinstance(exc, requests.RequestException)
-    return f"{type(exc).__name__}: {exc}" if told else type(exc).__name__
+    root = root_of(exc)
+    told = isinstance(root, OSError) and not isinstance(root, requests.RequestException)
+    return f"{type(root).__name__}: {root}" if told else type(root).__name__

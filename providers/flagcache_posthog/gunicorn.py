@@ -19,6 +19,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from flagcache.runtime.guard import guarded
+from flagcache.runtime.here import prefix
 
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
@@ -30,15 +31,15 @@ _log = logging.getLogger("flagcache")
 
 
 def post_worker_init(_worker: Worker) -> None:
-    """Load the attached clients; gunicorn calls this when the application is loaded and no request has been taken.
+    """Load the clients that use a cache; gunicorn calls this when the application is loaded, before any request.
 
     Takes no longer than a cache's `cold_start_wait`; then the worker starts all the same. gunicorn's `timeout` does not
     end it meanwhile: it counts from a worker's first sign of life (27.0, `Arbiter.murder_workers`).
     """
-    guarded(_join_error_log, None, "its log could not be joined with gunicorn's")
-    guarded(_tell_of_late_patch, None, "it could not be found out when gevent patched")
-    guarded(_exit_upon_signals, None, "a worker will not hand over when it is ended by a signal")
-    guarded(_load, None, "the flags of a worker could not be loaded before its first request")
+    guarded(_join_error_log, None, "its log could not be joined with gunicorn's", "")
+    guarded(_tell_of_late_patch, None, "it could not be found out when gevent patched", "")
+    guarded(_exit_upon_signals, None, "a worker will not hand over when it is ended by a signal", "")
+    guarded(_load, None, "the flags of a worker could not be loaded before its first request", "")
 
 
 def worker_exit(_server: Arbiter, worker: Worker) -> None:
@@ -48,7 +49,7 @@ def worker_exit(_server: Arbiter, worker: Worker) -> None:
         worker: the one that ends. The master calls this too, for a worker that it finds dead: nothing is done then.
     """
     if str(worker.pid) == str(os.getpid()):
-        guarded(_say_goodbye, None, "a worker could not leave its fleet in order")
+        guarded(_say_goodbye, None, "a worker could not leave its fleet in order", "")
 
 
 def _load() -> None:
@@ -68,8 +69,9 @@ def _tell_of_late_patch() -> None:
     tls, theirs = sys.modules.get("ssl"), sys.modules.get("urllib3.util.ssl_")
     if theirs is not None and getattr(theirs, "SSLContext", None) is not getattr(tls, "SSLContext", None):
         _log.error(
-            "gevent has patched `ssl` after the PostHog SDK was imported, whose requests over https fail now: with"
-            " --preload, begin gunicorn.conf.py with `from gevent import monkey; monkey.patch_all()`"
+            "%s: gevent has patched `ssl` after the PostHog SDK was imported, whose requests over https fail now: with"
+            " --preload, begin gunicorn.conf.py with `from gevent import monkey; monkey.patch_all()`",
+            prefix(),
         )
 
 

@@ -2,39 +2,30 @@
 
 Each is the SDK's protocol (posthog 7.91, `flag_definition_cache.py`) over one `flagcache.coordinator.Coordinator`; they
 differ only in the store behind it. Constructing one connects to nothing and starts nothing, so that it can be made
-before a fork.
+before a fork. The one on Redis is in `_redis_provider`: only who uses Redis pays for the import of its client.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import Literal
 
 from posthog.flag_definition_cache import FlagDefinitionCacheData
-from typing_extensions import Unpack
 
 from flagcache.encoding.codec import label_of
 from flagcache.errors import ConfigurationError
 from flagcache.events import Event
-from flagcache.settings import Options
+from flagcache.settings import KeyMaterial
 from flagcache.stores.fallback import AUTO, Fallback
 from flagcache.stores.memory import MemoryHub
-from flagcache.stores.spec import StoreSpec
-from flagcache_posthog._arguments import path_of, scheme_of, understand
+from flagcache.stores.spec import REDIS_SCHEMES, StoreSpec
+from flagcache_posthog._arguments import Common, common, path_of, scheme_of, understand
 from flagcache_posthog._base import CacheBase
-from flagcache_posthog._stores import own_memory, redis_stores, sqlite_spec
+from flagcache_posthog._mistakes import names_mistakes
+from flagcache_posthog._stores import own_memory, sqlite_spec
 
-if TYPE_CHECKING:
-    import redis
-
-__all__ = [
-    "FlagDefinitionCache",
-    "MemoryFlagDefinitionCache",
-    "RedisFlagDefinitionCache",
-    "SqliteFlagDefinitionCache",
-    "from_url",
-]
+__all__ = ["FlagDefinitionCache", "MemoryFlagDefinitionCache", "SqliteFlagDefinitionCache", "from_url"]
 
 _hub = MemoryHub()
 
@@ -52,53 +43,21 @@ class FlagDefinitionCache(CacheBase):
     def get_flag_definitions(self) -> FlagDefinitionCacheData | None:
         """The fleet's definitions; asked by the SDK when it is not to fetch.
 
-        Waits for the first ones, once in a process and no longer than `cold_start_wait`; then answers empty ones.
+        A first load waits at most `cold_start_wait`: for the first definitions, or for a fetch under way if the stored
+        ones are older than `first_load_max_age`. Later loads don't wait. Without any it returns empty ones.
         """
-        return cast("FlagDefinitionCacheData | None", self._coordinator.definitions())
+        return self._definitions()
 
     def on_flag_definitions_received(self, data: FlagDefinitionCacheData) -> None:
         """Share what the SDK has just fetched; called by the SDK."""
-        self._coordinator.received(data)
+        self._received(data)
 
     def shutdown(self) -> None:
         """Hand the leadership over and close connections; called by `client.shutdown()`.
 
         A client that was handed in stays open. The cache can be used again afterwards.
         """
-        self._coordinator.shutdown()
-
-
-class RedisFlagDefinitionCache(FlagDefinitionCache):
-    """Share definitions among all processes that reach one Redis.
-
-    Args:
-        redis: a `redis.Redis`, a client of `Sentinel.master_for`, a `redis.RedisCluster`, or a `redis://`, `rediss://`
-            or `unix://` URL. Of a client only address, TLS and credentials are taken; it is never closed nor used.
-        namespace: keeps fleets apart: one for each PostHog project and environment.
-        refresh_interval: seconds between two requests of the whole fleet to PostHog.
-        fallback: a directory for the last known good definitions, which also lets the processes of one machine go on
-            with one fetch among them while Redis is away. `"auto"`: `$XDG_STATE_HOME/flagcache`, by default
-            `~/.local/state/flagcache`; a reader has none. None: while Redis is away, each process goes on alone.
-        on_event: called with each `flagcache.events.Event`, on the thread on which it happened.
-        options: `flagcache.settings.Options`: times in seconds, and keys.
-
-    Raises:
-        ConfigurationError: an argument cannot be right.
-    """
-
-    def __init__(
-        self,
-        redis: redis.Redis | redis.RedisCluster | str,
-        namespace: str,
-        *,
-        refresh_interval: float = 30.0,
-        fallback: Fallback = AUTO,
-        on_event: Callable[[Event], object] | None = None,
-        **options: Unpack[Options],
-    ) -> None:
-        settings, protection = understand(namespace, refresh_interval, options)
-        stores = redis_stores(redis, namespace, fallback, settings, protection)
-        super().__init__(namespace, settings, protection, stores, on_event)
+        self._shutdown()
 
 
 class SqliteFlagDefinitionCache(FlagDefinitionCache):
@@ -108,23 +67,40 @@ class SqliteFlagDefinitionCache(FlagDefinitionCache):
         path: the file; made with mode 0600 if it is not there. Its directory must exist.
         namespace: keeps fleets apart: one for each PostHog project and environment.
         refresh_interval: seconds between two requests of all these processes to PostHog.
-        on_event: called with each `flagcache.events.Event`, on the thread on which it happened.
-        options: `flagcache.settings.Options`: times in seconds, and keys.
+        on_event: called with each `flagcache.events.Event` on the thread on which it happens, which waits for it;
+            `DefinitionsChanged` comes once the attached clients have the flags, or a second later.
+        poll_interval: this and all below: as of `RedisFlagDefinitionCache`.
 
     Raises:
         ConfigurationError: an argument cannot be right.
     """
 
-    def __init__(
+    @names_mistakes
+    def __init__(  # noqa: PLR0913 - each option is a keyword of its own: help() and editors show them
         self,
         path: str | os.PathLike[str],
         namespace: str,
         *,
         refresh_interval: float = 30.0,
         on_event: Callable[[Event], object] | None = None,
-        **options: Unpack[Options],
+        poll_interval: float | None = None,
+        cold_start_wait: float | None = None,
+        first_load_max_age: float | None = None,
+        lease: float | None = None,
+        challenge_after: float | None = None,
+        stale_after: float | None = None,
+        store_timeout: float = 1.0,
+        fetch_timeout: float = 10.0,
+        fetch_total_timeout: float | None = None,
+        backoff_ceiling: float | None = None,
+        on_quota_limited: Literal["clear", "keep"] = "clear",
+        max_decoded_bytes: int = 64 * 1024 * 1024,
+        role: Literal["worker", "reader"] = "worker",
+        auto_attach: bool = True,
+        signing_key: KeyMaterial | None = None,
+        encryption_key: KeyMaterial | None = None,
     ) -> None:
-        settings, protection = understand(namespace, refresh_interval, options)
+        settings, protection = understand(locals())
         shared = sqlite_spec(path, namespace, settings, protection)
         super().__init__(namespace, settings, protection, (shared, own_memory()), on_event)
 
@@ -132,63 +108,116 @@ class SqliteFlagDefinitionCache(FlagDefinitionCache):
 class MemoryFlagDefinitionCache(FlagDefinitionCache):
     """Share definitions among the clients of one process; for tests and single processes.
 
+    What a namespace holds outlives its caches, so that a later one starts with it; `reset` forgets it. The latest 256
+    namespaces are kept.
+
     Args:
         namespace: all caches of one process with the same namespace share definitions.
         refresh_interval: seconds between two requests of the process to PostHog.
-        on_event: called with each `flagcache.events.Event`, on the thread on which it happened.
-        options: `flagcache.settings.Options`: times in seconds, and keys.
+        on_event: called with each `flagcache.events.Event` on the thread on which it happens, which waits for it;
+            `DefinitionsChanged` comes once the attached clients have the flags, or a second later.
+        poll_interval: this and all below: as of `RedisFlagDefinitionCache`.
 
     Raises:
         ConfigurationError: an argument cannot be right.
     """
 
-    def __init__(
+    @names_mistakes
+    def __init__(  # noqa: PLR0913 - each option is a keyword of its own: help() and editors show them
         self,
         namespace: str,
         *,
         refresh_interval: float = 30.0,
         on_event: Callable[[Event], object] | None = None,
-        **options: Unpack[Options],
+        poll_interval: float | None = None,
+        cold_start_wait: float | None = None,
+        first_load_max_age: float | None = None,
+        lease: float | None = None,
+        challenge_after: float | None = None,
+        stale_after: float | None = None,
+        store_timeout: float = 1.0,
+        fetch_timeout: float = 10.0,
+        fetch_total_timeout: float | None = None,
+        backoff_ceiling: float | None = None,
+        on_quota_limited: Literal["clear", "keep"] = "clear",
+        max_decoded_bytes: int = 64 * 1024 * 1024,
+        role: Literal["worker", "reader"] = "worker",
+        auto_attach: bool = True,
+        signing_key: KeyMaterial | None = None,
+        encryption_key: KeyMaterial | None = None,
     ) -> None:
-        settings, protection = understand(namespace, refresh_interval, options)
+        settings, protection = understand(locals())
         stores = (StoreSpec("memory://", lambda: _hub.store(f"{label_of(protection)}:{namespace}")),)
         super().__init__(namespace, settings, protection, stores, on_event)
 
+    @staticmethod
+    def reset(namespace: str | None = None) -> None:
+        """Forget what this process's namespaces hold, for instance between two tests.
 
-def from_url(
+        Caches that are made later start with nothing; those that are in use go on with what they have.
+
+        Args:
+            namespace: the only one to forget. None: all.
+        """
+        _hub.forget(lambda name: namespace is None or name.partition(":")[2] == namespace)
+
+
+@names_mistakes
+def from_url(  # noqa: D417, PLR0913 - as the constructors
     url: str,
     namespace: str,
     *,
     refresh_interval: float = 30.0,
     fallback: Fallback = AUTO,
     on_event: Callable[[Event], object] | None = None,
-    **options: Unpack[Options],
+    poll_interval: float | None = None,
+    cold_start_wait: float | None = None,
+    first_load_max_age: float | None = None,
+    lease: float | None = None,
+    challenge_after: float | None = None,
+    stale_after: float | None = None,
+    store_timeout: float = 1.0,
+    fetch_timeout: float = 10.0,
+    fetch_total_timeout: float | None = None,
+    backoff_ceiling: float | None = None,
+    on_quota_limited: Literal["clear", "keep"] = "clear",
+    max_decoded_bytes: int = 64 * 1024 * 1024,
+    role: Literal["worker", "reader"] = "worker",
+    auto_attach: bool = True,
+    signing_key: KeyMaterial | None = None,
+    encryption_key: KeyMaterial | None = None,
 ) -> FlagDefinitionCache:
     """Make the cache that a URL names.
 
     Args:
-        url: `redis://`, `rediss://` or `unix://` as redis-py takes them; `sqlite:///relative/path` or
-            `sqlite:////absolute/path`; `memory://`.
+        url: `redis://`, `rediss://` or `unix://` as redis-py takes them, also as `valkey://` and `valkeys://`;
+            `sqlite:///relative/path` or `sqlite:////absolute/path`; `memory://`.
         namespace: keeps fleets apart.
         refresh_interval: seconds between two requests of the whole fleet to PostHog.
         fallback: as of `RedisFlagDefinitionCache`; the others have none.
-        on_event: called with each `flagcache.events.Event`, on the thread on which it happened.
-        options: `flagcache.settings.Options`: times in seconds, and keys.
+        on_event: called with each `flagcache.events.Event` on the thread on which it happens, which waits for it;
+            `DefinitionsChanged` comes once the attached clients have the flags, or a second later.
+        poll_interval: this and all below: as of `RedisFlagDefinitionCache`.
 
     Raises:
         ConfigurationError: the scheme is unknown, or an argument cannot be right.
     """
+    return _named_by(url, namespace, fallback, common(locals()))
+
+
+def _named_by(url: str, namespace: str, fallback: Fallback, options: Common) -> FlagDefinitionCache:
     scheme = scheme_of(url)
-    if scheme in ("redis", "rediss", "unix"):
-        return RedisFlagDefinitionCache(
-            url, namespace, refresh_interval=refresh_interval, fallback=fallback, on_event=on_event, **options
-        )
+    if scheme in REDIS_SCHEMES:
+        # Here, so that only who uses Redis pays for its import.
+        from flagcache_posthog._redis_provider import RedisFlagDefinitionCache  # noqa: PLC0415
+
+        return RedisFlagDefinitionCache(url, namespace, fallback=fallback, **options)
     if fallback is not None and fallback != AUTO:
         raise ConfigurationError(f"only a cache on Redis has a fallback store, not one on {scheme}://")
     if scheme == "sqlite":
-        return SqliteFlagDefinitionCache(
-            path_of(url), namespace, refresh_interval=refresh_interval, on_event=on_event, **options
-        )
+        return SqliteFlagDefinitionCache(path_of(url), namespace, **options)
     if scheme == "memory":
-        return MemoryFlagDefinitionCache(namespace, refresh_interval=refresh_interval, on_event=on_event, **options)
-    raise ConfigurationError(f"unknown scheme {scheme!r}: use redis://, rediss://, unix://, sqlite:/// or memory://")
+        return MemoryFlagDefinitionCache(namespace, **options)
+    raise ConfigurationError(
+        f"unknown scheme {scheme!r}: use redis://, rediss://, unix://, valkey://, sqlite:/// or memory://"
+    )

@@ -2,19 +2,16 @@
 
 It takes part as a worker with an attached client does, by the same engine and the same rules, with a client that has no
 SDK behind it: no flags are evaluated here and no events sent. Its mark gives it precedence over workers
-(`flagcache.stores.base.REFRESHER`). It uses the fleet's store alone: what it fetched while that is away would reach
-nobody.
+(`flagcache.stores.base.REFRESHER`). It uses the fleet's store alone: what it fetched without that would be lost.
 """
 
 from __future__ import annotations
 
 import math
 import queue
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from urllib.parse import urlsplit
 
 from posthog.request import determine_server_host
 from typing_extensions import Unpack
@@ -22,6 +19,7 @@ from typing_extensions import Unpack
 from flagcache.coordinator import Coordinator
 from flagcache.encoding.protection import Protection
 from flagcache.errors import ConfigurationError
+from flagcache.event_log import log_events
 from flagcache.events import (
     Event,
     Events,
@@ -30,14 +28,16 @@ from flagcache.events import (
     ForeignProject,
     PublicationRefused,
     StoreLost,
-    log_events,
 )
+from flagcache.runtime.callbacks import TimedCallback
+from flagcache.runtime.clock import monotonic
 from flagcache.settings import Options, Settings
 from flagcache.status import State, Status
 from flagcache.stores.base import REFRESHER
-from flagcache.stores.spec import StoreSpec
+from flagcache.stores.spec import REDIS_SCHEMES, StoreSpec
 from flagcache.worker.config import Plan
-from flagcache_posthog._arguments import path_of, scheme_of, understand
+from flagcache_posthog._arguments import all_options, path_of, scheme_of, understand
+from flagcache_posthog._misfits import checked_host
 from flagcache_posthog._plain_client import PlainClient
 from flagcache_posthog._stores import redis_spec, sqlite_spec
 from flagcache_posthog.attach import project_of
@@ -55,6 +55,9 @@ every half minute: at the end of a shorter one they would ask in vain, between t
 
 _LOOK_AGAIN = 0.1
 """Seconds between two looks of a single run whether it is done."""
+
+_NO_GRANT = "no fetch was granted: others lead, or their latest fetch failed"
+_NO_END = "the fetch did not end in its time"
 
 _PASSING = frozenset({402, 408, 425, 429})
 """Of the statuses from 400 to 499 those that may be others in a while: the quota, a time limit, a rate limit."""
@@ -78,8 +81,7 @@ class Project:
     def __post_init__(self) -> None:
         if not self.api_key or not self.secret_key:
             raise ConfigurationError("a project needs its public key, and a secret key that may read flag definitions")
-        if urlsplit(self.host).scheme not in ("http", "https"):
-            raise ConfigurationError(f"the host of PostHog must begin with https:// or http://, not {self.host[:40]!r}")
+        checked_host(self.host)
 
 
 class Outcome(str, Enum):
@@ -130,7 +132,8 @@ class Refresher:
         namespace: as the caches have it.
         project: what is fetched.
         refresh_interval: seconds between two requests to PostHog.
-        on_event: called with each `flagcache.events.Event`, on the thread on which it happened.
+        on_event: called with each `flagcache.events.Event` on the thread on which it happens, which waits for it;
+            `DefinitionsChanged` comes once the attached clients have the flags, or a second later.
         options: `flagcache.settings.Options`: times in seconds, and keys, as the caches have them.
 
     Raises:
@@ -147,15 +150,16 @@ class Refresher:
         on_event: Callable[[Event], object] | None = None,
         **options: Unpack[Options],
     ) -> None:
-        settings, protection = understand(namespace, refresh_interval, options)
+        settings, protection = understand(all_options(namespace, refresh_interval, on_event, options))
         if settings.reads_only:
             raise ConfigurationError('a refresher is there to fetch: it cannot be a role="reader"')
-        lease = settings.lease or min(settings.lease_for(settings.polls_every()), _LONGEST_LEASE)
+        lease = settings.lease or min(settings.lease_for(settings.polls_every(), listening=True), _LONGEST_LEASE)
         settings = replace(settings, lease=lease)
         vendor, events = PostHogVendor(), Events()
-        for subscriber in (log_events, self._note_trouble, on_event):
-            if subscriber is not None:
-                events.subscribe(subscriber)
+        events.subscribe(log_events)
+        events.subscribe(self._note_trouble)
+        if on_event is not None:
+            events.subscribe(TimedCallback(on_event, "on_event"))
         stores = (_shared_store(store_url, namespace, settings, protection),)
         plan = Plan(namespace, settings, vendor, stores, events, protection=protection, mark=REFRESHER)
         fetcher = PostHogFetcher(
@@ -163,8 +167,8 @@ class Refresher:
             secret_key=project.secret_key,
             host=determine_server_host(project.host),
             vendor=vendor,
-            timeout=settings.fetch_timeout,
-            max_bytes=settings.max_decoded_bytes,
+            settings=settings,
+            namespace=namespace,
         )
         self.protection = protection.name
         """How the envelopes are protected, as `flagcache inspect --protection` names it."""
@@ -183,33 +187,37 @@ class Refresher:
         """
         try:
             while True:
-                self._late_at = time.monotonic() + _GRACE
+                self._late_at = monotonic() + _GRACE
                 self._coordinator.should_fetch()
                 pause = self._pause()
-                self._late_at = time.monotonic() + pause + _GRACE
+                self._late_at = monotonic() + pause + _GRACE
                 if self._stopped(pause):
                     return
         finally:
             self._leave()
 
     def once(self) -> Run:
-        """Fetch and publish if a fetch is due, give up the lease, and tell what came of it.
+        """Fetch and publish once if a fetch is due, give up the lease, and tell what came of it.
 
-        Takes at most one fetch, a few calls of the store, and the time to say goodbye.
+        Waits for a grant as long as for a silent PostHog (`fetch_timeout`), and for its fetch until that ends, at most
+        `fetch_total_timeout`; a few calls of the store, and the time to say goodbye, come on top.
         """
-        began = time.monotonic()
-        deadline = began + self._settings.fetch_timeout + 3 * self._settings.store_timeout
+        began = monotonic()
+        settings = self._settings
+        self._client.pushed = False  # the background would fetch again if another fetch were due before the end
         try:
-            while time.monotonic() < deadline:
+            while True:
                 fetching = self._coordinator.fetching  # what lands from now on is judged before anything is asked again
                 run = None if fetching else self._judged(began)
                 if run is not None:
                     return run
+                longest = settings.fetch_total_timeout if fetching else settings.fetch_timeout
+                if monotonic() >= began + longest + 3 * settings.store_timeout:
+                    return self._run(Outcome.FAILED, _NO_END if fetching else _NO_GRANT)
                 if not fetching:
                     self._coordinator.should_fetch()
                 if self._stopped(_LOOK_AGAIN):
                     return self._run(Outcome.FAILED, "it was told to stop")
-            return self._run(Outcome.FAILED, "no fetch was granted: others lead, or their latest fetch failed")
         finally:
             self._leave()
 
@@ -220,7 +228,7 @@ class Refresher:
     @property
     def alive(self) -> bool:
         """Whether its loop does not hang. PostHog and the store have no part in that."""
-        return time.monotonic() < self._late_at
+        return monotonic() < self._late_at
 
     @property
     def ready(self) -> bool:
@@ -250,7 +258,7 @@ class Refresher:
         if self._trouble is not None:
             return self._run(*_verdict(self._trouble))
         status = self.status()
-        fresh = max(self._settings.refresh_interval, time.monotonic() - began)  # or confirmed since it began
+        fresh = max(self._settings.refresh_interval, monotonic() - began)  # or confirmed since it began
         if not self._coordinator.shared or status.age is None or status.age >= fresh:
             return None
         if not status.fetches:
@@ -277,7 +285,7 @@ class Refresher:
 def _shared_store(url: str, namespace: str, settings: Settings, protection: Protection) -> StoreSpec:
     """Return how the store that a URL names is opened."""
     scheme = scheme_of(url)
-    if scheme in ("redis", "rediss", "unix"):
+    if scheme in REDIS_SCHEMES:
         return redis_spec(url, namespace, settings, protection)[0]
     if scheme == "sqlite":
         return sqlite_spec(path_of(url), namespace, settings, protection)

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 import flagcache
+from flagcache import events
 from flagcache.settings import Options, Settings
+from flagcache.status import Role, Serving, State, Status
 
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", *sorted(page.relative_to(ROOT).as_posix() for page in (ROOT / "docs").glob("*.md"))]
@@ -44,6 +46,21 @@ def test_the_docs_tell_the_defaults() -> None:
     shared = set(readme) & set(told)
     assert len(shared) >= 5
     assert {name: readme[name] for name in shared} == {name: told[name] for name in shared}
+
+
+def test_the_docs_tell_every_field_of_the_status() -> None:
+    """And each value of those that have few."""
+    page = (ROOT / "docs/status.md").read_text().partition("## Events")[0]
+    told = set(re.findall(r"`(\w+)`", page))
+    values = {value.value for kind in (Role, Serving, State) for value in kind}
+    assert told >= set(Status._fields) | values
+
+
+def test_the_docs_tell_every_event() -> None:
+    """And no others; each failure beside its end."""
+    told = set(re.findall(r"`([A-Z]\w+)`", (ROOT / "docs/status.md").read_text().partition("## Events")[2]))
+    kinds = {name for name in events.__all__ if name not in ("Event", "Events", "Recovery")}
+    assert told == kinds | {"DefinitionsMalformed", "KeysMissing", "KeysRestored"}
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -88,15 +89,20 @@ def _public(modules: list[str], package: str) -> set[str]:
 
 
 def _foreign(modules: list[str]) -> set[str]:
-    """The top-level modules that are neither Python's nor ours."""
-    return {name.partition(".")[0] for name in modules} - sys.stdlib_module_names - OURS
+    """The distributions, other than ours, that installed these modules.
+
+    Not the modules: an extension may register helpers of its compiler's that no distribution names.
+    """
+    installed = importlib.metadata.packages_distributions()
+    packages = {name.partition(".")[0] for name in modules} - sys.stdlib_module_names - OURS
+    return {distribution for package in packages for distribution in installed.get(package, ())}
 
 
 def test_the_import_loads_the_engine_and_one_provider(loaded: dict[str, list[str]]) -> None:
     """No command, no deployment, no other cache, no store but the process's own memory."""
     imported = loaded["imported"]
     assert {"cli", "testing"} & _public(imported, "flagcache") == set()
-    assert _public(imported, "flagcache.stores") == {"base", "granting", "memory", "rules", "state"}
+    assert _public(imported, "flagcache.stores") == {"base", "fallback", "memory", "rules", "spec"}
     assert _public(imported, "flagcache_posthog") == {"attach", "definitions", "fetcher", "provider"}
 
 
@@ -122,3 +128,8 @@ def test_what_threads_do_loads_nothing(redis_server: RedisServer, namespace: str
 def test_two_kinds_of_values_are_compiled_at_each_start(loaded: dict[str, list[str]]) -> None:
     """A dataclass costs ten times a NamedTuple: only those that check or fill in what they are given are one."""
     assert loaded["compiled"] == ["Plan", "Settings"]
+
+
+def test_distributions_are_counted_and_not_modules() -> None:
+    """What a compiler registers beside an extension belongs to no distribution; what was installed is seen."""
+    assert _foreign(["requests.sessions", "_cython_3_3_0", "json", "flagcache.errors"]) == {"requests"}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
+import pytest
 import redis
 from typing_extensions import Unpack
 
@@ -28,6 +30,7 @@ __all__ = [
     "AttachedSeat",
     "adopted_at",
     "attached",
+    "errors",
     "events",
     "events_of",
     "flag_counts",
@@ -203,3 +206,9 @@ def subscribed(admin: redis.Redis, namespace: str, count: int, *, within: float 
         return number == count
 
     until(listeners, within, what=f"{count} listeners")
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What flagcache logged as an error."""
+    lines = [line for line in caplog.records if line.name.startswith("flagcache") and line.levelno >= logging.ERROR]
+    return [line.getMessage() for line in lines]

@@ -103,8 +103,11 @@ def test_a_change_is_told_with_its_difference(posthog: StandInControl, seat: Att
     wanted = make_definitions(5, revision=2)
     wanted["flags"] = [*wanted["flags"][1:], make_flag("brand-new")]
     posthog.serve(wanted)
-    until(lambda: revision(seat) == 2, what="the change")
-    first, second = (event for event in list(seat.events) if isinstance(event, DefinitionsChanged))
+
+    def changes() -> list[DefinitionsChanged]:
+        return [event for event in list(seat.events) if isinstance(event, DefinitionsChanged)]
+
+    first, second = until(lambda: changes()[1:] and changes(), what="the change")
     assert first.previous == ""
     assert len(first.difference.added) == 6
     assert second.previous == first.version

@@ -6,15 +6,18 @@ import pytest
 
 from flagcache.core import knowledge as election
 from flagcache.core.knowledge import Contact, Knowledge
-from flagcache.core.schedule import RENEWALS, Duties, Pulse, next_duty
+from flagcache.core.notes import Note
+from flagcache.core.schedule import GRACE, HEARTBEAT, RENEWALS, Duties, Pulse, next_duty
 from flagcache.settings import Settings
+from flagcache.stores.rules import leases
 
 NOW = 1000.0
 POLLS_EVERY = 10.0
 LEASE = 15.0
+INTERVAL = 8.0
 
 KNOW = Knowledge()
-PULSE = Pulse(polls_every=POLLS_EVERY, last_poll=NOW - 2, able=True, longest_fetch=5.0)
+PULSE = Pulse(polls_every=POLLS_EVERY, last_poll=NOW - 2, able=True, longest_fetch=5.0, interval=INTERVAL)
 LEADER = Contact(heard=NOW - 2, leads=True, renewed=NOW - 2, lease_ends=NOW - 2 + LEASE)
 FOLLOWER = Contact(heard=NOW - 2, lease_ends=NOW + 5)
 
@@ -58,23 +61,53 @@ def test_a_poll_may_take_two_intervals_and_a_fetch() -> None:
     assert not pulse.healthy(NOW + 2 * POLLS_EVERY + 5.1)
 
 
-def test_a_leader_tries_again_when_a_note_ends_before_its_next_poll() -> None:
-    """The end of a failure for everybody is waited for once; one after the next poll is that poll's business."""
-    assert at(LEADER, know=Knowledge(retry_at=NOW + 3))[1] == NOW + 3
-    assert at(LEADER, PULSE._replace(contended_for=NOW + 3), Knowledge(retry_at=NOW + 3))[1] == math.inf
-    assert at(LEADER, know=Knowledge(retry_at=NOW + POLLS_EVERY))[1] == math.inf
-    assert at(LEADER, know=Knowledge(retry_at=LEADER.heard - 1))[1] == math.inf  # over when the store was last heard
+def test_a_leader_fetches_when_the_fleet_is_due() -> None:
+    """A refresh interval after the latest grant, whatever its own poll interval; a note is waited for."""
+    assert at(LEADER, know=Knowledge(granted=NOW - 1))[1] == NOW - 1 + INTERVAL
+    assert at(LEADER, know=Knowledge(granted=NOW - 1, note=Note(retry_at=NOW + 20)))[1] == NOW + 20
+    assert at(LEADER, PULSE._replace(polls_every=300.0), Knowledge(granted=NOW - 1))[1] == NOW - 1 + INTERVAL
+
+
+def test_a_leader_that_is_refused_does_not_ask_at_once_again() -> None:
+    """A quarter of an interval lies between two tries that changed nothing."""
+    overdue = Knowledge(granted=NOW - 2 * INTERVAL)
+    assert at(LEADER, know=overdue)[1] == NOW - INTERVAL
+    assert at(LEADER, PULSE._replace(contended_at=NOW), overdue)[1] == NOW + INTERVAL / 4
+
+
+def test_a_leader_that_fetches_keeps_its_lease_alive() -> None:
+    """While a fetch is under way nothing is contended for, and the lease is renewed each second at least."""
+    fetching = PULSE._replace(fetching=True)
+    assert at(LEADER, fetching, Knowledge(granted=NOW - 2 * INTERVAL)) == (LEADER.renewed + HEARTBEAT, math.inf)
+    assert at(LEADER._replace(lease_ends=LEADER.renewed + 0.6), fetching)[0] == pytest.approx(LEADER.renewed + 0.2)
+    assert GRACE >= 2 * HEARTBEAT
+    assert leases.GRACE == GRACE * 1000
 
 
 # --- a follower ------------------------------------------------------------------------------------------------------
 
 
 def test_a_follower_contends_when_the_lease_ends_before_its_next_poll() -> None:
-    """At the lease's end as it was last heard, a little later than others, and once for that lease."""
+    """At the end of the lease, a little later than others, and again a second later if that came to nothing."""
     pulse = PULSE._replace(offset=0.25)
     assert at(FOLLOWER, pulse) == (math.inf, FOLLOWER.lease_ends + 0.25)
-    assert at(FOLLOWER, pulse._replace(contended_for=FOLLOWER.lease_ends + 0.25)) == (math.inf, math.inf)
-    assert at(FOLLOWER._replace(lease_ends=NOW + 6), pulse._replace(contended_for=NOW + 5.25))[1] == NOW + 6.25
+    assert at(FOLLOWER, pulse._replace(contended_at=FOLLOWER.lease_ends + 0.25))[1] == FOLLOWER.lease_ends + 1.25
+    assert at(FOLLOWER._replace(lease_ends=NOW + 6), pulse._replace(contended_at=NOW + 1))[1] == NOW + 6.25
+
+
+def test_the_deputy_looks_when_a_fetch_is_overdue() -> None:
+    """Two seconds after the fetch was due, and later if a note or a back-off of its own lasts longer; others do not."""
+    granted = Knowledge(granted=NOW - 1)
+    deputy = FOLLOWER._replace(deputy=True, lease_ends=NOW + 1000)
+    overdue_at = NOW - 1 + INTERVAL + GRACE
+    assert at(deputy._replace(deputy=False), know=granted) == (math.inf, math.inf)
+    assert at(deputy, know=granted) == (math.inf, overdue_at)
+    assert at(deputy, PULSE._replace(offset=0.1), granted)[1] == overdue_at + 0.1
+    assert at(deputy, know=granted._replace(note=Note(retry_at=NOW + 30)))[1] == NOW + 30 + GRACE
+    assert at(deputy, know=granted._replace(stay_out_until=NOW + 30))[1] == NOW + 30
+    assert at(deputy, PULSE._replace(contended_at=overdue_at), granted)[1] == overdue_at + GRACE
+    assert at(deputy, PULSE._replace(able=False), granted)[1] == math.inf
+    assert at(deputy) == (math.inf, math.inf)  # no grant is known
 
 
 def test_a_follower_leaves_a_later_end_to_its_next_poll() -> None:

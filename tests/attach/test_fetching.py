@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
+from flagcache.runtime.reentrancy import Inside
 from flagcache.stores.base import Grant
 from flagcache.vendor import Fetcher, FetchResult, Unchanged
 from flagcache.worker.config import Plan
@@ -46,7 +48,8 @@ class Counting:
 def test_a_fetch_that_is_cancelled_before_its_thread_runs_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever cancels it is not thrown out by a thread that another has made and not started yet, and waits for it."""
     made, go_on, told, fetcher = threading.Event(), threading.Event(), Told(), Counting()
-    fetching = Fetching(cast("Plan", None), cast("Reports", told), lambda: None)
+    plan = cast("Plan", SimpleNamespace(inside=Inside(), namespace="team"))
+    fetching = Fetching(plan, cast("Reports", told), lambda: None, lambda: None)
     start = threading.Thread.start
 
     def start_late(thread: threading.Thread) -> None:

@@ -19,7 +19,7 @@ SCRIPT = """
     from flagcache.runtime import process
 
     url, host = sys.argv[1:]
-    cache = RedisFlagDefinitionCache(url, f"unheard-{os.getpid()}", refresh_interval=60)
+    cache = RedisFlagDefinitionCache(url, f"unheard-{os.getpid()}", refresh_interval=60, auto_attach=False)
     client = cache.attach(
         Posthog(
             "phc_test",
@@ -85,6 +85,6 @@ def test_a_fork_without_hooks_is_a_worker_of_its_own(posthog: StandInControl, re
     assert (child["asked"], child["role"], child["flags"]) == (False, "follower", 6)
     assert child["tasks"] == 2  # the one that forked, and the listener
     assert parent == {"role": "leader", "worker": True}
-    [said] = [line for line in done.stderr.splitlines() if line.startswith("flagcache:")]
+    [said] = [line for line in done.stderr.splitlines() if line.startswith("flagcache ")]
     assert "was forked without Python's fork hooks" in said
     assert posthog.requests == 1

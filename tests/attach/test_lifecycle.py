@@ -117,11 +117,11 @@ def test_a_client_attached_twice_is_attached_once(
 def test_a_client_may_be_attached_after_it_was_loaded(
     posthog: StandInControl, redis_url: str, namespace: str, here: Keep
 ) -> None:
-    """A client that fetched by its SDK first is served by the fleet's own fetch from its next poll on."""
-    cache = from_url(redis_url, namespace, refresh_interval=EVERY)
+    """A client that no thread listened for has one that does, from its next poll on."""
+    cache = from_url(redis_url, namespace, refresh_interval=EVERY, auto_attach=False)
     seat = here(AttachedSeat(made_of(AttachedSeat(cast("WatchedPosthog", None), cache), posthog), cache))
     load(seat)
-    assert not only_own_fetches(posthog.served())
+    assert threads_of() == []
     cache.attach(seat.client)
     attached_at = posthog.requests
     next_request(posthog)
@@ -331,7 +331,7 @@ def test_a_namespace_that_another_project_wrote_is_not_used(
             assert {seen.revision for each in theirs.call(history) for seen in each} == {100, 101}
             errors = [[line.text for line in lines if line.level >= logging.ERROR] for lines in theirs.call(logs)]
             assert [len(each) for each in errors] == [1, 1]
-            assert all("belongs to project" in text and "namespace of its own" in text for [text] in errors)
+            assert all("belongs to another project" in text and "namespace of its own" in text for [text] in errors)
             assert not [line for lines in ours.call(logs) for line in lines if line.level >= logging.ERROR]
     finally:
         other.stop()

@@ -97,7 +97,7 @@ def start(no_threads_left: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[St
     started: list[Listener] = []
 
     def make(worker: Worker) -> Listener:
-        made = Listener(worker)
+        made = Listener(worker, "team")
         made.start()
         started.append(made)
         return made
@@ -189,7 +189,7 @@ def test_threads_that_start_it_at_once_start_one_thread(no_threads_left: None) -
     try:
         for _ in range(10):
             worker, barrier = Worker([]), threading.Barrier(8)
-            it = Listener(worker)
+            it = Listener(worker, "team")
 
             def start(it: Listener = it, barrier: threading.Barrier = barrier) -> None:
                 barrier.wait()
@@ -234,7 +234,7 @@ def test_a_forked_child_begins_a_little_later(no_threads_left: None, monkeypatch
     """`listen_soon` returns at once, and starts the listener on a thread for which no process waits at its end."""
     monkeypatch.setattr(listener, "_AFTER_FORK", 0.05)
     started, threads = threading.Event(), threading.enumerate()
-    listen_soon(started.set)
+    listen_soon(started.set, "team")
     assert not started.is_set()
     assert threading.enumerate() == threads
     assert started.wait(2.0)

@@ -1,16 +1,37 @@
 from __future__ import annotations
 
 import logging
-from contextlib import closing
+import time
+from collections.abc import Generator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from posthog import Posthog
 
+from flagcache.events import FetchFailed
 from flagcache.stores.redis.store import RedisStore
 from flagcache.vendor import FetchResult
 from flagcache_posthog.fetcher import PostHogFetcher
-from flagcache_posthog.testing import Drop, PostHogStandIn, Refuse, StandInControl, make_certificate, make_definitions
-from tests.attach.attached import attached, leader_of, leads, only_own_fetches, polls_until, timed_load, timed_poll
+from flagcache_posthog.testing import (
+    Drip,
+    Drop,
+    PostHogStandIn,
+    Refuse,
+    StandInControl,
+    make_certificate,
+    make_definitions,
+)
+from tests.attach.attached import (
+    attached,
+    leader_of,
+    leads,
+    only_own_fetches,
+    polls_until,
+    threads_of,
+    timed_load,
+    timed_poll,
+)
 from tests.fleet.chores import (
     all_hold,
     asks,
@@ -60,6 +81,24 @@ def test_a_slow_first_fetch_serves_a_whole_cold_fleet(posthog: StandInControl, r
         assert [leads(member) for member in fleet].count(True) == 1
 
 
+def fetches_on(_seat: Seat) -> bool:
+    """Whether the fleet's own fetch is under way in this member."""
+    return "flagcache-fetch" in threads_of()
+
+
+def test_without_a_wait_the_own_fetch_is_not_waited_for(
+    posthog: StandInControl, redis_url: str, namespace: str
+) -> None:
+    """With `cold_start_wait=0` a first load is over while its fetch is under way; the push brings what it brings."""
+    posthog.set_delay(1.5)
+    make = attached(posthog, redis_url, namespace, every=LONG, cold_start_wait=0, store_timeout=10.0)
+    with Fleet(make, 1) as fleet:
+        (member,) = fleet
+        assert member.call(load) is None
+        assert member.call(fetches_on)
+        all_hold(fleet, 1, within=10.0)
+
+
 def count_fetches(seat: Seat) -> None:
     """From now on note each fetch of the fleet's own."""
     fetch = PostHogFetcher.fetch
@@ -101,6 +140,61 @@ def test_a_grant_is_one_request_whatever_goes_wrong(
             assert only_own_fetches(posthog.served())
     finally:
         posthog.stop()
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
+def test_one_dropped_connection_on_an_empty_store_is_tried_again_at_once(
+    redis_url: str, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secure: bool
+) -> None:
+    """The first load of a fleet has flags at once, like a plain client over https, and both requests are counted."""
+    certificate = make_certificate(tmp_path) if secure else None
+    if certificate is not None:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", certificate.ca_file)
+    with PostHogStandIn(make_definitions(5), certificate=certificate) as posthog:
+        seat = attached(posthog, redis_url, namespace, every=LONG)(0)
+        posthog.fail(Drop(), times=1)
+        began = time.monotonic()
+        seat.client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
+        took = time.monotonic() - began
+        assert revision(seat) == 1
+        assert seat.cache.status().fetches == posthog.requests == 2
+        assert not [event for event in seat.events if isinstance(event, FetchFailed)]
+        assert took < 3.0
+        if secure:
+            posthog.fail(Drop(), times=1)
+            with plain_client(posthog.url) as plain:
+                plain.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
+                assert plain.feature_flags
+        seat.client.shutdown()
+
+
+@pytest.mark.slow
+def test_a_body_that_flows_for_longer_than_the_fetch_timeout_arrives(
+    posthog: StandInControl, redis_url: str, namespace: str
+) -> None:
+    """With all settings at their defaults a body that takes 13 s comes as it comes to a plain client."""
+    seat = attached(posthog, redis_url, namespace, every=1.0)(0)
+    with plain_client(posthog.url) as plain:
+        for client in (seat.client, plain):
+            client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
+        posthog.fail(Drip(13.0))
+        posthog.serve(make_definitions(5, revision=2))
+        plain.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
+        until(lambda: revision(seat) == 2, 5.0, what="the same in the fleet")
+        assert seat.client.feature_flags == plain.feature_flags
+        assert not [event for event in seat.events if isinstance(event, FetchFailed)]
+        posthog.recover()
+    seat.client.shutdown()
+
+
+@contextmanager
+def plain_client(host: str) -> Generator[Posthog, None, None]:
+    """A client without a cache."""
+    client = Posthog("phc_test", secret_key="phs_plain", host=host, poll_interval=3600, send=False)
+    try:
+        yield client
+    finally:
+        client.shutdown()
 
 
 def test_a_new_leader_goes_on_with_the_old_ones_etag(posthog: StandInControl, redis_url: str, namespace: str) -> None:
@@ -236,7 +330,7 @@ def test_a_slow_fetch_holds_nobody_up(posthog: StandInControl, redis_url: str, n
             longest = max(longest, *(member.call(timed_poll) for member in fleet))
         assert 0.35 < longest < 1.0  # it does wait: most fetches take less
         assert set(fleet.call(revision)) == {1}
+        assert posthog.requests == seen + 1
         posthog.release()
         all_hold(fleet, 2, within=2.0)
-        assert posthog.requests == seen + 1
         assert all(never_lost_flags(member) and not trouble(member) for member in fleet)

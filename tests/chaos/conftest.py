@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from flagcache_posthog.testing import RemoteStandIn
-from tests.chaos.stage import Place
 from tests.clocks import SteppedRedis, step_redis
-from tests.servers import MakeRedis, RedisServer
+from tests.servers import MakeRedis
+from tests.support.places import place, server
+
+__all__ = ["place", "server"]
 
 ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "0"))
 SEED = os.environ.get("CHAOS_SEED", "1")
@@ -60,19 +61,6 @@ def chance(request: pytest.FixtureRequest) -> random.Random:
     node: str = request.node.nodeid
     sys.stdout.write(f"to play this again: CHAOS_ROUNDS={max(1, ROUNDS)} CHAOS_SEED={SEED} pytest '{node}'\n")
     return random.Random(f"{SEED}/{node}")
-
-
-@pytest.fixture
-def server(make_redis: MakeRedis, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RedisServer:
-    """A Redis of the scenario's own, and a place of its own for what a fleet keeps on disk."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    return make_redis()
-
-
-@pytest.fixture
-def place(posthog: RemoteStandIn, server: RedisServer, namespace: str) -> Place:
-    """Where a fleet on Redis lives."""
-    return Place(posthog, server.url, namespace)
 
 
 @pytest.fixture

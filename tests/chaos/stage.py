@@ -87,6 +87,7 @@ class Stage:
         self._ended: list[Testimony] = []
         self._alone: list[tuple[float, float]] = []
         self._one_key = False
+        self._expected: tuple[str, ...] = ()
 
     @classmethod
     @contextmanager
@@ -161,6 +162,10 @@ class Stage:
             until(self._all_have_store, 4 * EVERY + BUSY, every=0.05, what="all to have their store back")
             self._alone.append((began, time.monotonic() + 2 * EVERY))
 
+    def expect(self, *errors: str) -> None:
+        """What is done next makes members log errors with these words; any other error is a fault."""
+        self._expected += errors
+
     def know_of_nobody(self) -> None:
         """From the start to the end no two members know of each other."""
         self._alone.append((0.0, float("inf")))
@@ -200,6 +205,7 @@ class Stage:
             interval=EVERY,
             alone=self._alone,
             one_key=self._one_key,
+            expected=self._expected,
         )
         faults = [*judgement.faults(evidence), *judgement.left_behind(self.fleet, server, self.place.namespace)]
         assert not faults, "\n".join(faults)

@@ -66,6 +66,7 @@ def test_full(mode: Mode, posthog: RemoteStandIn, small_disk: Path, namespace: s
     with Stage.of(mode, place, chance) as stage:
         with stage.store_away(), _full(small_disk):
             stage.tell("the disk is full")
+            stage.expect("is full", "answers again after")
             for _ in range(chance.randint(1, 3)):
                 stage.change()
                 if mode is Mode.ATTACHED:
@@ -87,6 +88,7 @@ def test_read_only(mode: Mode, posthog: RemoteStandIn, small_disk: Path, namespa
         pass  # it leaves a file with revision 1
     with _read_only(small_disk), Stage.of(mode, place, chance) as stage:
         stage.know_of_nobody()
+        stage.expect("refuses to write")
         stage.change()
         stage.settle(unable=4)
         stage.end_well()

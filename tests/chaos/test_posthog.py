@@ -43,6 +43,8 @@ def test_fails_for_one(
                 member.call(cut_off)
             else:
                 stage.posthog.fail(fault, secret_key=key_of(member.index))
+                if isinstance(fault, Refuse):
+                    stage.expect(f"answered {fault.status}", "fetches succeed again", "another process fetches")
         for _ in range(2):
             stage.change()
             stage.settle(unable=1 + len(others))

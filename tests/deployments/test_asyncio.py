@@ -22,6 +22,6 @@ def test_an_application_with_an_asyncio_client_is_one_fleet(tmp_path: Path, make
             shop.all_say("False")
             with closing(server.client()) as theirs:
                 assert int(theirs.get("visits") or 0) >= len(shop.seen) == 2
-            shop.asked_as_one(full=2)
+            shop.asked_as_one(changes=1)
             assert shop.program.end() == 0
             shop.leaves_nothing()

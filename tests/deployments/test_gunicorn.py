@@ -54,7 +54,7 @@ def at_rest(shop: Shop) -> bool:
 def live_and_die(shop: Shop, *, lapse: float) -> None:
     """Play all that happens to a fleet, from its cold start to its end."""
     shop.all_say("True", at_once=True)
-    shop.asked_as_one(full=1)
+    shop.asked_as_one(changes=0)
     shop.posthog.set_flag(FLAG, active=False)
     shop.all_say("False")
     before = shop.seen
@@ -64,7 +64,7 @@ def live_and_die(shop: Shop, *, lapse: float) -> None:
     before = shop.seen
     until(lambda: shop.burst() and len(shop.seen - before) >= 2, 40.0, what="two workers to be replaced")
     shop.all_say("False", at_once=True)
-    shop.asked_as_one(full=2)
+    shop.asked_as_one(changes=1)
     until(lambda: at_rest(shop), 40.0, what="two workers that go on")
     assert shop.program.end() == 0
     shop.leaves_nothing(lapse=lapse)
@@ -81,7 +81,7 @@ def test_a_fleet_needs_no_call(tmp_path: Path, make_redis: MakeRedis, worker: st
     lease = EVERY if worker == UVICORN else 60.0
 
     def play(*more: str, database: int) -> None:
-        files = {"app.py": hasten(app_for(worker), refresh_interval=EVERY, lease=lease)}
+        files = {"app.py": hasten(app_for(worker), refresh_interval=EVERY, lease=lease, first_load_max_age=60.0)}
         if more and worker == "gevent":
             files["gunicorn.conf.py"] = PATCHED.replace(HELPER.splitlines()[-1], "")
         with serve_shop(certificate) as posthog:
@@ -99,7 +99,7 @@ def test_a_fleet_needs_no_call(tmp_path: Path, make_redis: MakeRedis, worker: st
 
 def loaded(shop: Shop) -> list[int]:
     """The workers that have said, in gunicorn's log and format, that they hold definitions: once for each time."""
-    line = r"^\[[-:+ \d]+\] \[(\d+)\] \[INFO\] definitions \w+ of 'shop' (?:fetched|taken)"
+    line = r"^\[[-:+ \d]+\] \[(\d+)\] \[(?:INFO|DEBUG)\] flagcache\[shop\] \S+: definitions \w+ (?:fetched|taken)"
     return [int(pid) for pid in re.findall(line, shop.program.log, re.MULTILINE)]
 
 
@@ -110,7 +110,7 @@ def test_with_the_helper_a_worker_is_loaded_and_hands_over(tmp_path: Path, make_
     conf = PATCHED if "--preload" in how else HELPER
     with serve_shop() as posthog:
         shop = Shop(tmp_path, posthog, server, {"app.py": app_for(how[0]), "gunicorn.conf.py": conf})
-        with shop.run(*GUNICORN, "-w", "2", "-k", *how, "app:app"):
+        with shop.run(*GUNICORN, "--log-level", "debug", "-w", "2", "-k", *how, "app:app"):
             until(lambda: len(loaded(shop)) == 2, 40.0, every=0.05, what="two loaded workers")
             if worker == "asgi":  # uvloop loses a signal that comes before it runs
                 until(lambda: shop.program.log.count("ASGI server listening") == 2, 40.0, what="two running loops")
@@ -144,7 +144,7 @@ def test_hooks_and_a_log_of_a_users_own(tmp_path: Path, make_redis: MakeRedis) -
             assert shop.program.wait() == 0
             assert "my exit handler: done" in shop.program.log
             assert loaded(shop) == []
-            assert len(re.findall("^MINE definitions", shop.program.log, re.MULTILINE)) == 1
+            assert len(re.findall(r"^MINE flagcache\[shop\] \S+: definitions", shop.program.log, re.MULTILINE)) == 1
             assert shop.program.log.count("my own hook: gone") == 1
             shop.leaves_nothing()
 
@@ -158,7 +158,7 @@ def test_a_worker_starts_when_all_is_down(tmp_path: Path, make_redis: MakeRedis)
         shop = Shop(tmp_path, posthog, server, {"app.py": app, "gunicorn.conf.py": HELPER})
         server.stop()
         with shop.run(*GUNICORN, "--timeout", "2", "app:app"):
-            shop.program.prints("going on without flags")
+            shop.program.prints("all flags are off until some come")
             posthog.recover()  # the SDK asks PostHog about a flag that it does not know
             shop.all_say("True", workers=1)
             assert "WORKER TIMEOUT" not in shop.program.log

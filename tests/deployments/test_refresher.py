@@ -152,7 +152,7 @@ def test_a_second_refresher_follows_the_first(
         first.prints("this process leads")
         fleet.call(load)
         with refreshers(SECOND) as second:
-            second.prints("taken from the store")
+            second.prints(" refreshes ")
             next_fetch(posthog, FIRST)
             assert not asked_by(posthog, SECOND)
             first.end(signal.SIGKILL)

@@ -37,8 +37,10 @@ def posthog() -> Iterator[PostHogStandIn]:
         yield standin
 
 
-def client_of(cache: FlagDefinitionCache, standin: PostHogStandIn, *, key: str = PLACEHOLDER) -> Posthog:
-    """An attached client whose own poller never comes to it within a test."""
+def client_of(
+    cache: FlagDefinitionCache, standin: PostHogStandIn, *, key: str = PLACEHOLDER, attach: bool = True
+) -> Posthog:
+    """A client whose own poller never comes to it within a test."""
     client = Posthog(
         "phc_test",
         secret_key=key,
@@ -47,7 +49,7 @@ def client_of(cache: FlagDefinitionCache, standin: PostHogStandIn, *, key: str =
         flag_definition_cache_provider=cache,
         flush_at=1,
     )
-    return cache.attach(client)
+    return cache.attach(client) if attach else client
 
 
 def fill(store_url: str, namespace: str, standin: PostHogStandIn) -> int:
@@ -296,19 +298,40 @@ def test_the_handler_is_called_as_it_was(counted: Counted, clock: Clock) -> None
     assert counted.polls == 1
 
 
-def test_of_invocations_at_one_time_one_asks(counted: Counted, clock: Clock) -> None:
-    """The others go on with what is held."""
-    handler = fresh(counted.client)(lambda: counted.polls)
-    inner: list[int] = []
+@pytest.mark.parametrize(("max_age", "polls"), [(30, 1), (0, 2)])
+def test_of_invocations_at_one_time_one_asks(counted: Counted, clock: Clock, max_age: float, polls: int) -> None:
+    """None begins before there is an answer; and with `max_age=0`, none with an answer to an earlier question."""
+    answered = threading.Event()
+    handler = fresh(counted.client, max_age=max_age)(lambda: (answered.is_set(), counted.polls))
+    inner: list[tuple[bool, int]] = []
+    others = [threading.Thread(target=lambda: inner.append(handler())) for _ in range(3)]
 
-    def another() -> None:
-        thread = threading.Thread(target=lambda: inner.append(handler()))
-        thread.start()
-        thread.join(10)
+    def meanwhile() -> None:
+        counted.during = lambda: None
+        for other in others:
+            other.start()
+        others[0].join(0.1)
+        answered.set()
 
-    counted.during = another
-    assert handler() == 1
-    assert inner == [1]
+    counted.during = meanwhile
+    handler()
+    for other in others:
+        other.join(10)
+    assert [begun for begun, _ in inner] == [True] * 3
+    assert counted.polls == polls
+
+
+def test_a_worker_begins_with_what_posthog_has_now(store_url: str, namespace: str, posthog: PostHogStandIn) -> None:
+    """With `max_age=0` an invocation that is due to fetch waits for the answer, however slow the fetch is."""
+    cache = from_url(store_url, namespace, refresh_interval=0.05, store_timeout=0.2, auto_attach=False)
+    client = client_of(cache, posthog, key="phs_test", attach=False)  # else the listener would fetch before it
+    load(client)
+    handler = fresh(client, max_age=0)(lambda: held(client))
+    posthog.serve(make_definitions(3, revision=2))
+    until(lambda: (cache.status().age or 0) > 0.3, what="a fetch to be due")
+    posthog.set_delay(0.8)
+    assert handler() == 2
+    client.shutdown()
 
 
 @pytest.mark.parametrize("wrong", [-1, float("nan"), float("inf"), "30", None, True])
@@ -381,7 +404,7 @@ def test_a_function_that_was_frozen_is_up_to_date_in_its_next_invocation(
         assert function.invoke({"user": "me"}) == [True, 5]
         posthog.serve(make_definitions(3))
         requests = fill(server.tcp_url, "my-team", posthog)
-        assert function.invoke({"user": "me"}) == [None, 4]
+        assert function.invoke({"user": "me"}) == [False, 4]
         assert posthog.requests == requests
     finally:
         function.end()

@@ -108,8 +108,8 @@ def site(tmp_path: Path, make_redis: MakeRedis, namespace: str) -> Iterator[Site
 
 
 def warnings_in(log: str) -> list[str]:
-    """The lines that flagcache wrote."""
-    return re.findall(r"^flagcache: .*$", log, re.MULTILINE)
+    """The lines that flagcache wrote about a process, and not about a cache."""
+    return re.findall(r"^flagcache \S+: .*$", log, re.MULTILINE)
 
 
 def goes_well(site: Site, server: Program) -> None:

@@ -10,7 +10,7 @@ from typing_extensions import Unpack
 
 from flagcache.settings import Options
 from flagcache.status import Role, Status
-from flagcache_posthog import from_url
+from flagcache_posthog import FlagDefinitionCache, from_url
 from flagcache_posthog.testing import REVISION_FLAG, Served, StandInControl, Truth, key_digest
 from tests.fleet.harness import Fleet, LogLine, Member, Seat, Sighting, WatchedPosthog
 from tests.servers import until
@@ -106,27 +106,32 @@ def seats(
     namespace: str,
     *,
     every: float = 0.5,
+    token: str = "phc_test",
+    wrap: Callable[[FlagDefinitionCache], object] = lambda cache: cache,
     **options: Unpack[Options],
 ) -> Callable[[int], Seat]:
-    """Return what makes a member's seat.
+    """Return what makes a member's seat, not attached unless `options` have `auto_attach=True`.
 
     Args:
         posthog: Where the clients fetch.
         store_url: As `flagcache.from_url` takes it.
         namespace: Of the fleet.
         every: Seconds between two polls of a client, and between two fetches of the fleet unless told otherwise.
+        token: Of the project.
+        wrap: Makes the clients' provider of their cache.
         options: Of the cache; `poll_interval` for clients that poll more often than the fleet is to fetch.
     """
     host = posthog.url
+    options.setdefault("auto_attach", False)
 
     def make(index: int) -> Seat:
         cache = from_url(store_url, namespace, refresh_interval=every, **options)
         client = WatchedPosthog(
-            "phc_test",
+            token,
             secret_key=key_of(index),
             host=host,
             poll_interval=options.get("poll_interval", every),
-            flag_definition_cache_provider=cache,
+            flag_definition_cache_provider=wrap(cache),
             flush_at=1,  # older SDKs sit out the flush interval of 5 seconds in `shutdown`
         )
         return Seat(client, cache)

@@ -78,7 +78,7 @@ class Seat:
     client: WatchedPosthog
     cache: FlagDefinitionCache
     logs: list[LogLine] = field(default_factory=list[LogLine])
-    """What `flagcache` and `posthog` logged in this member, warnings and worse."""
+    """What `flagcache`, its provider and `posthog` logged in this member, warnings and worse."""
 
 
 class Call(Generic[T]):
@@ -251,7 +251,7 @@ def _work(connection: Connection[Any, Any], make: Callable[[int], Seat], index: 
         nonlocal seat
         seat = make(index)
         seat.logs.clear()
-        for name in ("flagcache", "posthog"):
+        for name in ("flagcache", "flagcache_posthog", "posthog"):
             logging.getLogger(name).addHandler(_Collector(seat.logs))
 
     connection.send(_tried(sit_down))

@@ -41,7 +41,9 @@ def awaiting_seats(
 
     def make(index: int) -> Seat:
         client = redis.asyncio.Redis.from_url(server.url)
-        cache = AsyncRedisFlagDefinitionCache(client, namespace, refresh_interval=EVERY, lease=LEASE)
+        cache = AsyncRedisFlagDefinitionCache(
+            client, namespace, refresh_interval=EVERY, lease=LEASE, auto_attach=attached
+        )
         posthog_client = WatchedPosthog(
             "phc_test",
             secret_key=key_of(index),

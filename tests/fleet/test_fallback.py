@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 
@@ -32,35 +31,13 @@ from tests.fleet.chores import (
     status,
     trouble,
 )
-from tests.fleet.harness import Fleet, Seat
+from tests.fleet.harness import Fleet
 from tests.servers import MakeRedis, RedisServer, until
+from tests.support.modes import MakeSeats
 
 EVERY = 0.6
 LONG = 60.0
 TIMEOUT = 0.3
-
-
-class MakeSeats(Protocol):
-    """Clients of a fleet, attached or not."""
-
-    def __call__(
-        self, posthog: StandInControl, store_url: str, namespace: str, *, every: float = ..., store_timeout: float = ...
-    ) -> Callable[[int], Seat]:
-        """Return what makes a member's seat."""
-        ...
-
-
-@pytest.fixture(params=[seats, attached], ids=["protocol", "attached"])
-def make_seats(request: pytest.FixtureRequest) -> MakeSeats:
-    """Both modes in turn."""
-    made: MakeSeats = request.param
-    return made
-
-
-@pytest.fixture
-def state() -> Path:
-    """Where the fallback stores of this test lie."""
-    return Path(os.environ["XDG_STATE_HOME"]) / "flagcache"
 
 
 def files(state: Path) -> list[Path]:
@@ -164,7 +141,8 @@ def test_new_workers_start_from_the_disk_alone(
 ) -> None:
     """With Redis and PostHog away and nobody left, a new fleet starts with the last known good definitions, as old."""
     server = make_redis()
-    with Fleet(make_seats(posthog, server.url, namespace, every=EVERY, store_timeout=TIMEOUT), 3) as fleet:
+    make = make_seats(posthog, server.url, namespace, every=EVERY, store_timeout=TIMEOUT, first_load_max_age=60)
+    with Fleet(make, 3) as fleet:
         fleet.call(load)
         posthog.serve(make_definitions(5, revision=2))
         all_hold(fleet, 2, within=6 * EVERY)
@@ -282,9 +260,9 @@ def test_a_spoilt_file_is_set_aside(
         assert came.call(load) == 1
         assert [line for line in came.call(logs) if "set aside" in line.text]
         assert list(state.glob("*corrupt*"))
+        assert posthog.requests == 1
         server.kill()
         assert fleet.join(1)[0].call(load) == 1
-        assert posthog.requests == 1
 
 
 def _a_file(state: Path) -> None:
@@ -325,7 +303,7 @@ def test_no_directory_but_ours_is_used(
         posthog.serve(make_definitions(5, revision=3))
         all_hold(fleet, 3, within=20 * EVERY)  # each for itself
         for lines in fleet.call(logs):
-            assert len([line for line in lines if "no fallback store" in line.text]) == 1
+            assert len([line for line in lines if "answers, and nothing else changes" in line.text]) == 1
         assert all(never_lost_flags(member) and not trouble(member) for member in fleet)
     assert not list(state.parent.rglob("*.sqlite"))
 

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import pytest
+
+from flagcache.settings import Options
+from flagcache_posthog import FlagDefinitionCache
 from flagcache_posthog.testing import StandInControl, make_definitions
 from tests.fleet.chores import (
     all_hold,
@@ -20,9 +24,11 @@ from tests.fleet.chores import (
 )
 from tests.fleet.harness import Fleet, Member
 from tests.servers import until
+from tests.support.elsewhere import Elsewhere
 
 EVERY = 0.5
 LEASE = 1.5
+CHALLENGE = 6.0
 
 
 def _freeze_in_fetch_of(posthog: StandInControl, fleet: Fleet, number: int) -> Member:
@@ -54,13 +60,32 @@ def test_a_leader_thawed_after_others_moved_on_throws_nobody_back(
         all_hold(others, 3, within=LEASE + 6 * EVERY)
         posthog.release()
         frozen.thaw()
+        all_hold(fleet, 3, within=3 * EVERY)
+        next_request(posthog)
+        next_request(posthog)
+        assert [_held_by(member) for member in fleet] == [[1, 3]] * 4
+        assert all(never_lost_flags(member) and not trouble(member) for member in fleet)
+
+
+def test_a_late_fetch_of_an_sdk_reaches_its_own_client_alone(
+    posthog: StandInControl, store_url: str, namespace: str
+) -> None:
+    """The same, if the SDK fetches: it has adopted what it fetched before the cache refuses it."""
+    with Fleet(seats(posthog, store_url, namespace, every=EVERY, lease=LEASE, wrap=Elsewhere), 4) as fleet:
+        fleet.call(load)
+        frozen = _freeze_in_fetch_of(posthog, fleet, 2)
+        others = [member for member in fleet if member is not frozen]
+        posthog.serve(make_definitions(5, revision=3))
+        all_hold(others, 3, within=LEASE + 6 * EVERY)
+        posthog.release()
+        frozen.thaw()
         until(lambda: frozen.call(revision) == 2, 2.0, what="the late fetch to reach its own client")
         all_hold(fleet, 3, within=3 * EVERY)
         next_request(posthog)
         next_request(posthog)
         assert [_held_by(member) for member in others] == [[1, 3]] * 3
         assert _held_by(frozen) == [1, 2, 3]
-        late = [line for line in frozen.call(logs) if "late fetch" in line.text]
+        late = [line for line in frozen.call(logs) if "fetch that ended late" in line.text]
         assert len(late) == 1
         posthog.serve(make_definitions(5, revision=4))
         all_hold(fleet, 4, within=4 * EVERY)
@@ -69,13 +94,20 @@ def test_a_leader_thawed_after_others_moved_on_throws_nobody_back(
         assert all(never_lost_flags(member) and not trouble(member) for member in fleet)
 
 
+@pytest.mark.parametrize("fetches", ["fleet", "SDK"])
 def test_a_late_fetch_is_refused_though_the_new_leader_heard_only_of_no_change(
-    posthog: StandInControl, store_url: str, namespace: str
+    posthog: StandInControl, store_url: str, namespace: str, fetches: str
 ) -> None:
-    """A frozen leader's v2 is not published when PostHog, back at v1, has answered the new leader with 304s."""
-    with Fleet(seats(posthog, store_url, namespace, every=EVERY, lease=LEASE, challenge_after=60), 3) as fleet:
+    """A frozen leader's v2 is not published when PostHog, back at v1, has answered the new leader with 304s.
+
+    If the SDK fetches, its own client was sent v2, and keeps it for a challenge time: failures are as silent as 304s.
+    """
+    times = Options(lease=LEASE, challenge_after=CHALLENGE)
+    wrap = Elsewhere if fetches == "SDK" else _as_it_is
+    with Fleet(seats(posthog, store_url, namespace, every=EVERY, wrap=wrap, **times), 3) as fleet:
         fleet.call(load)
-        _let_all_fetch(posthog, fleet)
+        if fetches == "SDK":
+            _let_all_fetch(posthog, fleet)
         frozen = _freeze_in_fetch_of(posthog, fleet, 2)
         others = [member for member in fleet if member is not frozen]
         posthog.serve(make_definitions(5, revision=1))
@@ -87,15 +119,20 @@ def test_a_late_fetch_is_refused_though_the_new_leader_heard_only_of_no_change(
 
         posthog.release()
         frozen.thaw()
-        until(lambda: frozen.call(revision) == 2, 2.0, what="the late fetch to reach its own client")
-        all_hold(fleet, 1, within=3 * EVERY)
+        if fetches == "SDK":
+            until(lambda: frozen.call(revision) == 2, 2.0, what="the late fetch to reach its own client")
+        all_hold(fleet, 1, within=CHALLENGE + 6 * EVERY)
         next_request(posthog)
         next_request(posthog)
         assert [_held_by(member) for member in others] == [[1]] * 2
-        assert _held_by(frozen) == [1, 2, 1]
+        assert _held_by(frozen) == ([1, 2, 1] if fetches == "SDK" else [1])
         new = fleet.join(1)[0]
         assert new.call(load) == 1
         assert all(never_lost_flags(member) and not trouble(member) for member in fleet)
+
+
+def _as_it_is(cache: FlagDefinitionCache) -> object:
+    return cache
 
 
 def _let_all_fetch(posthog: StandInControl, fleet: Fleet) -> None:

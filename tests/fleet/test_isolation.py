@@ -36,7 +36,7 @@ def test_another_project_in_the_namespace_is_refused(posthog: StandInControl, st
     try:
         with (
             Fleet(seats(posthog, store_url, namespace, every=EVERY), 1) as ours,
-            Fleet(seats(other, store_url, namespace, every=EVERY), 1) as theirs,
+            Fleet(seats(other, store_url, namespace, every=EVERY, token="phc_other"), 1) as theirs,
         ):
             our, their = ours.members[0], theirs.members[0]
             our.call(load)
@@ -59,5 +59,5 @@ def test_another_project_in_the_namespace_is_refused(posthog: StandInControl, st
 def _errors(member: Member) -> int:
     """How many errors the cache logged; the one that is expected names both projects."""
     errors = [line for line in member.call(logs) if line.logger == "flagcache" and line.level >= logging.ERROR]
-    assert all("belongs to project" in line.text for line in errors)
+    assert all("belongs to another project" in line.text for line in errors)
     return len(errors)

@@ -64,8 +64,8 @@ def both(store: LyingStore, namespace: str) -> Iterator[Victims]:
     def make(options: Options) -> FlagDefinitionCache:
         settings = Settings(
             refresh_interval=INTERVAL,
-            cold_start_wait=options.get("cold_start_wait", 0.05),
-            challenge_after=options.get("challenge_after", 0.05),
+            cold_start_wait=options.get("cold_start_wait") or 0.05,
+            challenge_after=options.get("challenge_after") or 0.05,
             on_quota_limited="keep",
         )
         stores = (StoreSpec("the fleet's", lambda: store), StoreSpec("its own", MemoryStore, pace=2))

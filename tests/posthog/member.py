@@ -1,6 +1,7 @@
 """One worker of a fleet, as a program: it tells in lines of JSON what its client holds, and ends with its input.
 
-Its arguments: the store's URL, the namespace, PostHog's address, `attached` or `unattached`, and `challenge_after`.
+Its arguments: the store's URL, the namespace, PostHog's address, how it is attached (`attached` by a line, `automatic`,
+or `unknown`, so that its SDK fetches), and `challenge_after`.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ import json
 import sys
 import threading
 from importlib import metadata
+from typing import cast
 
 from posthog import Posthog
+from posthog.flag_definition_cache import FlagDefinitionCacheProvider
 
 from flagcache import from_url
+from tests.support.elsewhere import Elsewhere
 
 EVERY = 0.5
 LOOK = 0.02
@@ -34,13 +38,15 @@ def ended() -> threading.Event:
 def main() -> None:
     """Work, and tell of each change."""
     store, namespace, host, mode, challenge_after = sys.argv[1:]
-    cache = from_url(store, namespace, refresh_interval=EVERY, challenge_after=float(challenge_after))
+    auto = mode == "automatic"
+    cache = from_url(store, namespace, refresh_interval=EVERY, challenge_after=float(challenge_after), auto_attach=auto)
+    provider = cast("FlagDefinitionCacheProvider", Elsewhere(cache)) if mode == "unknown" else cache
     client = Posthog(
         "phc_test",
         secret_key="phs_test",
         host=host,
         poll_interval=EVERY,  # pyright: ignore[reportArgumentType] - said to be an int, and taken as it is
-        flag_definition_cache_provider=cache,
+        flag_definition_cache_provider=provider,
         flush_at=1,
     )
     if mode == "attached":

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import cast, get_type_hints
 
 import pytest
 import redis
@@ -13,6 +16,7 @@ import redis.asyncio
 from posthog.flag_definition_cache import FlagDefinitionCacheProvider
 
 from flagcache import (
+    AsyncRedisFlagDefinitionCache,
     ConfigurationError,
     FlagDefinitionCache,
     MemoryFlagDefinitionCache,
@@ -20,6 +24,8 @@ from flagcache import (
     SqliteFlagDefinitionCache,
     from_url,
 )
+from flagcache.settings import Options, Settings
+from flagcache_posthog.refresher import Project, Refresher
 
 UNREACHABLE = "redis://127.0.0.1:1/0"
 """Nobody listens there."""
@@ -30,6 +36,16 @@ MAKERS: dict[str, Callable[..., FlagDefinitionCache]] = {
     "memory": MemoryFlagDefinitionCache,
     "url": partial(from_url, "memory://"),
 }
+
+EVERY_KIND = [
+    AsyncRedisFlagDefinitionCache,
+    MemoryFlagDefinitionCache,
+    RedisFlagDefinitionCache,
+    SqliteFlagDefinitionCache,
+    from_url,
+]
+
+DEFAULTS = {field.name: field.default for field in dataclasses.fields(Settings)}
 
 every_cache = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS.keys())
 
@@ -50,7 +66,7 @@ def test_a_wrong_namespace_is_refused(make: Callable[..., FlagDefinitionCache], 
 
 @every_cache
 @pytest.mark.parametrize("name", ["refresh_interval", "cold_start_wait", "store_timeout", "lease"])
-@pytest.mark.parametrize("value", [-1, math.nan, math.inf, -math.inf, True, "30", None])
+@pytest.mark.parametrize("value", [-1, math.nan, math.inf, -math.inf, True, "30"])
 def test_a_wrong_length_of_time_is_refused(make: Callable[..., FlagDefinitionCache], name: str, value: object) -> None:
     """In the constructor, with name and value."""
     with pytest.raises(ConfigurationError, match=name) as caught:
@@ -70,6 +86,46 @@ def test_an_unknown_option_is_refused_and_the_known_ones_are_told(make: Callable
     """A misspelt one is not passed over in silence."""
     with pytest.raises(ConfigurationError, match=r"unknown option 'refresh'.*cold_start_wait.*store_timeout"):
         make("team", refresh=3)
+
+
+@every_cache
+def test_an_unknown_option_is_answered_by_all_and_the_nearest(make: Callable[..., FlagDefinitionCache]) -> None:
+    """Those that are no settings too: what is left out is not found."""
+    with pytest.raises(ConfigurationError, match="did you mean 'on_event'") as caught:
+        make("team", on_events=print)
+    told = str(caught.value).partition("There are: ")[2].split(", ")
+    known = {*Options.__annotations__, "refresh_interval", "on_event"}
+    assert told == sorted(told)
+    assert set(told) - {"fallback"} == known
+
+
+@pytest.mark.parametrize("cache", EVERY_KIND, ids=lambda kind: kind.__name__)
+def test_every_option_is_a_keyword_of_its_own(cache: Callable[..., object]) -> None:
+    """`help()`, editors and `typing.get_type_hints` show it, with the type and default that it has as a setting."""
+    parameters = inspect.signature(cache).parameters
+    hints = get_type_hints(vars(cache).get("__init__", cache))
+    for name, kind in get_type_hints(Options).items():
+        assert hints[name] == kind
+        assert parameters[name].kind is inspect.Parameter.KEYWORD_ONLY
+        assert parameters[name].default == DEFAULTS.get(name)
+    assert not [each for each in parameters.values() if each.kind is inspect.Parameter.VAR_KEYWORD]
+    assert "store_timeout: 'float' = 1.0" in str(inspect.signature(cache))
+
+
+@every_cache
+@pytest.mark.parametrize("subscriber", ["print", 7, [print]])
+def test_what_cannot_be_called_is_no_subscriber(make: Callable[..., FlagDefinitionCache], subscriber: object) -> None:
+    """It is refused at once, and not logged at each event."""
+    with pytest.raises(ConfigurationError, match="on_event must be a function"):
+        make("team", on_event=subscriber)
+
+
+def test_a_refresher_answers_an_unknown_option_likewise() -> None:
+    """With the nearest one."""
+    project = Project("phc_x", "phs_x", "http://127.0.0.1:1")
+    make = cast("Callable[..., object]", Refresher)
+    with pytest.raises(ConfigurationError, match="unknown option 'store_timeot'; did you mean 'store_timeout'"):
+        make(UNREACHABLE, "team", project, store_timeot=3)
 
 
 @pytest.mark.parametrize(
@@ -105,6 +161,13 @@ def test_a_wrong_path_is_refused(path: object) -> None:
         SqliteFlagDefinitionCache(path, "team")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.parametrize("path", ["~nobody-of-this-name/flags.db", "x" * 300])
+def test_a_path_that_the_system_refuses_is_our_error(path: str) -> None:
+    """With its reason, and not as the system's own."""
+    with pytest.raises(ConfigurationError, match=r"path .* cannot be used: (File name too long|Could not determine)"):
+        SqliteFlagDefinitionCache(path, "team")
+
+
 @pytest.mark.parametrize(
     "client",
     [None, 7, object(), redis.ConnectionPool(), redis.asyncio.Redis(), "localhost:6379", b"redis://localhost"],
@@ -114,6 +177,45 @@ def test_what_is_no_redis_client_is_refused(client: object) -> None:
     """In the constructor, and not at the first poll."""
     with pytest.raises(ConfigurationError):
         RedisFlagDefinitionCache(client, "team")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+class _FakeConnection(redis.Connection):
+    """What fakeredis puts into a pool."""
+
+
+_FakeConnection.__module__ = "fakeredis._connection"
+
+
+def _stranger(module: str, name: str) -> object:
+    """A client of another library."""
+    return type(name, (), {"__module__": module})()
+
+
+@pytest.mark.parametrize("cache", [RedisFlagDefinitionCache, AsyncRedisFlagDefinitionCache])
+@pytest.mark.parametrize(
+    ("client", "remedy"),
+    [
+        (_stranger("fakeredis._server", "FakeRedis"), "in tests use MemoryFlagDefinitionCache"),
+        (redis.Redis(connection_pool=redis.ConnectionPool(connection_class=_FakeConnection)), "MemoryFlagDefinition"),
+        (_stranger("redis.multidb.client", "MultiDBClient"), "the client or the URL of one of them"),
+        (_stranger("valkey.client", "Valkey"), "give its valkey:// URL"),
+    ],
+    ids=["FakeRedis", "a fake connection", "MultiDBClient", "Valkey"],
+)
+def test_what_people_try_is_refused_by_name(cache: Callable[..., object], client: object, remedy: str) -> None:
+    """With what they can do instead."""
+    with pytest.raises(ConfigurationError, match=remedy) as caught:
+        cache(client, "team")
+    assert type(client).__name__ in str(caught.value)
+
+
+@pytest.mark.parametrize("prefix", ["redis", "REDIS", "Redis", "valkey", "VALKEY"])
+def test_a_valkey_is_a_redis_by_another_name(prefix: str) -> None:
+    """One server has one address and one fallback store, however its URL is spelt."""
+    told = from_url("redis://db.example:6380/2", "team").status().store
+    assert from_url(f"{prefix}://db.example:6380/2", "team").status().store == told
+    assert RedisFlagDefinitionCache(f"{prefix}://db.example:6380/2", "team").status().store == told
+    assert from_url("valkeys://db.example:6380/2", "team").status().store.startswith("rediss://")
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,14 @@ import pytest
 import redis
 import redis.asyncio
 from posthog import Posthog
+from posthog.client import Client
 from posthog.flag_definition_cache import FlagDefinitionCacheData
 
 from flagcache import AsyncRedisFlagDefinitionCache, ConfigurationError, RedisFlagDefinitionCache
-from flagcache.events import DefinitionsChanged, Event
 from flagcache.settings import Options
 from flagcache.status import Role
 from flagcache_posthog.testing import PostHogStandIn, make_definitions
+from tests.attach.attached import ADOPTS
 from tests.servers import MakeRedis, RedisServer, until
 
 T = TypeVar("T")
@@ -329,15 +330,18 @@ def connections(admin: redis.Redis) -> int:
 
 
 def test_a_change_is_pushed_through_it_also_while_it_is_shut_down(
-    redis_server: RedisServer, namespace: str, posthog: PostHogStandIn
+    redis_server: RedisServer, namespace: str, posthog: PostHogStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Our own thread runs an attached client's poll: it never waits for the SDK's event loop, nor revives it."""
     pushing, released = threading.Event(), threading.Event()
 
-    def hold(event: Event) -> None:
-        if isinstance(event, DefinitionsChanged) and threading.current_thread().name == "flagcache-listener":
+    def hold(adopting: Client, *args: object, **options: object) -> None:
+        if threading.current_thread().name == "flagcache-listener" and adopting is client:
             pushing.set()
             assert released.wait(10)
+        adopt(adopting, *args, **options)
+
+    adopt = cast("Callable[..., None]", getattr(Client, ADOPTS))
 
     async def shut_down() -> None:
         client.shutdown()
@@ -345,10 +349,11 @@ def test_a_change_is_pushed_through_it_also_while_it_is_shut_down(
     before = set(threading.enumerate())
     options = Options(store_timeout=0.3)
     fetcher = RedisFlagDefinitionCache(redis_server.url, namespace, refresh_interval=0.1, **options)
-    cache = AsyncRedisFlagDefinitionCache(redis_server.url, namespace, on_event=hold, **options)
+    cache = AsyncRedisFlagDefinitionCache(redis_server.url, namespace, **options)
     with client_of(fetcher, posthog.url) as other, client_of(cache, posthog.url) as client:
         assert evaluate(other) is True
         assert evaluate(cache.attach(client)) is True
+        monkeypatch.setattr(Client, ADOPTS, hold)
         posthog.set_flag("flag-0", active=False)
 
         def told() -> bool:

@@ -29,6 +29,9 @@ json_values = st.recursive(
 flags = st.lists(st.dictionaries(st.text(), json_values, max_size=3).map(lambda flag: {**flag, "key": "a"}), max_size=3)
 """Well-formed ones, with all sorts of things in them."""
 
+keyed = st.lists(st.dictionaries(st.sampled_from(["key", "id"]), json_values), max_size=4)
+"""Flags with anything for a key, or with none."""
+
 
 def well_formed(**other: object) -> dict[str, object]:
     """Definitions but for what is put in the place of something."""
@@ -52,12 +55,18 @@ def without(key: str) -> dict[str, object]:
         (well_formed(flags="x"), "flags are str"),
         (well_formed(flags=["x"]), "flag 0 is str"),
         (well_formed(flags=[{"key": "a"}, None]), "flag 1 is NoneType"),
-        (well_formed(flags=[{"active": True}]), "flag 0 has no key"),
-        (well_formed(flags=[{"key": 7}]), "flag 0 has no key"),
+        (well_formed(flags=[{"key": ["a"]}]), "the key of flag 0 is a list"),
+        (well_formed(flags=[{"key": "a"}, {"key": dict[str, int]()}]), "the key of flag 1 is a dict"),
         (without("group_type_mapping"), "group_type_mapping is NoneType"),
         (well_formed(group_type_mapping=[]), "group_type_mapping is list"),
         (without("cohorts"), "cohorts is NoneType"),
-        (well_formed(cohorts="x"), "cohorts is str"),
+        (well_formed(cohorts=""), "cohorts is str"),
+        (well_formed(flagcache_malformed_flags=None), "not where they belong"),
+        (well_formed(flagcache_malformed_flags={}), "not where they belong"),
+        (well_formed(flagcache_malformed_flags={"2": {}}), "not where they belong"),
+        (well_formed(flagcache_malformed_flags={"01": {}}), "not where they belong"),
+        (well_formed(flagcache_malformed_flags={"0": "x"}), "flag 0 is str"),
+        (well_formed(flagcache_malformed_flags={"0": {"key": []}}), "the key of flag 0 is a list"),
     ],
 )
 def test_what_is_not_shaped_as_definitions_is_refused(wrong: object, told: str) -> None:
@@ -88,7 +97,7 @@ def test_definitions_are_handed_on_as_they_are(right: dict[str, object]) -> None
     definitions=st.fixed_dictionaries(
         {},
         optional={
-            "flags": json_values | flags,
+            "flags": json_values | flags | keyed,
             "group_type_mapping": json_values | st.builds(dict[str, object]),
             "cohorts": json_values | st.builds(dict[str, object]),
             "property_matching_version": json_values,
@@ -97,7 +106,10 @@ def test_definitions_are_handed_on_as_they_are(right: dict[str, object]) -> None
     | json_values
 )
 def test_whatever_passes_is_safe_for_the_sdk(definitions: object) -> None:
-    """Of anything that JSON may hold: refused by our own error, or a list of dicts with keys beside two dicts."""
+    """Of anything that JSON may hold: refused by our own error, or dicts with keys that can be hashed, and two dicts.
+
+    What stores carry of it becomes the same again, and passes also where each flag must have a string for a key.
+    """
     try:
         passed = VENDOR.check(definitions)
     except EnvelopeError:
@@ -108,8 +120,13 @@ def test_whatever_passes_is_safe_for_the_sdk(definitions: object) -> None:
     assert isinstance(passed_flags, list)
     for flag in passed_flags:
         assert isinstance(flag, dict)
-        assert isinstance(flag["key"], str)
+        hash(flag.get("key"))
     assert isinstance(VENDOR.project(passed), str)
+    assert str(VENDOR.difference(passed, VENDOR.empty()))
+    carried = VENDOR.shared(passed)
+    assert all(isinstance(flag["key"], str) for flag in cast("list[dict[str, object]]", carried["flags"]))
+    assert VENDOR.check(carried) == passed
+    assert (carried is passed) == (not VENDOR.malformed(passed))
 
 
 @given(
@@ -121,6 +138,35 @@ def test_all_that_is_well_formed_passes(
     """Nothing is refused for what is inside of a flag, a group type or a cohort: that is the SDK's to judge."""
     definitions: Definitions = {"flags": flags, "group_type_mapping": group_types, "cohorts": cohorts}
     assert VENDOR.check(definitions) is definitions
+
+
+@pytest.mark.parametrize(
+    ("body", "malformed"),
+    [
+        (well_formed(), ()),
+        (well_formed(cohorts=None, group_type_mapping=None), ()),
+        (well_formed(flags=[{"active": True}]), ("flag 0 has no key",)),
+        (well_formed(flags=[{"key": "a"}, {"key": None, "id": 17}]), ("the flag with id 17 has no key",)),
+        (well_formed(flags=[{"key": 7}]), ("flag 0 has the key 7, which is no string",)),
+        (well_formed(cohorts=[]), ("cohorts is a list",)),
+        (well_formed(cohorts="x", group_type_mapping=[1]), ("group_type_mapping is a list", "cohorts is a str")),
+    ],
+)
+def test_what_the_sdk_evaluates_around_is_taken_and_named(body: dict[str, object], malformed: tuple[str, ...]) -> None:
+    """Flags stay as they are, also those without a key; what is no mapping counts as an empty one."""
+    taken = VENDOR.of_response(body)
+    assert VENDOR.malformed(body) == malformed
+    assert taken["flags"] is body["flags"]
+    for key in ("group_type_mapping", "cohorts"):
+        assert taken[key] == (body[key] if isinstance(body[key], dict) else {})
+
+
+def test_stores_carry_malformed_flags_beside_the_others() -> None:
+    """So that an older version, which refuses them among the flags, takes the others; each comes back to its place."""
+    flags = [{"key": 7}, {"key": "a"}, {"active": True}, {"key": "b"}]
+    carried = VENDOR.shared(well_formed(flags=flags))
+    assert carried["flags"] == [{"key": "a"}, {"key": "b"}]
+    assert VENDOR.check(carried) == well_formed(flags=flags)
 
 
 def test_no_flags_are_an_answer() -> None:

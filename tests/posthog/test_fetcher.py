@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +16,7 @@ from email.utils import format_datetime
 from pathlib import Path
 from typing import TypeAlias, cast
 
+import posthog as sdk
 import pytest
 from posthog import Posthog
 from posthog.flag_definition_cache import FlagDefinitionCacheData
@@ -22,8 +24,12 @@ from typing_extensions import Self
 
 from flagcache.encoding.payload import digest
 from flagcache.errors import EnvelopeError
+from flagcache.runtime.here import here
+from flagcache.settings import Settings
 from flagcache.stores.base import Scope
 from flagcache.vendor import Fetched, Fetcher, FetchResult, Refused, Unchanged
+from flagcache_posthog._deadline_session import Lifeline
+from flagcache_posthog.attach import AttachedClient
 from flagcache_posthog.definitions import PostHogVendor
 from flagcache_posthog.fetcher import PostHogFetcher
 from flagcache_posthog.testing import (
@@ -54,10 +60,11 @@ DEFINITIONS = {"flags": [{"key": "a", "team_id": 1}], "group_type_mapping": {"0"
 VENDOR = PostHogVendor()
 
 
-def fetcher(host: str, *, timeout: float = 10.0, max_bytes: int = 1 << 20) -> PostHogFetcher:
+def fetcher(host: str, *, timeout: float = 10.0, total: float = 60.0, max_bytes: int = 1 << 20) -> PostHogFetcher:
     """Make what is under test."""
+    settings = Settings(fetch_timeout=timeout, fetch_total_timeout=total, max_decoded_bytes=max_bytes)
     return PostHogFetcher(
-        api_key=API_KEY, secret_key=SECRET, host=host, vendor=VENDOR, timeout=timeout, max_bytes=max_bytes
+        api_key=API_KEY, secret_key=SECRET, host=host, vendor=VENDOR, settings=settings, namespace="team"
     )
 
 
@@ -215,6 +222,60 @@ def test_one_request_with_the_sdks_keys_and_both_names(standin: PostHogStandIn) 
     (served,) = standin.served()
     assert (served.token, served.key_digest, served.if_none_match) == (API_KEY, key_digest(SECRET), None)
     assert re.fullmatch(r"posthog-python/\d+\.\d+\.\d+ flagcache/\S+", served.user_agent or "")
+
+
+def test_a_wrapped_sdk_keeps_its_name(standin: PostHogStandIn) -> None:
+    """The fetch for a client whose SDK was given another identity names that, as the client's own requests do."""
+    client = Posthog("phc_test", secret_key="phs_0", host=standin.url, send=False)
+    identify = getattr(client, "_set_library_identity", None)
+    if identify is None:
+        pytest.skip("the oldest SDKs have one name")
+    identify("posthog-wrapped", "1.2.3")
+    client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
+    own = AttachedClient(client, VENDOR, Settings(), "team").fetcher
+    assert own is not None
+    fetched(own.fetch(""))
+    sdks, ours = standin.served()
+    assert sdks.user_agent == "posthog-wrapped/1.2.3"
+    assert re.fullmatch(r"posthog-wrapped/1\.2\.3 flagcache/\S+", ours.user_agent or "")
+    client.shutdown()
+
+
+def test_no_thread_is_left_to_the_garbage_collector(standin: PostHogStandIn) -> None:
+    """A signal handler that runs while a thread object is collected cannot end the program: its exception is lost."""
+    gc.collect()
+    gc.disable()
+    try:
+        before = set(map(id, filter(_is_timer, gc.get_objects())))
+        fetched(fetcher(standin.url).fetch(""))
+        assert [left for left in filter(_is_timer, gc.get_objects()) if id(left) not in before] == []
+    finally:
+        gc.enable()
+
+
+def _is_timer(candidate: object) -> bool:
+    return type(candidate) is threading.Timer
+
+
+def test_socket_options_of_the_sdk_are_used(standin: PostHogStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `posthog.set_socket_options` was given holds for our connections; None brings the defaults back."""
+    seen, hold = list[tuple[int, int]](), Lifeline.hold
+
+    def look(lifeline: Lifeline, connection: socket.socket) -> None:
+        alive = connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        seen.append((alive, connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)))
+        hold(lifeline, connection)
+
+    monkeypatch.setattr(Lifeline, "hold", look)
+    keep_alive: list[tuple[int, int, int | bytes]] = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+    for options, as_they_are in ((keep_alive, (1, 0)), (None, (0, 1))):
+        sdk.set_socket_options(options)
+        try:
+            fetched(fetcher(standin.url).fetch(""))
+        finally:
+            sdk.set_socket_options(None)
+        assert {(bool(alive), bool(at_once)) for alive, at_once in seen} == {as_they_are}
+        seen.clear()
 
 
 def test_an_etag_makes_it_conditional(standin: PostHogStandIn) -> None:
@@ -457,14 +518,71 @@ def test_a_200_that_is_no_definitions(standin: PostHogStandIn, fault: Fault) -> 
 
 
 def test_no_answer_concerns_this_worker(standin: PostHogStandIn) -> None:
-    """A dropped connection and a closed port concern this worker, after one attempt."""
+    """A dropped connection and a closed port concern this worker."""
     standin.fail(Drop())
-    result = refused(fetcher(standin.url).fetch(""))
-    assert (result.scope, result.status, standin.requests) == (Scope.MINE, 0, 1)
+    result = refused(fetcher(standin.url).fetch('"x"'))
+    assert (result.scope, result.status, standin.requests, result.requests) == (Scope.MINE, 0, 1, 1)
     standin.stop()
     result = refused(fetcher(standin.url).fetch(""))
     assert (result.scope, result.status) == (Scope.MINE, 0)
     assert result.reason.startswith("ConnectionRefusedError: ")
+
+
+def test_a_dropped_connection_is_tried_again_once(standin: PostHogStandIn) -> None:
+    """Who has no definitions asks again at once if a connection was dropped before an answer, and counts it."""
+    standin.fail(Drop(), times=1)
+    assert fetched(fetcher(standin.url).fetch("")).requests == standin.requests == 2
+    standin.fail(Drop())
+    result, seconds = elapsed(lambda: fetcher(standin.url).fetch(""))
+    assert (refused(result).scope, refused(result).status, refused(result).requests) == (Scope.MINE, 0, 2)
+    assert (standin.requests, seconds < SOON) == (4, True)
+
+
+def reset(connection: socket.socket, *parts: str) -> None:
+    """Send this and drop the connection hard."""
+    for part in parts:
+        connection.sendall(part.encode())
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+DROPS: dict[str, tuple[Answering, str, int]] = {
+    "reset before an answer": (reset, "http", 2),
+    "ended in a TLS handshake": (lambda connection: connection.close(), "https", 2),
+    "reset in a TLS handshake": (reset, "https", 2),
+    "reset in a body": (lambda connection: reset(connection, head(Content_Length=1000), "{"), "http", 1),
+    "ended in its first line": (say("HTTP/1.1 20"), "http", 1),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*unclosed <ssl:ResourceWarning")  # CPython 3.11's `wrap_socket`, see below
+@pytest.mark.parametrize(("answer", "scheme", "requests"), DROPS.values(), ids=DROPS)
+def test_what_counts_as_dropped(answer: Answering, scheme: str, requests: int) -> None:
+    """A connection that ends before an answer begins is worth a second try; one that ends in an answer is not."""
+    with RawServer(answer, read_head=scheme == "http") as server:
+        result = refused(fetcher(f"{scheme}://{server.address}").fetch(""))
+    assert (result.scope, result.requests, len(server.heads)) == (Scope.MINE, requests, requests), result.reason
+    gc.collect()
+
+
+def test_a_second_try_stays_within_the_time() -> None:
+    """What is left of the time after a dropped connection is all that the second try has."""
+    connections: list[float] = []
+
+    def answer(connection: socket.socket) -> None:
+        connections.append(time.monotonic())
+        if len(connections) == 1:
+            threading.Event().wait(SHORT / 2)
+            connection.close()
+        else:
+            drip("x", after=head(Content_Length=1_000_000))(connection)
+
+    with RawServer(answer) as server:
+        result, seconds = elapsed(lambda: fetcher(server.url, timeout=SHORT, total=SHORT).fetch(""))
+    assert refused(result) == Refused(
+        f"no complete answer within fetch_total_timeout = {SHORT:g} s", Scope.MINE, requests=2, kind="timeout"
+    )
+    assert SHORT <= seconds < SOON
 
 
 def test_a_certificate_that_is_not_trusted(certificate: Certificate, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -488,31 +606,63 @@ def endless(connection: socket.socket) -> None:
     connection.sendall((head() + json.dumps(DEFINITIONS)).encode())
 
 
-ENDLESS = {
+def stops(text: str) -> Answering:
+    """Send this, and no byte more."""
+
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(text.encode())
+
+    return answer
+
+
+SILENT = {
     "says nothing": silence,
+    "stops in its first line": stops("HTTP/1.1 20"),
+    "stops in its headers": stops("HTTP/1.1 200 OK\r\nX-Header: "),
+    "stops in its body": stops(head(Content_Length=1000) + "{"),
+    "stops in a chunk": stops(head(Transfer_Encoding="chunked") + "ff\r\nx"),
+    "stops in a gzip": stops(head(Content_Encoding="gzip", Content_Length=1000) + "\x1f"),
+    "does not end": endless,
+}
+
+
+@pytest.mark.parametrize("answer", SILENT.values(), ids=SILENT)
+def test_a_silence_ends_a_fetch(answer: Answering) -> None:
+    """Wherever a server falls silent, the fetch is over after `fetch_timeout`, and says so; so is the connection."""
+    with RawServer(answer) as server:
+        result, seconds = elapsed(lambda: fetcher(server.url, timeout=SHORT).fetch(""))
+        assert server.ended.wait(PATIENCE)
+    assert refused(result) == Refused(f"no byte for fetch_timeout = {SHORT:g} s", Scope.MINE, kind="timeout")
+    assert SHORT <= seconds < SOON
+    assert len(server.heads) == 1
+
+
+ENDLESS = {
     "drips its first line": drip("HTTP/1.1 200 OK" * 1000),
     "drips headers": drip("X-Header: x\r\n", after="HTTP/1.1 200 OK\r\n"),
     "drips a refusal": drip("0" * 1000, after="HTTP/1.1 429 Too Many\r\nRetry-After: 1"),
     "drips a body": drip("x", after=head(Content_Length=1_000_000)),
     "drips a body without a length": drip(" ", after=head() + json.dumps(DEFINITIONS)),
     "drips chunks": drip("1\r\nx\r\n", after=head(Transfer_Encoding="chunked")),
-    "does not end": endless,
     "drips a redirect": drip("x", after="HTTP/1.1 302 Found\r\nLocation: "),
 }
 
 
 @pytest.mark.parametrize("answer", ENDLESS.values(), ids=ENDLESS)
 def test_a_server_cannot_stretch_the_time(answer: Answering) -> None:
-    """Whatever a server does not say or says slowly, the fetch is over at its deadline and so is the connection."""
+    """Whatever a server says slowly, the fetch is over at `fetch_total_timeout` and so is the connection."""
     with RawServer(answer) as server:
-        result, seconds = elapsed(lambda: fetcher(server.url, timeout=SHORT).fetch(""))
+        result, seconds = elapsed(lambda: fetcher(server.url, timeout=SHORT / 2, total=SHORT).fetch(""))
         assert server.ended.wait(PATIENCE)
-    assert refused(result) == Refused(f"no complete answer within {SHORT:g} s", Scope.MINE)
+    assert refused(result) == Refused(
+        f"no complete answer within fetch_total_timeout = {SHORT:g} s", Scope.MINE, kind="timeout"
+    )
     assert SHORT <= seconds < SOON
+    assert len(server.heads) == 1
 
 
 def test_a_tls_handshake_cannot_stretch_the_time() -> None:
-    """A server that takes the connection and never shakes hands is left at the deadline."""
+    """A server that takes the connection and never shakes hands is left after `fetch_timeout`."""
     with RawServer(silence, read_head=False) as server:
         result, seconds = elapsed(lambda: fetcher(f"https://{server.address}", timeout=SHORT).fetch(""))
         assert server.ended.wait(PATIENCE)
@@ -522,10 +672,10 @@ def test_a_tls_handshake_cannot_stretch_the_time() -> None:
 
 @pytest.mark.filterwarnings("ignore:.*unclosed <ssl:ResourceWarning")  # CPython 3.11's `wrap_socket`, see below
 def test_a_proxy_cannot_stretch_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy that drips its answer to CONNECT is left at the deadline."""
+    """A proxy that drips its answer to CONNECT is left at `fetch_total_timeout`."""
     with RawServer(drip("X-Header: x\r\n", after="HTTP/1.1 200 OK\r\n")) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
-        result, seconds = elapsed(lambda: fetcher("https://posthog.invalid", timeout=SHORT).fetch(""))
+        result, seconds = elapsed(lambda: fetcher("https://posthog.invalid", timeout=SHORT, total=SHORT).fetch(""))
         assert proxy.ended.wait(PATIENCE)
     assert (refused(result).scope, refused(result).status) == (Scope.MINE, 0)
     assert seconds < SOON
@@ -534,13 +684,21 @@ def test_a_proxy_cannot_stretch_the_time(monkeypatch: pytest.MonkeyPatch) -> Non
     gc.collect()  # given a connection that was reset, it leaves its socket to the collector
 
 
-@pytest.mark.parametrize("fault", [Hang(), Drip(60)], ids=["hangs", "drips"])
-def test_posthog_cannot_stretch_the_time(standin: PostHogStandIn, fault: Fault) -> None:
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (Hang(), f"no byte for fetch_timeout = {SHORT:g} s"),
+        (Drip(6), f"no complete answer within fetch_total_timeout = {2 * SHORT:g} s"),
+    ],
+    ids=["hangs", "drips"],
+)
+def test_posthog_cannot_stretch_the_time(standin: PostHogStandIn, fault: Fault, reason: str) -> None:
     """The same over TLS as without."""
     standin.fail(fault)
-    result, seconds = elapsed(lambda: fetcher(standin.url, timeout=SHORT).fetch(""))
-    assert refused(result) == Refused(f"no complete answer within {SHORT:g} s", Scope.MINE)
+    result, seconds = elapsed(lambda: fetcher(standin.url, timeout=SHORT, total=2 * SHORT).fetch(""))
+    assert refused(result) == Refused(reason, Scope.MINE, kind="timeout")
     assert SHORT <= seconds < SOON
+    assert standin.requests == 1
 
 
 def test_many_addresses_that_swallow_packets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -560,14 +718,19 @@ def test_many_addresses_that_swallow_packets(monkeypatch: pytest.MonkeyPatch) ->
         result, seconds = elapsed(lambda: fetcher("http://posthog.invalid", timeout=SHORT).fetch(""))
         for connection in waiting:
             connection.close()
-    assert (refused(result).scope, refused(result).status) == (Scope.MINE, 0)
+    assert refused(result) == Refused(
+        f"no connection within fetch_timeout = {SHORT:g} s (a third of it for each address)", Scope.MINE, kind="timeout"
+    )
     assert SHORT / 3 <= seconds < SOON
 
 
 def test_a_slow_answer_within_the_time_is_taken(standin: PostHogStandIn) -> None:
-    """A body that drips, but not too long, is complete."""
-    standin.fail(Drip(0.5))
-    assert fetched(fetcher(standin.url).fetch("")).etag
+    """A body that takes longer than `fetch_timeout`, but never falls silent so long, is complete, as for the SDK."""
+    standin.fail(Drip(3 * SHORT))
+    result, seconds = elapsed(lambda: fetcher(standin.url, timeout=SHORT).fetch(""))
+    assert fetched(result).etag
+    assert seconds > 2 * SHORT
+    assert fetched(result).definitions == handed_by_the_sdk(standin.url)
 
 
 def test_cancel_ends_a_fetch(standin: PostHogStandIn) -> None:
@@ -582,6 +745,7 @@ def test_cancel_ends_a_fetch(standin: PostHogStandIn) -> None:
     made.cancel()
     thread.join(PATIENCE)
     assert results == [Refused("cancelled", Scope.MINE)]
+    assert standin.requests == 1  # although its connection was dropped before an answer
     standin.recover()
     made.cancel()
     fetched(made.fetch(""))
@@ -637,9 +801,10 @@ def test_the_connection_ends_although_a_child_has_it_too() -> None:
 
 def test_nothing_is_left_of_a_fetch(standin: PostHogStandIn) -> None:
     """No thread and no descriptor outlives a fetch, whatever came of it."""
+    others = set(threading.enumerate())  # of tests that ran before in this process
     made = fetcher(standin.url, timeout=SHORT)
     made.fetch("")  # what is loaded once for ever is loaded now
-    until(lambda: _connections() == 0, PATIENCE, what="the first connection to end")
+    until(lambda: _connections(others) == 0, PATIENCE, what="the first connection to end")
     before, descriptors = threading.active_count(), _descriptors()
     for fault in (None, Drop(), Refuse(500), Hang()):
         standin.recover()
@@ -656,8 +821,8 @@ def _descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def _connections() -> int:
-    return sum(thread.name.startswith("Thread-") and thread.is_alive() for thread in threading.enumerate())
+def _connections(others: set[threading.Thread]) -> int:
+    return sum(thread.name.startswith("Thread-") and thread not in others for thread in threading.enumerate())
 
 
 # --- size -----------------------------------------------------------------------------------------------------------
@@ -794,6 +959,19 @@ def test_redirects_come_to_an_end() -> None:
     assert (result.scope, result.status, len(server.heads)) == (Scope.MINE, 302, 4)
 
 
+def test_the_body_of_a_redirect_is_not_read() -> None:
+    """A redirect whose body never ends is followed at once."""
+    moved, there = drip("x", after=head("302 Found", Location="/b", Content_Length=10**6)), json.dumps(DEFINITIONS)
+
+    def answer(connection: socket.socket) -> None:
+        (whole(there.encode()) if server.heads[-1].startswith("GET /b ") else moved)(connection)
+
+    with RawServer(answer) as server:
+        result, seconds = elapsed(lambda: fetcher(server.url).fetch(""))
+    assert fetched(result).requests == 1
+    assert seconds < SOON
+
+
 @pytest.mark.parametrize("target", ["ftp://127.0.0.1/", "http://[", "file:///etc/passwd", "http://"])
 def test_a_redirect_to_nowhere(target: str) -> None:
     """A redirect to what cannot be asked over HTTP concerns this worker."""
@@ -815,7 +993,12 @@ def test_keys_are_shown_nowhere(caplog: pytest.LogCaptureFixture) -> None:
     """Neither a reason nor our log nor the repr has a key, also if the keys themselves are what is wrong."""
     caplog.set_level(logging.DEBUG, logger="flagcache")
     broken = PostHogFetcher(
-        api_key="phc_public", secret_key="phs_bad\r\nkey", host="http://127.0.0.1:9", vendor=VENDOR, max_bytes=1
+        api_key="phc_public",
+        secret_key="phs_bad\r\nkey",
+        host="http://127.0.0.1:9",
+        vendor=VENDOR,
+        settings=Settings(),
+        namespace="team",
     )
     shown = [refused(broken.fetch("")).reason, repr(broken), caplog.text]
     assert not [text for text in shown if "phs_bad" in text or "phc_public" in text]
@@ -829,7 +1012,14 @@ def test_a_fault_of_ours_raises_nothing(monkeypatch: pytest.MonkeyPatch, caplog:
             raise KeyError("a bug")
 
     with PostHogStandIn() as standin:
-        made = PostHogFetcher(api_key=API_KEY, secret_key=SECRET, host=standin.url, vendor=Broken(), max_bytes=1 << 20)
+        made = PostHogFetcher(
+            api_key=API_KEY,
+            secret_key=SECRET,
+            host=standin.url,
+            vendor=Broken(),
+            settings=Settings(),
+            namespace="team",
+        )
         assert refused(made.fetch("")).scope is Scope.MINE
-    assert "could not fetch definitions" in caplog.text
+    assert f"flagcache[team] {here()}: could not fetch definitions" in caplog.text
     assert SECRET not in caplog.text

@@ -12,7 +12,7 @@ from posthog import Posthog
 from flagcache.status import Role
 from flagcache.worker import listener
 from flagcache_posthog import MemoryFlagDefinitionCache, SqliteFlagDefinitionCache
-from flagcache_posthog._lifecycle import load_clients, say_goodbye
+from flagcache_posthog._lifecycle import attached_clients, load_clients, say_goodbye
 from flagcache_posthog.testing import PostHogStandIn, make_definitions
 
 
@@ -41,6 +41,27 @@ def test_every_attached_client_is_loaded_once(posthog: PostHogStandIn, namespace
     load_clients()
     assert posthog.requests == 3
     for client, _ in pairs:
+        client.shutdown()
+
+
+def test_clients_that_nobody_attached_are_loaded_too(posthog: PostHogStandIn, namespace: str) -> None:
+    """A client that only holds a cache is attached and loaded, by the fleet's own request; others are left alone."""
+    cache, refuses = (
+        MemoryFlagDefinitionCache(namespace),
+        MemoryFlagDefinitionCache(f"{namespace}-2", auto_attach=False),
+    )
+    own, refused, plain = (
+        Posthog("phc_test", secret_key="phs_test", host=posthog.url, flag_definition_cache_provider=each, flush_at=1)
+        for each in (cache, refuses, None)
+    )
+    load_clients()
+    assert own.feature_flags
+    assert refused.feature_flags is None
+    assert plain.feature_flags is None
+    (request,) = posthog.served()
+    assert " flagcache/" in (request.user_agent or "")
+    assert any(client is own for client in attached_clients())
+    for client in (own, refused, plain):
         client.shutdown()
 
 

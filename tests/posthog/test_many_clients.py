@@ -18,7 +18,7 @@ from posthog.poller import Poller
 
 from flagcache_posthog import FlagDefinitionCache, from_url
 from flagcache_posthog.testing import REVISION_FLAG, PostHogStandIn, RemoteStandIn, make_definitions
-from tests.attach.attached import only_own_fetches, threads_of
+from tests.attach.attached import threads_of
 from tests.deployments.programs import posthog_environment
 from tests.fleet.harness import WatchedPosthog
 from tests.servers import MakeRedis, RedisServer, until
@@ -88,7 +88,6 @@ def test_twenty_projects_in_one_process_never_meet(make_redis: MakeRedis, monkey
         assert threads_of() == []
         assert [revision(client) for client in clients] == [f"r{n}" for n in range(1, PROJECTS + 1)]
         assert [standin.requests for standin in standins] == [1] * PROJECTS
-        assert all(only_own_fetches(standin.served()) for standin in standins)
         until(lambda: threads_of() == ["flagcache-listener"] * PROJECTS, what="one listener a cache, and nothing else")
         until(lambda: 2 * PROJECTS < len(admin.client_list()) <= 3 * PROJECTS + 1, what="two or three connections each")
         for client in clients:
@@ -125,7 +124,7 @@ def test_threads_that_want_flags_at_once_make_one_request(
     """Twelve threads evaluate and load a cold client: one request, the right flags, and nothing that outlives it."""
     sdks_own_connection(posthog, namespace, make_client)
     running, files = set(threading.enumerate()), open_files()
-    cache = from_url(redis_server.url, namespace, refresh_interval=EVERY)
+    cache = from_url(redis_server.url, namespace, refresh_interval=EVERY, auto_attach=attached)
     client = make_client(cache, posthog.url)
     if attached:
         cache.attach(client)
@@ -170,10 +169,10 @@ def test_a_poller_that_its_client_forgot_ends(posthog: RemoteStandIn, namespace:
     until(lambda: revision(client) == "r2", EVERY + 5, what="the change")
 
 
-def test_the_global_client_is_attached_as_the_docs_tell(
+def test_the_global_client_works_as_the_docs_tell(
     posthog: RemoteStandIn, redis_server: RedisServer, namespace: str
 ) -> None:
-    """`posthog.setup()` gives it; the fleet fetches for it, and `posthog.shutdown()` leaves no thread."""
+    """Its first evaluation makes one request, and `posthog.shutdown()` leaves no thread."""
     lines = snippet("docs/clients.md", "settings.py").replace('"my-team"', repr(namespace))
     lines = lines.replace('"redis://127.0.0.1:6379/0"', repr(redis_server.url)).replace("my-flag", REVISION_FLAG)
     script = f"""{lines}
@@ -193,5 +192,4 @@ print([thread.name for thread in threading.enumerate()])
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["True", "r1", "['MainThread']"]
     assert posthog.requests == 1
-    assert only_own_fetches(posthog.served())
     assert "Traceback" not in done.stderr

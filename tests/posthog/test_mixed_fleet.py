@@ -44,7 +44,7 @@ def posthog() -> Iterator[RemoteStandIn]:
 @pytest.fixture
 def mode() -> str:
     """Whether the workers' clients are attached."""
-    return "unattached"
+    return "unknown"
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def written_by(writer: Member, members: list[Member]) -> None:
 
 
 def test_a_newer_worker_keeps_its_key_whoever_comes_and_goes(start: Start, posthog: RemoteStandIn) -> None:
-    """Unattached: newer first, an older one joins, is left alone, leads, and is joined by a newer one again."""
+    """If the SDKs fetch: newer first, an older one joins, is left alone, leads, and is joined by a newer one again."""
     newer = start(True)
     older = start(False)
     assert newer.now.strict is False
@@ -134,3 +134,13 @@ def test_attached_workers_bring_every_key(
     cache.shutdown()
     assert stored == definitions(3)
     assert {request.if_none_match for request in posthog.served()[1:]} != {None}
+
+
+@pytest.mark.parametrize("mode", ["automatic"])
+def test_the_first_own_request_brings_every_key(start: Start, posthog: RemoteStandIn) -> None:
+    """An older SDK that fills an empty store drops a key that it does not know; the fleet's own request brings it."""
+    older, newer = start(False), start(True)
+    until(lambda: newer.now.strict is False, PATIENCE, every=0.05, what="the key that the older SDK does not know")
+    posthog.serve(definitions(2))
+    hold([older, newer], 2)
+    assert newer.now.strict is False

@@ -28,10 +28,11 @@ T = TypeVar("T")
 SOON = 0.05
 """Seconds between two fetches of a fleet."""
 
-PATIENT = Options(challenge_after=300, store_timeout=0.3)
-"""A slow machine neither challenges a leader nor lets its first lease end."""
+PATIENT = Options(auto_attach=False, challenge_after=300, store_timeout=0.3)
+"""The four methods alone: nothing fetches between two loads. A slow machine neither challenges a leader nor lets its
+first lease end."""
 
-IMPATIENT = Options(cold_start_wait=0.3, challenge_after=300, store_timeout=0.3)
+IMPATIENT = Options(auto_attach=False, cold_start_wait=0.3, challenge_after=300, store_timeout=0.3)
 """The same, with a wait for the first definitions that ends soon."""
 
 

@@ -59,7 +59,7 @@ def test_twice_from_two_threads_at_once_and_once_more(
     posthog: RemoteStandIn, redis_server: RedisServer, namespace: str, attached: bool
 ) -> None:
     """Each call returns, the lease is handed over, and no thread is left."""
-    cache = from_url(redis_server.url, namespace, refresh_interval=EVERY, lease=LONG)
+    cache = from_url(redis_server.url, namespace, refresh_interval=EVERY, lease=LONG, auto_attach=attached)
     client = made(cache, posthog, attached=attached)
     assert revision(client) == "r1"
     assert holder(redis_server.client(), namespace) == os.getpid()
@@ -83,7 +83,7 @@ def test_twice_from_two_threads_at_once_and_once_more(
 @either
 def test_calls_after_it(posthog: RemoteStandIn, redis_server: RedisServer, namespace: str, attached: bool) -> None:
     """A client that was shut down evaluates what it has, and asks nobody; a new one on the same cache starts anew."""
-    cache = from_url(redis_server.url, namespace, refresh_interval=EVERY, lease=LONG)
+    cache = from_url(redis_server.url, namespace, refresh_interval=EVERY, lease=LONG, auto_attach=attached)
     first = made(cache, posthog, attached=attached)
     assert revision(first) == "r1"
     first.shutdown()
@@ -112,7 +112,13 @@ if how == "before":  # registered before ours, and therefore called after it
     atexit.register(lambda: client.shutdown())
 from flagcache import RedisFlagDefinitionCache
 
-cache = RedisFlagDefinitionCache(os.environ["REDIS_URL"], os.environ["NAMESPACE"], refresh_interval=0.5, lease=60)
+cache = RedisFlagDefinitionCache(
+    os.environ["REDIS_URL"],
+    os.environ["NAMESPACE"],
+    refresh_interval=0.5,
+    lease=60,
+    auto_attach=bool(os.environ["ATTACHED"]),
+)
 client = Posthog(
     "phc_test",
     secret_key="phs_test",
@@ -132,6 +138,12 @@ def end(*_):
     print("handled", flush=True)
     sys.exit(3)
 
+def obey(lost):
+    # Python drops the exception of a handler that runs inside a finalizer, as redis-py's parser has one.
+    if lost.exc_type is SystemExit:
+        os._exit(lost.exc_value.code)
+
+sys.unraisablehook = obey
 signal.signal(signal.SIGTERM, end)
 client.load_feature_flags()
 print("loaded", flush=True)
@@ -209,7 +221,7 @@ def test_nothing_is_left(
     admin.ping()
     running, files = set(threading.enumerate()), open_files()
     url = f"sqlite:///{tmp_path / 'flags.db'}" if store == "sqlite" else redis.url
-    cache = from_url(url, namespace, refresh_interval=EVERY)
+    cache = from_url(url, namespace, refresh_interval=EVERY, auto_attach=attached)
     client = made(cache, posthog, attached=attached, send=False)
     assert revision(client) == "r1"
     if "outage" in store:

@@ -221,6 +221,23 @@ class Chaos:
             self._say(f"PostHog serves {content}")
             posthog.change(content)
 
+    def late_news(self) -> None:
+        """PostHog changes; the process that fetches this loses its way to the fleet's store, and PostHog fails."""
+        posthog, store, refresh = self._world.posthog, self._world.fleet, self._plot.refresh
+
+        def strike(who: str) -> None:
+            posthog.served_new = None
+            if self._over:
+                return
+            self._say(f"{who} alone has {posthog.content}: it is cut off, and PostHog answers 500")
+            posthog.status, posthog.retry_after = 500, None
+            store.cut_off.add(who)
+            self._later(refresh * self._rng.uniform(0.3, 2), partial(store.cut_off.discard, who))
+            self._later(refresh * self._rng.uniform(2, 5), partial(setattr, posthog, "status", 200))
+
+        posthog.change(posthog.newest + 1)
+        posthog.served_new = strike
+
     def refuse_all(self) -> None:
         """PostHog fails for everybody for a while."""
         posthog = self._world.posthog
@@ -269,7 +286,7 @@ TROUBLES: dict[str, Callable[[Chaos], None]] = {
         Chaos.crash, Chaos.leave, Chaos.fork, Chaos.freeze, Chaos.trap, Chaos.request_threads, Chaos.partition,
         Chaos.outage, Chaos.frozen_store, Chaos.flush, Chaos.roll_back, Chaos.garble, Chaos.half_break, Chaos.clear,
         Chaos.step_clock, Chaos.pause_clock, Chaos.change, Chaos.refuse_all, Chaos.refuse_one, Chaos.revoke,
-        Chaos.slow, Chaos.lossy, Chaos.slow_network,
+        Chaos.slow, Chaos.lossy, Chaos.slow_network, Chaos.late_news,
     )
 }  # fmt: skip
 """All kinds of trouble by name."""

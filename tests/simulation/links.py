@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from flagcache.errors import StoreError
-from flagcache.stores.base import Ask, Envelope, Grant, Published, Reply, Scope, Snapshot, Subscription
+from flagcache.stores.base import Ask, Envelope, Grant, Meta, Published, Reply, Scope, Snapshot, Subscription
 from tests.simulation.scheduler import current_task
 from tests.simulation.stores import Party, SharedStore
 from tests.simulation.threads import Event
@@ -38,6 +38,8 @@ class Link:
         def apply() -> Reply:
             before = self._store.state
             reply = self._store.poll(ask)
+            if self._store.state.epoch > before.epoch:  # people cleared another one, and this one follows
+                self._store.spoiled()
             self._oracle.polled(self._store, ask, asked, (before, reply))
             return reply
 
@@ -59,6 +61,7 @@ class Link:
 
     def confirm(self, me: str, version: str, grant: Grant, *, lease: int) -> bool:
         """As `Store.confirm`."""
+        self._oracle.confirms(self._store.uid, Meta(version, grant.epoch, grant.as_of, grant.at, grant.at))
 
         def apply() -> bool:
             before = self._store.state

@@ -95,6 +95,14 @@ def _stamped_when_read(self: Fetching, result: Fetched, errand: Errand, grant: G
     return taken._replace(meta=taken.meta._replace(as_of=grant.as_of + late))
 
 
+def _counts_given_grants(
+    state: State, me: str, envelope: Envelope, clock: int, *, fresh: bool, lease: int
+) -> tuple[State, Published, Notice | None]:
+    if fresh and state.meta is not None and envelope.meta.as_of < state.grant:
+        return state, Published.STALE, None
+    return _publish(state, me, envelope, clock, fresh=fresh, lease=lease)
+
+
 def _takes_everything(know: Knowledge, held: Held) -> Knowledge:
     return know._replace(held=held, waiting_since=None)
 
@@ -138,9 +146,9 @@ def _sends_always(state: State, ask: Ask, clock: int) -> tuple[State, Reply]:
     return state, reply._replace(payload=b"", meta=state.meta) if state.meta else reply
 
 
-def _asks_twice(self: Exchange, *, may_lead: bool, idle: bool, serve_first: bool = False) -> exchange.Answer | None:
-    _exchange_ask(self, may_lead=False, idle=idle)
-    return _exchange_ask(self, may_lead=may_lead, idle=idle, serve_first=serve_first)
+def _asks_twice(self: Exchange, manner: exchange.Manner, *, serve_first: bool = False) -> exchange.Answer | None:
+    _exchange_ask(self, manner._replace(may_lead=False))
+    return _exchange_ask(self, manner, serve_first=serve_first)
 
 
 def _believes_any_time(end: int, length: int, clock: int) -> bool:
@@ -180,6 +188,7 @@ MUTATIONS = (
     Mutation(1, "workers keep the latest grant to themselves", ((election, "ask_for", _forgetful),)),
     Mutation(1, "a cold worker is sent to fetch without a grant", ((Worker, "definitions", _herd),)),
     Mutation(2, "a late writer is not refused", ((rules, "publish", _publishes_anything),)),
+    Mutation(2, "a later grant counts before it is answered", ((rules, "publish", _counts_given_grants),)),
     Mutation(2, "a worker takes whatever comes", ((election, "hold", _takes_everything),)),
     Mutation(2, "definitions are dated when they were read", ((Fetching, "_hold", _stamped_when_read),)),
     Mutation(3, "nobody is asked to repair the store", ((rules, "poll", _never_heals),)),

@@ -7,8 +7,8 @@ they were handed on and translated from one clock to another.
 *Backwards* is judged so: a worker that held X takes Y instead, and PostHog did not serve Y at any time from the grant
 of X's fetch until now. From the grant and not from the answer: fetches are ordered by their grants, for an answer may
 lie in a frozen worker's socket for as long as it likes. Not judged is what no promise covers: ages once a clock was
-stepped or stood still, for then nobody can tell them; and X that no store ever took and that was refused as late, for
-it counts as a fetch under way.
+stepped or stood still, because nobody can tell them then; and X that a store refused for now, once no fetch was
+answered for a challenge time.
 """
 
 from __future__ import annotations
@@ -72,6 +72,10 @@ class Oracle:
         self._scheduler = scheduler
         self._posthog = posthog
         self._evidence: dict[tuple[str, int, str], Evidence] = {}
+        self._brought: dict[tuple[str, str], Evidence] = {}
+        """Of what each process's own fetch brought last, by its name and the version."""
+        self._last: dict[tuple[str, str], Evidence] = {}
+        """Of what each process held last, likewise."""
         self._granted: dict[tuple[str, int], float] = {}
         self._given: dict[tuple[str, str], float] = {}
         """When a store last gave a process a new grant."""
@@ -167,7 +171,7 @@ class Oracle:
         """The running task has its answer to a poll."""
         task = current_task()
         notes, process = task.notes, self.processes[task.owner.name]
-        archived = uid not in (process.uid_of(process.worker.store_in_charge), process.uid_of("fleet"))
+        archived = uid not in (process.uid_of(process.worker.standing.store), process.uid_of("fleet"))
         if archived and reply.grant is None:
             notes.verbs -= 1  # the archive, beside the poll itself: it is given what is new to it, and no ages alone
             return
@@ -186,15 +190,20 @@ class Oracle:
             self.report(f"rule 8: {process.name} takes one content for another that PostHog served")
         uid = process.uid_of(held.home)
         granted = self._granted.get((uid, held.meta.as_of), notes.asked)
-        self._know(uid, held.meta, Evidence(granted, served, uid))
+        evidence = self._brought[process.name, held.meta.version] = Evidence(granted, served, uid)
+        self._know(uid, held.meta, evidence)
 
     def offers(self, uid: str, meta: Meta) -> None:
         """The running task is about to offer these to a store, maybe under times of that store's clock."""
-        task = current_task()
-        process = self.processes[task.owner.name]
+        notes = current_task().notes
+        if notes.repair == uid:
+            notes.repair = ""
+        self.confirms(uid, meta)
+
+    def confirms(self, uid: str, meta: Meta) -> None:
+        """The running task is about to give a store these times, without the definitions that they are of."""
+        process = self.processes[current_task().owner.name]
         self.look(process)
-        if task.notes.repair == uid:
-            task.notes.repair = ""
         if (uid, meta.as_of, meta.version) in self._evidence:
             return None
         held, evidence = process.seen.held, process.seen.evidence
@@ -265,8 +274,9 @@ class Oracle:
             return None
         old = seen.evidence
         same = seen.held is not None and seen.held.meta.version == held.meta.version
-        if _overtaken(held):  # no store ever took it, so that it counts as a fetch under way until it is refused
-            seen.held, seen.evidence = held, None
+        if _overtaken(held):  # judged by what was fetched, unless that has waited its time for an answer
+            fetched = self._brought.get((process.name, held.meta.version), old)
+            seen.held, seen.evidence = held, None if _let_go(process, seen.held) else fetched
             return None
         uid = process.uid_of(held.home)
         evidence = self._evidence.get((uid, held.meta.as_of, held.meta.version))
@@ -282,7 +292,12 @@ class Oracle:
                 f" {evidence.served:.3f}"
             )
         seen.held, seen.evidence = held, evidence
+        self._last[process.name, held.meta.version] = evidence
         return None
+
+    def last_evidence(self, process: Process, version: str) -> Evidence | None:
+        """The latest evidence that this process had of a version, which may have been confirmed, or dated anew."""
+        return self._last.get((process.name, version))
 
     def client_takes(self, process: Process, change: tuple[Evidence | None, Evidence | None], version: str) -> None:
         """A client uses other definitions from now on."""
@@ -291,6 +306,13 @@ class Oracle:
             self._check_forward(f"a client of {process.name}", (old, new), version)
 
 
+def _let_go(process: Process, held: Held | None) -> bool:
+    """Whether no fetch was answered for a challenge time since a store refused these for now."""
+    if held is None or held.unsettled is None:
+        return False
+    return process.clock() - held.unsettled > process.kind.settings.challenge_after
+
+
 def _overtaken(held: Held) -> bool:
-    """Whether a store had better, so that their time counts for nothing any more (see `flagcache.core.knowledge`)."""
+    """Whether a store had better, so that their time counts for nothing any more (`knowledge.overtaken`)."""
     return held.meta.order == (0, 1)

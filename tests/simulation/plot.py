@@ -69,7 +69,13 @@ def draw(seed: int, troubles: Collection[str], *, smallest: int, largest: int) -
     hosts = rng.choice((0, 0, 1, 2))
     common = Kind(_settings(rng, refresh), poll)
     kinds = tuple(_kind(rng, common, mode, max(1, hosts)) for _ in range(count))
-    chosen = () if rng.random() < 0.1 else tuple(t for t in sorted(troubles) if rng.random() < 0.3)
+    if mode == "mixed":
+        kinds = _some_listen(random.Random(f"listening {seed}"), kinds)
+    others = sorted(set(troubles) - {"late_news"})
+    chosen = () if rng.random() < 0.1 else tuple(t for t in others if rng.random() < 0.3)
+    timely = not {"step_clock", "pause_clock"} & set(chosen)  # else no clock can order what one process alone has
+    if "late_news" in troubles and timely and random.Random(f"late news {seed}").random() < 0.3:
+        chosen = (*chosen, "late_news")
     return Plot(
         seed=seed,
         mode=mode,
@@ -80,6 +86,11 @@ def draw(seed: int, troubles: Collection[str], *, smallest: int, largest: int) -
         troubles=chosen,
         every=refresh * rng.choice((0.2, 0.5, 1.0, 3.0)),
     )
+
+
+def _some_listen(rng: random.Random, kinds: tuple[Kind, ...]) -> tuple[Kind, ...]:
+    share = rng.choice((0.0, 0.5, 1.0))
+    return tuple(replace(kind, listens=rng.random() < share) for kind in kinds)
 
 
 def _settings(rng: random.Random, refresh: float) -> Settings:

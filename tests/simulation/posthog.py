@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -69,6 +70,8 @@ class PostHog:
     """Which processes are refused, with which status; 0: their connections fail."""
     slowness: float = 0.1
     """Mean seconds for an answer."""
+    served_new: Callable[[str], None] | None = None
+    """Called with the name of a process that is sent definitions which it does not have."""
 
     @property
     def content(self) -> int:
@@ -113,4 +116,6 @@ class PostHog:
         if not status:
             return None
         unchanged = status == 200 and etag == f"E{content}"
+        if status == 200 and not unchanged and self.served_new is not None:
+            self.served_new(who)
         return Response(304 if unchanged else status, content, now, self.retry_after if status > 304 else None)

@@ -84,12 +84,19 @@ class Sdk:
             process.oracle.report(f"rule 3: {process.name} does not repair {notes.repair} when asked to")
         if had and stops == process.stops and notes.verbs > 1 and notes.unchanged == notes.verbs:
             process.oracle.report(f"rule 9: {process.name} asked {notes.verbs} times to learn nothing")
-        if had and stops == process.stops and process.scheduler.now - began > _BUDGET * process.store_timeout:
+        if had and stops == process.stops and process.scheduler.now - began > self._budget:
             process.oracle.report(f"rule 4: a call took {process.name} {process.scheduler.now - began:.1f} s")
         if data:
             self._adopt(data)
         elif fetch or not self.flags:
             self._fetch(notes)
+
+    @property
+    def _budget(self) -> float:
+        """Seconds that a call may take; a poller for which no thread listens waits for the fetch as well."""
+        kind = self._process.kind
+        waits = kind.attached and not kind.listens
+        return _BUDGET * self._process.store_timeout + (kind.settings.fetch_timeout if waits else 0.0)
 
     def _adopt(self, data: Definitions) -> None:
         flags = data["flags"]
@@ -98,10 +105,11 @@ class Sdk:
         self._process.stepped()
         self.flags, content = flags, _content(data)
         know = self._process.know_now()
-        if not content and know.held is not None and know.note_status != 402:
+        if not content and know.held is not None and know.note.status != 402:
             self._process.oracle.report(f"rule 5: {self._process.name} was handed no flags though it holds some")
         if content and content != self.content and self.content:
-            evidence = (self._evidence, self._process.seen.evidence)
+            old = self._process.oracle.last_evidence(self._process, version_of(self.content))
+            evidence = (old or self._evidence, self._process.seen.evidence)
             self._process.oracle.client_takes(self._process, evidence, version_of(content))
         if content:
             self.content = content
@@ -144,6 +152,7 @@ class Attached:
         self._process = process
         self._sdk = sdk
         self._has_key = has_key
+        self.listening = process.kind.listens
         self._closed = False
 
     @property
@@ -160,6 +169,11 @@ class Attached:
     def polling(self) -> bool | None:
         """As `Client.polling`."""
         return None if self._sdk.poller is None else self._sdk.poller.is_alive()
+
+    @property
+    def polls(self) -> bool:
+        """As `Client.polls`."""
+        return True
 
     @property
     def asking(self) -> bool:

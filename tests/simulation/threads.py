@@ -19,10 +19,9 @@ from greenlet import getcurrent, greenlet
 
 from flagcache import clients
 from flagcache.core.knowledge import Held
-from flagcache.runtime import callers, process
+from flagcache.runtime import process, threads
 from flagcache.stores.base import Grant
-from flagcache.worker import background as attendant
-from flagcache.worker import cold_start, listener, worker
+from flagcache.worker import changes, cold_start, listener, worker
 from flagcache.worker import failover as tiers
 from flagcache.worker import fetch as fetching
 from flagcache.worker import state as ledger
@@ -136,7 +135,7 @@ class _Current(Thread):
 
 
 class _Local:
-    """As `threading.local`; its defaults are attributes of its class."""
+    """As `threading.local`."""
 
     def __init__(self) -> None:
         object.__setattr__(self, "values_of", WeakKeyDictionary())
@@ -189,12 +188,11 @@ def simulated(
     complaints = _Complaints(report)
     logger = logging.getLogger("flagcache")
     with ExitStack() as stack:
-        for module in (cold_start, fetching, ledger, listener, tiers, worker, attendant, clients):
+        for module in (cold_start, changes, fetching, ledger, listener, tiers, worker, clients, threads):
             stack.enter_context(patch.object(module, "threading", _threading))
-        for module in (attendant, clients):
-            stack.enter_context(patch.object(module, "_Thread", _local_like(module)))
-        stack.enter_context(patch.object(callers, "_thread", _local_like(callers)()))
+        stack.enter_context(patch.object(threads, "_noted", None))
         stack.enter_context(patch.object(tenacity, "time", SimpleNamespace(monotonic=now)))
+        stack.enter_context(patch.object(cold_start, "monotonic", now))
         stack.enter_context(patch.object(process, "identity", lambda: current_task().owner.name))
         for name in ("fetched", "confirmed"):
             stack.enter_context(patch.object(Reports, name, _telling(getattr(Reports, name), brought)))
@@ -205,12 +203,6 @@ def simulated(
         logger.setLevel(logging.ERROR)
         logger.propagate = False
         yield
-
-
-def _local_like(module: object) -> type[_Local]:
-    """A task-local class with the defaults of a module's thread-local one."""
-    original: type = vars(module)["_Thread"]
-    return type("_Thread", (_Local,), {k: v for k, v in vars(original).items() if not k.startswith("__")})
 
 
 def _telling(

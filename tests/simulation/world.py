@@ -51,6 +51,8 @@ class Kind:
     settings: Settings
     poll_interval: float
     attached: bool = True
+    listens: bool = True
+    """A thread of ours listens for its client, if that is attached."""
     has_key: bool = True
     host: int = 0
     pace: float = 2.5

@@ -9,6 +9,9 @@ from flagcache.stores.base import REFRESHER, Ask, Grant, Reply, Snapshot
 REPUBLISH_EVERY = 1000
 """Milliseconds between two workers who are asked to repair the store."""
 
+GRACE = 2000
+"""Milliseconds for which a fetch that is due is left to the leader."""
+
 NEVER = 10**9
 """A challenge time (ms) that no machine lasts."""
 
@@ -21,6 +24,8 @@ class Given:
     grant: Grant
     open: bool = True
     failed: bool = False
+    reports: bool = False
+    """Its holder tells each answer."""
 
 
 @dataclass
@@ -98,7 +103,8 @@ class Facts:
             assert not (ask.may_lead and self.goes_before(ask.me, self.leader)), "a refresher goes before a worker"
             return
         if self.leader not in ("", ask.me) and reply.clock < earliest:
-            assert self.goes_before(ask.me, self.leader) or self.may_challenge(ask, reply), "two lead"
+            displaced = self.goes_before(ask.me, self.leader) or self.may_challenge(ask, reply)
+            assert displaced or self.neglected(ask, reply), "two lead"
         if not ask.may_lead:
             assert self.leader == ask.me
             return
@@ -118,6 +124,13 @@ class Facts:
             return False
         latest = self.latest
         return latest is None or (latest.holder != ask.me and reply.clock - latest.grant.at >= ask.interval * 9 // 10)
+
+    def neglected(self, ask: Ask, reply: Reply) -> bool:
+        """What was due has not been granted for two seconds, and the asker acts between its polls."""
+        latest = self.latest
+        if not ask.listens or self.seen.meta is None or reply.clock < self.note_until + GRACE:
+            return False
+        return latest is None or reply.clock - latest.grant.at >= ask.interval + GRACE
 
     def check_grant(self, ask: Ask, reply: Reply, grant: Grant, after: Snapshot) -> None:
         """A grant is the outstanding one again, or a new one, above all others and not too early."""
@@ -141,7 +154,7 @@ class Facts:
             failed = latest is not None and latest.failed
             assert failed or died or self.seen.meta is None, "too early"
         assert len(self.given) < 3 or grant.at - self.given[-3].grant.at >= soon, "three an interval"
-        self.given.append(Given(ask.me, grant))
+        self.given.append(Given(ask.me, grant, reports=ask.reports))
         self.granted_at.add(grant.at)
         self.highest = max(self.highest, grant.as_of)
 

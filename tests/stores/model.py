@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from flagcache.stores.base import Ask, Envelope, Grant, Meta, Order, Published, Reply, Scope, Snapshot
-from tests.stores.facts import Facts
+from tests.stores.facts import Facts, is_refresher
 
 
 @dataclass
@@ -25,6 +25,11 @@ class Worker:
     fetching: bool = False
     granted_at: int = 0
     """When the fleet's latest grant was given, as far as it knows."""
+
+    @property
+    def reports(self) -> bool:
+        """Whether it tells each answer: a refresher does, and every other worker."""
+        return is_refresher(self.me) or int(self.me.rpartition("-")[2]) % 2 == 0
 
     def came_back(self, grant: Grant) -> None:
         """The fetch of this grant is over."""
@@ -52,7 +57,8 @@ class Model(Facts):
     def polled(self, ask: Ask, reply: Reply, after: Snapshot) -> None:
         """A worker asked."""
         assert self.seen.clock <= reply.clock <= after.clock, "its clock lies"
-        self.kept(after, "epoch", "grants", "lease")
+        self.kept(after, "content", "epoch", "grants", "lease")
+        assert after.payload_size == self.seen.payload_size
         assert after.epoch == max(self.seen.epoch, ask.held.epoch if ask.held else 0), "an epoch that nobody knew of"
         assert _without_epoch(after.meta) == _without_epoch(self.seen.meta), "a question changed what is stored"
         self.check_lease(ask, reply)
@@ -75,19 +81,29 @@ class Model(Facts):
         answers = fresh and latest is not None and latest.holder == me and latest.grant.as_of == meta.as_of
         order = Order(before.epoch, meta.as_of) if answers else meta.order
         newer = before.epoch <= order.epoch and (before.meta is None or before.meta.order < order)
-        late = fresh and before.meta is not None and latest is not None and meta.as_of < latest.grant.as_of
-        assert (result is Published.STALE) == (late or not newer), "newer wins, and nobody comes late"
-        if result is Published.STALE:
+        same = before.meta is not None and before.meta.version == meta.version
+        held = not newer and same and order.epoch == before.epoch
+        assert (result is Published.STALE) == (not newer and not held), "newer wins"
+        late = newer and fresh and before.meta is not None and self.may_be_replaced(meta.as_of)
+        assert (result is Published.UNSETTLED) == late, "nobody comes late"
+        if result in (Published.STALE, Published.UNSETTLED):
             self.kept(after)
             return self.look(after)
-        self.kept(after, "content", "epoch", "note")
-        same = before.meta is not None and before.meta.version == meta.version
         assert (result is Published.CONFIRMED) == same
+        if held:
+            self.kept(after, "lease")
+            assert after.meta == before.meta, "what is as old or older moves nothing"
+            return self.look(after)
+        self.kept(after, "content", "epoch", "note")
         changed_at = before.meta.changed_at if same and before.meta else meta.changed_at
         assert after.meta == meta._replace(epoch=order.epoch, changed_at=changed_at)
         self.payload = self.payload if same else envelope.payload
         self.succeeded(me, meta.as_of if fresh else 0, after)
         return self.look(after)
+
+    def may_be_replaced(self, as_of: int) -> bool:
+        """A later grant went to a worker that does not tell what it found, and did not fail as far as is known."""
+        return any(g.grant.as_of > as_of and not (g.reports or g.failed) for g in self.given)
 
     def confirmed(self, me: str, version: str, grant: Grant, *, result: bool, after: Snapshot) -> None:
         """A worker heard from the vendor that nothing changed."""

@@ -33,7 +33,7 @@ INTERVALS = st.sampled_from([0, 1, 1000, STRIDE])
 LEASES = st.sampled_from([STRIDE // 2, STRIDE + STRIDE // 2])
 PASSES = st.one_of(
     st.sampled_from([-STRIDE, STRIDE, 2 * STRIDE]),
-    st.sampled_from([1, 500, *range(894, 901), *range(994, 1001), *range(1894, 1901)]),
+    st.sampled_from([1, 500, *range(894, 901), *range(994, 1001), *range(1894, 1901), 1999, 2000, 3000]),
 )
 GARBAGE = st.sampled_from(["", "x", "nan", "inf", "-1", "1.5", "9007199254740992"])
 _serial = itertools.count()
@@ -253,6 +253,10 @@ ASKS = st.builds(
     grant_age=st.sampled_from([-1, -1, 0, 899, 900, STRIDE]),
     held_age=st.sampled_from([0, 1, 500, STRIDE, 3 * STRIDE]),
     held_version=VERSIONS,
+    reports=st.booleans(),
+    listens=st.booleans(),
+    watches=st.booleans(),
+    starts=st.booleans(),
 )
 POLLS = st.builds(Poll, ASKS, GRANTS, st.none() | MOMENTS, st.sampled_from([0, 0, 0, -1, 1]))
 PUBLISHES = st.builds(
@@ -265,7 +269,9 @@ RELEASES = st.builds(Release, WORKERS, st.booleans())
 DISCARDS = st.builds(Discard, WORKERS, VERSIONS)
 RENEWALS = st.builds(Renew, WORKERS, LEASES)
 CLEARS = st.builds(Clear)
-DAMAGES = st.builds(Damage, st.sampled_from([*TIMES, *LENGTHS, "version", "payload", "holder", "outcome"]), GARBAGE)
+DAMAGES = st.builds(
+    Damage, st.sampled_from([*TIMES, *LENGTHS, "version", "payload", "holder", "outcome", "deputy"]), GARBAGE
+)
 KINDS: list[st.SearchStrategy[Step]] = [
     *[POLLS] * 10,
     *[PUBLISHES] * 4,

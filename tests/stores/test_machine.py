@@ -105,6 +105,8 @@ class StoreMachine(RuleBasedStateMachine):
             held=worker.held.order if worker.held else None,
             held_age=max(0, now - worker.held.as_of) if worker.held else 0,
             held_version=worker.held.version if worker.held else "",
+            reports=worker.reports,
+            listens=worker.reports,
         )
 
     def _poll(self, worker: Worker, ask: Ask, *, heard: bool = True, adopt: bool = True) -> None:
@@ -149,7 +151,7 @@ class StoreMachine(RuleBasedStateMachine):
     def _publish(self, worker: Worker, content: Envelope, lease: int, *, fresh: bool) -> None:
         result = self.store().publish(worker.me, content, fresh=fresh, lease=lease)
         after = self.store().inspect()
-        if result is not Published.STALE:
+        if result in (Published.STORED, Published.CONFIRMED):
             self.model.extended(worker.me, lease, after)
             worker.held, worker.payload = after.meta, content.payload
         self.model.published(worker.me, content, fresh=fresh, result=result, after=after)

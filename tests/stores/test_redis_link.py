@@ -178,7 +178,7 @@ def test_a_frozen_server_costs_one_timeout(make_redis: MakeRedis, transport: str
         server.freeze()
         for link in (connected, connecting):
             began = time.monotonic()
-            with pytest.raises(StoreError, match="Timeout"):
+            with pytest.raises(StoreError, match="no answer within"):
                 link.run(ECHO, ["key"], ["x"])
             assert 0.7 < time.monotonic() - began < 1.5
         server.thaw()
@@ -193,11 +193,11 @@ def test_failures_name_the_address_and_keep_their_cause(make_redis: MakeRedis) -
         with pytest.raises(StoreError, match=f"{address}: .*no such flag") as failed:
             link.run(FAIL, ["key"], [])
         assert isinstance(failed.value.__cause__, redis.ResponseError)
-        with pytest.raises(StoreError, match=f"{address}: AuthenticationError") as failed:
+        with pytest.raises(StoreError, match=f"{address}: .*password") as failed:
             intruder.run(ECHO, ["key"], ["x"])
         assert SECRET not in "".join(traceback.format_exception(failed.value))
         server.kill()
-        with pytest.raises(StoreError, match=f"{address}: ConnectionError"):
+        with pytest.raises(StoreError, match=f"{address}: "):
             link.run(ECHO, ["key"], ["x"])
 
 

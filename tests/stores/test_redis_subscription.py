@@ -82,9 +82,9 @@ def test_subscribing_to_a_server_that_is_away_fails(make_redis: MakeRedis) -> No
     with link_to(server.tcp_url, timeout=1.0) as link:
         server.freeze()
         began = time.monotonic()
-        with pytest.raises(StoreError, match="Timeout"):
+        with pytest.raises(StoreError, match="no answer within"):
             link.subscribe("news")
         assert time.monotonic() - began < 1.9
         server.kill()
-        with pytest.raises(StoreError, match="ConnectionError"):
+        with pytest.raises(StoreError, match="connection refused"):
             link.subscribe("news")

@@ -65,6 +65,23 @@ def test_a_missing_directory_is_named(path: Path) -> None:
         SqliteStore(path.parent / "nowhere" / "flags.db", "n").inspect()
 
 
+@ROOT
+def test_a_directory_without_rights_is_named_once(path: Path) -> None:
+    """The reason is in the system's own words, without the path, which the address has."""
+    for parent in [*path.parents][:-2]:
+        parent.chmod(0o755)
+
+    def refused() -> str:
+        os.setgid(65534)
+        os.setuid(65534)
+        with pytest.raises(StoreError) as caught:
+            SqliteStore(path, "n").poll(ask("other"))
+        return f"{caught.value.kind}: {caught.value.what}"
+
+    with forked(refused) as child:
+        assert child.answer() == "rights: permission denied"
+
+
 @pytest.mark.parametrize("application", [0, 77])
 def test_a_database_of_another_program_is_left_alone(path: Path, application: int) -> None:
     """Somebody else's database stays as it is, byte for byte."""

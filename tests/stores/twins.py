@@ -27,12 +27,15 @@ LEASE_TOLERANCE = 2000
 
 TIMES = (
     *("as_of", "changed_at", "confirmed_at", "highest", "grant", "granted_1", "granted_2", "granted_3"),
-    *("led_since", "note_until", "repair_asked"),
+    *("led_since", "note_until", "repair_asked", "reporting", "renewing", "fence", "deputy_seen"),
 )
 """The fields of the hash that hold a time."""
 
 LENGTHS = ("epoch", "size", "lease_length", "note_status", "note_length", "failures")
 """The other numbers in it."""
+
+
+TEXTS = ("version", "etag", "writer", "project", "holder", "deputy")
 
 
 def agree(on_server: object, by_rules: object) -> None:
@@ -129,7 +132,7 @@ class Twins:
         """Read what the server stores, by a reading of its own."""
         raw, lease = self._hash(), self.store.keys.lease
         number = {name: _whole(raw.get(name)) for name in (*TIMES, *LENGTHS)}
-        text = {name: raw.get(name, b"").decode() for name in ("version", "etag", "writer", "project", "holder")}
+        text = {name: raw.get(name, b"").decode() for name in TEXTS}
         complete = all(_is_whole(raw.get(name)) for name in ("as_of", "changed_at", "confirmed_at", "size"))
         meta = None
         if complete and text["version"] and number["size"] and number["size"] == len(raw.get("payload", b"")):
@@ -152,6 +155,11 @@ class Twins:
             lease_length=number["lease_length"],
             led_since=number["led_since"],
             failures=number["failures"],
+            reporting=number["reporting"],
+            renewing=number["renewing"],
+            fence=number["fence"],
+            deputy=text["deputy"],
+            deputy_seen=number["deputy_seen"],
             note_status=number["note_status"],
             note_until=number["note_until"],
             note_length=number["note_length"],
@@ -198,5 +206,9 @@ def _moved(state: State, milliseconds: int, clock: int) -> State:
         lease_until=until if until > clock else 0,
         led_since=back(state.led_since),
         note_until=back(state.note_until),
+        reporting=back(state.reporting),
+        renewing=back(state.renewing),
+        fence=back(state.fence),
+        deputy_seen=back(state.deputy_seen),
         repair_asked=back(state.repair_asked),
     )

@@ -21,6 +21,7 @@ class Mood(Enum):
     FAITHFUL = "passes all on"
     SILENT = "takes connections and commands, and never answers"
     DRIPPING = "passes replies on byte by byte"
+    DEAF = "swallows what comes on the connections that have subscribed so far, and passes all else on"
     FULL = "never answers, and connections to it are never made"
 
 
@@ -32,6 +33,9 @@ class Proxy:
         self._target = target
         self._over = threading.Event()
         self._sockets: list[socket.socket] = []
+        self._swallowed: set[socket.socket] = set()
+        """Servers' ends of connections that subscribed before it was deaf."""
+        self._subscribed: set[socket.socket] = set()
         self._listener = self._listen(0, 64)
         self.port: int = self._listener.getsockname()[1]
 
@@ -50,9 +54,16 @@ class Proxy:
         """The address of a Redis behind it."""
         return f"redis://127.0.0.1:{self.port}/0"
 
+    @property
+    def subscriptions(self) -> int:
+        """How many connections have subscribed so far."""
+        return len(self._subscribed)
+
     def turn(self, mood: Mood) -> None:
         """Behave like this from now on."""
         was, self.mood = self.mood, mood
+        if mood is Mood.DEAF:
+            self._swallowed |= self._subscribed
         if Mood.FULL in (was, mood):
             with contextlib.suppress(OSError):
                 self._listener.shutdown(socket.SHUT_RDWR)
@@ -94,13 +105,15 @@ class Proxy:
                 near, _ = listener.accept()
                 far = socket.create_connection(("127.0.0.1", self._target))
                 self._sockets += [near, far]
-                for ends in ((near, far, False), (far, near, True)):
+                for ends in ((near, far, None), (far, near, far)):
                     threading.Thread(target=self._pump, args=ends, daemon=True).start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket, replies: bool) -> None:
+    def _pump(self, source: socket.socket, sink: socket.socket, replies: socket.socket | None) -> None:
         with contextlib.suppress(OSError):
             while words := source.recv(65536):
-                if self.mood is Mood.SILENT:
+                if replies is None and b"SUBSCRIBE" in words:
+                    self._subscribed.add(sink)
+                if self.mood is Mood.SILENT or replies in self._swallowed:
                     continue
                 if self.mood is Mood.DRIPPING and replies:
                     self._drip(words, sink)

@@ -25,7 +25,7 @@ from flagcache.events import StoreLost
 def what_is_no_event(lost: StoreLost) -> None:
     """A field too few, too many, of a wrong type; and one that is changed."""
     StoreLost("team")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    StoreLost("team", "redis://db", "timed out", "x")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    StoreLost("team", "redis://db", "timed out", "", "", 0.0, "x")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     StoreLost("team", store=6379, reason="timed out")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     lost.reason = "none"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -68,7 +68,7 @@ def what_is_no_option() -> None:
     MemoryFlagDefinitionCache("team", refresh=30)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     MemoryFlagDefinitionCache("team", refresh_interval="30")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     MemoryFlagDefinitionCache("team", role="leader")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    from_url("memory://", "team", lease=None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    from_url("memory://", "team", store_timeout=None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     MemoryFlagDefinitionCache("team", 30)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 

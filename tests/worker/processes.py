@@ -54,6 +54,8 @@ def content(revision: int, **more: object) -> Definitions:
 class ManualVendor:
     """Definitions are a dict whose `flags` are a list; they may name their project."""
 
+    name = "test"
+
     def __init__(self, writer: str = "test/1", keys: Collection[str] = ("flags", "more", "project")) -> None:
         self.writer = writer
         self.keys = frozenset(keys)
@@ -65,9 +67,21 @@ class ManualVendor:
             raise EnvelopeError("flags are not a list")
         return known
 
+    def malformed(self, definitions: object) -> tuple[str, ...]:
+        """Nothing is."""
+        return ()
+
+    def shared(self, definitions: Definitions) -> Definitions:
+        """These."""
+        return definitions
+
     def empty(self) -> Definitions:
         """No flags."""
         return {"flags": []}
+
+    def count(self, definitions: Definitions) -> int:
+        """How many there are."""
+        return len(cast("list[object]", definitions["flags"]))
 
     def project(self, definitions: Definitions) -> str:
         """What they name."""

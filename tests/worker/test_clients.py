@@ -15,6 +15,8 @@ class Adopting:
     """A client that adopts what a test says."""
 
     gone = False
+    listening = True
+    polls = True
     poll_interval = 30.0
     polling: bool | None = True
     asking = True

@@ -61,6 +61,16 @@ def test_when_the_wait_is_over_a_process_goes_on_without_flags() -> None:
     assert 0.25 <= expired.waited < 3
 
 
+def test_no_wait_is_no_wait() -> None:
+    """With `cold_start_wait=0` a process on an empty store that another one leads goes on without flags at once."""
+    fleet = running_fleet(wait=0)
+    fleet.occupy()
+    follower = fleet.process()
+    follower.poll()
+    assert follower.flags == {"flags": []}
+    assert follower.link.calls == ["poll"]
+
+
 def test_a_process_waits_once() -> None:
     """After the wait every thread gets the empty answer at once, and the event does not come again."""
     fleet = running_fleet(wait=1.0)

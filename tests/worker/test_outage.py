@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
-from flagcache.events import StoreLost, StoreRecovered
+from flagcache.events import DefinitionsRepaired, StoreLost, StoreRecovered
+from flagcache.stores.memory import MemoryStore
 from tests.worker.processes import FLEET, OWN, Fleet, Process, content
 
 
@@ -24,7 +27,7 @@ def test_a_process_goes_on_with_what_it_holds(fleet: Fleet) -> None:
     fleet.upstream.down = True
     poll_for(fleet, [process], 3600)
     assert process.flags == content(1)
-    assert process.worker.store_answers is False
+    assert process.worker.standing.store_answers is False
 
 
 def test_each_process_fetches_for_itself_at_a_slower_pace(fleet: Fleet) -> None:
@@ -65,7 +68,7 @@ def test_the_trouble_is_told_once_and_so_is_its_end(fleet: Fleet) -> None:
     poll_for(fleet, [process], 60)
     assert [event.store for event in process.events(StoreRecovered)] == [FLEET]
     assert len(process.events(StoreLost)) == 1
-    assert process.worker.store_answers is True
+    assert process.worker.standing.store_answers is True
 
 
 @pytest.mark.parametrize("seconds", [10, 100, 1000])
@@ -113,3 +116,22 @@ def test_a_process_that_starts_during_the_outage_helps_itself(fleet: Fleet) -> N
     other = fleet.process()
     assert other.poll() is False
     assert other.flags == content(1)
+
+
+def test_a_store_that_was_away_has_lost_nothing(fleet: Fleet) -> None:
+    """What came meanwhile is newer than what it has, which is no warning; an empty one has lost it."""
+    process = fleet.process()
+    poll_for(fleet, [process], 30)
+    process.link.cut = True
+    fleet.upstream.serves = content(2)
+    poll_for(fleet, [process], 120)
+    process.link.cut = False
+    poll_for(fleet, [process], 60)
+    [brought] = process.events(DefinitionsRepaired)
+    assert brought.behind
+    assert brought.level == logging.INFO
+    process.link.store = fleet.store = MemoryStore(fleet.store_clock)
+    poll_for(fleet, [process], 60)
+    [_, lost] = process.events(DefinitionsRepaired)
+    assert not lost.behind
+    assert lost.level == logging.WARNING

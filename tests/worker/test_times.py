@@ -40,7 +40,11 @@ def test_a_late_fetch_does_not_replace_what_was_confirmed_meanwhile(fleet: Fleet
 
 
 def test_a_late_fetch_is_refused_while_another_is_under_way(fleet: Fleet) -> None:
-    """A later grant is enough: what it brings was fetched after."""
+    """A later grant of an SDK's is enough, which may find the stored definitions unchanged without a word.
+
+    The store does not take it. This process goes on with it, for it is newer than what is stored, until another fetch
+    is answered.
+    """
     late, other = fleet.process(), fleet.process()
     late.poll()
     other.poll()
@@ -50,9 +54,34 @@ def test_a_late_fetch_is_refused_while_another_is_under_way(fleet: Fleet) -> Non
     fleet.clock.advance(fleet.settings.lease_for() + 1)
     assert other.worker.should_fetch() is True
     late.worker.received(content(2))
-    assert late.events(LateFetchRefused)
-    assert late.worker.definitions() == content(1)
+    assert [event.kept for event in late.events(LateFetchRefused)] == [True]
+    assert late.worker.definitions() == content(2)
     assert fleet.stored == before
+    late.worker.should_fetch()
+    assert late.worker.definitions() == content(2)
+    assert fleet.stored == before
+    other.worker.received(content(3))
+    late.worker.should_fetch()
+    assert late.worker.definitions() == content(3)
+    assert len(late.events(LateFetchRefused)) == 1
+
+
+def test_what_stays_unsettled_is_let_go_of(fleet: Fleet) -> None:
+    """If no fetch is answered for a challenge time, what the store has counts: the others may be right."""
+    late, other = fleet.process(), fleet.process()
+    late.poll()
+    other.poll()
+    fleet.next_interval()
+    assert late.worker.should_fetch() is True
+    fleet.clock.advance(fleet.settings.lease_for() + 1)
+    assert other.worker.should_fetch() is True
+    late.worker.received(content(2))
+    fleet.clock.advance(fleet.settings.challenge_after)
+    late.worker.should_fetch()
+    assert late.worker.definitions() == content(2)
+    fleet.clock.advance(1)
+    late.worker.should_fetch()
+    assert late.worker.definitions() == content(1)
 
 
 def test_a_200_with_the_stored_version_is_a_confirmation(fleet: Fleet) -> None:

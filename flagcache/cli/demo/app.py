@@ -38,8 +38,6 @@ _client = Posthog(
     flag_definition_cache_provider=_cache,
 )
 
-_client = _cache.attach(_client)
-
 reporter = Reporter(_wiring, _client, _cache, _tally)
 """Started in each worker by `gunicorn_conf`."""
 

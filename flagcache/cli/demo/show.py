@@ -126,7 +126,7 @@ def _kill_leader(stage: Stage) -> words.Succession:
     stage.screen.event(words.replaced(stage.until(replaced, _PATIENCE, "a new worker to have its flags")))
     new = stage.until(ledger.leader, _PATIENCE + options.lease + options.refresh, "another leader")
     succession = words.Succession(old.pid, new.pid, new.role_at - killed_at)
-    stage.screen.event(words.succeeded(succession, options))
+    stage.screen.event(words.succeeded(succession))
     stage.watch(options.pause)
     return succession
 

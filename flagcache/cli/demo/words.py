@@ -102,7 +102,7 @@ def summary(options: DemoOptions, place: Place, figures: Figures) -> list[str]:
     if figures.change is not None:
         change = figures.change
         lines.append(_row("flag change to last worker", f"{change.seconds:6.1f} s", f"{change.workers} workers"))
-    by = f"{succession.old}, then {succession.new}: lease over"
+    by = f"{succession.old}, then {succession.new}"
     return [
         *lines,
         _row("leader's death to next one", f"{succession.seconds:6.1f} s", by),
@@ -122,13 +122,12 @@ def changed(change: Change) -> str:
 def replaced(worker: Report) -> str:
     """A new worker has its flags."""
     asked = f"after asking PostHog {times(worker.requests)}" if worker.requests else "without asking PostHog"
-    return f"worker {worker.pid} takes its place: it has its flags {asked}"
+    return f"worker {worker.pid} takes its place, with flags {asked}"
 
 
-def succeeded(succession: Succession, options: DemoOptions) -> str:
-    """Another worker leads. How it noticed is said here and in the summary."""
-    lease = number(options.lease)
-    return f"worker {succession.new} leads, {succession.seconds:.1f} s later: the lease of {lease} s had run out"
+def succeeded(succession: Succession) -> str:
+    """Another worker leads."""
+    return f"worker {succession.new} leads, {succession.seconds:.1f} s later: the one before had fallen silent"
 
 
 def value_name(value: FlagValue) -> str:

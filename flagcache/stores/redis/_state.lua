@@ -1,21 +1,22 @@
 -- The head of every script of the Redis store: what is stored, loaded and checked; written back by `save`.
--- A mirror of flagcache/stores/rules.py, function for function; the contract suite holds one to the other.
+-- A mirror of flagcache/stores/rules/, function for function; the contract suite holds one to the other.
 --
 -- KEYS[1]  hash: the definitions (`payload`), their metadata, the latest grants, the note
 -- KEYS[2]  string: the lease; its value is the leader's identity, its time to live the lease's rest
+-- KEYS[3]  the hash again, if this store refused the asker a write before: then a first write shows whether it still does
 -- ARGV[1]  identity of the asking process
 -- All times and lengths are whole milliseconds below 2^53; the clock is the server's own.
 -- What is not such a number counts as absent, and so do an order that is no time and a key of a foreign type.
 
 local HASH, LEASE, ME = KEYS[1], KEYS[2], ARGV[1]
-local GRANTS_PER_INTERVAL, REPUBLISH_EVERY, LONGEST_NOTE = 3, 1000, 3600000
+local GRANTS_PER_INTERVAL, REPUBLISH_EVERY, LONGEST_NOTE, GRACE = 3, 1000, 3600000, 2000
 local REFRESHER = 'refresher!' -- what the identity of a refresher begins with
 local FIELDS = {
-  'version', 'etag', 'writer', 'project', 'holder', 'outcome', 'epoch', 'as_of', 'changed_at', 'confirmed_at', 'size',
+  'version', 'etag', 'writer', 'project', 'holder', 'outcome', 'deputy', 'epoch', 'as_of', 'changed_at', 'confirmed_at', 'size',
   'highest', 'grant', 'granted_1', 'granted_2', 'granted_3', 'lease_length', 'led_since', 'note_status', 'note_until',
-  'note_length', 'repair_asked', 'failures',
+  'note_length', 'repair_asked', 'failures', 'reporting', 'fence', 'deputy_seen', 'renewing',
 }
-local FIRST_NUMBER = 7
+local FIRST_NUMBER = 8
 local FAR = 315360000000 -- ten years: what lies further ahead of the clock is no time; counting on from it would end at 2^53
 
 local function whole(text)
@@ -62,11 +63,12 @@ local function load()
   for i, field in ipairs(FIELDS) do
     if i < FIRST_NUMBER then state[field] = values[i] or '' else state[field] = whole(values[i]) or 0 end
   end
-  local times = whole(values[8]) and whole(values[9]) and whole(values[10]) and whole(values[11])
+  local times = whole(values[9]) and whole(values[10]) and whole(values[11]) and whole(values[12])
   state.stored = times and state.version ~= '' and state.size > 0
     and state.as_of <= clock + FAR and redis.call('HSTRLEN', HASH, 'payload') == state.size and true or false
   if state.highest > clock + FAR then state.highest = 0 end
   if state.grant > clock + FAR then state.grant = 0 end
+  if state.fence > clock + FAR then state.fence = 0 end
   if state.outcome ~= 'open' and state.outcome ~= 'failed' then state.outcome = 'done' end
   state.owner = read('GET', LEASE) or ''
   state.lease_left = state.owner ~= '' and redis.call('PTTL', LEASE) or 0
@@ -83,8 +85,9 @@ local function leased() return state.owner ~= '' and state.lease_left > 0 and st
 local function leads() return state.owner == ME and leased() end
 
 local function lease(length)
-  -- PEXPIRE is allowed also to a server that is out of memory; SET mends a key without a time to live.
-  if leads() then redis.call('PEXPIRE', LEASE, length) else redis.call('SET', LEASE, ME, 'PX', length) end
+  -- Not PEXPIRE, which is allowed also to a server that is out of memory, and after which a script may write on: a full
+  -- store would go unnoticed until the definitions change, which it then refuses.
+  redis.call('SET', LEASE, ME, 'PX', length)
   state.owner, state.lease_left = ME, length
   set('lease_length', length)
 end
@@ -106,6 +109,12 @@ local function end_idle_grant(last_grant)
   if state.outcome == 'open' and state.holder == ME and state.grant == last_grant then set('outcome', 'done') end
 end
 
+-- Whether the latest grant went to a holder that does not report its answers, and is not known to have failed.
+local function silent_grant() return state.grant ~= state.reporting and state.outcome ~= 'failed' end
+
+-- Whether such a grant, given later, counts against definitions that were fetched on this one.
+local function fenced(as_of) return as_of < math.max(state.fence, silent_grant() and state.grant or 0) end
+
 local function clear_note()
   set('note_status', 0) set('note_until', 0) set('note_length', 0)
 end
@@ -124,3 +133,4 @@ local function notify(channel, kind)
 end
 
 load()
+if KEYS[3] then redis.call('HSET', HASH, 'highest', digits(state.highest)) end

@@ -15,12 +15,14 @@ from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from flagcache.errors import ConfigurationError
 from flagcache.stores.redis.pools import Address, ClusterNodes, SentinelMaster, Server, no_client_setinfo, server_of
+from flagcache.stores.spec import REDIS_SCHEMES, scheme_in
 
 __all__ = [
     "RedisTarget",
     "address_of",
     "checked",
     "kind_of",
+    "refuse_by_name",
     "resolve",
     "shown",
     "target_of_cluster",
@@ -75,6 +77,7 @@ def resolve(source: object) -> RedisTarget:
         return source
     if isinstance(source, str):
         return checked(_of_pool(_pool_of_url(source)))
+    refuse_by_name(source)
     if isinstance(source, redis.RedisCluster):
         return checked(_of_cluster(source))
     if isinstance(source, redis.Redis):
@@ -85,6 +88,29 @@ def resolve(source: object) -> RedisTarget:
             f"{given} is an asyncio client: AsyncRedisFlagDefinitionCache takes it; here goes {_ACCEPTED}"
         )
     raise ConfigurationError(f"redis must be {_ACCEPTED}, not {given}")
+
+
+def refuse_by_name(source: object) -> None:
+    """Refuse what people try, with a word on what they can do instead.
+
+    Raises:
+        ConfigurationError: it is a client without one server or cluster behind it.
+    """
+    modules = {base.__module__.partition(".")[0] for base in type(source).__mro__}
+    pool = getattr(source, "connection_pool", None)
+    connects = getattr(pool, "connection_class", None)
+    if "fakeredis" in modules or getattr(connects, "__module__", "").startswith("fakeredis"):
+        raise ConfigurationError(
+            f"{kind_of(source)} is no server that processes could share, and has no connections that flagcache could"
+            " open: in tests use MemoryFlagDefinitionCache, or a real Redis"
+        )
+    if type(source).__name__ == "MultiDBClient":
+        raise ConfigurationError(
+            f"{kind_of(source)} switches between databases, so that a fleet would have two leaders: give the client or"
+            " the URL of one of them"
+        )
+    if "valkey" in modules:
+        raise ConfigurationError(f"{kind_of(source)} is of valkey-py: give its valkey:// URL, or a redis.Redis")
 
 
 def kind_of(source: object) -> str:
@@ -109,10 +135,14 @@ def _pool_of_url(url: str) -> ConnectionPool:
     No message shows any part of the URL but its scheme, and no exception of the parsers is chained: a password with
     an unescaped `/` or `@` can turn up in any other part.
     """
-    scheme = url.partition("://")[0] if "://" in url else ""
-    if scheme not in ("redis", "rediss", "unix"):
-        begins = f"{scheme}://" if re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme) else "no scheme"
-        raise ConfigurationError(f"a Redis URL begins with redis://, rediss:// or unix://; this one has {begins}")
+    given = scheme_in(url)
+    scheme = REDIS_SCHEMES.get(given, "")
+    if not scheme:
+        begins = f"{given}://" if re.fullmatch(r"[a-z][a-z0-9+.-]*", given) else "no scheme"
+        raise ConfigurationError(
+            f"a Redis URL begins with redis://, rediss://, unix://, valkey:// or valkeys://; this one has {begins}"
+        )
+    url = scheme + url[len(given) :]
     try:
         path = urlsplit(url).path
         pool = ConnectionPool.from_url(url)

@@ -23,6 +23,7 @@ from flagcache.stores.redis.address import (
     RedisTarget,
     checked,
     kind_of,
+    refuse_by_name,
     resolve,
     target_of_cluster,
     target_of_master,
@@ -99,6 +100,7 @@ def resolve_asyncio(source: object) -> RedisTarget:
     """
     if isinstance(source, str):
         return resolve(source)
+    refuse_by_name(source)
     if isinstance(source, redis.asyncio.RedisCluster):
         return checked(_of_cluster(cast("_Cluster", source)))
     if isinstance(source, redis.asyncio.Redis):

@@ -5,9 +5,10 @@
 -- Returns the new epoch
 
 local epoch, highest, length, since = state.epoch + 1, state.highest, state.lease_length, state.led_since
+local deputy, seen = state.deputy, state.deputy_seen
 redis.call('DEL', HASH)
 redis.call('HSET', HASH, 'epoch', digits(epoch), 'highest', digits(highest),
-  'lease_length', digits(length), 'led_since', digits(since))
+  'lease_length', digits(length), 'led_since', digits(since), 'deputy', deputy, 'deputy_seen', digits(seen))
 state.epoch, state.version = epoch, ''
 notify(ARGV[2], 'clear')
 return epoch

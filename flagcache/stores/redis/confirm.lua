@@ -9,6 +9,7 @@
 
 local as_of, at, keep = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 if not state.stored or state.version ~= ARGV[2] then return 0 end
+local first = state.confirmed_at < state.led_since
 if as_of > state.as_of then
   set('as_of', as_of) set('confirmed_at', at)
   set('highest', math.max(state.highest, as_of))
@@ -17,5 +18,6 @@ local noted = state.note_status
 answered(as_of)
 extend(keep)
 save()
-if noted > 0 and state.note_status == 0 then notify(ARGV[6], 'note') end
+-- The first confirmation of a leader without a deputy: followers ask at once, and the first of them becomes it.
+if noted > 0 and state.note_status == 0 or first and state.deputy == '' then notify(ARGV[6], 'note') end
 return 1

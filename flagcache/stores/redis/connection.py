@@ -20,10 +20,13 @@ from redis.connection import ConnectionPool
 from redis.exceptions import NoScriptError
 
 from flagcache.errors import StoreError
+from flagcache.runtime.clock import monotonic
+from flagcache.runtime.threads import patched_late
 from flagcache.stores.redis.address import RedisTarget, resolve
 from flagcache.stores.redis.deadline import bounded, remaining
 from flagcache.stores.redis.pools import Word, connection_of
 from flagcache.stores.redis.routing import route_to
+from flagcache.stores.redis.trouble import store_error
 
 __all__ = ["RedisLink", "Script", "Subscription", "load_script"]
 
@@ -31,6 +34,10 @@ __all__ = ["RedisLink", "Script", "Subscription", "load_script"]
 _TRUSTED_FOR = 60.0
 """Seconds without a command after which a new connection is made. By the wall clock: a function that a serverless
 platform freezes between two invocations does not see the time pass on any other."""
+
+_SILENCE = 30.0
+"""Seconds without a word from the server after which a subscription asks for one: a proxy, or a host that vanished, may
+leave a connection open on which nothing comes."""
 
 
 class Script(NamedTuple):
@@ -60,8 +67,8 @@ class RedisLink:
     Args:
         source: A `redis.Redis` (over TCP, TLS, a unix socket or Sentinel), a `redis.RedisCluster`, a URL, or what was
             told of one of them. A client is never used or closed: its address, TLS settings and credentials are taken.
-        timeout: Seconds that a run may take in all: its turn, connecting, each part of the reply. Looking up a host's
-            name is not bounded by it, nor what a credential provider of the user's does.
+        timeout: Seconds that a run may take in all: its turn, a look-up of a name, connecting, each part of the reply.
+            What a credential provider of the user's does is not bounded by it.
         max_connections: How many commands may be under way at once; further ones wait for a turn.
 
     Raises:
@@ -79,6 +86,7 @@ class RedisLink:
         self.fingerprint = target.fingerprint
         """Digest of address and database: equal for a URL and a client that name the same server and database."""
         self._timeout = timeout
+        self._reach = target.reach
         self._route = route_to(target.reach, timeout)
         self._turns = threading.BoundedSemaphore(max_connections)
         self._closed = False
@@ -100,16 +108,18 @@ class RedisLink:
                 timeout nobody knows whether the script ran.
         """
         words: tuple[Word, ...] = (len(keys), *keys, *args)
-        with bounded(self._timeout), self._turn(), _told_as_store_error(self.address):
+        with bounded(self._timeout), self._turn(), _told_as_store_error(self.address, self._timeout):
             self._drop_if_old()
+            # A thread must not use what another one has opened there.
+            route = route_to(self._reach, self._timeout) if patched_late() else self._route
             try:
-                return self._route.execute(keys, "EVALSHA", script.sha1, *words)
+                return route.execute(keys, "EVALSHA", script.sha1, *words)
             except NoScriptError:
                 # Not SCRIPT LOAD: EVAL also reaches the node that took over a slot and has none of the scripts.
-                return self._route.execute(keys, "EVAL", script.text, *words)
+                return route.execute(keys, "EVAL", script.text, *words)
             finally:
-                if self._closed:
-                    self._route.close()
+                if self._closed or route is not self._route:
+                    route.close()
 
     def subscribe(self, channel: str) -> Subscription:
         """Listen to a channel over a connection of its own; the server has confirmed it when this returns.
@@ -120,7 +130,7 @@ class RedisLink:
             StoreError: The server could not be asked.
         """
         self._refuse_if_closed()
-        with _told_as_store_error(self.address):
+        with _told_as_store_error(self.address, self._timeout):
             return Subscription(self._route.pool(), channel, self.address, self._timeout)
 
     def close(self) -> None:
@@ -139,13 +149,14 @@ class RedisLink:
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
-            raise StoreError(f"{self.address}: this link was closed")
+            raise StoreError("this link was closed", address=self.address)
 
     @contextlib.contextmanager
     def _turn(self) -> Generator[None]:
         self._refuse_if_closed()
         if not self._turns.acquire(timeout=remaining(self._timeout)):
-            raise StoreError(f"{self.address}: other threads' commands kept this one waiting for {self._timeout:g} s")
+            why = f"other threads' commands kept this one waiting for {self._timeout:g} s"
+            raise StoreError(why, "timeout", self.address)
         try:
             yield
         finally:
@@ -164,17 +175,20 @@ class Subscription:
         self._address = address
         self._channel = channel.encode()
         self._over = ""  # why, once it is over
+        self._asked = False
+        self._due = 0.0  # when the server is asked for a word; once it was asked, when it is too late for one
         self._connection = connection_of(pool)
         try:
             with bounded(timeout):
                 self._connection.connect()
-                self._connection.send_command("SUBSCRIBE", channel)
+                self._ask()
                 self._connection.read_response(disable_decoding=True)
         except BaseException:
             self._connection.disconnect()
             raise
         # A lost connection would be opened again, silently and without the subscription, by the next read.
         self._connection.register_connect_callback(self._refuse_reconnection)
+        self._note_word()
 
     def get(self, timeout_seconds: float) -> bytes | None:
         """Wait for the next message and return it, or None if none came in that time.
@@ -182,15 +196,15 @@ class Subscription:
         Raises:
             StoreError: The connection is lost or was closed, for good: messages may have been missed. Subscribe anew.
         """
-        deadline = time.monotonic() + timeout_seconds
+        deadline = monotonic() + timeout_seconds
         try:
-            with _told_as_store_error(self._address):
+            with _told_as_store_error(self._address, self._timeout):
                 return self._next_before(deadline)
         except (AttributeError, TypeError, ValueError) as exc:
             # close() in another thread takes redis-py's buffers from under a read.
             if not self._over:
                 raise
-            raise StoreError(f"{self._address}: {self._over}") from exc
+            raise StoreError(self._over, "unreachable", self._address) from exc
         except StoreError:
             self._over = self._over or "the connection of this subscription was lost"
             self._connection.disconnect()
@@ -205,21 +219,45 @@ class Subscription:
         while True:
             if self._over:
                 raise redis.ConnectionError(self._over)
-            if not self._connection.can_read(timeout=max(0.0, deadline - time.monotonic())):
-                return None
+            until = min(deadline, self._due)
+            if not self._connection.can_read(timeout=max(0.0, until - monotonic())):
+                if monotonic() >= self._due:
+                    self._expect_word()
+                if monotonic() >= deadline:
+                    return None
+                continue
             with bounded(self._timeout):
                 reply = self._connection.read_response(disable_decoding=True)
+            self._note_word()
             if reply[0] == b"message" and reply[1] == self._channel:
                 return reply[2]
+
+    def _ask(self) -> None:
+        """Subscribe. Done again, it changes nothing, is answered, and needs no other right, as PING would."""
+        self._connection.send_command("SUBSCRIBE", self._channel)
+
+    def _note_word(self) -> None:
+        self._asked, self._due = False, monotonic() + _SILENCE
+
+    def _expect_word(self) -> None:
+        """Ask the silent server for a word.
+
+        Raises:
+            TimeoutError: it was asked, and gave none.
+        """
+        if self._asked:
+            raise redis.TimeoutError(f"no answer to a further SUBSCRIBE within {self._timeout:g} s")
+        with bounded(self._timeout):
+            self._ask()
+        self._asked, self._due = True, monotonic() + self._timeout
 
     def _refuse_reconnection(self, *_connection: object) -> None:
         raise redis.ConnectionError("the connection was lost")
 
 
 @contextlib.contextmanager
-def _told_as_store_error(address: str) -> Generator[None]:
+def _told_as_store_error(address: str, timeout: float) -> Generator[None]:
     try:
         yield
     except (redis.RedisError, OSError) as exc:
-        trouble = " ".join(str(exc).split())[:200]
-        raise StoreError(f"{address}: {type(exc).__name__}: {trouble}") from exc
+        raise store_error(exc, address, timeout) from exc

@@ -11,14 +11,16 @@ import contextlib
 import math
 import os
 import socket
-import threading
-import time
 from collections.abc import Callable, Generator
 from typing import Any, cast
 
+import redis
 from redis.connection import AbstractConnection
 
 from flagcache.runtime import process
+from flagcache.runtime.clock import monotonic
+from flagcache.runtime.lookups import wait_for_name
+from flagcache.runtime.threads import PerThread
 
 __all__ = ["bounded", "remaining", "that_keeps_deadlines"]
 
@@ -27,23 +29,24 @@ _LAST_MOMENT = 0.05
 finds what it waited for lying ready."""
 
 
-class _Deadline(threading.local):
+class _Deadline:
     ends = math.inf
     last_moment = 0.0
 
 
-_deadline = _Deadline()
+_deadline = PerThread(_Deadline)
 
 
 @contextlib.contextmanager
 def bounded(seconds: float) -> Generator[None]:
     """Let all that this thread does on our sockets in here end within so many seconds."""
-    before = _deadline.ends, _deadline.last_moment
-    _deadline.ends, _deadline.last_moment = time.monotonic() + seconds, seconds * _LAST_MOMENT
+    deadline = _deadline()
+    before = deadline.ends, deadline.last_moment
+    deadline.ends, deadline.last_moment = monotonic() + seconds, seconds * _LAST_MOMENT
     try:
         yield
     finally:
-        _deadline.ends, _deadline.last_moment = before
+        deadline.ends, deadline.last_moment = before
 
 
 def remaining(longest: float | None) -> float | None:
@@ -52,12 +55,13 @@ def remaining(longest: float | None) -> float | None:
     Raises:
         TimeoutError: none are left.
     """
-    if _deadline.ends == math.inf:
+    deadline = _deadline()
+    if deadline.ends == math.inf:
         return longest
-    left = _deadline.ends - time.monotonic()
+    left = deadline.ends - monotonic()
     if left <= 0:
-        left, _deadline.last_moment = _deadline.last_moment, 0.0
-        _deadline.ends = time.monotonic() + left
+        left, deadline.last_moment = deadline.last_moment, 0.0
+        deadline.ends = monotonic() + left
     if left <= 0:
         raise TimeoutError("the command's time is over")
     return left if longest is None else min(left, longest)
@@ -83,6 +87,7 @@ class _Bounded(AbstractConnection):
         self._connect_timeout = value
 
     def _connect(self) -> _Socket:  # pyright: ignore[reportIncompatibleMethodOverride] - redis-py leaves it without types
+        self._wait_for_name()
         timeout = self.socket_timeout
         self.socket_timeout = remaining(timeout)  # for a TLS handshake
         try:
@@ -90,6 +95,15 @@ class _Bounded(AbstractConnection):
             return _Socket(connect(), timeout)
         finally:
             self.socket_timeout = timeout
+
+    def _wait_for_name(self) -> None:
+        """Look the host's name up within the deadline; `_connect` does it again, with the name servers at hand."""
+        host, port = getattr(self, "host", None), getattr(self, "port", None)
+        if isinstance(host, str) and isinstance(port, int):  # neither a unix socket nor a kind of the user's own
+            try:
+                wait_for_name(host, port, remaining(self._connect_timeout))
+            except TimeoutError as exc:
+                raise redis.TimeoutError(str(exc)) from exc  # redis-py would put words of its own in place of these
 
 
 class _Socket:

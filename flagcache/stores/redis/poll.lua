@@ -7,18 +7,25 @@
 -- ARGV[9]      age of the latest grant known to the asker (ms), -1: knows of none
 -- ARGV[10..13] what the asker holds: epoch (-1: nothing), as_of, age (ms), version
 -- ARGV[14]     longest time between two grants while fetches fail (ms)
+-- ARGV[15]     bits 1: the asker reports each answer to a fetch; 2: it is the deputy, and looks; 4: it acts between polls;
+--              8: it is in its first load
+-- ARGV[16]     who leads, as far as the asker knows
 --
--- Returns {clock, leads, lease left, granted at, bits, grant, note, meta, payload}
---   bits    1: unchanged; 2: republish what you hold
+-- Returns {clock, leads, lease left, granted at, bits, grant, note, meta, payload, leader}
+--   bits    1: unchanged; 2: republish what you hold; 4: you are the deputy; 8: another process is fetching; 16: no try is
+--           left in this interval
 --   grant   0 or {epoch, as_of, at}
 --   note    0, or {status, time left} from a failure for everybody until a success
 --   meta    0 or {version, etag, writer, project, epoch, as_of, changed_at, confirmed_at}
 --   payload 0, or the payload where it is newer and of another version than what is held
+--   leader  0 if it is the one that the asker knows; else its identity, empty if there is none
 
 local interval, full_lease, cold_lease, challenge = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local may_lead, idle, last_grant, grant_age = ARGV[6] == '1', ARGV[7] == '1', tonumber(ARGV[8]), tonumber(ARGV[9])
 local held_epoch, held_as_of, held_age, held_version = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12]), ARGV[13]
 
+local function asker(bit) return math.floor(tonumber(ARGV[15]) / bit) % 2 == 1 end
+local reports, watches, listens, starts = asker(1), asker(2), asker(4), asker(8)
 local said_as_of = held_as_of
 
 local function unchanged()
@@ -37,15 +44,46 @@ end
 
 if idle then end_idle_grant(last_grant) end
 
--- A tenth is left for workers that poll a little early. While fetches fail in a row the interval doubles.
-local function due()
-  local length = interval
-  if state.failures > GRANTS_PER_INTERVAL then
-    local doublings = math.min(state.failures - GRANTS_PER_INTERVAL, 20)
-    length = math.max(length, math.min(tonumber(ARGV[14]), length * 2 ^ doublings))
-  end
-  length = math.floor(length * 9 / 10)
+-- From one grant to the next; while fetches fail in a row it doubles.
+local function pause()
+  if state.failures <= GRANTS_PER_INTERVAL then return interval end
+  local doublings = math.min(state.failures - GRANTS_PER_INTERVAL, 20)
+  return math.max(interval, math.min(tonumber(ARGV[14]), interval * 2 ^ doublings))
+end
+
+local function since_grant(length)
   return passed(state.granted_1, length) and not (grant_age >= 0 and grant_age < length)
+end
+
+-- A tenth is left for workers that poll a little early.
+local function due() return since_grant(math.floor(pause() * 9 / 10)) end
+
+-- Whether a failure for everybody keeps all from fetching; for longer than any of ours does, it is none.
+local function noted()
+  return state.note_length <= math.max(LONGEST_NOTE, tonumber(ARGV[14])) and running(state.note_until, state.note_length)
+end
+
+-- Whether the one is a refresher and the other a worker.
+local function precedes(one, other)
+  return string.sub(one, 1, #REFRESHER) == REFRESHER and string.sub(other, 1, #REFRESHER) ~= REFRESHER
+end
+
+-- A fetch has been due for so long that the leader must be dead, frozen or starved. One under way counts as begun: for as
+-- long as its holder renews the lease, or, if an SDK fetches, which cannot, for as long as that lasts.
+local function neglected()
+  if not listens or not state.stored or precedes(state.owner, ME) then return false end
+  if noted() or not passed(state.note_until, GRACE) or not since_grant(pause() + GRACE) then return false end
+  if state.outcome ~= 'open' or state.holder ~= state.owner then return true end
+  local renewed = clock + state.lease_left - state.lease_length
+  return state.grant == state.reporting and not running(renewed + GRACE, GRACE)
+end
+
+-- The fetch under way, without which the asker cannot start, has lost its holder: one that listens renews each second.
+local function abandoned()
+  if not starts or not state.stored or precedes(state.owner, ME) then return false end
+  if state.outcome ~= 'open' or state.holder ~= state.owner or state.grant ~= state.renewing then return false end
+  local renewed, old = clock + state.lease_left - state.lease_length, math.floor(interval * 3 / 2)
+  return passed(state.confirmed_at, old) and passed(renewed, GRACE)
 end
 
 -- The leader has brought nothing to light for so long that another worker is to have a turn.
@@ -55,20 +93,27 @@ local function silent(more)
   return passed(since, challenge + (more or 0))
 end
 
--- Whether I am a refresher and the other is a worker.
-local function precedes(other)
-  return string.sub(ME, 1, #REFRESHER) == REFRESHER and string.sub(other, 1, #REFRESHER) ~= REFRESHER
-end
-
 -- A refresher takes the lease from a worker at any time, but not while that one makes the first fetch.
 local function elect()
   local length = state.stored and full_lease or cold_lease
   if leads() then return lease(length) end
   local turn = state.holder ~= ME and due() and silent()
   local first_fetch = not state.stored and state.outcome == 'open'
-  if leased() and not turn and (first_fetch or not precedes(state.owner)) then return end
+  local missed = neglected() or abandoned()
+  if leased() and not turn and not missed and (first_fetch or not precedes(ME, state.owner)) then return end
   lease(length)
   set('led_since', clock)
+  if state.deputy == ME then set('deputy', '') set('deputy_seen', 0) end
+end
+
+-- Name the asker deputy if there is none, or none that looked lately. Its polls but for these looks write nothing.
+local function appoint()
+  if not listens or leads() then return end
+  if state.deputy == ME then
+    if watches then set('deputy_seen', clock) end
+  elseif state.deputy == '' or passed(state.deputy_seen, 2 * (interval + GRACE)) then
+    set('deputy', ME) set('deputy_seen', clock)
+  end
 end
 
 -- Whether the leader may fetch at once because the latest grant came to nothing.
@@ -78,19 +123,15 @@ local function follows()
   if state.outcome == 'failed' then return true end
   if state.outcome == 'open' then
     -- It has lost the lease, for I lead: it died. Or I took the lease from it, and its fetch is still under way.
-    return state.holder ~= ME and (not state.stored or not precedes(state.holder))
+    return state.holder ~= ME and (not state.stored or not precedes(ME, state.holder))
   end
   return not state.stored and held_epoch < state.epoch -- what it brought is lost, or was cleared
 end
 
--- Whether a failure for everybody keeps all from fetching; for longer than any of ours does, it is none.
-local function noted()
-  return state.note_length <= math.max(LONGEST_NOTE, tonumber(ARGV[14])) and running(state.note_until, state.note_length)
-end
-
 local function grant()
   if not leads() or not may_lead or noted() then return 0 end
-  local lost = state.holder == ME and state.outcome == 'open' and state.grant > last_grant
+  local due = due() -- then a new one: what the lost one brought would be dated long before its fetch
+  local lost = not due and state.holder == ME and state.outcome == 'open' and state.grant > last_grant
   if lost and (held_epoch < 0 or state.grant > held_as_of) then -- else what it brought would be refused as late
     return {state.epoch, state.grant, state.granted_1}
   end
@@ -98,8 +139,11 @@ local function grant()
   if challenged and not silent(math.floor(interval * 9 / 10)) then
     return 0 -- from now on the others have an interval to take this turn
   end
-  if not due() and not follows() then return 0 end
+  if not due and not follows() then return 0 end
   local as_of = math.max(clock, state.highest + 1, last_grant + 1, held_epoch >= 0 and held_as_of + 1 or 0)
+  if silent_grant() then set('fence', math.max(state.fence, state.grant)) end
+  if reports then set('reporting', as_of) end
+  if listens then set('renewing', as_of) end
   set('highest', as_of) set('grant', as_of)
   set('granted_3', state.granted_2) set('granted_2', state.granted_1) set('granted_1', clock)
   set('holder', ME) set('outcome', 'open')
@@ -109,6 +153,7 @@ end
 
 if may_lead then elect() end
 local granted = grant()
+appoint()
 
 local bits, meta, payload, note = 0, 0, 0, 0
 if unchanged() then
@@ -128,7 +173,21 @@ else
   end
   if newer and state.version ~= held_version then payload = redis.call('HGET', HASH, 'payload') end
 end
+if state.deputy == ME then bits = bits + 4 end
 if noted() or state.note_status > 0 then note = {state.note_status, noted() and state.note_until - clock or 0} end
 
+-- Another process's grant is open, its first as leader or one whose end it reports, and it took or renewed its lease less
+-- than the length of a cold lease ago.
+local renewed = clock + state.lease_left - state.lease_length
+local told = state.led_since >= state.granted_1 or state.grant == state.reporting
+if state.outcome == 'open' and state.holder ~= '' and state.holder ~= ME and state.owner == state.holder and told
+  and leased() and running(renewed + cold_lease, cold_lease) then bits = bits + 8 end
+if state.outcome == 'failed' and state.failures >= GRANTS_PER_INTERVAL then bits = bits + 16 end
+
+local leader = leased() and state.owner or ''
+if leader == ARGV[16] then leader = 0 end
+
 save()
-return {clock, leads() and 1 or 0, leased() and state.lease_left or 0, state.granted_1, bits, granted, note, meta, payload}
+return {
+  clock, leads() and 1 or 0, leased() and state.lease_left or 0, state.granted_1, bits, granted, note, meta, payload, leader,
+}

@@ -6,7 +6,8 @@
 -- ARGV[5..12] version, etag, writer, project, epoch, as_of, changed_at, confirmed_at
 -- ARGV[13]    payload
 --
--- Returns 'stored', 'confirmed' (the same version was there; only its ages moved) or 'stale' (refused)
+-- Returns 'stored', 'confirmed' (the same version was there; at most its ages moved), 'stale' (refused) or 'unsettled'
+--         (refused for now: a later grant, of which nothing is known, may have found newer definitions)
 
 local fresh, keep = ARGV[3] == '1', tonumber(ARGV[4])
 local version, etag, writer, project = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
@@ -16,9 +17,14 @@ local epoch, as_of, changed_at, confirmed_at =
 if fresh and as_of == state.grant and state.holder == ME then
   epoch = state.epoch -- the grant is the store's own, and so is its epoch
 end
-local late = fresh and state.stored and as_of < state.grant
 local older = state.stored and (epoch < state.epoch or (epoch == state.epoch and as_of <= state.as_of))
-if late or older or epoch < state.epoch then return 'stale' end
+if older or epoch < state.epoch then
+  if epoch < state.epoch or state.version ~= version then return 'stale' end
+  extend(keep)
+  save()
+  return 'confirmed'
+end
+if fresh and state.stored and fenced(as_of) then return 'unsettled' end
 
 local noted = state.note_status
 local same = state.stored and state.version == version

@@ -6,6 +6,7 @@
 -- Returns 1, or 0 when the asker does not hold the lease
 
 if ARGV[3] == '1' then end_idle_grant(state.grant) end
+if state.deputy == ME then set('deputy', '') set('deputy_seen', 0) end
 local released = leads()
 if released then give_up() end
 save()

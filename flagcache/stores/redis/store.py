@@ -62,10 +62,12 @@ class RedisStore:
     Args:
         source: a URL, a client of which only address, TLS and credentials are taken, or what was told of one of them.
         namespace: what keeps fleets apart.
-        timeout: seconds that a verb may take in all, from connecting to the last byte; looking up a host's name is not
-            bounded by it.
+        timeout: seconds that a verb may take in all, from looking the host's name up to the last byte.
         format_and_protection: of the envelopes.
     """
+
+    proves = ("full", "read_only")
+    """As `ProvesWrites.proves`."""
 
     def __init__(
         self,
@@ -79,6 +81,9 @@ class RedisStore:
         self.address = self._link.address
         self.fingerprint = self._link.fingerprint
         self.keys = keys_of(namespace, self._link.database, format_and_protection=format_and_protection)
+        self.refuses = False
+        """The server refused a write, because it is out of memory or a replica. It still answers what only reads, so
+        each verb of a worker begins with a write until one is taken."""
 
     def poll(self, ask: Ask) -> Reply:
         """As `Store.poll`."""
@@ -88,6 +93,8 @@ class RedisStore:
             *(ask.last_grant, ask.grant_age),
             *((held.epoch, held.as_of) if held else (-1, 0)),
             *(ask.held_age, ask.held_version, ask.backoff),
+            ask.reports + 2 * ask.watches + 4 * ask.listens + 8 * ask.starts,
+            ask.leader,
         )
         return self._run("poll", ask.me, args, _read_reply)
 
@@ -139,11 +146,22 @@ class RedisStore:
         return _RedisSubscription(self._link.subscribe(self.keys.channel))
 
     def _run(self, verb: str, me: str, args: Sequence[str | bytes | int], read: Callable[[object], _T]) -> _T:
-        raw = self._link.run(_SCRIPTS[verb], [self.keys.hash, self.keys.lease], [me, *args])
+        keys = [self.keys.hash, self.keys.lease]
+        proves = self.refuses and bool(me)
+        if proves:
+            keys.append(self.keys.hash)
+        try:
+            raw = self._link.run(_SCRIPTS[verb], keys, [me, *args])
+        except StoreError as exc:
+            self.refuses = self.refuses or exc.kind in self.proves
+            raise
+        if proves:
+            self.refuses = False
         try:
             return read(raw)
         except (TypeError, ValueError, IndexError) as exc:
-            raise StoreError(f"{self.address} answered {verb} with something that is no reply of this script") from exc
+            what = f"it answered {verb} with something that is no reply of this script"
+            raise StoreError(what, address=self.address) from exc
 
 
 class _RedisSubscription:
@@ -166,7 +184,7 @@ def _read_notice(message: bytes) -> Notice:
 
 
 def _read_reply(raw: object) -> Reply:
-    clock, leads, lease_left, granted_at, bits, grant, note, meta, payload = _list(raw)
+    clock, leads, lease_left, granted_at, bits, grant, note, meta, payload, leader = _list(raw)
     status, note_left = (_whole(n) for n in _list(note)) if note else (0, 0)
     return Reply(
         clock=_whole(clock),
@@ -180,6 +198,10 @@ def _read_reply(raw: object) -> Reply:
         republish=bool(_whole(bits) & 2),
         note_status=status,
         note_left=note_left,
+        deputy=bool(_whole(bits) & 4),
+        fetching=bool(_whole(bits) & 8),
+        exhausted=bool(_whole(bits) & 16),
+        leader=None if leader == 0 else _text(leader),
     )
 
 

@@ -5,10 +5,28 @@ from __future__ import annotations
 from flagcache.stores.base import REFRESHER, Ask, Grant, Order
 from flagcache.stores.rules.state import Outcome, State, passed, running
 
-__all__ = ["GRANTS_PER_INTERVAL", "elect", "extend", "grant", "leads", "leased", "noted"]
+__all__ = [
+    "GRACE",
+    "GRANTS_PER_INTERVAL",
+    "appoint",
+    "elect",
+    "extend",
+    "fenced",
+    "grant",
+    "is_exhausted",
+    "is_fetching",
+    "leads",
+    "leased",
+    "noted",
+]
 
 GRANTS_PER_INTERVAL = 3
 """How many grants one interval may see when the holders of the first ones died or failed."""
+
+GRACE = 2000
+"""Milliseconds after which a fetch that is due, and was not granted to the leader, may be granted to another worker
+that acts between its polls, whatever is left of the lease. Also how long the holder may be silent while its fetch is
+under way: it renews each second."""
 
 _LONGEST_NOTE = 3_600_000
 """Milliseconds for which a note may keep all from fetching, unless the asker's own back-off is longer: no note of ours
@@ -43,12 +61,55 @@ def _due(state: State, ask: Ask, clock: int) -> bool:
 
     While fetches fail in a row it doubles up to the asker's `backoff`.
     """
-    interval = ask.interval
-    if state.failures > GRANTS_PER_INTERVAL:
-        doublings = min(state.failures - GRANTS_PER_INTERVAL, 20)
-        interval = max(interval, min(ask.backoff, interval * 2**doublings))
-    interval = interval * 9 // 10
-    return passed(state.granted[0], interval, clock) and not 0 <= ask.grant_age < interval
+    return _since_grant(state, ask, _pause(state, ask) * 9 // 10, clock)
+
+
+def _pause(state: State, ask: Ask) -> int:
+    """Milliseconds from one grant to the next."""
+    if state.failures <= GRANTS_PER_INTERVAL:
+        return ask.interval
+    doublings = min(state.failures - GRANTS_PER_INTERVAL, 20)
+    return max(ask.interval, min(ask.backoff, ask.interval * (1 << doublings)))
+
+
+def _since_grant(state: State, ask: Ask, length: int, clock: int) -> bool:
+    """Whether the latest grant, of which the asker may know more than the store, is so long ago."""
+    return passed(state.granted[0], length, clock) and not 0 <= ask.grant_age < length
+
+
+def _neglected(state: State, ask: Ask, clock: int) -> bool:
+    """Whether a fetch has been due for so long that the leader must be dead, frozen or starved.
+
+    A fetch under way counts as begun: for as long as its holder renews the lease, or, if an SDK fetches, which cannot,
+    for as long as that lasts. Only workers that listen take this
+    turn: the others poll too seldom to keep it. A refresher may fetch less often than a worker would; workers follow
+    it when its lease ends.
+    """
+    if not ask.listens or state.meta is None or _precedes(state.owner, ask.me):
+        return False
+    if noted(state, ask, clock) or not passed(state.note_until, GRACE, clock):
+        return False
+    if not _since_grant(state, ask, _pause(state, ask) + GRACE, clock):
+        return False
+    if state.outcome is not Outcome.OPEN or state.holder != state.owner:
+        return True
+    renewed = state.lease_until - state.lease_length
+    return state.grant == state.reporting and not running(renewed + GRACE, GRACE, clock)
+
+
+def _abandoned(state: State, ask: Ask, clock: int) -> bool:
+    """Whether the fetch under way, without which the asker cannot start, has lost its holder.
+
+    A holder that listens renews its lease each second; a child that ends by `os._exit` stops without a word. Workers
+    that run leave it to `_neglected`: a starved leader is not to be replaced sooner than its fetch is missed.
+    """
+    if not ask.starts or state.meta is None or _precedes(state.owner, ask.me):
+        return False
+    if state.outcome is not Outcome.OPEN or state.holder != state.owner or state.grant != state.renewing:
+        return False
+    renewed = state.lease_until - state.lease_length
+    old = passed(state.meta.confirmed_at, ask.interval * 3 // 2, clock)
+    return old and passed(renewed, GRACE, clock)
 
 
 def _silent(state: State, ask: Ask, clock: int, more: int = 0) -> bool:
@@ -76,27 +137,59 @@ def elect(state: State, ask: Ask, clock: int) -> State:
         return extend(state, ask.me, lease, clock)
     turn = state.holder != ask.me and _due(state, ask, clock) and _silent(state, ask, clock)
     first_fetch = state.meta is None and state.outcome is Outcome.OPEN
-    if leased(state, clock) and not turn and (first_fetch or not _precedes(ask.me, state.owner)):
+    missed = _neglected(state, ask, clock) or _abandoned(state, ask, clock)
+    displaced = turn or missed or (not first_fetch and _precedes(ask.me, state.owner))
+    if leased(state, clock) and not displaced:
         return state
-    return state._replace(owner=ask.me, lease_until=clock + lease, lease_length=lease, led_since=clock)
+    state = state._replace(owner=ask.me, lease_until=clock + lease, lease_length=lease, led_since=clock)
+    return state._replace(deputy="", deputy_seen=0) if state.deputy == ask.me else state
+
+
+def appoint(state: State, ask: Ask, clock: int) -> State:
+    """Name the asker deputy if there is none, or none that looked lately; note that the deputy looks.
+
+    The deputy's other polls change nothing here, so that an unchanged poll writes nothing.
+    """
+    if not ask.listens or leads(state, ask.me, clock):
+        return state
+    if state.deputy == ask.me:
+        return state._replace(deputy_seen=clock) if ask.watches else state
+    if state.deputy and not passed(state.deputy_seen, 2 * (ask.interval + GRACE), clock):
+        return state
+    return state._replace(deputy=ask.me, deputy_seen=clock)
+
+
+def fenced(state: State, as_of: int) -> bool:
+    """Whether a later grant counts against definitions that were fetched on this one.
+
+    Of a holder that reports its answers nothing has to be assumed: what it found is stored. One that does not report
+    may have found newer definitions, or these unchanged, without a word.
+    """
+    silent = state.grant != state.reporting and state.outcome is not Outcome.FAILED
+    return as_of < max(state.fence, state.grant if silent else 0)
 
 
 def grant(state: State, ask: Ask, held: Order | None, clock: int) -> tuple[State, Grant | None]:
     """A grant for the leader: a lost one again, the regular one, or one that follows a holder who died or failed."""
     if noted(state, ask, clock):
         return state, None
-    lost = state.holder == ask.me and state.outcome is Outcome.OPEN and state.grant > ask.last_grant
+    due = _due(state, ask, clock)  # then a new one: what the lost one brought would be dated long before its fetch
+    lost = not due and state.holder == ask.me and state.outcome is Outcome.OPEN and state.grant > ask.last_grant
     if lost and (held is None or state.grant > held.as_of):  # else what it brought would be refused as late
         return state, Grant(state.epoch, state.grant, state.granted[0])
     silent = state.holder == ask.me and _silent(state, ask, clock)
     if silent and not _silent(state, ask, clock, ask.interval * 9 // 10):
         return state, None  # challenged: from now on the others have an interval to take this turn
-    if not _due(state, ask, clock) and not _follows(state, ask, held, clock):
+    if not due and not _follows(state, ask, held, clock):
         return state, None
     as_of = max(clock, state.highest + 1, ask.last_grant + 1, held.as_of + 1 if held else 0)
+    silent_before = state.grant != state.reporting and state.outcome is not Outcome.FAILED
     state = state._replace(
         highest=as_of,
         grant=as_of,
+        reporting=as_of if ask.reports else state.reporting,
+        renewing=as_of if ask.listens else state.renewing,
+        fence=max(state.fence, state.grant) if silent_before else state.fence,
         granted=(clock, *state.granted[:2]),
         holder=ask.me,
         outcome=Outcome.OPEN,
@@ -115,3 +208,24 @@ def _follows(state: State, ask: Ask, held: Order | None, clock: int) -> bool:
         # It has lost the lease, for I lead: it died. Or I took the lease from it, and its fetch is still under way.
         return state.holder != ask.me and (state.meta is None or not _precedes(ask.me, state.holder))
     return state.meta is None and (held is None or held.epoch < state.epoch)  # what it brought is lost, or was cleared
+
+
+def is_fetching(state: State, ask: Ask, clock: int) -> bool:
+    """Whether another process is fetching, as far as can be told: worth waiting for.
+
+    Of a leader whose SDK fetches only the first grant counts. Of a later one, whose fetch may bring "unchanged",
+    the SDK says nothing: it looks open until the next poll; and what the leader before confirmed is not old. A
+    holder that died is waited for as long as on an empty store: until the length of a cold lease has passed since
+    it last took or renewed its lease.
+    """
+    if state.outcome is not Outcome.OPEN or state.holder in ("", ask.me):
+        return False
+    if state.led_since < state.granted[0] and state.grant != state.reporting:
+        return False
+    renewed = state.lease_until - state.lease_length
+    return leads(state, state.holder, clock) and running(renewed + ask.cold_lease, ask.cold_lease, clock)
+
+
+def is_exhausted(state: State) -> bool:
+    """Whether so many fetches failed one after the other that nobody may follow before the next one is due."""
+    return state.outcome is Outcome.FAILED and state.failures >= GRANTS_PER_INTERVAL

@@ -39,6 +39,13 @@ class State(NamedTuple):
     """The clock at the latest three grants, newest first."""
     holder: str = ""
     outcome: Outcome = Outcome.DONE
+    reporting: int = 0
+    """The latest grant whose holder reports its answers; `grant` itself, or an earlier one."""
+    renewing: int = 0
+    """The latest grant whose holder renews its lease each second while fetching; `grant` itself, or an earlier one."""
+    fence: int = 0
+    """The highest of the grants before the latest that went to a holder which does not report, and did not fail as far
+    as is known: what was fetched on an earlier grant may be older than what that holder found."""
     failures: int = 0
     """Grants in a row whose fetch failed."""
     owner: str = ""
@@ -47,6 +54,10 @@ class State(NamedTuple):
     lease_length: int = 0
     led_since: int = 0
     """When the present leader began, or was last left unchallenged."""
+    deputy: str = ""
+    """The follower that looks whether each fetch that is due was granted."""
+    deputy_seen: int = 0
+    """When it was named, or last looked."""
     note_status: int = 0
     """Why the latest fetch failed for everybody, until one succeeds."""
     note_until: int = 0
@@ -65,9 +76,11 @@ def believable(state: State, clock: int) -> State:
     meta = state.meta if state.meta is None or state.meta.as_of <= clock + FAR else None
     highest = state.highest if state.highest <= clock + FAR else 0
     grant = state.grant if state.grant <= clock + FAR else 0
-    if (meta, highest, grant) == (state.meta, state.highest, state.grant):
+    fence = state.fence if state.fence <= clock + FAR else 0
+    if (meta, highest, grant, fence) == (state.meta, state.highest, state.grant, state.fence):
         return state
-    return state._replace(meta=meta, highest=max(highest, grant, meta.as_of if meta else 0), grant=grant)
+    highest = max(highest, grant, meta.as_of if meta else 0)
+    return state._replace(meta=meta, highest=highest, grant=grant, fence=fence)
 
 
 def passed(since: int, length: int, clock: int) -> bool:

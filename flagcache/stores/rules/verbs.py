@@ -1,14 +1,25 @@
 """What each verb of a store does to what is stored: pure, and the one definition of it.
 
-The memory and the SQLite store run these functions under their lock or transaction; `redis_*.lua` say the same in Lua,
-and the contract suite holds them to it. No clock, no I/O: the store's clock comes in as an argument, the state is one
-immutable value, and a verb that changes nothing returns the very same state.
+The memory and the SQLite store run these functions under their lock or transaction; `stores/redis/*.lua` say the same
+in Lua, and the contract suite holds them to it. No clock, no I/O: the store's clock comes in as an argument, the state
+is one immutable value, and a verb that changes nothing returns the very same state.
 """
 
 from __future__ import annotations
 
 from flagcache.stores.base import Ask, Envelope, Grant, Meta, Notice, Order, Published, Reply, Scope, Snapshot
-from flagcache.stores.rules.leases import elect, extend, grant, leads, leased, noted
+from flagcache.stores.rules.leases import (
+    appoint,
+    elect,
+    extend,
+    fenced,
+    grant,
+    is_exhausted,
+    is_fetching,
+    leads,
+    leased,
+    noted,
+)
 from flagcache.stores.rules.state import Outcome, State, passed, running
 
 __all__ = [
@@ -42,6 +53,7 @@ def poll(state: State, ask: Ask, clock: int) -> tuple[State, Reply]:
     state = elect(state, ask, clock)
     leading = leads(state, ask.me, clock)
     state, granted = grant(state, ask, held, clock) if leading and ask.may_lead else (state, None)
+    state = appoint(state, ask, clock)
     unchanged = _unchanged(state.meta, ask)
     newer = state.meta is not None and not unchanged and (held is None or state.meta.order >= held)
     older = held is not None and not unchanged and not newer and held.epoch == state.epoch
@@ -50,6 +62,7 @@ def poll(state: State, ask: Ask, clock: int) -> tuple[State, Reply]:
         state = state._replace(repair_asked=clock)
     lease_left = state.lease_until - clock if leased(state, clock) else 0
     note_left = state.note_until - clock if noted(state, ask, clock) else 0
+    leader = state.owner if leased(state, clock) else ""
     wanted = newer and state.meta is not None and state.meta.version != ask.held_version
     return state, Reply(
         clock=clock,
@@ -63,6 +76,10 @@ def poll(state: State, ask: Ask, clock: int) -> tuple[State, Reply]:
         republish=republish,
         note_status=state.note_status,
         note_left=note_left,
+        deputy=state.deputy == ask.me,
+        fetching=is_fetching(state, ask, clock),
+        exhausted=is_exhausted(state),
+        leader=None if leader == ask.leader else leader,
     )
 
 
@@ -74,10 +91,13 @@ def publish(
     answers_grant = fresh and meta.as_of == state.grant and me == state.holder
     if answers_grant:  # the grant is the store's own, and so is its epoch
         meta = meta._replace(epoch=state.epoch)
-    late = fresh and stored is not None and meta.as_of < state.grant
-    if late or meta.epoch < state.epoch or (stored is not None and meta.order <= stored.order):
-        return state, Published.STALE, None
     same = stored is not None and stored.version == meta.version
+    if meta.epoch < state.epoch:
+        return state, Published.STALE, None
+    if stored is not None and meta.order <= stored.order:
+        return (extend(state, me, lease, clock), Published.CONFIRMED, None) if same else (state, Published.STALE, None)
+    if fresh and stored is not None and fenced(state, meta.as_of):
+        return state, Published.UNSETTLED, None
     if same and stored is not None:
         meta = meta._replace(changed_at=stored.changed_at, etag=meta.etag or stored.etag)
     noted = state.note_status
@@ -96,13 +116,13 @@ def confirm(
     """Move the ages of the stored version forward to the grant's time."""
     if state.meta is None or state.meta.version != version:
         return state, False, None
-    noted = state.note_status
+    noted, first = state.note_status, state.meta.confirmed_at < state.led_since
     as_of = max(state.meta.as_of, grant.as_of)
     moved = as_of > state.meta.as_of
     meta = state.meta._replace(as_of=as_of, confirmed_at=grant.at) if moved else state.meta
     state = state._replace(meta=meta, highest=max(state.highest, as_of))
     state = extend(_answered(state, me, grant.as_of), me, lease, clock)
-    return state, True, _note_ended(state, noted)
+    return state, True, _note_ended(state, noted) or _vacancy(state, first=first)
 
 
 def discard(state: State, version: str) -> tuple[State, bool]:
@@ -140,6 +160,8 @@ def release(state: State, me: str, clock: int, *, idle: bool) -> tuple[State, bo
     """Give up the lease, and say so if it was held."""
     if idle:
         state = _end_idle_grant(state, me, state.grant)
+    if state.deputy == me:
+        state = state._replace(deputy="", deputy_seen=0)
     if not leads(state, me, clock):
         return state, False, None
     version = state.meta.version if state.meta else ""
@@ -156,6 +178,8 @@ def clear(state: State) -> tuple[State, Notice]:
         lease_until=state.lease_until,
         lease_length=state.lease_length,
         led_since=state.led_since,
+        deputy=state.deputy,
+        deputy_seen=state.deputy_seen,
     )
     return kept, Notice("clear", epoch, "")
 
@@ -226,5 +250,12 @@ def _answered(state: State, me: str, as_of: int) -> State:
 
 def _note_ended(state: State, noted: int) -> Notice | None:
     if not noted or state.note_status or state.meta is None:
+        return None
+    return Notice("note", state.epoch, state.meta.version)
+
+
+def _vacancy(state: State, *, first: bool) -> Notice | None:
+    """The first confirmation of a new leader that has no deputy: followers ask at once, and the first becomes it."""
+    if not first or state.deputy or state.meta is None:
         return None
     return Notice("note", state.epoch, state.meta.version)

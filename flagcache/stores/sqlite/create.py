@@ -16,9 +16,10 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from flagcache.runtime.clock import monotonic
 from flagcache.stores.sqlite.fork_safety import beside, identify
 
-__all__ = ["Schema", "alone", "make", "set_aside"]
+__all__ = ["Schema", "alone", "complete", "make", "set_aside"]
 
 _SET_ASIDE = 9
 """How many broken files are kept. A disk that breaks one after the other must not be filled with them."""
@@ -30,6 +31,18 @@ class Schema(NamedTuple):
     application: int
     version: int
     tables: tuple[str, ...]
+    added: tuple[tuple[str, str], ...] = ()
+    """Table and column of what a file of an earlier release lacks. That release goes on with the columns it knows."""
+
+
+def complete(connection: sqlite3.Connection, schema: Schema) -> None:
+    """Add the columns that a file of an earlier release lacks."""
+    for table, column in schema.added:
+        name = column.partition(" ")[0]
+        if name in {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}:
+            continue
+        with suppress(sqlite3.OperationalError):  # another process was quicker, or nothing can be written there
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
 
 
 def make(path: Path, schema: Schema) -> None:
@@ -79,7 +92,7 @@ def alone(path: Path, until: float) -> Generator[None]:
                 fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() > until:
+                if monotonic() > until:
                     raise TimeoutError("another process keeps its directory locked") from None
                 time.sleep(0.005)
         yield

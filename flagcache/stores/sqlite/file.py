@@ -7,7 +7,6 @@ import os
 import sqlite3
 import stat
 import threading
-import time
 import weakref
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
@@ -15,7 +14,10 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from flagcache.errors import StoreError
-from flagcache.stores.sqlite.create import Schema, alone, make, set_aside
+from flagcache.runtime.callers import waits_until
+from flagcache.runtime.clock import monotonic
+from flagcache.runtime.here import prefix
+from flagcache.stores.sqlite.create import Schema, alone, complete, make, set_aside
 from flagcache.stores.sqlite.fork_safety import Identity, Opened, beside, identify, is_there, this_process
 
 __all__ = ["SqliteFile", "Transaction"]
@@ -25,6 +27,9 @@ _T = TypeVar("_T")
 
 _TRIES = 5
 """How often another process may replace the file while this one opens it."""
+
+_LEAST = 0.1
+"""What part of the timeout one `run` may wait if its caller's time is up: others mostly write for milliseconds."""
 
 _PARTS_MISSING = ("no such table", "no such column", "has no column named")
 
@@ -54,7 +59,8 @@ class SqliteFile:
     Args:
         path: of the file; its directory must exist.
         schema: what must be in it.
-        timeout: seconds for which one `run` waits for other threads and processes, all in all.
+        timeout: seconds for which one `run` waits for other threads and processes, all in all; less if the caller has
+            less time (`flagcache.runtime.callers.within`).
         replace_foreign: the name is ours alone, so that a file of another program is set aside as a broken one is.
     """
 
@@ -74,7 +80,8 @@ class SqliteFile:
         Raises:
             StoreError: whatever the trouble is. Nothing was written then.
         """
-        until = time.monotonic() + self._timeout
+        now = monotonic()
+        until = now + min(self._timeout, max(waits_until() - now, self._timeout * _LEAST))
         with self._entered(until):
             try:
                 return self._attempt(step, until)
@@ -86,7 +93,7 @@ class SqliteFile:
 
     def close(self) -> None:
         """Close this process's connection; the next `run` opens another."""
-        with suppress(StoreError), self._entered(time.monotonic() + self._timeout):
+        with suppress(StoreError), self._entered(monotonic() + self._timeout):
             self._close()
 
     @contextmanager
@@ -96,7 +103,7 @@ class SqliteFile:
         if process.useless:  # before the lock, which a thread that this process does not have may hold
             raise self._trouble("this process was forked while another thread used SQLite; start it anew")
         with process.entered():
-            if not self._lock.acquire(timeout=max(0.0, until - time.monotonic())):
+            if not self._lock.acquire(timeout=max(0.0, until - monotonic())):
                 raise self._trouble("another thread of this process has been using it for too long")
             try:
                 yield
@@ -104,7 +111,7 @@ class SqliteFile:
                 if "locked" not in str(error):  # any other trouble may be the connection's own
                     with suppress(sqlite3.Error):
                         self._close()
-                raise StoreError(f"SQLite store {self.path}: {error}") from error
+                raise StoreError(_words(error), _kind(error), f"SQLite store {self.path}") from error
             finally:
                 self._lock.release()
 
@@ -182,6 +189,7 @@ class SqliteFile:
             return False
         if _pragma(connection, "journal_mode=WAL") != "wal":
             raise self._trouble("its file system allows no write-ahead log; give a path on a local disk")
+        complete(connection, self._schema)
         return True
 
     def _replace(self, until: float, error: sqlite3.Error) -> None:
@@ -193,7 +201,8 @@ class SqliteFile:
             aside = set_aside(path)
             self._leave()
             make(path, self._schema)
-        _log.warning("SQLite store %s was broken (%s): set aside as %s, and made anew", self.path, error, aside)
+        text = "%s: SQLite store %s was broken (%s): set aside as %s, and made anew"
+        _log.warning(text, prefix(), self.path, error, aside)
 
     def _close(self) -> None:
         if self._opened is not None:
@@ -211,15 +220,37 @@ class SqliteFile:
         if not directory.is_dir():
             raise self._trouble(f"the directory {directory} does not exist; make it, with mode 0700")
         if directory not in _warned and directory.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            _log.warning("SQLite store %s: others may write its directory %s; mode 0700 is safer", self.path, directory)
+            text = "%s: SQLite store %s: others may write its directory %s; mode 0700 is safer"
+            _log.warning(text, prefix(), self.path, directory)
             _warned.add(directory)
 
     def _trouble(self, trouble: str) -> StoreError:
-        return StoreError(f"SQLite store {self.path}: {trouble}")
+        return StoreError(trouble, address=f"SQLite store {self.path}")
+
+
+_KINDS = {
+    "is full": "full",
+    "No space left": "full",
+    "readonly": "read_only",
+    "Read-only": "read_only",
+    "locked": "timeout",
+    "unable to open": "unreachable",
+    "Permission denied": "rights",
+}
+"""By words of an error, of SQLite and of the system."""
+
+
+def _words(error: Exception) -> str:
+    """What the system says, without the path that the address has."""
+    return error.strerror.lower() if isinstance(error, OSError) and error.strerror else str(error)
+
+
+def _kind(error: Exception) -> str:
+    return next((kind for words, kind in _KINDS.items() if words in str(error)), "failed")
 
 
 def _transact(connection: sqlite3.Connection, step: Callable[[Transaction], _T], until: float, *, writing: bool) -> _T:
-    left = max(0, round((until - time.monotonic()) * 1000))
+    left = max(0, round((until - monotonic()) * 1000))
     connection.execute(f"PRAGMA busy_timeout={left}")
     connection.execute("BEGIN IMMEDIATE" if writing else "BEGIN")
     try:
@@ -238,7 +269,7 @@ def _connect(path: Path, until: float) -> sqlite3.Connection:
     connection = sqlite3.connect(
         f"{path.as_uri()}?{mode}",
         uri=True,
-        timeout=max(0.0, until - time.monotonic()),
+        timeout=max(0.0, until - monotonic()),
         isolation_level=None,  # transactions are ours to begin and end
         check_same_thread=False,
     )
@@ -260,13 +291,9 @@ def _text(raw: bytes) -> str | None:
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> object:
-    row: tuple[object] = connection.execute(f"PRAGMA {name}").fetchone()
-    return row[0]
+    return connection.execute(f"PRAGMA {name}").fetchone()[0]
 
 
 def _is_broken(error: sqlite3.Error) -> bool:
-    """Whether the file is no sound database, or without what we made in it.
-
-    Of all troubles with a file only the first has no class of its own; the other is told by its words.
-    """
+    """Whether the file is no sound database (which has no class of its own), or without what we made in it."""
     return type(error) is sqlite3.DatabaseError or any(words in str(error) for words in _PARTS_MISSING)

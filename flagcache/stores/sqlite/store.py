@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from flagcache.errors import StoreError
+from flagcache.runtime.clock import monotonic, wall_milliseconds
 from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Reply, Scope, Snapshot, Subscription
 from flagcache.stores.rules import verbs as rules
 from flagcache.stores.rules.state import believable
@@ -33,10 +33,6 @@ average, and a look costs some 50 µs, a fiftieth of a per cent of one CPU."""
 def name_of(namespace: str, *, format_and_protection: str = "1-plain") -> str:
     """Make the name of one namespace in the tables; workers who cannot read each other's envelopes never meet."""
     return f"{format_and_protection}:{namespace}"
-
-
-def _wall_clock() -> int:
-    return time.time_ns() // 1_000_000
 
 
 class SqliteStore:
@@ -59,7 +55,7 @@ class SqliteStore:
         namespace: str,
         *,
         timeout: float = 1.0,
-        clock: Callable[[], int] = _wall_clock,
+        clock: Callable[[], int] = wall_milliseconds,
         format_and_protection: str = "1-plain",
         replace_foreign: bool = False,
     ) -> None:
@@ -199,13 +195,13 @@ class _Subscription:
         self._seen = file.run(lambda transaction: rows.last_notice(transaction.connection, namespace))
 
     def get(self, timeout: float) -> Notice | None:
-        until = time.monotonic() + timeout
+        until = monotonic() + timeout
         while not self._closed.is_set():
             if not self._notices:
                 self._look()
             if self._notices:
                 return self._notices.popleft()
-            left = until - time.monotonic()
+            left = until - monotonic()
             if left <= 0:
                 return None
             self._closed.wait(min(left, CHECK_EVERY))
@@ -220,7 +216,8 @@ class _Subscription:
             lambda transaction: rows.notices_since(transaction.connection, self._namespace, self._seen)
         )
         if self._seen and (not found or found[0][0] != self._seen):
-            raise StoreError(f"SQLite store {self._file.path}: it was replaced, or more notices came than it keeps")
+            what = "it was replaced, or more notices came than it keeps"
+            raise StoreError(what, address=f"SQLite store {self._file.path}")
         for number, notice in found:
             if number > self._seen:
                 self._notices.append(notice)

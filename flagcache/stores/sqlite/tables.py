@@ -41,10 +41,10 @@ SCHEMA = Schema(
             version TEXT, as_of INTEGER, changed_at INTEGER, confirmed_at INTEGER, etag TEXT, writer TEXT, project TEXT,
             payload_size INTEGER,
             grant_as_of INTEGER, granted_1 INTEGER, granted_2 INTEGER, granted_3 INTEGER, holder TEXT, outcome TEXT,
-            failures INTEGER,
+            failures INTEGER, reporting INTEGER, renewing INTEGER, fence INTEGER,
             owner TEXT, lease_until INTEGER, lease_length INTEGER, led_since INTEGER,
             note_status INTEGER, note_until INTEGER, note_length INTEGER,
-            repair_asked INTEGER
+            repair_asked INTEGER, deputy TEXT, deputy_seen INTEGER
         ) WITHOUT ROWID
         """,
         # A table of its own, with row ids: its length is then told without reading it.
@@ -55,6 +55,13 @@ SCHEMA = Schema(
             PRIMARY KEY (namespace, id)
         ) WITHOUT ROWID
         """,
+    ),
+    added=(
+        ("state", "reporting INTEGER"),
+        ("state", "fence INTEGER"),
+        ("state", "deputy TEXT"),
+        ("state", "deputy_seen INTEGER"),
+        ("state", "renewing INTEGER"),
     ),
 )
 
@@ -104,6 +111,9 @@ def save(connection: sqlite3.Connection, namespace: str, stored: Stored) -> None
         "holder": state.holder,
         "outcome": state.outcome.value,
         "failures": state.failures,
+        "reporting": state.reporting,
+        "renewing": state.renewing,
+        "fence": state.fence,
         "owner": state.owner,
         "lease_until": state.lease_until,
         "lease_length": state.lease_length,
@@ -112,6 +122,8 @@ def save(connection: sqlite3.Connection, namespace: str, stored: Stored) -> None
         "note_until": state.note_until,
         "note_length": state.note_length,
         "repair_asked": state.repair_asked,
+        "deputy": state.deputy,
+        "deputy_seen": state.deputy_seen,
     }
     if meta is None:
         connection.execute("DELETE FROM payload WHERE namespace = ?", (namespace,))
@@ -203,6 +215,9 @@ def _state(row: Mapping[str, object], meta: Meta | None) -> State:
         holder=text("holder"),
         outcome=outcomes.get(text("outcome"), Outcome.DONE),
         failures=number("failures"),
+        reporting=number("reporting"),
+        renewing=number("renewing"),
+        fence=number("fence"),
         owner=text("owner"),
         lease_until=number("lease_until"),
         lease_length=number("lease_length"),
@@ -211,4 +226,6 @@ def _state(row: Mapping[str, object], meta: Meta | None) -> State:
         note_until=number("note_until"),
         note_length=number("note_length"),
         repair_asked=number("repair_asked"),
+        deputy=text("deputy"),
+        deputy_seen=number("deputy_seen"),
     )

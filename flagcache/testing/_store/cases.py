@@ -96,6 +96,12 @@ class Worker:
     held: Order | None = None
     held_age: int = 0
     held_version: str = ""
+    reports: bool = False
+    listens: bool | None = None
+    """None: as `reports`."""
+    watches: bool = False
+    starts: bool = False
+    leader: str = ""
 
     def poll(self) -> Reply:
         """Ask the store; a grant is remembered."""
@@ -114,6 +120,11 @@ class Worker:
                 held=self.held,
                 held_age=self.held_age,
                 held_version=self.held_version,
+                reports=self.reports,
+                listens=self.reports if self.listens is None else self.listens,
+                watches=self.watches,
+                starts=self.starts,
+                leader=self.leader,
             )
         )
         if reply.grant:

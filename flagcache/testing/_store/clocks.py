@@ -113,7 +113,7 @@ class ClockContract(Cases):
         pass_time(-DAY)
         Worker(store, "a").poll()
         pass_time(LONG - 1)
-        Worker(store, "a").poll()
+        assert store.renew("a", LONG)
         pass_time(1)
         Worker(other, "b").granted()
 

@@ -40,6 +40,16 @@ class GrantCases(Cases):
         leader.last_grant, leader.idle = 0, True
         assert leader.poll().grant == grant
 
+    def test_a_lost_grant_is_not_given_again_once_the_next_is_due(self, store: Store, pass_time: PassTime) -> None:
+        """What is fetched then is newer than the lost grant says, and must not rank below others' definitions."""
+        leader = Worker(store, "a", interval=SHORT)
+        grant = leader.granted()
+        leader.last_grant = 0
+        pass_time(SHORT)
+        given = leader.poll().grant
+        assert given is not None
+        assert given.at >= grant.at + SHORT * 9 // 10
+
     def test_a_lost_grant_that_was_overtaken_is_not_given_again(self, store: Store) -> None:
         """Who has got newer definitions elsewhere since waits for the next: what this one brought would be late."""
         leader = Worker(store, "a")

@@ -127,3 +127,16 @@ class LeaseCases(Cases):
         assert store.inspect().leader == "a"
         store.clear()
         assert store.inspect().leader == "a"
+
+    def test_a_reply_names_the_leader_if_the_asker_does_not_know_it(self, store: Store, other: Store) -> None:
+        """Nobody, the leader itself, another one; what was said in the poll is not repeated."""
+        watcher = Worker(other, "b", may_lead=False)
+        assert watcher.poll().leader is None
+        leader = Worker(store, "a")
+        assert leader.poll().leader == "a"
+        assert watcher.poll().leader == "a"
+        watcher.leader = leader.leader = "a"
+        assert watcher.poll().leader is None
+        assert leader.poll().leader is None
+        assert store.release("a", idle=True)
+        assert watcher.poll().leader == ""

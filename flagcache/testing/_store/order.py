@@ -48,20 +48,63 @@ class OrderCases(Cases):
             assert other.publish("b", content, fresh=False, lease=LONG) is Published.STALE
             assert stored(store) == meta
 
-    def test_a_late_writer_is_refused(self, store: Store, other: Store) -> None:
-        """What an older grant's fetch brought is refused once a later one was given, though it is newer than stored.
+    def test_what_is_stored_already_is_never_refused(self, store: Store, other: Store) -> None:
+        """The stored version under an older time is as good as stored: its writer need not take it for overtaken."""
+        meta = repair(store, "v1")
+        for as_of in (meta.as_of - 1, meta.as_of):
+            content = envelope(Grant(0, as_of, as_of), "v1")
+            for fresh in (False, True):
+                assert other.publish("b", content, fresh=fresh, lease=LONG) is Published.CONFIRMED
+            assert stored(store) == meta
 
-        a is granted a fetch and freezes; b takes over and asks the vendor later than a did; a thaws and publishes.
+    def test_a_late_writer_is_refused(self, store: Store, other: Store) -> None:
+        """A later grant of a worker that does not report counts from when it was given.
+
+        a is granted a fetch and freezes; b takes over and asks the vendor later than a did; a thaws and publishes. It
+        is refused for now, and for good once b's definitions are stored.
         """
         meta = repair(store, "v1", age=LONG)
         late, punctual = Worker(store, "a"), Worker(other, "b")
         first = late.granted()
         store.release("a", idle=False)
         second = punctual.granted()
-        assert late.publish(first, "v2") is Published.STALE
+        assert late.publish(first, "v2") is Published.UNSETTLED
         assert stored(store) == meta
         assert punctual.publish(second, "v3") is Published.STORED
         assert late.publish(first, "v2") is Published.STALE
+
+    def test_a_grant_that_failed_holds_nobody_up(self, store: Store, other: Store) -> None:
+        """What an earlier grant brought is stored when the later fetch is known to have failed."""
+        repair(store, "v1", age=LONG)
+        late, punctual = Worker(store, "a"), Worker(other, "b")
+        first = late.granted()
+        store.release("a", idle=False)
+        second = punctual.granted()
+        assert late.publish(first, "v2") is Published.UNSETTLED
+        assert punctual.fail(second)
+        assert late.publish(first, "v2") is Published.STORED
+
+    def test_an_open_grant_of_who_reports_holds_nobody_up(self, store: Store, other: Store) -> None:
+        """What a later holder that reports has found counts once it answers."""
+        repair(store, "v1", age=LONG)
+        late, punctual = Worker(store, "a"), Worker(other, "b", reports=True)
+        first = late.granted()
+        store.release("a", idle=False)
+        second = punctual.granted()
+        assert late.publish(first, "v2") is Published.STORED
+        assert punctual.publish(second, "v3") is Published.STORED
+
+    def test_silent_grants_count_after_later_ones(self, store: Store, other: Store) -> None:
+        """A grant whose holder does not report still counts when a later one failed, or went to one that reports."""
+        repair(store, "v1", age=LONG)
+        late, silent = Worker(store, "a"), Worker(other, "b", interval=AT_ONCE)
+        first = late.granted()
+        store.release("a", idle=False)
+        silent.granted()
+        other.release("b", idle=True)
+        reporting = Worker(other, "c", interval=AT_ONCE, reports=True)
+        assert reporting.fail(reporting.granted())
+        assert late.publish(first, "v2") is Published.UNSETTLED
 
     def test_an_empty_store_takes_what_a_late_writer_brings(self, store: Store, other: Store) -> None:
         """Old definitions are better than none; those of the later grant then replace them."""

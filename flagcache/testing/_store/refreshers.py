@@ -47,6 +47,12 @@ class RefresherCases(Cases):
         pass_time(SHORT)
         assert Worker(other, "a").poll().leads
 
+    def test_no_worker_takes_the_turn_of_a_refresher(self, store: Store, other: Store, pass_time: PassTime) -> None:
+        """A refresher may fetch less often than a worker would: while its lease runs, nothing of it is overdue."""
+        Worker(store, ME, reports=True).bring("v1")
+        pass_time(3000)
+        assert not Worker(other, "a", interval=AT_ONCE, reports=True).poll().leads
+
     def test_the_fetch_of_a_displaced_worker_is_not_made_again(self, store: Store, other: Store) -> None:
         """While it is under way the refresher leads, and is granted none before it is due; what it brings is stored."""
         worker = Worker(store, "a")
@@ -61,12 +67,13 @@ class RefresherCases(Cases):
         assert refresher.granted().as_of > grant.as_of
 
     def test_a_displaced_worker_that_never_comes_back_holds_nothing_up(self, store: Store, other: Store) -> None:
-        """When the next fetch is due the refresher is granted it, and what the worker brings then is too late."""
+        """When the next fetch is due the refresher is granted it, and once it brought something the worker is late."""
         worker = Worker(store, "a")
         worker.bring("v1")
         worker.interval = AT_ONCE
         grant = worker.granted()
-        Worker(other, ME, interval=AT_ONCE).granted()
+        refresher = Worker(other, ME, interval=AT_ONCE, reports=True)
+        refresher.bring("v3")
         assert worker.publish(grant, "v2") is Published.STALE
 
     def test_a_refresher_follows_the_failed_fetch_of_a_worker(self, store: Store, other: Store) -> None:

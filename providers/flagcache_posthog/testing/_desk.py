@@ -155,7 +155,7 @@ class Desk:
         """Change one flag where it stands; returns the new version, or None if there is no such flag."""
         with self._changed:
             definitions: Definitions = json.loads(self._content.body)
-            flag = next((flag for flag in definitions["flags"] if flag["key"] == key), None)
+            flag = next((flag for flag in definitions["flags"] if flag.get("key") == key), None)
             if flag is None:
                 return None
             change(flag)

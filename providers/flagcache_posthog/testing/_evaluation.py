@@ -11,9 +11,9 @@ def flags_body(definitions: Definitions) -> bytes:
     """Evaluate all flags for anybody, in the second version of PostHog's `/flags` answer.
 
     A flag is on if it is active and has a condition that asks for nothing and is rolled out to all. A multivariate
-    flag's value is its largest variant.
+    flag's value is its largest variant. A flag without a key is left out.
     """
-    flags = {flag["key"]: _evaluate(flag) for flag in definitions["flags"]}
+    flags = {flag["key"]: _evaluate(flag) for flag in definitions["flags"] if flag.get("key")}
     return json.dumps({"flags": flags, "errorsWhileComputingFlags": False, "requestId": "stand-in"}).encode()
 
 

@@ -183,7 +183,7 @@ def revision_of(definitions: Mapping[str, object]) -> int | None:
     """Read the revision out of definitions; None if they have no well-formed revision flag."""
     try:
         flags = cast("list[Flag]", definitions["flags"])  # anything else ends in the `except` below
-        marker = next(flag for flag in flags if flag["key"] == REVISION_FLAG)
+        marker = next(flag for flag in flags if flag.get("key") == REVISION_FLAG)
         multivariate = marker["filters"]["multivariate"]
         return int(multivariate["variants"][0]["key"].removeprefix("r")) if multivariate else None
     except (LookupError, StopIteration, TypeError, ValueError, AttributeError):

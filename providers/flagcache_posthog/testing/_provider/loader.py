@@ -131,11 +131,11 @@ class LoaderCases(Cases):
     def test_a_failing_store_keeps_what_was_fetched(
         self, make_provider: MakeProvider, namespace: str, standin: PostHogStandIn
     ) -> None:
-        """What the provider cannot store is in the client's memory all the same."""
+        """What the provider cannot store is in the client's memory all the same; it may also fetch by itself."""
         provider = Broken(make_provider(namespace), "on_flag_definitions_received")
         with sdk(standin, provider) as client:
             load(client)
-            assert provider.raised
+            assert standin.requests == 1
             assert evaluate(client, "flag-0") is True
 
     def test_a_failing_shutdown_does_not_break_the_clients(

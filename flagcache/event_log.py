@@ -1,0 +1,24 @@
+"""The log of events: one line each, of the logger `flagcache`.
+
+    flagcache[shop] web-1:4711: PostHog's quota is restored after 42 s; clients use all flags again
+
+The record has the event as plain values too, in its attribute `flagcache`.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from flagcache.event import Event
+from flagcache.runtime.here import here, prefix
+
+__all__ = ["log_events"]
+
+_log = logging.getLogger("flagcache")
+
+
+def log_events(event: Event) -> None:
+    """Write an event to the logger `flagcache`, at its level."""
+    if _log.isEnabledFor(event.level):
+        extra = {"flagcache": {**event.as_dict(), "process": here()}}
+        _log.log(event.level, "%s: %s", prefix(event.namespace), event, extra=extra)

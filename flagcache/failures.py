@@ -1,0 +1,281 @@
+"""The events for failures and their ends. Users import them from `flagcache.events`.
+
+A failure is reported when it begins, when its reason changes, and once an hour while it lasts; `lasted` is the number
+of seconds since it began. The same process reports its end with a `Recovery`.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from flagcache.event import Event, Recovery, shown
+from flagcache.stores.base import Scope
+
+__all__ = [
+    "ColdStartExpired",
+    "ColdStartRecovered",
+    "DefinitionsFresh",
+    "DefinitionsStale",
+    "FetchFailed",
+    "FetchRecovered",
+    "ForeignKey",
+    "ForeignKeyGone",
+    "ForeignProject",
+    "ForeignProjectGone",
+    "LateFetchRefused",
+    "PayloadAccepted",
+    "PayloadRefused",
+    "PublicationAccepted",
+    "PublicationRefused",
+    "QuotaLimited",
+    "QuotaRestored",
+]
+
+QUOTA = 402
+"""The HTTP status that says: quota used up."""
+
+
+class PayloadRefused(Event):
+    """The stored envelope or its definitions were malformed and have been discarded."""
+
+    version: str
+    store: str
+    reason: str
+    lasted: float = 0.0
+    _level = logging.ERROR
+
+    def __str__(self) -> str:
+        return (
+            f"definitions {self.version[:8]} in {self.store} are unreadable and were deleted: {self.reason}; clients"
+            " keep what they have, and a worker stores readable ones"
+        )
+
+
+class PayloadAccepted(Recovery):
+    """What the store holds is readable again."""
+
+    store: str
+
+    def __str__(self) -> str:
+        return f"definitions in {self.store} are readable again after {shown(self.lasted)}"
+
+
+class PublicationRefused(Event):
+    """Readers would refuse what this process fetched, mostly because it is too large: it is kept and not published."""
+
+    version: str
+    reason: str
+    lasted: float = 0.0
+    _level = logging.ERROR
+
+    def __str__(self) -> str:
+        return (
+            f"definitions {self.version[:8]} cannot be shared: {self.reason}; this process uses them, and each other"
+            " one fetches for itself"
+        )
+
+
+class PublicationAccepted(Recovery):
+    """What this process holds can be shared again."""
+
+    version: str
+
+    def __str__(self) -> str:
+        return f"definitions {self.version[:8]} can be shared, after {shown(self.lasted)} of others that could not"
+
+
+class LateFetchRefused(Event):
+    """A fetch of this process ended after others had moved on; what it brought was not published."""
+
+    version: str
+    store: str
+    kept: bool = False
+    """True: what the store has is older, but a later fetch, of which nothing is known, may have found newer
+    definitions. This process goes on with its own until the next fetch is answered."""
+    _level = logging.WARNING
+
+    def __str__(self) -> str:
+        what = f"a fetch that ended late brought definitions {self.version[:8]}"
+        if self.kept:
+            return f"{what}; {self.store} waits for a later fetch, and until then this process alone uses them"
+        return f"{what}; {self.store} has newer ones, so they are dropped"
+
+
+class FetchFailed(Event):
+    """A fetch by this process failed: the first of a row, or for another reason than before, or still after an hour.
+
+    A row ends when a fetch succeeds, by whichever process of the fleet.
+    """
+
+    reason: str
+    status: int
+    """The HTTP status; 0 where there was no answer, or it is not known."""
+    scope: Scope
+    """Mine: this process stays out and others take over. Everybody: the whole fleet waits."""
+    retry_in: float
+    trouble: str = "fetch_failed"
+    """The reason in one word: `posthog_401`, `posthog_timeout`."""
+    lasted: float = 0.0
+
+    @property
+    def level(self) -> int:
+        """ERROR if the keys are refused. DEBUG if the quota is used up, of which `QuotaLimited` tells."""
+        if self.status == QUOTA:
+            return logging.DEBUG
+        return logging.ERROR if self.status in (401, 403) else logging.WARNING
+
+    def __str__(self) -> str:
+        lasted = f" (failing for {shown(self.lasted)})" if self.lasted else ""
+        if self.scope is Scope.MINE:
+            then = f"another process may fetch, this one tries again in {shown(self.retry_in)} at the earliest"
+        else:
+            then = f"the fleet tries again in {shown(self.retry_in)}"
+        remedy = (
+            "; check the project key and the secret key: PostHog refuses one of them"
+            if self.status in (401, 403)
+            else ""
+        )
+        return f"fetch failed: {self.reason}{lasted}; clients keep what they have, {then}{remedy}"
+
+
+class FetchRecovered(Recovery):
+    """A row of failed fetches is over."""
+
+    own: bool = True
+    """False: another process fetched; this one has not succeeded since."""
+
+    def __str__(self) -> str:
+        if self.own:
+            return f"fetches succeed again after {shown(self.lasted)}"
+        return (
+            f"another process fetches for the fleet again after {shown(self.lasted)}; this one has not succeeded since"
+        )
+
+
+class QuotaLimited(Event):
+    """The vendor's quota is used up: clients are handed no flags, or keep the last ones, as the settings say."""
+
+    cleared: bool
+    lasted: float = 0.0
+
+    @property
+    def level(self) -> int:
+        """ERROR if all flags are off."""
+        return logging.ERROR if self.cleared else logging.WARNING
+
+    def __str__(self) -> str:
+        lasted = f", for {shown(self.lasted)}" if self.lasted else ""
+        if self.cleared:
+            return (
+                f"PostHog's quota is used up (402{lasted}): all flags are off until it is restored; raise the limit in"
+                ' PostHog\'s billing, or deploy on_quota_limited="keep"'
+            )
+        return f"PostHog's quota is used up (402{lasted}): clients keep the last known flags; raise the limit"
+
+
+class QuotaRestored(Recovery):
+    """The vendor no longer says that the quota is used up; flags are back."""
+
+    status: int = 0
+    """The HTTP status that it answers instead; 0: a fetch succeeded."""
+
+    def __str__(self) -> str:
+        if self.status:
+            return (
+                f"PostHog answers {self.status}, and no longer that its quota is used up, after {shown(self.lasted)};"
+                " clients use the last known flags again"
+            )
+        return f"PostHog's quota is restored after {shown(self.lasted)}; clients use all flags again"
+
+
+class DefinitionsStale(Event):
+    """The vendor has not confirmed what this process holds for longer than `stale_after`."""
+
+    age: float
+    quota: bool = False
+    """True: because its quota is used up."""
+    lasted: float = 0.0
+
+    @property
+    def level(self) -> int:
+        """DEBUG if the quota is used up: `QuotaLimited` says so, and what clients have."""
+        return logging.DEBUG if self.quota else logging.WARNING
+
+    def __str__(self) -> str:
+        if self.quota:
+            return f"PostHog last confirmed the definitions {shown(self.age)} ago: its quota is used up"
+        return f"PostHog last confirmed the definitions {shown(self.age)} ago; clients keep them, changes do not arrive"
+
+
+class DefinitionsFresh(Recovery):
+    """It has confirmed them again."""
+
+    def __str__(self) -> str:
+        return f"PostHog confirms the definitions again; they were stale for {shown(self.lasted)}"
+
+
+class ColdStartExpired(Event):
+    """No definitions came within the cold start wait; this process goes on with no flags until some come."""
+
+    waited: float
+    lasted: float = 0.0
+    _level = logging.ERROR
+
+    def __str__(self) -> str:
+        return f"no definitions after {shown(self.waited)}: all flags are off until some come; each poll asks for them"
+
+
+class ColdStartRecovered(Recovery):
+    """The first definitions came after the cold start wait was over."""
+
+    def __str__(self) -> str:
+        return f"the first definitions have come; clients were without flags for {shown(self.lasted)}"
+
+
+class ForeignKey(Event):
+    """Others go on protecting the definitions with a key that this process does not have."""
+
+    store: str
+    lasted: float = 0.0
+    _level = logging.ERROR
+
+    def __str__(self) -> str:
+        return (
+            f"the definitions in {self.store} are protected with a key that this process does not have: it does not use"
+            " them and fetches for itself; give all workers one key in common"
+        )
+
+
+class ForeignKeyGone(Recovery):
+    """The definitions are protected with a key of this process again."""
+
+    store: str
+
+    def __str__(self) -> str:
+        return f"the definitions in {self.store} can be read again after {shown(self.lasted)}"
+
+
+class ForeignProject(Event):
+    """The namespace holds the definitions of another project."""
+
+    store: str
+    ours: str
+    theirs: str
+    lasted: float = 0.0
+    _level = logging.ERROR
+
+    def __str__(self) -> str:
+        return (
+            f"the namespace belongs to another project in {self.store} ({self.theirs}; this process: {self.ours}): it"
+            " does not use those definitions and fetches for itself; give each project a namespace of its own, or if"
+            f" theirs are of no more use, run `flagcache clear STORE_URL {self.namespace}`"
+        )
+
+
+class ForeignProjectGone(Recovery):
+    """The namespace no longer holds the definitions of another project."""
+
+    store: str
+
+    def __str__(self) -> str:
+        return f"the namespace no longer belongs to another project in {self.store}, after {shown(self.lasted)}"

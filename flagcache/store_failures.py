@@ -1,0 +1,108 @@
+"""Events of a store that does not answer, refuses, or pushes nothing, and of the end of that.
+
+Users import them from `flagcache.events`; `flagcache.failures` says when such events are emitted.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from flagcache.event import Event, Recovery, shown
+
+__all__ = ["NO_THREAD", "PATCHED_LATE", "REFUSED", "PushLost", "PushRecovered", "StoreLost", "StoreRecovered"]
+
+_REFUSALS = {
+    "password": "refuses the user or the password",
+    "rights": "refuses a command to this user",
+    "read_only": "refuses to write",
+    "full": "is full",
+    "loading": "is loading its data",
+    "failed": "fails",
+}
+"""What a store does that answers, by kinds of `flagcache.errors.StoreError`."""
+
+_REMEDIES = {
+    "store_password": "check user and password in its URL",
+    "store_rights": "give its user the rights that docs/security.md lists",
+    "store_read_only": "use the address of the primary, or mend what keeps it from writing",
+    "store_full": "free memory there, or raise its limit",
+}
+"""What people have to do, by `trouble`."""
+
+_FILE = "sqlite:"
+"""What the address of a store in a file begins with: its rights are those of the system."""
+
+
+class StoreLost(Event):
+    """A store does not answer, or refuses; the next one takes over."""
+
+    store: str
+    reason: str
+    trouble: str = "store_failed"
+    """The reason in one word: `store_timeout`, `store_password`."""
+    meanwhile: str = ""
+    """What goes on without it, for people."""
+    lasted: float = 0.0
+
+    @property
+    def level(self) -> int:
+        """ERROR if people have to act: the password, a right, a full or a read-only store. Not for a fallback store."""
+        return logging.ERROR if self.trouble in _REMEDIES else logging.WARNING
+
+    def __str__(self) -> str:
+        kind = self.trouble.partition("_")[2]
+        what, remedy = _REFUSALS.get(kind, "does not answer"), _REMEDIES.get(self.trouble)
+        if kind == "rights" and self.store.startswith(_FILE):
+            what = "may not be used by this process"
+            remedy = remedy and "let its user read and write the file and its directory"
+        lasted = f" (for {shown(self.lasted)})" if self.lasted else ""
+        then = "".join(f"; {part}" for part in (self.meanwhile, remedy) if part)
+        return f"{self.store} {what}{lasted}: {self.reason}{then}"
+
+
+class StoreRecovered(Recovery):
+    """A store answers again."""
+
+    store: str
+
+    def __str__(self) -> str:
+        return f"{self.store} answers again after {shown(self.lasted)}"
+
+
+REFUSED, NO_THREAD, PATCHED_LATE = "push_refused", "push_no_thread", "push_patched_late"
+"""Why changes are not pushed: the store refuses the subscription; the system refuses a thread; gevent patched late."""
+
+
+class PushLost(Event):
+    """Changes are not pushed to this process: its own polls bring them."""
+
+    reason: str
+    trouble: str
+    """The reason in one word: `push_refused`, `push_no_thread`, `push_patched_late`."""
+    lasted: float = 0.0
+    _level = logging.WARNING
+
+    def __str__(self) -> str:
+        reason = f"{self.reason}, for {shown(self.lasted)}" if self.lasted else self.reason
+        if self.trouble == NO_THREAD:
+            return (
+                f"no thread to listen for changes ({reason}): this process takes them with its polls, and tries again"
+                " at each"
+            )
+        if self.trouble == PATCHED_LATE:
+            return (
+                f"{reason}: this process takes changes with its polls, and none is pushed to it. Patch first; with"
+                " gunicorn's --preload, begin gunicorn.conf.py with `from gevent import monkey; monkey.patch_all()`"
+            )
+        return (
+            f"no notices ({reason}): this process takes changes with its polls, and subscribes again within 300 s of"
+            " being allowed to"
+        )
+
+
+class PushRecovered(Recovery):
+    """Changes are pushed again."""
+
+    def __str__(self) -> str:
+        what = "listening for changes" if self.trouble == NO_THREAD else "changes are pushed"
+        return f"{what} again after {shown(self.lasted)}"

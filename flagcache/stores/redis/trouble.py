@@ -1,0 +1,95 @@
+"""Classifies Redis errors: unreachable, timed out, or refused, and why."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import redis
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+)
+
+from flagcache.errors import StoreError
+from flagcache.runtime.lookups import LookupTimeoutError
+
+__all__ = ["store_error"]
+
+_CLASSES: tuple[tuple[type[Exception], str], ...] = (
+    (AuthenticationError, "password"),
+    (NoPermissionError, "rights"),
+    (ReadOnlyError, "read_only"),
+    (OutOfMemoryError, "full"),
+    (BusyLoadingError, "loading"),
+)
+_CODES = {
+    "NOAUTH": "password",
+    "WRONGPASS": "password",
+    "unauthenticated": "password",
+    "NOPERM": "rights",
+    "has no permissions": "rights",
+    "can't run this command": "rights",
+    "READONLY": "read_only",
+    "MISCONF": "read_only",
+    "OOM": "full",
+    "LOADING": "loading",
+}
+"""Of errors that a script runs into; redis-py has classes only for those of a command."""
+
+_SCRIPT = re.compile(
+    r"^(ERR )?Error running script .*@user_script: ?\d+: -?|ACL failure in script: |,? ?script: .*on @user_script.*$"
+)
+"""Where in a script an error happened: of no use to people."""
+
+_ANY_CODE = re.compile(rf"\b({'|'.join(_CODES)})\b")
+
+
+def store_error(exc: BaseException, address: str, timeout: float) -> StoreError:
+    """Convert an error of redis-py or of the system to a `StoreError` for users, which names the address once.
+
+    Args:
+        exc: the error.
+        address: of the server, for people.
+        timeout: seconds that the command had.
+    """
+    chain = list(_causes(exc))
+    words = _SCRIPT.sub("", " ".join(str(exc).split()))[:200].rstrip(". ")
+    kind = _refusal(exc, words)
+    if kind is not None:
+        return StoreError(words, kind, address)
+    slow = next((each for each in chain if isinstance(each, LookupTimeoutError)), None)
+    if slow is not None:
+        return StoreError(str(slow), "timeout", address)
+    if any(isinstance(each, (TimeoutError, redis.TimeoutError)) for each in chain):
+        return StoreError(f"no answer within {timeout:g} s", "timeout", address)
+    system = next((each for each in reversed(chain) if isinstance(each, OSError) and each.strerror), None)
+    if system is not None:
+        return StoreError(f"{system.strerror}".lower(), "unreachable", address)
+    unreachable = isinstance(exc, redis.ConnectionError)
+    return StoreError(words if unreachable else f"{type(exc).__name__}: {words}", _kind(unreachable), address)
+
+
+def _kind(unreachable: bool) -> str:  # noqa: FBT001 - it names what it is
+    return "unreachable" if unreachable else "failed"
+
+
+def _refusal(exc: BaseException, words: str) -> str | None:
+    """The kind of an answer that says no; None for what is none."""
+    for kind, name in _CLASSES:
+        if isinstance(exc, kind):
+            return name
+    code = _ANY_CODE.search(words) if isinstance(exc, ResponseError) else None
+    return _CODES[code[1]] if code is not None else None
+
+
+def _causes(exc: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while exc is not None and id(exc) not in seen:
+        seen.add(id(exc))
+        yield exc
+        exc = exc.__cause__ or exc.__context__

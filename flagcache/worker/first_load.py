@@ -1,0 +1,139 @@
+"""A process's first load: what it waits for, and what it starts with when the wait is over.
+
+`flagcache.core.first_load` decides; we ask the stores here. Invariant: a push never waits, and a process that holds
+definitions waits only while some worker is fetching.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from flagcache.core.first_load import is_first_load, may_start_with, waits_for_newer, waits_in_vain
+from flagcache.runtime.callers import caller
+from flagcache.worker.cold_start import ColdStart
+from flagcache.worker.config import Plan
+from flagcache.worker.last_known_good import Archive
+from flagcache.worker.state import Ledger
+
+__all__ = ["FirstLoad", "Looking"]
+
+
+class Looking(Protocol):
+    """What the first load needs of its worker."""
+
+    @property
+    def granted(self) -> bool:
+        """Whether the calling thread may fetch."""
+        ...
+
+    @property
+    def fetching(self) -> bool:
+        """Whether the fleet's own fetch is under way in this process."""
+        ...
+
+    def look(self, *, contend: bool) -> None:
+        """Ask the stores; `contend`: also for the lease and a grant."""
+        ...
+
+    def keep_lease(self) -> None:
+        """Renew the lease in time, if this process has it and its fetch is under way."""
+        ...
+
+
+class FirstLoad:
+    """What a process that starts waits for, and for how long.
+
+    Args:
+        plan: what all processes of the cache have in common.
+        ledger: what this process knows.
+        archive: has the last known good definitions.
+        worker: asks and fetches.
+    """
+
+    def __init__(self, plan: Plan, ledger: Ledger, archive: Archive, worker: Looking) -> None:
+        self._plan = plan
+        self._ledger = ledger
+        self._archive = archive
+        self._worker = worker
+        self._wait = ColdStart()
+
+    def arrived(self) -> None:
+        """Definitions came, or a fetch of this process ended: look at once."""
+        self._wait.arrived()
+
+    def over(self) -> None:
+        """Definitions were handed out, or brought by the vendor's SDK: later loads don't wait for newer ones."""
+        if not self._ledger.know.loaded:
+            self._ledger.learn(lambda know: know._replace(loaded=True))
+
+    def may_go_on(self) -> bool:
+        """Whether a client that loads need not wait for the fetch that this process has just begun."""
+        know, clients = self._ledger.know, self._plan.clients
+        loads = clients.asking() is None and any(client.polling is None for client in clients.live)
+        may_start = know.held is not None or not self._plan.settings.cold_start_wait
+        return loads and is_first_load(know) and may_start and not self._wants_newer()
+
+    def wait(self) -> None:
+        """Wait for what the calling thread's client may start with, if there is hope. Push never waits for newer."""
+        know, now = self._ledger.know, self._plan.clock()
+        if know.held is None:
+            if not know.gave_up_waiting and know.waiting_since is not None:  # else there is no store to wait for
+                self._wait_for_first(know.waiting_since)
+        elif self._wants_newer():
+            began = know.waiting_since if is_first_load(know) else None
+            self._wait_until(self._newer_came, now if began is None else began)
+        if self._ledger.know.held is not None or not self._worker.granted:
+            self.over()
+
+    def _wants_newer(self) -> bool:
+        """Whether what is held is too old for the calling thread, and a fetch is under way."""
+        know, worker = self._ledger.know, self._worker
+        max_age, first = caller().max_age, is_first_load(know)
+        if max_age is None:
+            max_age = self._plan.settings.first_load_max_age if first else None
+        if max_age is None or self._plan.clients.on_behalf or worker.granted:
+            return False
+        granted_since = know.held is not None and know.held.born >= caller().asked_at
+        if granted_since or may_start_with(know, max_age, self._plan.clock()):
+            return False
+        return waits_for_newer(know, self._ledger.tiers.in_charge.home, fetching=worker.fetching)
+
+    def _newer_came(self) -> bool:
+        if self._worker.fetching:
+            self._worker.keep_lease()
+        else:  # a thread whose SDK fetches could not use a grant now
+            self._worker.look(contend=self._plan.clients.fetcher() is not None)
+        return not self._wants_newer()
+
+    def _wait_until(self, look: Callable[[], bool], began: float) -> None:
+        left = began + self._plan.settings.cold_start_wait - self._plan.clock()
+        self._wait.wait(look, left, self._plan.clock)
+
+    def _wait_for_first(self, began: float) -> None:
+        """Wait for the first definitions: one wait a process, however many threads want them."""
+        self._wait_until(self._first_came, began)
+        if self._ledger.know.held is None and not self._worker.granted and not self._archive.recall():
+            self._give_up(began)
+
+    def _first_came(self) -> bool:
+        """Whether the wait is over: definitions came, this thread may fetch them, or none are to be expected."""
+        if self._worker.fetching:
+            self._worker.keep_lease()
+        elif self._ledger.know.held is None and not self._worker.granted:
+            self._worker.look(contend=True)
+        if self._ledger.know.failures:  # nor may others be able to fetch now: better the last known good than none
+            self._archive.recall()
+        know = self._ledger.know
+        if know.held is not None or self._worker.granted:
+            return True
+        ends_at = (know.waiting_since or 0.0) + self._plan.settings.cold_start_wait
+        return waits_in_vain(know, self._ledger.tiers.in_charge.home, self._plan.clock(), ends_at)
+
+    def _give_up(self, began: float) -> None:
+        with self._ledger.lock:
+            first = self._ledger.know.held is None and not self._ledger.know.gave_up_waiting
+            if first:
+                self._ledger.learn(lambda know: know._replace(gave_up_waiting=True))
+        if first:
+            self._ledger.went_without(self._plan.clock() - began)

@@ -1,0 +1,48 @@
+"""What the vendor sends malformed, and its SDK evaluates around: taken, shared, and said once."""
+
+from __future__ import annotations
+
+import logging
+
+from flagcache.events import Event, Events
+
+__all__ = ["DefinitionsMalformed", "MalformedDefinitions"]
+
+_NAMED = 10
+"""How many malformed parts a log line names."""
+
+
+class DefinitionsMalformed(Event):
+    """The vendor sent definitions of which parts are malformed; the SDK evaluates around these, and uses the others."""
+
+    malformed: tuple[str, ...]
+    """Each malformed part, and what is wrong with it."""
+    _level = logging.WARNING
+
+    def __str__(self) -> str:
+        named, more = self.malformed[:_NAMED], len(self.malformed) - _NAMED
+        listed = f"{'; '.join(named)}{f'; and {more} more' if more > 0 else ''}"
+        return (
+            f"malformed definitions: {listed}. Clients evaluate around them as the SDK alone does, and use all others;"
+            " correct or delete them at the vendor"
+        )
+
+
+class MalformedDefinitions:
+    """Says what is malformed in what one process fetches, once in a row.
+
+    Args:
+        namespace: of its fleet.
+        events: receive it.
+    """
+
+    def __init__(self, namespace: str, events: Events) -> None:
+        self._namespace = namespace
+        self._events = events
+        self._told: tuple[str, ...] = ()
+
+    def fetched(self, malformed: tuple[str, ...]) -> None:
+        """The vendor sent definitions; these parts of them are malformed, or none is."""
+        told, self._told = self._told, malformed
+        if malformed and malformed != told:
+            self._events.emit(DefinitionsMalformed(self._namespace, malformed))

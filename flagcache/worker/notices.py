@@ -1,0 +1,111 @@
+"""Whether a process hears of changes: its subscription is opened anew when it is refused, or tells nothing.
+
+Polling is authoritative and notices are hints, so nothing here costs a poll. A store that refuses subscriptions is
+asked for one ever more rarely, which is one event. A subscription whose connection stands and carries nothing shows
+itself when a poll brings a change of which no notice came.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from functools import partial
+
+from flagcache.errors import StoreError
+from flagcache.events import PushLost, PushRecovered
+from flagcache.runtime.here import prefix
+from flagcache.store_failures import REFUSED
+from flagcache.stores.base import Subscription
+from flagcache.worker.config import Plan
+from flagcache.worker.poll import Exchange
+from flagcache.worker.state import Ledger
+from flagcache.worker.troubles import PUSH
+
+__all__ = ["Notices"]
+
+_log = logging.getLogger(__name__)
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 300.0
+"""Seconds before a refused subscription is tried again: at first, and at most. Each pause is twice the one before."""
+
+_LATE = 2.0
+"""Seconds after a change that a poll brought within which its notice may still come."""
+
+
+class Notices:
+    """The subscription of one process. Used by the listener's thread alone.
+
+    Args:
+        plan: what all processes of the cache have in common.
+        ledger: what this process knows.
+        exchange: subscribes.
+    """
+
+    def __init__(self, plan: Plan, ledger: Ledger, exchange: Exchange) -> None:
+        self._plan = plan
+        self._ledger = ledger
+        self._exchange = exchange
+        self._subscribed = False
+        self._version: str | None = None
+        """What was held at the last check; None before the first one of a subscription."""
+        self._heard = ""
+        """The version in the latest notice."""
+        self._changed_at = math.inf
+        """When a change was found whose notice has not come."""
+        self._pause = 0.0
+        self._again_at = -math.inf
+        self._refused_since = math.inf
+
+    def subscribe(self) -> Subscription | None:
+        """Open a stream of notices; None if the store is in trouble, has none, or refused one a short while ago."""
+        self._subscribed, self._version, self._changed_at = False, None, math.inf
+        now = self._plan.clock()
+        if not self._ledger.tiers.first_answers:
+            self._pause, self._again_at, self._refused_since = 0.0, now, math.inf
+            return None
+        if now < self._again_at:
+            return None
+        try:
+            subscription = self._exchange.subscribe()
+        except StoreError as exc:
+            self._refused(exc, now)
+            return None
+        if subscription is not None:
+            self._opened()
+        return subscription
+
+    def heard(self, version: str) -> None:
+        """A notice of this version came."""
+        self._heard, self._changed_at = version, math.inf
+
+    def check(self) -> None:
+        """Look whether notices come.
+
+        Raises:
+            StoreError: a poll brought a change of which no notice came. The subscription is of no use.
+        """
+        held = self._ledger.know.held
+        if not self._subscribed or held is None or not self._ledger.shared:
+            return
+        now, before = self._plan.clock(), self._version
+        self._version = held.meta.version
+        if before not in (None, self._version):
+            self._changed_at = math.inf if self._version == self._heard else min(self._changed_at, now)
+        if now - self._changed_at > _LATE:
+            _log.info("%s: no notice of a change came: subscribing anew", prefix(self._plan.namespace))
+            raise StoreError("a poll brought a change of which no notice came")
+
+    def _opened(self) -> None:
+        self._subscribed = True
+        self._pause, self._again_at, self._refused_since = 0.0, -math.inf, math.inf
+        self._ledger.emit(self._ledger.troubles.found(PUSH, partial(PushRecovered, self._plan.namespace)))
+
+    def _refused(self, exc: StoreError, now: float) -> None:
+        """Try again later. Reported once a poll was answered meanwhile: an outage of the store is another event."""
+        self._pause = min(max(_FIRST_PAUSE, 2 * self._pause), _LONGEST_PAUSE)
+        self._again_at = now + self._pause
+        self._refused_since = min(self._refused_since, now)
+        troubles = self._ledger.troubles
+        if troubles.has(PUSH) or now - self._refused_since >= self._plan.polls_every:
+            lost = partial(PushLost, self._plan.namespace, str(exc), REFUSED)
+            self._ledger.emit(troubles.lost(PUSH, REFUSED, lost))

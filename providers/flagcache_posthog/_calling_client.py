@@ -1,0 +1,42 @@
+"""Which client the calling thread loads or polls for.
+
+The SDK does not say which client asks a provider. The thread does: it is a client's own `Poller`, or a method of the
+client is on its stack (posthog 7.37.3 to 7.91.1). Uses public names alone. Must never name a client that is not in the
+middle of a call: its cache would be attached to a client that does not use it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from flagcache_posthog._sdk import CLIENT_MODULES, is_client
+from flagcache_posthog._strays import calling_thread, client_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from posthog.client import Client
+
+__all__ = ["calling_client"]
+
+
+def calling_client() -> Client | None:
+    """Return the client on whose behalf the running thread is here; None if it is not known.
+
+    Not known is a caller that is no client, and a client whose provider calls the cache on another thread.
+    """
+    client = client_of(calling_thread())
+    if client is not None:
+        return client
+    return next((owner for owner in _owners(inspect.currentframe()) if is_client(owner)), None)
+
+
+def _owners(frame: FrameType | None) -> Iterator[object]:
+    """The first argument of each call of the SDK's under way, the latest call first: of a method, its object."""
+    while frame is not None:
+        code = frame.f_code
+        if code.co_argcount and frame.f_globals.get("__name__") in CLIENT_MODULES:
+            yield frame.f_locals.get(code.co_varnames[0])
+        frame = frame.f_back

@@ -1,0 +1,92 @@
+"""Every line that the library logs begins alike, so that one pattern finds what a cache and a process said."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ROOMS = (ROOT / "flagcache", ROOT / "providers" / "flagcache_posthog")
+KNOWS = {"_namespace", "_plan", "namespace", "plan"}
+"""The names by which a module knows of which cache it is."""
+
+LEVELS = {"critical", "debug", "error", "exception", "info", "log", "warning"}
+
+
+def _modules() -> Iterator[tuple[Path, list[ast.AST]]]:
+    """All that is in each module, but for the tools for tests."""
+    for path in (path for room in ROOMS for path in sorted(room.rglob("*.py")) if "testing" not in path.parts):
+        yield path, list(ast.walk(ast.parse(path.read_text())))
+
+
+def _calls() -> Iterator[tuple[str, ast.Call]]:
+    """Each call of a logger."""
+    for path, nodes in _modules():
+        for node in nodes:
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in LEVELS:
+                owner = node.func.value
+                if isinstance(owner, ast.Name) and owner.id in ("_log", "logger"):
+                    yield f"{path.relative_to(ROOT)}:{node.lineno}", node
+
+
+def _named(nodes: list[ast.AST]) -> set[str]:
+    """Every name and attribute that occurs."""
+    named = {getattr(node, word, None) for node in nodes for word in ("id", "attr", "arg")}
+    return {name for name in named if isinstance(name, str)}
+
+
+def _guarded() -> Iterator[tuple[str, ast.Call, bool]]:
+    """Each call whose errors are caught and logged, and whether its module knows of which cache it is."""
+    for path, nodes in _modules():
+        knows = not KNOWS.isdisjoint(_named(nodes))
+        for node in nodes:
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "guarded":
+                yield f"{path.relative_to(ROOT)}:{node.lineno}", node, knows
+
+
+CALLS = dict(_calls())
+
+
+def _loggers() -> Iterator[tuple[str, str]]:
+    """Each module that makes a logger, with the logger's name."""
+    for path, nodes in _modules():
+        for node in nodes:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_log":
+                room = next(room.name for room in ROOMS if room in path.parents)
+                name = ast.unparse(node.value).removeprefix("logging.getLogger(").strip("')")
+                yield f"{path.relative_to(ROOT)}:{node.lineno}", name.replace("__name__", room)
+
+
+LOGGERS = dict(_loggers())
+
+
+def test_the_loggers_are_found() -> None:
+    """Events, what is caught, and what a file or a server's fork does."""
+    assert {where.partition(":")[0] for where in CALLS} >= {"flagcache/event_log.py", "flagcache/runtime/guard.py"}
+
+
+@pytest.mark.parametrize("where", CALLS)
+def test_each_line_begins_with_the_cache_and_the_process(where: str) -> None:
+    """`prefix` makes it, as the first value of the line."""
+    values = [value for value in CALLS[where].args if isinstance(value, ast.Call)]
+    made = [value.func.id for value in values if isinstance(value.func, ast.Name)]
+    assert made[:1] == ["prefix"], where
+
+
+def test_what_is_caught_names_its_cache() -> None:
+    """`guarded` is given the namespace wherever a module knows one; elsewhere what is caught concerns no single one."""
+    known = {where: isinstance(call.args[3], ast.Constant) for where, call, knows in _guarded() if knows}
+    assert {where.partition(":")[0] for where in known} >= {
+        "flagcache/worker/listener.py",
+        "providers/flagcache_posthog/_base.py",
+    }
+    assert not [where for where, is_left_out in known.items() if is_left_out]
+
+
+@pytest.mark.parametrize("where", LOGGERS)
+def test_each_line_reaches_the_handlers_of_one_logger(where: str) -> None:
+    """It is `flagcache`, or below it: a server or a command adds its handler there."""
+    assert LOGGERS[where] == "flagcache"

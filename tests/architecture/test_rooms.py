@@ -1,0 +1,39 @@
+"""The rooms have a direction: an import against it breaks `make check`."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+AGAINST = {
+    "stores/memory.py": "from flagcache import coordinator",
+    "core/schedule.py": "from flagcache.worker import state",
+    "stores/redis/store.py": "from flagcache.stores import sqlite",
+    "worker/state.py": "from flagcache.worker import poll",
+}
+"""An import that goes upwards or across, by the module that must not have it."""
+
+
+def _lint(checkout: Path) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
+    environment = {"PYTHONPATH": f"{checkout}:{checkout / 'providers'}", "PATH": "/usr/bin:/bin"}
+    return subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("module", AGAINST)
+def test_an_import_against_the_direction_is_refused(module: str, tmp_path: Path) -> None:
+    """The contracts are kept as they are, and broken by one more line."""
+    pytest.importorskip("importlinter", reason="only where the tools of `make check` are installed")
+    for name in ("flagcache", "providers"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    changed = tmp_path / "flagcache" / module
+    changed.write_text(changed.read_text() + f"\n{AGAINST[module]}\n")
+    told = _lint(tmp_path)
+    assert told.returncode == 1, told.stdout + told.stderr
+    assert "BROKEN" in told.stdout

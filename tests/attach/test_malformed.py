@@ -1,0 +1,90 @@
+"""Definitions of which the SDK can use all but a malformed part: a fleet uses them as the SDK alone would."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import cast
+
+import pytest
+from posthog import Posthog
+
+from flagcache.events import Event, Events
+from flagcache.worker.malformed import DefinitionsMalformed, MalformedDefinitions
+from flagcache_posthog.testing import PostHogStandIn, StandInControl, make_definitions, make_flag
+from tests.attach.attached import attached
+from tests.fleet.chores import all_hold, load, logs, seats
+from tests.fleet.harness import Fleet, Member, Seat
+
+EVERY = 0.4
+
+Evaluated = dict[object, object]
+
+
+def malformed(revision: int) -> dict[str, object]:
+    """Definitions with three malformed flags, and cohorts that are no mapping."""
+    made = cast("dict[str, object]", make_definitions(3, revision=revision))
+    odd: list[object] = [{**make_flag("odd"), "key": 7}, {"id": 17, "active": True}, {**make_flag("odd"), "key": None}]
+    return {**made, "flags": [*odd, *cast("list[object]", made["flags"])], "cohorts": []}
+
+
+def all_flags(client: Posthog) -> Evaluated:
+    """Every flag, evaluated locally."""
+    told = cast("dict[str, Evaluated]", client.get_all_flags_and_payloads("user", only_evaluate_locally=True))
+    return told["featureFlags"]
+
+
+def flags_of(seat: Seat) -> Evaluated:
+    """Every flag, as this member's client evaluates it."""
+    return all_flags(seat.client)
+
+
+def warnings(member: Member) -> list[str]:
+    """What this member said of malformed definitions."""
+    told = [line for line in member.call(logs) if line.logger.startswith("flagcache")]
+    assert all(line.level == logging.WARNING for line in told)
+    return [line.text for line in told if "malformed" in line.text]
+
+
+@pytest.fixture
+def alone() -> Evaluated:
+    """What the SDK alone makes of revision 2."""
+    with PostHogStandIn(malformed(2)) as posthog:
+        client = Posthog("phc_test", secret_key="phs_x", host=posthog.url, flush_at=1)
+        client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
+        evaluated = all_flags(client)
+        client.shutdown()
+    return evaluated
+
+
+@pytest.mark.parametrize("mode", ["attached", "by protocol"])
+def test_a_fleet_evaluates_around_what_is_malformed_as_the_sdk_alone_does(
+    posthog: StandInControl, redis_url: str, namespace: str, alone: Evaluated, mode: str
+) -> None:
+    """A change arrives with everybody, malformed flags included; the fetching worker names these, once."""
+    seats_of: Callable[..., Callable[[int], Seat]] = attached if mode == "attached" else seats
+    names = ["has the key 7", "the flag with id 17 has no key", *(["cohorts is a list"] if mode == "attached" else [])]
+    with Fleet(seats_of(posthog, redis_url, namespace, every=EVERY), 3) as fleet:
+        fleet.call(load)
+        posthog.serve(malformed(2))
+        all_hold(fleet, 2, within=10 * EVERY)
+        assert fleet.call(flags_of) == [alone] * 3
+        told = [line for member in fleet for line in warnings(member)]
+        assert len(told) == 1
+        assert all(name in told[0] for name in names)
+        posthog.serve(malformed(3))
+        all_hold(fleet, 3, within=10 * EVERY)
+        assert {line for member in fleet for line in warnings(member)} == set(told)
+
+
+def test_what_is_malformed_is_said_once_in_a_row() -> None:
+    """Each fetch that brings the same is silent; after one that does not, it is news. Ten parts are named."""
+    seen: list[Event] = []
+    events = Events()
+    events.subscribe(seen.append)
+    reports = MalformedDefinitions("team", events)
+    many = tuple(f"flag {number} has no key" for number in range(12))
+    for malformed_parts in [(), ("one",), ("one",), many, (), many]:
+        reports.fetched(malformed_parts)
+    assert seen == [DefinitionsMalformed("team", parts) for parts in [("one",), many, many]]
+    assert "flag 9 has no key; and 2 more" in str(seen[1])

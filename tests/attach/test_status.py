@@ -1,0 +1,146 @@
+"""What a process says of itself agrees with what its clients evaluate with, at every moment of an outage."""
+
+from __future__ import annotations
+
+import time
+
+from flagcache.events import QuotaLimited
+from flagcache.status import Role, Serving, State
+from flagcache_posthog.testing import Refuse, StandInControl, make_definitions
+from tests.attach.attached import attached, events_of, flag_counts, leader_of
+from tests.fleet.chores import all_hold, evaluated, key_of, leader, load, revision, seats, shutdown, status
+from tests.fleet.harness import Fleet, Member, Seat
+from tests.servers import MakeRedis, until
+
+EVERY = 0.4
+
+
+def ready(seat: Seat) -> bool:
+    """What a readiness probe is told."""
+    return seat.cache.ready()
+
+
+def agrees(seat: Seat) -> bool:
+    """Whether the status says what an evaluation returns, before and after it."""
+    told, found, again = seat.cache.status(), evaluated(seat), seat.cache.status()
+    steady = told.serving is again.serving
+    return not steady or ((found is None) == (told.serving is Serving.NONE) == (told.flags == 0))
+
+
+def says(fleet: Fleet, serving: Serving, flags: int, trouble: str) -> bool:
+    """Whether all members say this."""
+    return {(told.serving, told.flags, told.trouble) for told in fleet.call(status)} == {(serving, flags, trouble)}
+
+
+def test_a_used_up_quota_shows_in_the_status_and_leaves_all_ready(
+    posthog: StandInControl, redis_url: str, namespace: str
+) -> None:
+    """All flags are off: `serving` is none, with the reason and since when; one that starts meanwhile is ready too."""
+    with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 2) as fleet:
+        assert set(fleet.call(ready)) == {False}
+        assert says(fleet, Serving.NONE, 0, "")
+        fleet.call(load)
+        assert set(fleet.call(ready)) == {True}
+        until(lambda: says(fleet, Serving.ALL, 6, ""), what="all flags")
+        before = time.time()
+        posthog.fail(402)
+        until(lambda: all(fleet.call(agrees)) and flag_counts(fleet) == {0}, 20 * EVERY, what="no flags")
+        until(lambda: says(fleet, Serving.NONE, 0, "quota"), what="the reason")
+        since = {told.trouble_since for told in fleet.call(status)}
+        assert all(moment is not None and before - 1 <= moment <= time.time() for moment in since)
+        [late] = fleet.join(1)
+        late.call(load)
+        assert late.call(evaluated) is None
+        assert late.call(status).serving is Serving.NONE
+        assert set(fleet.call(ready)) == {True}
+        posthog.recover()
+        all_hold(fleet, 1, within=20 * EVERY)
+        until(lambda: says(fleet, Serving.ALL, 6, ""), 20 * EVERY, what="all flags again")
+        assert all(fleet.call(agrees))
+
+
+def test_kept_flags_are_the_last_known(posthog: StandInControl, redis_url: str, namespace: str) -> None:
+    """With `on_quota_limited="keep"`, and likewise when PostHog has not confirmed them for long."""
+    make = attached(posthog, redis_url, namespace, every=EVERY, on_quota_limited="keep", stale_after=2.0)
+    with Fleet(make, 2) as fleet:
+        fleet.call(load)
+        posthog.fail(402)
+        until(lambda: says(fleet, Serving.LAST_KNOWN, 6, "quota"), 20 * EVERY, what="the last known flags")
+        until(lambda: len(events_of(fleet, QuotaLimited)) == 2, what="all to say so")
+        posthog.recover()
+        until(lambda: says(fleet, Serving.ALL, 6, ""), 20 * EVERY, what="all flags")
+        posthog.fail(500)
+        until(lambda: says(fleet, Serving.ALL, 6, "posthog_500"), 20 * EVERY, what="the reason, in followers too")
+        until(lambda: says(fleet, Serving.LAST_KNOWN, 6, "posthog_500"), 8.0, what="stale flags")
+        assert set(fleet.call(ready)) == {True}
+        assert {told.state for told in fleet.call(status)} == {State.STALE}
+        posthog.recover()
+        until(lambda: says(fleet, Serving.ALL, 6, ""), 20 * EVERY, what="all flags again")
+
+
+def test_a_project_without_flags_serves_all_of_them(posthog: StandInControl, redis_url: str, namespace: str) -> None:
+    """That there are none is no trouble."""
+    posthog.serve(make_definitions(0, revision=None))
+    with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 1) as fleet:
+        fleet.call(load)
+        assert says(fleet, Serving.ALL, 0, "")
+
+
+def test_the_status_names_the_leader_and_whether_changes_are_pushed(
+    posthog: StandInControl, redis_url: str, namespace: str
+) -> None:
+    """In each worker the same, by the name that the leader gives itself; nobody listens by protocol."""
+    with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 3) as fleet:
+        fleet.call(load)
+        until(lambda: all(told.listening for told in fleet.call(status)), what="all to listen")
+        first = leader(fleet)
+        name = first.call(status).worker
+        until(lambda: {told.leader for told in fleet.call(status)} == {name}, what="all to name it")
+        first.call(shutdown)
+        others = [member for member in fleet if member is not first]
+        until(lambda: _leaders(others) == {leader_of(others).call(status).worker}, 20 * EVERY, what="the next leader")
+        assert not first.call(status).listening
+        assert first.call(status).leader != name
+    with Fleet(seats(posthog, redis_url, f"{namespace}-protocol", every=EVERY), 1) as fleet:
+        fleet.call(load)
+        [told] = fleet.call(status)
+        assert (told.listening, told.leader, told.role) == (False, told.worker, Role.LEADER)
+
+
+def _leaders(members: list[Member]) -> set[str]:
+    return {member.call(status).leader for member in members}
+
+
+def test_refused_keys_stay_in_the_status_while_others_fetch(
+    posthog: StandInControl, redis_url: str, namespace: str
+) -> None:
+    """A revoked key on one deployment: the fleet goes on, and that process cannot fetch."""
+    with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 2) as fleet:
+        fleet.call(load)
+        first = leader(fleet)
+        posthog.fail(Refuse(401), secret_key=key_of(first.index))
+        until(lambda: first.call(status).trouble == "posthog_401", 20 * EVERY, what="the trouble")
+        posthog.serve(make_definitions(5, revision=2))
+        until(lambda: set(fleet.call(revision)) == {2}, 20 * EVERY, what="the change")
+        told = first.call(status)
+        assert (told.trouble, told.serving, told.role) == ("posthog_401", Serving.ALL, Role.FOLLOWER)
+        assert first.call(ready)
+
+
+def test_a_store_that_is_away_shows_and_nobody_becomes_unready(
+    posthog: StandInControl, make_redis: MakeRedis, namespace: str
+) -> None:
+    """Redis is gone, then PostHog too: all are ready and serve what they have."""
+    server = make_redis()
+    with Fleet(attached(posthog, server.url, namespace, every=EVERY), 2) as fleet:
+        fleet.call(load)
+        server.stop()
+        until(lambda: all(told.trouble.startswith("store_") for told in fleet.call(status)), 20 * EVERY, what="it")
+        assert not any(told.listening for told in fleet.call(status))
+        posthog.fail(500)
+        until(lambda: says(fleet, Serving.ALL, 6, "posthog_500"), 40 * EVERY, what="the graver trouble")
+        assert set(fleet.call(ready)) == {True}
+        posthog.recover()
+        server.start()
+        until(lambda: says(fleet, Serving.ALL, 6, ""), 40 * EVERY, what="all to be well")
+        until(lambda: all(told.listening for told in fleet.call(status)), 8.0, what="all to listen")

@@ -1,0 +1,181 @@
+"""A client without a poller (`enable_local_evaluation=False`): it evaluates with what loads of its own bring."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import cast
+
+import pytest
+
+from flagcache.worker import listener
+from flagcache_posthog import FlagDefinitionCache, from_url
+from flagcache_posthog.testing import Refuse, StandInControl, make_definitions
+from tests.attach.attached import attached, holder
+from tests.fleet.chores import all_hold, evaluated, key_of, leader, load, poll, revision, seats, status
+from tests.fleet.harness import Fleet, Seat, WatchedPosthog
+from tests.servers import MakeRedis, RedisServer, until
+
+EVERY = 0.4
+
+LIMIT = 0.1
+"""Of a processor, while nothing happens."""
+
+HOWS = pytest.mark.parametrize("how", ["by itself", "attach", "not attached"])
+
+
+def never_polling(posthog: StandInControl, url: str, namespace: str, how: str = "by itself") -> Callable[[int], Seat]:
+    """Return what makes a member's seat whose client has no poller."""
+    host = posthog.url
+
+    def make(index: int) -> Seat:
+        cache = from_url(url, namespace, refresh_interval=EVERY, store_timeout=0.3, auto_attach=how != "not attached")
+        seat = Seat(without_poller(host, key_of(100 + index), cache), cache)
+        if how == "attach":
+            cache.attach(seat.client)
+        return seat
+
+    return make
+
+
+def without_poller(host: str, secret_key: str, cache: FlagDefinitionCache | None) -> WatchedPosthog:
+    """A client without a poller, whose poll interval is the SDK's own."""
+    return WatchedPosthog(
+        "phc_test",
+        secret_key=secret_key,
+        host=host,
+        enable_local_evaluation=False,
+        flag_definition_cache_provider=cache,
+        flush_at=1,  # older SDKs sit out the flush interval of 5 seconds in `shutdown`
+    )
+
+
+def work(_seat: Seat, seconds: float) -> float:
+    """Do nothing for so many seconds; returns what part of a processor the process took."""
+    began = time.process_time()
+    threading.Event().wait(seconds)
+    return (time.process_time() - began) / seconds
+
+
+def load_again(seat: Seat) -> bool:
+    """Load, as an application without a poller does from time to time; whether the store answered."""
+    load(seat)
+    return seat.cache.status().store_answers
+
+
+# --- a store that is frozen -------------------------------------------------------------------------------------------
+
+
+@HOWS
+def test_a_frozen_store_costs_nothing_and_is_asked_again(
+    posthog: StandInControl, make_redis: MakeRedis, namespace: str, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No thread is busy with it, before and after a load has noticed; later loads ask it, and get what is new."""
+    monkeypatch.setattr(listener, "_LONGEST_SLEEP", 0.1)  # a thread that waited for longer would be busy only later
+    server = make_redis()
+    with Fleet(never_polling(posthog, server.url, namespace, how), 1) as fleet:
+        [member] = fleet
+        assert member.call(load) == 1
+        server.freeze()
+        assert member.call(work, 1.0) < LIMIT
+        member.call(load)
+        assert not member.call(status).store_answers
+        assert member.call(work, 2.0) < LIMIT
+        server.thaw()
+        until(lambda: member.call(load_again), 10.0, every=0.1, what="the store to be asked again")
+        posthog.serve(make_definitions(5, revision=2))
+        until(lambda: member.call(load) == 2, 10.0, every=0.1, what="the change")
+
+
+# --- a PostHog that fails ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", [Refuse(503), Refuse(503, retry_after=60), Refuse(429, retry_after=60)], ids=repr)
+@pytest.mark.parametrize("wait", [None, 0], ids=["waits", "does not wait"])
+@HOWS
+def test_a_failure_at_the_first_load_is_made_up_for(
+    posthog: StandInControl, redis_server: RedisServer, namespace: str, how: str, fault: Refuse, wait: float | None
+) -> None:
+    """As with the SDK alone: without flags it loads again when it evaluates, and has them once PostHog answers."""
+    cache = from_url(redis_server.url, namespace, cold_start_wait=wait, auto_attach=how != "not attached")
+    plain, ours = without_poller(posthog.url, "phs_plain", None), without_poller(posthog.url, "phs_ours", cache)
+    if how == "attach":
+        cache.attach(ours)
+    clients = [Seat(plain, cast("FlagDefinitionCache", None)), Seat(ours, cache)]
+    try:
+        for key in ("phs_plain", "phs_ours"):
+            posthog.fail(fault, secret_key=key)
+        assert [load(seat) for seat in clients] == [None, None]
+        assert [evaluated(seat) for seat in clients] == [None, None]
+        posthog.recover()
+        assert [evaluated(seat) for seat in clients] == ["r1", "r1"]
+    finally:
+        for seat in clients:
+            seat.client.shutdown()
+
+
+def test_one_failure_is_over_with_the_first_load(
+    posthog: StandInControl, redis_server: RedisServer, namespace: str
+) -> None:
+    """Within `cold_start_wait` it is tried again."""
+    posthog.fail(503, times=1)
+    seat = never_polling(posthog, redis_server.url, namespace)(0)
+    assert load(seat) == 1
+    seat.client.shutdown()
+
+
+# --- the lease --------------------------------------------------------------------------------------------------------
+
+
+@HOWS
+def test_it_keeps_no_lease(posthog: StandInControl, redis_server: RedisServer, namespace: str, how: str) -> None:
+    """Neither the one on which it fetched, nor one that it found free when nothing was due."""
+    admin = redis_server.client()
+    with Fleet(never_polling(posthog, redis_server.url, namespace, how), 2) as fleet:
+        for member in (*fleet, *fleet):
+            assert member.call(load) == 1
+            until(lambda: holder(admin, namespace) == 0, 5.0, what="the lease, of a minute, to be given up")
+
+
+@pytest.mark.parametrize("tied", [attached, seats], ids=["attached", "not attached"])
+@HOWS
+def test_a_fleet_beside_it_leads(
+    posthog: StandInControl,
+    redis_server: RedisServer,
+    namespace: str,
+    how: str,
+    tied: Callable[..., Callable[[int], Seat]],
+) -> None:
+    """It loads first; those that poll get the lease and fetch, and it has with its loads what they fetched."""
+    with (
+        Fleet(never_polling(posthog, redis_server.url, namespace, how), 1) as lone,
+        Fleet(tied(posthog, redis_server.url, namespace, every=EVERY, challenge_after=60.0), 2) as fleet,
+    ):
+        [member] = lone
+        assert member.call(load) == 1
+        fleet.call(load)
+        first = leader(fleet)
+        posthog.serve(make_definitions(5, revision=2))
+        all_hold(fleet, 2, within=20 * EVERY)
+        assert member.call(load) == 2
+        assert leader(fleet) is first
+
+
+def test_a_client_that_polls_keeps_the_lease_for_both(
+    posthog: StandInControl, redis_server: RedisServer, namespace: str
+) -> None:
+    """Two clients on one cache, of which one polls: loads of the other one give nothing up."""
+    seat = attached(posthog, redis_server.url, namespace, every=EVERY)(0)
+    other = without_poller(posthog.url, "phs_other", seat.cache)
+    try:
+        load(seat)
+        here = holder(redis_server.client(), namespace)
+        assert here
+        assert load(Seat(other, seat.cache)) == 1
+        poll(seat)
+        assert holder(redis_server.client(), namespace) == here
+        assert revision(seat) == 1
+    finally:
+        other.shutdown()
+        seat.client.shutdown()

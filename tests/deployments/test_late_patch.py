@@ -1,0 +1,166 @@
+"""gevent patches after a cache was made: gunicorn's `--preload -k gevent`, and an application that patches late.
+
+Threads that the SDK starts before are real ones and go on beside greenlets. The plain SDK bears that, and is judged in
+the same run.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.deployments.shops import FLAG, Shop, hasten, serve_shop
+from tests.servers import MakeRedis, RedisServer, until
+from tests.snippets import snippet
+
+GUNICORN = ("gunicorn", "--no-control-socket", "-b", "127.0.0.1:PORT", "-w", "4", "--preload")
+
+EVERY = 3.0
+"""Seconds between two polls of a client."""
+
+AT_REST = 10.0
+"""Seconds for which the processors' time of each worker is counted."""
+
+SPARE = 5.0
+"""Seconds by which a busy machine may be late."""
+
+WSGI = hasten(snippet("docs/gunicorn.md", "app.py"), refresh_interval=EVERY)
+LOG = "import logging\n\nlogging.basicConfig(level='INFO', format='%(message)s')\n"
+BEFORE_THE_FORK = {
+    "made": "",
+    "attached": "\ncache.attach(client)\n",
+    "loaded": "\nclient.load_feature_flags()\n",
+    "attached and loaded": "\ncache.attach(client)\nclient.load_feature_flags()\n",
+}
+NOT_PUSHED = "and none is pushed to it"
+
+
+class Life(NamedTuple):
+    """What was seen of a fleet."""
+
+    busiest: float
+    """Seconds of a processor's time that one worker took while nothing happened."""
+    change: float
+    """Seconds until all workers had a change."""
+    end: float
+    """Seconds that the server took to end."""
+    requests: int
+    """For definitions, while nothing happened."""
+    log: str
+
+
+def without_cache(app: str) -> str:
+    """Make the docs' application one of the plain SDK."""
+    assert app.count("flag_definition_cache_provider=cache,") == 1
+    kept = [line for line in app.splitlines() if "cache = " not in line and "flagcache" not in line]
+    return (
+        "\n".join(kept).replace("flag_definition_cache_provider=cache,", "").replace("cache.attach(client)", "") + "\n"
+    )
+
+
+def worked(pid: int) -> float:
+    """Seconds of a processor's time that a process has taken so far."""
+    told = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(told[11]) + int(told[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def live(shop: Shop, *words: str) -> Life:
+    """Play the life of a fleet of four: start, rest, a change, the end."""
+    with shop.run(*words):
+        shop.program.get(shop.port)  # fails if it could not start
+        shop.all_say("True", workers=4, at_once=True)
+        before, asked = {pid: worked(pid) for pid in shop.workers}, shop.posthog.requests
+        time.sleep(AT_REST)
+        busiest = max(worked(pid) - then for pid, then in before.items())
+        requests = shop.posthog.requests - asked
+        assert set(before) == shop.workers
+        shop.posthog.set_flag(FLAG, active=False)
+        changed_at = time.monotonic()
+        shop.all_say("False", workers=4, within=2 * EVERY + SPARE)
+        change = time.monotonic() - changed_at
+        ends_at = time.monotonic()
+        shop.program.send(signal.SIGTERM)
+        assert shop.program.wait(30.0) == 0
+        end = time.monotonic() - ends_at
+        until(lambda: not shop.program.left_behind(), 5.0, what="all processes to end")
+        return Life(busiest, change, end, requests, shop.program.log)
+
+
+def live_beside(folder: Path, server: RedisServer, app: str, *words: str) -> tuple[Life, Life]:
+    """Play the life of a fleet with the cache and, at the same time, of one of the plain SDK."""
+
+    def play(text: str, database: int) -> Life:
+        with serve_shop() as posthog:
+            shop = Shop(folder / str(database), posthog, server, {}, database=database)
+            (folder / str(database) / "app.py").write_text(LOG + text.replace("PORT", str(shop.port)))
+            return live(shop, *words)
+
+    with ThreadPoolExecutor() as pool:
+        cached, plain = pool.submit(play, app, 0), pool.submit(play, without_cache(app), 1)
+        return cached.result(), plain.result()
+
+
+def judge(cached: Life, plain: Life) -> None:
+    """No worker of the cache is busier or later than one of the plain SDK, and the fleet fetches as one."""
+    assert cached.busiest < plain.busiest + 0.1 * AT_REST, (cached, plain)
+    assert cached.end < plain.end + 2.0, (cached, plain)
+    assert "runtime/guard.py" not in cached.log  # it is in each traceback that we log
+    assert cached.requests <= AT_REST / (0.9 * EVERY) + 1
+
+
+@pytest.mark.parametrize("before", BEFORE_THE_FORK)
+def test_gunicorn_patches_after_a_preload(tmp_path: Path, make_redis: MakeRedis, before: str) -> None:
+    """Workers rest, take changes with their polls, say once each that none is pushed, and end as with the SDK alone."""
+    app = WSGI + BEFORE_THE_FORK[before]
+    cached, plain = live_beside(tmp_path, make_redis(), app, *GUNICORN, "-k", "gevent", "app:app")
+    judge(cached, plain)
+    assert cached.log.count(NOT_PUSHED) == 4
+
+
+def test_threads_that_nothing_patches_are_pushed_changes(tmp_path: Path, make_redis: MakeRedis) -> None:
+    """With real threads a preloaded fleet is pushed its changes."""
+    app = WSGI + BEFORE_THE_FORK["attached and loaded"]
+    cached, plain = live_beside(tmp_path, make_redis(), app, *GUNICORN, "-k", "gthread", "app:app")
+    judge(cached, plain)
+    assert NOT_PUSHED not in cached.log
+
+
+# Not under gunicorn: gevent cannot patch in the midst of an import, of which another thread makes use (gevent 26.9).
+FOUR = """
+import os, signal, socket, sys
+
+listener = socket.create_server(("127.0.0.1", PORT))
+pids = []
+while len(pids) < 4 and (pid := os.fork()):
+    pids.append(pid)
+if len(pids) == 4:
+    signal.signal(signal.SIGTERM, lambda *_: [os.kill(pid, signal.SIGTERM) for pid in pids])
+    sys.exit(max([os.waitpid(pid, 0)[1] for pid in pids]))
+
+"""
+PATCH_AND_SERVE = """
+from gevent import monkey
+
+monkey.patch_all()
+import gevent
+from gevent.pywsgi import WSGIServer
+
+server = WSGIServer(socket.socket(fileno=listener.detach()), app, log=None)
+gevent.signal_handler(signal.SIGTERM, server.stop)
+server.serve_forever()
+"""
+
+
+@pytest.mark.parametrize("before", ["made", "attached"])
+def test_an_application_patches_late(tmp_path: Path, make_redis: MakeRedis, before: str) -> None:
+    """A process that patches when cache and client are there, and their threads may run, takes changes all the same."""
+    app = FOUR + WSGI + BEFORE_THE_FORK[before] + PATCH_AND_SERVE
+    cached, plain = live_beside(tmp_path, make_redis(), app, "app")
+    judge(cached, plain)
+    assert cached.log.count(NOT_PUSHED) == 4

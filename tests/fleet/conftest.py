@@ -1,0 +1,25 @@
+"""Fixtures of the tests with whole fleets: both kinds of clients, and where their fallback files lie."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.attach.attached import attached
+from tests.fleet.chores import seats
+from tests.support.modes import MakeSeats
+
+
+@pytest.fixture(params=[seats, attached], ids=["protocol", "attached"])
+def make_seats(request: pytest.FixtureRequest) -> MakeSeats:
+    """Both modes in turn."""
+    made: MakeSeats = request.param
+    return made
+
+
+@pytest.fixture
+def state() -> Path:
+    """Where the fallback stores of this test lie."""
+    return Path(os.environ["XDG_STATE_HOME"]) / "flagcache"

@@ -1,0 +1,26 @@
+"""Seats of the baseline by which a lost leader is judged: the benchmarks' best provider that is not flagcache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from benchmarks.contestants.example import connect
+from benchmarks.contestants.republishing import RepublishingCache
+from flagcache_posthog import MemoryFlagDefinitionCache
+from tests.chaos.stage import Place
+from tests.fleet.harness import Seat
+from tests.support.ties import make_client
+
+__all__ = ["republishing_seats"]
+
+
+def republishing_seats(place: Place, *, every: float) -> Callable[[int], Seat]:
+    """Return what makes a member's seat; the cache in it is used by nobody."""
+    host = place.posthog.url
+
+    def make(index: int) -> Seat:
+        provider = RepublishingCache(connect(place.store_url, timeout=2.0), place.namespace, lease=2 * every)
+        client = make_client(host, index, polls=every, provider=provider)
+        return Seat(client, MemoryFlagDefinitionCache(f"unused-{index}"))
+
+    return make

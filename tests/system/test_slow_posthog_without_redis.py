@@ -1,0 +1,49 @@
+"""Redis is away, and PostHog takes longer than the lease of the store that is in charge then."""
+
+from __future__ import annotations
+
+import pytest
+
+from flagcache.events import LateFetchRefused
+from flagcache_posthog.testing import RemoteStandIn, make_definitions
+from tests.attach.attached import adopted_at, events_of
+from tests.chaos.stage import Place
+from tests.fleet.chores import all_hold, load, status
+from tests.fleet.harness import Fleet
+from tests.servers import RedisServer, until
+from tests.support.pace import of_fleet
+from tests.support.ties import Tie, plain_seats, tied_seats
+
+
+@pytest.mark.slow
+def test_a_change_arrives_though_a_fetch_outlasts_the_lease(
+    posthog: RemoteStandIn, server: RedisServer, place: Place
+) -> None:
+    """Polls each second, answers after 2.2 s, Redis dead: a change arrives as with the plain SDK, none is refused."""
+    every = 1.0
+    with (
+        Fleet(tied_seats(Tie.ATTACHED, place, refresh=every, polls=every, store_timeout=0.3), 3) as fleet,
+        Fleet(plain_seats(posthog, polls=every), 1) as plain,
+    ):
+        fleet.call(load)
+        plain.call(load)
+        posthog.set_delay(2.2)
+        server.kill()
+        until(lambda: not any(told.store_answers for told in fleet.call(status)), 6.0, every=0.1, what="all to notice")
+        posthog.serve(make_definitions(5, revision=2))
+        seen = len(of_fleet(posthog, fleet.members))
+        all_hold(plain, 2, within=10.0)
+        alone = adopted_at(plain.members[0], 2)
+        until(lambda: not posthog.requests or len(of_fleet(posthog, fleet.members)) > seen, 5.0, what="a request")
+        refused = len(events_of(fleet, LateFetchRefused))
+        try:
+            all_hold(fleet, 2, within=8.0)
+        except pytest.fail.Exception:
+            pytest.fail(
+                f"no change after {len(of_fleet(posthog, fleet.members)) - seen} requests,"
+                f" {len(events_of(fleet, LateFetchRefused))} refused as late"
+            )
+        last = max(adopted_at(member, 2) for member in fleet)
+        assert last - alone <= 2 * (every + 2.2)
+        assert not refused
+        assert not events_of(fleet, LateFetchRefused)

@@ -1,0 +1,291 @@
+"""Random torture of a real fleet: faults of PostHog, Redis and workers at random moments, with the truth kept beside.
+
+    with Torture(place, server, crew, seed) as torture:
+        torture.go_on_for(6.0)
+        torture.heal()
+        assert not torture.faults()
+
+Each worker writes down what it holds at once, in a file of its own, so that a frozen one that is killed has still told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from typing_extensions import Self
+
+from flagcache_posthog.testing import Drop, Refuse, make_definitions
+from tests.attach.attached import AttachedSeat
+from tests.chaos.stage import Place
+from tests.fleet.chores import all_hold, asker, asks, key_of, load, status
+from tests.fleet.harness import Call, Fleet, Member, Sighting
+from tests.servers import RedisServer, until
+from tests.support.order import backward_steps, told
+from tests.support.ties import Tie, tied_seats
+
+__all__ = ["CREWS", "EVERY", "Torture"]
+
+EVERY = 0.3
+"""Seconds between two requests of the fleet, and between two polls of a client."""
+
+SIZE = 6
+_PATIENCE = 8.0
+"""Seconds that a busy machine, and stores that are asked again more and more rarely, may take in the end."""
+
+CREWS: dict[str, Sequence[Tie]] = {
+    "attached": (Tie.ATTACHED,),
+    "protocol": (Tie.PROTOCOL,),
+    "mixed": (Tie.ATTACHED, Tie.PROTOCOL),
+}
+"""How the workers are tied, in turn."""
+
+
+class _WrittenHistory(list[Sighting]):
+    """A history that is in a file at once."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+
+    def append(self, seen: Sighting) -> None:
+        """Note it."""
+        os.write(self._file, f"{seen.at} {seen.flags} {seen.revision}\n".encode())
+        super().append(seen)
+
+
+def _read(path: Path) -> list[Sighting]:
+    words = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+    return [Sighting(float(at), _number(flags), _number(revision)) for at, flags, revision in words]
+
+
+def _number(word: str) -> int | None:
+    return None if word == "None" else int(word)
+
+
+class Torture:
+    """One fleet of six under random faults.
+
+    Args:
+        place: Where it lives; its PostHog serves revision 1.
+        server: Its Redis.
+        crew: One of `CREWS`.
+        seed: Whence all choices come. Their moments differ from run to run, as far as the machine does.
+        folder: For what the workers write down.
+    """
+
+    def __init__(self, place: Place, server: RedisServer, crew: str, seed: int, folder: Path) -> None:
+        self._posthog, self._server, self._folder = place.posthog, server, folder
+        self._chance = random.Random(f"{crew}/{seed}")
+        self._ties = CREWS[crew]
+        self._makes = {
+            tie: tied_seats(tie, place, refresh=EVERY, polls=EVERY, store_timeout=0.2, lease=3 * EVERY) for tie in Tie
+        }
+        self._fleet = Fleet(self._make, SIZE)
+        self._loading: dict[Member, Call[int | None]] = {}
+        self._frozen: set[Member] = set()
+        self._revision = 1
+        self._redis = "up"
+        self._began = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._fleet.__enter__()
+        for member in self._fleet:
+            self._loading[member] = member.begin(load)
+        self._loaded()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._fleet.__exit__(*exc)
+
+    # --- what happens -----------------------------------------------------------------------------------------------
+
+    def go_on_for(self, seconds: float) -> None:
+        """Let random things happen for so long."""
+        acts: dict[Callable[[], None], int] = {
+            self._change: 4,
+            self._trouble_posthog: 3,
+            self._cut_off_after_an_answer: 2,
+            self._spare_posthog: 3,
+            self._trouble_redis: 3,
+            self._spare_redis: 4,
+            self._freeze: 3,
+            self._thaw: 4,
+            self._kill: 1,
+            self._join: 1,
+        }
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            [act] = self._chance.choices(list(acts), list(acts.values()))
+            act()
+            time.sleep(self._chance.uniform(0.02, 1.2 * EVERY))
+
+    def heal(self) -> None:
+        """Let all be well again, and see that a change reaches every worker in time."""
+        self._spare_posthog()
+        self._spare_redis()
+        while self._frozen:
+            self._thaw()
+        self._loaded()
+        until(
+            lambda: all(each.store_answers for each in self._fleet.call(status)),
+            _PATIENCE,
+            every=0.05,
+            what="all to have their store back",
+        )
+        self._change()
+        all_hold(self._fleet, self._revision, within=10 * EVERY + _PATIENCE)
+
+    def faults(self) -> list[str]:
+        """Every worker that went back or lost its flags, in words."""
+        records = [(f"worker {index}", _read(self._diary(index))) for index in range(len(self._fleet.members))]
+        lost = [
+            f"{who} lost its flags: {told(held)}"
+            for (who, held), tie in zip(records, self._tie_of_each(), strict=True)
+            if tie is Tie.ATTACHED and _lost_flags(held)
+        ]
+        back = backward_steps(records, self._posthog.truths())
+        return [*(f"went back: {each}" for each in back), *lost]
+
+    def _tie_of_each(self) -> list[Tie]:
+        return [self._ties[member.index % len(self._ties)] for member in self._fleet.members]
+
+    def _make(self, index: int) -> AttachedSeat:
+        seat = self._makes[self._ties[index % len(self._ties)]](index)
+        seat.client.history = _WrittenHistory(self._diary(index))
+        return seat
+
+    def _diary(self, index: int) -> Path:
+        return self._folder / f"worker-{index}"
+
+    def _loaded(self) -> None:
+        """Wait for the first loads under way."""
+        for member, call in self._loading.items():
+            if member.alive:
+                call.result(within=20.0)
+        self._loading.clear()
+
+    def _tell(self, what: str) -> None:
+        sys.stdout.write(f"{time.monotonic() - self._began:7.3f} {what}\n")
+
+    # --- PostHog ------------------------------------------------------------------------------------------------------
+
+    def _change(self) -> None:
+        self._revision += 1
+        self._tell(f"PostHog serves revision {self._revision}")
+        self._posthog.serve(make_definitions(5, revision=self._revision))
+
+    def _trouble_posthog(self) -> None:
+        kind = self._chance.choice(["500", "500", "drop", "slow", "revoked", "hold"])
+        self._tell(f"PostHog: {kind}")
+        if kind == "500":
+            self._posthog.fail(500)
+        elif kind == "drop":
+            self._posthog.fail(Drop(), times=self._chance.randint(1, 4))
+        elif kind == "slow":
+            self._posthog.set_delay(self._chance.uniform(0.1, 3 * EVERY))
+        elif kind == "revoked":
+            victim = self._chance.choice(list(self._fleet))
+            self._posthog.fail(Refuse(401), secret_key=key_of(victim.index), times=3)
+        else:
+            self._posthog.hold(times=1)
+
+    def _cut_off_after_an_answer(self) -> None:
+        """One fetch brings a new revision, nothing comes after it for a while; its worker or Redis is in trouble."""
+        self._change()
+        self._posthog.hold(times=1)
+        with contextlib.suppress(TimeoutError):
+            self._posthog.wait_for_held(1, timeout=4 * EVERY)
+        self._tell("PostHog: 500 after the answer under way")
+        self._posthog.fail(500)
+        caught = asker(self._fleet, asks(self._posthog)[-1])
+        if caught.alive and caught not in self._frozen and self._chance.random() < 0.5:
+            self._tell(f"{caught} is frozen")
+            caught.freeze()
+            self._frozen.add(caught)
+        if self._chance.random() < 0.5:
+            self._trouble_redis()
+        self._posthog.release()
+        time.sleep(self._chance.uniform(1.0, 7.0) * EVERY)
+        self._spare_redis()
+        if caught in self._frozen:
+            self._tell(f"{caught} is thawed")
+            caught.thaw()
+            self._frozen.discard(caught)
+        time.sleep(self._chance.uniform(1.0, 5.0) * EVERY)
+
+    def _spare_posthog(self) -> None:
+        self._tell("PostHog is well")
+        self._posthog.recover()
+        self._posthog.set_delay(0)
+        self._posthog.release()
+
+    # --- Redis --------------------------------------------------------------------------------------------------------
+
+    def _trouble_redis(self) -> None:
+        if self._redis != "up":
+            return
+        kind = self._chance.choice(["killed", "killed, to be restored", "frozen", "flushed"])
+        self._tell(f"Redis: {kind}")
+        if kind == "flushed":
+            self._server.client().flushall()
+            return
+        if kind == "frozen":
+            self._server.freeze()
+        else:
+            (self._server.directory / "dump.rdb").unlink(missing_ok=True)
+            if kind != "killed":
+                self._server.client().save()
+            self._server.kill()
+        self._redis = kind
+
+    def _spare_redis(self) -> None:
+        if self._redis == "up":
+            return
+        self._tell("Redis is back")
+        if self._redis == "frozen":
+            self._server.thaw()
+        else:
+            self._server.start()
+        self._redis = "up"
+
+    # --- workers ------------------------------------------------------------------------------------------------------
+
+    def _freeze(self) -> None:
+        awake = [member for member in self._fleet if member not in self._frozen]
+        if len(awake) > 2:
+            victim = self._chance.choice(awake)
+            self._tell(f"{victim} is frozen")
+            victim.freeze()
+            self._frozen.add(victim)
+
+    def _thaw(self) -> None:
+        if self._frozen:
+            victim = self._chance.choice(sorted(self._frozen, key=lambda member: member.index))
+            self._tell(f"{victim} is thawed")
+            victim.thaw()
+            self._frozen.discard(victim)
+
+    def _kill(self) -> None:
+        victims = list(self._fleet)
+        if len(victims) > 3:
+            victim = self._chance.choice(victims)
+            self._tell(f"{victim} is killed")
+            victim.kill()
+            self._frozen.discard(victim)
+
+    def _join(self) -> None:
+        [member] = self._fleet.join(1)
+        self._tell(f"{member} comes")
+        self._loading[member] = member.begin(load)
+
+
+def _lost_flags(held: Sequence[Sighting]) -> bool:
+    """Whether a client that had flags ever had none after that."""
+    first = next((place for place, seen in enumerate(held) if seen.flags), len(held))
+    return any(not seen.flags for seen in held[first:])

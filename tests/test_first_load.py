@@ -1,0 +1,97 @@
+"""What a first load waits for, and when that is in vain: decisions alone."""
+
+from __future__ import annotations
+
+from flagcache.core import first_load
+from flagcache.core.knowledge import Contact, Held, Knowledge
+from flagcache.core.notes import Note
+from flagcache.settings import Settings
+from flagcache.stores.base import Grant, Meta, Reply
+
+HOME = "redis://a/0"
+NOW = 5000.0
+CLOCK = 1_700_000_000_000
+SETTINGS = Settings(refresh_interval=30)
+GRANT = Grant(0, CLOCK, CLOCK)
+
+
+def meta(age: float) -> Meta:
+    """Definitions that were confirmed so many seconds ago."""
+    at = CLOCK - round(age * 1000)
+    return Meta("v1", 0, at, changed_at=at, confirmed_at=at)
+
+
+def knowing(age: float, *, fetching: bool = False) -> Knowledge:
+    """A process that holds what was confirmed so many seconds ago, and whether another one fetches."""
+    held = Held(meta(age), {"flags": [1]}, HOME, NOW - age)
+    return Knowledge(
+        held=held, waiting_since=NOW, contacts={HOME: Contact(heard=NOW, lease_ends=NOW, fetching=fetching)}
+    )
+
+
+def test_a_first_load_is_over_with_the_first_definitions_handed_out() -> None:
+    """And there is none in a child of a process that held definitions."""
+    assert first_load.is_first_load(knowing(1))
+    assert not first_load.is_first_load(knowing(1)._replace(loaded=True))
+    assert not first_load.is_first_load(knowing(1).in_child())
+
+
+def test_it_starts_with_what_is_young_enough() -> None:
+    """Up to the age given, its end included; with nothing it cannot start."""
+    assert first_load.may_start_with(knowing(45), 45, NOW)
+    assert not first_load.may_start_with(knowing(45.1), 45, NOW)
+    assert not first_load.may_start_with(Knowledge(), 45, NOW)
+
+
+def test_it_waits_for_a_fetch_under_way() -> None:
+    """Its own or another process's, and for none otherwise."""
+    assert first_load.waits_for_newer(knowing(100), HOME, fetching=True)
+    assert first_load.waits_for_newer(knowing(100, fetching=True), HOME, fetching=False)
+    assert not first_load.waits_for_newer(knowing(100), HOME, fetching=False)
+
+
+def test_a_failure_ends_the_wait_for_newer_ones() -> None:
+    """Its own, or one that is noted for all."""
+    know = knowing(100, fetching=True)
+    assert not first_load.waits_for_newer(know._replace(failures=1), HOME, fetching=True)
+    assert not first_load.waits_for_newer(know._replace(note=Note(500)), HOME, fetching=False)
+
+
+def test_a_grant_that_comes_with_young_definitions_is_left() -> None:
+    """And not counted as a fetch; one that comes with old ones, or with none, is used."""
+    reply = Reply(CLOCK, leads=True, lease_left=1, granted_at=CLOCK, grant=GRANT, meta=meta(45))
+    assert first_load.defer_grant(reply, SETTINGS) == (reply._replace(grant=None, granted_at=0), True)
+    for used in (reply._replace(meta=meta(45.1)), reply._replace(meta=None), reply._replace(grant=None)):
+        assert first_load.defer_grant(used, SETTINGS) == (used, False)
+
+
+def test_a_refusal_is_final_if_nobody_leads() -> None:
+    """Once those that wait too had time to look again; not while another leads, nor when it may try again itself."""
+    refused = Knowledge(
+        failures=1,
+        failed_at=NOW - 0.1,
+        stay_out_until=NOW + 5,
+        contacts={HOME: Contact(heard=NOW, lease_ends=NOW)},
+    )
+    assert first_load.waits_in_vain(refused, HOME, NOW, NOW + 10)
+    assert not first_load.waits_in_vain(refused._replace(failed_at=NOW - 0.05), HOME, NOW, NOW + 10)
+    assert not first_load.waits_in_vain(refused._replace(stay_out_until=NOW - 1), HOME, NOW, NOW + 10)
+    led = refused.with_contact(HOME, Contact(heard=NOW, lease_ends=NOW + 3))
+    assert not first_load.waits_in_vain(led, HOME, NOW, NOW + 10)
+    assert not first_load.waits_in_vain(Knowledge(), HOME, NOW, NOW + 10)
+
+
+def test_nobody_waits_when_no_try_is_left() -> None:
+    """Or when the vendor refuses all."""
+    assert first_load.waits_in_vain(Knowledge(contacts={HOME: Contact(exhausted=True)}), HOME, NOW, NOW + 10)
+    assert first_load.waits_in_vain(Knowledge(note=Note(429)), HOME, NOW, NOW + 10)
+
+
+def test_a_passing_failure_is_waited_for() -> None:
+    """If the next try comes within the wait; not a decision of the vendor, nor the last try of an interval."""
+    failed = Knowledge(note=Note(500, NOW + 5), contacts={HOME: Contact(heard=NOW, lease_ends=NOW + 3)})
+    assert not first_load.waits_in_vain(failed, HOME, NOW, NOW + 10)
+    assert first_load.waits_in_vain(failed, HOME, NOW, NOW + 4)
+    assert first_load.waits_in_vain(failed._replace(note=Note(402, NOW + 5)), HOME, NOW, NOW + 10)
+    last = failed.with_contact(HOME, Contact(heard=NOW, lease_ends=NOW + 3, exhausted=True))
+    assert first_load.waits_in_vain(last, HOME, NOW, NOW + 10)
