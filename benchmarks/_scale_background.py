@@ -1,8 +1,7 @@
 """What a simulated process with an attached client does between its polls: it listens, renews and takes over.
 
 When what is due is decided by `flagcache.core.schedule`; this module waits for it in virtual time, as
-`flagcache.worker.listener` and
-`flagcache.worker.background` do on a thread.
+`flagcache.worker.listener` and `flagcache.worker.background` do on a thread.
 """
 
 from __future__ import annotations
@@ -42,10 +41,11 @@ class Background:
         self._fleet = fleet
         self._world = fleet.world
         self._offset = self._world.rng.uniform(0, _OFFSET)
-        self._contended_for = 0.0
+        self._contended_at = -math.inf
         self._number = 0
         """Of the latest plan; earlier ones count no more."""
         self._pending: Notice | None = None
+        self._reconnecting = False
 
     def listen(self, now: float) -> None:
         """Subscribe, if Redis is there."""
@@ -56,11 +56,13 @@ class Background:
         self._fleet.listeners[self._worker] = self
 
     def reconnect(self, now: float) -> None:
-        """Redis answers: subscribe anew if the connection was lost, and ask what was missed."""
-        if self._worker not in self._fleet.listeners:
+        """Redis answers: subscribe anew, once, if the connection was lost, and ask what was missed."""
+        if self._worker not in self._fleet.listeners and not self._reconnecting:
+            self._reconnecting = True
             self._world.timeline.at(now + self._world.rng.uniform(*_RECONNECTS), self._listen_again)
 
     def _listen_again(self, now: float) -> None:
+        self._reconnecting = False
         if self._worker.over or self._worker in self._fleet.listeners:
             return
         self.listen(now)
@@ -104,9 +106,9 @@ class Background:
         if now >= due.renew_at:
             self._renew(now)
         if now >= due.over_at:
-            self._forget()
+            self._worker.forget_leadership(self._worker.in_charge)
         if now >= due.contend_at:
-            self._contended_for = due.contend_at
+            self._contended_at = now
             self._worker.ask(now, contend=True)
         self.plan(now)
 
@@ -117,22 +119,19 @@ class Background:
             able=True,
             longest_fetch=self._fleet.settings.fetch_timeout,
             offset=self._offset,
-            contended_for=self._contended_for,
+            interval=self._fleet.settings.refresh_interval,
+            contended_at=self._contended_at,
         )
-        return duties.next_duty(self._worker.know, self._worker.know.contact("redis"), pulse, now)
+        return duties.next_duty(self._worker.know, self._worker.know.contact(self._worker.in_charge.home), pulse, now)
 
     def _renew(self, now: float) -> None:
-        lease = milliseconds(self._fleet.lease)
+        lease, store = milliseconds(self._fleet.lease), self._worker.in_charge
         try:
-            kept = self._fleet.redis.renew(now, self._worker.me, lease)
+            kept = store.renew(now, self._worker.me, lease)
         except StoreError:
-            self._worker.lost(now, self._fleet.redis)
+            self._worker.lost(now, store)
             return
         if kept:
-            self._worker.extended(now, self._fleet.redis)
+            self._worker.extended(now, store)
         else:
-            self._forget()
-
-    def _forget(self) -> None:
-        know = self._worker.know
-        self._worker.know = know.with_contact("redis", know.contact("redis")._replace(leads=False))
+            self._worker.forget_leadership(store)

@@ -1,8 +1,7 @@
 """What a simulated process does about a grant: it asks PostHog, and gives the store what came.
 
 In virtual time what `flagcache.worker.fetch` and `flagcache.worker.publish` do on threads; for a process without an
-attached
-client, what its SDK does.
+attached client, what its SDK does.
 """
 
 from __future__ import annotations
@@ -13,7 +12,9 @@ from typing import TYPE_CHECKING
 from benchmarks._scale_stores import HostFile
 from benchmarks._scale_world import Answer
 from flagcache.core import knowledge as election
+from flagcache.core import schedule as duties
 from flagcache.core.knowledge import Held
+from flagcache.core.notes import Note
 from flagcache.errors import StoreError
 from flagcache.settings import milliseconds
 from flagcache.stores.base import Grant, Meta, Published, Scope
@@ -68,6 +69,8 @@ class Fetching:
             return
         meta = election.repair(held, store.home, clock, now)
         published = self._publish(now, store, meta, fresh=not held.accepted)
+        if published is Published.UNSETTLED:
+            return
         if published is not Published.STALE:
             worker.know = worker.know._replace(held=held._replace(meta=meta, home=store.home, accepted=True))
         elif not held.accepted:
@@ -108,20 +111,24 @@ class Fetching:
     def _offer(self, now: float, errand: _Errand, meta: Meta) -> None:
         """Confirm or publish what a fetch brought, and hold it unless it is refused as late."""
         worker, store, grant = self._worker, errand.store, errand.grant
-        worker.know = worker.know._replace(failures=0, stay_out_until=0.0, note_status=0, retry_at=0.0)
+        worker.know = worker.know._replace(failures=0, stay_out_until=0.0, note=Note())
         held = Held(meta, {}, store.home, errand.asked, accepted=False)
         stored = worker.know.contact(store.home).stored
         known = stored is not None and stored.version == meta.version and meta.etag in ("", stored.etag)
         lease = milliseconds(self._fleet.lease)
         try:
             done = known and store.confirm(now, worker.me, meta.version, grant, lease)
-            if not done and self._publish(now, store, meta, fresh=True) is Published.STALE:
+            published = Published.CONFIRMED if done else self._publish(now, store, meta, fresh=True)
+            if published is Published.STALE:
                 return
         except StoreError:
             worker.lost(now, store)
         else:
-            held = held._replace(accepted=True)
-            worker.extended(now, store)
+            if published is Published.UNSETTLED:
+                held = held._replace(unsettled=now)
+            else:
+                held = held._replace(accepted=True)
+                worker.extended(now, store)
         worker.take(now, held)
 
     def _publish(self, now: float, store: HostFile, meta: Meta, *, fresh: bool) -> Published:
@@ -130,14 +137,14 @@ class Fetching:
 
     def _refused(self, now: float, store: HostFile, grant: Grant, refused: Refused) -> None:
         worker, status = self._worker, refused.status
-        pause = election.backoff(worker.know.failures, self._fleet.settings, self._world.rng.random())
+        pause = duties.backoff(worker.know.failures, self._fleet.settings, self._world.rng.random())
         try:
             retry_after = milliseconds(pause)
             if not store.fail(now, worker.me, grant.as_of, refused.scope, status=status, retry_after=retry_after):
                 return
         except StoreError:
             worker.lost(now, store)
-        worker.know = election.failed(worker.know, refused, now, pause)
+        worker.know = election.failed(worker.know, store.home, refused, now, pause)
         if refused.scope is Scope.MINE:
             contact = worker.know.contact(store.home)
             worker.know = worker.know.with_contact(store.home, contact._replace(leads=False, lease_ends=now))

@@ -34,14 +34,15 @@ class Ours:
         self.may_be_quiet = may_be_quiet
         self.spread = spread
         self.settings = Settings(refresh_interval=world.poll_interval, poll_interval=world.poll_interval)
-        self.lease = self.settings.lease_for(world.poll_interval if attached else None)
+        self.lease = self.settings.lease_for(world.poll_interval if attached else None, listening=attached)
         self.listeners: dict[Worker, Background] = {}
         self._payload = b"." * world.sizes.envelope
+        template = election.template("web-00000:12345:0123456789ab", self.settings, self.lease)
         self.redis = RedisServer(
             world,
             self._notify,
             lambda: len(self.listeners),
-            ask=election.template("web-00000:12345:0123456789ab", self.settings, self.lease),
+            ask=template._replace(reports=attached, listens=attached),
             slack=world.poll_interval + 0.01 if attached else 0.0,
         )
         self._hosts: dict[int, HostFile] = {}

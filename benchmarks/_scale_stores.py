@@ -1,8 +1,7 @@
 """The stores of a simulated day: the library's own rules on one Redis, and on a file of each host.
 
 What a verb does is decided by `flagcache.stores.rules.verbs`, the pure functions on which the memory and the SQLite
-store
-run, and which the Lua scripts mirror. Added here is only how long Redis takes, and what goes over its wires.
+store run, and which the Lua scripts mirror. Added here is only how long Redis takes, and what goes over its wires.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from flagcache.errors import StoreError
 from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Reply, Scope
 from flagcache.stores.redis.store import keys_of
 from flagcache.stores.rules import verbs as rules
+from flagcache.stores.rules.leases import GRACE
 
 __all__ = ["HostFile", "RedisServer", "Sizes", "World", "clock_of"]
 
@@ -275,10 +275,18 @@ class RedisServer(HostFile):
             return
         silent_at = max(state.meta.confirmed_at, state.led_since) + self._ask.challenge
         until = min(state.lease_until - self._slack, silent_at)
+        if self._ask.listens:  # a poll makes its asker the deputy if there is none, and takes what is overdue
+            if not state.deputy:
+                self._quiet_until = 0.0
+                return
+            overdue_at = state.granted[0] + self._ask.interval + GRACE
+            until = min(until, overdue_at, state.deputy_seen + 2 * (self._ask.interval + GRACE))
         begins = self._world.redis_down.begins
         self._quiet_until = min((until - _DAY) / 1000 - 0.01, begins if at < begins else math.inf)
         self._version, self._as_of = state.meta.version, state.meta.as_of
-        self._request = poll_size(_KEYS, self._ask._replace(held=state.meta.order, held_version=state.meta.version))
+        self._request = poll_size(
+            _KEYS, self._ask._replace(held=state.meta.order, held_version=state.meta.version, leader=state.owner)
+        )
         clock = clock_of(at)
         same = Reply(clock=clock, leads=False, lease_left=30_000, granted_at=state.granted[0], unchanged=True)
         other = Reply(clock=clock, leads=False, lease_left=30_000, granted_at=state.granted[0], meta=state.meta)

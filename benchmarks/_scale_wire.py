@@ -22,8 +22,9 @@ def call_size(*words: object) -> int:
 def poll_words(keys: Keys, ask: Ask) -> tuple[str | int, ...]:
     """Keys and arguments of a poll, as `flagcache.stores.redis.store` sends them."""
     numbers = (ask.interval, ask.lease, ask.cold_lease, ask.challenge, int(ask.may_lead), int(ask.idle))
+    flags = ask.reports + 2 * ask.watches + 4 * ask.listens + 8 * ask.starts
     order = (ask.held.epoch, ask.held.as_of) if ask.held else (-1, 0)
-    rest = (ask.last_grant, ask.grant_age, *order, ask.held_age, ask.held_version, ask.backoff)
+    rest = (ask.last_grant, ask.grant_age, *order, ask.held_age, ask.held_version, ask.backoff, flags, ask.leader)
     return (keys.hash, keys.lease, ask.me, *numbers, *rest)
 
 
@@ -34,14 +35,21 @@ def poll_size(keys: Keys, ask: Ask) -> int:
 
 def reply_size(reply: Reply, payload: int) -> int:
     """Bytes of the answer to a poll; `payload` is the size of what it carries, if it does."""
-    bits = int(reply.unchanged) + 2 * int(reply.republish)
-    size = len("*9\r\n") + sum(
+    bits = (
+        int(reply.unchanged)
+        + 2 * int(reply.republish)
+        + 4 * int(reply.deputy)
+        + 8 * int(reply.fetching)
+        + 16 * int(reply.exhausted)
+    )
+    size = len("*10\r\n") + sum(
         _number(n) for n in (reply.clock, int(reply.leads), reply.lease_left, reply.granted_at, bits)
     )
     size += _array(*(_number(n) for n in reply.grant)) if reply.grant else _number(0)
     noted = reply.note_status or reply.note_left
     size += _array(_number(reply.note_status), _number(reply.note_left)) if noted else _number(0)
     size += _meta(reply.meta) if reply.meta else _number(0)
+    size += _number(0) if reply.leader is None else _bulk(len(reply.leader))
     return size + (_number(0) if reply.payload is None else _bulk(payload))
 
 

@@ -1,11 +1,9 @@
 """One process of a simulated fleet of flagcache: the library's pure core, driven by events instead of threads.
 
 What to ask, what follows from an answer and when the background has what to do is decided by
-`flagcache.core.knowledge`,
-`flagcache.core.circuit_breaker` and `flagcache.core.schedule`; this module does in virtual time what
-`flagcache.worker.worker`, `exchange`,
-`reports` and `attendant` do with threads and sockets. Left out: forks, and that the
-ages in the archive on disk are renewed.
+`flagcache.core.knowledge`, `flagcache.core.circuit_breaker` and `flagcache.core.schedule`; this module does in virtual
+time what `flagcache.worker.worker`, `exchange`, `reports` and `attendant` do with threads and sockets. Left out: forks,
+and that the ages in the archive on disk are renewed.
 """
 
 from __future__ import annotations
@@ -47,7 +45,9 @@ class Worker:
         self.me = me
         self._stores: tuple[HostFile, ...] = (fleet.redis, host)
         self._breakers = {store.home: Breaker() for store in self._stores}
-        self._base = election.template(me, fleet.settings, fleet.lease)._replace(idle=True)
+        self._base = election.template(me, fleet.settings, fleet.lease)._replace(
+            idle=True, reports=fleet.attached, listens=fleet.attached
+        )
         self.know = Knowledge()
         self.over = False
         self._calm = False
@@ -136,6 +136,7 @@ class Worker:
         base, busy = self._base, self._fetching.busy
         if busy or not contend:
             base = base._replace(may_lead=contend and not busy, idle=not busy)
+        base = base._replace(watches=contend and self.know.contact(store.home).deputy)
         reply, at = store.poll(now, election.ask_for(base, self.know, store.home, now))
         if reply.payload is None or store.home != "redis":
             self._hear(at, store, reply, now)
@@ -207,6 +208,10 @@ class Worker:
         jitter = self._world.rng.random()
         breaker = self._breakers[store.home].failed(now, longest=self._longest_pause, jitter=jitter)
         self._breakers[store.home] = breaker
+        self.forget_leadership(store)
+
+    def forget_leadership(self, store: HostFile) -> None:
+        """This process no longer holds the lease of this store."""
         contact = self.know.contact(store.home)
         self.know = self.know.with_contact(store.home, contact._replace(leads=False))
 
@@ -227,6 +232,11 @@ class Worker:
         return 0.8 * self._world.poll_interval
 
     # --- what it knows -----------------------------------------------------------------------------------------------
+
+    @property
+    def in_charge(self) -> HostFile:
+        """The store that coordinates it now: Redis, or the file of its host while that is in trouble."""
+        return next((store for store in self._stores if not self._breakers[store.home].open), self._stores[-1])
 
     @property
     def probe_at(self) -> float:
@@ -255,7 +265,13 @@ class Worker:
             and held is not None
             and held.home == "redis"
             and held.accepted
-            and not (know.contact("redis").leads or know.failures or know.stay_out_until or know.note_status)
+            and not (
+                know.contact("redis").leads
+                or know.contact("redis").deputy
+                or know.failures
+                or know.stay_out_until
+                or know.note.status
+            )
             and not (self._fetching.busy or self._asking or self._breakers["redis"].open)
         )
         if held is not None:

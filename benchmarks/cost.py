@@ -11,11 +11,12 @@ within f seconds:
     example        86400 / (P + f) + D h / 2     C + D h
     republishing   as the example
     protocol       86400 / (P + f)               at most C + D h + 86400 / (10 P)
-    attached       86400 / (P + f)               C
+    attached       86400 / P                     C
 
 and flag requests = requests + 9 x those with definitions, for PostHog counts 10 for one with and 1 for one without.
 
-- A client waits P after each answer. Whoever is replaced leaves half an interval unused on average: D / 2.
+- A client waits P after each answer; an attached leader fetches each P on a thread of its own. A replaced process
+  leaves half an interval unused on average: D / 2.
 - A new process has no entity tag, so that its first request brings definitions: N D of them where each asks for itself.
   Where a leader asks, it is one for each new leader whose SDK has not fetched before. A deploy that replaces processes
   in a random order replaces its leaders h = e - 1 = 1.72 times on average: the first one for certain, and each further
@@ -121,7 +122,7 @@ def _protocol(fleet: Fleet) -> Month:
 
 
 def _attached(fleet: Fleet) -> Month:
-    return Month(fleet.one, fleet.changes)
+    return Month(DAY / fleet.poll, fleet.changes)
 
 
 CONTESTANTS: dict[str, tuple[str, Callable[[Fleet], Month]]] = {

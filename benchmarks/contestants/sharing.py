@@ -17,35 +17,31 @@ def _on_redis(place: Place, **options: Unpack[Options]) -> FlagDefinitionCache:
     )
 
 
-def _on_sqlite(place: Place) -> FlagDefinitionCache:
-    return SqliteFlagDefinitionCache(f"{place.directory}/flags.db", place.namespace, refresh_interval=place.interval)
-
-
-def _attach(place: Place, index: int, cache: FlagDefinitionCache) -> WatchedPosthog:
-    client = make_client(place, index, cache)
-    cache.attach(client)
-    return client
+def _on_sqlite(place: Place, **options: Unpack[Options]) -> FlagDefinitionCache:
+    return SqliteFlagDefinitionCache(
+        f"{place.directory}/flags.db", place.namespace, refresh_interval=place.interval, **options
+    )
 
 
 def _protocol(place: Place, index: int) -> WatchedPosthog:
-    return make_client(place, index, _on_redis(place))
+    return make_client(place, index, _on_redis(place, auto_attach=False))
 
 
 def _attached(place: Place, index: int) -> WatchedPosthog:
-    return _attach(place, index, _on_redis(place))
+    return make_client(place, index, _on_redis(place))
 
 
 def _protocol_sqlite(place: Place, index: int) -> WatchedPosthog:
-    return make_client(place, index, _on_sqlite(place))
+    return make_client(place, index, _on_sqlite(place, auto_attach=False))
 
 
 def _attached_sqlite(place: Place, index: int) -> WatchedPosthog:
-    return _attach(place, index, _on_sqlite(place))
+    return make_client(place, index, _on_sqlite(place))
 
 
 def _reader(place: Place, index: int) -> WatchedPosthog:
     cache = RedisFlagDefinitionCache(place.redis, place.namespace, refresh_interval=place.interval, role="reader")
-    return _attach(place, index, cache)
+    return make_client(place, index, cache)
 
 
 PROTOCOL = Contestant("protocol", "flagcache, protocol alone", "redis", _protocol, ours=True)
