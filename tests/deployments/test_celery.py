@@ -129,8 +129,6 @@ def worker(
     """A worker that takes tasks, with a broker, a backend and a namespace of its own."""
     text = snippet("docs/celery.md", "tasks.py")
     text = text.replace('"my-team"', f'"{folder.name}", refresh_interval={every}')
-    if "gevent" in args:
-        text = snippet("docs/celery.md", "with gevent") + text
     text = text.replace("provider=cache", f"provider=cache, poll_interval={every}")
     (folder / "tasks.py").write_text((text if helped else text.replace("flags.install()\n", "")) + REPORT)
     environment = posthog_environment(
