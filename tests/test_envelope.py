@@ -15,7 +15,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from flagcache.encoding import pieces
 from flagcache.encoding.payload import FORMAT, decode, digest, encode, verify
+from flagcache.encoding.pieces import TEXT as SURROGATES
+from flagcache.encoding.pieces import json_pieces, msgpack_pieces
 from flagcache.errors import EnvelopeError
 
 LIMIT = 64 * 1024 * 1024
@@ -222,6 +225,75 @@ def test_what_format_1_wrote_is_read_for_ever() -> None:
     assert same(decode(bytes.fromhex(plain), version=VERSION, limit=LIMIT), wrote)
     wrote["b"] = [BIG, {"c": []}]
     assert same(decode(bytes.fromhex(exact), version=VERSION, limit=LIMIT), wrote)
+
+
+# --- in pieces --------------------------------------------------------------------------------------------------------
+
+
+def in_json(document: object, *, ordered: bool) -> bytes:
+    """All at once."""
+    text = json.dumps(document, sort_keys=ordered, separators=(",", ":"), ensure_ascii=False)
+    return text.encode("utf-8", SURROGATES)
+
+
+@given(DOCUMENTS, st.integers(1, 3))
+@example({"a": [1, 2, 3], "b": {"z": 1, "y": 2, "x": 3}, "c": [], "d": {}, "e": [[]], "f": "\ud83d"}, 2)
+@settings(max_examples=200, deadline=None)
+def test_the_pieces_are_those_of_the_whole(definitions: dict[str, object], items: int) -> None:
+    """Joined, they are what is written at once, wherever a list or dict is divided; readers see no difference."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(pieces, "_ITEMS", items)
+        for ordered in (False, True):
+            assert b"".join(json_pieces(definitions, ordered=ordered)) == in_json(definitions, ordered=ordered)
+        assert b"".join(json_pieces([VERSION, [definitions]])) == in_json([VERSION, [definitions]], ordered=False)
+        with suppress(OverflowError):
+            packed = b"".join(msgpack_pieces(VERSION, definitions))
+            assert packed == msgpack.packb([VERSION, definitions], use_bin_type=True, unicode_errors=SURROGATES)
+
+
+@pytest.fixture(scope="module")
+def large() -> tuple[dict[str, object], str, bytes]:
+    """Definitions of some megabytes, their digest and their payload."""
+    condition = {"properties": [{"key": "email", "value": [f"user-{n}@example.com" for n in range(40)]}]}
+    flags = [{"id": n, "key": f"flag-{n}", "filters": {"groups": [condition]}, "active": True} for n in range(5_000)]
+    definitions = parsed(json.dumps({"flags": flags, "group_type_mapping": {}, "cohorts": {}}))
+    version = digest(definitions)
+    return definitions, version, encode(definitions, version)
+
+
+@pytest.mark.parametrize("step", ["digest", "encode", "verify"])
+def test_no_step_of_writing_takes_a_second_copy(large: tuple[dict[str, object], str, bytes], step: str) -> None:
+    """At its peak each takes a fraction of the definitions' size: the allocator would keep more for good."""
+    definitions, version, payload = large
+    steps = {
+        "digest": lambda: digest(definitions),
+        "encode": lambda: encode(definitions, version),
+        "verify": lambda: verify(payload, version=version, limit=LIMIT),
+    }
+    with at_most(len(in_json(definitions, ordered=False)) / 2 / 1_000_000):
+        steps[step]()
+
+
+def test_verifying_refuses_what_reading_does() -> None:
+    """A payload that is cut short, longer, of another size or version, or too large for a reader is not published."""
+    good = encode({"flags": [{"key": "a"}]}, VERSION)
+    size = int.from_bytes(good[2:6], "big")
+    body = zlib.decompress(good[6:])
+    verify(good, version=VERSION, limit=size)
+    bad = [*(good[:length] for length in range(len(good))), good + b"\0", wrap(body, size=size - 1), wrap(body + b"\0")]
+    bad += [
+        wrap(body, size=size + 1),
+        wrap(body + b"\0", size=size),
+        hand_made(b"\xd4\x01\x00"),
+        hand_made(b"\xc4\x01x"),
+    ]
+    for payload in bad:
+        with pytest.raises(EnvelopeError):
+            verify(payload, version=VERSION, limit=LIMIT)
+    with pytest.raises(EnvelopeError, match="another version"):
+        verify(good, version=VERSION[::-1], limit=LIMIT)
+    with pytest.raises(EnvelopeError, match="the limit is"):
+        verify(good, version=VERSION, limit=size - 1)
 
 
 # --- digests ----------------------------------------------------------------------------------------------------------

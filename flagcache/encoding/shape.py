@@ -1,0 +1,47 @@
+"""How deep a document is, how long its longest list, and whether it is JSON at all."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import NamedTuple, cast
+
+from flagcache.encoding.flat import CONTAINERS
+from flagcache.errors import EnvelopeError
+
+__all__ = ["Shape", "measure"]
+
+_DEEPEST = 100_000  # no parser gets there: such definitions hold themselves
+
+_KINDS: frozenset[type] = CONTAINERS | {str, int, float, bool, type(None)}
+
+
+class Shape(NamedTuple):
+    """What decides how a document can be written."""
+
+    depth: int
+    """Levels of containers."""
+    longest: int
+    """Items of the longest list."""
+
+
+def measure(document: dict[str, object]) -> Shape:
+    """Go through a whole document, level by level.
+
+    Raises:
+        EnvelopeError: it holds what `json.loads` could not have made, or holds itself.
+    """
+    dicts: list[dict[str, object]] = [document]
+    lists: list[list[object]] = []
+    depth = longest = 0
+    while dicts or lists:
+        depth += 1
+        longest = max(longest, max(map(len, lists), default=0))
+        values = [*chain.from_iterable(node.values() for node in dicts), *chain.from_iterable(lists)]
+        strange = set(map(type, values)) - _KINDS | set(map(type, chain.from_iterable(dicts))) - {str}
+        if strange or depth > _DEEPEST:
+            raise EnvelopeError(
+                f"not JSON: {', '.join(sorted(kind.__name__ for kind in strange)) or 'endless nesting'}"
+            )
+        dicts = [cast("dict[str, object]", value) for value in values if type(value) is dict]
+        lists = [cast("list[object]", value) for value in values if type(value) is list]
+    return Shape(depth, longest)
