@@ -1,25 +1,46 @@
 """Which client the calling thread loads or polls for.
 
 The SDK does not say which client asks a provider. The thread does: it is a client's own `Poller`, or a method of the
-client is on its stack (posthog 7.37.3 to 7.91.1). Uses public names alone. Must never name a client that is not in the
-middle of a call: its cache would be attached to a client that does not use it.
+client is on its stack (posthog 7.37.3 to 7.91.1). If another thread carries the call out, because an event loop runs on
+the calling one, the client is looked for before (`calling_for`). Uses public names alone. Must never name a client that
+is not in the middle of a call: its cache would be attached to a client that does not use it.
 """
 
 from __future__ import annotations
 
 import inspect
+from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from flagcache.runtime.threads import PerThread
 from flagcache_posthog._sdk import CLIENT_MODULES, is_client
 from flagcache_posthog._strays import calling_thread, client_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from posthog.client import Client
 
-__all__ = ["calling_client"]
+__all__ = ["calling_client", "calling_for"]
+
+
+class _Thread:
+    client: Client | None = None
+
+
+_thread = PerThread(_Thread)
+
+
+@contextmanager
+def calling_for(client: Client | None) -> Generator[None]:
+    """While this lasts, the running thread carries out a call of this client; None: it is not known of which one."""
+    thread = _thread()
+    before, thread.client = thread.client, client
+    try:
+        yield
+    finally:
+        thread.client = before
 
 
 def calling_client() -> Client | None:
@@ -27,7 +48,7 @@ def calling_client() -> Client | None:
 
     Not known is a caller that is no client, and a client whose provider calls the cache on another thread.
     """
-    client = client_of(calling_thread())
+    client = _thread().client or client_of(calling_thread())
     if client is not None:
         return client
     return next((owner for owner in _owners(inspect.currentframe()) if is_client(owner)), None)

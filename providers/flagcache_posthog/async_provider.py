@@ -21,6 +21,7 @@ from flagcache.stores.fallback import AUTO, Fallback
 from flagcache.stores.redis.asyncio_address import resolve_asyncio
 from flagcache_posthog._arguments import understand
 from flagcache_posthog._base import CacheBase
+from flagcache_posthog._calling_client import calling_for
 from flagcache_posthog._mistakes import names_mistakes
 from flagcache_posthog._stores import redis_stores
 
@@ -109,4 +110,10 @@ class AsyncRedisFlagDefinitionCache(CacheBase):
             # for whoever else awaits, be it the shutdown that is waiting for the listener. A provider of the user's own
             # that wraps this one may call it on an event loop of this very thread, and then awaits.
             return cast("Coroutine[Any, Any, _T]", answered(call()))
-        return awaitable(call)
+        client = self._caller  # it is not on the stack of a thread that carries the call out for an event loop
+
+        def carry_out() -> _T:
+            with calling_for(client):
+                return call()
+
+        return awaitable(carry_out)

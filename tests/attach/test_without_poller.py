@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar, cast
 
 import pytest
 
+from flagcache import AsyncRedisFlagDefinitionCache
 from flagcache.worker import listener
 from flagcache_posthog import FlagDefinitionCache, from_url
 from flagcache_posthog.testing import Refuse, StandInControl, make_definitions
@@ -16,6 +18,8 @@ from tests.attach.attached import attached, holder
 from tests.fleet.chores import all_hold, evaluated, key_of, leader, load, poll, revision, seats, status
 from tests.fleet.harness import Fleet, Seat, WatchedPosthog
 from tests.servers import MakeRedis, RedisServer, until
+
+T = TypeVar("T")
 
 EVERY = 0.4
 
@@ -113,6 +117,36 @@ def test_a_failure_at_the_first_load_is_made_up_for(
     finally:
         for seat in clients:
             seat.client.shutdown()
+
+
+def on_a_loop(chore: Callable[[Seat], T], seat: Seat) -> T:
+    """Do something on a thread that runs an event loop, as an async route does."""
+
+    async def run() -> T:
+        return chore(seat)
+
+    coroutine: Coroutine[Any, Any, T] = run()
+    return asyncio.run(coroutine)
+
+
+@HOWS
+def test_a_failure_is_made_up_for_on_an_event_loop_too(
+    posthog: StandInControl, redis_server: RedisServer, namespace: str, how: str
+) -> None:
+    """The asynchronous cache answers from another thread there, and knows for which client."""
+    cache = AsyncRedisFlagDefinitionCache(redis_server.url, namespace, auto_attach=how != "not attached")
+    ours = without_poller(posthog.url, "phs_ours", cast("FlagDefinitionCache", cache))
+    seat = Seat(ours, cast("FlagDefinitionCache", cache))
+    if how == "attach":
+        cache.attach(ours)
+    try:
+        posthog.fail(Refuse(503, retry_after=60))
+        assert on_a_loop(load, seat) is None
+        assert on_a_loop(evaluated, seat) is None
+        posthog.recover()
+        assert on_a_loop(evaluated, seat) == "r1"
+    finally:
+        ours.shutdown()
 
 
 def test_one_failure_is_over_with_the_first_load(
