@@ -6,7 +6,6 @@ definitions that are older than those it replaced.
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -25,8 +24,6 @@ from flagcache.events import (
     Event,
     FetchFailed,
     FetchRecovered,
-    LeadershipLost,
-    LeadershipTaken,
     PublicationAccepted,
     PublicationRefused,
     QuotaLimited,
@@ -42,12 +39,10 @@ from flagcache.worker.changes import Changes
 from flagcache.worker.config import Plan
 from flagcache.worker.encoded import Encoded
 from flagcache.worker.failover import Pauses, Tier, Tiers
+from flagcache.worker.leadership import Leadership
 from flagcache.worker.troubles import Troubles
 
 __all__ = ["Ledger", "are_emptied"]
-
-_LEADERSHIP_EVERY = 60.0
-"""Seconds between two lines in the log about who leads, at least."""
 
 _KEYS_REFUSED = (401, 403)
 """The HTTP statuses that say so."""
@@ -81,12 +76,10 @@ class Ledger:
         )
         self.changes = Changes(plan)
         self.encoded = Encoded(plan)
+        self._leadership = Leadership(plan.namespace, plan.clock)
         self._plan = plan
         self._failed_at = 0.0
         """Own clock before the latest failed fetch of this process was reported: later grants are of later fetches."""
-        self._logged: str = ""
-        """Where this process leads, as it was logged last."""
-        self._logged_at = -math.inf
         self._unshareable = self._reason = ""
         """The version that was last found to be such, and why."""
         self.lock = threading.RLock()  # reentrant: a signal handler may shut down the client that it interrupted
@@ -122,7 +115,9 @@ class Ledger:
         acting = self.acting
         if acting.leads and self._plan.clock() >= acting.lease_ends:
             self.forget_leadership(self.tiers.in_charge)
-        self._log_leadership()
+        left_out = self._leadership.left_out(self.tiers.in_charge.home if self.acting.leads else "")
+        if left_out is not None:
+            log_events(left_out)
         with self.lock:
             told = (self._look_at_quota(), self._look_at_age(), self._look_at_fetches(), self._look_at_first_load())
         for event in told:
@@ -273,26 +268,8 @@ class Ledger:
             self.tell_leadership(tier.home, leads=False)
 
     def tell_leadership(self, home: str, *, leads: bool) -> None:
-        """Say who leads. Of what changes within a minute the log has the first and the last alone."""
-        with self.lock:
-            quiet = self._plan.clock() - self._logged_at < _LEADERSHIP_EVERY
-            if not quiet:
-                self._logged, self._logged_at = home if leads else "", self._plan.clock()
-        self.emit(self._leadership(home, leads=leads, quiet=quiet))
-
-    def _log_leadership(self) -> None:
-        """Log what was left out, once the minute is over."""
-        home, now = self.tiers.in_charge.home if self.acting.leads else "", self._plan.clock()
-        with self.lock:
-            before = self._logged
-            due = home != before and now - self._logged_at >= _LEADERSHIP_EVERY
-            if due:
-                self._logged, self._logged_at = home, now
-        if due:
-            log_events(self._leadership(home or before, leads=bool(home)))
-
-    def _leadership(self, home: str, *, leads: bool, quiet: bool = False) -> Event:
-        return (LeadershipTaken if leads else LeadershipLost)(self._plan.namespace, home, quiet)
+        """Say who leads."""
+        self.emit(self._leadership.changed(home, leads=leads))
 
     def emit(self, event: Event | None) -> None:
         """Tell all who subscribed, if there is something to tell."""
