@@ -6,6 +6,7 @@ definitions that are older than those it replaced.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -80,6 +81,8 @@ class Ledger:
         self._plan = plan
         self._failed_at = 0.0
         """Own clock before the latest failed fetch of this process was reported: later grants are of later fetches."""
+        self._all_failed_at = -math.inf
+        """Own clock when it was last known that not only this process's fetches failed."""
         self._unshareable = self._reason = ""
         """The version that was last found to be such, and why."""
         self.lock = threading.RLock()  # reentrant: a signal handler may shut down the client that it interrupted
@@ -143,9 +146,19 @@ class Ledger:
         return self.troubles.lost(troubles.STALE, "quota" if quota else "stale", stale)
 
     def _look_at_fetches(self) -> Event | None:
-        """A row of failed fetches ends when anybody's succeeds, which the age of what is held shows."""
-        held = self.know.held
-        if not self.know.failures or held is None or held.born <= self._failed_at:
+        """A row of failed fetches ends when anybody's succeeds, which the age of what is held shows.
+
+        So do refused keys if those of others were refused too: after each failure they have three tries in an interval.
+        """
+        held, failures = self.know.held, self.know.failures
+        if self.acting.exhausted or failures > 1:
+            self._all_failed_at = self.acting.heard if self.acting.exhausted else self._failed_at
+        if held is None or held.born <= self._failed_at:
+            return None
+        long = failures and held.born - self._failed_at > self._plan.settles_after
+        if long or self._failed_at <= self._all_failed_at < held.born:
+            self.troubles.drop(troubles.KEYS_REFUSED)
+        if not failures:
             return None
         self.learn(lambda know: know._replace(failures=0))
         return self.troubles.found(troubles.FETCH, partial(FetchRecovered, self._plan.namespace, own=False))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from flagcache.events import QuotaLimited
+from flagcache.events import FetchRecovered, QuotaLimited
 from flagcache.status import Role, Serving, State
 from flagcache_posthog.testing import Refuse, StandInControl, make_definitions
 from tests.attach.attached import attached, events_of, flag_counts, leader_of
@@ -125,6 +125,19 @@ def test_refused_keys_stay_in_the_status_while_others_fetch(
         told = first.call(status)
         assert (told.trouble, told.serving, told.role) == ("posthog_401", Serving.ALL, Role.FOLLOWER)
         assert first.call(ready)
+
+
+def test_keys_that_were_refused_to_all_are_right_again_for_all(
+    posthog: StandInControl, redis_url: str, namespace: str
+) -> None:
+    """Of three processes each was refused; once any of them fetches again, none reports the refusal any longer."""
+    with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 3) as fleet:
+        fleet.call(load)
+        posthog.fail(Refuse(401))
+        until(lambda: says(fleet, Serving.ALL, 6, "posthog_401"), 60 * EVERY, what="all to be refused")
+        posthog.recover()
+        until(lambda: says(fleet, Serving.ALL, 6, ""), 20 * EVERY, what="the end for all")
+        assert all(events_of([member], FetchRecovered) for member in fleet)
 
 
 def test_a_store_that_is_away_shows_and_nobody_becomes_unready(
