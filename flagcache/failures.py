@@ -219,10 +219,20 @@ class ColdStartExpired(Event):
 
     waited: float
     lasted: float = 0.0
-    _level = logging.ERROR
+    declined: bool = False
+    """True: with `cold_start_wait=0` there was no wait, and a process that starts on an empty store lacks nothing yet.
+    False once the default wait would be over too."""
+
+    @property
+    def level(self) -> int:
+        """ERROR; INFO if the wait was declined."""
+        return logging.INFO if self.declined else logging.ERROR
 
     def __str__(self) -> str:
-        return f"no definitions after {shown(self.waited)}: all flags are off until some come; each poll asks for them"
+        then = "all flags are off until some come; each poll asks for them"
+        if self.declined:
+            return f"no definitions yet, and cold_start_wait=0 means no wait: {then}"
+        return f"no definitions after {shown(max(self.waited, self.lasted))}: {then}"
 
 
 class ColdStartRecovered(Recovery):

@@ -15,7 +15,16 @@ from typing_extensions import TypedDict
 
 from flagcache.errors import ConfigurationError
 
-__all__ = ["DAY", "KeyMaterial", "Options", "Settings", "SettingsOptions", "check_namespace", "milliseconds"]
+__all__ = [
+    "COLD_START_WAIT",
+    "DAY",
+    "KeyMaterial",
+    "Options",
+    "Settings",
+    "SettingsOptions",
+    "check_namespace",
+    "milliseconds",
+]
 
 KeyMaterial: TypeAlias = str | bytes | Sequence[str | bytes]
 """One key, or several: the first signs or encrypts, all of them verify or decrypt. At least 16 random bytes each."""
@@ -29,7 +38,8 @@ _FOLLOWS: Final = cast("float", None)
 stands for an interval that depends on the clients."""
 
 _NAMESPACE_LENGTH = 200
-_COLD_START_WAIT = 10.0
+COLD_START_WAIT = 10.0
+"""Seconds that a worker waits at its first load by default."""
 _FETCH_TOTAL_TIMEOUT = 60.0
 
 SLOW_FETCH = 30.0
@@ -132,7 +142,7 @@ class Settings:
             raise ConfigurationError(f"auto_attach must be True or False, not {self.auto_attach!r}")
         for name in ("poll_interval", "lease"):
             self._fill(name, 0)
-        self._fill("cold_start_wait", 0 if self.reads_only else _COLD_START_WAIT, zero=0)
+        self._fill("cold_start_wait", 0 if self.reads_only else COLD_START_WAIT, zero=0)
         self._fill("first_load_max_age", 1.5 * self.refresh_interval)
         self._fill("challenge_after", 10 * self.refresh_interval)
         self._fill("stale_after", 0)
@@ -188,7 +198,7 @@ class Settings:
     @property
     def cold_lease(self) -> float:
         """Length of a lease on an empty store: a leader that dies in its first fetch is followed within the wait."""
-        return 0.4 * (self.cold_start_wait or _COLD_START_WAIT)
+        return 0.4 * (self.cold_start_wait or COLD_START_WAIT)
 
 
 def milliseconds(seconds: float) -> int:

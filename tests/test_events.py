@@ -212,6 +212,13 @@ EXAMPLES = {
         ERROR,
         "no definitions after 10 s: all flags are off until some come; each poll asks for them",
     ),
+    ColdStartExpired("team", 0.0, declined=True): (
+        INFO,
+        (
+            "no definitions yet, and cold_start_wait=0 means no wait: all flags are off until some come; each poll asks"
+            " for them"
+        ),
+    ),
     ColdStartRecovered("team", 3.0, "no_definitions", ERROR): (
         ERROR,
         "the first definitions have come; clients were without flags for 3.0 s",

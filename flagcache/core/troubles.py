@@ -1,7 +1,7 @@
 """A trouble that lasts, and when it is said: pure.
 
-It is said when it begins, when its reason changes, and once an hour while it lasts; each reason at most once an hour,
-so that one that comes and goes cannot fill a log. Times are seconds of the process's own clock.
+It is said when it begins, when its reason changes or it becomes graver, and once an hour while it lasts; each reason at
+most once an hour, so that one that comes and goes cannot fill a log. Times are seconds of the process's own clock.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def continued(before: Trouble | None, reason: str, level: int, now: float) -> tu
     """
     known = before or Trouble(reason, now)
     last = known.said.get(reason)
-    if last is not None and now - last < SAID_AGAIN_AFTER:
+    if last is not None and now - last < SAID_AGAIN_AFTER and level <= known.level:
         return known._replace(reason=reason), False
     said = MappingProxyType({**known.said, reason: now})
     return Trouble(reason, known.since, said, max(known.level, level)), True

@@ -32,7 +32,7 @@ from flagcache.events import (
 )
 from flagcache.failures import QUOTA
 from flagcache.runtime import process
-from flagcache.settings import Settings
+from flagcache.settings import COLD_START_WAIT, Settings
 from flagcache.stores.base import Envelope, Meta, Scope
 from flagcache.vendor import Refused
 from flagcache.worker import troubles
@@ -170,7 +170,12 @@ class Ledger:
         return self._without(self._plan.settings.cold_start_wait)
 
     def _without(self, waited: float) -> Event | None:
-        expired = partial(ColdStartExpired, self._plan.namespace, waited)
+        settings, namespace = self._plan.settings, self._plan.namespace
+        declines = not settings.cold_start_wait and not settings.reads_only
+
+        def expired(lasted: float) -> Event:
+            return ColdStartExpired(namespace, waited, lasted, declined=declines and lasted < COLD_START_WAIT)
+
         return self.troubles.lost(troubles.FIRST_LOAD, "no_definitions", expired)
 
     def went_without(self, waited: float) -> None:

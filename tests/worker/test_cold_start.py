@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 from flagcache.encoding.payload import digest, encode
-from flagcache.events import ColdStartExpired
+from flagcache.events import ColdStartExpired, ColdStartRecovered
 from flagcache.settings import Settings
 from tests.servers import until
 from tests.worker.processes import Clock, Fleet, content, in_thread
@@ -69,6 +70,34 @@ def test_no_wait_is_no_wait() -> None:
     follower.poll()
     assert follower.flags == {"flags": []}
     assert follower.link.calls == ["poll"]
+
+
+def test_a_declined_wait_is_no_error_until_the_default_wait_is_over() -> None:
+    """Each start on an empty store would be one: the loss and its end are INFO. After ten seconds both are ERROR."""
+    fleet = Fleet(Settings(refresh_interval=30, cold_start_wait=0))
+    fleet.occupy()
+    quick, late = fleet.process(), fleet.process()
+    quick.poll()
+    late.poll()
+    assert [event.level for event in quick.events(ColdStartExpired)] == [logging.INFO]
+    fleet.plant(encode(content(1), digest(content(1))), version=digest(content(1)))
+    fleet.clock.advance(1)
+    quick.poll()
+    assert [event.level for event in quick.events(ColdStartRecovered)] == [logging.INFO]
+    fleet.store.clear()
+    fleet.clock.advance(10)
+    late.poll()
+    late.poll()
+    assert [event.level for event in late.events(ColdStartExpired)] == [logging.INFO, logging.ERROR]
+    assert str(late.events(ColdStartExpired)[1]).startswith("no definitions after 11 s: all flags are off")
+
+
+def test_a_reader_without_definitions_is_an_error() -> None:
+    """It never waits, and nothing that it does fills the store."""
+    fleet = Fleet(Settings(refresh_interval=30, role="reader"))
+    reader = fleet.process()
+    reader.poll()
+    assert [event.level for event in reader.events(ColdStartExpired)] == [logging.ERROR]
 
 
 def test_a_process_waits_once() -> None:
