@@ -17,6 +17,11 @@ from flagcache.failures import (
     DefinitionsStale,
     FetchFailed,
     FetchRecovered,
+    QuotaLimited,
+    QuotaRestored,
+)
+from flagcache.runtime.guard import guarded
+from flagcache.sharing_failures import (
     ForeignKey,
     ForeignKeyGone,
     ForeignProject,
@@ -26,10 +31,7 @@ from flagcache.failures import (
     PayloadRefused,
     PublicationAccepted,
     PublicationRefused,
-    QuotaLimited,
-    QuotaRestored,
 )
-from flagcache.runtime.guard import guarded
 from flagcache.store_failures import PushLost, PushRecovered, StoreLost, StoreRecovered
 from flagcache.vendor import Difference
 
