@@ -41,6 +41,8 @@ class FetchFailed(Event):
     trouble: str = "fetch_failed"
     """The reason in one word: `posthog_401`, `posthog_timeout`."""
     lasted: float = 0.0
+    empty: bool = False
+    """True: clients have no flags, because none came yet or the quota is used up."""
 
     @property
     def level(self) -> int:
@@ -60,7 +62,8 @@ class FetchFailed(Event):
             if self.status in (401, 403)
             else ""
         )
-        return f"fetch failed: {self.reason}{lasted}; clients keep what they have, {then}{remedy}"
+        kept = "clients have no flags" if self.empty else "clients keep what they have"
+        return f"fetch failed: {self.reason}{lasted}; {kept}, {then}{remedy}"
 
 
 class FetchRecovered(Recovery):
@@ -82,6 +85,8 @@ class QuotaLimited(Event):
 
     cleared: bool
     lasted: float = 0.0
+    empty: bool = False
+    """True: none came yet."""
 
     @property
     def level(self) -> int:
@@ -95,7 +100,8 @@ class QuotaLimited(Event):
                 f"PostHog's quota is used up (402{lasted}): all flags are off until it is restored; raise the limit in"
                 ' PostHog\'s billing, or deploy on_quota_limited="keep"'
             )
-        return f"PostHog's quota is used up (402{lasted}): clients keep the last known flags; raise the limit"
+        kept = "clients have no flags" if self.empty else "clients keep the last known flags"
+        return f"PostHog's quota is used up (402{lasted}): {kept}; raise the limit"
 
 
 class QuotaRestored(Recovery):
@@ -103,12 +109,15 @@ class QuotaRestored(Recovery):
 
     status: int = 0
     """The HTTP status that it answers instead; 0: a fetch succeeded."""
+    empty: bool = False
+    """True: clients have no flags, because none came yet."""
 
     def __str__(self) -> str:
         if self.status:
+            used = "clients have no flags" if self.empty else "clients use the last known flags again"
             return (
                 f"PostHog answers {self.status}, and no longer that its quota is used up, after {shown(self.lasted)};"
-                " clients use the last known flags again"
+                f" {used}"
             )
         return f"PostHog's quota is restored after {shown(self.lasted)}; clients use all flags again"
 

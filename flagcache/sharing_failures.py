@@ -29,12 +29,15 @@ class PayloadRefused(Event):
     store: str
     reason: str
     lasted: float = 0.0
+    empty: bool = False
+    """True: clients have no flags."""
     _level = logging.ERROR
 
     def __str__(self) -> str:
+        kept = "clients have no flags" if self.empty else "clients keep what they have"
         return (
-            f"definitions {self.version[:8]} in {self.store} are unreadable and were deleted: {self.reason}; clients"
-            " keep what they have, and a worker stores readable ones"
+            f"definitions {self.version[:8]} in {self.store} are unreadable and were deleted: {self.reason};"
+            f" {kept}, and a worker stores readable ones"
         )
 
 

@@ -121,6 +121,13 @@ EXAMPLES = {
             "keep what they have, and a worker stores readable ones"
         ),
     ),
+    PayloadRefused("team", VERSION, STORE, "truncated", empty=True): (
+        ERROR,
+        (
+            "definitions 01234567 in redis://db:6379/0 are unreadable and were deleted: truncated; clients have no"
+            " flags, and a worker stores readable ones"
+        ),
+    ),
     PayloadAccepted("team", 0.44, "unreadable", ERROR, STORE): (
         ERROR,
         "definitions in redis://db:6379/0 are readable again after 0.4 s",
@@ -166,6 +173,10 @@ EXAMPLES = {
         DEBUG,
         "fetch failed: PostHog answered 402; clients keep what they have, the fleet tries again in 3.0 s",
     ),
+    FetchFailed("team", "PostHog answered 503", 503, Scope.EVERYBODY, 0.4, "posthog_503", empty=True): (
+        WARNING,
+        "fetch failed: PostHog answered 503; clients have no flags, the fleet tries again in 0.4 s",
+    ),
     FetchRecovered("team", 38, "posthog_401", ERROR): (
         ERROR,
         "fetches succeed again after 38 s",
@@ -184,6 +195,14 @@ EXAMPLES = {
     QuotaLimited("team", cleared=False, lasted=3720): (
         WARNING,
         ("PostHog's quota is used up (402, for 62 min): clients keep the last known flags; raise the limit"),
+    ),
+    QuotaLimited("team", cleared=False, empty=True): (
+        WARNING,
+        "PostHog's quota is used up (402): clients have no flags; raise the limit",
+    ),
+    QuotaRestored("team", 42, "quota", WARNING, 503, empty=True): (
+        WARNING,
+        "PostHog answers 503, and no longer that its quota is used up, after 42 s; clients have no flags",
     ),
     QuotaRestored("team", 42, "quota", ERROR): (
         ERROR,

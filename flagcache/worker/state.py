@@ -132,10 +132,11 @@ class Ledger:
             self.troubles.drop(troubles.FLEET)
         else:
             self.troubles.note(troubles.FLEET, f"{self._plan.vendor.name}_{status}")
+        empty = self.know.held is None
         if status != QUOTA:
-            return self.troubles.found(troubles.QUOTA, partial(QuotaRestored, namespace), status)
+            return self.troubles.found(troubles.QUOTA, partial(QuotaRestored, namespace, empty=empty), status)
         cleared = self._plan.settings.on_quota_limited == "clear"
-        return self.troubles.lost(troubles.QUOTA, "quota", partial(QuotaLimited, namespace, cleared))
+        return self.troubles.lost(troubles.QUOTA, "quota", partial(QuotaLimited, namespace, cleared, empty=empty))
 
     def _look_at_age(self) -> Event | None:
         namespace, held = self._plan.namespace, self.know.held
@@ -191,7 +192,8 @@ class Ledger:
             if refused.status in _KEYS_REFUSED and refused.scope is Scope.MINE:
                 self.troubles.note(troubles.KEYS_REFUSED, trouble)
             self.learn(lambda know: election.failed(know, home, refused, self._plan.clock(), pause))
-            event = self.troubles.lost(troubles.FETCH, trouble, partial(made, trouble))
+            empty = self.know.held is None or self.emptied
+            event = self.troubles.lost(troubles.FETCH, trouble, partial(made, trouble, empty=empty))
         self.emit(event)
 
     def fetch_succeeded(self) -> None:

@@ -81,7 +81,8 @@ class Reader:
         reply = reply._replace(meta=None, payload=None, republish=False)
         if isinstance(reason, UnknownKeyError) and self._lacks(reason.key_id, tier.home):
             return Heard(reply._replace(granted_at=0), usable=reply.grant is not None)
-        refused = partial(PayloadRefused, self._plan.namespace, version, tier.home, str(reason))
+        empty = self._ledger.know.held is None or self._ledger.emptied
+        refused = partial(PayloadRefused, self._plan.namespace, version, tier.home, str(reason), empty=empty)
         self._ledger.emit(self._ledger.troubles.lost(troubles.UNREADABLE, "unreadable", refused, tier.home))
         try:
             store.discard(self._ledger.me, version)

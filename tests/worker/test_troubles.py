@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import partial
+from typing import Literal
 
 import pytest
 
@@ -31,6 +32,7 @@ from flagcache.events import (
     StoreLost,
     StoreRecovered,
 )
+from flagcache.settings import Settings
 from flagcache.stores.base import Envelope, Meta, Scope
 from flagcache.vendor import Definitions, Refused
 from flagcache.worker.state import Ledger
@@ -224,6 +226,31 @@ def test_stale_definitions_are_no_news_while_the_quota_is_used_up(fleet: Fleet) 
     [_, stale] = process.events(DefinitionsStale)
     assert stale.level == logging.WARNING
     assert "clients keep them" in str(stale)
+
+
+@pytest.mark.parametrize("mode", ["clear", "keep"])
+def test_clients_that_have_nothing_keep_nothing(fleet: Fleet, mode: Literal["clear", "keep"]) -> None:
+    """At a cold start no line says that they keep or use flags, nor one about the quota while it has cleared them."""
+    fleet.settings = Settings(refresh_interval=30, cold_start_wait=0.05, on_quota_limited=mode)
+    fleet.occupy()
+    fleet.plant(b"garbage")
+    process, started = fleet.process(), fleet.process()
+    process.poll()
+    ledger, home = ledger_of(process), process.plan.stores[0].address
+    fails(process, 503, ALL)
+    ledger.learn(lambda know: know._replace(note=Note(402, home=home)))
+    fails(process, 402, ALL)
+    ledger.look()
+    ledger.learn(lambda know: know._replace(note=Note(500, home=home)))
+    ledger.look()
+    wanted = {"PayloadRefused", "FetchFailed", "QuotaLimited", "QuotaRestored"}
+    assert wanted <= set(names(process))
+    assert not [str(event) for event in told(process) if "keep " in str(event) or "use the last" in str(event)]
+    fleet.plant(encode(content(1), digest(content(1))), version=digest(content(1)))
+    started.poll()
+    fails(started, 503, ALL)
+    [failed] = started.events(FetchFailed)
+    assert "clients keep what they have" in str(failed)
 
 
 def test_first_definitions_that_come_late_end_the_cold_start(fleet: Fleet) -> None:
