@@ -207,7 +207,7 @@ class Coordinator:
         _uwsgi.advise()
         strangers = [other for other in list(self._workers) if other != here]
         parents = self._workers.get(strangers[0]) if strangers else self._parents
-        know = Knowledge() if parents is None else parents.know.in_child()
+        know = Knowledge() if parents is None else self._inherited(parents)
         know = know._replace(project=join_projects(know.project, self._plan.clients.project))
         # setdefault is atomic, so that of several threads one wins without a lock that a fork could inherit
         worker = self._workers.setdefault(here, Worker(self._plan, know))
@@ -217,6 +217,14 @@ class Coordinator:
                 guarded(replaced.leave, None, "what ran before gevent patched could not be ended", self._name)
         process.expect_end()
         return worker
+
+    def _inherited(self, parents: Worker) -> Knowledge:
+        """What a child knows from its parent. Its private stores are others than its parent's, and have lost nothing."""
+        know = parents.know.in_child()
+        private = {spec.address for spec in self._plan.stores if spec.private}
+        if know.held is None or know.held.home not in private:
+            return know
+        return know._replace(held=know.held._replace(home=""))
 
     @property
     def _is_over(self) -> bool:

@@ -163,21 +163,23 @@ class DefinitionsRepaired(Event):
     store: str
     behind: bool = False
     """True: what it held was from before it was away; it has lost nothing."""
+    known: bool = True
+    """False: as far as this process knows it never had any definitions."""
 
     @property
     def level(self) -> int:
         """WARNING if it has lost something."""
-        return logging.INFO if self.behind else logging.WARNING
+        return logging.INFO if self.behind or not self.known else logging.WARNING
 
     def __str__(self) -> str:
+        stored = f"this process stored {self.version[:8]}"
         if self.behind:
-            return (
-                f"{self.store} had older definitions, from before it was away, and this process stored"
-                f" {self.version[:8]}"
-            )
+            return f"{self.store} had older definitions, from before it was away, and {stored}"
+        if not self.known:
+            return f"{self.store} had no definitions, and {stored}"
         return (
-            f"{self.store} had lost the definitions, and this process stored {self.version[:8]} again; if that happens"
-            " often, Redis evicts keys or was emptied"
+            f"{self.store} had lost the definitions, and {stored} again; if that happens often, Redis evicts keys or"
+            " was emptied"
         )
 
 

@@ -110,6 +110,10 @@ EXAMPLES = {
             "happens often, Redis evicts keys or was emptied"
         ),
     ),
+    DefinitionsRepaired("team", VERSION, STORE, known=False): (
+        INFO,
+        "redis://db:6379/0 had no definitions, and this process stored 01234567",
+    ),
     DefinitionsRepaired("team", VERSION, STORE, behind=True): (
         INFO,
         "redis://db:6379/0 had older definitions, from before it was away, and this process stored 01234567",

@@ -30,3 +30,5 @@ class StoreSpec(NamedTuple):
     """How many refresh intervals lie between two fetches coordinated by this store."""
     archive: bool = False
     """Keeps what the stores before it give, so that it has something when they are away."""
+    private: bool = False
+    """Each process has one of its own: a forked child's is empty at first."""

@@ -70,6 +70,8 @@ class Exchange:
         self._ledger = ledger
         self._reader = Reader(plan, ledger)
         self._generations = Generations(plan, ledger)
+        self._filled: set[str] = set()
+        """The stores in which this process found definitions, or what it holds."""
 
     def ask(self, manner: Manner, *, serve_first: bool = False) -> Answer | None:
         """Poll the first store that answers and is not another project's; None if there is none.
@@ -129,6 +131,8 @@ class Exchange:
 
     def _hear(self, tier: Tier, reply: Reply, asked: float) -> bool:
         """Take in who leads and what is stored; False if that is another project's."""
+        if reply.unchanged or reply.meta is not None:
+            self._filled.add(tier.home)
         with self._ledger.lock:
             before = self._ledger.know.contact(tier.home)
             self._ledger.know = election.heard(self._ledger.know, tier.home, reply, self._plan.clock(), asked)
@@ -178,9 +182,9 @@ class Exchange:
         had = self._ledger.know.held
         published, held = self._give(tier, store, reply.clock), self._ledger.know.held
         if published is Published.STORED and held is not None and tier is self._ledger.tiers.first:
-            never_had = had is not None and not (had.accepted and had.home == tier.home)
-            behind = reply.meta is not None and never_had
-            self._ledger.emit(DefinitionsRepaired(self._plan.namespace, held.meta.version, tier.home, behind))
+            had_it = had is None or (had.accepted and had.home == tier.home)
+            behind, known = reply.meta is not None and not had_it, had_it or tier.home in self._filled
+            self._ledger.emit(DefinitionsRepaired(self._plan.namespace, held.meta.version, tier.home, behind, known))
 
     def _give(self, tier: Tier, store: Store, clock: int) -> Published | None:
         """Publish what is held. What no store ever took is refused if others moved on."""

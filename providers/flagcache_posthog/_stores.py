@@ -89,4 +89,4 @@ def sqlite_spec(path: str | os.PathLike[str], namespace: str, settings: Settings
 
 def own_memory() -> StoreSpec:
     """The last resort of a process whose store is away: it fetches for itself, more slowly and out of step."""
-    return StoreSpec("this process alone", MemoryStore, pace=random.uniform(2, 3))
+    return StoreSpec("this process alone", MemoryStore, pace=random.uniform(2, 3), private=True)

@@ -147,7 +147,8 @@ class MemoryFlagDefinitionCache(FlagDefinitionCache):
         encryption_key: KeyMaterial | None = None,
     ) -> None:
         settings, protection = understand(locals())
-        stores = (StoreSpec("memory://", lambda: _hub.store(f"{label_of(protection)}:{namespace}")),)
+        name = f"{label_of(protection)}:{namespace}"
+        stores = (StoreSpec("memory://", lambda: _hub.store(name), private=True),)
         super().__init__(namespace, settings, protection, stores, on_event)
 
     @staticmethod

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator
 from contextlib import contextmanager
 
 import pytest
 
+from flagcache.events import DefinitionsRepaired
 from flagcache_posthog.testing import StandInControl, make_definitions
+from tests.attach.attached import attached, events_of
 from tests.fleet.chores import all_hold, asks, load, never_lost_flags, seats, status, trouble
 from tests.fleet.grants import log_grants
 from tests.fleet.harness import Fleet, Seat
+from tests.servers import until
 
 EVERY = 0.5
 INTERVALS = 4
@@ -44,3 +48,19 @@ def test_children_of_a_preloaded_client_share_one_request_an_interval(
             assert grants.one_an_interval(asks(posthog), EVERY)
             assert len({each.worker for each in fleet.call(status)}) == 8
             assert all(never_lost_flags(member) and not trouble(member) for member in fleet)
+
+
+def test_children_find_their_own_memory_empty_and_nothing_lost(posthog: StandInControl, namespace: str) -> None:
+    """A store in memory is its process's own: a child fills its own with what it inherited, and warns of nothing."""
+    seat = attached(posthog, "memory://", namespace, every=EVERY)(0)
+    try:
+        load(seat)
+        with Fleet(lambda _index: seat, 2) as fleet:
+            until(lambda: len(events_of(fleet, DefinitionsRepaired)) == 2, what="the children to fill their stores")
+            assert {event.level for event in events_of(fleet, DefinitionsRepaired)} == {logging.INFO}
+            assert {str(event) for event in events_of(fleet, DefinitionsRepaired)} == {
+                f"memory:// had no definitions, and this process stored {seat.cache.status().version[:8]}"
+            }
+            assert not any(trouble(member) for member in fleet)
+    finally:
+        seat.client.shutdown()

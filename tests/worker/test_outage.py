@@ -116,6 +116,9 @@ def test_a_process_that_starts_during_the_outage_helps_itself(fleet: Fleet) -> N
     other = fleet.process()
     assert other.poll() is False
     assert other.flags == content(1)
+    [brought] = new.events(DefinitionsRepaired)
+    assert not brought.known
+    assert (brought.level, "lost" in str(brought)) == (logging.INFO, False)
 
 
 def test_a_store_that_was_away_has_lost_nothing(fleet: Fleet) -> None:
