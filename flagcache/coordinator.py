@@ -219,7 +219,7 @@ class Coordinator:
         return worker
 
     def _inherited(self, parents: Worker) -> Knowledge:
-        """What a child knows from its parent. Its private stores are others than its parent's, and have lost nothing."""
+        """What a child knows from its parent. Its private stores are not its parent's, and have lost nothing."""
         know = parents.know.in_child()
         private = {spec.address for spec in self._plan.stores if spec.private}
         if know.held is None or know.held.home not in private:

@@ -37,8 +37,9 @@ that moment, may have put the older ones back."""
 _CHECKS = 3
 """How often that is mended after one push."""
 
-_SHORTEST = 0.02
-"""Seconds between two looks at what is due: whatever is stuck, the background is never busy."""
+_SHORTEST, _LONGEST = 0.02, 1.0
+"""Seconds between two looks at what is due. The shortest doubles up to the other while a duty stays due because doing
+it changes nothing: whatever is stuck, the background is never busy."""
 
 _OFFSET = 0.1
 """Seconds over which the followers of a lost leader spread."""
@@ -87,6 +88,7 @@ class Attendant:
         self._check_at = math.inf
         self._checks = 0
         self._contended_at = -math.inf
+        self._floor = _SHORTEST
 
     # --- what the worker asks ----------------------------------------------------------------------------------------
 
@@ -120,6 +122,15 @@ class Attendant:
     def listens(self) -> bool:
         """Whether there is a client for which a thread of this process is to listen."""
         return bool(self._plan.clients.listening) and not self._plan.settings.reads_only
+
+    @property
+    def acts(self) -> bool:
+        """Whether such a thread does what is due between polls: not for clients whose pollers have ended."""
+        return self.listens and self._polls
+
+    @property
+    def _polls(self) -> bool:
+        return any(client.polling is not False for client in self._plan.clients.live)
 
     @property
     def running(self) -> bool:
@@ -185,7 +196,9 @@ class Attendant:
             StoreError: the subscription carries nothing.
         """
         with self._plan.inside.entered():
-            return self._attend()
+            seconds, floor = self._attend(), self._floor
+        self._floor = min(2 * floor, _LONGEST) if seconds <= floor else _SHORTEST
+        return max(seconds, floor)
 
     def _attend(self) -> float:
         self._notices.check()
@@ -193,7 +206,7 @@ class Attendant:
         if not self._plan.clients.listening:
             self._listener.stop(0)  # nobody holds its clients any more
         if now >= self._ledger.tiers.probe_at:  # its notices may come all the while, from another node of a cluster
-            self._push(contend=False)
+            self._probe(now)
             return _SHORTEST
         if now >= self._check_at:
             self._check(now)
@@ -210,12 +223,23 @@ class Attendant:
         soonest = min(self._due(now).soonest, self._check_at, self._archive.due_at, self._ledger.tiers.probe_at)
         return max(_SHORTEST, min(soonest - now, self._plan.lease / duties.RENEWALS))
 
+    def _probe(self, now: float) -> None:
+        """Bring the clients up to date, which asks the store in trouble; or ask it, if none of their pollers runs."""
+        self._push(contend=False)
+        client, thread = next(iter(self._plan.clients.listening), None), self._thread()
+        if client is None or now < self._ledger.tiers.probe_at:
+            return
+        thread.contends = False
+        with self._plan.clients.polling_for(client):
+            guarded(self._asks.ask_once, None, "the store could not be asked", self._plan.namespace)
+        thread.contends = True
+
     def _due(self, now: float) -> duties.Duties:
         clients = self._plan.clients
         pulse = Pulse(
             polls_every=self._plan.polls_every,
             last_poll=self._last_poll,
-            able=clients.fetcher() is not None and any(c.polling is not False for c in clients.live),
+            able=clients.fetcher() is not None and self._polls,
             longest_fetch=self._plan.settings.fetch_timeout,
             interval=self._plan.settings.refresh_interval * self._ledger.tiers.in_charge.spec.pace,
             fetching=self._asks.fetching,

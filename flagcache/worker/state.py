@@ -280,10 +280,10 @@ class Ledger:
         self.forget_leadership(tier)
 
     def forget_leadership(self, tier: Tier) -> None:
-        """This process no longer holds the lease of this store."""
+        """This process no longer holds the lease of this store, and is not its deputy until it hears so again."""
         with self.lock:
             contact = self.know.contact(tier.home)
-            self.know = self.know.with_contact(tier.home, contact._replace(leads=False))
+            self.know = self.know.with_contact(tier.home, contact._replace(leads=False, deputy=False))
         if contact.leads:
             self.tell_leadership(tier.home, leads=False)
 

@@ -268,7 +268,7 @@ class Worker:
         may_lead = contend and self._attendant.may_lead() and not self._fetching.busy
         fetcher, before = self._plan.clients.fetcher(), self.know.held
         reports = fetcher is not None and not self._plan.settings.reads_only
-        listens, watches = reports and self._attendant.listens, self._attendant.watches()
+        listens, watches = reports and self._attendant.acts, self._attendant.watches()
         manner = Manner(may_lead, self._idle, reports, listens, watches, is_starting(self.know))
         answer = self._exchange.ask(manner, serve_first=fetcher is None and before is None)
         self._ledger.look()

@@ -27,6 +27,19 @@ def test_a_leader_that_leaves_hands_over(fleet: Fleet) -> None:
     assert other.poll() is True
 
 
+def test_a_deputy_that_has_left_asks_its_store_nothing_at_exit(fleet: Fleet) -> None:
+    """Its store may be gone by then, which would be logged."""
+    deputy = fleet.process()
+    deputy.poll()
+    ledger = deputy.worker._ledger  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    contact = ledger.know.contact(FLEET)._replace(leads=False, deputy=True)
+    ledger.learn(lambda know: know.with_contact(FLEET, contact))
+    deputy.link.calls.clear()
+    deputy.worker.shutdown()
+    deputy.worker.leave(at_exit=True)
+    assert deputy.link.calls == ["release"]
+
+
 def test_a_leader_that_leaves_in_mid_fetch_is_followed_at_once(fleet: Fleet) -> None:
     """Its grant came to nothing, so that the next leader need not wait for the interval."""
     leader, other = fleet.process(), fleet.process()

@@ -1,0 +1,49 @@
+"""A client whose poller has ended for good: what the SDK's thread does if a provider lets a BaseException out."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from flagcache.worker.background import Attendant
+from flagcache_posthog.testing import StandInControl
+from tests.attach.attached import attached
+from tests.fleet.chores import load
+from tests.servers import MakeRedis, until
+from tests.support.pace import let_pass
+
+EVERY = 0.4
+
+
+def test_its_listener_is_not_busy_and_finds_a_store_that_is_back(
+    posthog: StandInControl, make_redis: MakeRedis, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store is away when the poller ends: no poll of a client can probe it."""
+    looks: list[float] = []
+    attend = Attendant.attend
+
+    def counted(attendant: Attendant) -> float:
+        looks.append(time.monotonic())
+        return attend(attendant)
+
+    monkeypatch.setattr(Attendant, "attend", counted)
+    server = make_redis()
+    seat = attached(posthog, server.url, namespace, every=EVERY, store_timeout=0.2)(0)
+    try:
+        load(seat)
+        until(lambda: seat.cache.status().listening, what="the listener")
+        server.freeze()
+        until(lambda: not seat.cache.status().store_answers, what="the loss")
+        poller = seat.client.poller
+        assert poller is not None
+        poller.stopped.set()
+        poller.join(10)
+        looks.clear()
+        let_pass(2.0)
+        assert len(looks) < 20
+        server.thaw()
+        until(lambda: seat.cache.status().store_answers, 10.0, what="the store to be asked again")
+        until(lambda: seat.cache.status().listening, 10.0, what="notices")
+    finally:
+        seat.client.shutdown()
