@@ -25,6 +25,9 @@ _AddParser: TypeAlias = Callable[..., argparse.ArgumentParser]
 
 _FAILED = 1
 _MISUSED = 2
+_SIGPIPE = 13
+"""By its number: Windows does not name it."""
+
 _PROTECTIONS = ("plain", "signed", "sealed", "sealed-signed")
 
 
@@ -50,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGINT
     except BrokenPipeError:  # whoever read the output, `head` say, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes stdout once more
-        return 128 + signal.SIGPIPE
+        return 128 + _SIGPIPE
 
 
 def _refuse(message: str, status: int) -> int:

@@ -13,7 +13,7 @@ from flagcache.encoding.payload import FORMAT
 from flagcache.errors import ConfigurationError, StoreError
 from flagcache.settings import check_namespace
 from flagcache.stores.base import Meta, Snapshot, Store
-from flagcache.stores.spec import REDIS_SCHEMES, scheme_in
+from flagcache.stores.spec import REDIS_SCHEMES, missing_for_sqlite, scheme_in
 
 __all__ = ["Target", "resolved", "run_clear", "run_inspect"]
 
@@ -35,7 +35,8 @@ class Target:
         """Open the store.
 
         Raises:
-            ConfigurationError: URL or namespace cannot be right.
+            ConfigurationError: URL or namespace cannot be right, or this system has what Redis needs and not SQLite's
+                store.
             StoreError: there is no such SQLite store.
         """
         label, url = f"{FORMAT}-{self.protection}", resolved(self.url)
@@ -46,6 +47,8 @@ class Target:
 
             return RedisStore(url, namespace, timeout=_TIMEOUT, format_and_protection=label)
         if scheme == "sqlite":
+            if missing := missing_for_sqlite():
+                raise ConfigurationError(f"SQLite stores cannot work on this system: {missing}")
             from flagcache.stores.sqlite.store import SqliteStore  # noqa: PLC0415 - likewise
 
             return SqliteStore(_existing(url), namespace, timeout=_TIMEOUT, format_and_protection=label)

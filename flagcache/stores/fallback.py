@@ -15,17 +15,19 @@ from typing import TypeAlias, cast
 
 from flagcache.errors import ConfigurationError, StoreError
 from flagcache.runtime.here import prefix
-from flagcache.stores.spec import StoreSpec
+from flagcache.stores.spec import StoreSpec, missing_for_sqlite
 
 __all__ = ["AUTO", "Fallback", "checked_fallback", "fallback_specs"]
 
 Fallback: TypeAlias = str | os.PathLike[str] | None
 """Where the fallback store is kept: a directory, made with mode 0700; `"auto"` is `$XDG_STATE_HOME/flagcache`, by
-default `~/.local/state/flagcache`; None: there is none."""
+default `~/.local/state/flagcache`, and on systems where a SQLite store cannot work (Windows) None: there is none."""
 
 AUTO = "auto"
 
 _log = logging.getLogger(__name__)
+
+_said = False
 
 _FORMAT = 1
 """Of the file's tables: versions of flagcache with another one use another file, side by side."""
@@ -66,10 +68,16 @@ def fallback_specs(
         format_and_protection: as of `SqliteStore`.
 
     Raises:
-        ConfigurationError: `fallback` cannot be right.
+        ConfigurationError: `fallback` cannot be right, or names a directory on a system that lacks what a SQLite store
+            needs.
     """
     place = checked_fallback(fallback)
     if place is None:
+        return ()
+    if missing := missing_for_sqlite():
+        if place != AUTO:
+            raise ConfigurationError(f"no fallback store can work on this system: {missing}; say fallback=None")
+        _say_once(missing)
         return ()
     # Here and not when it is opened, on some thread: a child forked in mid-import could never import it.
     from flagcache.stores.sqlite.store import SqliteStore  # noqa: PLC0415 - who wants no fallback need not pay for it
@@ -84,6 +92,16 @@ def fallback_specs(
         )
 
     return (StoreSpec(_address(place, fingerprint), make, archive=True),)
+
+
+def _say_once(missing: str) -> None:
+    """One line a process, however many caches it makes."""
+    global _said  # noqa: PLW0603 - one flag of the process
+    if _said:
+        return
+    _said = True
+    text = "%s: no fallback store on this system: %s; while Redis is away each process fetches for itself"
+    _log.warning(text + " (fallback=None says so without this line)", prefix(), missing)
 
 
 def _address(fallback: Fallback, fingerprint: str) -> str:

@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 from collections.abc import Callable
 from typing import NamedTuple
 
 from flagcache.stores.base import Store
 
-__all__ = ["REDIS_SCHEMES", "StoreSpec", "scheme_in"]
+__all__ = ["REDIS_SCHEMES", "StoreSpec", "missing_for_sqlite", "scheme_in"]
 
 REDIS_SCHEMES = {"redis": "redis", "rediss": "rediss", "unix": "unix", "valkey": "redis", "valkeys": "rediss"}
 """The schemes of URLs that name a Redis, or what speaks its protocol; and what redis-py calls each."""
+
+
+_SQLITE_MODULES = ("fcntl", "ctypes", "sqlite3")
+_SQLITE_CALLS = ("O_CLOEXEC", "O_DIRECTORY", "geteuid", "register_at_fork", "statvfs")
+
+
+def missing_for_sqlite() -> str:
+    """Return what SQLite's store needs and this system lacks, as `Python has no module fcntl here`; empty if nothing.
+
+    The locks that hold its processes to one another are those of POSIX, which Windows has not. A Python may also have
+    been built without SQLite.
+    """
+    missing = [f"module {name}" for name in _SQLITE_MODULES if not _can_import(name)]
+    missing += [f"os.{name}" for name in _SQLITE_CALLS if not hasattr(os, name)]
+    return f"Python has no {missing[0]} here" if missing else ""
+
+
+def _can_import(name: str) -> bool:
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        return False
+    return True
 
 
 def scheme_in(url: str) -> str:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from flagcache.encoding.codec import label_of
 from flagcache.encoding.protection import Protection
+from flagcache.errors import ConfigurationError
 from flagcache.settings import Settings
 from flagcache.stores.fallback import AUTO, Fallback, fallback_specs
 from flagcache.stores.memory import MemoryStore
-from flagcache.stores.spec import StoreSpec
+from flagcache.stores.spec import StoreSpec, missing_for_sqlite
 from flagcache_posthog._arguments import checked_path
 
 if TYPE_CHECKING:
@@ -75,8 +76,13 @@ def sqlite_spec(path: str | os.PathLike[str], namespace: str, settings: Settings
     """Return how a store in a file is opened.
 
     Raises:
-        ConfigurationError: the path cannot be right.
+        ConfigurationError: the path cannot be right, or this system lacks what a SQLite store needs.
     """
+    if missing := missing_for_sqlite():
+        raise ConfigurationError(
+            f"SqliteFlagDefinitionCache cannot work on this system: {missing}; take RedisFlagDefinitionCache, or"
+            " MemoryFlagDefinitionCache for one process"
+        )
     from flagcache.stores.sqlite.store import SqliteStore  # noqa: PLC0415 - only who uses SQLite pays for its import
 
     file = checked_path(path)

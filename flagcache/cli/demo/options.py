@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -88,11 +89,14 @@ class Project:
 
 
 def check_extra() -> None:
-    """Make sure that what only the demo needs is installed.
+    """Make sure that what only the demo needs is there.
 
     Raises:
-        MissingExtraError: it is not.
+        MissingExtraError: it is not installed.
+        ConfigurationError: this system cannot run it.
     """
+    if not hasattr(os, "fork"):
+        raise ConfigurationError("the demo runs gunicorn, which needs Linux, macOS or another Unix")
     missing = [name for name in ("gunicorn", "rich") if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingExtraError(f'the demo needs {" and ".join(missing)}: pip install "flagcache[demo]"')

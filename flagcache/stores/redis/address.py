@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Protocol, cast
@@ -176,9 +177,15 @@ def _server_of(pool: ConnectionPool) -> Server:
 
 
 def target_of_server(server: Server) -> RedisTarget:
-    """Tell of one server, reached by TCP, TLS or a unix socket."""
+    """Tell of one server, reached by TCP, TLS or a unix socket.
+
+    Raises:
+        ConfigurationError: by a unix socket, and this system has none.
+    """
     database = _database_of(server)
     if issubclass(server.connection_class, UnixDomainSocketConnection):
+        if not hasattr(socket, "AF_UNIX"):
+            raise ConfigurationError("this system has no unix sockets: name the Redis by redis:// or rediss://")
         path = Path(str(server.options.get("path"))).absolute()
         return _target(f"unix://{path}?db={database}", f"unix {path}", database, server)
     scheme = "rediss" if issubclass(server.connection_class, SSLConnection) else "redis"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
+
+import pytest
 
 from flagcache.stores.base import Grant, Order, Published, Reply, Store
 from flagcache.testing._store.cases import LONG, SHORT, Cases, MakeStore, PassTime, Worker, envelope
@@ -97,6 +100,7 @@ class ConcurrencyCases(Cases):
         assert len(asked) == 1 or asked[-1] - asked[0] >= 1000
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 class ProcessContract(Cases):
     """A store that several processes share. Its handles are made after the fork, in the process that uses them."""
 
