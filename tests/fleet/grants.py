@@ -63,9 +63,17 @@ class GrantLog(ABC):
         return list(self._told)
 
     def at_most(self, count: int, requests: Sequence[Served], interval: float) -> bool:
-        """Whether each request had a grant of its own, and no stretch of this many seconds saw more than `count`."""
+        """Whether each request had a grant of its own, and no interval, less a tenth, saw more than `count`.
+
+        A grant is due nine tenths of an interval after the latest one, of three at one time too.
+
+        Args:
+            count: how many.
+            requests: all since the log was begun.
+            interval: seconds between two fetches of the fleet.
+        """
         clocks = self.clocks()
-        stretches = [sum(start <= at < start + 1000 * interval for at in clocks) for start in clocks]
+        stretches = [sum(start <= at < start + 900 * interval for at in clocks) for start in clocks]
         return len(requests) <= len(clocks) and max(stretches, default=0) <= count
 
     def one_an_interval(self, requests: Sequence[Served], interval: float, *, more: int = 0) -> bool:

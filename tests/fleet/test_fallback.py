@@ -204,7 +204,7 @@ def test_the_file_is_ours_alone(posthog: StandInControl, make_redis: MakeRedis, 
         (file,) = files(state)
         assert stat.S_IMODE(state.stat().st_mode) == 0o700
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
-        with sqlite3.connect(file) as connection:
+        with closing(sqlite3.connect(file)) as connection:
             (body,) = connection.execute("SELECT body FROM payload").fetchone()
         assert b"flags" not in body
 
@@ -238,7 +238,7 @@ def _truncated(file: Path) -> None:
 
 def _foreign(file: Path) -> None:
     file.unlink()
-    with sqlite3.connect(file) as connection:
+    with closing(sqlite3.connect(file)) as connection:
         connection.execute("CREATE TABLE theirs (x)")
 
 

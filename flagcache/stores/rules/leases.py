@@ -21,7 +21,11 @@ __all__ = [
 ]
 
 GRANTS_PER_INTERVAL = 3
-"""How many grants one interval may see when the holders of the first ones died or failed."""
+"""How many grants one interval may see when the holders of the first ones died or failed.
+
+As one interval counts what a grant that is due waits for: nine tenths of it. The fourth is then never sooner than that
+after the third, but may come before the first is a whole interval old.
+"""
 
 GRACE = 2000
 """Milliseconds after which a fetch that is due, and was not granted to the leader, may be granted to another worker

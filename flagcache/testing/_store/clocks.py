@@ -43,6 +43,19 @@ class ClockContract(Cases):
         pass_time(1)
         last.granted()
 
+    def test_a_grant_is_due_a_tenth_early_after_three_too(self, store: Store, pass_time: PassTime) -> None:
+        """Nine tenths after the latest grant, also where the first of three is not yet an interval old."""
+        for me in "ab":
+            Worker(store, me, interval=1000).granted()
+            store.release(me, idle=False)
+            pass_time(10)
+        last = Worker(store, "c", interval=1000)
+        last.bring("v1")
+        pass_time(899)
+        assert last.poll().grant is None
+        pass_time(1)
+        last.granted()
+
     def test_a_challenge_comes_on_time(self, store: Store, other: Store, pass_time: PassTime) -> None:
         """A leader has the whole challenge time since it was last heard of."""
         Worker(store, "a").bring("v1")
