@@ -1,10 +1,13 @@
 # Each command sets up what it needs by itself: a `.venv` here and, where it may (root on Debian), two packages by apt.
+# Everything in the `.venv` has the version and the hash that requirements/ says, which only `make pins` changes.
 # Another interpreter: make test PYTHON=python3.12       More for pytest: make test ARGS="-k redis -x"
 # Tests wait more than they compute: as many run at once as JOBS says. One after the other: JOBS=0
 
 PYTHON ?= python3
 JOBS ?= 4
 VENV := .venv
+NEWEST := .nox/newest
+PINNED := yes
 BIN := $(VENV)/bin
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 APT := DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install
@@ -14,14 +17,14 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Where pyenv keeps its interpreters; its own `python3.12` and the like run only what a project has chosen.
 PYENV := $(shell echo $(HOME)/.pyenv/versions/*/bin | tr ' ' ':')
 
-# Stamps: what is installed, for which Python. A changed pyproject.toml makes them stale.
+# Stamps: what is installed, for which Python. A changed pyproject.toml, or changed pins, make them stale.
 MADE := $(VENV)/.made-$(VERSION)
 DEMO := $(VENV)/.demo-$(VERSION)
 DEV := $(VENV)/.dev-$(VERSION)
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test matrix simulate chaos system bench check redis clean
+.PHONY: help demo test matrix simulate chaos system bench check newest pins redis clean
 
 help: ## What can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,23 +54,43 @@ check: $(DEV) ## Style, types (by two checkers) and the rules on what may import
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+
+newest: redis ## Checks and tests with the newest release of everything, not with the pins; names the one that fails
+	rm -rf $(NEWEST)
+	@$(MAKE) --no-print-directory $(NEWEST)/.dev-$(VERSION) VENV=$(NEWEST) PINNED=
+	@PYTHONPATH=. $(NEWEST)/bin/python -m tests.newest $(MAKE) VENV=$(NEWEST) PINNED=
+
+pins: $(DEV) ## Renew requirements/: the newest releases that pyproject.toml allows, for every supported Python
+	@$(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement requirements/pins.txt
+	@PYTHONPATH=. $(BIN)/python -m tests.pins
 
 clean: ## Remove all that was made here, the .venv too
 	rm -rf $(VENV) .nox build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(DEV): $(MADE) pyproject.toml flagcache/_version.py
+$(DEV): $(MADE) pyproject.toml flagcache/_version.py requirements/dev.txt
 	@echo "installing flagcache and its tools into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --upgrade pip # the first pip to know --group is 25.1
-	@$(BIN)/python -m pip install --quiet --editable '.[demo,encryption,testing]' --group dev
+	@$(if $(PINNED),$(call pinned,dev),$(unpinned))
 	@touch $@ $(DEMO)
 
-$(DEMO): $(MADE) pyproject.toml flagcache/_version.py
+$(DEMO): $(MADE) pyproject.toml flagcache/_version.py requirements/demo.txt
 	@echo "installing flagcache into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	@$(call pinned,demo)
 	@touch $@
+
+# First what the pins name, then the project itself, which has no hash, with the build tools that are there by now.
+define pinned
+$(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement requirements/$(1).txt && \
+  $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+endef
+
+# The first pip to know --group is 25.1.
+define unpinned
+$(BIN)/python -m pip install --quiet --upgrade pip && \
+  $(BIN)/python -m pip install --quiet --editable '.[demo,encryption,testing]' --group dev
+endef
 
 # A .venv of the right Python is kept, one of another is made anew.
 $(MADE):

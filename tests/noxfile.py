@@ -1,7 +1,8 @@
 """The versions that flagcache is tested with: not every combination, but each, and oldest and newest with each other.
 
 `make matrix` runs all of it, `make matrix ARGS="-s oldest"` one line; what follows `--` goes to pytest instead of the
-paths below. An interpreter that is not installed is left out, and the summary says so.
+paths below. An interpreter that is not installed is left out, and the summary says so. What a line installs is pinned
+in `requirements/`: "newest" is what was newest when `make pins` last ran.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from pathlib import Path
 
 import nox
 
-__all__ = ["MATRIX", "Line", "lowest", "requirements"]
+__all__ = ["MATRIX", "NEWEST_OF_ALL", "Line", "lowest", "pins_of", "requirements"]
 
 ROOT = Path(__file__).parents[1]
 PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 
 LOWEST = "lowest"
 NEWEST = "newest"
+NEWEST_OF_ALL = "newest"
+"""The pins of each line that has the newest of everything, and of the built wheel's tests."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ MATRIX = {
     "newest-3.11": Line("3.11"),
     "newest-3.12": Line("3.12"),
     "newest-3.13": Line("3.13"),
+    "newest-3.14": Line("3.14"),
+    "newest-3.15": Line("3.15"),
 }
 
 # What rests on a library or on Python: not what rests on our own logic alone, nor what plays for minutes.
@@ -83,10 +88,15 @@ def lowest() -> dict[str, str]:
 
 
 def requirements(line: Line) -> list[str]:
-    """What pip is to install for this line, beside flagcache itself."""
+    """What this line asks for beside what flagcache itself does."""
     wanted = dict.fromkeys(lowest(), line.others) | {"redis": line.redis, "posthog": line.posthog}
     texts = [_requirement(name, version) for name, version in wanted.items() if version != NEWEST]
     return [*texts, "redis[hiredis]"] if line.hiredis else texts
+
+
+def pins_of(name: str) -> str:
+    """The file in `requirements/` that one line installs, without `.txt`."""
+    return name if requirements(MATRIX[name]) else NEWEST_OF_ALL
 
 
 def _requirement(name: str, version: str) -> str:
@@ -98,7 +108,9 @@ def _requirement(name: str, version: str) -> str:
 def _register(name: str, line: Line) -> None:
     def run(session: nox.Session) -> None:
         session.chdir(ROOT)  # nox begins where this file is
-        session.install("--editable", ".[demo,encryption,testing]", "--group", "essentials", *requirements(line))
+        session.install("--require-hashes", "--no-deps", "--requirement", f"requirements/{pins_of(name)}.txt")
+        session.install("--no-deps", "--no-build-isolation", "--editable", ".")
+        session.run("python", "-m", "pip", "check")
         allowed = LEFT_SOCKETS if line.redis == LOWEST else ()
         session.run("pytest", "-m", "not slow", *allowed, *(session.posargs or TESTS), env={"PYTHONPATH": None})
 

