@@ -274,6 +274,29 @@ def test_no_step_of_writing_takes_a_second_copy(large: tuple[dict[str, object], 
         steps[step]()
 
 
+def test_reading_takes_no_block_of_the_body(large: tuple[dict[str, object], str, bytes]) -> None:
+    """Beside the definitions themselves."""
+    _, version, payload = large
+    size = int.from_bytes(payload[2:6], "big")
+    tracemalloc.start()
+    try:
+        read = decode(payload, version=version, limit=LIMIT)
+        held, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert read
+    assert peak - held < size / 4
+
+
+@pytest.mark.parametrize("before", [65_520, 65_530, 65_531, 65_532, 65_533, 65_534, 65_535, 65_536])
+@pytest.mark.parametrize("spelling", [b"\xc4\x00", b"\xc5\x00\x00", b"\xc6\x00\x00\x00\x00"])
+def test_what_is_not_json_is_found_wherever_a_piece_ends(spelling: bytes, before: int) -> None:
+    """An empty `bytes` across the border of two pieces of what is unpacked."""
+    filling = msgpack.packb("x" * (before - 42))
+    refused(hand_made(b"\x92" + filling + spelling), "not JSON: bytes")
+    assert decode(hand_made(b"\x92" + filling + b"\x01"), version=VERSION, limit=LIMIT)
+
+
 def test_verifying_refuses_what_reading_does() -> None:
     """A payload that is cut short, longer, of another size or version, or too large for a reader is not published."""
     good = encode({"flags": [{"key": "a"}]}, VERSION)
