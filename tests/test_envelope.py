@@ -6,7 +6,7 @@ import struct
 import sys
 import tracemalloc
 import zlib
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from typing import cast
 
@@ -265,7 +265,7 @@ def large() -> tuple[dict[str, object], str, bytes]:
 def test_no_step_of_writing_takes_a_second_copy(large: tuple[dict[str, object], str, bytes], step: str) -> None:
     """At its peak each takes a fraction of the definitions' size: the allocator would keep more for good."""
     definitions, version, payload = large
-    steps = {
+    steps: dict[str, Callable[[], object]] = {
         "digest": lambda: digest(definitions),
         "encode": lambda: encode(definitions, version),
         "verify": lambda: verify(payload, version=version, limit=LIMIT),
