@@ -104,7 +104,7 @@ class _Command:
     def only_what_failed(self) -> None:
         """Run only the tests that failed from now on; all of it, if it was no test that failed."""
         failed = CACHE / "v" / "cache" / "lastfailed"
-        names = json.loads(failed.read_text()) if self.name == "test" and failed.exists() else {}
+        names: dict[str, bool] = json.loads(failed.read_text()) if self.name == "test" and failed.exists() else {}
         if names:
             listed = CACHE / "failed"
             listed.write_text("\n".join(names) + "\n")

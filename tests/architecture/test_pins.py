@@ -34,7 +34,7 @@ def _group(name: str) -> Iterator[str]:
 def _asked_for(name: str) -> list[Requirement]:
     """What one file of pins has to satisfy."""
     wanted, project = SETS[name], PROJECT["project"]
-    texts = [] if wanted.alone else project["dependencies"]
+    texts: list[str] = [] if wanted.alone else project["dependencies"]
     extras = chain(*(project["optional-dependencies"][extra] for extra in wanted.extras))
     groups = chain(*(_group(group) for group in wanted.groups))
     return [Requirement(text) for text in chain(texts, extras, groups, wanted.further)]
