@@ -54,7 +54,7 @@ class MemoryStore:
 
         def verb(state: rules.State) -> tuple[rules.State, Published, Notice | None]:
             told = rules.publish(state, me, envelope, self._clock(), fresh=fresh, lease=lease)
-            if told[1] is Published.STORED:
+            if rules.replaces_payload(told[0], envelope, told[1]):
                 self._payload = envelope.payload
             return told
 

@@ -170,11 +170,9 @@ class Exchange:
             self._ledger.lost(tier, exc)
 
     def _protect_anew(self, tier: Tier, store: Store, clock: int) -> None:
-        """Replace what an old key protects, while all still have it. Who looks in between finds nothing, and waits."""
+        """Replace what an old key protects, while all still have it."""
         held = self._ledger.know.held
-        if held is None or not self._reader.tell_outdated(tier.home, held.meta.version):
-            return
-        if store.discard(self._ledger.me, held.meta.version):
+        if held is not None and self._reader.tell_outdated(tier.home, held.meta.version):
             self._give(tier, store, clock)
 
     def _repair(self, tier: Tier, store: Store, reply: Reply) -> None:

@@ -34,6 +34,7 @@ __all__ = [
     "publish",
     "release",
     "renew",
+    "replaces_payload",
     "snapshot",
 ]
 
@@ -95,7 +96,8 @@ def publish(
     if meta.epoch < state.epoch:
         return state, Published.STALE, None
     if stored is not None and meta.order <= stored.order:
-        return (extend(state, me, lease, clock), Published.CONFIRMED, None) if same else (state, Published.STALE, None)
+        kept = extend(_protected_anew(state, meta, stored), me, lease, clock)
+        return (kept, Published.CONFIRMED, None) if same else (state, Published.STALE, None)
     if fresh and stored is not None and fenced(state, meta.as_of):
         return state, Published.UNSETTLED, None
     if same and stored is not None:
@@ -108,6 +110,16 @@ def publish(
     if same:
         return state, Published.CONFIRMED, _note_ended(state, noted)
     return state, Published.STORED, Notice("new", meta.epoch, meta.version)
+
+
+def replaces_payload(state: State, envelope: Envelope, published: Published) -> bool:
+    """Whether the envelope's payload takes the place of the stored one: after `publish`, which returned these.
+
+    Also if it is of the stored version: payload and metadata are always written together, so that both are protected
+    with one key.
+    """
+    accepted = published in (Published.STORED, Published.CONFIRMED)
+    return accepted and state.meta is not None and state.meta.as_of == envelope.meta.as_of
 
 
 def confirm(
@@ -246,6 +258,14 @@ def _answered(state: State, me: str, as_of: int) -> State:
     if as_of < state.grant:
         return state
     return state._replace(failures=0, note_status=0, note_until=0, note_length=0)
+
+
+def _protected_anew(state: State, meta: Meta, stored: Meta) -> State:
+    """The stored content once more, perhaps under another key; if it is older, what is stored stays."""
+    if meta.order < stored.order:
+        return state
+    meta = stored._replace(etag=meta.etag or stored.etag, writer=meta.writer, project=meta.project)
+    return state._replace(meta=meta)
 
 
 def _note_ended(state: State, noted: int) -> Notice | None:

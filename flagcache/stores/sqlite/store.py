@@ -95,7 +95,7 @@ class SqliteStore:
             state, published, notice = rules.publish(
                 before.state, me, envelope, self._clock(), fresh=fresh, lease=lease
             )
-            stored = envelope.payload if published is Published.STORED else None
+            stored = envelope.payload if rules.replaces_payload(state, envelope, published) else None
             self._save(transaction, before, state, payload=stored, notice=notice)
             return published
 
