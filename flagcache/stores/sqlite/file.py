@@ -11,14 +11,16 @@ import weakref
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from flagcache.errors import StoreError
 from flagcache.runtime.callers import waits_until
 from flagcache.runtime.clock import monotonic
 from flagcache.runtime.here import prefix
+from flagcache.stores.sqlite.connection import Transaction, WriterNeeded, connect, is_immutable, pragma, transact
 from flagcache.stores.sqlite.create import Schema, alone, complete, make, set_aside
 from flagcache.stores.sqlite.fork_safety import Identity, Opened, beside, identify, is_there, this_process
+from flagcache.stores.sqlite.trouble import is_broken, kind_of, words_of
 
 __all__ = ["SqliteFile", "Transaction"]
 
@@ -31,26 +33,8 @@ _TRIES = 5
 _LEAST = 0.1
 """What part of the timeout one `run` may wait if its caller's time is up: others mostly write for milliseconds."""
 
-_PARTS_MISSING = ("no such table", "no such column", "has no column named")
-
 _warned: set[Path] = set()
 """Directories of which it was said that others may write them; children need not say it again."""
-
-
-class _WriterNeeded(Exception):  # noqa: N818 - no error: the transaction starts over
-    """The transaction that only reads wants to write."""
-
-
-class Transaction(NamedTuple):
-    """One transaction; ended by `SqliteFile.run`."""
-
-    connection: sqlite3.Connection
-    writing: bool
-
-    def write(self) -> None:
-        """Make sure that this is a writer's transaction; a reader's is given up and starts over as a writer's."""
-        if not self.writing:
-            raise _WriterNeeded
 
 
 class SqliteFile:
@@ -86,7 +70,7 @@ class SqliteFile:
             try:
                 return self._attempt(step, until)
             except sqlite3.DatabaseError as error:
-                if not _is_broken(error):
+                if not is_broken(error):
                     raise
                 self._replace(until, error)
             return self._attempt(step, until)
@@ -111,16 +95,16 @@ class SqliteFile:
                 if "locked" not in str(error):  # any other trouble may be the connection's own
                     with suppress(sqlite3.Error):
                         self._close()
-                raise StoreError(_words(error), _kind(error), f"SQLite store {self.path}") from error
+                raise StoreError(words_of(error), kind_of(error), f"SQLite store {self.path}") from error
             finally:
                 self._lock.release()
 
     def _attempt(self, step: Callable[[Transaction], _T], until: float) -> _T:
         connection = self._connection(until)
         try:
-            return _transact(connection, step, until, writing=False)
-        except _WriterNeeded:
-            return _transact(connection, step, until, writing=True)
+            return transact(connection, step, until, writing=False)
+        except WriterNeeded:
+            return transact(connection, step, until, writing=True)
 
     def _connection(self, until: float) -> sqlite3.Connection:
         opened, process = self._opened, this_process()
@@ -164,7 +148,7 @@ class SqliteFile:
         return opened
 
     def _reach(self, path: Path, found: Identity, until: float) -> Opened:
-        opened = Opened(_connect(path, until), this_process(), path, found)
+        opened = Opened(connect(path, until), this_process(), path, found)
         try:
             if self._recognise(opened.connection):
                 opened.shm = identify(beside(path, "-shm"))
@@ -175,7 +159,7 @@ class SqliteFile:
 
     def _recognise(self, connection: sqlite3.Connection) -> bool:
         """Make sure that the file is ours, and begin to use it. False if it lies where nothing can be written."""
-        application, version = (_pragma(connection, name) for name in ("application_id", "user_version"))
+        application, version = (pragma(connection, name) for name in ("application_id", "user_version"))
         if self._replace_foreign and (application, version) != (self._schema.application, self._schema.version):
             raise sqlite3.DatabaseError("it is of another program or another version")
         if application != self._schema.application:
@@ -185,9 +169,9 @@ class SqliteFile:
                 f"its format is {version}, known is {self._schema.version}; upgrade, or give another path"
             )
         connection.execute("PRAGMA synchronous=NORMAL")
-        if _immutable(self.path):
+        if is_immutable(self.path):
             return False
-        if _pragma(connection, "journal_mode=WAL") != "wal":
+        if pragma(connection, "journal_mode=WAL") != "wal":
             raise self._trouble("its file system allows no write-ahead log; give a path on a local disk")
         complete(connection, self._schema)
         return True
@@ -226,74 +210,3 @@ class SqliteFile:
 
     def _trouble(self, trouble: str) -> StoreError:
         return StoreError(trouble, address=f"SQLite store {self.path}")
-
-
-_KINDS = {
-    "is full": "full",
-    "No space left": "full",
-    "readonly": "read_only",
-    "Read-only": "read_only",
-    "locked": "timeout",
-    "unable to open": "unreachable",
-    "Permission denied": "rights",
-}
-"""By words of an error, of SQLite and of the system."""
-
-
-def _words(error: Exception) -> str:
-    """What the system says, without the path that the address has."""
-    return error.strerror.lower() if isinstance(error, OSError) and error.strerror else str(error)
-
-
-def _kind(error: Exception) -> str:
-    return next((kind for words, kind in _KINDS.items() if words in str(error)), "failed")
-
-
-def _transact(connection: sqlite3.Connection, step: Callable[[Transaction], _T], until: float, *, writing: bool) -> _T:
-    left = max(0, round((until - monotonic()) * 1000))
-    connection.execute(f"PRAGMA busy_timeout={left}")
-    connection.execute("BEGIN IMMEDIATE" if writing else "BEGIN")
-    try:
-        result = step(Transaction(connection, writing))
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:  # a full disk has ended it already
-            connection.execute("ROLLBACK")
-        raise
-    return result
-
-
-def _connect(path: Path, until: float) -> sqlite3.Connection:
-    """Open an existing file; SQLite itself falls back to reading where it may not write."""
-    mode = "immutable=1" if _immutable(path) else "mode=rw"
-    connection = sqlite3.connect(
-        f"{path.as_uri()}?{mode}",
-        uri=True,
-        timeout=max(0.0, until - monotonic()),
-        isolation_level=None,  # transactions are ours to begin and end
-        check_same_thread=False,
-    )
-    connection.text_factory = _text
-    return connection
-
-
-def _immutable(path: Path) -> bool:
-    """Whether the whole file system is read-only: only there may SQLite read without a lock and without a log."""
-    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
-
-
-def _text(raw: bytes) -> str | None:
-    """What is not text comes out as nothing, and not as an exception."""
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return None
-
-
-def _pragma(connection: sqlite3.Connection, name: str) -> object:
-    return connection.execute(f"PRAGMA {name}").fetchone()[0]
-
-
-def _is_broken(error: sqlite3.Error) -> bool:
-    """Whether the file is no sound database (which has no class of its own), or without what we made in it."""
-    return type(error) is sqlite3.DatabaseError or any(words in str(error) for words in _PARTS_MISSING)
