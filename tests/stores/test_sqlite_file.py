@@ -128,8 +128,11 @@ def damage(path: Path, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["garbage", "truncated", "overwritten"])
 def test_a_broken_file_is_set_aside_and_made_anew(path: Path, how: str, caplog: pytest.LogCaptureFixture) -> None:
-    """What is no sound database is kept under another name, reported once, and the store works at once."""
-    store = SqliteStore(path, "n")
+    """What is no sound database is kept under another name, reported once, and the store works at once.
+
+    Garbage from its first byte on may be a user's own file, unless the name is ours alone.
+    """
+    store = SqliteStore(path, "n", replace_foreign=how == "garbage")
     fill(store, payload=os.urandom(100_000))
     store.close()
     damage(path, how)
@@ -166,7 +169,7 @@ def test_processes_that_find_the_same_broken_file_set_it_aside_once(path: Path) 
     path.write_bytes(b"no database at all " * 1000)
 
     def poll() -> str:
-        return str(SqliteStore(path, "n", timeout=20).poll(ask(str(os.getpid()))).leads)
+        return str(SqliteStore(path, "n", timeout=20, replace_foreign=True).poll(ask(str(os.getpid()))).leads)
 
     assert sorted(race([poll] * 8)) == ["False"] * 7 + ["True"]
     assert len(list(path.parent.glob("*.corrupt-*"))) == 1
@@ -174,7 +177,7 @@ def test_processes_that_find_the_same_broken_file_set_it_aside_once(path: Path) 
 
 def test_broken_files_do_not_fill_the_disk(path: Path) -> None:
     """Of files that break again and again only some are kept."""
-    store = SqliteStore(path, "n")
+    store = SqliteStore(path, "n", replace_foreign=True)
     for _ in range(12):
         path.write_bytes(b"no database at all " * 100)
         store.inspect()

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 
 from flagcache.runtime.clock import monotonic
 
-__all__ = ["Transaction", "WriterNeeded", "connect", "is_immutable", "pragma", "transact"]
+__all__ = ["Transaction", "WriterNeeded", "bears", "connect", "is_immutable", "pragma", "transact"]
 
 _T = TypeVar("_T")
 
@@ -58,6 +58,18 @@ def connect(path: Path, until: float) -> sqlite3.Connection:
     )
     connection.text_factory = _text
     return connection
+
+
+def bears(connection: sqlite3.Connection, application: int) -> bool:
+    """Whether the file bears the mark of this application, even if it is truncated or broken further on.
+
+    Asked by SQLite: to open and close the file ourselves would give up the locks that this process has on it.
+    """
+    try:
+        connection.execute("PRAGMA writable_schema=ON")  # else a file that is too short is not read at all
+        return pragma(connection, "application_id") == application
+    except sqlite3.Error:
+        return False
 
 
 def is_immutable(path: Path) -> bool:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
-import stat
 import threading
 import weakref
 from collections.abc import Callable, Generator
@@ -17,9 +15,10 @@ from flagcache.errors import StoreError
 from flagcache.runtime.callers import waits_until
 from flagcache.runtime.clock import monotonic
 from flagcache.runtime.here import prefix
-from flagcache.stores.sqlite.connection import Transaction, WriterNeeded, connect, is_immutable, pragma, transact
+from flagcache.stores.sqlite.connection import Transaction, WriterNeeded, bears, connect, is_immutable, pragma, transact
 from flagcache.stores.sqlite.create import Schema, alone, complete, make, set_aside
 from flagcache.stores.sqlite.fork_safety import Identity, Opened, beside, identify, is_there, this_process
+from flagcache.stores.sqlite.place import look_at_directory, resolved
 from flagcache.stores.sqlite.trouble import is_broken, kind_of, words_of
 
 __all__ = ["SqliteFile", "Transaction"]
@@ -32,9 +31,6 @@ _TRIES = 5
 
 _LEAST = 0.1
 """What part of the timeout one `run` may wait if its caller's time is up: others mostly write for milliseconds."""
-
-_warned: set[Path] = set()
-"""Directories of which it was said that others may write them; children need not say it again."""
 
 
 class SqliteFile:
@@ -57,6 +53,8 @@ class SqliteFile:
         self._opened: Opened | None = None
         self._closer: weakref.finalize[..., SqliteFile] | None = None
         self._found: Identity | None = None
+        self._ours = replace_foreign
+        """Whether what was found is known to be ours, so that it may be set aside if it is broken."""
 
     def run(self, step: Callable[[Transaction], _T]) -> _T:
         """Run `step` in a read transaction; where it asks for a writer, once more in a write transaction.
@@ -72,6 +70,9 @@ class SqliteFile:
             except sqlite3.DatabaseError as error:
                 if not is_broken(error):
                     raise
+                if not self._ours:
+                    what = "it was not made by flagcache, or is broken; move it, or give another path"
+                    raise self._trouble(what) from error
                 self._replace(until, error)
             return self._attempt(step, until)
 
@@ -123,8 +124,8 @@ class SqliteFile:
 
     def _open(self, until: float) -> Opened | None:
         """Open the file, or make it where there is none; None asks for another try: it was just made, or replaced."""
-        path = Path(os.path.realpath(self.path))
-        self._look_at_directory(path)
+        path = resolved(self.path)
+        look_at_directory(path.parent, self.path)
         self._found = found = identify(path)
         if found is None:
             with alone(path, until):
@@ -141,7 +142,7 @@ class SqliteFile:
             if is_there(path, found):
                 raise
             return None
-        if not is_there(path, found):
+        if path.is_symlink() or not is_there(path, found):
             return None  # and it stays open, for what it has opened may be another file's log
         self._closer = weakref.finalize(self, opened.close)
         self._closer.atexit = False  # a thread may be in it; what it leaves then, the next process takes up
@@ -149,10 +150,12 @@ class SqliteFile:
 
     def _reach(self, path: Path, found: Identity, until: float) -> Opened:
         opened = Opened(connect(path, until), this_process(), path, found)
+        self._ours = self._replace_foreign
         try:
             if self._recognise(opened.connection):
                 opened.shm = identify(beside(path, "-shm"))
         except BaseException:
+            self._ours = self._ours or bears(opened.connection, self._schema.application)
             opened.close()
             raise
         return opened
@@ -168,6 +171,7 @@ class SqliteFile:
             raise self._trouble(
                 f"its format is {version}, known is {self._schema.version}; upgrade, or give another path"
             )
+        self._ours = True
         connection.execute("PRAGMA synchronous=NORMAL")
         if is_immutable(self.path):
             return False
@@ -178,7 +182,7 @@ class SqliteFile:
 
     def _replace(self, until: float, error: sqlite3.Error) -> None:
         """Set the broken file aside and make a new one, unless another process has done so."""
-        path = Path(os.path.realpath(self.path))
+        path = resolved(self.path)
         with alone(path, until):
             if self._found is None or not is_there(path, self._found):
                 return
@@ -198,15 +202,6 @@ class SqliteFile:
         self._opened = None
         if self._closer is not None:
             self._closer.detach()
-
-    def _look_at_directory(self, path: Path) -> None:
-        directory = path.parent
-        if not directory.is_dir():
-            raise self._trouble(f"the directory {directory} does not exist; make it, with mode 0700")
-        if directory not in _warned and directory.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            text = "%s: SQLite store %s: others may write its directory %s; mode 0700 is safer"
-            _log.warning(text, prefix(), self.path, directory)
-            _warned.add(directory)
 
     def _trouble(self, trouble: str) -> StoreError:
         return StoreError(trouble, address=f"SQLite store {self.path}")
