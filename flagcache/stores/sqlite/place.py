@@ -10,6 +10,7 @@ from pathlib import Path
 
 from flagcache.errors import StoreError
 from flagcache.runtime.here import prefix
+from flagcache.stores.rights import others_may_write
 
 __all__ = ["look_at_directory", "resolved"]
 
@@ -60,7 +61,7 @@ def look_at_directory(directory: Path, name: Path) -> None:
     if not directory.is_dir():
         what = f"the directory {directory} does not exist; make it, with mode 0700"
         raise StoreError(what, address=f"SQLite store {name}")
-    if directory not in _warned and directory.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if directory not in _warned and others_may_write(directory.stat()):
         text = "%s: SQLite store %s: others may write its directory %s; mode 0700 is safer"
         _log.warning(text, prefix(), name, directory)
         _warned.add(directory)
