@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from flagcache.runtime.clock import monotonic
+from flagcache.stores.sqlite.fork_safety import Identity, beside, identify
 
-__all__ = ["Transaction", "WriterNeeded", "bears", "connect", "is_immutable", "pragma", "transact"]
+__all__ = ["Mode", "Transaction", "View", "WriterNeeded", "bears", "connect", "modes", "pragma", "transact"]
 
 _T = TypeVar("_T")
 
@@ -46,11 +48,53 @@ def transact(connection: sqlite3.Connection, step: Callable[[Transaction], _T], 
     return result
 
 
-def connect(path: Path, until: float) -> sqlite3.Connection:
-    """Open an existing file; SQLite itself falls back to reading where it may not write."""
-    mode = "immutable=1" if is_immutable(path) else "mode=rw"
+class Mode(Enum):
+    """How a file is opened; the values are SQLite's: https://sqlite.org/uri.html."""
+
+    WRITE = "mode=rw"
+    """SQLite itself falls back to reading if this user may not write."""
+    LOG = "mode=ro&readonly_shm=1"
+    """With the log of who writes where it can be written: each change is seen, and nothing is made or altered."""
+    FILE = "immutable=1"
+    """The file alone, without a lock and without a log: what is in a log is not seen."""
+
+
+class View(NamedTuple):
+    """What a file looked like when it was opened for reading alone; if it looks otherwise, it is opened anew."""
+
+    read_only: bool
+    log: Identity | None
+    index: Identity | None
+    changed: tuple[int, int] = (0, 0)
+    """Of the file itself: when it was last changed, and its size. With a log that tells nothing."""
+
+    @staticmethod
+    def of(path: Path, *, with_log: bool) -> View:
+        """Look at the file and what lies beside it."""
+        log, index = identify(beside(path, "-wal")), identify(beside(path, "-shm"))
+        if with_log:
+            return View(is_read_only(path), log, index)
+        found = path.stat()
+        return View(is_read_only(path), log, index, (found.st_mtime_ns, found.st_size))
+
+
+def modes(path: Path, *, only_look: bool) -> tuple[Mode, ...]:
+    """How to open the file, the best way first.
+
+    Args:
+        path: of the file.
+        only_look: nothing may be written, though perhaps it could be.
+    """
+    if not only_look and not is_read_only(path):
+        return (Mode.WRITE,)
+    # A log whose index is gone cannot be read: to make another index is to write.
+    return (Mode.LOG, Mode.FILE) if identify(beside(path, "-wal")) else (Mode.FILE,)
+
+
+def connect(path: Path, mode: Mode, until: float) -> sqlite3.Connection:
+    """Open an existing file."""
     connection = sqlite3.connect(
-        f"{path.as_uri()}?{mode}",
+        f"{path.as_uri()}?{mode.value}",
         uri=True,
         timeout=max(0.0, until - monotonic()),
         isolation_level=None,  # transactions are ours to begin and end
@@ -72,8 +116,8 @@ def bears(connection: sqlite3.Connection, application: int) -> bool:
         return False
 
 
-def is_immutable(path: Path) -> bool:
-    """Whether the whole file system is read-only: only there may SQLite read without a lock and without a log."""
+def is_read_only(path: Path) -> bool:
+    """Whether the whole file system is read-only here; by another mount it may be written all the same."""
     return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 

@@ -15,7 +15,17 @@ from flagcache.errors import StoreError
 from flagcache.runtime.callers import waits_until
 from flagcache.runtime.clock import monotonic
 from flagcache.runtime.here import prefix
-from flagcache.stores.sqlite.connection import Transaction, WriterNeeded, bears, connect, is_immutable, pragma, transact
+from flagcache.stores.sqlite.connection import (
+    Mode,
+    Transaction,
+    View,
+    WriterNeeded,
+    bears,
+    connect,
+    modes,
+    pragma,
+    transact,
+)
 from flagcache.stores.sqlite.create import Schema, alone, complete, make, set_aside
 from flagcache.stores.sqlite.fork_safety import Identity, Opened, beside, identify, is_there, this_process
 from flagcache.stores.sqlite.place import look_at_directory, resolved
@@ -53,6 +63,8 @@ class SqliteFile:
         self._opened: Opened | None = None
         self._closer: weakref.finalize[..., SqliteFile] | None = None
         self._found: Identity | None = None
+        self._view: View | None = None
+        """What it looked like when it was opened, if it can only be read."""
         self._ours = replace_foreign
         """Whether what was found is known to be ours, so that it may be set aside if it is broken."""
 
@@ -108,6 +120,8 @@ class SqliteFile:
             return transact(connection, step, until, writing=True)
 
     def _connection(self, until: float) -> sqlite3.Connection:
+        if self._view is not None and self._looks_otherwise(self._view):
+            self._close()
         opened, process = self._opened, this_process()
         if opened is not None and (
             opened.process is not process
@@ -121,6 +135,13 @@ class SqliteFile:
             if opened is not None:
                 return opened.connection
         raise self._trouble("it is replaced again and again")
+
+    def _looks_otherwise(self, view: View) -> bool:
+        """Whether a file that was opened for reading alone has to be opened anew to see what others wrote."""
+        try:
+            return View.of(resolved(self.path), with_log=view.changed == (0, 0)) != view
+        except OSError:
+            return True
 
     def _open(self, until: float) -> Opened | None:
         """Open the file, or make it where there is none; None asks for another try: it was just made, or replaced."""
@@ -149,19 +170,28 @@ class SqliteFile:
         return opened
 
     def _reach(self, path: Path, found: Identity, until: float) -> Opened:
-        opened = Opened(connect(path, until), this_process(), path, found)
+        *others, last = modes(path, only_look=False)
+        for mode in others:
+            with suppress(sqlite3.OperationalError):
+                return self._reach_by(mode, path, found, until)
+        return self._reach_by(last, path, found, until)
+
+    def _reach_by(self, mode: Mode, path: Path, found: Identity, until: float) -> Opened:
+        view = None if mode is Mode.WRITE else View.of(path, with_log=mode is Mode.LOG)
+        opened = Opened(connect(path, mode, until), this_process(), path, found)
         self._ours = self._replace_foreign
         try:
-            if self._recognise(opened.connection):
-                opened.shm = identify(beside(path, "-shm"))
+            self._recognise(opened.connection, mode)
+            opened.shm = None if mode is Mode.FILE else identify(beside(path, "-shm"))
         except BaseException:
             self._ours = self._ours or bears(opened.connection, self._schema.application)
             opened.close()
             raise
+        self._view = view
         return opened
 
-    def _recognise(self, connection: sqlite3.Connection) -> bool:
-        """Make sure that the file is ours, and begin to use it. False if it lies where nothing can be written."""
+    def _recognise(self, connection: sqlite3.Connection, mode: Mode) -> None:
+        """Make sure that the file is ours, and begin to use it."""
         application, version = (pragma(connection, name) for name in ("application_id", "user_version"))
         if self._replace_foreign and (application, version) != (self._schema.application, self._schema.version):
             raise sqlite3.DatabaseError("it is of another program or another version")
@@ -173,12 +203,11 @@ class SqliteFile:
             )
         self._ours = True
         connection.execute("PRAGMA synchronous=NORMAL")
-        if is_immutable(self.path):
-            return False
+        if mode is not Mode.WRITE:
+            return
         if pragma(connection, "journal_mode=WAL") != "wal":
             raise self._trouble("its file system allows no write-ahead log; give a path on a local disk")
         complete(connection, self._schema)
-        return True
 
     def _replace(self, until: float, error: sqlite3.Error) -> None:
         """Set the broken file aside and make a new one, unless another process has done so."""
@@ -199,7 +228,7 @@ class SqliteFile:
 
     def _leave(self) -> None:
         """Forget the connection without closing it: it is a parent's, or its file has gone from the path."""
-        self._opened = None
+        self._opened = self._view = None
         if self._closer is not None:
             self._closer.detach()
 
