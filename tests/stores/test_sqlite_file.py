@@ -203,6 +203,40 @@ def test_a_deleted_file_is_made_anew(path: Path, *, log_too: bool) -> None:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
+def descriptors() -> int:
+    """How many files this process has open."""
+    return len([*Path("/proc/self/fd").iterdir()])
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="this system does not tell what is open")
+@pytest.mark.parametrize("how", ["deleted", "replaced", "broken"])
+def test_files_that_go_are_closed(path: Path, how: str) -> None:
+    """Each file that was deleted, replaced or set aside costs no descriptor, and the next one's log stays whole."""
+    stores = [SqliteStore(path, "n") for _ in range(2)]
+    counts: list[int] = []
+    for number in range(10):
+        fill(stores[0], f"v{number}", payload=os.urandom(20_000))
+        for store in stores:
+            assert (meta := store.inspect().meta) is not None
+            assert meta.version == f"v{number}"
+        counts.append(descriptors())
+        if how == "deleted":
+            path.unlink()
+        elif how == "replaced":
+            SqliteStore(path.with_name("other.db"), "n").inspect()
+            for suffix in ("-wal", "-shm"):
+                path.with_name(f"flags.db{suffix}").unlink()
+            path.with_name("other.db").rename(path)
+        else:
+            execute(path, "PRAGMA wal_checkpoint(TRUNCATE)")
+            with path.open("r+b") as file:
+                file.seek(4096)
+                file.write(b"\xff" * (path.stat().st_size - 4096))
+        if how != "broken":
+            assert stores[0].inspect().meta is None
+    assert counts[-1] <= counts[1]
+
+
 def test_who_closes_a_deleted_file_leaves_the_new_ones_log(path: Path) -> None:
     """The last process that has a deleted file open takes nothing from the file that has its name now."""
     opened, made = os.pipe(), os.pipe()

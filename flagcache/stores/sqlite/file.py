@@ -128,6 +128,7 @@ class SqliteFile:
             or process.has_lost(opened.identity)
             or not is_there(self.path, opened.identity)
         ):
+            opened.close()
             self._leave()
             opened = None
         for _ in range(_TRIES):
@@ -216,7 +217,7 @@ class SqliteFile:
             if self._found is None or not is_there(path, self._found):
                 return
             aside = set_aside(path)
-            self._leave()
+            self._close()
             make(path, self._schema)
         text = "%s: SQLite store %s was broken (%s): set aside as %s, and made anew"
         _log.warning(text, prefix(), self.path, error, aside)
@@ -227,7 +228,7 @@ class SqliteFile:
             self._leave()
 
     def _leave(self) -> None:
-        """Forget the connection without closing it: it is a parent's, or its file has gone from the path."""
+        """Forget the connection, which is closed, or a parent's, or must stay open."""
         self._opened = self._view = None
         if self._closer is not None:
             self._closer.detach()
