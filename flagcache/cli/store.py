@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import tempfile
+from collections.abc import Generator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -59,11 +63,8 @@ class Target:
 
 def run_inspect(target: Target, *, as_json: bool) -> int:
     """Print what the store holds; changes nothing. Returns the exit status."""
-    store = target.open()
-    try:
+    with _looked_at(target) as store:
         seen = store.inspect()
-    finally:
-        store.close()
     print(json.dumps(_values(seen, target), indent=2) if as_json else "\n".join(_lines(seen, target)))
     return 0
 
@@ -113,6 +114,32 @@ def _existing(url: str) -> Path:
     if not header.startswith(b"SQLite format 3\0") or header[68:72] != rows.SCHEMA.application.to_bytes(4, "big"):
         raise StoreError(f"SQLite store {path}: this file is none that flagcache made")
     return path
+
+
+@contextmanager
+def _looked_at(target: Target) -> Generator[Store]:
+    """Open the store so that nothing in it changes.
+
+    The log of an SQLite store that was copied without its index (`-shm`) can only be read by making another index: in
+    a copy. No process has such a file open.
+    """
+    if scheme_in(resolved(target.url)) != "sqlite":
+        with closing(target.open()) as store:
+            yield store
+        return
+    from flagcache.stores.sqlite.store import SqliteStore  # noqa: PLC0415 - as above
+
+    path = _existing(resolved(target.url))
+    log, index = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
+    with tempfile.TemporaryDirectory() as folder:
+        if log.exists() and not index.exists():
+            path = Path(folder) / path.name
+            shutil.copy(log.with_name(path.name), path)
+            shutil.copy(log, folder)
+        label = f"{FORMAT}-{target.protection}"
+        store = SqliteStore(path, check_namespace(target.namespace), timeout=_TIMEOUT, format_and_protection=label)
+        with closing(store if path.parent == Path(folder) else store.only_look()):
+            yield store
 
 
 def _values(seen: Snapshot, target: Target) -> dict[str, object]:

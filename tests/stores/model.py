@@ -90,8 +90,8 @@ class Model(Facts):
             self.kept(after)
             return self.look(after)
         assert (result is Published.CONFIRMED) == same
-        if held:
-            self.kept(after, *(["lease"] if order != before.meta.order else ["lease", "content"]))
+        if held and before.meta is not None:
+            self.kept(after, "lease", *(["content"] if order == before.meta.order else []))
             expected = before.meta
             if order == before.meta.order:  # the same content once more, perhaps under another key
                 etag = meta.etag or before.meta.etag

@@ -4,7 +4,7 @@
 -- KEYS[1]  hash: the definitions (`payload`), their metadata, the latest grants, the note
 -- KEYS[2]  string: the lease; its value is the leader's identity, its time to live the lease's rest
 -- KEYS[3]  the hash again, if this store refused the asker a write before: then a first write shows whether it still does
--- ARGV[1]  identity of the asking process
+-- ARGV[1]  identity of the asking process; empty for people. With no other argument they only look: nothing is changed
 -- All times and lengths are whole milliseconds below 2^53; the clock is the server's own.
 -- What is not such a number counts as absent, and so do an order that is no time and a key of a foreign type.
 
@@ -37,6 +37,7 @@ local function read(command, key, ...)
   local value = redis.pcall(command, key, ...)
   if type(value) == 'table' and value.err then
     if not string.find(value.err, 'WRONGTYPE', 1, true) then return redis.call(command, key, ...) end
+    if ME == '' and not ARGV[2] then return nil end
     redis.call('DEL', key)
     redis.log(redis.LOG_WARNING, 'flagcache removed ' .. key .. ': it was of a foreign type')
     return redis.call(command, key, ...)
@@ -59,7 +60,7 @@ local function save()
 end
 
 local function load()
-  local values = read('HMGET', HASH, unpack(FIELDS))
+  local values = read('HMGET', HASH, unpack(FIELDS)) or {}
   for i, field in ipairs(FIELDS) do
     if i < FIRST_NUMBER then state[field] = values[i] or '' else state[field] = whole(values[i]) or 0 end
   end

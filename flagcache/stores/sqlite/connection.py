@@ -64,18 +64,18 @@ class View(NamedTuple):
 
     read_only: bool
     log: Identity | None
-    index: Identity | None
+    shm: Identity | None
     changed: tuple[int, int] = (0, 0)
     """Of the file itself: when it was last changed, and its size. With a log that tells nothing."""
 
     @staticmethod
     def of(path: Path, *, with_log: bool) -> View:
         """Look at the file and what lies beside it."""
-        log, index = identify(beside(path, "-wal")), identify(beside(path, "-shm"))
+        log, shm = identify(beside(path, "-wal")), identify(beside(path, "-shm"))
         if with_log:
-            return View(is_read_only(path), log, index)
+            return View(is_read_only(path), log, shm)
         found = path.stat()
-        return View(is_read_only(path), log, index, (found.st_mtime_ns, found.st_size))
+        return View(is_read_only(path), log, shm, (found.st_mtime_ns, found.st_size))
 
 
 def modes(path: Path, *, only_look: bool) -> tuple[Mode, ...]:
@@ -87,7 +87,7 @@ def modes(path: Path, *, only_look: bool) -> tuple[Mode, ...]:
     """
     if not only_look and not is_read_only(path):
         return (Mode.WRITE,)
-    # A log whose index is gone cannot be read: to make another index is to write.
+    # A log whose index (`-shm`) is gone cannot be read: to make another is to write.
     return (Mode.LOG, Mode.FILE) if identify(beside(path, "-wal")) else (Mode.FILE,)
 
 

@@ -52,13 +52,17 @@ class SqliteFile:
         timeout: seconds for which one `run` waits for other threads and processes, all in all; less if the caller has
             less time (`flagcache.runtime.callers.within`).
         replace_foreign: the name is ours alone, so that a file of another program is set aside as a broken one is.
+        only_look: change nothing, whatever is found: no file is made, none set aside, nothing is written beside it.
     """
 
-    def __init__(self, path: Path, schema: Schema, timeout: float, *, replace_foreign: bool = False) -> None:
+    def __init__(
+        self, path: Path, schema: Schema, timeout: float, *, replace_foreign: bool = False, only_look: bool = False
+    ) -> None:
         self.path = path
         self._schema = schema
         self._timeout = timeout
         self._replace_foreign = replace_foreign
+        self._only_look = only_look
         self._lock = threading.Lock()
         self._opened: Opened | None = None
         self._closer: weakref.finalize[..., SqliteFile] | None = None
@@ -80,7 +84,7 @@ class SqliteFile:
             try:
                 return self._attempt(step, until)
             except sqlite3.DatabaseError as error:
-                if not is_broken(error):
+                if not is_broken(error) or self._only_look:
                     raise
                 if not self._ours:
                     what = "it was not made by flagcache, or is broken; move it, or give another path"
@@ -150,6 +154,8 @@ class SqliteFile:
         look_at_directory(path.parent, self.path)
         self._found = found = identify(path)
         if found is None:
+            if self._only_look:
+                raise self._trouble("there is no such file, or it is empty")
             with alone(path, until):
                 make(path, self._schema)
             return None
@@ -171,7 +177,7 @@ class SqliteFile:
         return opened
 
     def _reach(self, path: Path, found: Identity, until: float) -> Opened:
-        *others, last = modes(path, only_look=False)
+        *others, last = modes(path, only_look=self._only_look)
         for mode in others:
             with suppress(sqlite3.OperationalError):
                 return self._reach_by(mode, path, found, until)

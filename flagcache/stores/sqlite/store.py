@@ -66,6 +66,11 @@ class SqliteStore:
         self._clock = clock
         self._file = SqliteFile(self._path, rows.SCHEMA, timeout, replace_foreign=replace_foreign)
 
+    def only_look(self) -> SqliteStore:
+        """Return this store for people who look: nothing is changed, not even what a worker would mend."""
+        self._file = SqliteFile(self._path, rows.SCHEMA, self._timeout, only_look=True)
+        return self
+
     @property
     def address(self) -> str:
         """Where it is, as a URL."""
