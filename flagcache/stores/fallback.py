@@ -1,6 +1,7 @@
 """The fallback store: where on this machine it is, and that nobody else can have put it there.
 
-It lies in a *state* directory of the user, which outlives a reboot, in one file for each fleet's store and database.
+It lies in a *state* directory of the user, which outlives a reboot, in one file for each fleet's store and database,
+and for each host: hosts that share a home directory share no memory, without which SQLite's log breaks.
 Must never follow a link, nor use what another user owns or may write: whoever can write it chooses a fleet's flags.
 """
 
@@ -9,13 +10,15 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, TypeAlias, cast
 
 from flagcache.errors import NO_PLACE, ConfigurationError, StoreError
-from flagcache.runtime.here import prefix
+from flagcache.runtime.clock import monotonic
+from flagcache.runtime.here import here, prefix
 from flagcache.stores.rights import others_may_write
 from flagcache.stores.spec import StoreSpec, missing_for_sqlite
 
@@ -33,6 +36,9 @@ _log = logging.getLogger(__name__)
 _said = False
 
 _ROOT = 0
+
+_LONGEST_HOST = 64
+"""Characters of a host's name that a file's name has; Linux allows no more."""
 
 _NOWHERE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR)
 """Errors with which a home directory says that it is no place for a file."""
@@ -88,11 +94,17 @@ def fallback_specs(
         _say_once(missing)
         return ()
     # Here and not when it is opened, on some thread: a child forked in mid-import could never import it.
-    from flagcache.stores.sqlite.store import SqliteStore  # noqa: PLC0415 - who wants no fallback need not pay for it
+    from flagcache.stores.sqlite.adoption import adopt, forget  # noqa: PLC0415 - who wants none need not pay for it
+    from flagcache.stores.sqlite.store import SqliteStore  # noqa: PLC0415 - likewise
 
     def make() -> SqliteStore:
+        file = _safe(_directory(place), fingerprint)
+        if not file.exists():
+            with suppress(OSError):  # if nothing can be written there, opening it reports that
+                adopt(file, _others(file, fingerprint), monotonic() + timeout)
+                forget(_others(file, fingerprint))
         return SqliteStore(
-            _safe(_directory(place), fingerprint),
+            file,
             namespace,
             timeout=timeout,
             format_and_protection=format_and_protection,
@@ -192,8 +204,19 @@ def _no_place(why: str) -> StoreError:
 
 
 def _file_in(directory: Path, fingerprint: str) -> Path:
-    """Return the file that belongs to the store with this fingerprint of address and database."""
-    return directory / f"fallback-{fingerprint[:32]}-v{_FORMAT}.sqlite"
+    """Return this host's file that belongs to the store with this fingerprint of address and database."""
+    host = re.sub(r"[^A-Za-z0-9.-]", "_", here().rpartition(":")[0])[:_LONGEST_HOST] or "localhost"
+    return directory / f"fallback-{fingerprint[:32]}-{host}-v{_FORMAT}.sqlite"
+
+
+def _others(file: Path, fingerprint: str) -> list[Path]:
+    """Return the files of other hosts, or of a release that knew no hosts, that are this user's alone."""
+    found: list[Path] = []
+    for other in file.parent.glob(f"fallback-{fingerprint[:32]}-*v{_FORMAT}.sqlite"):
+        with suppress(OSError, StoreError):
+            _refuse_strangers(other, directory=False)
+            found.append(other)
+    return [other for other in found if other != file]
 
 
 def _take_back(file: Path) -> None:
