@@ -11,10 +11,8 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
-from typing_extensions import Unpack
 
 from flagcache.errors import ConfigurationError, StoreError
-from flagcache.settings import Options
 from flagcache.stores.base import Store
 from flagcache.stores.fallback import AUTO, Fallback, checked_fallback, fallback_specs
 from flagcache_posthog import RedisFlagDefinitionCache, from_url
@@ -227,10 +225,10 @@ def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-def reports(caplog: pytest.LogCaptureFixture, **options: Unpack[Options]) -> list[str]:
+def reports(caplog: pytest.LogCaptureFixture, fallback: Fallback = AUTO) -> list[str]:
     """The lines from INFO on about the fallback of a process that took definitions from a fetch, and its trouble."""
     caplog.set_level("INFO")
-    cache = RedisFlagDefinitionCache("redis://127.0.0.1:1/0", "team", cold_start_wait=0, **options)
+    cache = RedisFlagDefinitionCache("redis://127.0.0.1:1/0", "team", cold_start_wait=0, fallback=fallback)
     for _ in range(2):
         cache.should_fetch_flag_definitions()
         cache.on_flag_definitions_received({"flags": [], "group_type_mapping": {}, "cohorts": {}})

@@ -8,12 +8,15 @@ import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
+from posthog.flag_definition_cache import FlagDefinitionCacheData
 
 from flagcache.errors import StoreError
 from flagcache.stores.sqlite.store import SqliteStore
 from flagcache_posthog import SqliteFlagDefinitionCache
+from flagcache_posthog.testing import make_definitions
 from tests.stores.test_sqlite import ask, execute, fill, read
 from tests.stores.test_sqlite_file import mounted
 
@@ -34,8 +37,8 @@ def views(tmp_path: Path) -> Generator[tuple[Path, Path]]:
 def bound(what: Path, path: Path) -> Generator[Path]:
     """The same file system once more, read-only."""
     path.mkdir()
-    for command in (["--bind", what, path], ["-o", "remount,bind,ro", path]):
-        if subprocess.run(["mount", *command], check=False).returncode:
+    for command in (["--bind", str(what)], ["-o", "remount,bind,ro"]):
+        if subprocess.run(["mount", *command, str(path)], check=False).returncode:
             pytest.skip("this machine lets nobody mount")
     try:
         yield path
@@ -217,7 +220,7 @@ def test_a_process_that_only_reads_follows_a_fleet(views: tuple[Path, Path]) -> 
     leader = SqliteFlagDefinitionCache(writable, "team")
     reader = SqliteFlagDefinitionCache(view, "team", role="reader")
     for revision in (1, 2):
-        definitions = {"flags": [{"key": f"r{revision}"}], "group_type_mapping": {}, "cohorts": {}}
+        definitions = cast("FlagDefinitionCacheData", make_definitions(2, revision=revision))
         leader.should_fetch_flag_definitions()
         leader.on_flag_definitions_received(definitions)
         assert reader.should_fetch_flag_definitions() is False
