@@ -143,7 +143,7 @@ def test_hosts_that_are_gone_are_forgotten(tmp_path: Path, monkeypatch: pytest.M
         fill(store, host)
         store.close()
         file = tmp_path / f"fallback-{FINGERPRINT[:32]}-{host}-v1.sqlite"
-        os.utime(file, (time.time() - age,) * 2)
+        os.utime(file, (time.time() - age, time.time() - age))
     on("new", monkeypatch)
     assert version(opened(tmp_path)) == "young"
     hosts = [name.split("-")[2] for name in names(tmp_path)]
