@@ -15,7 +15,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from flagcache.stores.sqlite.create import alone
-from flagcache.stores.sqlite.fork_safety import beside, identify
+from flagcache.stores.sqlite.fork_safety import beside, identify, this_process
 
 __all__ = ["adopt", "forget"]
 
@@ -36,8 +36,9 @@ def adopt(path: Path, others: Iterable[Path], until: float) -> None:
     Raises:
         OSError: nothing can be made there, or it takes until that moment of the monotonic clock.
     """
-    with alone(path, until):
-        if identify(path) is not None:
+    process = this_process()
+    with process.entered(), alone(path, until):
+        if process.useless or identify(path) is not None:
             return
         for other in sorted(others, key=_written_at, reverse=True):
             with tempfile.TemporaryDirectory(prefix=f"{path.name}.", dir=path.parent) as folder:
