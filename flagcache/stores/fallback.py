@@ -26,8 +26,8 @@ __all__ = ["AUTO", "Fallback", "checked_fallback", "fallback_specs"]
 
 Fallback: TypeAlias = str | os.PathLike[str] | None
 """Where the fallback store is kept: a directory, made with mode 0700; `"auto"` is `flagcache` in `$STATE_DIRECTORY`
-(systemd's) or `$XDG_STATE_HOME`, by default in `~/.local/state`, and on systems where a SQLite store cannot work (Windows)
-None: there is none."""
+(systemd's) or `$XDG_STATE_HOME`, by default in `~/.local/state`, and on systems where a SQLite store cannot work
+(Windows) None: there is none."""
 
 AUTO = "auto"
 
