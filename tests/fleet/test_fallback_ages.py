@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from flagcache.settings import Options
 from flagcache.status import State
 from flagcache.stores.redis.store import RedisStore
 from flagcache_posthog.testing import StandInControl, make_definitions
-from tests.attach.attached import attached
+from tests.attach.attached import AttachedSeat, attached
 from tests.fleet.chores import all_hold, load, status
 from tests.fleet.harness import Fleet
 from tests.fleet.test_fallback import files, kept
@@ -20,6 +23,7 @@ from tests.servers import MakeRedis, until
 EVERY = 0.6
 TIMEOUT = 0.3
 HOUR = 3_600_000
+OLD, NEW = secrets.token_hex(16), secrets.token_hex(16)
 
 
 def keeps(fleet: Fleet, state: Path) -> None:
@@ -88,3 +92,32 @@ def test_times_of_the_future_do_not_freeze_it(
         posthog.fail(503)
         server.kill()
         assert fleet.join(1)[0].call(load) == 3
+
+
+@pytest.mark.parametrize(("kind", "edited"), [("signing_key", False), ("encryption_key", True)])
+def test_a_rotated_key_alone_can_read_it(
+    posthog: StandInControl, make_redis: MakeRedis, namespace: str, kind: str, *, edited: bool
+) -> None:
+    """Rolled out as docs/security.md says, with edits between the steps or not, it opens the file in the next outage."""
+    server, revision = make_redis(), 1
+    steps: list[str | list[str]] = [OLD, [OLD, NEW], [NEW, OLD], NEW, NEW]
+
+    def make(index: int) -> AttachedSeat:
+        options = cast("Options", {kind: steps[index]})
+        return attached(posthog, server.url, namespace, every=EVERY, store_timeout=TIMEOUT, **options)(index)
+
+    with Fleet(make, 1) as fleet:
+        assert fleet.call(load) == [1]
+        for _ in steps[1:-1]:
+            came = fleet.join(1)[0]
+            assert came.call(load) == revision
+            if edited:
+                revision += 1
+                posthog.serve(make_definitions(5, revision=revision))
+                all_hold(fleet, revision, within=8 * EVERY)
+            fleet.members[-2].kill()
+            posthog.wait_for_requests(posthog.requests + 7, timeout=20)  # more than `stale_after`
+        fleet.members[-1].kill()
+        posthog.fail(503)
+        server.kill()
+        assert fleet.join(1)[0].call(load) == revision
