@@ -17,6 +17,7 @@ from flagcache.runtime.clock import wall_milliseconds
 from flagcache.runtime.process_lock import ProcessLock
 from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Reply, Scope, Snapshot, Subscription
 from flagcache.stores.rules import verbs as rules
+from flagcache.stores.unexpected import only_store_errors
 
 __all__ = ["MemoryHub", "MemoryStore"]
 
@@ -29,6 +30,7 @@ _BACKLOG = 64
 """Notices kept for a subscriber that does not read. They only say "ask", so the oldest may go."""
 
 
+@only_store_errors
 class MemoryStore:
     """One namespace in memory.
 
@@ -122,6 +124,7 @@ class MemoryStore:
         return result
 
 
+@only_store_errors
 class _Subscription:
     def __init__(self) -> None:
         self._condition = threading.Condition()

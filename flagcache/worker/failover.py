@@ -22,6 +22,7 @@ from flagcache.runtime.guard import guarded
 from flagcache.runtime.here import prefix
 from flagcache.stores.base import ProvesWrites, Store
 from flagcache.stores.spec import StoreSpec
+from flagcache.stores.unexpected import unexpected
 from flagcache.worker.troubles import FALLBACK, STORE, Troubles
 
 __all__ = ["Pauses", "Tier", "Tiers"]
@@ -242,7 +243,9 @@ class Tiers:
             return self._opened(tier)
         except FlagcacheError as exc:
             self.lost(tier, exc)
-            return None
+        except Exception as exc:  # noqa: BLE001 - as a verb's: it is trouble of this store, and the next one is asked
+            self.lost(tier, unexpected(exc, tier.spec.address))
+        return None
 
     def _opened(self, tier: Tier) -> Store:
         with self._lock:

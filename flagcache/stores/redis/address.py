@@ -237,7 +237,10 @@ def _connect_then(on_connect: Callable[[AbstractConnection], object]) -> Callabl
 
 
 def _target(address: str, identity: str, database: int, reach: Server | SentinelMaster | ClusterNodes) -> RedisTarget:
-    fingerprint = hashlib.sha256(f"{identity}\n{database}".encode()).hexdigest()[:16]
+    try:
+        fingerprint = hashlib.sha256(f"{identity}\n{database}".encode()).hexdigest()[:16]
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"the host or path of this Redis is no text: {identity!a}") from None
     return RedisTarget(address, database, fingerprint, reach)
 
 

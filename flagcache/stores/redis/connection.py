@@ -68,7 +68,7 @@ class RedisLink:
         source: A `redis.Redis` (over TCP, TLS, a unix socket or Sentinel), a `redis.RedisCluster`, a URL, or what was
             told of one of them. A client is never used or closed: its address, TLS settings and credentials are taken.
         timeout: Seconds that a run may take in all: its turn, a look-up of a name, connecting, each part of the reply.
-            What a credential provider of the user's does is not bounded by it.
+            A credential provider or connect function of the user's that takes longer goes on without the run.
         max_connections: How many commands may be under way at once; further ones wait for a turn.
 
     Raises:
@@ -200,19 +200,24 @@ class Subscription:
         try:
             with _told_as_store_error(self._address, self._timeout):
                 return self._next_before(deadline)
-        except (AttributeError, TypeError, ValueError) as exc:
-            # close() in another thread takes redis-py's buffers from under a read.
-            if not self._over:
-                raise
-            raise StoreError(self._over, "unreachable", self._address) from exc
         except StoreError:
-            self._over = self._over or "the connection of this subscription was lost"
-            self._connection.disconnect()
+            self._end("the connection of this subscription was lost")
             raise
+        except Exception as exc:
+            # close() in another thread takes redis-py's buffers from under a read.
+            closed = self._over
+            self._end("this subscription failed")
+            if not closed:
+                raise
+            raise StoreError(closed, "unreachable", self._address) from exc
 
     def close(self) -> None:
         """Close the connection. Idempotent; a `get` that waits in another thread ends at once, with a `StoreError`."""
         self._over = "this subscription was closed"
+        self._connection.disconnect()
+
+    def _end(self, why: str) -> None:
+        self._over = self._over or why
         self._connection.disconnect()
 
     def _next_before(self, deadline: float) -> bytes | None:

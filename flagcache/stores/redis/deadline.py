@@ -12,17 +12,17 @@ import math
 import os
 import socket
 from collections.abc import Callable, Generator
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import redis
 from redis.connection import AbstractConnection
 
 from flagcache.runtime import process
 from flagcache.runtime.clock import monotonic
-from flagcache.runtime.lookups import wait_for_name
+from flagcache.runtime.lookups import addresses_of
 from flagcache.runtime.threads import PerThread
 
-__all__ = ["bounded", "remaining", "that_keeps_deadlines"]
+__all__ = ["Abandonable", "bounded", "remaining", "that_keeps_deadlines"]
 
 _LAST_MOMENT = 0.05
 """The part of its time that a command is given once more when it finds its time over. A process that itself stood still
@@ -72,10 +72,41 @@ def that_keeps_deadlines(kind: type[AbstractConnection]) -> type[AbstractConnect
     return type(f"Bounded{kind.__name__}", (_Bounded, kind), {})
 
 
+class Abandonable(Protocol):
+    """A connection that code may be at whose time is over."""
+
+    def abandon(self) -> None:
+        """Close it for good. No pool takes it back, and what still uses it fails."""
+        ...
+
+
+class _Opens(Protocol):
+    """What we use of a connection, which redis-py leaves without types."""
+
+    def connect(self) -> None: ...
+
+    def disconnect(self) -> None: ...
+
+
 class _Bounded(AbstractConnection):
     """What is laid over a kind of connection. `_connect` is what each kind has to define, in redis-py 5 to 8."""
 
     _connect_timeout: float | None = None
+    _abandoned = False
+
+    def connect(self) -> None:
+        """Open it, unless it is open. After a failure of any kind it is closed: redis-py sees to that for its own."""
+        try:
+            cast("_Opens", super()).connect()
+        except BaseException:
+            cast("_Opens", self).disconnect()
+            raise
+
+    def abandon(self) -> None:
+        """As `Abandonable.abandon`."""
+        self._abandoned = True
+        cast("_Opens", self).disconnect()
+        self.pid = -1  # a pool keeps no connection of another process
 
     @property
     def socket_connect_timeout(self) -> float | None:
@@ -87,12 +118,19 @@ class _Bounded(AbstractConnection):
         self._connect_timeout = value
 
     def _connect(self) -> _Socket:  # pyright: ignore[reportIncompatibleMethodOverride] - redis-py leaves it without types
+        if self._abandoned:
+            raise redis.ConnectionError("this connection was given up")
         self._wait_for_name()
         timeout = self.socket_timeout
         self.socket_timeout = remaining(timeout)  # for a TLS handshake
         try:
             connect = cast("Callable[[], socket.socket]", super()._connect)  # type: ignore[safe-super]  # it is kind's
-            return _Socket(connect(), timeout)
+            connected = connect()
+            try:
+                return _Socket(connected, timeout)
+            except BaseException:
+                connected.close()
+                raise
         finally:
             self.socket_timeout = timeout
 
@@ -101,7 +139,7 @@ class _Bounded(AbstractConnection):
         host, port = getattr(self, "host", None), getattr(self, "port", None)
         if isinstance(host, str) and isinstance(port, int):  # neither a unix socket nor a kind of the user's own
             try:
-                wait_for_name(host, port, remaining(self._connect_timeout))
+                addresses_of(host, port, remaining(self._connect_timeout))
             except TimeoutError as exc:
                 raise redis.TimeoutError(str(exc)) from exc  # redis-py would put words of its own in place of these
 

@@ -14,7 +14,8 @@ from redis.connection import ConnectionPool
 from redis.crc import key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError
 
-from flagcache.stores.redis.pools import Address, Client, ClusterNodes, SentinelMaster, Server, Word, client_of
+from flagcache.stores.redis.commands import send
+from flagcache.stores.redis.pools import Address, ClusterNodes, SentinelMaster, Server, Word
 
 __all__ = ["ClusterRoute", "PoolRoute", "Route", "route_to"]
 
@@ -53,12 +54,12 @@ class PoolRoute:
     def __init__(self, reach: Server | SentinelMaster, timeout: float) -> None:
         self._reach = reach
         self._timeout = timeout
-        self._client = client_of(self.pool())
+        self._pool = self.pool()
 
     def execute(self, keys: Sequence[str], *command: Word) -> object:
         """Send one command and return its reply."""
         try:
-            return self._client.execute_command(*command)
+            return send(self._pool, command)
         except redis.ResponseError as exc:
             if _says_read_only(exc):
                 self.close()  # a new connection asks DNS or the sentinels again, and finds the new master
@@ -70,7 +71,7 @@ class PoolRoute:
 
     def close(self) -> None:
         """Close the connections that are idle."""
-        self._client.connection_pool.disconnect(inuse_connections=False)
+        self._pool.disconnect(inuse_connections=False)
 
 
 class ClusterRoute:
@@ -84,12 +85,12 @@ class ClusterRoute:
     def __init__(self, nodes: ClusterNodes, timeout: float) -> None:
         self._nodes = nodes
         self._timeout = timeout
-        self._lock = threading.RLock()  # guards _known, _owners and _clients; never held while a server is asked
+        self._lock = threading.RLock()  # guards _known, _owners and _pools; never held while a server is asked
         self._known: tuple[Address, ...] = nodes.addresses
         self._nodes_changed = False
         self._turn = itertools.count(random.randrange(len(nodes.addresses)))
         self._owners: dict[int, Address] = {}
-        self._clients: dict[Address, Client] = {}
+        self._pools: dict[Address, ConnectionPool] = {}
 
     def execute(self, keys: Sequence[str], *command: Word) -> object:
         """Send one command to the node that owns the slot of the first key, wherever it moved to; return its reply."""
@@ -108,19 +109,18 @@ class ClusterRoute:
     def close(self) -> None:
         """Close the connections that are idle."""
         with self._lock:
-            _disconnect(self._clients.values())
+            _disconnect(self._pools.values())
 
     def _next_known(self) -> Address:
         known = self._known
         return known[next(self._turn) % len(known)]
 
-    def _client_at(self, address: Address) -> Client:
+    def _pool_at(self, address: Address) -> ConnectionPool:
         with self._lock:
-            client = self._clients.get(address)
-            if client is None:
-                client = client_of(self._nodes.server.at(address).pool(self._timeout))
-                self._clients[address] = client
-            return client
+            pool = self._pools.get(address)
+            if pool is None:
+                pool = self._pools[address] = self._nodes.server.at(address).pool(self._timeout)
+            return pool
 
     def _follow(self, slot: int, command: Sequence[Word]) -> object:
         address = self._owners.get(slot) or self._next_known()
@@ -129,7 +129,7 @@ class ClusterRoute:
             if not asking:
                 self._owners[slot] = address  # until it says otherwise
             try:
-                reply = _send(self._client_at(address), command, asking=asking)
+                reply = send(self._pool_at(address), *([("ASKING",)] if asking else []), command)
             except redis.ResponseError as exc:
                 redirect = _redirect_in(exc)
                 if redirect is None:
@@ -150,23 +150,11 @@ class ClusterRoute:
         """Ask a node that just answered which others there are: those known at first may all be replaced in time."""
         self._nodes_changed = False
         with contextlib.suppress(redis.RedisError, OSError):
-            known = _nodes_in(self._client_at(address).execute_command("CLUSTER SLOTS"), address[0])
+            known = _nodes_in(send(self._pool_at(address), ("CLUSTER", "SLOTS")), address[0])
             with self._lock:
                 self._known = tuple(dict.fromkeys(self._nodes.remap(*each) for each in known)) or self._known
-                gone = [self._clients.pop(each) for each in [*self._clients] if each not in {*self._known, address}]
+                gone = [self._pools.pop(each) for each in [*self._pools] if each not in {*self._known, address}]
             _disconnect(gone)
-
-
-def _send(client: Client, command: Sequence[Word], *, asking: bool) -> object:
-    if not asking:
-        return client.execute_command(*command)
-    pipeline = client.pipeline(transaction=False)  # ASKING holds for the next command of the same connection
-    pipeline.execute_command("ASKING")
-    pipeline.execute_command(*command)
-    reply = pipeline.execute(raise_on_error=False)[-1]
-    if isinstance(reply, Exception):
-        raise reply
-    return reply
 
 
 def _redirect_in(exc: redis.ResponseError) -> AskError | None:
@@ -196,9 +184,9 @@ def _says_read_only(exc: redis.ResponseError) -> bool:
     return isinstance(exc, redis.ReadOnlyError) or "READONLY" in str(exc)  # 6.2 wraps the error of a script
 
 
-def _disconnect(clients: Iterable[Client]) -> None:
-    for client in clients:
-        client.connection_pool.disconnect(inuse_connections=False)
+def _disconnect(pools: Iterable[ConnectionPool]) -> None:
+    for pool in pools:
+        pool.disconnect(inuse_connections=False)
 
 
 def _text(value: object) -> str:

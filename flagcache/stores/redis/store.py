@@ -13,6 +13,7 @@ from urllib.parse import quote
 from flagcache.errors import StoreError
 from flagcache.stores.base import Ask, Envelope, Grant, Meta, Notice, Published, Reply, Scope, Snapshot, Subscription
 from flagcache.stores.redis.connection import RedisLink, Script, load_script
+from flagcache.stores.unexpected import only_store_errors
 
 if TYPE_CHECKING:
     import redis
@@ -53,6 +54,7 @@ _SCRIPTS = {
 """Read at the import, not at the first use on some thread: a child forked meanwhile could not go on with that."""
 
 
+@only_store_errors
 class RedisStore:
     """One namespace on one Redis. Belongs to the process that first uses it.
 
@@ -164,6 +166,7 @@ class RedisStore:
             raise StoreError(what, address=self.address) from exc
 
 
+@only_store_errors
 class _RedisSubscription:
     def __init__(self, raw: _redis_link.Subscription) -> None:
         self._raw = raw

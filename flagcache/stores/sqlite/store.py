@@ -20,6 +20,7 @@ from flagcache.stores.rules import verbs as rules
 from flagcache.stores.rules.state import believable
 from flagcache.stores.sqlite import tables as rows
 from flagcache.stores.sqlite.file import SqliteFile, Transaction
+from flagcache.stores.unexpected import only_store_errors
 
 __all__ = ["CHECK_EVERY", "SqliteStore", "name_of"]
 
@@ -35,6 +36,7 @@ def name_of(namespace: str, *, format_and_protection: str = "1-plain") -> str:
     return f"{format_and_protection}:{namespace}"
 
 
+@only_store_errors
 class SqliteStore:
     """One namespace in a SQLite file, which is made, with mode 0600, when it is first used.
 
@@ -189,6 +191,7 @@ class SqliteStore:
             rows.add_notice(transaction.connection, self._name, notice)
 
 
+@only_store_errors
 class _Subscription:
     """Looks for notices on a connection of its own, which no verb of the store holds up."""
 
