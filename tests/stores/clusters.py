@@ -1,6 +1,6 @@
 # mypy: disallow-untyped-calls=False
 # redis-py leaves most of its methods without types.
-"""A real cluster of three primaries and a replica, started by the tests, and what its nodes are told past redirection."""
+"""A real cluster of three primaries and a replica, started by the tests, and what its nodes are told one by one."""
 
 from __future__ import annotations
 

@@ -59,6 +59,10 @@ class Proxy:
         """How many connections have subscribed so far."""
         return len(self._subscribed)
 
+    def lead_to(self, target: int) -> None:
+        """Pass on to another port from now on."""
+        self._target = target
+
     def turn(self, mood: Mood) -> None:
         """Behave like this from now on."""
         was, self.mood = self.mood, mood

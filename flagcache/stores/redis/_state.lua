@@ -2,7 +2,8 @@
 -- A mirror of flagcache/stores/rules/, function for function; the contract suite holds one to the other.
 --
 -- KEYS[1]  hash: the definitions (`payload`), their metadata, the latest grants, the note
--- KEYS[2]  string: the lease; its value is the leader's identity, its time to live the lease's rest
+-- KEYS[2]  string: the lease; its value is the leader's identity, its time to live the lease's rest. Not given to an asker
+--          that does without: nobody leads then, and it may not either
 -- KEYS[3]  the hash again, if this store refused the asker a write before: then a first write shows whether it still does
 -- ARGV[1]  identity of the asking process; empty for people. With no other argument they only look: nothing is changed
 -- All times and lengths are whole milliseconds below 2^53; the clock is the server's own.
@@ -71,7 +72,7 @@ local function load()
   if state.grant > clock + FAR then state.grant = 0 end
   if state.fence > clock + FAR then state.fence = 0 end
   if state.outcome ~= 'open' and state.outcome ~= 'failed' then state.outcome = 'done' end
-  state.owner = read('GET', LEASE) or ''
+  state.owner = LEASE and read('GET', LEASE) or ''
   state.lease_left = state.owner ~= '' and redis.call('PTTL', LEASE) or 0
   set('highest', math.max(state.highest, state.grant, state.stored and state.as_of or 0))
 end

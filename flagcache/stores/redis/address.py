@@ -15,6 +15,7 @@ from redis.connection import AbstractConnection, ConnectionPool, SSLConnection, 
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from flagcache.errors import ConfigurationError
+from flagcache.stores.redis.cluster_table import ClusterNode, ClusterTable, cluster_nodes
 from flagcache.stores.redis.pools import Address, ClusterNodes, SentinelMaster, Server, no_client_setinfo, server_of
 from flagcache.stores.spec import REDIS_SCHEMES, scheme_in
 
@@ -34,19 +35,14 @@ __all__ = [
 _ACCEPTED = "a redis.Redis (also of Sentinel.master_for), a redis.RedisCluster or a redis://, rediss:// or unix:// URL"
 
 
-class _Node(Protocol):
-    host: str
-    port: int
-
-
 class _Cluster(Protocol):
     """What we read of a `redis.RedisCluster`, which leaves it without types. None of it asks a server."""
 
-    def get_primaries(self) -> list[_Node]: ...
+    def get_primaries(self) -> list[ClusterNode]: ...
 
-    def get_replicas(self) -> list[_Node]: ...
+    def get_replicas(self) -> list[ClusterNode]: ...
 
-    def get_redis_connection(self, node: _Node) -> redis.Redis: ...
+    def get_redis_connection(self, node: ClusterNode) -> redis.Redis: ...
 
 
 class _Connects(Protocol):
@@ -221,9 +217,10 @@ def _of_cluster(client: redis.RedisCluster) -> RedisTarget:
     on_connect: Callable[[AbstractConnection], object] | None = getattr(client, "user_on_connect_func", None)
     if on_connect is not None:
         options["redis_connect_func"] = _connect_then(on_connect)
-    addresses = tuple((node.host, int(node.port)) for node in nodes)
-    remap = cast("Callable[[str, int], Address]", client.nodes_manager.remap_host_port)
-    return target_of_cluster(ClusterNodes(Server(theirs.connection_class, options), addresses, remap))
+    manager = cast("ClusterTable", client.nodes_manager)
+    names = (*(getattr(client, "startup_nodes", None) or ()), *manager.startup_nodes.values())
+    server = Server(theirs.connection_class, options)
+    return target_of_cluster(cluster_nodes(server, manager, nodes, names))
 
 
 def _connect_then(on_connect: Callable[[AbstractConnection], object]) -> Callable[[AbstractConnection], None]:

@@ -11,7 +11,7 @@ import copy
 import functools
 import inspect
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, cast
 
 import redis
@@ -152,12 +152,19 @@ class SentinelMaster(SecretValue):
 
 
 class ClusterNodes(SecretValue):
-    """The nodes of a cluster that the user's client knew, primaries first; each can name the others."""
+    """The nodes of a cluster as a user's client or URL names them; each can name the others."""
 
     server: Server
     addresses: tuple[Address, ...]
+    """Those known when the cache was made, primaries first; at least one."""
     remap: Callable[[str, int], Address]
     """Tells where a node that calls itself by this host and port is reached (redis-py's `address_remap`)."""
+    names: tuple[Address, ...] = ()
+    """With which the client was started: a name may lead to other nodes later."""
+    current: Callable[[], Sequence[Address]] = tuple
+    """Returns the nodes that the client knows now. Asks no server."""
+    complete: bool = True
+    """Whether `addresses` are those of all nodes."""
 
 
 class _SentinelClient(redis.Redis):

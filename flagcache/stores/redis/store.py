@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from flagcache.errors import StoreError
 from flagcache.stores.base import Ask, Envelope, Grant, Meta, Notice, Published, Reply, Scope, Snapshot, Subscription
+from flagcache.stores.redis.cluster import says_try_again
 from flagcache.stores.redis.connection import RedisLink, Script, load_script
 from flagcache.stores.unexpected import only_store_errors
 
@@ -83,22 +84,21 @@ class RedisStore:
         self.address = self._link.address
         self.fingerprint = self._link.fingerprint
         self.keys = keys_of(namespace, self._link.database, format_and_protection=format_and_protection)
+        self._contends = False
+        """Whether this process may lead: some of its polls asked for that."""
         self.refuses = False
         """The server refused a write, because it is out of memory or a replica. It still answers what only reads, so
         each verb of a worker begins with a write until one is taken."""
 
     def poll(self, ask: Ask) -> Reply:
         """As `Store.poll`."""
-        held = ask.held
-        args = (
-            *(ask.interval, ask.lease, ask.cold_lease, ask.challenge, int(ask.may_lead), int(ask.idle)),
-            *(ask.last_grant, ask.grant_age),
-            *((held.epoch, held.as_of) if held else (-1, 0)),
-            *(ask.held_age, ask.held_version, ask.backoff),
-            ask.reports + 2 * ask.watches + 4 * ask.listens + 8 * ask.starts,
-            ask.leader,
-        )
-        return self._run("poll", ask.me, args, _read_reply)
+        self._contends = self._contends or ask.may_lead
+        try:
+            return self._run("poll", ask.me, _words_of(ask), _read_reply)
+        except StoreError as exc:
+            if not self._may_do_without_lease(ask, exc):
+                raise
+        return self._run("poll", ask.me, _words_of(ask._replace(may_lead=False)), _read_reply, lease=False)
 
     def publish(self, me: str, envelope: Envelope, *, fresh: bool, lease: int) -> Published:
         """As `Store.publish`."""
@@ -147,9 +147,25 @@ class RedisStore:
         """As `Subscribable.subscribe`."""
         return _RedisSubscription(self._link.subscribe(self.keys.channel))
 
-    def _run(self, verb: str, me: str, args: Sequence[str | bytes | int], read: Callable[[object], _T]) -> _T:
-        keys = [self.keys.hash, self.keys.lease]
-        proves = self.refuses and bool(me)
+    def _may_do_without_lease(self, ask: Ask, failure: StoreError) -> bool:
+        """Whether a poll may read without the lease, which lies on another node than the definitions, or nowhere.
+
+        In a cluster's slot that is left migrating nobody can take the lease. Who leads nobody needs none, and who has
+        no definitions needs these first. A worker that has some goes on with its next store, where it can fetch.
+        """
+        return says_try_again(failure.__cause__) and (ask.held is None or not self._contends)
+
+    def _run(
+        self,
+        verb: str,
+        me: str,
+        args: Sequence[str | bytes | int],
+        read: Callable[[object], _T],
+        *,
+        lease: bool = True,
+    ) -> _T:
+        keys = [self.keys.hash, *([self.keys.lease] if lease else [])]
+        proves = self.refuses and bool(me) and lease
         if proves:
             keys.append(self.keys.hash)
         try:
@@ -164,6 +180,19 @@ class RedisStore:
         except (TypeError, ValueError, IndexError) as exc:
             what = f"it answered {verb} with something that is no reply of this script"
             raise StoreError(what, address=self.address) from exc
+
+
+def _words_of(ask: Ask) -> tuple[str | int, ...]:
+    """Return what `poll.lua` calls ARGV[2] and up."""
+    held = ask.held
+    return (
+        *(ask.interval, ask.lease, ask.cold_lease, ask.challenge, int(ask.may_lead), int(ask.idle)),
+        *(ask.last_grant, ask.grant_age),
+        *((held.epoch, held.as_of) if held else (-1, 0)),
+        *(ask.held_age, ask.held_version, ask.backoff),
+        ask.reports + 2 * ask.watches + 4 * ask.listens + 8 * ask.starts,
+        ask.leader,
+    )
 
 
 @only_store_errors
