@@ -23,7 +23,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from flagcache.runtime.values import SecretValue
-from flagcache.stores.redis.deadline import that_keeps_deadlines
+from flagcache.stores.redis.bounded_connection import that_keeps_deadlines
 from flagcache.stores.redis.user_code import BoundedCredentials, ConnectFunction, bounded_connect
 
 __all__ = [

@@ -16,7 +16,8 @@ from redis.credentials import CredentialProvider
 
 from flagcache.runtime.background_call import BackgroundCall, SlowCallError
 from flagcache.runtime.clock import monotonic
-from flagcache.stores.redis.deadline import Abandonable, remaining
+from flagcache.stores.redis.bounded_connection import Abandonable
+from flagcache.stores.redis.deadline import remaining
 
 __all__ = ["BoundedCredentials", "ConnectFunction", "bounded_connect"]
 
