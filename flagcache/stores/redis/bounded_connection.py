@@ -14,13 +14,14 @@ from redis.connection import AbstractConnection
 from flagcache.runtime import process
 from flagcache.runtime.lookups import addresses_of
 from flagcache.stores.redis.deadline import remaining
+from flagcache.stores.redis.dialing import Dials, that_dials
 
 __all__ = ["Abandonable", "that_keeps_deadlines"]
 
 
 def that_keeps_deadlines(kind: type[AbstractConnection]) -> type[AbstractConnection]:
     """Return the kind of connection that is like `kind`, and keeps the deadline of the thread that uses it."""
-    return type(f"Bounded{kind.__name__}", (_Bounded, kind), {})
+    return type(f"Bounded{kind.__name__}", (_Bounded, that_dials(kind)), {})
 
 
 class Abandonable(Protocol):
@@ -39,10 +40,9 @@ class _Opens(Protocol):
     def disconnect(self) -> None: ...
 
 
-class _Bounded(AbstractConnection):
+class _Bounded(Dials, AbstractConnection):
     """What is laid over a kind of connection. `_connect` is what each kind has to define, in redis-py 5 to 8."""
 
-    _connect_timeout: float | None = None
     _abandoned = False
 
     def connect(self) -> None:
@@ -62,16 +62,16 @@ class _Bounded(AbstractConnection):
     @property
     def socket_connect_timeout(self) -> float | None:
         """Seconds for the next of a host's addresses, which are tried one after the other."""
-        return remaining(self._connect_timeout)
+        return remaining(self.longest)
 
     @socket_connect_timeout.setter
     def socket_connect_timeout(self, value: float | None) -> None:
-        self._connect_timeout = value
+        self.longest = value
 
     def _connect(self) -> _Socket:  # pyright: ignore[reportIncompatibleMethodOverride] - redis-py leaves it without types
         if self._abandoned:
             raise redis.ConnectionError("this connection was given up")
-        self._wait_for_name()
+        self._look_up()
         timeout = self.socket_timeout
         self.socket_timeout = remaining(timeout)  # for a TLS handshake
         try:
@@ -85,12 +85,12 @@ class _Bounded(AbstractConnection):
         finally:
             self.socket_timeout = timeout
 
-    def _wait_for_name(self) -> None:
-        """Look the host's name up within the deadline; `_connect` does it again, with the name servers at hand."""
+    def _look_up(self) -> None:
+        """Look the host's name up within the deadline. A kind of the user's own may do it again, at once."""
         host, port = getattr(self, "host", None), getattr(self, "port", None)
         if isinstance(host, str) and isinstance(port, int):  # neither a unix socket nor a kind of the user's own
             try:
-                addresses_of(host, port, remaining(self._connect_timeout))
+                self.addresses = addresses_of(host, port, remaining(self.longest))
             except TimeoutError as exc:
                 raise redis.TimeoutError(str(exc)) from exc  # redis-py would put words of its own in place of these
 
