@@ -45,7 +45,7 @@ class RedisFlagDefinitionCache(FlagDefinitionCache):
             refresh intervals.
         stale_after: age in seconds from which `status()` calls definitions stale. None: five refresh intervals; without
             attached clients `challenge_after` and two polls.
-        store_timeout: seconds that one call of the store may take in all.
+        store_timeout: seconds that one call of the store may take in all; for a reader, seconds without a word of it.
         fetch_timeout: seconds that the fleet's own fetch waits in silence: to connect, for the headers, between two
             pieces of the body.
         fetch_total_timeout: seconds that this fetch may take in all. None: 60, or `fetch_timeout` if that is longer.

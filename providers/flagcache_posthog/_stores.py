@@ -63,10 +63,13 @@ def redis_spec(
     Raises:
         ConfigurationError: the client or URL cannot be right.
     """
-    from flagcache.stores.redis.store import RedisStore  # noqa: PLC0415 - only who uses Redis pays for its import
+    from flagcache.stores.redis.reader import RedisReaderStore  # noqa: PLC0415 - only who uses Redis pays for its import
+    from flagcache.stores.redis.store import RedisStore  # noqa: PLC0415 - likewise
+
+    kind = RedisReaderStore if settings.reads_only else RedisStore
 
     def make() -> RedisStore:
-        return RedisStore(source, namespace, timeout=settings.store_timeout, format_and_protection=label_of(protection))
+        return kind(source, namespace, timeout=settings.store_timeout, format_and_protection=label_of(protection))
 
     known = make()
     return StoreSpec(known.address, make), known.fingerprint

@@ -37,8 +37,7 @@ def replace(cluster: Cluster, stack: ExitStack, old: ClusterServer) -> None:
     gone = cast("bytes", tell(old, "CLUSTER", "MYID"))
     until(lambda: takes_over(new), what="the new node to take over")
     old.kill()
-    for server in (*others, new):
-        until(lambda server=server: forgets(server, gone), what="the old node to be forgotten")
+    until(lambda: all(forgets(server, gone) for server in (*others, new)), what="the old node to be forgotten")
     cluster.primaries[cluster.primaries.index(old)] = new
     until(lambda: all(field_of(each, "CLUSTER INFO", field="cluster_state") == "ok" for each in cluster.primaries))
 
@@ -226,5 +225,9 @@ def test_a_slot_on_its_way_for_a_moment_costs_no_failure(
     """A call asks again within its time."""
     with closing(whole.client()) as client, closing(RedisStore(client, namespace)) as store, ExitStack() as moving:
         moving.enter_context(stuck(whole, store))
-        monkeypatch.setattr(cluster_route, "pause", lambda _seconds: moving.close())
+
+        def arrive(_seconds: float) -> None:
+            moving.close()
+
+        monkeypatch.setattr(cluster_route, "pause", arrive)
         assert store.poll(ASK).leads

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 
 import pytest
@@ -21,7 +21,7 @@ SLACK = 0.5
 
 
 @contextmanager
-def swallowing(address: str, port: int) -> Iterator[None]:
+def swallowing(address: str, port: int) -> Generator[None]:
     """Let no connection to this address be made, nor be refused."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with closing(socket.socket(family)) as listener:
@@ -44,12 +44,12 @@ class Names:
 
     def __init__(self, *addresses: str) -> None:
         self.addresses = addresses
-        self._system = socket.getaddrinfo
+        self._system: Callable[..., Sequence[object]] = socket.getaddrinfo
 
-    def look_up(self, host: str, port: int, *args: object, **options: object) -> list[tuple[object, ...]]:
+    def look_up(self, host: str, *args: object, **options: object) -> list[object]:
         """As `socket.getaddrinfo`."""
         hosts = self.addresses if host == HOST else (host,)
-        return [found for each in hosts for found in self._system(each, port, *args, **options)]  # type: ignore[arg-type]
+        return [found for each in hosts for found in self._system(each, *args, **options)]
 
 
 @pytest.fixture

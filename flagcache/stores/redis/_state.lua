@@ -40,7 +40,7 @@ local function read(command, key, ...)
     if not string.find(value.err, 'WRONGTYPE', 1, true) then return redis.call(command, key, ...) end
     if ME == '' and not ARGV[2] then return nil end
     redis.call('DEL', key)
-    redis.log(redis.LOG_WARNING, 'flagcache removed ' .. key .. ': it was of a foreign type')
+    if redis.log then redis.log(redis.LOG_WARNING, 'flagcache removed ' .. key .. ': it was of a foreign type') end
     return redis.call(command, key, ...)
   end
   return value

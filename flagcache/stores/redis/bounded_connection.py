@@ -13,7 +13,7 @@ from redis.connection import AbstractConnection
 
 from flagcache.runtime import process
 from flagcache.runtime.lookups import addresses_of
-from flagcache.stores.redis.deadline import remaining
+from flagcache.stores.redis.deadline import note_received, note_sending, note_sent, remaining
 from flagcache.stores.redis.dialing import Dials, that_dials
 
 __all__ = ["Abandonable", "that_keeps_deadlines"]
@@ -127,7 +127,9 @@ class _Socket:
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         """Read once."""
-        return self._ready().recv(size, flags)
+        received = self._ready().recv(size, flags)
+        note_received(received)
+        return received
 
     def fileno(self) -> int:
         """Tell the descriptor; redis-py with hiredis looks there whether an idle connection is still good."""
@@ -135,13 +137,18 @@ class _Socket:
 
     def recv_into(self, buffer: bytearray) -> int:
         """Read once, as the parser of hiredis does."""
-        return self._ready().recv_into(buffer)
+        number = self._ready().recv_into(buffer)
+        note_received(memoryview(buffer)[:number])
+        return number
 
     def sendall(self, words: bytes | memoryview) -> None:
         """Send all; of a TLS socket's own `sendall` each record may take the whole timeout."""
         rest = memoryview(words).cast("B")
+        note_sending(len(rest))
         while rest:
-            rest = rest[self._ready().send(rest) :]
+            number = self._ready().send(rest)
+            note_sent(number)
+            rest = rest[number:]
 
     def shutdown(self, how: int) -> None:
         """End the connection, for whoever shares it too."""

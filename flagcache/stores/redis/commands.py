@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol, cast
 
 import redis
+from redis.connection import Connection as RedisConnection
 from redis.connection import ConnectionPool
 
 from flagcache.stores.redis.pools import Word
@@ -30,7 +31,8 @@ class _Connection(Protocol):
 
 
 _NAMES_COMMAND: Final = (
-    inspect.signature(ConnectionPool.get_connection).parameters["command_name"].default is inspect.Parameter.empty
+    inspect.signature(cast("Callable[..., object]", ConnectionPool.get_connection)).parameters["command_name"].default
+    is inspect.Parameter.empty
 )
 """Whether a pool wants to be told the command for which a connection is taken, as before redis-py 5.3."""
 
@@ -50,7 +52,7 @@ def send(pool: ConnectionPool, *commands: Sequence[Word]) -> object:
         connection.disconnect()
         raise
     finally:
-        pool.release(connection)  # type: ignore[arg-type]  # it came from there
+        pool.release(cast("RedisConnection", connection))
     if isinstance(replies[-1], redis.ResponseError):
         raise replies[-1]
     return replies[-1]

@@ -35,12 +35,15 @@ def that_dials(kind: type[AbstractConnection]) -> type[AbstractConnection]:
     if not issubclass(kind, TcpConnection):
         return kind
     # Between the kind and redis-py's own: TLS is laid over the connection by the kind, for the name.
-    return _Dialing if kind is TcpConnection else type(kind.__name__, (kind, _Dialing), {})
+    if kind is TcpConnection:
+        return _Dialing
+    bases = cast("tuple[type[AbstractConnection], ...]", (kind, _Dialing))
+    return type(kind.__name__, bases, {})
 
 
 class _Dialing(Dials, TcpConnection):
-    def _connect(self) -> socket.socket:  # pyright: ignore[reportIncompatibleMethodOverride] - redis-py leaves it without types
-        connect = cast("Callable[[], socket.socket]", super()._connect)
+    def _connect(self) -> socket.socket:
+        connect: Callable[[], socket.socket] = super()._connect
         name, longest = self.host, self.longest
         key = str(name), int(self.port)
         left = sorted(self.addresses, key=lambda address: address != _worked.get(key))

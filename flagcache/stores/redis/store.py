@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from flagcache.stores.redis import connection as _redis_link
     from flagcache.stores.redis.address import RedisTarget
 
-__all__ = ["Keys", "RedisStore", "keys_of"]
+__all__ = ["SCRIPTS", "Keys", "RedisStore", "keys_of"]
 
 _T = TypeVar("_T")
 
@@ -48,7 +48,7 @@ def keys_of(namespace: str, database: int, *, format_and_protection: str = "1-pl
     return Keys(f"{prefix}:definitions", f"{prefix}:lease", f"{prefix}:notices:{database}")
 
 
-_SCRIPTS = {
+SCRIPTS = {
     verb: Script.of(load_script("_state").text + load_script(verb).text)
     for verb in ("poll", "publish", "confirm", "discard", "fail", "renew", "release", "inspect", "clear")
 }
@@ -67,9 +67,10 @@ class RedisStore:
         namespace: what keeps fleets apart.
         timeout: seconds that a verb may take in all, from looking the host's name up to the last byte.
         format_and_protection: of the envelopes.
+        in_all: as of `RedisLink`.
     """
 
-    proves = ("full", "read_only")
+    proves: tuple[str, ...] = ("full", "read_only")
     """As `ProvesWrites.proves`."""
 
     def __init__(
@@ -79,8 +80,9 @@ class RedisStore:
         *,
         timeout: float = 1.0,
         format_and_protection: str = "1-plain",
+        in_all: float | None = None,
     ) -> None:
-        self._link = RedisLink(source, timeout=timeout)
+        self._link = RedisLink(source, timeout=timeout, in_all=in_all)
         self.address = self._link.address
         self.fingerprint = self._link.fingerprint
         self.keys = keys_of(namespace, self._link.database, format_and_protection=format_and_protection)
@@ -155,6 +157,9 @@ class RedisStore:
         """
         return says_try_again(failure.__cause__) and (ask.held is None or not self._contends)
 
+    def _script(self, verb: str) -> Script:
+        return SCRIPTS[verb]
+
     def _run(
         self,
         verb: str,
@@ -169,7 +174,7 @@ class RedisStore:
         if proves:
             keys.append(self.keys.hash)
         try:
-            raw = self._link.run(_SCRIPTS[verb], keys, [me, *args])
+            raw = self._link.run(self._script(verb), keys, [me, *args])
         except StoreError as exc:
             self.refuses = self.refuses or exc.kind in self.proves
             raise
