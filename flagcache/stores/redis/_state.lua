@@ -7,7 +7,8 @@
 -- KEYS[3]  the hash again, if this store refused the asker a write before: then a first write shows whether it still does
 -- ARGV[1]  identity of the asking process; empty for people. With no other argument they only look: nothing is changed
 -- All times and lengths are whole milliseconds below 2^53; the clock is the server's own.
--- What is not such a number counts as absent, and so do an order that is no time and a key of a foreign type.
+-- What is not such a number counts as absent, and so do a version that is no text in ASCII, an order that is no time and a
+-- key of a foreign type.
 
 local HASH, LEASE, ME = KEYS[1], KEYS[2], ARGV[1]
 local GRANTS_PER_INTERVAL, REPUBLISH_EVERY, LONGEST_NOTE, GRACE = 3, 1000, 3600000, 2000
@@ -66,7 +67,8 @@ local function load()
     if i < FIRST_NUMBER then state[field] = values[i] or '' else state[field] = whole(values[i]) or 0 end
   end
   local times = whole(values[9]) and whole(values[10]) and whole(values[11]) and whole(values[12])
-  state.stored = times and state.version ~= '' and state.size > 0
+  local named = state.version ~= '' and not string.find(state.version, '[\128-\255]') -- ours are digests
+  state.stored = times and named and state.size > 0
     and state.as_of <= clock + FAR and redis.call('HSTRLEN', HASH, 'payload') == state.size and true or false
   if state.highest > clock + FAR then state.highest = 0 end
   if state.grant > clock + FAR then state.grant = 0 end
