@@ -11,8 +11,14 @@ from flagcache.stores.base import Store
 
 __all__ = ["REDIS_SCHEMES", "StoreSpec", "missing_for_sqlite", "scheme_in"]
 
-REDIS_SCHEMES = {"redis": "redis", "rediss": "rediss", "unix": "unix", "valkey": "redis", "valkeys": "rediss"}
-"""The schemes of URLs that name a Redis, or what speaks its protocol; and what redis-py calls each."""
+_SERVERS = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss"}
+
+REDIS_SCHEMES = {
+    "unix": "unix",
+    **_SERVERS,
+    **{f"{name}+{kind}": called for kind in ("sentinel", "cluster") for name, called in _SERVERS.items()},
+}
+"""The schemes of URLs that name a Redis, or what speaks its protocol; and what redis-py calls each of its servers."""
 
 
 _SQLITE_MODULES = ("fcntl", "ctypes", "sqlite3")

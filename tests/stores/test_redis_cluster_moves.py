@@ -23,7 +23,7 @@ from flagcache.stores.redis.asyncio_address import resolve_asyncio
 from flagcache.stores.redis.store import RedisStore
 from tests.servers import until
 from tests.stores.clusters import Cluster, ClusterServer, field_of, new_cluster, replicates, tell
-from tests.stores.links import SECRET, WRITE, link_to, writes
+from tests.stores.links import ESCAPED, SECRET, WRITE, Source, link_to, writes
 from tests.trouble.proxies import Proxy
 
 
@@ -96,12 +96,16 @@ def client_goes_on(client: redis.RedisCluster) -> bool:
         return False
 
 
-@pytest.mark.parametrize("asynchronous", [False, True])
-def test_a_start_up_name_leads_to_the_new_nodes(stack: ExitStack, asynchronous: bool) -> None:
+@pytest.mark.parametrize("kind", ["client", "asyncio client", "url"])
+def test_a_start_up_name_leads_to_the_new_nodes(stack: ExitStack, kind: str) -> None:
     """The user's client rests too; behind the name that it was given there are nodes that live."""
     with new_cluster() as cluster, Proxy(cluster.primaries[0].port) as name:
-        source = asyncio_client(name.port) if asynchronous else sync_client(stack, name.port)
-        link = stack.enter_context(link_to(source))
+        sources: dict[str, Callable[[], Source]] = {
+            "client": lambda: sync_client(stack, name.port),
+            "asyncio client": lambda: asyncio_client(name.port),
+            "url": lambda: f"redis+cluster://:{ESCAPED}@127.0.0.1:{name.port}",
+        }
+        link = stack.enter_context(link_to(sources[kind]()))
         key = cluster.key_of(1)
         link.run(WRITE, [key], ["before"])
         replace_all(cluster, stack, 1, lambda: name.lead_to(cluster.primaries[0].port))

@@ -8,7 +8,6 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Protocol, cast
-from urllib.parse import urlsplit
 
 import redis
 from redis.connection import AbstractConnection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
@@ -16,8 +15,8 @@ from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from flagcache.errors import ConfigurationError
 from flagcache.stores.redis.cluster_table import ClusterNode, ClusterTable, cluster_nodes
-from flagcache.stores.redis.pools import Address, ClusterNodes, SentinelMaster, Server, no_client_setinfo, server_of
-from flagcache.stores.spec import REDIS_SCHEMES, scheme_in
+from flagcache.stores.redis.pools import Address, ClusterNodes, SentinelMaster, Server, server_of
+from flagcache.stores.redis.urls import reach_of_url
 
 __all__ = [
     "RedisTarget",
@@ -32,7 +31,7 @@ __all__ = [
     "target_of_server",
 ]
 
-_ACCEPTED = "a redis.Redis (also of Sentinel.master_for), a redis.RedisCluster or a redis://, rediss:// or unix:// URL"
+_ACCEPTED = "a redis.Redis (also of Sentinel.master_for), a redis.RedisCluster or a URL, as from_url takes it"
 
 
 class _Cluster(Protocol):
@@ -73,7 +72,7 @@ def resolve(source: object) -> RedisTarget:
     if isinstance(source, RedisTarget):
         return source
     if isinstance(source, str):
-        return checked(_of_pool(_pool_of_url(source)))
+        return checked(target_of(reach_of_url(source)))
     refuse_by_name(source)
     if isinstance(source, redis.RedisCluster):
         return checked(_of_cluster(source))
@@ -126,38 +125,6 @@ def address_of(server: Server) -> Address:
     return str(server.options.get("host") or "localhost").lower(), _number(server.options.get("port") or 6379, "port")
 
 
-def _pool_of_url(url: str) -> ConnectionPool:
-    """Read a URL as `redis.Redis.from_url` does, and refuse what that would silently read as something else.
-
-    No message shows any part of the URL but its scheme, and no exception of the parsers is chained: a password with
-    an unescaped `/` or `@` can turn up in any other part.
-    """
-    given = scheme_in(url)
-    scheme = REDIS_SCHEMES.get(given, "")
-    if not scheme:
-        begins = f"{given}://" if re.fullmatch(r"[a-z][a-z0-9+.-]*", given) else "no scheme"
-        raise ConfigurationError(
-            f"a Redis URL begins with redis://, rediss://, unix://, valkey:// or valkeys://; this one has {begins}"
-        )
-    url = scheme + url[len(given) :]
-    try:
-        path = urlsplit(url).path
-        pool = ConnectionPool.from_url(url)
-        # Refuses an option that redis-py does not know. Opens nothing; nameless, for to name itself it looks up its own
-        # version among all that is installed, which takes longer than all else here.
-        pool.connection_class(**{**no_client_setinfo(), **pool.connection_kwargs})
-    except (redis.RedisError, TypeError, ValueError):
-        raise ConfigurationError(
-            f"this {scheme}:// URL cannot be read: its port or one of its ?options is not valid; in user name and"
-            " password the characters / ? # @ : % must be percent-encoded"
-        ) from None
-    if scheme == "unix" and not path:
-        raise ConfigurationError("a unix:// URL needs the path of the socket: unix:///run/redis.sock?db=0")
-    if scheme != "unix" and not re.fullmatch(r"/?[0-9]*/?", path):
-        raise ConfigurationError(f"after the host of a {scheme}:// URL comes the number of a database, such as /0")
-    return pool
-
-
 def _of_pool(pool: ConnectionPool) -> RedisTarget:
     server = _server_of(pool)
     if not isinstance(pool, SentinelConnectionPool):
@@ -170,6 +137,13 @@ def _of_pool(pool: ConnectionPool) -> RedisTarget:
 
 def _server_of(pool: ConnectionPool) -> Server:
     return server_of(pool.connection_class, pool.connection_kwargs)
+
+
+def target_of(reach: Server | SentinelMaster | ClusterNodes) -> RedisTarget:
+    """Tell of whatever a URL names."""
+    if isinstance(reach, SentinelMaster):
+        return target_of_master(reach, is_master=True)
+    return target_of_cluster(reach) if isinstance(reach, ClusterNodes) else target_of_server(reach)
 
 
 def target_of_server(server: Server) -> RedisTarget:

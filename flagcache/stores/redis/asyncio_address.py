@@ -34,9 +34,7 @@ from flagcache.stores.redis.pools import SentinelMaster, Server, server_of
 
 __all__ = ["resolve_asyncio"]
 
-_ACCEPTED = (
-    "a redis.asyncio.Redis (also of master_for), a redis.asyncio.RedisCluster or a redis://, rediss:// or unix:// URL"
-)
+_ACCEPTED = "a redis.asyncio.Redis (also of master_for), a redis.asyncio.RedisCluster or a URL, as from_url takes it"
 
 _TWINS: Mapping[object, object] = {
     theirs.Connection: ours.Connection,
