@@ -11,18 +11,38 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
+from flagcache.cli.files import refuse_other_file
 from flagcache.encoding.payload import FORMAT
-from flagcache.errors import ConfigurationError, StoreError
+from flagcache.errors import ConfigurationError
 from flagcache.settings import check_namespace
 from flagcache.stores.base import Meta, Snapshot, Store
 from flagcache.stores.spec import REDIS_SCHEMES, missing_for_sqlite, scheme_in
 
-__all__ = ["Target", "resolved", "run_clear", "run_inspect"]
+__all__ = ["Place", "Target", "resolved", "run_clear", "run_inspect"]
 
 _TIMEOUT = 5.0
 """Seconds for a store to answer a person."""
+
+
+class Place(Protocol):
+    """A namespace in a store that a person named."""
+
+    @property
+    def namespace(self) -> str:
+        """Which one."""
+        ...
+
+    @property
+    def protection(self) -> str:
+        """The `Protection.name` of its envelopes."""
+        ...
+
+    def open(self) -> Store:
+        """Open the store. Raises what a verb may, or `ConfigurationError`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +77,12 @@ class Target:
 
             return SqliteStore(_existing(url), namespace, timeout=_TIMEOUT, format_and_protection=label)
         raise ConfigurationError(
-            "the store's URL must begin with redis://, rediss://, unix:// or sqlite:///, or be env:NAME"
+            "the store's URL must begin with redis://, rediss://, unix://, redis+sentinel://, redis+cluster:// or"
+            " sqlite:///, or be env:NAME; or give --app MODULE:ATTRIBUTE"
         )
 
 
-def run_inspect(target: Target, *, as_json: bool) -> int:
+def run_inspect(target: Place, *, as_json: bool) -> int:
     """Print what the store holds; changes nothing. Returns the exit status."""
     with _looked_at(target) as store:
         seen = store.inspect()
@@ -69,7 +90,7 @@ def run_inspect(target: Target, *, as_json: bool) -> int:
     return 0
 
 
-def run_clear(target: Target, *, sure: bool) -> int:
+def run_clear(target: Place, *, sure: bool) -> int:
     """Empty the store and print the new epoch. Returns the exit status."""
     if not sure:
         raise ConfigurationError(
@@ -99,31 +120,23 @@ def resolved(url: str) -> str:
 
 
 def _existing(url: str) -> Path:
-    """Return the file that a URL names, if it is a store of ours: opening it would make one, or move aside another."""
-    from flagcache.stores.sqlite import tables as rows  # noqa: PLC0415 - as above
-
+    """Return the file that a URL names, if it is a store of ours."""
     parts = urlsplit(url)
     if parts.netloc or not parts.path.strip("/") or parts.query or parts.fragment:
         raise ConfigurationError("an SQLite URL is sqlite:///relative/path or sqlite:////absolute/path")
     path = Path(unquote(parts.path[1:])).expanduser().absolute()
-    try:
-        with path.open("rb") as file:
-            header = file.read(100)
-    except OSError as exc:
-        raise StoreError(f"SQLite store {path}: {exc.strerror}") from exc
-    if not header.startswith(b"SQLite format 3\0") or header[68:72] != rows.SCHEMA.application.to_bytes(4, "big"):
-        raise StoreError(f"SQLite store {path}: this file is none that flagcache made")
+    refuse_other_file(path)
     return path
 
 
 @contextmanager
-def _looked_at(target: Target) -> Generator[Store]:
+def _looked_at(target: Place) -> Generator[Store]:
     """Open the store so that nothing in it changes.
 
     The log of an SQLite store that was copied without its index (`-shm`) can only be read by making another index: in
     a copy. No process has such a file open.
     """
-    if scheme_in(resolved(target.url)) != "sqlite":
+    if not isinstance(target, Target) or scheme_in(resolved(target.url)) != "sqlite":
         with closing(target.open()) as store:
             yield store
         return
@@ -142,7 +155,7 @@ def _looked_at(target: Target) -> Generator[Store]:
             yield store
 
 
-def _values(seen: Snapshot, target: Target) -> dict[str, object]:
+def _values(seen: Snapshot, target: Place) -> dict[str, object]:
     """All of a snapshot, in its own units. Where entity tags are protected there is none to tell."""
     meta: dict[str, object] | None = seen.meta._asdict() if seen.meta is not None else None
     if meta is not None and target.protection != "plain":
@@ -150,7 +163,7 @@ def _values(seen: Snapshot, target: Target) -> dict[str, object]:
     return {"namespace": target.namespace, "protection": target.protection, **seen._asdict(), "meta": meta}
 
 
-def _lines(seen: Snapshot, target: Target) -> list[str]:
+def _lines(seen: Snapshot, target: Place) -> list[str]:
     facts = [
         ("namespace", f"{target.namespace} ({target.protection})"),
         ("store's clock", _utc(seen.clock)),
@@ -166,7 +179,7 @@ def _lines(seen: Snapshot, target: Target) -> list[str]:
     return [f"{name:<14}{_printable(value)}" for name, value in facts]
 
 
-def _of_definitions(meta: Meta, seen: Snapshot, target: Target) -> list[tuple[str, str]]:
+def _of_definitions(meta: Meta, seen: Snapshot, target: Place) -> list[tuple[str, str]]:
     return [
         ("definitions", f"{meta.version}, {seen.payload_size} bytes"),
         ("confirmed", _time(meta.confirmed_at, seen.clock)),

@@ -1,3 +1,5 @@
+# mypy: disallow-untyped-calls=False
+# redis-py leaves most of its methods without types.
 """URLs of a Sentinel's master and of a cluster, which redis-py has not."""
 
 from __future__ import annotations
