@@ -114,7 +114,7 @@ def test_when_the_nodes_are_learned_anew(change: str) -> None:
     elif change == "failed":
         world.fail("a")
     elif change == "time":
-        world.now += 301.0
+        world.now += 61.0
     assert world.nodes.outdated
     world.nodes.asked()
     assert not world.nodes.outdated

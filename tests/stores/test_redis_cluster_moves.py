@@ -115,7 +115,10 @@ def test_a_start_up_name_leads_to_the_new_nodes(stack: ExitStack, kind: str) -> 
 def sync_client(stack: ExitStack, port: int) -> redis.RedisCluster:
     """A client as a user makes it, of one node."""
     nodes = [ClusterNode("127.0.0.1", port)]
-    return stack.enter_context(closing(redis.RedisCluster(startup_nodes=nodes, password=SECRET)))
+    client = stack.enter_context(closing(redis.RedisCluster(startup_nodes=nodes, password=SECRET)))
+    if not hasattr(client, "startup_nodes"):
+        pytest.skip("before redis-py 7 a client forgets the names with which it was started")
+    return client
 
 
 def asyncio_client(port: int) -> RedisTarget:

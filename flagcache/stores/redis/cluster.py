@@ -40,6 +40,7 @@ class ClusterRoute:
         self._timeout = timeout
         self._lock = threading.RLock()  # guards _owners and _pools; never held while a server is asked
         self._known = KnownNodes(nodes, lambda: monotonic())  # noqa: PLW0108 - tests move this module's clock
+        self._listened = False
         self._owners: dict[int, Address] = {}
         self._pools: dict[Address, ConnectionPool] = {}
 
@@ -57,6 +58,9 @@ class ClusterRoute:
 
     def pool(self) -> ConnectionPool:
         """Return a new pool to one of the nodes: what is published on one is heard on all."""
+        if self._listened:
+            self._known.moved()  # the node of the connection before may be gone
+        self._listened = True
         return self._nodes.server.at(self._known.next()).pool(self._timeout)
 
     def close(self) -> None:

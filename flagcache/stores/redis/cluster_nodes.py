@@ -17,7 +17,7 @@ from flagcache.stores.redis.pools import Address, ClusterNodes
 
 __all__ = ["KnownNodes"]
 
-_LEARN_EVERY = 300.0
+_LEARN_EVERY = 60.0
 """Seconds between two questions for the nodes if nothing says that they change: one round trip more for a poll."""
 
 
@@ -75,7 +75,7 @@ class KnownNodes:
                 self._failed.pop(address, None)
 
     def moved(self) -> None:
-        """A node said that a slot has another owner."""
+        """Something says that nodes change: a slot has another owner, or a connection that was to last is gone."""
         self._changed = True
 
     def asked(self) -> None:

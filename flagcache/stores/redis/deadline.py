@@ -36,8 +36,10 @@ _LENGTH = re.compile(rb"\$(\d{4,10})\r\n")
 class Progress:
     """What a command has sent and received so far, in bytes."""
 
-    def __init__(self, began: float) -> None:
+    def __init__(self, began: float, seconds: float, *, grows: bool) -> None:
         self._began = began
+        self._seconds = seconds
+        self._grows = grows
         self.sending = 0
         """To be sent in all."""
         self.sent = 0
@@ -56,7 +58,8 @@ class Progress:
             what = f"no answer to {_shown(self.sending)} that was sent"
         else:
             return ""
-        return f"{what} within {monotonic() - self._began:.2g} s; a longer store_timeout gives it more time"
+        seconds = f"{monotonic() - self._began:.2g}" if self._grows else f"{self._seconds:g}"
+        return f"{what} within {seconds} s; a longer store_timeout gives it more time"
 
 
 class _Deadline:
@@ -68,7 +71,7 @@ class _Deadline:
     """Where the end cannot move beyond."""
     counted = 0
     """Bytes received when the end moved last."""
-    progress = Progress(0.0)
+    progress = Progress(0.0, math.inf, grows=False)
 
 
 _deadline = PerThread(_Deadline)
@@ -87,7 +90,7 @@ def bounded(seconds: float, *, in_all: float | None = None) -> Generator[Progres
     now = monotonic()
     deadline.ends, deadline.last_moment = now + seconds, seconds * _LAST_MOMENT
     deadline.silence, deadline.latest = (0.0, math.inf) if in_all is None else (seconds, now + in_all)
-    deadline.counted, deadline.progress = 0, Progress(now)
+    deadline.counted, deadline.progress = 0, Progress(now, seconds, grows=in_all is not None)
     try:
         yield deadline.progress
     finally:
