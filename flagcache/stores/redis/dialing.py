@@ -52,21 +52,26 @@ class _Dialing(Dials, TcpConnection):
                 address = left.pop(0)
                 self.host, self.longest = address, _share(longest, len(left) + 1)
                 try:
-                    return _noted(key, address, connect())
+                    return self._noted(key, address, connect())
                 except OSError:  # the next one may answer
                     continue
             self.host, self.longest = left[0] if left else name, longest
-            return _noted(key, self.host, connect())
+            return self._noted(key, self.host, connect())
         finally:
             self.host, self.longest = name, longest
+
+    def _noted(self, key: tuple[str, int], address: str, connected: socket.socket) -> socket.socket:
+        """Remember the address that worked, and leave to TLS what is left of the time."""
+        try:
+            connected.settimeout(remaining(self.socket_timeout))
+        except TimeoutError:
+            connected.close()
+            raise
+        _worked[key] = address
+        return connected
 
 
 def _share(longest: float | None, number: int) -> float | None:
     """Return the seconds for the first of so many addresses."""
     left = remaining(longest)
     return None if left is None else left / number
-
-
-def _noted(key: tuple[str, int], address: str, connected: socket.socket) -> socket.socket:
-    _worked[key] = address
-    return connected
