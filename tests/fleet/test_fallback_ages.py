@@ -98,13 +98,13 @@ def test_times_of_the_future_do_not_freeze_it(
 def test_a_rotated_key_alone_can_read_it(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str, kind: str, *, edited: bool
 ) -> None:
-    """Rolled out as docs/security.md says, with edits between the steps or not, it opens the file in the next outage."""
+    """Rolled out as docs/security.md says, with edits between the steps or without, it opens the file in an outage."""
     server, revision = make_redis(), 1
     steps: list[str | list[str]] = [OLD, [OLD, NEW], [NEW, OLD], NEW, NEW]
 
     def make(index: int) -> AttachedSeat:
-        options = cast("Options", {kind: steps[index]})
-        return attached(posthog, server.url, namespace, every=EVERY, store_timeout=TIMEOUT, **options)(index)
+        options = cast("Options", {kind: steps[index], "store_timeout": TIMEOUT})
+        return attached(posthog, server.url, namespace, every=EVERY, **options)(index)
 
     with Fleet(make, 1) as fleet:
         assert fleet.call(load) == [1]
