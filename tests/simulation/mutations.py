@@ -71,6 +71,10 @@ def _no(*_: object) -> bool:
     return False
 
 
+def _only_if_stored(_state: State, _envelope: Envelope, published: Published) -> bool:
+    return published is Published.STORED
+
+
 def _follows_for_ever(state: State, ask: Ask, held: Order | None, clock: int) -> bool:
     return state.outcome is Outcome.FAILED or (state.outcome is Outcome.OPEN and state.holder != ask.me)
 
@@ -206,7 +210,11 @@ MUTATIONS = (
     Mutation(8, "the entity tag of one content is sent for another", ((Fetching, "_fetch", _stored_etag),)),
     Mutation(9, "the payload is sent at each poll", ((rules, "poll", _sends_always),)),
     Mutation(9, "an unchanged poll asks twice", ((Exchange, "ask", _asks_twice),)),
-    Mutation(11, "unreadable definitions are not dropped", ((MemoryStore, "discard", _no),)),
+    Mutation(
+        11,
+        "unreadable definitions are neither dropped nor replaced by the same version",
+        ((MemoryStore, "discard", _no), (rules, "replaces_payload", _only_if_stored)),
+    ),
     Mutation(
         11,
         "times ahead of the clock are believed",
