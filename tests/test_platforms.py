@@ -169,9 +169,10 @@ def test_every_module_that_is_not_sqlites_can_be_imported() -> None:
     ("arguments", "told"),
     [
         (["inspect", "sqlite:///flags.db", "team"], "no module fcntl"),
+        (["clear", "sqlite:///flags.db", "team", "--yes"], "no module fcntl"),
         (["demo"], "the demo runs gunicorn, which needs Linux, macOS or another Unix"),
     ],
-    ids=["inspect", "demo"],
+    ids=["inspect", "clear", "demo"],
 )
 def test_a_command_that_cannot_work_says_why(arguments: list[str], told: str) -> None:
     """In one line, as a command that was called wrongly."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flagcache.errors import StoreError
+from flagcache.errors import ConfigurationError, StoreError
+from flagcache.stores.spec import missing_for_sqlite
 
 __all__ = ["refuse_other_file"]
 
@@ -14,7 +15,10 @@ def refuse_other_file(path: Path) -> None:
 
     Raises:
         StoreError: it is none, or is not there.
+        ConfigurationError: this system lacks what a SQLite store needs.
     """
+    if missing := missing_for_sqlite():
+        raise ConfigurationError(f"SQLite stores cannot work on this system: {missing}")
     from flagcache.stores.sqlite import tables as rows  # noqa: PLC0415 - SQLite, for who uses it
 
     try:

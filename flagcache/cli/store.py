@@ -19,7 +19,7 @@ from flagcache.encoding.payload import FORMAT
 from flagcache.errors import ConfigurationError
 from flagcache.settings import check_namespace
 from flagcache.stores.base import Meta, Snapshot, Store
-from flagcache.stores.spec import REDIS_SCHEMES, missing_for_sqlite, scheme_in
+from flagcache.stores.spec import REDIS_SCHEMES, scheme_in
 
 __all__ = ["Place", "Target", "resolved", "run_clear", "run_inspect"]
 
@@ -71,11 +71,10 @@ class Target:
 
             return RedisStore(url, namespace, timeout=_TIMEOUT, format_and_protection=label)
         if scheme == "sqlite":
-            if missing := missing_for_sqlite():
-                raise ConfigurationError(f"SQLite stores cannot work on this system: {missing}")
+            path = _existing(url)
             from flagcache.stores.sqlite.store import SqliteStore  # noqa: PLC0415 - likewise
 
-            return SqliteStore(_existing(url), namespace, timeout=_TIMEOUT, format_and_protection=label)
+            return SqliteStore(path, namespace, timeout=_TIMEOUT, format_and_protection=label)
         raise ConfigurationError(
             "the store's URL must begin with redis://, rediss://, unix://, redis+sentinel://, redis+cluster:// or"
             " sqlite:///, or be env:NAME; or give --app MODULE:ATTRIBUTE"
@@ -140,9 +139,9 @@ def _looked_at(target: Place) -> Generator[Store]:
         with closing(target.open()) as store:
             yield store
         return
+    path = _existing(resolved(target.url))
     from flagcache.stores.sqlite.store import SqliteStore  # noqa: PLC0415 - as above
 
-    path = _existing(resolved(target.url))
     log, index = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
     with tempfile.TemporaryDirectory() as folder:
         if log.exists() and not index.exists():

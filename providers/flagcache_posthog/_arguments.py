@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -83,13 +84,21 @@ def checked_path(path: object) -> Path:
         raise ConfigurationError(f"path must name a file, not {shown!r}")
     try:
         file = Path(cast("str | os.PathLike[str]", path)).expanduser().absolute()
-        is_directory = file.is_dir()
+        is_directory = _is_directory(file)
     except (OSError, RuntimeError) as exc:  # RuntimeError: `~` without a home directory
         reason = (isinstance(exc, OSError) and exc.strerror) or exc
         raise ConfigurationError(f"path {shown!r} cannot be used: {reason}") from exc
     if is_directory:
         raise ConfigurationError(f"path must name a file, not the directory {shown!r}")
     return file
+
+
+def _is_directory(file: Path) -> bool:
+    """As `Path.is_dir`, which from Python 3.14 on hides why it cannot look."""
+    try:
+        return stat.S_ISDIR(file.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def scheme_of(url: object) -> str:

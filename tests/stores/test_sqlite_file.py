@@ -65,6 +65,14 @@ def test_a_missing_directory_is_named(path: Path) -> None:
         SqliteStore(path.parent / "nowhere" / "flags.db", "n").inspect()
 
 
+@pytest.mark.parametrize(("name", "reason"), [("x" * 300, "file name too long"), ("file", "not a directory")])
+def test_a_directory_that_cannot_be_one_is_told_by_the_systems_reason(path: Path, name: str, reason: str) -> None:
+    """Nobody is told to make what cannot be made, or what is there."""
+    (path.parent / "file").write_text("a file")
+    with pytest.raises(StoreError, match=reason):
+        SqliteStore(path.parent / name / "flags.db", "n").inspect()
+
+
 @ROOT
 def test_a_directory_without_rights_is_named_once(path: Path) -> None:
     """The reason is in the system's own words, without the path, which the address has."""

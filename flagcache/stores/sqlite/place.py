@@ -11,6 +11,7 @@ from pathlib import Path
 from flagcache.errors import StoreError
 from flagcache.runtime.here import prefix
 from flagcache.stores.rights import others_may_write
+from flagcache.stores.sqlite.fork_safety import identify
 
 __all__ = ["look_at_directory", "resolved"]
 
@@ -57,8 +58,9 @@ def look_at_directory(directory: Path, name: Path) -> None:
 
     Raises:
         StoreError: there is none.
+        OSError: it cannot be looked at.
     """
-    if not directory.is_dir():
+    if identify(directory) is None:  # Path.is_dir hides any other reason from Python 3.14 on
         what = f"the directory {directory} does not exist; make it, with mode 0700"
         raise StoreError(what, address=f"SQLite store {name}")
     if directory not in _warned and others_may_write(directory.stat()):
