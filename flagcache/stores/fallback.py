@@ -211,12 +211,17 @@ def _file_in(directory: Path, fingerprint: str) -> Path:
 
 def _others(file: Path, fingerprint: str) -> list[Path]:
     """Return the files of other hosts, or of a release that knew no hosts, that are this user's alone."""
+    begins, ends = f"fallback-{fingerprint[:32]}-", f"v{_FORMAT}.sqlite"
+    entries: list[Path] = []
+    with suppress(OSError):  # not `glob`: Python 3.15 loads that when it is first used, maybe in mid-fork
+        entries = [*file.parent.iterdir()]
     found: list[Path] = []
-    for other in file.parent.glob(f"fallback-{fingerprint[:32]}-*v{_FORMAT}.sqlite"):
-        with suppress(OSError, StoreError):
-            _refuse_strangers(other, directory=False)
-            found.append(other)
-    return [other for other in found if other != file]
+    for other in entries:
+        if other != file and other.name.startswith(begins) and other.name.endswith(ends):
+            with suppress(OSError, StoreError):
+                _refuse_strangers(other, directory=False)
+                found.append(other)
+    return found
 
 
 def _take_back(file: Path) -> None:
