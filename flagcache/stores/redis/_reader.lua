@@ -5,7 +5,9 @@
 
 local server = redis
 local redis = setmetatable({}, {__index = server})
-local WRITES = {DEL = true, HDEL = true, HSET = true, PEXPIRE = true, PUBLISH = true, SET = true}
+local WRITES = {
+  DEL = true, HDEL = true, HSET = true, PERSIST = true, PEXPIRE = true, PUBLISH = true, SET = true, UNLINK = true,
+}
 local replica, gone = REFUSED, {}
 
 -- Asked only before a write. A user without the right to ask counts as one of a primary, which may refuse the write.
