@@ -70,7 +70,7 @@ class BackgroundCall(Generic[_T]):
     def _run(self) -> None:
         try:
             self._results.append(self._context.run(self._call))
-        except BaseException as exc:  # noqa: BLE001 - whoever waits gets it
+        except BaseException as exc:  # noqa: BLE001 - raised in the threads that wait
             self._error = exc
         finally:
             self.ended_at = monotonic()

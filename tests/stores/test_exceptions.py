@@ -201,7 +201,7 @@ _REDIS = str(Path(redis.__file__).parent)
 
 
 class FaultError(Exception):
-    """What nobody expects."""
+    """An exception that no code expects."""
 
 
 _ENDS = frozenset({"__del__", "close", "disconnect", "forked", "release", "_leave", "_close"})

@@ -199,7 +199,7 @@ def whole() -> Iterator[Cluster]:
 
 
 def test_readers_read_while_a_slot_is_left_migrating(whole: Cluster, namespace: str) -> None:
-    """TRYAGAIN stands for the lease, which is not there: who does not lead needs none."""
+    """TRYAGAIN is about the lease, which is not there: a process that does not lead needs none."""
     with closing(whole.client()) as client, closing(RedisStore(client, namespace)) as store:
         reader = RedisStore(client, namespace)
         with stuck(whole, store) as meta:

@@ -3,7 +3,7 @@
 --
 -- KEYS[1]  hash: the definitions (`payload`), their metadata, the latest grants, the note
 -- KEYS[2]  string: the lease; its value is the leader's identity, its time to live the lease's rest. Not given to an asker
---          that does without: nobody leads then, and it may not either
+--          that does without: then there is no leader, and the asker may not lead
 -- KEYS[3]  the hash again, if this store refused the asker a write before: then a first write shows whether it still does
 -- ARGV[1]  identity of the asking process; empty for people. With no other argument they only look: nothing is changed
 -- All times and lengths are whole milliseconds below 2^53; the clock is the server's own.

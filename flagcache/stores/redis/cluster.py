@@ -1,4 +1,4 @@
-"""The way to the nodes of a cluster: whoever owns the slot of a key, wherever that moves to."""
+"""The way to the nodes of a cluster: to the owner of a key's slot, wherever that moves to."""
 
 from __future__ import annotations
 

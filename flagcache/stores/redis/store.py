@@ -152,8 +152,8 @@ class RedisStore:
     def _may_do_without_lease(self, ask: Ask, failure: StoreError) -> bool:
         """Whether a poll may read without the lease, which lies on another node than the definitions, or nowhere.
 
-        In a cluster's slot that is left migrating nobody can take the lease. Who leads nobody needs none, and who has
-        no definitions needs these first. A worker that has some goes on with its next store, where it can fetch.
+        In a cluster's slot that is left migrating the lease cannot be taken. A reader needs none, and a process without
+        definitions needs these first. A worker that has some goes on with its next store, where it can fetch.
         """
         return says_try_again(failure.__cause__) and (ask.held is None or not self._contends)
 
