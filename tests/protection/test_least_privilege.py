@@ -121,4 +121,5 @@ def test_every_documented_command_is_needed(make_redis: MakeRedis) -> None:
     scripts = "".join(path.read_text() for path in (Path(__file__).parents[2] / "flagcache/stores/redis").glob("*.lua"))
     called = {command.lower() for command in re.findall(r"(?:call|read)\('([A-Z]+)'", scripts)}
     granted = {word[1:] for word in documented() if word.startswith("+")}
-    assert granted == called | {"eval", "evalsha", "subscribe"}
+    optional = {"info"}  # asked by a reader that is about to write, which goes on without an answer
+    assert granted == (called - optional) | {"eval", "evalsha", "subscribe"}

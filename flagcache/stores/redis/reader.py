@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from flagcache.errors import StoreError
 from flagcache.stores.base import Published
-from flagcache.stores.redis.connection import Script, load_script
-from flagcache.stores.redis.store import SCRIPTS, RedisStore
+from flagcache.stores.redis.store import RedisStore
 from flagcache.stores.unexpected import only_store_errors
 
 if TYPE_CHECKING:
@@ -28,15 +27,6 @@ _REFUSALS = ("read_only", "rights", "full")
 
 _UNWRITTEN: Mapping[str, object] = {"publish": Published.UNSETTLED, "discard": False, "report": False}
 """What verbs that do nothing but write come to where nothing can be written."""
-
-
-def _headed(script: Script, *, refused: bool, skips: bool) -> Script:
-    head = f"local REFUSED, SKIPS = {'true' if refused else 'nil'}, {'true' if skips else 'false'}\n"
-    return Script.of(head + load_script("_reader").text + script.text)
-
-
-_WRITING = {verb: _headed(script, refused=False, skips=verb == "poll") for verb, script in SCRIPTS.items()}
-_UNWRITING = {verb: _headed(script, refused=True, skips=verb == "poll") for verb, script in SCRIPTS.items()}
 
 
 @only_store_errors
@@ -73,9 +63,6 @@ class RedisReaderStore(RedisStore):
         self._refused = False
         """The server refused a write: it gets no further one."""
 
-    def _script(self, verb: str) -> Script:
-        return (_UNWRITING if self._refused else _WRITING)[verb]
-
     def _run(
         self,
         verb: str,
@@ -88,9 +75,14 @@ class RedisReaderStore(RedisStore):
         if self._refused and verb in _UNWRITTEN:
             return cast("_T", _UNWRITTEN[verb])
         try:
-            return super()._run(verb, me, args, read, lease=lease)
+            manner = [] if verb == "inspect" else [self._manner(verb)]  # that one changes nothing anyway
+            return super()._run(verb, me, [*args, *manner], read, lease=lease)
         except StoreError as exc:
             if exc.kind not in _REFUSALS or self._refused:
                 raise
         self._refused = True
         return self._run(verb, me, args, read, lease=lease)
+
+    def _manner(self, verb: str) -> str:
+        """Return the last argument of a reader's script."""
+        return f"\0reader{' skips' if verb == 'poll' else ''}{' refused' if self._refused else ''}"

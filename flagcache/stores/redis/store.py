@@ -49,7 +49,7 @@ def keys_of(namespace: str, database: int, *, format_and_protection: str = "1-pl
 
 
 SCRIPTS = {
-    verb: Script.of(load_script("_state").text + load_script(verb).text)
+    verb: Script.of(load_script("_reader").text + load_script("_state").text + load_script(verb).text)
     for verb in ("poll", "publish", "confirm", "discard", "fail", "renew", "release", "inspect", "clear")
 }
 """Read at the import, not at the first use on some thread: a child forked meanwhile could not go on with that."""
@@ -157,9 +157,6 @@ class RedisStore:
         """
         return says_try_again(failure.__cause__) and (ask.held is None or not self._contends)
 
-    def _script(self, verb: str) -> Script:
-        return SCRIPTS[verb]
-
     def _run(
         self,
         verb: str,
@@ -174,7 +171,7 @@ class RedisStore:
         if proves:
             keys.append(self.keys.hash)
         try:
-            raw = self._link.run(self._script(verb), keys, [me, *args])
+            raw = self._link.run(SCRIPTS[verb], keys, [me, *args])
         except StoreError as exc:
             self.refuses = self.refuses or exc.kind in self.proves
             raise
