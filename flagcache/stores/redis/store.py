@@ -7,12 +7,13 @@ module only turns values into arguments and replies into values; `_redis_link` m
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import quote
 
 from flagcache.errors import StoreError
-from flagcache.stores.base import Ask, Envelope, Grant, Meta, Notice, Published, Reply, Scope, Snapshot, Subscription
+from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Reply, Scope, Snapshot, Subscription
 from flagcache.stores.redis.connection import RedisLink, Script, load_script
+from flagcache.stores.redis.replies import as_flag, as_text, as_whole, read_notice, read_reply, read_snapshot
 
 if TYPE_CHECKING:
     import redis
@@ -96,7 +97,7 @@ class RedisStore:
             ask.reports + 2 * ask.watches + 4 * ask.listens + 8 * ask.starts,
             ask.leader,
         )
-        return self._run("poll", ask.me, args, _read_reply)
+        return self._run("poll", ask.me, args, read_reply)
 
     def publish(self, me: str, envelope: Envelope, *, fresh: bool, lease: int) -> Published:
         """As `Store.publish`."""
@@ -107,35 +108,35 @@ class RedisStore:
             *(meta.epoch, meta.as_of, meta.changed_at, meta.confirmed_at),
             envelope.payload,
         )
-        return self._run("publish", me, args, lambda raw: Published(_text(raw)))
+        return self._run("publish", me, args, lambda raw: Published(as_text(raw)))
 
     def confirm(self, me: str, version: str, grant: Grant, *, lease: int) -> bool:
         """As `Store.confirm`."""
-        return self._run("confirm", me, (version, grant.as_of, grant.at, lease, self.keys.channel), _flag)
+        return self._run("confirm", me, (version, grant.as_of, grant.at, lease, self.keys.channel), as_flag)
 
     def discard(self, me: str, version: str) -> bool:
         """As `Store.discard`."""
-        return self._run("discard", me, (version,), _flag)
+        return self._run("discard", me, (version,), as_flag)
 
     def fail(self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0) -> bool:
         """As `Store.fail`."""
-        return self._run("fail", me, (as_of, scope.value, status, retry_after, self.keys.channel), _flag)
+        return self._run("fail", me, (as_of, scope.value, status, retry_after, self.keys.channel), as_flag)
 
     def renew(self, me: str, lease: int) -> bool:
         """As `Store.renew`."""
-        return self._run("renew", me, (lease,), _flag)
+        return self._run("renew", me, (lease,), as_flag)
 
     def release(self, me: str, *, idle: bool) -> bool:
         """As `Store.release`."""
-        return self._run("release", me, (self.keys.channel, int(idle)), _flag)
+        return self._run("release", me, (self.keys.channel, int(idle)), as_flag)
 
     def inspect(self) -> Snapshot:
         """As `Store.inspect`."""
-        return self._run("inspect", "", (), _read_snapshot)
+        return self._run("inspect", "", (), read_snapshot)
 
     def clear(self) -> int:
         """As `Store.clear`."""
-        return self._run("clear", "", (self.keys.channel,), _whole)
+        return self._run("clear", "", (self.keys.channel,), as_whole)
 
     def close(self) -> None:
         """As `Store.close`; a client that was handed in stays open."""
@@ -170,88 +171,7 @@ class _RedisSubscription:
 
     def get(self, timeout: float) -> Notice | None:
         message = self._raw.get(timeout)
-        return None if message is None else _read_notice(message)
+        return None if message is None else read_notice(message)
 
     def close(self) -> None:
         self._raw.close()
-
-
-def _read_notice(message: bytes) -> Notice:
-    """Read a notice; whatever else came on the channel still says: ask."""
-    kind, _, rest = message[:200].decode("utf-8", "replace").partition(" ")
-    epoch, _, version = rest.partition(" ")
-    return Notice(kind, int(epoch) if epoch.isdecimal() else 0, version)
-
-
-def _read_reply(raw: object) -> Reply:
-    clock, leads, lease_left, granted_at, bits, grant, note, meta, payload, leader = _list(raw)
-    status, note_left = (_whole(n) for n in _list(note)) if note else (0, 0)
-    return Reply(
-        clock=_whole(clock),
-        leads=bool(leads),
-        lease_left=_whole(lease_left),
-        granted_at=_whole(granted_at),
-        grant=Grant(*(_whole(n) for n in _list(grant))) if grant else None,
-        unchanged=bool(_whole(bits) & 1),
-        meta=_read_meta(meta) if meta else None,
-        payload=payload if isinstance(payload, bytes) else None,
-        republish=bool(_whole(bits) & 2),
-        note_status=status,
-        note_left=note_left,
-        deputy=bool(_whole(bits) & 4),
-        fetching=bool(_whole(bits) & 8),
-        exhausted=bool(_whole(bits) & 16),
-        leader=None if leader == 0 else _text(leader),
-    )
-
-
-def _read_meta(raw: object) -> Meta:
-    version, etag, writer, project, epoch, as_of, changed_at, confirmed_at = _list(raw)
-    return Meta(
-        version=_text(version),
-        etag=_text(etag),
-        writer=_text(writer),
-        project=_text(project),
-        epoch=_whole(epoch),
-        as_of=_whole(as_of),
-        changed_at=_whole(changed_at),
-        confirmed_at=_whole(confirmed_at),
-    )
-
-
-def _read_snapshot(raw: object) -> Snapshot:
-    clock, epoch, meta, size, leader, lease_left, granted_at, holder, status, note_left = _list(raw)
-    return Snapshot(
-        clock=_whole(clock),
-        epoch=_whole(epoch),
-        meta=_read_meta(meta) if meta else None,
-        payload_size=_whole(size),
-        leader=_text(leader),
-        lease_left=_whole(lease_left),
-        granted_at=_whole(granted_at),
-        grant_holder=_text(holder),
-        note_status=_whole(status),
-        note_left=_whole(note_left),
-    )
-
-
-def _list(raw: object) -> list[object]:
-    if not isinstance(raw, list):
-        raise TypeError
-    return cast("list[object]", raw)
-
-
-def _whole(raw: object) -> int:
-    if not isinstance(raw, int):
-        raise TypeError
-    return raw
-
-
-def _flag(raw: object) -> bool:
-    return bool(_whole(raw))
-
-
-def _text(raw: object) -> str:
-    if not isinstance(raw, bytes):
-        raise TypeError
-    return raw.decode("utf-8", "replace")
