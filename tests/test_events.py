@@ -291,6 +291,13 @@ EXAMPLES = {
             " monkey; monkey.patch_all()`"
         ),
     ),
+    PushLost("team", f"{STORE}: NOPERM; its user needs +publish", "push_not_allowed"): (
+        WARNING,
+        (
+            "changes are not pushed (redis://db:6379/0: NOPERM; its user needs +publish): each process takes them with"
+            " its polls"
+        ),
+    ),
     PushRecovered("team", 38, "push_refused", WARNING): (WARNING, "changes are pushed again after 38 s"),
     PushRecovered("team", 38, "push_no_thread", WARNING): (WARNING, "listening for changes again after 38 s"),
     StoreLost("team", STORE, "timed out", "store_timeout", "meanwhile each process goes on alone", 8000): (

@@ -19,7 +19,7 @@ from flagcache.stores.base import Subscription
 from flagcache.worker.config import Plan
 from flagcache.worker.poll import Exchange
 from flagcache.worker.state import Ledger
-from flagcache.worker.troubles import PUSH
+from flagcache.worker.troubles import PUBLISH, PUSH
 
 __all__ = ["Notices"]
 
@@ -106,6 +106,8 @@ class Notices:
         self._again_at = now + self._pause
         self._refused_since = min(self._refused_since, now)
         troubles = self._ledger.troubles
+        if exc.kind == "rights" and troubles.has(PUBLISH):
+            return  # reported already: as a rule one right is missing for both
         if troubles.has(PUSH) or now - self._refused_since >= self._plan.polls_every:
             lost = partial(PushLost, self._plan.namespace, str(exc), REFUSED)
             self._ledger.emit(troubles.lost(PUSH, REFUSED, lost))

@@ -128,8 +128,13 @@ local function answered(as_of)
   end
 end
 
+-- What became of the notice: 0 if none was due, 1 if it was sent, else why the user may not publish. A notice is a hint:
+-- the verb, which has taken effect by then, does not fail with it.
+local notice = 0
+
 local function notify(channel, kind)
-  redis.call('PUBLISH', channel, kind .. ' ' .. digits(state.epoch) .. ' ' .. state.version)
+  local sent = redis.pcall('PUBLISH', channel, kind .. ' ' .. digits(state.epoch) .. ' ' .. state.version)
+  notice = type(sent) == 'table' and sent.err or 1
 end
 
 load()

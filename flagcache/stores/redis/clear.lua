@@ -2,7 +2,7 @@
 --
 -- ARGV[2] channel of the notices
 --
--- Returns the new epoch
+-- Returns {the new epoch, what became of the notice}
 
 local epoch, highest, length, since = state.epoch + 1, state.highest, state.lease_length, state.led_since
 local deputy, seen = state.deputy, state.deputy_seen
@@ -11,4 +11,4 @@ redis.call('HSET', HASH, 'epoch', digits(epoch), 'highest', digits(highest),
   'lease_length', digits(length), 'led_since', digits(since), 'deputy', deputy, 'deputy_seen', digits(seen))
 state.epoch, state.version = epoch, ''
 notify(ARGV[2], 'clear')
-return epoch
+return {epoch, notice}

@@ -5,10 +5,10 @@
 -- ARGV[5]    lease to keep (ms)
 -- ARGV[6]    channel of the notices
 --
--- Returns 1, or 0 when another version, or none, is stored
+-- Returns {1, or 0 when another version, or none, is stored; what became of the notice}
 
 local as_of, at, keep = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-if not state.stored or state.version ~= ARGV[2] then return 0 end
+if not state.stored or state.version ~= ARGV[2] then return {0, notice} end
 local first = state.confirmed_at < state.led_since
 if as_of > state.as_of then
   set('as_of', as_of) set('confirmed_at', at)
@@ -20,4 +20,4 @@ extend(keep)
 save()
 -- The first confirmation of a leader without a deputy: followers ask at once, and the first of them becomes it.
 if noted > 0 and state.note_status == 0 or first and state.deputy == '' then notify(ARGV[6], 'note') end
-return 1
+return {1, notice}

@@ -6,8 +6,9 @@
 -- ARGV[5..12] version, etag, writer, project, epoch, as_of, changed_at, confirmed_at
 -- ARGV[13]    payload
 --
--- Returns 'stored', 'confirmed' (the same version was there; at most its ages moved), 'stale' (refused) or 'unsettled'
---         (refused for now: a later grant, of which nothing is known, may have found newer definitions)
+-- Returns {'stored', 'confirmed' (the same version was there; at most its ages moved), 'stale' (refused) or 'unsettled'
+--         (refused for now: a later grant, of which nothing is known, may have found newer definitions); what became of
+--         the notice}
 
 local fresh, keep = ARGV[3] == '1', tonumber(ARGV[4])
 local version, etag, writer, project = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
@@ -19,12 +20,12 @@ if fresh and as_of == state.grant and state.holder == ME then
 end
 local older = state.stored and (epoch < state.epoch or (epoch == state.epoch and as_of <= state.as_of))
 if older or epoch < state.epoch then
-  if epoch < state.epoch or state.version ~= version then return 'stale' end
+  if epoch < state.epoch or state.version ~= version then return {'stale', notice} end
   extend(keep)
   save()
-  return 'confirmed'
+  return {'confirmed', notice}
 end
-if fresh and state.stored and fenced(as_of) then return 'unsettled' end
+if fresh and state.stored and fenced(as_of) then return {'unsettled', notice} end
 
 local noted = state.note_status
 local same = state.stored and state.version == version
@@ -43,7 +44,7 @@ extend(keep)
 save()
 if same then
   if noted > 0 and state.note_status == 0 then notify(ARGV[2], 'note') end
-  return 'confirmed'
+  return {'confirmed', notice}
 end
 notify(ARGV[2], 'new')
-return 'stored'
+return {'stored', notice}

@@ -13,7 +13,8 @@ from urllib.parse import quote
 from flagcache.errors import StoreError
 from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Reply, Scope, Snapshot, Subscription
 from flagcache.stores.redis.connection import RedisLink, Script, load_script
-from flagcache.stores.redis.replies import as_flag, as_text, as_whole, read_notice, read_reply, read_snapshot
+from flagcache.stores.redis.replies import as_flag, as_list, as_text, as_whole, read_notice, read_reply, read_snapshot
+from flagcache.stores.redis.trouble import plain, with_right
 
 if TYPE_CHECKING:
     import redis
@@ -32,6 +33,8 @@ class Keys(NamedTuple):
     hash: str
     lease: str
     channel: str
+    channels: str
+    """The right to use the namespace's channels, whatever format and database, as Redis's ACL has it."""
 
 
 def keys_of(namespace: str, database: int, *, format_and_protection: str = "1-plain") -> Keys:
@@ -44,7 +47,8 @@ def keys_of(namespace: str, database: int, *, format_and_protection: str = "1-pl
     """
     tag = quote(namespace, safe="-._~:@/ ")
     prefix = f"flagcache:{format_and_protection}:{{{tag}}}"
-    return Keys(f"{prefix}:definitions", f"{prefix}:lease", f"{prefix}:notices:{database}")
+    channels = f"&flagcache:*:{{{tag}}}:notices:*"
+    return Keys(f"{prefix}:definitions", f"{prefix}:lease", f"{prefix}:notices:{database}", channels)
 
 
 _SCRIPTS = {
@@ -82,6 +86,8 @@ class RedisStore:
         self.address = self._link.address
         self.fingerprint = self._link.fingerprint
         self.keys = keys_of(namespace, self._link.database, format_and_protection=format_and_protection)
+        self.push_refused = ""
+        """As `SendsNotices.push_refused`."""
         self.refuses = False
         """The server refused a write, because it is out of memory or a replica. It still answers what only reads, so
         each verb of a worker begins with a write until one is taken."""
@@ -108,11 +114,11 @@ class RedisStore:
             *(meta.epoch, meta.as_of, meta.changed_at, meta.confirmed_at),
             envelope.payload,
         )
-        return self._run("publish", me, args, lambda raw: Published(as_text(raw)))
+        return self._notify("publish", me, args, lambda raw: Published(as_text(raw)))
 
     def confirm(self, me: str, version: str, grant: Grant, *, lease: int) -> bool:
         """As `Store.confirm`."""
-        return self._run("confirm", me, (version, grant.as_of, grant.at, lease, self.keys.channel), as_flag)
+        return self._notify("confirm", me, (version, grant.as_of, grant.at, lease, self.keys.channel), as_flag)
 
     def discard(self, me: str, version: str) -> bool:
         """As `Store.discard`."""
@@ -120,7 +126,7 @@ class RedisStore:
 
     def fail(self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0) -> bool:
         """As `Store.fail`."""
-        return self._run("fail", me, (as_of, scope.value, status, retry_after, self.keys.channel), as_flag)
+        return self._notify("fail", me, (as_of, scope.value, status, retry_after, self.keys.channel), as_flag)
 
     def renew(self, me: str, lease: int) -> bool:
         """As `Store.renew`."""
@@ -128,7 +134,7 @@ class RedisStore:
 
     def release(self, me: str, *, idle: bool) -> bool:
         """As `Store.release`."""
-        return self._run("release", me, (self.keys.channel, int(idle)), as_flag)
+        return self._notify("release", me, (self.keys.channel, int(idle)), as_flag)
 
     def inspect(self) -> Snapshot:
         """As `Store.inspect`."""
@@ -136,7 +142,7 @@ class RedisStore:
 
     def clear(self) -> int:
         """As `Store.clear`."""
-        return self._run("clear", "", (self.keys.channel,), as_whole)
+        return self._notify("clear", "", (self.keys.channel,), as_whole)
 
     def close(self) -> None:
         """As `Store.close`; a client that was handed in stays open."""
@@ -144,7 +150,25 @@ class RedisStore:
 
     def subscribe(self) -> Subscription:
         """As `Subscribable.subscribe`."""
-        return _RedisSubscription(self._link.subscribe(self.keys.channel))
+        try:
+            return _RedisSubscription(self._link.subscribe(self.keys.channel))
+        except StoreError as exc:
+            if exc.kind != "rights":
+                raise
+            what = with_right(exc.what, "+subscribe", self.keys.channels)
+            raise StoreError(what, exc.kind, self.address) from exc
+
+    def _notify(self, verb: str, me: str, args: Sequence[str | bytes | int], read: Callable[[object], _T]) -> _T:
+        """Run a verb that may send a notice, and note whether this user may send any."""
+
+        def read_both(raw: object) -> _T:
+            result, notice = as_list(raw)
+            if notice:
+                refusal = notice.decode("utf-8", "replace") if isinstance(notice, bytes) else ""
+                self.push_refused = refusal and with_right(plain(refusal), "+publish", self.keys.channels)
+            return read(result)
+
+        return self._run(verb, me, args, read_both)
 
     def _run(self, verb: str, me: str, args: Sequence[str | bytes | int], read: Callable[[object], _T]) -> _T:
         keys = [self.keys.hash, self.keys.lease]
