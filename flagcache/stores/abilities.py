@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-__all__ = ["SendsNotices"]
+__all__ = ["ProvesWrites", "SendsNotices"]
+
+
+@runtime_checkable
+class ProvesWrites(Protocol):
+    """A store whose every answer, after it refused a write, proves that it takes writes again."""
+
+    proves: tuple[str, ...]
+    """The kinds of refusal (of `StoreError`) of which that is so."""
+    refuses: bool
+    """Whether it refused a write in such a way, and has taken none since."""
 
 
 @runtime_checkable

@@ -19,7 +19,6 @@ __all__ = [
     "Meta",
     "Notice",
     "Order",
-    "ProvesWrites",
     "Published",
     "Reply",
     "Scope",
@@ -282,13 +281,3 @@ class Subscribable(Protocol):
     def subscribe(self) -> Subscription:
         """Open a stream of notices."""
         ...
-
-
-@runtime_checkable
-class ProvesWrites(Protocol):
-    """A store whose every answer, after it refused a write, proves that it takes writes again."""
-
-    proves: tuple[str, ...]
-    """The kinds of refusal (of `StoreError`) of which that is so."""
-    refuses: bool
-    """Whether it refused a write in such a way, and has taken none since."""

@@ -19,8 +19,8 @@ from flagcache.errors import FlagcacheError, StoreError
 from flagcache.events import Event, Events, PushLost, PushRecovered, StoreLost, StoreRecovered
 from flagcache.runtime.guard import guarded
 from flagcache.store_failures import NOT_ALLOWED
-from flagcache.stores.abilities import SendsNotices
-from flagcache.stores.base import ProvesWrites, Store
+from flagcache.stores.abilities import ProvesWrites, SendsNotices
+from flagcache.stores.base import Store
 from flagcache.stores.spec import StoreSpec
 from flagcache.worker.troubles import FALLBACK, PUBLISH, PUSH, STORE, Troubles
 
