@@ -186,7 +186,8 @@ class Notice(NamedTuple):
 
     kind: str
     """`new`: other definitions were published; `free`: the lease was given up; `note`: fetches began to fail for
-    everybody, or no longer do, or a new leader has no deputy; `clear`: people emptied the store."""
+    everybody, or no longer do, or a new leader has no deputy, or what was stored was broken; `clear`: people emptied
+    the store. A worker of any release asks the store after a kind that it does not know."""
     epoch: int
     version: str
 
@@ -231,7 +232,10 @@ class Store(Protocol):
         ...
 
     def discard(self, me: str, version: str) -> bool:
-        """Drop what is stored if it is still this version, because it could not be read."""
+        """Drop what is stored if it is still this version, because it is broken, and send a notice: holders repair it.
+
+        The lease ends within 2 s unless its holder renews it.
+        """
         ...
 
     def fail(self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0) -> bool:
@@ -254,7 +258,10 @@ class Store(Protocol):
         ...
 
     def clear(self) -> int:
-        """Forget the definitions for good: raises the epoch, so that nobody brings the old ones back. Returns it."""
+        """Forget the definitions for good: raises the epoch, so that nobody brings the old ones back. Returns it.
+
+        The lease ends within 2 s unless its holder renews it, as one does that hears the notice.
+        """
         ...
 
     def close(self) -> None:

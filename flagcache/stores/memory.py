@@ -66,7 +66,7 @@ class MemoryStore:
 
     def discard(self, me: str, version: str) -> bool:
         """As `Store.discard`."""
-        return self._apply(lambda state: rules.discard(state, version))
+        return self._tell(lambda state: rules.discard(state, version, self._clock()))
 
     def fail(self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0) -> bool:
         """As `Store.fail`."""
@@ -93,7 +93,7 @@ class MemoryStore:
 
         def verb(state: rules.State) -> tuple[rules.State, int, Notice]:
             self._payload = b""
-            state, notice = rules.clear(state)
+            state, notice = rules.clear(state, self._clock())
             return state, notice.epoch, notice
 
         return self._tell(verb)

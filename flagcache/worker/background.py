@@ -185,7 +185,8 @@ class Attendant:
             self._checks = _CHECKS
             self._check_at = min(self._check_at, self._plan.clock() + _CHECK_AFTER)
         else:
-            self._push(contend=notice.kind == "free")
+            # What people cleared the leader fetches at once: new workers wait for it.
+            self._push(contend=notice.kind == "free" or (notice.kind == "clear" and self._ledger.acting.leads))
 
     def attend(self) -> float:
         """Do what is due; return the seconds until something else may be.

@@ -153,8 +153,9 @@ class Discard(Step):
     def take(self, twins: Twins) -> None:
         twins.run(
             lambda: twins.store.discard(self.me, self.version),
-            lambda state, _clock: rules.discard(state, self.version),
+            lambda state, clock: rules.discard(state, self.version, clock)[:2],
         )
+        twins.lengthen_lease(STRIDE // 2)
 
 
 @dataclass(frozen=True)
@@ -211,11 +212,12 @@ class Clear(Step):
 
     @override
     def take(self, twins: Twins) -> None:
-        def by_rules(state: State, _clock: int) -> tuple[State, int]:
-            state, notice = rules.clear(state)
+        def by_rules(state: State, clock: int) -> tuple[State, int]:
+            state, notice = rules.clear(state, clock)
             return state, notice.epoch
 
         twins.run(twins.store.clear, by_rules)
+        twins.lengthen_lease(STRIDE // 2)
 
 
 @dataclass(frozen=True)

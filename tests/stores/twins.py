@@ -117,6 +117,15 @@ class Twins:
         self.state = _moved(self.state, milliseconds, self.now())
         self.compare()
 
+    def lengthen_lease(self, length: int) -> None:
+        """After a verb that lets the lease end soon, which would be near a later step: let it last so long in both."""
+        if not self.state.owner:
+            return
+        self._command("PEXPIRE", self.store.keys.lease, length)
+        self._command("HSET", self.store.keys.hash, "lease_length", length)
+        self.state = self.state._replace(lease_until=self.now() + length, lease_length=length)
+        self.compare()
+
     def forget(self) -> None:
         """Remove the keys."""
         self._command("DEL", self.store.keys.hash, self.store.keys.lease)

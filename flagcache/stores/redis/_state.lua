@@ -94,6 +94,14 @@ end
 
 local function extend(length) if leads() then lease(length) end end
 
+-- The store was emptied, and new workers wait: a leader that hears of nothing is followed soon.
+local function hurry()
+  if not leased() or state.lease_left <= GRACE then return end
+  redis.call('SET', LEASE, state.owner, 'PX', GRACE)
+  state.lease_left = GRACE
+  set('lease_length', GRACE)
+end
+
 local function give_up()
   redis.call('DEL', LEASE)
   state.owner, state.lease_left = '', 0

@@ -1,9 +1,11 @@
--- Store.clear: forget definitions, grants and notes for good, and raise the epoch; the lease stays.
+-- Store.clear: forget definitions, grants and notes for good, and raise the epoch; the lease stays if its holder fetches
+-- at once.
 --
 -- ARGV[2] channel of the notices
 --
 -- Returns {the new epoch, what became of the notice}
 
+hurry()
 local epoch, highest, length, since = state.epoch + 1, state.highest, state.lease_length, state.led_since
 local deputy, seen = state.deputy, state.deputy_seen
 redis.call('DEL', HASH)

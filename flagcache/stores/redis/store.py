@@ -122,7 +122,7 @@ class RedisStore:
 
     def discard(self, me: str, version: str) -> bool:
         """As `Store.discard`."""
-        return self._run("discard", me, (version,), as_flag)
+        return self._notify("discard", me, (version, self.keys.channel), as_flag)
 
     def fail(self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0) -> bool:
         """As `Store.fail`."""

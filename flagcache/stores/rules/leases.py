@@ -13,6 +13,7 @@ __all__ = [
     "extend",
     "fenced",
     "grant",
+    "hurry",
     "is_exhausted",
     "is_fetching",
     "leads",
@@ -52,6 +53,16 @@ def extend(state: State, me: str, lease: int, clock: int) -> State:
     if not leads(state, me, clock):
         return state
     return state._replace(lease_until=clock + lease, lease_length=lease)
+
+
+def hurry(state: State, clock: int) -> State:
+    """Let the lease end soon, unless its holder renews it: the store was emptied, and new workers wait for definitions.
+
+    A leader that hears the notice keeps it; one that hears nothing until its next poll is followed.
+    """
+    if not leased(state, clock) or state.lease_until - clock <= GRACE:
+        return state
+    return state._replace(lease_until=clock + GRACE, lease_length=GRACE)
 
 
 def noted(state: State, ask: Ask, clock: int) -> bool:

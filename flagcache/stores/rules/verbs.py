@@ -14,6 +14,7 @@ from flagcache.stores.rules.leases import (
     extend,
     fenced,
     grant,
+    hurry,
     is_exhausted,
     is_fetching,
     leads,
@@ -125,11 +126,11 @@ def confirm(
     return state, True, _note_ended(state, noted) or _vacancy(state, first=first)
 
 
-def discard(state: State, version: str) -> tuple[State, bool]:
-    """Forget the stored definitions if they are still this version. Grants and lease stay."""
+def discard(state: State, version: str, clock: int) -> tuple[State, bool, Notice | None]:
+    """Forget the stored definitions if they are still this version, and let their holders know. Grants stay."""
     if state.meta is None or state.meta.version != version:
-        return state, False
-    return state._replace(meta=None, repair_asked=0), True
+        return state, False, None
+    return hurry(state._replace(meta=None, repair_asked=0), clock), True, Notice("note", state.epoch, "")
 
 
 def fail(  # noqa: PLR0913 - the verb's arguments, and what every verb gets: state and clock
@@ -168,9 +169,9 @@ def release(state: State, me: str, clock: int, *, idle: bool) -> tuple[State, bo
     return state._replace(owner="", lease_until=0), True, Notice("free", state.epoch, version)
 
 
-def clear(state: State) -> tuple[State, Notice]:
-    """Forget definitions, grants and notes, and raise the epoch; the lease stays."""
-    epoch = state.epoch + 1
+def clear(state: State, clock: int) -> tuple[State, Notice]:
+    """Forget definitions, grants and notes, and raise the epoch; the lease stays if its holder fetches at once."""
+    epoch, state = state.epoch + 1, hurry(state, clock)
     kept = State(
         epoch=epoch,
         highest=state.highest,

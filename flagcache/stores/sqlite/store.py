@@ -107,7 +107,7 @@ class SqliteStore:
 
     def discard(self, me: str, version: str) -> bool:
         """As `Store.discard`."""
-        return self._apply(lambda state: rules.discard(state, version))
+        return self._tell(lambda state: rules.discard(state, version, self._clock()))
 
     def fail(self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0) -> bool:
         """As `Store.fail`."""
@@ -133,7 +133,7 @@ class SqliteStore:
 
         def step(transaction: Transaction) -> int:
             before = self._load(transaction)
-            state, notice = rules.clear(before.state)
+            state, notice = rules.clear(before.state, self._clock())
             self._save(transaction, before, state, notice=notice)
             return notice.epoch
 
