@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-__all__ = ["ProvesWrites", "SendsNotices"]
+from flagcache.stores.base import Notice
+
+__all__ = ["ProvesWrites", "SendsNotices", "Subscribable", "Subscription"]
 
 
 @runtime_checkable
@@ -23,3 +25,24 @@ class SendsNotices(Protocol):
 
     push_refused: str
     """Why the latest notice was refused, and which right is missing; empty if it was sent, or if none was due yet."""
+
+
+class Subscription(Protocol):
+    """A live stream of notices. From the moment it exists no notice is missed, until it raises."""
+
+    def get(self, timeout: float) -> Notice | None:
+        """Wait up to `timeout` seconds for a notice; None if none came. Raises `StoreError` if the stream is lost."""
+        ...
+
+    def close(self) -> None:
+        """End the stream; wakes a `get` under way."""
+        ...
+
+
+@runtime_checkable
+class Subscribable(Protocol):
+    """A store that can also tell of changes."""
+
+    def subscribe(self) -> Subscription:
+        """Open a stream of notices."""
+        ...

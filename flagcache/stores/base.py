@@ -9,7 +9,7 @@ every store must pass.
 from __future__ import annotations
 
 from enum import Enum
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol
 
 __all__ = [
     "REFRESHER",
@@ -24,8 +24,6 @@ __all__ = [
     "Scope",
     "Snapshot",
     "Store",
-    "Subscribable",
-    "Subscription",
 ]
 
 
@@ -266,25 +264,4 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Close what this process opened, for good; whoever needs the store again makes another."""
-        ...
-
-
-class Subscription(Protocol):
-    """A live stream of notices. From the moment it exists no notice is missed, until it raises."""
-
-    def get(self, timeout: float) -> Notice | None:
-        """Wait up to `timeout` seconds for a notice; None if none came. Raises `StoreError` if the stream is lost."""
-        ...
-
-    def close(self) -> None:
-        """End the stream; wakes a `get` under way."""
-        ...
-
-
-@runtime_checkable
-class Subscribable(Protocol):
-    """A store that can also tell of changes."""
-
-    def subscribe(self) -> Subscription:
-        """Open a stream of notices."""
         ...

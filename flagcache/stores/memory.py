@@ -15,7 +15,8 @@ from weakref import WeakValueDictionary
 
 from flagcache.runtime.clock import wall_milliseconds
 from flagcache.runtime.process_lock import ProcessLock
-from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Reply, Scope, Snapshot, Subscription
+from flagcache.stores.abilities import Subscription
+from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Reply, Scope, Snapshot
 from flagcache.stores.rules import verbs as rules
 
 __all__ = ["MemoryHub", "MemoryStore"]

@@ -19,7 +19,8 @@ from flagcache.events import PushLost, PushRecovered
 from flagcache.runtime.guard import guarded
 from flagcache.runtime.threads import PerThread
 from flagcache.store_failures import NO_THREAD, PATCHED_LATE
-from flagcache.stores.base import Notice, Subscription
+from flagcache.stores.abilities import Subscription
+from flagcache.stores.base import Notice
 from flagcache.worker.config import Plan
 from flagcache.worker.last_known_good import Archive
 from flagcache.worker.listener import Listener

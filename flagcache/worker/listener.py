@@ -20,7 +20,8 @@ from typing import Protocol
 from flagcache.errors import StoreError
 from flagcache.runtime.guard import guarded
 from flagcache.runtime.threads import patched_late, try_start
-from flagcache.stores.base import Notice, Subscription
+from flagcache.stores.abilities import Subscription
+from flagcache.stores.base import Notice
 
 __all__ = ["Listener", "Listening", "listen_soon"]
 

@@ -15,7 +15,7 @@ from flagcache.errors import StoreError
 from flagcache.events import PushLost, PushRecovered
 from flagcache.runtime.here import prefix
 from flagcache.store_failures import REFUSED
-from flagcache.stores.base import Subscription
+from flagcache.stores.abilities import Subscription
 from flagcache.worker.config import Plan
 from flagcache.worker.poll import Exchange
 from flagcache.worker.state import Ledger

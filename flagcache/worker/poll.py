@@ -21,7 +21,8 @@ from flagcache.events import (
 )
 from flagcache.runtime.callers import within
 from flagcache.settings import milliseconds
-from flagcache.stores.base import Ask, Grant, Published, Reply, Store, Subscribable, Subscription
+from flagcache.stores.abilities import Subscribable, Subscription
+from flagcache.stores.base import Ask, Grant, Published, Reply, Store
 from flagcache.worker import troubles
 from flagcache.worker.compatibility import Generations
 from flagcache.worker.config import Plan

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from flagcache.errors import StoreError
-from flagcache.stores.base import Ask, Envelope, Grant, Meta, Published, Reply, Scope, Snapshot, Subscription
+from flagcache.stores.abilities import Subscription
+from flagcache.stores.base import Ask, Envelope, Grant, Meta, Published, Reply, Scope, Snapshot
 from tests.simulation.scheduler import current_task
 from tests.simulation.stores import Party, SharedStore
 from tests.simulation.threads import Event

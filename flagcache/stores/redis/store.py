@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import quote
 
 from flagcache.errors import StoreError
-from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Reply, Scope, Snapshot, Subscription
+from flagcache.stores.abilities import Subscription
+from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Reply, Scope, Snapshot
 from flagcache.stores.redis.connection import RedisLink, Script, load_script
 from flagcache.stores.redis.replies import as_flag, as_list, as_text, as_whole, read_notice, read_reply, read_snapshot
 from flagcache.stores.redis.trouble import plain, with_right

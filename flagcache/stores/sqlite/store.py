@@ -15,7 +15,8 @@ from typing import TypeVar
 
 from flagcache.errors import StoreError
 from flagcache.runtime.clock import monotonic, wall_milliseconds
-from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Reply, Scope, Snapshot, Subscription
+from flagcache.stores.abilities import Subscription
+from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Reply, Scope, Snapshot
 from flagcache.stores.rules import verbs as rules
 from flagcache.stores.rules.state import believable
 from flagcache.stores.sqlite import tables as rows

@@ -14,7 +14,8 @@ from typing import cast
 import pytest
 
 from flagcache.errors import StoreError
-from flagcache.stores.base import Notice, Published, Scope, Store, Subscribable, Subscription
+from flagcache.stores.abilities import Subscribable, Subscription
+from flagcache.stores.base import Notice, Published, Scope, Store
 from flagcache.testing._store.cases import AT_ONCE, LONG, Cases, MakeStore, Worker, envelope, repair
 
 __all__ = ["SubscriptionContract"]
