@@ -20,6 +20,7 @@ __all__ = [
     "Notice",
     "Order",
     "Published",
+    "Replacing",
     "Reply",
     "Scope",
     "Snapshot",
@@ -172,6 +173,14 @@ class Published(Enum):
     definitions. What is stored is older; it may be kept in use until another grant is answered."""
 
 
+class Replacing(NamedTuple):
+    """What a publication may take the place of, whatever its order: the publisher lacks the key of this version."""
+
+    version: str
+    interval: int
+    """Milliseconds in which the namespace sees one such publication at most; 0: any time."""
+
+
 class Scope(Enum):
     """Whom a failed fetch concerns."""
 
@@ -212,7 +221,9 @@ class Store(Protocol):
         """Take or renew the lease if it may be, and tell what is stored if it is newer than what is held."""
         ...
 
-    def publish(self, me: str, envelope: Envelope, *, fresh: bool, lease: int) -> Published:
+    def publish(
+        self, me: str, envelope: Envelope, *, fresh: bool, lease: int, replacing: Replacing | None = None
+    ) -> Published:
         """Store payload and metadata together and send a notice, if they are newer than what is stored.
 
         Args:
@@ -222,6 +233,7 @@ class Store(Protocol):
                 which is one given to a holder that does not report its answers, unless it is known to have failed.
                 False for a repair of the store from a process's memory.
             lease: milliseconds for which the lease is kept from now, if it is held by `me`.
+            replacing: store them only in the place of this version, and then if they are older too.
         """
         ...
 
@@ -234,6 +246,10 @@ class Store(Protocol):
 
         The lease ends within 2 s unless its holder renews it.
         """
+        ...
+
+    def report(self, me: str, version: str, interval: int) -> bool:
+        """Say that the key of this version is lacking: a notice asks the holders to look, once in so many ms."""
         ...
 
     def fail(self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0) -> bool:

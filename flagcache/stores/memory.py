@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 from flagcache.runtime.clock import wall_milliseconds
 from flagcache.runtime.process_lock import ProcessLock
 from flagcache.stores.abilities import Subscription
-from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Reply, Scope, Snapshot
+from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Replacing, Reply, Scope, Snapshot
 from flagcache.stores.rules import verbs as rules
 
 __all__ = ["MemoryHub", "MemoryStore"]
@@ -50,11 +50,13 @@ class MemoryStore:
             self._state, reply = rules.poll(self._state, ask, self._clock())
             return reply if reply.payload is None else reply._replace(payload=self._payload)
 
-    def publish(self, me: str, envelope: Envelope, *, fresh: bool, lease: int) -> Published:
+    def publish(
+        self, me: str, envelope: Envelope, *, fresh: bool, lease: int, replacing: Replacing | None = None
+    ) -> Published:
         """As `Store.publish`."""
 
         def verb(state: rules.State) -> tuple[rules.State, Published, Notice | None]:
-            told = rules.publish(state, me, envelope, self._clock(), fresh=fresh, lease=lease)
+            told = rules.publish(state, me, envelope, self._clock(), fresh=fresh, lease=lease, replacing=replacing)
             if told[1] is Published.STORED:
                 self._payload = envelope.payload
             return told
@@ -68,6 +70,10 @@ class MemoryStore:
     def discard(self, me: str, version: str) -> bool:
         """As `Store.discard`."""
         return self._tell(lambda state: rules.discard(state, version, self._clock()))
+
+    def report(self, me: str, version: str, interval: int) -> bool:
+        """As `Store.report`."""
+        return self._tell(lambda state: rules.report(state, version, interval, self._clock()))
 
     def fail(self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0) -> bool:
         """As `Store.fail`."""

@@ -22,7 +22,7 @@ from flagcache.events import (
 from flagcache.runtime.callers import within
 from flagcache.settings import milliseconds
 from flagcache.stores.abilities import Subscribable, Subscription
-from flagcache.stores.base import Ask, Grant, Published, Reply, Store
+from flagcache.stores.base import Ask, Grant, Published, Replacing, Reply, Store
 from flagcache.worker import troubles
 from flagcache.worker.compatibility import Generations
 from flagcache.worker.config import Plan
@@ -92,7 +92,7 @@ class Exchange:
                 self._ledger.lost(tier, exc)
                 continue
             self._ledger.tiers.answered(tier, wrote=reply.grant is not None)
-            heard = self._reader.read(tier, store, reply)
+            heard = self._replace(tier, store, self._reader.read(tier, store, reply))
             heard = heard._replace(reply=self._generations.hears(tier.home, heard.reply))
             deferred = False
             if serve_first and heard.definitions is not None:
@@ -128,7 +128,7 @@ class Exchange:
         ask = election.ask_for(base, self._ledger.know, tier.home, now)
         if self._ledger.alone_with_it and not self._ledger.know.contact(tier.home).leads:
             ask = ask._replace(challenge=2 * ask.challenge)  # those that do not have it go first
-        return self._generations.asks(ask, tier.home)
+        return self._reader.asks(self._generations.asks(ask, tier.home), tier.home)
 
     def _hear(self, tier: Tier, reply: Reply, asked: float) -> bool:
         """Take in who leads and what is stored; False if that is another project's."""
@@ -171,12 +171,27 @@ class Exchange:
             self._ledger.lost(tier, exc)
 
     def _protect_anew(self, tier: Tier, store: Store, clock: int) -> None:
-        """Replace what an old key protects, while all still have it. Who looks in between finds nothing, and waits."""
+        """Replace what an old key protects, while all still have it."""
         held = self._ledger.know.held
         if held is None or not self._reader.tell_outdated(tier.home, held.meta.version):
             return
-        if store.discard(self._ledger.me, held.meta.version):
-            self._give(tier, store, clock)
+        self._give(tier, store, clock, Replacing(held.meta.version, 0))
+
+    def _replace(self, tier: Tier, store: Store, heard: Heard) -> Heard:
+        """Put what is held in the place of what this process lacks the key of, if it may be."""
+        if not heard.replaceable:
+            return heard
+        place = Replacing(heard.replaceable, milliseconds(self._plan.settings.refresh_interval))
+        try:
+            published, held = self._give(tier, store, heard.reply.clock, place), self._ledger.know.held
+        except StoreError as exc:
+            self._ledger.lost(tier, exc)
+            return heard
+        if published is not Published.STORED or held is None:
+            return heard
+        self._reader.replaced(tier)
+        self._ledger.emit(DefinitionsRepaired(self._plan.namespace, held.meta.version, tier.home))
+        return heard._replace(usable=True)
 
     def _repair(self, tier: Tier, store: Store, reply: Reply) -> None:
         """Give the store what it lost, as old as it is. One that only takes over lost nothing."""
@@ -187,8 +202,15 @@ class Exchange:
             behind, known = reply.meta is not None and not had_it, had_it or tier.home in self._filled
             self._ledger.emit(DefinitionsRepaired(self._plan.namespace, held.meta.version, tier.home, behind, known))
 
-    def _give(self, tier: Tier, store: Store, clock: int) -> Published | None:
-        """Publish what is held. What no store ever took is refused if others moved on."""
+    def _give(self, tier: Tier, store: Store, clock: int, place: Replacing | None = None) -> Published | None:
+        """Publish what is held. What no store ever took is refused if others moved on.
+
+        Args:
+            tier: the store.
+            store: the same.
+            clock: its clock.
+            place: only in the place of that.
+        """
         held = self._ledger.know.held
         if held is None:
             return None
@@ -197,11 +219,11 @@ class Exchange:
         if envelope is None:
             return None
         lease = milliseconds(self._plan.lease)
-        published = store.publish(self._ledger.me, envelope, fresh=not held.accepted, lease=lease)
+        published = store.publish(self._ledger.me, envelope, fresh=not held.accepted, lease=lease, replacing=place)
         if published in (Published.STORED, Published.CONFIRMED):
             self._ledger.tiers.answered(tier, wrote=True, stored=published is Published.STORED)
             self._ledger.extended(tier, self._plan.lease)
-        elif held.accepted or published is Published.UNSETTLED:
+        elif held.accepted or published is Published.UNSETTLED or place is not None:
             return published  # another process was quicker, or the order is still open: the next poll tells
         kept = held._replace(meta=meta, home=tier.home, accepted=True, unsettled=None)
         if published is Published.STALE:

@@ -28,6 +28,7 @@ LEASE_TOLERANCE = 2000
 TIMES = (
     *("as_of", "changed_at", "confirmed_at", "highest", "grant", "granted_1", "granted_2", "granted_3"),
     *("led_since", "note_until", "repair_asked", "reporting", "renewing", "fence", "deputy_seen"),
+    *("replaced_at", "key_missed_at"),
 )
 """The fields of the hash that hold a time."""
 
@@ -173,6 +174,8 @@ class Twins:
             note_until=number["note_until"],
             note_length=number["note_length"],
             repair_asked=number["repair_asked"],
+            replaced_at=number["replaced_at"],
+            key_missed_at=number["key_missed_at"],
         )
 
 
@@ -220,4 +223,6 @@ def _moved(state: State, milliseconds: int, clock: int) -> State:
         fence=back(state.fence),
         deputy_seen=back(state.deputy_seen),
         repair_asked=back(state.repair_asked),
+        replaced_at=back(state.replaced_at),
+        key_missed_at=back(state.key_missed_at),
     )

@@ -14,7 +14,7 @@ local REFRESHER = 'refresher!' -- what the identity of a refresher begins with
 local FIELDS = {
   'version', 'etag', 'writer', 'project', 'holder', 'outcome', 'deputy', 'epoch', 'as_of', 'changed_at', 'confirmed_at', 'size',
   'highest', 'grant', 'granted_1', 'granted_2', 'granted_3', 'lease_length', 'led_since', 'note_status', 'note_until',
-  'note_length', 'repair_asked', 'failures', 'reporting', 'fence', 'deputy_seen', 'renewing',
+  'note_length', 'repair_asked', 'failures', 'reporting', 'fence', 'deputy_seen', 'renewing', 'replaced_at', 'key_missed_at',
 }
 local FIRST_NUMBER = 8
 local FAR = 315360000000 -- ten years: what lies further ahead of the clock is no time; counting on from it would end at 2^53

@@ -5,10 +5,21 @@
 -- ARGV[4]     lease to keep (ms)
 -- ARGV[5..12] version, etag, writer, project, epoch, as_of, changed_at, confirmed_at
 -- ARGV[13]    payload
+-- ARGV[14]    version that it is to replace, newer as it may be, because the asker lacks its key; '' for none
+-- ARGV[15]    time in which the namespace sees one such publication at most (ms)
 --
 -- Returns {'stored', 'confirmed' (the same version was there; at most its ages moved), 'stale' (refused) or 'unsettled'
 --         (refused for now: a later grant, of which nothing is known, may have found newer definitions); what became of
 --         the notice}
+
+if ARGV[14] ~= '' then
+  local same = state.stored and state.version == ARGV[14]
+  if not same or tonumber(ARGV[9]) < state.epoch or not passed(state.replaced_at, tonumber(ARGV[15])) then
+    return {'stale', notice}
+  end
+  set('replaced_at', clock)
+  state.stored = false
+end
 
 local fresh, keep = ARGV[3] == '1', tonumber(ARGV[4])
 local version, etag, writer, project = ARGV[5], ARGV[6], ARGV[7], ARGV[8]

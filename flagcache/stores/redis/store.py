@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from flagcache.errors import StoreError
 from flagcache.stores.abilities import Subscription
-from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Reply, Scope, Snapshot
+from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Replacing, Reply, Scope, Snapshot
 from flagcache.stores.redis.connection import RedisLink, Script, load_script
 from flagcache.stores.redis.replies import as_flag, as_list, as_text, as_whole, read_notice, read_reply, read_snapshot
 from flagcache.stores.redis.trouble import plain, with_right
@@ -54,7 +54,7 @@ def keys_of(namespace: str, database: int, *, format_and_protection: str = "1-pl
 
 _SCRIPTS = {
     verb: Script.of(load_script("_state").text + load_script(verb).text)
-    for verb in ("poll", "publish", "confirm", "discard", "fail", "renew", "release", "inspect", "clear")
+    for verb in ("poll", "publish", "confirm", "discard", "fail", "renew", "report", "release", "inspect", "clear")
 }
 """Read at the import, not at the first use on some thread: a child forked meanwhile could not go on with that."""
 
@@ -106,7 +106,9 @@ class RedisStore:
         )
         return self._run("poll", ask.me, args, read_reply)
 
-    def publish(self, me: str, envelope: Envelope, *, fresh: bool, lease: int) -> Published:
+    def publish(
+        self, me: str, envelope: Envelope, *, fresh: bool, lease: int, replacing: Replacing | None = None
+    ) -> Published:
         """As `Store.publish`."""
         meta = envelope.meta
         args = (
@@ -114,6 +116,7 @@ class RedisStore:
             *(meta.version, meta.etag, meta.writer, meta.project),
             *(meta.epoch, meta.as_of, meta.changed_at, meta.confirmed_at),
             envelope.payload,
+            *(replacing or ("", 0)),
         )
         return self._notify("publish", me, args, lambda raw: Published(as_text(raw)))
 
@@ -124,6 +127,10 @@ class RedisStore:
     def discard(self, me: str, version: str) -> bool:
         """As `Store.discard`."""
         return self._notify("discard", me, (version, self.keys.channel), as_flag)
+
+    def report(self, me: str, version: str, interval: int) -> bool:
+        """As `Store.report`."""
+        return self._notify("report", me, (version, interval, self.keys.channel), as_flag)
 
     def fail(self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0) -> bool:
         """As `Store.fail`."""

@@ -13,6 +13,7 @@ from flagcache.stores.rules.verbs import (
     publish,
     release,
     renew,
+    report,
     snapshot,
 )
 
@@ -28,5 +29,6 @@ __all__ = [
     "publish",
     "release",
     "renew",
+    "report",
     "snapshot",
 ]

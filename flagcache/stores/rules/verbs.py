@@ -7,7 +7,19 @@ is one immutable value, and a verb that changes nothing returns the very same st
 
 from __future__ import annotations
 
-from flagcache.stores.base import Ask, Envelope, Grant, Meta, Notice, Order, Published, Reply, Scope, Snapshot
+from flagcache.stores.base import (
+    Ask,
+    Envelope,
+    Grant,
+    Meta,
+    Notice,
+    Order,
+    Published,
+    Replacing,
+    Reply,
+    Scope,
+    Snapshot,
+)
 from flagcache.stores.rules.leases import (
     appoint,
     elect,
@@ -21,6 +33,7 @@ from flagcache.stores.rules.leases import (
     leased,
     noted,
 )
+from flagcache.stores.rules.replacing import may_replace, report
 from flagcache.stores.rules.state import Outcome, State, passed, running
 
 __all__ = [
@@ -35,6 +48,7 @@ __all__ = [
     "publish",
     "release",
     "renew",
+    "report",
     "snapshot",
 ]
 
@@ -84,11 +98,28 @@ def poll(state: State, ask: Ask, clock: int) -> tuple[State, Reply]:
     )
 
 
-def publish(
-    state: State, me: str, envelope: Envelope, clock: int, *, fresh: bool, lease: int
+def publish(  # noqa: PLR0913 - the verb's arguments, and what every verb gets: state and clock
+    state: State,
+    me: str,
+    envelope: Envelope,
+    clock: int,
+    *,
+    fresh: bool,
+    lease: int,
+    replacing: Replacing | None = None,
 ) -> tuple[State, Published, Notice | None]:
     """Accept what is newer than what is stored; refuse a late writer."""
-    meta, stored = envelope.meta, state.meta
+    if replacing is not None:
+        if not may_replace(state, envelope.meta, replacing, clock):
+            return state, Published.STALE, None
+        state = state._replace(meta=None, replaced_at=clock)
+    return _accept(state, me, envelope.meta, clock, fresh=fresh, lease=lease)
+
+
+def _accept(
+    state: State, me: str, meta: Meta, clock: int, *, fresh: bool, lease: int
+) -> tuple[State, Published, Notice | None]:
+    stored = state.meta
     answers_grant = fresh and meta.as_of == state.grant and me == state.holder
     if answers_grant:  # the grant is the store's own, and so is its epoch
         meta = meta._replace(epoch=state.epoch)

@@ -16,7 +16,7 @@ from typing import TypeVar
 from flagcache.errors import StoreError
 from flagcache.runtime.clock import monotonic, wall_milliseconds
 from flagcache.stores.abilities import Subscription
-from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Reply, Scope, Snapshot
+from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Replacing, Reply, Scope, Snapshot
 from flagcache.stores.rules import verbs as rules
 from flagcache.stores.rules.state import believable
 from flagcache.stores.sqlite import tables as rows
@@ -88,13 +88,15 @@ class SqliteStore:
 
         return self._file.run(step)
 
-    def publish(self, me: str, envelope: Envelope, *, fresh: bool, lease: int) -> Published:
+    def publish(
+        self, me: str, envelope: Envelope, *, fresh: bool, lease: int, replacing: Replacing | None = None
+    ) -> Published:
         """As `Store.publish`."""
 
         def step(transaction: Transaction) -> Published:
             before = self._load(transaction)
             state, published, notice = rules.publish(
-                before.state, me, envelope, self._clock(), fresh=fresh, lease=lease
+                before.state, me, envelope, self._clock(), fresh=fresh, lease=lease, replacing=replacing
             )
             stored = envelope.payload if published is Published.STORED else None
             self._save(transaction, before, state, payload=stored, notice=notice)
@@ -109,6 +111,10 @@ class SqliteStore:
     def discard(self, me: str, version: str) -> bool:
         """As `Store.discard`."""
         return self._tell(lambda state: rules.discard(state, version, self._clock()))
+
+    def report(self, me: str, version: str, interval: int) -> bool:
+        """As `Store.report`."""
+        return self._tell(lambda state: rules.report(state, version, interval, self._clock()))
 
     def fail(self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0) -> bool:
         """As `Store.fail`."""

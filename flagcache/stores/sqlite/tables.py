@@ -44,7 +44,7 @@ SCHEMA = Schema(
             failures INTEGER, reporting INTEGER, renewing INTEGER, fence INTEGER,
             owner TEXT, lease_until INTEGER, lease_length INTEGER, led_since INTEGER,
             note_status INTEGER, note_until INTEGER, note_length INTEGER,
-            repair_asked INTEGER, deputy TEXT, deputy_seen INTEGER
+            repair_asked INTEGER, deputy TEXT, deputy_seen INTEGER, replaced_at INTEGER, key_missed_at INTEGER
         ) WITHOUT ROWID
         """,
         # A table of its own, with row ids: its length is then told without reading it.
@@ -62,6 +62,8 @@ SCHEMA = Schema(
         ("state", "deputy TEXT"),
         ("state", "deputy_seen INTEGER"),
         ("state", "renewing INTEGER"),
+        ("state", "replaced_at INTEGER"),
+        ("state", "key_missed_at INTEGER"),
     ),
 )
 
@@ -122,6 +124,8 @@ def save(connection: sqlite3.Connection, namespace: str, stored: Stored) -> None
         "note_until": state.note_until,
         "note_length": state.note_length,
         "repair_asked": state.repair_asked,
+        "replaced_at": state.replaced_at,
+        "key_missed_at": state.key_missed_at,
         "deputy": state.deputy,
         "deputy_seen": state.deputy_seen,
     }
@@ -226,6 +230,8 @@ def _state(row: Mapping[str, object], meta: Meta | None) -> State:
         note_until=number("note_until"),
         note_length=number("note_length"),
         repair_asked=number("repair_asked"),
+        replaced_at=number("replaced_at"),
+        key_missed_at=number("key_missed_at"),
         deputy=text("deputy"),
         deputy_seen=number("deputy_seen"),
     )

@@ -60,6 +60,15 @@ class SubscriptionContract(Cases):
         leader.bring("v2")
         assert subscription.get(WAIT) == Notice("new", 0, "v2")
 
+    def test_a_lacking_key_is_told(self, store: Store, subscription: Subscription) -> None:
+        """Holders are to look at what is stored: they may lack the key too, and replace it."""
+        repair(store, "v1")
+        assert store.report("a", "v1", LONG)
+        assert not store.report("b", "v1", LONG)
+        repair(store, "v2", epoch=1)
+        told = [subscription.get(WAIT) for _ in range(3)]
+        assert told == [Notice("new", 0, "v1"), Notice("note", 0, "v1"), Notice("new", 1, "v2")]
+
     def test_a_discard_is_told(self, store: Store, subscription: Subscription) -> None:
         """Whoever holds what was lost is to bring it back at once."""
         repair(store, "v1")
