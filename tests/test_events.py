@@ -114,6 +114,21 @@ EXAMPLES = {
         INFO,
         "redis://db:6379/0 had no definitions, and this process stored 01234567",
     ),
+    DefinitionsRepaired("team", VERSION, STORE, times=7, policy="allkeys-lru"): (
+        WARNING,
+        (
+            "redis://db:6379/0 loses the definitions again and again, and this process stored them 7 times: its"
+            " maxmemory-policy is allkeys-lru; let Redis evict only keys with a time to live (volatile-...), or raise"
+            " its maxmemory"
+        ),
+    ),
+    DefinitionsRepaired("team", VERSION, STORE, quiet=True): (
+        DEBUG,
+        (
+            "redis://db:6379/0 had lost the definitions, and this process stored 01234567 again; if that "
+            "happens often, Redis evicts keys or was emptied"
+        ),
+    ),
     DefinitionsRepaired("team", VERSION, STORE, behind=True): (
         INFO,
         "redis://db:6379/0 had older definitions, from before it was away, and this process stored 01234567",

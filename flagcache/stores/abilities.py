@@ -6,7 +6,16 @@ from typing import Protocol, runtime_checkable
 
 from flagcache.stores.base import Notice
 
-__all__ = ["ProvesWrites", "SendsNotices", "Subscribable", "Subscription"]
+__all__ = ["EvictsKeys", "ProvesWrites", "SendsNotices", "Subscribable", "Subscription"]
+
+
+@runtime_checkable
+class EvictsKeys(Protocol):
+    """A store that may drop what it holds to make room for others."""
+
+    def eviction_policy(self) -> str:
+        """Name the rule by which it does so, as its documentation does; empty if it does not say."""
+        ...
 
 
 @runtime_checkable

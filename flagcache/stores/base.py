@@ -12,6 +12,7 @@ from enum import Enum
 from typing import NamedTuple, Protocol
 
 __all__ = [
+    "GRANTED",
     "REFRESHER",
     "Ask",
     "Envelope",
@@ -31,6 +32,10 @@ __all__ = [
 REFRESHER = "refresher!"
 """What the identity of a refresher begins with: a process that is there to fetch for a fleet, and goes before those
 that are there for something else. No host's name has such a character, so that no worker's identity begins so."""
+
+
+GRANTED = "granted"
+"""The kind of a notice after which no worker asks the store, unless it is of a release that does not know it."""
 
 
 class Order(NamedTuple):
@@ -194,7 +199,8 @@ class Notice(NamedTuple):
     kind: str
     """`new`: other definitions were published; `free`: the lease was given up; `note`: fetches began to fail for
     everybody, or no longer do, or a new leader has no deputy, or what was stored was broken; `clear`: people emptied
-    the store. A worker of any release asks the store after a kind that it does not know."""
+    the store; `granted`: a store that had lost its memory gave a grant to a worker that had not. A worker asks the
+    store after a kind that it does not know: a new one must be rare."""
     epoch: int
     version: str
 

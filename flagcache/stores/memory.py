@@ -46,9 +46,13 @@ class MemoryStore:
 
     def poll(self, ask: Ask) -> Reply:
         """As `Store.poll`."""
-        with self._lock:
-            self._state, reply = rules.poll(self._state, ask, self._clock())
-            return reply if reply.payload is None else reply._replace(payload=self._payload)
+
+        def verb(state: rules.State) -> tuple[rules.State, Reply, Notice | None]:
+            after, reply = rules.poll(state, ask, self._clock())
+            told = reply if reply.payload is None else reply._replace(payload=self._payload)
+            return after, told, rules.announced(state, ask, reply)
+
+        return self._tell(verb)
 
     def publish(
         self, me: str, envelope: Envelope, *, fresh: bool, lease: int, replacing: Replacing | None = None

@@ -20,7 +20,7 @@ from flagcache.runtime.guard import guarded
 from flagcache.runtime.threads import PerThread
 from flagcache.store_failures import NO_THREAD, PATCHED_LATE
 from flagcache.stores.abilities import Subscription
-from flagcache.stores.base import Notice
+from flagcache.stores.base import GRANTED, Notice
 from flagcache.worker.config import Plan
 from flagcache.worker.last_known_good import Archive
 from flagcache.worker.listener import Listener
@@ -176,6 +176,10 @@ class Attendant:
 
     def heed(self, notice: Notice) -> None:
         """Ask the store if a notice tells something new."""
+        if notice.kind == GRANTED:  # nothing has changed yet
+            now = self._plan.clock()
+            self._ledger.learn(lambda know: know._replace(granted=max(know.granted or now, now)))
+            return
         with self._plan.inside.entered():
             self._heed(notice)
 

@@ -13,7 +13,6 @@ from flagcache.core import knowledge as election
 from flagcache.core.knowledge import Contact
 from flagcache.errors import StoreError
 from flagcache.events import (
-    DefinitionsRepaired,
     Event,
     ForeignProject,
     ForeignProjectGone,
@@ -27,6 +26,7 @@ from flagcache.worker import troubles
 from flagcache.worker.compatibility import Generations
 from flagcache.worker.config import Plan
 from flagcache.worker.failover import Tier
+from flagcache.worker.repairs import Repairs
 from flagcache.worker.state import Ledger
 from flagcache.worker.verify import Heard, Reader
 
@@ -73,6 +73,7 @@ class Exchange:
         self._generations = Generations(plan, ledger)
         self._filled: set[str] = set()
         """The stores in which this process found definitions, or what it holds."""
+        self._repairs = Repairs(plan, ledger)
 
     def ask(self, manner: Manner, *, serve_first: bool = False) -> Answer | None:
         """Poll the first store that answers and is not another project's; None if there is none.
@@ -190,7 +191,7 @@ class Exchange:
         if published is not Published.STORED or held is None:
             return heard
         self._reader.replaced(tier)
-        self._ledger.emit(DefinitionsRepaired(self._plan.namespace, held.meta.version, tier.home))
+        self._repairs.made(held.meta.version, tier, store)
         return heard._replace(usable=True)
 
     def _repair(self, tier: Tier, store: Store, reply: Reply) -> None:
@@ -200,7 +201,7 @@ class Exchange:
         if published is Published.STORED and held is not None and tier is self._ledger.tiers.first:
             had_it = had is None or (had.accepted and had.home == tier.home)
             behind, known = reply.meta is not None and not had_it, had_it or tier.home in self._filled
-            self._ledger.emit(DefinitionsRepaired(self._plan.namespace, held.meta.version, tier.home, behind, known))
+            self._repairs.made(held.meta.version, tier, store, behind=behind, known=known)
 
     def _give(self, tier: Tier, store: Store, clock: int, place: Replacing | None = None) -> Published | None:
         """Publish what is held. What no store ever took is refused if others moved on.

@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from flagcache.errors import StoreError
@@ -33,7 +31,7 @@ def without(server: RedisServer, *words: str) -> str:
 
 
 @pytest.fixture(params=SERVER_NAMES)
-def server(request: pytest.FixtureRequest, make_redis: MakeRedis) -> Iterator[RedisServer]:
+def server(request: pytest.FixtureRequest, make_redis: MakeRedis) -> RedisServer:
     """Each of the servers."""
     return make_redis(str(request.param), tcp=True)
 

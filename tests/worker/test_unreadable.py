@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import secrets
+import zlib
 
 import pytest
 
-from flagcache.encoding import payload as envelope
 from flagcache.encoding.payload import digest
 from flagcache.encoding.protection import Signed
 from flagcache.events import DefinitionsRepaired, ForeignKey, ForeignKeyGone, PayloadRefused
@@ -48,7 +48,7 @@ def test_what_a_process_has_no_room_for_is_left_where_it_is(
         raise error
 
     with monkeypatch.context() as patched:
-        patched.setattr(envelope.zlib, "decompressobj", fail)
+        patched.setattr(zlib, "decompressobj", fail)
         second.poll()
     assert fleet.stored == stored
     fleet.clock.advance(1)

@@ -7,7 +7,7 @@ module only turns values into arguments and replies into values; `_redis_link` m
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 from urllib.parse import quote
 
 from flagcache.errors import StoreError
@@ -102,7 +102,7 @@ class RedisStore:
             *((held.epoch, held.as_of) if held else (-1, 0)),
             *(ask.held_age, ask.held_version, ask.backoff),
             ask.reports + 2 * ask.watches + 4 * ask.listens + 8 * ask.starts,
-            ask.leader,
+            *(ask.leader, self.keys.channel),
         )
         return self._run("poll", ask.me, args, read_reply)
 
@@ -151,6 +151,11 @@ class RedisStore:
     def clear(self) -> int:
         """As `Store.clear`."""
         return self._notify("clear", "", (self.keys.channel,), as_whole)
+
+    def eviction_policy(self) -> str:
+        """As `EvictsKeys.eviction_policy`: Redis's `maxmemory-policy`, if its user has the right to `INFO`."""
+        told = self._link.command([self.keys.hash], "INFO", "memory")
+        return str(cast("dict[str, object]", told).get("maxmemory_policy", "")) if isinstance(told, dict) else ""
 
     def close(self) -> None:
         """As `Store.close`; a client that was handed in stays open."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flagcache.stores.rules.state import Outcome, State
 from flagcache.stores.rules.verbs import (
     REPUBLISH_EVERY,
+    announced,
     clear,
     confirm,
     discard,
@@ -21,6 +22,7 @@ __all__ = [
     "REPUBLISH_EVERY",
     "Outcome",
     "State",
+    "announced",
     "clear",
     "confirm",
     "discard",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from flagcache.stores.base import REFRESHER, Ask, Grant, Order
+from flagcache.stores.base import GRANTED, REFRESHER, Ask, Grant, Notice, Order, Reply
 from flagcache.stores.rules.state import Outcome, State, passed, running
 
 __all__ = [
     "GRACE",
     "GRANTS_PER_INTERVAL",
+    "announced",
     "appoint",
     "elect",
     "extend",
@@ -211,6 +212,15 @@ def grant(state: State, ask: Ask, held: Order | None, clock: int) -> tuple[State
         led_since=clock if silent else state.led_since,
     )
     return state, Grant(state.epoch, as_of, clock)
+
+
+def announced(before: State, ask: Ask, reply: Reply) -> Notice | None:
+    """The notice of a grant by a store that knew of no earlier one, though the asker does, or holds definitions.
+
+    It lost its memory and may lose it again before others ask: each then goes by its own, which has to know of this.
+    """
+    lost = not before.granted[0] and (ask.grant_age >= 0 or ask.held is not None)
+    return Notice(GRANTED, reply.grant.epoch, "") if lost and reply.grant is not None else None
 
 
 def _follows(state: State, ask: Ask, held: Order | None, clock: int) -> bool:

@@ -21,6 +21,7 @@ from flagcache.stores.base import (
     Snapshot,
 )
 from flagcache.stores.rules.leases import (
+    announced,
     appoint,
     elect,
     extend,
@@ -40,6 +41,7 @@ __all__ = [
     "REPUBLISH_EVERY",
     "Outcome",
     "State",
+    "announced",
     "clear",
     "confirm",
     "discard",

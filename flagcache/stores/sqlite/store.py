@@ -81,7 +81,7 @@ class SqliteStore:
         def step(transaction: Transaction) -> Reply:
             before = self._load(transaction)
             state, reply = rules.poll(before.state, ask, self._clock())
-            self._save(transaction, before, state)
+            self._save(transaction, before, state, notice=rules.announced(before.state, ask, reply))
             if reply.payload is None:
                 return reply
             return reply._replace(payload=rows.load_payload(transaction.connection, self._name))
