@@ -30,9 +30,6 @@ each other's for ever would both starve."""
 _PATIENCE = 2.0
 """Seconds for which a process that holds nothing waits for a holder to replace what it lacks the key of."""
 
-_UNATTENDED = 2
-"""Refresh intervals without a confirmation after which nobody seems to keep what is stored up to date."""
-
 
 class Heard(NamedTuple):
     """A store's answer, verified: what was not ours is left out."""
@@ -156,11 +153,10 @@ class Reader:
         return refused
 
     def _tell_refused(self, home: str, refused: _Refused) -> None:
-        told = partial(
-            *(PayloadRefused, self._plan.namespace, refused.version, home, str(refused.reason)),
-            empty=self._ledger.know.held is None or self._ledger.emptied,
-            kept=isinstance(refused.reason, UnreadableHereError),
-        )
+        empty = self._ledger.know.held is None or self._ledger.emptied
+        kept, reason = isinstance(refused.reason, UnreadableHereError), str(refused.reason)
+        made = partial(PayloadRefused, self._plan.namespace, refused.version, home, reason)
+        told = partial(made, empty=empty, kept=kept)
         self._ledger.emit(self._ledger.troubles.lost(troubles.UNREADABLE, "unreadable", told, home))
 
     def _without_key(self, tier: Tier, store: Store, reply: Reply, stored: Meta, refused: _Refused) -> Heard:
@@ -177,7 +173,7 @@ class Reader:
         told = self._ledger.troubles.shuns(tier.home)
         if refused.times > _TOLERATED:
             self._tell_foreign_key(tier.home)
-        if reads_only or (told and not self._is_unattended(stored, reply.clock)) or not self._may_replace(refused):
+        if reads_only or (told and not self._is_unattended(stored, reply)) or not self._may_replace(refused):
             return alone
         return alone._replace(replaceable=refused.version)
 
@@ -186,8 +182,9 @@ class Reader:
         same = isinstance(refused.reason, UnknownKeyError) and refused.reason.key_id == key_id
         return not same or times < _TOLERATED
 
-    def _is_unattended(self, stored: Meta, clock: int) -> bool:
-        return clock - stored.confirmed_at > _UNATTENDED * milliseconds(self._plan.settings.refresh_interval)
+    def _is_unattended(self, stored: Meta, reply: Reply) -> bool:
+        """Whether those who can read it seem to be gone: the lease was free, or it has not been confirmed for long."""
+        return reply.leads or reply.clock - stored.confirmed_at > milliseconds(self._plan.stale_after)
 
     def _ask_holders(self, tier: Tier, store: Store, version: str) -> None:
         try:
