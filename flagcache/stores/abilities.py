@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from flagcache.stores.base import Notice
 
-__all__ = ["EvictsKeys", "ProvesWrites", "SendsNotices", "Subscribable", "Subscription"]
+__all__ = ["EvictsKeys", "Forgets", "ProvesWrites", "SendsNotices", "Subscribable", "Subscription"]
 
 
 @runtime_checkable
@@ -15,6 +15,15 @@ class EvictsKeys(Protocol):
 
     def eviction_policy(self) -> str:
         """Name the rule by which it does so, as its documentation does; empty if it does not say."""
+        ...
+
+
+@runtime_checkable
+class Forgets(Protocol):
+    """A store that outlives those who use it."""
+
+    def forget(self) -> None:
+        """Delete all that it has of the namespace, the epoch too: whoever holds definitions may bring them back."""
         ...
 
 

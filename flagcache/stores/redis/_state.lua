@@ -145,5 +145,16 @@ local function notify(channel, kind)
   notice = type(sent) == 'table' and sent.err or 1
 end
 
+-- What became of the time to live: 0, or why the user may not set it. It is no reason for a verb to fail.
+local expiry = 0
+
+-- Let what is stored live for so long from now (ms; 0: without an end). Its leader alone renews that; what has no end yet
+-- gets one from whoever writes it. Only after a write that needs memory: one that needs none lets a full server go on.
+local function live(length)
+  if length == 0 or not (leads() or redis.call('PTTL', HASH) == -1) then return end
+  local set = redis.pcall('PEXPIRE', HASH, length)
+  if type(set) == 'table' then expiry = set.err end
+end
+
 load()
 if KEYS[3] then redis.call('HSET', HASH, 'highest', digits(state.highest)) end

@@ -11,6 +11,7 @@
 --              8: it is in its first load
 -- ARGV[16]     who leads, as far as the asker knows
 -- ARGV[17]     channel of the notices
+-- ARGV[18]     time to live (ms); a poll renews none, but a grant may be all that is ever stored
 --
 -- Returns {clock, leads, lease left, granted at, bits, grant, note, meta, payload, leader}
 --   bits    1: unchanged; 2: republish what you hold; 4: you are the deputy; 8: another process is fetching; 16: no try is
@@ -191,6 +192,7 @@ local leader = leased() and state.owner or ''
 if leader == ARGV[16] then leader = 0 end
 
 save()
+if granted ~= 0 and redis.call('PTTL', HASH) == -1 then live(tonumber(ARGV[18])) end
 if lost and granted ~= 0 then notify(ARGV[17], 'granted') end
 return {
   clock, leads() and 1 or 0, leased() and state.lease_left or 0, state.granted_1, bits, granted, note, meta, payload, leader,

@@ -7,10 +7,11 @@
 -- ARGV[13]    payload
 -- ARGV[14]    version that it is to replace, newer as it may be, because the asker lacks its key; '' for none
 -- ARGV[15]    time in which the namespace sees one such publication at most (ms)
+-- ARGV[16]    time to live (ms)
 --
 -- Returns {'stored', 'confirmed' (the same version was there; at most its ages moved), 'stale' (refused) or 'unsettled'
 --         (refused for now: a later grant, of which nothing is known, may have found newer definitions); what became of
---         the notice}
+--         the notice, and of the time to live}
 
 if ARGV[14] ~= '' then
   local same = state.stored and state.version == ARGV[14]
@@ -34,7 +35,8 @@ if older or epoch < state.epoch then
   if epoch < state.epoch or state.version ~= version then return {'stale', notice} end
   extend(keep)
   save()
-  return {'confirmed', notice}
+  live(tonumber(ARGV[16]))
+  return {'confirmed', notice, expiry}
 end
 if fresh and state.stored and fenced(as_of) then return {'unsettled', notice} end
 
@@ -53,9 +55,10 @@ set('highest', math.max(state.highest, as_of))
 if fresh then answered(as_of) end
 extend(keep)
 save()
+live(tonumber(ARGV[16]))
 if same then
   if noted > 0 and state.note_status == 0 then notify(ARGV[2], 'note') end
-  return {'confirmed', notice}
+  return {'confirmed', notice, expiry}
 end
 notify(ARGV[2], 'new')
-return {'stored', notice}
+return {'stored', notice, expiry}

@@ -6,11 +6,13 @@ module only turns values into arguments and replies into values; `_redis_link` m
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 from urllib.parse import quote
 
 from flagcache.errors import StoreError
+from flagcache.runtime.here import prefix
 from flagcache.stores.abilities import Subscription
 from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Replacing, Reply, Scope, Snapshot
 from flagcache.stores.redis.connection import RedisLink, Script, load_script
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Keys", "RedisStore", "keys_of"]
 
 _T = TypeVar("_T")
+
+_log = logging.getLogger(__name__)
 
 
 class Keys(NamedTuple):
@@ -52,10 +56,11 @@ def keys_of(namespace: str, database: int, *, format_and_protection: str = "1-pl
     return Keys(f"{prefix}:definitions", f"{prefix}:lease", f"{prefix}:notices:{database}", channels)
 
 
-_SCRIPTS = {
-    verb: Script.of(load_script("_state").text + load_script(verb).text)
-    for verb in ("poll", "publish", "confirm", "discard", "fail", "renew", "report", "release", "inspect", "clear")
-}
+_VERBS = (
+    *("poll", "publish", "confirm", "discard", "report", "fail", "renew", "release"),
+    *("inspect", "clear", "forget"),
+)
+_SCRIPTS = {verb: Script.of(load_script("_state").text + load_script(verb).text) for verb in _VERBS}
 """Read at the import, not at the first use on some thread: a child forked meanwhile could not go on with that."""
 
 
@@ -70,6 +75,7 @@ class RedisStore:
         namespace: what keeps fleets apart.
         timeout: seconds that a verb may take in all, from looking the host's name up to the last byte.
         format_and_protection: of the envelopes.
+        forget_after: milliseconds after which all goes unless a leader publishes, confirms or renews; 0: never.
     """
 
     proves = ("full", "read_only")
@@ -82,7 +88,11 @@ class RedisStore:
         *,
         timeout: float = 1.0,
         format_and_protection: str = "1-plain",
+        forget_after: int = 0,
     ) -> None:
+        self._namespace = namespace
+        self._forget_after = forget_after
+        self._expiry_refused = False
         self._link = RedisLink(source, timeout=timeout)
         self.address = self._link.address
         self.fingerprint = self._link.fingerprint
@@ -102,7 +112,7 @@ class RedisStore:
             *((held.epoch, held.as_of) if held else (-1, 0)),
             *(ask.held_age, ask.held_version, ask.backoff),
             ask.reports + 2 * ask.watches + 4 * ask.listens + 8 * ask.starts,
-            *(ask.leader, self.keys.channel),
+            *(ask.leader, self.keys.channel, self._forget_after),
         )
         return self._run("poll", ask.me, args, read_reply)
 
@@ -116,13 +126,14 @@ class RedisStore:
             *(meta.version, meta.etag, meta.writer, meta.project),
             *(meta.epoch, meta.as_of, meta.changed_at, meta.confirmed_at),
             envelope.payload,
-            *(replacing or ("", 0)),
+            *(*(replacing or ("", 0)), self._forget_after),
         )
         return self._notify("publish", me, args, lambda raw: Published(as_text(raw)))
 
     def confirm(self, me: str, version: str, grant: Grant, *, lease: int) -> bool:
         """As `Store.confirm`."""
-        return self._notify("confirm", me, (version, grant.as_of, grant.at, lease, self.keys.channel), as_flag)
+        args = (version, grant.as_of, grant.at, lease, self.keys.channel, self._forget_after)
+        return self._notify("confirm", me, args, as_flag)
 
     def discard(self, me: str, version: str) -> bool:
         """As `Store.discard`."""
@@ -138,7 +149,7 @@ class RedisStore:
 
     def renew(self, me: str, lease: int) -> bool:
         """As `Store.renew`."""
-        return self._run("renew", me, (lease,), as_flag)
+        return self._notify("renew", me, (lease, self._forget_after), as_flag)
 
     def release(self, me: str, *, idle: bool) -> bool:
         """As `Store.release`."""
@@ -151,6 +162,10 @@ class RedisStore:
     def clear(self) -> int:
         """As `Store.clear`."""
         return self._notify("clear", "", (self.keys.channel,), as_whole)
+
+    def forget(self) -> None:
+        """As `Forgets.forget`."""
+        self._run("forget", "", (), as_whole)
 
     def eviction_policy(self) -> str:
         """As `EvictsKeys.eviction_policy`: Redis's `maxmemory-policy`, if its user has the right to `INFO`."""
@@ -175,13 +190,26 @@ class RedisStore:
         """Run a verb that may send a notice, and note whether this user may send any."""
 
         def read_both(raw: object) -> _T:
-            result, notice = as_list(raw)
+            result, notice, *expiry = as_list(raw)
+            if expiry and expiry[0]:
+                self._warn_of_expiry(as_text(expiry[0]))
             if notice:
                 refusal = notice.decode("utf-8", "replace") if isinstance(notice, bytes) else ""
                 self.push_refused = refusal and with_right(plain(refusal), "+publish", self.keys.channels)
             return read(result)
 
         return self._run(verb, me, args, read_both)
+
+    def _warn_of_expiry(self, refusal: str) -> None:
+        """Log once that what is stored will never expire."""
+        if not self._expiry_refused:
+            self._expiry_refused = True
+            _log.warning(
+                "%s: %s does not let forget_after take effect: %s; its user needs +pexpire",
+                prefix(self._namespace),
+                self.address,
+                plain(refusal),
+            )
 
     def _run(self, verb: str, me: str, args: Sequence[str | bytes | int], read: Callable[[object], _T]) -> _T:
         keys = [self.keys.hash, self.keys.lease]

@@ -146,6 +146,15 @@ class SqliteStore:
 
         return self._file.run(step)
 
+    def forget(self) -> None:
+        """As `Forgets.forget`."""
+
+        def step(transaction: Transaction) -> None:
+            transaction.write()
+            rows.forget(transaction.connection, self._name)
+
+        self._file.run(step)
+
     def close(self) -> None:
         """As `Store.close`."""
         self._file.close()

@@ -19,6 +19,7 @@ __all__ = [
     "SCHEMA",
     "Stored",
     "add_notice",
+    "forget",
     "last_notice",
     "load",
     "load_payload",
@@ -180,6 +181,12 @@ def notices_since(connection: sqlite3.Connection, namespace: str, number: int) -
         (found, Notice(_text(kind) or "new", _number(epoch) or 0, _text(version) or ""))
         for found, kind, epoch, version in rows
     ]
+
+
+def forget(connection: sqlite3.Connection, namespace: str) -> None:
+    """Delete all that there is of a namespace."""
+    for table in ("state", "payload", "notice"):
+        connection.execute(f"DELETE FROM {table} WHERE namespace = ?", (namespace,))  # noqa: S608 - names from here
 
 
 def _number(value: object) -> int | None:
