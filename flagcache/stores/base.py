@@ -203,6 +203,7 @@ class Notice(NamedTuple):
     store after a kind that it does not know: a new one must be rare."""
     epoch: int
     version: str
+    """Of what is stored; of `granted` the grant's `as_of`."""
 
 
 class Snapshot(NamedTuple):

@@ -176,12 +176,11 @@ class Attendant:
 
     def heed(self, notice: Notice) -> None:
         """Ask the store if a notice tells something new."""
-        if notice.kind == GRANTED:  # nothing has changed yet
-            now = self._plan.clock()
-            self._ledger.learn(lambda know: know._replace(granted=max(know.granted or now, now)))
-            return
         with self._plan.inside.entered():
-            self._heed(notice)
+            if notice.kind == GRANTED:  # nothing has changed yet
+                self._notices.granted(notice.version)
+            else:
+                self._heed(notice)
 
     def _heed(self, notice: Notice) -> None:
         self._notices.heard(notice.version)

@@ -78,6 +78,14 @@ class Notices:
         """A notice of this version came."""
         self._heard, self._changed_at = version, math.inf
 
+    def granted(self, as_of: str) -> None:
+        """A process was granted a fetch, this one or another, by a store that may forget it, and who leads too."""
+        now, tier = self._plan.clock(), self._ledger.tiers.first
+        self._ledger.learn(lambda know: know._replace(granted=max(know.granted or now, now)))
+        contact = self._ledger.know.contact(tier.home)
+        if contact.leads and as_of != str(contact.last_grant):
+            self._ledger.forget_leadership(tier)
+
     def check(self) -> None:
         """Look whether notices come.
 

@@ -140,8 +140,8 @@ end
 -- the verb, which has taken effect by then, does not fail with it.
 local notice = 0
 
-local function notify(channel, kind)
-  local sent = redis.pcall('PUBLISH', channel, kind .. ' ' .. digits(state.epoch) .. ' ' .. state.version)
+local function notify(channel, kind, about)
+  local sent = redis.pcall('PUBLISH', channel, kind .. ' ' .. digits(state.epoch) .. ' ' .. (about or state.version))
   notice = type(sent) == 'table' and sent.err or 1
 end
 

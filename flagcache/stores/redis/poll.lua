@@ -193,7 +193,7 @@ if leader == ARGV[16] then leader = 0 end
 
 save()
 if granted ~= 0 and redis.call('PTTL', HASH) == -1 then live(tonumber(ARGV[18])) end
-if lost and granted ~= 0 then notify(ARGV[17], 'granted') end
+if lost and granted ~= 0 then notify(ARGV[17], 'granted', digits(granted[2])) end
 return {
   clock, leads() and 1 or 0, leased() and state.lease_left or 0, state.granted_1, bits, granted, note, meta, payload, leader,
 }

@@ -220,7 +220,7 @@ def announced(before: State, ask: Ask, reply: Reply) -> Notice | None:
     It lost its memory and may lose it again before others ask: each then goes by its own, which has to know of this.
     """
     lost = not before.granted[0] and (ask.grant_age >= 0 or ask.held is not None)
-    return Notice(GRANTED, reply.grant.epoch, "") if lost and reply.grant is not None else None
+    return Notice(GRANTED, reply.grant.epoch, str(reply.grant.as_of)) if lost and reply.grant is not None else None
 
 
 def _follows(state: State, ask: Ask, held: Order | None, clock: int) -> bool:
