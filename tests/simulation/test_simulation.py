@@ -9,7 +9,9 @@ from multiprocessing import get_context
 
 import pytest
 
+from flagcache.stores.base import Ask, Reply
 from flagcache.stores.rules import verbs as rules
+from flagcache.stores.rules.state import State
 from tests.simulation.mutations import MUTATIONS
 from tests.simulation.run import simulate
 
@@ -45,7 +47,11 @@ def test_fleets_keep_the_pace_on_a_store_that_forgets() -> None:
 
 def test_without_word_of_each_others_grants_they_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     """Then each fetches for itself, as it did."""
-    monkeypatch.setattr(rules, "announced", lambda *_: None)
+
+    def announced(_before: State, _ask: Ask, _reply: Reply) -> None:
+        """Nothing is."""
+
+    monkeypatch.setattr(rules, "announced", announced)
     assert any(simulate(seed, smallest=6, largest=10, evicting=True).faults for seed in range(RUNS // 10))
 
 
