@@ -89,7 +89,7 @@ endef
 # The first pip to know --group is 25.1.
 define unpinned
 $(BIN)/python -m pip install --quiet --upgrade pip && \
-  $(BIN)/python -m pip install --quiet --editable '.[demo,encryption,testing]' --group dev
+  $(BIN)/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[demo,encryption,testing]' --group dev
 endef
 
 # A .venv of the right Python is kept, one of another is made anew.

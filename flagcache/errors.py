@@ -7,6 +7,7 @@ answers so.
 from __future__ import annotations
 
 __all__ = [
+    "NO_PLACE",
     "ConfigurationError",
     "EnvelopeError",
     "FlagcacheError",
@@ -15,6 +16,10 @@ __all__ = [
     "UnknownKeyError",
     "UnreadableHereError",
 ]
+
+
+NO_PLACE = "no_place"
+"""The kind of a `StoreError` of a store that this machine has no place for, and that was not asked for."""
 
 
 class FlagcacheError(Exception):
@@ -34,8 +39,8 @@ class StoreError(FlagcacheError):
 
     Args:
         what: happened, for people.
-        kind: what it is in one word: `unreachable`, `timeout`, `password`, `rights`, `read_only`, `full`, `loading`, or
-            `failed` for all else.
+        kind: what it is in one word: `unreachable`, `timeout`, `password`, `rights`, `read_only`, `full`, `loading`,
+            `no_place`, or `failed` for all else.
         address: the store's, which begins the text; `what` does not name it.
     """
 

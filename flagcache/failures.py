@@ -25,6 +25,9 @@ __all__ = [
 QUOTA = 402
 """The HTTP status that says: quota used up."""
 
+_UNKNOWN = 1e9
+"""Seconds. No age is as large: the store's time of the last confirmation was ahead of its clock, or is lost."""
+
 
 class FetchFailed(Event):
     """A fetch by this process failed: the first of a row, or for another reason than before, or still after an hour.
@@ -136,9 +139,10 @@ class DefinitionsStale(Event):
         return logging.DEBUG if self.quota else logging.WARNING
 
     def __str__(self) -> str:
+        when = f"{shown(self.age)} ago" if self.age < _UNKNOWN else "at an unknown time"
         if self.quota:
-            return f"PostHog last confirmed the definitions {shown(self.age)} ago: its quota is used up"
-        return f"PostHog last confirmed the definitions {shown(self.age)} ago; clients keep them, changes do not arrive"
+            return f"PostHog last confirmed the definitions {when}: its quota is used up"
+        return f"PostHog last confirmed the definitions {when}; clients keep them, changes do not arrive"
 
 
 class DefinitionsFresh(Recovery):

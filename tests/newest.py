@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from tests.noxfile import PROJECT
 from tests.pins import pinned
@@ -40,7 +41,7 @@ class Release(NamedTuple):
 
 
 def newer(installed: dict[str, str], pins: dict[str, str], first: Sequence[str] = ()) -> list[Release]:
-    """Return what differs from the pins, those that the project names before those that came with them.
+    """Return what is newer than its pin, those that the project names before those that came with them.
 
     Args:
         installed: versions by name.
@@ -48,7 +49,8 @@ def newer(installed: dict[str, str], pins: dict[str, str], first: Sequence[str] 
         first: names.
     """
     found = [Release(name, installed[name], pins[name]) for name in sorted(pins) if name in installed]
-    return sorted((one for one in found if one.newest != one.pinned), key=lambda one: one.name not in first)
+    later = (one for one in found if Version(one.newest) > Version(one.pinned))
+    return sorted(later, key=lambda one: one.name not in first)
 
 
 def at_fault(releases: Sequence[Release], passes: Callable[[Sequence[Release]], bool]) -> Release | None:
@@ -104,7 +106,7 @@ class _Command:
     def only_what_failed(self) -> None:
         """Run only the tests that failed from now on; all of it, if it was no test that failed."""
         failed = CACHE / "v" / "cache" / "lastfailed"
-        names = json.loads(failed.read_text()) if self.name == "test" and failed.exists() else {}
+        names: dict[str, bool] = json.loads(failed.read_text()) if self.name == "test" and failed.exists() else {}
         if names:
             listed = CACHE / "failed"
             listed.write_text("\n".join(names) + "\n")

@@ -61,7 +61,8 @@ MATRIX = {
 # What rests on a library or on Python: not what rests on our own logic alone, nor what plays for minutes.
 TESTS = (
     *(f"tests/posthog/test_{part}.py" for part in ("async_provider", "definitions", "lifecycle", "mixed_fleet")),
-    *(f"tests/posthog/test_{part}.py" for part in ("provider", "provider_contract")),
+    *(f"tests/posthog/test_{part}.py" for part in ("override_flags", "override_flags_meanwhile", "request_flags")),
+    *(f"tests/posthog/test_{part}.py" for part in ("override_flags_pytest", "provider", "provider_contract")),
     *(f"tests/stores/test_redis_{part}.py" for part in ("address", "asyncio", "cluster", "fork", "link")),
     *(f"tests/stores/test_redis_{part}.py" for part in ("sentinel", "sharing", "subscription", "tls")),
     *("tests/stores/test_contract.py", "tests/stores/test_sqlite_file.py", "tests/worker"),

@@ -6,7 +6,7 @@ import struct
 import sys
 import tracemalloc
 import zlib
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from typing import cast
 
@@ -265,13 +265,36 @@ def large() -> tuple[dict[str, object], str, bytes]:
 def test_no_step_of_writing_takes_a_second_copy(large: tuple[dict[str, object], str, bytes], step: str) -> None:
     """At its peak each takes a fraction of the definitions' size: the allocator would keep more for good."""
     definitions, version, payload = large
-    steps = {
+    steps: dict[str, Callable[[], object]] = {
         "digest": lambda: digest(definitions),
         "encode": lambda: encode(definitions, version),
         "verify": lambda: verify(payload, version=version, limit=LIMIT),
     }
     with at_most(len(in_json(definitions, ordered=False)) / 2 / 1_000_000):
         steps[step]()
+
+
+def test_reading_takes_no_block_of_the_body(large: tuple[dict[str, object], str, bytes]) -> None:
+    """Beside the definitions themselves."""
+    _, version, payload = large
+    size = int.from_bytes(payload[2:6], "big")
+    tracemalloc.start()
+    try:
+        read = decode(payload, version=version, limit=LIMIT)
+        held, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert read
+    assert peak - held < size / 4
+
+
+@pytest.mark.parametrize("before", [65_520, 65_530, 65_531, 65_532, 65_533, 65_534, 65_535, 65_536])
+@pytest.mark.parametrize("spelling", [b"\xc4\x00", b"\xc5\x00\x00", b"\xc6\x00\x00\x00\x00"])
+def test_what_is_not_json_is_found_wherever_a_piece_ends(spelling: bytes, before: int) -> None:
+    """An empty `bytes` across the border of two pieces of what is unpacked."""
+    filling = msgpack.packb("x" * (before - 42))
+    refused(hand_made(b"\x92" + filling + spelling), "not JSON: bytes")
+    assert decode(hand_made(b"\x92" + filling + b"\x01"), version=VERSION, limit=LIMIT)
 
 
 def test_verifying_refuses_what_reading_does() -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+import subprocess
+import tempfile
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
@@ -12,6 +16,8 @@ from flagcache.errors import ConfigurationError, StoreError
 from flagcache.stores.base import Store
 from flagcache.stores.fallback import AUTO, Fallback, checked_fallback, fallback_specs
 from flagcache_posthog import RedisFlagDefinitionCache, from_url
+from tests.stores.forks import forked
+from tests.stores.test_sqlite_file import mounted
 
 
 def opened(fallback: Fallback, fingerprint: str = "f" * 64) -> Store:
@@ -111,3 +117,161 @@ def test_only_redis_has_one(tmp_path: Path) -> None:
         from_url(f"sqlite:///{tmp_path / 'flags.db'}", "team", fallback=tmp_path)
     assert from_url("memory://", "team", fallback=None).status().store == "memory://"
     assert fallback_specs(None, "f" * 64, "team", timeout=1.0, format_and_protection="1-plain") == ()
+
+
+ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mounts, or becomes another user")
+OTHER, GROUP, FOREIGN = 54321, 54322, 54323
+
+
+def as_user(work: Callable[[], str], *, groups: tuple[int, ...] = ()) -> str:
+    """Do something in a process of another user, who is of these groups too."""
+
+    def become() -> str:
+        os.setgroups(groups)
+        os.setgid(OTHER)
+        os.setuid(OTHER)
+        return work()
+
+    with forked(become) as child:
+        return child.answer()
+
+
+def told(work: Callable[[], object]) -> str:
+    """What went wrong, if anything: its kind and words."""
+    try:
+        work()
+    except StoreError as exc:
+        return f"{exc.kind}: {exc}"
+    return "fine"
+
+
+@contextlib.contextmanager
+def volume(group: int) -> Generator[Path]:
+    """A volume as a pod with that `fsGroup` finds it, and a function's worth of what kubelet does at each mount."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        root = Path(name) / "volume"
+        root.mkdir()
+        mount(root, group)
+        yield root
+
+
+def mount(root: Path, group: int) -> None:
+    """What kubelet does to a volume with `fsGroup` before a pod has it: all is the group's, read and written by it."""
+    for path in (root, *root.rglob("*")):
+        os.chown(path, -1, group)
+        path.chmod(path.stat().st_mode | (0o2770 if path.is_dir() else 0o660))
+
+
+@ROOT
+@pytest.mark.parametrize("inside", ["", "flagcache"], ids=["the volume itself", "a directory in it"])
+def test_a_volume_with_a_group_of_ours_is_used_pod_after_pod(inside: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Each mount gives the group all rights; the file is this user's alone again once a process has opened it."""
+    with volume(GROUP) as root:
+
+        def work() -> str:
+            store = opened(root / inside)
+            epoch = store.clear()
+            (file,) = (root / inside).glob("*.sqlite")
+            modes = {stat.S_IMODE(path.stat().st_mode) for path in file.parent.glob("*.sqlite*")}
+            return f"{epoch} {[oct(mode) for mode in modes]} {len(caplog.records)}"
+
+        for pod in (1, 2, 3):
+            assert told(lambda: None) == "fine"
+            assert as_user(work, groups=(GROUP,)) == f"{pod} ['0o600'] 0"
+            mount(root, GROUP)
+            assert {stat.S_IMODE(path.stat().st_mode) for path in root.rglob("*.sqlite*")} == {0o660}
+
+
+@ROOT
+def test_a_group_that_is_not_ours_is_refused() -> None:
+    """Its members could choose a fleet's flags."""
+    with volume(GROUP) as root:
+        assert as_user(lambda: str(opened(root / "flagcache").clear()), groups=(GROUP,)) == "1"
+        os.chown(root, OTHER, -1)
+        mount(root, FOREIGN)
+        answer = as_user(lambda: told(lambda: opened(root / "flagcache")), groups=(GROUP,))
+        assert "can be written by others" in answer
+        (root / "flagcache").chmod(0o700)
+        answer = as_user(lambda: told(lambda: opened(root / "flagcache")), groups=(GROUP,))
+        assert "can be written by others" in answer  # the file
+
+
+@ROOT
+def test_a_directory_of_another_user_is_refused_whatever_its_group() -> None:
+    """Who owns it can give anybody any right."""
+    with volume(GROUP) as root:
+        os.chown(root, FOREIGN, GROUP)
+        assert "belongs to another user" in as_user(lambda: told(lambda: opened(root)), groups=(GROUP,))
+
+
+def test_the_state_directory_of_a_service_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What systemd's `StateDirectory=` gives goes before the user's own; of several the first."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
+    for value in (tmp_path / "lib", f"{tmp_path / 'lib'}:{tmp_path / 'more'}"):
+        monkeypatch.setenv("STATE_DIRECTORY", str(value))
+        assert address(AUTO).parent == tmp_path / "lib" / "flagcache"
+    for useless in ("", "relative"):
+        monkeypatch.setenv("STATE_DIRECTORY", useless)
+        assert address(AUTO).parent == tmp_path / "xdg" / "flagcache"
+
+
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A home directory from which the place follows."""
+    for variable in ("XDG_STATE_HOME", "STATE_DIRECTORY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def reports(caplog: pytest.LogCaptureFixture, fallback: Fallback = AUTO) -> list[str]:
+    """The lines from INFO on about the fallback of a process that took definitions from a fetch, and its trouble."""
+    caplog.set_level("INFO")
+    cache = RedisFlagDefinitionCache("redis://127.0.0.1:1/0", "team", cold_start_wait=0, fallback=fallback)
+    for _ in range(2):
+        cache.should_fetch_flag_definitions()
+        cache.on_flag_definitions_received({"flags": [], "group_type_mapping": {}, "cohorts": {}})
+    status = cache.status()
+    cache.shutdown()
+    assert status.trouble == "store_unreachable"
+    lines = [f"{record.levelname} {record.getMessage()}" for record in caplog.records]
+    assert not [line for line in lines if "redis:" in line and "share" in line]  # for they do not
+    return [line for line in lines if ("fallback" in line or "sqlite" in line) and "redis:" not in line]
+
+
+@pytest.mark.parametrize("value", [None, "", "relative"])
+def test_without_a_home_there_is_none(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, value: str | None
+) -> None:
+    """The place that follows from it is not there: no lost store, one line, nothing made anywhere."""
+    if value is not None:
+        monkeypatch.setenv("HOME", value)
+    (line,) = reports(caplog)
+    assert line.startswith("INFO ")
+    assert "XDG_STATE_HOME" in line
+    assert not home.exists()
+
+
+@ROOT
+@pytest.mark.parametrize("there", [False, True], ids=["no directory", "directory, no file"])
+def test_on_a_read_only_home_there_is_none(home: Path, caplog: pytest.LogCaptureFixture, *, there: bool) -> None:
+    """A container with a read-only root has no place for it, which is no lost store."""
+    home.mkdir()
+    with mounted(home / ".local", "size=1m") as disk:
+        if there:
+            (disk / "state" / "flagcache").mkdir(parents=True, mode=0o700)
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        (line,) = reports(caplog)
+    assert line.startswith("INFO ")
+
+
+@ROOT
+def test_a_directory_that_was_named_and_is_read_only_is_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Then it is not what people wanted: one warning."""
+    with mounted(tmp_path / "disk", "size=1m") as disk:
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        (line,) = reports(caplog, fallback=disk / "flagcache")
+    assert line.startswith("WARNING ")

@@ -149,6 +149,18 @@ def test_one_that_cannot_be_opened_is_lost(seen: list[Event], clock: Clock) -> N
     assert seen == [StoreLost("ns", "first", "no such file", meanwhile="meanwhile each process goes on alone")]
 
 
+def test_whatever_opening_one_raises_it_is_lost(seen: list[Event], clock: Clock) -> None:
+    """An exception that no caller expects would end the poll before the next store is asked."""
+
+    def fail() -> Store:
+        raise ZeroDivisionError("secret")
+
+    assert homes(make(seen, clock, fail)) == ["second"]
+    [lost] = seen
+    assert isinstance(lost, StoreLost)
+    assert lost.reason.startswith("unexpected ZeroDivisionError at tests/test_tiers.py:")
+
+
 def test_closing_closes_what_is_open_and_the_next_use_opens_again(seen: list[Event], clock: Clock) -> None:
     """Twice is as good as once."""
     Closing.closed = 0

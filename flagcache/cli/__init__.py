@@ -16,7 +16,7 @@ from flagcache._version import __version__
 from flagcache.errors import ConfigurationError, FlagcacheError, MissingExtraError
 
 if TYPE_CHECKING:
-    from flagcache.cli.store import Target
+    from flagcache.cli.store import Place
 
 __all__ = ["main"]
 
@@ -88,19 +88,36 @@ def _clear(options: argparse.Namespace) -> int:
     return run_clear(_target(options), sure=options.yes, forget=options.forget)
 
 
-def _target(options: argparse.Namespace) -> Target:
+def _target(options: argparse.Namespace) -> Place:
     from flagcache.cli.store import Target  # noqa: PLC0415 - likewise
 
-    return Target(options.store, options.namespace, options.protection)
+    if _names_app(options):
+        from flagcache.cli.app import app_cache  # noqa: PLC0415 - likewise
+
+        if options.protection is not None:
+            raise ConfigurationError("--app says how envelopes are protected: leave out --protection")
+        return app_cache(options.app)
+    return Target(options.store, options.namespace, options.protection or "plain")
+
+
+def _names_app(options: argparse.Namespace) -> bool:
+    """Whether the store is that of an application; else URL and namespace name it."""
+    if options.app is not None and options.store is not None:
+        raise ConfigurationError("--app says where the store is: leave out STORE_URL and NAMESPACE")
+    if options.app is None and options.namespace is None:
+        raise ConfigurationError("which store? Give STORE_URL and NAMESPACE, or --app MODULE:ATTRIBUTE")
+    return options.app is not None
 
 
 def _refresh(options: argparse.Namespace) -> int:
     from flagcache.cli.refresh import RefreshOptions, run_refresh  # noqa: PLC0415 - likewise
 
+    app = options.app if _names_app(options) else None
     return run_refresh(
         RefreshOptions(
-            store=options.store,
-            namespace=options.namespace,
+            store=options.store or "",
+            namespace=options.namespace or "",
+            app=app,
             interval=options.interval,
             once=options.once,
             health=options.health,
@@ -149,7 +166,6 @@ def _add_store_command(add_parser: _AddParser, name: str, purpose: str, descript
     parser.add_argument(
         "--protection",
         choices=_PROTECTIONS,
-        default="plain",
         help="how its envelopes are protected: signed with a signing_key, sealed with an encryption_key; no key is"
         " needed here (default plain)",
     )
@@ -160,10 +176,17 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "store",
         metavar="STORE_URL",
-        help="redis://, rediss://, unix:// or sqlite:///; or env:NAME for a URL in that environment variable, which"
-        " keeps a password out of the list of processes",
+        nargs="?",
+        help="redis://, rediss://, unix://, redis+sentinel://, redis+cluster:// or sqlite:///; or env:NAME for a URL in"
+        " that environment variable, which keeps a password out of the list of processes",
     )
-    parser.add_argument("namespace", metavar="NAMESPACE", help="as your caches have it")
+    parser.add_argument("namespace", metavar="NAMESPACE", nargs="?", help="as your caches have it")
+    parser.add_argument(
+        "--app",
+        metavar="MODULE:ATTRIBUTE",
+        help="instead of both: your application's own cache, or a function that returns it, such as shop.flags:cache;"
+        " store, namespace and keys are taken from there",
+    )
 
 
 def _add_refresh(add_parser: _AddParser) -> None:
@@ -177,7 +200,10 @@ def _add_refresh(add_parser: _AddParser) -> None:
     )
     _add_store(refresh)
     refresh.add_argument(
-        "--interval", type=float, default=30.0, metavar="SECONDS", help="how often PostHog is asked (default 30)"
+        "--interval",
+        type=float,
+        metavar="SECONDS",
+        help="how often PostHog is asked (default 30; with --app, the cache's refresh_interval)",
     )
     refresh.add_argument("--once", action="store_true", help="fetch if it is due, publish, and end: for cron")
     refresh.add_argument(

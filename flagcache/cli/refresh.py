@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flagcache._version import __version__
+from flagcache.cli.app import AppCache, app_cache
 from flagcache.cli.health import Answer, HealthServer, address_of
 from flagcache.cli.lines import logging_to_stderr
 from flagcache.cli.store import resolved
@@ -21,14 +22,21 @@ from flagcache.encoding.protection import KeyMaterial, protection_of
 from flagcache.errors import ConfigurationError
 from flagcache.event_log import log_events
 from flagcache.events import Event
+from flagcache.settings import Settings
 
 if TYPE_CHECKING:
-    from flagcache_posthog.refresher import Project, Refresher
+    from flagcache_posthog.refresher import FleetRefresher, Project
 
 __all__ = ["RefreshOptions", "run_refresh"]
 
 _DONE, _REFUSED, _TRY_LATER = 0, 1, 75
 """Exit statuses; 75 is `EX_TEMPFAIL` of <sysexits.h>."""
+
+_INTERVAL = 30.0
+"""Seconds between two requests to PostHog, unless the command or an application's cache says another number."""
+
+_AS_THE_APP = ("store_timeout", "fetch_timeout", "fetch_total_timeout", "max_decoded_bytes")
+"""Settings that a refresher has as the application's cache has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +46,16 @@ class RefreshOptions:
     store: str
     """URL, or `env:NAME`."""
     namespace: str
-    interval: float = 30.0
+    interval: float | None = None
+    """None: 30 seconds; with `app`, as the cache has it."""
     once: bool = False
     health: str | None = None
     """Where to answer probes: `PORT` or `HOST:PORT`."""
     json: bool = False
     protection: str | None = None
-    """What the keys in the environment must come to; None takes whatever they do."""
+    """What the keys must come to; None takes whatever they do."""
+    app: str | None = None
+    """`module:attribute` of the application's cache, in place of store, namespace and the keys in the environment."""
 
 
 class RefresherStarted(Event):
@@ -102,26 +113,25 @@ def run_refresh(options: RefreshOptions, environ: Mapping[str, str] = os.environ
         address_of(options.health)  # what cannot be right is said before anything begins
     refresher = _refresher(options, environ)
     with logging_to_stderr(as_json=options.json), _stopped_by_signals(refresher.stop) as heard:
-        status = _refreshed_once(refresher, options) if options.once else _refreshed(refresher, options, heard)
+        status = _refreshed_once(refresher) if options.once else _refreshed(refresher, options, heard)
     return 128 + signal.SIGINT if signal.SIGINT in heard[:1] else status
 
 
-def _refreshed(refresher: Refresher, options: RefreshOptions, heard: Sequence[signal.Signals]) -> int:
+def _refreshed(refresher: FleetRefresher, options: RefreshOptions, heard: Sequence[signal.Signals]) -> int:
     """Refresh until a signal comes."""
     with nullcontext() if options.health is None else HealthServer(address_of(options.health), _answers(refresher)):
-        store = refresher.status().store
-        log_events(
-            RefresherStarted(options.namespace, store, refresher.protection, options.interval, __version__, os.getpid())
-        )
+        status = refresher.status()
+        what = (status.namespace, status.store, refresher.protection, refresher.interval)
+        log_events(RefresherStarted(*what, __version__, os.getpid()))
         refresher.run()
-        log_events(RefresherEnded(options.namespace, heard[0].name if heard else "stopped"))
+        log_events(RefresherEnded(status.namespace, heard[0].name if heard else "stopped"))
     return _DONE
 
 
-def _refreshed_once(refresher: Refresher, options: RefreshOptions) -> int:
+def _refreshed_once(refresher: FleetRefresher) -> int:
     """Refresh once, and tell what came of it."""
     run = refresher.once()
-    told = (options.namespace, run.outcome.value, run.version, run.age)
+    told = (refresher.status().namespace, run.outcome.value, run.version, run.age)
     if run.went_well:
         log_events(RefreshDone(*told))
         return _DONE
@@ -129,25 +139,46 @@ def _refreshed_once(refresher: Refresher, options: RefreshOptions) -> int:
     return _TRY_LATER if run.may_go_well_later else _REFUSED
 
 
-def _refresher(options: RefreshOptions, environ: Mapping[str, str]) -> Refresher:
+def _refresher(options: RefreshOptions, environ: Mapping[str, str]) -> FleetRefresher:
+    if options.app is not None:
+        return _refresher_of(app_cache(options.app), options, environ)
     from flagcache_posthog.refresher import Refresher  # noqa: PLC0415 - the SDK, for who fetches
 
     url, project = resolved(options.store), _project(environ)
     signing, encryption = _keys(environ, "FLAGCACHE_SIGNING_KEY"), _keys(environ, "FLAGCACHE_ENCRYPTION_KEY")
-    protection = protection_of(signing, encryption).name
-    if options.protection not in (None, protection):
-        raise ConfigurationError(
-            f"--protection {options.protection} was asked for, but the keys in the environment make it {protection}:"
-            " see FLAGCACHE_SIGNING_KEY and FLAGCACHE_ENCRYPTION_KEY"
-        )
+    _check_protection(options, protection_of(signing, encryption).name, "the keys in the environment make it")
     return Refresher(
         url,
         options.namespace,
         project,
-        refresh_interval=options.interval,
+        refresh_interval=_INTERVAL if options.interval is None else options.interval,
         signing_key=signing,
         encryption_key=encryption,
     )
+
+
+def _refresher_of(app: AppCache, options: RefreshOptions, environ: Mapping[str, str]) -> FleetRefresher:
+    """Return the refresher for the fleet of an application's cache."""
+    from flagcache_posthog.refresher import FleetRefresher  # noqa: PLC0415 - as above
+
+    _check_protection(options, app.protection, "the keys of that cache make it")
+    theirs = {name: getattr(app.settings, name) for name in _AS_THE_APP}
+    interval = app.settings.refresh_interval if options.interval is None else options.interval
+    return FleetRefresher(
+        app.spec._replace(open=app.spec.open_to_lead or app.spec.open),
+        app.namespace,
+        _project(environ),
+        settings=Settings(refresh_interval=interval, **theirs),
+        protection=app.keys,
+    )
+
+
+def _check_protection(options: RefreshOptions, protection: str, because: str) -> None:
+    if options.protection not in (None, protection):
+        raise ConfigurationError(
+            f"--protection {options.protection} was asked for, but {because} {protection}:"
+            " see FLAGCACHE_SIGNING_KEY and FLAGCACHE_ENCRYPTION_KEY"
+        )
 
 
 def _project(environ: Mapping[str, str]) -> Project:
@@ -196,7 +227,7 @@ def _stopped_by_signals(stop: Callable[[], None]) -> Generator[list[signal.Signa
             signal.signal(number, handler)
 
 
-def _answers(refresher: Refresher) -> dict[str, Answer]:
+def _answers(refresher: FleetRefresher) -> dict[str, Answer]:
     def alive() -> tuple[bool, Mapping[str, object]]:
         return refresher.alive, {}
 

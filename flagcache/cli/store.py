@@ -4,22 +4,46 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import tempfile
+from collections.abc import Generator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
+from flagcache.cli.files import refuse_other_file
 from flagcache.encoding.payload import FORMAT
-from flagcache.errors import ConfigurationError, StoreError
+from flagcache.errors import ConfigurationError
 from flagcache.settings import check_namespace
 from flagcache.stores.abilities import Forgets
 from flagcache.stores.base import Meta, Snapshot, Store
 from flagcache.stores.spec import REDIS_SCHEMES, missing_for_sqlite, scheme_in
 
-__all__ = ["Target", "resolved", "run_clear", "run_inspect"]
+__all__ = ["Place", "Target", "resolved", "run_clear", "run_inspect"]
 
 _TIMEOUT = 5.0
 """Seconds for a store to answer a person."""
+
+
+class Place(Protocol):
+    """A namespace in a store that a person named."""
+
+    @property
+    def namespace(self) -> str:
+        """Which one."""
+        ...
+
+    @property
+    def protection(self) -> str:
+        """The `Protection.name` of its envelopes."""
+        ...
+
+    def open(self) -> Store:
+        """Open the store. Raises what a verb may, or `ConfigurationError`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +78,20 @@ class Target:
 
             return SqliteStore(_existing(url), namespace, timeout=_TIMEOUT, format_and_protection=label)
         raise ConfigurationError(
-            "the store's URL must begin with redis://, rediss://, unix:// or sqlite:///, or be env:NAME"
+            "the store's URL must begin with redis://, rediss://, unix://, redis+sentinel://, redis+cluster:// or"
+            " sqlite:///, or be env:NAME; or give --app MODULE:ATTRIBUTE"
         )
 
 
-def run_inspect(target: Target, *, as_json: bool) -> int:
+def run_inspect(target: Place, *, as_json: bool) -> int:
     """Print what the store holds; changes nothing. Returns the exit status."""
-    store = target.open()
-    try:
+    with _looked_at(target) as store:
         seen = store.inspect()
-    finally:
-        store.close()
     print(json.dumps(_values(seen, target), indent=2) if as_json else "\n".join(_lines(seen, target)))
     return 0
 
 
-def run_clear(target: Target, *, sure: bool, forget: bool = False) -> int:
+def run_clear(target: Place, *, sure: bool, forget: bool = False) -> int:
     """Empty the store and print the new epoch, or let it forget the namespace. Returns the exit status."""
     if forget:
         return _forget(target, sure=sure)
@@ -86,7 +108,7 @@ def run_clear(target: Target, *, sure: bool, forget: bool = False) -> int:
     return 0
 
 
-def _forget(target: Target, *, sure: bool) -> int:
+def _forget(target: Place, *, sure: bool) -> int:
     if not sure:
         raise ConfigurationError(
             f"this deletes all of namespace {target.namespace!r}; workers that still run bring back what they hold: add"
@@ -118,24 +140,42 @@ def resolved(url: str) -> str:
 
 
 def _existing(url: str) -> Path:
-    """Return the file that a URL names, if it is a store of ours: opening it would make one, or move aside another."""
-    from flagcache.stores.sqlite import tables as rows  # noqa: PLC0415 - as above
-
+    """Return the file that a URL names, if it is a store of ours."""
     parts = urlsplit(url)
     if parts.netloc or not parts.path.strip("/") or parts.query or parts.fragment:
         raise ConfigurationError("an SQLite URL is sqlite:///relative/path or sqlite:////absolute/path")
     path = Path(unquote(parts.path[1:])).expanduser().absolute()
-    try:
-        with path.open("rb") as file:
-            header = file.read(100)
-    except OSError as exc:
-        raise StoreError(f"SQLite store {path}: {exc.strerror}") from exc
-    if not header.startswith(b"SQLite format 3\0") or header[68:72] != rows.SCHEMA.application.to_bytes(4, "big"):
-        raise StoreError(f"SQLite store {path}: this file is none that flagcache made")
+    refuse_other_file(path)
     return path
 
 
-def _values(seen: Snapshot, target: Target) -> dict[str, object]:
+@contextmanager
+def _looked_at(target: Place) -> Generator[Store]:
+    """Open the store so that nothing in it changes.
+
+    The log of an SQLite store that was copied without its index (`-shm`) can only be read by making another index: in
+    a copy. No process has such a file open.
+    """
+    if not isinstance(target, Target) or scheme_in(resolved(target.url)) != "sqlite":
+        with closing(target.open()) as store:
+            yield store
+        return
+    from flagcache.stores.sqlite.store import SqliteStore  # noqa: PLC0415 - as above
+
+    path = _existing(resolved(target.url))
+    log, index = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
+    with tempfile.TemporaryDirectory() as folder:
+        if log.exists() and not index.exists():
+            path = Path(folder) / path.name
+            shutil.copy(log.with_name(path.name), path)
+            shutil.copy(log, folder)
+        label = f"{FORMAT}-{target.protection}"
+        store = SqliteStore(path, check_namespace(target.namespace), timeout=_TIMEOUT, format_and_protection=label)
+        with closing(store if path.parent == Path(folder) else store.only_look()):
+            yield store
+
+
+def _values(seen: Snapshot, target: Place) -> dict[str, object]:
     """All of a snapshot, in its own units. Where entity tags are protected there is none to tell."""
     meta: dict[str, object] | None = seen.meta._asdict() if seen.meta is not None else None
     if meta is not None and target.protection != "plain":
@@ -143,7 +183,7 @@ def _values(seen: Snapshot, target: Target) -> dict[str, object]:
     return {"namespace": target.namespace, "protection": target.protection, **seen._asdict(), "meta": meta}
 
 
-def _lines(seen: Snapshot, target: Target) -> list[str]:
+def _lines(seen: Snapshot, target: Place) -> list[str]:
     facts = [
         ("namespace", f"{target.namespace} ({target.protection})"),
         ("store's clock", _utc(seen.clock)),
@@ -159,7 +199,7 @@ def _lines(seen: Snapshot, target: Target) -> list[str]:
     return [f"{name:<14}{_printable(value)}" for name, value in facts]
 
 
-def _of_definitions(meta: Meta, seen: Snapshot, target: Target) -> list[tuple[str, str]]:
+def _of_definitions(meta: Meta, seen: Snapshot, target: Place) -> list[tuple[str, str]]:
     return [
         ("definitions", f"{meta.version}, {seen.payload_size} bytes"),
         ("confirmed", _time(meta.confirmed_at, seen.clock)),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 from flagcache.core.knowledge import Knowledge, overtaken
+from flagcache.stores.base import Meta
 
-__all__ = ["is_stale", "settled"]
+__all__ = ["is_stale", "outranking", "settled"]
 
 
 def settled(know: Knowledge, longest: float, now: float) -> Knowledge:
@@ -18,6 +19,16 @@ def settled(know: Knowledge, longest: float, now: float) -> Knowledge:
     if held is None or held.unsettled is None or now - held.unsettled <= longest:
         return know
     return know._replace(held=overtaken(held)._replace(unsettled=None))
+
+
+def outranking(meta: Meta, stored: Meta) -> Meta:
+    """The same at a place after what is stored, which is of another time than its place in the order says.
+
+    Its epoch may be one that the fleet's store has lost since, and its `as_of` may be ahead of the clock.
+    """
+    if meta.order > stored.order:
+        return meta
+    return meta._replace(epoch=stored.epoch, as_of=max(meta.as_of, stored.as_of + 1))
 
 
 def is_stale(know: Knowledge, stale_after: float, polls_every: float, now: float) -> bool:

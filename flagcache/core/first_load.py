@@ -44,7 +44,7 @@ def defer_grant(reply: Reply, settings: Settings) -> tuple[Reply, bool]:
     """
     if reply.grant is None or reply.meta is None:
         return reply, False
-    if reply.clock - reply.meta.confirmed_at > milliseconds(settings.first_load_max_age):
+    if not 0 <= reply.clock - reply.meta.confirmed_at <= milliseconds(settings.first_load_max_age):
         return reply, False
     return reply._replace(grant=None, granted_at=0), True
 

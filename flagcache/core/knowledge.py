@@ -186,7 +186,7 @@ def heard(know: Knowledge, home: str, reply: Reply, now: float, asked: float | N
     asked = now if asked is None else asked
     retry_at = now + reply.note_left / 1000 if reply.note_left else 0.0
     note = Note(reply.note_status, retry_at, home, asked, stored.as_of if stored else 0)
-    confirmed = asked - (reply.clock - _granted(reply.meta)) / 1000 if reply.meta else None
+    confirmed = asked - (reply.clock - _granted(reply.meta, reply.clock)) / 1000 if reply.meta else None
     note = know.note if contact.foreign else latest(know.note, note, confirmed)
     know = know.with_contact(home, contact)._replace(granted=granted, waiting_since=waiting_since, note=note)
     if contact.foreign or reply.meta is None:
@@ -201,7 +201,7 @@ def _reconfirmed(know: Knowledge, home: str, reply: Reply, asked: float) -> Know
     if held is None or meta is None or meta.version != held.meta.version or reply.republish:
         return know
     stored = told(home, meta, held.definitions, reply.clock, asked)
-    if _granted(meta) > reply.clock:  # of a clock that was stepped back, or spoilt: it tells no age
+    if not _granted(meta, reply.clock):  # of a clock that was stepped back, or spoilt: it tells no age
         stored = stored._replace(born=held.born)
     return know._replace(held=stored) if _newer(stored, held, reply.clock) else know
 
@@ -221,12 +221,13 @@ def told(home: str, meta: Meta, definitions: Definitions, clock: int, asked: flo
         clock: the store's clock in its answer.
         asked: own clock before the question, never after the answer: a frozen process would take them for younger.
     """
-    return Held(meta, definitions, home, asked - max(0, clock - _granted(meta)) / 1000)
+    return Held(meta, definitions, home, asked - (clock - _granted(meta, clock)) / 1000)
 
 
-def _granted(meta: Meta) -> int:
-    """When their fetch was granted; `as_of` is no time but only an order since the store's clock was stepped back."""
-    return min(meta.as_of, meta.confirmed_at)
+def _granted(meta: Meta, clock: int) -> int:
+    """When their fetch was granted (`as_of` may be an order alone); 0, older than all, if that is yet to come."""
+    at = min(meta.as_of, meta.confirmed_at)
+    return at if at <= clock else 0
 
 
 def hold(know: Knowledge, held: Held) -> Knowledge:
@@ -242,7 +243,7 @@ def _newer(held: Held, old: Held, clock: int) -> bool:
     An old `as_of` ahead of the store's clock, where the new one is not, is of a clock that has been stepped back since
     (and of a store that has lost it): as between two stores, the age on this process's own clock decides.
     """
-    comparable = held.home == old.home and not old.meta.as_of > clock >= _granted(held.meta)
+    comparable = held.home == old.home and not (old.meta.as_of > clock and _granted(held.meta, clock))
     return held.meta.order >= old.meta.order if comparable else held.born >= old.born
 
 

@@ -35,7 +35,7 @@ import msgpack
 from flagcache.encoding.flat import flatten, listed, unflatten
 from flagcache.encoding.pieces import TEXT, json_pieces, msgpack_pieces
 from flagcache.encoding.shape import measure
-from flagcache.encoding.unpack import LONGEST, inflate, read_msgpack, skim_msgpack
+from flagcache.encoding.unpack import LONGEST, inflate, read_msgpack
 from flagcache.errors import EnvelopeError, UnreadableHereError
 
 __all__ = ["FORMAT", "decode", "digest", "encode", "verify"]
@@ -108,10 +108,7 @@ def decode(payload: bytes, *, version: str, limit: int) -> dict[str, object]:
         EnvelopeError: Anything at all is wrong. The message says what, without a byte of the data.
     """
     with _refusing("the payload is broken"):
-        codec, body, size = _header(payload, limit)
-        unpacked = inflate(body, size)
-        content = read_msgpack(unpacked, _most(limit)) if codec == _MSGPACK else _read_json(unpacked, _most(limit))
-        return _definitions_in(content, version)
+        return _read(payload, version, limit, keep=True)
 
 
 def verify(payload: bytes, *, version: str, limit: int) -> None:
@@ -121,10 +118,7 @@ def verify(payload: bytes, *, version: str, limit: int) -> None:
         EnvelopeError: `decode` would refuse it; but for an empty `bytes` in it, which `encode` never writes.
     """
     with _refusing("the payload is broken"):
-        codec, body, size = _header(payload, limit)
-        skims = codec == _MSGPACK
-        content = skim_msgpack(body, size, _most(limit)) if skims else _read_json(inflate(body, size), _most(limit))
-        _definitions_in(content, version)
+        _read(payload, version, limit, keep=False)
 
 
 @contextmanager
@@ -165,8 +159,7 @@ def _pack(pieces: Iterable[bytes]) -> tuple[int, list[bytes]]:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def _header(payload: bytes, limit: int) -> tuple[bytes, memoryview, int]:
-    """The codec, the packed body, and the size that it says to have."""
+def _read(payload: bytes, version: str, limit: int, *, keep: bool) -> dict[str, object]:
     number, codec, size = _HEADER.unpack_from(payload)
     if number != FORMAT:
         raise EnvelopeError(f"the payload has format {number}; this version of flagcache reads format {FORMAT}")
@@ -176,15 +169,9 @@ def _header(payload: bytes, limit: int) -> tuple[bytes, memoryview, int]:
         # One that cannot be that large is broken for everybody.
         kind = EnvelopeError if size > _HIGHEST_RATIO * len(payload) else UnreadableHereError
         raise kind(f"the payload says that it unpacks to {size} bytes; the limit is {limit}")
-    return codec, memoryview(payload)[_HEADER.size :], size
-
-
-def _most(limit: int) -> int:
-    """How many containers a body may hold."""
-    return max(_FEWEST_CONTAINERS, limit // _BYTES_PER_CONTAINER)
-
-
-def _definitions_in(content: object, version: str) -> dict[str, object]:
+    body, most = memoryview(payload)[_HEADER.size :], max(_FEWEST_CONTAINERS, limit // _BYTES_PER_CONTAINER)
+    reads_json = codec == _JSON
+    content = _read_json(inflate(body, size), most) if reads_json else read_msgpack(body, size, most, keep=keep)
     written, definitions = listed(content)
     if type(definitions) is not dict:
         raise EnvelopeError("the payload holds no definitions")

@@ -1,4 +1,4 @@
-"""The body of a payload in msgpack: read as a whole, or piece by piece if nothing of it is to be kept.
+"""The body of a payload, unpacked: in msgpack piece by piece, so that no block of its size is taken.
 
 What is unpacked is trusted in nothing: see `flagcache.encoding.payload`.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from typing import TypedDict
 
 import msgpack
 
@@ -15,7 +14,7 @@ from flagcache.encoding.pieces import TEXT
 from flagcache.encoding.shape import measure
 from flagcache.errors import EnvelopeError, UnreadableHereError
 
-__all__ = ["LONGEST", "inflate", "read_msgpack", "skim_msgpack"]
+__all__ = ["LONGEST", "inflate", "read_msgpack"]
 
 # Items that a msgpack list may have. Before 1.2 msgpack makes room for all that a list says it has before it sees one,
 # and so at each of 1,024 levels: 16 kB of payload, 16 MiB unpacked, held it for 20 seconds.
@@ -24,7 +23,7 @@ LONGEST = 0xFFFF
 _EMPTY_BIN = (b"\xc4\x00", b"\xc5\x00\x00", b"\xc6\x00\x00\x00\x00")
 
 _PIECE = 64 * 1024
-"""Bytes that are unpacked at a time if nothing is to be kept."""
+"""Bytes that are unpacked at a time."""
 
 
 def inflate(packed: memoryview, size: int) -> bytes:
@@ -41,38 +40,40 @@ def inflate(packed: memoryview, size: int) -> bytes:
     return body
 
 
-def read_msgpack(body: bytes, most: int) -> object:
-    """Return what is in a body, which has so many containers at most."""
-    # A container takes a byte at least, so that only a large body can hold too many. The hook adds half to the time.
-    count = _counter(most) if len(body) > most else None
-    content: object = msgpack.unpackb(body, object_hook=count, list_hook=count, **_strictly())
-    # That leaves b"" as the one value that is not JSON. On 2,000 flags (1.2 MB) the search for its three spellings adds
-    # a fifth to unpacking, where going through the values doubles it; that is left for when a number looks like one.
-    if any(spelling in body for spelling in _EMPTY_BIN):
-        measure({"": content})
-    return content
+def read_msgpack(packed: memoryview, size: int, most: int, *, keep: bool = True) -> object:
+    """Unpack a body of exactly this size, piece by piece.
 
-
-def skim_msgpack(packed: memoryview, size: int, most: int) -> object:
-    """Read a body as `inflate` and `read_msgpack` do, but an empty `bytes` in it is let pass.
-
-    Returns:
-        The content with an empty dict in the place of each.
+    Args:
+        packed: As of `inflate`.
+        size: As of `inflate`.
+        most: How many containers it may have.
+        keep: If not, an empty dict stands in the place of each, and an empty `bytes` is let pass.
     """
+    # A container takes a byte at least, so that only a large body can hold too many. The hook adds half to the time.
     count = _counter(most) if size > most else None
     body = _Inflating(packed, size + 1)
     unpacker = msgpack.Unpacker(
         body,
         read_size=_PIECE,
         max_buffer_size=max(_PIECE, size),
-        object_hook=_emptying(count),
+        object_hook=count if keep else _emptying(count),
         list_hook=count,
-        **_strictly(),
+        raw=False,
+        unicode_errors=TEXT,
+        strict_map_key=True,
+        max_array_len=LONGEST,
+        max_bin_len=0,
+        max_ext_len=0,
+        ext_hook=_refuse_extension,
     )
     content: object = unpacker.unpack()
     rest = body.read(1)  # also lets the stream come to its end
     if rest or body.unpacked != size or unpacker.tell() != size or not body.has_ended:
         raise _not_of_its_size()
+    # That leaves b"" as the one value that is not JSON. On 2,000 flags (1.2 MB) the search for its three spellings adds
+    # a fifth to unpacking, where going through the values doubles it; that is left for when a number looks like one.
+    if keep and body.spells_bin:
+        measure({"": content})
     return content
 
 
@@ -88,8 +89,11 @@ class _Inflating:
         self._packed = packed
         self._most = most
         self._stream = zlib.decompressobj()
+        self._end = b""
         self.unpacked = 0
         """Bytes so far."""
+        self.spells_bin = False
+        """Whether an empty `bytes`, or what looks like one, was among them."""
 
     def read(self, size: int) -> bytes:
         """Return at most so many bytes; none if there are no more."""
@@ -98,6 +102,10 @@ class _Inflating:
         while size and not unpacked and not self._stream.eof and (packed := self._next()):
             unpacked = self._stream.decompress(packed, size)
         self.unpacked += len(unpacked)
+        if not self.spells_bin:
+            seen = self._end + unpacked
+            self.spells_bin = any(spelling in seen for spelling in _EMPTY_BIN)
+            self._end = seen[1 - len(_EMPTY_BIN[-1]) :]
         return unpacked
 
     @property
@@ -110,29 +118,6 @@ class _Inflating:
             return self._stream.unconsumed_tail
         piece, self._packed = self._packed[:_PIECE], self._packed[_PIECE:]
         return piece
-
-
-class _Strictly(TypedDict):
-    raw: bool
-    unicode_errors: str
-    strict_map_key: bool
-    max_array_len: int
-    max_bin_len: int
-    max_ext_len: int
-    ext_hook: Callable[[int, bytes], object]
-
-
-def _strictly() -> _Strictly:
-    """What every reading of msgpack refuses."""
-    return {
-        "raw": False,
-        "unicode_errors": TEXT,
-        "strict_map_key": True,
-        "max_array_len": LONGEST,
-        "max_bin_len": 0,
-        "max_ext_len": 0,
-        "ext_hook": _refuse_extension,
-    }
 
 
 def _not_of_its_size() -> EnvelopeError:

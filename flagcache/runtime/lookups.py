@@ -8,67 +8,52 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 
-from flagcache.runtime.threads import make_event, try_start
+from flagcache.runtime.background_call import BackgroundCall
 
-__all__ = ["LookupTimeoutError", "wait_for_name"]
+__all__ = ["addresses_of"]
 
-
-class LookupTimeoutError(TimeoutError):
-    """The look-up of a name takes longer than its caller may wait."""
-
-
-class _LookUp:
-    """One look-up under way."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self._address = host, port
-        self._over = make_event()
-        self._error: BaseException | None = None
-
-    def run(self) -> None:
-        """Look the name up, on the calling thread."""
-        try:
-            socket.getaddrinfo(*self._address, 0, socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as exc:
-            self._error = exc
-        finally:
-            _under_way.pop((os.getpid(), *self._address), None)
-            self._over.set()
-
-    def wait(self, longest: float | None) -> bool:
-        """Wait at most so many seconds; whether it is over. Raises what it failed with."""
-        over = self._over.wait(longest)
-        if self._error is not None:
-            raise socket.gaierror(*self._error.args) from self._error
-        return over
-
-
-_under_way: dict[tuple[int, str, int], _LookUp] = {}
+_under_way: dict[tuple[int, str, int], BackgroundCall[list[str]]] = {}
 """By process too: a forked child has none of its parent's threads."""
 
 
-def wait_for_name(host: str, port: int, longest: float | None) -> None:
-    """Wait until the system can look a host's name up; the next look-up is then expected to be as quick as this one.
+def addresses_of(host: str, port: int, longest: float | None) -> list[str]:
+    """Return the addresses behind a host's name, in the order in which the system prefers them.
 
     Args:
         host: a name, or an address, which needs no look-up.
         port: of the server.
-        longest: seconds; None: without a bound.
+        longest: seconds to wait; None: without a bound.
 
     Raises:
-        LookupTimeoutError: the look-up takes longer. It goes on, and a later call for the same name waits for it too.
+        SlowCallError: the look-up takes longer. It goes on, and a later call for the same name waits for it too.
         socket.gaierror: there is no such name, or no name server answers.
     """
     if _is_address(host):
-        return
-    mine = _LookUp(host, port)
-    shared = _under_way.setdefault((os.getpid(), host, port), mine)
-    if shared is mine and try_start(threading.Thread(target=mine.run, name="flagcache-lookup", daemon=True)):
-        mine.run()
-    if not shared.wait(longest):
-        raise LookupTimeoutError(f"looking up the name {host!r} takes longer than {longest:.3g} s")
+        return [host]
+    key = os.getpid(), host, port
+    mine = BackgroundCall(lambda: _looked_up(key), "lookup")
+    shared = _under_way.setdefault(key, mine)
+    if shared is mine:
+        mine.start()
+    return shared.wait(longest, f"looking up the name {host!r}")
+
+
+def _looked_up(key: tuple[int, str, int]) -> list[str]:
+    _, host, port = key
+    try:
+        found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
+    except (UnicodeError, ValueError) as exc:
+        raise socket.gaierror(socket.EAI_NONAME, f"{host!r} is no host name") from exc
+    finally:
+        _under_way.pop(key, None)
+    return [*dict.fromkeys(_text_of(sockaddr) for *_, sockaddr in found)]
+
+
+def _text_of(sockaddr: tuple[object, ...]) -> str:
+    """Return an address as text, with the interface that a link-local one needs."""
+    address, scope = str(sockaddr[0]), sockaddr[3] if len(sockaddr) > 3 else 0
+    return f"{address}%{scope}" if scope and "%" not in address else address
 
 
 def _is_address(host: str) -> bool:

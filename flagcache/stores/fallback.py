@@ -1,33 +1,47 @@
 """The fallback store: where on this machine it is, and that nobody else can have put it there.
 
-It lies in a *state* directory of the user, which outlives a reboot, in one file for each fleet's store and database.
+It lies in a *state* directory of the user, which outlives a reboot, in one file for each fleet's store and database,
+and for each host: hosts that share a home directory share no memory, without which SQLite's log breaks.
 Must never follow a link, nor use what another user owns or may write: whoever can write it chooses a fleet's flags.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import re
 import stat
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeAlias, cast
+from typing import NamedTuple, TypeAlias, cast
 
-from flagcache.errors import ConfigurationError, StoreError
-from flagcache.runtime.here import prefix
+from flagcache.errors import NO_PLACE, ConfigurationError, StoreError
+from flagcache.runtime.clock import monotonic
+from flagcache.runtime.here import here, prefix
+from flagcache.stores.rights import others_may_write
 from flagcache.stores.spec import StoreSpec, missing_for_sqlite
 
 __all__ = ["AUTO", "Fallback", "checked_fallback", "fallback_specs"]
 
 Fallback: TypeAlias = str | os.PathLike[str] | None
-"""Where the fallback store is kept: a directory, made with mode 0700; `"auto"` is `$XDG_STATE_HOME/flagcache`, by
-default `~/.local/state/flagcache`, and on systems where a SQLite store cannot work (Windows) None: there is none."""
+"""Where the fallback store is kept: a directory, made with mode 0700; `"auto"` is `flagcache` in `$STATE_DIRECTORY`
+(systemd's) or `$XDG_STATE_HOME`, by default in `~/.local/state`, and on systems where a SQLite store cannot work
+(Windows) None: there is none."""
 
 AUTO = "auto"
 
 _log = logging.getLogger(__name__)
 
 _said = False
+
+_ROOT = 0
+
+_LONGEST_HOST = 64
+"""Characters of a host's name that a file's name has; Linux allows no more."""
+
+_NOWHERE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR)
+"""Errors with which a home directory says that it is no place for a file."""
 
 _FORMAT = 1
 """Of the file's tables: versions of flagcache with another one use another file, side by side."""
@@ -80,11 +94,17 @@ def fallback_specs(
         _say_once(missing)
         return ()
     # Here and not when it is opened, on some thread: a child forked in mid-import could never import it.
-    from flagcache.stores.sqlite.store import SqliteStore  # noqa: PLC0415 - who wants no fallback need not pay for it
+    from flagcache.stores.sqlite.adoption import adopt, forget  # noqa: PLC0415 - who wants none need not pay for it
+    from flagcache.stores.sqlite.store import SqliteStore  # noqa: PLC0415 - likewise
 
     def make() -> SqliteStore:
+        file = _safe(_directory(place), fingerprint)
+        if not file.exists():
+            with suppress(OSError):  # if nothing can be written there, opening it reports that
+                adopt(file, _others(file, fingerprint), monotonic() + timeout)
+                forget(_others(file, fingerprint))
         return SqliteStore(
-            _safe(_file(place, fingerprint)),
+            file,
             namespace,
             timeout=timeout,
             format_and_protection=format_and_protection,
@@ -107,47 +127,109 @@ def _say_once(missing: str) -> None:
 def _address(fallback: Fallback, fingerprint: str) -> str:
     """Return what people call it."""
     try:
-        return f"sqlite://{_file(fallback, fingerprint)}"
+        return f"sqlite://{_file_in(_directory(fallback).directory, fingerprint)}"
     except StoreError:
         return "this machine's fallback store"
 
 
-def _safe(file: Path) -> Path:
-    """Return the file if it is nobody else's, having made its directory if that was not there."""
+class _Place(NamedTuple):
+    """The directory that is meant."""
+
+    directory: Path
+    home: Path | None = None
+    """The user's home directory, if the place merely follows from that."""
+
+
+def _safe(place: _Place, fingerprint: str) -> Path:
+    """Return the file if only this user can have written it, having made its directory if that was not there."""
+    file = _file_in(place.directory, fingerprint)
     try:
-        file.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file.parent.mkdir(mode=0o700, exist_ok=True)
+        if place.home is not None:
+            _make_below(place.home, file)
+        else:
+            file.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file.parent.mkdir(mode=0o700, exist_ok=True)
         _refuse_strangers(file.parent, directory=True)
         if file.is_symlink() or file.exists():
             _refuse_strangers(file, directory=False)
+            _take_back(file)
     except OSError as exc:
         what = f"{exc.strerror or exc}; fallback=None goes without"
         raise StoreError(what, address=f"no fallback store in {file.parent}") from exc
     return file
 
 
-def _directory(fallback: Fallback) -> Path:
+def _make_below(home: Path, file: Path) -> None:
+    """Make the file's directory in an existing home directory.
+
+    Raises:
+        StoreError: there is no such home, or nothing can be written there. A default without a place is no trouble.
+    """
+    try:
+        if not home.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(home))
+        file.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file.parent.mkdir(mode=0o700, exist_ok=True)
+        if not file.exists() and not os.access(file.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, "nothing can be written there", str(file.parent))
+    except OSError as exc:
+        if exc.errno not in _NOWHERE:
+            raise
+        raise _no_place(f"in {home}: {exc.strerror}") from exc
+
+
+def _directory(fallback: Fallback) -> _Place:
     """Return the directory that is meant, in this process's environment.
 
     Raises:
-        StoreError: this user has no home directory and no `XDG_STATE_HOME`.
+        StoreError: this user has no home directory, and no variable names a place.
     """
     if fallback != AUTO:
-        return Path(fallback or "").absolute()
-    state = os.environ.get("XDG_STATE_HOME", "")
-    if Path(state).is_absolute():  # the XDG specification: a relative one is to be ignored
-        return Path(state) / "flagcache"
+        return _Place(Path(fallback or "").absolute())
+    # systemd names several, separated by colons, if the unit has several. The XDG specification: ignore a relative one.
+    for state in (os.environ.get("STATE_DIRECTORY", "").partition(":")[0], os.environ.get("XDG_STATE_HOME", "")):
+        if Path(state).is_absolute():
+            return _Place(Path(state) / "flagcache")
     try:
-        return Path.home() / ".local" / "state" / "flagcache"
+        home = Path.home()
     except RuntimeError as exc:
-        raise StoreError(
-            "no fallback store: this user has no home directory; set XDG_STATE_HOME, or say fallback=None"
-        ) from exc
+        raise _no_place("for this user has no home directory") from exc
+    if not home.is_absolute() or not os.environ.get("HOME", "/"):
+        raise _no_place("for HOME names no directory")
+    return _Place(home / ".local" / "state" / "flagcache", home)
 
 
-def _file(fallback: Fallback, fingerprint: str) -> Path:
-    """Return the file that belongs to the store with this fingerprint of address and database."""
-    return _directory(fallback) / f"fallback-{fingerprint[:32]}-v{_FORMAT}.sqlite"
+def _no_place(why: str) -> StoreError:
+    return StoreError(f"no fallback store {why}; set STATE_DIRECTORY or XDG_STATE_HOME, or say fallback=None", NO_PLACE)
+
+
+def _file_in(directory: Path, fingerprint: str) -> Path:
+    """Return this host's file that belongs to the store with this fingerprint of address and database."""
+    host = re.sub(r"[^A-Za-z0-9.-]", "_", here().rpartition(":")[0])[:_LONGEST_HOST] or "localhost"
+    return directory / f"fallback-{fingerprint[:32]}-{host}-v{_FORMAT}.sqlite"
+
+
+def _others(file: Path, fingerprint: str) -> list[Path]:
+    """Return the files of other hosts, or of a release that knew no hosts, that are this user's alone."""
+    found: list[Path] = []
+    for other in file.parent.glob(f"fallback-{fingerprint[:32]}-*v{_FORMAT}.sqlite"):
+        with suppress(OSError, StoreError):
+            _refuse_strangers(other, directory=False)
+            found.append(other)
+    return [other for other in found if other != file]
+
+
+def _take_back(file: Path) -> None:
+    """Give a file, which a group of ours may write, the rights that it was made with.
+
+    Not by a descriptor: closing that would give up the locks that SQLite has on the file in this process.
+    """
+    for path in (file, *(file.with_name(file.name + suffix) for suffix in ("-wal", "-shm"))):
+        with suppress(FileNotFoundError):
+            found = path.lstat()
+            if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and found.st_mode & stat.S_IWGRP:
+                with suppress(PermissionError):  # of a file system whose rights are fixed
+                    path.chmod(0o600)
 
 
 def _refuse_strangers(path: Path, *, directory: bool) -> None:
@@ -155,9 +237,10 @@ def _refuse_strangers(path: Path, *, directory: bool) -> None:
     kind = stat.S_ISDIR(found.st_mode) if directory else stat.S_ISREG(found.st_mode)
     if not kind:
         raise _refused(path, f"is a link or no {'directory' if directory else 'file'}; remove it", directory=directory)
-    if found.st_uid != os.geteuid():
+    # A volume with `fsGroup` is root's, who can do everything in any case.
+    if found.st_uid not in ((_ROOT, os.geteuid()) if directory else (os.geteuid(),)):
         raise _refused(path, f"belongs to another user ({found.st_uid})", directory=directory)
-    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if others_may_write(found):
         mode = "0700" if directory else "0600"
         raise _refused(path, f"can be written by others; make its mode {mode}", directory=directory)
 

@@ -18,6 +18,7 @@ from flagcache.runtime.process_lock import ProcessLock
 from flagcache.stores.abilities import Subscription
 from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Replacing, Reply, Scope, Snapshot
 from flagcache.stores.rules import verbs as rules
+from flagcache.stores.unexpected import only_store_errors
 
 __all__ = ["MemoryHub", "MemoryStore"]
 
@@ -30,6 +31,7 @@ _BACKLOG = 64
 """Notices kept for a subscriber that does not read. They only say "ask", so the oldest may go."""
 
 
+@only_store_errors
 class MemoryStore:
     """One namespace in memory.
 
@@ -61,7 +63,7 @@ class MemoryStore:
 
         def verb(state: rules.State) -> tuple[rules.State, Published, Notice | None]:
             told = rules.publish(state, me, envelope, self._clock(), fresh=fresh, lease=lease, replacing=replacing)
-            if told[1] is Published.STORED:
+            if rules.replaces_payload(told[0], envelope, told[1]):
                 self._payload = envelope.payload
             return told
 
@@ -133,6 +135,7 @@ class MemoryStore:
         return result
 
 
+@only_store_errors
 class _Subscription:
     def __init__(self) -> None:
         self._condition = threading.Condition()

@@ -11,8 +11,14 @@ from flagcache.stores.base import Store
 
 __all__ = ["REDIS_SCHEMES", "StoreSpec", "missing_for_sqlite", "scheme_in"]
 
-REDIS_SCHEMES = {"redis": "redis", "rediss": "rediss", "unix": "unix", "valkey": "redis", "valkeys": "rediss"}
-"""The schemes of URLs that name a Redis, or what speaks its protocol; and what redis-py calls each."""
+_SERVERS = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss"}
+
+REDIS_SCHEMES = {
+    "unix": "unix",
+    **_SERVERS,
+    **{f"{name}+{kind}": called for kind in ("sentinel", "cluster") for name, called in _SERVERS.items()},
+}
+"""The schemes of URLs that name a Redis, or what speaks its protocol; and what redis-py calls each of its servers."""
 
 
 _SQLITE_MODULES = ("fcntl", "ctypes", "sqlite3")
@@ -51,6 +57,8 @@ class StoreSpec(NamedTuple):
     """No user name, no password."""
     open: Callable[[], Store]
     """Makes the store, in each process and again after `Tiers.close`; connects to nothing."""
+    open_to_lead: Callable[[], Store] | None = None
+    """Makes the same store for a process that may lead, if this one may not. None: as `open`."""
     pace: float = 1.0
     """How many refresh intervals lie between two fetches coordinated by this store."""
     archive: bool = False

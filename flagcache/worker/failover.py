@@ -7,6 +7,7 @@ or `answered`.
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 import threading
@@ -15,17 +16,20 @@ from functools import partial
 from typing import NamedTuple
 
 from flagcache.core.circuit_breaker import Breaker
-from flagcache.errors import FlagcacheError, StoreError
+from flagcache.errors import NO_PLACE, FlagcacheError, StoreError
 from flagcache.events import Event, Events, PushLost, PushRecovered, StoreLost, StoreRecovered
 from flagcache.runtime.guard import guarded
+from flagcache.runtime.here import prefix
 from flagcache.store_failures import NOT_ALLOWED
 from flagcache.stores.abilities import ProvesWrites, SendsNotices
 from flagcache.stores.base import Store
 from flagcache.stores.spec import StoreSpec
+from flagcache.stores.unexpected import unexpected
 from flagcache.worker.troubles import FALLBACK, PUBLISH, PUSH, STORE, Troubles
 
 __all__ = ["Pauses", "Tier", "Tiers"]
 
+_log = logging.getLogger(__name__)
 
 _WRITES = ("read_only", "rights", "full")
 """Kinds of `StoreError` with which a store refuses to write."""
@@ -55,6 +59,8 @@ class Tier:
         self.refuses = ""
         """Why it refused to write (a kind of `StoreError`), until a write is known to succeed; empty if each of its
         answers proves that (`ProvesWrites`)."""
+        self.missing = False
+        """It was said that this machine has no place for it."""
         self.well_since: float | None = None
         """Own clock at its first answer after the latest refusal."""
 
@@ -153,10 +159,28 @@ class Tiers:
             proved = tier.prover.proves if tier.prover is not None else ()
             doubted = told.kind in _WRITES and told.kind not in proved
             tier.refuses, tier.well_since = told.kind if doubted else tier.refuses, None
+        if told.kind == NO_PLACE:
+            self._do_without(tier, told)
+            return
+        if tier is self.first:
+            self._open_others()  # so that what is said of the meanwhile is so
+        with self._lock:
             made = partial(StoreLost, self._namespace, tier.home, told.what, trouble, self._meanwhile(tier))
             event = self._troubles.lost(self._kind(tier), trouble, made, tier.home)
         if event is not None:
             self._events.emit(event)
+
+    def _open_others(self) -> None:
+        """Open the stores that take over, if no call has done so yet."""
+        for tier in self._tiers[1:]:
+            if tier.store is None and not tier.breaker.open:
+                self._admitted(tier)
+
+    def _do_without(self, tier: Tier, reason: StoreError) -> None:
+        """This machine has no place for a store that was not asked for: no trouble, and said once."""
+        if not tier.missing:
+            tier.missing = True
+            _log.info("%s: %s", prefix(self._namespace), reason)
 
     def answered(self, tier: Tier, *, wrote: bool = False, stored: bool = False) -> None:
         """The store answered: close the breaker.
@@ -242,7 +266,9 @@ class Tiers:
             return self._opened(tier)
         except FlagcacheError as exc:
             self.lost(tier, exc)
-            return None
+        except Exception as exc:  # noqa: BLE001 - as a verb's: it is trouble of this store, and the next one is asked
+            self.lost(tier, unexpected(exc, tier.spec.address))
+        return None
 
     def _opened(self, tier: Tier) -> Store:
         with self._lock:

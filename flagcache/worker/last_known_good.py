@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import math
 import random
+from enum import Enum, auto
 
+from flagcache.core import ageing
 from flagcache.core import knowledge as election
 from flagcache.core.knowledge import Held
-from flagcache.errors import EnvelopeError, StoreError
+from flagcache.errors import EnvelopeError, StoreError, UnknownKeyError
 from flagcache.runtime.callers import within
 from flagcache.settings import milliseconds
-from flagcache.stores.base import Grant, Meta, Reply, Store
+from flagcache.stores.base import Grant, Meta, Published, Reply, Store
 from flagcache.worker.config import Plan
 from flagcache.worker.failover import Tier
 from flagcache.worker.state import Ledger
@@ -28,6 +30,18 @@ __all__ = ["Archive"]
 _AFTER = 1.0
 """Seconds after which definitions that replace others are kept, and over which the processes of a machine spread that:
 the first of them writes, and the others find it done."""
+
+
+class _Key(Enum):
+    """How something is protected, in the eyes of one process."""
+
+    CURRENT = auto()
+    """With its first key."""
+    OUTDATED = auto()
+    """With a key on its way out, so that it could not be read one day; or not as it should be."""
+    LACKING = auto()
+    """With a key that it lacks: of workers that are a step ahead or behind while keys are rotated. They renew it while
+    they live; replacing it would make each process rewrite what another one wrote."""
 
 
 class Archive:
@@ -45,7 +59,7 @@ class Archive:
         self._tried = False
         """Whether this process has tried to keep anything yet."""
         self._version, self._born = "", -math.inf
-        """Of what is kept there, as far as this process knows. Not the definitions: these may have been replaced."""
+        """Of what is there, as far as this process knows. Not the definitions: these may have been replaced."""
         self.due_at = math.inf
         """When what is held is to be kept, on this process's own clock."""
 
@@ -91,13 +105,13 @@ class Archive:
         try:
             with within(self._plan.settings.store_timeout):
                 asked = self._plan.clock()
-                kept = self._offer(tier, store, held, self._ask(tier, store, asked), asked)
+                born = self._offer(tier, store, held, self._ask(tier, store, asked), asked)
         except StoreError as exc:
             self._ledger.lost(tier, exc)
             return False
         self._ledger.tiers.answered(tier)  # only now: a file may be read and yet refuse to be written
-        if kept:
-            self._version, self._born = held.meta.version, held.born
+        if born is not None:
+            self._version, self._born = held.meta.version, born
             self._ledger.encoded.drop()
         return True
 
@@ -126,35 +140,66 @@ class Archive:
         base = election.template(self._ledger.me, self._plan.settings, self._plan.lease)
         return store.poll(election.ask_for(base, self._ledger.know, tier.home, asked)._replace(may_lead=False))
 
-    def _offer(self, tier: Tier, store: Store, held: Held, reply: Reply, asked: float) -> bool:
-        """Put it there if what is there is older; whether it is there now, or another project's is."""
-        meta, lease = election.repair(held, tier.home, reply.clock, asked), milliseconds(self._plan.lease)
+    def _offer(self, tier: Tier, store: Store, held: Held, reply: Reply, asked: float) -> float | None:
+        """Put it there if what is there is older.
+
+        The ages decide, as between any two stores: the archive may be of a higher epoch, because the fleet's store has
+        lost its own, or of a time of the future, because this machine's clock was ahead.
+
+        Returns:
+            `Held.born` of what is there now if it is this content, or not ours to replace; None if younger is there.
+        """
         if reply.unchanged or self._is_foreign(reply):
-            return True
-        stored = reply.meta
-        if stored is not None and stored.version == meta.version:
-            behind = (meta.as_of - stored.as_of) / 1000
-            named = stored.project == meta.project or behind <= 0
-            if self._version != meta.version and self._is_outdated(stored):
-                store.discard(self._ledger.me, meta.version)
-                stored = None
-            elif stored.epoch == meta.epoch and named:
-                times = Grant(meta.epoch, meta.as_of, meta.confirmed_at)
-                fresh = behind < self._plan.stale_after
-                return fresh or store.confirm(self._ledger.me, meta.version, times, lease=lease)
-        if stored is not None and stored.order >= meta.order:
-            return False  # its clock was stepped back, or others here know better: the next poll shows it
+            return held.born
+        meta, stored = election.repair(held, tier.home, reply.clock, asked), reply.meta
+        if stored is None:
+            return self._write(store, held, meta)
+        there = election.told(tier.home, stored, held.definitions, reply.clock, asked).born
+        if stored.version == meta.version:
+            return self._renew(store, held, meta, stored, there)
+        # If it is younger, others here know better, and the next poll shows it.
+        return self._write(store, held, ageing.outranking(meta, stored)) if there < held.born else None
+
+    def _renew(self, store: Store, held: Held, meta: Meta, stored: Meta, there: float) -> float | None:
+        """This content is there, of that age: renew its times if they are old, and its protection; as `_offer`."""
+        fresh, key = held.born - there < self._plan.stale_after, self._key_of(stored)
+        renamed = stored.project != meta.project and there < held.born
+        cleared = stored.epoch < meta.epoch
+        current = key is _Key.CURRENT and not cleared and not renamed
+        if fresh and (current or (key is _Key.LACKING and not cleared)):
+            return there
+        if there > held.born:
+            meta = meta._replace(as_of=stored.as_of, confirmed_at=stored.confirmed_at)
+        meta, me, lease = ageing.outranking(meta, stored), self._ledger.me, milliseconds(self._plan.lease)
+        if not current:
+            return self._write(store, held, meta, born=max(there, held.born))
+        times = Grant(meta.epoch, meta.as_of, meta.confirmed_at)
+        return held.born if store.confirm(me, meta.version, times, lease=lease) else None
+
+    def _write(self, store: Store, held: Held, meta: Meta, *, born: float | None = None) -> float | None:
+        """Put it there under these metadata; returns as `_offer`."""
         envelope = self._ledger.envelope(held, meta)
         if envelope is not None:
-            store.publish(self._ledger.me, envelope, fresh=False, lease=lease)
-        return True
+            me, lease = self._ledger.me, milliseconds(self._plan.lease)
+            published = store.publish(me, envelope, fresh=False, lease=lease)
+            if published is Published.STALE:  # another process was quicker; or nothing is stored, under a higher epoch
+                found = store.inspect()
+                if found.meta is not None or found.epoch <= meta.epoch:
+                    return None
+                envelope = envelope._replace(meta=envelope.meta._replace(epoch=found.epoch))
+                if store.publish(me, envelope, fresh=False, lease=lease) is Published.STALE:
+                    return None
+        return held.born if born is None else born
 
-    def _is_outdated(self, stored: Meta) -> bool:
-        """Whether what is there was protected with a key on its way out, so that it could not be read one day."""
+    def _key_of(self, stored: Meta) -> _Key:
+        """How what is there is protected, as this process sees it."""
         try:
-            return not self._plan.codec.is_current(stored)
+            self._plan.codec.read_meta(stored)
+        except UnknownKeyError:
+            return _Key.LACKING
         except EnvelopeError:
-            return True
+            return _Key.OUTDATED
+        return _Key.CURRENT if self._plan.codec.is_current(stored) else _Key.OUTDATED
 
     def _is_kept(self, held: Held) -> bool:
         return self._version == held.meta.version and held.born - self._born < self._plan.stale_after

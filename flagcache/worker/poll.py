@@ -115,11 +115,13 @@ class Exchange:
         """Poll one store; return its answer, and the own clock before the question, from which ages in it count.
 
         What took longer than a store may take lay unsent or unread while this process was frozen, and nobody can tell
-        how old it is. So the store is asked once more; it grants again what it granted.
+        how old it is. So the store is asked once more; it grants again what it granted. A reader may have waited for
+        definitions over a slow link, and is granted nothing.
         """
         asked = self._plan.clock()
         reply = store.poll(self._question(tier, base, asked))
-        if self._plan.clock() - asked > self._plan.settings.store_timeout:
+        slow_link = self._plan.settings.reads_only and reply.payload is not None
+        if self._plan.clock() - asked > self._plan.settings.store_timeout and not slow_link:
             asked = self._plan.clock()
             with within(self._plan.settings.store_timeout, anew=True):
                 reply = store.poll(self._question(tier, base, asked))
@@ -174,9 +176,8 @@ class Exchange:
     def _protect_anew(self, tier: Tier, store: Store, clock: int) -> None:
         """Replace what an old key protects, while all still have it."""
         held = self._ledger.know.held
-        if held is None or not self._reader.tell_outdated(tier.home, held.meta.version):
-            return
-        self._give(tier, store, clock, Replacing(held.meta.version, 0))
+        if held is not None and self._reader.tell_outdated(tier.home, held.meta.version):
+            self._give(tier, store, clock)
 
     def _replace(self, tier: Tier, store: Store, heard: Heard) -> Heard:
         """Put what is held in the place of what this process lacks the key of, if it may be."""

@@ -152,8 +152,8 @@ class Ledger:
         So do refused keys if those of others were refused too: after each failure they have three tries in an interval.
         """
         held, failures = self.know.held, self.know.failures
-        if self.acting.exhausted or failures > 1:
-            self._all_failed_at = self.acting.heard if self.acting.exhausted else self._failed_at
+        if self.acting.exhausted:
+            self._all_failed_at = self.acting.heard
         if held is None or held.born <= self._failed_at:
             return None
         long = failures and held.born - self._failed_at > self._plan.settles_after

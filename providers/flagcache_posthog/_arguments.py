@@ -13,6 +13,7 @@ from flagcache.encoding.protection import Protection, protection_of
 from flagcache.errors import ConfigurationError
 from flagcache.events import Event
 from flagcache.settings import KeyMaterial, Options, Settings, check_namespace
+from flagcache.stores.spec import scheme_in
 from flagcache_posthog._mistakes import refuse_unknown
 
 __all__ = ["Common", "all_options", "checked_path", "common", "path_of", "scheme_of", "understand"]
@@ -95,6 +96,8 @@ def scheme_of(url: object) -> str:
     """Return the scheme of a URL, whatever is given for one."""
     if not isinstance(url, str):
         raise ConfigurationError(f"url must be a string, not {type(url).__name__}")
+    if "+" in (scheme := scheme_in(url)):  # several hosts may stand in it, which urlsplit takes for one
+        return scheme
     try:
         return urlsplit(url).scheme
     except ValueError:

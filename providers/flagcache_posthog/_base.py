@@ -36,11 +36,13 @@ from flagcache_posthog._strays import stray_of
 from flagcache_posthog.attach import AttachedClient
 from flagcache_posthog.definitions import PostHogVendor
 
-__all__ = ["CacheBase"]
+__all__ = ["CacheBase", "plan_of"]
 
 _log = logging.getLogger("flagcache")
 
 _Client = TypeVar("_Client", bound=Client)
+
+_plans: weakref.WeakKeyDictionary[CacheBase, Plan] = weakref.WeakKeyDictionary()
 
 _LOOKS = 3
 """How often `ready` looks for clients that never called; each look takes 0.15 s in a process of a million objects."""
@@ -78,7 +80,8 @@ class CacheBase:
             advise()
         remember_cache(self)
         self._finder = ClientFinder(self._take, namespace, may_start_threads=not settings.reads_only)
-        self._coordinator = Coordinator(Plan(namespace, settings, self._vendor, stores, events, protection=protection))
+        plan = _plans[self] = Plan(namespace, settings, self._vendor, stores, events, protection=protection)
+        self._coordinator = Coordinator(plan)
 
     def attach(self, client: _Client) -> _Client:
         """Tie a client to this cache: changes are pushed to it, and the fleet fetches with its keys.
@@ -258,3 +261,8 @@ class CacheBase:
             flags = cast("dict[str, object]", definitions).get("flags")
             look = partial(self._finder.handed_over, flags, received=received)
             guarded(look, None, "could not look for a thread's client", self._namespace)
+
+
+def plan_of(cache: CacheBase) -> Plan:
+    """Return what the processes of a cache have in common, keys included: for flagcache's own command."""
+    return _plans[cache]

@@ -47,7 +47,7 @@ class RedisFlagDefinitionCache(FlagDefinitionCache):
             attached clients `challenge_after` and two polls.
         forget_after: seconds after which Redis forgets a namespace whose leader neither publishes, confirms nor renews
             any more, so that those of preview environments go. Needs the right `+pexpire`. None: never.
-        store_timeout: seconds that one call of the store may take in all.
+        store_timeout: seconds that one call of the store may take in all; for a reader, seconds without a word of it.
         fetch_timeout: seconds that the fleet's own fetch waits in silence: to connect, for the headers, between two
             pieces of the body.
         fetch_total_timeout: seconds that this fetch may take in all. None: 60, or `fetch_timeout` if that is longer.

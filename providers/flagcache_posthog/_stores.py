@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from functools import partial
 from typing import TYPE_CHECKING
 
 from flagcache.encoding.codec import label_of
@@ -63,18 +64,20 @@ def redis_spec(
     Raises:
         ConfigurationError: the client or URL cannot be right.
     """
-    from flagcache.stores.redis.store import RedisStore  # noqa: PLC0415 - only who uses Redis pays for its import
+    from flagcache.stores.redis.reader import RedisReaderStore  # noqa: PLC0415 - only who uses Redis pays for its import
+    from flagcache.stores.redis.store import RedisStore  # noqa: PLC0415 - likewise
 
-    def make() -> RedisStore:
-        return RedisStore(
+    def make(kind: type[RedisStore]) -> RedisStore:
+        return kind(
             *(source, namespace),
             timeout=settings.store_timeout,
             format_and_protection=label_of(protection),
             forget_after=milliseconds(settings.forget_after) if settings.forget_after else 0,
         )
 
-    known = make()
-    return StoreSpec(known.address, make), known.fingerprint
+    known = make(RedisStore)
+    lead, read = partial(make, RedisStore), partial(make, RedisReaderStore)
+    return StoreSpec(known.address, read if settings.reads_only else lead, lead), known.fingerprint
 
 
 def sqlite_spec(path: str | os.PathLike[str], namespace: str, settings: Settings, protection: Protection) -> StoreSpec:

@@ -196,6 +196,7 @@ def from_url(  # noqa: D417, PLR0913 - as the constructors
 
     Args:
         url: `redis://`, `rediss://` or `unix://` as redis-py takes them, also as `valkey://` and `valkeys://`;
+            `redis+sentinel://host:26379,host2:26379/mymaster/0`; `redis+cluster://host:6379,host2:6379`;
             `sqlite:///relative/path` or `sqlite:////absolute/path`; `memory://`.
         namespace: keeps fleets apart.
         refresh_interval: seconds between two requests of the whole fleet to PostHog.
@@ -224,5 +225,6 @@ def _named_by(url: str, namespace: str, fallback: Fallback, options: Common) -> 
     if scheme == "memory":
         return MemoryFlagDefinitionCache(namespace, **options)
     raise ConfigurationError(
-        f"unknown scheme {scheme!r}: use redis://, rediss://, unix://, valkey://, sqlite:/// or memory://"
+        f"unknown scheme {scheme!r}: use redis://, rediss://, unix://, redis+sentinel://, redis+cluster://, valkey://,"
+        " sqlite:/// or memory://"
     )

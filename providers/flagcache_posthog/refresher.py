@@ -10,8 +10,7 @@ from __future__ import annotations
 import math
 import queue
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from dataclasses import replace
 
 from posthog.request import determine_server_host
 from typing_extensions import Unpack
@@ -37,14 +36,14 @@ from flagcache.stores.base import REFRESHER
 from flagcache.stores.spec import REDIS_SCHEMES, StoreSpec
 from flagcache.worker.config import Plan
 from flagcache_posthog._arguments import all_options, path_of, scheme_of, understand
-from flagcache_posthog._misfits import checked_host
 from flagcache_posthog._plain_client import PlainClient
+from flagcache_posthog._runs import Outcome, Project, Run
 from flagcache_posthog._stores import redis_spec, sqlite_spec
 from flagcache_posthog.attach import project_of
 from flagcache_posthog.definitions import PostHogVendor
 from flagcache_posthog.fetcher import PostHogFetcher
 
-__all__ = ["Outcome", "Project", "Refresher", "Run"]
+__all__ = ["FleetRefresher", "Outcome", "Project", "Refresher", "Run"]
 
 _GRACE = 30.0
 """Seconds by which the loop may be late before it counts as hung: far more than its longest step."""
@@ -63,96 +62,28 @@ _PASSING = frozenset({402, 408, 425, 429})
 """Of the statuses from 400 to 499 those that may be others in a while: the quota, a time limit, a rate limit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Project:
-    """Whose definitions are fetched, and with which keys.
-
-    Raises:
-        ConfigurationError: one of them cannot be right.
-    """
-
-    api_key: str
-    """The project's public key, `phc_...`."""
-    secret_key: str = field(repr=False)
-    """What may read definitions: a project secret key, `phs_...`, or a personal API key, `phx_...`."""
-    host: str
-    """PostHog's address with its scheme, as the SDK takes it: `https://eu.i.posthog.com`."""
-
-    def __post_init__(self) -> None:
-        if not self.api_key or not self.secret_key:
-            raise ConfigurationError("a project needs its public key, and a secret key that may read flag definitions")
-        checked_host(self.host)
-
-
-class Outcome(str, Enum):
-    """How a single run ended."""
-
-    FETCHED = "fetched"
-    """PostHog sent definitions, and the store has them."""
-    UNCHANGED = "unchanged"
-    """PostHog said that what the store has is still right."""
-    FRESH = "fresh"
-    """Nothing was due: what the store has was confirmed less than a refresh interval ago, by whomever."""
-    REFUSED = "refused"
-    """It will go wrong again until somebody changes something: a key, the host, the namespace, a limit."""
-    FAILED = "failed"
-    """It may go well in a while: PostHog or the store could not be reached, or is busy."""
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What a single run came to."""
-
-    outcome: Outcome
-    reason: str = ""
-    """Of a failure, for people; shows no key."""
-    version: str = ""
-    """What the store has now, as far as is known."""
-    age: float | None = None
-    """Seconds since PostHog confirmed it."""
-
-    @property
-    def went_well(self) -> bool:
-        """Whether the store has what PostHog has."""
-        return self.outcome not in (Outcome.REFUSED, Outcome.FAILED)
-
-    @property
-    def may_go_well_later(self) -> bool:
-        """Whether it is worth trying again with nothing changed."""
-        return self.outcome is not Outcome.REFUSED
-
-
-class Refresher:
-    """Fetches definitions for a fleet and publishes them. Connects to nothing before it runs, which it does once.
-
-    Several may run at once, in as many processes: one leads, the others stand by.
+class FleetRefresher:
+    """As `Refresher`, for a fleet whose store is known in another way than by a URL. Use `Refresher`.
 
     Args:
-        store_url: of the store that the fleet's caches share: `redis://`, `rediss://`, `unix://` or `sqlite:///`.
-        namespace: as the caches have it.
+        store: that the fleet shares.
+        namespace: as the fleet's caches have it; this and all below.
         project: what is fetched.
-        refresh_interval: seconds between two requests to PostHog.
-        on_event: called with each `flagcache.events.Event` on the thread on which it happens, which waits for it;
-            `DefinitionsChanged` comes once the attached clients have the flags, or a second later.
-        options: `flagcache.settings.Options`: times in seconds, and keys, as the caches have them.
-
-    Raises:
-        ConfigurationError: an argument cannot be right.
+        settings: not those of a reader.
+        protection: of the envelopes.
+        on_event: as of `Refresher`.
     """
 
     def __init__(
         self,
-        store_url: str,
+        store: StoreSpec,
         namespace: str,
         project: Project,
         *,
-        refresh_interval: float = 30.0,
+        settings: Settings,
+        protection: Protection,
         on_event: Callable[[Event], object] | None = None,
-        **options: Unpack[Options],
     ) -> None:
-        settings, protection = understand(all_options(namespace, refresh_interval, on_event, options))
-        if settings.reads_only:
-            raise ConfigurationError('a refresher is there to fetch: it cannot be a role="reader"')
         lease = settings.lease or min(settings.lease_for(settings.polls_every(), listening=True), _LONGEST_LEASE)
         settings = replace(settings, lease=lease)
         vendor, events = PostHogVendor(), Events()
@@ -160,8 +91,7 @@ class Refresher:
         events.subscribe(self._note_trouble)
         if on_event is not None:
             events.subscribe(TimedCallback(on_event, "on_event"))
-        stores = (_shared_store(store_url, namespace, settings, protection),)
-        plan = Plan(namespace, settings, vendor, stores, events, protection=protection, mark=REFRESHER)
+        plan = Plan(namespace, settings, vendor, (store,), events, protection=protection, mark=REFRESHER)
         fetcher = PostHogFetcher(
             api_key=project.api_key,
             secret_key=project.secret_key,
@@ -172,6 +102,8 @@ class Refresher:
         )
         self.protection = protection.name
         """How the envelopes are protected, as `flagcache inspect --protection` names it."""
+        self.interval = settings.refresh_interval
+        """Seconds between two requests to PostHog."""
         self._settings = settings
         self._coordinator = Coordinator(plan)
         self._client = PlainClient(self._coordinator, settings.polls_every(), project_of(project.api_key), fetcher)
@@ -280,6 +212,41 @@ class Refresher:
     def __repr__(self) -> str:
         status = self.status()
         return f"<Refresher namespace={status.namespace!r} store={status.store!r} role={status.role.value}>"
+
+
+class Refresher(FleetRefresher):
+    """Fetches definitions for a fleet and publishes them. Connects to nothing before it runs, which it does once.
+
+    Several may run at once, in as many processes: one leads, the others stand by.
+
+    Args:
+        store_url: of the store that the fleet's caches share, as `flagcache.from_url` takes it; not `memory://`.
+        namespace: as the caches have it.
+        project: what is fetched.
+        refresh_interval: seconds between two requests to PostHog.
+        on_event: called with each `flagcache.events.Event` on the thread on which it happens, which waits for it;
+            `DefinitionsChanged` comes once the attached clients have the flags, or a second later.
+        options: `flagcache.settings.Options`: times in seconds, and keys, as the caches have them.
+
+    Raises:
+        ConfigurationError: an argument cannot be right.
+    """
+
+    def __init__(
+        self,
+        store_url: str,
+        namespace: str,
+        project: Project,
+        *,
+        refresh_interval: float = 30.0,
+        on_event: Callable[[Event], object] | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        settings, protection = understand(all_options(namespace, refresh_interval, on_event, options))
+        if settings.reads_only:
+            raise ConfigurationError('a refresher is there to fetch: it cannot be a role="reader"')
+        store = _shared_store(store_url, namespace, settings, protection)
+        super().__init__(store, namespace, project, settings=settings, protection=protection, on_event=on_event)
 
 
 def _shared_store(url: str, namespace: str, settings: Settings, protection: Protection) -> StoreSpec:

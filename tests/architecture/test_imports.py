@@ -102,7 +102,16 @@ def test_the_import_loads_the_engine_and_one_provider(loaded: dict[str, list[str
     """No command, no deployment, no other cache, no store but the process's own memory."""
     imported = loaded["imported"]
     assert {"cli", "testing"} & _public(imported, "flagcache") == set()
-    assert _public(imported, "flagcache.stores") == {"abilities", "base", "fallback", "memory", "rules", "spec"}
+    assert _public(imported, "flagcache.stores") == {
+        "abilities",
+        "base",
+        "fallback",
+        "memory",
+        "rights",
+        "rules",
+        "spec",
+        "unexpected",
+    }
     assert _public(imported, "flagcache_posthog") == {"attach", "definitions", "fetcher", "provider"}
 
 

@@ -34,7 +34,7 @@ def _group(name: str) -> Iterator[str]:
 def _asked_for(name: str) -> list[Requirement]:
     """What one file of pins has to satisfy."""
     wanted, project = SETS[name], PROJECT["project"]
-    texts = [] if wanted.alone else project["dependencies"]
+    texts: list[str] = [] if wanted.alone else project["dependencies"]
     extras = chain(*(project["optional-dependencies"][extra] for extra in wanted.extras))
     groups = chain(*(_group(group) for group in wanted.groups))
     return [Requirement(text) for text in chain(texts, extras, groups, wanted.further)]
@@ -133,7 +133,8 @@ def test_no_release_is_at_fault_for_what_fails_anyway() -> None:
 
 
 def test_what_is_newer_is_told_by_name() -> None:
-    """First what the project names itself; what is not installed, or not pinned, is not compared."""
-    installed = {"a": "2", "b": "2", "c": "1", "z": "9", "new": "1"}
-    pins = {"a": "1", "b": "1", "c": "1", "z": "8", "gone": "1"}
-    assert newer(installed, pins, ["z"]) == [Release("z", "9", "8"), Release("a", "2", "1"), Release("b", "2", "1")]
+    """First what the project names itself; what is not installed, not pinned or older is not told."""
+    installed = {"a": "2", "b": "1.10", "c": "1", "old": "1", "z": "9", "new": "1"}
+    pins = {"a": "1", "b": "1.9", "c": "1", "old": "2", "z": "8", "gone": "1"}
+    named = [Release("z", "9", "8"), Release("a", "2", "1"), Release("b", "1.10", "1.9")]
+    assert newer(installed, pins, ["z"]) == named

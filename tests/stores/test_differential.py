@@ -126,7 +126,7 @@ class Publish(Step):
 
         def by_rules(state: State, clock: int) -> tuple[State, Published]:
             state, published, _ = rules.publish(state, self.me, content, clock, **options)
-            if published is Published.STORED:
+            if rules.replaces_payload(state, content, published):
                 twins.payload = content.payload
             return state, published
 

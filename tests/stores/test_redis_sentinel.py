@@ -18,7 +18,7 @@ from flagcache.stores.redis.asyncio_address import resolve_asyncio
 from flagcache.stores.redis.connection import RedisLink
 from flagcache.stores.redis.store import keys_of
 from tests.servers import MakeRedis, RedisServer, free_port, newest_binary, until
-from tests.stores.links import SECRET, WRITE, Source, ask, link_to, make_client, writes
+from tests.stores.links import ESCAPED, SECRET, WRITE, Source, ask, link_to, make_client, writes
 from tests.stores.sharing import clients_share, crew
 
 
@@ -54,6 +54,11 @@ class Watched:
         options = {"password": SECRET, "socket_timeout": 30}
         return Sentinel(addresses, sentinel_kwargs=options, socket_timeout=30)
 
+    def url(self, database: int) -> str:
+        """The same as a URL."""
+        hosts = f"127.0.0.1:{free_port()},127.0.0.1:{self.sentinel.port}"
+        return f"redis+sentinel://{hosts}/mymaster/{database}?sentinel_password={ESCAPED}"
+
     def asyncio_manager(self) -> AsyncioSentinel:
         """The same for asyncio."""
         addresses = [("127.0.0.1", free_port()), ("127.0.0.1", self.sentinel.port)]
@@ -83,12 +88,14 @@ def watched(make_redis: MakeRedis) -> Iterator[Watched]:
         yield Watched(master, replica, sentinel)
 
 
-@pytest.mark.parametrize("kind", ["client", "asyncio client"])
+@pytest.mark.parametrize("kind", ["client", "asyncio client", "url"])
 def test_sentinel_leads_to_the_master_of_the_moment(watched: Watched, kind: str) -> None:
     """Runs and messages go through the master; when it died and another took over, through that one."""
     source: Source = watched.manager().master_for("mymaster", db=2, decode_responses=True)
     if kind == "asyncio client":
         source = resolve_asyncio(watched.asyncio_manager().master_for("mymaster", db=2, decode_responses=True))
+    elif kind == "url":
+        source = watched.url(database=2)
     with link_to(source, timeout=1) as link:
         assert (link.address, link.database) == ("redis-sentinel://mymaster/2", 2)
         link.run(WRITE, ["key"], ["before"])

@@ -128,8 +128,11 @@ def damage(path: Path, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["garbage", "truncated", "overwritten"])
 def test_a_broken_file_is_set_aside_and_made_anew(path: Path, how: str, caplog: pytest.LogCaptureFixture) -> None:
-    """What is no sound database is kept under another name, reported once, and the store works at once."""
-    store = SqliteStore(path, "n")
+    """What is no sound database is kept under another name, reported once, and the store works at once.
+
+    Garbage from its first byte on may be a user's own file, unless the name is ours alone.
+    """
+    store = SqliteStore(path, "n", replace_foreign=how == "garbage")
     fill(store, payload=os.urandom(100_000))
     store.close()
     damage(path, how)
@@ -166,7 +169,7 @@ def test_processes_that_find_the_same_broken_file_set_it_aside_once(path: Path) 
     path.write_bytes(b"no database at all " * 1000)
 
     def poll() -> str:
-        return str(SqliteStore(path, "n", timeout=20).poll(ask(str(os.getpid()))).leads)
+        return str(SqliteStore(path, "n", timeout=20, replace_foreign=True).poll(ask(str(os.getpid()))).leads)
 
     assert sorted(race([poll] * 8)) == ["False"] * 7 + ["True"]
     assert len(list(path.parent.glob("*.corrupt-*"))) == 1
@@ -174,7 +177,7 @@ def test_processes_that_find_the_same_broken_file_set_it_aside_once(path: Path) 
 
 def test_broken_files_do_not_fill_the_disk(path: Path) -> None:
     """Of files that break again and again only some are kept."""
-    store = SqliteStore(path, "n")
+    store = SqliteStore(path, "n", replace_foreign=True)
     for _ in range(12):
         path.write_bytes(b"no database at all " * 100)
         store.inspect()
@@ -198,6 +201,40 @@ def test_a_deleted_file_is_made_anew(path: Path, *, log_too: bool) -> None:
     assert read(SqliteStore(path, "n")).payload == b"definitions"
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def descriptors() -> int:
+    """How many files this process has open."""
+    return len([*Path("/proc/self/fd").iterdir()])
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="this system does not tell what is open")
+@pytest.mark.parametrize("how", ["deleted", "replaced", "broken"])
+def test_files_that_go_are_closed(path: Path, how: str) -> None:
+    """Each file that was deleted, replaced or set aside costs no descriptor, and the next one's log stays whole."""
+    stores = [SqliteStore(path, "n") for _ in range(2)]
+    counts: list[int] = []
+    for number in range(10):
+        fill(stores[0], f"v{number}", payload=os.urandom(20_000))
+        for store in stores:
+            assert (meta := store.inspect().meta) is not None
+            assert meta.version == f"v{number}"
+        counts.append(descriptors())
+        if how == "deleted":
+            path.unlink()
+        elif how == "replaced":
+            SqliteStore(path.with_name("other.db"), "n").inspect()
+            for suffix in ("-wal", "-shm"):
+                path.with_name(f"flags.db{suffix}").unlink()
+            path.with_name("other.db").rename(path)
+        else:
+            execute(path, "PRAGMA wal_checkpoint(TRUNCATE)")
+            with path.open("r+b") as file:
+                file.seek(4096)
+                file.write(b"\xff" * (path.stat().st_size - 4096))
+        if how != "broken":
+            assert stores[0].inspect().meta is None
+    assert counts[-1] <= counts[1]
 
 
 def test_who_closes_a_deleted_file_leaves_the_new_ones_log(path: Path) -> None:

@@ -9,10 +9,16 @@ from enum import Enum
 
 from typing_extensions import Self
 
-__all__ = ["Mood", "Proxy"]
+__all__ = ["SLOW_RATE", "STALL_AFTER", "Mood", "Proxy"]
 
 _STEP = 0.12
 """Seconds between two bytes of a reply that trickles in: each comes well within a socket's timeout."""
+
+SLOW_RATE = 100_000
+"""Bytes a second over a slow link."""
+
+STALL_AFTER = 50_000
+"""Bytes of a reply that come before a stalled link passes on no more."""
 
 
 class Mood(Enum):
@@ -21,6 +27,8 @@ class Mood(Enum):
     FAITHFUL = "passes all on"
     SILENT = "takes connections and commands, and never answers"
     DRIPPING = "passes replies on byte by byte"
+    SLOW = "passes on no more than so many bytes a second, one way and the other"
+    STALLED = "passes replies on until so many bytes are through, and then nothing"
     DEAF = "swallows what comes on the connections that have subscribed so far, and passes all else on"
     FULL = "never answers, and connections to it are never made"
 
@@ -58,6 +66,10 @@ class Proxy:
     def subscriptions(self) -> int:
         """How many connections have subscribed so far."""
         return len(self._subscribed)
+
+    def lead_to(self, target: int) -> None:
+        """Pass on to another port from now on."""
+        self._target = target
 
     def turn(self, mood: Mood) -> None:
         """Behave like this from now on."""
@@ -109,6 +121,7 @@ class Proxy:
                     threading.Thread(target=self._pump, args=ends, daemon=True).start()
 
     def _pump(self, source: socket.socket, sink: socket.socket, replies: socket.socket | None) -> None:
+        passed = 0
         with contextlib.suppress(OSError):
             while words := source.recv(65536):
                 if replies is None and b"SUBSCRIBE" in words:
@@ -117,11 +130,21 @@ class Proxy:
                     continue
                 if self.mood is Mood.DRIPPING and replies:
                     self._drip(words, sink)
+                elif self.mood is Mood.SLOW:
+                    self._pass_slowly(words, sink)
+                elif self.mood is Mood.STALLED and replies:
+                    passed += sink.send(words[: max(0, STALL_AFTER - passed)])
                 else:
                     sink.sendall(words)
         for each in (source, sink):
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
+
+    def _pass_slowly(self, words: bytes, sink: socket.socket) -> None:
+        piece = SLOW_RATE // 20
+        for place in range(0, len(words), piece):
+            sink.sendall(words[place : place + piece])
+            self._over.wait(1 / 20 * len(words[place : place + piece]) / piece)
 
     def _drip(self, words: bytes, sink: socket.socket) -> None:
         for place in range(len(words)):

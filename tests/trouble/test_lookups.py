@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from flagcache.errors import StoreError
-from flagcache.runtime.lookups import wait_for_name
+from flagcache.runtime.lookups import addresses_of
 from flagcache.stores.redis.store import RedisStore
 from flagcache_posthog.testing import RemoteStandIn
 from tests.attach.attached import attached
@@ -111,9 +111,9 @@ def test_a_failed_look_up_is_told_as_the_system_tells_it(names: Names) -> None:
     """By the thread of its own, and without one by the caller's; an address is not looked up."""
     names.answer()
     with pytest.raises(socket.gaierror, match="Temporary failure"):
-        wait_for_name(HOST, 6379, 10.0)
+        addresses_of(HOST, 6379, 10.0)
     for address in ("127.0.0.1", "::1", "fe80::1%lo"):
-        wait_for_name(address, 6379, 0.0)
+        addresses_of(address, 6379, 0.0)
     assert names.asked == 1
 
 
@@ -121,20 +121,20 @@ def test_without_a_thread_the_caller_looks_up(names: Names, monkeypatch: pytest.
     """A system that gives no thread costs the bound, not the connection."""
     refuse_threads(monkeypatch, "flagcache-lookup")
     names.answer("127.0.0.1")
-    wait_for_name(HOST, 6379, 10.0)
+    addresses_of(HOST, 6379, 10.0)
     assert names.asked == 1
 
 
 def test_a_forked_child_looks_up_for_itself(names: Names) -> None:
     """The parent's look-up goes on in the parent alone."""
     with pytest.raises(TimeoutError):
-        wait_for_name(HOST, 6379, 0.01)
+        addresses_of(HOST, 6379, 0.01)
     until(lambda: names.asked == 1, what="the look-up")
     pid = os.fork()
     if pid == 0:
         names.answer("127.0.0.1")
         try:
-            wait_for_name(HOST, 6379, 10.0)
+            addresses_of(HOST, 6379, 10.0)
         finally:
             os._exit(0 if names.asked == 2 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

@@ -20,6 +20,7 @@ from flagcache import (
     from_url,
 )
 from flagcache.events import StoreLost
+from flagcache_posthog.testing import override_flags
 
 
 def what_is_no_event(lost: StoreLost) -> None:
@@ -83,6 +84,12 @@ def what_a_status_does_not_allow(status: Status) -> float:
     """It is not to be changed, and an age may be none."""
     status.version = "other"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
     return status.age  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
+
+
+def what_no_flag_is() -> None:
+    """A number for a value, and one key where many are taken."""
+    override_flags({"price": 1})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
+    override_flags({}, allow_unknown=7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def what_is_not_there() -> None:

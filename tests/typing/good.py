@@ -30,7 +30,15 @@ from flagcache import (
 from flagcache.events import DefinitionsChanged, Event, FetchFailed, StoreLost
 from flagcache.testing import MakeStore, StoreContract
 from flagcache_posthog.asgi import flags_lifespan
-from flagcache_posthog.testing import MakeProvider, PostHogStandIn, ProviderContract, make_definitions
+from flagcache_posthog.testing import (
+    FlagValue,
+    MakeProvider,
+    PostHogStandIn,
+    ProviderContract,
+    make_definitions,
+    override_flags,
+)
+from flagcache_posthog.testing.pytest_plugin import OverrideFlags
 
 
 def events_of_some_kinds(event: Event) -> str:
@@ -163,6 +171,29 @@ def a_stand_in() -> Iterator[str]:
     with PostHogStandIn(make_definitions(5)) as standin:
         standin.set_flag("flag-0", active=False)
         yield standin.url
+
+
+@override_flags({"new-checkout": True, "price": "b"}, payloads={"price": {"amount": 9}}, allow_unknown=["banner"])
+def overridden(user: str) -> bool:
+    """A decorated function keeps its type."""
+    return bool(user)
+
+
+@override_flags({"price": False})
+class Overridden:
+    """And so does a class."""
+
+    async def test_it(self) -> None:
+        """The type of a value is public, too."""
+        values: dict[str, FlagValue] = {"price": "c"}
+        with override_flags(values, allow_unknown=True):
+            assert_type(overridden("user"), bool)
+
+
+def with_the_fixture(override_flags: OverrideFlags) -> None:
+    """What pytest hands in."""
+    override_flags({"price": "b"}, payloads={"price": None})
+    assert_type(Overridden(), Overridden)
 
 
 def applications(client: Posthog) -> list[Starlette]:

@@ -2,11 +2,13 @@
 -- A mirror of flagcache/stores/rules/, function for function; the contract suite holds one to the other.
 --
 -- KEYS[1]  hash: the definitions (`payload`), their metadata, the latest grants, the note
--- KEYS[2]  string: the lease; its value is the leader's identity, its time to live the lease's rest
+-- KEYS[2]  string: the lease; its value is the leader's identity, its time to live the lease's rest. Not given to an asker
+--          that does without: nobody leads then, and it may not either
 -- KEYS[3]  the hash again, if this store refused the asker a write before: then a first write shows whether it still does
--- ARGV[1]  identity of the asking process
+-- ARGV[1]  identity of the asking process; empty for people. With no other argument they only look: nothing is changed
 -- All times and lengths are whole milliseconds below 2^53; the clock is the server's own.
--- What is not such a number counts as absent, and so do an order that is no time and a key of a foreign type.
+-- What is not such a number counts as absent, and so do a version that is no text in ASCII, an order that is no time and a
+-- key of a foreign type.
 
 local HASH, LEASE, ME = KEYS[1], KEYS[2], ARGV[1]
 local GRANTS_PER_INTERVAL, REPUBLISH_EVERY, LONGEST_NOTE, GRACE = 3, 1000, 3600000, 2000
@@ -37,8 +39,9 @@ local function read(command, key, ...)
   local value = redis.pcall(command, key, ...)
   if type(value) == 'table' and value.err then
     if not string.find(value.err, 'WRONGTYPE', 1, true) then return redis.call(command, key, ...) end
+    if ME == '' and not ARGV[2] then return nil end
     redis.call('DEL', key)
-    redis.log(redis.LOG_WARNING, 'flagcache removed ' .. key .. ': it was of a foreign type')
+    if redis.log then redis.log(redis.LOG_WARNING, 'flagcache removed ' .. key .. ': it was of a foreign type') end
     return redis.call(command, key, ...)
   end
   return value
@@ -59,18 +62,19 @@ local function save()
 end
 
 local function load()
-  local values = read('HMGET', HASH, unpack(FIELDS))
+  local values = read('HMGET', HASH, unpack(FIELDS)) or {}
   for i, field in ipairs(FIELDS) do
     if i < FIRST_NUMBER then state[field] = values[i] or '' else state[field] = whole(values[i]) or 0 end
   end
   local times = whole(values[9]) and whole(values[10]) and whole(values[11]) and whole(values[12])
-  state.stored = times and state.version ~= '' and state.size > 0
+  local named = state.version ~= '' and not string.find(state.version, '[\128-\255]') -- ours are digests
+  state.stored = times and named and state.size > 0
     and state.as_of <= clock + FAR and redis.call('HSTRLEN', HASH, 'payload') == state.size and true or false
   if state.highest > clock + FAR then state.highest = 0 end
   if state.grant > clock + FAR then state.grant = 0 end
   if state.fence > clock + FAR then state.fence = 0 end
   if state.outcome ~= 'open' and state.outcome ~= 'failed' then state.outcome = 'done' end
-  state.owner = read('GET', LEASE) or ''
+  state.owner = LEASE and read('GET', LEASE) or ''
   state.lease_left = state.owner ~= '' and redis.call('PTTL', LEASE) or 0
   set('highest', math.max(state.highest, state.grant, state.stored and state.as_of or 0))
 end

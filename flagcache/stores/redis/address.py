@@ -8,15 +8,15 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Protocol, cast
-from urllib.parse import urlsplit
 
 import redis
 from redis.connection import AbstractConnection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from flagcache.errors import ConfigurationError
-from flagcache.stores.redis.pools import Address, ClusterNodes, SentinelMaster, Server, no_client_setinfo, server_of
-from flagcache.stores.spec import REDIS_SCHEMES, scheme_in
+from flagcache.stores.redis.cluster_table import ClusterNode, ClusterTable, cluster_nodes
+from flagcache.stores.redis.pools import Address, ClusterNodes, SentinelMaster, Server, server_of
+from flagcache.stores.redis.urls import reach_of_url
 
 __all__ = [
     "RedisTarget",
@@ -31,22 +31,17 @@ __all__ = [
     "target_of_server",
 ]
 
-_ACCEPTED = "a redis.Redis (also of Sentinel.master_for), a redis.RedisCluster or a redis://, rediss:// or unix:// URL"
-
-
-class _Node(Protocol):
-    host: str
-    port: int
+_ACCEPTED = "a redis.Redis (also of Sentinel.master_for), a redis.RedisCluster or a URL, as from_url takes it"
 
 
 class _Cluster(Protocol):
     """What we read of a `redis.RedisCluster`, which leaves it without types. None of it asks a server."""
 
-    def get_primaries(self) -> list[_Node]: ...
+    def get_primaries(self) -> list[ClusterNode]: ...
 
-    def get_replicas(self) -> list[_Node]: ...
+    def get_replicas(self) -> list[ClusterNode]: ...
 
-    def get_redis_connection(self, node: _Node) -> redis.Redis: ...
+    def get_redis_connection(self, node: ClusterNode) -> redis.Redis: ...
 
 
 class _Connects(Protocol):
@@ -77,7 +72,7 @@ def resolve(source: object) -> RedisTarget:
     if isinstance(source, RedisTarget):
         return source
     if isinstance(source, str):
-        return checked(_of_pool(_pool_of_url(source)))
+        return checked(target_of(reach_of_url(source)))
     refuse_by_name(source)
     if isinstance(source, redis.RedisCluster):
         return checked(_of_cluster(source))
@@ -130,38 +125,6 @@ def address_of(server: Server) -> Address:
     return str(server.options.get("host") or "localhost").lower(), _number(server.options.get("port") or 6379, "port")
 
 
-def _pool_of_url(url: str) -> ConnectionPool:
-    """Read a URL as `redis.Redis.from_url` does, and refuse what that would silently read as something else.
-
-    No message shows any part of the URL but its scheme, and no exception of the parsers is chained: a password with
-    an unescaped `/` or `@` can turn up in any other part.
-    """
-    given = scheme_in(url)
-    scheme = REDIS_SCHEMES.get(given, "")
-    if not scheme:
-        begins = f"{given}://" if re.fullmatch(r"[a-z][a-z0-9+.-]*", given) else "no scheme"
-        raise ConfigurationError(
-            f"a Redis URL begins with redis://, rediss://, unix://, valkey:// or valkeys://; this one has {begins}"
-        )
-    url = scheme + url[len(given) :]
-    try:
-        path = urlsplit(url).path
-        pool = ConnectionPool.from_url(url)
-        # Refuses an option that redis-py does not know. Opens nothing; nameless, for to name itself it looks up its own
-        # version among all that is installed, which takes longer than all else here.
-        pool.connection_class(**{**no_client_setinfo(), **pool.connection_kwargs})
-    except (redis.RedisError, TypeError, ValueError):
-        raise ConfigurationError(
-            f"this {scheme}:// URL cannot be read: its port or one of its ?options is not valid; in user name and"
-            " password the characters / ? # @ : % must be percent-encoded"
-        ) from None
-    if scheme == "unix" and not path:
-        raise ConfigurationError("a unix:// URL needs the path of the socket: unix:///run/redis.sock?db=0")
-    if scheme != "unix" and not re.fullmatch(r"/?[0-9]*/?", path):
-        raise ConfigurationError(f"after the host of a {scheme}:// URL comes the number of a database, such as /0")
-    return pool
-
-
 def _of_pool(pool: ConnectionPool) -> RedisTarget:
     server = _server_of(pool)
     if not isinstance(pool, SentinelConnectionPool):
@@ -174,6 +137,13 @@ def _of_pool(pool: ConnectionPool) -> RedisTarget:
 
 def _server_of(pool: ConnectionPool) -> Server:
     return server_of(pool.connection_class, pool.connection_kwargs)
+
+
+def target_of(reach: Server | SentinelMaster | ClusterNodes) -> RedisTarget:
+    """Tell of whatever a URL names."""
+    if isinstance(reach, SentinelMaster):
+        return target_of_master(reach, is_master=True)
+    return target_of_cluster(reach) if isinstance(reach, ClusterNodes) else target_of_server(reach)
 
 
 def target_of_server(server: Server) -> RedisTarget:
@@ -221,9 +191,10 @@ def _of_cluster(client: redis.RedisCluster) -> RedisTarget:
     on_connect: Callable[[AbstractConnection], object] | None = getattr(client, "user_on_connect_func", None)
     if on_connect is not None:
         options["redis_connect_func"] = _connect_then(on_connect)
-    addresses = tuple((node.host, int(node.port)) for node in nodes)
-    remap = cast("Callable[[str, int], Address]", client.nodes_manager.remap_host_port)
-    return target_of_cluster(ClusterNodes(Server(theirs.connection_class, options), addresses, remap))
+    manager = cast("ClusterTable", client.nodes_manager)
+    names = (*(getattr(client, "startup_nodes", None) or ()), *manager.startup_nodes.values())
+    server = Server(theirs.connection_class, options)
+    return target_of_cluster(cluster_nodes(server, manager, nodes, names))
 
 
 def _connect_then(on_connect: Callable[[AbstractConnection], object]) -> Callable[[AbstractConnection], None]:
@@ -237,7 +208,10 @@ def _connect_then(on_connect: Callable[[AbstractConnection], object]) -> Callabl
 
 
 def _target(address: str, identity: str, database: int, reach: Server | SentinelMaster | ClusterNodes) -> RedisTarget:
-    fingerprint = hashlib.sha256(f"{identity}\n{database}".encode()).hexdigest()[:16]
+    try:
+        fingerprint = hashlib.sha256(f"{identity}\n{database}".encode()).hexdigest()[:16]
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"the host or path of this Redis is no text: {identity!a}") from None
     return RedisTarget(address, database, fingerprint, reach)
 
 

@@ -29,13 +29,12 @@ from flagcache.stores.redis.address import (
     target_of_master,
     target_of_server,
 )
-from flagcache.stores.redis.pools import Address, ClusterNodes, SentinelMaster, Server, server_of
+from flagcache.stores.redis.cluster_table import ClusterNode, ClusterTable, cluster_nodes
+from flagcache.stores.redis.pools import SentinelMaster, Server, server_of
 
 __all__ = ["resolve_asyncio"]
 
-_ACCEPTED = (
-    "a redis.asyncio.Redis (also of master_for), a redis.asyncio.RedisCluster or a redis://, rediss:// or unix:// URL"
-)
+_ACCEPTED = "a redis.asyncio.Redis (also of master_for), a redis.asyncio.RedisCluster or a URL, as from_url takes it"
 
 _TWINS: Mapping[object, object] = {
     theirs.Connection: ours.Connection,
@@ -69,19 +68,12 @@ class _Manager(Protocol):
     min_other_sentinels: int
 
 
-class _Node(_Connects, Protocol):
-    host: str
-    port: int
-
-
-class _Nodes(Protocol):
-    startup_nodes: Mapping[str, _Node]
-
-    def remap_host_port(self, host: str, port: int) -> Address: ...
+class _Node(_Connects, ClusterNode, Protocol):
+    pass
 
 
 class _Cluster(Protocol):
-    nodes_manager: _Nodes
+    nodes_manager: ClusterTable
 
     def get_primaries(self) -> list[_Node]: ...
 
@@ -136,12 +128,13 @@ def _manager_like(manager: _Manager) -> our_sentinel.Sentinel:
 
 def _of_cluster(client: _Cluster) -> RedisTarget:
     # Before its first command an asyncio client knows those nodes alone that it was told of: one of them is enough.
-    nodes = [*client.get_primaries(), *client.get_replicas()] or [*client.nodes_manager.startup_nodes.values()]
+    known = [*client.get_primaries(), *client.get_replicas()]
+    nodes = known or cast("list[_Node]", [*client.nodes_manager.startup_nodes.values()])
     if not nodes:
         raise ConfigurationError("this redis.asyncio.RedisCluster knows no node of its cluster")
-    addresses = tuple((node.host, int(node.port)) for node in nodes)
     server = _server_of(nodes[0], without="redis_connect_func")  # its own; it takes none of the user's
-    return target_of_cluster(ClusterNodes(server, addresses, client.nodes_manager.remap_host_port))
+    names = [*client.nodes_manager.startup_nodes.values()]
+    return target_of_cluster(cluster_nodes(server, client.nodes_manager, nodes, names))
 
 
 def _server_of(connects: _Connects, *, without: str = "") -> Server:

@@ -23,7 +23,7 @@ from flagcache.errors import StoreError
 from flagcache.runtime.clock import monotonic
 from flagcache.runtime.threads import patched_late
 from flagcache.stores.redis.address import RedisTarget, resolve
-from flagcache.stores.redis.deadline import bounded, remaining
+from flagcache.stores.redis.deadline import Progress, bounded, remaining
 from flagcache.stores.redis.pools import Word, connection_of
 from flagcache.stores.redis.routing import route_to
 from flagcache.stores.redis.trouble import store_error
@@ -68,7 +68,9 @@ class RedisLink:
         source: A `redis.Redis` (over TCP, TLS, a unix socket or Sentinel), a `redis.RedisCluster`, a URL, or what was
             told of one of them. A client is never used or closed: its address, TLS settings and credentials are taken.
         timeout: Seconds that a run may take in all: its turn, a look-up of a name, connecting, each part of the reply.
-            What a credential provider of the user's does is not bounded by it.
+            A credential provider or connect function of the user's that takes longer goes on without the run.
+        in_all: Seconds that a run may take in all as long as its reply comes; `timeout` then bounds a silence. None:
+            `timeout` bounds it all.
         max_connections: How many commands may be under way at once; further ones wait for a turn.
 
     Raises:
@@ -76,7 +78,12 @@ class RedisLink:
     """
 
     def __init__(
-        self, source: redis.Redis | redis.RedisCluster | RedisTarget | str, *, timeout: float, max_connections: int = 4
+        self,
+        source: redis.Redis | redis.RedisCluster | RedisTarget | str,
+        *,
+        timeout: float,
+        in_all: float | None = None,
+        max_connections: int = 4,
     ) -> None:
         target = resolve(source)
         self.address = target.address
@@ -86,6 +93,7 @@ class RedisLink:
         self.fingerprint = target.fingerprint
         """Digest of address and database: equal for a URL and a client that name the same server and database."""
         self._timeout = timeout
+        self._in_all = in_all
         self._reach = target.reach
         self._route = route_to(target.reach, timeout)
         self._turns = threading.BoundedSemaphore(max_connections)
@@ -108,7 +116,11 @@ class RedisLink:
                 timeout nobody knows whether the script ran.
         """
         words: tuple[Word, ...] = (len(keys), *keys, *args)
-        with bounded(self._timeout), self._turn(), _told_as_store_error(self.address, self._timeout):
+        with (
+            bounded(self._timeout, in_all=self._in_all) as progress,
+            self._turn(),
+            _told_as_store_error(self.address, self._timeout, progress),
+        ):
             self._drop_if_old()
             # A thread must not use what another one has opened there.
             route = route_to(self._reach, self._timeout) if patched_late() else self._route
@@ -210,19 +222,24 @@ class Subscription:
         try:
             with _told_as_store_error(self._address, self._timeout):
                 return self._next_before(deadline)
-        except (AttributeError, TypeError, ValueError) as exc:
-            # close() in another thread takes redis-py's buffers from under a read.
-            if not self._over:
-                raise
-            raise StoreError(self._over, "unreachable", self._address) from exc
         except StoreError:
-            self._over = self._over or "the connection of this subscription was lost"
-            self._connection.disconnect()
+            self._end("the connection of this subscription was lost")
             raise
+        except Exception as exc:
+            # close() in another thread takes redis-py's buffers from under a read.
+            closed = self._over
+            self._end("this subscription failed")
+            if not closed:
+                raise
+            raise StoreError(closed, "unreachable", self._address) from exc
 
     def close(self) -> None:
         """Close the connection. Idempotent; a `get` that waits in another thread ends at once, with a `StoreError`."""
         self._over = "this subscription was closed"
+        self._connection.disconnect()
+
+    def _end(self, why: str) -> None:
+        self._over = self._over or why
         self._connection.disconnect()
 
     def _next_before(self, deadline: float) -> bytes | None:
@@ -266,8 +283,10 @@ class Subscription:
 
 
 @contextlib.contextmanager
-def _told_as_store_error(address: str, timeout: float) -> Generator[None]:
+def _told_as_store_error(address: str, timeout: float, progress: Progress | None = None) -> Generator[None]:
     try:
         yield
     except (redis.RedisError, OSError) as exc:
-        raise store_error(exc, address, timeout) from exc
+        error = store_error(exc, address, timeout)
+        told = progress.told() if progress is not None and error.kind == "timeout" else ""
+        raise (StoreError(told, error.kind, address) if told else error) from exc

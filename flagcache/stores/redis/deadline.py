@@ -9,44 +9,93 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
-import socket
-from collections.abc import Callable, Generator
-from typing import Any, cast
+import re
+from collections.abc import Generator
 
-import redis
-from redis.connection import AbstractConnection
-
-from flagcache.runtime import process
 from flagcache.runtime.clock import monotonic
-from flagcache.runtime.lookups import wait_for_name
 from flagcache.runtime.threads import PerThread
 
-__all__ = ["bounded", "remaining", "that_keeps_deadlines"]
+__all__ = ["Progress", "bounded", "note_received", "note_sending", "note_sent", "remaining"]
 
 _LAST_MOMENT = 0.05
 """The part of its time that a command is given once more when it finds its time over. A process that itself stood still
 finds what it waited for lying ready."""
 
+_TRICKLE = 1000
+"""Bytes of a reply that make a command's time begin anew where silence counts. Less is a trickle, not a slow link."""
+
+_HEAD = 4096
+"""In so many bytes of a reply its longest part announces itself."""
+
+_LARGE = 100_000
+"""Bytes from which their number may be why a command took too long."""
+
+_LENGTH = re.compile(rb"\$(\d{4,10})\r\n")
+
+
+class Progress:
+    """What a command has sent and received so far, in bytes."""
+
+    def __init__(self, began: float, seconds: float, *, grows: bool) -> None:
+        self._began = began
+        self._seconds = seconds
+        self._grows = grows
+        self.sending = 0
+        """To be sent in all."""
+        self.sent = 0
+        self.expected = 0
+        """Of the longest part of the reply, as far as the reply says; 0: it does not."""
+        self.received = 0
+
+    def told(self) -> str:
+        """Say what came of a command that took too long, if its size may be why; else nothing."""
+        if self.received >= _TRICKLE:
+            of = f" of {_shown(self.expected)}" if self.expected > self.received else ""
+            what = f"only {_shown(self.received)}{of} came"
+        elif self.sent < self.sending and self.sending >= _LARGE:
+            what = f"only {_shown(self.sent)} of {_shown(self.sending)} could be sent"
+        elif self.sending >= _LARGE:
+            what = f"no answer to {_shown(self.sending)} that was sent"
+        else:
+            return ""
+        seconds = f"{monotonic() - self._began:.2g}" if self._grows else f"{self._seconds:g}"
+        return f"{what} within {seconds} s; a longer store_timeout gives it more time"
+
 
 class _Deadline:
     ends = math.inf
     last_moment = 0.0
+    silence = 0.0
+    """Seconds by which the end moves with what is received; 0: it does not move."""
+    latest = math.inf
+    """Where the end cannot move beyond."""
+    counted = 0
+    """Bytes received when the end moved last."""
+    progress = Progress(0.0, math.inf, grows=False)
 
 
 _deadline = PerThread(_Deadline)
 
 
 @contextlib.contextmanager
-def bounded(seconds: float) -> Generator[None]:
-    """Let all that this thread does on our sockets in here end within so many seconds."""
+def bounded(seconds: float, *, in_all: float | None = None) -> Generator[Progress]:
+    """Let all that this thread does on our sockets in here end within so many seconds.
+
+    Args:
+        seconds: for all of it; or, with `in_all`, without a word of a reply that says something.
+        in_all: seconds for all of it, where a reply may take long as long as it comes.
+    """
     deadline = _deadline()
-    before = deadline.ends, deadline.last_moment
-    deadline.ends, deadline.last_moment = monotonic() + seconds, seconds * _LAST_MOMENT
+    before = dict(vars(deadline))
+    now = monotonic()
+    deadline.ends, deadline.last_moment = now + seconds, seconds * _LAST_MOMENT
+    deadline.silence, deadline.latest = (0.0, math.inf) if in_all is None else (seconds, now + in_all)
+    deadline.counted, deadline.progress = 0, Progress(now, seconds, grows=in_all is not None)
     try:
-        yield
+        yield deadline.progress
     finally:
-        deadline.ends, deadline.last_moment = before
+        vars(deadline).clear()
+        vars(deadline).update(before)
 
 
 def remaining(longest: float | None) -> float | None:
@@ -67,124 +116,31 @@ def remaining(longest: float | None) -> float | None:
     return left if longest is None else min(left, longest)
 
 
-def that_keeps_deadlines(kind: type[AbstractConnection]) -> type[AbstractConnection]:
-    """Return the kind of connection that is like `kind`, and keeps the deadline of the thread that uses it."""
-    return type(f"Bounded{kind.__name__}", (_Bounded, kind), {})
+def note_sending(number: int) -> None:
+    """So many bytes of this thread's command are to be sent."""
+    _deadline().progress.sending += number
 
 
-class _Bounded(AbstractConnection):
-    """What is laid over a kind of connection. `_connect` is what each kind has to define, in redis-py 5 to 8."""
-
-    _connect_timeout: float | None = None
-
-    @property
-    def socket_connect_timeout(self) -> float | None:
-        """Seconds for the next of a host's addresses, which are tried one after the other."""
-        return remaining(self._connect_timeout)
-
-    @socket_connect_timeout.setter
-    def socket_connect_timeout(self, value: float | None) -> None:
-        self._connect_timeout = value
-
-    def _connect(self) -> _Socket:  # pyright: ignore[reportIncompatibleMethodOverride] - redis-py leaves it without types
-        self._wait_for_name()
-        timeout = self.socket_timeout
-        self.socket_timeout = remaining(timeout)  # for a TLS handshake
-        try:
-            connect = cast("Callable[[], socket.socket]", super()._connect)  # type: ignore[safe-super]  # it is kind's
-            return _Socket(connect(), timeout)
-        finally:
-            self.socket_timeout = timeout
-
-    def _wait_for_name(self) -> None:
-        """Look the host's name up within the deadline; `_connect` does it again, with the name servers at hand."""
-        host, port = getattr(self, "host", None), getattr(self, "port", None)
-        if isinstance(host, str) and isinstance(port, int):  # neither a unix socket nor a kind of the user's own
-            try:
-                wait_for_name(host, port, remaining(self._connect_timeout))
-            except TimeoutError as exc:
-                raise redis.TimeoutError(str(exc)) from exc  # redis-py would put words of its own in place of these
+def note_sent(number: int) -> None:
+    """So many of them were."""
+    _deadline().progress.sent += number
 
 
-class _Socket:
-    """A connected socket whose every step keeps the deadline; all else is the socket's own.
-
-    It belongs to the process that opened it: a forked child closes its copy before any other code runs there. Where no
-    hooks run, and in the very process, a maker of daemons may have closed all files under us, whose numbers then name
-    somebody else's: each step looks whether the number still leads to this socket, and touches nothing else.
-    """
-
-    def __init__(self, connected: socket.socket, timeout: float | None) -> None:
-        self._socket = connected
-        self._timeout = timeout
-        self._identity = _identity(connected)
-        process.at_fork(self)
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the socket has
-        return getattr(self._socket, name)
-
-    def forked(self) -> None:
-        """In a forked child: close this copy of the parent's descriptor, of which neither parent nor server hears.
-
-        Past the socket object: gevent's would tell an event loop that the child shares with its parent at this moment.
-        """
-        with contextlib.suppress(OSError):
-            os.close(self._known().fileno())
-
-    def settimeout(self, timeout: float | None) -> None:
-        """Bound each step, deadline or not."""
-        self._timeout = timeout
-        self._known().settimeout(timeout)
-
-    def recv(self, size: int, flags: int = 0) -> bytes:
-        """Read once."""
-        return self._ready().recv(size, flags)
-
-    def fileno(self) -> int:
-        """Tell the descriptor; redis-py with hiredis looks there whether an idle connection is still good."""
-        return self._known().fileno()
-
-    def recv_into(self, buffer: bytearray) -> int:
-        """Read once, as the parser of hiredis does."""
-        return self._ready().recv_into(buffer)
-
-    def sendall(self, words: bytes | memoryview) -> None:
-        """Send all; of a TLS socket's own `sendall` each record may take the whole timeout."""
-        rest = memoryview(words).cast("B")
-        while rest:
-            rest = rest[self._ready().send(rest) :]
-
-    def shutdown(self, how: int) -> None:
-        """End the connection, for whoever shares it too."""
-        self._known().shutdown(how)
-
-    def close(self) -> None:
-        """Close the descriptor, if it is still this socket's."""
-        with contextlib.suppress(OSError):
-            self._known().close()
-
-    def _ready(self) -> socket.socket:
-        """Return the socket, with the time that its next step may take."""
-        known = self._known()
-        known.settimeout(remaining(self._timeout))
-        return known
-
-    def _known(self) -> socket.socket:
-        """Return the socket, unless its number leads elsewhere.
-
-        Raises:
-            ConnectionError: somebody has closed it.
-        """
-        if _identity(self._socket) != self._identity:
-            self._socket.detach()  # or its end would close what has the number now
-            raise ConnectionError("the connection was closed by somebody else in this process")
-        return self._socket
+def note_received(part: bytes | memoryview) -> None:
+    """This much of the reply came."""
+    deadline = _deadline()
+    progress = deadline.progress
+    if progress.received < _HEAD:
+        lengths = [int(digits) for digits in _LENGTH.findall(bytes(part[:_HEAD]))]
+        progress.expected = max([progress.expected, *lengths])
+    progress.received += len(part)
+    if deadline.silence and progress.received - deadline.counted >= _TRICKLE:
+        deadline.counted = progress.received
+        deadline.ends = min(deadline.latest, monotonic() + deadline.silence)
 
 
-def _identity(connected: socket.socket) -> tuple[int, int] | None:
-    """Tell which socket the descriptor leads to; None if it is closed."""
-    try:
-        found = os.fstat(connected.fileno())
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+def _shown(number: int) -> str:
+    """A number of bytes, for people."""
+    if number < 1_000_000:
+        return f"{number / 1000:.3g} kB"
+    return f"{number / 1_000_000:.3g} MB"

@@ -11,7 +11,7 @@ import copy
 import functools
 import inspect
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, cast
 
 import redis
@@ -23,18 +23,16 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from flagcache.runtime.values import SecretValue
-from flagcache.stores.redis.deadline import that_keeps_deadlines
+from flagcache.stores.redis.bounded_connection import that_keeps_deadlines
+from flagcache.stores.redis.user_code import BoundedCredentials, ConnectFunction, bounded_connect
 
 __all__ = [
     "Address",
-    "Client",
     "ClusterNodes",
     "Connection",
-    "Pipeline",
     "SentinelMaster",
     "Server",
     "Word",
-    "client_of",
     "connection_of",
     "no_client_setinfo",
     "server_of",
@@ -54,32 +52,6 @@ redis-py brings new options, and some hold state that belongs to the user's clie
 
 _KEEPALIVE_SECONDS = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10}
 """A host that vanished without a word is noticed by the kernel after about a minute, for a listener never asks."""
-
-
-class Client(Protocol):
-    """What we use of a `redis.Redis`, which leaves it without types."""
-
-    connection_pool: ConnectionPool
-
-    def execute_command(self, *words: Word) -> object:
-        """Send a command and return its reply."""
-        ...
-
-    def pipeline(self, *, transaction: bool) -> Pipeline:
-        """Return a collector of commands to send together."""
-        ...
-
-
-class Pipeline(Protocol):
-    """What we use of a redis-py pipeline."""
-
-    def execute_command(self, *words: Word) -> object:
-        """Add a command."""
-        ...
-
-    def execute(self, *, raise_on_error: bool) -> list[object]:
-        """Send all commands over one connection and return their replies."""
-        ...
 
 
 class Connection(Protocol):
@@ -149,6 +121,8 @@ class Server(SecretValue):
             "protocol": 2,  # replies as small as a poll's are read twice as fast as with 3
             **no_client_setinfo(),
         }
+        if options.get("redis_connect_func") is not None:
+            options["redis_connect_func"] = bounded_connect(cast("ConnectFunction", options["redis_connect_func"]))
         if issubclass(self.connection_class, TcpConnection):
             numbers = {getattr(socket, name, None): value for name, value in _KEEPALIVE_SECONDS.items()}
             options["socket_keepalive"] = True
@@ -178,12 +152,19 @@ class SentinelMaster(SecretValue):
 
 
 class ClusterNodes(SecretValue):
-    """The nodes of a cluster that the user's client knew, primaries first; each can name the others."""
+    """The nodes of a cluster as a user's client or URL names them; each can name the others."""
 
     server: Server
     addresses: tuple[Address, ...]
+    """Those known when the cache was made, primaries first; at least one."""
     remap: Callable[[str, int], Address]
     """Tells where a node that calls itself by this host and port is reached (redis-py's `address_remap`)."""
+    names: tuple[Address, ...] = ()
+    """With which the client was started: a name may lead to other nodes later."""
+    current: Callable[[], Sequence[Address]] = tuple
+    """Returns the nodes that the client knows now. Asks no server."""
+    complete: bool = True
+    """Whether `addresses` are those of all nodes."""
 
 
 class _SentinelClient(redis.Redis):
@@ -192,30 +173,6 @@ class _SentinelClient(redis.Redis):
     def __repr__(self) -> str:
         options = self.connection_pool.connection_kwargs
         return f"<sentinel {options.get('host')}:{options.get('port')}>"
-
-
-class _Credentials(CredentialProvider):
-    """The user's credential provider, asked through a wrapper.
-
-    redis-py lets a provider that pushes new tokens serve one client alone: ours would take the user's place. And what
-    a provider raises must be redis-py's error, or redis-py keeps a connection that never logged in.
-    """
-
-    def __init__(self, theirs: CredentialProvider) -> None:
-        self._theirs = theirs
-
-    def get_credentials(self) -> tuple[str] | tuple[str, str]:
-        try:
-            return self._theirs.get_credentials()
-        except redis.RedisError:
-            raise
-        except Exception as exc:  # foreign code: there is no telling what it raises
-            raise redis.AuthenticationError(f"the credential provider failed: {type(exc).__name__}") from exc
-
-
-def client_of(pool: ConnectionPool) -> Client:
-    """Return a client that uses this pool."""
-    return cast("Client", redis.Redis(connection_pool=pool))
 
 
 def connection_of(pool: ConnectionPool) -> Connection:
@@ -239,7 +196,7 @@ def server_of(kind: type[AbstractConnection], theirs: Mapping[str, object]) -> S
         if name in _TAKEN_OVER or name.startswith("ssl_") or not (redis_pys_own or name in known)
     }
     if options.get("credential_provider") is not None:
-        options["credential_provider"] = _Credentials(cast("CredentialProvider", options["credential_provider"]))
+        options["credential_provider"] = BoundedCredentials(cast("CredentialProvider", options["credential_provider"]))
     return Server(kind, options)
 
 

@@ -1,4 +1,5 @@
 -- Store.publish: accept what is newer than what is stored; refuse a late writer.
+-- Payload and metadata are always written together, so that both are protected with one key.
 --
 -- ARGV[2]     channel of the notices
 -- ARGV[3]     fresh (a fetch has just brought it): 1 or 0
@@ -33,6 +34,12 @@ end
 local older = state.stored and (epoch < state.epoch or (epoch == state.epoch and as_of <= state.as_of))
 if older or epoch < state.epoch then
   if epoch < state.epoch or state.version ~= version then return {'stale', notice} end
+  if as_of == state.as_of then -- the same content once more, perhaps under another key
+    redis.call('HSET', HASH, 'payload', ARGV[13])
+    set('size', #ARGV[13])
+    if etag ~= '' then set('etag', etag) end
+    set('writer', writer) set('project', project)
+  end
   extend(keep)
   save()
   live(tonumber(ARGV[16]))
@@ -45,10 +52,9 @@ local same = state.stored and state.version == version
 if same then
   changed_at = state.changed_at
   if etag == '' then etag = state.etag end
-else
-  redis.call('HSET', HASH, 'payload', ARGV[13])
-  set('size', #ARGV[13])
 end
+redis.call('HSET', HASH, 'payload', ARGV[13])
+set('size', #ARGV[13])
 set('version', version) set('etag', etag) set('writer', writer) set('project', project)
 set('epoch', epoch) set('as_of', as_of) set('changed_at', changed_at) set('confirmed_at', confirmed_at)
 set('highest', math.max(state.highest, as_of))

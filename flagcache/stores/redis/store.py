@@ -15,9 +15,11 @@ from flagcache.errors import StoreError
 from flagcache.runtime.here import prefix
 from flagcache.stores.abilities import Subscription
 from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Replacing, Reply, Scope, Snapshot
+from flagcache.stores.redis.cluster import says_try_again
 from flagcache.stores.redis.connection import RedisLink, Script, load_script
 from flagcache.stores.redis.replies import as_flag, as_list, as_text, as_whole, read_notice, read_reply, read_snapshot
 from flagcache.stores.redis.trouble import plain, with_right
+from flagcache.stores.unexpected import only_store_errors
 
 if TYPE_CHECKING:
     import redis
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from flagcache.stores.redis import connection as _redis_link
     from flagcache.stores.redis.address import RedisTarget
 
-__all__ = ["Keys", "RedisStore", "keys_of"]
+__all__ = ["SCRIPTS", "Keys", "RedisStore", "keys_of"]
 
 _T = TypeVar("_T")
 
@@ -60,10 +62,11 @@ _VERBS = (
     *("poll", "publish", "confirm", "discard", "report", "fail", "renew", "release"),
     *("inspect", "clear", "forget"),
 )
-_SCRIPTS = {verb: Script.of(load_script("_state").text + load_script(verb).text) for verb in _VERBS}
+SCRIPTS = {verb: Script.of(load_script("_state").text + load_script(verb).text) for verb in _VERBS}
 """Read at the import, not at the first use on some thread: a child forked meanwhile could not go on with that."""
 
 
+@only_store_errors
 class RedisStore:
     """One namespace on one Redis. Belongs to the process that first uses it.
 
@@ -76,9 +79,10 @@ class RedisStore:
         timeout: seconds that a verb may take in all, from looking the host's name up to the last byte.
         format_and_protection: of the envelopes.
         forget_after: milliseconds after which all goes unless a leader publishes, confirms or renews; 0: never.
+        in_all: as of `RedisLink`.
     """
 
-    proves = ("full", "read_only")
+    proves: tuple[str, ...] = ("full", "read_only")
     """As `ProvesWrites.proves`."""
 
     def __init__(
@@ -88,33 +92,33 @@ class RedisStore:
         *,
         timeout: float = 1.0,
         format_and_protection: str = "1-plain",
+        in_all: float | None = None,
         forget_after: int = 0,
     ) -> None:
         self._namespace = namespace
         self._forget_after = forget_after
         self._expiry_refused = False
-        self._link = RedisLink(source, timeout=timeout)
+        self._link = RedisLink(source, timeout=timeout, in_all=in_all)
         self.address = self._link.address
         self.fingerprint = self._link.fingerprint
         self.keys = keys_of(namespace, self._link.database, format_and_protection=format_and_protection)
         self.push_refused = ""
         """As `SendsNotices.push_refused`."""
+        self._contends = False
+        """Whether this process may lead: some of its polls asked for that."""
         self.refuses = False
         """The server refused a write, because it is out of memory or a replica. It still answers what only reads, so
         each verb of a worker begins with a write until one is taken."""
 
     def poll(self, ask: Ask) -> Reply:
         """As `Store.poll`."""
-        held = ask.held
-        args = (
-            *(ask.interval, ask.lease, ask.cold_lease, ask.challenge, int(ask.may_lead), int(ask.idle)),
-            *(ask.last_grant, ask.grant_age),
-            *((held.epoch, held.as_of) if held else (-1, 0)),
-            *(ask.held_age, ask.held_version, ask.backoff),
-            ask.reports + 2 * ask.watches + 4 * ask.listens + 8 * ask.starts,
-            *(ask.leader, self.keys.channel, self._forget_after),
-        )
-        return self._run("poll", ask.me, args, read_reply)
+        self._contends = self._contends or ask.may_lead
+        try:
+            return self._run("poll", ask.me, self._words_of(ask), read_reply)
+        except StoreError as exc:
+            if not self._may_do_without_lease(ask, exc):
+                raise
+        return self._run("poll", ask.me, self._words_of(ask._replace(may_lead=False)), read_reply, lease=False)
 
     def publish(
         self, me: str, envelope: Envelope, *, fresh: bool, lease: int, replacing: Replacing | None = None
@@ -211,13 +215,35 @@ class RedisStore:
                 plain(refusal),
             )
 
-    def _run(self, verb: str, me: str, args: Sequence[str | bytes | int], read: Callable[[object], _T]) -> _T:
-        keys = [self.keys.hash, self.keys.lease]
-        proves = self.refuses and bool(me)
+    def _words_of(self, ask: Ask) -> tuple[str | int, ...]:
+        return *_words_of(ask), self.keys.channel, self._forget_after
+
+    def _may_do_without_lease(self, ask: Ask, failure: StoreError) -> bool:
+        """Whether a poll may read without the lease, which lies on another node than the definitions, or nowhere.
+
+        In a cluster's slot that is left migrating nobody can take the lease. Who leads nobody needs none, and who has
+        no definitions needs these first. A worker that has some goes on with its next store, where it can fetch.
+        """
+        return says_try_again(failure.__cause__) and (ask.held is None or not self._contends)
+
+    def _script(self, verb: str) -> Script:
+        return SCRIPTS[verb]
+
+    def _run(
+        self,
+        verb: str,
+        me: str,
+        args: Sequence[str | bytes | int],
+        read: Callable[[object], _T],
+        *,
+        lease: bool = True,
+    ) -> _T:
+        keys = [self.keys.hash, *([self.keys.lease] if lease else [])]
+        proves = self.refuses and bool(me) and lease
         if proves:
             keys.append(self.keys.hash)
         try:
-            raw = self._link.run(_SCRIPTS[verb], keys, [me, *args])
+            raw = self._link.run(self._script(verb), keys, [me, *args])
         except StoreError as exc:
             self.refuses = self.refuses or exc.kind in self.proves
             raise
@@ -230,6 +256,20 @@ class RedisStore:
             raise StoreError(what, address=self.address) from exc
 
 
+def _words_of(ask: Ask) -> tuple[str | int, ...]:
+    """Return what `poll.lua` calls ARGV[2] and up."""
+    held = ask.held
+    return (
+        *(ask.interval, ask.lease, ask.cold_lease, ask.challenge, int(ask.may_lead), int(ask.idle)),
+        *(ask.last_grant, ask.grant_age),
+        *((held.epoch, held.as_of) if held else (-1, 0)),
+        *(ask.held_age, ask.held_version, ask.backoff),
+        ask.reports + 2 * ask.watches + 4 * ask.listens + 8 * ask.starts,
+        ask.leader,
+    )
+
+
+@only_store_errors
 class _RedisSubscription:
     def __init__(self, raw: _redis_link.Subscription) -> None:
         self._raw = raw

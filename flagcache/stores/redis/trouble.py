@@ -16,7 +16,7 @@ from redis.exceptions import (
 )
 
 from flagcache.errors import StoreError
-from flagcache.runtime.lookups import LookupTimeoutError
+from flagcache.runtime.background_call import SlowCallError
 
 __all__ = ["plain", "store_error", "with_right"]
 
@@ -81,7 +81,7 @@ def store_error(exc: BaseException, address: str, timeout: float) -> StoreError:
     kind = _refusal(exc, words)
     if kind is not None:
         return StoreError(words, kind, address)
-    slow = next((each for each in chain if isinstance(each, LookupTimeoutError)), None)
+    slow = next((each for each in chain if isinstance(each, SlowCallError)), None)
     if slow is not None:
         return StoreError(str(slow), "timeout", address)
     if any(isinstance(each, (TimeoutError, redis.TimeoutError)) for each in chain):

@@ -14,6 +14,7 @@ from flagcache.stores.rules.verbs import (
     publish,
     release,
     renew,
+    replaces_payload,
     report,
     snapshot,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "publish",
     "release",
     "renew",
+    "replaces_payload",
     "report",
     "snapshot",
 ]

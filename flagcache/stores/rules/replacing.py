@@ -6,10 +6,10 @@ namespace sees that at most once a refresh interval: two halves of a fleet witho
 
 from __future__ import annotations
 
-from flagcache.stores.base import Meta, Notice, Replacing
+from flagcache.stores.base import Envelope, Meta, Notice, Published, Replacing
 from flagcache.stores.rules.state import State, passed
 
-__all__ = ["may_replace", "report"]
+__all__ = ["may_replace", "protected_anew", "replaces_payload", "report"]
 
 
 def report(state: State, version: str, interval: int, clock: int) -> tuple[State, bool, Notice | None]:
@@ -23,3 +23,21 @@ def may_replace(state: State, meta: Meta, replacing: Replacing, clock: int) -> b
     """Whether what is stored may give way, though newer: still that version, and none gave way in this interval."""
     stored = state.meta is not None and state.meta.version == replacing.version
     return stored and meta.epoch >= state.epoch and passed(state.replaced_at, replacing.interval, clock)
+
+
+def replaces_payload(state: State, envelope: Envelope, published: Published) -> bool:
+    """Whether the envelope's payload takes the place of the stored one: after `publish`, which returned these.
+
+    Also if it is of the stored version: payload and metadata are always written together, so that both are protected
+    with one key.
+    """
+    accepted = published in (Published.STORED, Published.CONFIRMED)
+    return accepted and state.meta is not None and state.meta.as_of == envelope.meta.as_of
+
+
+def protected_anew(state: State, meta: Meta, stored: Meta) -> State:
+    """The stored content once more, perhaps under another key; if it is older, what is stored stays."""
+    if meta.order < stored.order:
+        return state
+    meta = stored._replace(etag=meta.etag or stored.etag, writer=meta.writer, project=meta.project)
+    return state._replace(meta=meta)

@@ -34,7 +34,7 @@ from flagcache.stores.rules.leases import (
     leased,
     noted,
 )
-from flagcache.stores.rules.replacing import may_replace, report
+from flagcache.stores.rules.replacing import may_replace, protected_anew, replaces_payload, report
 from flagcache.stores.rules.state import Outcome, State, passed, running
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "publish",
     "release",
     "renew",
+    "replaces_payload",
     "report",
     "snapshot",
 ]
@@ -129,7 +130,8 @@ def _accept(
     if meta.epoch < state.epoch:
         return state, Published.STALE, None
     if stored is not None and meta.order <= stored.order:
-        return (extend(state, me, lease, clock), Published.CONFIRMED, None) if same else (state, Published.STALE, None)
+        kept = extend(protected_anew(state, meta, stored), me, lease, clock)
+        return (kept, Published.CONFIRMED, None) if same else (state, Published.STALE, None)
     if fresh and stored is not None and fenced(state, meta.as_of):
         return state, Published.UNSETTLED, None
     if same and stored is not None:

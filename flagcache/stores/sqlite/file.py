@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
-import stat
 import threading
 import weakref
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from flagcache.errors import StoreError
 from flagcache.runtime.callers import waits_until
 from flagcache.runtime.clock import monotonic
 from flagcache.runtime.here import prefix
+from flagcache.stores.sqlite.connection import (
+    Mode,
+    Transaction,
+    View,
+    WriterNeeded,
+    bears,
+    connect,
+    modes,
+    pragma,
+    transact,
+)
 from flagcache.stores.sqlite.create import Schema, alone, complete, make, set_aside
 from flagcache.stores.sqlite.fork_safety import Identity, Opened, beside, identify, is_there, this_process
+from flagcache.stores.sqlite.place import look_at_directory, resolved
+from flagcache.stores.sqlite.trouble import is_broken, kind_of, words_of
 
 __all__ = ["SqliteFile", "Transaction"]
 
@@ -31,27 +42,6 @@ _TRIES = 5
 _LEAST = 0.1
 """What part of the timeout one `run` may wait if its caller's time is up: others mostly write for milliseconds."""
 
-_PARTS_MISSING = ("no such table", "no such column", "has no column named")
-
-_warned: set[Path] = set()
-"""Directories of which it was said that others may write them; children need not say it again."""
-
-
-class _WriterNeeded(Exception):  # noqa: N818 - no error: the transaction starts over
-    """The transaction that only reads wants to write."""
-
-
-class Transaction(NamedTuple):
-    """One transaction; ended by `SqliteFile.run`."""
-
-    connection: sqlite3.Connection
-    writing: bool
-
-    def write(self) -> None:
-        """Make sure that this is a writer's transaction; a reader's is given up and starts over as a writer's."""
-        if not self.writing:
-            raise _WriterNeeded
-
 
 class SqliteFile:
     """A connection of its own to one file, one thread at a time. Opened at the first use in each process.
@@ -62,17 +52,25 @@ class SqliteFile:
         timeout: seconds for which one `run` waits for other threads and processes, all in all; less if the caller has
             less time (`flagcache.runtime.callers.within`).
         replace_foreign: the name is ours alone, so that a file of another program is set aside as a broken one is.
+        only_look: change nothing, whatever is found: no file is made, none set aside, nothing is written beside it.
     """
 
-    def __init__(self, path: Path, schema: Schema, timeout: float, *, replace_foreign: bool = False) -> None:
+    def __init__(
+        self, path: Path, schema: Schema, timeout: float, *, replace_foreign: bool = False, only_look: bool = False
+    ) -> None:
         self.path = path
         self._schema = schema
         self._timeout = timeout
         self._replace_foreign = replace_foreign
+        self._only_look = only_look
         self._lock = threading.Lock()
         self._opened: Opened | None = None
         self._closer: weakref.finalize[..., SqliteFile] | None = None
         self._found: Identity | None = None
+        self._view: View | None = None
+        """What it looked like when it was opened, if it can only be read."""
+        self._ours = replace_foreign
+        """Whether what was found is known to be ours, so that it may be set aside if it is broken."""
 
     def run(self, step: Callable[[Transaction], _T]) -> _T:
         """Run `step` in a read transaction; where it asks for a writer, once more in a write transaction.
@@ -86,8 +84,11 @@ class SqliteFile:
             try:
                 return self._attempt(step, until)
             except sqlite3.DatabaseError as error:
-                if not _is_broken(error):
+                if not is_broken(error) or self._only_look:
                     raise
+                if not self._ours:
+                    what = "it was not made by flagcache, or is broken; move it, or give another path"
+                    raise self._trouble(what) from error
                 self._replace(until, error)
             return self._attempt(step, until)
 
@@ -111,24 +112,27 @@ class SqliteFile:
                 if "locked" not in str(error):  # any other trouble may be the connection's own
                     with suppress(sqlite3.Error):
                         self._close()
-                raise StoreError(_words(error), _kind(error), f"SQLite store {self.path}") from error
+                raise StoreError(words_of(error), kind_of(error), f"SQLite store {self.path}") from error
             finally:
                 self._lock.release()
 
     def _attempt(self, step: Callable[[Transaction], _T], until: float) -> _T:
         connection = self._connection(until)
         try:
-            return _transact(connection, step, until, writing=False)
-        except _WriterNeeded:
-            return _transact(connection, step, until, writing=True)
+            return transact(connection, step, until, writing=False)
+        except WriterNeeded:
+            return transact(connection, step, until, writing=True)
 
     def _connection(self, until: float) -> sqlite3.Connection:
+        if self._view is not None and self._looks_otherwise(self._view):
+            self._close()
         opened, process = self._opened, this_process()
         if opened is not None and (
             opened.process is not process
             or process.has_lost(opened.identity)
             or not is_there(self.path, opened.identity)
         ):
+            opened.close()
             self._leave()
             opened = None
         for _ in range(_TRIES):
@@ -137,12 +141,21 @@ class SqliteFile:
                 return opened.connection
         raise self._trouble("it is replaced again and again")
 
+    def _looks_otherwise(self, view: View) -> bool:
+        """Whether a file that was opened for reading alone has to be opened anew to see what others wrote."""
+        try:
+            return View.of(resolved(self.path), with_log=view.changed == (0, 0)) != view
+        except OSError:
+            return True
+
     def _open(self, until: float) -> Opened | None:
         """Open the file, or make it where there is none; None asks for another try: it was just made, or replaced."""
-        path = Path(os.path.realpath(self.path))
-        self._look_at_directory(path)
+        path = resolved(self.path)
+        look_at_directory(path.parent, self.path)
         self._found = found = identify(path)
         if found is None:
+            if self._only_look:
+                raise self._trouble("there is no such file, or it is empty")
             with alone(path, until):
                 make(path, self._schema)
             return None
@@ -157,25 +170,36 @@ class SqliteFile:
             if is_there(path, found):
                 raise
             return None
-        if not is_there(path, found):
+        if path.is_symlink() or not is_there(path, found):
             return None  # and it stays open, for what it has opened may be another file's log
         self._closer = weakref.finalize(self, opened.close)
         self._closer.atexit = False  # a thread may be in it; what it leaves then, the next process takes up
         return opened
 
     def _reach(self, path: Path, found: Identity, until: float) -> Opened:
-        opened = Opened(_connect(path, until), this_process(), path, found)
+        *others, last = modes(path, only_look=self._only_look)
+        for mode in others:
+            with suppress(sqlite3.OperationalError):
+                return self._reach_by(mode, path, found, until)
+        return self._reach_by(last, path, found, until)
+
+    def _reach_by(self, mode: Mode, path: Path, found: Identity, until: float) -> Opened:
+        view = None if mode is Mode.WRITE else View.of(path, with_log=mode is Mode.LOG)
+        opened = Opened(connect(path, mode, until), this_process(), path, found)
+        self._ours = self._replace_foreign
         try:
-            if self._recognise(opened.connection):
-                opened.shm = identify(beside(path, "-shm"))
+            self._recognise(opened.connection, mode)
+            opened.shm = None if mode is Mode.FILE else identify(beside(path, "-shm"))
         except BaseException:
+            self._ours = self._ours or bears(opened.connection, self._schema.application)
             opened.close()
             raise
+        self._view = view
         return opened
 
-    def _recognise(self, connection: sqlite3.Connection) -> bool:
-        """Make sure that the file is ours, and begin to use it. False if it lies where nothing can be written."""
-        application, version = (_pragma(connection, name) for name in ("application_id", "user_version"))
+    def _recognise(self, connection: sqlite3.Connection, mode: Mode) -> None:
+        """Make sure that the file is ours, and begin to use it."""
+        application, version = (pragma(connection, name) for name in ("application_id", "user_version"))
         if self._replace_foreign and (application, version) != (self._schema.application, self._schema.version):
             raise sqlite3.DatabaseError("it is of another program or another version")
         if application != self._schema.application:
@@ -184,22 +208,22 @@ class SqliteFile:
             raise self._trouble(
                 f"its format is {version}, known is {self._schema.version}; upgrade, or give another path"
             )
+        self._ours = True
         connection.execute("PRAGMA synchronous=NORMAL")
-        if _immutable(self.path):
-            return False
-        if _pragma(connection, "journal_mode=WAL") != "wal":
+        if mode is not Mode.WRITE:
+            return
+        if pragma(connection, "journal_mode=WAL") != "wal":
             raise self._trouble("its file system allows no write-ahead log; give a path on a local disk")
         complete(connection, self._schema)
-        return True
 
     def _replace(self, until: float, error: sqlite3.Error) -> None:
         """Set the broken file aside and make a new one, unless another process has done so."""
-        path = Path(os.path.realpath(self.path))
+        path = resolved(self.path)
         with alone(path, until):
             if self._found is None or not is_there(path, self._found):
                 return
             aside = set_aside(path)
-            self._leave()
+            self._close()
             make(path, self._schema)
         text = "%s: SQLite store %s was broken (%s): set aside as %s, and made anew"
         _log.warning(text, prefix(), self.path, error, aside)
@@ -210,90 +234,10 @@ class SqliteFile:
             self._leave()
 
     def _leave(self) -> None:
-        """Forget the connection without closing it: it is a parent's, or its file has gone from the path."""
-        self._opened = None
+        """Forget the connection, which is closed, or a parent's, or must stay open."""
+        self._opened = self._view = None
         if self._closer is not None:
             self._closer.detach()
 
-    def _look_at_directory(self, path: Path) -> None:
-        directory = path.parent
-        if not directory.is_dir():
-            raise self._trouble(f"the directory {directory} does not exist; make it, with mode 0700")
-        if directory not in _warned and directory.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            text = "%s: SQLite store %s: others may write its directory %s; mode 0700 is safer"
-            _log.warning(text, prefix(), self.path, directory)
-            _warned.add(directory)
-
     def _trouble(self, trouble: str) -> StoreError:
         return StoreError(trouble, address=f"SQLite store {self.path}")
-
-
-_KINDS = {
-    "is full": "full",
-    "No space left": "full",
-    "readonly": "read_only",
-    "Read-only": "read_only",
-    "locked": "timeout",
-    "unable to open": "unreachable",
-    "Permission denied": "rights",
-}
-"""By words of an error, of SQLite and of the system."""
-
-
-def _words(error: Exception) -> str:
-    """What the system says, without the path that the address has."""
-    return error.strerror.lower() if isinstance(error, OSError) and error.strerror else str(error)
-
-
-def _kind(error: Exception) -> str:
-    return next((kind for words, kind in _KINDS.items() if words in str(error)), "failed")
-
-
-def _transact(connection: sqlite3.Connection, step: Callable[[Transaction], _T], until: float, *, writing: bool) -> _T:
-    left = max(0, round((until - monotonic()) * 1000))
-    connection.execute(f"PRAGMA busy_timeout={left}")
-    connection.execute("BEGIN IMMEDIATE" if writing else "BEGIN")
-    try:
-        result = step(Transaction(connection, writing))
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:  # a full disk has ended it already
-            connection.execute("ROLLBACK")
-        raise
-    return result
-
-
-def _connect(path: Path, until: float) -> sqlite3.Connection:
-    """Open an existing file; SQLite itself falls back to reading where it may not write."""
-    mode = "immutable=1" if _immutable(path) else "mode=rw"
-    connection = sqlite3.connect(
-        f"{path.as_uri()}?{mode}",
-        uri=True,
-        timeout=max(0.0, until - monotonic()),
-        isolation_level=None,  # transactions are ours to begin and end
-        check_same_thread=False,
-    )
-    connection.text_factory = _text
-    return connection
-
-
-def _immutable(path: Path) -> bool:
-    """Whether the whole file system is read-only: only there may SQLite read without a lock and without a log."""
-    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
-
-
-def _text(raw: bytes) -> str | None:
-    """What is not text comes out as nothing, and not as an exception."""
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return None
-
-
-def _pragma(connection: sqlite3.Connection, name: str) -> object:
-    return connection.execute(f"PRAGMA {name}").fetchone()[0]
-
-
-def _is_broken(error: sqlite3.Error) -> bool:
-    """Whether the file is no sound database (which has no class of its own), or without what we made in it."""
-    return type(error) is sqlite3.DatabaseError or any(words in str(error) for words in _PARTS_MISSING)

@@ -37,6 +37,10 @@ _SHM_LOCK = (128, 1)
 """The byte of the `-shm` file that each of its users holds: `UNIX_SHM_DMS` in SQLite's os_unix.c, since 3.7."""
 
 
+_SEES_MOVES = (3, 31)
+"""The first version of SQLite of which it is known that it leaves the log of a file that has gone from its path."""
+
+
 class Identity(NamedTuple):
     """Which file it is, whatever its name."""
 
@@ -121,17 +125,35 @@ class Opened:
         process.opened.append(self)
 
     def close(self) -> None:
-        """Close it, if it is this process's and its file is in place and not lost; else leave it, open, for ever.
+        """Close it, if it is this process's and its file is not lost; else leave it open for good.
 
-        The last one to close a file deletes its log *by name*: that of a file which has been put in its place.
+        The last one to close a file deletes its log *by name*, which may be that of a file in its place.
         """
         mine = self.process is this_process() and self in self.process.opened
-        if not mine or self.process.has_lost(self.identity) or not is_there(self.path, self.identity):
+        if not mine or self.process.has_lost(self.identity):
+            return
+        if not is_there(self.path, self.identity) and not _leaves_the_log(self.path, self.identity):
             return
         with self.process.entered():
             self.process.opened.remove(self)
             self.connection.close()
         ctypes.pythonapi.Py_DecRef(ctypes.py_object(self.connection))
+
+
+def _leaves_the_log(path: Path, identity: Identity) -> bool:
+    """Whether SQLite sees for itself that this file has gone from the path, and then deletes nothing.
+
+    It compares inodes alone (`fileHasMoved` in os_unix.c, asked by `sqlite3PagerClose`; tried with 3.31.1 to 3.40.1).
+    """
+    if sqlite3.sqlite_version_info < _SEES_MOVES:
+        return False
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return found.st_ino != identity.inode
 
 
 def this_process() -> Process:

@@ -21,6 +21,7 @@ from flagcache.stores.rules import verbs as rules
 from flagcache.stores.rules.state import believable
 from flagcache.stores.sqlite import tables as rows
 from flagcache.stores.sqlite.file import SqliteFile, Transaction
+from flagcache.stores.unexpected import only_store_errors
 
 __all__ = ["CHECK_EVERY", "SqliteStore", "name_of"]
 
@@ -36,6 +37,7 @@ def name_of(namespace: str, *, format_and_protection: str = "1-plain") -> str:
     return f"{format_and_protection}:{namespace}"
 
 
+@only_store_errors
 class SqliteStore:
     """One namespace in a SQLite file, which is made, with mode 0600, when it is first used.
 
@@ -66,6 +68,11 @@ class SqliteStore:
         self._timeout = timeout
         self._clock = clock
         self._file = SqliteFile(self._path, rows.SCHEMA, timeout, replace_foreign=replace_foreign)
+
+    def only_look(self) -> SqliteStore:
+        """Return this store for people who look: nothing is changed, not even what a worker would mend."""
+        self._file = SqliteFile(self._path, rows.SCHEMA, self._timeout, only_look=True)
+        return self
 
     @property
     def address(self) -> str:
@@ -98,7 +105,7 @@ class SqliteStore:
             state, published, notice = rules.publish(
                 before.state, me, envelope, self._clock(), fresh=fresh, lease=lease, replacing=replacing
             )
-            stored = envelope.payload if published is Published.STORED else None
+            stored = envelope.payload if rules.replaces_payload(state, envelope, published) else None
             self._save(transaction, before, state, payload=stored, notice=notice)
             return published
 
@@ -200,6 +207,7 @@ class SqliteStore:
             rows.add_notice(transaction.connection, self._name, notice)
 
 
+@only_store_errors
 class _Subscription:
     """Looks for notices on a connection of its own, which no verb of the store holds up."""
 

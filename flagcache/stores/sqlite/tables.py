@@ -73,6 +73,9 @@ _LOAD = """
     FROM state LEFT JOIN payload USING (namespace) WHERE namespace = ?
 """
 
+_ADDED = {column.partition(" ")[0]: None for _, column in SCHEMA.added}
+"""What a file of an earlier release lacks if it can only be read."""
+
 _LARGEST = 2**53
 """From here on a number is not the same in all that reads and writes it."""
 
@@ -90,7 +93,8 @@ def load(connection: sqlite3.Connection, namespace: str) -> Stored:
     values: tuple[object, ...] | None = cursor.fetchone()
     if values is None:
         return Stored()
-    row: dict[str, object] = dict(zip((column[0] for column in cursor.description), values, strict=True))
+    found = zip((column[0] for column in cursor.description), values, strict=True)
+    row: dict[str, object] = {**_ADDED, **dict(found)}
     try:
         size = _number(row["payload_size"])
         meta = _meta(row) if row["body_type"] == "blob" and row["body_size"] == size else None

@@ -137,6 +137,22 @@ class OrderCases(Cases):
         expected = envelope(second, "v1").meta._replace(changed_at=first.at)
         assert stored(store) == expected
 
+    def test_payload_and_metadata_are_written_together(self, store: Store, other: Store) -> None:
+        """The stored version again, newer or as old as it, brings its own payload: it may be under another key."""
+        leader = Worker(store, "a", interval=AT_ONCE)
+        first = leader.bring("v1")
+        meta, payload = envelope(first, "v1").meta, b""
+        for etag, grant in (("e1", first), ("e2", leader.granted())):
+            payload = f"v1 under the key of {etag}".encode()
+            content = Envelope(meta._replace(as_of=grant.as_of, confirmed_at=grant.at, etag=etag), payload)
+            assert other.publish("a", content, fresh=grant is not first, lease=LONG) is Published.CONFIRMED
+            reply = Worker(store, "b").poll()
+            assert (reply.payload, reply.meta) == (payload, content.meta)
+            assert store.inspect().payload_size == len(payload)
+        older = Envelope(meta._replace(as_of=first.as_of - 1), b"an older one")
+        assert other.publish("b", older, fresh=False, lease=LONG) is Published.CONFIRMED
+        assert Worker(store, "b").poll().payload == payload
+
     def test_the_stored_version_again_keeps_an_entity_tag(self, store: Store) -> None:
         """An entity tag stays when the publication that confirms its content knows none, and gives way to another."""
         leader = Worker(store, "a", interval=AT_ONCE)

@@ -1,5 +1,6 @@
-"""What tests need: a stand-in for PostHog, flag definitions to serve, and the contract of a provider.
+"""What tests need: flags with fixed values, a stand-in for PostHog, definitions to serve, the contract of a provider.
 
+`override_flags` says which flags are on, through the real SDK and without a network.
 `PostHogStandIn` serves from this process, `PostHogStandIn.spawn()` from one of its own; both are asked and told the
 same things, those of `StandInControl`. pytest users find a fixture in `flagcache_posthog.testing.pytest_plugin`.
 `ProviderContract` is what every provider does, as tests to subclass (see `provider_contract`). Only these, that fixture
@@ -15,6 +16,7 @@ from .certificates import Certificate, make_certificate
 from .control import StandInControl
 from .definitions import REVISION_FLAG, Definitions, Flag, make_definitions, make_flag, revision_of
 from .faults import MALFORMED, QUOTA_LIMITED, Drip, Drop, Fault, Garble, Hang, Refuse
+from .override import FlagValue, UnknownFlagError, override_flags
 from .records import Counts, Path, Served, Truth, key_digest
 from .standin import PostHogStandIn, RemoteStandIn
 
@@ -32,6 +34,7 @@ __all__ = [
     "Drop",
     "Fault",
     "Flag",
+    "FlagValue",
     "Garble",
     "Hang",
     "MakeProvider",
@@ -45,10 +48,12 @@ __all__ = [
     "Served",
     "StandInControl",
     "Truth",
+    "UnknownFlagError",
     "key_digest",
     "make_certificate",
     "make_definitions",
     "make_flag",
+    "override_flags",
     "revision_of",
 ]
 

@@ -1,0 +1,105 @@
+"""The cache of the user's own application, named `module:attribute` on the command line.
+
+It has what a URL does not say: how its Redis is reached (a Sentinel, a cluster, TLS, a credential provider), the
+namespace, and the keys that protect what is stored.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flagcache.cli.files import refuse_other_file
+from flagcache.errors import ConfigurationError
+from flagcache.stores.spec import scheme_in
+
+if TYPE_CHECKING:
+    from flagcache.encoding.protection import Protection
+    from flagcache.settings import Settings
+    from flagcache.stores.base import Store
+    from flagcache.stores.spec import StoreSpec
+    from flagcache_posthog._base import CacheBase
+
+__all__ = ["AppCache", "app_cache"]
+
+
+@dataclass(frozen=True, slots=True)
+class AppCache:
+    """What an application's cache says of its fleet's store."""
+
+    namespace: str
+    protection: str
+    """`Protection.name` of its envelopes."""
+    keys: Protection
+    """The same, with the keys."""
+    settings: Settings
+    spec: StoreSpec
+
+    def open(self) -> Store:
+        """Open the store.
+
+        Raises:
+            StoreError: there is no such SQLite store.
+        """
+        if scheme_in(self.spec.address) == "sqlite":
+            refuse_other_file(Path(self.spec.address.partition("://")[2]))
+        return (self.spec.open_to_lead or self.spec.open)()
+
+
+def app_cache(name: str) -> AppCache:
+    """Import the module and return its cache.
+
+    Args:
+        name: `module:attribute`; of the attribute a path with dots, or a function that takes no arguments and returns
+            the cache.
+
+    Raises:
+        ConfigurationError: there is no such module or attribute, it is no cache, or its store is a process's memory.
+    """
+    from flagcache_posthog._base import plan_of  # noqa: PLC0415 - the SDK, for who names an application
+
+    cache = _cache_named(name)
+    plan = plan_of(cache)
+    spec = plan.stores[0]
+    if scheme_in(spec.address) == "memory":
+        raise ConfigurationError(
+            f"--app {name}: its store is the memory of its own process, which nothing else can see"
+        )
+    return AppCache(plan.namespace, plan.protection.name, plan.protection, plan.settings, spec)
+
+
+def _cache_named(name: str) -> CacheBase:
+    from flagcache_posthog._base import CacheBase  # noqa: PLC0415 - as above
+
+    module, _, path = name.partition(":")
+    if not module or not path:
+        raise ConfigurationError(f"--app must be MODULE:ATTRIBUTE, such as shop.flags:cache, not {name!r}")
+    try:
+        found = attrgetter(path)(_imported(module))
+    except AttributeError:
+        raise ConfigurationError(f"--app {name}: there is no {path!r} in {module}") from None
+    if callable(found) and not isinstance(found, CacheBase):
+        found = found()
+    if not isinstance(found, CacheBase):
+        raise ConfigurationError(
+            f"--app {name}: that is a {type(found).__name__}; it must be one of flagcache's caches, or a function that"
+            " takes no arguments and returns one"
+        )
+    return found
+
+
+def _imported(module: str) -> object:
+    """Import a module as gunicorn and uvicorn do: from the working directory first."""
+    if (here := os.getcwd()) not in sys.path:  # noqa: PTH109 - sys.path holds strings
+        sys.path.insert(0, here)
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as exc:
+        if exc.name is None or not f"{module}.".startswith(f"{exc.name}."):
+            raise
+        raise ConfigurationError(f"--app: there is no module {exc.name!r}, neither in {here} nor installed") from exc

@@ -1,0 +1,84 @@
+"""Which user a request comes from, for flags and events: analytics identity, never authorisation.
+
+A browser chooses its own cookie and headers, so a visitor who is not authenticated can claim any distinct id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import TypeAlias, cast
+from urllib.parse import unquote
+from uuid import UUID
+
+from posthog.contexts import get_context_distinct_id
+
+__all__ = ["Given", "cookie_name", "distinct_id_of", "from_cookie", "from_session"]
+
+Given: TypeAlias = "str | int | UUID | Callable[[], str | int | UUID | None] | None"
+"""An id, or a function that returns one and is called only if it is needed."""
+
+_LONGEST_COOKIE = 4096
+_LONGEST_ID = 200
+"""Characters; PostHog takes no longer ones."""
+_COOKIELESS = "$posthog_cookieless"
+"""What posthog-js writes for all visitors if it may not tell them apart."""
+
+
+def distinct_id_of(
+    *,
+    explicit: Given = None,
+    user: Given = None,
+    cookies: Mapping[str, str] | None = None,
+    project_api_key: str | None = None,
+    session: Given = None,
+) -> str | None:
+    """Return the distinct id of the user that a request comes from; None if it is not known.
+
+    The first of these that gives one: `explicit`, `user`, the SDK's context, PostHog's cookie, `session`.
+
+    Args:
+        explicit: what the application says.
+        user: the id of the authenticated user; None for one who is not.
+        cookies: of the request, by name.
+        project_api_key: names PostHog's cookie; without it the cookie is not looked for.
+        session: the session's key, if there is a session. PostHog gets a digest of it: with the key itself one could
+            take the session over.
+    """
+    found = _text(explicit) or _text(user) or get_context_distinct_id()
+    if not found and cookies is not None and project_api_key:
+        found = from_cookie(cookies, project_api_key)
+    return found or from_session(_text(session))
+
+
+def cookie_name(project_api_key: str) -> str:
+    """The name of the cookie in which posthog-js keeps its state, unless its option `persistence_name` says another."""
+    return f"ph_{project_api_key.replace('+', 'PL').replace('/', 'SL').replace('=', 'EQ')}_posthog"
+
+
+def from_cookie(cookies: Mapping[str, str], project_api_key: str) -> str | None:
+    """Return the distinct id in PostHog's cookie; None without one, or if it cannot be read."""
+    text = cookies.get(cookie_name(project_api_key), "")
+    if not text or len(text) > _LONGEST_COOKIE:
+        return None
+    try:
+        state: object = json.loads(unquote(text))
+    except (ValueError, RecursionError):
+        return None
+    found = cast("dict[str, object]", state).get("distinct_id") if isinstance(state, dict) else None
+    return found if isinstance(found, str) and _is_id(found) else None
+
+
+def from_session(key: str) -> str | None:
+    """Return a distinct id for a session that has no other: a digest of its key; None without one."""
+    return f"session-{hashlib.sha256(key.encode()).hexdigest()[:32]}" if key else None
+
+
+def _text(given: Given) -> str:
+    found = given() if callable(given) else given
+    return "" if found is None else str(found)
+
+
+def _is_id(text: str) -> bool:
+    return bool(text.strip()) and len(text) <= _LONGEST_ID and text.isprintable() and text != _COOKIELESS

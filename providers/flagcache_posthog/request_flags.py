@@ -1,0 +1,113 @@
+"""The flags of one request, or of one task: each evaluated when it is first asked for, once, and locally.
+
+    flags = RequestFlags(posthog, user_id)
+    if flags.is_enabled("new-checkout"): ...
+    posthog.capture("bought", distinct_id=user_id, flags=flags.snapshot())
+
+For any framework: make one where a request begins. Values and events are the SDK's own (posthog 7.37.3 to 7.91.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Literal
+
+from posthog.contexts import get_context_distinct_id
+
+from flagcache.errors import ConfigurationError
+from flagcache_posthog._remote_calls import RemoteStatus, calls_of
+from flagcache_posthog._user_flags import UserFlags
+
+if TYPE_CHECKING:
+    from posthog import FeatureFlagEvaluations
+    from posthog.client import Client
+
+__all__ = ["RemoteStatus", "RequestFlags", "remote_status"]
+
+
+class RequestFlags:
+    """The flags of one request.
+
+    A flag keeps its value for the request, also if definitions change meanwhile. Not for several threads at a time.
+
+    Args:
+        client: a `posthog.Posthog`.
+        distinct_id: the user's, or a function that returns it, called at each read. Without one that of the SDK's
+            context (`posthog.integrations`). If there is none, flags have no value.
+        groups: as of the SDK's `evaluate_flags`; so are the next three.
+        person_properties: what local evaluation may know of the user.
+        group_properties: what it may know of the groups.
+        device_id: for flags that are rolled out by device.
+        remote: `"never"`: a flag that cannot be decided locally has no value. `"needed"`: PostHog is asked for it,
+            on this thread, for up to the client's `feature_flags_request_timeout_seconds` a try. Not for a flag of
+            which the client has no definition, not on an event loop, and, once three requests in a row failed or took
+            over a second, not for half a minute.
+
+    Raises:
+        ConfigurationError: `remote` is neither.
+    """
+
+    def __init__(  # noqa: PLR0913 - the keywords are those of the SDK
+        self,
+        client: Client,
+        distinct_id: str | Callable[[], str | None] | None = None,
+        *,
+        groups: Mapping[str, str | int] | None = None,
+        person_properties: Mapping[str, object] | None = None,
+        group_properties: Mapping[str, dict[str, object]] | None = None,
+        device_id: str | None = None,
+        remote: Literal["never", "needed"] = "never",
+    ) -> None:
+        if remote not in ("never", "needed"):
+            raise ConfigurationError(f"remote is 'never' or 'needed', not {remote!r}")
+        self._client = client
+        self._distinct_id = distinct_id
+        self._remote = remote == "needed"
+        self._options: dict[str, object] = {
+            "groups": dict(groups or {}),
+            "person_properties": dict(person_properties or {}),
+            "group_properties": dict(group_properties or {}),
+            "device_id": device_id,
+        }
+        self._users: dict[str, UserFlags] = {}
+
+    def is_enabled(self, key: str, default: bool = False) -> bool:  # noqa: FBT001, FBT002 - as of the SDK's snapshots
+        """Whether a flag is on; `default` if it has no value."""
+        value = self.get(key)
+        return default if value is None else bool(value)
+
+    def get(self, key: str, default: bool | str | None = None) -> bool | str | None:  # noqa: FBT001 - as of a mapping
+        """The value of a flag, True, False or a variant's key; `default` if it has none."""
+        user = self._user()
+        value = None if user is None else user.value(key)
+        return default if value is None else value
+
+    def payload(self, key: str, default: object = None) -> object:
+        """What comes with a flag's value; `default` if nothing does. Like the SDK it sends no event."""
+        user = self._user()
+        payload = None if user is None else user.payload(key)
+        return default if payload is None else payload
+
+    def snapshot(self, *keys: str) -> FeatureFlagEvaluations:
+        """The flags that were read and those that are named here, as of `evaluate_flags`: for `capture(flags=...)`.
+
+        With `remote="needed"` it takes a request if one of them cannot be decided locally, one for all. Name such flags
+        here before you read them: reads then take their values from it.
+        """
+        user = self._user()
+        taken = None if user is None else user.snapshot(keys)
+        return self._client.evaluate_flags("") if taken is None else taken  # for no user: an empty one
+
+    def _user(self) -> UserFlags | None:
+        given = self._distinct_id() if callable(self._distinct_id) else self._distinct_id
+        user = given or get_context_distinct_id()
+        if not user:
+            return None
+        if user not in self._users:
+            self._users[user] = UserFlags(self._client, user, self._options, remote=self._remote)
+        return self._users[user]
+
+
+def remote_status(client: Client) -> RemoteStatus:
+    """What the requests of this client, for `remote="needed"`, came to in this process. Does no I/O."""
+    return calls_of(client).status

@@ -1,0 +1,186 @@
+# mypy: disallow-untyped-calls=False
+# redis-py leaves most of its methods without types.
+"""Credential providers and connect functions of the user's that are slow: no call waits for them beyond its budget."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import pytest
+import redis
+from redis.credentials import CredentialProvider
+
+from flagcache import RedisFlagDefinitionCache
+from flagcache.errors import StoreError
+from flagcache.events import Event, StoreLost
+from flagcache.stores.redis.store import RedisStore
+from flagcache_posthog.testing import RemoteStandIn
+from tests.attach.attached import AttachedSeat, events
+from tests.fleet.chores import evaluated, key_of
+from tests.fleet.harness import WatchedPosthog
+from tests.servers import MakeRedis, RedisServer, until
+from tests.stores.links import clients_seen_by, make_client
+from tests.support.threads import refuse_threads
+
+pytestmark = pytest.mark.usefixtures("no_threads_left")
+
+TIMEOUT = 0.4
+SLACK = 0.65
+"""Seconds that a busy machine may add."""
+
+PASSWORD = "s3cret"
+
+
+class Vault(CredentialProvider):
+    """Hands out the password once it is open, and counts how often it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.answered = 0
+        self.open = threading.Event()
+
+    def get_credentials(self) -> tuple[str, str]:
+        """Return what logs in."""
+        self.asked += 1
+        assert self.open.wait(60)
+        self.answered += 1
+        return "default", PASSWORD
+
+
+@pytest.fixture
+def vault(no_threads_left: None) -> Iterator[Vault]:
+    """A vault that is opened in the end."""
+    vault = Vault()
+    yield vault
+    vault.open.set()
+
+
+@pytest.fixture
+def server(make_redis: MakeRedis) -> RedisServer:
+    """A server with a password."""
+    return make_redis(args=("--requirepass", PASSWORD))
+
+
+def fails_in_time(call: Callable[[], object], match: str) -> None:
+    """Fail if it does not fail with this, or takes longer than a call of the store may."""
+    began = time.monotonic()
+    with pytest.raises(StoreError, match=match) as failed:
+        call()
+    assert failed.value.kind == "timeout"
+    assert time.monotonic() - began < TIMEOUT + SLACK
+
+
+def test_a_slow_credential_provider_costs_one_budget(server: RedisServer, vault: Vault, namespace: str) -> None:
+    """The call says what it waited for; no second request goes to the provider while the first is under way."""
+    client = make_client(unix_socket_path=str(server.socket_path), credential_provider=vault)
+    with closing(RedisStore(client, namespace, timeout=TIMEOUT)) as store:
+        for call in (store.inspect, store.subscribe, store.inspect):
+            fails_in_time(call, r"the credential provider .*Vault takes longer than 0\.\d+ s")
+        assert vault.asked == 1
+
+
+def test_credentials_that_come_late_are_used(server: RedisServer, vault: Vault, namespace: str) -> None:
+    """A provider that always takes longer than a call may still logs in, at the next call, with what it gave."""
+    client = make_client(unix_socket_path=str(server.socket_path), credential_provider=vault)
+    with closing(RedisStore(client, namespace, timeout=TIMEOUT)) as store:
+        fails_in_time(store.inspect, "credential provider")
+        vault.open.set()
+        until(lambda: vault.answered, what="the answer")
+        assert store.inspect().clock
+        assert vault.asked == 1
+        store.subscribe().close()
+        assert vault.asked == 2  # another connection logs in with credentials of its own
+
+
+def test_a_forked_child_asks_for_itself(server: RedisServer, vault: Vault, namespace: str) -> None:
+    """The parent's request goes on in the parent alone."""
+    client = make_client(unix_socket_path=str(server.socket_path), credential_provider=vault)
+    with closing(RedisStore(client, namespace, timeout=TIMEOUT)) as store:
+        fails_in_time(store.inspect, "credential provider")
+        pid = os.fork()
+        if pid == 0:
+            vault.open.set()
+            try:
+                RedisStore(client, namespace, timeout=5).inspect()
+            finally:
+                os._exit(0 if vault.asked == 2 else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_without_a_thread_the_caller_asks(
+    server: RedisServer, vault: Vault, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A system that gives no thread costs the bound, not the connection."""
+    refuse_threads(monkeypatch, "flagcache-credentials")
+    vault.open.set()
+    client = make_client(unix_socket_path=str(server.socket_path), credential_provider=vault)
+    with closing(RedisStore(client, namespace, timeout=TIMEOUT)) as store:
+        assert store.inspect().clock
+
+
+def test_a_slow_connect_function_costs_one_budget(server: RedisServer, vault: Vault, namespace: str) -> None:
+    """What it goes on with is a connection that is closed; none is kept, and a later one in time is used."""
+
+    def log_in(connection: redis.Connection) -> None:
+        user, password = vault.get_credentials()
+        connection.on_connect()
+        connection.send_command("AUTH", user, password)
+        connection.read_response()
+
+    client = make_client(unix_socket_path=str(server.socket_path), redis_connect_func=log_in)
+    with closing(RedisStore(client, namespace, timeout=TIMEOUT)) as store:
+        for call in (store.inspect, store.subscribe):
+            fails_in_time(call, r"the connect function .*log_in takes longer than 0\.\d+ s")
+        vault.open.set()
+        until(lambda: vault.answered == 2, what="the answers")
+        assert store.inspect().clock
+        admin = server.client(password=PASSWORD)
+        until(lambda: len(clients_seen_by(admin)) == 1, what="the others to be gone")
+
+
+def test_cold_threads_evaluate_with_flags(
+    posthog: RemoteStandIn, server: RedisServer, vault: Vault, namespace: str
+) -> None:
+    """While the vault is silent a new process has its flags after one budget, by its own fetch."""
+    client = make_client(unix_socket_path=str(server.socket_path), credential_provider=vault)
+    seat = seated(posthog, client, namespace)
+    began = time.monotonic()
+    assert evaluated(seat)
+    assert time.monotonic() - began < 3 * TIMEOUT + SLACK
+    seat.client.shutdown()
+
+
+def seated(posthog: RemoteStandIn, client: redis.Redis, namespace: str) -> AttachedSeat:
+    """A process with an attached client and this client of Redis."""
+    told: list[Event] = []
+    cache = RedisFlagDefinitionCache(client, namespace, store_timeout=TIMEOUT, on_event=told.append)
+    user = WatchedPosthog("phc_test", secret_key=key_of(0), host=posthog.url, flag_definition_cache_provider=cache)
+    return AttachedSeat(cache.attach(user), cache, events=told)
+
+
+class VaultSealedError(Exception):
+    """The user's own kind of exception."""
+
+
+def test_an_exception_of_the_users_own_starts_the_fallback(
+    posthog: RemoteStandIn, redis_server: RedisServer, namespace: str
+) -> None:
+    """The worker fetches, its machine's file takes over, and one event says what was raised, without its text."""
+
+    def connect(_connection: redis.Connection) -> None:
+        raise VaultSealedError(PASSWORD)
+
+    client = make_client(unix_socket_path=str(redis_server.socket_path), redis_connect_func=connect)
+    seat = seated(posthog, client, namespace)
+    assert evaluated(seat)
+    status = seat.cache.status()
+    assert status.store_in_charge.startswith("sqlite://")
+    assert status.trouble == "store_failed"
+    [lost] = [event for event in events(seat) if isinstance(event, StoreLost)]
+    assert "unexpected VaultSealedError at trouble/test_user_code.py:" in str(lost)
+    assert PASSWORD not in str(lost)
+    seat.client.shutdown()
