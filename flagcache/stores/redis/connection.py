@@ -134,7 +134,7 @@ class RedisLink:
                     route.close()
 
     def command(self, keys: Sequence[str], *words: Word) -> object:
-        """Run a command on the server that has these keys, and return its reply as redis-py reads it.
+        """Run a command on the server that has these keys, and return its reply, texts as bytes.
 
         Raises:
             StoreError: as of `run`.

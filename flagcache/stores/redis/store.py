@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import quote
 
 from flagcache.errors import StoreError
@@ -174,7 +174,8 @@ class RedisStore:
     def eviction_policy(self) -> str:
         """As `EvictsKeys.eviction_policy`: Redis's `maxmemory-policy`, if its user has the right to `INFO`."""
         told = self._link.command([self.keys.hash], "INFO", "memory")
-        return str(cast("dict[str, object]", told).get("maxmemory_policy", "")) if isinstance(told, dict) else ""
+        lines = as_text(told).splitlines() if isinstance(told, bytes) else []
+        return next((line.partition(":")[2] for line in lines if line.startswith("maxmemory_policy:")), "")
 
     def close(self) -> None:
         """As `Store.close`; a client that was handed in stays open."""
