@@ -14,6 +14,7 @@ __all__ = [
     "MissingExtraError",
     "StoreError",
     "UnknownKeyError",
+    "UnreadableHereError",
 ]
 
 
@@ -51,6 +52,19 @@ class StoreError(FlagcacheError):
 
 class EnvelopeError(FlagcacheError):
     """Bytes that are no well-formed envelope: garbage, truncated, too large, another format, or not definitions."""
+
+
+class UnreadableHereError(EnvelopeError):
+    """An envelope that may be well-formed, and for which this process's limit, memory or stack does not suffice.
+
+    Args:
+        what: happened, for people.
+        passing: it may be read a moment later.
+    """
+
+    def __init__(self, what: str, *, passing: bool = False) -> None:
+        super().__init__(what)
+        self.passing = passing
 
 
 class UnknownKeyError(EnvelopeError):

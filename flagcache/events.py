@@ -165,10 +165,18 @@ class DefinitionsRepaired(Event):
     """True: what it held was from before it was away; it has lost nothing."""
     known: bool = True
     """False: as far as this process knows it never had any definitions."""
+    times: int = 1
+    """How often this process gave it back what it had lost, since that was last logged."""
+    policy: str = ""
+    """Of a Redis that loses them again and again: its `maxmemory-policy`, if its user may ask for that (`+info`)."""
+    quiet: bool = False
+    """True: this process logged such an event less than a minute ago; a later one has the count."""
 
     @property
     def level(self) -> int:
-        """WARNING if it has lost something."""
+        """WARNING if it has lost something; DEBUG if it is quiet."""
+        if self.quiet:
+            return logging.DEBUG
         return logging.INFO if self.behind or not self.known else logging.WARNING
 
     def __str__(self) -> str:
@@ -177,6 +185,12 @@ class DefinitionsRepaired(Event):
             return f"{self.store} had older definitions, from before it was away, and {stored}"
         if not self.known:
             return f"{self.store} had no definitions, and {stored}"
+        if self.times > 1:
+            policy = f"its maxmemory-policy is {self.policy}" if self.policy else "see its maxmemory-policy"
+            return (
+                f"{self.store} loses the definitions again and again, and this process stored them {self.times} times:"
+                f" {policy}; let Redis evict only keys with a time to live (volatile-...), or raise its maxmemory"
+            )
         return (
             f"{self.store} had lost the definitions, and {stored} again; if that happens often, Redis evicts keys or"
             " was emptied"

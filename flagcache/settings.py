@@ -56,6 +56,7 @@ class SettingsOptions(TypedDict, total=False):
     lease: float | None
     challenge_after: float | None
     stale_after: float | None
+    forget_after: float | None
     store_timeout: float
     fetch_timeout: float
     fetch_total_timeout: float | None
@@ -109,6 +110,9 @@ class Settings:
     """From which age definitions are called stale. A follower learns its age from its polls, so it may say so up to a
     poll later. None: five refresh intervals; if no client is attached, `challenge_after` and two polls, because
     fetches then come no sooner than polls."""
+    forget_after: float = _FOLLOWS
+    """How long Redis keeps a namespace whose leader neither publishes, confirms nor renews any more. Not below
+    `challenge_after`. None: for ever."""
     store_timeout: float = 1.0
     """How long one call of the store may take in all, also if its answer trickles in or name servers hang."""
     fetch_timeout: float = 10.0
@@ -146,6 +150,12 @@ class Settings:
         self._fill("first_load_max_age", 1.5 * self.refresh_interval)
         self._fill("challenge_after", 10 * self.refresh_interval)
         self._fill("stale_after", 0)
+        self._fill("forget_after", 0)
+        if 0 < self.forget_after < self.challenge_after:
+            raise ConfigurationError(
+                f"forget_after must not be below challenge_after ({self.challenge_after:g} seconds), not"
+                f" {self.forget_after!r}: definitions would be forgotten while PostHog is away for a moment"
+            )
         self._fill("backoff_ceiling", self.refresh_interval)
         self._fill("fetch_total_timeout", max(_FETCH_TOTAL_TIMEOUT, self.fetch_timeout))
         if self.fetch_total_timeout < self.fetch_timeout:

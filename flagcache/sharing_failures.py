@@ -31,9 +31,16 @@ class PayloadRefused(Event):
     lasted: float = 0.0
     empty: bool = False
     """True: clients have no flags."""
+    kept: bool = False
+    """True: they were left there, because only this process's limit, memory or stack does not suffice for them."""
     _level = logging.ERROR
 
     def __str__(self) -> str:
+        if self.kept:
+            return (
+                f"definitions {self.version[:8]} in {self.store} cannot be read by this process: {self.reason}; it"
+                " leaves them to the others, and fetches for itself"
+            )
         kept = "clients have no flags" if self.empty else "clients keep what they have"
         return (
             f"definitions {self.version[:8]} in {self.store} are unreadable and were deleted: {self.reason};"
@@ -92,7 +99,7 @@ class LateFetchRefused(Event):
 
 
 class ForeignKey(Event):
-    """Others go on protecting the definitions with a key that this process does not have."""
+    """Others protect the definitions with a key that this process does not have, and nothing replaced them."""
 
     store: str
     lasted: float = 0.0

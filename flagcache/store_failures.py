@@ -9,7 +9,16 @@ import logging
 
 from flagcache.event import Event, Recovery, shown
 
-__all__ = ["NO_THREAD", "PATCHED_LATE", "REFUSED", "PushLost", "PushRecovered", "StoreLost", "StoreRecovered"]
+__all__ = [
+    "NOT_ALLOWED",
+    "NO_THREAD",
+    "PATCHED_LATE",
+    "REFUSED",
+    "PushLost",
+    "PushRecovered",
+    "StoreLost",
+    "StoreRecovered",
+]
 
 _REFUSALS = {
     "password": "refuses the user or the password",
@@ -70,15 +79,17 @@ class StoreRecovered(Recovery):
 
 
 REFUSED, NO_THREAD, PATCHED_LATE = "push_refused", "push_no_thread", "push_patched_late"
-"""Why changes are not pushed: the store refuses the subscription; the system refuses a thread; gevent patched late."""
+NOT_ALLOWED = "push_not_allowed"
+"""Why changes are not pushed: the store refuses the subscription; the system refuses a thread; gevent patched late; the
+store's user may not send notices."""
 
 
 class PushLost(Event):
-    """Changes are not pushed to this process: its own polls bring them."""
+    """Changes are not pushed to this process, or by it to others: polls bring them."""
 
     reason: str
     trouble: str
-    """The reason in one word: `push_refused`, `push_no_thread`, `push_patched_late`."""
+    """The reason in one word: `push_refused`, `push_no_thread`, `push_patched_late`, `push_not_allowed`."""
     lasted: float = 0.0
     _level = logging.WARNING
 
@@ -89,6 +100,8 @@ class PushLost(Event):
                 f"no thread to listen for changes ({reason}): this process takes them with its polls, and tries again"
                 " at each"
             )
+        if self.trouble == NOT_ALLOWED:
+            return f"changes are not pushed ({reason}): each process takes them with its polls"
         if self.trouble == PATCHED_LATE:
             return (
                 f"{reason}: this process takes changes with its polls, and none is pushed to it. Patch first; with"

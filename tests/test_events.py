@@ -114,6 +114,21 @@ EXAMPLES = {
         INFO,
         "redis://db:6379/0 had no definitions, and this process stored 01234567",
     ),
+    DefinitionsRepaired("team", VERSION, STORE, times=7, policy="allkeys-lru"): (
+        WARNING,
+        (
+            "redis://db:6379/0 loses the definitions again and again, and this process stored them 7 times: its"
+            " maxmemory-policy is allkeys-lru; let Redis evict only keys with a time to live (volatile-...), or raise"
+            " its maxmemory"
+        ),
+    ),
+    DefinitionsRepaired("team", VERSION, STORE, quiet=True): (
+        DEBUG,
+        (
+            "redis://db:6379/0 had lost the definitions, and this process stored 01234567 again; if that "
+            "happens often, Redis evicts keys or was emptied"
+        ),
+    ),
     DefinitionsRepaired("team", VERSION, STORE, behind=True): (
         INFO,
         "redis://db:6379/0 had older definitions, from before it was away, and this process stored 01234567",
@@ -289,6 +304,13 @@ EXAMPLES = {
             "gevent has patched threads after this cache was made: this process takes changes with its polls, and none"
             " is pushed to it. Patch first; with gunicorn's --preload, begin gunicorn.conf.py with `from gevent import"
             " monkey; monkey.patch_all()`"
+        ),
+    ),
+    PushLost("team", f"{STORE}: NOPERM; its user needs +publish", "push_not_allowed"): (
+        WARNING,
+        (
+            "changes are not pushed (redis://db:6379/0: NOPERM; its user needs +publish): each process takes them with"
+            " its polls"
         ),
     ),
     PushRecovered("team", 38, "push_refused", WARNING): (WARNING, "changes are pushed again after 38 s"),

@@ -12,7 +12,7 @@ from flagcache.errors import ConfigurationError, FlagcacheError
 from flagcache.settings import DAY, SLOW_FETCH, Options, Settings, check_namespace, milliseconds
 
 SECONDS = ("refresh_interval", "poll_interval", "cold_start_wait", "lease", "challenge_after", "stale_after")
-FOLLOWS = (*SECONDS[1:], "first_load_max_age", "fetch_total_timeout", "backoff_ceiling")
+FOLLOWS = (*SECONDS[1:], "first_load_max_age", "fetch_total_timeout", "backoff_ceiling", "forget_after")
 """Those whose default follows from others."""
 
 
@@ -21,7 +21,7 @@ def make(name: str, value: object) -> Settings:
     return Settings(**{name: value})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # on purpose
 
 
-@pytest.mark.parametrize("name", [*SECONDS, "store_timeout"])
+@pytest.mark.parametrize("name", [*SECONDS, "store_timeout", "forget_after"])
 @pytest.mark.parametrize(
     "value", [-1, -0.0001, 0.009, math.nan, math.inf, -math.inf, 31 * DAY, True, False, "30", "", [30], 30j]
 )

@@ -85,7 +85,7 @@ def _inspect(options: argparse.Namespace) -> int:
 def _clear(options: argparse.Namespace) -> int:
     from flagcache.cli.store import run_clear  # noqa: PLC0415 - likewise
 
-    return run_clear(_target(options), sure=options.yes)
+    return run_clear(_target(options), sure=options.yes, forget=options.forget)
 
 
 def _target(options: argparse.Namespace) -> Place:
@@ -146,10 +146,16 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser,
         "clear",
         "make a store forget the definitions of one namespace, for good",
-        "Forget definitions, grants and failures. Workers keep the flags that they have until the next fetch, which the"
-        " leader's next poll is granted; what they hold never comes back.",
+        "Forget definitions, grants and failures. Workers keep the flags that they have until the leader's next fetch,"
+        " which it makes at once if it listens; what they hold never comes back.",
     )
     clear.add_argument("--yes", action="store_true", help="do it")
+    clear.add_argument(
+        "--forget",
+        action="store_true",
+        help="delete all keys, or rows, of a namespace that no worker uses any more; one that still runs brings back"
+        " what it holds",
+    )
     _add_refresh(commands.add_parser)
     return parser
 

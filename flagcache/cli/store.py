@@ -18,6 +18,7 @@ from flagcache.cli.files import refuse_other_file
 from flagcache.encoding.payload import FORMAT
 from flagcache.errors import ConfigurationError
 from flagcache.settings import check_namespace
+from flagcache.stores.abilities import Forgets
 from flagcache.stores.base import Meta, Snapshot, Store
 from flagcache.stores.spec import REDIS_SCHEMES, scheme_in
 
@@ -89,8 +90,10 @@ def run_inspect(target: Place, *, as_json: bool) -> int:
     return 0
 
 
-def run_clear(target: Place, *, sure: bool) -> int:
-    """Empty the store and print the new epoch. Returns the exit status."""
+def run_clear(target: Place, *, sure: bool, forget: bool = False) -> int:
+    """Empty the store and print the new epoch, or let it forget the namespace. Returns the exit status."""
+    if forget:
+        return _forget(target, sure=sure)
     if not sure:
         raise ConfigurationError(
             f"this empties namespace {target.namespace!r} for all its workers, who fetch anew; add --yes to do it"
@@ -101,6 +104,23 @@ def run_clear(target: Place, *, sure: bool) -> int:
     finally:
         store.close()
     print(f"cleared; the epoch is now {epoch}")
+    return 0
+
+
+def _forget(target: Place, *, sure: bool) -> int:
+    if not sure:
+        raise ConfigurationError(
+            f"this deletes all of namespace {target.namespace!r}; workers that still run bring back what they hold: add"
+            " --yes to do it"
+        )
+    store = target.open()
+    try:
+        if not isinstance(store, Forgets):
+            raise ConfigurationError("this store keeps nothing that it could forget")
+        store.forget()
+    finally:
+        store.close()
+    print(f"namespace {target.namespace!r} ({target.protection}) is forgotten")
     return 0
 
 

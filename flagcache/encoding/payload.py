@@ -36,7 +36,7 @@ from flagcache.encoding.flat import flatten, listed, unflatten
 from flagcache.encoding.pieces import TEXT, json_pieces, msgpack_pieces
 from flagcache.encoding.shape import measure
 from flagcache.encoding.unpack import LONGEST, inflate, read_msgpack
-from flagcache.errors import EnvelopeError
+from flagcache.errors import EnvelopeError, UnreadableHereError
 
 __all__ = ["FORMAT", "decode", "digest", "encode", "verify"]
 
@@ -54,6 +54,8 @@ _DEEP = 100
 
 _BYTES_PER_CONTAINER = 16  # conditions of real flags take 20 and more
 _FEWEST_CONTAINERS = 65_536  # that many are allowed whatever the limit: they are small
+
+_HIGHEST_RATIO = 1040  # zlib makes no more than 1,032 bytes of one
 
 # What the codecs raise; RuntimeError is RecursionError's base, ArithmeticError that of OverflowError.
 _CODEC_ERRORS = (msgpack.UnpackException, struct.error, zlib.error)
@@ -123,6 +125,8 @@ def verify(payload: bytes, *, version: str, limit: int) -> None:
 def _refusing(what: str) -> Generator[None]:
     try:
         yield
+    except (MemoryError, RecursionError) as exc:
+        raise UnreadableHereError(f"{what}: {type(exc).__name__}", passing=True) from None
     except _TROUBLES as exc:
         # Without its cause: a decoder's exception holds the data that it could not decode.
         raise EnvelopeError(f"{what}: {type(exc).__name__}") from None
@@ -162,7 +166,9 @@ def _read(payload: bytes, version: str, limit: int, *, keep: bool) -> dict[str, 
     if codec not in {_MSGPACK, _JSON}:
         raise EnvelopeError("the payload has an unknown codec")
     if size > limit:
-        raise EnvelopeError(f"the payload says that it unpacks to {size} bytes; the limit is {limit}")
+        # One that cannot be that large is broken for everybody.
+        kind = EnvelopeError if size > _HIGHEST_RATIO * len(payload) else UnreadableHereError
+        raise kind(f"the payload says that it unpacks to {size} bytes; the limit is {limit}")
     body, most = memoryview(payload)[_HEADER.size :], max(_FEWEST_CONTAINERS, limit // _BYTES_PER_CONTAINER)
     reads_json = codec == _JSON
     content = _read_json(inflate(body, size), most) if reads_json else read_msgpack(body, size, most, keep=keep)
@@ -176,6 +182,6 @@ def _read(payload: bytes, version: str, limit: int, *, keep: bool) -> dict[str, 
 
 def _read_json(body: bytes, most: int) -> object:
     if body.count(b"[") + body.count(b"{") > most:  # those within strings too: JSON is the exception here
-        raise EnvelopeError(f"the payload holds more than {most} containers")
+        raise UnreadableHereError(f"the payload holds more than {most} containers")
     written, nodes = listed(json.loads(body.decode("utf-8", TEXT)))
     return [written, unflatten(nodes)]

@@ -12,7 +12,7 @@ import msgpack
 
 from flagcache.encoding.pieces import TEXT
 from flagcache.encoding.shape import measure
-from flagcache.errors import EnvelopeError
+from flagcache.errors import EnvelopeError, UnreadableHereError
 
 __all__ = ["LONGEST", "inflate", "read_msgpack"]
 
@@ -132,7 +132,7 @@ def _counter(most: int) -> Callable[[object], object]:
         nonlocal left
         left -= 1
         if left < 0:
-            raise EnvelopeError(f"the payload holds more than {most} containers")
+            raise UnreadableHereError(f"the payload holds more than {most} containers")
         return container
 
     return count

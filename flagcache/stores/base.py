@@ -9,9 +9,10 @@ every store must pass.
 from __future__ import annotations
 
 from enum import Enum
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol
 
 __all__ = [
+    "GRANTED",
     "REFRESHER",
     "Ask",
     "Envelope",
@@ -19,20 +20,22 @@ __all__ = [
     "Meta",
     "Notice",
     "Order",
-    "ProvesWrites",
     "Published",
+    "Replacing",
     "Reply",
     "Scope",
     "Snapshot",
     "Store",
-    "Subscribable",
-    "Subscription",
 ]
 
 
 REFRESHER = "refresher!"
 """What the identity of a refresher begins with: a process that is there to fetch for a fleet, and goes before those
 that are there for something else. No host's name has such a character, so that no worker's identity begins so."""
+
+
+GRANTED = "granted"
+"""The kind of a notice after which no worker asks the store, unless it is of a release that does not know it."""
 
 
 class Order(NamedTuple):
@@ -175,6 +178,14 @@ class Published(Enum):
     definitions. What is stored is older; it may be kept in use until another grant is answered."""
 
 
+class Replacing(NamedTuple):
+    """What a publication may take the place of, whatever its order: the publisher lacks the key of this version."""
+
+    version: str
+    interval: int
+    """Milliseconds in which the namespace sees one such publication at most; 0: any time."""
+
+
 class Scope(Enum):
     """Whom a failed fetch concerns."""
 
@@ -187,9 +198,12 @@ class Notice(NamedTuple):
 
     kind: str
     """`new`: other definitions were published; `free`: the lease was given up; `note`: fetches began to fail for
-    everybody, or no longer do, or a new leader has no deputy; `clear`: people emptied the store."""
+    everybody, or no longer do, or a new leader has no deputy, or what was stored was broken; `clear`: people emptied
+    the store; `granted`: a store that had lost its memory gave a grant to a worker that had not. A worker asks the
+    store after a kind that it does not know: a new one must be rare."""
     epoch: int
     version: str
+    """Of what is stored; of `granted` the grant's `as_of`."""
 
 
 class Snapshot(NamedTuple):
@@ -214,7 +228,9 @@ class Store(Protocol):
         """Take or renew the lease if it may be, and tell what is stored if it is newer than what is held."""
         ...
 
-    def publish(self, me: str, envelope: Envelope, *, fresh: bool, lease: int) -> Published:
+    def publish(
+        self, me: str, envelope: Envelope, *, fresh: bool, lease: int, replacing: Replacing | None = None
+    ) -> Published:
         """Store payload and metadata together and send a notice, if they are newer than what is stored.
 
         Args:
@@ -224,6 +240,7 @@ class Store(Protocol):
                 which is one given to a holder that does not report its answers, unless it is known to have failed.
                 False for a repair of the store from a process's memory.
             lease: milliseconds for which the lease is kept from now, if it is held by `me`.
+            replacing: store them only in the place of this version, and then if they are older too.
         """
         ...
 
@@ -232,7 +249,14 @@ class Store(Protocol):
         ...
 
     def discard(self, me: str, version: str) -> bool:
-        """Drop what is stored if it is still this version, because it could not be read."""
+        """Drop what is stored if it is still this version, because it is broken, and send a notice: holders repair it.
+
+        The lease ends within 2 s unless its holder renews it.
+        """
+        ...
+
+    def report(self, me: str, version: str, interval: int) -> bool:
+        """Say that the key of this version is lacking: a notice asks the holders to look, once in so many ms."""
         ...
 
     def fail(self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0) -> bool:
@@ -255,40 +279,12 @@ class Store(Protocol):
         ...
 
     def clear(self) -> int:
-        """Forget the definitions for good: raises the epoch, so that nobody brings the old ones back. Returns it."""
+        """Forget the definitions for good: raises the epoch, so that nobody brings the old ones back. Returns it.
+
+        The lease ends within 2 s unless its holder renews it, as one does that hears the notice.
+        """
         ...
 
     def close(self) -> None:
         """Close what this process opened, for good; whoever needs the store again makes another."""
         ...
-
-
-class Subscription(Protocol):
-    """A live stream of notices. From the moment it exists no notice is missed, until it raises."""
-
-    def get(self, timeout: float) -> Notice | None:
-        """Wait up to `timeout` seconds for a notice; None if none came. Raises `StoreError` if the stream is lost."""
-        ...
-
-    def close(self) -> None:
-        """End the stream; wakes a `get` under way."""
-        ...
-
-
-@runtime_checkable
-class Subscribable(Protocol):
-    """A store that can also tell of changes."""
-
-    def subscribe(self) -> Subscription:
-        """Open a stream of notices."""
-        ...
-
-
-@runtime_checkable
-class ProvesWrites(Protocol):
-    """A store whose every answer, after it refused a write, proves that it takes writes again."""
-
-    proves: tuple[str, ...]
-    """The kinds of refusal (of `StoreError`) of which that is so."""
-    refuses: bool
-    """Whether it refused a write in such a way, and has taken none since."""

@@ -15,7 +15,8 @@ from weakref import WeakValueDictionary
 
 from flagcache.runtime.clock import wall_milliseconds
 from flagcache.runtime.process_lock import ProcessLock
-from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Reply, Scope, Snapshot, Subscription
+from flagcache.stores.abilities import Subscription
+from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Replacing, Reply, Scope, Snapshot
 from flagcache.stores.rules import verbs as rules
 from flagcache.stores.unexpected import only_store_errors
 
@@ -47,15 +48,21 @@ class MemoryStore:
 
     def poll(self, ask: Ask) -> Reply:
         """As `Store.poll`."""
-        with self._lock:
-            self._state, reply = rules.poll(self._state, ask, self._clock())
-            return reply if reply.payload is None else reply._replace(payload=self._payload)
 
-    def publish(self, me: str, envelope: Envelope, *, fresh: bool, lease: int) -> Published:
+        def verb(state: rules.State) -> tuple[rules.State, Reply, Notice | None]:
+            after, reply = rules.poll(state, ask, self._clock())
+            told = reply if reply.payload is None else reply._replace(payload=self._payload)
+            return after, told, rules.announced(state, ask, reply)
+
+        return self._tell(verb)
+
+    def publish(
+        self, me: str, envelope: Envelope, *, fresh: bool, lease: int, replacing: Replacing | None = None
+    ) -> Published:
         """As `Store.publish`."""
 
         def verb(state: rules.State) -> tuple[rules.State, Published, Notice | None]:
-            told = rules.publish(state, me, envelope, self._clock(), fresh=fresh, lease=lease)
+            told = rules.publish(state, me, envelope, self._clock(), fresh=fresh, lease=lease, replacing=replacing)
             if rules.replaces_payload(told[0], envelope, told[1]):
                 self._payload = envelope.payload
             return told
@@ -68,7 +75,11 @@ class MemoryStore:
 
     def discard(self, me: str, version: str) -> bool:
         """As `Store.discard`."""
-        return self._apply(lambda state: rules.discard(state, version))
+        return self._tell(lambda state: rules.discard(state, version, self._clock()))
+
+    def report(self, me: str, version: str, interval: int) -> bool:
+        """As `Store.report`."""
+        return self._tell(lambda state: rules.report(state, version, interval, self._clock()))
 
     def fail(self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0) -> bool:
         """As `Store.fail`."""
@@ -95,7 +106,7 @@ class MemoryStore:
 
         def verb(state: rules.State) -> tuple[rules.State, int, Notice]:
             self._payload = b""
-            state, notice = rules.clear(state)
+            state, notice = rules.clear(state, self._clock())
             return state, notice.epoch, notice
 
         return self._tell(verb)

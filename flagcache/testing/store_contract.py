@@ -28,6 +28,7 @@ from flagcache.testing._store.order import OrderCases
 from flagcache.testing._store.reading import ReadingCases
 from flagcache.testing._store.refreshers import RefresherCases
 from flagcache.testing._store.repair import RepairCases
+from flagcache.testing._store.replacing import ReplacingCases
 from flagcache.testing._store.subscription import SubscriptionContract
 from flagcache.testing._store.waiting import WaitingCases
 
@@ -49,6 +50,7 @@ class StoreContract(
     OrderCases,
     ReadingCases,
     RepairCases,
+    ReplacingCases,
     EpochCases,
     ChallengeCases,
     FailureCases,

@@ -19,7 +19,8 @@ from flagcache.events import PushLost, PushRecovered
 from flagcache.runtime.guard import guarded
 from flagcache.runtime.threads import PerThread
 from flagcache.store_failures import NO_THREAD, PATCHED_LATE
-from flagcache.stores.base import Notice, Subscription
+from flagcache.stores.abilities import Subscription
+from flagcache.stores.base import GRANTED, Notice
 from flagcache.worker.config import Plan
 from flagcache.worker.last_known_good import Archive
 from flagcache.worker.listener import Listener
@@ -176,7 +177,10 @@ class Attendant:
     def heed(self, notice: Notice) -> None:
         """Ask the store if a notice tells something new."""
         with self._plan.inside.entered():
-            self._heed(notice)
+            if notice.kind == GRANTED:  # nothing has changed yet
+                self._notices.granted(notice.version)
+            else:
+                self._heed(notice)
 
     def _heed(self, notice: Notice) -> None:
         self._notices.heard(notice.version)
@@ -185,7 +189,8 @@ class Attendant:
             self._checks = _CHECKS
             self._check_at = min(self._check_at, self._plan.clock() + _CHECK_AFTER)
         else:
-            self._push(contend=notice.kind == "free")
+            # What people cleared the leader fetches at once: new workers wait for it.
+            self._push(contend=notice.kind == "free" or (notice.kind == "clear" and self._ledger.acting.leads))
 
     def attend(self) -> float:
         """Do what is due; return the seconds until something else may be.

@@ -17,13 +17,15 @@ from typing import NamedTuple
 
 from flagcache.core.circuit_breaker import Breaker
 from flagcache.errors import NO_PLACE, FlagcacheError, StoreError
-from flagcache.events import Events, StoreLost, StoreRecovered
+from flagcache.events import Event, Events, PushLost, PushRecovered, StoreLost, StoreRecovered
 from flagcache.runtime.guard import guarded
 from flagcache.runtime.here import prefix
-from flagcache.stores.base import ProvesWrites, Store
+from flagcache.store_failures import NOT_ALLOWED
+from flagcache.stores.abilities import ProvesWrites, SendsNotices
+from flagcache.stores.base import Store
 from flagcache.stores.spec import StoreSpec
 from flagcache.stores.unexpected import unexpected
-from flagcache.worker.troubles import FALLBACK, STORE, Troubles
+from flagcache.worker.troubles import FALLBACK, PUBLISH, PUSH, STORE, Troubles
 
 __all__ = ["Pauses", "Tier", "Tiers"]
 
@@ -51,6 +53,8 @@ class Tier:
         self.store: Store | None = None
         self.prover: ProvesWrites | None = None
         """The same, if its answers prove that it writes."""
+        self.sender: SendsNotices | None = None
+        """The same, if it sends notices, which it may be refused."""
         self.breaker = Breaker()
         self.refuses = ""
         """Why it refused to write (a kind of `StoreError`), until a write is known to succeed; empty if each of its
@@ -189,6 +193,7 @@ class Tiers:
             wrote: it wrote for this process.
             stored: it took a payload, which a full store cannot.
         """
+        self._look_at_notices(tier)
         if tier.prover is not None and tier.prover.refuses:
             return  # it was asked before it refused
         with self._lock:
@@ -201,6 +206,24 @@ class Tiers:
             recovered, kind = partial(StoreRecovered, self._namespace), self._kind(tier)
             event = self._troubles.found(kind, recovered, store=tier.home, at=tier.well_since)
             tier.refuses, tier.well_since = "", None
+        if event is not None:
+            self._events.emit(event)
+
+    def _look_at_notices(self, tier: Tier) -> None:
+        """Report once that the store refuses notices, and once that it sends them again.
+
+        If it refuses this process's subscription too, that was reported: as a rule one right is missing for both.
+        """
+        if tier.sender is None:
+            return
+        event: Event | None
+        if not tier.sender.push_refused:
+            event = self._troubles.found(PUBLISH, partial(PushRecovered, self._namespace))
+        elif self._troubles.has(PUSH):
+            return
+        else:
+            reason = f"{tier.home}: {tier.sender.push_refused}"
+            event = self._troubles.lost(PUBLISH, NOT_ALLOWED, partial(PushLost, self._namespace, reason, NOT_ALLOWED))
         if event is not None:
             self._events.emit(event)
 
@@ -228,7 +251,7 @@ class Tiers:
         with self._lock:
             stores = [(tier.spec.address, tier.store) for tier in self._tiers if tier.store is not None]
             for tier in self._tiers:
-                tier.store = tier.prover = None
+                tier.store = tier.prover = tier.sender = None
         for address, store in stores:
             guarded(store.close, None, f"could not close {address}", self._namespace)
 
@@ -251,8 +274,12 @@ class Tiers:
         with self._lock:
             if tier.store is None:
                 tier.store = tier.spec.open()
-                tier.prover = _prover(tier.store)
+                tier.prover, tier.sender = _prover(tier.store), _sender(tier.store)
             return tier.store
+
+
+def _sender(store: object) -> SendsNotices | None:
+    return store if isinstance(store, SendsNotices) else None
 
 
 def _prover(store: object) -> ProvesWrites | None:

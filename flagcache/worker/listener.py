@@ -20,7 +20,8 @@ from typing import Protocol
 from flagcache.errors import StoreError
 from flagcache.runtime.guard import guarded
 from flagcache.runtime.threads import patched_late, try_start
-from flagcache.stores.base import Notice, Subscription
+from flagcache.stores.abilities import Subscription
+from flagcache.stores.base import GRANTED, Notice
 
 __all__ = ["Listener", "Listening", "listen_soon"]
 
@@ -135,6 +136,8 @@ class _Stream:
 
     def __init__(self) -> None:
         self._subscription: Subscription | None = None
+        self._grants: list[Notice] = []
+        """Came close to another notice, and are still to be told."""
 
     @property
     def is_open(self) -> bool:
@@ -154,11 +157,14 @@ class _Stream:
         if subscription is None:
             stop.wait(max(pause, 0.05))
             return None
-        notice = subscription.get(pause)
-        if notice is None:
-            return None
+        notice = self._grants.pop() if self._grants else subscription.get(pause)
+        if notice is None or notice.kind == GRANTED:
+            return notice
         stop.wait(random.uniform(0, _SPREAD))
         while (later := subscription.get(0)) is not None:
+            if later.kind == GRANTED:
+                self._grants = [later]
+                continue
             # Of a lease that fell free nothing else tells.
             notice = notice if notice.kind == "free" and later.kind != "free" else later
         return notice

@@ -15,11 +15,11 @@ from flagcache.errors import StoreError
 from flagcache.events import PushLost, PushRecovered
 from flagcache.runtime.here import prefix
 from flagcache.store_failures import REFUSED
-from flagcache.stores.base import Subscription
+from flagcache.stores.abilities import Subscription
 from flagcache.worker.config import Plan
 from flagcache.worker.poll import Exchange
 from flagcache.worker.state import Ledger
-from flagcache.worker.troubles import PUSH
+from flagcache.worker.troubles import PUBLISH, PUSH
 
 __all__ = ["Notices"]
 
@@ -78,6 +78,14 @@ class Notices:
         """A notice of this version came."""
         self._heard, self._changed_at = version, math.inf
 
+    def granted(self, as_of: str) -> None:
+        """A process was granted a fetch, this one or another, by a store that may forget it, and who leads too."""
+        now, tier = self._plan.clock(), self._ledger.tiers.first
+        self._ledger.learn(lambda know: know._replace(granted=max(know.granted or now, now)))
+        contact = self._ledger.know.contact(tier.home)
+        if contact.leads and as_of != str(contact.last_grant):
+            self._ledger.forget_leadership(tier)
+
     def check(self) -> None:
         """Look whether notices come.
 
@@ -106,6 +114,8 @@ class Notices:
         self._again_at = now + self._pause
         self._refused_since = min(self._refused_since, now)
         troubles = self._ledger.troubles
+        if exc.kind == "rights" and troubles.has(PUBLISH):
+            return  # reported already: as a rule one right is missing for both
         if troubles.has(PUSH) or now - self._refused_since >= self._plan.polls_every:
             lost = partial(PushLost, self._plan.namespace, str(exc), REFUSED)
             self._ledger.emit(troubles.lost(PUSH, REFUSED, lost))

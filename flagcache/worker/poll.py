@@ -13,7 +13,6 @@ from flagcache.core import knowledge as election
 from flagcache.core.knowledge import Contact
 from flagcache.errors import StoreError
 from flagcache.events import (
-    DefinitionsRepaired,
     Event,
     ForeignProject,
     ForeignProjectGone,
@@ -21,11 +20,13 @@ from flagcache.events import (
 )
 from flagcache.runtime.callers import within
 from flagcache.settings import milliseconds
-from flagcache.stores.base import Ask, Grant, Published, Reply, Store, Subscribable, Subscription
+from flagcache.stores.abilities import Subscribable, Subscription
+from flagcache.stores.base import Ask, Grant, Published, Replacing, Reply, Store
 from flagcache.worker import troubles
 from flagcache.worker.compatibility import Generations
 from flagcache.worker.config import Plan
 from flagcache.worker.failover import Tier
+from flagcache.worker.repairs import Repairs
 from flagcache.worker.state import Ledger
 from flagcache.worker.verify import Heard, Reader
 
@@ -72,6 +73,7 @@ class Exchange:
         self._generations = Generations(plan, ledger)
         self._filled: set[str] = set()
         """The stores in which this process found definitions, or what it holds."""
+        self._repairs = Repairs(plan, ledger)
 
     def ask(self, manner: Manner, *, serve_first: bool = False) -> Answer | None:
         """Poll the first store that answers and is not another project's; None if there is none.
@@ -91,7 +93,7 @@ class Exchange:
                 self._ledger.lost(tier, exc)
                 continue
             self._ledger.tiers.answered(tier, wrote=reply.grant is not None)
-            heard = self._reader.read(tier, store, reply)
+            heard = self._replace(tier, store, self._reader.read(tier, store, reply))
             heard = heard._replace(reply=self._generations.hears(tier.home, heard.reply))
             deferred = False
             if serve_first and heard.definitions is not None:
@@ -129,7 +131,7 @@ class Exchange:
         ask = election.ask_for(base, self._ledger.know, tier.home, now)
         if self._ledger.alone_with_it and not self._ledger.know.contact(tier.home).leads:
             ask = ask._replace(challenge=2 * ask.challenge)  # those that do not have it go first
-        return self._generations.asks(ask, tier.home)
+        return self._reader.asks(self._generations.asks(ask, tier.home), tier.home)
 
     def _hear(self, tier: Tier, reply: Reply, asked: float) -> bool:
         """Take in who leads and what is stored; False if that is another project's."""
@@ -177,6 +179,22 @@ class Exchange:
         if held is not None and self._reader.tell_outdated(tier.home, held.meta.version):
             self._give(tier, store, clock)
 
+    def _replace(self, tier: Tier, store: Store, heard: Heard) -> Heard:
+        """Put what is held in the place of what this process lacks the key of, if it may be."""
+        if not heard.replaceable:
+            return heard
+        place = Replacing(heard.replaceable, milliseconds(self._plan.settings.refresh_interval))
+        try:
+            published, held = self._give(tier, store, heard.reply.clock, place), self._ledger.know.held
+        except StoreError as exc:
+            self._ledger.lost(tier, exc)
+            return heard
+        if published is not Published.STORED or held is None:
+            return heard
+        self._reader.replaced(tier)
+        self._repairs.made(held.meta.version, tier, store)
+        return heard._replace(usable=True)
+
     def _repair(self, tier: Tier, store: Store, reply: Reply) -> None:
         """Give the store what it lost, as old as it is. One that only takes over lost nothing."""
         had = self._ledger.know.held
@@ -184,10 +202,17 @@ class Exchange:
         if published is Published.STORED and held is not None and tier is self._ledger.tiers.first:
             had_it = had is None or (had.accepted and had.home == tier.home)
             behind, known = reply.meta is not None and not had_it, had_it or tier.home in self._filled
-            self._ledger.emit(DefinitionsRepaired(self._plan.namespace, held.meta.version, tier.home, behind, known))
+            self._repairs.made(held.meta.version, tier, store, behind=behind, known=known)
 
-    def _give(self, tier: Tier, store: Store, clock: int) -> Published | None:
-        """Publish what is held. What no store ever took is refused if others moved on."""
+    def _give(self, tier: Tier, store: Store, clock: int, place: Replacing | None = None) -> Published | None:
+        """Publish what is held. What no store ever took is refused if others moved on.
+
+        Args:
+            tier: the store.
+            store: the same.
+            clock: its clock.
+            place: only in the place of that.
+        """
         held = self._ledger.know.held
         if held is None:
             return None
@@ -196,11 +221,11 @@ class Exchange:
         if envelope is None:
             return None
         lease = milliseconds(self._plan.lease)
-        published = store.publish(self._ledger.me, envelope, fresh=not held.accepted, lease=lease)
+        published = store.publish(self._ledger.me, envelope, fresh=not held.accepted, lease=lease, replacing=place)
         if published in (Published.STORED, Published.CONFIRMED):
             self._ledger.tiers.answered(tier, wrote=True, stored=published is Published.STORED)
             self._ledger.extended(tier, self._plan.lease)
-        elif held.accepted or published is Published.UNSETTLED:
+        elif held.accepted or published is Published.UNSETTLED or place is not None:
             return published  # another process was quicker, or the order is still open: the next poll tells
         kept = held._replace(meta=meta, home=tier.home, accepted=True, unsettled=None)
         if published is Published.STALE:

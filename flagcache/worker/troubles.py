@@ -22,6 +22,7 @@ __all__ = [
     "KEYS_MISSING",
     "KEYS_REFUSED",
     "LISTENER",
+    "PUBLISH",
     "PUSH",
     "QUOTA",
     "STALE",
@@ -48,7 +49,9 @@ STORE: Final = "store"
 FALLBACK: Final = "fallback"
 PUSH: Final = "push"
 LISTENER: Final = "listener"
-"""Changes are not pushed: the store refuses the subscription; or no thread can be had to listen."""
+PUBLISH: Final = "publish"
+"""Changes are not pushed: the store refuses the subscription, no thread can be had to listen, or the store refuses
+notices."""
 STALE: Final = "stale"
 
 _ONCE = (FOREIGN_PROJECT, FOREIGN_KEY)
@@ -56,7 +59,7 @@ _ONCE = (FOREIGN_PROJECT, FOREIGN_KEY)
 
 _GRAVEST_FIRST = (
     *(QUOTA, FIRST_LOAD, FOREIGN_PROJECT, FOREIGN_KEY, KEYS_REFUSED, FETCH, FLEET, UNSHAREABLE, UNREADABLE),
-    *(STORE, KEYS_MISSING, FALLBACK, PUSH, LISTENER, STALE),
+    *(STORE, KEYS_MISSING, FALLBACK, PUSH, LISTENER, PUBLISH, STALE),
 )
 
 

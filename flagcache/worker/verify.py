@@ -1,6 +1,8 @@
 """What a process believes of a store's answer.
 
-Must never let pass what the codec and `Vendor.check` did not verify, be it a single field of the metadata.
+Must never let pass what the codec and `Vendor.check` did not verify, be it a single field of the metadata. What is
+broken is dropped. What others may be able to read is left to them: a process that lacks the key waits a moment for a
+holder to replace it, or replaces it if it holds definitions itself, and else goes on alone.
 """
 
 from __future__ import annotations
@@ -8,9 +10,10 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-from flagcache.errors import EnvelopeError, StoreError, UnknownKeyError
+from flagcache.errors import EnvelopeError, StoreError, UnknownKeyError, UnreadableHereError
 from flagcache.events import ForeignKey, ForeignKeyGone, PayloadAccepted, PayloadRefused
-from flagcache.stores.base import Reply, Store
+from flagcache.settings import milliseconds
+from flagcache.stores.base import Ask, Meta, Reply, Store
 from flagcache.vendor import Definitions
 from flagcache.worker import troubles
 from flagcache.worker.config import Plan
@@ -20,8 +23,12 @@ from flagcache.worker.state import Ledger
 __all__ = ["Heard", "Reader"]
 
 _TOLERATED = 3
-"""How often in a row a process discards what was protected with one and the same key that it lacks. Somebody writes on:
-workers who have that key, and two halves of a fleet that discarded each other's for ever would both starve."""
+"""How often a process replaces what one and the same key protects that it lacks, and how often in a row it finds such
+definitions before it says so. Somebody writes on: workers who have that key, and two halves of a fleet that replaced
+each other's for ever would both starve."""
+
+_PATIENCE = 2.0
+"""Seconds for which a process that holds nothing waits for a holder to replace what it lacks the key of."""
 
 
 class Heard(NamedTuple):
@@ -30,7 +37,20 @@ class Heard(NamedTuple):
     reply: Reply
     definitions: Definitions | None = None
     usable: bool = True
-    """False: others use this store with a key that this process lacks. It must do without, but for a grant."""
+    """False: this process cannot read what others use in this store. It must do without, but for a grant."""
+    replaceable: str = ""
+    """The version that this process may replace by what it holds, because it lacks the key."""
+
+
+class _Refused(NamedTuple):
+    """What is stored, and cannot be read by this process."""
+
+    version: str
+    reason: EnvelopeError
+    since: float
+    """Own clock when it was met, or what it followed without anything readable in between."""
+    times: int = 1
+    """How often in a row."""
 
 
 class Reader:
@@ -44,13 +64,20 @@ class Reader:
     def __init__(self, plan: Plan, ledger: Ledger) -> None:
         self._plan = plan
         self._ledger = ledger
-        self._lacking: tuple[bytes, int] = b"", 0
-        """The key that was last found to be lacking, and how often in a row."""
+        self._refused: dict[str, _Refused] = {}
+        """By store."""
+        self._replaced: tuple[bytes, int] = b"", 0
+        """The key of what this process replaced last, and how often."""
         self._outdated: dict[str, str] = {}
         """The version in each store that is protected with another than the first key."""
 
+    def asks(self, ask: Ask, home: str) -> Ask:
+        """The poll of this store: what cannot be read is not to be sent again."""
+        refused = self._refused.get(home)
+        return ask if refused is None or _passes(refused.reason) else ask._replace(held_version=refused.version)
+
     def read(self, tier: Tier, store: Store, reply: Reply) -> Heard:
-        """Verify what the store sent. What cannot be read counts as absent, and is dropped so that it is repaired."""
+        """Verify what the store sent. What is broken counts as absent, and is dropped so that it is repaired."""
         if reply.meta is None:
             if reply.unchanged:  # it is what is held
                 self._readable(tier)
@@ -59,9 +86,14 @@ class Reader:
         try:
             meta = self._plan.codec.read_meta(reply.meta)
             if reply.payload is not None:
-                definitions = self._plan.vendor.check(self._plan.codec.read(meta.version, reply.payload))
+                definitions = self._plan.vendor.check(self._open(meta.version, reply.payload))
+            else:
+                self._refuse_again(tier.home, meta.version)
         except EnvelopeError as exc:
-            return self._refuse(tier, store, reply, exc)
+            return self._refuse(tier, store, reply, reply.meta, exc)
+        except (MemoryError, RecursionError) as exc:
+            here = UnreadableHereError(f"it cannot be checked: {type(exc).__name__}", passing=True)
+            return self._refuse(tier, store, reply, reply.meta, here)
         self._readable(tier)
         self._outdated[tier.home] = "" if self._plan.codec.is_current(reply.meta) else meta.version
         return Heard(reply._replace(meta=meta), definitions)
@@ -70,32 +102,101 @@ class Reader:
         """Whether this version is protected there with a key that is on its way out; told once."""
         return bool(version) and self._outdated.pop(home, "") == version
 
+    def replaced(self, tier: Tier) -> None:
+        """This process has replaced what it lacks the key of."""
+        refused = self._refused.pop(tier.home)
+        self._tell_refused(tier.home, refused)
+        key_id = refused.reason.key_id if isinstance(refused.reason, UnknownKeyError) else b""
+        known, times = self._replaced
+        self._replaced = key_id, times + 1 if key_id == known else 1
+
+    def _open(self, version: str, payload: bytes) -> Definitions:
+        """Read the payload of metadata that a key of this process protects: so must it be, or it is broken."""
+        try:
+            return self._plan.codec.read(version, payload)
+        except UnknownKeyError:
+            raise EnvelopeError("its payload was not protected with the key of its metadata") from None
+
     def _readable(self, tier: Tier) -> None:
         """What this store has can be read: say so, if it could not be before."""
+        self._refused.pop(tier.home, None)
         ends = {troubles.UNREADABLE: PayloadAccepted, troubles.FOREIGN_KEY: ForeignKeyGone}
         for kind, end in ends.items():
             self._ledger.emit(self._ledger.troubles.found(kind, partial(end, self._plan.namespace), store=tier.home))
 
-    def _refuse(self, tier: Tier, store: Store, reply: Reply, reason: EnvelopeError) -> Heard:
-        version = reply.meta.version if reply.meta else ""
+    def _refuse_again(self, home: str, version: str) -> None:
+        refused = self._refused.get(home)
+        if refused is not None and refused.version == version and isinstance(refused.reason, UnreadableHereError):
+            raise refused.reason
+
+    def _refuse(self, tier: Tier, store: Store, reply: Reply, stored: Meta, reason: EnvelopeError) -> Heard:
         reply = reply._replace(meta=None, payload=None, republish=False)
-        if isinstance(reason, UnknownKeyError) and self._lacks(reason.key_id, tier.home):
+        refused = self._note(tier.home, stored.version, reason)
+        if isinstance(reason, UnknownKeyError):
+            return self._without_key(tier, store, reply, stored, refused)
+        self._tell_refused(tier.home, refused)
+        if isinstance(reason, UnreadableHereError):
             return Heard(reply._replace(granted_at=0), usable=reply.grant is not None)
-        empty = self._ledger.know.held is None or self._ledger.emptied
-        refused = partial(PayloadRefused, self._plan.namespace, version, tier.home, str(reason), empty=empty)
-        self._ledger.emit(self._ledger.troubles.lost(troubles.UNREADABLE, "unreadable", refused, tier.home))
+        del self._refused[tier.home]  # a holder may bring the same version back
         try:
-            store.discard(self._ledger.me, version)
+            store.discard(self._ledger.me, stored.version)
         except StoreError as exc:
             self._ledger.lost(tier, exc)
         return Heard(reply)
 
-    def _lacks(self, key_id: bytes, home: str) -> bool:
-        """Whether others have shown that they will go on with this key."""
-        known, times = self._lacking
-        times = times + 1 if key_id == known else 1
-        self._lacking = key_id, times
-        if times > _TOLERATED:
-            told = partial(ForeignKey, self._plan.namespace, home)
-            self._ledger.emit(self._ledger.troubles.lost(troubles.FOREIGN_KEY, "foreign_key", told, home))
-        return times > _TOLERATED
+    def _note(self, home: str, version: str, reason: EnvelopeError) -> _Refused:
+        before = self._refused.get(home)
+        refused = _Refused(version, reason, self._plan.clock())
+        if before is not None and type(before.reason) is type(reason):
+            refused = refused._replace(since=before.since, times=before.times + 1)
+        self._refused[home] = refused
+        return refused
+
+    def _tell_refused(self, home: str, refused: _Refused) -> None:
+        empty = self._ledger.know.held is None or self._ledger.emptied
+        kept, reason = isinstance(refused.reason, UnreadableHereError), str(refused.reason)
+        made = partial(PayloadRefused, self._plan.namespace, refused.version, home, reason)
+        told = partial(made, empty=empty, kept=kept)
+        self._ledger.emit(self._ledger.troubles.lost(troubles.UNREADABLE, "unreadable", told, home))
+
+    def _without_key(self, tier: Tier, store: Store, reply: Reply, stored: Meta, refused: _Refused) -> Heard:
+        """Others have a key that this process lacks: it may replace what they stored, or wait for who may."""
+        reads_only = self._plan.settings.reads_only
+        alone = Heard(reply._replace(granted_at=0), usable=reply.grant is not None)
+        if self._ledger.know.held is None:
+            if self._plan.clock() - refused.since < _PATIENCE and not reads_only:
+                if refused.times == 1:
+                    self._ask_holders(tier, store, refused.version)
+                return Heard(reply)
+            self._tell_foreign_key(tier.home)
+            return alone
+        told = self._ledger.troubles.shuns(tier.home)
+        if refused.times > _TOLERATED:
+            self._tell_foreign_key(tier.home)
+        if reads_only or (told and not self._is_unattended(stored, reply)) or not self._may_replace(refused):
+            return alone
+        return alone._replace(replaceable=refused.version)
+
+    def _may_replace(self, refused: _Refused) -> bool:
+        key_id, times = self._replaced
+        same = isinstance(refused.reason, UnknownKeyError) and refused.reason.key_id == key_id
+        return not same or times < _TOLERATED
+
+    def _is_unattended(self, stored: Meta, reply: Reply) -> bool:
+        """Whether those who can read it seem to be gone: the lease was free, or it has not been confirmed for long."""
+        return reply.leads or reply.clock - stored.confirmed_at > milliseconds(self._plan.stale_after)
+
+    def _ask_holders(self, tier: Tier, store: Store, version: str) -> None:
+        try:
+            store.report(self._ledger.me, version, milliseconds(self._plan.settings.refresh_interval))
+        except StoreError as exc:
+            self._ledger.lost(tier, exc)
+
+    def _tell_foreign_key(self, home: str) -> None:
+        told = partial(ForeignKey, self._plan.namespace, home)
+        self._ledger.emit(self._ledger.troubles.lost(troubles.FOREIGN_KEY, "foreign_key", told, home))
+
+
+def _passes(reason: EnvelopeError) -> bool:
+    """Whether it may be read at the next try."""
+    return isinstance(reason, UnreadableHereError) and reason.passing

@@ -45,6 +45,8 @@ class RedisFlagDefinitionCache(FlagDefinitionCache):
             refresh intervals.
         stale_after: age in seconds from which `status()` calls definitions stale. None: five refresh intervals; without
             attached clients `challenge_after` and two polls.
+        forget_after: seconds after which Redis forgets a namespace whose leader neither publishes, confirms nor renews
+            any more, so that those of preview environments go. Needs the right `+pexpire`. None: never.
         store_timeout: seconds that one call of the store may take in all; for a reader, seconds without a word of it.
         fetch_timeout: seconds that the fleet's own fetch waits in silence: to connect, for the headers, between two
             pieces of the body.
@@ -79,6 +81,7 @@ class RedisFlagDefinitionCache(FlagDefinitionCache):
         lease: float | None = None,
         challenge_after: float | None = None,
         stale_after: float | None = None,
+        forget_after: float | None = None,
         store_timeout: float = 1.0,
         fetch_timeout: float = 10.0,
         fetch_total_timeout: float | None = None,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from flagcache.encoding.codec import label_of
 from flagcache.encoding.protection import Protection
 from flagcache.errors import ConfigurationError
-from flagcache.settings import Settings
+from flagcache.settings import Settings, milliseconds
 from flagcache.stores.fallback import AUTO, Fallback, fallback_specs
 from flagcache.stores.memory import MemoryStore
 from flagcache.stores.spec import StoreSpec, missing_for_sqlite
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from flagcache.stores.redis.store import RedisStore
     from flagcache.stores.sqlite.store import SqliteStore
 
-__all__ = ["own_memory", "redis_spec", "redis_stores", "sqlite_spec"]
+__all__ = ["own_memory", "redis_spec", "redis_stores", "refuse_expiry", "sqlite_spec"]
 
 
 def redis_stores(
@@ -68,7 +68,12 @@ def redis_spec(
     from flagcache.stores.redis.store import RedisStore  # noqa: PLC0415 - likewise
 
     def make(kind: type[RedisStore]) -> RedisStore:
-        return kind(source, namespace, timeout=settings.store_timeout, format_and_protection=label_of(protection))
+        return kind(
+            *(source, namespace),
+            timeout=settings.store_timeout,
+            format_and_protection=label_of(protection),
+            forget_after=milliseconds(settings.forget_after) if settings.forget_after else 0,
+        )
 
     known = make(RedisStore)
     lead, read = partial(make, RedisStore), partial(make, RedisReaderStore)
@@ -89,11 +94,22 @@ def sqlite_spec(path: str | os.PathLike[str], namespace: str, settings: Settings
     from flagcache.stores.sqlite.store import SqliteStore  # noqa: PLC0415 - only who uses SQLite pays for its import
 
     file = checked_path(path)
+    refuse_expiry(settings)
 
     def make() -> SqliteStore:
         return SqliteStore(file, namespace, timeout=settings.store_timeout, format_and_protection=label_of(protection))
 
     return StoreSpec(f"sqlite://{file}", make)
+
+
+def refuse_expiry(settings: Settings) -> None:
+    """Refuse a time to live where there is none.
+
+    Raises:
+        ConfigurationError: there is one.
+    """
+    if settings.forget_after:
+        raise ConfigurationError(f"forget_after={settings.forget_after!r}: only a cache on Redis forgets by itself")
 
 
 def own_memory() -> StoreSpec:

@@ -66,6 +66,7 @@ class AsyncRedisFlagDefinitionCache(CacheBase):
         lease: float | None = None,
         challenge_after: float | None = None,
         stale_after: float | None = None,
+        forget_after: float | None = None,
         store_timeout: float = 1.0,
         fetch_timeout: float = 10.0,
         fetch_total_timeout: float | None = None,

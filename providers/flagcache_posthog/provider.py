@@ -23,7 +23,7 @@ from flagcache.stores.spec import REDIS_SCHEMES, StoreSpec
 from flagcache_posthog._arguments import Common, common, path_of, scheme_of, understand
 from flagcache_posthog._base import CacheBase
 from flagcache_posthog._mistakes import names_mistakes
-from flagcache_posthog._stores import own_memory, sqlite_spec
+from flagcache_posthog._stores import own_memory, refuse_expiry, sqlite_spec
 
 __all__ = ["FlagDefinitionCache", "MemoryFlagDefinitionCache", "SqliteFlagDefinitionCache", "from_url"]
 
@@ -89,6 +89,7 @@ class SqliteFlagDefinitionCache(FlagDefinitionCache):
         lease: float | None = None,
         challenge_after: float | None = None,
         stale_after: float | None = None,
+        forget_after: float | None = None,
         store_timeout: float = 1.0,
         fetch_timeout: float = 10.0,
         fetch_total_timeout: float | None = None,
@@ -135,6 +136,7 @@ class MemoryFlagDefinitionCache(FlagDefinitionCache):
         lease: float | None = None,
         challenge_after: float | None = None,
         stale_after: float | None = None,
+        forget_after: float | None = None,
         store_timeout: float = 1.0,
         fetch_timeout: float = 10.0,
         fetch_total_timeout: float | None = None,
@@ -147,6 +149,7 @@ class MemoryFlagDefinitionCache(FlagDefinitionCache):
         encryption_key: KeyMaterial | None = None,
     ) -> None:
         settings, protection = understand(locals())
+        refuse_expiry(settings)
         name = f"{label_of(protection)}:{namespace}"
         stores = (StoreSpec("memory://", lambda: _hub.store(name), private=True),)
         super().__init__(namespace, settings, protection, stores, on_event)
@@ -177,6 +180,7 @@ def from_url(  # noqa: D417, PLR0913 - as the constructors
     lease: float | None = None,
     challenge_after: float | None = None,
     stale_after: float | None = None,
+    forget_after: float | None = None,
     store_timeout: float = 1.0,
     fetch_timeout: float = 10.0,
     fetch_total_timeout: float | None = None,

@@ -103,6 +103,7 @@ def test_the_import_loads_the_engine_and_one_provider(loaded: dict[str, list[str
     imported = loaded["imported"]
     assert {"cli", "testing"} & _public(imported, "flagcache") == set()
     assert _public(imported, "flagcache.stores") == {
+        "abilities",
         "base",
         "fallback",
         "memory",

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from flagcache.errors import StoreError
-from flagcache.stores.base import Notice, Subscription
+from flagcache.stores.abilities import Subscription
+from flagcache.stores.base import Notice
 from flagcache.worker import listener
 from flagcache.worker.listener import Listener, listen_soon
 from tests.attach.attached import threads_of

@@ -91,6 +91,7 @@ FIELDS = (
         "granted_3",
     ),
     *("lease_length", "led_since", "note_status", "note_until", "note_length", "repair_asked", "failures"),
+    *("replaced_at", "key_missed_at"),
 )
 WORDS = ("version", "etag", "writer", "project", "holder", "outcome", "nobody's")
 

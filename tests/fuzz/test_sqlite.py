@@ -86,6 +86,7 @@ COLUMNS = (
     *("epoch", "highest", "version", "as_of", "changed_at", "confirmed_at", "etag", "writer", "project"),
     *("payload_size", "grant_as_of", "granted_1", "granted_2", "granted_3", "holder", "outcome", "failures", "owner"),
     *("lease_until", "lease_length", "led_since", "note_status", "note_until", "note_length", "repair_asked"),
+    *("replaced_at", "key_missed_at"),
 )
 
 

@@ -274,19 +274,27 @@ class Chaos:
         network.lost_requests, network.lost_replies = rng.uniform(0, 0.15), rng.uniform(0, 0.15)
         network.lost_notices, network.doubled_notices = rng.uniform(0, 0.5), rng.uniform(0, 0.5)
 
+    def evict(self) -> None:
+        """The fleet's store is under memory pressure, all the time: it keeps nothing for long."""
+        store = self._world.fleet
+        store.evicts = not self._over
+        if store.evicts:
+            store.flush()
+            self._later(self._rng.expovariate(1 / (0.003 * self._plot.refresh)), self.evict)
+
     def slow_network(self) -> None:
         """Messages to the stores take their time."""
         self._world.network.latency = self._rng.choice((0.02, 0.1, 0.3))
 
 
-_LASTING = ("lossy", "slow_network")
+_LASTING = ("lossy", "slow_network", "evict")
 TROUBLES: dict[str, Callable[[Chaos], None]] = {
     method.__name__: method
     for method in (
         Chaos.crash, Chaos.leave, Chaos.fork, Chaos.freeze, Chaos.trap, Chaos.request_threads, Chaos.partition,
         Chaos.outage, Chaos.frozen_store, Chaos.flush, Chaos.roll_back, Chaos.garble, Chaos.half_break, Chaos.clear,
         Chaos.step_clock, Chaos.pause_clock, Chaos.change, Chaos.refuse_all, Chaos.refuse_one, Chaos.revoke,
-        Chaos.slow, Chaos.lossy, Chaos.slow_network, Chaos.late_news,
+        Chaos.slow, Chaos.lossy, Chaos.slow_network, Chaos.late_news, Chaos.evict,
     )
 }  # fmt: skip
 """All kinds of trouble by name."""

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from flagcache.errors import StoreError
-from flagcache.stores.base import Ask, Envelope, Grant, Meta, Published, Reply, Scope, Snapshot, Subscription
+from flagcache.stores.abilities import Subscription
+from flagcache.stores.base import Ask, Envelope, Grant, Meta, Published, Replacing, Reply, Scope, Snapshot
 from tests.simulation.scheduler import current_task
 from tests.simulation.stores import Party, SharedStore
 from tests.simulation.threads import Event
@@ -47,13 +48,15 @@ class Link:
         self._oracle.heard(self._store.uid, reply)
         return reply
 
-    def publish(self, me: str, envelope: Envelope, *, fresh: bool, lease: int) -> Published:
+    def publish(
+        self, me: str, envelope: Envelope, *, fresh: bool, lease: int, replacing: Replacing | None = None
+    ) -> Published:
         """As `Store.publish`."""
         self._oracle.offers(self._store.uid, envelope.meta)
 
         def apply() -> Published:
             before = self._store.state
-            published = self._store.publish(me, envelope, fresh=fresh, lease=lease)
+            published = self._store.publish(me, envelope, fresh=fresh, lease=lease, replacing=replacing)
             self._oracle.stored(self._store, before, fresh=fresh, taken=published is not Published.STALE)
             return published
 
@@ -81,6 +84,10 @@ class Link:
             return dropped
 
         return self._call("discard", apply)
+
+    def report(self, me: str, version: str, interval: int) -> bool:
+        """As `Store.report`."""
+        return self._call("report", lambda: self._store.report(me, version, interval))
 
     def fail(self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0) -> bool:
         """As `Store.fail`."""

@@ -18,7 +18,7 @@ from flagcache.core import knowledge as election
 from flagcache.core.knowledge import Held, Knowledge
 from flagcache.encoding import payload as envelope
 from flagcache.errors import EnvelopeError
-from flagcache.stores.base import Ask, Envelope, Grant, Meta, Notice, Order, Published, Reply, Store
+from flagcache.stores.base import Ask, Envelope, Grant, Meta, Notice, Order, Published, Replacing, Reply, Store
 from flagcache.stores.memory import MemoryStore
 from flagcache.stores.rules import leases as granting
 from flagcache.stores.rules import state
@@ -87,10 +87,11 @@ def _herd(self: Worker) -> Definitions | None:
     return None if self.know.held is None else _definitions(self)
 
 
-def _publishes_anything(
-    state: State, me: str, envelope: Envelope, clock: int, *, fresh: bool, lease: int
+def _publishes_anything(  # noqa: PLR0913 - as what it takes the place of
+    state: State, me: str, envelope: Envelope, clock: int, *, fresh: bool, lease: int, replacing: Replacing | None
 ) -> tuple[State, Published, Notice | None]:
-    return _publish(state._replace(meta=None), me, envelope, clock, fresh=fresh, lease=lease)
+    state = state._replace(meta=None)
+    return _publish(state, me, envelope, clock, fresh=fresh, lease=lease, replacing=replacing)
 
 
 def _stamped_when_read(self: Fetching, result: Fetched, errand: Errand, grant: Grant, held: Held | None) -> Held:
@@ -99,12 +100,12 @@ def _stamped_when_read(self: Fetching, result: Fetched, errand: Errand, grant: G
     return taken._replace(meta=taken.meta._replace(as_of=grant.as_of + late))
 
 
-def _counts_given_grants(
-    state: State, me: str, envelope: Envelope, clock: int, *, fresh: bool, lease: int
+def _counts_given_grants(  # noqa: PLR0913 - likewise
+    state: State, me: str, envelope: Envelope, clock: int, *, fresh: bool, lease: int, replacing: Replacing | None
 ) -> tuple[State, Published, Notice | None]:
     if fresh and state.meta is not None and envelope.meta.as_of < state.grant:
         return state, Published.STALE, None
-    return _publish(state, me, envelope, clock, fresh=fresh, lease=lease)
+    return _publish(state, me, envelope, clock, fresh=fresh, lease=lease, replacing=replacing)
 
 
 def _takes_everything(know: Knowledge, held: Held) -> Knowledge:

@@ -135,6 +135,8 @@ class Oracle:
         store.was_empty = before.meta is None
 
     def _check_pace(self, store: SharedStore, ask: Ask, before: State, clock: int) -> None:
+        if store.evicts:
+            self._check_evicting(store, ask)
         process = self.processes[ask.me]
         out = process.out.get(store.uid)
         if out is not None and self._scheduler.now - out < _LONGEST_FETCH and not self._may_try_anew(store, ask):
@@ -154,6 +156,15 @@ class Oracle:
         displaced = self.processes[ask.me].kind.refresher and not holder.kind.refresher
         if holder.well_since(store.uid) and not challenged and (early or not displaced):
             self.report(f"rule 1: {store.uid} gave {ask.me} a grant while {before.holder} was out and well")
+
+    def _check_evicting(self, store: SharedStore, ask: Ask) -> None:
+        """Workers that listen hear of each grant though the store forgets it: some may cross."""
+        given = store.grants_while_it_evicts
+        given.append(self._scheduler.now)
+        if ask.held is None:  # there is nothing to start with: it has to fetch
+            given.clear()
+        if len(given) == given.maxlen and given[-1] - given[0] < 0.9 * ask.interval / 1000 - _LATENCY:
+            self.report(f"rule 1: {store.uid}, which forgets, gave a fourth grant in one interval, to {ask.me}")
 
     def _may_try_anew(self, store: SharedStore, ask: Ask) -> bool:
         """Whether a process may get a second grant while its own fetch is under way.

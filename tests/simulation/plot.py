@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from flagcache.settings import Settings
 from tests.simulation.world import Kind
 
-__all__ = ["Plot", "draw", "with_refreshers"]
+__all__ = ["Plot", "draw", "under_eviction", "with_refreshers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,16 @@ def with_refreshers(plot: Plot) -> Plot:
         for number, kind in enumerate(plot.kinds)
     )
     return replace(plot, kinds=tuple(kinds))
+
+
+def under_eviction(plot: Plot) -> Plot:
+    """The same fleet, all of whose workers listen, on a store that keeps nothing for long; nothing else goes wrong."""
+    settings = Settings(refresh_interval=plot.refresh)
+    kinds = (
+        replace(kind, settings=settings, poll_interval=plot.refresh, attached=True, has_key=True, listens=True)
+        for kind in plot.kinds
+    )
+    return replace(plot, mode="attached", kinds=tuple(kinds), hosts=0, length=12 * plot.refresh, troubles=("evict",))
 
 
 def draw(seed: int, troubles: Collection[str], *, smallest: int, largest: int) -> Plot:

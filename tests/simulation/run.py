@@ -20,7 +20,7 @@ from flagcache.settings import SLOW_FETCH
 from tests.simulation.chaos import TROUBLES, Chaos
 from tests.simulation.fleet import Fleet, Process
 from tests.simulation.oracle import Oracle
-from tests.simulation.plot import Plot, draw, with_refreshers
+from tests.simulation.plot import Plot, draw, under_eviction, with_refreshers
 from tests.simulation.posthog import PostHog
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.stores import Network, SharedStore
@@ -51,7 +51,15 @@ class Outcome:
         return "\n".join([*lines, f"  replay: {self.replay}"])
 
 
-def simulate(seed: int, *, smallest: int = 1, largest: int = 200, trace: int = 40, refreshers: bool = False) -> Outcome:
+def simulate(
+    seed: int,
+    *,
+    smallest: int = 1,
+    largest: int = 200,
+    trace: int = 40,
+    refreshers: bool = False,
+    evicting: bool = False,
+) -> Outcome:
     """Run a fleet through what this seed holds in store for it; stops at the first fault.
 
     Args:
@@ -60,15 +68,20 @@ def simulate(seed: int, *, smallest: int = 1, largest: int = 200, trace: int = 4
         largest: how many there may be.
         trace: how many lines of what happened are kept.
         refreshers: whether some of the workers are such.
+        evicting: whether the one trouble is a store that keeps nothing for long.
     """
     random.seed(seed)
-    plot = draw(seed, TROUBLES, smallest=smallest, largest=largest)
+    plot = draw(seed, set(TROUBLES) - {"evict"}, smallest=smallest, largest=largest)
     if refreshers:
         plot = with_refreshers(plot)
+    if evicting:
+        plot = under_eviction(plot)
     run = _Run(plot, trace)
     with simulated(now=lambda: run.scheduler.now, report=run.oracle.report, brought=run.oracle.brought):
         run.go()
-        outcome = run.outcome(f"--smallest {smallest} --largest {largest}{' --refreshers' if refreshers else ''}")
+        outcome = run.outcome(
+            f"--smallest {smallest} --largest {largest}{' --refreshers' * refreshers}{' --evicting' * evicting}"
+        )
         run.scheduler.close()
     return outcome
 
@@ -183,6 +196,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--smallest", type=int, default=1, help="how many workers a run has at least")
     parser.add_argument("--largest", type=int, default=200, help="how many it may have")
     parser.add_argument("--refreshers", action="store_true", help="let some of the workers be refreshers")
+    parser.add_argument("--evicting", action="store_true", help="let the store keep nothing for long, and nothing else")
     parser.add_argument("--trace", type=int, default=200, help="how many lines of what happened are shown")
     options = parser.parse_args(arguments)
     seeds = [options.seed] if options.seed is not None else range(options.first, options.first + options.runs)
@@ -192,6 +206,7 @@ def main(arguments: list[str] | None = None) -> int:
         largest=options.largest,
         trace=options.trace,
         refreshers=options.refreshers,
+        evicting=options.evicting,
     )
     return 1 if _try(seeds, options.jobs, one) else 0
 

@@ -91,6 +91,10 @@ class SharedStore(MemoryStore):
         self.answered = 0
         """The latest grant whose fetch it was told of."""
         self.grants: deque[int] = deque(maxlen=8)
+        self.evicts = False
+        """It keeps nothing for long."""
+        self.grants_while_it_evicts: deque[float] = deque(maxlen=4)
+        """When it gave the latest of them."""
         self.was_empty = False
         """When the latest grant was given."""
         self._requests: list[Callable[[], None]] = []

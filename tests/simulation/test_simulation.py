@@ -9,6 +9,9 @@ from multiprocessing import get_context
 
 import pytest
 
+from flagcache.stores.base import Ask, Reply
+from flagcache.stores.rules import verbs as rules
+from flagcache.stores.rules.state import State
 from tests.simulation.mutations import MUTATIONS
 from tests.simulation.run import simulate
 
@@ -33,6 +36,23 @@ def test_fleets_with_refreshers_keep_them_too() -> None:
     failed = [str(outcome) for outcome in outcomes if outcome.faults]
     assert not failed, "\n\n".join(failed[:3])
     assert sum(kind.refresher for outcome in outcomes for kind in outcome.plot.kinds) >= RUNS // 10
+
+
+def test_fleets_keep_the_pace_on_a_store_that_forgets() -> None:
+    """Under memory pressure no worker finds what another left; each goes by what it heard of the latest grant."""
+    outcomes = [simulate(seed, smallest=6, largest=10, evicting=True) for seed in range(RUNS // 10)]
+    assert not [str(outcome) for outcome in outcomes if outcome.faults]
+    assert sum(outcome.grants for outcome in outcomes) > 10 * len(outcomes)
+
+
+def test_without_word_of_each_others_grants_they_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then each fetches for itself, as it did."""
+
+    def announced(_before: State, _ask: Ask, _reply: Reply) -> None:
+        """Nothing is."""
+
+    monkeypatch.setattr(rules, "announced", announced)
+    assert any(simulate(seed, smallest=6, largest=10, evicting=True).faults for seed in range(RUNS // 10))
 
 
 def test_a_run_is_a_function_of_its_seed() -> None:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import Protocol
 
-from flagcache.stores.base import Ask, Envelope, Grant, Meta, Scope, Store, Subscribable
+from flagcache.stores.abilities import Subscribable
+from flagcache.stores.base import Ask, Envelope, Grant, Meta, Scope, Store
 
 __all__ = ["ASK", "ME", "FleetStore", "every_verb"]
 
@@ -34,6 +35,7 @@ def every_verb(store: FleetStore) -> Mapping[str, Callable[[], object]]:
         "fail": lambda: store.fail(ME, grant.as_of, Scope.EVERYBODY, status=500, retry_after=60_000),
         "renew": lambda: store.renew(ME, 60_000),
         "release": lambda: store.release(ME, idle=False),
+        "report": lambda: store.report(ME, meta.version, 60_000),
         "discard": lambda: store.discard(ME, meta.version),
         "inspect": store.inspect,
         "clear": store.clear,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from flagcache.stores.base import Ask, Envelope, Grant, Meta, Order, Published, Reply, Scope, Snapshot
-from tests.stores.facts import Facts, is_refresher
+from tests.stores.facts import GRACE, Facts, is_refresher
 
 
 @dataclass
@@ -129,8 +129,15 @@ class Model(Facts):
         assert result == (self.seen.meta is not None and self.seen.meta.version == version)
         self.kept(after, *(["content"] if result else []))
         assert not result or after.meta is None
-        self.asked = 0 if result else self.asked
+        if result:
+            self.asked = 0
+            self.hurried(after)
         self.look(after)
+
+    def hurried(self, after: Snapshot) -> None:
+        """The store was emptied: the lease lasts a little longer, unless it is renewed."""
+        earliest, latest = self.until
+        self.until = min(earliest, self.seen.clock + GRACE), min(latest, after.clock + GRACE)
 
     def failed(self, me: str, grant: Grant, scope: Scope, *, result: bool, after: Snapshot) -> None:
         """A worker's fetch failed."""
@@ -175,6 +182,7 @@ class Model(Facts):
         self.kept(after, "content", "epoch", "grants", "note")
         self.given, self.note_until, self.asked = [], 0, 0
         self.cleared = self.highest
+        self.hurried(after)
         self.look(after)
 
     def lost(self, after: Snapshot) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from flagcache.stores.base import Ask, Envelope, Grant, Meta, Order, Published, Reply, Scope, Snapshot, Store
+from flagcache.stores.base import Ask, Envelope, Grant, Meta, Order, Published, Replacing, Reply, Scope, Snapshot, Store
 from flagcache.stores.memory import MemoryStore
 from flagcache.stores.redis.store import RedisStore
 from flagcache.stores.sqlite.store import SqliteStore, name_of
@@ -176,10 +176,12 @@ class Later(Store):
             meta=self._meta_on(reply.meta),
         )
 
-    def publish(self, me: str, envelope: Envelope, *, fresh: bool, lease: int) -> Published:
+    def publish(
+        self, me: str, envelope: Envelope, *, fresh: bool, lease: int, replacing: Replacing | None = None
+    ) -> Published:
         """As `Store.publish`."""
         meta = _moved(envelope.meta, -self.milliseconds)
-        return self._store.publish(me, envelope._replace(meta=meta), fresh=fresh, lease=lease)
+        return self._store.publish(me, envelope._replace(meta=meta), fresh=fresh, lease=lease, replacing=replacing)
 
     def confirm(self, me: str, version: str, grant: Grant, *, lease: int) -> bool:
         """As `Store.confirm`."""
@@ -189,6 +191,10 @@ class Later(Store):
     def discard(self, me: str, version: str) -> bool:
         """As `Store.discard`."""
         return self._store.discard(me, version)
+
+    def report(self, me: str, version: str, interval: int) -> bool:
+        """As `Store.report`."""
+        return self._store.report(me, version, interval)
 
     def fail(self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0) -> bool:
         """As `Store.fail`."""

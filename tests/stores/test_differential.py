@@ -11,12 +11,13 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import TypedDict
 
 from hypothesis import HealthCheck, Phase, example, given, note, settings
 from hypothesis import strategies as st
 from typing_extensions import override
 
-from flagcache.stores.base import REFRESHER, Ask, Envelope, Grant, Meta, Order, Published, Scope
+from flagcache.stores.base import REFRESHER, Ask, Envelope, Grant, Meta, Order, Published, Replacing, Scope
 from flagcache.stores.redis.store import RedisStore
 from flagcache.stores.rules import verbs as rules
 from flagcache.stores.rules.state import State
@@ -95,6 +96,12 @@ class Poll(Step):
         twins.poll(self.ask._replace(last_grant=self.last_grant.of(twins, real=False), held=held))
 
 
+class _Options(TypedDict):
+    fresh: bool
+    lease: int
+    replacing: Replacing | None
+
+
 @dataclass(frozen=True)
 class Publish(Step):
     """A worker brings definitions."""
@@ -107,6 +114,7 @@ class Publish(Step):
     etag: str
     fresh: bool
     lease: int
+    replacing: Replacing | None = None
 
     @override
     def take(self, twins: Twins) -> None:
@@ -114,13 +122,15 @@ class Publish(Step):
         meta = Meta(self.version, max(0, twins.state.epoch + self.epoch), as_of, as_of - 2, as_of - 1, self.etag, "w")
         content = Envelope(meta, f"{self.version} as of {as_of}".encode())
 
+        options = _Options(fresh=self.fresh, lease=self.lease, replacing=self.replacing)
+
         def by_rules(state: State, clock: int) -> tuple[State, Published]:
-            state, published, _ = rules.publish(state, self.me, content, clock, fresh=self.fresh, lease=self.lease)
+            state, published, _ = rules.publish(state, self.me, content, clock, **options)
             if rules.replaces_payload(state, content, published):
                 twins.payload = content.payload
             return state, published
 
-        twins.run(lambda: twins.store.publish(self.me, content, fresh=self.fresh, lease=self.lease), by_rules)
+        twins.run(lambda: twins.store.publish(self.me, content, **options), by_rules)
 
 
 @dataclass(frozen=True)
@@ -153,7 +163,24 @@ class Discard(Step):
     def take(self, twins: Twins) -> None:
         twins.run(
             lambda: twins.store.discard(self.me, self.version),
-            lambda state, _clock: rules.discard(state, self.version),
+            lambda state, clock: rules.discard(state, self.version, clock)[:2],
+        )
+        twins.lengthen_lease(STRIDE // 2)
+
+
+@dataclass(frozen=True)
+class Report(Step):
+    """A worker lacks the key of what is stored."""
+
+    me: str
+    version: str
+    interval: int
+
+    @override
+    def take(self, twins: Twins) -> None:
+        twins.run(
+            lambda: twins.store.report(self.me, self.version, self.interval),
+            lambda state, clock: rules.report(state, self.version, self.interval, clock)[:2],
         )
 
 
@@ -211,11 +238,12 @@ class Clear(Step):
 
     @override
     def take(self, twins: Twins) -> None:
-        def by_rules(state: State, _clock: int) -> tuple[State, int]:
-            state, notice = rules.clear(state)
+        def by_rules(state: State, clock: int) -> tuple[State, int]:
+            state, notice = rules.clear(state, clock)
             return state, notice.epoch
 
         twins.run(twins.store.clear, by_rules)
+        twins.lengthen_lease(STRIDE // 2)
 
 
 @dataclass(frozen=True)
@@ -262,11 +290,13 @@ POLLS = st.builds(Poll, ASKS, GRANTS, st.none() | MOMENTS, st.sampled_from([0, 0
 PUBLISHES = st.builds(
     *(Publish, WORKERS, VERSIONS, GRANTS, st.sampled_from([0, 0, 0, -1, 1])),
     *(st.sampled_from(["", "e1", "e2"]), st.booleans(), LEASES),
+    st.none() | st.builds(Replacing, VERSIONS, INTERVALS),
 )
 CONFIRMS = st.builds(Confirm, WORKERS, VERSIONS, GRANTS, LEASES)
 FAILS = st.builds(Fail, WORKERS, GRANTS, st.sampled_from(Scope), st.sampled_from([0, 1000, STRIDE]))
 RELEASES = st.builds(Release, WORKERS, st.booleans())
 DISCARDS = st.builds(Discard, WORKERS, VERSIONS)
+REPORTS = st.builds(Report, WORKERS, VERSIONS, INTERVALS)
 RENEWALS = st.builds(Renew, WORKERS, LEASES)
 CLEARS = st.builds(Clear)
 DAMAGES = st.builds(
@@ -278,7 +308,7 @@ KINDS: list[st.SearchStrategy[Step]] = [
     *[st.builds(Pass, PASSES)] * 4,
     *[CONFIRMS] * 2,
     *[FAILS] * 2,
-    *(RELEASES, DISCARDS, RENEWALS, CLEARS, DAMAGES),
+    *(RELEASES, DISCARDS, REPORTS, RENEWALS, CLEARS, DAMAGES),
 ]
 """The more often, the more there is to go wrong."""
 STEPS = st.lists(st.sampled_from(KINDS).flatmap(lambda kind: kind), min_size=20, max_size=60)

@@ -28,6 +28,7 @@ LEASE_TOLERANCE = 2000
 TIMES = (
     *("as_of", "changed_at", "confirmed_at", "highest", "grant", "granted_1", "granted_2", "granted_3"),
     *("led_since", "note_until", "repair_asked", "reporting", "renewing", "fence", "deputy_seen"),
+    *("replaced_at", "key_missed_at"),
 )
 """The fields of the hash that hold a time."""
 
@@ -117,6 +118,15 @@ class Twins:
         self.state = _moved(self.state, milliseconds, self.now())
         self.compare()
 
+    def lengthen_lease(self, length: int) -> None:
+        """After a verb that lets the lease end soon, which would be near a later step: let it last so long in both."""
+        if not self.state.owner:
+            return
+        self._command("PEXPIRE", self.store.keys.lease, length)
+        self._command("HSET", self.store.keys.hash, "lease_length", length)
+        self.state = self.state._replace(lease_until=self.now() + length, lease_length=length)
+        self.compare()
+
     def forget(self) -> None:
         """Remove the keys."""
         self._command("DEL", self.store.keys.hash, self.store.keys.lease)
@@ -164,6 +174,8 @@ class Twins:
             note_until=number["note_until"],
             note_length=number["note_length"],
             repair_asked=number["repair_asked"],
+            replaced_at=number["replaced_at"],
+            key_missed_at=number["key_missed_at"],
         )
 
 
@@ -211,4 +223,6 @@ def _moved(state: State, milliseconds: int, clock: int) -> State:
         fence=back(state.fence),
         deputy_seen=back(state.deputy_seen),
         repair_asked=back(state.repair_asked),
+        replaced_at=back(state.replaced_at),
+        key_missed_at=back(state.key_missed_at),
     )

@@ -65,7 +65,8 @@ def timed(call: Callable[[], T]) -> T:
 
 
 ALL: Final = {
-    *("poll", "publish", "confirm", "fail", "renew", "release", "discard", "inspect", "clear", "subscribe"),
+    *("poll", "publish", "confirm", "fail", "renew", "release", "report", "discard", "inspect", "clear", "forget"),
+    "subscribe",
 }
 
 
@@ -80,16 +81,19 @@ def verbs(store: RedisStore, grant: Grant, meta: Meta) -> dict[str, Callable[[],
         "fail": lambda: store.fail(ME, grant.as_of, Scope.EVERYBODY, status=500, retry_after=60_000),
         "renew": lambda: store.renew(ME, 60_000),
         "release": lambda: store.release(ME, idle=False),
+        "report": lambda: store.report(ME, meta.version, 60_000),
         "discard": lambda: store.discard(ME, meta.version),
         "inspect": store.inspect,
         "clear": store.clear,
+        "forget": store.forget,
         "subscribe": lambda: store.subscribe().close(),
     }
 
 
 HINDERED: Final = {
-    "READONLY": {"poll", "publish", "confirm", "fail", "renew", "release", "discard", "clear"},
-    "OOM": ALL - {"subscribe", "inspect", "clear"},  # what only reads, or frees memory, too, once a write was refused
+    "READONLY": {"poll", "publish", "confirm", "fail", "renew", "release", "report", "discard", "clear", "forget"},
+    "OOM": ALL
+    - {"subscribe", "inspect", "clear", "forget"},  # what only reads, or frees memory, too, once a write was refused
     "LOADING": ALL - {"subscribe"},
     "MOVED": ALL - {"subscribe"},
 }

@@ -89,6 +89,7 @@ def every_option() -> FlagDefinitionCache:
         lease=60,
         challenge_after=300,
         stale_after=150,
+        forget_after=86_400,
         store_timeout=0.5,
         max_decoded_bytes=1 << 20,
         role="reader",

@@ -12,10 +12,11 @@ from typing import TypeVar, cast
 
 from flagcache.core.knowledge import Knowledge
 from flagcache.encoding.payload import digest
+from flagcache.encoding.protection import PLAIN, Protection
 from flagcache.errors import EnvelopeError, StoreError
 from flagcache.events import Event, Events
 from flagcache.settings import Settings
-from flagcache.stores.base import Ask, Envelope, Grant, Meta, Published, Reply, Scope, Snapshot, Store
+from flagcache.stores.base import Ask, Envelope, Grant, Meta, Published, Replacing, Reply, Scope, Snapshot, Store
 from flagcache.stores.memory import MemoryStore
 from flagcache.stores.spec import StoreSpec
 from flagcache.vendor import Definitions, Difference
@@ -138,9 +139,13 @@ class Link:
         self.asks.append(ask)
         return self._call("poll", lambda: self.store.poll(ask))
 
-    def publish(self, me: str, envelope: Envelope, *, fresh: bool, lease: int) -> Published:
+    def publish(
+        self, me: str, envelope: Envelope, *, fresh: bool, lease: int, replacing: Replacing | None = None
+    ) -> Published:
         """As the store."""
-        return self._call("publish", lambda: self.store.publish(me, envelope, fresh=fresh, lease=lease))
+        return self._call(
+            "publish", lambda: self.store.publish(me, envelope, fresh=fresh, lease=lease, replacing=replacing)
+        )
 
     def confirm(self, me: str, version: str, grant: Grant, *, lease: int) -> bool:
         """As the store."""
@@ -149,6 +154,10 @@ class Link:
     def discard(self, me: str, version: str) -> bool:
         """As the store."""
         return self._call("discard", lambda: self.store.discard(me, version))
+
+    def report(self, me: str, version: str, interval: int) -> bool:
+        """As the store."""
+        return self._call("report", lambda: self.store.report(me, version, interval))
 
     def fail(self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0) -> bool:
         """As the store."""
@@ -201,7 +210,7 @@ class Process:
         events.subscribe(self.seen.append)
         stores = (StoreSpec(FLEET, self.link.open), StoreSpec(OWN, lambda: self.own, pace=2.0))
         self.vendor = vendor or fleet.vendor
-        self.plan = Plan("fleet", fleet.settings, self.vendor, stores, events, fleet.clock)
+        self.plan = Plan("fleet", fleet.settings, self.vendor, stores, events, fleet.clock, protection=fleet.protection)
         self.worker = Worker(self.plan, know)
 
     def poll(self) -> bool:
@@ -238,6 +247,8 @@ class Fleet:
         self.clock = Clock()
         self.stepped = 0.0
         """By how many seconds the store's wall clock was stepped since the start."""
+        self.protection: Protection = PLAIN
+        """Of the processes that are made from now on."""
         self.vendor = ManualVendor()
         self.upstream = Upstream()
         self.store = MemoryStore(self.store_clock)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from flagcache.encoding.payload import digest, encode
@@ -38,6 +40,19 @@ def test_a_flushed_store_is_repaired_by_the_next_who_polls(fleet: Fleet) -> None
     assert fleet.stored == before
     assert [event.store for event in second.events(DefinitionsRepaired)] == [FLEET]
     assert fleet.upstream.requests == 1
+
+
+def test_a_store_that_loses_everything_over_and_over_is_said_once_a_minute(fleet: Fleet) -> None:
+    """Each repair is an event, and the next line in the log has their number."""
+    process = fleet.process()
+    process.poll()
+    for _ in range(14):
+        flush(fleet, process)
+        fleet.clock.advance(10)
+        process.poll()
+    events = process.events(DefinitionsRepaired)
+    assert len(events) == 14
+    assert [event.times for event in events if event.level >= logging.WARNING] == [1, 6, 6]
 
 
 def test_one_repairs_and_not_all(fleet: Fleet) -> None:

@@ -16,7 +16,7 @@ local REFRESHER = 'refresher!' -- what the identity of a refresher begins with
 local FIELDS = {
   'version', 'etag', 'writer', 'project', 'holder', 'outcome', 'deputy', 'epoch', 'as_of', 'changed_at', 'confirmed_at', 'size',
   'highest', 'grant', 'granted_1', 'granted_2', 'granted_3', 'lease_length', 'led_since', 'note_status', 'note_until',
-  'note_length', 'repair_asked', 'failures', 'reporting', 'fence', 'deputy_seen', 'renewing',
+  'note_length', 'repair_asked', 'failures', 'reporting', 'fence', 'deputy_seen', 'renewing', 'replaced_at', 'key_missed_at',
 }
 local FIRST_NUMBER = 8
 local FAR = 315360000000 -- ten years: what lies further ahead of the clock is no time; counting on from it would end at 2^53
@@ -98,6 +98,14 @@ end
 
 local function extend(length) if leads() then lease(length) end end
 
+-- The store was emptied, and new workers wait: a leader that hears of nothing is followed soon.
+local function hurry()
+  if not leased() or state.lease_left <= GRACE then return end
+  redis.call('SET', LEASE, state.owner, 'PX', GRACE)
+  state.lease_left = GRACE
+  set('lease_length', GRACE)
+end
+
 local function give_up()
   redis.call('DEL', LEASE)
   state.owner, state.lease_left = '', 0
@@ -132,8 +140,24 @@ local function answered(as_of)
   end
 end
 
-local function notify(channel, kind)
-  redis.call('PUBLISH', channel, kind .. ' ' .. digits(state.epoch) .. ' ' .. state.version)
+-- What became of the notice: 0 if none was due, 1 if it was sent, else why the user may not publish. A notice is a hint:
+-- the verb, which has taken effect by then, does not fail with it.
+local notice = 0
+
+local function notify(channel, kind, about)
+  local sent = redis.pcall('PUBLISH', channel, kind .. ' ' .. digits(state.epoch) .. ' ' .. (about or state.version))
+  notice = type(sent) == 'table' and sent.err or 1
+end
+
+-- What became of the time to live: 0, or why the user may not set it. It is no reason for a verb to fail.
+local expiry = 0
+
+-- Let what is stored live for so long from now (ms; 0: without an end). Its leader alone renews that; what has no end yet
+-- gets one from whoever writes it. Only after a write that needs memory: one that needs none lets a full server go on.
+local function live(length)
+  if length == 0 or not (leads() or redis.call('PTTL', HASH) == -1) then return end
+  local set = redis.pcall('PEXPIRE', HASH, length)
+  if type(set) == 'table' then expiry = set.err end
 end
 
 load()

@@ -1,14 +1,16 @@
--- Store.clear: forget definitions, grants and notes for good, and raise the epoch; the lease stays.
+-- Store.clear: forget definitions, grants and notes for good, and raise the epoch; the lease stays if its holder fetches
+-- at once.
 --
 -- ARGV[2] channel of the notices
 --
--- Returns the new epoch
+-- Returns {the new epoch, what became of the notice}
 
-local epoch, highest, length, since = state.epoch + 1, state.highest, state.lease_length, state.led_since
+local epoch, highest, since = state.epoch + 1, state.highest, state.led_since
 local deputy, seen = state.deputy, state.deputy_seen
-redis.call('DEL', HASH)
+redis.call('DEL', HASH) -- first: a server that is out of memory refuses whatever needs some, but for what follows this
+hurry()
 redis.call('HSET', HASH, 'epoch', digits(epoch), 'highest', digits(highest),
-  'lease_length', digits(length), 'led_since', digits(since), 'deputy', deputy, 'deputy_seen', digits(seen))
+  'lease_length', digits(state.lease_length), 'led_since', digits(since), 'deputy', deputy, 'deputy_seen', digits(seen))
 state.epoch, state.version = epoch, ''
 notify(ARGV[2], 'clear')
-return epoch
+return {epoch, notice}

@@ -4,11 +4,13 @@
 -- ARGV[3..4] as_of and clock of the grant
 -- ARGV[5]    lease to keep (ms)
 -- ARGV[6]    channel of the notices
+-- ARGV[7]    time to live (ms)
 --
--- Returns 1, or 0 when another version, or none, is stored
+-- Returns {1, or 0 when another version, or none, is stored; what became of the notice, and of the time to
+-- live}
 
 local as_of, at, keep = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-if not state.stored or state.version ~= ARGV[2] then return 0 end
+if not state.stored or state.version ~= ARGV[2] then return {0, notice} end
 local first = state.confirmed_at < state.led_since
 if as_of > state.as_of then
   set('as_of', as_of) set('confirmed_at', at)
@@ -18,6 +20,7 @@ local noted = state.note_status
 answered(as_of)
 extend(keep)
 save()
+live(tonumber(ARGV[7]))
 -- The first confirmation of a leader without a deputy: followers ask at once, and the first of them becomes it.
 if noted > 0 and state.note_status == 0 or first and state.deputy == '' then notify(ARGV[6], 'note') end
-return 1
+return {1, notice, expiry}

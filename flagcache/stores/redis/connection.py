@@ -133,6 +133,16 @@ class RedisLink:
                 if self._closed or route is not self._route:
                     route.close()
 
+    def command(self, keys: Sequence[str], *words: Word) -> object:
+        """Run a command on the server that has these keys, and return its reply, texts as bytes.
+
+        Raises:
+            StoreError: as of `run`.
+        """
+        with bounded(self._timeout), self._turn(), _told_as_store_error(self.address, self._timeout):
+            self._drop_if_old()
+            return self._route.execute(keys, *words)
+
     def subscribe(self, channel: str) -> Subscription:
         """Listen to a channel over a connection of its own; the server has confirmed it when this returns.
 

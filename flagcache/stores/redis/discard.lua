@@ -1,11 +1,14 @@
--- Store.discard: drop what could not be read, if it is still that version. Grants and lease stay.
+-- Store.discard: drop what could not be read, if it is still that version, and let its holders know. Grants stay.
 --
 -- ARGV[2] version that could not be read
+-- ARGV[3] channel of the notices
 --
--- Returns 1, or 0 when another version, or none, is stored
+-- Returns {1, or 0 when another version, or none, is stored; what became of the notice}
 
-if not state.stored or state.version ~= ARGV[2] then return 0 end
+if not state.stored or state.version ~= ARGV[2] then return {0, notice} end
 set('highest', math.max(state.highest, state.as_of))
 drop()
+hurry()
 save()
-return 1
+notify(ARGV[3], 'note')
+return {1, notice}

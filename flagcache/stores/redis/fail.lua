@@ -5,9 +5,9 @@
 -- ARGV[4..5] HTTP status and time until the next try (ms), for the note
 -- ARGV[6]    channel of the notices
 --
--- Returns 1, or 0 when it is not the latest grant, and then nothing happens
+-- Returns {1, or 0 when it is not the latest grant, and then nothing happens; what became of the notice}
 
-if state.holder ~= ME or state.grant ~= tonumber(ARGV[2]) then return 0 end
+if state.holder ~= ME or state.grant ~= tonumber(ARGV[2]) then return {0, notice} end
 set('outcome', 'failed')
 set('failures', state.failures + 1)
 local kind
@@ -21,4 +21,4 @@ elseif leads() then
 end
 save()
 if kind then notify(ARGV[6], kind) end
-return 1
+return {1, notice}

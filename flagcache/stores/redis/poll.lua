@@ -10,6 +10,8 @@
 -- ARGV[15]     bits 1: the asker reports each answer to a fetch; 2: it is the deputy, and looks; 4: it acts between polls;
 --              8: it is in its first load
 -- ARGV[16]     who leads, as far as the asker knows
+-- ARGV[17]     channel of the notices
+-- ARGV[18]     time to live (ms); a poll renews none, but a grant may be all that is ever stored
 --
 -- Returns {clock, leads, lease left, granted at, bits, grant, note, meta, payload, leader}
 --   bits    1: unchanged; 2: republish what you hold; 4: you are the deputy; 8: another process is fetching; 16: no try is
@@ -128,6 +130,8 @@ local function follows()
   return not state.stored and held_epoch < state.epoch -- what it brought is lost, or was cleared
 end
 
+local lost = state.granted_1 == 0 and (grant_age >= 0 or held_epoch >= 0) -- its memory, which the asker has not
+
 local function grant()
   if not leads() or not may_lead or noted() then return 0 end
   local due = due() -- then a new one: what the lost one brought would be dated long before its fetch
@@ -188,6 +192,8 @@ local leader = leased() and state.owner or ''
 if leader == ARGV[16] then leader = 0 end
 
 save()
+if granted ~= 0 and redis.call('PTTL', HASH) == -1 then live(tonumber(ARGV[18])) end
+if lost and granted ~= 0 then notify(ARGV[17], 'granted', digits(granted[2])) end
 return {
   clock, leads() and 1 or 0, leased() and state.lease_left or 0, state.granted_1, bits, granted, note, meta, payload, leader,
 }

@@ -6,9 +6,22 @@
 -- ARGV[4]     lease to keep (ms)
 -- ARGV[5..12] version, etag, writer, project, epoch, as_of, changed_at, confirmed_at
 -- ARGV[13]    payload
+-- ARGV[14]    version that it is to replace, newer as it may be, because the asker lacks its key; '' for none
+-- ARGV[15]    time in which the namespace sees one such publication at most (ms)
+-- ARGV[16]    time to live (ms)
 --
--- Returns 'stored', 'confirmed' (the same version was there; at most its ages moved), 'stale' (refused) or 'unsettled'
---         (refused for now: a later grant, of which nothing is known, may have found newer definitions)
+-- Returns {'stored', 'confirmed' (the same version was there; at most its ages moved), 'stale' (refused) or 'unsettled'
+--         (refused for now: a later grant, of which nothing is known, may have found newer definitions); what became of
+--         the notice, and of the time to live}
+
+if ARGV[14] ~= '' then
+  local same = state.stored and state.version == ARGV[14]
+  if not same or tonumber(ARGV[9]) < state.epoch or not passed(state.replaced_at, tonumber(ARGV[15])) then
+    return {'stale', notice}
+  end
+  set('replaced_at', clock)
+  state.stored = false
+end
 
 local fresh, keep = ARGV[3] == '1', tonumber(ARGV[4])
 local version, etag, writer, project = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
@@ -20,7 +33,7 @@ if fresh and as_of == state.grant and state.holder == ME then
 end
 local older = state.stored and (epoch < state.epoch or (epoch == state.epoch and as_of <= state.as_of))
 if older or epoch < state.epoch then
-  if epoch < state.epoch or state.version ~= version then return 'stale' end
+  if epoch < state.epoch or state.version ~= version then return {'stale', notice} end
   if as_of == state.as_of then -- the same content once more, perhaps under another key
     redis.call('HSET', HASH, 'payload', ARGV[13])
     set('size', #ARGV[13])
@@ -29,9 +42,10 @@ if older or epoch < state.epoch then
   end
   extend(keep)
   save()
-  return 'confirmed'
+  live(tonumber(ARGV[16]))
+  return {'confirmed', notice, expiry}
 end
-if fresh and state.stored and fenced(as_of) then return 'unsettled' end
+if fresh and state.stored and fenced(as_of) then return {'unsettled', notice} end
 
 local noted = state.note_status
 local same = state.stored and state.version == version
@@ -47,9 +61,10 @@ set('highest', math.max(state.highest, as_of))
 if fresh then answered(as_of) end
 extend(keep)
 save()
+live(tonumber(ARGV[16]))
 if same then
   if noted > 0 and state.note_status == 0 then notify(ARGV[2], 'note') end
-  return 'confirmed'
+  return {'confirmed', notice, expiry}
 end
 notify(ARGV[2], 'new')
-return 'stored'
+return {'stored', notice, expiry}

@@ -41,6 +41,7 @@ class RedisReaderStore(RedisStore):
         namespace: what keeps fleets apart.
         timeout: seconds without a word of the server.
         format_and_protection: of the envelopes.
+        forget_after: of what it repairs.
     """
 
     proves = ()
@@ -52,6 +53,7 @@ class RedisReaderStore(RedisStore):
         *,
         timeout: float = 1.0,
         format_and_protection: str = "1-plain",
+        forget_after: int = 0,
     ) -> None:
         super().__init__(
             source,
@@ -59,6 +61,7 @@ class RedisReaderStore(RedisStore):
             timeout=timeout,
             format_and_protection=format_and_protection,
             in_all=_PATIENCE * timeout,
+            forget_after=forget_after,
         )
         self._refused = False
         """The server refused a write: it gets no further one."""

@@ -1,19 +1,24 @@
 """The store of a fleet: one hash and one lease in Redis, every verb one script and one round trip.
 
-The scripts (`*.lua` beside this file, each headed by `_state.lua`) decide on the server, by the server's clock. This
-module only turns values into arguments and replies into values; `_redis_link` makes the connections.
+The scripts (`*.lua` beside this file, each headed by `_reader.lua` and `_state.lua`) decide on the server, by the server's clock. This
+module only turns values into arguments and replies into values; `RedisLink` makes the connections.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import quote
 
 from flagcache.errors import StoreError
-from flagcache.stores.base import Ask, Envelope, Grant, Meta, Notice, Published, Reply, Scope, Snapshot, Subscription
+from flagcache.runtime.here import prefix
+from flagcache.stores.abilities import Subscription
+from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Replacing, Reply, Scope, Snapshot
 from flagcache.stores.redis.cluster import says_try_again
 from flagcache.stores.redis.connection import RedisLink, Script, load_script
+from flagcache.stores.redis.replies import as_flag, as_list, as_text, as_whole, read_notice, read_reply, read_snapshot
+from flagcache.stores.redis.trouble import plain, with_right
 from flagcache.stores.unexpected import only_store_errors
 
 if TYPE_CHECKING:
@@ -26,6 +31,8 @@ __all__ = ["SCRIPTS", "Keys", "RedisStore", "keys_of"]
 
 _T = TypeVar("_T")
 
+_log = logging.getLogger(__name__)
+
 
 class Keys(NamedTuple):
     """Every name that one namespace uses in Redis."""
@@ -33,6 +40,8 @@ class Keys(NamedTuple):
     hash: str
     lease: str
     channel: str
+    channels: str
+    """The right to use the namespace's channels, whatever format and database, as Redis's ACL has it."""
 
 
 def keys_of(namespace: str, database: int, *, format_and_protection: str = "1-plain") -> Keys:
@@ -45,12 +54,17 @@ def keys_of(namespace: str, database: int, *, format_and_protection: str = "1-pl
     """
     tag = quote(namespace, safe="-._~:@/ ")
     prefix = f"flagcache:{format_and_protection}:{{{tag}}}"
-    return Keys(f"{prefix}:definitions", f"{prefix}:lease", f"{prefix}:notices:{database}")
+    channels = f"&flagcache:*:{{{tag}}}:notices:*"
+    return Keys(f"{prefix}:definitions", f"{prefix}:lease", f"{prefix}:notices:{database}", channels)
 
 
+_VERBS = (
+    *("poll", "publish", "confirm", "discard", "report", "fail", "renew", "release"),
+    *("inspect", "clear", "forget"),
+)
 SCRIPTS = {
     verb: Script.of(load_script("_reader").text + load_script("_state").text + load_script(verb).text)
-    for verb in ("poll", "publish", "confirm", "discard", "fail", "renew", "release", "inspect", "clear")
+    for verb in _VERBS
 }
 """Read at the import, not at the first use on some thread: a child forked meanwhile could not go on with that."""
 
@@ -67,6 +81,7 @@ class RedisStore:
         namespace: what keeps fleets apart.
         timeout: seconds that a verb may take in all, from looking the host's name up to the last byte.
         format_and_protection: of the envelopes.
+        forget_after: milliseconds after which all goes unless a leader publishes, confirms or renews; 0: never.
         in_all: as of `RedisLink`.
     """
 
@@ -81,11 +96,17 @@ class RedisStore:
         timeout: float = 1.0,
         format_and_protection: str = "1-plain",
         in_all: float | None = None,
+        forget_after: int = 0,
     ) -> None:
+        self._namespace = namespace
+        self._forget_after = forget_after
+        self._expiry_refused = False
         self._link = RedisLink(source, timeout=timeout, in_all=in_all)
         self.address = self._link.address
         self.fingerprint = self._link.fingerprint
         self.keys = keys_of(namespace, self._link.database, format_and_protection=format_and_protection)
+        self.push_refused = ""
+        """As `SendsNotices.push_refused`."""
         self._contends = False
         """Whether this process may lead: some of its polls asked for that."""
         self.refuses = False
@@ -96,13 +117,15 @@ class RedisStore:
         """As `Store.poll`."""
         self._contends = self._contends or ask.may_lead
         try:
-            return self._run("poll", ask.me, _words_of(ask), _read_reply)
+            return self._run("poll", ask.me, self._words_of(ask), read_reply)
         except StoreError as exc:
             if not self._may_do_without_lease(ask, exc):
                 raise
-        return self._run("poll", ask.me, _words_of(ask._replace(may_lead=False)), _read_reply, lease=False)
+        return self._run("poll", ask.me, self._words_of(ask._replace(may_lead=False)), read_reply, lease=False)
 
-    def publish(self, me: str, envelope: Envelope, *, fresh: bool, lease: int) -> Published:
+    def publish(
+        self, me: str, envelope: Envelope, *, fresh: bool, lease: int, replacing: Replacing | None = None
+    ) -> Published:
         """As `Store.publish`."""
         meta = envelope.meta
         args = (
@@ -110,36 +133,52 @@ class RedisStore:
             *(meta.version, meta.etag, meta.writer, meta.project),
             *(meta.epoch, meta.as_of, meta.changed_at, meta.confirmed_at),
             envelope.payload,
+            *(*(replacing or ("", 0)), self._forget_after),
         )
-        return self._run("publish", me, args, lambda raw: Published(_text(raw)))
+        return self._notify("publish", me, args, lambda raw: Published(as_text(raw)))
 
     def confirm(self, me: str, version: str, grant: Grant, *, lease: int) -> bool:
         """As `Store.confirm`."""
-        return self._run("confirm", me, (version, grant.as_of, grant.at, lease, self.keys.channel), _flag)
+        args = (version, grant.as_of, grant.at, lease, self.keys.channel, self._forget_after)
+        return self._notify("confirm", me, args, as_flag)
 
     def discard(self, me: str, version: str) -> bool:
         """As `Store.discard`."""
-        return self._run("discard", me, (version,), _flag)
+        return self._notify("discard", me, (version, self.keys.channel), as_flag)
+
+    def report(self, me: str, version: str, interval: int) -> bool:
+        """As `Store.report`."""
+        return self._notify("report", me, (version, interval, self.keys.channel), as_flag)
 
     def fail(self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0) -> bool:
         """As `Store.fail`."""
-        return self._run("fail", me, (as_of, scope.value, status, retry_after, self.keys.channel), _flag)
+        return self._notify("fail", me, (as_of, scope.value, status, retry_after, self.keys.channel), as_flag)
 
     def renew(self, me: str, lease: int) -> bool:
         """As `Store.renew`."""
-        return self._run("renew", me, (lease,), _flag)
+        return self._notify("renew", me, (lease, self._forget_after), as_flag)
 
     def release(self, me: str, *, idle: bool) -> bool:
         """As `Store.release`."""
-        return self._run("release", me, (self.keys.channel, int(idle)), _flag)
+        return self._notify("release", me, (self.keys.channel, int(idle)), as_flag)
 
     def inspect(self) -> Snapshot:
         """As `Store.inspect`."""
-        return self._run("inspect", "", (), _read_snapshot)
+        return self._run("inspect", "", (), read_snapshot)
 
     def clear(self) -> int:
         """As `Store.clear`."""
-        return self._run("clear", "", (self.keys.channel,), _whole)
+        return self._notify("clear", "", (self.keys.channel,), as_whole)
+
+    def forget(self) -> None:
+        """As `Forgets.forget`."""
+        self._run("forget", "", (), as_whole)
+
+    def eviction_policy(self) -> str:
+        """As `EvictsKeys.eviction_policy`: Redis's `maxmemory-policy`, if its user has the right to `INFO`."""
+        told = self._link.command([self.keys.hash], "INFO", "memory")
+        lines = as_text(told).splitlines() if isinstance(told, bytes) else []
+        return next((line.partition(":")[2] for line in lines if line.startswith("maxmemory_policy:")), "")
 
     def close(self) -> None:
         """As `Store.close`; a client that was handed in stays open."""
@@ -147,7 +186,41 @@ class RedisStore:
 
     def subscribe(self) -> Subscription:
         """As `Subscribable.subscribe`."""
-        return _RedisSubscription(self._link.subscribe(self.keys.channel))
+        try:
+            return _RedisSubscription(self._link.subscribe(self.keys.channel))
+        except StoreError as exc:
+            if exc.kind != "rights":
+                raise
+            what = with_right(exc.what, "+subscribe", self.keys.channels)
+            raise StoreError(what, exc.kind, self.address) from exc
+
+    def _notify(self, verb: str, me: str, args: Sequence[str | bytes | int], read: Callable[[object], _T]) -> _T:
+        """Run a verb that may send a notice, and note whether this user may send any."""
+
+        def read_both(raw: object) -> _T:
+            result, notice, *expiry = as_list(raw)
+            if expiry and expiry[0]:
+                self._warn_of_expiry(as_text(expiry[0]))
+            if notice:
+                refusal = notice.decode("utf-8", "replace") if isinstance(notice, bytes) else ""
+                self.push_refused = refusal and with_right(plain(refusal), "+publish", self.keys.channels)
+            return read(result)
+
+        return self._run(verb, me, args, read_both)
+
+    def _warn_of_expiry(self, refusal: str) -> None:
+        """Log once that what is stored will never expire."""
+        if not self._expiry_refused:
+            self._expiry_refused = True
+            _log.warning(
+                "%s: %s does not let forget_after take effect: %s; its user needs +pexpire",
+                prefix(self._namespace),
+                self.address,
+                plain(refusal),
+            )
+
+    def _words_of(self, ask: Ask) -> tuple[str | int, ...]:
+        return *_words_of(ask), self.keys.channel, self._forget_after
 
     def _may_do_without_lease(self, ask: Ask, failure: StoreError) -> bool:
         """Whether a poll may read without the lease, which lies on another node than the definitions, or nowhere.
@@ -204,88 +277,7 @@ class _RedisSubscription:
 
     def get(self, timeout: float) -> Notice | None:
         message = self._raw.get(timeout)
-        return None if message is None else _read_notice(message)
+        return None if message is None else read_notice(message)
 
     def close(self) -> None:
         self._raw.close()
-
-
-def _read_notice(message: bytes) -> Notice:
-    """Read a notice; whatever else came on the channel still says: ask."""
-    kind, _, rest = message[:200].decode("utf-8", "replace").partition(" ")
-    epoch, _, version = rest.partition(" ")
-    return Notice(kind, int(epoch) if epoch.isdecimal() else 0, version)
-
-
-def _read_reply(raw: object) -> Reply:
-    clock, leads, lease_left, granted_at, bits, grant, note, meta, payload, leader = _list(raw)
-    status, note_left = (_whole(n) for n in _list(note)) if note else (0, 0)
-    return Reply(
-        clock=_whole(clock),
-        leads=bool(leads),
-        lease_left=_whole(lease_left),
-        granted_at=_whole(granted_at),
-        grant=Grant(*(_whole(n) for n in _list(grant))) if grant else None,
-        unchanged=bool(_whole(bits) & 1),
-        meta=_read_meta(meta) if meta else None,
-        payload=payload if isinstance(payload, bytes) else None,
-        republish=bool(_whole(bits) & 2),
-        note_status=status,
-        note_left=note_left,
-        deputy=bool(_whole(bits) & 4),
-        fetching=bool(_whole(bits) & 8),
-        exhausted=bool(_whole(bits) & 16),
-        leader=None if leader == 0 else _text(leader),
-    )
-
-
-def _read_meta(raw: object) -> Meta:
-    version, etag, writer, project, epoch, as_of, changed_at, confirmed_at = _list(raw)
-    return Meta(
-        version=_text(version),
-        etag=_text(etag),
-        writer=_text(writer),
-        project=_text(project),
-        epoch=_whole(epoch),
-        as_of=_whole(as_of),
-        changed_at=_whole(changed_at),
-        confirmed_at=_whole(confirmed_at),
-    )
-
-
-def _read_snapshot(raw: object) -> Snapshot:
-    clock, epoch, meta, size, leader, lease_left, granted_at, holder, status, note_left = _list(raw)
-    return Snapshot(
-        clock=_whole(clock),
-        epoch=_whole(epoch),
-        meta=_read_meta(meta) if meta else None,
-        payload_size=_whole(size),
-        leader=_text(leader),
-        lease_left=_whole(lease_left),
-        granted_at=_whole(granted_at),
-        grant_holder=_text(holder),
-        note_status=_whole(status),
-        note_left=_whole(note_left),
-    )
-
-
-def _list(raw: object) -> list[object]:
-    if not isinstance(raw, list):
-        raise TypeError
-    return cast("list[object]", raw)
-
-
-def _whole(raw: object) -> int:
-    if not isinstance(raw, int):
-        raise TypeError
-    return raw
-
-
-def _flag(raw: object) -> bool:
-    return bool(_whole(raw))
-
-
-def _text(raw: object) -> str:
-    if not isinstance(raw, bytes):
-        raise TypeError
-    return raw.decode("utf-8", "replace")

@@ -18,7 +18,7 @@ from redis.exceptions import (
 from flagcache.errors import StoreError
 from flagcache.runtime.background_call import SlowCallError
 
-__all__ = ["store_error"]
+__all__ = ["plain", "store_error", "with_right"]
 
 _CLASSES: tuple[tuple[type[Exception], str], ...] = (
     (AuthenticationError, "password"),
@@ -34,6 +34,8 @@ _CODES = {
     "NOPERM": "rights",
     "has no permissions": "rights",
     "can't run this command": "rights",
+    "No permissions to": "rights",
+    "can't access at least": "rights",
     "READONLY": "read_only",
     "MISCONF": "read_only",
     "OOM": "full",
@@ -42,11 +44,28 @@ _CODES = {
 """Of errors that a script runs into; redis-py has classes only for those of a command."""
 
 _SCRIPT = re.compile(
-    r"^(ERR )?Error running script .*@user_script: ?\d+: -?|ACL failure in script: |,? ?script: .*on @user_script.*$"
+    r"^((ERR )?Error running script .*)?@user_script: ?\d+: -?|(ERR )?ACL failure in script: "
+    r"|,? ?script: .*on @user_script.*$"
 )
 """Where in a script an error happened: of no use to people."""
 
 _ANY_CODE = re.compile(rf"\b({'|'.join(_CODES)})\b")
+
+
+def plain(words: str) -> str:
+    """Shorten what a server says of a script's error to what people need."""
+    return _SCRIPT.sub("", " ".join(words.split()))[:200].rstrip(". ")
+
+
+def with_right(refusal: str, command: str, channels: str) -> str:
+    """Add to a refused subscription or notice which right is missing, as the rules of Redis's ACL have it.
+
+    Args:
+        refusal: what the server said.
+        command: the right to run the command.
+        channels: the right to use the channel.
+    """
+    return f"{refusal}; its user needs {channels if 'channel' in refusal else command}"
 
 
 def store_error(exc: BaseException, address: str, timeout: float) -> StoreError:
@@ -58,7 +77,7 @@ def store_error(exc: BaseException, address: str, timeout: float) -> StoreError:
         timeout: seconds that the command had.
     """
     chain = list(_causes(exc))
-    words = _SCRIPT.sub("", " ".join(str(exc).split()))[:200].rstrip(". ")
+    words = plain(str(exc))
     kind = _refusal(exc, words)
     if kind is not None:
         return StoreError(words, kind, address)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flagcache.stores.rules.state import Outcome, State
 from flagcache.stores.rules.verbs import (
     REPUBLISH_EVERY,
+    announced,
     clear,
     confirm,
     discard,
@@ -14,6 +15,7 @@ from flagcache.stores.rules.verbs import (
     release,
     renew,
     replaces_payload,
+    report,
     snapshot,
 )
 
@@ -21,6 +23,7 @@ __all__ = [
     "REPUBLISH_EVERY",
     "Outcome",
     "State",
+    "announced",
     "clear",
     "confirm",
     "discard",
@@ -30,5 +33,6 @@ __all__ = [
     "release",
     "renew",
     "replaces_payload",
+    "report",
     "snapshot",
 ]

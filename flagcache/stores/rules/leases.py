@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from flagcache.stores.base import REFRESHER, Ask, Grant, Order
+from flagcache.stores.base import GRANTED, REFRESHER, Ask, Grant, Notice, Order, Reply
 from flagcache.stores.rules.state import Outcome, State, passed, running
 
 __all__ = [
     "GRACE",
     "GRANTS_PER_INTERVAL",
+    "announced",
     "appoint",
     "elect",
     "extend",
     "fenced",
     "grant",
+    "hurry",
     "is_exhausted",
     "is_fetching",
     "leads",
@@ -52,6 +54,16 @@ def extend(state: State, me: str, lease: int, clock: int) -> State:
     if not leads(state, me, clock):
         return state
     return state._replace(lease_until=clock + lease, lease_length=lease)
+
+
+def hurry(state: State, clock: int) -> State:
+    """Let the lease end soon, unless its holder renews it: the store was emptied, and new workers wait for definitions.
+
+    A leader that hears the notice keeps it; one that hears nothing until its next poll is followed.
+    """
+    if not leased(state, clock) or state.lease_until - clock <= GRACE:
+        return state
+    return state._replace(lease_until=clock + GRACE, lease_length=GRACE)
 
 
 def noted(state: State, ask: Ask, clock: int) -> bool:
@@ -200,6 +212,15 @@ def grant(state: State, ask: Ask, held: Order | None, clock: int) -> tuple[State
         led_since=clock if silent else state.led_since,
     )
     return state, Grant(state.epoch, as_of, clock)
+
+
+def announced(before: State, ask: Ask, reply: Reply) -> Notice | None:
+    """The notice of a grant by a store that knew of no earlier one, though the asker does, or holds definitions.
+
+    It lost its memory and may lose it again before others ask: each then goes by its own, which has to know of this.
+    """
+    lost = not before.granted[0] and (ask.grant_age >= 0 or ask.held is not None)
+    return Notice(GRANTED, reply.grant.epoch, str(reply.grant.as_of)) if lost and reply.grant is not None else None
 
 
 def _follows(state: State, ask: Ask, held: Order | None, clock: int) -> bool:

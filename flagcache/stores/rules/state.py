@@ -64,6 +64,10 @@ class State(NamedTuple):
     note_length: int = 0
     repair_asked: int = 0
     """When an asker was last told to repair the store."""
+    replaced_at: int = 0
+    """When definitions were last replaced by a process that lacks their key."""
+    key_missed_at: int = 0
+    """When holders were last asked to look because a process lacks the key of what is stored."""
 
 
 def running(end: int, length: int, clock: int) -> bool:

@@ -7,25 +7,41 @@ is one immutable value, and a verb that changes nothing returns the very same st
 
 from __future__ import annotations
 
-from flagcache.stores.base import Ask, Envelope, Grant, Meta, Notice, Order, Published, Reply, Scope, Snapshot
+from flagcache.stores.base import (
+    Ask,
+    Envelope,
+    Grant,
+    Meta,
+    Notice,
+    Order,
+    Published,
+    Replacing,
+    Reply,
+    Scope,
+    Snapshot,
+)
 from flagcache.stores.rules.leases import (
+    announced,
     appoint,
     elect,
     extend,
     fenced,
     grant,
+    hurry,
     is_exhausted,
     is_fetching,
     leads,
     leased,
     noted,
 )
+from flagcache.stores.rules.replacing import may_replace, protected_anew, replaces_payload, report
 from flagcache.stores.rules.state import Outcome, State, passed, running
 
 __all__ = [
     "REPUBLISH_EVERY",
     "Outcome",
     "State",
+    "announced",
     "clear",
     "confirm",
     "discard",
@@ -35,6 +51,7 @@ __all__ = [
     "release",
     "renew",
     "replaces_payload",
+    "report",
     "snapshot",
 ]
 
@@ -84,11 +101,28 @@ def poll(state: State, ask: Ask, clock: int) -> tuple[State, Reply]:
     )
 
 
-def publish(
-    state: State, me: str, envelope: Envelope, clock: int, *, fresh: bool, lease: int
+def publish(  # noqa: PLR0913 - the verb's arguments, and what every verb gets: state and clock
+    state: State,
+    me: str,
+    envelope: Envelope,
+    clock: int,
+    *,
+    fresh: bool,
+    lease: int,
+    replacing: Replacing | None = None,
 ) -> tuple[State, Published, Notice | None]:
     """Accept what is newer than what is stored; refuse a late writer."""
-    meta, stored = envelope.meta, state.meta
+    if replacing is not None:
+        if not may_replace(state, envelope.meta, replacing, clock):
+            return state, Published.STALE, None
+        state = state._replace(meta=None, replaced_at=clock)
+    return _accept(state, me, envelope.meta, clock, fresh=fresh, lease=lease)
+
+
+def _accept(
+    state: State, me: str, meta: Meta, clock: int, *, fresh: bool, lease: int
+) -> tuple[State, Published, Notice | None]:
+    stored = state.meta
     answers_grant = fresh and meta.as_of == state.grant and me == state.holder
     if answers_grant:  # the grant is the store's own, and so is its epoch
         meta = meta._replace(epoch=state.epoch)
@@ -96,7 +130,7 @@ def publish(
     if meta.epoch < state.epoch:
         return state, Published.STALE, None
     if stored is not None and meta.order <= stored.order:
-        kept = extend(_protected_anew(state, meta, stored), me, lease, clock)
+        kept = extend(protected_anew(state, meta, stored), me, lease, clock)
         return (kept, Published.CONFIRMED, None) if same else (state, Published.STALE, None)
     if fresh and stored is not None and fenced(state, meta.as_of):
         return state, Published.UNSETTLED, None
@@ -110,16 +144,6 @@ def publish(
     if same:
         return state, Published.CONFIRMED, _note_ended(state, noted)
     return state, Published.STORED, Notice("new", meta.epoch, meta.version)
-
-
-def replaces_payload(state: State, envelope: Envelope, published: Published) -> bool:
-    """Whether the envelope's payload takes the place of the stored one: after `publish`, which returned these.
-
-    Also if it is of the stored version: payload and metadata are always written together, so that both are protected
-    with one key.
-    """
-    accepted = published in (Published.STORED, Published.CONFIRMED)
-    return accepted and state.meta is not None and state.meta.as_of == envelope.meta.as_of
 
 
 def confirm(
@@ -137,11 +161,11 @@ def confirm(
     return state, True, _note_ended(state, noted) or _vacancy(state, first=first)
 
 
-def discard(state: State, version: str) -> tuple[State, bool]:
-    """Forget the stored definitions if they are still this version. Grants and lease stay."""
+def discard(state: State, version: str, clock: int) -> tuple[State, bool, Notice | None]:
+    """Forget the stored definitions if they are still this version, and let their holders know. Grants stay."""
     if state.meta is None or state.meta.version != version:
-        return state, False
-    return state._replace(meta=None, repair_asked=0), True
+        return state, False, None
+    return hurry(state._replace(meta=None, repair_asked=0), clock), True, Notice("note", state.epoch, "")
 
 
 def fail(  # noqa: PLR0913 - the verb's arguments, and what every verb gets: state and clock
@@ -180,9 +204,9 @@ def release(state: State, me: str, clock: int, *, idle: bool) -> tuple[State, bo
     return state._replace(owner="", lease_until=0), True, Notice("free", state.epoch, version)
 
 
-def clear(state: State) -> tuple[State, Notice]:
-    """Forget definitions, grants and notes, and raise the epoch; the lease stays."""
-    epoch = state.epoch + 1
+def clear(state: State, clock: int) -> tuple[State, Notice]:
+    """Forget definitions, grants and notes, and raise the epoch; the lease stays if its holder fetches at once."""
+    epoch, state = state.epoch + 1, hurry(state, clock)
     kept = State(
         epoch=epoch,
         highest=state.highest,
@@ -258,14 +282,6 @@ def _answered(state: State, me: str, as_of: int) -> State:
     if as_of < state.grant:
         return state
     return state._replace(failures=0, note_status=0, note_until=0, note_length=0)
-
-
-def _protected_anew(state: State, meta: Meta, stored: Meta) -> State:
-    """The stored content once more, perhaps under another key; if it is older, what is stored stays."""
-    if meta.order < stored.order:
-        return state
-    meta = stored._replace(etag=meta.etag or stored.etag, writer=meta.writer, project=meta.project)
-    return state._replace(meta=meta)
 
 
 def _note_ended(state: State, noted: int) -> Notice | None:

@@ -15,7 +15,8 @@ from typing import TypeVar
 
 from flagcache.errors import StoreError
 from flagcache.runtime.clock import monotonic, wall_milliseconds
-from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Reply, Scope, Snapshot, Subscription
+from flagcache.stores.abilities import Subscription
+from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Replacing, Reply, Scope, Snapshot
 from flagcache.stores.rules import verbs as rules
 from flagcache.stores.rules.state import believable
 from flagcache.stores.sqlite import tables as rows
@@ -87,20 +88,22 @@ class SqliteStore:
         def step(transaction: Transaction) -> Reply:
             before = self._load(transaction)
             state, reply = rules.poll(before.state, ask, self._clock())
-            self._save(transaction, before, state)
+            self._save(transaction, before, state, notice=rules.announced(before.state, ask, reply))
             if reply.payload is None:
                 return reply
             return reply._replace(payload=rows.load_payload(transaction.connection, self._name))
 
         return self._file.run(step)
 
-    def publish(self, me: str, envelope: Envelope, *, fresh: bool, lease: int) -> Published:
+    def publish(
+        self, me: str, envelope: Envelope, *, fresh: bool, lease: int, replacing: Replacing | None = None
+    ) -> Published:
         """As `Store.publish`."""
 
         def step(transaction: Transaction) -> Published:
             before = self._load(transaction)
             state, published, notice = rules.publish(
-                before.state, me, envelope, self._clock(), fresh=fresh, lease=lease
+                before.state, me, envelope, self._clock(), fresh=fresh, lease=lease, replacing=replacing
             )
             stored = envelope.payload if rules.replaces_payload(state, envelope, published) else None
             self._save(transaction, before, state, payload=stored, notice=notice)
@@ -114,7 +117,11 @@ class SqliteStore:
 
     def discard(self, me: str, version: str) -> bool:
         """As `Store.discard`."""
-        return self._apply(lambda state: rules.discard(state, version))
+        return self._tell(lambda state: rules.discard(state, version, self._clock()))
+
+    def report(self, me: str, version: str, interval: int) -> bool:
+        """As `Store.report`."""
+        return self._tell(lambda state: rules.report(state, version, interval, self._clock()))
 
     def fail(self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0) -> bool:
         """As `Store.fail`."""
@@ -140,11 +147,20 @@ class SqliteStore:
 
         def step(transaction: Transaction) -> int:
             before = self._load(transaction)
-            state, notice = rules.clear(before.state)
+            state, notice = rules.clear(before.state, self._clock())
             self._save(transaction, before, state, notice=notice)
             return notice.epoch
 
         return self._file.run(step)
+
+    def forget(self) -> None:
+        """As `Forgets.forget`."""
+
+        def step(transaction: Transaction) -> None:
+            transaction.write()
+            rows.forget(transaction.connection, self._name)
+
+        self._file.run(step)
 
     def close(self) -> None:
         """As `Store.close`."""

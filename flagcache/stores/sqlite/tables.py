@@ -19,6 +19,7 @@ __all__ = [
     "SCHEMA",
     "Stored",
     "add_notice",
+    "forget",
     "last_notice",
     "load",
     "load_payload",
@@ -44,7 +45,7 @@ SCHEMA = Schema(
             failures INTEGER, reporting INTEGER, renewing INTEGER, fence INTEGER,
             owner TEXT, lease_until INTEGER, lease_length INTEGER, led_since INTEGER,
             note_status INTEGER, note_until INTEGER, note_length INTEGER,
-            repair_asked INTEGER, deputy TEXT, deputy_seen INTEGER
+            repair_asked INTEGER, deputy TEXT, deputy_seen INTEGER, replaced_at INTEGER, key_missed_at INTEGER
         ) WITHOUT ROWID
         """,
         # A table of its own, with row ids: its length is then told without reading it.
@@ -62,6 +63,8 @@ SCHEMA = Schema(
         ("state", "deputy TEXT"),
         ("state", "deputy_seen INTEGER"),
         ("state", "renewing INTEGER"),
+        ("state", "replaced_at INTEGER"),
+        ("state", "key_missed_at INTEGER"),
     ),
 )
 
@@ -126,6 +129,8 @@ def save(connection: sqlite3.Connection, namespace: str, stored: Stored) -> None
         "note_until": state.note_until,
         "note_length": state.note_length,
         "repair_asked": state.repair_asked,
+        "replaced_at": state.replaced_at,
+        "key_missed_at": state.key_missed_at,
         "deputy": state.deputy,
         "deputy_seen": state.deputy_seen,
     }
@@ -182,6 +187,12 @@ def notices_since(connection: sqlite3.Connection, namespace: str, number: int) -
     ]
 
 
+def forget(connection: sqlite3.Connection, namespace: str) -> None:
+    """Delete all that there is of a namespace."""
+    for table in ("state", "payload", "notice"):
+        connection.execute(f"DELETE FROM {table} WHERE namespace = ?", (namespace,))  # noqa: S608 - names from here
+
+
 def _number(value: object) -> int | None:
     return value if isinstance(value, int) and 0 <= value < _LARGEST else None
 
@@ -230,6 +241,8 @@ def _state(row: Mapping[str, object], meta: Meta | None) -> State:
         note_until=number("note_until"),
         note_length=number("note_length"),
         repair_asked=number("repair_asked"),
+        replaced_at=number("replaced_at"),
+        key_missed_at=number("key_missed_at"),
         deputy=text("deputy"),
         deputy_seen=number("deputy_seen"),
     )

@@ -9,6 +9,9 @@ __all__ = ["LeaseCases"]
 
 HALF = LONG // 2
 
+HURRY = 2000
+"""Milliseconds for which the lease of an emptied store lasts, unless it is renewed."""
+
 
 class LeaseCases(Cases):
     """One worker leads."""
@@ -120,13 +123,32 @@ class LeaseCases(Cases):
         assert store.inspect().leader == ""
 
     def test_discard_and_clear_leave_the_lease(self, store: Store) -> None:
-        """What is stored may go: the leader stays."""
+        """What is stored may go: the leader stays, for two seconds if it does not renew its lease."""
         leader = Worker(store, "a")
         leader.bring("v1")
         store.discard("a", "v1")
         assert store.inspect().leader == "a"
+        assert store.inspect().lease_left <= HURRY
+        assert store.renew("a", LONG)
+        assert store.inspect().lease_left > HURRY
         store.clear()
         assert store.inspect().leader == "a"
+        assert store.inspect().lease_left <= HURRY
+        assert leader.poll().lease_left == LONG
+
+    def test_a_shorter_lease_is_not_prolonged_when_the_store_is_emptied(self, store: Store) -> None:
+        """It ends when it would have ended."""
+        leader = Worker(store, "a", lease=HURRY // 2)
+        leader.publish(leader.granted(), "v1", lease=HURRY // 2)
+        store.discard("a", "v1")
+        store.clear()
+        assert store.inspect().lease_left <= HURRY // 2
+
+    def test_nothing_is_discarded_but_the_stored_version(self, store: Store) -> None:
+        """Who comes late with what it could not read neither empties the store nor shortens the lease."""
+        Worker(store, "a").bring("v1")
+        assert not store.discard("b", "v0")
+        assert store.inspect().lease_left > HURRY
 
     def test_a_reply_names_the_leader_if_the_asker_does_not_know_it(self, store: Store, other: Store) -> None:
         """Nobody, the leader itself, another one; what was said in the poll is not repeated."""

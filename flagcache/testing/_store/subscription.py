@@ -14,7 +14,8 @@ from typing import cast
 import pytest
 
 from flagcache.errors import StoreError
-from flagcache.stores.base import Notice, Published, Scope, Store, Subscribable, Subscription
+from flagcache.stores.abilities import Subscribable, Subscription
+from flagcache.stores.base import Notice, Published, Scope, Store
 from flagcache.testing._store.cases import AT_ONCE, LONG, Cases, MakeStore, Worker, envelope, repair
 
 __all__ = ["SubscriptionContract"]
@@ -46,7 +47,7 @@ class SubscriptionContract(Cases):
         assert subscription.get(WAIT) == Notice("new", 3, "v2")
 
     def test_what_wakes_nobody_is_not_told(self, store: Store, subscription: Subscription) -> None:
-        """Confirmations, refused publications, renewals and discards send no notice."""
+        """Confirmations, refused publications, renewals and late discards send no notice."""
         leader = Worker(store, "a", interval=AT_ONCE)
         grant = leader.bring("v1")
         assert subscription.get(WAIT) == Notice("new", 0, "v1")
@@ -55,9 +56,25 @@ class SubscriptionContract(Cases):
         assert store.publish("b", envelope(grant, "v0"), fresh=False, lease=LONG) is Published.STALE
         store.renew("a", LONG)
         store.release("b", idle=True)
-        store.discard("a", "v1")
+        store.discard("b", "v0")
         leader.bring("v2")
         assert subscription.get(WAIT) == Notice("new", 0, "v2")
+
+    def test_a_lacking_key_is_told(self, store: Store, subscription: Subscription) -> None:
+        """Holders are to look at what is stored: they may lack the key too, and replace it."""
+        repair(store, "v1")
+        assert store.report("a", "v1", LONG)
+        assert not store.report("b", "v1", LONG)
+        repair(store, "v2", epoch=1)
+        told = [subscription.get(WAIT) for _ in range(3)]
+        assert told == [Notice("new", 0, "v1"), Notice("note", 0, "v1"), Notice("new", 1, "v2")]
+
+    def test_a_discard_is_told(self, store: Store, subscription: Subscription) -> None:
+        """Whoever holds what was lost is to bring it back at once."""
+        repair(store, "v1")
+        store.discard("a", "v1")
+        assert subscription.get(WAIT) == Notice("new", 0, "v1")
+        assert subscription.get(WAIT) == Notice("note", 0, "")
 
     def test_a_failure_that_frees_the_lease_is_told(self, store: Store, subscription: Subscription) -> None:
         """An able worker is to take over at once."""

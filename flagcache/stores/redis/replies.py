@@ -1,0 +1,96 @@
+"""What the scripts reply, and the channel carries, as values. Anything else is a `TypeError` or a `ValueError`."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from flagcache.stores.base import Grant, Meta, Notice, Reply, Snapshot
+
+__all__ = ["as_flag", "as_list", "as_text", "as_whole", "read_notice", "read_reply", "read_snapshot"]
+
+
+def read_notice(message: bytes) -> Notice:
+    """Read a notice; whatever else came on the channel still says: ask."""
+    kind, _, rest = message[:200].decode("utf-8", "replace").partition(" ")
+    epoch, _, version = rest.partition(" ")
+    return Notice(kind, int(epoch) if epoch.isdecimal() else 0, version)
+
+
+def read_reply(raw: object) -> Reply:
+    """Read the reply of `poll`."""
+    clock, leads, lease_left, granted_at, bits, grant, note, meta, payload, leader = as_list(raw)
+    status, note_left = (as_whole(n) for n in as_list(note)) if note else (0, 0)
+    return Reply(
+        clock=as_whole(clock),
+        leads=bool(leads),
+        lease_left=as_whole(lease_left),
+        granted_at=as_whole(granted_at),
+        grant=Grant(*(as_whole(n) for n in as_list(grant))) if grant else None,
+        unchanged=bool(as_whole(bits) & 1),
+        meta=_read_meta(meta) if meta else None,
+        payload=payload if isinstance(payload, bytes) else None,
+        republish=bool(as_whole(bits) & 2),
+        note_status=status,
+        note_left=note_left,
+        deputy=bool(as_whole(bits) & 4),
+        fetching=bool(as_whole(bits) & 8),
+        exhausted=bool(as_whole(bits) & 16),
+        leader=None if leader == 0 else as_text(leader),
+    )
+
+
+def _read_meta(raw: object) -> Meta:
+    version, etag, writer, project, epoch, as_of, changed_at, confirmed_at = as_list(raw)
+    return Meta(
+        version=as_text(version),
+        etag=as_text(etag),
+        writer=as_text(writer),
+        project=as_text(project),
+        epoch=as_whole(epoch),
+        as_of=as_whole(as_of),
+        changed_at=as_whole(changed_at),
+        confirmed_at=as_whole(confirmed_at),
+    )
+
+
+def read_snapshot(raw: object) -> Snapshot:
+    """Read the reply of `inspect`."""
+    clock, epoch, meta, size, leader, lease_left, granted_at, holder, status, note_left = as_list(raw)
+    return Snapshot(
+        clock=as_whole(clock),
+        epoch=as_whole(epoch),
+        meta=_read_meta(meta) if meta else None,
+        payload_size=as_whole(size),
+        leader=as_text(leader),
+        lease_left=as_whole(lease_left),
+        granted_at=as_whole(granted_at),
+        grant_holder=as_text(holder),
+        note_status=as_whole(status),
+        note_left=as_whole(note_left),
+    )
+
+
+def as_list(raw: object) -> list[object]:
+    """Return it if it is a list."""
+    if not isinstance(raw, list):
+        raise TypeError
+    return cast("list[object]", raw)
+
+
+def as_whole(raw: object) -> int:
+    """Return it if it is a whole number."""
+    if not isinstance(raw, int):
+        raise TypeError
+    return raw
+
+
+def as_flag(raw: object) -> bool:
+    """Whether this whole number is not 0."""
+    return bool(as_whole(raw))
+
+
+def as_text(raw: object) -> str:
+    """Decode it if it is bytes."""
+    if not isinstance(raw, bytes):
+        raise TypeError
+    return raw.decode("utf-8", "replace")

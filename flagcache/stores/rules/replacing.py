@@ -1,0 +1,43 @@
+"""What comes of definitions that a process cannot read for want of the key: the part of the rules for that. Pure.
+
+Newcomers ask the holders to look. Only who holds definitions may replace them, by its own and in one step, and a
+namespace sees that at most once a refresh interval: two halves of a fleet without a key in common share a store so.
+"""
+
+from __future__ import annotations
+
+from flagcache.stores.base import Envelope, Meta, Notice, Published, Replacing
+from flagcache.stores.rules.state import State, passed
+
+__all__ = ["may_replace", "protected_anew", "replaces_payload", "report"]
+
+
+def report(state: State, version: str, interval: int, clock: int) -> tuple[State, bool, Notice | None]:
+    """Ask the holders to look, because a process lacks the key of this version; at most once an interval."""
+    if state.meta is None or state.meta.version != version or not passed(state.key_missed_at, interval, clock):
+        return state, False, None
+    return state._replace(key_missed_at=clock), True, Notice("note", state.epoch, version)
+
+
+def may_replace(state: State, meta: Meta, replacing: Replacing, clock: int) -> bool:
+    """Whether what is stored may give way, though newer: still that version, and none gave way in this interval."""
+    stored = state.meta is not None and state.meta.version == replacing.version
+    return stored and meta.epoch >= state.epoch and passed(state.replaced_at, replacing.interval, clock)
+
+
+def replaces_payload(state: State, envelope: Envelope, published: Published) -> bool:
+    """Whether the envelope's payload takes the place of the stored one: after `publish`, which returned these.
+
+    Also if it is of the stored version: payload and metadata are always written together, so that both are protected
+    with one key.
+    """
+    accepted = published in (Published.STORED, Published.CONFIRMED)
+    return accepted and state.meta is not None and state.meta.as_of == envelope.meta.as_of
+
+
+def protected_anew(state: State, meta: Meta, stored: Meta) -> State:
+    """The stored content once more, perhaps under another key; if it is older, what is stored stays."""
+    if meta.order < stored.order:
+        return state
+    meta = stored._replace(etag=meta.etag or stored.etag, writer=meta.writer, project=meta.project)
+    return state._replace(meta=meta)

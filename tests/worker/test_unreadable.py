@@ -1,0 +1,192 @@
+"""What a process cannot read while others can: it is left to them, and nobody starves."""
+
+from __future__ import annotations
+
+import secrets
+import zlib
+
+import pytest
+
+from flagcache.encoding.payload import digest
+from flagcache.encoding.protection import Signed
+from flagcache.events import DefinitionsRepaired, ForeignKey, ForeignKeyGone, PayloadRefused
+from flagcache.settings import Settings
+from tests.worker.processes import Fleet, Process, content
+
+
+def test_what_is_too_large_for_one_is_left_to_the_others(fleet: Fleet) -> None:
+    """A smaller `max_decoded_bytes` deletes nothing: the process says so once, and fetches for itself."""
+    fleet.upstream.serves = large = content(2, more="x" * 2000)
+    fleet.process().poll()
+    stored = fleet.stored
+    fleet.settings = Settings(max_decoded_bytes=1024, cold_start_wait=0.1)
+    small = fleet.process()
+    for _ in range(3):
+        small.poll()
+        fleet.clock.advance(1)
+    assert fleet.stored == stored
+    assert small.flags == large
+    [refused] = small.events(PayloadRefused)
+    assert refused.kept
+    assert "deleted" not in str(refused)
+    assert small.link.asks[-1].held_version == digest(large)  # so that it is not sent again
+
+
+@pytest.mark.parametrize("error", [MemoryError, RecursionError])
+def test_what_a_process_has_no_room_for_is_left_where_it_is(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    """Its memory or its stack is no fault of the payload: nothing is deleted, and it is read when there is room."""
+    first, second = fleet.process(), fleet.process()
+    first.poll()
+    fleet.upstream.serves = content(2)
+    fleet.next_interval()
+    first.poll()
+    stored = fleet.stored
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(zlib, "decompressobj", fail)
+        second.poll()
+    assert fleet.stored == stored
+    fleet.clock.advance(1)
+    second.poll()
+    assert second.flags == content(2)
+
+
+def test_who_discarded_takes_the_same_version_when_it_comes_back(fleet: Fleet) -> None:
+    """Its payload was broken and no longer is: the very next poll reads it."""
+    holder, new = fleet.process(), fleet.process()
+    holder.poll()
+    meta = fleet.stored
+    assert meta is not None
+    fleet.clock.advance(1)
+    fleet.plant(b"garbage", version="other")
+    assert fleet.store.discard("somebody", "other")
+    fleet.plant(b"garbage", version=meta.version)
+    new.poll()
+    fleet.clock.advance(1)
+    holder.poll()
+    new.poll()
+    assert new.flags == content(1)
+    assert fleet.upstream.requests == 1
+    assert new.link.calls.count("discard") == 1
+
+
+OURS, THEIRS = Signed(secrets.token_hex(16)), Signed(secrets.token_hex(16))
+
+
+def ours(fleet: Fleet) -> Process:
+    """Start a process with our key."""
+    fleet.protection = OURS
+    return fleet.process()
+
+
+def theirs(fleet: Fleet) -> Process:
+    """Start a process with their key."""
+    fleet.protection = THEIRS
+    return fleet.process()
+
+
+def intrude(fleet: Fleet) -> None:
+    """Have somebody store under their key what is newer, and is kept up to date."""
+    fleet.protection, meta = THEIRS, fleet.stored
+    assert meta is not None
+    fleet.clock.advance(0.001)
+    other = theirs(fleet)
+    envelope = other.plan.codec.write(content(9), meta._replace(version=digest(content(9)), as_of=fleet.store_clock()))
+    envelope = envelope._replace(meta=envelope.meta._replace(confirmed_at=fleet.store_clock()))
+    assert fleet.store.publish("intruder", envelope, fresh=False, lease=1).value != "stale"
+
+
+def calls(process: Process, *verbs: str) -> list[str]:
+    """Which of these verbs it called."""
+    return [verb for verb in process.link.calls if verb in verbs]
+
+
+def test_a_newcomer_without_the_key_asks_the_holders_and_goes_on_alone(fleet: Fleet) -> None:
+    """It neither deletes nor replaces what others use, and has flags two seconds later by a fetch of its own."""
+    theirs(fleet).poll()
+    stored = fleet.stored
+    new = ours(fleet)
+    new.poll()
+    fleet.clock.advance(1.9)
+    new.poll()
+    assert calls(new, "report") == ["report"]
+    assert not new.events(ForeignKey)
+    fleet.clock.advance(0.2)
+    new.poll()
+    assert new.flags == content(1)
+    assert len(new.events(ForeignKey)) == 1
+    for _ in range(5):
+        fleet.clock.advance(1)
+        new.poll()
+    assert fleet.stored == stored
+    assert not calls(new, "discard", "publish")
+
+
+def test_a_reader_without_the_key_changes_nothing(fleet: Fleet) -> None:
+    """Not even a notice is sent for it."""
+    theirs(fleet).poll()
+    fleet.settings = Settings(refresh_interval=30, cold_start_wait=0.05, role="reader")
+    reader = ours(fleet)
+    for _ in range(5):
+        reader.poll()
+        fleet.clock.advance(3)
+    assert set(reader.link.calls) == {"poll"}
+
+
+def test_a_holder_replaces_what_it_lacks_the_key_of(fleet: Fleet) -> None:
+    """At once, by its own, older as that may be; once a refresh interval, whoever of them does it."""
+    first, second = ours(fleet), ours(fleet)
+    first.poll()
+    second.poll()
+    before = fleet.stored
+    intrude(fleet)
+    first.poll()
+    second.poll()
+    assert fleet.stored == before
+    assert [len(each.events(DefinitionsRepaired)) for each in (first, second)] == [1, 0]
+    intrude(fleet)
+    intruded = fleet.stored
+    for _ in range(3):
+        first.poll()
+        second.poll()
+    assert fleet.stored == intruded
+    assert first.flags == second.flags == content(1)
+    assert fleet.upstream.requests == 1
+
+
+def test_a_holder_leaves_the_store_to_those_who_write_on(fleet: Fleet) -> None:
+    """After three replacements of one key it says so, and stays alone while they keep the store up to date."""
+    process = ours(fleet)
+    process.poll()
+    for _ in range(8):
+        intrude(fleet)
+        process.poll()
+        fleet.clock.advance(fleet.settings.refresh_interval)
+        intrude(fleet)
+    assert len(process.events(DefinitionsRepaired)) == 3
+    process.poll()
+    assert process.events(ForeignKey)
+
+
+def test_what_nobody_keeps_up_to_date_is_replaced_by_who_is_alone(fleet: Fleet) -> None:
+    """Those who have the key are gone, and the vendor fails: a process that went on alone gives what it holds."""
+    theirs(fleet).poll()
+    alone = ours(fleet)
+    alone.poll()
+    fleet.clock.advance(2)
+    alone.poll()
+    assert alone.flags == content(1)
+    fleet.upstream.down = True
+    fleet.store.release(fleet.store.inspect().leader, idle=True)
+    for _ in range(3):
+        fleet.next_interval()
+        alone.poll()
+    assert alone.events(ForeignKeyGone)
+    new = ours(fleet)
+    new.poll()
+    assert new.flags == content(1)
