@@ -1,7 +1,7 @@
 """The store of a fleet: one hash and one lease in Redis, every verb one script and one round trip.
 
-The scripts (`*.lua` beside this file, each headed by `_reader.lua` and `_state.lua`) decide on the server, by the server's clock. This
-module only turns values into arguments and replies into values; `RedisLink` makes the connections.
+The scripts (`*.lua` beside this file, each headed by `_reader.lua` and `_state.lua`) decide on the server, by the
+server's clock. This module only turns values into arguments and replies into values; `RedisLink` makes the connections.
 """
 
 from __future__ import annotations
