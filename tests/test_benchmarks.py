@@ -180,3 +180,10 @@ def test_the_committed_run_is_whole() -> None:
         for contestant in ("example", "republishing", "attached"):
             figures = Figures(run)
             assert figures.get(shown.question, shown.case, contestant, shown.measure, shown.figure) >= 0
+
+
+def test_the_flags_of_a_request_are_measured_beside_the_sdk() -> None:
+    """Both ways are printed."""
+    command = [sys.executable, "-m", "benchmarks.request_flags", "--flags", "20", "--turns", "3"]
+    done = subprocess.run(command, cwd=ROOT, env=posthog_environment(""), capture_output=True, text=True, check=True)
+    assert [line.partition(":")[0] for line in done.stdout.splitlines()] == ["remote='never'", "remote='needed'"]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import statistics
 import threading
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, cast
@@ -349,33 +347,3 @@ def test_a_mistake_is_refused(client: Posthog) -> None:
     """At once."""
     with pytest.raises(ConfigurationError, match="'never' or 'needed', not 'always'"):
         RequestFlags(client, "user", remote=cast("Any", "always"))
-
-
-@pytest.mark.parametrize("remote", ["never", "needed"])
-def test_it_costs_little_more_than_the_sdk(remote: Any, posthog: StandInControl, sent: list[dict[str, Any]]) -> None:  # noqa: ANN401
-    """A request that reads three flags of 2,000: at most 1.5 times the SDK's own three local evaluations."""
-    posthog.serve(_definitions(2000))
-    client = _client(posthog, sent)
-    _load(client)
-    keys = ("price", "flag-0", "flag-3")
-    plan = {"plan": "scale"}
-
-    def of_the_sdk() -> None:
-        for key in keys:
-            client.get_feature_flag_result(key, "user", person_properties=plan, only_evaluate_locally=True)
-
-    def ours() -> None:
-        flags = RequestFlags(client, "user", person_properties=plan, remote=remote)
-        for key in keys:
-            flags.get(key)
-
-    times = [(_seconds(of_the_sdk), _seconds(ours)) for _ in range(500)]
-    ratio = statistics.median(mine / theirs for theirs, mine in times)
-    assert ratio <= 1.5
-    client.shutdown()
-
-
-def _seconds(call: Callable[[], None]) -> float:
-    began = time.thread_time()
-    call()
-    return time.thread_time() - began

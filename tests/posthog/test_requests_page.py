@@ -21,7 +21,8 @@ def test_the_example(posthog: StandInControl, monkeypatch: pytest.MonkeyPatch) -
         sent.append(event)
         return event
 
-    def make(key: str, *, secret_key: str) -> Posthog:
+    def make(key: str, *, secret_key: str, host: str) -> Posthog:
+        assert host.startswith("https://")
         return Posthog(key, secret_key=secret_key, host=posthog.url, send=False, before_send=keep)
 
     monkeypatch.setattr(sdk, "Posthog", make)
