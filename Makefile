@@ -1,5 +1,5 @@
 # Each command sets up what it needs by itself: a `.venv` here and, where it may (root on Debian), two packages by apt.
-# Everything in the `.venv` has the version and the hash that requirements/ says, which only `make pins` changes.
+# Everything in the `.venv` has the version and the hash that .ci/requirements/ says, which only `make pins` changes.
 # Another interpreter: make test PYTHON=python3.12       More for pytest: make test ARGS="-k redis -x"
 # Tests wait more than they compute: as many run at once as JOBS says. One after the other: JOBS=0
 
@@ -62,27 +62,27 @@ newest: redis ## Checks and tests with the newest release of everything, not wit
 	@$(MAKE) --no-print-directory $(NEWEST)/.dev-$(VERSION) VENV=$(NEWEST) PINNED=
 	@PYTHONPATH=. $(NEWEST)/bin/python -m tests.newest $(MAKE) VENV=$(NEWEST) PINNED=
 
-pins: $(DEV) ## Renew requirements/: the newest releases that pyproject.toml allows, for every supported Python
-	@$(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement requirements/pins.txt
+pins: $(DEV) ## Renew .ci/requirements/: the newest releases that pyproject.toml allows, for every supported Python
+	@$(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement .ci/requirements/pins.txt
 	@PYTHONPATH=. $(BIN)/python -m tests.pins
 
 clean: ## Remove all that was made here, the .venv too
 	rm -rf $(VENV) .nox build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(DEV): $(MADE) pyproject.toml flagcache/_version.py requirements/dev.txt
+$(DEV): $(MADE) pyproject.toml flagcache/_version.py .ci/requirements/dev.txt
 	@echo "installing flagcache and its tools into $(VENV)"
 	@$(if $(PINNED),$(call pinned,dev),$(unpinned))
 	@touch $@ $(DEMO)
 
-$(DEMO): $(MADE) pyproject.toml flagcache/_version.py requirements/demo.txt
+$(DEMO): $(MADE) pyproject.toml flagcache/_version.py .ci/requirements/demo.txt
 	@echo "installing flagcache into $(VENV)"
 	@$(call pinned,demo)
 	@touch $@
 
 # First what the pins name, then the project itself, which has no hash, with the build tools that are there by now.
 define pinned
-$(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement requirements/$(1).txt && \
+$(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement .ci/requirements/$(1).txt && \
   $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 endef
 

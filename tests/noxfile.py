@@ -2,7 +2,7 @@
 
 `make matrix` runs all of it, `make matrix ARGS="-s oldest"` one line; what follows `--` goes to pytest instead of the
 paths below. An interpreter that is not installed is left out, and the summary says so. What a line installs is pinned
-in `requirements/`: "newest" is what was newest when `make pins` last ran.
+in `.ci/requirements/`: "newest" is what was newest when `make pins` last ran.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def requirements(line: Line) -> list[str]:
 
 
 def pins_of(name: str) -> str:
-    """The file in `requirements/` that one line installs, without `.txt`."""
+    """The file in `.ci/requirements/` that one line installs, without `.txt`."""
     return name if requirements(MATRIX[name]) else NEWEST_OF_ALL
 
 
@@ -109,7 +109,7 @@ def _requirement(name: str, version: str) -> str:
 def _register(name: str, line: Line) -> None:
     def run(session: nox.Session) -> None:
         session.chdir(ROOT)  # nox begins where this file is
-        session.install("--require-hashes", "--no-deps", "--requirement", f"requirements/{pins_of(name)}.txt")
+        session.install("--require-hashes", "--no-deps", "--requirement", f".ci/requirements/{pins_of(name)}.txt")
         session.install("--no-deps", "--no-build-isolation", "--editable", ".")
         session.run("python", "-m", "pip", "check")
         allowed = LEFT_SOCKETS if line.redis == LOWEST else ()

@@ -1,8 +1,8 @@
 """The pins: exact versions, with hashes, of all that is installed to develop, test and show flagcache.
 
 `make pins` writes them anew, at the newest releases that pyproject.toml allows; nothing else changes them. Each file in
-`requirements/` holds for every supported Python and system. The project itself is in none: it is installed in a second
-step, without dependencies and without isolation, so that what it is built with is pinned too.
+`.ci/requirements/` holds for every supported Python and system. The project itself is in none: it is installed in a
+second step, without dependencies and without isolation, so that what it is built with is pinned too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.noxfile import MATRIX, NEWEST_OF_ALL, PROJECT, pins_of, requirements
 __all__ = ["FOLDER", "SETS", "PinSet", "pinned", "pythons"]
 
 ROOT = Path(__file__).parents[1]
-FOLDER = ROOT / "requirements"
+FOLDER = ROOT / ".ci" / "requirements"
 
 
 class PinSet(NamedTuple):
@@ -103,7 +103,7 @@ def main() -> None:
     """Write every file anew, or none."""
     with tempfile.TemporaryDirectory() as folder:
         for name in SETS:
-            print(f"requirements/{name}.txt", flush=True)
+            print(f".ci/requirements/{name}.txt", flush=True)
             _renew(name, Path(folder))
         for name in SETS:
             shutil.copyfile(Path(folder) / f"{name}.txt", FOLDER / f"{name}.txt")

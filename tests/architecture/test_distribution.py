@@ -46,6 +46,6 @@ def test_the_sdist_can_be_tested(dist: Path) -> None:
     with tarfile.open(next(dist.glob("*.tar.gz"))) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
     wanted = {"LICENSE", "README.md", "CHANGELOG.md", "Makefile", "pyproject.toml", "tests/conftest.py"}
-    wanted |= {"requirements/dev.txt"}
+    wanted |= {".ci/requirements/dev.txt"}
     assert wanted <= names
     assert not [name for name in names if "__pycache__" in name or name.startswith((".venv", ".git/"))]
