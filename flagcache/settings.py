@@ -112,7 +112,7 @@ class Settings:
     fetches then come no sooner than polls."""
     forget_after: float = _FOLLOWS
     """How long Redis keeps a namespace whose leader neither publishes, confirms nor renews any more. Not below
-    `challenge_after`. None: for ever."""
+    `challenge_after`. None: without end."""
     store_timeout: float = 1.0
     """How long one call of the store may take in all, also if its answer trickles in or name servers hang."""
     fetch_timeout: float = 10.0

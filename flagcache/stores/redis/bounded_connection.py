@@ -173,7 +173,7 @@ class _Socket:
         """
         if _identity(self._socket) != self._identity:
             self._socket.detach()  # or its end would close what has the number now
-            raise ConnectionError("the connection was closed by somebody else in this process")
+            raise ConnectionError("the connection was closed by other code in this process")
         return self._socket
 
 
