@@ -25,7 +25,7 @@ def poll_words(keys: Keys, ask: Ask) -> tuple[str | int, ...]:
     flags = ask.reports + 2 * ask.watches + 4 * ask.listens + 8 * ask.starts
     order = (ask.held.epoch, ask.held.as_of) if ask.held else (-1, 0)
     rest = (ask.last_grant, ask.grant_age, *order, ask.held_age, ask.held_version, ask.backoff, flags, ask.leader)
-    return (keys.hash, keys.lease, ask.me, *numbers, *rest)
+    return (keys.hash, keys.lease, ask.me, *numbers, *rest, 0, 0)  # database, and no time to live
 
 
 def poll_size(keys: Keys, ask: Ask) -> int:

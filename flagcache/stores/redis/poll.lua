@@ -10,7 +10,7 @@
 -- ARGV[15]     bits 1: the asker reports each answer to a fetch; 2: it is the deputy, and looks; 4: it acts between polls;
 --              8: it is in its first load
 -- ARGV[16]     who leads, as far as the asker knows
--- ARGV[17]     channel of the notices
+-- ARGV[17]     number of the database, which the channel of the notices ends with: a whole name would be sent with each poll
 -- ARGV[18]     time to live (ms); a poll renews none, but a grant may be all that is ever stored
 --
 -- Returns {clock, leads, lease left, granted at, bits, grant, note, meta, payload, leader}
@@ -193,7 +193,10 @@ if leader == ARGV[16] then leader = 0 end
 
 save()
 if granted ~= 0 and redis.call('PTTL', HASH) == -1 then live(tonumber(ARGV[18])) end
-if lost and granted ~= 0 then notify(ARGV[17], 'granted', digits(granted[2])) end
+if lost and granted ~= 0 then
+  local channel = string.gsub(HASH, ':definitions$', ':notices:' .. ARGV[17])
+  notify(channel, 'granted', digits(granted[2]))
+end
 return {
   clock, leads() and 1 or 0, leased() and state.lease_left or 0, state.granted_1, bits, granted, note, meta, payload, leader,
 }
