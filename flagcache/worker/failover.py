@@ -59,6 +59,8 @@ class Tier:
         self.refuses = ""
         """Why it refused to write (a kind of `StoreError`), until a write is known to succeed; empty if each of its
         answers proves that (`ProvesWrites`)."""
+        self.held = ""
+        """The newest version that this process knows it to have held."""
         self.missing = False
         """It was said that this machine has no place for it."""
         self.well_since: float | None = None

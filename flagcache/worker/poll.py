@@ -71,8 +71,6 @@ class Exchange:
         self._ledger = ledger
         self._reader = Reader(plan, ledger)
         self._generations = Generations(plan, ledger)
-        self._filled: set[str] = set()
-        """The stores in which this process found definitions, or what it holds."""
         self._repairs = Repairs(plan, ledger)
 
     def ask(self, manner: Manner, *, serve_first: bool = False) -> Answer | None:
@@ -135,8 +133,9 @@ class Exchange:
 
     def _hear(self, tier: Tier, reply: Reply, asked: float) -> bool:
         """Take in who leads and what is stored; False if that is another project's."""
-        if reply.unchanged or reply.meta is not None:
-            self._filled.add(tier.home)
+        found = reply.meta or (self._ledger.know.held.meta if reply.unchanged and self._ledger.know.held else None)
+        if found is not None and not reply.republish:
+            tier.held = found.version
         with self._ledger.lock:
             before = self._ledger.know.contact(tier.home)
             self._ledger.know = election.heard(self._ledger.know, tier.home, reply, self._plan.clock(), asked)
@@ -197,11 +196,11 @@ class Exchange:
 
     def _repair(self, tier: Tier, store: Store, reply: Reply) -> None:
         """Give the store what it lost, as old as it is. One that only takes over lost nothing."""
-        had = self._ledger.know.held
+        had, stored = self._ledger.know.held, tier.held
         published, held = self._give(tier, store, reply.clock), self._ledger.know.held
         if published is Published.STORED and held is not None and tier is self._ledger.tiers.first:
-            had_it = had is None or (had.accepted and had.home == tier.home)
-            behind, known = reply.meta is not None and not had_it, had_it or tier.home in self._filled
+            had_it = had is None or (had.accepted and had.home == tier.home) or stored == had.meta.version
+            behind, known = reply.meta is not None and not had_it, had_it or bool(stored)
             self._repairs.made(held.meta.version, tier, store, behind=behind, known=known)
 
     def _give(self, tier: Tier, store: Store, clock: int, place: Replacing | None = None) -> Published | None:
@@ -224,6 +223,7 @@ class Exchange:
         published = store.publish(self._ledger.me, envelope, fresh=not held.accepted, lease=lease, replacing=place)
         if published in (Published.STORED, Published.CONFIRMED):
             self._ledger.tiers.answered(tier, wrote=True, stored=published is Published.STORED)
+            tier.held = meta.version
             self._ledger.extended(tier, self._plan.lease)
         elif held.accepted or published is Published.UNSETTLED or place is not None:
             return published  # another process was quicker, or the order is still open: the next poll tells

@@ -130,6 +130,7 @@ class Reports:
             else:
                 wrote = published in (Published.STORED, Published.CONFIRMED)
                 self._ledger.tiers.answered(tier, wrote=wrote, stored=published is Published.STORED)
+                tier.held = held.meta.version if wrote else tier.held
                 if published is None:  # nobody can have it from here: others are to fetch it for themselves
                     self._note(tier.home, times, _UNSHAREABLE, 0.0)
                 if published in (Published.STALE, Published.UNSETTLED):

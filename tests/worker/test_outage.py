@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 
 import pytest
@@ -138,3 +139,22 @@ def test_a_store_that_was_away_has_lost_nothing(fleet: Fleet) -> None:
     [_, lost] = process.events(DefinitionsRepaired)
     assert not lost.behind
     assert lost.level == logging.WARNING
+
+
+def test_a_store_that_comes_back_older_has_lost_the_newest(fleet: Fleet) -> None:
+    """After a failover to a replica that lagged, it holds older definitions than this process has seen in it."""
+    process = fleet.process()
+    process.poll()
+    lagging = copy.copy(fleet.store)
+    fleet.upstream.serves = content(2)
+    fleet.next_interval()
+    process.poll()
+    process.poll()
+    assert process.flags == content(2)
+    process.link.cut = True
+    poll_for(fleet, [process], 2.5 * fleet.settings.refresh_interval)  # this process's own store has taken its place
+    fleet.store = process.link.store = lagging
+    process.link.cut = False
+    poll_for(fleet, [process], 2.5 * fleet.settings.refresh_interval)
+    [lost] = process.events(DefinitionsRepaired)
+    assert (lost.behind, lost.level) == (False, logging.WARNING)
