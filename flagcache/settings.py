@@ -153,14 +153,14 @@ class Settings:
         self._fill("forget_after", 0)
         if 0 < self.forget_after < self.challenge_after:
             raise ConfigurationError(
-                f"forget_after must not be below challenge_after ({self.challenge_after:g} seconds), not"
-                f" {self.forget_after!r}: definitions would be forgotten while PostHog is away for a moment"
+                f"forget_after must be at least challenge_after ({self.challenge_after:g} seconds), and is"
+                f" {self.forget_after!r}: a short outage of PostHog would forget the definitions"
             )
         self._fill("backoff_ceiling", self.refresh_interval)
         self._fill("fetch_total_timeout", max(_FETCH_TOTAL_TIMEOUT, self.fetch_timeout))
         if self.fetch_total_timeout < self.fetch_timeout:
             raise ConfigurationError(
-                f"fetch_total_timeout must not be below fetch_timeout ({self.fetch_timeout:g} seconds), not "
+                f"fetch_total_timeout must be at least fetch_timeout ({self.fetch_timeout:g} seconds), and is "
                 f"{self.fetch_total_timeout!r}: it is the time of a whole fetch, the other that of a silence in it"
             )
         if self.on_quota_limited not in ("clear", "keep"):

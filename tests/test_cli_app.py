@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import cast
 
@@ -13,6 +14,7 @@ from posthog.flag_definition_cache import FlagDefinitionCacheData
 
 from flagcache import from_url
 from flagcache.cli import main
+from flagcache.stores.sqlite.store import SqliteStore
 from flagcache_posthog.testing import PostHogStandIn, make_definitions
 from tests.servers import RedisServer
 
@@ -115,17 +117,43 @@ def test_a_file_is_looked_into_and_not_made(
     assert sorted(tmp_path.iterdir()) == before
     (tmp_path / "flags.db").write_text("shopping list")
     assert main(["clear", "--app", f"{app}:cache", "--yes"]) == 1
-    assert "none that flagcache made" in capsys.readouterr().err
+    assert "flagcache did not make this file" in capsys.readouterr().err
     assert (tmp_path / "flags.db").read_text() == "shopping list"
+
+
+def test_inspect_changes_no_file(
+    write_app: Write, tmp_path: Path, namespace: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A broken one stays where it is, as with its URL; a sound one is the same to the byte."""
+    path = tmp_path / "flags.db"
+    app = write_app(f"SqliteFlagDefinitionCache({str(path)!r}, {namespace!r})")
+    with closing(SqliteStore(path, namespace)) as store:
+        store.clear()
+    sound = path.read_bytes()
+    assert main(["inspect", "--app", f"{app}:cache"]) == 0
+    assert path.read_bytes() == sound
+    path.write_bytes(sound[:100] + b"x" * 5000)
+    assert main(["inspect", "--app", f"{app}:cache"]) == 1
+    assert "malformed" in capsys.readouterr().err
+    assert path.read_bytes() == sound[:100] + b"x" * 5000
+    assert [each.name for each in tmp_path.iterdir() if "corrupt" in each.name] == []
+
+
+def test_a_mistake_in_the_module_is_shown_as_it_is(write_app: Write) -> None:
+    """It is not said that the cache is missing."""
+    app = write_app("", source="import os\ncache = os.enviorn")
+    with pytest.raises(AttributeError, match="enviorn"):
+        main(["inspect", "--app", f"{app}:cache"])
 
 
 @pytest.mark.parametrize(
     ("attribute", "reason"),
     [
+        (":takes_one", "that is of type function; it must be"),
         ("", "must be MODULE:ATTRIBUTE"),
         (":nothing", "there is no 'nothing'"),
         (":Shop.nothing", "there is no 'Shop.nothing'"),
-        (":number", "that is a int; it must be one of flagcache's caches"),
+        (":number", "that is of type int; it must be one of flagcache's caches"),
         (":cache", "the memory of its own process"),
     ],
 )

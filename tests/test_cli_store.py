@@ -158,5 +158,5 @@ def test_a_file_that_is_no_store_stays_as_it_is(
     assert list(tmp_path.iterdir()) == []
     path.write_text("shopping list")
     assert main([*command, f"sqlite:///{path}", "ns"]) == 1
-    assert "none that flagcache made" in capsys.readouterr().err
+    assert "flagcache did not make this file" in capsys.readouterr().err
     assert [(file, file.read_text()) for file in tmp_path.iterdir()] == [(path, "shopping list")]

@@ -83,7 +83,7 @@ def test_a_whole_fetch_has_a_minute_unless_a_silence_may_be_longer(silence: floa
 def test_a_whole_fetch_is_not_shorter_than_a_silence_in_it() -> None:
     """The two may be the same; a shorter total is refused, and the error names both."""
     assert Settings(fetch_timeout=10, fetch_total_timeout=10).fetch_total_timeout == 10
-    with pytest.raises(ConfigurationError, match=r"fetch_total_timeout .* fetch_timeout \(10 seconds\), not 9.9"):
+    with pytest.raises(ConfigurationError, match=r"fetch_total_timeout .* fetch_timeout \(10 seconds\), and is 9.9"):
         Settings(fetch_timeout=10, fetch_total_timeout=9.9)
     with pytest.raises(ConfigurationError, match=r"fetch_total_timeout must be from 0\.01"):
         Settings(fetch_timeout=0.01, fetch_total_timeout=-1)

@@ -119,6 +119,7 @@ def _refresh(options: argparse.Namespace) -> int:
             namespace=options.namespace or "",
             app=app,
             interval=options.interval,
+            forget_after=options.forget_after,
             once=options.once,
             health=options.health,
             json=options.json,
@@ -204,6 +205,12 @@ def _add_refresh(add_parser: _AddParser) -> None:
         type=float,
         metavar="SECONDS",
         help="how often PostHog is asked (default 30; with --app, the cache's refresh_interval)",
+    )
+    refresh.add_argument(
+        "--forget-after",
+        type=float,
+        metavar="SECONDS",
+        help="the caches' forget_after, which all that write need (default never; with --app, as the cache has it)",
     )
     refresh.add_argument("--once", action="store_true", help="fetch if it is due, publish, and end: for cron")
     refresh.add_argument(

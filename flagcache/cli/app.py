@@ -7,8 +7,10 @@ namespace, and the keys that protect what is stored.
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -40,14 +42,20 @@ class AppCache:
     settings: Settings
     spec: StoreSpec
 
+    @property
+    def file(self) -> Path | None:
+        """The SQLite file, if the store is one."""
+        address = self.spec.address
+        return Path(address.partition("://")[2]) if scheme_in(address) == "sqlite" else None
+
     def open(self) -> Store:
         """Open the store.
 
         Raises:
             StoreError: there is no such SQLite store.
         """
-        if scheme_in(self.spec.address) == "sqlite":
-            refuse_other_file(Path(self.spec.address.partition("://")[2]))
+        if self.file is not None:
+            refuse_other_file(self.file)
         return (self.spec.open_to_lead or self.spec.open)()
 
 
@@ -79,18 +87,28 @@ def _cache_named(name: str) -> CacheBase:
     module, _, path = name.partition(":")
     if not module or not path:
         raise ConfigurationError(f"--app must be MODULE:ATTRIBUTE, such as shop.flags:cache, not {name!r}")
+    imported = _imported(module)
     try:
-        found = attrgetter(path)(_imported(module))
+        found = attrgetter(path)(imported)
     except AttributeError:
         raise ConfigurationError(f"--app {name}: there is no {path!r} in {module}") from None
-    if callable(found) and not isinstance(found, CacheBase):
+    if callable(found) and not isinstance(found, CacheBase) and _takes_nothing(found):
         found = found()
     if not isinstance(found, CacheBase):
         raise ConfigurationError(
-            f"--app {name}: that is a {type(found).__name__}; it must be one of flagcache's caches, or a function that"
-            " takes no arguments and returns one"
+            f"--app {name}: that is of type {type(found).__name__}; it must be one of flagcache's caches, or a function"
+            " that takes no arguments and returns one"
         )
     return found
+
+
+def _takes_nothing(function: Callable[..., object]) -> bool:
+    """Whether a call without arguments is one, and is carried out at once."""
+    try:
+        inspect.signature(function).bind()
+    except (TypeError, ValueError):
+        return False
+    return not inspect.iscoroutinefunction(function)
 
 
 def _imported(module: str) -> object:

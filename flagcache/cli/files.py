@@ -27,4 +27,4 @@ def refuse_other_file(path: Path) -> None:
     except OSError as exc:
         raise StoreError(f"SQLite store {path}: {exc.strerror}") from exc
     if not header.startswith(b"SQLite format 3\0") or header[68:72] != rows.SCHEMA.application.to_bytes(4, "big"):
-        raise StoreError(f"SQLite store {path}: this file is none that flagcache made")
+        raise StoreError(f"SQLite store {path}: flagcache did not make this file")

@@ -48,6 +48,8 @@ class RefreshOptions:
     namespace: str
     interval: float | None = None
     """None: 30 seconds; with `app`, as the cache has it."""
+    forget_after: float | None = None
+    """Seconds; None: never; with `app`, as the cache has it."""
     once: bool = False
     health: str | None = None
     """Where to answer probes: `PORT` or `HOST:PORT`."""
@@ -152,6 +154,7 @@ def _refresher(options: RefreshOptions, environ: Mapping[str, str]) -> FleetRefr
         options.namespace,
         project,
         refresh_interval=_INTERVAL if options.interval is None else options.interval,
+        forget_after=options.forget_after or 0,
         signing_key=signing,
         encryption_key=encryption,
     )
@@ -164,21 +167,20 @@ def _refresher_of(app: AppCache, options: RefreshOptions, environ: Mapping[str, 
     _check_protection(options, app.protection, "the keys of that cache make it")
     theirs = {name: getattr(app.settings, name) for name in _AS_THE_APP}
     interval = app.settings.refresh_interval if options.interval is None else options.interval
+    forget_after = app.settings.forget_after if options.forget_after is None else options.forget_after
     return FleetRefresher(
         app.spec._replace(open=app.spec.open_to_lead or app.spec.open),
         app.namespace,
         _project(environ),
-        settings=Settings(refresh_interval=interval, **theirs),
+        settings=Settings(refresh_interval=interval, forget_after=forget_after, **theirs),
         protection=app.keys,
     )
 
 
 def _check_protection(options: RefreshOptions, protection: str, because: str) -> None:
     if options.protection not in (None, protection):
-        raise ConfigurationError(
-            f"--protection {options.protection} was asked for, but {because} {protection}:"
-            " see FLAGCACHE_SIGNING_KEY and FLAGCACHE_ENCRYPTION_KEY"
-        )
+        hint = "" if options.app else ": see FLAGCACHE_SIGNING_KEY and FLAGCACHE_ENCRYPTION_KEY"
+        raise ConfigurationError(f"--protection {options.protection} was asked for, but {because} {protection}{hint}")
 
 
 def _project(environ: Mapping[str, str]) -> Project:

@@ -41,6 +41,11 @@ class Place(Protocol):
         """The `Protection.name` of its envelopes."""
         ...
 
+    @property
+    def file(self) -> Path | None:
+        """The SQLite file, if the store is one. Raises `ConfigurationError` if the URL names none."""
+        ...
+
     def open(self) -> Store:
         """Open the store. Raises what a verb may, or `ConfigurationError`."""
         ...
@@ -55,6 +60,12 @@ class Target:
     namespace: str
     protection: str
     """The `Protection.name` of its envelopes, which is part of the keys; no key is needed for what is done here."""
+
+    @property
+    def file(self) -> Path | None:
+        """As `Place.file`."""
+        url = resolved(self.url)
+        return _path_in(url) if scheme_in(url) == "sqlite" else None
 
     def open(self) -> Store:
         """Open the store.
@@ -72,7 +83,8 @@ class Target:
 
             return RedisStore(url, namespace, timeout=_TIMEOUT, format_and_protection=label)
         if scheme == "sqlite":
-            path = _existing(url)
+            path = _path_in(url)
+            refuse_other_file(path)
             from flagcache.stores.sqlite.store import SqliteStore  # noqa: PLC0415 - likewise
 
             return SqliteStore(path, namespace, timeout=_TIMEOUT, format_and_protection=label)
@@ -116,11 +128,12 @@ def _forget(target: Place, *, sure: bool) -> int:
     store = target.open()
     try:
         if not isinstance(store, Forgets):
-            raise ConfigurationError("this store keeps nothing that it could forget")
-        store.forget()
+            raise ConfigurationError("this store cannot forget a namespace")
+        had = store.forget()
     finally:
         store.close()
-    print(f"namespace {target.namespace!r} ({target.protection}) is forgotten")
+    name = f"namespace {target.namespace!r} ({target.protection})"
+    print(f"{name} is forgotten" if had else f"the store has nothing of {name}: see --protection")
     return 0
 
 
@@ -138,14 +151,12 @@ def resolved(url: str) -> str:
     return value
 
 
-def _existing(url: str) -> Path:
-    """Return the file that a URL names, if it is a store of ours."""
+def _path_in(url: str) -> Path:
+    """Return the file that a URL names."""
     parts = urlsplit(url)
     if parts.netloc or not parts.path.strip("/") or parts.query or parts.fragment:
         raise ConfigurationError("an SQLite URL is sqlite:///relative/path or sqlite:////absolute/path")
-    path = Path(unquote(parts.path[1:])).expanduser().absolute()
-    refuse_other_file(path)
-    return path
+    return Path(unquote(parts.path[1:])).expanduser().absolute()
 
 
 @contextmanager
@@ -155,11 +166,12 @@ def _looked_at(target: Place) -> Generator[Store]:
     The log of an SQLite store that was copied without its index (`-shm`) can only be read by making another index: in
     a copy. No process has such a file open.
     """
-    if not isinstance(target, Target) or scheme_in(resolved(target.url)) != "sqlite":
+    path = target.file
+    if path is None:
         with closing(target.open()) as store:
             yield store
         return
-    path = _existing(resolved(target.url))
+    refuse_other_file(path)
     from flagcache.stores.sqlite.store import SqliteStore  # noqa: PLC0415 - as above
 
     log, index = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))

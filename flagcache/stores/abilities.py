@@ -22,8 +22,11 @@ class EvictsKeys(Protocol):
 class Forgets(Protocol):
     """A store that outlives those who use it."""
 
-    def forget(self) -> None:
-        """Delete all that it has of the namespace, the epoch too: whoever holds definitions may bring them back."""
+    def forget(self) -> bool:
+        """Delete all that it has of the namespace, the epoch too; return whether it had anything.
+
+        Processes that hold definitions may bring them back.
+        """
         ...
 
 

@@ -56,7 +56,8 @@ def checked_fallback(fallback: object) -> Fallback:
     if fallback is None or fallback == AUTO:
         return None if fallback is None else AUTO
     shown = str(fallback)
-    if not isinstance(fallback, (str, os.PathLike)) or not shown or "\0" in shown:
+    no_directory = not shown or "\0" in shown or "://" in shown or shown.lower() == AUTO
+    if not isinstance(fallback, (str, os.PathLike)) or no_directory:
         raise ConfigurationError(f'fallback must be "auto", None or a directory, not {shown!r}')
     try:
         path = Path(cast("str | os.PathLike[str]", fallback)).expanduser().absolute()
@@ -193,14 +194,16 @@ def _directory(fallback: Fallback) -> _Place:
     try:
         home = Path.home()
     except RuntimeError as exc:
-        raise _no_place("for this user has no home directory") from exc
+        raise _no_place("this user has no home directory") from exc
     if not home.is_absolute() or not os.environ.get("HOME", "/"):
-        raise _no_place("for HOME names no directory")
+        raise _no_place("HOME names no directory")
     return _Place(home / ".local" / "state" / "flagcache", home)
 
 
 def _no_place(why: str) -> StoreError:
-    return StoreError(f"no fallback store {why}; set STATE_DIRECTORY or XDG_STATE_HOME, or say fallback=None", NO_PLACE)
+    return StoreError(
+        f"no fallback store, because {why}; set STATE_DIRECTORY or XDG_STATE_HOME, or say fallback=None", NO_PLACE
+    )
 
 
 def _file_in(directory: Path, fingerprint: str) -> Path:
@@ -241,7 +244,11 @@ def _refuse_strangers(path: Path, *, directory: bool) -> None:
     found = path.lstat()
     kind = stat.S_ISDIR(found.st_mode) if directory else stat.S_ISREG(found.st_mode)
     if not kind:
-        raise _refused(path, f"is a link or no {'directory' if directory else 'file'}; remove it", directory=directory)
+        if stat.S_ISLNK(found.st_mode):
+            why = "is a link; name what it leads to"
+        else:
+            why = f"is no {'directory; name another' if directory else 'file; remove it'}"
+        raise _refused(path, why, directory=directory)
     # A volume with `fsGroup` is root's, who can do everything in any case.
     if found.st_uid not in ((_ROOT, os.geteuid()) if directory else (os.geteuid(),)):
         raise _refused(path, f"belongs to another user ({found.st_uid})", directory=directory)

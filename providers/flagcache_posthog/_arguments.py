@@ -82,6 +82,8 @@ def checked_path(path: object) -> Path:
     shown = str(path)
     if not isinstance(path, (str, os.PathLike)) or not shown or "\0" in shown:
         raise ConfigurationError(f"path must name a file, not {shown!r}")
+    if "://" in shown:
+        raise ConfigurationError(f"path must name a file, not a URL: {shown!r}; from_url takes URLs")
     try:
         file = Path(cast("str | os.PathLike[str]", path)).expanduser().absolute()
         is_directory = _is_directory(file)

@@ -127,7 +127,7 @@ class RemoteCalls:
     def _close(self) -> None:
         if self._paused_at is not None:
             _log.warning(
-                "%s: PostHog decides flags again that cannot be decided locally, after %.0f s",
+                "%s: PostHog answers again for flags that cannot be decided locally, after %.0f s",
                 prefix(),
                 self._clock() - self._paused_at,
             )

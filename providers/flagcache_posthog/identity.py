@@ -17,7 +17,8 @@ from posthog.contexts import get_context_distinct_id
 __all__ = ["Given", "cookie_name", "distinct_id_of", "from_cookie", "from_session"]
 
 Given: TypeAlias = "str | int | UUID | Callable[[], str | int | UUID | None] | None"
-"""An id, or a function that returns one and is called only if it is needed."""
+"""An id, or a function that returns one and is called only if it is needed. A `bool` is none, so that
+`user.is_authenticated and user.pk` may be given."""
 
 _LONGEST_COOKIE = 4096
 _LONGEST_ID = 200
@@ -77,7 +78,7 @@ def from_session(key: str) -> str | None:
 
 def _text(given: Given) -> str:
     found = given() if callable(given) else given
-    return "" if found is None else str(found)
+    return "" if found is None or isinstance(found, bool) else str(found)
 
 
 def _is_id(text: str) -> bool:

@@ -16,6 +16,7 @@ from posthog.contexts import get_context_distinct_id
 
 from flagcache.errors import ConfigurationError
 from flagcache_posthog._remote_calls import RemoteStatus, calls_of
+from flagcache_posthog._sdk import is_client
 from flagcache_posthog._user_flags import UserFlags
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class RequestFlags:
             over a second, not for half a minute.
 
     Raises:
-        ConfigurationError: `remote` is neither.
+        ConfigurationError: `remote` is neither, or `client` is no `posthog.Posthog`.
     """
 
     def __init__(  # noqa: PLR0913 - the keywords are those of the SDK
@@ -58,6 +59,11 @@ class RequestFlags:
         device_id: str | None = None,
         remote: Literal["never", "needed"] = "never",
     ) -> None:
+        if not is_client(client):
+            raise ConfigurationError(
+                f"RequestFlags reads the flags of a posthog.Posthog, not of {type(client).__name__!r}; the client of"
+                " the module `posthog` is what `posthog.setup()` returns"
+            )
         if remote not in ("never", "needed"):
             raise ConfigurationError(f"remote is 'never' or 'needed', not {remote!r}")
         self._client = client

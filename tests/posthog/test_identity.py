@@ -105,3 +105,9 @@ def test_a_cookie_that_gives_no_id(text: str) -> None:
     """A browser may send anything: what is not an id counts as none, and raises nothing."""
     for sent in (text, quote(text)):
         assert from_cookie({NAME: sent}, KEY) is None
+
+
+@pytest.mark.parametrize("nobody", [False, True])
+def test_a_bool_is_no_user(nobody: bool) -> None:
+    """`user.is_authenticated and user.pk` is False for all visitors, who are not one person."""
+    assert distinct_id_of(user=nobody, session="key") == from_session("key")

@@ -258,7 +258,10 @@ def test_no_flag_at_all() -> None:
         ({"a": ""}, {}, TypeError, "flag 'a'"),
         ({"a": None}, {}, TypeError, "flag 'a'"),
         ({"a": False}, {"payloads": {"a": 1, "b": 2}}, ValueError, "not on: a, b"),
-        ({"a": True}, {"payloads": {"a": object()}}, TypeError, "JSON"),
+        ({"a": True}, {"payloads": {"a": object()}}, TypeError, "payload of flag 'a' cannot be JSON"),
+        (["a"], {}, TypeError, "values must be a mapping from the keys of flags"),
+        ({1: True}, {}, TypeError, "values must be a mapping"),
+        ({"a": True}, {"payloads": ["a"]}, TypeError, "payloads must be a mapping"),
         ({"a": True}, {"allow_unknown": "banner"}, TypeError, "list of keys"),
     ],
 )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, cast
 
+import posthog as posthog_module
 import pytest
 from posthog import Posthog
 from posthog.contexts import identify_context, new_context
@@ -347,3 +348,5 @@ def test_a_mistake_is_refused(client: Posthog) -> None:
     """At once."""
     with pytest.raises(ConfigurationError, match="'never' or 'needed', not 'always'"):
         RequestFlags(client, "user", remote=cast("Any", "always"))
+    with pytest.raises(ConfigurationError, match=r"not of 'module'; the client of the module `posthog` is what"):
+        RequestFlags(cast("Any", posthog_module), "user")

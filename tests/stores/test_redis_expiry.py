@@ -137,13 +137,14 @@ def test_people_forget_a_namespace(server: RedisServer, admin: redis.Redis, caps
     assert not admin.exists(*KEYS[:2])
     assert len(admin.keys("*")) == 2
     assert main(["clear", server.tcp_url, NAMESPACE, "--forget", "--yes"]) == 0
+    assert "has nothing of namespace" in capsys.readouterr().out
     store.close()
     neighbour.close()
 
 
 def test_it_must_outlive_a_challenge() -> None:
     """Shorter, definitions would go while PostHog is away for a moment; and other stores have no such thing."""
-    with pytest.raises(ConfigurationError, match="forget_after must not be below challenge_after"):
+    with pytest.raises(ConfigurationError, match="forget_after must be at least challenge_after"):
         Settings(forget_after=299)
     assert Settings(forget_after=300).forget_after == 300
     assert Settings().forget_after == 0

@@ -170,9 +170,9 @@ class RedisStore:
         """As `Store.clear`."""
         return self._notify("clear", "", (self.keys.channel,), as_whole)
 
-    def forget(self) -> None:
+    def forget(self) -> bool:
         """As `Forgets.forget`."""
-        self._run("forget", "", (), as_whole)
+        return bool(self._run("forget", "", (), as_whole))
 
     def eviction_policy(self) -> str:
         """As `EvictsKeys.eviction_policy`: Redis's `maxmemory-policy`, if its user has the right to `INFO`."""

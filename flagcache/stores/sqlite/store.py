@@ -153,14 +153,14 @@ class SqliteStore:
 
         return self._file.run(step)
 
-    def forget(self) -> None:
+    def forget(self) -> bool:
         """As `Forgets.forget`."""
 
-        def step(transaction: Transaction) -> None:
+        def step(transaction: Transaction) -> bool:
             transaction.write()
-            rows.forget(transaction.connection, self._name)
+            return rows.forget(transaction.connection, self._name)
 
-        self._file.run(step)
+        return self._file.run(step)
 
     def close(self) -> None:
         """As `Store.close`."""

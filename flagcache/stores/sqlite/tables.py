@@ -187,10 +187,13 @@ def notices_since(connection: sqlite3.Connection, namespace: str, number: int) -
     ]
 
 
-def forget(connection: sqlite3.Connection, namespace: str) -> None:
-    """Delete all that there is of a namespace."""
+def forget(connection: sqlite3.Connection, namespace: str) -> bool:
+    """Delete all that there is of a namespace; return whether there was anything."""
+    deleted = 0
     for table in ("state", "payload", "notice"):
-        connection.execute(f"DELETE FROM {table} WHERE namespace = ?", (namespace,))  # noqa: S608 - names from here
+        query = f"DELETE FROM {table} WHERE namespace = ?"  # noqa: S608 - names from here
+        deleted += connection.execute(query, (namespace,)).rowcount
+    return deleted > 0
 
 
 def _number(value: object) -> int | None:

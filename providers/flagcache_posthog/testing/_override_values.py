@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from flagcache.errors import FlagcacheError
 
@@ -41,6 +41,8 @@ class Overrides:
         payloads: Mapping[str, object] | None,
         allow_unknown: bool | Collection[str],
     ) -> None:
+        _check_keys("values", values)
+        _check_keys("payloads", payloads or {})
         if isinstance(allow_unknown, str):
             raise TypeError(f"allow_unknown takes True or a list of keys: write [{allow_unknown!r}]")
         given = dict(payloads or {})
@@ -57,7 +59,18 @@ class Overrides:
         return self._allowed if isinstance(self._allowed, bool) else key in self._allowed
 
 
+def _check_keys(name: str, given: object) -> None:
+    if not isinstance(given, Mapping) or not all(
+        isinstance(key, str) for key in cast("Mapping[object, object]", given)
+    ):
+        raise TypeError(f"{name} must be a mapping from the keys of flags, which are text: not {given!r}")
+
+
 def _definition(key: str, value: object, payload: object) -> Flag:
+    try:
+        json.dumps(payload)
+    except (TypeError, ValueError) as exc:
+        raise TypeError(f"the payload of flag {key!r} cannot be JSON: {exc}") from exc
     if isinstance(value, bool):
         return make_flag(key, active=value, payload=payload)
     if isinstance(value, str) and value:
