@@ -202,8 +202,11 @@ class Attendant:
         """
         with self._plan.inside.entered():
             seconds, floor = self._attend(), self._floor
-        self._floor = min(2 * floor, _LONGEST) if seconds <= floor else _SHORTEST
-        return max(seconds, floor)
+        if seconds > _SHORTEST:  # nothing is due at once, so nothing is stuck
+            self._floor = _SHORTEST
+            return seconds
+        self._floor = min(2 * floor, _LONGEST)
+        return floor
 
     def _attend(self) -> float:
         self._notices.check()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import cast
 
@@ -18,7 +19,7 @@ from tests.worker.house import House
 from tests.worker.processes import Fleet
 
 FLOOR, LATER = 0.02, 0.5
-STUCK = -1.0
+STUCK, NEVER = -1.0, 1e9
 
 
 @pytest.mark.parametrize("polling", [None, False], ids=["no poller", "poller ended"])
@@ -27,6 +28,32 @@ def test_no_stuck_duty_makes_it_busy(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch, stuck: str, polling: bool | None
 ) -> None:
     """A duty that is due each time, because doing it changes nothing, is done ever more rarely, from every 20 ms on."""
+    attendant, set_due = paced(fleet, monkeypatch, polling=polling)
+    set_due(stuck, STUCK)
+    pauses = [attendant.attend() for _ in range(10)]
+    assert min(pauses) >= FLOOR
+    assert pauses[-1] >= LATER
+
+
+@pytest.mark.parametrize("due_in", [0.1, 0.9])
+def test_what_is_due_soon_is_in_time_once_nothing_is_stuck(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, due_in: float
+) -> None:
+    """The slower pace ends with its cause: a check, or the heartbeat of a fetch, does not wait for it."""
+    attendant, set_due = paced(fleet, monkeypatch, polling=None)
+    set_due("renew", STUCK)
+    for _ in range(10):
+        attendant.attend()
+    set_due("renew", fleet.clock() + due_in)
+    assert [attendant.attend() for _ in range(2)] == pytest.approx([due_in] * 2)
+    set_due("renew", STUCK)
+    assert attendant.attend() == FLOOR
+
+
+def paced(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, *, polling: bool | None
+) -> tuple[Attendant, Callable[[str, float], None]]:
+    """A background with one client whose duties do nothing, and a way to say when which of them is due."""
     plan = House(fleet).plan
     ledger = Ledger(plan, Knowledge())
     client = SimpleNamespace(
@@ -35,21 +62,25 @@ def test_no_stuck_duty_makes_it_busy(
     client.poll = client.close = lambda: None
     plan.clients.add(cast("Client", client))
     exchange = cast("Exchange", SimpleNamespace(renew=lambda: None, subscribe=lambda: None))
-    archive = SimpleNamespace(due_at=STUCK if stuck == "archive" else 1e9, keep=lambda: None)
-    due = {
-        "renew": Duties(renew_at=STUCK),
-        "contend": Duties(contend_at=STUCK),
-        "end of the lease": Duties(over_at=STUCK),
-    }
+    archive = SimpleNamespace(due_at=NEVER, keep=lambda: None)
+    duties = Duties()
 
     def next_duty(*_: object) -> Duties:
-        return due.get(stuck, Duties())
+        return duties
+
+    def set_due(what: str, at: float) -> None:
+        nonlocal duties
+        if what == "archive":
+            archive.due_at = at
+        elif what == "probe":
+            monkeypatch.setattr(type(ledger.tiers), "probe_at", at)
+        else:
+            duties = {
+                "renew": Duties(renew_at=at),
+                "contend": Duties(contend_at=at),
+                "end of the lease": Duties(over_at=at),
+            }[what]
 
     monkeypatch.setattr("flagcache.core.schedule.next_duty", next_duty)
-    if stuck == "probe":
-        monkeypatch.setattr(type(ledger.tiers), "probe_at", STUCK)
     asks = cast("Asks", SimpleNamespace(ask_once=lambda: None, fetching=False))
-    attendant = Attendant(plan, ledger, exchange, cast("Archive", archive), asks)
-    pauses = [attendant.attend() for _ in range(10)]
-    assert min(pauses) >= FLOOR
-    assert pauses[-1] >= LATER
+    return Attendant(plan, ledger, exchange, cast("Archive", archive), asks), set_due
