@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from flagcache.errors import StoreError
-from flagcache.events import Event, Events, StoreLost, StoreRecovered
+from flagcache.events import Event, Events, PushLost, PushRecovered, StoreLost, StoreRecovered
 from flagcache.stores.base import Store
 from flagcache.stores.memory import MemoryStore
 from flagcache.stores.spec import StoreSpec
@@ -234,3 +234,32 @@ def test_an_answer_from_before_a_refusal_ends_no_trouble(seen: list[Event], cloc
     store.refuses = False
     tiers.answered(tiers.first)
     assert [type(event) for event in seen] == [StoreLost, StoreRecovered]
+
+
+def test_a_store_opened_anew_has_not_sent_a_notice_yet(seen: list[Event], clock: Clock) -> None:
+    """A refusal of notices ends with one that is sent, not with a store object that was never asked to send any."""
+    opened: list[Sending] = []
+
+    def open_() -> Store:
+        opened.append(Sending())
+        return opened[-1]
+
+    tiers = make(seen, clock, open_)
+    homes(tiers)
+    opened[-1].push_refused = "NOPERM"
+    tiers.answered(tiers.first)
+    tiers.close()
+    homes(tiers)
+    tiers.answered(tiers.first)
+    opened[-1].push_refused = "NOPERM"
+    tiers.answered(tiers.first)
+    assert [type(event) for event in seen] == [PushLost]
+    opened[-1].push_refused = ""
+    tiers.answered(tiers.first)
+    assert [type(event) for event in seen] == [PushLost, PushRecovered]
+
+
+class Sending(MemoryStore):
+    """Says what became of its latest notice, as a store in Redis does."""
+
+    push_refused: str | None = None

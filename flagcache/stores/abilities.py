@@ -44,8 +44,8 @@ class ProvesWrites(Protocol):
 class SendsNotices(Protocol):
     """A store whose verbs work without the right to send notices, and that says when it is missing."""
 
-    push_refused: str
-    """Why the latest notice was refused, and which right is missing; empty if it was sent, or if none was due yet."""
+    push_refused: str | None
+    """Why the latest notice was refused, and which right is missing; empty if it was sent, None if none was due yet."""
 
 
 class Subscription(Protocol):

@@ -216,15 +216,16 @@ class Tiers:
 
         If it refuses this process's subscription too, that was reported: as a rule one right is missing for both.
         """
-        if tier.sender is None:
+        refused = None if tier.sender is None else tier.sender.push_refused
+        if refused is None:  # a store that was just opened again has sent none yet: what was reported stands
             return
         event: Event | None
-        if not tier.sender.push_refused:
+        if not refused:
             event = self._troubles.found(PUBLISH, partial(PushRecovered, self._namespace))
         elif self._troubles.has(PUSH):
             return
         else:
-            reason = f"{tier.home}: {tier.sender.push_refused}"
+            reason = f"{tier.home}: {refused}"
             event = self._troubles.lost(PUBLISH, NOT_ALLOWED, partial(PushLost, self._namespace, reason, NOT_ALLOWED))
         if event is not None:
             self._events.emit(event)

@@ -43,11 +43,11 @@ def test_each_verb_does_its_work(server: RedisServer, words: tuple[str, ...], mi
     """A notice is a hint: each verb takes effect and succeeds without it, and the missing right is named."""
     store = RedisStore(without(server, *words), NAMESPACE, timeout=5.0)
     worker = Worker(store, "me", interval=AT_ONCE)
-    assert store.push_refused == ""
+    assert store.push_refused is None  # none was due yet
 
     def refused() -> str:
-        said, store.push_refused = store.push_refused, ""
-        return said
+        said, store.push_refused = store.push_refused, None
+        return said or ""
 
     assert worker.publish(grant := worker.granted(), "v1") is Published.STORED
     assert missing in refused()

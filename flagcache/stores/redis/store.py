@@ -105,7 +105,7 @@ class RedisStore:
         self.address = self._link.address
         self.fingerprint = self._link.fingerprint
         self.keys = keys_of(namespace, self._link.database, format_and_protection=format_and_protection)
-        self.push_refused = ""
+        self.push_refused: str | None = None
         """As `SendsNotices.push_refused`."""
         self._contends = False
         """Whether this process may lead: some of its polls asked for that."""
