@@ -7,8 +7,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 
 import pytest
 import redis
@@ -17,7 +17,9 @@ from redis.credentials import CredentialProvider
 from flagcache import RedisFlagDefinitionCache
 from flagcache.errors import StoreError
 from flagcache.events import Event, StoreLost
+from flagcache.stores.redis.deadline import bounded
 from flagcache.stores.redis.store import RedisStore
+from flagcache.stores.redis.user_code import BoundedCredentials, bounded_connect
 from flagcache_posthog.testing import RemoteStandIn
 from tests.attach.attached import AttachedSeat, events
 from tests.fleet.chores import evaluated, key_of
@@ -140,6 +142,63 @@ def test_a_slow_connect_function_costs_one_budget(server: RedisServer, vault: Va
         assert store.inspect().clock
         admin = server.client(password=PASSWORD)
         until(lambda: len(clients_seen_by(admin)) == 1, what="the others to be gone")
+
+
+def test_a_providers_own_timeout_is_no_wrong_password(server: RedisServer, namespace: str) -> None:
+    """A vault that cannot be reached may answer the next time, and then it is asked anew."""
+
+    class Unreachable(CredentialProvider):
+        timeouts = 1
+
+        def get_credentials(self) -> tuple[str]:
+            if self.timeouts:
+                self.timeouts -= 1
+                raise TimeoutError(PASSWORD)
+            return (PASSWORD,)
+
+    client = make_client(unix_socket_path=str(server.socket_path), credential_provider=Unreachable())
+    with closing(RedisStore(client, namespace, timeout=5)) as store:
+        with pytest.raises(StoreError) as failed:
+            store.inspect()
+        assert failed.value.kind == "timeout"
+        assert "the credential provider" in str(failed.value)
+        assert PASSWORD not in str(failed.value)
+        assert store.inspect().clock
+
+
+def test_without_time_no_credentials_are_asked_for() -> None:
+    """A command whose time was over before they were needed has timed out, with no word of a password."""
+    vault = Vault()
+    with no_time_left(), pytest.raises(redis.TimeoutError):
+        BoundedCredentials(vault).get_credentials()
+    assert not vault.asked
+
+
+def test_without_time_no_connect_function_is_called() -> None:
+    """It would go on with a connection of which the command knows nothing any more."""
+    called: list[object] = []
+    connection = GivenUp()
+    with no_time_left(), pytest.raises(redis.TimeoutError):
+        bounded_connect(called.append)(connection)
+    assert connection.abandoned
+    assert called == []
+
+
+class GivenUp(redis.Connection):
+    """Notes that it was abandoned."""
+
+    abandoned = False
+
+    def abandon(self) -> None:
+        """As one of ours."""
+        self.abandoned = True
+
+
+@contextmanager
+def no_time_left() -> Generator[None]:
+    """A command whose time is over, its last moment too."""
+    with bounded(0.0):
+        yield
 
 
 def test_cold_threads_evaluate_with_flags(

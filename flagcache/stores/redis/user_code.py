@@ -44,11 +44,16 @@ class BoundedCredentials(CredentialProvider):
 
     def get_credentials(self) -> _Credentials:
         """Return what logs in, for redis-py."""
+        longest, what = _time_left(), f"the credential provider {_name_of(type(self._theirs))}"
         call = self._shared_call()
         try:
-            given = call.wait(remaining(None), f"the credential provider {_name_of(type(self._theirs))}")
+            given = call.wait(longest, what)
         except SlowCallError as exc:
             raise redis.TimeoutError(str(exc)) from exc
+        except TimeoutError:  # its own: whatever it asks gave it no answer, so nothing is known of a password
+            self._forget(call)
+            own = SlowCallError(f"{what} timed out")
+            raise redis.TimeoutError(str(own)) from own
         except redis.RedisError:
             self._forget(call)
             raise
@@ -81,15 +86,33 @@ def bounded_connect(theirs: ConnectFunction) -> ConnectFunction:
     """
 
     def connect(connection: AbstractConnection) -> None:
+        ours = cast("Abandonable", connection)
+        try:
+            longest = _time_left()
+        except redis.TimeoutError:
+            ours.abandon()
+            raise
         call = BackgroundCall(lambda: theirs(connection), "connect")
         call.start()
         try:
-            call.wait(remaining(None), f"the connect function {_name_of(theirs)}")
+            call.wait(longest, f"the connect function {_name_of(theirs)}")
         except SlowCallError as exc:
-            cast("Abandonable", connection).abandon()
+            ours.abandon()
             raise redis.TimeoutError(str(exc)) from exc
 
     return connect
+
+
+def _time_left() -> float | None:
+    """Return how long the command may still wait, in seconds. Asked before the user's code runs, which nothing ends.
+
+    Raises:
+        redis.TimeoutError: no longer.
+    """
+    try:
+        return remaining(None)
+    except TimeoutError as exc:
+        raise redis.TimeoutError(str(exc)) from exc
 
 
 def _name_of(code: object) -> str:
