@@ -276,7 +276,20 @@ def test_a_closed_link_stays_closed(make_redis: MakeRedis) -> None:
         link.subscribe("news")
 
 
-def test_a_run_under_way_ends_in_order_when_the_link_is_closed(make_redis: MakeRedis) -> None:
+def run(link: RedisLink) -> object:
+    """A script."""
+    return link.run(ECHO, ["key"], ["y"])
+
+
+def command(link: RedisLink) -> object:
+    """A command of Redis's own."""
+    return link.command(["key"], "ECHO", "y")
+
+
+@pytest.mark.parametrize(("ask", "reply"), [(run, [b"key", b"y", 7]), (command, b"y")])
+def test_what_is_under_way_ends_in_order_when_the_link_is_closed(
+    make_redis: MakeRedis, ask: Callable[[RedisLink], object], reply: object
+) -> None:
     """Closing waits for nobody; the reply of a command under way still arrives, and then its connection is closed."""
     server = make_redis()
     admin, link = server.client(), RedisLink(server.url, timeout=5)
@@ -284,11 +297,38 @@ def test_a_run_under_way_ends_in_order_when_the_link_is_closed(make_redis: MakeR
     link.run(ECHO, ["key"], ["x"])
     server.freeze()
     replies: list[object] = []
-    thread = threading.Thread(target=lambda: replies.append(link.run(ECHO, ["key"], ["y"])))
+    thread = threading.Thread(target=lambda: replies.append(ask(link)))
     thread.start()
     until(lambda: link._turns._value == 3, what="the run to be under way")  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     link.close()
     server.thaw()
     thread.join(5)
-    assert replies == [[b"key", b"y", 7]]
+    assert replies == [reply]
     until(lambda: clients_seen_by(admin) == [], what="the connection to be closed")
+
+
+@pytest.mark.parametrize("ask", [run, command])
+def test_after_a_late_patch_each_has_a_connection_of_its_own(
+    make_redis: MakeRedis, monkeypatch: pytest.MonkeyPatch, ask: Callable[[RedisLink], object]
+) -> None:
+    """What another thread has opened is not used, and nothing is left open."""
+    server = make_redis()
+    admin = server.client()
+    with link_to(server.url) as link:
+        ask(link)
+        opened = ids(admin)
+        monkeypatch.setattr("flagcache.stores.redis.connection.patched_late", lambda: True)
+        before = connections(admin)
+        ask(link)
+        assert connections(admin) == before + 1
+        until(lambda: ids(admin) == opened, what="the other connection to be closed")
+
+
+def ids(admin: redis.Redis) -> list[str]:
+    """The connections that are open, but for the asker's."""
+    return [each["id"] for each in clients_seen_by(admin)]
+
+
+def connections(admin: redis.Redis) -> int:
+    """How many the server has taken in all."""
+    return int(cast("dict[str, int]", admin.info("stats"))["total_connections_received"])

@@ -25,7 +25,7 @@ from flagcache.runtime.threads import patched_late
 from flagcache.stores.redis.address import RedisTarget, resolve
 from flagcache.stores.redis.deadline import Progress, bounded, remaining
 from flagcache.stores.redis.pools import Word, connection_of
-from flagcache.stores.redis.routing import route_to
+from flagcache.stores.redis.routing import Route, route_to
 from flagcache.stores.redis.trouble import store_error
 
 __all__ = ["RedisLink", "Script", "Subscription", "load_script"]
@@ -116,22 +116,12 @@ class RedisLink:
                 timeout nobody knows whether the script ran.
         """
         words: tuple[Word, ...] = (len(keys), *keys, *args)
-        with (
-            bounded(self._timeout, in_all=self._in_all) as progress,
-            self._turn(),
-            _told_as_store_error(self.address, self._timeout, progress),
-        ):
-            self._drop_if_old()
-            # A thread must not use what another one has opened there.
-            route = route_to(self._reach, self._timeout) if patched_late() else self._route
+        with self._way(in_all=self._in_all) as route:
             try:
                 return route.execute(keys, "EVALSHA", script.sha1, *words)
             except NoScriptError:
                 # Not SCRIPT LOAD: EVAL also reaches the node that took over a slot and has none of the scripts.
                 return route.execute(keys, "EVAL", script.text, *words)
-            finally:
-                if self._closed or route is not self._route:
-                    route.close()
 
     def command(self, keys: Sequence[str], *words: Word) -> object:
         """Run a command on the server that has these keys, and return its reply, texts as bytes.
@@ -139,9 +129,8 @@ class RedisLink:
         Raises:
             StoreError: as of `run`.
         """
-        with bounded(self._timeout), self._turn(), _told_as_store_error(self.address, self._timeout):
-            self._drop_if_old()
-            return self._route.execute(keys, *words)
+        with self._way() as route:
+            return route.execute(keys, *words)
 
     def subscribe(self, channel: str) -> Subscription:
         """Listen to a channel over a connection of its own; the server has confirmed it when this returns.
@@ -162,6 +151,23 @@ class RedisLink:
         """
         self._closed = True
         self._route.close()
+
+    @contextlib.contextmanager
+    def _way(self, *, in_all: float | None = None) -> Generator[Route]:
+        """The way for one command of this thread, in its turn. If the link is closed meanwhile, nothing stays open."""
+        with (
+            bounded(self._timeout, in_all=in_all) as progress,
+            self._turn(),
+            _told_as_store_error(self.address, self._timeout, progress),
+        ):
+            self._drop_if_old()
+            # A thread must not use what another one has opened there.
+            route = route_to(self._reach, self._timeout) if patched_late() else self._route
+            try:
+                yield route
+            finally:
+                if self._closed or route is not self._route:
+                    route.close()
 
     def _drop_if_old(self) -> None:
         """Close connections that nobody used for long: while a process is frozen, its other end goes without a word."""
