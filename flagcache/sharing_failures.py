@@ -33,13 +33,15 @@ class PayloadRefused(Event):
     """True: clients have no flags."""
     kept: bool = False
     """True: they were left there, because only this process's limit, memory or stack does not suffice for them."""
+    fetches: bool = True
+    """False: this process is a reader, which never fetches."""
     _level = logging.ERROR
 
     def __str__(self) -> str:
         if self.kept:
             return (
                 f"definitions {self.version[:8]} in {self.store} cannot be read by this process: {self.reason}; it"
-                " leaves them to the others, and fetches for itself"
+                f" leaves them to the others, and {_without(empty=self.empty, fetches=self.fetches)}"
             )
         kept = "clients have no flags" if self.empty else "clients keep what they have"
         return (
@@ -103,12 +105,16 @@ class ForeignKey(Event):
 
     store: str
     lasted: float = 0.0
+    empty: bool = False
+    """True: clients have no flags."""
+    fetches: bool = True
+    """False: this process is a reader, which never fetches."""
     _level = logging.ERROR
 
     def __str__(self) -> str:
         return (
             f"the definitions in {self.store} are protected with a key that this process does not have: it does not use"
-            " them and fetches for itself; give all workers one key in common"
+            f" them and {_without(empty=self.empty, fetches=self.fetches)}; give all workers one key in common"
         )
 
 
@@ -128,12 +134,17 @@ class ForeignProject(Event):
     ours: str
     theirs: str
     lasted: float = 0.0
+    empty: bool = False
+    """True: clients have no flags."""
+    fetches: bool = True
+    """False: this process is a reader, which never fetches."""
     _level = logging.ERROR
 
     def __str__(self) -> str:
+        alone = _without(empty=self.empty, fetches=self.fetches)
         return (
             f"the namespace belongs to another project in {self.store} ({self.theirs}; this process: {self.ours}): it"
-            " does not use those definitions and fetches for itself; give each project a namespace of its own, or if"
+            f" does not use those definitions and {alone}; give each project a namespace of its own, or if"
             f" theirs are of no more use, run `flagcache clear STORE_URL {self.namespace}`"
         )
 
@@ -145,3 +156,10 @@ class ForeignProjectGone(Recovery):
 
     def __str__(self) -> str:
         return f"the namespace no longer belongs to another project in {self.store}, after {shown(self.lasted)}"
+
+
+def _without(*, empty: bool, fetches: bool) -> str:
+    """What a process does that cannot use what is stored."""
+    if fetches:
+        return "has no flags, so it fetches for itself" if empty else "fetches for itself"
+    return "has no flags" if empty else "keeps what it has"

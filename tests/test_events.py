@@ -147,6 +147,34 @@ EXAMPLES = {
             " flags, and a worker stores readable ones"
         ),
     ),
+    PayloadRefused("team", VERSION, STORE, "too large", kept=True): (
+        ERROR,
+        (
+            "definitions 01234567 in redis://db:6379/0 cannot be read by this process: too large; it leaves them to the"
+            " others, and fetches for itself"
+        ),
+    ),
+    PayloadRefused("team", VERSION, STORE, "too large", empty=True, kept=True): (
+        ERROR,
+        (
+            "definitions 01234567 in redis://db:6379/0 cannot be read by this process: too large; it leaves them to the"
+            " others, and has no flags, so it fetches for itself"
+        ),
+    ),
+    PayloadRefused("team", VERSION, STORE, "too large", kept=True, fetches=False): (
+        ERROR,
+        (
+            "definitions 01234567 in redis://db:6379/0 cannot be read by this process: too large; it leaves them to the"
+            " others, and keeps what it has"
+        ),
+    ),
+    PayloadRefused("team", VERSION, STORE, "too large", empty=True, kept=True, fetches=False): (
+        ERROR,
+        (
+            "definitions 01234567 in redis://db:6379/0 cannot be read by this process: too large; it leaves them to the"
+            " others, and has no flags"
+        ),
+    ),
     PayloadAccepted("team", 0.44, "unreadable", ERROR, STORE): (
         ERROR,
         "definitions in redis://db:6379/0 are readable again after 0.4 s",
@@ -268,6 +296,27 @@ EXAMPLES = {
             "it does not use them and fetches for itself; give all workers one key in common"
         ),
     ),
+    ForeignKey("team", STORE, empty=True): (
+        ERROR,
+        (
+            "the definitions in redis://db:6379/0 are protected with a key that this process does not have: it does not"
+            " use them and has no flags, so it fetches for itself; give all workers one key in common"
+        ),
+    ),
+    ForeignKey("team", STORE, fetches=False): (
+        ERROR,
+        (
+            "the definitions in redis://db:6379/0 are protected with a key that this process does not have: it does not"
+            " use them and keeps what it has; give all workers one key in common"
+        ),
+    ),
+    ForeignKey("team", STORE, empty=True, fetches=False): (
+        ERROR,
+        (
+            "the definitions in redis://db:6379/0 are protected with a key that this process does not have: it does not"
+            " use them and has no flags; give all workers one key in common"
+        ),
+    ),
     ForeignKeyGone("team", 3.0, "foreign_key", ERROR, STORE): (
         ERROR,
         "the definitions in redis://db:6379/0 can be read again after 3.0 s",
@@ -278,6 +327,22 @@ EXAMPLES = {
             "the namespace belongs to another project in redis://db:6379/0 (team=2; this process: team=1): "
             "it does not use those definitions and fetches for itself; give each project a namespace of its "
             "own, or if theirs are of no more use, run `flagcache clear STORE_URL team`"
+        ),
+    ),
+    ForeignProject("team", STORE, "team=1", "team=2", fetches=False): (
+        ERROR,
+        (
+            "the namespace belongs to another project in redis://db:6379/0 (team=2; this process: team=1): it does not"
+            " use those definitions and keeps what it has; give each project a namespace of its own, or if theirs are"
+            " of no more use, run `flagcache clear STORE_URL team`"
+        ),
+    ),
+    ForeignProject("team", STORE, "team=1", "team=2", empty=True, fetches=False): (
+        ERROR,
+        (
+            "the namespace belongs to another project in redis://db:6379/0 (team=2; this process: team=1): it does not"
+            " use those definitions and has no flags; give each project a namespace of its own, or if theirs are of no"
+            " more use, run `flagcache clear STORE_URL team`"
         ),
     ),
     ForeignProjectGone("team", 3.0, "foreign_project", ERROR, STORE): (

@@ -151,7 +151,9 @@ class Exchange:
         namespace, known = self._plan.namespace, self._ledger.troubles
         if not contact.foreign or contact.stored is None:
             return known.found(troubles.FOREIGN_PROJECT, partial(ForeignProjectGone, namespace), store=home)
-        told = partial(ForeignProject, namespace, home, self._ledger.know.project, contact.stored.project)
+        made = partial(ForeignProject, namespace, home, self._ledger.know.project, contact.stored.project)
+        empty = self._ledger.know.held is None or self._ledger.emptied
+        told = partial(made, empty=empty, fetches=not self._plan.settings.reads_only)
         return known.lost(troubles.FOREIGN_PROJECT, "foreign_project", told, home)
 
     def _obey(self, tier: Tier, store: Store, heard: Heard, answer: Answer) -> None:

@@ -156,7 +156,7 @@ class Reader:
         empty = self._ledger.know.held is None or self._ledger.emptied
         kept, reason = isinstance(refused.reason, UnreadableHereError), str(refused.reason)
         made = partial(PayloadRefused, self._plan.namespace, refused.version, home, reason)
-        told = partial(made, empty=empty, kept=kept)
+        told = partial(made, empty=empty, kept=kept, fetches=not self._plan.settings.reads_only)
         self._ledger.emit(self._ledger.troubles.lost(troubles.UNREADABLE, "unreadable", told, home))
 
     def _without_key(self, tier: Tier, store: Store, reply: Reply, stored: Meta, refused: _Refused) -> Heard:
@@ -193,7 +193,8 @@ class Reader:
             self._ledger.lost(tier, exc)
 
     def _tell_foreign_key(self, home: str) -> None:
-        told = partial(ForeignKey, self._plan.namespace, home)
+        empty, fetches = self._ledger.know.held is None or self._ledger.emptied, not self._plan.settings.reads_only
+        told = partial(ForeignKey, self._plan.namespace, home, empty=empty, fetches=fetches)
         self._ledger.emit(self._ledger.troubles.lost(troubles.FOREIGN_KEY, "foreign_key", told, home))
 
 

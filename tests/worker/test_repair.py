@@ -223,6 +223,25 @@ def test_another_projects_definitions_are_refused(fleet: Fleet) -> None:
     assert fleet.stored == planted
 
 
+def test_a_reader_of_another_project_keeps_what_it_has(fleet: Fleet) -> None:
+    """It never fetches, and does not say so."""
+    fleet.upstream.serves = content(1, project="ours")
+    fleet.process().poll()
+    fleet.settings = Settings(refresh_interval=30, role="reader")
+    reader = fleet.process()
+    reader.worker.learn_project("ours")
+    assert not reader.worker.should_fetch()
+    assert reader.worker.definitions() == content(1, project="ours")
+    fleet.clock.advance(5)
+    theirs = content(9, project="theirs")
+    fleet.plant(encode(theirs, digest(theirs)), version=digest(theirs), project="theirs")
+    fleet.next_interval()
+    assert not reader.worker.should_fetch()
+    (foreign,) = reader.events(ForeignProject)
+    assert "keeps what it has" in str(foreign)
+    assert "fetches" not in str(foreign)
+
+
 def test_when_the_other_project_is_gone_the_process_comes_back(fleet: Fleet) -> None:
     """Whoever clears the namespace gives it back."""
     fleet.upstream.serves = content(1, project="ours")

@@ -138,6 +138,34 @@ def test_a_reader_without_the_key_changes_nothing(fleet: Fleet) -> None:
     assert set(reader.link.calls) == {"poll"}
 
 
+@pytest.mark.parametrize("holds", [False, True])
+@pytest.mark.parametrize("large", [False, True])
+def test_what_a_reader_does_without_is_said(fleet: Fleet, *, large: bool, holds: bool) -> None:
+    """It never fetches: it keeps what it has, or has no flags."""
+    ordinary = fleet.settings
+    fleet.settings = Settings(refresh_interval=30, cold_start_wait=0.05, max_decoded_bytes=1024, role="reader")
+    reader = ours(fleet)
+    fleet.settings = ordinary
+    writer = ours(fleet)
+    if holds or not large:
+        writer.poll()
+    if holds:
+        assert not reader.worker.should_fetch()
+        assert reader.worker.definitions() == content(1)
+    fleet.next_interval()
+    if large:
+        fleet.upstream.serves = content(2, more="x" * 2000)
+        writer.poll()
+    else:
+        intrude(fleet)
+    for _ in range(5):
+        assert not reader.worker.should_fetch()
+        fleet.clock.advance(3)
+    [told] = reader.events(PayloadRefused) if large else reader.events(ForeignKey)
+    assert ("keeps what it has" if holds else "has no flags") in str(told)
+    assert "fetches" not in str(told)
+
+
 def test_a_holder_replaces_what_it_lacks_the_key_of(fleet: Fleet) -> None:
     """At once, by its own, older as that may be; once a refresh interval, whoever of them does it."""
     first, second = ours(fleet), ours(fleet)
