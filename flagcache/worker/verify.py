@@ -87,13 +87,14 @@ class Reader:
             meta = self._plan.codec.read_meta(reply.meta)
             if reply.payload is not None:
                 definitions = self._plan.vendor.check(self._open(meta.version, reply.payload))
-            else:
-                self._refuse_again(tier.home, meta.version)
         except EnvelopeError as exc:
             return self._refuse(tier, store, reply, reply.meta, exc)
         except (MemoryError, RecursionError) as exc:
             here = UnreadableHereError(f"it cannot be checked: {type(exc).__name__}", passing=True)
             return self._refuse(tier, store, reply, reply.meta, here)
+        known = self._refused.get(tier.home)
+        if known is not None and reply.payload is None and _is_left(known, meta.version):
+            return self._refuse(tier, store, reply, reply.meta, known.reason)
         self._readable(tier)
         self._outdated[tier.home] = "" if self._plan.codec.is_current(reply.meta) else meta.version
         return Heard(reply._replace(meta=meta), definitions)
@@ -124,11 +125,6 @@ class Reader:
         for kind, end in ends.items():
             self._ledger.emit(self._ledger.troubles.found(kind, partial(end, self._plan.namespace), store=tier.home))
 
-    def _refuse_again(self, home: str, version: str) -> None:
-        refused = self._refused.get(home)
-        if refused is not None and refused.version == version and isinstance(refused.reason, UnreadableHereError):
-            raise refused.reason
-
     def _refuse(self, tier: Tier, store: Store, reply: Reply, stored: Meta, reason: EnvelopeError) -> Heard:
         reply = reply._replace(meta=None, payload=None, republish=False)
         refused = self._note(tier.home, stored.version, reason)
@@ -146,6 +142,8 @@ class Reader:
 
     def _note(self, home: str, version: str, reason: EnvelopeError) -> _Refused:
         before = self._refused.get(home)
+        reason.__context__ = reason.__cause__ = None
+        reason.__traceback__ = None  # its frames hold the payload
         refused = _Refused(version, reason, self._plan.clock())
         if before is not None and type(before.reason) is type(reason):
             refused = refused._replace(since=before.since, times=before.times + 1)
@@ -196,6 +194,11 @@ class Reader:
         empty, fetches = self._ledger.know.held is None or self._ledger.emptied, not self._plan.settings.reads_only
         told = partial(ForeignKey, self._plan.namespace, home, empty=empty, fetches=fetches)
         self._ledger.emit(self._ledger.troubles.lost(troubles.FOREIGN_KEY, "foreign_key", told, home))
+
+
+def _is_left(refused: _Refused, version: str) -> bool:
+    """Whether this version was left in its store, though this process cannot read it."""
+    return refused.version == version and isinstance(refused.reason, UnreadableHereError)
 
 
 def _passes(reason: EnvelopeError) -> bool:

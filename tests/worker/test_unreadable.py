@@ -9,6 +9,7 @@ import pytest
 
 from flagcache.encoding.payload import digest
 from flagcache.encoding.protection import Signed
+from flagcache.errors import UnreadableHereError
 from flagcache.events import DefinitionsRepaired, ForeignKey, ForeignKeyGone, PayloadRefused
 from flagcache.settings import Settings
 from tests.worker.processes import Fleet, Process, content
@@ -54,6 +55,27 @@ def test_what_a_process_has_no_room_for_is_left_where_it_is(
     fleet.clock.advance(1)
     second.poll()
     assert second.flags == content(2)
+
+
+def test_what_is_refused_again_and_again_keeps_nothing_alive(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason is kept for as long as it lasts, and must not keep frames with it, and so payloads: at no poll."""
+    kept: list[BaseException] = []
+    made = UnreadableHereError.__init__
+
+    def remember(self: UnreadableHereError, what: str, *, passing: bool = False) -> None:
+        made(self, what, passing=passing)
+        kept.append(self)
+
+    monkeypatch.setattr(UnreadableHereError, "__init__", remember)
+    fleet.upstream.serves = content(2, more="x" * 2000)
+    fleet.process().poll()
+    fleet.settings = Settings(max_decoded_bytes=1024, cold_start_wait=0.1)
+    small = fleet.process()
+    for _ in range(3):
+        small.poll()
+        read = kept[0]  # later ones are of its own fetch, which is too large to be published
+        assert (read.__traceback__, read.__context__, read.__cause__) == (None, None, None)
+        fleet.clock.advance(1)
 
 
 def test_who_discarded_takes_the_same_version_when_it_comes_back(fleet: Fleet) -> None:
