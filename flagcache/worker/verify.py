@@ -1,6 +1,7 @@
 """What a process believes of a store's answer.
 
-Must never let pass what the codec and `Vendor.check` did not verify, be it a single field of the metadata. What is
+Must never let pass what the codec and `Vendor.check` did not verify, be it a single field of the metadata. One is
+believed unverified: the project of what this process lacks the key of, and only in order to leave it alone. What is
 broken is dropped. What others may be able to read is left to them: a process that lacks the key waits a moment for a
 holder to replace it, or replaces it if it holds definitions itself, and else goes on alone.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
+from flagcache.core import knowledge as election
 from flagcache.errors import EnvelopeError, StoreError, UnknownKeyError, UnreadableHereError
 from flagcache.events import ForeignKey, ForeignKeyGone, PayloadAccepted, PayloadRefused
 from flagcache.settings import milliseconds
@@ -79,7 +81,7 @@ class Reader:
     def read(self, tier: Tier, store: Store, reply: Reply) -> Heard:
         """Verify what the store sent. What is broken counts as absent, and is dropped so that it is repaired."""
         if reply.meta is None:
-            if reply.unchanged:  # it is what is held
+            if reply.unchanged and not self._ledger.know.contact(tier.home).foreign:  # it is what is held
                 self._readable(tier)
             return Heard(reply)
         definitions = None
@@ -159,6 +161,8 @@ class Reader:
 
     def _without_key(self, tier: Tier, store: Store, reply: Reply, stored: Meta, refused: _Refused) -> Heard:
         """Others have a key that this process lacks: it may replace what they stored, or wait for who may."""
+        if election.is_foreign(self._ledger.know, stored):  # by mistake in our namespace: it is not ours to replace
+            return Heard(reply._replace(meta=stored._replace(etag="")))
         reads_only = self._plan.settings.reads_only
         alone = Heard(reply._replace(granted_at=0), usable=reply.grant is not None)
         if self._ledger.know.held is None:

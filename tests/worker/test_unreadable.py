@@ -10,7 +10,7 @@ import pytest
 from flagcache.encoding.payload import digest
 from flagcache.encoding.protection import Signed
 from flagcache.errors import UnreadableHereError
-from flagcache.events import DefinitionsRepaired, ForeignKey, ForeignKeyGone, PayloadRefused
+from flagcache.events import DefinitionsRepaired, ForeignKey, ForeignKeyGone, ForeignProject, PayloadRefused
 from flagcache.settings import Settings
 from tests.worker.processes import Fleet, Process, content
 
@@ -240,3 +240,42 @@ def test_what_nobody_keeps_up_to_date_is_replaced_by_who_is_alone(fleet: Fleet) 
     new = ours(fleet)
     new.poll()
     assert new.flags == content(1)
+
+
+def test_another_project_with_another_key_is_not_overwritten(fleet: Fleet) -> None:
+    """Two projects share a namespace by mistake, each with a key of its own: told once, nothing fights over it."""
+    fleet.upstream.serves = content(1, project="ours")
+    process = ours(fleet)
+    process.poll()
+    fleet.store.release(fleet.store.inspect().leader, idle=True)
+    fleet.clock.advance(1)
+    fleet.store.clear()
+    fleet.upstream.serves = content(9, project="theirs")
+    other = theirs(fleet)
+    other.poll()
+    stored = fleet.stored
+    assert stored is not None
+    assert stored.project == "theirs"
+    fleet.upstream.serves = content(2, project="ours")
+    for _ in range(4):
+        process.poll()
+        fleet.next_interval()
+    assert process.flags == content(2, project="ours")
+    assert fleet.stored == stored
+    assert [(event.ours, event.theirs) for event in process.events(ForeignProject)] == [("ours", "theirs")]
+    assert not process.events(ForeignKey)
+    assert not process.events(DefinitionsRepaired)
+
+
+def test_whose_key_and_project_are_others_is_told_no_end_of_either(fleet: Fleet) -> None:
+    """A newcomer learns its project by its own fetch: the key that it still lacks is not told as found."""
+    fleet.upstream.serves = content(9, project="theirs")
+    theirs(fleet).poll()
+    fleet.upstream.serves = content(1, project="ours")
+    new = ours(fleet)
+    for _ in range(4):
+        new.poll()
+        fleet.clock.advance(2.1)
+    assert new.flags == content(1, project="ours")
+    assert len(new.events(ForeignKey)) == len(new.events(ForeignProject)) == 1
+    assert not new.events(ForeignKeyGone)
