@@ -23,7 +23,7 @@ __all__ = [
 
 
 class PayloadRefused(Event):
-    """The stored envelope or its definitions were malformed and have been discarded."""
+    """The stored envelope or its definitions were malformed and have been discarded, unless `deleted` is False."""
 
     version: str
     store: str
@@ -35,6 +35,8 @@ class PayloadRefused(Event):
     """True: they were left there, because only this process's limit, memory or stack does not suffice for them."""
     fetches: bool = True
     """False: this process is a reader, which never fetches."""
+    deleted: bool = True
+    """False: this process could not delete them: a reader on a replica, or the store failed at that moment."""
     _level = logging.ERROR
 
     def __str__(self) -> str:
@@ -44,6 +46,11 @@ class PayloadRefused(Event):
                 f" leaves them to the others, and {_without(empty=self.empty, fetches=self.fetches)}"
             )
         kept = "clients have no flags" if self.empty else "clients keep what they have"
+        if not self.deleted:
+            return (
+                f"definitions {self.version[:8]} in {self.store} are unreadable: {self.reason}; this process could not"
+                f" delete them; {kept}, until a worker stores readable ones"
+            )
         return (
             f"definitions {self.version[:8]} in {self.store} are unreadable and were deleted: {self.reason};"
             f" {kept}, and a worker stores readable ones"

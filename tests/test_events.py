@@ -175,6 +175,13 @@ EXAMPLES = {
             " others, and has no flags"
         ),
     ),
+    PayloadRefused("team", VERSION, STORE, "truncated", deleted=False): (
+        ERROR,
+        (
+            "definitions 01234567 in redis://db:6379/0 are unreadable: truncated; this process could not delete them;"
+            " clients keep what they have, until a worker stores readable ones"
+        ),
+    ),
     PayloadAccepted("team", 0.44, "unreadable", ERROR, STORE): (
         ERROR,
         "definitions in redis://db:6379/0 are readable again after 0.4 s",

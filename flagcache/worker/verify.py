@@ -32,6 +32,10 @@ each other's for ever would both starve."""
 _PATIENCE = 2.0
 """Seconds for which a process that holds nothing waits for a holder to replace what it lacks the key of."""
 
+_LOOKS_AGAIN = 60.0
+"""Seconds after which a reader that could not delete what is broken, and holds definitions, has it sent again: a worker
+may have repaired it under the same version."""
+
 
 class Heard(NamedTuple):
     """A store's answer, verified: what was not ours is left out."""
@@ -51,6 +55,8 @@ class _Refused(NamedTuple):
     reason: EnvelopeError
     since: float
     """Own clock when it was met, or what it followed without anything readable in between."""
+    met: float
+    """Own clock when it was met last."""
     times: int = 1
     """How often in a row."""
 
@@ -76,7 +82,7 @@ class Reader:
     def asks(self, ask: Ask, home: str) -> Ask:
         """The poll of this store: what cannot be read is not to be sent again."""
         refused = self._refused.get(home)
-        return ask if refused is None or _passes(refused.reason) else ask._replace(held_version=refused.version)
+        return ask if refused is None or self._may_have_passed(refused) else ask._replace(held_version=refused.version)
 
     def read(self, tier: Tier, store: Store, reply: Reply) -> Heard:
         """Verify what the store sent. What is broken counts as absent, and is dropped so that it is repaired."""
@@ -94,9 +100,8 @@ class Reader:
         except (MemoryError, RecursionError) as exc:
             here = UnreadableHereError(f"it cannot be checked: {type(exc).__name__}", passing=True)
             return self._refuse(tier, store, reply, reply.meta, here)
-        known = self._refused.get(tier.home)
-        if known is not None and reply.payload is None and _is_left(known, meta.version):
-            return self._refuse(tier, store, reply, reply.meta, known.reason)
+        if reply.payload is None and (left := self._left(tier, store, reply, reply.meta)) is not None:
+            return left
         self._readable(tier)
         self._outdated[tier.home] = "" if self._plan.codec.is_current(reply.meta) else meta.version
         return Heard(reply._replace(meta=meta), definitions)
@@ -127,36 +132,66 @@ class Reader:
         for kind, end in ends.items():
             self._ledger.emit(self._ledger.troubles.found(kind, partial(end, self._plan.namespace), store=tier.home))
 
+    def _left(self, tier: Tier, store: Store, reply: Reply, stored: Meta) -> Heard | None:
+        """What becomes of a version that was not sent because it was refused before; None: it was not refused."""
+        refused = self._refused.get(tier.home)
+        if refused is None or refused.version != stored.version:
+            return None
+        if isinstance(refused.reason, UnreadableHereError):
+            return self._refuse(tier, store, reply, stored, refused.reason)
+        if _is_broken(refused.reason) and not self._holds(stored.version):
+            return Heard(_without_content(reply))  # not deleted unseen: it may be sound by now
+        return None
+
     def _refuse(self, tier: Tier, store: Store, reply: Reply, stored: Meta, reason: EnvelopeError) -> Heard:
-        reply = reply._replace(meta=None, payload=None, republish=False)
+        reply = _without_content(reply)
         refused = self._note(tier.home, stored.version, reason)
         if isinstance(reason, UnknownKeyError):
             return self._without_key(tier, store, reply, stored, refused)
-        self._tell_refused(tier.home, refused)
         if isinstance(reason, UnreadableHereError):
+            self._tell_refused(tier.home, refused)
             return Heard(reply._replace(granted_at=0), usable=reply.grant is not None)
-        del self._refused[tier.home]  # a holder may bring the same version back
+        deleted = self._discard(tier, store, stored.version)
+        self._tell_refused(tier.home, refused, deleted=deleted)
+        if deleted or not self._plan.settings.reads_only:
+            del self._refused[tier.home]  # a holder may bring the same version back
+        return Heard(reply)
+
+    def _discard(self, tier: Tier, store: Store, version: str) -> bool:
+        """Drop what is broken; whether it is gone. If a worker finds it gone, another one was quicker."""
         try:
-            store.discard(self._ledger.me, stored.version)
+            return store.discard(self._ledger.me, version) or not self._plan.settings.reads_only
         except StoreError as exc:
             self._ledger.lost(tier, exc)
-        return Heard(reply)
+            return False
+
+    def _holds(self, version: str) -> bool:
+        held = self._ledger.know.held
+        return held is not None and held.meta.version == version
+
+    def _may_have_passed(self, refused: _Refused) -> bool:
+        """Whether it is to be sent again."""
+        if _is_broken(refused.reason):
+            return self._ledger.know.held is None or self._plan.clock() - refused.met >= _LOOKS_AGAIN
+        return isinstance(refused.reason, UnreadableHereError) and refused.reason.passing
 
     def _note(self, home: str, version: str, reason: EnvelopeError) -> _Refused:
         before = self._refused.get(home)
         reason.__context__ = reason.__cause__ = None
         reason.__traceback__ = None  # its frames hold the payload
-        refused = _Refused(version, reason, self._plan.clock())
+        now = self._plan.clock()
+        refused = _Refused(version, reason, now, now)
         if before is not None and type(before.reason) is type(reason):
             refused = refused._replace(since=before.since, times=before.times + 1)
         self._refused[home] = refused
         return refused
 
-    def _tell_refused(self, home: str, refused: _Refused) -> None:
+    def _tell_refused(self, home: str, refused: _Refused, *, deleted: bool = True) -> None:
         empty = self._ledger.know.held is None or self._ledger.emptied
         kept, reason = isinstance(refused.reason, UnreadableHereError), str(refused.reason)
         made = partial(PayloadRefused, self._plan.namespace, refused.version, home, reason)
-        told = partial(made, empty=empty, kept=kept, fetches=not self._plan.settings.reads_only)
+        fetches = not self._plan.settings.reads_only
+        told = partial(made, empty=empty, kept=kept, fetches=fetches, deleted=deleted and not kept)
         self._ledger.emit(self._ledger.troubles.lost(troubles.UNREADABLE, "unreadable", told, home))
 
     def _without_key(self, tier: Tier, store: Store, reply: Reply, stored: Meta, refused: _Refused) -> Heard:
@@ -200,11 +235,10 @@ class Reader:
         self._ledger.emit(self._ledger.troubles.lost(troubles.FOREIGN_KEY, "foreign_key", told, home))
 
 
-def _is_left(refused: _Refused, version: str) -> bool:
-    """Whether this version was left in its store, though this process cannot read it."""
-    return refused.version == version and isinstance(refused.reason, UnreadableHereError)
+def _is_broken(reason: EnvelopeError) -> bool:
+    """Whether no process can read it."""
+    return not isinstance(reason, (UnknownKeyError, UnreadableHereError))
 
 
-def _passes(reason: EnvelopeError) -> bool:
-    """Whether it may be read at the next try."""
-    return isinstance(reason, UnreadableHereError) and reason.passing
+def _without_content(reply: Reply) -> Reply:
+    return reply._replace(meta=None, payload=None, republish=False)

@@ -123,6 +123,8 @@ class Link:
         self.lose_answers = False
         self.fail_at: int | None = None
         self.fail_late = False
+        self.replica = False
+        """What is broken is not deleted here."""
         self.before: Callable[[str], object] = lambda _verb: None
         self.calls: list[str] = []
         self.asks: list[Ask] = []
@@ -153,7 +155,7 @@ class Link:
 
     def discard(self, me: str, version: str) -> bool:
         """As the store."""
-        return self._call("discard", lambda: self.store.discard(me, version))
+        return self._call("discard", lambda: not self.replica and self.store.discard(me, version))
 
     def report(self, me: str, version: str, interval: int) -> bool:
         """As the store."""

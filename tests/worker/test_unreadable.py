@@ -7,10 +7,17 @@ import zlib
 
 import pytest
 
-from flagcache.encoding.payload import digest
+from flagcache.encoding.payload import digest, encode
 from flagcache.encoding.protection import Signed
 from flagcache.errors import UnreadableHereError
-from flagcache.events import DefinitionsRepaired, ForeignKey, ForeignKeyGone, ForeignProject, PayloadRefused
+from flagcache.events import (
+    DefinitionsRepaired,
+    ForeignKey,
+    ForeignKeyGone,
+    ForeignProject,
+    PayloadAccepted,
+    PayloadRefused,
+)
 from flagcache.settings import Settings
 from tests.worker.processes import Fleet, Process, content
 
@@ -95,6 +102,53 @@ def test_who_discarded_takes_the_same_version_when_it_comes_back(fleet: Fleet) -
     assert new.flags == content(1)
     assert fleet.upstream.requests == 1
     assert new.link.calls.count("discard") == 1
+
+
+def reader_of_a_replica(fleet: Fleet) -> Process:
+    """Start one."""
+    fleet.settings = Settings(refresh_interval=30, cold_start_wait=0.05, role="reader")
+    reader = fleet.process()
+    reader.link.replica = True
+    return reader
+
+
+def test_what_a_reader_cannot_delete_is_not_told_as_deleted(fleet: Fleet) -> None:
+    """Nor is it sent with each poll to one that holds definitions; a minute later it may have been repaired."""
+    holder = fleet.process()
+    holder.poll()
+    reader = reader_of_a_replica(fleet)
+    reader.poll()
+    fleet.clock.advance(1)
+    sound = digest(content(2))
+    fleet.plant(b"garbage", version=sound)
+    for _ in range(3):
+        reader.poll()
+        fleet.clock.advance(1)
+    [refused] = reader.events(PayloadRefused)
+    assert not refused.deleted
+    assert "deleted:" not in str(refused)
+    assert [ask.held_version for ask in reader.link.asks[-2:]] == [sound, sound]
+    assert reader.link.calls.count("discard") == 1  # what it has not seen again may be sound by now
+    assert reader.flags == content(1)
+    assert fleet.store.discard("somebody", sound)
+    fleet.plant(encode(content(2), sound), version=sound)
+    fleet.clock.advance(60)
+    reader.poll()
+    assert reader.flags == content(2)
+    assert reader.events(PayloadAccepted)
+
+
+def test_a_reader_without_flags_looks_at_each_poll(fleet: Fleet) -> None:
+    """What it cannot delete may be repaired at any moment, by the same version: it must not wait for that."""
+    sound = digest(content(2))
+    fleet.plant(b"garbage", version=sound)
+    reader = reader_of_a_replica(fleet)
+    reader.poll()
+    assert fleet.store.discard("somebody", sound)
+    fleet.plant(encode(content(2), sound), version=sound)
+    fleet.clock.advance(1)
+    reader.poll()
+    assert reader.flags == content(2)
 
 
 OURS, THEIRS = Signed(secrets.token_hex(16)), Signed(secrets.token_hex(16))
