@@ -171,10 +171,12 @@ class DefinitionsRepaired(Event):
     """Of a Redis that loses them again and again: its `maxmemory-policy`, if its user may ask for that (`+info`)."""
     quiet: bool = False
     """True: this process logged such an event less than a minute ago; a later one has the count."""
+    unread: bool = False
+    """True: what it held is protected with a key that this process lacks; it has lost nothing."""
 
     @property
     def level(self) -> int:
-        """WARNING if it has lost something; DEBUG if it is quiet."""
+        """WARNING if it has lost something, or had what this process cannot read; DEBUG if it is quiet."""
         if self.quiet:
             return logging.DEBUG
         return logging.INFO if self.behind or not self.known else logging.WARNING
@@ -183,6 +185,11 @@ class DefinitionsRepaired(Event):
         stored = f"this process stored {self.version[:8]}"
         if self.behind:
             return f"{self.store} had older definitions, from before it was away, and {stored}"
+        if self.unread:
+            return (
+                f"{self.store} had definitions that are protected with a key that this process does not have, and"
+                f" {stored} in their place; give all workers one key in common"
+            )
         if not self.known:
             return f"{self.store} had no definitions, and {stored}"
         if self.times > 1:

@@ -133,6 +133,13 @@ EXAMPLES = {
         INFO,
         "redis://db:6379/0 had older definitions, from before it was away, and this process stored 01234567",
     ),
+    DefinitionsRepaired("team", VERSION, STORE, unread=True): (
+        WARNING,
+        (
+            "redis://db:6379/0 had definitions that are protected with a key that this process does not have, and this"
+            " process stored 01234567 in their place; give all workers one key in common"
+        ),
+    ),
     PayloadRefused("team", VERSION, STORE, "truncated"): (
         ERROR,
         (

@@ -193,7 +193,7 @@ class Exchange:
         if published is not Published.STORED or held is None:
             return heard
         self._reader.replaced(tier)
-        self._repairs.made(held.meta.version, tier, store)
+        self._repairs.replaced(held.meta.version, tier)
         return heard._replace(usable=True)
 
     def _repair(self, tier: Tier, store: Store, reply: Reply) -> None:

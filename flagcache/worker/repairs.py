@@ -33,6 +33,10 @@ class Repairs:
         self._times = 0
         """How often this process repaired a store since it was last said."""
 
+    def replaced(self, version: str, tier: Tier) -> None:
+        """This process put definitions in the place of those that it lacks the key of: the store has lost nothing."""
+        self._ledger.emit(DefinitionsRepaired(self._plan.namespace, version, tier.home, unread=True))
+
     def made(self, version: str, tier: Tier, store: Store, *, behind: bool = False, known: bool = True) -> None:
         """This process gave a store what that had lost.
 

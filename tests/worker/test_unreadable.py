@@ -19,6 +19,7 @@ from flagcache.events import (
     PayloadRefused,
 )
 from flagcache.settings import Settings
+from flagcache.stores.memory import MemoryStore
 from tests.worker.processes import Fleet, Process, content
 
 
@@ -261,6 +262,22 @@ def test_a_holder_replaces_what_it_lacks_the_key_of(fleet: Fleet) -> None:
     assert fleet.stored == intruded
     assert first.flags == second.flags == content(1)
     assert fleet.upstream.requests == 1
+
+
+def test_what_it_lacks_the_key_of_is_not_told_as_lost(fleet: Fleet) -> None:
+    """Redis evicted nothing, and the next repair that follows an eviction is the first of them."""
+    process = ours(fleet)
+    process.poll()
+    intrude(fleet)
+    process.poll()
+    [replaced] = process.events(DefinitionsRepaired)
+    assert replaced.unread
+    assert "lost" not in str(replaced)
+    fleet.store = process.link.store = MemoryStore(fleet.store_clock)
+    fleet.clock.advance(1)
+    process.poll()
+    lost = process.events(DefinitionsRepaired)[1]
+    assert (lost.unread, lost.quiet, lost.times) == (False, False, 1)
 
 
 def test_a_holder_leaves_the_store_to_those_who_write_on(fleet: Fleet) -> None:
