@@ -173,6 +173,8 @@ class DefinitionsRepaired(Event):
     """True: this process logged such an event less than a minute ago; a later one has the count."""
     unread: bool = False
     """True: what it held is protected with a key that this process lacks; it has lost nothing."""
+    evicts: bool = True
+    """False: a store that evicts nothing, such as a file: it was emptied, or the file deleted."""
 
     @property
     def level(self) -> int:
@@ -193,15 +195,27 @@ class DefinitionsRepaired(Event):
         if not self.known:
             return f"{self.store} had no definitions, and {stored}"
         if self.times > 1:
-            policy = f"its maxmemory-policy is {self.policy}" if self.policy else "see its maxmemory-policy"
             return (
                 f"{self.store} loses the definitions again and again, and this process stored them {self.times} times:"
-                f" {policy}; let Redis evict only keys with a time to live (volatile-...), or raise its maxmemory"
+                f" {self._cause}"
             )
-        return (
-            f"{self.store} had lost the definitions, and {stored} again; if that happens often, Redis evicts keys or"
-            " was emptied"
-        )
+        lost = f"{self.store} had lost the definitions, and {stored} again"
+        if not self.evicts:
+            return f"{lost}: it was emptied"
+        return f"{lost}; if that happens often, Redis evicts keys or was emptied"
+
+    @property
+    def _cause(self) -> str:
+        """Why it is lost again and again, and what to do about it."""
+        if not self.evicts:
+            return "it was emptied"
+        policy = f"its maxmemory-policy is {self.policy}" if self.policy else "see its maxmemory-policy"
+        if self.policy == "noeviction":
+            return f"{policy}, so it was emptied"
+        if self.policy.startswith("volatile-"):
+            first = "under which keys with a time to live are evicted first"
+            return f"{policy}, {first}: leave out forget_after, or raise its maxmemory"
+        return f"{policy}; let Redis evict only keys with a time to live (volatile-...), or raise its maxmemory"
 
 
 class Events:

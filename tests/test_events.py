@@ -140,6 +140,32 @@ EXAMPLES = {
             " process stored 01234567 in their place; give all workers one key in common"
         ),
     ),
+    DefinitionsRepaired("team", VERSION, STORE, times=7, policy="volatile-lru"): (
+        WARNING,
+        (
+            "redis://db:6379/0 loses the definitions again and again, and this process stored them 7 times: its"
+            " maxmemory-policy is volatile-lru, under which keys with a time to live are evicted first: leave out"
+            " forget_after, or raise its maxmemory"
+        ),
+    ),
+    DefinitionsRepaired("team", VERSION, STORE, times=7, policy="noeviction"): (
+        WARNING,
+        (
+            "redis://db:6379/0 loses the definitions again and again, and this process stored them 7 times: its"
+            " maxmemory-policy is noeviction, so it was emptied"
+        ),
+    ),
+    DefinitionsRepaired("team", VERSION, "sqlite:///flags.db", evicts=False): (
+        WARNING,
+        "sqlite:///flags.db had lost the definitions, and this process stored 01234567 again: it was emptied",
+    ),
+    DefinitionsRepaired("team", VERSION, "sqlite:///flags.db", times=7, evicts=False): (
+        WARNING,
+        (
+            "sqlite:///flags.db loses the definitions again and again, and this process stored them 7 times: it was"
+            " emptied"
+        ),
+    ),
     PayloadRefused("team", VERSION, STORE, "truncated"): (
         ERROR,
         (

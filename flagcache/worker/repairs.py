@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 from flagcache.errors import StoreError
 from flagcache.events import DefinitionsRepaired
@@ -52,9 +53,9 @@ class Repairs:
         now = self._plan.clock()
         quiet, times = now - self._said_at < _EVERY, self._times + 1
         self._times, self._said_at = (times, self._said_at) if quiet else (0, now)
-        policy = "" if quiet or times == 1 else _policy(store)
-        event = DefinitionsRepaired(self._plan.namespace, version, tier.home, times=times, policy=policy, quiet=quiet)
-        return self._ledger.emit(event)
+        policy, evicts = "" if quiet or times == 1 else _policy(store), isinstance(store, EvictsKeys)
+        repaired = partial(DefinitionsRepaired, self._plan.namespace, version, tier.home, evicts=evicts)
+        return self._ledger.emit(repaired(times=times, policy=policy, quiet=quiet))
 
 
 def _policy(store: Store) -> str:

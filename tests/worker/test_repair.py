@@ -55,6 +55,19 @@ def test_a_store_that_loses_everything_over_and_over_is_said_once_a_minute(fleet
     assert [event.times for event in events if event.level >= logging.WARNING] == [1, 6, 6]
 
 
+def test_a_store_that_evicts_nothing_is_not_said_to_do_so(fleet: Fleet) -> None:
+    """The advice to look at Redis's memory is given of a Redis alone."""
+    process = fleet.process()
+    process.poll()
+    for _ in range(8):
+        flush(fleet, process)
+        fleet.clock.advance(10)
+        process.poll()
+    events = process.events(DefinitionsRepaired)
+    assert len(events) == 8
+    assert not any("maxmemory" in str(event) or "evict" in str(event) for event in events)
+
+
 def test_one_repairs_and_not_all(fleet: Fleet) -> None:
     """Of ten that hold more than the store, one is asked to repair it."""
     processes = [fleet.process() for _ in range(10)]
