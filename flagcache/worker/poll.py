@@ -86,12 +86,11 @@ class Exchange:
         base = election.template(self._ledger.me, self._plan.settings, self._plan.lease)._replace(**manner._asdict())
         for tier, store in self._ledger.tiers.usable():
             try:
-                reply, asked = self._poll(tier, store, base._replace(interval=round(base.interval * tier.spec.pace)))
+                heard, asked = self._read(tier, store, base._replace(interval=round(base.interval * tier.spec.pace)))
             except StoreError as exc:
                 self._ledger.lost(tier, exc)
                 continue
-            self._ledger.tiers.answered(tier, wrote=reply.grant is not None)
-            heard = self._replace(tier, store, self._reader.read(tier, store, reply))
+            heard = self._replace(tier, store, heard)
             heard = heard._replace(reply=self._generations.hears(tier.home, heard.reply))
             deferred = False
             if serve_first and heard.definitions is not None:
@@ -108,6 +107,16 @@ class Exchange:
             if reply.leads:  # it is not ours to lead: whoever belongs there is to take over at once
                 self._release(tier, store, idle=False)
         return None
+
+    def _read(self, tier: Tier, store: Store, base: Ask) -> tuple[Heard, float]:
+        """Poll one store and verify its answer; once more at once if that has been made readable meanwhile."""
+        reply, asked = self._poll(tier, store, base)
+        self._ledger.tiers.answered(tier, wrote=reply.grant is not None)
+        heard = self._reader.read(tier, store, reply)
+        if heard.again:
+            reply, asked = self._poll(tier, store, base)  # it grants again what it granted
+            heard = self._reader.read(tier, store, reply)
+        return heard, asked
 
     def _poll(self, tier: Tier, store: Store, base: Ask) -> tuple[Reply, float]:
         """Poll one store; return its answer, and the own clock before the question, from which ages in it count.

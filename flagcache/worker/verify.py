@@ -46,6 +46,8 @@ class Heard(NamedTuple):
     """False: this process cannot read what others use in this store. It must do without, but for a grant."""
     replaceable: str = ""
     """The version that this process may replace by what it holds, because it lacks the key."""
+    again: bool = False
+    """The payload was not sent, because this process lacked its key; now it has the key: ask once more."""
 
 
 class _Refused(NamedTuple):
@@ -139,8 +141,13 @@ class Reader:
             return None
         if isinstance(refused.reason, UnreadableHereError):
             return self._refuse(tier, store, reply, stored, refused.reason)
-        if _is_broken(refused.reason) and not self._holds(stored.version):
+        if self._holds(stored.version):
+            return None
+        if _is_broken(refused.reason):
             return Heard(_without_content(reply))  # not deleted unseen: it may be sound by now
+        if not reply.republish:  # what is stored was protected anew
+            del self._refused[tier.home]
+            return Heard(_without_content(reply), again=True)
         return None
 
     def _refuse(self, tier: Tier, store: Store, reply: Reply, stored: Meta, reason: EnvelopeError) -> Heard:

@@ -19,6 +19,7 @@ from flagcache.events import (
     PayloadRefused,
 )
 from flagcache.settings import Settings
+from flagcache.stores.base import Published, Replacing
 from flagcache.stores.memory import MemoryStore
 from tests.worker.processes import Fleet, Process, content
 
@@ -350,3 +351,27 @@ def test_whose_key_and_project_are_others_is_told_no_end_of_either(fleet: Fleet)
     assert new.flags == content(1, project="ours")
     assert len(new.events(ForeignKey)) == len(new.events(ForeignProject)) == 1
     assert not new.events(ForeignKeyGone)
+
+
+def test_what_is_protected_anew_with_a_known_key_is_taken_at_once(fleet: Fleet) -> None:
+    """The version is the refused one, so that its payload was not sent: it is asked for in the same poll."""
+    process, other = ours(fleet), theirs(fleet)
+    process.poll()
+    other.poll()
+    intrude(fleet)
+    fleet.settings = Settings(refresh_interval=30, cold_start_wait=0.05, role="reader")
+    reader = ours(fleet)
+    reader.poll()
+    assert not (reader.flags or {}).get("flags")
+    meta = fleet.stored
+    assert meta is not None
+    envelope = reader.plan.codec.write(content(9), meta._replace(etag=""))
+    published = fleet.store.publish("holder", envelope, fresh=False, lease=1, replacing=Replacing(meta.version, 0))
+    assert published is Published.STORED
+    asked = len(reader.link.asks)
+    fleet.clock.advance(1)
+    reader.poll()
+    assert reader.flags == content(9)
+    assert len(reader.link.asks) == asked + 2
+    reader.poll()
+    assert len(reader.link.asks) == asked + 3
