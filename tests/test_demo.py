@@ -163,7 +163,7 @@ def test_it_shows_counts_and_ends(start_demo: StartDemo) -> None:
 def test_it_shares_by_redis_after_a_preload(start_demo: StartDemo, make_redis: MakeRedis) -> None:
     """Forked from a loaded application and on Redis it does the same, tells no password and leaves no key behind."""
     server = make_redis(tcp=True, args=["--requirepass", "sesame"])
-    url = server.tcp_url.replace("//", "//:sesame@")
+    url = server.tcp_url.replace("redis://", "valkey://:sesame@")  # a URL that redis-py itself does not know
     demo = start_demo(*_SHORT, "--preload", "--store", url)
     status, out, err = demo.finish()
     assert (status, err) == (0, ""), out

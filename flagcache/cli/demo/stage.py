@@ -19,7 +19,7 @@ from flagcache.cli.demo.messages import Wiring
 from flagcache.cli.demo.options import DemoOptions, Project
 from flagcache.cli.demo.screen import Screen, View, make_screen
 from flagcache.cli.demo.words import Place
-from flagcache.errors import FlagcacheError
+from flagcache.errors import FlagcacheError, StoreError
 
 if TYPE_CHECKING:
     from flagcache_posthog.testing import RemoteStandIn
@@ -168,13 +168,10 @@ def _tidy_store(wiring: Wiring) -> None:
     """Take this run's keys out of a Redis that was there before and stays."""
     if wiring.store.startswith("sqlite:"):
         return
-    import redis  # noqa: PLC0415 - only for who uses it
+    from flagcache.stores.redis.store import RedisStore  # noqa: PLC0415 - a client library, only if it is needed
 
-    from flagcache.stores.redis.store import keys_of  # noqa: PLC0415
-
-    keys = keys_of(wiring.namespace, 0)
-    with contextlib.suppress(redis.RedisError), contextlib.closing(redis.Redis.from_url(wiring.store)) as client:
-        client.delete(keys.hash, keys.lease)
+    with contextlib.suppress(StoreError), contextlib.closing(RedisStore(wiring.store, wiring.namespace)) as store:
+        store.forget()
 
 
 def _make_standin() -> RemoteStandIn:
