@@ -126,7 +126,7 @@ class Settings:
     recovery is noticed as soon as a change would be."""
     on_quota_limited: Literal["clear", "keep"] = "clear"
     """What clients use while PostHog answers 402, quota used up: no flags, as an SDK alone would, or the last known."""
-    max_decoded_bytes: int = 64 * 1024 * 1024
+    max_decoded_bytes: int = 16 * 1024 * 1024
     """Stored definitions that would be larger than this when unpacked are refused."""
     role: Literal["worker", "reader"] = "worker"
     """A reader never leads, never fetches from the vendor and starts no thread of ours: it uses what the store has, one

@@ -117,7 +117,7 @@ def test_the_defaults_follow_from_the_refresh_interval() -> None:
     assert settings.stale_for() == 200 + 2 * 20
     assert Settings(refresh_interval=20, stale_after=7).stale_for() == 7
     assert (settings.cold_start_wait, settings.store_timeout) == (10, 1)
-    assert settings.max_decoded_bytes == 64 * 1024 * 1024
+    assert settings.max_decoded_bytes == 16 * 1024 * 1024
     assert Settings().refresh_interval == 30
 
 

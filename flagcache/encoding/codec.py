@@ -13,7 +13,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from flagcache.encoding import payload as envelope
 from flagcache.encoding.protection import PLAIN, Protection
 from flagcache.errors import EnvelopeError
-from flagcache.stores.base import Envelope, Meta
+from flagcache.stores.base import LARGEST_PAYLOAD, Envelope, Meta
 from flagcache.vendor import Definitions
 
 __all__ = ["Codec", "label_of"]
@@ -37,6 +37,9 @@ class Codec:
         self._namespace = namespace
         self._protection = protection
         self._limit = limit
+        # Compressed and protected, a body takes at most an eighth more bytes than it has.
+        self.largest = min(LARGEST_PAYLOAD, limit + limit // 8 + 1024)
+        """Bytes of the largest payload that can hold definitions of this size."""
 
     def write(self, definitions: Definitions, meta: Meta) -> Envelope:
         """Make the envelope of definitions, and read it once: what readers would refuse is never published.
@@ -47,6 +50,8 @@ class Codec:
         payload = envelope.encode(definitions, meta.version)
         envelope.verify(payload, version=meta.version, limit=self._limit)
         protected = self._protection.protect(payload, self._binding("payload", meta.version))
+        if len(protected) > self.largest:
+            raise EnvelopeError(f"the definitions are stored as {len(protected)} bytes; the limit is {self.largest}")
         return self.envelope(meta, protected)
 
     def envelope(self, meta: Meta, payload: bytes) -> Envelope:

@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 
 __all__ = [
     "GRANTED",
+    "LARGEST_PAYLOAD",
     "REFRESHER",
     "Ask",
     "Envelope",
@@ -36,6 +37,11 @@ that are there for something else. No host's name has such a character, so that 
 
 GRANTED = "granted"
 """The kind of a notice after which no worker asks the store, unless it is of a release that does not know it."""
+
+
+LARGEST_PAYLOAD = 64 * 1024 * 1024
+"""Bytes of the largest payload that any process publishes, whatever its settings. A larger one in a store is damage: it
+counts as absent, and the next poll of a worker drops it."""
 
 
 class Order(NamedTuple):
@@ -129,6 +135,8 @@ class Ask(NamedTuple):
     ones."""
     leader: str = ""
     """Who led when this process last asked, so that a reply need not repeat it."""
+    largest: int = LARGEST_PAYLOAD
+    """Bytes of the largest payload that this process takes."""
 
 
 class Reply(NamedTuple):
@@ -163,6 +171,8 @@ class Reply(NamedTuple):
     """The latest fetches failed one after the other, so often that nobody may fetch again in this interval."""
     leader: str | None = None
     """Identity of the process that leads, empty if none does; None: the same as in the poll."""
+    too_large: bool = False
+    """The payload is newer than what the asker holds, and was not sent because it is larger than the asker takes."""
 
 
 class Published(Enum):

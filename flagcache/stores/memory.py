@@ -16,7 +16,18 @@ from weakref import WeakValueDictionary
 from flagcache.runtime.clock import wall_milliseconds
 from flagcache.runtime.process_lock import ProcessLock
 from flagcache.stores.abilities import Subscription
-from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Replacing, Reply, Scope, Snapshot
+from flagcache.stores.base import (
+    LARGEST_PAYLOAD,
+    Ask,
+    Envelope,
+    Grant,
+    Notice,
+    Published,
+    Replacing,
+    Reply,
+    Scope,
+    Snapshot,
+)
 from flagcache.stores.rules import verbs as rules
 from flagcache.stores.unexpected import only_store_errors
 
@@ -50,7 +61,10 @@ class MemoryStore:
         """As `Store.poll`."""
 
         def verb(state: rules.State) -> tuple[rules.State, Reply, Notice | None]:
-            after, reply = rules.poll(state, ask, self._clock())
+            size = len(self._payload)
+            if size > LARGEST_PAYLOAD:
+                self._payload, state = b"", state._replace(meta=None)
+            after, reply = rules.poll(state, ask, self._clock(), size=size)
             told = reply if reply.payload is None else reply._replace(payload=self._payload)
             return after, told, rules.announced(state, ask, reply)
 

@@ -138,6 +138,7 @@ class Archive:
     def _ask(self, tier: Tier, store: Store, asked: float) -> Reply:
         """Ask for what is there, contending for nothing."""
         base = election.template(self._ledger.me, self._plan.settings, self._plan.lease)
+        base = base._replace(largest=self._plan.codec.largest)
         return store.poll(election.ask_for(base, self._ledger.know, tier.home, asked)._replace(may_lead=False))
 
     def _offer(self, tier: Tier, store: Store, held: Held, reply: Reply, asked: float) -> float | None:

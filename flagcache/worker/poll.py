@@ -83,7 +83,8 @@ class Exchange:
                 fail.
         """
         self._ledger.learn(lambda know: ageing.settled(know, self._plan.settings.challenge_after, self._plan.clock()))
-        base = election.template(self._ledger.me, self._plan.settings, self._plan.lease)._replace(**manner._asdict())
+        base = election.template(self._ledger.me, self._plan.settings, self._plan.lease)
+        base = base._replace(**manner._asdict(), largest=self._plan.codec.largest)
         for tier, store in self._ledger.tiers.usable():
             try:
                 heard, asked = self._read(tier, store, base._replace(interval=round(base.interval * tier.spec.pace)))

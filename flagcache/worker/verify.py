@@ -92,6 +92,9 @@ class Reader:
             if reply.unchanged and not self._ledger.know.contact(tier.home).foreign:  # it is what is held
                 self._readable(tier)
             return Heard(reply)
+        if reply.too_large:
+            much = f"its payload is larger than the {self._plan.codec.largest} bytes that max_decoded_bytes allows for"
+            return self._refuse(tier, store, reply, reply.meta, UnreadableHereError(much, passing=True))
         definitions = None
         try:
             meta = self._plan.codec.read_meta(reply.meta)

@@ -72,7 +72,7 @@ class AsyncRedisFlagDefinitionCache(CacheBase):
         fetch_total_timeout: float | None = None,
         backoff_ceiling: float | None = None,
         on_quota_limited: Literal["clear", "keep"] = "clear",
-        max_decoded_bytes: int = 64 * 1024 * 1024,
+        max_decoded_bytes: int = 16 * 1024 * 1024,
         role: Literal["worker", "reader"] = "worker",
         auto_attach: bool = True,
         signing_key: KeyMaterial | None = None,

@@ -73,7 +73,7 @@ class Twins:
     def poll(self, ask: Ask) -> None:
         """Poll both."""
         seen = self.store.poll(ask)
-        self.state, expected = rules.poll(self.state, ask, seen.clock)
+        self.state, expected = rules.poll(self.state, ask, seen.clock, size=len(self.payload))
         if expected.payload is not None:
             expected = expected._replace(payload=self.payload)
         assert abs(seen.lease_left - expected.lease_left) <= LEASE_TOLERANCE

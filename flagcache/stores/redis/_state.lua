@@ -19,6 +19,7 @@ local FIELDS = {
   'note_length', 'repair_asked', 'failures', 'reporting', 'fence', 'deputy_seen', 'renewing', 'replaced_at', 'key_missed_at',
 }
 local FIRST_NUMBER = 8
+local LARGEST_PAYLOAD = 67108864 -- bytes; no process publishes a larger one
 local FAR = 315360000000 -- ten years: what lies further ahead of the clock is no time; counting on from it would end at 2^53
 
 local function whole(text)
@@ -68,7 +69,7 @@ local function load()
   end
   local times = whole(values[9]) and whole(values[10]) and whole(values[11]) and whole(values[12])
   local named = state.version ~= '' and not string.find(state.version, '[\128-\255]') -- ours are digests
-  state.stored = times and named and state.size > 0
+  state.stored = times and named and state.size > 0 and state.size <= LARGEST_PAYLOAD
     and state.as_of <= clock + FAR and redis.call('HSTRLEN', HASH, 'payload') == state.size and true or false
   if state.highest > clock + FAR then state.highest = 0 end
   if state.grant > clock + FAR then state.grant = 0 end

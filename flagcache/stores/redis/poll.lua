@@ -12,10 +12,11 @@
 -- ARGV[16]     who leads, as far as the asker knows
 -- ARGV[17]     number of the database, which the channel of the notices ends with: a whole name would be sent with each poll
 -- ARGV[18]     time to live (ms); a poll renews none, but a grant may be all that is ever stored
+-- ARGV[19]     bytes of the largest payload that the asker takes
 --
 -- Returns {clock, leads, lease left, granted at, bits, grant, note, meta, payload, leader}
 --   bits    1: unchanged; 2: republish what you hold; 4: you are the deputy; 8: another process is fetching; 16: no try is
---           left in this interval
+--           left in this interval; 32: the payload is newer, and larger than you take
 --   grant   0 or {epoch, as_of, at}
 --   note    0, or {status, time left} from a failure for everybody until a success
 --   meta    0 or {version, etag, writer, project, epoch, as_of, changed_at, confirmed_at}
@@ -25,6 +26,9 @@
 local interval, full_lease, cold_lease, challenge = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local may_lead, idle, last_grant, grant_age = ARGV[6] == '1', ARGV[7] == '1', tonumber(ARGV[8]), tonumber(ARGV[9])
 local held_epoch, held_as_of, held_age, held_version = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12]), ARGV[13]
+
+-- What no process of ours has published is never sent, and its memory is given back.
+if not state.stored and redis.call('HSTRLEN', HASH, 'payload') > LARGEST_PAYLOAD then drop() end
 
 local function asker(bit) return math.floor(tonumber(ARGV[15]) / bit) % 2 == 1 end
 local reports, watches, listens, starts = asker(1), asker(2), asker(4), asker(8)
@@ -175,7 +179,9 @@ else
       state.epoch, state.as_of, state.changed_at, state.confirmed_at,
     }
   end
-  if newer and state.version ~= held_version then payload = redis.call('HGET', HASH, 'payload') end
+  if newer and state.version ~= held_version then
+    if state.size <= tonumber(ARGV[19]) then payload = redis.call('HGET', HASH, 'payload') else bits = bits + 32 end
+  end
 end
 if state.deputy == ME then bits = bits + 4 end
 if noted() or state.note_status > 0 then note = {state.note_status, noted() and state.note_until - clock or 0} end

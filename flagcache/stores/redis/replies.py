@@ -36,6 +36,7 @@ def read_reply(raw: object) -> Reply:
         fetching=bool(as_whole(bits) & 8),
         exhausted=bool(as_whole(bits) & 16),
         leader=None if leader == 0 else as_text(leader),
+        too_large=bool(as_whole(bits) & 32),
     )
 
 

@@ -220,7 +220,7 @@ class RedisStore:
             )
 
     def _words_of(self, ask: Ask) -> tuple[str | int, ...]:
-        return *_words_of(ask), self._link.database, self._forget_after
+        return *_words_of(ask), self._link.database, self._forget_after, ask.largest
 
     def _may_do_without_lease(self, ask: Ask, failure: StoreError) -> bool:
         """Whether a poll may read without the lease, which lies on another node than the definitions, or nowhere.

@@ -59,10 +59,10 @@ REPUBLISH_EVERY = 1000
 """Milliseconds between two askers who are told to repair the store, so that not all do it at once."""
 
 
-def poll(state: State, ask: Ask, clock: int) -> tuple[State, Reply]:
+def poll(state: State, ask: Ask, clock: int, *, size: int = 0) -> tuple[State, Reply]:
     """Decide lease and grant, and find out what the asker lacks. `payload` is left for the store to fill in.
 
-    The reply's `payload` is `b""` where the payload is to be sent.
+    The reply's `payload` is `b""` where the payload, of `size` bytes, is to be sent.
     """
     held = _held_here(state, ask, clock)
     if held is not None and held.epoch > state.epoch:
@@ -90,7 +90,7 @@ def poll(state: State, ask: Ask, clock: int) -> tuple[State, Reply]:
         grant=granted,
         unchanged=unchanged,
         meta=None if unchanged else state.meta,
-        payload=b"" if wanted else None,
+        payload=b"" if wanted and size <= ask.largest else None,
         republish=republish,
         note_status=state.note_status,
         note_left=note_left,
@@ -98,6 +98,7 @@ def poll(state: State, ask: Ask, clock: int) -> tuple[State, Reply]:
         fetching=is_fetching(state, ask, clock),
         exhausted=is_exhausted(state),
         leader=None if leader == ask.leader else leader,
+        too_large=wanted and size > ask.largest,
     )
 
 

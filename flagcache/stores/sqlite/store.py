@@ -87,7 +87,7 @@ class SqliteStore:
 
         def step(transaction: Transaction) -> Reply:
             before = self._load(transaction)
-            state, reply = rules.poll(before.state, ask, self._clock())
+            state, reply = rules.poll(before.state, ask, self._clock(), size=before.payload_size)
             self._save(transaction, before, state, notice=rules.announced(before.state, ask, reply))
             if reply.payload is None:
                 return reply
@@ -196,7 +196,7 @@ class SqliteStore:
         notice: Notice | None = None,
     ) -> None:
         """Write what has changed; starts the transaction over if it only reads."""
-        if state == before.state and payload is None and notice is None:
+        if state == before.state and payload is None and notice is None and not before.oversized:
             return
         transaction.write()
         size = before.payload_size if payload is None else len(payload)  # of none, it is not looked at

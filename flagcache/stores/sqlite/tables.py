@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from flagcache.stores.base import Meta, Notice
+from flagcache.stores.base import LARGEST_PAYLOAD, Meta, Notice
 from flagcache.stores.rules.state import Outcome, State
 from flagcache.stores.sqlite.create import Schema
 
@@ -85,6 +85,8 @@ class Stored(NamedTuple):
 
     state: State = State()
     payload_size: int = 0
+    oversized: bool = False
+    """Its payload is one that no process of ours has published; the state has no definitions then."""
 
 
 def load(connection: sqlite3.Connection, namespace: str) -> Stored:
@@ -97,8 +99,10 @@ def load(connection: sqlite3.Connection, namespace: str) -> Stored:
     row: dict[str, object] = {**_ADDED, **dict(found)}
     try:
         size = _number(row["payload_size"])
-        meta = _meta(row) if row["body_type"] == "blob" and row["body_size"] == size else None
-        return Stored(_state(row, meta), size if size is not None and meta is not None else 0)
+        oversized = (_number(row["body_size"]) or 0) > LARGEST_PAYLOAD
+        sound = row["body_type"] == "blob" and row["body_size"] == size and not oversized
+        meta = _meta(row) if sound else None
+        return Stored(_state(row, meta), size if size is not None and meta is not None else 0, oversized)
     except KeyError as exc:
         raise sqlite3.DatabaseError(f"no such column: {exc}") from None
 

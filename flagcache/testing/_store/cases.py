@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import pytest
 
-from flagcache.stores.base import Ask, Envelope, Grant, Meta, Order, Published, Reply, Scope, Store
+from flagcache.stores.base import LARGEST_PAYLOAD, Ask, Envelope, Grant, Meta, Order, Published, Reply, Scope, Store
 
 __all__ = ["AT_ONCE", "LONG", "SHORT", "Cases", "MakeStore", "PassTime", "Worker", "envelope", "repair"]
 
@@ -102,6 +102,7 @@ class Worker:
     watches: bool = False
     starts: bool = False
     leader: str = ""
+    largest: int = LARGEST_PAYLOAD
 
     def poll(self) -> Reply:
         """Ask the store; a grant is remembered."""
@@ -125,6 +126,7 @@ class Worker:
                 watches=self.watches,
                 starts=self.starts,
                 leader=self.leader,
+                largest=self.largest,
             )
         )
         if reply.grant:

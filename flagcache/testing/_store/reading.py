@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from flagcache.stores.base import Envelope, Order, Scope, Snapshot, Store
-from flagcache.testing._store.cases import LONG, Cases, MakeStore, Worker, envelope, repair
+from flagcache.stores.base import LARGEST_PAYLOAD, Envelope, Grant, Order, Published, Scope, Snapshot, Store
+from flagcache.testing._store.cases import AT_ONCE, LONG, Cases, MakeStore, Worker, envelope, repair
 
 __all__ = ["ReadingCases"]
 
@@ -56,6 +56,40 @@ class ReadingCases(Cases):
         meta = repair(store, "v1", age=LONG)
         reply = Worker(other, "a", held=Order(0, meta.as_of + 1), held_version="v2").poll()
         assert (reply.unchanged, reply.meta, reply.payload) == (False, meta, None)
+
+    def test_a_payload_larger_than_the_asker_takes_is_not_sent(self, store: Store, other: Store) -> None:
+        """The asker hears of its metadata and why it was not sent; what is stored stays, for others to read."""
+        meta = repair(store, "v1")
+        size = store.inspect().payload_size
+        reply = Worker(other, "a", largest=size - 1).poll()
+        assert (reply.meta, reply.payload, reply.too_large) == (meta, None, True)
+        reply = Worker(other, "b", largest=size).poll()
+        assert (reply.meta, reply.payload, reply.too_large) == (meta, b"payload of v1", False)
+
+    def test_only_a_payload_that_is_wanted_is_too_large(self, store: Store, other: Store) -> None:
+        """A process that holds the stored version, or newer definitions, lacks nothing."""
+        meta = repair(store, "v1", age=LONG)
+        for held, version in ((meta.order, "v1"), (Order(0, meta.as_of - 1), "v1"), (Order(0, meta.as_of + 1), "v2")):
+            assert not Worker(other, "a", held=held, held_version=version, largest=1).poll().too_large
+
+    def test_a_payload_that_no_process_publishes_counts_as_absent(self, store: Store, other: Store) -> None:
+        """Beyond `LARGEST_PAYLOAD` it is not sent; the next poll drops it, and the next publication is accepted."""
+        leader = Worker(store, "a", interval=AT_ONCE)
+        at = store.inspect().clock
+        content = envelope(Grant(0, at, at), "v1")._replace(payload=bytes(LARGEST_PAYLOAD + 1))
+        store.publish("a", content, fresh=False, lease=LONG)
+        reply = Worker(other, "b", may_lead=False).poll()
+        assert (reply.meta, reply.payload, reply.too_large) == (None, None, False)
+        assert other.inspect().meta is None
+        leader.bring("v2")
+        assert Worker(other, "b").poll().payload == b"payload of v2"
+
+    def test_the_largest_payload_is_sent(self, store: Store, other: Store) -> None:
+        """Up to `LARGEST_PAYLOAD` bytes are a payload like any other."""
+        at = store.inspect().clock
+        content = envelope(Grant(0, at, at), "v1")._replace(payload=bytes(LARGEST_PAYLOAD))
+        assert store.publish("a", content, fresh=False, lease=LONG) is Published.STORED
+        assert len(Worker(other, "b").poll().payload or b"") == LARGEST_PAYLOAD
 
     @pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS.keys())
     def test_a_payload_comes_back_byte_for_byte(self, store: Store, other: Store, payload: bytes) -> None:
