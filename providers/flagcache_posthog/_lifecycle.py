@@ -12,7 +12,7 @@ import gc
 import os
 import threading
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol, cast
 
 from flagcache.runtime import process
@@ -30,6 +30,7 @@ __all__ = [
     "meet_keyless",
     "remember",
     "remember_cache",
+    "remember_maker",
     "say_goodbye",
 ]
 
@@ -49,6 +50,7 @@ class Cache(Protocol):
 
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()
 _caches: weakref.WeakSet[Cache] = weakref.WeakSet()
+_makers: list[Callable[[], object]] = []
 
 
 def remember(client: Client) -> None:
@@ -61,6 +63,12 @@ def remember_cache(cache: Cache) -> None:
     _caches.add(cache)
     _at_end.pid = os.getpid()
     process.at_exit(_at_end)
+
+
+def remember_maker(maker: Callable[[], object]) -> None:
+    """Note what makes a process's client: for a framework that makes it when it is first needed."""
+    if maker not in _makers:
+        _makers.append(maker)
 
 
 class _AtEnd:
@@ -93,6 +101,8 @@ def load_clients(clients: Iterable[Client] | None = None) -> None:
         clients: None: all of this process that were attached, or use a cache that attaches its clients.
     """
     if clients is None:
+        for maker in _makers:
+            guarded(maker, None, "a client could not be made before it is needed", "")
         guarded(_attach_users, None, "could not look for clients that have no flags yet", "")
     known = attached_clients() if clients is None else clients
     cold = [client for client in known if client.feature_flags is None and not client.disabled]

@@ -1,0 +1,136 @@
+"""`request.flags`: the flags of the user of one request, who is looked up when a flag is first read."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from asgiref.sync import sync_to_async
+from django.core.exceptions import SynchronousOnlyOperation
+from django.http import HttpRequest
+
+from flagcache_posthog.django._config import hook
+from flagcache_posthog.django.project import client, config
+from flagcache_posthog.identity import distinct_id_of
+from flagcache_posthog.request_flags import RequestFlags
+
+if TYPE_CHECKING:
+    from django.contrib.auth.base_user import AbstractBaseUser
+    from django.contrib.auth.models import AnonymousUser
+    from posthog import FeatureFlagEvaluations
+
+__all__ = ["HttpRequestFlags", "flags_of"]
+
+_ASYNC_REMEDY = (
+    "the user of this request is not known yet, and cannot be looked up on an event loop: write `flags = await"
+    " request.flags` in an async view, and read `flags`"
+)
+
+
+class HttpRequestFlags:
+    """The flags of one request.
+
+    It knows the user at each read: the one that a session, a token of Django REST framework or a login during the
+    request gave. In an async view await it first: `flags = await request.flags`.
+
+    Args:
+        request: Django's.
+    """
+
+    def __init__(self, request: HttpRequest) -> None:
+        self._request = request
+        self._users: dict[str, RequestFlags] = {}
+        self.read = False
+        """Whether a flag was asked for: then the response depends on who asks."""
+
+    def is_enabled(self, key: str, default: bool = False) -> bool:  # noqa: FBT001, FBT002 - as of the SDK's snapshots
+        """Whether a flag is on; `default` if it has no value."""
+        return self._flags().is_enabled(key, default)
+
+    def get(self, key: str, default: bool | str | None = None) -> bool | str | None:  # noqa: FBT001 - as of a mapping
+        """The value of a flag, True, False or a variant's key; `default` if it has none."""
+        return self._flags().get(key, default)
+
+    def payload(self, key: str, default: object = None) -> object:
+        """What comes with a flag's value; `default` if nothing does."""
+        return self._flags().payload(key, default)
+
+    def snapshot(self, *keys: str) -> FeatureFlagEvaluations:
+        """The flags that were read and those that are named here: for `capture(flags=...)`."""
+        return self._flags().snapshot(*keys)
+
+    @property
+    def distinct_id(self) -> str | None:
+        """Who asks: the first of `IDENTIFY`, the user, the SDK's context, PostHog's cookie, the session."""
+        request = self._request
+        identify = hook(config(), "IDENTIFY")
+        session = getattr(request, "session", None)
+        return distinct_id_of(
+            explicit=None if identify is None else lambda: cast("str | None", identify(request)),
+            user=self._user_id,
+            cookies=request.COOKIES,
+            project_api_key=config().project_api_key,
+            session=None if session is None else lambda: cast("str | None", session.session_key),
+        )
+
+    def __await__(self) -> Generator[Any, None, HttpRequestFlags]:
+        """Look up the user and load flags without stopping the event loop; then reads do neither."""
+        return self._prepared().__await__()
+
+    # --- who asks ----------------------------------------------------------------------------------------------------
+
+    def _user_id(self) -> str | None:
+        try:
+            user = self._user()
+            return str(user.pk) if user is not None and user.is_authenticated else None
+        except SynchronousOnlyOperation as exc:
+            raise SynchronousOnlyOperation(_ASYNC_REMEDY) from exc
+
+    def _user(self) -> AbstractBaseUser | AnonymousUser | None:
+        return getattr(self._request, "user", None)
+
+    async def _prepared(self) -> HttpRequestFlags:
+        try:
+            self._user_id()  # a middleware may have looked it up
+        except SynchronousOnlyOperation:
+            self._request.user = await self._request.auser()
+        posthog = client()
+        if posthog.feature_flags is None:
+            await sync_to_async(posthog.get_all_flags, thread_sensitive=False)("flagcache", only_evaluate_locally=True)
+        if config().hooks:
+            await sync_to_async(self._flags)()
+        return self
+
+    # --- their flags -------------------------------------------------------------------------------------------------
+
+    def _flags(self) -> RequestFlags:
+        self.read = True
+        user = self.distinct_id or ""
+        if user not in self._users:
+            self._users[user] = RequestFlags(
+                client(),
+                lambda: user,
+                groups=self._hooked("GROUPS"),
+                person_properties=self._hooked("PERSON_PROPERTIES"),
+                group_properties=self._hooked("GROUP_PROPERTIES"),
+                remote=cast("Literal['never', 'needed']", config().remote),
+            )
+        return self._users[user]
+
+    def _hooked(self, key: str) -> Mapping[str, Any] | None:
+        function = hook(config(), key)
+        return None if function is None else cast("Mapping[str, Any] | None", function(self._request))
+
+
+def flags_of(request: HttpRequest) -> HttpRequestFlags:
+    """Return the flags of a request: `request.flags`, also without the middleware, and typed.
+
+    Args:
+        request: Django's, or one of Django REST framework, which stands for Django's.
+    """
+    django_request: HttpRequest = getattr(request, "_request", request)
+    own = vars(django_request)
+    found: object = own.get("flags")
+    if not isinstance(found, HttpRequestFlags):
+        found = own["flags"] = HttpRequestFlags(django_request)
+    return found

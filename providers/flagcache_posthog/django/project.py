@@ -1,0 +1,136 @@
+"""The cache and the client of a Django project: one of each in a process, made when they are first needed.
+
+The client is the SDK's global one too, so `posthog.capture(...)`, and the SDK's own middleware and handlers, use it.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import posthog as sdk
+
+from flagcache.errors import ConfigurationError
+from flagcache.runtime.guard import guarded
+from flagcache.runtime.here import prefix
+from flagcache.runtime.process_lock import ProcessLock
+from flagcache_posthog._base import CacheBase
+from flagcache_posthog._lifecycle import remember_maker
+from flagcache_posthog._misfits import uses
+from flagcache_posthog.django._config import Config, read
+
+if TYPE_CHECKING:
+    from posthog.client import Client
+
+    from flagcache_posthog.provider import FlagDefinitionCache
+
+__all__ = ["cache", "client", "config", "forget", "prepare"]
+
+_log = logging.getLogger("flagcache")
+
+
+class _Project:
+    """What this process has of the project. A forked child goes on with what it inherits."""
+
+    def __init__(self) -> None:
+        self.lock = ProcessLock()
+        self.config: Config | None = None
+        self.cache: FlagDefinitionCache | None = None
+        self.client: Client | None = None
+
+
+_project = _Project()
+
+
+def config() -> Config:
+    """Return the settings; they are read once.
+
+    Raises:
+        ConfigurationError: something in them cannot be right.
+    """
+    with _project.lock:
+        if _project.config is None:
+            found = read()
+            _project.cache = None if found.make_cache is None else found.make_cache()
+            _set_module_options(found, _project.cache)
+            _project.config = found
+        return _project.config
+
+
+def cache() -> FlagDefinitionCache:
+    """Return the project's cache. It connects to its store when a client first uses it.
+
+    Raises:
+        ConfigurationError: the settings cannot be right, or name no store.
+    """
+    config()
+    if _project.cache is None:
+        raise ConfigurationError("FLAGCACHE has DISABLED and no STORE: there is no cache")
+    return _project.cache
+
+
+def client() -> Client:
+    """Return this process's client; the first call makes it. Flags are loaded when one is first evaluated.
+
+    Call it where you use it. At import, it would be made in the process from which a server forks its workers.
+
+    Raises:
+        ConfigurationError: the settings cannot be right, or something else made the SDK's global client before.
+    """
+    if _project.client is not None and _project.client is sdk.default_client:
+        return _project.client
+    made_of = config()
+    with _project.lock:
+        if sdk.default_client is None:
+            sdk.default_client = _make(made_of, _project.cache)
+        elif _project.cache is not None:
+            uses(sdk.default_client, _project.cache, CacheBase)
+        _project.client = sdk.default_client
+        return _project.client
+
+
+def prepare() -> None:
+    """Have the SDK's global client made as the settings say, whoever first needs it. Never raises."""
+    remember_maker(_make_to_load)
+    try:
+        config()
+    except ConfigurationError as exc:
+        _log.error("%s: the settings are refused, and request.flags raises until they are mended: %s", prefix(), exc)
+
+
+def forget() -> None:
+    """Read the settings anew: they were changed, by a test."""
+    with _project.lock:
+        if _project.client is not None:
+            guarded(_project.client.shutdown, None, "a client could not be shut down", "")
+            sdk.default_client = None
+        _project.config = _project.cache = _project.client = None
+    prepare()
+
+
+def _make_to_load() -> None:
+    """Make the client for a server's helper, which loads it before the first request."""
+    if not config().disabled:
+        client()
+
+
+def _make(made_of: Config, provider: FlagDefinitionCache | None) -> Client:
+    options: dict[str, Any] = {**made_of.client_options, **_module_options(made_of, provider)}
+    return sdk.Posthog(options.pop("api_key"), **options)
+
+
+def _module_options(made_of: Config, provider: FlagDefinitionCache | None) -> dict[str, object]:
+    return {
+        "api_key": made_of.project_api_key,
+        "secret_key": made_of.secret_key or None,
+        "host": made_of.host,
+        "disabled": made_of.disabled or bool(made_of.client_options.get("disabled")),
+        "flag_definition_cache_provider": provider,
+    }
+
+
+def _set_module_options(made_of: Config, provider: FlagDefinitionCache | None) -> None:
+    """The module `posthog` makes its client of these, and at each later call sets some of them on it anew."""
+    for name, value in {**made_of.client_options, **_module_options(made_of, provider)}.items():
+        if hasattr(sdk, name):
+            setattr(sdk, name, value)
