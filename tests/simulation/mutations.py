@@ -1,8 +1,8 @@
 # pyright: reportPrivateUsage=false
 # A rule is broken where it is obeyed, which is often in private.
-"""The engine with one rule broken at a time, to see that the simulation finds it.
+"""The engine with one rule broken at a time, to show that the simulation finds the fault.
 
-python -m tests.simulation.mutations   tries all, and prints how many runs each took, as a table
+python -m tests.simulation.mutations   tries all, and prints a table of how many runs each one took
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from tests.simulation.run import simulate
 __all__ = ["LONGEST", "MUTATIONS", "Mutation", "runs_until_found"]
 
 LONGEST = 500
-"""Runs after which a broken rule counts as not found."""
+"""Number of runs after which a broken rule counts as not found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +48,11 @@ class Mutation:
     rule: int
     what: str
     changes: tuple[tuple[object, str, object], ...]
-    """What is put in which place."""
+    """Owner, attribute and replacement of each patch."""
 
     @contextmanager
     def applied(self) -> Generator[None, None, None]:
-        """Run the body with the broken engine."""
+        """Apply the patches while the body runs."""
         with ExitStack() as stack:
             for owner, name, value in self.changes:
                 stack.enter_context(patch.object(owner, name, value))
@@ -87,7 +87,7 @@ def _herd(self: Worker) -> Definitions | None:
     return None if self.know.held is None else _definitions(self)
 
 
-def _publishes_anything(  # noqa: PLR0913 - as what it takes the place of
+def _publishes_anything(  # noqa: PLR0913 - the signature of the function that it replaces
     state: State, me: str, envelope: Envelope, clock: int, *, fresh: bool, lease: int, replacing: Replacing | None
 ) -> tuple[State, Published, Notice | None]:
     state = state._replace(meta=None)
@@ -190,30 +190,30 @@ def _sleeps_long(self: Attendant) -> float:
 MUTATIONS = (
     Mutation(1, "a grant whenever it is asked for", ((granting, "_due", _yes),)),
     Mutation(1, "follow-up grants without limit", ((granting, "_follows", _follows_for_ever),)),
-    Mutation(1, "workers keep the latest grant to themselves", ((election, "ask_for", _forgetful),)),
-    Mutation(1, "a cold worker is sent to fetch without a grant", ((Worker, "definitions", _herd),)),
-    Mutation(2, "a late writer is not refused", ((rules, "publish", _publishes_anything),)),
-    Mutation(2, "a later grant counts before it is answered", ((rules, "publish", _counts_given_grants),)),
-    Mutation(2, "a worker takes whatever comes", ((election, "hold", _takes_everything),)),
-    Mutation(2, "definitions are dated when they were read", ((Fetching, "_hold", _stamped_when_read),)),
-    Mutation(3, "nobody is asked to repair the store", ((rules, "poll", _never_heals),)),
-    Mutation(3, "nobody repairs it", ((Exchange, "_repair", _does_not_repair),)),
-    Mutation(5, "what cannot be read is taken for empty", ((envelope, "decode", _empty_for_unreadable),)),
-    Mutation(6, "a failed fetch is told to nobody", ((rules, "fail", _fails_silently),)),
+    Mutation(1, "workers do not report the latest grant", ((election, "ask_for", _forgetful),)),
+    Mutation(1, "a worker without definitions fetches without a grant", ((Worker, "definitions", _herd),)),
+    Mutation(2, "a late publication is not refused", ((rules, "publish", _publishes_anything),)),
+    Mutation(2, "a later grant counts before its fetch is answered", ((rules, "publish", _counts_given_grants),)),
+    Mutation(2, "a worker adopts older definitions", ((election, "hold", _takes_everything),)),
+    Mutation(2, "definitions are dated when the response is read", ((Fetching, "_hold", _stamped_when_read),)),
+    Mutation(3, "the store asks no worker to repair it", ((rules, "poll", _never_heals),)),
+    Mutation(3, "a worker ignores the request to repair the store", ((Exchange, "_repair", _does_not_repair),)),
+    Mutation(5, "an unreadable payload counts as empty definitions", ((envelope, "decode", _empty_for_unreadable),)),
+    Mutation(6, "a failed fetch is not reported to the store", ((rules, "fail", _fails_silently),)),
     Mutation(6, "a silent leader is not challenged", ((granting, "_silent", _no),)),
-    Mutation(6, "a silent leader leaves the others no time", ((granting, "_silent", _leaves_no_time),)),
-    Mutation(1, "the listener oversleeps the lease", ((Attendant, "attend", _sleeps_long),)),
-    Mutation(7, "a forked child goes on with its parent's grants", ((Knowledge, "in_child", _inherits_all),)),
-    Mutation(8, "ages count from the reading of an answer", ((Exchange, "_poll", _counts_from_the_reading),)),
-    Mutation(8, "an order is taken for a time when the clock was put back", ((election, "_granted", _order_for_time),)),
-    Mutation(8, "repaired definitions are dated anew", ((election, "repair", _restamps),)),
-    Mutation(8, "adopted definitions are taken for new", ((election, "told", _born_now),)),
-    Mutation(8, "the entity tag of one content is sent for another", ((Fetching, "_fetch", _stored_etag),)),
+    Mutation(6, "a challenged leader gets the next grant at once", ((granting, "_silent", _leaves_no_time),)),
+    Mutation(1, "the listener renews the lease too late", ((Attendant, "attend", _sleeps_long),)),
+    Mutation(7, "a forked child keeps its parent's grants", ((Knowledge, "in_child", _inherits_all),)),
+    Mutation(8, "ages count from the time a reply is read", ((Exchange, "_poll", _counts_from_the_reading),)),
+    Mutation(8, "an order counts as a time after the clock stepped back", ((election, "_granted", _order_for_time),)),
+    Mutation(8, "republished definitions get a new date", ((election, "repair", _restamps),)),
+    Mutation(8, "adopted definitions count as confirmed now", ((election, "told", _born_now),)),
+    Mutation(8, "the entity tag of other definitions is sent", ((Fetching, "_fetch", _stored_etag),)),
     Mutation(9, "the payload is sent at each poll", ((rules, "poll", _sends_always),)),
     Mutation(9, "an unchanged poll asks twice", ((Exchange, "ask", _asks_twice),)),
     Mutation(
         11,
-        "unreadable definitions are neither dropped nor replaced by the same version",
+        "unreadable definitions are neither discarded nor replaced by the same version",
         ((MemoryStore, "discard", _no), (rules, "replaces_payload", _only_if_stored)),
     ),
     Mutation(
@@ -222,15 +222,15 @@ MUTATIONS = (
         tuple((m, "running", _believes_any_time) for m in (granting, state)),
     ),
 )
-"""Each breaks the rule of its number; which check then finds it first is not said."""
+"""Each one breaks the rule with its number. Another rule's check may find it first."""
 
 
 def runs_until_found(mutation: Mutation, longest: int, first: int = 0) -> tuple[int, str]:
-    """How many runs it took to find it, and the first fault; 0 if none of so many found it.
+    """Return the number of runs until a fault was found, and the fault; 0 if no run found one.
 
     Args:
-        mutation: what is broken.
-        longest: how many runs there are at most.
+        mutation: the broken rule.
+        longest: the maximum number of runs.
         first: the first seed.
     """
     with mutation.applied():
