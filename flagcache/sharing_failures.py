@@ -36,7 +36,7 @@ class PayloadRefused(Event):
     fetches: bool = True
     """False: this process is a reader, which never fetches."""
     deleted: bool = True
-    """False: this process could not delete them: a reader on a replica, or the store failed at that moment."""
+    """False: this process did not delete them: it is a reader, or the store failed at that moment."""
     _level = logging.ERROR
 
     def __str__(self) -> str:
@@ -48,8 +48,9 @@ class PayloadRefused(Event):
         kept = "clients have no flags" if self.empty else "clients keep what they have"
         if not self.deleted:
             return (
-                f"definitions {self.version[:8]} in {self.store} are unreadable: {self.reason}; this process could not"
-                f" delete them; {kept}, until a worker stores readable ones"
+                f"definitions {self.version[:8]} in {self.store} are unreadable: {self.reason};"
+                f" {'this process could not delete them' if self.fetches else 'a reader deletes nothing'}; {kept},"
+                " until a worker stores readable ones"
             )
         return (
             f"definitions {self.version[:8]} in {self.store} are unreadable and were deleted: {self.reason};"

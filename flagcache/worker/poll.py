@@ -177,6 +177,8 @@ class Exchange:
                     self._ledger.encoded.received(held.meta.version, reply.payload)
             return
         try:
+            if self._plan.settings.reads_only:
+                return  # it writes nothing
             if reply.republish:
                 self._repair(tier, store, reply)
             elif reply.leads:

@@ -168,12 +168,15 @@ class Reader:
         return Heard(reply)
 
     def _discard(self, tier: Tier, store: Store, version: str) -> bool:
-        """Drop what is broken; whether it is gone. If a worker finds it gone, another one was quicker."""
+        """Drop what is broken; whether it is gone: another worker may be quicker. A reader drops nothing."""
+        if self._plan.settings.reads_only:
+            return False
         try:
-            return store.discard(self._ledger.me, version) or not self._plan.settings.reads_only
+            store.discard(self._ledger.me, version)
         except StoreError as exc:
             self._ledger.lost(tier, exc)
             return False
+        return True
 
     def _holds(self, version: str) -> bool:
         held = self._ledger.know.held

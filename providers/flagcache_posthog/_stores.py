@@ -91,15 +91,17 @@ def sqlite_spec(path: str | os.PathLike[str], namespace: str, settings: Settings
             f"SqliteFlagDefinitionCache cannot work on this system: {missing}; take RedisFlagDefinitionCache, or"
             " MemoryFlagDefinitionCache for one process"
         )
-    from flagcache.stores.sqlite.store import SqliteStore  # noqa: PLC0415 - only who uses SQLite pays for its import
+    from flagcache.stores.sqlite.reader import SqliteReaderStore  # noqa: PLC0415 - only who uses SQLite pays for that
+    from flagcache.stores.sqlite.store import SqliteStore  # noqa: PLC0415 - likewise
 
     file = checked_path(path)
     refuse_expiry(settings)
 
-    def make() -> SqliteStore:
-        return SqliteStore(file, namespace, timeout=settings.store_timeout, format_and_protection=label_of(protection))
+    def make(kind: type[SqliteStore]) -> SqliteStore:
+        return kind(file, namespace, timeout=settings.store_timeout, format_and_protection=label_of(protection))
 
-    return StoreSpec(f"sqlite://{file}", make)
+    lead, read = partial(make, SqliteStore), partial(make, SqliteReaderStore)
+    return StoreSpec(f"sqlite://{file}", read if settings.reads_only else lead, lead)
 
 
 def refuse_expiry(settings: Settings) -> None:

@@ -130,7 +130,7 @@ def test_what_a_reader_cannot_delete_is_not_told_as_deleted(fleet: Fleet) -> Non
     assert not refused.deleted
     assert "deleted:" not in str(refused)
     assert [ask.held_version for ask in reader.link.asks[-2:]] == [sound, sound]
-    assert reader.link.calls.count("discard") == 1  # what it has not seen again may be sound by now
+    assert "discard" not in reader.link.calls
     assert reader.flags == content(1)
     assert fleet.store.discard("somebody", sound)
     fleet.plant(encode(content(2), sound), version=sound)

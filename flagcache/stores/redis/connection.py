@@ -7,17 +7,14 @@ decodes or retries, replies here are bytes, a failure is a `StoreError`, and no 
 from __future__ import annotations
 
 import contextlib
-import functools
-import hashlib
 import threading
 import time
-from collections.abc import Generator, Sequence
-from importlib import resources
-from typing import NamedTuple
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
 
 import redis
 from redis.connection import ConnectionPool
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoPermissionError
 
 from flagcache.errors import StoreError
 from flagcache.runtime.clock import monotonic
@@ -26,6 +23,7 @@ from flagcache.stores.redis.address import RedisTarget, resolve
 from flagcache.stores.redis.deadline import Progress, bounded, remaining
 from flagcache.stores.redis.pools import Word, connection_of
 from flagcache.stores.redis.routing import Route, route_to
+from flagcache.stores.redis.scripts import Script, load_script, run_script
 from flagcache.stores.redis.trouble import store_error
 
 __all__ = ["RedisLink", "Script", "Subscription", "load_script"]
@@ -38,24 +36,6 @@ platform freezes between two invocations does not see the time pass on any other
 _SILENCE = 30.0
 """Seconds without a word from the server after which a subscription asks for one: a proxy, or a host that vanished, may
 leave a connection open on which nothing comes."""
-
-
-class Script(NamedTuple):
-    """A Lua script and the digest by which Redis knows it."""
-
-    text: str
-    sha1: str
-
-    @classmethod
-    def of(cls, text: str) -> Script:
-        """Return the script with this text."""
-        return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
-
-
-@functools.cache
-def load_script(name: str) -> Script:
-    """Return the script in `flagcache/stores/<name>.lua`."""
-    return Script.of(resources.files("flagcache.stores.redis").joinpath(f"{name}.lua").read_text(encoding="utf-8"))
 
 
 class RedisLink:
@@ -99,17 +79,20 @@ class RedisLink:
         self._turns = threading.BoundedSemaphore(max_connections)
         self._closed = False
         self._used_at = time.time()
+        self._as_read_only = False
+        """Whether the server runs this user's scripts as read-only ones alone."""
 
     def __repr__(self) -> str:
         return f"<RedisLink {self.address}{' closed' if self._closed else ''}>"
 
-    def run(self, script: Script, keys: Sequence[str], args: Sequence[Word]) -> object:
+    def run(self, script: Script, keys: Sequence[str], args: Sequence[Word], *, read_only: bool = False) -> object:
         """Run a script in one round trip (two where the server has not seen it) and return its reply, texts as bytes.
 
         Args:
             script: What to run.
             keys: At least one; in a cluster all of one slot.
             args: Further arguments.
+            read_only: The script writes nothing: this user need not have the right to write.
 
         Raises:
             StoreError: The server could not be asked, did not answer in time, or answered with an error. After a
@@ -117,11 +100,28 @@ class RedisLink:
         """
         words: tuple[Word, ...] = (len(keys), *keys, *args)
         with self._way(in_all=self._in_all) as route:
+            if read_only:
+                return self._read(partial(run_script, route, script, keys, words))
+            return run_script(route, script, keys, words)
+
+    def _read(self, run: Callable[..., object]) -> object:
+        """Run a script that only reads: as `EVALSHA_RO` if this user may not use `EVALSHA`, or only read keys."""
+        if not self._as_read_only:
             try:
-                return route.execute(keys, "EVALSHA", script.sha1, *words)
-            except NoScriptError:
-                # Not SCRIPT LOAD: EVAL also reaches the node that took over a slot and has none of the scripts.
-                return route.execute(keys, "EVAL", script.text, *words)
+                return run()
+            except NoPermissionError as exc:
+                refused = exc
+            try:
+                reply = run(suffix="_RO")
+            except redis.ResponseError:
+                raise refused from None
+            self._as_read_only = True
+            return reply
+        try:
+            return run(suffix="_RO")
+        except NoPermissionError:
+            self._as_read_only = False
+            raise
 
     def command(self, keys: Sequence[str], *words: Word) -> object:
         """Run a command on the server that has these keys, and return its reply, texts as bytes.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from flagcache.errors import StoreError
-from flagcache.stores.base import Published
+from flagcache.stores.base import Ask, Published, Reply
 from flagcache.stores.redis.store import RedisStore
 from flagcache.stores.unexpected import only_store_errors
 
@@ -22,16 +22,16 @@ _T = TypeVar("_T")
 _PATIENCE = 30.0
 """How many timeouts a poll may take in all while its reply comes."""
 
-_REFUSALS = ("read_only", "rights", "full")
-"""Kinds of `StoreError` with which a server that answers refuses a write."""
-
+_READS = ("poll", "inspect")
 _UNWRITTEN: Mapping[str, object] = {"publish": Published.UNSETTLED, "discard": False, "report": False}
-"""What verbs that do nothing but write come to where nothing can be written."""
+"""The results of verbs that only write."""
 
 
 @only_store_errors
 class RedisReaderStore(RedisStore):
-    """One namespace on one Redis, for a reader. It writes only to repair what is stored, and never to a replica.
+    """One namespace on one Redis, for a reader. It never writes: its Redis user needs the rights to read alone.
+
+    A user with the right to `EVALSHA_RO` instead of `EVALSHA`, or to read its keys alone, is enough from Redis 7.0 on.
 
     A process of its own that can fetch has no use for definitions that come slowly; a reader has no others. So a reply
     may take thirty timeouts as long as it comes, and `timeout` bounds a silence.
@@ -41,10 +41,11 @@ class RedisReaderStore(RedisStore):
         namespace: what keeps fleets apart.
         timeout: seconds without a word of the server.
         format_and_protection: of the envelopes.
-        forget_after: of what it repairs.
+        forget_after: not used by a reader.
     """
 
     proves = ()
+    reads_only = True
 
     def __init__(
         self,
@@ -63,8 +64,10 @@ class RedisReaderStore(RedisStore):
             in_all=_PATIENCE * timeout,
             forget_after=forget_after,
         )
-        self._refused = False
-        """The server refused a write: it gets no further one."""
+
+    def poll(self, ask: Ask) -> Reply:
+        """As `Store.poll`, of an asker that neither leads nor is deputy."""
+        return super().poll(ask._replace(may_lead=False, listens=False, watches=False))
 
     def _run(
         self,
@@ -75,17 +78,8 @@ class RedisReaderStore(RedisStore):
         *,
         lease: bool = True,
     ) -> _T:
-        if self._refused and verb in _UNWRITTEN:
+        if verb in _UNWRITTEN:
             return cast("_T", _UNWRITTEN[verb])
-        try:
-            manner = [] if verb == "inspect" else [self._manner(verb)]  # that one changes nothing anyway
-            return super()._run(verb, me, [*args, *manner], read, lease=lease)
-        except StoreError as exc:
-            if exc.kind not in _REFUSALS or self._refused:
-                raise
-        self._refused = True
-        return self._run(verb, me, args, read, lease=lease)
-
-    def _manner(self, verb: str) -> str:
-        """Return the last argument of a reader's script."""
-        return f"\0reader{' skips' if verb == 'poll' else ''}{' refused' if self._refused else ''}"
+        if verb not in _READS:
+            raise StoreError(f"a reader writes nothing, and so does not {verb}", "read_only", self.address)
+        return super()._run(verb, me, [*args, "\0reader"], read, lease=lease)

@@ -88,6 +88,9 @@ class RedisStore:
     proves: tuple[str, ...] = ("full", "read_only")
     """As `ProvesWrites.proves`."""
 
+    reads_only = False
+    """Whether this is the store of a reader, whose scripts write nothing."""
+
     def __init__(
         self,
         source: redis.Redis | redis.RedisCluster | RedisTarget | str,
@@ -244,7 +247,7 @@ class RedisStore:
         if proves:
             keys.append(self.keys.hash)
         try:
-            raw = self._link.run(SCRIPTS[verb], keys, [me, *args])
+            raw = self._link.run(SCRIPTS[verb], keys, [me, *args], read_only=self.reads_only)
         except StoreError as exc:
             self.refuses = self.refuses or exc.kind in self.proves
             raise

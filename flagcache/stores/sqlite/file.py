@@ -92,6 +92,15 @@ class SqliteFile:
                 self._replace(until, error)
             return self._attempt(step, until)
 
+    @property
+    def is_missing(self) -> bool:
+        """Whether there is no such file in its directory, or an empty one."""
+        try:
+            path = resolved(self.path)
+            return path.parent.is_dir() and identify(path) is None
+        except OSError:
+            return False
+
     def close(self) -> None:
         """Close this process's connection; the next `run` opens another."""
         with suppress(StoreError), self._entered(monotonic() + self._timeout):

@@ -52,6 +52,9 @@ class SqliteStore:
         replace_foreign: the file's name is ours alone: another program's file there is set aside and made anew.
     """
 
+    only_looks = False
+    """Whether the file is opened for reading alone: nothing is changed, not even what a worker would mend."""
+
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -67,12 +70,18 @@ class SqliteStore:
         self._name = name_of(namespace, format_and_protection=format_and_protection)
         self._timeout = timeout
         self._clock = clock
-        self._file = SqliteFile(self._path, rows.SCHEMA, timeout, replace_foreign=replace_foreign)
+        self._file = self._open(replace_foreign=replace_foreign)
 
     def only_look(self) -> SqliteStore:
         """Return this store for people who look: nothing is changed, not even what a worker would mend."""
-        self._file = SqliteFile(self._path, rows.SCHEMA, self._timeout, only_look=True)
+        self.only_looks = True
+        self._file = self._open()
         return self
+
+    def _open(self, *, replace_foreign: bool = False) -> SqliteFile:
+        return SqliteFile(
+            self._path, rows.SCHEMA, self._timeout, replace_foreign=replace_foreign, only_look=self.only_looks
+        )
 
     @property
     def address(self) -> str:
@@ -168,7 +177,7 @@ class SqliteStore:
 
     def subscribe(self) -> Subscription:
         """As `Subscribable.subscribe`."""
-        return _Subscription(SqliteFile(self._path, rows.SCHEMA, self._timeout), self._name)
+        return _Subscription(self._open(), self._name)
 
     def _apply(self, verb: Callable[[rules.State], tuple[rules.State, _T]]) -> _T:
         return self._tell(lambda state: (*verb(state), None))
