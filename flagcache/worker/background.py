@@ -6,13 +6,11 @@ poll, run on the listener's thread, and asks the store without contending unless
 
 from __future__ import annotations
 
-import contextlib
 import math
 import random
 from functools import partial
 from typing import Protocol
 
-from flagcache.clients import Client
 from flagcache.core import schedule as duties
 from flagcache.core.schedule import Pulse
 from flagcache.events import PushLost, PushRecovered
@@ -26,6 +24,7 @@ from flagcache.worker.last_known_good import Archive
 from flagcache.worker.listener import Listener
 from flagcache.worker.notices import Notices
 from flagcache.worker.poll import Exchange
+from flagcache.worker.pushes import Pushes, bring_up_to_date
 from flagcache.worker.state import Ledger
 from flagcache.worker.troubles import LISTENER
 
@@ -84,6 +83,7 @@ class Attendant:
         self._thread = PerThread(_Thread)
         self._listener = Listener(self, plan.namespace)
         self._notices = Notices(plan, ledger, exchange)
+        self._pushes = Pushes(plan.settings.refresh_interval, plan.clock)
         self._offset = random.uniform(0, _OFFSET)
         self._last_poll = plan.clock()
         self._check_at = math.inf
@@ -172,7 +172,7 @@ class Attendant:
     def ask_again(self) -> None:
         """Something may have changed while nobody listened."""
         with self._plan.inside.entered():
-            self._push(contend=False)
+            self._pushes.ask(self._push, contend=False)
 
     def heed(self, notice: Notice) -> None:
         """Ask the store if a notice tells something new."""
@@ -190,7 +190,8 @@ class Attendant:
             self._check_at = min(self._check_at, self._plan.clock() + _CHECK_AFTER)
         else:
             # What people cleared the leader fetches at once: new workers wait for it.
-            self._push(contend=notice.kind == "free" or (notice.kind == "clear" and self._ledger.acting.leads))
+            contend = notice.kind == "free" or (notice.kind == "clear" and self._ledger.acting.leads)
+            self._pushes.ask(self._push, contend=contend)
 
     def attend(self) -> float:
         """Do what is due; return the seconds until something else may be.
@@ -221,6 +222,7 @@ class Attendant:
         due = self._due(now)
         if now >= due.renew_at:
             self._exchange.renew()
+        self._pushes.make(self._push)
         if now >= due.contend_at:
             self._contended_at = now
             self._push(contend=True)
@@ -229,6 +231,7 @@ class Attendant:
         self._ledger.look()
         now = self._plan.clock()
         soonest = min(self._due(now).soonest, self._check_at, self._archive.due_at, self._ledger.tiers.probe_at)
+        soonest = min(soonest, self._pushes.due_at)
         return max(_SHORTEST, min(soonest - now, self._plan.lease / duties.RENEWALS))
 
     def _probe(self, now: float) -> None:
@@ -288,12 +291,6 @@ class Attendant:
                     guarded(self._asks.ask_once, None, "the store could not be asked", self._plan.namespace)
                 if self._ledger.know.held is not None:
                     with self._plan.inside.left():
-                        _bring_up_to_date(client, self._plan.namespace)
+                        bring_up_to_date(client, self._plan.namespace)
         thread.contends = True
         self._check_at = self._plan.clock() + _CHECK_AFTER
-
-
-def _bring_up_to_date(client: Client, namespace: str) -> None:
-    """Run a client's own poll. One that ends its thread would end the SDK's poller, and must not end ours."""
-    with contextlib.suppress(SystemExit):
-        guarded(client.poll, None, "a client could not be brought up to date", namespace)

@@ -34,6 +34,9 @@ _LONGEST_SLEEP = 5.0
 _SPREAD = 0.05
 """Seconds over which workers spread what they do upon the same notice, so that a store does not meet all at once."""
 
+_AT_ONCE = 64
+"""How many notices are taken for one; those of a flood must not keep the thread from what is due."""
+
 
 def listen_soon(start: Callable[[], None], namespace: str) -> None:
     """In a forked child whose parent listened: begin to listen a little later.
@@ -161,7 +164,9 @@ class _Stream:
         if notice is None or notice.kind == GRANTED:
             return notice
         stop.wait(random.uniform(0, _SPREAD))
-        while (later := subscription.get(0)) is not None:
+        for _ in range(_AT_ONCE):
+            if (later := subscription.get(0)) is None:
+                break
             if later.kind == GRANTED:
                 self._grants = [later]
                 continue

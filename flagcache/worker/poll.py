@@ -11,6 +11,7 @@ from typing import NamedTuple
 from flagcache.core import ageing, first_load
 from flagcache.core import knowledge as election
 from flagcache.core.knowledge import Contact
+from flagcache.core.renewals import with_last_renewal
 from flagcache.errors import StoreError
 from flagcache.events import (
     Event,
@@ -148,7 +149,8 @@ class Exchange:
             tier.held = found.version
         with self._ledger.lock:
             before = self._ledger.know.contact(tier.home)
-            self._ledger.know = election.heard(self._ledger.know, tier.home, reply, self._plan.clock(), asked)
+            know = election.heard(self._ledger.know, tier.home, reply, self._plan.clock(), asked)
+            self._ledger.know = with_last_renewal(know, tier.home, before)
             contact = self._ledger.know.contact(tier.home)
             foreign = self._look_at_project(tier.home, contact)
         if contact.leads != before.leads:

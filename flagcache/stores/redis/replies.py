@@ -6,12 +6,16 @@ from typing import cast
 
 from flagcache.stores.base import Grant, Meta, Notice, Reply, Snapshot
 
-__all__ = ["as_flag", "as_list", "as_text", "as_whole", "read_notice", "read_reply", "read_snapshot"]
+__all__ = ["LONGEST_NOTICE", "as_flag", "as_list", "as_text", "as_whole", "read_notice", "read_reply", "read_snapshot"]
+
+
+LONGEST_NOTICE = 200
+"""Bytes of a message beyond which it is no notice."""
 
 
 def read_notice(message: bytes) -> Notice:
     """Read a notice; whatever else came on the channel still says: ask."""
-    kind, _, rest = message[:200].decode("utf-8", "replace").partition(" ")
+    kind, _, rest = message.decode("utf-8", "replace").partition(" ")
     epoch, _, version = rest.partition(" ")
     return Notice(kind, int(epoch) if epoch.isdecimal() else 0, version)
 

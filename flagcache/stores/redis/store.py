@@ -17,7 +17,16 @@ from flagcache.stores.abilities import Subscription
 from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Replacing, Reply, Scope, Snapshot
 from flagcache.stores.redis.cluster import says_try_again
 from flagcache.stores.redis.connection import RedisLink, Script, load_script
-from flagcache.stores.redis.replies import as_flag, as_list, as_text, as_whole, read_notice, read_reply, read_snapshot
+from flagcache.stores.redis.replies import (
+    LONGEST_NOTICE,
+    as_flag,
+    as_list,
+    as_text,
+    as_whole,
+    read_notice,
+    read_reply,
+    read_snapshot,
+)
 from flagcache.stores.redis.trouble import plain, with_right
 from flagcache.stores.unexpected import only_store_errors
 
@@ -280,7 +289,7 @@ class _RedisSubscription:
 
     def get(self, timeout: float) -> Notice | None:
         message = self._raw.get(timeout)
-        return None if message is None else read_notice(message)
+        return None if message is None or len(message) > LONGEST_NOTICE else read_notice(message)
 
     def close(self) -> None:
         self._raw.close()

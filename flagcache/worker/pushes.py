@@ -1,0 +1,70 @@
+"""Which notices a process acts on at once, and which it acts on a little later, together.
+
+Each push is a poll of every attached client, and any client of the store with the right to publish can ask for one. A
+token bucket bounds them. What comes while the bucket is empty is not lost: one push follows once a token is back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+from flagcache.clients import Client
+from flagcache.core.token_bucket import TokenBucket
+from flagcache.runtime.guard import guarded
+
+__all__ = ["Pushes", "bring_up_to_date"]
+
+_BURST = 5
+"""How many pushes may follow one another at once."""
+
+_PERIOD = 1.0
+"""Seconds in which one more may follow; half a refresh interval if that is shorter."""
+
+
+class Push(Protocol):
+    """Brings every attached client up to date."""
+
+    def __call__(self, *, contend: bool) -> None:
+        """Push; `contend` also for the lease."""
+        ...
+
+
+class Pushes:
+    """The pushes of one process. Used by the listener's thread alone.
+
+    Args:
+        interval: seconds between two fetches of the fleet.
+        clock: this process's own.
+    """
+
+    def __init__(self, interval: float, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._bucket = TokenBucket(_BURST, min(_PERIOD, interval / 2))
+        self._contend: bool | None = None
+        """Whether the push that is to be made contends for the lease; None: none is to be made."""
+
+    def ask(self, push: Push, *, contend: bool) -> None:
+        """Push now, or once a token is back."""
+        self._contend = contend or bool(self._contend)
+        self.make(push)
+
+    @property
+    def due_at(self) -> float:
+        """When a push is to be made; `math.inf`: none."""
+        return math.inf if self._contend is None else self._bucket.ready_at
+
+    def make(self, push: Push) -> None:
+        """Push if one is to be made, and a token is there."""
+        now, contend = self._clock(), self._contend
+        if contend is not None and now >= self._bucket.ready_at:
+            self._bucket, self._contend = self._bucket.taken(now), None
+            push(contend=contend)
+
+
+def bring_up_to_date(client: Client, namespace: str) -> None:
+    """Run a client's own poll. One that ends its thread would end the SDK's poller, and must not end ours."""
+    with contextlib.suppress(SystemExit):
+        guarded(client.poll, None, "a client could not be brought up to date", namespace)

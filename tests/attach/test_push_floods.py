@@ -1,0 +1,124 @@
+# mypy: disallow-untyped-calls=False
+# redis-py leaves most of its methods without types.
+"""Another client of Redis that may do nothing but publish: what its messages cost a fleet, and what they cannot do."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+
+import pytest
+import redis
+
+from flagcache.events import PushLost, StoreLost
+from flagcache.stores.base import Notice
+from flagcache.stores.redis.replies import LONGEST_NOTICE
+from flagcache.stores.redis.store import RedisStore, keys_of
+from flagcache_posthog.testing import RemoteStandIn, StandInControl, make_definitions
+from tests.attach.attached import adopted_at, attached, events_of, holder, leader_of, subscribed
+from tests.fleet.chores import all_hold, load, never_lost_flags, trouble
+from tests.fleet.harness import Fleet
+from tests.servers import MakeRedis, RedisServer, until
+
+EVERY = 1.0
+LONG = 30.0
+RATE = 40
+WORKERS = 3
+
+FLOODS = {
+    "of no known kind": ["x 0 y"],
+    "of changes": ["new 0 {:032x}"],
+    "of a free lease": ["free 0 "],
+    "of all kinds": ["new 0 {:032x}", "free 0 ", "clear 9 ", "note 0 ", "granted 0 {}", "", "\0", "9" * 100_000],
+}
+
+
+def polls_of(admin: redis.Redis) -> int:
+    """How many scripts the server has run."""
+    stats: dict[str, dict[str, int]] = admin.info("commandstats")
+    return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("evalsha", "eval"))
+
+
+@contextmanager
+def flooded(server: RedisServer, namespace: str, messages: Sequence[str]) -> Iterator[None]:
+    """Publish forty messages a second on the fleet's channel meanwhile."""
+    stop, channel = threading.Event(), keys_of(namespace, 0).channel
+
+    def publish() -> None:
+        with closing(server.client()) as client:
+            for number, message in enumerate(itertools.cycle(messages)):
+                if stop.wait(1 / RATE):
+                    return
+                client.publish(channel, message.format(number))
+
+    thread = threading.Thread(target=publish, name="flood", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(10.0)
+
+
+def wait(seconds: float) -> None:
+    """Let the flood go on for so long."""
+    threading.Event().wait(seconds)
+
+
+@pytest.mark.parametrize("messages", FLOODS.values(), ids=FLOODS.keys())
+def test_a_flood_costs_about_a_poll_a_second(
+    posthog: StandInControl, make_redis: MakeRedis, namespace: str, messages: Sequence[str]
+) -> None:
+    """The leader keeps its lease, a real change arrives in about a second, and push goes on after the flood."""
+    server = make_redis()
+    admin = server.client()
+    with Fleet(attached(posthog, server.url, namespace, every=EVERY, polls=LONG), WORKERS) as fleet:
+        assert fleet.call(load) == [1] * WORKERS
+        subscribed(admin, namespace, WORKERS)
+        leads = holder(admin, namespace)
+        assert leads
+        with flooded(server, namespace, messages):
+            wait(1.0)
+            before = polls_of(admin)
+            wait(4.0)
+            # Of each second: of each worker 2 pushes (half an interval), a fetch and its verbs, renewals, looks.
+            assert polls_of(admin) - before < 4 * (WORKERS * 4 + 6)
+            assert holder(admin, namespace) == leads
+            posthog.serve(make_definitions(5, revision=2))
+            all_hold(fleet, 2, within=10.0)
+            times = [adopted_at(member, 2) for member in fleet]
+            assert max(times) - min(times) < 2.0
+        posthog.serve(make_definitions(5, revision=3))
+        all_hold(fleet, 3, within=10.0)
+        times = [adopted_at(member, 3) for member in fleet]
+        assert max(times) - min(times) < 2.0
+        leader_of(list(fleet))
+        assert not events_of(fleet, PushLost)
+        assert not events_of(fleet, StoreLost)
+        assert all(never_lost_flags(member) and not trouble(member) for member in fleet)
+
+
+def test_notices_of_grants_do_not_stop_fetches(posthog: RemoteStandIn, make_redis: MakeRedis, namespace: str) -> None:
+    """Whatever grants the messages speak of, the fleet goes on to fetch: a change arrives within a few intervals."""
+    server = make_redis()
+    with Fleet(attached(posthog, server.url, namespace, every=EVERY, polls=LONG), WORKERS) as fleet:
+        fleet.call(load)
+        subscribed(server.client(), namespace, WORKERS)
+        with flooded(server, namespace, ["granted 0 {}"]):
+            for number in (2, 3, 4):
+                posthog.serve(make_definitions(5, revision=number))
+                all_hold(fleet, number, within=8 * EVERY)
+
+
+def test_a_message_that_is_too_long_is_no_notice(make_redis: MakeRedis, namespace: str) -> None:
+    """It is read and left; the notice after it is heard."""
+    server = make_redis()
+    with closing(RedisStore(server.url, namespace)) as store, closing(store.subscribe()) as subscription:
+        client = server.client()
+        channel = keys_of(namespace, 0).channel
+        client.publish(channel, b"new 0 " + b"v" * LONGEST_NOTICE)
+        assert subscription.get(5.0) is None
+        client.publish(channel, "new 0 v1")
+        assert until(lambda: subscription.get(0.1), what="the notice") == Notice("new", 0, "v1")
