@@ -215,8 +215,8 @@ class Attendant:
         if not self._plan.clients.listening:
             self._listener.stop(0)  # nobody holds its clients any more
         if now >= self._ledger.tiers.probe_at:  # its notices may come all the while, from another node of a cluster
-            self._probe(now)
-            return _SHORTEST
+            self._probe(now)  # and then what else is due: a store that hangs must not keep this process from fetching
+            now = self._plan.clock()
         if now >= self._check_at:
             self._check(now)
         due = self._due(now)

@@ -8,7 +8,6 @@ is, unless another thread is giving it to it.
 
 from __future__ import annotations
 
-import threading
 import weakref
 
 from flagcache.core import knowledge as election
@@ -18,7 +17,6 @@ from flagcache.core.projects import join_projects
 from flagcache.core.schedule import HEARTBEAT
 from flagcache.encoding import payload as envelope
 from flagcache.runtime.callers import caller, within
-from flagcache.runtime.threads import make_event
 from flagcache.settings import SLOW_FETCH
 from flagcache.stores.base import Meta
 from flagcache.vendor import Definitions
@@ -30,13 +28,11 @@ from flagcache.worker.grants import Errand, Errands
 from flagcache.worker.last_known_good import Archive
 from flagcache.worker.poll import Exchange, Manner
 from flagcache.worker.publish import Reports
+from flagcache.worker.shared_poll import SharedPoll
 from flagcache.worker.standing import Standing, standing
 from flagcache.worker.state import Ledger
 
 __all__ = ["Worker"]
-
-_LOOKS = 0.005
-"""Seconds between two looks at whether the poll under way has ended."""
 
 
 class Worker:
@@ -59,11 +55,7 @@ class Worker:
         self._fetching = Fetching(plan, self._reports, self._arrived, self._stand_down)
         self._first_load = FirstLoad(plan, self._ledger, self._archive, self)
         self._attendant = Attendant(plan, self._ledger, self._exchange, self._archive, weakref.proxy(self))
-        self._lock = threading.RLock()  # reentrant, as the exchange's
-        self._flight: threading.Event | None = None
-        self._asks = 0
-        """The thread whose poll is under way."""
-        self._over = False
+        self._polls = SharedPoll()
 
     @property
     def me(self) -> str:
@@ -196,25 +188,14 @@ class Worker:
             at_exit: ask no store ever again, so that no thread that still polls takes the lease anew.
         """
         budget = self._plan.settings.store_timeout
-        with self._lock:
-            self._over = self._over or at_exit
+        if at_exit:
+            self._polls.close()
         self._attendant.stop(budget)
-        self._land(budget)
+        self._polls.land(budget)
         self._fetching.settle(budget)
         self._fetching.cancel(budget)
         self._archive.settle()
         self._exchange.leave(idle=self._idle)
-
-    def _land(self, budget: float) -> None:
-        """Let another thread's poll under way end: it may take the lease, which has to be given up.
-
-        Looks, and does not wait for its event: a signal handler may have interrupted this thread with the lock in hand.
-        """
-        flight = self._flight
-        for _ in range(round(budget / _LOOKS)):
-            if flight is None or self._flight is not flight or self._asks == threading.get_ident():
-                return
-            threading.Event().wait(_LOOKS)
 
     @property
     def _idle(self) -> bool:
@@ -239,29 +220,18 @@ class Worker:
 
         A thread that follows a notice waits for the poll under way and then makes its own, which cannot be older.
         """
-        mine = make_event()
-        try:
-            while (flight := self._board(mine)) is not mine:
-                if flight is None:
-                    return
-                flight.wait(self._plan.settings.store_timeout * (1 if self.know.held else 2))  # 2: there is nothing yet
-                if not self._plan.clients.on_behalf:
-                    return
+
+        def ask() -> None:
             with within(self._plan.settings.store_timeout):
                 self._ask(contend=contend)
-        finally:  # also if a signal handler raises in the midst of this
-            if self._flight is mine:
-                self._flight = None
-            mine.set()
 
-    def _board(self, mine: threading.Event) -> threading.Event | None:
-        """Return the poll under way, which is this one if there was none; None if this process has left."""
-        with self._lock:
-            if self._over:
-                return None
-            if self._flight is None:
-                self._flight, self._asks = mine, threading.get_ident()
-            return self._flight
+        self._polls.run(
+            ask,
+            contends=contend and self._attendant.may_lead(),
+            longest=self._plan.settings.store_timeout * (1 if self.know.held else 2),  # 2: there is nothing yet
+            again=lambda: not self._ledger.tiers.first_answers,
+            alone=self._plan.clients.on_behalf,
+        )
 
     def _ask(self, *, contend: bool) -> None:
         # While a fetch is under way the listener keeps the lease, and another grant could not be used.

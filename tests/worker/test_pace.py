@@ -50,8 +50,25 @@ def test_what_is_due_soon_is_in_time_once_nothing_is_stuck(
     assert attendant.attend() == FLOOR
 
 
+def test_a_store_that_is_probed_all_the_time_holds_no_other_duty_up(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time that a probe is due, whatever else is due is done after it: the lease is renewed."""
+    renewed: list[None] = []
+    attendant, set_due = paced(fleet, monkeypatch, polling=None, renew=lambda: renewed.append(None))
+    set_due("renew", STUCK)
+    set_due("probe", STUCK)
+    for _ in range(3):
+        attendant.attend()
+    assert len(renewed) == 3
+
+
 def paced(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, *, polling: bool | None
+    fleet: Fleet,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    polling: bool | None,
+    renew: Callable[[], None] = lambda: None,
 ) -> tuple[Attendant, Callable[[str, float], None]]:
     """A background with one client whose duties do nothing, and a way to say when which of them is due."""
     plan = House(fleet).plan
@@ -61,7 +78,7 @@ def paced(
     )
     client.poll = client.close = lambda: None
     plan.clients.add(cast("Client", client))
-    exchange = cast("Exchange", SimpleNamespace(renew=lambda: None, subscribe=lambda: None))
+    exchange = cast("Exchange", SimpleNamespace(renew=renew, subscribe=lambda: None))
     archive = SimpleNamespace(due_at=NEVER, keep=lambda: None)
     duties = Duties()
 

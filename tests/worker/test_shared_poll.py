@@ -1,0 +1,104 @@
+"""One poll of the stores at a time in a process: which threads wait for it, and which of them then make their own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import pytest
+
+from flagcache.worker.shared_poll import SharedPoll
+from tests.servers import until
+
+LONGEST = 5.0
+
+
+@contextmanager
+def under_way(polls: SharedPoll, *, contends: bool) -> Generator[threading.Event]:
+    """A poll on a thread of its own, which ends when the event is set, at the latest with the block."""
+    end, began = threading.Event(), threading.Event()
+
+    def ask() -> None:
+        began.set()
+        end.wait(LONGEST)
+
+    def run() -> None:
+        polls.run(ask, contends=contends, longest=LONGEST, again=lambda: False, alone=False)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert began.wait(LONGEST)
+    try:
+        yield end
+    finally:
+        end.set()
+        thread.join(LONGEST)
+
+
+def ask_meanwhile(
+    polls: SharedPoll, end: threading.Event, *, contends: bool = True, in_trouble: bool = True, alone: bool = False
+) -> int:
+    """Poll on another thread while one is under way, then let that one end; returns how often this thread asked."""
+    asked: list[None] = []
+    waits = threading.Thread(
+        target=lambda: polls.run(
+            lambda: asked.append(None), contends=contends, longest=LONGEST, again=lambda: in_trouble, alone=alone
+        )
+    )
+    waits.start()
+    waits.join(0.05)
+    assert waits.is_alive()
+    assert not asked
+    end.set()
+    waits.join(LONGEST)
+    assert not waits.is_alive()
+    return len(asked)
+
+
+@pytest.mark.parametrize(
+    ("first_contends", "contends", "in_trouble", "own"),
+    [
+        (False, True, True, 1),
+        (False, True, False, 0),
+        (False, False, True, 0),
+        (True, True, True, 0),
+    ],
+    ids=["probe of a hung store", "store answers", "may not contend either", "the first one contended"],
+)
+def test_a_poll_that_waited_for_a_probe_makes_its_own(
+    first_contends: bool, contends: bool, in_trouble: bool, own: int
+) -> None:
+    """After a poll that could not take a grant, from a store in trouble, a poll that can still asks; no other does."""
+    polls = SharedPoll()
+    with under_way(polls, contends=first_contends) as end:
+        assert ask_meanwhile(polls, end, contends=contends, in_trouble=in_trouble) == own
+
+
+def test_a_poll_that_follows_a_notice_makes_its_own() -> None:
+    """What was under way may be older than the notice."""
+    polls = SharedPoll()
+    with under_way(polls, contends=True) as end:
+        assert ask_meanwhile(polls, end, contends=False, in_trouble=False, alone=True) == 1
+
+
+def test_a_poll_waits_no_longer_than_it_may() -> None:
+    """If the poll under way does not end in time, the caller goes on without one of its own."""
+    polls = SharedPoll()
+    with under_way(polls, contends=False):
+        asked: list[None] = []
+        polls.run(lambda: asked.append(None), contends=True, longest=0.05, again=lambda: True, alone=False)
+        assert not asked
+
+
+def test_nothing_is_asked_once_it_is_closed() -> None:
+    """A process that has left takes no lease anew; a poll under way ends as it would have."""
+    polls = SharedPoll()
+    with under_way(polls, contends=True) as end:
+        polls.close()
+        asked: list[None] = []
+        polls.run(lambda: asked.append(None), contends=True, longest=LONGEST, again=lambda: True, alone=True)
+        assert not asked
+        threading.Timer(0.05, end.set).start()
+        polls.land(LONGEST)
+        until(end.is_set, what="the end of the poll under way")
