@@ -5,7 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from contextlib import ExitStack
+import time
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -60,6 +61,69 @@ def test_probes_are_answered_beside_silent_clients(monkeypatch: pytest.MonkeyPat
         until(lambda: ask(port, "/a")[0] == 200, 10.0, every=0.1)
     with pytest.raises(ConnectionRefusedError):
         ask(port, "/a")
+
+
+@pytest.mark.parametrize("number", [16, 200])
+def test_slow_clients_take_no_probe_out(number: int) -> None:
+    """However many connections say nothing, or send a byte now and then, each probe is answered within a second."""
+    port = free_port()
+    with HealthServer(("127.0.0.1", port), {"/a": lambda: (True, {})}), ExitStack() as slow:
+        connections = [slow.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(number)]
+        for connection in connections[::2]:
+            with suppress(OSError):  # it was dropped for a newer one
+                connection.sendall(b"GET /a HTTP/1.1\r\nX: ")
+        for _ in range(20):
+            began = time.monotonic()
+            assert ask(port, "/a")[0] == 200
+            assert time.monotonic() - began < 1.0
+
+
+def test_the_oldest_connection_goes_first() -> None:
+    """The seventeenth connection ends the first one and no other."""
+    port = free_port()
+    with HealthServer(("127.0.0.1", port), {"/a": lambda: (True, {})}), ExitStack() as silent:
+        connections = [silent.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(17)]
+        assert ended(connections[0], within=4.0)
+        assert not any(ended(each, within=0.01) for each in connections[1:])
+
+
+def test_a_request_that_trickles_in_ends_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit is on the whole request: a byte now and then does not renew it."""
+    monkeypatch.setattr("flagcache.cli.health._Handler.timeout", 0.5)
+    port = free_port()
+    with HealthServer(("127.0.0.1", port), {}), socket.create_connection(("127.0.0.1", port)) as trickles:
+        began = time.monotonic()
+        while not ended(trickles, within=0.1):
+            assert time.monotonic() - began < 5.0, "it was let go on"
+            with suppress(OSError):  # it ends at this moment
+                trickles.sendall(b"G")
+
+
+@pytest.mark.parametrize(
+    "head", [b"GET /" + b"a" * 20_000, b"GET /a HTTP/1.1\r\n" + (b"X: " + b"y" * 400 + b"\r\n") * 50]
+)
+def test_a_request_that_is_too_long_gets_no_answer(head: bytes) -> None:
+    """A request of more than 16 KiB, in its first line or in its headers, ends its connection."""
+    port = free_port()
+    with (
+        HealthServer(("127.0.0.1", port), {"/a": lambda: (True, {})}),
+        socket.create_connection(("127.0.0.1", port)) as long,
+    ):
+        with suppress(OSError):  # it ends before all is sent
+            long.sendall(head)
+        assert ended(long, within=3.0)
+        assert ask(port, "/a")[0] == 200
+
+
+def ended(connection: socket.socket, *, within: float) -> bool:
+    """Whether the server ends a connection, without a word, in so many seconds."""
+    connection.settimeout(within)
+    try:
+        return connection.recv(1) == b""
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
 
 
 def ask(port: int, path: str, method: str = "GET") -> tuple[int, object]:

@@ -1,22 +1,26 @@
 """Two questions over HTTP, for who watches over a process: does it live, and has it what it is there for?
 
-Answers hold no key, address or definition. Connections are bounded in number and time, so that a client that says
-nothing keeps nobody else from asking.
+Answers hold no key, address or definition. A request is bounded in time and bytes, from its connection to the end of
+its answer. If all connections are taken, a new one takes the place of the oldest, so slow clients don't keep a probe
+from being answered.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from types import TracebackType
 from typing import TypeAlias, cast
 
-from typing_extensions import Self, override
+from typing_extensions import Buffer, Self, override
 
 from flagcache.errors import ConfigurationError, FlagcacheError
 from flagcache.runtime.threads import try_start
@@ -29,10 +33,16 @@ Answer: TypeAlias = Callable[[], tuple[bool, Mapping[str, object]]]
 """Says whether all is well, and what a person would like to know of it."""
 
 _PATIENCE = 5.0
-"""Seconds for a client to send its request, and to take the answer."""
+"""Seconds for a whole request: to send it, and to take the answer."""
+
+_LONGEST = 16 * 1024
+"""Bytes of a request; a probe has some hundred."""
 
 _AT_ONCE = 16
-"""Connections; further ones are closed at once."""
+"""Connections; a further one takes the place of the oldest."""
+
+_CHECK_EVERY = 0.25
+"""Seconds between two looks at which connections are too old."""
 
 
 def address_of(text: str) -> Address:
@@ -75,7 +85,7 @@ class HealthServer:
         except OSError as exc:
             host, port = self._address
             raise FlagcacheError(f"cannot listen on {host}:{port}: {exc.strerror or exc}") from exc
-        if why := try_start(threading.Thread(target=self._server.serve_forever, name="flagcache-health", daemon=True)):
+        if why := try_start(threading.Thread(target=self._server.serve, name="flagcache-health", daemon=True)):
             self._server.server_close()
             raise FlagcacheError(f"no thread to answer probes: {why}")
         return self
@@ -92,14 +102,21 @@ class HealthServer:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 128  # connections that wait to be accepted; the sixth would wait a second otherwise
 
     def __init__(self, address: Address, answers: Mapping[str, Answer]) -> None:
         self.answers = answers
         self._address = address
-        self._free = threading.BoundedSemaphore(_AT_ONCE)
+        self._lock = threading.Lock()
+        self._open: dict[socket.socket, float] = {}
+        """Connections and when each was accepted, oldest first."""
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         super().__init__(address, _Handler)
+
+    def serve(self) -> None:
+        """Answer until `shutdown`."""
+        self.serve_forever(_CHECK_EVERY)
 
     @override
     def server_bind(self) -> None:
@@ -109,32 +126,71 @@ class _Server(ThreadingHTTPServer):
 
     @override
     def process_request(self, request: socket.socket | tuple[bytes, socket.socket], client_address: object) -> None:
-        if not self._free.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
+        connection = cast("socket.socket", request)
+        with self._lock:
+            if len(self._open) >= _AT_ONCE:
+                self._end(next(iter(self._open)))
+            self._open[connection] = time.monotonic()
         try:
             super().process_request(request, client_address)
         except RuntimeError:  # the system gives no thread for it: the next probe may be answered
-            self._free.release()
             self.shutdown_request(request)
 
     @override
-    def process_request_thread(
-        self, request: socket.socket | tuple[bytes, socket.socket], client_address: object
-    ) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._free.release()
+    def service_actions(self) -> None:
+        """End the connections that took too long, however steadily they send."""
+        before = time.monotonic() - _Handler.timeout
+        with self._lock:
+            for connection in [each for each, since in self._open.items() if since < before]:
+                self._end(connection)
+
+    @override
+    def shutdown_request(self, request: socket.socket | tuple[bytes, socket.socket]) -> None:
+        """Close a connection that has ended; from then on its number may be another one's."""
+        with self._lock:
+            self._open.pop(cast("socket.socket", request), None)
+        super().shutdown_request(request)
 
     @override
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that went away is no trouble of ours."""
 
+    def _end(self, connection: socket.socket) -> None:
+        """Wake the thread that reads from it or writes to it, which then closes it. With the lock held."""
+        del self._open[connection]
+        with suppress(OSError):  # the client was quicker
+            connection.shutdown(socket.SHUT_RDWR)
+
+
+class _Bounded(io.RawIOBase):
+    """What comes over a connection, until it is too much for a request."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._left = _LONGEST
+
+    @override
+    def readable(self) -> bool:
+        return True
+
+    @override
+    def readinto(self, buffer: Buffer, /) -> int:
+        if not self._left:
+            raise ConnectionAbortedError("the request is too long")
+        number = self._connection.recv_into(memoryview(buffer)[: self._left])
+        self._left -= number
+        return number
+
 
 class _Handler(BaseHTTPRequestHandler):
     server_version, sys_version = "flagcache", ""
     timeout = _PATIENCE
+
+    @override
+    def setup(self) -> None:
+        super().setup()
+        self.rfile.close()
+        self.rfile = io.BufferedReader(_Bounded(self.connection))
 
     def do_GET(self) -> None:
         """Answer with JSON: 200 if all is well, 503 if not."""
