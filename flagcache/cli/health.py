@@ -139,7 +139,7 @@ class _Server(ThreadingHTTPServer):
     @override
     def service_actions(self) -> None:
         """End the connections that took too long, however steadily they send."""
-        before = time.monotonic() - _Handler.timeout
+        before = time.monotonic() - (_Handler.timeout or _PATIENCE)
         with self._lock:
             for connection in [each for each, since in self._open.items() if since < before]:
                 self._end(connection)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import ssl
 from http.client import HTTPException
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import requests
 from requests.auth import AuthBase
@@ -18,7 +18,7 @@ from urllib3.exceptions import HTTPError
 from flagcache_posthog._answer import Answer, read_body
 from flagcache_posthog._deadline_session import Lifeline, open_session
 
-__all__ = ["TROUBLES", "DefinitionsRequest", "root_of"]
+__all__ = ["TROUBLES", "DefinitionsRequest", "InsecureRedirectError", "root_of"]
 
 _REDIRECTS = 3
 
@@ -27,6 +27,10 @@ TROUBLES = (HTTPError, HTTPException, OSError, RuntimeError, ValueError)
 
 _DROPS = (BrokenPipeError, ConnectionAbortedError, ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 """The other side ended a connection. http.client's `RemoteDisconnected` is a ConnectionResetError too."""
+
+
+class InsecureRedirectError(OSError):
+    """A redirect leads from https to plain http."""
 
 
 class DefinitionsRequest:
@@ -94,6 +98,7 @@ class DefinitionsRequest:
                 return response
             _close(response)
             source, url = url, urljoin(url, target)
+            _refuse_plain_http(source, url, response.status_code)
             if session.should_strip_auth(source, url):
                 auth = _Bearer("")
         return self._send(session, url, auth)
@@ -118,6 +123,18 @@ class _Bearer(AuthBase):
         if self._key:
             r.headers["Authorization"] = f"Bearer {self._key}"
         return r
+
+
+def _refuse_plain_http(source: str, target: str, status: int) -> None:
+    """Follow no redirect from https to anything else: whoever is on the way could answer in PostHog's place.
+
+    Raises:
+        InsecureRedirectError: it leads there.
+    """
+    if urlsplit(source).scheme.lower() == "https" and urlsplit(target).scheme.lower() != "https":
+        raise InsecureRedirectError(
+            f"the answer {status} leads from https to http, and is not followed; correct `host`"
+        )
 
 
 def root_of(exc: BaseException) -> BaseException:

@@ -7,12 +7,14 @@ import logging
 import os
 import re
 import socket
+import ssl
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TypeAlias, cast
 
@@ -954,6 +956,58 @@ def test_the_key_stays_with_its_host() -> None:
     assert server.heads[1].startswith("GET /moved?x=1 HTTP/1.1\r\n")
     for line in (f"Authorization: Bearer {SECRET}\r\n", 'If-None-Match: "x"\r\n'):
         assert line in server.heads[1]
+
+
+class TlsRedirect(ThreadingHTTPServer):
+    """An https server that sends everyone to `target`."""
+
+    def __init__(self, certificate: Certificate, target: str) -> None:
+        self.target = target
+        super().__init__(("127.0.0.1", 0), _SendElsewhere)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate.certfile, certificate.keyfile)
+        self.socket = context.wrap_socket(self.socket, server_side=True)
+        self.url = f"https://127.0.0.1:{self.server_port}"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class _SendElsewhere(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(302)
+        self.send_header("Location", cast("TlsRedirect", self.server).target)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Keep the terminal quiet."""
+
+
+def test_an_https_answer_is_never_followed_to_http(certificate: Certificate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A redirect out of TLS is not asked, even without the key: another host could answer in PostHog's place."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", certificate.ca_file)
+    with (
+        RawServer(whole(json.dumps(DEFINITIONS).encode())) as plain,
+        TlsRedirect(certificate, f"http://{plain.address}/elsewhere") as secure,
+    ):
+        result = refused(fetcher(secure.url).fetch(""))
+    assert "leads from https to http" in result.reason
+    assert result.scope is Scope.MINE
+    assert not plain.heads
+
+
+def test_an_https_answer_is_followed_to_https(certificate: Certificate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A redirect to another port that stays within TLS is followed, without the key."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", certificate.ca_file)
+    with PostHogStandIn(make_definitions(3), certificate=certificate) as there:
+        with TlsRedirect(certificate, f"{there.url}/flags/definitions") as secure:
+            result = refused(fetcher(secure.url).fetch(""))
+        assert (there.requests, result.status) == (1, 401)
 
 
 def test_redirects_come_to_an_end() -> None:

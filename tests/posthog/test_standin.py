@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import http.client
 import json
 import logging
@@ -287,8 +288,8 @@ def test_a_stopped_standin_lets_everybody_go() -> None:
 
 def test_flags_and_events_are_answered_and_counted(standin: StandInControl) -> None:
     """`/flags` evaluates on the server for 1 flag request, and captured events are counted by name, gzipped or not."""
-    for gzip in (False, True):
-        client = Posthog("phc_test", host=standin.url, gzip=gzip, flush_interval=0.1)
+    for packed in (False, True):
+        client = Posthog("phc_test", host=standin.url, gzip=packed, flush_interval=0.1)
         flags = client.evaluate_flags("user")
         assert (flags.get_flag("flag-0"), flags.get_flag("flag-10")) == (True, False)
         assert flags.get_flag(REVISION_FLAG) == "r1"
@@ -326,6 +327,66 @@ def test_wrong_wishes_are_refused_at_once(standin: StandInControl) -> None:
     for wish in wrong:
         with pytest.raises(ConfigurationError):
             wish()
+
+
+def control(standin: StandInControl, headers: dict[str, str], body: bytes = b'{"times": null}') -> int:
+    """Ask the stand-in to hold all requests, with headers as a browser or anything else might send; the status."""
+    connection = http.client.HTTPConnection(urlsplit(standin.url).netloc, timeout=DEADLINE)
+    try:
+        connection.request("POST", "/_standin/hold", body, headers)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        {"Origin": "https://attacker.example"},
+        {"Origin": "null"},
+        {"Origin": ""},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Host": "attacker.example"},
+        {"Host": "127.0.0.1.attacker.example:{port}"},
+        {"Host": "127.0.0.1"},
+    ],
+    ids=str,
+)
+def test_a_web_page_cannot_control_it(standin: StandInControl, foreign: dict[str, str]) -> None:
+    """A request to the control endpoint under a foreign origin or host is refused, and does nothing."""
+    port = str(urlsplit(standin.url).port)
+    assert control(standin, {name: value.replace("{port}", port) for name, value in foreign.items()}) == 403
+    with sdk(standin) as client:  # nothing is held
+        load(client)
+
+
+@pytest.mark.parametrize("own", ["127.0.0.1", "localhost"])
+def test_this_machines_programs_can_control_it(standin: StandInControl, own: str) -> None:
+    """Its own names, with an origin of its own or none, are taken."""
+    own = f"{own}:{urlsplit(standin.url).port}"
+    assert control(standin, {"Host": own}) == 200
+    assert control(standin, {"Host": own, "Origin": f"http://{own}"}) == 200
+
+
+@pytest.mark.parametrize(
+    ("length", "status"), [("1000000000000", 413), ("-1", 400), ("many", 400), (str(64 * 1024 * 1024 + 1), 413)]
+)
+@pytest.mark.parametrize("path", ["/_standin/hold", "/flags", "/batch/"])
+def test_bodies_are_bounded(standin: StandInControl, path: str, length: str, status: int) -> None:
+    """A body of more than 64 MiB, or of no known length, is answered before it is read."""
+    connection = http.client.HTTPConnection(urlsplit(standin.url).netloc, timeout=DEADLINE)
+    connection.putrequest("POST", path)
+    connection.putheader("Content-Length", length)
+    connection.endheaders()
+    assert connection.getresponse().status == status
+    connection.close()
+
+
+def test_a_body_that_unpacks_to_too_much_counts_as_empty(standin: StandInControl) -> None:
+    """A gzip bomb is unpacked no further than a body may be; a good gzip is read."""
+    bomb = gzip.compress(b'{"times": 1, "x": "' + b" " * (65 * 1024 * 1024) + b'"}')
+    assert control(standin, {"Content-Encoding": "gzip"}, bomb) == 400  # the verb without its argument
+    assert control(standin, {"Content-Encoding": "gzip"}, gzip.compress(b'{"times": 1}')) == 200
 
 
 def test_a_forked_fleet_is_counted_exactly(standin: StandInControl) -> None:

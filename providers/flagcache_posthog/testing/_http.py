@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import json
 import logging
 import socket
 import ssl
 import sys
+import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
@@ -21,6 +21,8 @@ from .faults import refusal_body
 CONTROL_PREFIX = "/_standin/"
 _CAPTURE = ("/batch", "/capture", "/e", "/i/")
 _DRIP_PIECES = 20
+_LARGEST_BODY = 64 * 1024 * 1024  # bytes, also once unpacked: twenty thousand flags have some twenty million
+_OWN_NAMES = ("127.0.0.1", "localhost")
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +94,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Evaluate flags, take events, or obey the test."""
         path = urlsplit(self.path).path
+        if (refused := self._refusal(path)) is not None:
+            self.close_connection = True  # the body is not read
+            self._send(refused)
+            return
         body = self._read_body()
         agent = self.headers.get("User-Agent")
         if path.startswith(CONTROL_PREFIX):
@@ -140,19 +146,61 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._send(Reply(0, 200, json.dumps({"told": told}).encode()))
 
+    def _refusal(self, path: str) -> Reply | None:
+        """What is answered without a look at the body; None if nothing is wrong with the request.
+
+        A page that a browser on this machine shows may send requests here, under a foreign origin, or under a foreign
+        name that leads to this address. Neither may control the stand-in.
+        """
+        length = self.headers.get("Content-Length", "0")
+        if not (length.isascii() and length.isdigit()):
+            return _refused(400, "Content-Length must be a number")
+        if int(length) > _LARGEST_BODY:
+            return _refused(413, f"a body may have {_LARGEST_BODY} bytes")
+        if path.startswith(CONTROL_PREFIX) and not self._is_own():
+            return _refused(403, "only this machine's own programs may control the stand-in")
+        return None
+
+    def _is_own(self) -> bool:
+        """Whether Host and Origin, if there is one, name this server."""
+        port = cast("StandInServer", self.server).server_port
+        own = {f"{name}:{port}" for name in _OWN_NAMES}
+        origin = self.headers.get("Origin")
+        return self.headers.get("Host", "").lower() in own and (
+            origin is None or (urlsplit(origin).scheme in ("http", "https") and urlsplit(origin).netloc.lower() in own)
+        )
+
     def _read_body(self) -> dict[str, object]:
         """Drain the body; whatever is not a JSON object counts as an empty one."""
         raw = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         try:
             if self.headers.get("Content-Encoding") == "gzip":
-                raw = gzip.decompress(raw)
+                raw = _unpacked(raw)
             body = json.loads(raw)
-        except (OSError, EOFError, ValueError):
+        except (OSError, EOFError, RecursionError, ValueError, zlib.error):
             return {}
         return cast("dict[str, object]", body) if isinstance(body, dict) else {}
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the standard library's name
         """Keep the terminal quiet: what was served is in the log that tests read."""
+
+
+def _refused(status: int, why: str) -> Reply:
+    return Reply(0, status, json.dumps({"error": why}).encode())
+
+
+def _unpacked(raw: bytes) -> bytes:
+    """Unpack gzip, no further than a body may be.
+
+    Raises:
+        ValueError: it is larger, or cut off.
+        zlib.error: it is no gzip.
+    """
+    unpacker = zlib.decompressobj(wbits=31)
+    body = unpacker.decompress(raw, _LARGEST_BODY)
+    if not unpacker.eof:
+        raise ValueError("the body is too large, or cut off")
+    return body
 
 
 def _token(body: dict[str, object]) -> str | None:
