@@ -13,6 +13,7 @@ from posthog.flag_definition_cache import FlagDefinitionCacheProvider
 from flagcache.errors import ConfigurationError
 from flagcache.runtime.guard import guarded
 from flagcache.runtime.here import prefix
+from flagcache.runtime.masking import without_userinfo
 
 if TYPE_CHECKING:
     from posthog.client import Client
@@ -62,7 +63,8 @@ def checked_host(host: str) -> str:
         ConfigurationError: it has none, and no request can be made.
     """
     if urlsplit(host).scheme not in ("http", "https"):
-        raise ConfigurationError(f"the host of PostHog must begin with https:// or http://, not {host[:40]!r}")
+        shown = without_userinfo(host)[:40]
+        raise ConfigurationError(f"the host of PostHog must begin with https:// or http://, not {shown!r}")
     return host
 
 

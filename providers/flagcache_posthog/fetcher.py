@@ -13,6 +13,7 @@ import requests
 from flagcache._version import __version__
 from flagcache.errors import EnvelopeError
 from flagcache.runtime.guard import guarded
+from flagcache.runtime.masking import mask, userinfo_of, without_userinfo
 from flagcache.settings import Settings
 from flagcache.stores.base import Scope
 from flagcache.vendor import FetchResult, Refused, Unchanged
@@ -112,13 +113,12 @@ class PostHogFetcher:
         return {**headers, "If-None-Match": etag} if etag else headers
 
     def _masked(self, text: str) -> str:
-        for key in (self._secret_key, self._api_key):
-            text = text.replace(key, "***") if key else text
-        return text
+        return mask(text, (self._secret_key, self._api_key, *userinfo_of(self._host)))
 
     def __repr__(self) -> str:
         timeout = self._settings.fetch_timeout
-        return f"<PostHogFetcher host={self._host!r} timeout={timeout:g}s underway={len(self._underway)}>"
+        host = without_userinfo(self._host)
+        return f"<PostHogFetcher host={host!r} timeout={timeout:g}s underway={len(self._underway)}>"
 
 
 def _shown(exc: BaseException) -> str:

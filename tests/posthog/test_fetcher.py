@@ -25,12 +25,13 @@ from posthog.flag_definition_cache import FlagDefinitionCacheData
 from typing_extensions import Self
 
 from flagcache.encoding.payload import digest
-from flagcache.errors import EnvelopeError
+from flagcache.errors import ConfigurationError, EnvelopeError
 from flagcache.runtime.here import here
 from flagcache.settings import Settings
 from flagcache.stores.base import Scope
 from flagcache.vendor import Fetched, Fetcher, FetchResult, Refused, Unchanged
 from flagcache_posthog._deadline_session import Lifeline
+from flagcache_posthog._misfits import checked_host
 from flagcache_posthog.attach import AttachedClient
 from flagcache_posthog.definitions import PostHogVendor
 from flagcache_posthog.fetcher import PostHogFetcher
@@ -1083,3 +1084,17 @@ def test_a_fault_of_ours_raises_nothing(monkeypatch: pytest.MonkeyPatch, caplog:
         assert refused(made.fetch("")).scope is Scope.MINE
     assert f"flagcache[team] {here()}: could not fetch definitions" in caplog.text
     assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize("host", ["https://user:pa%40ss@127.0.0.1:1", "http://user:pa@ss@127.0.0.1:1"])
+def test_a_hosts_userinfo_is_shown_nowhere(host: str, caplog: pytest.LogCaptureFixture) -> None:
+    """User name and password in PostHog's address are in no repr, reason or log line of ours."""
+    caplog.set_level(logging.DEBUG, logger="flagcache")
+    made = fetcher(host)
+    texts = [repr(made), refused(made.fetch("")).reason, caplog.text]
+    with pytest.raises(ConfigurationError) as wrong:
+        checked_host(host.partition("://")[2])
+    for text in (*texts, str(wrong.value)):
+        assert "ss@" not in text
+        assert "pa%40" not in text
+        assert "user" not in text

@@ -384,7 +384,7 @@ def test_bodies_are_bounded(standin: StandInControl, path: str, length: str, sta
 
 def test_a_body_that_unpacks_to_too_much_counts_as_empty(standin: StandInControl) -> None:
     """A gzip bomb is unpacked no further than a body may be; a good gzip is read."""
-    bomb = gzip.compress(b'{"times": 1, "x": "' + b" " * (65 * 1024 * 1024) + b'"}')
+    bomb = gzip.compress(b'{"times": 1' + b" " * (65 * 1024 * 1024) + b"}")
     assert control(standin, {"Content-Encoding": "gzip"}, bomb) == 400  # the verb without its argument
     assert control(standin, {"Content-Encoding": "gzip"}, gzip.compress(b'{"times": 1}')) == 200
 

@@ -14,6 +14,7 @@ from redis.connection import AbstractConnection, ConnectionPool, SSLConnection, 
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from flagcache.errors import ConfigurationError
+from flagcache.runtime.masking import mask_chain
 from flagcache.stores.redis.cluster_table import ClusterNode, ClusterTable, cluster_nodes
 from flagcache.stores.redis.pools import Address, ClusterNodes, SentinelMaster, Server, server_of
 from flagcache.stores.redis.urls import reach_of_url
@@ -225,6 +226,7 @@ def checked(target: RedisTarget) -> RedisTarget:
     try:
         server.pool(1.0).make_connection()
     except (redis.RedisError, TypeError, ValueError, OSError) as exc:
+        mask_chain(exc, reach.secrets)
         raise ConfigurationError(f"no connection to {target.address} can be made of these options: {exc}") from exc
     return target
 

@@ -20,11 +20,11 @@ from flagcache.errors import StoreError
 from flagcache.runtime.clock import monotonic
 from flagcache.runtime.threads import patched_late
 from flagcache.stores.redis.address import RedisTarget, resolve
-from flagcache.stores.redis.deadline import Progress, bounded, remaining
+from flagcache.stores.redis.deadline import bounded, remaining
 from flagcache.stores.redis.pools import Word, connection_of
 from flagcache.stores.redis.routing import Route, route_to
 from flagcache.stores.redis.scripts import Script, load_script, run_script
-from flagcache.stores.redis.trouble import store_error
+from flagcache.stores.redis.trouble import as_store_error
 
 __all__ = ["RedisLink", "Script", "Subscription", "load_script"]
 
@@ -141,7 +141,7 @@ class RedisLink:
             StoreError: The server could not be asked.
         """
         self._refuse_if_closed()
-        with _told_as_store_error(self.address, self._timeout):
+        with as_store_error(self.address, self._timeout, reach=self._reach):
             return Subscription(self._route.pool(), channel, self.address, self._timeout)
 
     def close(self) -> None:
@@ -158,7 +158,7 @@ class RedisLink:
         with (
             bounded(self._timeout, in_all=in_all) as progress,
             self._turn(),
-            _told_as_store_error(self.address, self._timeout, progress),
+            as_store_error(self.address, self._timeout, progress, self._reach),
         ):
             self._drop_if_old()
             # A thread must not use what another one has opened there.
@@ -226,7 +226,7 @@ class Subscription:
         """
         deadline = monotonic() + timeout_seconds
         try:
-            with _told_as_store_error(self._address, self._timeout):
+            with as_store_error(self._address, self._timeout):
                 return self._next_before(deadline)
         except StoreError:
             self._end("the connection of this subscription was lost")
@@ -286,13 +286,3 @@ class Subscription:
 
     def _refuse_reconnection(self, *_connection: object) -> None:
         raise redis.ConnectionError("the connection was lost")
-
-
-@contextlib.contextmanager
-def _told_as_store_error(address: str, timeout: float, progress: Progress | None = None) -> Generator[None]:
-    try:
-        yield
-    except (redis.RedisError, OSError) as exc:
-        error = store_error(exc, address, timeout)
-        told = progress.told() if progress is not None and error.kind == "timeout" else ""
-        raise (StoreError(told, error.kind, address) if told else error) from exc

@@ -30,6 +30,7 @@ __all__ = [
     "Address",
     "ClusterNodes",
     "Connection",
+    "Reach",
     "SentinelMaster",
     "Server",
     "Word",
@@ -88,6 +89,13 @@ class Server(SecretValue):
     connection_class: type[AbstractConnection]
     options: Mapping[str, object]
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What logs in there. A user name is no secret, unless it comes without a password."""
+        provider, password, user = (self.options.get(name) for name in ("credential_provider", "password", "username"))
+        known = provider.given if isinstance(provider, BoundedCredentials) else ()
+        return (*known, *(_text(word) for word in (password or user,) if word))
+
     def at(self, address: Address) -> Server:
         """Return the server at another address that is reached in the same way."""
         host, port = address
@@ -138,6 +146,11 @@ class SentinelMaster(SecretValue):
     manager: Sentinel
     sentinels: tuple[Server, ...]
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What logs in at the master and at its sentinels."""
+        return tuple(secret for server in (self.server, *self.sentinels) for secret in server.secrets)
+
     def pool(self, timeout: float) -> ConnectionPool:
         """Return a pool of our own connections, with sentinel clients of its own."""
         # A copy keeps what a subclass or an option of the user's manager adds; its clients' timeouts stay behind.
@@ -165,6 +178,15 @@ class ClusterNodes(SecretValue):
     """Returns the nodes that the client knows now. Asks no server."""
     complete: bool = True
     """Whether `addresses` are those of all nodes."""
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What logs in at its nodes."""
+        return self.server.secrets
+
+
+Reach: TypeAlias = "Server | SentinelMaster | ClusterNodes"
+"""How a user's Redis is reached."""
 
 
 class _SentinelClient(redis.Redis):
@@ -198,6 +220,10 @@ def server_of(kind: type[AbstractConnection], theirs: Mapping[str, object]) -> S
     if options.get("credential_provider") is not None:
         options["credential_provider"] = BoundedCredentials(cast("CredentialProvider", options["credential_provider"]))
     return Server(kind, options)
+
+
+def _text(word: object) -> str:
+    return word.decode("utf-8", "surrogateescape") if isinstance(word, bytes) else str(word)
 
 
 def _known_to_redis_py() -> frozenset[str]:

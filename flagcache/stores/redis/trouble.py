@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 
 import redis
 from redis.exceptions import (
@@ -17,8 +18,11 @@ from redis.exceptions import (
 
 from flagcache.errors import StoreError
 from flagcache.runtime.background_call import SlowCallError
+from flagcache.runtime.masking import mask_chain
+from flagcache.stores.redis.deadline import Progress
+from flagcache.stores.redis.pools import Reach
 
-__all__ = ["plain", "store_error", "with_right"]
+__all__ = ["as_store_error", "plain", "store_error", "with_right"]
 
 _CLASSES: tuple[tuple[type[Exception], str], ...] = (
     (AuthenticationError, "password"),
@@ -49,12 +53,16 @@ _SCRIPT = re.compile(
 )
 """Where in a script an error happened: of no use to people."""
 
+_ARGUMENTS = re.compile(r",? with args beginning with:.*$", re.DOTALL)
+"""What a server adds that does not know a command, for which it may not know AUTH: the arguments, up to 128 bytes of
+each."""
+
 _ANY_CODE = re.compile(rf"\b({'|'.join(_CODES)})\b")
 
 
 def plain(words: str) -> str:
     """Shorten what a server says of a script's error to what people need."""
-    return _SCRIPT.sub("", " ".join(words.split()))[:200].rstrip(". ")
+    return _SCRIPT.sub("", " ".join(_ARGUMENTS.sub("", words).split()))[:200].rstrip(". ")
 
 
 def with_right(refusal: str, command: str, channels: str) -> str:
@@ -66,6 +74,29 @@ def with_right(refusal: str, command: str, channels: str) -> str:
         channels: the right to use the channel.
     """
     return f"{refusal}; its user needs {channels if 'channel' in refusal else command}"
+
+
+@contextmanager
+def as_store_error(
+    address: str, timeout: float, progress: Progress | None = None, reach: Reach | None = None
+) -> Generator[None]:
+    """Convert what a block raises to a `StoreError`. What logs in there is masked in it, and in its causes.
+
+    Args:
+        address: of the server, for people.
+        timeout: seconds that the command had.
+        progress: how far it came.
+        reach: the server, if the block may log in there: a server that does not know AUTH repeats its arguments.
+    """
+    try:
+        yield
+    except Exception as exc:
+        mask_chain(exc, reach.secrets if reach is not None else ())
+        if not isinstance(exc, (redis.RedisError, OSError)):
+            raise
+        error = store_error(exc, address, timeout)
+        told = progress.told() if progress is not None and error.kind == "timeout" else ""
+        raise (StoreError(told, error.kind, address) if told else error) from exc
 
 
 def store_error(exc: BaseException, address: str, timeout: float) -> StoreError:

@@ -30,6 +30,10 @@ _KEPT = 60.0
 provider that always takes longer than a command may would never log in."""
 
 
+_REMEMBERED = 8
+"""How many of a provider's tokens are known, to mask them: connections of before may still fail."""
+
+
 class BoundedCredentials(CredentialProvider):
     """The user's credential provider, waited for no longer than the command's deadline.
 
@@ -41,6 +45,8 @@ class BoundedCredentials(CredentialProvider):
         self._theirs = theirs
         self._calls: dict[int, BackgroundCall[_Credentials]] = {}
         """The call under way, or that ended late, by process: a forked child has none of its parent's threads."""
+        self.given: tuple[str, ...] = ()
+        """What it returned last, and before: what a server may repeat in an error."""
 
     def get_credentials(self) -> _Credentials:
         """Return what logs in, for redis-py."""
@@ -61,6 +67,7 @@ class BoundedCredentials(CredentialProvider):
             self._forget(call)
             raise redis.AuthenticationError(f"the credential provider failed: {type(exc).__name__}") from exc
         self._forget(call)
+        self.given = tuple(dict.fromkeys([given[-1], *self.given]))[:_REMEMBERED]  # the password comes last
         return given
 
     def _shared_call(self) -> BackgroundCall[_Credentials]:
