@@ -985,7 +985,7 @@ class _SendElsewhere(BaseHTTPRequestHandler):
         self.send_header("Location", cast("TlsRedirect", self.server).target)
         self.end_headers()
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the standard library's name
         """Keep the terminal quiet."""
 
 

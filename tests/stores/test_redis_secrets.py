@@ -76,9 +76,10 @@ class Alone(CredentialProvider):
 
 def of_sentinel(port: int) -> Source:
     """A client of the master that sentinels name, which log in with a password of their own."""
-    make: Callable[..., Sentinel] = Sentinel
+    make = cast("Callable[..., Sentinel]", Sentinel)
     manager = make([("127.0.0.1", port)], sentinel_kwargs={"password": SENTINELS}, password=PASSWORD)
-    return cast("redis.Redis", manager.master_for("mymaster"))
+    master: redis.Redis = manager.master_for("mymaster")
+    return master
 
 
 def of_url(scheme: str, tail: str) -> Callable[[int], Source]:

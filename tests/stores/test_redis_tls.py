@@ -25,8 +25,8 @@ class Certificate:
     key: Path
 
 
-def make_certificate(directory: Path, name: str) -> Certificate:
-    """Make a certificate for 127.0.0.1, signed by itself."""
+def make_certificate(directory: Path, name: str, address: str = "127.0.0.1") -> Certificate:
+    """Make a certificate for 127.0.0.1, or another address, signed by itself."""
     x509 = pytest.importorskip("cryptography.x509")
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -34,7 +34,7 @@ def make_certificate(directory: Path, name: str) -> Certificate:
     key = ec.generate_private_key(ec.SECP256R1())
     names = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.timezone.utc)
-    alternatives = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    alternatives = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
     builder = x509.CertificateBuilder().subject_name(names).issuer_name(names).public_key(key.public_key())
     builder = builder.serial_number(x509.random_serial_number()).add_extension(alternatives, critical=False)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
@@ -107,3 +107,63 @@ def test_a_fleet_shares_over_tls_with_a_client_certificate(tls: TlsServer, names
     files = {"ssl_ca_certs": tls.own.certificate, "ssl_certfile": tls.own.certificate, "ssl_keyfile": tls.own.key}
     options = "&".join(f"{name}={path}" for name, path in files.items())
     clients_share(f"rediss://127.0.0.1:{tls.port}/0?{options}", namespace)
+
+
+@pytest.fixture
+def misnamed(tmp_path: Path) -> Iterator[TlsServer]:
+    """Redis 7.0 on 127.0.0.1 whose certificate, of an authority that clients trust, is for another address."""
+    binary, port, own = find_binary("redis-7.0"), free_port(), make_certificate(tmp_path, "own", "127.0.0.2")
+    settings = {"tls-port": port, "tls-cert-file": own.certificate, "tls-key-file": own.key}
+    settings |= {"tls-ca-cert-file": own.certificate, "tls-auth-clients": "no"}
+    args = [str(word) for name, value in settings.items() for word in (f"--{name}", value)]
+    with RedisServer(binary, args=args) as server:
+        yield TlsServer(server, port, own, own)
+
+
+def tls_sources(server: TlsServer, **said: str | bool) -> dict[str, Callable[[], Source]]:
+    """Each way to name a server with TLS whose authority is trusted; `said` are further options."""
+    options: dict[str, str | bool] = {"ssl_ca_certs": str(server.own.certificate), **said}
+    where = f"127.0.0.1:{server.port}"
+    query = "&".join(f"{name}={value}" for name, value in options.items())
+    return {
+        "url": lambda: f"rediss://{where}/0?{query}",
+        "cluster url": lambda: f"rediss+cluster://{where}/?{query}",
+        "sentinel url": lambda: f"rediss+sentinel://{where}/mymaster/0?{query}",
+        "client": lambda: make_client(host="127.0.0.1", port=server.port, ssl=True, **options),
+        "client of a url": lambda: redis.Redis.from_url(f"rediss://{where}/0?{query}"),
+        "asyncio client": lambda: resolve_asyncio(
+            redis.asyncio.Redis(host="127.0.0.1", port=server.port, ssl=True, **options)  # type: ignore[arg-type]  # not those of `ssl_`
+        ),
+        "asyncio client of a url": lambda: resolve_asyncio(redis.asyncio.Redis.from_url(f"rediss://{where}/0?{query}")),
+    }
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["url", "cluster url", "sentinel url", "client", "client of a url", "asyncio client", "asyncio client of a url"],
+)
+def test_a_certificate_for_another_host_is_refused(misnamed: TlsServer, how: str) -> None:
+    """Whatever the version of redis-py, the name in a certificate is checked, of each server that is asked."""
+    with (
+        link_to(tls_sources(misnamed)[how]()) as link,
+        pytest.raises(StoreError, match=r"(?i)mismatch|No master found"),
+    ):
+        link.run(WRITE, ["key"], ["x"])
+    assert ask(misnamed.server, "GET", "key") is None
+
+
+@pytest.mark.parametrize("how", ["url", "client of a url", "asyncio client of a url"])
+@pytest.mark.parametrize("said", [{"ssl_check_hostname": "False"}, {"ssl_cert_reqs": "none"}], ids=str)
+def test_what_the_user_said_of_the_name_holds(misnamed: TlsServer, how: str, said: dict[str, str]) -> None:
+    """If a URL says that the name, or the certificate, is not to be checked, it is not."""
+    if "ssl_cert_reqs" in said:
+        said = {**said, "ssl_check_hostname": "False"}
+    with link_to(tls_sources(misnamed, **said)[how]()) as link:
+        assert link.run(WRITE, ["key"], ["x"]) == b"OK"
+
+
+def test_a_client_without_a_check_of_certificates_goes_on(misnamed: TlsServer) -> None:
+    """`ssl_cert_reqs="none"` of a client checks nothing, and so no name."""
+    client = make_client(host="127.0.0.1", port=misnamed.port, ssl=True, ssl_cert_reqs="none", ssl_check_hostname=False)
+    with closing(client), link_to(client) as link:
+        assert link.run(WRITE, ["key"], ["x"]) == b"OK"

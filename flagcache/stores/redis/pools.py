@@ -11,8 +11,9 @@ import copy
 import functools
 import inspect
 import socket
+import ssl
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, Final, Protocol, TypeAlias, cast
 
 import redis
 from redis.backoff import NoBackoff
@@ -50,6 +51,9 @@ _TAKEN_OVER = frozenset(
 )
 """The options that are the user's to say, beside all `ssl_*`. Listed is what is taken, not what is left out: each
 redis-py brings new options, and some hold state that belongs to the user's client (`himport_registry`)."""
+
+_CHECKS_NAMES: Final = inspect.signature(SSLConnection).parameters["ssl_check_hostname"].default is True
+"""Whether redis-py checks a certificate for the host's name unless told otherwise, as from 6 on."""
 
 _KEEPALIVE_SECONDS = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10}
 """A host that vanished without a word is noticed by the kernel after about a minute, for a listener never asks."""
@@ -217,9 +221,25 @@ def server_of(kind: type[AbstractConnection], theirs: Mapping[str, object]) -> S
         # A connection class of the user's may have options of its own.
         if name in _TAKEN_OVER or name.startswith("ssl_") or not (redis_pys_own or name in known)
     }
+    if issubclass(kind, SSLConnection):
+        options = _with_name_checked(options)
     if options.get("credential_provider") is not None:
         options["credential_provider"] = BoundedCredentials(cast("CredentialProvider", options["credential_provider"]))
     return Server(kind, options)
+
+
+def _with_name_checked(options: dict[str, object]) -> dict[str, object]:
+    """Have the server's certificate checked for its host's name, as redis-py does by itself from 6 on.
+
+    Before 6 `redis.Redis(ssl=True)` says False for everyone who said nothing, beside all its other options of TLS: what
+    stands there alone was said by the user, as in a URL's options. Without a check of the certificate there is none of
+    the name.
+    """
+    said = "ssl_check_hostname" in options and "ssl_keyfile" not in options
+    checks_certificate = options.get("ssl_cert_reqs", "required") not in ("none", None, ssl.CERT_NONE)
+    if _CHECKS_NAMES or said or not checks_certificate:
+        return options
+    return {**options, "ssl_check_hostname": True}
 
 
 def _text(word: object) -> str:
