@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-__all__ = ["snippet"]
+__all__ = ["html_snippet", "snippet"]
 
 _ROOT = Path(__file__).parents[1]
 _BLOCK = re.compile(r"^```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -18,7 +18,16 @@ def snippet(page: str, name: str) -> str:
         page: path from the project's root, `docs/gunicorn.md` say.
         name: as in `# gunicorn.conf.py` or `# app.py: how it is loaded`.
     """
+    return _block(page, f"# {name}")
+
+
+def html_snippet(page: str, name: str) -> str:
+    """As `snippet`, for a template, whose first line is a comment of HTML."""
+    return _block(page, f"<!-- {name}")
+
+
+def _block(page: str, first: str) -> str:
     blocks: list[str] = _BLOCK.findall((_ROOT / page).read_text())
-    found = [block for block in blocks if re.match(rf"# {re.escape(name)}\b", block)]
-    assert len(found) == 1, f"{page} has {len(found)} blocks that begin with '# {name}'"
+    found = [block for block in blocks if re.match(rf"{re.escape(first)}\b", block)]
+    assert len(found) == 1, f"{page} has {len(found)} blocks that begin with '{first}'"
     return found[0]

@@ -18,7 +18,7 @@ from flagcache.errors import ConfigurationError, FlagcacheError, MissingExtraErr
 if TYPE_CHECKING:
     from flagcache.cli.store import Place
 
-__all__ = ["main"]
+__all__ = ["add_commands", "main", "run"]
 
 _AddParser: TypeAlias = Callable[..., argparse.ArgumentParser]
 """What adds a sub-command."""
@@ -42,7 +42,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         75 if a single refresh may go well later, 128 and the signal's number after Ctrl-C or SIGTERM; but a refresher
         that was ended by SIGTERM did as promised.
     """
-    options = _parser().parse_args(argv)
+    return run(_parser().parse_args(argv))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run a command whose arguments `add_commands` has parsed. `options.environ` is its environment.
+
+    Returns:
+        As `main`.
+    """
     try:
         return _COMMANDS[options.command](options)
     except (ConfigurationError, MissingExtraError) as exc:
@@ -72,7 +80,8 @@ def _demo(options: argparse.Namespace) -> int:
             refresh=options.refresh,
             seconds=options.seconds,
             plain=options.plain,
-        )
+        ),
+        options.environ,
     )
 
 
@@ -124,7 +133,8 @@ def _refresh(options: argparse.Namespace) -> int:
             health=options.health,
             json=options.json,
             protection=options.protection,
-        )
+        ),
+        options.environ,
     )
 
 
@@ -134,6 +144,13 @@ _COMMANDS = {"clear": _clear, "demo": _demo, "inspect": _inspect, "refresh": _re
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="flagcache", description="PostHog feature flags for a fleet, on one fetch.")
     parser.add_argument("--version", action="version", version=f"flagcache {__version__}")
+    add_commands(parser)
+    return parser
+
+
+def add_commands(parser: argparse.ArgumentParser) -> None:
+    """Give a parser all commands and their options, for `run`."""
+    parser.set_defaults(environ=os.environ)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     _add_demo(commands.add_parser)
     inspect = _add_store_command(
@@ -158,7 +175,6 @@ def _parser() -> argparse.ArgumentParser:
         " what it holds",
     )
     _add_refresh(commands.add_parser)
-    return parser
 
 
 def _add_store_command(add_parser: _AddParser, name: str, purpose: str, description: str) -> argparse.ArgumentParser:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 
 from flagcache.cli.demo import words
 from flagcache.cli.demo.messages import Report
@@ -19,8 +19,12 @@ _PATIENCE = 15.0
 """Seconds that anything may take beside what the intervals explain, on a slow machine."""
 
 
-def run_demo(options: DemoOptions) -> int:
+def run_demo(options: DemoOptions, environ: Mapping[str, str] = os.environ) -> int:
     """Show it all.
+
+    Args:
+        options: what was said on the command line.
+        environ: may name a PostHog project.
 
     Returns:
         0; 128 and the signal's number if one ended it.
@@ -31,7 +35,7 @@ def run_demo(options: DemoOptions) -> int:
         FlagcacheError: what was promised did not happen.
     """
     check_extra()
-    project = Project.from_environ(os.environ)
+    project = Project.from_environ(environ)
     with _collected_signals() as stops:
         try:
             with open_stage(options, project, stops) as stage:

@@ -40,11 +40,15 @@ KEYS = (
 _NEEDED = {
     "STORE": "the URL of a Redis, or sqlite:////absolute/path for the processes of one machine",
     "NAMESPACE": "a name of your choice for each PostHog project and environment",
-    "PROJECT_API_KEY": "PostHog's phc_... key",
+    "PROJECT_API_KEY": "the phc_... key of your PostHog project",
+    "HOST": "https://us.i.posthog.com, https://eu.i.posthog.com, or your own PostHog",
 }
 
 _OTHER_NAMES = {"SECRET_KEY": "PERSONAL_API_KEY", "HOST": "API_HOST"}
 """Plain settings that many projects have already."""
+
+_ALIKE = 0.8
+"""How alike two names are of which one is a slip of the other, from 0 to 1."""
 
 _OURS_TO_SAY = ("self", "project_api_key", "host", "secret_key", "personal_api_key", "flag_definition_cache_provider")
 """Arguments of a `Posthog` that `CLIENT` does not take."""
@@ -131,14 +135,15 @@ def _unknown_keys(dictionary: Mapping[object, object]) -> list[Problem]:
 
 def _unknown_settings() -> list[Problem]:
     """Settings with a name that is nearly one of ours; others with this prefix belong to the project."""
-    known = [PREFIX + key for key in (*KEYS, *_OTHER_NAMES.values())]
+    known = (*KEYS, *_OTHER_NAMES.values())
     names = [name for name in dir(settings) if name.startswith(PREFIX) and not name.startswith(_FOREIGN)]
-    unknown = (name for name in names if name not in known and name not in _FOREIGN_NAMES)
-    return [
-        Problem("E002", f"{name} is no setting of flagcache.", hint)
-        for name in unknown
-        if (hint := _nearest(name, known)) is not None
-    ]
+    found: list[Problem] = []
+    for name in names:
+        near = get_close_matches(name.removeprefix(PREFIX), known, n=1, cutoff=_ALIKE)
+        if near and near[0] != name.removeprefix(PREFIX) and name not in _FOREIGN_NAMES:
+            hint = f"Did you mean {PREFIX}{near[0]}?"
+            found.append(Problem("E002", f"{name} is no setting of flagcache.", hint))
+    return found
 
 
 def _given() -> dict[str, Any]:

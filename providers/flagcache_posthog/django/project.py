@@ -6,6 +6,7 @@ The client is the SDK's global one too, so `posthog.capture(...)`, and the SDK's
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import posthog as sdk
@@ -90,7 +91,7 @@ def client() -> Client:
 
 
 def prepare() -> None:
-    """Have the SDK's global client made as the settings say, whoever first needs it. Never raises."""
+    """Have the SDK's global client made as the settings say, by whatever first needs it. Never raises."""
     remember_maker(_make_to_load)
     try:
         config()
@@ -105,7 +106,8 @@ def forget() -> None:
             guarded(_project.client.shutdown, None, "a client could not be shut down", "")
             sdk.default_client = None
         _project.config = _project.cache = _project.client = None
-    prepare()
+    with suppress(ConfigurationError):  # whatever needs them raises it
+        config()
 
 
 def _make_to_load() -> None:

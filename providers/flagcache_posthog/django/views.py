@@ -98,14 +98,14 @@ class FlagRequiredMixin:
         """Answer those for whom the flag is not on; may raise."""
         raise Http404(f"the flag {self.flag_required!r} is not on")
 
-    def dispatch(self, request: HttpRequest, *args: object, **kwargs: object) -> object:
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # noqa: ANN401 - as Django
         """As of Django's `View`."""
         own = cast("Any", super())
-        if hasattr(own, "initial"):
-            return own.dispatch(request, *args, **kwargs)
         if getattr(self, "view_is_async", False):
-            return self._dispatch_async(request, *args, **kwargs)
-        return own.dispatch(request, *args, **kwargs) if self._is_on(flags_of(request)) else self.flag_is_off(request)
+            return cast("HttpResponseBase", self._dispatch_async(request, *args, **kwargs))
+        if hasattr(own, "initial") or self._is_on(flags_of(request)):
+            return cast("HttpResponseBase", own.dispatch(request, *args, **kwargs))
+        return self.flag_is_off(request)
 
     def initial(self, request: HttpRequest, *args: object, **kwargs: object) -> None:
         """As of the views of Django REST framework, which calls it once it has authenticated a request."""
