@@ -208,13 +208,15 @@ async def _awaited(request: HttpRequest) -> HttpRequestFlags:
 
 @pytest.mark.usefixtures("project")
 def test_an_override_needs_no_network(posthog: StandInControl) -> None:
-    """Nor does awaiting under it load anything."""
+    """Nor does awaiting under it load anything; visitors without an id have the flags too."""
 
     async def view() -> bool:
         return (await flags_of(request_of(user(7)))).is_enabled("nowhere-else")
 
     with override_flags({"nowhere-else": True}):
-        assert flags_of(request_of()).distinct_id is None
+        unknown = flags_of(request_of())
+        assert unknown.distinct_id is None
+        assert unknown.is_enabled("nowhere-else")
         assert flags_of(request_of(user(7))).is_enabled("nowhere-else")
         assert asyncio.run(view())
     assert posthog.requests == 0

@@ -1,0 +1,238 @@
+"""The project of docs/django.md behind real servers: one fetch a fleet, and nothing in a server's parent."""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+
+from flagcache_posthog.testing import RemoteStandIn, make_flag
+from tests.deployments.programs import get
+from tests.deployments.shops import EVERY, FLAG, Shop
+from tests.django.conftest import for_user
+from tests.fleet.chores import asks
+from tests.servers import MakeRedis, until
+from tests.snippets import snippet
+from tests.support.django_project import DjangoProject
+
+GUNICORN = ("gunicorn", "--no-control-socket", "-b", "127.0.0.1:PORT", "-w", "2", "--preload", "shop.wsgi:application")
+UVICORN = ("uvicorn", "--port", "PORT", "--workers", "2", "--lifespan", "off", "shop.asgi:application")
+HELPER = snippet("docs/gunicorn.md", "gunicorn.conf.py: the helper")
+
+SETTINGS = f"""
+ROOT_URLCONF = "shop.home"
+FLAGCACHE |= {{"REFRESH_INTERVAL": {EVERY}, "POLL_INTERVAL": {EVERY}, "IDENTIFY": "shop.home.identify"}}
+"""
+
+HOME = """
+import os
+from django.http import HttpResponse
+from django.urls import include, path
+
+
+def identify(request):
+    return "everybody" if request.path in ("/", "/sync/") else None
+
+
+def sync(request):
+    return HttpResponse(f"{os.getpid()} {request.flags.is_enabled('new-checkout')}")
+
+
+async def home(request):
+    flags = await request.flags
+    return HttpResponse(f"{os.getpid()} {flags.is_enabled('new-checkout')}")
+
+
+def who(request):
+    return HttpResponse(f"{request.flags.distinct_id} {request.flags.get('only-7')}")
+
+
+async def awho(request):
+    flags = await request.flags
+    return HttpResponse(f"{flags.distinct_id} {flags.get('only-7')}")
+
+
+pages = {"": home, "sync/": sync, "who/": who, "awho/": awho}
+urlpatterns = [*(path(*page) for page in pages.items()), path("", include("shop.urls"))]
+"""
+
+VISITORS = """
+import json
+from importlib import import_module
+from django.conf import settings
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+from django.contrib.auth.models import User
+from rest_framework.authtoken.models import Token
+
+made = {}
+for pk in (6, 7):
+    user = User.objects.create_user(f"user{pk}", pk=pk)
+    session = import_module(settings.SESSION_ENGINE).SessionStore()
+    session[SESSION_KEY], session[HASH_SESSION_KEY] = str(pk), user.get_session_auth_hash()
+    session[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
+    session.save()
+    made[pk] = [session.session_key, Token.objects.create(user=user).key]
+print(json.dumps(made))
+"""
+
+
+def threads_of(pid: int) -> int:
+    """How many threads a process has."""
+    return len(list(Path(f"/proc/{pid}/task").iterdir()))
+
+
+def ask(port: int, path: str, **headers: str) -> str:
+    """Ask for a page with these headers."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path, headers={**headers, "Connection": "close"})
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()
+
+
+def serve(posthog: RemoteStandIn) -> None:
+    """Have PostHog serve 200 flags, of which six cannot be decided locally."""
+    sticky = [{**make_flag(f"sticky-{n}"), "ensure_experience_continuity": True} for n in range(6)]
+    flags = [make_flag(FLAG), for_user("only-7", "7"), *sticky, *(make_flag(f"flag-{n}") for n in range(192))]
+    posthog.serve({"flags": flags, "group_type_mapping": {}, "cohorts": {}})
+
+
+def project_in(folder: Path, posthog: RemoteStandIn, store: str, **files: str) -> DjangoProject:
+    """A project with the pages of this module."""
+    named = {f"shop/{name}.py": text for name, text in {"home": HOME, **files}.items()}
+    return DjangoProject(folder, posthog.url, store, settings=SETTINGS, files=named)
+
+
+@pytest.mark.parametrize(("server", "helped"), [(GUNICORN, False), (GUNICORN, True), (UVICORN, False)])
+def test_one_fetch_a_fleet(
+    tmp_path: Path, make_redis: MakeRedis, posthog: RemoteStandIn, server: tuple[str, ...], helped: bool
+) -> None:
+    """Preloaded workers and those of ASGI: one request an interval, none to `/flags`, a change reaches all."""
+    redis = make_redis()
+    serve(posthog)
+    conf = {"gunicorn.conf.py": HELPER} if helped else {}
+    shop = Shop(tmp_path / "project", posthog, redis, conf)
+    project_in(tmp_path / "project", posthog, redis.url)
+    with shop.run(*server):
+        if helped:
+            until(shop.connections, 20.0, every=0.05, what="flags before the first request")
+        shop.all_say("True", at_once=True)
+        assert shop.program.pid not in shop.seen
+        if server is GUNICORN:
+            assert threads_of(shop.program.pid) == 1
+        posthog.set_flag(FLAG, active=False)
+        shop.all_say("False")
+        shop.asked_as_one(1)
+        assert shop.program.end() in (0, -15)
+        shop.leaves_nothing(lapse=0 if server is GUNICORN else 3 * EVERY)  # uvicorn's workers run no exit hooks
+
+
+def test_sessions_and_tokens(tmp_path: Path, make_redis: MakeRedis, posthog: RemoteStandIn) -> None:
+    """Each kind of view, under WSGI with --preload and under ASGI, has the flags of the user who asks."""
+    redis = make_redis()
+    serve(posthog)
+    project = project_in(tmp_path / "project", posthog, redis.url)
+    project.manage("migrate")
+    visitors = json.loads(project.manage("shell", "--no-imports", "-c", VISITORS).stdout.splitlines()[-1])
+    for server in (GUNICORN, UVICORN):
+        program, port = project.serve("-m", *server)
+        with program:
+            program.get(port)
+            for pk, (session, token) in visitors.items():
+                expected = f"{pk} {pk == '7'}"
+                for path in ("/who/", "/awho/"):
+                    assert ask(port, path, Cookie=f"sessionid={session}") == expected
+                answer = json.loads(ask(port, "/api/me/", Authorization=f"Token {token}"))
+                assert answer == {"user": pk, "new": True}
+            assert ask(port, "/who/") == ask(port, "/awho/") == "None None"
+            assert "Traceback" not in program.log
+    assert posthog.counts().flags_calls == 0
+
+
+def test_runserver(tmp_path: Path, make_redis: MakeRedis, posthog: RemoteStandIn) -> None:
+    """The reloader's parent has no thread and makes no request; the child that it restarts goes on from the store."""
+    redis = make_redis()
+    serve(posthog)
+    project = project_in(tmp_path / "project", posthog, redis.url)
+    program, port = project.serve("manage.py", "runserver", "127.0.0.1:PORT", "--skip-checks")
+    with program:
+        first = program.get(port).split()[0]
+        assert int(first) != program.pid
+        assert threads_of(program.pid) == 1
+        changed = itertools.count()
+
+        def restarted() -> str:
+            # Again and again: a change before the reloader's first look goes unseen.
+            (project.folder / "shop/home.py").write_text(f"{HOME}\n\nCHANGED = {next(changed)}\n")
+            pid = program.get(port).split()[0]
+            return "" if pid == first else pid
+
+        until(restarted, 30.0, every=0.1, what="the reloader's new child")
+        assert get(port).split()[1] == "True"
+        assert posthog.full_fetches == 1
+        assert posthog.counts().flags_calls == 0
+
+
+CELERY = """
+import os
+from celery import Celery
+from flagcache_posthog import celery as flags
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
+app = Celery("shop", broker=os.environ["BROKER"], backend=os.environ["BROKER"])
+app.config_from_object("django.conf:settings", namespace="CELERY")
+flags.install()
+
+
+@app.task
+def report(user):
+    from flagcache_posthog.django import client
+    from flagcache_posthog.request_flags import RequestFlags
+
+    return [os.getpid(), client().feature_flags is not None, RequestFlags(client(), user).get("only-7")]
+"""
+
+SEND = """
+import json
+from shop.celery import report
+
+sent = [report.delay(user) for user in ("6", "7")]
+print(json.dumps([each.get(timeout=30) for each in sent]))
+"""
+
+
+def test_celery_beside_a_server(tmp_path: Path, make_redis: MakeRedis, posthog: RemoteStandIn) -> None:
+    """They are one fleet; a child of Celery has flags before its first task, and its parent no thread of ours."""
+    redis = make_redis(tcp=True)
+    serve(posthog)
+    project = project_in(tmp_path / "project", posthog, redis.url, celery=CELERY)
+    project.environ["BROKER"] = f"redis://127.0.0.1:{redis.port}/1"
+    admin = redis.client()
+
+    def listeners() -> int:
+        return sum(client["db"] == "0" and client["sub"] != "0" for client in admin.client_list())
+
+    words = ("--pool", "prefork", "-c", "2", "--loglevel", "INFO")
+    worker, _ = project.serve("-m", "celery", "-A", "shop.celery", "worker", *words)
+    with worker:
+        worker.prints(" ready.", within=30)
+        until(lambda: listeners() == 2, 20, every=0.05, what="two loaded children")
+        server, port = project.serve("-m", *GUNICORN)
+        with server:
+            assert server.get(port).split()[1] == "True"
+            assert 3 <= listeners() <= 4
+        answers = json.loads(project.manage("shell", "--no-imports", "-c", SEND).stdout.splitlines()[-1])
+        assert [answer[1:] for answer in answers] == [[True, False], [True, True]]
+        assert worker.pid not in {answer[0] for answer in answers}
+        assert posthog.full_fetches == 1
+        assert _one_an_interval(posthog)
+
+
+def _one_an_interval(posthog: RemoteStandIn) -> bool:
+    """Whether requests came no closer than grants may, on a busy machine: never two at one time."""
+    arrived = [served.arrived_at for served in asks(posthog)]
+    return all(later - earlier > 0.5 * EVERY for earlier, later in itertools.pairwise(arrived))
