@@ -21,7 +21,7 @@ from flagcache.runtime.here import prefix
 from flagcache.runtime.process_lock import ProcessLock
 from flagcache.runtime.threads import try_start
 
-__all__ = ["FAILURES", "PAUSE", "SLOW", "RemoteCalls", "RemoteStatus", "calls_of", "on_event_loop"]
+__all__ = ["FAILURES", "PAUSE", "SLOW", "Limits", "RemoteCalls", "RemoteStatus", "calls_of", "limit", "on_event_loop"]
 
 _log = logging.getLogger("flagcache")
 
@@ -51,6 +51,15 @@ class RemoteStatus(NamedTuple):
     """Whether requests are paused now."""
 
 
+class Limits(NamedTuple):
+    """When the requests of one client pause, if not as above."""
+
+    longest: float
+    """Seconds from which an answer counts as slow; one that took so long pauses requests at once."""
+    pause: float
+    """As `PAUSE`."""
+
+
 class RemoteCalls:
     """The requests of one client.
 
@@ -60,6 +69,7 @@ class RemoteCalls:
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
+        self.limits: Limits | None = None
         self._lock = ProcessLock()
         self._in_a_row = 0
         self._paused_at: float | None = None
@@ -80,14 +90,14 @@ class RemoteCalls:
         """Count one request, which took so many seconds."""
         with self._lock:
             counts = self._counts
-            slow = answered and seconds >= SLOW
+            slow = answered and seconds >= self._slow
             self._counts = counts._replace(
                 requests=counts.requests + 1, failed=counts.failed + (not answered), slow=counts.slow + slow
             )
             if answered and not slow:
                 self._close()
             else:
-                self._fail()
+                self._fail(at_once=self.limits is not None and seconds >= self.limits.longest)
 
     def skip(self, probe: Callable[[], bool]) -> None:
         """Count a request that is not made, and ask PostHog in the background if that is due.
@@ -107,20 +117,24 @@ class RemoteCalls:
         answered = guarded(probe, None, "PostHog could not be asked whether it decides flags again", "")
         self.note(self._clock() - began, answered=bool(answered))
 
-    def _fail(self) -> None:
+    @property
+    def _slow(self) -> float:
+        return SLOW if self.limits is None else self.limits.longest
+
+    def _fail(self, *, at_once: bool) -> None:
         self._in_a_row += 1
-        if self._in_a_row < FAILURES:
+        if self._in_a_row < FAILURES and not at_once and not self.paused:
             return
         now = self._clock()
-        self._due = now + PAUSE * random.uniform(1.0, 1.25)
+        self._due = now + (PAUSE if self.limits is None else self.limits.pause) * random.uniform(1.0, 1.25)
         if self._paused_at is None:
             self._paused_at = now
             _log.warning(
-                "%s: %d requests to PostHog in a row, for flags that cannot be decided locally, failed or took over"
+                "%s: requests to PostHog (%d in a row), for flags that cannot be decided locally, failed or took over"
                 " %.0f s: such flags read as their defaults, and PostHog is asked again in %.0f s",
                 prefix(),
                 self._in_a_row,
-                SLOW,
+                self._slow,
                 self._due - now,
             )
 
@@ -140,6 +154,11 @@ _calls: weakref.WeakKeyDictionary[object, RemoteCalls] = weakref.WeakKeyDictiona
 def calls_of(client: object) -> RemoteCalls:
     """Return the requests of this client."""
     return _calls.get(client) or _calls.setdefault(client, RemoteCalls())
+
+
+def limit(client: object, limits: Limits) -> None:
+    """Let the requests of this client pause by other limits."""
+    calls_of(client).limits = limits
 
 
 def on_event_loop() -> bool:
