@@ -13,12 +13,13 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 
 from flagcache.errors import ConfigurationError, FlagcacheError
+from flagcache_posthog.django._defaults import with_defaults
 from flagcache_posthog.provider import FlagDefinitionCache, from_url
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
-__all__ = ["HOOKS", "KEYS", "PREFIX", "Config", "Problem", "hook", "problems", "read"]
+__all__ = ["HOOKS", "KEYS", "PREFIX", "Config", "Problem", "given", "hook", "problems", "read"]
 
 PREFIX = "POSTHOG_"
 
@@ -154,7 +155,12 @@ def _given() -> dict[str, Any]:
             value = getattr(settings, PREFIX + name, None)
             if value is not None:
                 given.setdefault(key, value)
-    return {**given, **cast("dict[str, Any]", getattr(settings, "FLAGCACHE", {}))}
+    return with_defaults({**given, **cast("dict[str, Any]", getattr(settings, "FLAGCACHE", {}))})
+
+
+def given(key: str) -> Any:  # noqa: ANN401 - of any type
+    """Return a setting that is not checked yet; None if there is none."""
+    return _given().get(key)
 
 
 # --- values ----------------------------------------------------------------------------------------------------------

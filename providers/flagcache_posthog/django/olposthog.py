@@ -1,0 +1,284 @@
+"""What `mitol.olposthog.features` has, on a fleet's shared definitions: for projects that move over.
+
+    from flagcache_posthog.django.olposthog import configure, is_enabled
+
+The names, arguments and settings are those of mitol-django-olposthog 2026.4.2; what is behind them is flagcache and the
+SDK. docs/moving.md says what differs. A flag that can be decided locally never comes from `CACHES["durable"]`, which
+holds what PostHog answered for the others.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+import posthog as sdk
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.cache import caches
+
+from flagcache.errors import ConfigurationError
+from flagcache.runtime.clock import monotonic
+from flagcache.runtime.process_lock import ProcessLock
+from flagcache_posthog._remote_calls import Limits, calls_of, limit, on_event_loop
+from flagcache_posthog.django import _config, project
+from flagcache_posthog.django._defaults import assume, assumes
+from flagcache_posthog.django._durable import Durable
+
+if TYPE_CHECKING:
+    from posthog.client import Client
+
+__all__ = [
+    "CIRCUIT_BREAKER_CACHE_KEY",
+    "Features",
+    "configure",
+    "default_unique_id",
+    "get_all_feature_flags",
+    "is_enabled",
+]
+
+log = logging.getLogger("flagcache")
+
+CIRCUIT_BREAKER_CACHE_KEY = "posthog_circuit_open"
+"""Kept for code that names it. Nothing is stored under it: each process pauses its requests by itself."""
+
+_DEFAULTS: dict[str, Any] = {
+    "POSTHOG_ENABLED": False,
+    "POSTHOG_PROJECT_API_KEY": "",
+    "POSTHOG_PERSONAL_API_KEY": "",
+    "POSTHOG_API_HOST": "https://us.posthog.com",
+    "POSTHOG_FEATURE_FLAG_REQUEST_TIMEOUT_MS": 3000,
+    "POSTHOG_MAX_RETRIES": 3,
+    "POSTHOG_POLL_INTERVAL": 300,
+    "POSTHOG_CIRCUIT_BREAKER_COOLDOWN_SECONDS": 60,
+    "POSTHOG_CIRCUIT_BREAKER_TRIP_THRESHOLD_SECONDS": 6,
+}
+
+_Values: TypeAlias = "dict[str, bool | str]"
+
+_lock = ProcessLock()
+_durable = Durable()
+
+
+class Features:
+    """A base for a project's class of flag keys."""
+
+
+def configure() -> None:
+    """Say how this process makes its client, which it does when it first needs one. To be called in `ready()`.
+
+    The client is the SDK's global one too: `posthog.capture(...)` uses it.
+
+    Raises:
+        ConfigurationError: a setting cannot be right, or a personal API key is given and `FLAGCACHE` names no store.
+    """
+    _check_settings()
+    if not assumes(_assumed):
+        assume(_assumed)
+        project.forget()
+    if _shares():
+        project.config()
+        _replace_foreign_client()
+        return
+    sdk.default_client = None
+    for name, value in _plain_options().items():
+        if hasattr(sdk, name):
+            setattr(sdk, name, value)
+
+
+def default_unique_id() -> str:
+    """Return the setting `HOSTNAME`, which stands for a user if none is given."""
+    return str(settings.HOSTNAME)
+
+
+def is_enabled(name: str, default: bool | None = None, opt_unique_id: str | None = None) -> bool | str:  # noqa: FBT001
+    """Whether a flag is on; of a flag with variants, the variant's key.
+
+    Args:
+        name: the flag's key.
+        default: the value if there is none, neither at PostHog nor in the setting `FEATURES`.
+        opt_unique_id: the user; without it `default_unique_id()`.
+    """
+    user = opt_unique_id or default_unique_id()
+    value = _value(name, user) if _setting("POSTHOG_ENABLED") else None
+    if value is None:
+        fallbacks: _Values = getattr(settings, "FEATURES", {})
+        return fallbacks.get(name, default or False)
+    return value
+
+
+def get_all_feature_flags(opt_unique_id: str | None = None) -> _Values:
+    """Return the values of all flags for a user; empty if flags are switched off, or PostHog does not answer.
+
+    Args:
+        opt_unique_id: the user; without it `default_unique_id()`.
+    """
+    if not _setting("POSTHOG_ENABLED"):
+        return {}
+    user = opt_unique_id or default_unique_id()
+    client = _client()
+    if not _decides(client):
+        return {} if on_event_loop() else _ask(client, user, None)
+    found = client.get_all_flags(user, person_properties=_properties(user), only_evaluate_locally=True) or {}
+    rest = [key for key in client.feature_flags_by_key or {} if key not in found]
+    if not rest or on_event_loop():
+        return found
+    stored = _durable.read(_identity(user), rest)
+    missing = [key for key in rest if key not in stored]
+    return {**found, **stored, **(_ask(client, user, missing) if missing else {})}
+
+
+# --- one value -------------------------------------------------------------------------------------------------------
+
+
+def _value(name: str, user: str) -> bool | str | None:
+    client, keys = _client(), None
+    if _decides(client):
+        value = _local_value(client, name, user)
+        if value is not None or name not in (client.feature_flags_by_key or {}):
+            return value
+        keys = [name]
+    if on_event_loop():
+        return None
+    return (_durable.read(_identity(user), keys) or _ask(client, user, keys)).get(name)
+
+
+def _local_value(client: Client, name: str, user: str) -> bool | str | None:
+    options: dict[str, Any] = {"person_properties": _properties(user), "only_evaluate_locally": True}
+    result = client.get_feature_flag_result(name, user, send_feature_flag_events=False, **options)
+    if result is None:
+        return None
+    if client.send:
+        client.get_feature_flag_result(name, user, **options)  # sends the SDK's event
+    return result.get_value()
+
+
+def _decides(client: Client) -> bool:
+    """Whether it has definitions, or may load them. If not, one answer of PostHog has all flags of a user."""
+    return bool(client.personal_api_key) or client.feature_flags is not None
+
+
+def _ask(client: Client, user: str, keys: list[str] | None) -> _Values:
+    """Ask PostHog in one request, unless requests are paused; empty without an answer.
+
+    Args:
+        client: asks.
+        user: the distinct id.
+        keys: of the flags; None for all.
+    """
+    limit(client, Limits(*(float(_setting(f"POSTHOG_CIRCUIT_BREAKER_{name}")) for name in _LIMITS)))
+    calls = calls_of(client)
+    if calls.paused:
+        calls.skip(lambda: _answers(client, user, keys))
+        return {}
+    began = monotonic()
+    answer = _answer(client, user, keys)
+    answered = set(keys) <= set(answer) if keys else bool(answer)
+    calls.note(monotonic() - began, answered=answered)
+    if answered:
+        _durable.write(_identity(user), keys, answer)
+    return answer
+
+
+_LIMITS = ("TRIP_THRESHOLD_SECONDS", "COOLDOWN_SECONDS")
+
+
+def _answer(client: Client, user: str, keys: list[str] | None) -> _Values:
+    if keys is None or len(keys) > 1:
+        return client.get_all_flags(user, person_properties=_properties(user), flag_keys_to_evaluate=keys) or {}
+    result = client.get_feature_flag_result(keys[0], user, person_properties=_properties(user))  # with the SDK's event
+    return {} if result is None else {keys[0]: result.get_value()}
+
+
+def _answers(client: Client, user: str, keys: list[str] | None) -> bool:
+    """Whether PostHog answers, on another thread."""
+    answer = client.get_flags_decision(user, person_properties=_properties(user), flag_keys_to_evaluate=keys)
+    return bool(answer.get("requestId") or answer.get("flags"))
+
+
+def _identity(user: str) -> list[object]:
+    return [user, _properties(user)]
+
+
+def _properties(user: str) -> dict[str, object]:
+    return {"environment": settings.ENVIRONMENT, "user_id": user}
+
+
+# --- settings and the client -----------------------------------------------------------------------------------------
+
+
+def _setting(name: str) -> Any:  # noqa: ANN401 - of any type
+    return getattr(settings, name, _DEFAULTS[name])
+
+
+def _shares() -> bool:
+    """Whether there are definitions to share."""
+    keys = (_setting("POSTHOG_PERSONAL_API_KEY"), getattr(settings, "POSTHOG_SECRET_KEY", ""))
+    return bool(_setting("POSTHOG_ENABLED")) and any((*keys, getattr(settings, "FLAGCACHE", {}).get("SECRET_KEY")))
+
+
+def _replace_foreign_client() -> None:
+    """Let go of a global client that something made before, without the cache."""
+    try:
+        if sdk.default_client is not None:
+            project.client()
+    except ConfigurationError:
+        sdk.default_client = None
+
+
+def _client() -> Client:
+    if not assumes(_assumed):
+        configure()
+    if _shares():
+        return project.client()
+    if sdk.default_client is None:
+        with _lock:
+            if sdk.default_client is None:
+                options = _plain_options()
+                sdk.default_client = sdk.Posthog(options.pop("api_key"), **options)
+    return sdk.default_client
+
+
+def _assumed() -> dict[str, Any]:
+    """What these settings mean for the project's client and cache, where `FLAGCACHE` does not say otherwise."""
+    return {
+        "HOST": _setting("POSTHOG_API_HOST"),
+        "POLL_INTERVAL": _setting("POSTHOG_POLL_INTERVAL"),
+        "REFRESH_INTERVAL": _setting("POSTHOG_POLL_INTERVAL"),
+        "DISABLED": not _setting("POSTHOG_ENABLED"),
+        "CLIENT": {
+            "send": False,
+            "disable_geoip": True,
+            "feature_flags_request_timeout_seconds": _setting("POSTHOG_FEATURE_FLAG_REQUEST_TIMEOUT_MS") / 1000,
+            "max_retries": _setting("POSTHOG_MAX_RETRIES"),
+        },
+    }
+
+
+def _plain_options() -> dict[str, Any]:
+    """Of a client without definitions: it asks PostHog."""
+    return {
+        **cast("dict[str, Any]", _config.given("CLIENT")),
+        "api_key": _setting("POSTHOG_PROJECT_API_KEY"),
+        "host": _config.given("HOST"),
+    }
+
+
+def _check_settings() -> None:
+    if not isinstance(_setting("POSTHOG_ENABLED"), bool):
+        raise ConfigurationError(f"POSTHOG_ENABLED must be True or False, not {_setting('POSTHOG_ENABLED')!r}")
+    for name, default in _DEFAULTS.items():
+        value = _setting(name)
+        number = type(default) is int
+        if number and (type(value) not in (int, float) or not math.isfinite(value) or value < 0):
+            raise ConfigurationError(f"{name} must be a number from 0 up, not {value!r}")
+
+
+def __getattr__(name: str) -> object:
+    """The other names of the published module, which need applications, or a cache, to be there."""
+    if name == "User":
+        return get_user_model()
+    if name == "durable_cache":
+        return caches["durable"]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
