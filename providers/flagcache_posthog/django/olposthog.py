@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import posthog as sdk
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CIRCUIT_BREAKER_CACHE_KEY",
+    "DEFAULTS",
     "Features",
     "configure",
     "default_unique_id",
@@ -43,7 +45,7 @@ log = logging.getLogger("flagcache")
 CIRCUIT_BREAKER_CACHE_KEY = "posthog_circuit_open"
 """Kept for code that names it. Nothing is stored under it: each process pauses its requests by itself."""
 
-_DEFAULTS: dict[str, Any] = {
+DEFAULTS: Mapping[str, Any] = {
     "POSTHOG_ENABLED": False,
     "POSTHOG_PROJECT_API_KEY": "",
     "POSTHOG_PERSONAL_API_KEY": "",
@@ -54,6 +56,7 @@ _DEFAULTS: dict[str, Any] = {
     "POSTHOG_CIRCUIT_BREAKER_COOLDOWN_SECONDS": 60,
     "POSTHOG_CIRCUIT_BREAKER_TRIP_THRESHOLD_SECONDS": 6,
 }
+"""Of the settings that a project does not have."""
 
 _Values: TypeAlias = "dict[str, bool | str]"
 
@@ -121,7 +124,7 @@ def get_all_feature_flags(opt_unique_id: str | None = None) -> _Values:
     if not _decides(client):
         return {} if on_event_loop() else _ask(client, user, None)
     found = client.get_all_flags(user, person_properties=_properties(user), only_evaluate_locally=True) or {}
-    rest = [key for key in client.feature_flags_by_key or {} if key not in found]
+    rest = [key for key in _defined(client) if key not in found]
     if not rest or on_event_loop():
         return found
     stored = _durable.read(_identity(user), rest)
@@ -136,7 +139,7 @@ def _value(name: str, user: str) -> bool | str | None:
     client, keys = _client(), None
     if _decides(client):
         value = _local_value(client, name, user)
-        if value is not None or name not in (client.feature_flags_by_key or {}):
+        if value is not None or name not in _defined(client):
             return value
         keys = [name]
     if on_event_loop():
@@ -156,7 +159,17 @@ def _local_value(client: Client, name: str, user: str) -> bool | str | None:
 
 def _decides(client: Client) -> bool:
     """Whether it has definitions, or may load them. If not, one answer of PostHog has all flags of a user."""
-    return bool(client.personal_api_key) or client.feature_flags is not None
+    return bool(cast("str | None", client.personal_api_key)) or _definitions(client) is not None  # `override_flags`
+
+
+def _defined(client: Client) -> list[str]:
+    """The keys of the flags that it has definitions of: PostHog knows no others, or not for long."""
+    return [flag["key"] for flag in _definitions(client) or [] if flag.get("key")]
+
+
+def _definitions(client: Client) -> list[dict[str, Any]] | None:
+    found: object = client.feature_flag_definitions()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
+    return cast("list[dict[str, Any]] | None", found)
 
 
 def _ask(client: Client, user: str, keys: list[str] | None) -> _Values:
@@ -209,7 +222,7 @@ def _properties(user: str) -> dict[str, object]:
 
 
 def _setting(name: str) -> Any:  # noqa: ANN401 - of any type
-    return getattr(settings, name, _DEFAULTS[name])
+    return getattr(settings, name, DEFAULTS[name])
 
 
 def _shares() -> bool:
@@ -268,7 +281,7 @@ def _plain_options() -> dict[str, Any]:
 def _check_settings() -> None:
     if not isinstance(_setting("POSTHOG_ENABLED"), bool):
         raise ConfigurationError(f"POSTHOG_ENABLED must be True or False, not {_setting('POSTHOG_ENABLED')!r}")
-    for name, default in _DEFAULTS.items():
+    for name, default in DEFAULTS.items():
         value = _setting(name)
         number = type(default) is int
         if number and (type(value) not in (int, float) or not math.isfinite(value) or value < 0):

@@ -1,0 +1,400 @@
+"""The names and settings of mitol-django-olposthog on shared definitions: what its tests ask for, and its faults."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import django
+import posthog as sdk
+import pytest
+from django.conf import settings
+from django.core.cache import caches
+from django.test import override_settings
+
+from flagcache.errors import ConfigurationError
+from flagcache.status import State
+from flagcache_posthog import _lifecycle, _remote_calls
+from flagcache_posthog.django import olposthog, project
+from flagcache_posthog.django._config import given
+from flagcache_posthog.django._defaults import assume
+from flagcache_posthog.request_flags import remote_status
+from flagcache_posthog.testing import Drop, StandInControl, UnknownFlagError, make_flag, override_flags
+from tests.servers import until
+
+Change: TypeAlias = Callable[..., None]
+
+PUBLISHED = {
+    "CIRCUIT_BREAKER_CACHE_KEY",
+    "Features",
+    "User",
+    "configure",
+    "default_unique_id",
+    "durable_cache",
+    "get_all_feature_flags",
+    "is_enabled",
+    "log",
+}
+"""The public names of `mitol.olposthog.features` 2026.4.2, but for what it imports."""
+
+DEFAULTS = {
+    "POSTHOG_API_HOST": "https://us.posthog.com",
+    "POSTHOG_CIRCUIT_BREAKER_COOLDOWN_SECONDS": 60,
+    "POSTHOG_CIRCUIT_BREAKER_TRIP_THRESHOLD_SECONDS": 6,
+    "POSTHOG_ENABLED": False,
+    "POSTHOG_FEATURE_FLAG_REQUEST_TIMEOUT_MS": 3000,
+    "POSTHOG_MAX_RETRIES": 3,
+    "POSTHOG_PERSONAL_API_KEY": "",
+    "POSTHOG_POLL_INTERVAL": 300,
+    "POSTHOG_PROJECT_API_KEY": "",
+}
+"""Of `mitol.olposthog.settings.olposthog` 2026.4.2."""
+
+KEYLESS = {"POSTHOG_PERSONAL_API_KEY": ""}
+_MODULE_OPTIONS = (
+    *("api_key", "default_client", "disabled", "feature_flags_request_timeout_seconds", "host", "poll_interval"),
+    *("flag_definition_cache_provider", "secret_key", "send"),
+)
+
+
+@pytest.fixture
+def change(
+    posthog: StandInControl, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Change]:
+    """Sets settings for the rest of the test, beside those that work, and configures as `ready()` does."""
+    if not settings.configured:
+        settings.configure(SECRET_KEY="x" * 50, ALLOWED_HOSTS=["*"], USE_TZ=True)
+        django.setup()
+    for name in _MODULE_OPTIONS:
+        monkeypatch.setattr(sdk, name, getattr(sdk, name))
+    monkeypatch.setattr(_lifecycle, "_makers", [])
+    sticky = make_flag("sticky", variants={"s": 100})
+    sticky["ensure_experience_continuity"] = True
+    flags = [make_flag("on"), make_flag("off", active=False), make_flag("price", variants={"b": 100}), sticky]
+    posthog.serve({"flags": flags, "group_type_mapping": {}, "cohorts": {}})
+    works: dict[str, Any] = {
+        "HOSTNAME": "web-1",
+        "ENVIRONMENT": "prod",
+        "FEATURES": {"in-settings": True, "sticky": "of the settings"},
+        "CACHES": {
+            name: {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": f"{namespace}-{name}"}
+            for name in ("default", "durable")
+        },
+        "FLAGCACHE": {"STORE": f"sqlite:///{tmp_path / 'flags.db'}", "NAMESPACE": namespace},
+        "POSTHOG_ENABLED": True,
+        "POSTHOG_PROJECT_API_KEY": "phc_test",
+        "POSTHOG_PERSONAL_API_KEY": "phx_test",
+        "POSTHOG_API_HOST": posthog.url,
+    }
+    active: list[override_settings] = []
+
+    def set_to(**more: object) -> None:
+        active.append(override_settings(**{**(works if not active else {}), **more}))
+        active[-1].enable()
+        assume(None)
+        olposthog.configure()
+
+    yield set_to
+    client = sdk.default_client
+    if client is not None:
+        client.shutdown()
+    assume(None)
+    while active:
+        active.pop().disable()
+    project.forget()
+
+
+def _client() -> Any:  # noqa: ANN401 - the SDK's
+    assert sdk.default_client is not None
+    return sdk.default_client
+
+
+# --- names and settings ----------------------------------------------------------------------------------------------
+
+
+def test_every_published_name_is_there(change: Change) -> None:
+    """With its arguments; those that need applications or a cache when they are first used."""
+    change(INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth"])
+    assert all(hasattr(olposthog, name) for name in PUBLISHED)
+    assert not hasattr(olposthog, "no_such_name")
+    assert olposthog.durable_cache is caches["durable"]
+    assert list(inspect.signature(olposthog.is_enabled).parameters) == ["name", "default", "opt_unique_id"]
+    assert list(inspect.signature(olposthog.get_all_feature_flags).parameters) == ["opt_unique_id"]
+    assert isinstance(olposthog.Features, type)
+    assert olposthog.default_unique_id() == "web-1"
+
+
+def test_the_nine_settings_and_their_defaults() -> None:
+    """As of the published settings module."""
+    assert olposthog.DEFAULTS == DEFAULTS
+
+
+@pytest.mark.parametrize("key", ["phx_test", ""])
+def test_settings_reach_the_client(change: Change, key: str) -> None:
+    """With definitions and without. It sends no events unless the project says so."""
+    change(
+        POSTHOG_PERSONAL_API_KEY=key,
+        POSTHOG_FEATURE_FLAG_REQUEST_TIMEOUT_MS=1500,
+        POSTHOG_MAX_RETRIES=7,
+        POSTHOG_POLL_INTERVAL=120,
+    )
+    olposthog.is_enabled("on")
+    client = _client()
+    assert (client.api_key, client.personal_api_key or "") == ("phc_test", key)
+    assert client.feature_flags_request_timeout_seconds == 1.5
+    assert client.send is False
+    if key:
+        assert client.poll_interval == 120
+        assert (given("REFRESH_INTERVAL"), project.cache().status().state) == (120, State.FRESH)
+    change(POSTHOG_PERSONAL_API_KEY=key, FLAGCACHE={**settings.FLAGCACHE, "CLIENT": {"send": True}})
+    olposthog.is_enabled("on")
+    assert {consumer.retries for consumer in _client().consumers} == {7}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"POSTHOG_ENABLED": "False"},
+        {"POSTHOG_POLL_INTERVAL": "300"},
+        {"POSTHOG_FEATURE_FLAG_REQUEST_TIMEOUT_MS": -1},
+        {"POSTHOG_CIRCUIT_BREAKER_COOLDOWN_SECONDS": None},
+        {"FLAGCACHE": {}},
+    ],
+)
+def test_a_setting_that_cannot_be_right_is_refused(change: Change, wrong: dict[str, Any]) -> None:
+    """When the application starts, by its name. A personal API key without a store would let each process fetch."""
+    name = "STORE" if "FLAGCACHE" in wrong else next(iter(wrong))
+    with pytest.raises(ConfigurationError, match=name):
+        change(**wrong)
+
+
+def test_switched_off_everything_is_of_the_settings(change: Change, posthog: StandInControl) -> None:
+    """Whatever `durable` has, and without a store, a key or a request."""
+    change(**KEYLESS)
+    assert olposthog.is_enabled("on")
+    asked = posthog.counts().flags_calls
+    change(POSTHOG_ENABLED=False, FLAGCACHE={}, POSTHOG_PROJECT_API_KEY="")
+    assert [olposthog.is_enabled(name) for name in ("on", "in-settings", "no-such")] == [False, True, False]
+    assert olposthog.get_all_feature_flags() == {}
+    assert posthog.counts().flags_calls == asked
+
+
+def test_configure_makes_no_client_and_replaces_a_foreign_one(change: Change) -> None:
+    """A server that forks its workers runs it in the parent. A client that something made before is let go."""
+    threads = threading.active_count()
+    foreign = sdk.Posthog("phc_other", host="http://127.0.0.1:9", send=False)
+    for options in ({}, KEYLESS):
+        sdk.default_client = foreign
+        change(**options)
+        assert getattr(sdk, "default_client", foreign) is None
+    assert threading.active_count() == threads
+    assert olposthog.is_enabled("on")
+    assert _client().api_key == "phc_test"
+
+
+def test_the_module_makes_the_same_client(change: Change) -> None:
+    """`posthog.capture` may come before the first flag."""
+    for key in ("phx_test", ""):
+        change(POSTHOG_PERSONAL_API_KEY=key, POSTHOG_FEATURE_FLAG_REQUEST_TIMEOUT_MS=1500)
+        made = sdk.setup()
+        assert olposthog.is_enabled("on")
+        assert _client() is made
+        assert (made.api_key, made.send, made.feature_flags_request_timeout_seconds) == ("phc_test", False, 1.5)
+        made.shutdown()
+
+
+def test_without_configure(change: Change) -> None:
+    """The first read configures."""
+    change()
+    assume(None)
+    assert olposthog.is_enabled("on")
+
+
+# --- values ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_kill_switch_wins(change: Change, posthog: StandInControl) -> None:
+    """As soon as the definitions say so, also for a flag of which `durable` has a value."""
+    change(POSTHOG_POLL_INTERVAL=1)
+    assert (olposthog.is_enabled("on"), olposthog.is_enabled("sticky")) == (True, "s")
+    posthog.set_flag("on", active=False)
+    posthog.set_flag("sticky", active=False)
+    until(lambda: olposthog.is_enabled("sticky") is False)
+    assert olposthog.is_enabled("on") is False
+    assert olposthog.get_all_feature_flags() == {"on": False, "off": False, "price": "b", "sticky": False}
+
+
+def test_all_flags_cost_one_request_while_durable_has_none(change: Change, posthog: StandInControl) -> None:
+    """Only for those that cannot be decided locally; then `is_enabled` has them too."""
+    change()
+    expected = {"on": True, "off": False, "price": "b", "sticky": "s"}
+    assert [olposthog.get_all_feature_flags("user-7") for _ in range(3)] == [expected] * 3
+    assert olposthog.is_enabled("sticky", opt_unique_id="user-7") == "s"
+    assert posthog.counts().flags_calls == 1
+
+
+def test_without_a_personal_key_all_flags_fill_durable(change: Change, posthog: StandInControl) -> None:
+    """So that single flags need no request of their own, until the cache's `TIMEOUT` is over."""
+    change(**KEYLESS)
+    expected = {"on": True, "off": False, "price": "b", "sticky": "s"}
+    assert olposthog.get_all_feature_flags() == expected
+    assert {key: olposthog.is_enabled(key) for key in expected} == expected
+    assert posthog.counts().flags_calls == 1
+    caches["durable"].clear()
+    assert olposthog.is_enabled("on")
+    assert posthog.counts().flags_calls == 2
+
+
+def test_users_and_environments_are_apart(change: Change, posthog: StandInControl) -> None:
+    """In `durable`."""
+    change()
+    for number, environment in enumerate(("prod", "rc"), 1):
+        change(ENVIRONMENT=environment)
+        for user in ("a", "b"):
+            assert [olposthog.is_enabled("sticky", opt_unique_id=user) for _ in range(2)] == ["s", "s"]
+        assert posthog.counts().flags_calls == 2 * number
+
+
+@pytest.mark.parametrize("personal_key", ["phx_test", ""])
+def test_durable_may_fail_or_be_missing(
+    change: Change, posthog: StandInControl, caplog: pytest.LogCaptureFixture, personal_key: str
+) -> None:
+    """PostHog is asked at each read then; one line says so, and one that it is over."""
+    broken = {"durable": {"BACKEND": f"{__name__}.Broken"}, "default": settings.CACHES["default"]}
+    for found in (broken, {"default": broken["default"]}):
+        change(CACHES=found, POSTHOG_PERSONAL_API_KEY=personal_key)
+        asked = posthog.counts().flags_calls
+        assert [olposthog.is_enabled("sticky") for _ in range(2)] == ["s", "s"]
+        assert posthog.counts().flags_calls == asked + 2
+    assert sum("CACHES['durable'] failed" in record.getMessage() for record in caplog.records) == 1
+    change(CACHES={**broken, "durable": broken["default"]}, POSTHOG_PERSONAL_API_KEY=personal_key)
+    assert [olposthog.is_enabled("sticky") for _ in range(2)] == ["s", "s"]
+    assert sum("CACHES['durable'] works again" in record.getMessage() for record in caplog.records) == 1
+
+
+class Broken:
+    """A cache whose server is away."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def get_many(self, names: list[str]) -> dict[str, object]:
+        """Fail."""
+        raise ConnectionError("no server")
+
+    def set_many(self, values: dict[str, object]) -> list[str]:
+        """Fail."""
+        raise ConnectionError("no server")
+
+    def close(self, **_: object) -> None:
+        """Django calls it when a request ends."""
+
+
+def test_on_an_event_loop_posthog_is_not_asked(change: Change, posthog: StandInControl) -> None:
+    """Nor is a database, which Django does not allow there. What is decided locally is read."""
+    change()
+
+    async def view() -> list[object]:
+        everything = olposthog.get_all_feature_flags()
+        return [olposthog.is_enabled("on"), olposthog.is_enabled("sticky"), everything]
+
+    olposthog.is_enabled("on")  # loads, which would stop the loop
+    assert asyncio.run(view()) == [True, "of the settings", {"on": True, "off": False, "price": "b"}]
+    change(**KEYLESS)
+    assert asyncio.run(view()) == [False, "of the settings", {}]
+    assert posthog.counts().flags_calls == 0
+
+
+@pytest.mark.parametrize("personal_key", ["phx_test", ""])
+def test_overridden_flags(change: Change, personal_key: str) -> None:
+    """`override_flags` counts, also over `durable`, and leaves nothing in it."""
+    change(POSTHOG_PERSONAL_API_KEY=personal_key)
+    for _ in range(2):
+        assert olposthog.is_enabled("sticky") == "s"
+        with override_flags({"sticky": False, "new": "x"}):
+            assert (olposthog.is_enabled("sticky"), olposthog.is_enabled("new")) == (False, "x")
+            assert olposthog.get_all_feature_flags() == {"sticky": False, "new": "x"}
+        with pytest.raises(UnknownFlagError), override_flags({"sticky": False}):
+            olposthog.is_enabled("another")
+        assert olposthog.is_enabled("new") is False
+
+
+def test_events_are_sent_once_if_the_project_wants_them(change: Change) -> None:
+    """The SDK's, of what is decided locally and of what PostHog answers."""
+    told: list[tuple[str, object]] = []
+
+    def keep(event: dict[str, Any]) -> None:
+        told.append((event["properties"]["$feature_flag"], event["properties"]["$feature_flag_response"]))
+
+    change(FLAGCACHE={**_flagcache(), "CLIENT": {"send": True, "before_send": keep}})
+    for _ in range(2):
+        for key in ("on", "price", "sticky"):
+            olposthog.is_enabled(key)
+    assert told == [("on", True), ("price", "b"), ("sticky", "s")]
+
+
+def _flagcache() -> dict[str, object]:
+    return {"STORE": "memory://", "NAMESPACE": "of-this-test"}
+
+
+# --- the breaker -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("personal_key", ["phx_test", ""])
+def test_one_slow_answer_pauses_requests(change: Change, posthog: StandInControl, personal_key: str) -> None:
+    """From `POSTHOG_CIRCUIT_BREAKER_TRIP_THRESHOLD_SECONDS` on. The answer itself counts; later reads do not wait."""
+    change(POSTHOG_PERSONAL_API_KEY=personal_key, POSTHOG_CIRCUIT_BREAKER_TRIP_THRESHOLD_SECONDS=0.2)
+    posthog.set_delay(0.25, path="flags")
+    assert [olposthog.is_enabled("sticky", opt_unique_id=user) for user in "abb"] == ["s", *["of the settings"] * 2]
+    assert olposthog.is_enabled("sticky", opt_unique_id="a") == "s"
+    assert posthog.counts().flags_calls == 1
+    assert remote_status(_client()).paused
+    assert olposthog.is_enabled("on") is bool(personal_key)
+
+
+@pytest.mark.parametrize("personal_key", ["phx_test", ""])
+def test_errors_pause_requests_too(change: Change, posthog: StandInControl, personal_key: str) -> None:
+    """Three in a row, however fast. Before, only slowness did, and each read of an outage waited for its errors."""
+    change(POSTHOG_PERSONAL_API_KEY=personal_key)
+    posthog.fail(Drop(), path="flags")
+    assert [olposthog.is_enabled("sticky", opt_unique_id=user) for user in "abcdef"] == ["of the settings"] * 6
+    status = remote_status(_client())
+    assert (status.requests, status.failed, status.skipped, status.paused) == (3, 3, 3, True)
+    assert olposthog.get_all_feature_flags() == ({"on": True, "off": False, "price": "b"} if personal_key else {})
+
+
+def test_a_slow_load_of_definitions_pauses_nothing(change: Change, posthog: StandInControl) -> None:
+    """Before, it did."""
+    change(POSTHOG_CIRCUIT_BREAKER_TRIP_THRESHOLD_SECONDS=0.2)
+    posthog.set_delay(0.3)
+    assert olposthog.is_enabled("on")
+    assert olposthog.is_enabled("sticky") == "s"
+    assert not remote_status(_client()).paused
+
+
+@pytest.mark.parametrize("personal_key", ["phx_test", ""])
+def test_after_the_cooldown_one_probe_decides(
+    change: Change, posthog: StandInControl, monkeypatch: pytest.MonkeyPatch, personal_key: str
+) -> None:
+    """On a thread of its own, while reads go on without an answer; before, every process asked at once again."""
+    now = [100.0]
+    change(POSTHOG_PERSONAL_API_KEY=personal_key, POSTHOG_CIRCUIT_BREAKER_COOLDOWN_SECONDS=60)
+    assert olposthog.is_enabled("sticky") == "s"
+    monkeypatch.setattr(_remote_calls.calls_of(_client()), "_clock", lambda: now[0])
+    posthog.fail(Drop(), path="flags")
+    for user in "abc":
+        olposthog.is_enabled("sticky", opt_unique_id=user)
+    posthog.recover()
+    now[0] += 59
+    asked = posthog.counts().flags_calls
+    assert olposthog.is_enabled("sticky", opt_unique_id="d") == "of the settings"
+    assert posthog.counts().flags_calls == asked
+    now[0] += 17  # a pause is up to a quarter longer, so that processes don't ask in step
+    assert olposthog.is_enabled("sticky", opt_unique_id="d") == "of the settings"
+    until(lambda: not remote_status(_client()).paused)
+    assert posthog.counts().flags_calls == asked + 1
+    assert olposthog.is_enabled("sticky", opt_unique_id="d") == "s"
