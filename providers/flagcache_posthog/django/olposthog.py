@@ -159,7 +159,8 @@ def _local_value(client: Client, name: str, user: str) -> bool | str | None:
 
 def _decides(client: Client) -> bool:
     """Whether it has definitions, or may load them. If not, one answer of PostHog has all flags of a user."""
-    return bool(cast("str | None", client.personal_api_key)) or _definitions(client) is not None  # `override_flags`
+    # `override_flags` shows definitions; what the SDK loads without a key is an empty list.
+    return bool(cast("str | None", client.personal_api_key)) or bool(_definitions(client))
 
 
 def _defined(client: Client) -> list[str]:
