@@ -44,7 +44,7 @@ class UserFlags:
     def value(self, key: str) -> bool | str | None:
         """The value of a flag; None if it has none."""
         if key not in self._read:
-            self._read[key] = self._from_snapshot(key) or self._evaluated(key)
+            self._read[key] = self._from_snapshot(key) or _parts(self.result(key))
         return self._read[key][0]
 
     def payload(self, key: str) -> object:
@@ -76,19 +76,21 @@ class UserFlags:
 
     # --- one flag ----------------------------------------------------------------------------------------------------
 
-    def _evaluated(self, key: str) -> _Parts:
+    def result(self, key: str, *, quietly: bool = False) -> FeatureFlagResult | None:
+        """What the SDK makes of a flag, anew at each call; None if it has no value."""
         if not self._may_ask:
-            return _parts(self._result(key, only_evaluate_locally=True))
+            return self._result(key, only_evaluate_locally=True, quietly=quietly)
         if not self._loaded(key):
-            return None, None
+            return None
         defined = key in (self._client.feature_flags_by_key or {})
         asks, began = defined and not self._calls.paused, monotonic()
-        result, seconds = self._result(key, only_evaluate_locally=not asks), monotonic() - began
+        result = self._result(key, only_evaluate_locally=not asks, quietly=quietly)
+        seconds = monotonic() - began
         if asks and (result is None or result.reason is not None or seconds >= SLOW):  # else it was decided locally
             self._calls.note(seconds, answered=result is not None)
         elif defined and result is None:
             self._calls.skip(partial(self._probe, key))
-        return _parts(result)
+        return result
 
     def _payload_alone(self, key: str) -> object:
         """It is no read: the event is sent when the value is."""

@@ -10,7 +10,7 @@ For any framework: make one where a request begins. Values and events are the SD
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from posthog.contexts import get_context_distinct_id
 
@@ -23,7 +23,18 @@ if TYPE_CHECKING:
     from posthog import FeatureFlagEvaluations
     from posthog.client import Client
 
-__all__ = ["RemoteStatus", "RequestFlags", "remote_status"]
+__all__ = ["Groups", "Lazy", "Properties", "Remote", "RemoteStatus", "RequestFlags", "remote_status"]
+
+_T = TypeVar("_T")
+
+Lazy: TypeAlias = "_T | Callable[[], _T | None] | None"
+"""A value, or a function that returns it and is called when a flag of a user is first read."""
+Properties: TypeAlias = Mapping[str, object]
+"""What local evaluation may know of a person."""
+Groups: TypeAlias = Mapping[str, str | int]
+"""The key of a user's group, by the type of group."""
+Remote: TypeAlias = Literal["never", "needed"]
+"""Whether PostHog is asked for a flag that cannot be decided locally."""
 
 
 class RequestFlags:
@@ -35,7 +46,8 @@ class RequestFlags:
         client: a `posthog.Posthog`.
         distinct_id: the user's, or a function that returns it, called at each read. Without one that of the SDK's
             context (`posthog.integrations`). If there is none, flags have no value.
-        groups: as of the SDK's `evaluate_flags`; so are the next three.
+        groups: as of the SDK's `evaluate_flags`; so are the next three. This and the next may be functions, which are
+            called when a flag of a user is first read.
         person_properties: what local evaluation may know of the user.
         group_properties: what it may know of the groups.
         device_id: for flags that are rolled out by device.
@@ -53,11 +65,11 @@ class RequestFlags:
         client: Client,
         distinct_id: str | Callable[[], str | None] | None = None,
         *,
-        groups: Mapping[str, str | int] | None = None,
-        person_properties: Mapping[str, object] | None = None,
+        groups: Lazy[Groups] = None,
+        person_properties: Lazy[Properties] = None,
         group_properties: Mapping[str, dict[str, object]] | None = None,
         device_id: str | None = None,
-        remote: Literal["never", "needed"] = "never",
+        remote: Remote = "never",
     ) -> None:
         if not is_client(client):
             raise ConfigurationError(
@@ -69,12 +81,9 @@ class RequestFlags:
         self._client = client
         self._distinct_id = distinct_id
         self._remote = remote == "needed"
-        self._options: dict[str, object] = {
-            "groups": dict(groups or {}),
-            "person_properties": dict(person_properties or {}),
-            "group_properties": dict(group_properties or {}),
-            "device_id": device_id,
-        }
+        self._groups = groups
+        self._person_properties = person_properties
+        self._options: dict[str, object] = {"group_properties": dict(group_properties or {}), "device_id": device_id}
         self._users: dict[str, UserFlags] = {}
 
     def is_enabled(self, key: str, default: bool = False) -> bool:  # noqa: FBT001, FBT002 - as of the SDK's snapshots
@@ -110,8 +119,17 @@ class RequestFlags:
         if not user:
             return None
         if user not in self._users:
-            self._users[user] = UserFlags(self._client, user, self._options, remote=self._remote)
+            options = {
+                "groups": _made(self._groups),
+                "person_properties": _made(self._person_properties),
+                **self._options,
+            }
+            self._users[user] = UserFlags(self._client, user, options, remote=self._remote)
         return self._users[user]
+
+
+def _made(given: Lazy[Mapping[str, object]]) -> dict[str, object]:
+    return dict((given() if callable(given) else given) or {})
 
 
 def remote_status(client: Client) -> RemoteStatus:
