@@ -159,5 +159,5 @@ def test_a_lifespan_of_a_users_own(make_redis: MakeRedis, monkeypatch: pytest.Mo
 async def _serve_once(app: FastAPI) -> bool:
     async with app.router.lifespan_context(app) as state:
         assert state is not None
-        client: Posthog = state["flags"]
+        client: Posthog = state["posthog"]
         return client.feature_flags is not None and client.evaluate_flags("user").is_enabled(FLAG)

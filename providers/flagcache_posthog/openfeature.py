@@ -1,0 +1,77 @@
+"""OpenFeature: PostHog's own provider, evaluating locally, with events when definitions change or turn stale.
+
+api.set_provider(FlagcacheProvider(posthog, cache))
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, cast
+
+from flagcache.errors import MissingExtraError
+from flagcache.events import DefinitionsChanged, DefinitionsFresh, DefinitionsStale, Event
+from flagcache_posthog._base import CacheBase, plan_of
+from flagcache_posthog._local_client import LocalClient
+from flagcache_posthog.request_flags import Remote
+
+try:
+    from openfeature import api
+    from openfeature.contrib.provider.posthog import PostHogProvider
+    from openfeature.event import EventDetails, ProviderEvent, ProviderEventDetails
+except ImportError as exc:
+    needed = "PostHog's provider: pip install openfeature-provider-posthog"
+    raise MissingExtraError(f"flagcache_posthog.openfeature needs {needed}") from exc
+
+if TYPE_CHECKING:
+    from openfeature.evaluation_context import EvaluationContext  # pyright: ignore[reportMissingTypeStubs]
+    from posthog import Posthog
+
+__all__ = ["FlagcacheProvider"]
+
+
+class FlagcacheProvider(PostHogProvider):
+    """PostHog's provider on a client that was made with a cache.
+
+    Args:
+        client: evaluates the flags.
+        cache: the client's.
+        default_distinct_id: as of PostHog's provider.
+        remote: as of `flagcache_posthog.request_flags.RequestFlags`.
+    """
+
+    def __init__(
+        self, client: Posthog, cache: CacheBase, *, default_distinct_id: str | None = None, remote: Remote = "never"
+    ) -> None:
+        local = cast("Posthog", LocalClient(client, remote=remote == "needed"))
+        super().__init__(local, default_distinct_id=default_distinct_id)
+        self._loaded, self._stale = True, False
+        self._owner = client
+        plan_of(cache).events.subscribe(self._pass_on)
+
+    def initialize(self, evaluation_context: EvaluationContext) -> None:
+        """Load the definitions, within the cache's `cold_start_wait`. OpenFeature calls it."""
+        api.add_handler(ProviderEvent.PROVIDER_READY, self._say_stale)
+        super().initialize(evaluation_context)
+        self._loaded = bool(self._owner.feature_flags)
+
+    def shutdown(self) -> None:
+        """End what `initialize` began; the client goes on. OpenFeature calls it."""
+        with suppress(ValueError):  # OpenFeature has dropped all handlers
+            api.remove_handler(ProviderEvent.PROVIDER_READY, self._say_stale)
+
+    def _pass_on(self, event: Event) -> None:
+        details = ProviderEventDetails(message=str(event))
+        if isinstance(event, DefinitionsChanged):
+            what = event.difference
+            if not (what.cohorts or what.group_types or what.others):  # of these any flag may make use
+                details.flags_changed = [*what.added, *what.removed, *what.changed]
+            if event.previous or not self._loaded:  # else it is what makes the provider ready
+                self.emit_provider_configuration_changed(details)
+        elif isinstance(event, DefinitionsStale | DefinitionsFresh):
+            self._stale = isinstance(event, DefinitionsStale)
+            (self.emit_provider_stale if self._stale else self.emit_provider_ready)(details)
+
+    def _say_stale(self, _ready: EventDetails) -> None:
+        """OpenFeature calls a provider ready when it has loaded, even if what it has loaded is stale."""
+        if self._stale:
+            self.emit_provider_stale(ProviderEventDetails(message="PostHog does not confirm the definitions"))
