@@ -1,4 +1,4 @@
-"""What every event has: which cache it happened to, a text and a level."""
+"""The base of all events: the cache that it concerns, a text and a level."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from flagcache.runtime.values import Value
 __all__ = ["Event", "Recovery", "listed", "shown"]
 
 _MOST = 50
-"""Of a list as plain values, so many are shown: a first fetch adds every flag that there is."""
+"""Number of items of a list in plain values: a first fetch adds every flag."""
 
 _MOST_NAMES = 10
-"""Of a list in a line of the log, so many are shown."""
+"""Number of items of a list in a log line."""
 
 
 class Event(Value):
@@ -27,11 +27,11 @@ class Event(Value):
 
     @property
     def level(self) -> int:
-        """The level of the log line, as `logging` has it."""
+        """The level of the log line, as in `logging`."""
         return self._level
 
     def as_dict(self) -> dict[str, object]:
-        """Return it as plain values, for JSON: its name as `event`, and its fields. Of a list, 50 are shown."""
+        """Return plain values, for JSON: the name as `event`, and the fields; of a list, the first 50 items."""
         return {"event": type(self).__name__, **{name: _plain(value) for name, value in vars(self).items()}}
 
 
@@ -42,9 +42,9 @@ class Recovery(Event):
     """
 
     lasted: float
-    """Seconds from the beginning of the trouble to its end."""
+    """Seconds from the beginning of the failure to its end."""
     trouble: str
-    """What it was last, in one word (`flagcache.status.Status.trouble`)."""
+    """Its last reason, in one word (`flagcache.status.Status.trouble`)."""
     loss_level: int
 
     @property
@@ -54,7 +54,7 @@ class Recovery(Event):
 
 
 def listed(names: Sequence[str]) -> str:
-    """Write names for people: the first ten."""
+    """Format names for the log: the first ten."""
     more = len(names) - _MOST_NAMES
     return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
@@ -73,7 +73,7 @@ def _plain(value: object) -> object:
 
 
 def shown(seconds: float) -> str:
-    """Write a length for people: `0.4 s`, `38 s`, `7 min`, `3 h`."""
+    """Format a duration: `0.4 s`, `38 s`, `7 min`, `3 h`."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 120:

@@ -1,8 +1,8 @@
-"""The log of events: one line each, of the logger `flagcache`.
+"""The log of events: one line for each event, by the logger `flagcache`.
 
     flagcache[shop] web-1:4711: PostHog's quota is restored after 42 s; clients use all flags again
 
-The record has the event as plain values too, in its attribute `flagcache`.
+The record also has the event's plain values, in its attribute `flagcache`.
 """
 
 from __future__ import annotations

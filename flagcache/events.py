@@ -1,6 +1,6 @@
-"""What happened: one stream of small values, to which logs, metrics and users subscribe.
+"""Events of a cache: a stream of small values to which the log, metrics and users subscribe.
 
-Events tell transitions, never ticks: a lasting trouble is one event, not one a poll.
+An event reports a transition: a failure that lasts is one event, not one for each poll.
 """
 
 from __future__ import annotations
@@ -70,29 +70,29 @@ __all__ = [
 _NOTHING = Difference()
 
 _MANY = 10
-"""Of so many flags it is a warning if more than half go at once."""
+"""From this number of flags on, it is a warning if more than half are removed at once."""
 
 
 class _Leadership(Event):
     store: str
     quiet: bool = False
-    """True: this process logged such an event less than a minute ago. When that is over, the log says what is so."""
+    """True: this process logged such an event less than a minute ago. After that minute it logs the current state."""
 
     @property
     def level(self) -> int:
-        """DEBUG if it is quiet."""
+        """DEBUG if `quiet`."""
         return logging.DEBUG if self.quiet else logging.INFO
 
 
 class LeadershipTaken(_Leadership):
-    """This process now asks the vendor for its fleet."""
+    """This process leads now: it fetches from the vendor for its fleet."""
 
     def __str__(self) -> str:
         return f"this process leads the fleet on {self.store}"
 
 
 class LeadershipLost(_Leadership):
-    """Another process does so from now on, or nobody."""
+    """This process no longer leads; another process may."""
 
     def __str__(self) -> str:
         return f"this process no longer leads the fleet on {self.store}"
@@ -101,19 +101,19 @@ class LeadershipLost(_Leadership):
 class DefinitionsChanged(Event):
     """This process holds other definitions than before.
 
-    If a thread listens for changes, it comes once every attached client has them, or a second later, on a thread of its
-    own. Else it comes right before they are handed to the client whose poll brought them.
+    If a thread listens for changes, the event is emitted once every attached client has them, or a second later, on a
+    separate thread. Otherwise it is emitted just before the client whose poll brought them gets them.
     """
 
     version: str
     previous: str
-    """Empty for the first ones."""
+    """Empty for the first definitions."""
     fetched: bool
     """True: fetched by this process; False: taken from the store."""
     difference: Difference = _NOTHING
     """Which flags, cohorts and group types were added, removed and changed."""
     flags: int = 0
-    """How many there are now."""
+    """Number of flags now."""
 
     @property
     def level(self) -> int:
@@ -144,9 +144,9 @@ class DefinitionsChanged(Event):
 
 
 class FlagsRestored(Recovery):
-    """Flags are back that a `DefinitionsChanged` of this process reported as gone, all or more than half at once.
+    """At least half of the flags are back that a `DefinitionsChanged` of this process reported as gone.
 
-    At least half of them are there again, whichever process fetched them.
+    That event reported that all flags, or more than half of them, were gone. Any process may have fetched them again.
     """
 
     back: int
@@ -157,28 +157,28 @@ class FlagsRestored(Recovery):
 
 
 class DefinitionsRepaired(Event):
-    """The store held nothing, nothing readable or something older; this process gave it what it holds."""
+    """The store held no readable definitions, or older ones; this process stored its own (read repair)."""
 
     version: str
     store: str
     behind: bool = False
-    """True: what it held was from before it was away; it has lost nothing."""
+    """True: the store was down and held older definitions; it lost nothing."""
     known: bool = True
-    """False: as far as this process knows it never had any definitions."""
+    """False: as far as this process knows the store never had definitions."""
     times: int = 1
-    """How often this process gave it back what it had lost, since that was last logged."""
+    """Number of repairs by this process since the last log line."""
     policy: str = ""
-    """Of a Redis that loses them again and again: its `maxmemory-policy`, if its user may ask for that (`+info`)."""
+    """Redis's `maxmemory-policy`, if it keeps losing the definitions and its user has the right `+info`."""
     quiet: bool = False
-    """True: this process logged such an event less than a minute ago; a later one has the count."""
+    """True: this process logged such an event less than a minute ago; a later event has the count."""
     unread: bool = False
-    """True: what it held is protected with a key that this process lacks; it has lost nothing."""
+    """True: the stored definitions are protected with a key that this process lacks; the store lost nothing."""
     evicts: bool = True
-    """False: a store that evicts nothing, such as a file: it was emptied, or the file deleted."""
+    """False: the store never evicts, such as a file: it was emptied, or the file was deleted."""
 
     @property
     def level(self) -> int:
-        """WARNING if it has lost something, or had what this process cannot read; DEBUG if it is quiet."""
+        """WARNING if the store lost definitions, or this process can't read them; DEBUG if `quiet`."""
         if self.quiet:
             return logging.DEBUG
         return logging.INFO if self.behind or not self.known else logging.WARNING
@@ -186,17 +186,17 @@ class DefinitionsRepaired(Event):
     def __str__(self) -> str:
         stored = f"this process stored {self.version[:8]}"
         if self.behind:
-            return f"{self.store} had older definitions, from before it was away, and {stored}"
+            return f"{self.store} had older definitions, from before its outage, and {stored}"
         if self.unread:
             return (
                 f"{self.store} had definitions that are protected with a key that this process does not have, and"
-                f" {stored} in their place; give all workers one key in common"
+                f" {stored} in their place; give all workers a common key"
             )
         if not self.known:
             return f"{self.store} had no definitions, and {stored}"
         if self.times > 1:
             return (
-                f"{self.store} loses the definitions again and again, and this process stored them {self.times} times:"
+                f"{self.store} keeps losing the definitions, and this process stored them again {self.times} times:"
                 f" {self._cause}"
             )
         lost = f"{self.store} had lost the definitions, and {stored} again"
@@ -206,7 +206,7 @@ class DefinitionsRepaired(Event):
 
     @property
     def _cause(self) -> str:
-        """Why it is lost again and again, and what to do about it."""
+        """Why the store keeps losing the definitions, and what to do about it."""
         if not self.evicts:
             return "it was emptied"
         policy = f"its maxmemory-policy is {self.policy}" if self.policy else "see its maxmemory-policy"
@@ -219,7 +219,7 @@ class DefinitionsRepaired(Event):
 
 
 class Events:
-    """The stream. Subscribers are called on the thread on which the thing happened, and cannot break it."""
+    """The stream. Subscribers are called on the thread of the event; if one raises, this is only logged."""
 
     def __init__(self) -> None:
         self._subscribers: tuple[Callable[[Event], object], ...] = ()
@@ -229,6 +229,6 @@ class Events:
         self._subscribers = (*self._subscribers, subscriber)
 
     def emit(self, event: Event) -> None:
-        """Tell all subscribers; one that raises is logged and does not keep the others from hearing."""
+        """Call all subscribers; if one raises, this is logged and the others are called all the same."""
         for subscriber in self._subscribers:
             guarded(partial(subscriber, event), None, f"on_event failed on {type(event).__name__}", event.namespace)

@@ -23,33 +23,33 @@ __all__ = [
 ]
 
 QUOTA = 402
-"""The HTTP status that says: quota used up."""
+"""The HTTP status for a used-up quota."""
 
 _UNKNOWN = 1e9
-"""Seconds. No age is as large: the store's time of the last confirmation was ahead of its clock, or is lost."""
+"""Seconds. An age this large is unknown: the store's time of the last confirmation was ahead of its clock, or lost."""
 
 
 class FetchFailed(Event):
-    """A fetch by this process failed: the first of a row, or for another reason than before, or still after an hour.
+    """A fetch by this process failed: the first time, for a new reason, or still after an hour.
 
-    A row ends when a fetch succeeds, by whichever process of the fleet.
+    The failure ends when any process of the fleet fetches successfully.
     """
 
     reason: str
     status: int
-    """The HTTP status; 0 where there was no answer, or it is not known."""
+    """The HTTP status; 0 if there was no answer, or it is unknown."""
     scope: Scope
-    """Mine: this process stays out and others take over. Everybody: the whole fleet waits."""
+    """`MINE`: this process stays out and others take over. `EVERYBODY`: the whole fleet waits."""
     retry_in: float
     trouble: str = "fetch_failed"
     """The reason in one word: `posthog_401`, `posthog_timeout`."""
     lasted: float = 0.0
     empty: bool = False
-    """True: clients have no flags, because none came yet or the quota is used up."""
+    """True: clients have no flags, because none arrived yet or the quota is used up."""
 
     @property
     def level(self) -> int:
-        """ERROR if the keys are refused. DEBUG if the quota is used up, of which `QuotaLimited` tells."""
+        """ERROR if the keys are refused. DEBUG if the quota is used up, which `QuotaLimited` reports."""
         if self.status == QUOTA:
             return logging.DEBUG
         return logging.ERROR if self.status in (401, 403) else logging.WARNING
@@ -70,10 +70,10 @@ class FetchFailed(Event):
 
 
 class FetchRecovered(Recovery):
-    """A row of failed fetches is over."""
+    """Fetches succeed again."""
 
     own: bool = True
-    """False: another process fetched; this one has not succeeded since."""
+    """False: another process fetched; this process has not succeeded since."""
 
     def __str__(self) -> str:
         if self.own:
@@ -84,12 +84,12 @@ class FetchRecovered(Recovery):
 
 
 class QuotaLimited(Event):
-    """The vendor's quota is used up: clients are handed no flags, or keep the last ones, as the settings say."""
+    """The vendor's quota is used up: clients get no flags, or keep the last ones (`on_quota_limited`)."""
 
     cleared: bool
     lasted: float = 0.0
     empty: bool = False
-    """True: none came yet."""
+    """True: no flags arrived yet."""
 
     @property
     def level(self) -> int:
@@ -108,57 +108,54 @@ class QuotaLimited(Event):
 
 
 class QuotaRestored(Recovery):
-    """The vendor no longer says that the quota is used up; flags are back."""
+    """The vendor no longer answers that the quota is used up; flags are back."""
 
     status: int = 0
-    """The HTTP status that it answers instead; 0: a fetch succeeded."""
+    """The HTTP status of the vendor's new answer; 0: a fetch succeeded."""
     empty: bool = False
-    """True: clients have no flags, because none came yet."""
+    """True: clients have no flags, because none arrived yet."""
 
     def __str__(self) -> str:
         if self.status:
             used = "clients have no flags" if self.empty else "clients use the last known flags again"
-            return (
-                f"PostHog answers {self.status}, and no longer that its quota is used up, after {shown(self.lasted)};"
-                f" {used}"
-            )
+            return f"PostHog answers {self.status}; before, its quota was used up for {shown(self.lasted)}; {used}"
         return f"PostHog's quota is restored after {shown(self.lasted)}; clients use all flags again"
 
 
 class DefinitionsStale(Event):
-    """The vendor has not confirmed what this process holds for longer than `stale_after`."""
+    """The vendor has not confirmed this process's definitions for longer than `stale_after`."""
 
     age: float
     quota: bool = False
-    """True: because its quota is used up."""
+    """True: because the vendor's quota is used up."""
     lasted: float = 0.0
 
     @property
     def level(self) -> int:
-        """DEBUG if the quota is used up: `QuotaLimited` says so, and what clients have."""
+        """DEBUG if the quota is used up, because `QuotaLimited` reports that and what clients have."""
         return logging.DEBUG if self.quota else logging.WARNING
 
     def __str__(self) -> str:
         when = f"{shown(self.age)} ago" if self.age < _UNKNOWN else "at an unknown time"
         if self.quota:
             return f"PostHog last confirmed the definitions {when}: its quota is used up"
-        return f"PostHog last confirmed the definitions {when}; clients keep them, changes do not arrive"
+        return f"PostHog last confirmed the definitions {when}; clients keep them, and changes do not arrive"
 
 
 class DefinitionsFresh(Recovery):
-    """It has confirmed them again."""
+    """The vendor has confirmed this process's definitions again."""
 
     def __str__(self) -> str:
         return f"PostHog confirms the definitions again; they were stale for {shown(self.lasted)}"
 
 
 class ColdStartExpired(Event):
-    """No definitions came within the cold start wait; this process goes on with no flags until some come."""
+    """No definitions arrived within `cold_start_wait`; this process has no flags until some arrive."""
 
     waited: float
     lasted: float = 0.0
     declined: bool = False
-    """True: with `cold_start_wait=0` there was no wait, and a process that starts on an empty store lacks nothing yet.
+    """True: with `cold_start_wait=0` there was no wait, so an empty store at the start is no failure yet.
     False once the default wait would be over too."""
 
     @property
@@ -167,14 +164,14 @@ class ColdStartExpired(Event):
         return logging.INFO if self.declined else logging.ERROR
 
     def __str__(self) -> str:
-        then = "all flags are off until some come; each poll asks for them"
+        then = "all flags are off until some arrive; each poll asks for them"
         if self.declined:
             return f"no definitions yet, and cold_start_wait=0 means no wait: {then}"
         return f"no definitions after {shown(max(self.waited, self.lasted))}: {then}"
 
 
 class ColdStartRecovered(Recovery):
-    """The first definitions came after the cold start wait was over."""
+    """The first definitions arrived after `cold_start_wait` was over."""
 
     def __str__(self) -> str:
-        return f"the first definitions have come; clients were without flags for {shown(self.lasted)}"
+        return f"the first definitions have arrived; clients had no flags for {shown(self.lasted)}"

@@ -1,4 +1,4 @@
-"""Events of definitions that a fleet cannot share, or must not, and of the end of that.
+"""Events for definitions that a fleet cannot or must not share, and for the end of these failures.
 
 Users import them from `flagcache.events`; `flagcache.failures` says when such events are emitted.
 """
@@ -23,7 +23,7 @@ __all__ = [
 
 
 class PayloadRefused(Event):
-    """The stored envelope or its definitions were malformed and have been discarded, unless `deleted` is False."""
+    """The stored envelope or its definitions were malformed and were discarded, unless `deleted` is False."""
 
     version: str
     store: str
@@ -32,7 +32,7 @@ class PayloadRefused(Event):
     empty: bool = False
     """True: clients have no flags."""
     kept: bool = False
-    """True: they were left there, because only this process's limit, memory or stack does not suffice for them."""
+    """True: they were left in the store, because only this process's limit, memory or stack is too small for them."""
     fetches: bool = True
     """False: this process is a reader, which never fetches."""
     deleted: bool = True
@@ -59,7 +59,7 @@ class PayloadRefused(Event):
 
 
 class PayloadAccepted(Recovery):
-    """What the store holds is readable again."""
+    """The stored definitions are readable again."""
 
     store: str
 
@@ -68,7 +68,7 @@ class PayloadAccepted(Recovery):
 
 
 class PublicationRefused(Event):
-    """Readers would refuse what this process fetched, mostly because it is too large: it is kept and not published."""
+    """Readers would refuse what this process fetched, usually because it is too large: it is not published."""
 
     version: str
     reason: str
@@ -77,39 +77,39 @@ class PublicationRefused(Event):
 
     def __str__(self) -> str:
         return (
-            f"definitions {self.version[:8]} cannot be shared: {self.reason}; this process uses them, and each other"
-            " one fetches for itself"
+            f"definitions {self.version[:8]} cannot be shared: {self.reason}; this process uses them, and every"
+            " other process fetches for itself"
         )
 
 
 class PublicationAccepted(Recovery):
-    """What this process holds can be shared again."""
+    """This process's definitions can be shared again."""
 
     version: str
 
     def __str__(self) -> str:
-        return f"definitions {self.version[:8]} can be shared, after {shown(self.lasted)} of others that could not"
+        return f"definitions {self.version[:8]} can be shared; for {shown(self.lasted)} earlier ones could not"
 
 
 class LateFetchRefused(Event):
-    """A fetch of this process ended after others had moved on; what it brought was not published."""
+    """A fetch of this process ended too late: the store had newer definitions, and refused these."""
 
     version: str
     store: str
     kept: bool = False
-    """True: what the store has is older, but a later fetch, of which nothing is known, may have found newer
-    definitions. This process goes on with its own until the next fetch is answered."""
+    """True: the stored definitions are older, but a later fetch whose answer is unknown may have found newer ones.
+    This process uses its own until the next fetch is answered."""
     _level = logging.WARNING
 
     def __str__(self) -> str:
         what = f"a fetch that ended late brought definitions {self.version[:8]}"
         if self.kept:
-            return f"{what}; {self.store} waits for a later fetch, and until then this process alone uses them"
+            return f"{what}; {self.store} waits for a later fetch, and until then only this process uses them"
         return f"{what}; {self.store} has newer ones, so they are dropped"
 
 
 class ForeignKey(Event):
-    """Others protect the definitions with a key that this process does not have, and nothing replaced them."""
+    """The stored definitions are protected with a key that this process lacks, and no worker replaced them."""
 
     store: str
     lasted: float = 0.0
@@ -122,12 +122,12 @@ class ForeignKey(Event):
     def __str__(self) -> str:
         return (
             f"the definitions in {self.store} are protected with a key that this process does not have: it does not use"
-            f" them and {_without(empty=self.empty, fetches=self.fetches)}; give all workers one key in common"
+            f" them and {_without(empty=self.empty, fetches=self.fetches)}; give all workers a common key"
         )
 
 
 class ForeignKeyGone(Recovery):
-    """The definitions are protected with a key of this process again."""
+    """The stored definitions are protected with a key of this process again."""
 
     store: str
 
@@ -136,7 +136,7 @@ class ForeignKeyGone(Recovery):
 
 
 class ForeignProject(Event):
-    """The namespace holds the definitions of another project."""
+    """The namespace holds another project's definitions."""
 
     store: str
     ours: str
@@ -152,13 +152,13 @@ class ForeignProject(Event):
         alone = _without(empty=self.empty, fetches=self.fetches)
         return (
             f"the namespace belongs to another project in {self.store} ({self.theirs}; this process: {self.ours}): it"
-            f" does not use those definitions and {alone}; give each project a namespace of its own, or if"
-            f" theirs are of no more use, run `flagcache clear STORE_URL {self.namespace}`"
+            f" does not use those definitions and {alone}; give each project its own namespace, or if"
+            f" theirs are no longer needed, run `flagcache clear STORE_URL {self.namespace}`"
         )
 
 
 class ForeignProjectGone(Recovery):
-    """The namespace no longer holds the definitions of another project."""
+    """The namespace no longer holds another project's definitions."""
 
     store: str
 
@@ -167,7 +167,7 @@ class ForeignProjectGone(Recovery):
 
 
 def _without(*, empty: bool, fetches: bool) -> str:
-    """What a process does that cannot use what is stored."""
+    """What a process does if it can't use the stored definitions."""
     if fetches:
         return "has no flags, so it fetches for itself" if empty else "fetches for itself"
     return "has no flags" if empty else "keeps what it has"

@@ -1,4 +1,4 @@
-"""Events of a store that does not answer, refuses, or pushes nothing, and of the end of that.
+"""Events for a store that does not answer, refuses, or pushes nothing, and for the end of these failures.
 
 Users import them from `flagcache.events`; `flagcache.failures` says when such events are emitted.
 """
@@ -28,18 +28,18 @@ _REFUSALS = {
     "loading": "is loading its data",
     "failed": "fails",
 }
-"""What a store does that answers, by kinds of `flagcache.errors.StoreError`."""
+"""What a store does that answers but fails, by kind of `flagcache.errors.StoreError`."""
 
 _REMEDIES = {
     "store_password": "check user and password in its URL",
     "store_rights": "give its user the rights that docs/security.md lists",
-    "store_read_only": "use the address of the primary, or mend what keeps it from writing",
+    "store_read_only": "use the address of the primary, or fix what makes it read-only",
     "store_full": "free memory there, or raise its limit",
 }
-"""What people have to do, by `trouble`."""
+"""What an operator has to do, by `trouble`."""
 
 _FILE = "sqlite:"
-"""What the address of a store in a file begins with: its rights are those of the system."""
+"""Start of a file store's address: its rights are those of the operating system."""
 
 
 class StoreLost(Event):
@@ -50,12 +50,12 @@ class StoreLost(Event):
     trouble: str = "store_failed"
     """The reason in one word: `store_timeout`, `store_password`."""
     meanwhile: str = ""
-    """What goes on without it, for people."""
+    """What happens without it, for the log."""
     lasted: float = 0.0
 
     @property
     def level(self) -> int:
-        """ERROR if people have to act: the password, a right, a full or a read-only store. Not for a fallback store."""
+        """ERROR if an operator must act: password, rights, a full or read-only store. Not for a fallback store."""
         return logging.ERROR if self.trouble in _REMEDIES else logging.WARNING
 
     def __str__(self) -> str:
@@ -81,11 +81,11 @@ class StoreRecovered(Recovery):
 REFUSED, NO_THREAD, PATCHED_LATE = "push_refused", "push_no_thread", "push_patched_late"
 NOT_ALLOWED = "push_not_allowed"
 """Why changes are not pushed: the store refuses the subscription; the system refuses a thread; gevent patched late; the
-store's user may not send notices."""
+store's user may not publish."""
 
 
 class PushLost(Event):
-    """Changes are not pushed to this process, or by it to others: polls bring them."""
+    """Changes are not pushed to this process, or not by it to others: they arrive with polls."""
 
     reason: str
     trouble: str
@@ -97,19 +97,19 @@ class PushLost(Event):
         reason = f"{self.reason}, for {shown(self.lasted)}" if self.lasted else self.reason
         if self.trouble == NO_THREAD:
             return (
-                f"no thread to listen for changes ({reason}): this process takes them with its polls, and tries again"
-                " at each"
+                f"no thread to listen for changes ({reason}): this process takes them with its polls, and retries"
+                " at each poll"
             )
         if self.trouble == NOT_ALLOWED:
             return f"changes are not pushed ({reason}): each process takes them with its polls"
         if self.trouble == PATCHED_LATE:
             return (
-                f"{reason}: this process takes changes with its polls, and none is pushed to it. Patch first; with"
+                f"{reason}: this process takes changes with its polls, without push. Patch first; with"
                 " gunicorn's --preload, begin gunicorn.conf.py with `from gevent import monkey; monkey.patch_all()`"
             )
         return (
-            f"no notices ({reason}): this process takes changes with its polls, and subscribes again within 300 s of"
-            " being allowed to"
+            f"no notices ({reason}): this process takes changes with its polls, and retries the subscription at"
+            " least every 300 s"
         )
 
 

@@ -117,7 +117,7 @@ EXAMPLES = {
     DefinitionsRepaired("team", VERSION, STORE, times=7, policy="allkeys-lru"): (
         WARNING,
         (
-            "redis://db:6379/0 loses the definitions again and again, and this process stored them 7 times: its"
+            "redis://db:6379/0 keeps losing the definitions, and this process stored them again 7 times: its"
             " maxmemory-policy is allkeys-lru; let Redis evict only keys with a time to live (volatile-...), or raise"
             " its maxmemory"
         ),
@@ -131,19 +131,19 @@ EXAMPLES = {
     ),
     DefinitionsRepaired("team", VERSION, STORE, behind=True): (
         INFO,
-        "redis://db:6379/0 had older definitions, from before it was away, and this process stored 01234567",
+        "redis://db:6379/0 had older definitions, from before its outage, and this process stored 01234567",
     ),
     DefinitionsRepaired("team", VERSION, STORE, unread=True): (
         WARNING,
         (
             "redis://db:6379/0 had definitions that are protected with a key that this process does not have, and this"
-            " process stored 01234567 in their place; give all workers one key in common"
+            " process stored 01234567 in their place; give all workers a common key"
         ),
     ),
     DefinitionsRepaired("team", VERSION, STORE, times=7, policy="volatile-lru"): (
         WARNING,
         (
-            "redis://db:6379/0 loses the definitions again and again, and this process stored them 7 times: its"
+            "redis://db:6379/0 keeps losing the definitions, and this process stored them again 7 times: its"
             " maxmemory-policy is volatile-lru, under which keys with a time to live are evicted first: leave out"
             " forget_after, or raise its maxmemory"
         ),
@@ -151,7 +151,7 @@ EXAMPLES = {
     DefinitionsRepaired("team", VERSION, STORE, times=7, policy="noeviction"): (
         WARNING,
         (
-            "redis://db:6379/0 loses the definitions again and again, and this process stored them 7 times: its"
+            "redis://db:6379/0 keeps losing the definitions, and this process stored them again 7 times: its"
             " maxmemory-policy is noeviction, so it was emptied"
         ),
     ),
@@ -161,10 +161,7 @@ EXAMPLES = {
     ),
     DefinitionsRepaired("team", VERSION, "sqlite:///flags.db", times=7, evicts=False): (
         WARNING,
-        (
-            "sqlite:///flags.db loses the definitions again and again, and this process stored them 7 times: it was"
-            " emptied"
-        ),
+        ("sqlite:///flags.db keeps losing the definitions, and this process stored them again 7 times: it was emptied"),
     ),
     PayloadRefused("team", VERSION, STORE, "truncated"): (
         ERROR,
@@ -222,13 +219,13 @@ EXAMPLES = {
     PublicationRefused("team", VERSION, "too large"): (
         ERROR,
         (
-            "definitions 01234567 cannot be shared: too large; this process uses them, and each other one "
-            "fetches for itself"
+            "definitions 01234567 cannot be shared: too large; this process uses them, and every other "
+            "process fetches for itself"
         ),
     ),
     PublicationAccepted("team", 38, "unshareable", ERROR, VERSION): (
         ERROR,
-        "definitions 01234567 can be shared, after 38 s of others that could not",
+        "definitions 01234567 can be shared; for 38 s earlier ones could not",
     ),
     LateFetchRefused("team", VERSION, STORE): (
         WARNING,
@@ -238,7 +235,7 @@ EXAMPLES = {
         WARNING,
         (
             "a fetch that ended late brought definitions 01234567; redis://db:6379/0 waits for a later "
-            "fetch, and until then this process alone uses them"
+            "fetch, and until then only this process uses them"
         ),
     ),
     FetchFailed("team", "PostHog answered 401", 401, Scope.MINE, 29.6, "posthog_401"): (
@@ -289,7 +286,7 @@ EXAMPLES = {
     ),
     QuotaRestored("team", 42, "quota", WARNING, 503, empty=True): (
         WARNING,
-        "PostHog answers 503, and no longer that its quota is used up, after 42 s; clients have no flags",
+        "PostHog answers 503; before, its quota was used up for 42 s; clients have no flags",
     ),
     QuotaRestored("team", 42, "quota", ERROR): (
         ERROR,
@@ -297,10 +294,7 @@ EXAMPLES = {
     ),
     QuotaRestored("team", 42, "quota", ERROR, 503): (
         ERROR,
-        (
-            "PostHog answers 503, and no longer that its quota is used up, after 42 s; clients use the last known flags"
-            " again"
-        ),
+        ("PostHog answers 503; before, its quota was used up for 42 s; clients use the last known flags again"),
     ),
     DefinitionsStale("team", 161.2, quota=True): (
         DEBUG,
@@ -308,7 +302,7 @@ EXAMPLES = {
     ),
     DefinitionsStale("team", 161.2): (
         WARNING,
-        "PostHog last confirmed the definitions 3 min ago; clients keep them, changes do not arrive",
+        "PostHog last confirmed the definitions 3 min ago; clients keep them, and changes do not arrive",
     ),
     DefinitionsFresh("team", 600, "stale", WARNING): (
         WARNING,
@@ -316,45 +310,45 @@ EXAMPLES = {
     ),
     ColdStartExpired("team", 10.04): (
         ERROR,
-        "no definitions after 10 s: all flags are off until some come; each poll asks for them",
+        "no definitions after 10 s: all flags are off until some arrive; each poll asks for them",
     ),
     ColdStartExpired("team", 0.0, declined=True): (
         INFO,
         (
-            "no definitions yet, and cold_start_wait=0 means no wait: all flags are off until some come; each poll asks"
-            " for them"
+            "no definitions yet, and cold_start_wait=0 means no wait: all flags are off until some arrive; each poll"
+            " asks for them"
         ),
     ),
     ColdStartRecovered("team", 3.0, "no_definitions", ERROR): (
         ERROR,
-        "the first definitions have come; clients were without flags for 3.0 s",
+        "the first definitions have arrived; clients had no flags for 3.0 s",
     ),
     ForeignKey("team", STORE): (
         ERROR,
         (
             "the definitions in redis://db:6379/0 are protected with a key that this process does not have: "
-            "it does not use them and fetches for itself; give all workers one key in common"
+            "it does not use them and fetches for itself; give all workers a common key"
         ),
     ),
     ForeignKey("team", STORE, empty=True): (
         ERROR,
         (
             "the definitions in redis://db:6379/0 are protected with a key that this process does not have: it does not"
-            " use them and has no flags, so it fetches for itself; give all workers one key in common"
+            " use them and has no flags, so it fetches for itself; give all workers a common key"
         ),
     ),
     ForeignKey("team", STORE, fetches=False): (
         ERROR,
         (
             "the definitions in redis://db:6379/0 are protected with a key that this process does not have: it does not"
-            " use them and keeps what it has; give all workers one key in common"
+            " use them and keeps what it has; give all workers a common key"
         ),
     ),
     ForeignKey("team", STORE, empty=True, fetches=False): (
         ERROR,
         (
             "the definitions in redis://db:6379/0 are protected with a key that this process does not have: it does not"
-            " use them and has no flags; give all workers one key in common"
+            " use them and has no flags; give all workers a common key"
         ),
     ),
     ForeignKeyGone("team", 3.0, "foreign_key", ERROR, STORE): (
@@ -365,24 +359,24 @@ EXAMPLES = {
         ERROR,
         (
             "the namespace belongs to another project in redis://db:6379/0 (team=2; this process: team=1): "
-            "it does not use those definitions and fetches for itself; give each project a namespace of its "
-            "own, or if theirs are of no more use, run `flagcache clear STORE_URL team`"
+            "it does not use those definitions and fetches for itself; give each project its own "
+            "namespace, or if theirs are no longer needed, run `flagcache clear STORE_URL team`"
         ),
     ),
     ForeignProject("team", STORE, "team=1", "team=2", fetches=False): (
         ERROR,
         (
             "the namespace belongs to another project in redis://db:6379/0 (team=2; this process: team=1): it does not"
-            " use those definitions and keeps what it has; give each project a namespace of its own, or if theirs are"
-            " of no more use, run `flagcache clear STORE_URL team`"
+            " use those definitions and keeps what it has; give each project its own namespace, or if theirs are"
+            " no longer needed, run `flagcache clear STORE_URL team`"
         ),
     ),
     ForeignProject("team", STORE, "team=1", "team=2", empty=True, fetches=False): (
         ERROR,
         (
             "the namespace belongs to another project in redis://db:6379/0 (team=2; this process: team=1): it does not"
-            " use those definitions and has no flags; give each project a namespace of its own, or if theirs are of no"
-            " more use, run `flagcache clear STORE_URL team`"
+            " use those definitions and has no flags; give each project its own namespace, or if theirs are no"
+            " longer needed, run `flagcache clear STORE_URL team`"
         ),
     ),
     ForeignProjectGone("team", 3.0, "foreign_project", ERROR, STORE): (
@@ -392,22 +386,22 @@ EXAMPLES = {
     PushLost("team", f"{STORE}: NOPERM", "push_refused"): (
         WARNING,
         (
-            "no notices (redis://db:6379/0: NOPERM): this process takes changes with its polls, and subscribes again"
-            " within 300 s of being allowed to"
+            "no notices (redis://db:6379/0: NOPERM): this process takes changes with its polls, and retries the"
+            " subscription at least every 300 s"
         ),
     ),
     PushLost("team", "can't start new thread", "push_no_thread", 7500): (
         WARNING,
         (
             "no thread to listen for changes (can't start new thread, for 2 h): this process takes them with its polls,"
-            " and tries again at each"
+            " and retries at each poll"
         ),
     ),
     PushLost("team", "gevent has patched threads after this cache was made", "push_patched_late"): (
         WARNING,
         (
-            "gevent has patched threads after this cache was made: this process takes changes with its polls, and none"
-            " is pushed to it. Patch first; with gunicorn's --preload, begin gunicorn.conf.py with `from gevent import"
+            "gevent has patched threads after this cache was made: this process takes changes with its polls, without"
+            " push. Patch first; with gunicorn's --preload, begin gunicorn.conf.py with `from gevent import"
             " monkey; monkey.patch_all()`"
         ),
     ),
@@ -448,8 +442,8 @@ EXAMPLES = {
     StoreLost("team", STORE, "READONLY", "store_read_only"): (
         ERROR,
         (
-            "redis://db:6379/0 refuses to write: READONLY; use the address of the primary, or mend what "
-            "keeps it from writing"
+            "redis://db:6379/0 refuses to write: READONLY; use the address of the primary, or fix what "
+            "makes it read-only"
         ),
     ),
     StoreLost("team", STORE, "OOM", "store_full"): (
@@ -481,19 +475,19 @@ ENDS: dict[type[Event], type[Recovery]] = {
     QuotaLimited: QuotaRestored,
     StoreLost: StoreRecovered,
 }
-"""By what each failure is followed; `FlagsRestored` follows a change. `LateFetchRefused` and `DefinitionsRepaired`
+"""The end of each failure; `FlagsRestored` follows a change. `LateFetchRefused` and `DefinitionsRepaired`
 happen once and do not last."""
 
 
 def test_every_failure_that_lasts_has_an_end() -> None:
-    """A failure tells how long it has lasted, its end how long it did; every end is the end of something."""
+    """A failure has its duration so far and its end has the duration; each end belongs to a failure."""
     kinds, ends = {type(event) for event in EXAMPLES}, {*ENDS.values(), FlagsRestored}
     assert {kind for kind in kinds if "lasted" in kind.__match_args__} == set(ENDS) | ends
     assert {kind for kind in kinds if issubclass(kind, Recovery)} == ends
 
 
 def test_every_event_has_an_example_here() -> None:
-    """So that none goes without a text and a level."""
+    """Each kind of event is in EXAMPLES, with its text and level."""
     kinds = {getattr(events, name) for name in events.__all__} - {Event, Events, Recovery}
     assert kinds == {type(event) for event in EXAMPLES}
 
@@ -509,7 +503,7 @@ def test_the_log_line_tells_it(event: Event, line: tuple[int, str], caplog: pyte
 
 @pytest.mark.parametrize("event", EXAMPLES, ids=[type(event).__name__ for event in EXAMPLES])
 def test_a_record_carries_its_event_as_plain_values(event: Event, caplog: pytest.LogCaptureFixture) -> None:
-    """For structured logging: in one attribute, which JSON can carry."""
+    """For structured logging the record has one attribute that JSON can represent."""
     caplog.set_level(logging.DEBUG)
     log_events(event)
     told = vars(caplog.records[0])["flagcache"]
@@ -522,20 +516,20 @@ def test_a_record_carries_its_event_as_plain_values(event: Event, caplog: pytest
 
 @pytest.mark.parametrize("text", [str(event) for event in EXAMPLES])
 def test_no_line_names_an_address_twice(text: str) -> None:
-    """But for that of what stands in for a store."""
+    """A line has the address of a store once; that of its replacement may follow."""
     assert text.count(STORE) <= 1 + text.count(f"; {STORE} answers")
 
 
 @pytest.mark.parametrize("event", EXAMPLES, ids=[type(event).__name__ for event in EXAMPLES])
 def test_an_event_is_a_value(event: Event) -> None:
-    """It tells its namespace first, and cannot be changed by one subscriber for the next."""
+    """Its namespace is its first field, and a subscriber cannot change it for the next one."""
     assert next(iter(vars(event))) == "namespace"
     with pytest.raises(AttributeError, match="cannot be changed"):
         event.namespace = "other"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]  # on purpose
 
 
 def test_all_subscribers_hear_all_events_in_order() -> None:
-    """From the moment on which they subscribe."""
+    """A subscriber gets every event from the moment when it subscribes."""
     first: list[Event] = []
     second: list[Event] = []
     stream = Events()
@@ -548,7 +542,7 @@ def test_all_subscribers_hear_all_events_in_order() -> None:
 
 
 def test_a_subscriber_that_raises_breaks_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    """It is logged with its traceback; the others hear, and whoever told goes on."""
+    """Its exception is logged with a traceback; the others get the event, and the emitter continues."""
     heard: list[Event] = []
     stream = Events()
 

@@ -158,7 +158,7 @@ def test_a_worker_starts_when_all_is_down(tmp_path: Path, make_redis: MakeRedis)
         shop = Shop(tmp_path, posthog, server, {"app.py": app, "gunicorn.conf.py": HELPER})
         server.stop()
         with shop.run(*GUNICORN, "--timeout", "2", "app:app"):
-            shop.program.prints("all flags are off until some come")
+            shop.program.prints("all flags are off until some arrive")
             posthog.recover()  # the SDK asks PostHog about a flag that it does not know
             shop.all_say("True", workers=1)
             assert "WORKER TIMEOUT" not in shop.program.log

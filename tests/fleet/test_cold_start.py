@@ -63,7 +63,7 @@ def test_a_failing_posthog_sees_no_herd(posthog: StandInControl, redis_server: R
         assert fleet.call(evaluated) == [None] * 8
         assert {each[-1].flags for each in fleet.call(history)} == {0}  # empty, not missing: nobody asks again at once
         assert grants.at_most(3, asks(posthog), 0.5)
-        words = "all flags are off until some come"
+        words = "all flags are off until some arrive"
         expired = [[line for line in each if words in line.text] for each in fleet.call(logs)]
         assert [len(lines) for lines in expired] == [1] * 8
 

@@ -222,7 +222,7 @@ def test_stale_definitions_are_no_news_while_the_quota_is_used_up(fleet: Fleet) 
     ledger.look()
     ledger.look()
     [restored] = process.events(QuotaRestored)
-    assert str(restored).startswith("PostHog answers 500, and no longer that its quota is used up, after")
+    assert str(restored).startswith("PostHog answers 500; before, its quota was used up for ")
     [_, stale] = process.events(DefinitionsStale)
     assert stale.level == logging.WARNING
     assert "clients keep them" in str(stale)
