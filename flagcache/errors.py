@@ -1,7 +1,6 @@
-"""Every exception that flagcache raises, under one root.
+"""All exceptions that flagcache raises, with one base class.
 
-A failure has another type than a miss: a store that cannot be asked raises `StoreError`; a store that holds nothing
-answers so.
+A failure is not a miss: a store that can't be reached raises `StoreError`; an empty store returns an empty reply.
 """
 
 from __future__ import annotations
@@ -19,29 +18,29 @@ __all__ = [
 
 
 NO_PLACE = "no_place"
-"""The kind of a `StoreError` of a store that this machine has no place for, and that was not asked for."""
+"""Kind of a `StoreError`: this machine has no place for a store that the user did not ask for."""
 
 
 class FlagcacheError(Exception):
-    """Anything that goes wrong in flagcache."""
+    """Base class of all exceptions of flagcache."""
 
 
 class ConfigurationError(FlagcacheError, ValueError):
-    """An argument, a URL or an environment variable that cannot be right; the message names the value and the range."""
+    """An invalid argument, URL or environment variable; the message names the value and the range."""
 
 
 class MissingExtraError(FlagcacheError, ImportError):
-    """A feature was asked for whose optional dependency is not installed; the message holds the `pip install` line."""
+    """A feature needs an optional dependency that is not installed; the message has the `pip install` line."""
 
 
 class StoreError(FlagcacheError):
-    """The store could not be asked, or did not answer as a store does: refused, timed out, read-only, out of memory.
+    """The store can't be reached, or fails: it refuses, times out, is read-only, is out of memory.
 
     Args:
-        what: happened, for people.
-        kind: what it is in one word: `unreachable`, `timeout`, `password`, `rights`, `read_only`, `full`, `loading`,
-            `no_place`, or `failed` for all else.
-        address: the store's, which begins the text; `what` does not name it.
+        what: what happened.
+        kind: the reason in one word: `unreachable`, `timeout`, `password`, `rights`, `read_only`, `full`, `loading`,
+            `no_place`, or `failed` for everything else.
+        address: the store's address, with which the text begins; `what` doesn't contain it.
     """
 
     def __init__(self, what: str = "", kind: str = "failed", address: str = "") -> None:
@@ -51,15 +50,15 @@ class StoreError(FlagcacheError):
 
 
 class EnvelopeError(FlagcacheError):
-    """Bytes that are no well-formed envelope: garbage, truncated, too large, another format, or not definitions."""
+    """Bytes that are not a valid envelope: garbage, truncated, too large, another format, or not definitions."""
 
 
 class UnreadableHereError(EnvelopeError):
-    """An envelope that may be well-formed, and for which this process's limit, memory or stack does not suffice.
+    """An envelope that may be valid, but this process's limit, memory or stack is too small for it.
 
     Args:
-        what: happened, for people.
-        passing: it may be read a moment later.
+        what: what happened.
+        passing: a later attempt may succeed.
     """
 
     def __init__(self, what: str, *, passing: bool = False) -> None:
@@ -68,10 +67,10 @@ class UnreadableHereError(EnvelopeError):
 
 
 class UnknownKeyError(EnvelopeError):
-    """An envelope that was protected with another key than those of this process, or with none.
+    """An envelope that was protected with a key that this process lacks, or with none.
 
     Args:
-        key_id: what stands where the key's id should.
+        key_id: the bytes in the place of the key's id.
     """
 
     def __init__(self, key_id: bytes) -> None:

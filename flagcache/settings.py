@@ -1,7 +1,6 @@
-"""Every setting, validated once: seconds outside, whole milliseconds inside.
+"""All settings, validated once: in seconds for users, in whole milliseconds inside.
 
-A frozen value; what is wrong in it is said in the constructor of the cache, with the value and the range, and never
-later.
+The settings are a frozen value. The constructor of the cache raises for an invalid one, with the value and the range.
 """
 
 from __future__ import annotations
@@ -43,12 +42,12 @@ COLD_START_WAIT = 10.0
 _FETCH_TOTAL_TIMEOUT = 60.0
 
 SLOW_FETCH = 30.0
-"""Seconds that one fetch of the SDK may take when all goes badly: up to three requests of 10 s (posthog 7.91,
-`request.py` and `client.py`). A lease that nobody renews meanwhile must outlive it."""
+"""Seconds that one fetch of the SDK may take in the worst case: up to three requests of 10 s (posthog 7.91,
+`request.py` and `client.py`). A lease that isn't renewed meanwhile must outlive it."""
 
 
 class SettingsOptions(TypedDict, total=False):
-    """What `Settings` has beside `refresh_interval`, and documents."""
+    """The settings besides `refresh_interval`; `Settings` documents them."""
 
     poll_interval: float | None
     cold_start_wait: float | None
@@ -68,13 +67,14 @@ class SettingsOptions(TypedDict, total=False):
 
 
 class Options(SettingsOptions, total=False):
-    """The keyword arguments that every cache takes beside `refresh_interval`."""
+    """The keyword arguments of every cache besides `refresh_interval`."""
 
     signing_key: KeyMaterial | None
-    """At least 16 random bytes, as bytes or a string; of several keys the first signs and all verify. What is in the
-    store and was not signed with one of them is refused. A key is no part of the settings, so that none shows it."""
+    """At least 16 random bytes, as bytes or a string; the first of several keys signs and all verify. Definitions in
+    the store that were not signed with one of them are refused. Keys are not part of `Settings`, so its `repr` can't
+    show them."""
     encryption_key: KeyMaterial | None
-    """As `signing_key`, for encryption: nobody without a key can read or alter what is in the store. Needs an extra:
+    """Like `signing_key`, for encryption: without a key, stored definitions can't be read or changed. Needs an extra:
     `pip install "flagcache[encryption]"`."""
 
 
@@ -89,53 +89,52 @@ class Settings:
     refresh_interval: float = 30.0
     """How often the fleet as a whole asks the vendor. A change at the vendor is noticed up to this much later."""
     poll_interval: float = _FOLLOWS
-    """How often each client asks this cache: the client's own `poll_interval`. None: that of the known clients, or
-    else `refresh_interval`. If it is too low, the lease may end between two polls of a leader: leadership wanders."""
+    """How often each client polls this cache: the client's own `poll_interval`. None: that of the known clients, or
+    else `refresh_interval`. If it is too low, the lease may expire between two polls, so the leader keeps changing."""
     cold_start_wait: float = _FOLLOWS
-    """How long a process waits at its first load, once: for the first definitions, without which it goes on with empty
-    ones, or for a fetch under way where the stored ones are older than `first_load_max_age`. 0: not at all, so that a
-    process that starts on an empty store goes on without flags until they are pushed or polled. None: ten seconds; a
-    reader does not wait."""
+    """How long a process without definitions waits for the first set, once; then it starts with empty ones. If the
+    stored ones are older than `first_load_max_age`, it waits for a fetch under way instead. 0: not at all, so a process
+    that starts on an empty store has no flags until a push or a poll brings them. None: ten seconds; readers don't
+    wait."""
     first_load_max_age: float = _FOLLOWS
-    """To what age, counted from their last confirmation by the vendor, a first load starts with stored definitions
-    without waiting for a fetch under way. None: one and a half refresh intervals."""
+    """Up to what age, counted from the vendor's last confirmation, a first load uses stored definitions without waiting
+    for a fetch under way. None: one and a half refresh intervals."""
     lease: float = _FOLLOWS
-    """How long a leader that stopped renewing keeps the lease. If no client is attached, that is also how long a change
-    may go unnoticed when a leader crashes. None: one and a half poll intervals if clients are attached, which renews it
-    in the background; two if they are not; the poll interval plus 30 s if the client is unknown and its SDK fetches."""
+    """Lease duration: how long a leader that stopped renewing keeps the lease. If no client is attached, a change may
+    also go unnoticed for so long after a leader crashes. None: one and a half poll intervals if clients are attached,
+    because a thread renews it; two if not; the poll interval plus 30 s if the client is unknown and its SDK fetches."""
     challenge_after: float = _FOLLOWS
-    """After how long without a confirmation by the vendor another worker gets a turn: if an SDK fetches, failures look
-    like "unchanged". None: ten refresh intervals."""
+    """After how long without a confirmation by the vendor another worker may take the leader's turn. If an SDK fetches,
+    a failure looks like "unchanged". None: ten refresh intervals."""
     stale_after: float = _FOLLOWS
-    """From which age definitions are called stale. A follower learns its age from its polls, so it may say so up to a
-    poll later. None: five refresh intervals; if no client is attached, `challenge_after` and two polls, because
-    fetches then come no sooner than polls."""
+    """From what age definitions are stale. A follower learns the age from its polls, so it may notice up to a poll
+    interval later. None: five refresh intervals; if no client is attached, `challenge_after` plus two poll intervals,
+    because fetches then come with polls."""
     forget_after: float = _FOLLOWS
-    """How long Redis keeps a namespace whose leader neither publishes, confirms nor renews any more. Not below
-    `challenge_after`. None: without end."""
+    """How long Redis keeps a namespace after a leader last published, confirmed or renewed. At least `challenge_after`.
+    None: permanently."""
     store_timeout: float = 1.0
-    """How long one call of the store may take in all, also if its answer trickles in or name servers hang."""
+    """How long one call to the store may take in total, even if its reply arrives slowly or name servers hang."""
     fetch_timeout: float = 10.0
-    """How long the fleet's own fetch waits in silence: for a connection, for the headers, and between two pieces of the
-    body."""
+    """How long the fleet's own fetch waits for a connection, for the headers, and for the next part of the body."""
     fetch_total_timeout: float = _FOLLOWS
-    """How long the fleet's own fetch may take in all, from connecting to the last byte, however steadily bytes come.
-    Not below `fetch_timeout`. None: sixty seconds, or `fetch_timeout` if that is longer."""
+    """How long the fleet's own fetch may take in total, from connect to the last byte, even if data keeps arriving. At
+    least `fetch_timeout`. None: sixty seconds, or `fetch_timeout` if that is longer."""
     backoff_ceiling: float = _FOLLOWS
-    """How long the fleet waits at most between two tries while fetches fail. None: the refresh interval, so that a
-    recovery is noticed as soon as a change would be."""
+    """The longest pause between two attempts while fetches fail. None: the refresh interval, so that a recovery is
+    noticed as soon as a change would be."""
     on_quota_limited: Literal["clear", "keep"] = "clear"
-    """What clients use while PostHog answers 402, quota used up: no flags, as an SDK alone would, or the last known."""
+    """What clients use while PostHog answers 402 (quota used up): no flags, as with the SDK, or the last known."""
     max_decoded_bytes: int = 16 * 1024 * 1024
-    """Stored definitions that would be larger than this when unpacked are refused."""
+    """Stored definitions are refused if they are larger than this when unpacked."""
     role: Literal["worker", "reader"] = "worker"
-    """A reader never leads, never fetches from the vendor and starts no thread of ours: it uses what the store has, one
-    round trip at a time, and no flags where the store has none. For processes that come and go, as serverless functions
-    do, beside workers or a refresher that fill the store."""
+    """A reader never leads, never fetches from the vendor and starts no thread. It uses the stored definitions, with
+    one round trip per poll, and has no flags if the store has none. It is meant for short-lived processes, such as
+    serverless functions, whose store is filled by workers or a refresher."""
     auto_attach: bool = True
-    """Whether a cache attaches each client that uses it, at its first load. The price is one thread and one more
-    connection to the store a process; a reader has neither. False: only those given to `attach`. The others have what
-    their own polls bring: no push, and no thread but while they fetch."""
+    """Whether a cache attaches each client that uses it, at its first load. This costs one thread and one more
+    connection to the store in each process; a reader needs neither. False: only clients passed to `attach` are
+    attached. The others get changes with their own polls, without push, and have a thread only while they fetch."""
 
     def __post_init__(self) -> None:
         for name in ("refresh_interval", "store_timeout", "fetch_timeout"):
@@ -154,21 +153,21 @@ class Settings:
         if 0 < self.forget_after < self.challenge_after:
             raise ConfigurationError(
                 f"forget_after must be at least challenge_after ({self.challenge_after:g} seconds), and is"
-                f" {self.forget_after!r}: a short outage of PostHog would forget the definitions"
+                f" {self.forget_after!r}: a short outage of PostHog would delete the definitions"
             )
         self._fill("backoff_ceiling", self.refresh_interval)
         self._fill("fetch_total_timeout", max(_FETCH_TOTAL_TIMEOUT, self.fetch_timeout))
         if self.fetch_total_timeout < self.fetch_timeout:
             raise ConfigurationError(
                 f"fetch_total_timeout must be at least fetch_timeout ({self.fetch_timeout:g} seconds), and is "
-                f"{self.fetch_total_timeout!r}: it is the time of a whole fetch, the other that of a silence in it"
+                f"{self.fetch_total_timeout!r}: it limits a whole fetch, fetch_timeout limits a silence in it"
             )
         if self.on_quota_limited not in ("clear", "keep"):
             raise ConfigurationError(f'on_quota_limited must be "clear" or "keep", not {self.on_quota_limited!r}')
         _check_bytes("max_decoded_bytes", self.max_decoded_bytes)
 
     def _fill(self, name: str, default: float, *, zero: float | None = None) -> None:
-        """Put the default in the place of None. 0 stands for the default too, unless `zero` says what it means."""
+        """Replace None by the default. 0 means the default too, unless `zero` gives its meaning."""
         value = getattr(self, name)
         if value is None:
             object.__setattr__(self, name, default)
@@ -183,14 +182,14 @@ class Settings:
         return self.role == "reader"
 
     def polls_every(self, known: float | None = None) -> float:
-        """Seconds between two polls of a client; `known` is what those that are known say of themselves."""
+        """Seconds between two polls of a client; `known` is the poll interval of the known clients."""
         return self.poll_interval or known or self.refresh_interval
 
     def lease_for(self, known: float | None = None, *, listening: bool = False) -> float:
-        """Seconds that a lease lasts, for a process whose clients poll so often.
+        """Duration of a lease in seconds, for a process with these clients.
 
         Args:
-            known: seconds between two polls of its clients; None: no client is known, so that the SDK fetches.
+            known: seconds between two polls of its clients; None: no client is known, so the SDK fetches.
             listening: whether a thread renews the lease between polls.
         """
         if self.lease:
@@ -200,24 +199,24 @@ class Settings:
         return (1.5 if listening else 2.0) * self.polls_every(known)
 
     def stale_for(self, known: float | None = None, *, listening: bool = False) -> float:
-        """Seconds from which an age is called stale; arguments as of `lease_for`."""
+        """Age in seconds from which definitions are stale; arguments as in `lease_for`."""
         if self.stale_after:
             return self.stale_after
         return 5 * self.refresh_interval if listening else self.challenge_after + 2 * self.polls_every(known)
 
     @property
     def cold_lease(self) -> float:
-        """Length of a lease on an empty store: a leader that dies in its first fetch is followed within the wait."""
+        """Lease duration on an empty store: if a leader crashes in its first fetch, another follows within the wait."""
         return 0.4 * (self.cold_start_wait or COLD_START_WAIT)
 
 
 def milliseconds(seconds: float) -> int:
-    """Convert a length, never to nothing."""
+    """Convert a duration; the result is at least 1."""
     return max(1, round(seconds * 1000))
 
 
 def check_namespace(namespace: object) -> str:
-    """Return the namespace if it can be one.
+    """Return the namespace if it is valid.
 
     Raises:
         ConfigurationError: it is empty, too long, not a string, or no valid Unicode.

@@ -14,20 +14,20 @@ class Role(str, Enum):
     LEADER = "leader"
     FOLLOWER = "follower"
     READER = "reader"
-    """It was made one: it never leads and never fetches."""
+    """Configured with `role="reader"`: it never leads and never fetches."""
     ALONE = "alone"
-    """Its namespace holds definitions that it must not use, of another project or under a key that it lacks: it shares
-    nothing and fetches for itself."""
+    """The namespace holds definitions that this process must not use, of another project or protected with a key that
+    it lacks. It shares nothing and fetches for itself."""
     NEW = "new"
-    """It has not asked the store yet."""
+    """It has not polled the store yet."""
 
 
 class State(str, Enum):
-    """How good the definitions are that this process holds; `Serving` says whether its clients use them."""
+    """The state of the definitions that this process holds; `Serving` says whether its clients use them."""
 
     FRESH = "fresh"
     STALE = "stale"
-    """Not confirmed by the vendor for longer than `stale_after`."""
+    """The vendor has not confirmed them for longer than `stale_after`."""
     EMPTY = "empty"
 
 
@@ -35,15 +35,15 @@ class Serving(str, Enum):
     """What this process's clients evaluate with."""
 
     ALL = "all"
-    """All flags that the vendor has, as it confirmed them lately."""
+    """All flags that the vendor has, recently confirmed."""
     LAST_KNOWN = "last_known"
     """The last known flags: the vendor has not confirmed them for `stale_after`, or its quota is used up."""
     NONE = "none"
-    """No flags, so that each is off: no definitions have come yet, or the quota is used up and they were cleared."""
+    """No flags, so each one is off: no definitions arrived yet, or the quota is used up and they were cleared."""
 
 
 class Status(NamedTuple):
-    """What one cache knows, in this process. Ages are in seconds; None if nothing is held."""
+    """The state of one cache in this process. Ages are in seconds; None if the process holds no definitions."""
 
     role: Role
     state: State
@@ -51,14 +51,14 @@ class Status(NamedTuple):
     store: str
     """Address of the store; no user name, no password."""
     store_answers: bool
-    """False while the store is away and this process goes on without it."""
+    """False while the store is down and this process works without it."""
     store_in_charge: str
-    """Which store coordinates this process now: the fleet's, while that is away this machine's fallback, or none."""
+    """The store that coordinates this process now: the fleet's; while that is down this machine's fallback, or none."""
     worker: str
-    """This process among its fleet."""
+    """This process's name in its fleet."""
     pid: int
     version: str
-    """Digest of the definitions held; empty where none are."""
+    """Digest of the held definitions; empty without any."""
     age: float | None
     """Since the vendor last confirmed them."""
     changed_age: float | None
@@ -70,22 +70,22 @@ class Status(NamedTuple):
     writer: str
     """Which library wrote them."""
     fetches: int
-    """Requests to the vendor that this process made for its fleet; those of the SDK itself are not known."""
+    """Number of requests to the vendor by this process for its fleet; the SDK's own requests are not counted."""
     full_fetches: int
-    """How many of them were answered with definitions."""
+    """Number of these requests that were answered with definitions."""
     flags: int
-    """How many flags the clients evaluate with."""
+    """Number of flags that the clients evaluate with."""
     serving: Serving
     trouble: str
-    """The gravest thing that is wrong in this process, in one word: `quota`, `posthog_401`, `store_timeout`; empty if
-    nothing is. docs/status.md lists them."""
+    """The most serious problem in this process, in one word: `quota`, `posthog_401`, `store_timeout`; empty if there is
+    none. docs/status.md lists them."""
     trouble_since: float | None
     """When it began, in Unix seconds of this machine's clock."""
     leader: str
-    """The process that fetches for the fleet, as `worker` names it, as of this one's last poll; empty if none."""
+    """The `worker` of the process that fetches for the fleet, as of this process's last poll; empty if none."""
     listening: bool
-    """Whether changes are pushed to this process: it is subscribed to the store's notices. If not, they come with its
-    polls."""
+    """Whether changes are pushed to this process, because it is subscribed to the store's notices. If not, they arrive
+    with its polls."""
 
     def as_dict(self) -> dict[str, object]:
         """Return it as plain values, for JSON."""

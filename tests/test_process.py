@@ -133,7 +133,7 @@ def test_all_are_told_at_exit() -> None:
         """
     )
     assert told.count("left\n") == 2
-    assert "could not leave its fleet in order" in told
+    assert "leaving the fleet failed" in told
 
 
 def test_to_import_it_starts_no_thread_and_opens_nothing() -> None:

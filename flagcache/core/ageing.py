@@ -1,4 +1,4 @@
-"""What becomes of definitions with time: when they are stale, and when an open question about them ends. Pure."""
+"""What time does to definitions: when they are stale, and when an unsettled order is settled. Pure."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ __all__ = ["is_stale", "outranking", "settled"]
 
 
 def settled(know: Knowledge, longest: float, now: float) -> Knowledge:
-    """Let go of definitions whose place in the order stayed unknown for so many seconds; what the store has counts.
+    """Give up definitions whose place in the order stayed unknown for `longest` seconds: the store's count then.
 
-    Until then a process that was given them by the vendor keeps them, because what the store has is older.
+    Until then a process that fetched them keeps them, because the store's are older.
     """
     held = know.held
     if held is None or held.unsettled is None or now - held.unsettled <= longest:
@@ -22,9 +22,9 @@ def settled(know: Knowledge, longest: float, now: float) -> Knowledge:
 
 
 def outranking(meta: Meta, stored: Meta) -> Meta:
-    """The same at a place after what is stored, which is of another time than its place in the order says.
+    """Return the metadata with an order after that of the stored definitions, if their order says nothing about time.
 
-    Its epoch may be one that the fleet's store has lost since, and its `as_of` may be ahead of the clock.
+    Their epoch may be one that the fleet's store has lost since, and their `as_of` may be ahead of the clock.
     """
     if meta.order > stored.order:
         return meta
@@ -32,10 +32,10 @@ def outranking(meta: Meta, stored: Meta) -> Meta:
 
 
 def is_stale(know: Knowledge, stale_after: float, polls_every: float, now: float) -> bool:
-    """Whether the vendor has not confirmed what is held for longer than `stale_after`, as far as this process can know.
+    """Whether the vendor has not confirmed the held definitions for `stale_after`, as far as this process can know.
 
-    Of a confirmation by another worker a follower learns by its next poll. So its age counts as of the latest answer of
-    a store, unless an answer has been missing for half a poll interval.
+    A follower learns of a confirmation by another worker with its next poll. So the age counts at the time of the
+    latest reply of a store, unless a reply is overdue by half a poll interval.
     """
     held = know.held
     if held is None or now - held.born <= stale_after:

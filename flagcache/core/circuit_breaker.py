@@ -1,6 +1,6 @@
-"""When to ask a store that did not answer again: pure.
+"""Circuit breaker: when to call a store that failed again. Pure.
 
-A store in trouble costs one timeout; then the breaker is open and costs nothing, until one caller probes.
+A failing store costs one timeout. Then the breaker is open and calls cost nothing, until one caller probes (half-open).
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ __all__ = ["Breaker"]
 
 
 class Breaker(NamedTuple):
-    """What is known of the health of one store. Times are seconds of the process's own clock."""
+    """The breaker of one store. Times are seconds of the process's own clock."""
 
     failures: int = 0
-    """Calls that failed since the last one that did not."""
+    """Number of failed calls since the last successful one."""
     closed_again: float = 0.0
-    """Until then the store is not asked."""
+    """The store is not called before this time."""
 
     @property
     def open(self) -> bool:
@@ -24,19 +24,19 @@ class Breaker(NamedTuple):
         return self.failures > 0
 
     def allows(self, now: float) -> bool:
-        """Whether the store may be asked now."""
+        """Whether the store may be called now."""
         return now >= self.closed_again
 
     def probing(self, now: float, *, longest: float) -> Breaker:
-        """Return the breaker while one caller probes: nobody else does, for at most `longest` seconds."""
+        """Return the breaker while one caller probes: no other caller does, for at most `longest` seconds."""
         return self._replace(closed_again=now + longest) if self.open else self
 
     def failed(self, now: float, *, longest: float, jitter: float) -> Breaker:
         """Return the breaker after one more failed call.
 
         Args:
-            now: the present.
-            longest: seconds after which a probe is due in any case.
+            now: own clock.
+            longest: seconds after which a probe is due at the latest.
             jitter: a random number from 0 to 1, so that a fleet does not probe in step.
         """
         pause = min(longest, 0.5 * 2 ** min(self.failures, 10))

@@ -1,8 +1,8 @@
-"""When a process waits at its first load, for what, and when that wait is useless: pure.
+"""When a process waits at its first load, for what, and when waiting is useless. Pure.
 
-A process without definitions waits for the first ones. One that finds stored ones starts with them if they are young;
-if not, it waits for a fetch under way, its own or another worker's, and takes the stored ones as soon as that fails.
-There is one wait a process, at most `cold_start_wait` long.
+A process without definitions waits for the first ones. If it finds stored definitions that are young, it starts with
+them. If they are old, it waits for a fetch under way, its own or another worker's; if that fetch fails, it uses them.
+There is one wait per process, at most `cold_start_wait` long.
 Invariant: a process that holds definitions waits only while some worker is fetching.
 """
 
@@ -15,32 +15,32 @@ from flagcache.stores.base import Reply
 __all__ = ["defer_grant", "is_first_load", "is_starting", "may_start_with", "waits_for_newer", "waits_in_vain"]
 
 _PASSING = 500
-"""HTTP statuses from here on are failures that pass; those below are decisions."""
+"""HTTP statuses from here on are temporary failures; those below are refusals."""
 
 _OTHERS_LOOK = 0.1
-"""Seconds within which a worker that waits beside this one looks again, early in its wait."""
+"""Seconds within which another waiting worker polls again, early in its wait."""
 
 
 def is_first_load(know: Knowledge) -> bool:
-    """Whether this process has handed out nothing yet. A child of a process that held definitions has no first load."""
+    """Whether this process has returned no definitions yet. A child whose parent held definitions has no first load."""
     return not know.loaded and know.waiting_since is not None
 
 
 def is_starting(know: Knowledge) -> bool:
-    """Whether this process has definitions to hand out for the first time, or is about to ask for them."""
+    """Whether this process is about to return definitions for the first time, or to ask for the first ones."""
     return is_first_load(know) or (know.held is None and not know.loaded)
 
 
 def may_start_with(know: Knowledge, max_age: float, now: float) -> bool:
-    """Whether what is held was confirmed at most so many seconds ago."""
+    """Whether the held definitions were confirmed at most `max_age` seconds ago."""
     return know.held is not None and now - know.held.born <= max_age
 
 
 def defer_grant(reply: Reply, settings: Settings) -> tuple[Reply, bool]:
-    """Leave a grant that comes with young definitions for a later poll; and whether one was left.
+    """Defer a grant that comes with young definitions to a later poll. Also return whether one was deferred.
 
-    The SDK of an unknown client would use it for a request that may fail, with no flags to start with. As
-    no fetch follows, this process knows of no new grant; its next poll is given this one again.
+    The SDK of an unknown client would use the grant for a request that may fail, and have no flags to start with. No
+    fetch follows, so this process records no new grant, and its next poll gets the same one again.
     """
     if reply.grant is None or reply.meta is None:
         return reply, False
@@ -50,7 +50,7 @@ def defer_grant(reply: Reply, settings: Settings) -> tuple[Reply, bool]:
 
 
 def waits_for_newer(know: Knowledge, home: str, *, fetching: bool) -> bool:
-    """Whether there is a fetch to wait for, by a process that holds old definitions.
+    """Whether a process that holds old definitions has a fetch to wait for.
 
     Args:
         know: what this process knows.
@@ -63,10 +63,10 @@ def waits_for_newer(know: Knowledge, home: str, *, fetching: bool) -> bool:
 
 
 def waits_in_vain(know: Knowledge, home: str, now: float, ends_at: float) -> bool:
-    """Whether a process that holds nothing can expect nothing.
+    """Whether a process without definitions waits for nothing.
 
-    The vendor refuses definitions to all; or no try is left in this interval; or this process was refused and no worker
-    leads: none of those that wait beside it took the lease, though each had the time to look once more.
+    Either the vendor refuses definitions to all workers, or no attempt is left in this interval, or this process was
+    refused and no worker leads: no waiting worker took the lease, although each had the time to poll once more.
     """
     contact = know.contact(home)
     if contact.exhausted or (know.note.status and (know.note.status < _PASSING or know.note.retry_at > ends_at)):

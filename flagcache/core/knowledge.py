@@ -1,8 +1,8 @@
-"""What one process knows, what it asks a store, and what follows from the answer: pure.
+"""What one process knows, how it polls a store, and what follows from the reply. Pure.
 
-No sockets, threads or clocks: `now` is this process's own clock in seconds, a store's times are its own milliseconds.
-What a process knows is one immutable value, `Knowledge`; each function returns the next one. The worker
-(`flagcache.worker.worker`) obeys.
+No sockets, threads or clocks: `now` is this process's own clock in seconds; a store's times are its own milliseconds.
+What a process knows is one immutable value, `Knowledge`; each function returns the next one. `flagcache.worker` does
+the I/O.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 _OLDEST = 1e9
-"""Seconds; the age of what has none."""
+"""Seconds; stands for an unknown age."""
 
 
 class Held(NamedTuple):
@@ -44,37 +44,37 @@ class Held(NamedTuple):
     meta: Meta
     definitions: Definitions
     home: str
-    """The store whose clock `meta` speaks of; empty where no store gave a time."""
+    """The store whose clock the times in `meta` are of; empty if no store gave a time."""
     born: float
-    """Own clock when the fetch that brought or last confirmed them was granted: their age in any store's eyes."""
+    """Own clock when the fetch that brought or last confirmed them was granted: their age counts from it."""
     accepted: bool = True
-    """A store took them, or gave them. Until then they count as a fetch under way, which a later grant may overtake."""
+    """A store accepted or sent them. Until then they count as a fetch under way, which a later grant may overtake."""
     unsettled: float | None = None
-    """Own clock when a store refused them because a later grant may have found newer ones; None: none did."""
+    """Own clock when a store refused them because a later grant may have found newer ones; None: no store did."""
 
 
 class Contact(NamedTuple):
     """What this process knows of one store."""
 
     clock: int = 0
-    """The store's clock in its latest answer."""
+    """The store's clock in its latest reply."""
     heard: float = 0.0
-    """Own clock at that moment."""
+    """Own clock at the latest reply."""
     leads: bool = False
     lease_ends: float = 0.0
-    """Own clock when the lease ends that was in force at that moment, whoever holds it."""
+    """Own clock when the lease expires that was in force at that time, whichever process holds it."""
     renewed: float = 0.0
-    """Own clock when this process last took or renewed it."""
+    """Own clock when this process last took or renewed the lease."""
     stored: Meta | None = None
     last_grant: int = 0
     foreign: bool = False
-    """Another project's definitions are stored there."""
+    """The store holds another project's definitions."""
     deputy: bool = False
-    """This process is to look whether each fetch that is due is granted."""
+    """This process must check whether each due fetch is granted."""
     fetching: bool = False
     exhausted: bool = False
     leader: str = ""
-    """All three as in its latest answer."""
+    """`fetching`, `exhausted` and `leader` are as in the latest reply."""
 
 
 class Knowledge(NamedTuple):
@@ -85,28 +85,28 @@ class Knowledge(NamedTuple):
     granted: float | None = None
     """Own clock at the latest grant in the fleet that this process knows of."""
     waiting_since: float | None = None
-    """When a store first answered this process, which held nothing: its one wait counts from then."""
+    """When a store first replied to this process while it held nothing. Its one wait counts from then."""
     gave_up_waiting: bool = False
     loaded: bool = False  # the first load is over
     received: bool = False
-    """A fetch of this process, or of the one it was forked from, has brought definitions at least once."""
+    """A fetch of this process, or of its parent, has brought definitions at least once."""
     failures: int = 0
     failed_at: float = 0.0
     stay_out_until: float = 0.0
     project: str = ""
-    """What is known of this process's project: words `aspect=value` (`flagcache.core.projects`)."""
+    """This process's project: words `aspect=value` (`flagcache.core.projects`)."""
     note: Note = Note()
 
     def contact(self, home: str) -> Contact:
-        """What is known of this store."""
+        """Return what this process knows of a store."""
         return self.contacts.get(home, _STRANGER)
 
     def with_contact(self, home: str, contact: Contact) -> Knowledge:
-        """The same, but for what is known of one store."""
+        """Return the knowledge with a new value for one store."""
         return self._replace(contacts=MappingProxyType({**self.contacts, home: contact}))
 
     def in_child(self) -> Knowledge:
-        """What a forked child knows: what its parent held, and nothing of leases, grants and waits."""
+        """Return what a forked child knows: its parent's definitions, and nothing of leases, grants and waits."""
         return Knowledge(held=self.held, granted=self.granted, received=self.received, project=self.project)
 
 
@@ -114,7 +114,7 @@ _STRANGER = Contact()
 
 
 def template(me: str, settings: Settings, lease: float) -> Ask:
-    """What every poll of this process says; `lease` is in seconds."""
+    """Build the part that all polls of this process have in common; `lease` is in seconds."""
     return Ask(
         me=me,
         interval=milliseconds(settings.refresh_interval),
@@ -126,10 +126,10 @@ def template(me: str, settings: Settings, lease: float) -> Ask:
 
 
 def ask_for(base: Ask, know: Knowledge, home: str, now: float) -> Ask:
-    """Make the poll of this store from what every poll says."""
+    """Build the poll of this store from the common part."""
     contact, held = know.contact(home), know.held
-    # Whose latest fetch failed takes no lease that has only just fallen free: others may be able to fetch. Not for
-    # ever, for then it would never challenge a leader that is silent.
+    # A process whose latest fetch failed doesn't take a lease that has just expired, because others may be able to
+    # fetch. This has a limit, because otherwise it would never challenge a silent leader.
     humble = bool(know.stay_out_until) and now < know.stay_out_until + base.challenge / 2000
     waits = humble and not contact.leads and now < contact.lease_ends
     ask = base._replace(
@@ -138,7 +138,7 @@ def ask_for(base: Ask, know: Knowledge, home: str, now: float) -> Ask:
         grant_age=-1 if know.granted is None else _age(know.granted, now),
         leader=contact.leader,
     )
-    if contact.foreign and contact.stored is not None:  # only to see whether it is still so
+    if contact.foreign and contact.stored is not None:  # only to see whether this has changed
         return ask._replace(held=contact.stored.order, held_version=contact.stored.version)
     if held is None:
         return ask
@@ -151,18 +151,18 @@ def ask_for(base: Ask, know: Knowledge, home: str, now: float) -> Ask:
 
 
 def heard(know: Knowledge, home: str, reply: Reply, now: float, asked: float | None = None) -> Knowledge:
-    """Take in the answer to a poll, but for the payload.
+    """Apply the reply to a poll, except the payload.
 
     Args:
         know: what was known before.
-        home: the store that answered.
-        reply: its answer.
-        now: own clock when the answer is read.
-        asked: own clock before the question, if that was earlier.
+        home: the store that replied.
+        reply: its reply.
+        now: own clock when the reply is read.
+        asked: own clock before the poll, if that was earlier.
     """
     before = know.contact(home)
     stored = reply.meta
-    if reply.unchanged:  # it is what this process said that it holds, which it may have put there itself
+    if reply.unchanged:  # it is what the poll said that this process holds
         stored = know.held.meta if know.held is not None and not before.foreign else before.stored
     contact = Contact(
         clock=reply.clock,
@@ -179,7 +179,7 @@ def heard(know: Knowledge, home: str, reply: Reply, now: float, asked: float | N
         leader=before.leader if reply.leader is None else reply.leader,
     )
     granted = know.granted
-    if 0 < reply.granted_at <= reply.clock and not contact.foreign:  # another project's fetches do not serve this one
+    if 0 < reply.granted_at <= reply.clock and not contact.foreign:  # another project's fetches don't count
         at = now - (reply.clock - reply.granted_at) / 1000
         granted = at if granted is None else max(granted, at)
     waiting_since = now if know.held is None and know.waiting_since is None else know.waiting_since
@@ -207,51 +207,51 @@ def _reconfirmed(know: Knowledge, home: str, reply: Reply, asked: float) -> Know
 
 
 def is_foreign(know: Knowledge, meta: Meta | None) -> bool:
-    """Whether this belongs to another project than this process does."""
+    """Whether these definitions belong to another project than this process."""
     return meta is not None and projects_differ(know.project, meta.project)
 
 
 def told(home: str, meta: Meta, definitions: Definitions, clock: int, asked: float) -> Held:
-    """What a store's payload becomes in memory.
+    """Return what a process holds after it decoded a store's payload.
 
     Args:
         home: the store.
-        meta: what it says of them.
+        meta: their metadata.
         definitions: the payload, decoded.
-        clock: the store's clock in its answer.
-        asked: own clock before the question, never after the answer: a frozen process would take them for younger.
+        clock: the store's clock in its reply.
+        asked: own clock before the poll. With the time after the reply, a frozen process would compute a younger age.
     """
     return Held(meta, definitions, home, asked - (clock - _granted(meta, clock)) / 1000)
 
 
 def _granted(meta: Meta, clock: int) -> int:
-    """When their fetch was granted (`as_of` may be an order alone); 0, older than all, if that is yet to come."""
+    """When their fetch was granted (`as_of` may be only an order); 0, older than all, if that is in the future."""
     at = min(meta.as_of, meta.confirmed_at)
     return at if at <= clock else 0
 
 
 def hold(know: Knowledge, held: Held) -> Knowledge:
-    """Hold these, unless newer ones came in meanwhile."""
+    """Adopt these definitions, unless newer ones were adopted meanwhile."""
     if know.held is not None and not _newer(held, know.held, know.contact(held.home).clock):
         return know
     return know._replace(held=held, gave_up_waiting=False)
 
 
 def _newer(held: Held, old: Held, clock: int) -> bool:
-    """Whether these are to take the place of the old ones, by their store's order.
+    """Whether these replace the old ones, by their store's order.
 
-    An old `as_of` ahead of the store's clock, where the new one is not, is of a clock that has been stepped back since
-    (and of a store that has lost it): as between two stores, the age on this process's own clock decides.
+    If the old `as_of` is ahead of the store's clock and the new one is not, the clock has been stepped back since and
+    the store has lost that `as_of`. Then, as between two stores, the age on this process's own clock decides.
     """
     comparable = held.home == old.home and not (old.meta.as_of > clock and _granted(held.meta, clock))
     return held.meta.order >= old.meta.order if comparable else held.born >= old.born
 
 
 def stamp(know: Knowledge, home: str, grant: Grant | None, asked: int) -> Grant:
-    """The times for definitions that a fetch has just brought.
+    """Return the times for definitions that a fetch has just brought.
 
-    With a grant they are the grant's. Without one they are the store's clock when the fetching thread last asked it,
-    for the fetch began later; 0 where no store told the time: then their age on this process's own clock orders them.
+    With a grant they are the grant's. Without one they are the store's clock when the fetching thread last polled it,
+    because the fetch began later. 0 if no store gave a time: then their age on this process's own clock orders them.
     """
     if grant is not None:
         return grant
@@ -260,13 +260,13 @@ def stamp(know: Knowledge, home: str, grant: Grant | None, asked: int) -> Grant:
 
 
 def changed_at(know: Knowledge, home: str, version: str, times: Grant) -> int:
-    """When the content that a fetch has just brought first came: it may be what the store holds already."""
+    """When the fetched content first appeared: the store may already hold the same content."""
     stored = know.contact(home).stored
     return stored.changed_at if stored is not None and stored.version == version else times.at
 
 
 def repair(held: Held, home: str, clock: int, now: float) -> Meta:
-    """The metadata under which a store that holds less is given what this process holds: its own times.
+    """Return the metadata with which this process repairs a store: the definitions' own times.
 
     Times of another store, or ahead of this one's clock, are translated by the age on this process's own clock.
     """
@@ -282,12 +282,12 @@ def repair(held: Held, home: str, clock: int, now: float) -> Meta:
 
 
 def overtaken(held: Held) -> Held:
-    """The same, ordered before everything: a store refused it, and has better."""
+    """Return the definitions ordered before all others: a store refused them and holds newer ones."""
     return held._replace(meta=held.meta._replace(epoch=0, as_of=1), born=held.born - _OLDEST)
 
 
 def failed(know: Knowledge, home: str, refused: Refused, now: float, pause: float) -> Knowledge:
-    """A fetch that this store granted failed. For reasons of its own this process stays out: an able worker leads."""
+    """Apply a failed fetch. If the reason concerns this process alone, it stays out so that another worker leads."""
     know = know._replace(failures=know.failures + 1, failed_at=now)
     if refused.scope is Scope.MINE:
         return know._replace(stay_out_until=now + pause)

@@ -1,9 +1,9 @@
-"""When the background of a process has what to do: pure.
+"""What the background of a process does next, and when. Pure.
 
-The leader renews its lease on its own clock while a client's poller lives, and fetches when the fleet is due, whatever
-the SDK's poll interval. A follower contends once the lease that it knows of ends, if its own next poll would notice
-later. One follower, the deputy, looks whether each fetch that is due was granted. Times are seconds of the process's
-own clock.
+The leader renews its lease on its own clock while a client's poller runs, and fetches when the fleet's fetch is due,
+whatever the SDK's poll interval. A follower contends for the lease when it expires, if its own next poll would be
+later. One follower, the deputy, checks whether each due fetch was granted. Times are seconds of the process's own
+clock.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ from flagcache.settings import Settings
 __all__ = ["GRACE", "HEARTBEAT", "RENEWALS", "Duties", "Pulse", "backoff", "next_duty"]
 
 RENEWALS = 3
-"""How often a lease is renewed in its own length: one renewal may be lost."""
+"""Number of renewals within the duration of a lease, so that one may be lost."""
 
 HEARTBEAT = 1.0
-"""Seconds between two renewals while a fetch is under way: half of what a store lets pass before it takes the leader
-for dead (`flagcache.stores.rules.leases.GRACE`)."""
+"""Seconds between two renewals during a fetch: half of the time after which a store considers the leader dead
+(`flagcache.stores.rules.leases.GRACE`)."""
 
 GRACE = 2.0
-"""Seconds after which a fetch that is due, and was not granted, may be granted to another worker: the same constant."""
+"""Seconds after which a due fetch that was not granted may be granted to another worker: the same constant."""
 
 _AGAIN = 0.25
-"""Refresh intervals between two tries of a leader, or of the deputy, that changed nothing."""
+"""Refresh intervals between two attempts of a leader, or of the deputy, if the first changed nothing."""
 
 _COLD = 0.5
-"""Seconds to the second try of a fleet that has nothing; all its processes wait for it."""
+"""Seconds until the second attempt of a fleet without definitions; all its processes wait for it."""
 
 _AT_MOST = 1.0
-"""Seconds between two tries of a follower to take a lease that has ended, if the first one changed nothing."""
+"""Seconds between two attempts of a follower to take an expired lease, if the first changed nothing."""
 
 
 class Pulse(NamedTuple):
-    """How the clients of this process are, and what it does."""
+    """The state of this process's clients and of its fetch."""
 
     polls_every: float
     """Seconds between two polls of its clients."""
     last_poll: float
-    """When one of their own pollers last asked."""
+    """When one of their own pollers last polled."""
     able: bool
-    """Some client has a key and lives."""
+    """Some running client has a key."""
     longest_fetch: float
     """Seconds that a poll may take when it fetches."""
     interval: float
@@ -52,12 +52,12 @@ class Pulse(NamedTuple):
     fetching: bool = False
     """A fetch of this process is under way."""
     offset: float = 0.0
-    """By how much later than others this process contends, so that not all do it at once."""
+    """Random delay of this process's attempts, so that not all processes contend at once."""
     contended_at: float = -math.inf
     """When it last contended for the lease or a grant in the background."""
 
     def healthy(self, now: float) -> bool:
-        """Whether a poller asked recently enough to be trusted to go on."""
+        """Whether a poller polled recently enough to be considered alive."""
         return self.able and now - self.last_poll <= 2 * self.polls_every + self.longest_fetch
 
 
@@ -67,22 +67,22 @@ class Duties(NamedTuple):
     renew_at: float = math.inf
     contend_at: float = math.inf
     over_at: float = math.inf
-    """When the lease of this process is over unless it is renewed: to be noticed."""
+    """When this process's lease expires unless it is renewed, so that it notices."""
 
     @property
     def soonest(self) -> float:
-        """When something is due."""
+        """When the next thing is due."""
         return min(self.renew_at, self.contend_at, self.over_at)
 
 
 def next_duty(know: Knowledge, contact: Contact, pulse: Pulse, now: float) -> Duties:
-    """Return what the background has to do next, as things stand.
+    """Return what the background has to do next.
 
     Args:
         know: what this process knows.
         contact: what it knows of the store that coordinates it now.
-        pulse: how its clients are.
-        now: the present.
+        pulse: the state of its clients.
+        now: own clock.
     """
     if contact.leads:
         return _leaders(know, contact, pulse, now)
@@ -94,7 +94,7 @@ def next_duty(know: Knowledge, contact: Contact, pulse: Pulse, now: float) -> Du
 def _leaders(know: Knowledge, contact: Contact, pulse: Pulse, now: float) -> Duties:
     if not pulse.healthy(now):
         return Duties(over_at=contact.lease_ends)
-    # Of the lease in force: on an empty store it is a short one, which has to outlive the first fetch.
+    # Of the lease in force: on an empty store it is short, and must outlive the first fetch.
     renew_at = contact.renewed + (contact.lease_ends - contact.renewed) / RENEWALS
     if pulse.fetching:
         return Duties(renew_at=min(renew_at, contact.renewed + HEARTBEAT), over_at=contact.lease_ends)
@@ -103,19 +103,19 @@ def _leaders(know: Knowledge, contact: Contact, pulse: Pulse, now: float) -> Dut
 
 
 def _due_at(know: Knowledge, pulse: Pulse) -> float:
-    """When the fleet's next fetch is due; a fleet of which no grant is known is left to the next poll."""
+    """When the fleet's next fetch is due. If no grant is known, the next poll finds out."""
     granted = math.inf if know.granted is None else know.granted
     return max(granted + pulse.interval, know.note.retry_at)
 
 
 def _next_try_at(know: Knowledge, contact: Contact, pulse: Pulse) -> float:
-    """When the leader fetches: when a fetch is due, or sooner after a failure, if the interval has a try left."""
+    """When the leader fetches: when a fetch is due, or sooner after a failure if the interval has an attempt left."""
     retries = know.note.status and not contact.exhausted
     return know.note.retry_at if retries else _due_at(know, pulse)
 
 
 def _when_free(know: Knowledge, contact: Contact, pulse: Pulse) -> float:
-    """When a follower takes a lease that has ended. One that ends after its next poll is that poll's business."""
+    """When a follower takes an expired lease. If it expires after the next poll, that poll takes it."""
     free_at = max(contact.lease_ends, know.stay_out_until) + pulse.offset
     if not contact.heard + pulse.offset < free_at < pulse.last_poll + pulse.polls_every:
         return math.inf
@@ -123,7 +123,7 @@ def _when_free(know: Knowledge, contact: Contact, pulse: Pulse) -> float:
 
 
 def _when_overdue(know: Knowledge, contact: Contact, pulse: Pulse) -> float:
-    """When the deputy looks whether the leader was granted the fetch that was due."""
+    """When the deputy checks whether the leader was granted the due fetch."""
     if not contact.deputy:
         return math.inf
     overdue_at = max(_due_at(know, pulse) + GRACE, know.stay_out_until) + pulse.offset
@@ -131,15 +131,15 @@ def _when_overdue(know: Knowledge, contact: Contact, pulse: Pulse) -> float:
 
 
 def backoff(failures: int, settings: Settings, jitter: float, *, cold: bool = False) -> float:
-    """Seconds to wait after so many failed fetches in a row: doubling up to a ceiling, spread by a random number.
+    """Seconds to wait after `failures` failed fetches in a row: doubled each time up to a ceiling, with jitter.
 
-    It begins under a refresh interval, so that one passing failure costs little.
+    The first pause is below a refresh interval, so that one temporary failure costs little.
 
     Args:
-        failures: how many came before this one.
+        failures: number of failures before this one.
         settings: of the cache.
         jitter: from 0 to 1.
-        cold: there are no definitions to go on with: the next try comes soon.
+        cold: there are no definitions, so the next attempt comes soon.
     """
     first = settings.refresh_interval / 4
     pause = (min(first, _COLD) if cold else first) * float(2 ** min(failures, 20))

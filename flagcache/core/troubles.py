@@ -1,7 +1,8 @@
-"""A trouble that lasts, and when it is said: pure.
+"""A failure that lasts, and when it is reported. Pure.
 
-It is said when it begins, when its reason changes or it becomes graver, and once an hour while it lasts; each reason at
-most once an hour, so that one that comes and goes cannot fill a log. Times are seconds of the process's own clock.
+It is reported when it begins, when its reason changes or its level rises, and once an hour while it lasts. Each reason
+is reported at most once an hour, so that one that comes and goes can't fill a log. Times are seconds of the process's
+own clock.
 """
 
 from __future__ import annotations
@@ -13,29 +14,29 @@ from typing import NamedTuple
 __all__ = ["SAID_AGAIN_AFTER", "Trouble", "continued"]
 
 SAID_AGAIN_AFTER = 3600.0
-"""Seconds after which a trouble that lasts is said again."""
+"""Seconds after which a lasting failure is reported again."""
 
 
 class Trouble(NamedTuple):
-    """One trouble of one process."""
+    """One failure of one process."""
 
     reason: str
-    """What it is now, in one word: `posthog_401`, say."""
+    """Its reason now, in one word, for example `posthog_401`."""
     since: float
     """When it began, whatever its reason was then."""
     said: Mapping[str, float] = MappingProxyType({})
-    """When each of its reasons was said last."""
+    """When each of its reasons was last reported."""
     level: int = 0
-    """The highest level at which it was said: its end is said at the same."""
+    """The highest level at which it was reported; its end is reported at the same level."""
 
 
 def continued(before: Trouble | None, reason: str, level: int, now: float) -> tuple[Trouble, bool]:
-    """Take note of a trouble that is there now; and whether to say it.
+    """Return the failure as it is now, and whether to report it.
 
     Args:
-        before: the same trouble when it was noted last; None: it begins.
-        reason: what it is now.
-        level: the level at which that is said.
+        before: the same failure when it was last noted; None: it begins.
+        reason: its reason now.
+        level: the level at which this reason is reported.
         now: this process's own clock.
     """
     known = before or Trouble(reason, now)

@@ -1,1 +1,1 @@
-"""What one process of Python needs: identity, clock, forks, threads. Knows nothing of fleets."""
+"""What one Python process needs: identity, clock, forks, threads. Knows nothing of fleets."""

@@ -1,7 +1,7 @@
-"""A call of code that isn't ours, for which callers wait no longer than they may.
+"""A call of code that isn't ours, with a time limit for its callers.
 
-A look-up of a name, or the user's credential provider, takes as long as it takes, and nothing can end it. So it runs on
-a thread of its own, and a caller whose time is over goes on without it.
+Nothing can end a look-up of a name, or a call of the user's credential provider. So it runs on a separate thread, and a
+caller whose time is over continues without it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _T = TypeVar("_T")
 
 
 class SlowCallError(TimeoutError):
-    """A call takes longer than its caller may wait; its text says which."""
+    """A call takes longer than its caller may wait; the text names the call."""
 
 
 class BackgroundCall(Generic[_T]):
-    """One call, made once, for which several threads may wait. If the system gives no thread, `start` makes it.
+    """One call, made once, for which several threads may wait. If the system refuses a thread, `start` runs it.
 
     Args:
         call: what to call, in the context (`contextvars`) of the thread that makes this.
@@ -39,7 +39,7 @@ class BackgroundCall(Generic[_T]):
         self._results: list[_T] = []
         self._error: BaseException | None = None
         self.ended_at: float | None = None
-        """Own clock when it ended; None while it is under way."""
+        """Own clock when it ended; None while it runs."""
 
     @property
     def failed(self) -> bool:
@@ -47,19 +47,19 @@ class BackgroundCall(Generic[_T]):
         return self._error is not None
 
     def start(self) -> None:
-        """Begin."""
+        """Start the call."""
         if try_start(threading.Thread(target=self._run, name=f"flagcache-{self._name}", daemon=True)):
             self._run()
 
     def wait(self, longest: float | None, what: str) -> _T:
-        """Wait until it is over; return what it returned, or raise what it raised.
+        """Wait until it ends; return what it returned, or raise what it raised.
 
         Args:
-            longest: seconds; None: without a bound.
-            what: it does, for people.
+            longest: seconds; None: no limit.
+            what: what the call does, for the error.
 
         Raises:
-            SlowCallError: it takes longer. It goes on.
+            SlowCallError: it takes longer. The call continues.
         """
         if not self._over.wait(longest):
             raise SlowCallError(f"{what} takes longer than {longest:.3g} s")

@@ -1,4 +1,4 @@
-"""Callbacks of the user's, which run where flags wait for them."""
+"""The user's callbacks, which run on threads that flags depend on."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 _LONG = 1.0
-"""Seconds after which a callback is named."""
+"""Seconds after which a callback is logged."""
 
 
 class TimedCallback(Generic[_T]):
-    """Calls what it is given, and logs once if that took over a second.
+    """Calls a callback, and logs once if that took more than a second.
 
     Args:
         call: the user's.
@@ -33,7 +33,7 @@ class TimedCallback(Generic[_T]):
         self._told = False
 
     def __call__(self, value: _T) -> None:
-        """Call it."""
+        """Call the callback."""
         began = monotonic()
         try:
             self._call(value)
@@ -42,8 +42,7 @@ class TimedCallback(Generic[_T]):
             if took > _LONG and not self._told:
                 self._told = True
                 _log.warning(
-                    "%s: %s=%r took %.1f s on %s: fetches and polls wait for it; let it hand long work to a"
-                    " thread of its own",
+                    "%s: %s=%r took %.1f s on %s: fetches and polls wait for it; do long work on another thread",
                     prefix(),
                     self._name,
                     self._call,

@@ -1,8 +1,8 @@
-"""In whose name the running thread acts: its own, or that of the thread whose call it runs.
+"""For which thread the running thread acts: for itself, or for the thread whose call it runs.
 
 The vendor's SDK asks, fetches and delivers on one thread, and a grant belongs to that thread
-(`flagcache.worker.grants`). A call that must not block its thread, which runs an event loop, is carried out by another
-one in its name.
+(`flagcache.worker.grants`). A call that must not block its thread, because that runs an event loop, runs on another
+thread, which acts for it.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ __all__ = ["Caller", "acting_for", "caller", "waits_until", "wanting", "within"]
 
 
 class Caller:
-    """Stands for one thread; under gevent for one greenlet. Lives as long as that, unless somebody keeps it."""
+    """Stands for one thread, or under gevent for one greenlet. Lives as long as that, unless a reference keeps it."""
 
     __slots__ = ("__weakref__", "asked_at", "max_age")
 
     def __init__(self) -> None:
         self.asked_at = float("-inf")
-        """When it last asked whether to fetch, by the process's own clock: what was granted since is new to it."""
+        """Own clock when it last asked whether to fetch: what was granted since is new to it."""
         self.max_age: float | None = None
-        """Seconds; what it is given may be older only if no fetch is under way. None: it does not care."""
+        """Seconds; definitions may be older only if no fetch is under way. None: no limit."""
 
 
 class _Thread:
@@ -38,13 +38,13 @@ _thread = PerThread(_Thread)
 
 
 def caller() -> Caller:
-    """Return whoever the running thread acts for."""
+    """Return the caller for which the running thread acts."""
     return _thread().caller
 
 
 @contextmanager
 def acting_for(who: Caller) -> Generator[None]:
-    """While this lasts, the running thread acts for another one."""
+    """The running thread acts for another one inside the `with` block."""
     thread = _thread()
     before, thread.caller = thread.caller, who
     try:
@@ -55,7 +55,7 @@ def acting_for(who: Caller) -> Generator[None]:
 
 @contextmanager
 def wanting(max_age: float) -> Generator[None]:
-    """While this lasts, the caller waits for a fetch under way if what there is was confirmed earlier than that.
+    """Inside the `with` block the caller waits for a fetch under way if the definitions are older than `max_age`.
 
     Args:
         max_age: seconds.
@@ -70,13 +70,13 @@ def wanting(max_age: float) -> Generator[None]:
 
 @contextmanager
 def within(seconds: float, *, anew: bool = False) -> Generator[None]:
-    """While this lasts, the running thread waits at most so many seconds in all for other users of a file.
+    """Limit how long the running thread waits, in total inside the `with` block, for other users of a file.
 
-    Once they are over, each use of the file still waits a tenth of its timeout.
+    After that time each use of the file still waits a tenth of its timeout.
 
     Args:
-        seconds: from now on; of two that are nested the one that ends first counts.
-        anew: this one counts, because the process was suspended during the other.
+        seconds: from now on; of two nested limits the one that ends first counts.
+        anew: this limit counts, because the process was suspended during the outer one.
     """
     thread = _thread()
     before, until = thread.until, monotonic() + seconds
@@ -88,5 +88,5 @@ def within(seconds: float, *, anew: bool = False) -> Generator[None]:
 
 
 def waits_until() -> float:
-    """Return when `within` ends for the running thread, by the system's monotonic clock; infinity without it."""
+    """Return when the running thread's `within` ends, by the system's monotonic clock; infinity without a limit."""
     return _thread().until

@@ -1,7 +1,7 @@
-"""The system's clocks as they are: what an application's tests put in the place of `time` stops none of our waits.
+"""The system's real clocks, also in tests that replace `time`: a replaced clock would stop our waits.
 
-freezegun replaces the functions of `time`, and each module's own names for them, whenever a test begins. It leaves
-`clock_gettime` alone, which every system but Windows has.
+freezegun replaces the functions of `time`, and each module's own names for them, when a test begins. It doesn't replace
+`clock_gettime`, which every system except Windows has.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ __all__ = ["boottime", "monotonic", "wall_milliseconds"]
 
 
 class _System:
-    """Functions in a class: freezegun looks for them in modules alone."""
+    """Functions in a class, because freezegun replaces them in modules only."""
 
     monotonic = staticmethod(time.monotonic)
     wall = staticmethod(time.time_ns)
 
 
 def monotonic() -> float:
-    """Seconds that only go forward, while this machine is awake."""
+    """Monotonic seconds, which stop while the machine sleeps."""
     if hasattr(time, "CLOCK_MONOTONIC"):
         return time.clock_gettime(time.CLOCK_MONOTONIC)
     return _System.monotonic()
 
 
 def boottime() -> float:
-    """Seconds that only go forward, also while the machine sleeps if the system can tell (Linux)."""
+    """Monotonic seconds, which continue while the machine sleeps if the system supports that (Linux)."""
     if hasattr(time, "CLOCK_BOOTTIME"):
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     return monotonic()

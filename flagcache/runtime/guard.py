@@ -1,4 +1,4 @@
-"""The one place where any exception is caught: our code is called by somebody who must not suffer from its bugs."""
+"""The one place that catches any exception, so that our bugs don't reach the code that calls us."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _Otherwise = TypeVar("_Otherwise")
 def guarded(call: Callable[[], _T], otherwise: _Otherwise, what: str, namespace: str) -> _T | _Otherwise:
     """Return what `call` returns, or `otherwise` if it raises; then log `what` with the traceback.
 
-    The `namespace` says in the log line to which cache it happened; empty if it concerns no single one.
+    `namespace` names the cache in the log line; empty if the line is about no single cache.
 
-    Exceptions that are no `Exception` (a worker's timeout signal, `SystemExit`) pass: they are not ours.
+    A `BaseException` that is not an `Exception` (a worker's timeout signal, `SystemExit`) passes: it isn't ours.
     """
     try:
         return call()
-    except Exception:  # noqa: BLE001 - the vendor's SDK takes an exception for "fetch"; a hook's would hide others
+    except Exception:  # noqa: BLE001 - for the vendor's SDK an exception means "fetch"; one in a hook would stop others
         _log.exception("%s: %s", prefix(namespace), what)
         return otherwise

@@ -1,4 +1,4 @@
-"""How log lines begin: with the cache and the process that they are about."""
+"""The beginning of log lines: the cache and the process that they are about."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ __all__ = ["here", "prefix"]
 
 
 def here() -> str:
-    """Return this host's name and this process's id: `web-1:4711`. Both may change by a fork, so that none is kept."""
+    """Return this host's name and this process's id: `web-1:4711`. A fork may change both, so neither is cached."""
     host = os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "localhost")
     return f"{host}:{os.getpid()}"
 
 
 def prefix(namespace: str = "") -> str:
-    """Return how a log line about a cache begins, `flagcache[shop] web-1:4711`; without a namespace it is of none."""
+    """Return the beginning of a log line, `flagcache[shop] web-1:4711`; the namespace may be left out."""
     return f"flagcache[{namespace}] {here()}" if namespace else f"flagcache {here()}"

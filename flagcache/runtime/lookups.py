@@ -1,7 +1,7 @@
-"""Look-ups of host names that a caller waits for no longer than it may.
+"""Look-ups of host names, with a time limit for the callers.
 
-The system's own look-up takes as long as name servers let it, and nothing can end it. So it runs on a thread that all
-callers for one name share, and a caller whose time is over goes on without it.
+Nothing can end the system's own look-up, which depends on name servers. So it runs on a thread that all callers for one
+name share, and a caller whose time is over continues without it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from flagcache.runtime.background_call import BackgroundCall
 __all__ = ["addresses_of"]
 
 _under_way: dict[tuple[int, str, int], BackgroundCall[list[str]]] = {}
-"""By process too: a forked child has none of its parent's threads."""
+"""The key includes the pid, because a forked child has none of its parent's threads."""
 
 
 def addresses_of(host: str, port: int, longest: float | None) -> list[str]:
@@ -23,10 +23,10 @@ def addresses_of(host: str, port: int, longest: float | None) -> list[str]:
     Args:
         host: a name, or an address, which needs no look-up.
         port: of the server.
-        longest: seconds to wait; None: without a bound.
+        longest: seconds to wait; None: no limit.
 
     Raises:
-        SlowCallError: the look-up takes longer. It goes on, and a later call for the same name waits for it too.
+        SlowCallError: the look-up takes longer. It continues, and a later call for the same name waits for it too.
         socket.gaierror: there is no such name, or no name server answers.
     """
     if _is_address(host):

@@ -1,7 +1,7 @@
-"""What belongs to one process: its identity, its clock, and what happens at a fork and at exit.
+"""One process: its identity, its clock, and its hooks after a fork and at exit.
 
-Nothing here may run before a fork or take a lock that a fork could inherit: event loops fork at each subprocess, and a
-lock held by another thread at that moment stays held in the child for ever.
+Invariant: nothing here runs before a fork, or takes a lock that a fork could inherit. Event loops fork for each
+subprocess, and a lock that another thread holds at that moment is never released in the child.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["AtExit", "AtFork", "at_exit", "at_fork", "clock", "expect_end", "hoo
 
 
 class AtFork(Protocol):
-    """Something that must be told when it wakes up in a child."""
+    """Something with a hook that runs in each forked child."""
 
     def forked(self) -> None:
         """Called in the child, before any other code of it, and on no other occasion. Must not block."""
@@ -45,42 +45,42 @@ _AFTER_ALL_OTHERS = -1000
 """Priority among multiprocessing's finalizers, of which the highest runs first: those of users may still evaluate."""
 
 _expecting = 0
-"""Pid of the process that has been told of its end."""
+"""Pid of the process in which `leave` is registered for its end."""
 
 
 def identity() -> str:
-    """Make a name that no other process and no other cache object has: host, pid and a random token."""
+    """Return a name that is unique to this process and cache object: host, pid and a random token."""
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(6)}"
 
 
 def clock() -> float:
-    """Seconds that only go forward, also while the machine sleeps if the system can tell (Linux)."""
+    """Monotonic seconds, which continue while the machine sleeps if the system supports that (Linux)."""
     return boottime()
 
 
 def at_fork(who: AtFork) -> None:
-    """Tell `who` in every forked child; holds it weakly."""
+    """Call `who.forked` in every forked child; holds `who` weakly."""
     _at_fork.add(who)
 
 
 def at_exit(who: AtExit) -> None:
-    """Tell `who` at exit; holds it weakly."""
+    """Call `who.leave` at exit; holds `who` weakly."""
     _at_exit.add(who)
 
 
 def expect_end() -> None:
-    """Have `leave` called at the end of a child of `multiprocessing`, once, after the finalizers of others.
+    """Call `leave` at the end of a child of `multiprocessing`, once, after other finalizers.
 
-    Most of these children end by `os._exit`; those that run exit hooks too (spawned ones, and all since Python 3.13)
-    would run ours as well. They forget finalizers when they begin; so this is to be called once there is something to
-    leave. Elsewhere, and from the second time on, it does nothing.
+    Most of these children end by `os._exit`; those that also run exit hooks (spawned ones, and all since Python 3.13)
+    would run ours too. A child drops inherited finalizers on start, so register after the worker exists. Elsewhere, and
+    from the second call on, this does nothing.
     """
-    if "multiprocessing.util" in sys.modules:  # each of its children has it; nobody else need pay for the import
-        guarded(_expect_end, None, "multiprocessing could not be asked to call us at the end of this process", "")
+    if "multiprocessing.util" in sys.modules:  # each of its children has it; other processes avoid the import
+        guarded(_expect_end, None, "registering a finalizer with multiprocessing failed", "")
 
 
 def _expect_end() -> None:
-    global _expecting  # noqa: PLW0603 - one per process, as what it speaks of
+    global _expecting  # noqa: PLW0603 - one value for each process
     from multiprocessing import parent_process, util  # noqa: PLC0415 - it is imported already
 
     if parent_process() is not None and _expecting != os.getpid():
@@ -95,18 +95,20 @@ def hooks_run() -> bool:
 
 
 def _forked() -> None:
-    global _told  # noqa: PLW0603 - one note of the process
+    global _told  # noqa: PLW0603 - one value for each process
     _told = os.getpid()
-    atexit.unregister(leave)  # a child of multiprocessing may have, and what it forks is none
+    atexit.unregister(
+        leave
+    )  # a child of multiprocessing may have unregistered it, and its own forks are no such children
     atexit.register(leave)
     for who in list(_at_fork):
-        guarded(who.forked, None, "a cache could not start anew in a forked process", "")
+        guarded(who.forked, None, "after-fork hook failed", "")
 
 
 def leave() -> None:
-    """Say goodbye for all, as at exit; for processes that end without running exit hooks (`os._exit`)."""
+    """Call all exit hooks; also for processes that end without running exit hooks (`os._exit`)."""
     for who in list(_at_exit):
-        guarded(who.leave, None, "could not leave its fleet in order", "")
+        guarded(who.leave, None, "leaving the fleet failed", "")
 
 
 if hasattr(os, "register_at_fork"):

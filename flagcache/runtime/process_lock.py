@@ -1,4 +1,4 @@
-"""A lock of one process: a forked child never finds it held by a thread that it does not have."""
+"""A lock that belongs to one process, so that a forked child never finds it held by a thread of its parent."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["ProcessLock"]
 
 
 class ProcessLock:
-    """A lock, made anew in each process and once gevent has patched.
+    """A lock; each process has its own, and a new one once gevent has patched.
 
-    Reentrant, because a signal handler may need what it interrupted.
+    Reentrant, because a signal handler may need the lock that it interrupted.
     """
 
     def __init__(self) -> None:
@@ -26,6 +26,6 @@ class ProcessLock:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # Not there: entered before a fork in a greenlet, which goes on in the child.
+        # Missing if a greenlet entered before a fork and continues in the child.
         if (lock := self._locks.get((os.getpid(), kind_of_threads()))) is not None:
             lock.release()

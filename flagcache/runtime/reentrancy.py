@@ -1,7 +1,7 @@
-"""Whether the calling thread is at work in a cache: what it calls of the user's code may call the cache again.
+"""Whether the calling thread is inside a call of a cache: the user's code that it calls may call the cache again.
 
-An `on_event`, or a filter of the log, may evaluate a flag, which asks the cache for what that very thread is about to
-bring. Such a call must not wait for it.
+An `on_event`, or a logging filter, may evaluate a flag, which asks the cache for definitions that this very thread is
+about to bring. Such a call must not wait for them.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ class _Thread:
 
 
 class Inside:
-    """One cache's note of each thread."""
+    """For one cache: which threads are inside a call."""
 
     def __init__(self) -> None:
         self._thread = PerThread(_Thread)
 
     @property
     def now(self) -> bool:
-        """Whether the calling thread is at work in the cache."""
+        """Whether the calling thread is inside a call of the cache."""
         return self._thread().inside
 
     @contextmanager
     def entered(self) -> Generator[None]:
-        """While this lasts, the calling thread is at work in the cache."""
+        """Inside the `with` block the calling thread counts as inside a call."""
         yield from self._set(now=True)
 
     @contextmanager
     def left(self) -> Generator[None]:
-        """While this lasts it is not: it runs a client's poll, which calls the cache as others do."""
+        """Inside the `with` block it doesn't, because it runs a client's poll, which calls the cache from outside."""
         yield from self._set(now=False)
 
     def _set(self, *, now: bool) -> Generator[None]:

@@ -1,13 +1,12 @@
-"""Threads: starting one, which the system may refuse, and values of each, before and after gevent patches.
+"""Threads: starting one, which the system may refuse, and thread-locals, before and after gevent patches.
 
-A process at its limit of threads or processes (`RLIMIT_NPROC`, a cgroup's `pids.max`) gets none, and nor does one whose
-interpreter is shutting down. Each of our threads has something that goes on without it, so a refusal is a result here
-and not an exception.
+The system refuses a thread at the limit of threads or processes (`RLIMIT_NPROC`, a cgroup's `pids.max`), and while the
+interpreter shuts down. Everything here works without its thread, so a refusal is a result and not an exception.
 
 gevent replaces the threads, locks, thread-locals and sockets of the standard library in a running process
-(`gevent.monkey`). Threads that run already go on, each with an event loop of its own from then on, beside greenlets. A
-lock made before stops all greenlets, a thread-local made before is common to them, and a socket made since belongs to
-the loop of the thread that made it: used by another, it keeps that loop busy for good.
+(`gevent.monkey`). Threads that already run continue, each with its own event loop, beside greenlets. A lock made before
+the patch blocks all greenlets, and a thread-local made before it is shared by them. A socket made after the patch
+belongs to the loop of the thread that made it: if another thread uses it, that loop never stops running.
 """
 
 from __future__ import annotations
@@ -21,39 +20,39 @@ __all__ = ["PerThread", "kind_of_threads", "make_event", "note_threads", "patche
 _T = TypeVar("_T")
 
 _Event = threading.Event
-"""Python's own class, if we were imported before gevent patched. Its events use gevent's locks from the patch on, which
-serve the greenlets of all threads."""
+"""Python's own class, if this module was imported before gevent patched. From the patch on its events use gevent's
+locks, which work for the greenlets of all threads."""
 
 _noted: type[threading.local] | None = None
-"""The kind of threads there was when the first cache of this process, or of one it was forked from, was made."""
+"""The kind of threads at the creation of the first cache of this process or its parents."""
 
 
 def kind_of_threads() -> type[threading.local]:
-    """Return the class of thread-locals, which tells one kind of threads from the other: gevent's patch replaces it."""
+    """Return the class of thread-locals, which identifies the kind of threads: gevent's patch replaces it."""
     return threading.local
 
 
 def note_threads() -> None:
-    """Note the kind of threads with which the first cache of this process is made."""
-    global _noted  # noqa: PLW0603 - one note of the process
+    """Record the kind of threads at the creation of the first cache of this process."""
+    global _noted  # noqa: PLW0603 - one value for each process
     _noted = _noted or kind_of_threads()
 
 
 def patched_late() -> bool:
-    """Whether gevent has patched since the first cache was made: real threads and greenlets are side by side."""
+    """Whether gevent patched after the first cache was made: there are real threads and greenlets."""
     return _noted is not None and _noted is not kind_of_threads()
 
 
 def make_event() -> threading.Event:
-    """Return an event that serves all threads and greenlets. gevent's own serves the greenlets of one thread alone."""
+    """Return an event that works for all threads and greenlets. gevent's own works within one thread only."""
     return (_Event if patched_late() else threading.Event)()
 
 
 class PerThread(Generic[_T]):
-    """A value of each thread; of each greenlet once gevent has patched, which may be later than this is made.
+    """A value for each thread, or for each greenlet once gevent has patched, even if it patches later.
 
     Args:
-        make: makes the value of a thread, when that first asks for it.
+        make: creates a thread's value at its first use.
     """
 
     def __init__(self, make: Callable[[], _T]) -> None:
@@ -74,7 +73,7 @@ def try_start(thread: threading.Thread) -> str:
     """Start a new thread.
 
     Returns:
-        Why the system refused it, for people; empty if the thread runs.
+        Why the system refused it; empty if the thread runs.
     """
     try:
         thread.start()

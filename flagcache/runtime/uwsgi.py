@@ -1,11 +1,11 @@
-"""Where threads do not run or die unheard, and one line of the log that tells of it.
+"""Servers in which threads don't run, or die in forks without hooks; one warning in the log reports it.
 
 uWSGI loads an application and then forks its workers, by default without the hooks of `os.register_at_fork` (its
-`plugins/python/python_plugin.c`, 2.0.30: `uwsgi_python_post_fork`). There what ran on threads is dead, says that it is
-alive, and nobody is ever called again: so it has to be told before the fork.
+`plugins/python/python_plugin.c`, 2.0.30: `uwsgi_python_post_fork`). There threads are dead but look alive, and no code
+of ours runs: so the warning must come before the fork.
 
-Of its two options `py-call-osafterfork` runs the hooks without having waited for Python's locks: while a thread of the
-first process holds one, the children hang, and from Python 3.13 on they end at once. It counts, but is not recommended.
+Its option `py-call-osafterfork` runs the hooks without waiting for Python's locks: if a thread of the first process
+holds one, the children hang, and from Python 3.13 on they exit at once. It is accepted, but not recommended.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _FORK_HOOKS = ("py-call-uwsgi-fork-hooks", "py-call-osafterfork")
 _OFF = ("false", "off", "no", "0")  # what uWSGI itself takes for that: its core/uwsgi.c, uwsgi_opt_true
 
 _REMEDY = "set `lazy-apps = true`, or both `enable-threads = true` and `py-call-uwsgi-fork-hooks = true`"
-_NO_THREADS = "uWSGI runs no threads here, so that flags are not updated between requests: set `enable-threads = true`"
+_NO_THREADS = "uWSGI runs no threads here, so flags are not updated between requests: set `enable-threads = true`"
 _NO_HOOKS = (
-    "uWSGI is going to fork its workers without Python's fork hooks: clients made before that do not poll in them, and"
+    "uWSGI will fork its workers without Python's fork hooks: clients made before that do not poll in them, and"
     f" their flags are never updated; {_REMEDY}"
 )
 _FORKED_UNHEARD = (
@@ -40,31 +40,31 @@ _FORKED_UNHEARD = (
 
 @runtime_checkable
 class Server(Protocol):
-    """The module `uwsgi`, which exists only inside uWSGI; other modules of that name have not all of this."""
+    """The module `uwsgi`, which exists only inside uWSGI; other modules of that name lack some of this."""
 
     has_threads: int
     numproc: int
     opt: Mapping[str, object]
-    """What was configured: True, text in bytes, or a list of several."""
+    """The configuration: True, text in bytes, or a list of several."""
     worker_id: Callable[[], int]
-    """Of this process; 0: no worker, or not yet."""
+    """Id of this worker; 0: not a worker, or not yet."""
     masterpid: Callable[[], int]
-    """0: there is no master."""
+    """Pid of the master; 0: there is no master."""
 
 
 _said = False
 
 
 def advise() -> None:
-    """Say so if clients made in this process will not work as they should; once, its forked children included."""
-    global _said  # noqa: PLW0603 - one flag of the process
+    """Log a warning if clients made in this process won't work; once, including its forked children."""
+    global _said  # noqa: PLW0603 - one value for each process
     if not _said and (text := advice(sys.modules.get("uwsgi"))):
         _said = True
         _log.warning("%s: %s", prefix(), text)
 
 
 def advice(server: object) -> str:
-    """Return what to say; empty if all is well.
+    """Return the warning; empty if there is no problem.
 
     Args:
         server: the module `uwsgi`, if there is one.
@@ -78,7 +78,7 @@ def advice(server: object) -> str:
 
 
 def _will_fork(server: Server) -> bool:
-    """Whether this is the process from which workers are forked; without a master it becomes one of them itself."""
+    """Whether this process forks the workers; without a master it becomes one of them itself."""
     master = server.masterpid()
     return server.worker_id() == 0 and (master == os.getpid() or (not master and server.numproc > 1))
 

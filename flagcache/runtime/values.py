@@ -1,10 +1,9 @@
-"""Values of many kinds that are told apart, made cheap to import.
+"""Value classes that are cheap to import.
 
-Python compiles the methods of each dataclass when its module is imported, before 3.13 one by one, and that was half of
-what an import of this library took. A `NamedTuple` costs a tenth and is what most values here are. But two of those
-with equal fields are equal whatever they mean, which must not be so for events; and whoever collects what can be shown
-of a process (a tracker of errors, say) walks through tuples, which must not lead to secrets. Those are a `Value` and a
-`SecretValue`.
+Python compiles the methods of each dataclass when its module is imported, before 3.13 one by one. That was half of
+this library's import time. A `NamedTuple` costs a tenth, and most values here are one. But two named tuples with equal
+fields are equal whatever their class, which is wrong for events: these are a `Value`. And error trackers walk through
+the tuples of a process, which must not show secrets: these are a `SecretValue`.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ __all__ = ["SecretValue", "Value"]
 
 @dataclass_transform(frozen_default=True)
 class Value:
-    """What a frozen dataclass is, to users and to type checkers, with methods that all kinds share.
+    """Like a frozen dataclass, for users and for type checkers, but with methods that all subclasses share.
 
-    A subclass annotates its fields, those with defaults last, and no other attribute. `vars()` of a value are its
-    fields, in their order.
+    A subclass annotates its fields, those with defaults last, and no other attribute. `vars()` of a value returns its
+    fields in order.
     """
 
     __match_args__: ClassVar[tuple[str, ...]] = ()
@@ -64,7 +63,7 @@ class Value:
 
 
 class SecretValue(Value):
-    """A value that is shown by its kind alone."""
+    """A value whose `repr` shows only its class."""
 
     @override
     def __repr__(self) -> str:

@@ -61,7 +61,7 @@ def _child_begins(**_: object) -> None:
 
 
 def _child_ends(**_: object) -> None:
-    guarded(say_goodbye, None, "a child of a Celery worker could not leave its fleet in order", "")
+    guarded(say_goodbye, None, "leaving the fleet failed at the exit of a Celery child", "")
 
 
 def _worker_begins(sender: object = None, **_: object) -> None:

@@ -49,7 +49,7 @@ def worker_exit(_server: Arbiter, worker: Worker) -> None:
         worker: the one that ends. The master calls this too, for a worker that it finds dead: nothing is done then.
     """
     if str(worker.pid) == str(os.getpid()):
-        guarded(_say_goodbye, None, "a worker could not leave its fleet in order", "")
+        guarded(_say_goodbye, None, "leaving the fleet failed at the exit of a worker", "")
 
 
 def _load() -> None:

@@ -271,4 +271,4 @@ def test_a_failure_of_ours_keeps_no_worker_from_starting(
         for name in ("worker_process_init", "worker_process_shutdown", "worker_ready"):
             getattr(signals, name).disconnect(dispatch_uid=f"flagcache.{name}")
     assert calls == ["called"]
-    assert "could not leave its fleet in order" in caplog.text
+    assert "leaving the fleet failed" in caplog.text
