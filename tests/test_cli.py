@@ -78,7 +78,7 @@ def test_half_a_project_is_refused(
         (["--refresh", "0"], "--refresh must be from 0.1 to 60 seconds, not 0"),
         (["--refresh", "nan"], "--refresh must be"),
         (["--seconds", "inf"], "--seconds must be"),
-        (["--store", "memory://"], "one process's own"),
+        (["--store", "memory://"], "belongs to one process"),
         (["--store", "ftp://somewhere"], "unknown scheme 'ftp'"),
     ],
 )

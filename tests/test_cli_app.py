@@ -98,7 +98,7 @@ def test_refresh_fetches_for_its_fleet(
             monkeypatch.setenv(f"POSTHOG_{name}", value)
         assert main(["clear", "--app", f"{app}:cache", "--yes"]) == 0
         assert main(["refresh", "--app", f"{app}:cache", "--once", "--json", "--protection", "plain"]) == 2
-        assert "the keys of that cache make it signed" in capsys.readouterr().err
+        assert "the keys of that cache result in signed" in capsys.readouterr().err
         assert main(["refresh", "--app", f"{app}:cache", "--once", "--json"]) == 0
         done = json.loads(capsys.readouterr().err.splitlines()[-1])
         assert (done["outcome"], done["namespace"]) == ("fetched", namespace)
@@ -117,7 +117,7 @@ def test_a_file_is_looked_into_and_not_made(
     assert sorted(tmp_path.iterdir()) == before
     (tmp_path / "flags.db").write_text("shopping list")
     assert main(["clear", "--app", f"{app}:cache", "--yes"]) == 1
-    assert "flagcache did not make this file" in capsys.readouterr().err
+    assert "flagcache did not create this file" in capsys.readouterr().err
     assert (tmp_path / "flags.db").read_text() == "shopping list"
 
 

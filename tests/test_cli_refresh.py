@@ -207,7 +207,7 @@ def test_protected_stores_need_their_keys(
         (["env:NOT_THERE", "ns"], "'NOT_THERE' is not set"),
         (["redis://127.0.0.1:1/0", " "], "namespace must have"),
         (["redis://127.0.0.1:1/0", "ns", "--interval", "0"], "refresh_interval must be from 0.01"),
-        (["redis://127.0.0.1:1/0", "ns", "--once", "--health", "8080"], "--health is for a process that stays"),
+        (["redis://127.0.0.1:1/0", "ns", "--once", "--health", "8080"], "--health needs a process that keeps running"),
         (["redis://127.0.0.1:1/0", "ns", "--health", "here"], "--health must be PORT"),
     ],
 )

@@ -51,7 +51,7 @@ def test_inspect_shows_everything_to_people(url: str, namespace: str, capsys: py
     assert shown["entity tag"] == '"tag"'
     assert shown["writer"] == "some?[31mbody"
     assert shown["leader"].startswith("worker-1, for ")
-    assert shown["failure"].startswith("HTTP 429; nobody fetches for ")
+    assert shown["failure"].startswith("HTTP 429; no worker fetches for ")
     for name in ("confirmed", "changed", "as of", "latest grant"):
         assert " UTC (" in shown[name]
         assert " s ago)" in shown[name]
@@ -80,10 +80,10 @@ def test_clear_needs_to_be_sure(url: str, namespace: str, capsys: pytest.Capture
 
 
 def test_an_empty_namespace_is_shown_as_one(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing stored, nobody leading, nothing granted."""
+    """A namespace without data has no definitions, no leader and no grant."""
     assert main(["inspect", url, "of-nobody"]) == 0
     told = capsys.readouterr().out.splitlines()
-    for line in ("definitions   none", "leader        nobody", "latest grant  none"):
+    for line in ("definitions   none", "leader        none", "latest grant  none"):
         assert line in told
 
 
@@ -158,5 +158,5 @@ def test_a_file_that_is_no_store_stays_as_it_is(
     assert list(tmp_path.iterdir()) == []
     path.write_text("shopping list")
     assert main([*command, f"sqlite:///{path}", "ns"]) == 1
-    assert "flagcache did not make this file" in capsys.readouterr().err
+    assert "flagcache did not create this file" in capsys.readouterr().err
     assert [(file, file.read_text()) for file in tmp_path.iterdir()] == [(path, "shopping list")]

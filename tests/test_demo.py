@@ -136,7 +136,7 @@ def _summary(out: str) -> Summary:
         shared,
         alone,
         change[0] if change else None,
-        figures("leader's death to next one")[0],
+        figures("killed leader to next one")[0],
         int(figures("workers that lost flags")[0]),
     )
 

@@ -1,6 +1,6 @@
 """The command `flagcache`.
 
-Each sub-command loads what it needs when it is run, so that `flagcache --version` needs nothing but this package.
+Each sub-command imports what it needs when it runs, so `flagcache --version` needs only this package.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 __all__ = ["add_commands", "main", "run"]
 
 _AddParser: TypeAlias = Callable[..., argparse.ArgumentParser]
-"""What adds a sub-command."""
+"""Adds a sub-command."""
 
 _FAILED = 1
 _MISUSED = 2
 _SIGPIPE = 13
-"""By its number: Windows does not name it."""
+"""As a number, because Windows has no name for it."""
 
 _PROTECTIONS = ("plain", "signed", "sealed", "sealed-signed")
 
@@ -38,9 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments after the command's name; None takes the process's own.
 
     Returns:
-        The exit status: 0 if all went as promised, 1 if not, 2 if it was called wrongly or an extra is missing,
-        75 if a single refresh may go well later, 128 and the signal's number after Ctrl-C or SIGTERM; but a refresher
-        that was ended by SIGTERM did as promised.
+        The exit status: 0 for success, 1 for failure, 2 for invalid arguments or a missing extra, 75 if a single
+        refresh may succeed later, 128 plus the signal's number after Ctrl-C or SIGTERM; a refresher that ends by
+        SIGTERM returns 0.
     """
     return run(_parser().parse_args(argv))
 
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
         return _refuse(str(exc), _FAILED)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except BrokenPipeError:  # whoever read the output, `head` say, has enough
+    except BrokenPipeError:  # the reader of the output, for example `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes stdout once more
         return 128 + _SIGPIPE
 
@@ -70,7 +70,7 @@ def _refuse(message: str, status: int) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from flagcache.cli.demo import DemoOptions, run_demo  # noqa: PLC0415 - its own extra, which may not be installed
+    from flagcache.cli.demo import DemoOptions, run_demo  # noqa: PLC0415 - needs an extra that may not be installed
 
     return run_demo(
         DemoOptions(
@@ -86,7 +86,7 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    from flagcache.cli.store import run_inspect  # noqa: PLC0415 - the other commands need none of it
+    from flagcache.cli.store import run_inspect  # noqa: PLC0415 - the other commands don't need it
 
     return run_inspect(_target(options), as_json=options.json)
 
@@ -110,7 +110,7 @@ def _target(options: argparse.Namespace) -> Place:
 
 
 def _names_app(options: argparse.Namespace) -> bool:
-    """Whether the store is that of an application; else URL and namespace name it."""
+    """Whether `--app` names the store; otherwise URL and namespace do."""
     if options.app is not None and options.store is not None:
         raise ConfigurationError("--app says where the store is: leave out STORE_URL and NAMESPACE")
     if options.app is None and options.namespace is None:
@@ -142,7 +142,7 @@ _COMMANDS = {"clear": _clear, "demo": _demo, "inspect": _inspect, "refresh": _re
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="flagcache", description="PostHog feature flags for a fleet, on one fetch.")
+    parser = argparse.ArgumentParser(prog="flagcache", description="PostHog feature flags for a fleet, with one fetch.")
     parser.add_argument("--version", action="version", version=f"flagcache {__version__}")
     add_commands(parser)
     return parser
@@ -157,22 +157,22 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
         commands.add_parser,
         "inspect",
         "show what a store holds of one namespace",
-        "Show everything but the definitions themselves.",
+        "Show everything except the definitions themselves.",
     )
-    inspect.add_argument("--json", action="store_true", help="for programs: all times and lengths in milliseconds")
+    inspect.add_argument("--json", action="store_true", help="JSON, with all times and durations in milliseconds")
     clear = _add_store_command(
         commands.add_parser,
         "clear",
-        "make a store forget the definitions of one namespace, for good",
-        "Forget definitions, grants and failures. Workers keep the flags that they have until the leader's next fetch,"
-        " which it makes at once if it listens; what they hold never comes back.",
+        "delete the stored definitions of one namespace permanently",
+        "Delete definitions, grants and failures. Workers keep the flags in memory until the leader's next fetch, which"
+        " it makes at once if it listens; they never store the old definitions again.",
     )
     clear.add_argument("--yes", action="store_true", help="do it")
     clear.add_argument(
         "--forget",
         action="store_true",
-        help="delete all keys, or rows, of a namespace that no worker uses any more; one that still runs brings back"
-        " what it holds",
+        help="delete all keys, or rows, of a namespace that no worker uses any more; a worker that still runs stores"
+        " what it holds again",
     )
     _add_refresh(commands.add_parser)
 
@@ -183,8 +183,8 @@ def _add_store_command(add_parser: _AddParser, name: str, purpose: str, descript
     parser.add_argument(
         "--protection",
         choices=_PROTECTIONS,
-        help="how its envelopes are protected: signed with a signing_key, sealed with an encryption_key; no key is"
-        " needed here (default plain)",
+        help="how the envelopes are protected: signed with a signing_key, sealed with an encryption_key; the key itself"
+        " is not needed (default plain)",
     )
     return parser
 
@@ -197,46 +197,46 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
         help="redis://, rediss://, unix://, redis+sentinel://, redis+cluster:// or sqlite:///; or env:NAME for a URL in"
         " that environment variable, which keeps a password out of the list of processes",
     )
-    parser.add_argument("namespace", metavar="NAMESPACE", nargs="?", help="as your caches have it")
+    parser.add_argument("namespace", metavar="NAMESPACE", nargs="?", help="the namespace of your caches")
     parser.add_argument(
         "--app",
         metavar="MODULE:ATTRIBUTE",
-        help="instead of both: your application's own cache, or a function that returns it, such as shop.flags:cache;"
-        " store, namespace and keys are taken from there",
+        help="instead of both: your application's cache, or a function that returns it, such as shop.flags:cache; its"
+        " store, namespace and keys are used",
     )
 
 
 def _add_refresh(add_parser: _AddParser) -> None:
     refresh = add_parser(
         "refresh",
-        help="fetch for a fleet, whose workers then only read",
+        help="fetch for a fleet, so that its workers only read",
         description="Fetch flag definitions from PostHog and publish them, until SIGTERM, or once. Several may run.",
         epilog="The environment must hold POSTHOG_PROJECT_API_KEY, POSTHOG_SECRET_KEY (or POSTHOG_PERSONAL_API_KEY) and"
         " POSTHOG_HOST, and, if your caches have such keys, FLAGCACHE_SIGNING_KEY and FLAGCACHE_ENCRYPTION_KEY."
-        " Exit status: 0 done, 1 refused, 2 misused, 75 try again later.",
+        " Exit status: 0 done, 1 refused, 2 invalid arguments, 75 try again later.",
     )
     _add_store(refresh)
     refresh.add_argument(
         "--interval",
         type=float,
         metavar="SECONDS",
-        help="how often PostHog is asked (default 30; with --app, the cache's refresh_interval)",
+        help="how often to ask PostHog (default 30; with --app, the cache's refresh_interval)",
     )
     refresh.add_argument(
         "--forget-after",
         type=float,
         metavar="SECONDS",
-        help="the caches' forget_after, which all that write need (default never; with --app, as the cache has it)",
+        help="the caches' forget_after, which every writer needs (default never; with --app, the cache's value)",
     )
-    refresh.add_argument("--once", action="store_true", help="fetch if it is due, publish, and end: for cron")
+    refresh.add_argument("--once", action="store_true", help="fetch if a fetch is due, publish, and exit: for cron")
     refresh.add_argument(
         "--health",
         metavar="[HOST:]PORT",
-        help="answer /healthz and /readyz over HTTP there; without a host on 127.0.0.1 alone",
+        help="answer /healthz and /readyz over HTTP; without a host on 127.0.0.1 only",
     )
-    refresh.add_argument("--json", action="store_true", help="log lines for programs: one JSON object each")
+    refresh.add_argument("--json", action="store_true", help="write each log line as a JSON object")
     refresh.add_argument(
-        "--protection", choices=_PROTECTIONS, help="end at once unless the keys in the environment are for this"
+        "--protection", choices=_PROTECTIONS, help="exit at once if the keys in the environment don't match this"
     )
 
 
@@ -245,17 +245,17 @@ def _add_demo(add_parser: _AddParser) -> None:
         "demo",
         help="watch a fleet of web workers share one fetch",
         description="Start a fleet of gunicorn workers that share one fetch of the flags, change a flag, kill the"
-        " leader and count what PostHog saw. It needs no account and ends by itself.",
-        epilog="With POSTHOG_PROJECT_API_KEY, POSTHOG_SECRET_KEY and POSTHOG_HOST set it asks that project instead of"
-        " the stand-in, and changes nothing there.",
+        " leader and count the requests to PostHog. It needs no account and ends by itself.",
+        epilog="If POSTHOG_PROJECT_API_KEY, POSTHOG_SECRET_KEY and POSTHOG_HOST are set, it uses that project instead"
+        " of the stand-in, and changes nothing in it.",
     )
-    demo.add_argument("--workers", type=int, default=4, metavar="N", help="how many workers, 2 to 64 (default 4)")
-    demo.add_argument("--preload", action="store_true", help="make the client before the workers are forked")
-    demo.add_argument("--store", metavar="URL", help="share by redis://... instead of an SQLite file of its own")
+    demo.add_argument("--workers", type=int, default=4, metavar="N", help="number of workers, 2 to 64 (default 4)")
+    demo.add_argument("--preload", action="store_true", help="create the client before the workers are forked")
+    demo.add_argument("--store", metavar="URL", help="use redis://... instead of a temporary SQLite file")
     demo.add_argument(
         "--refresh", type=float, default=1.0, metavar="SECONDS", help="how often the fleet asks PostHog (default 1)"
     )
     demo.add_argument(
-        "--seconds", type=float, default=20.0, metavar="SECONDS", help="about how long it all takes (default 20)"
+        "--seconds", type=float, default=20.0, metavar="SECONDS", help="approximate duration of the demo (default 20)"
     )
-    demo.add_argument("--plain", action="store_true", help="lines instead of a live table, as when piped")
+    demo.add_argument("--plain", action="store_true", help="print lines instead of a live table, as in a pipe")

@@ -1,4 +1,4 @@
-"""`python -m flagcache.cli`: the command, where its script is not installed."""
+"""`python -m flagcache.cli`: the command, if its script is not installed."""
 
 from __future__ import annotations
 

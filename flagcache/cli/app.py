@@ -1,7 +1,7 @@
 """The cache of the user's own application, named `module:attribute` on the command line.
 
-It has what a URL does not say: how its Redis is reached (a Sentinel, a cluster, TLS, a credential provider), the
-namespace, and the keys that protect what is stored.
+It has what a URL lacks: how to reach its Redis (a Sentinel, a cluster, TLS, a credential provider), the namespace, and
+the keys that protect the stored definitions.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["AppCache", "app_cache"]
 
 @dataclass(frozen=True, slots=True)
 class AppCache:
-    """What an application's cache says of its fleet's store."""
+    """The store of an application's cache."""
 
     namespace: str
     protection: str
@@ -63,20 +63,20 @@ def app_cache(name: str) -> AppCache:
     """Import the module and return its cache.
 
     Args:
-        name: `module:attribute`; of the attribute a path with dots, or a function that takes no arguments and returns
-            the cache.
+        name: `module:attribute`; the attribute may be a dotted path, or a function that takes no arguments and
+            returns the cache.
 
     Raises:
-        ConfigurationError: there is no such module or attribute, it is no cache, or its store is a process's memory.
+        ConfigurationError: there is no such module or attribute, it isn't a cache, or its store is a process's memory.
     """
-    from flagcache_posthog._base import plan_of  # noqa: PLC0415 - the SDK, for who names an application
+    from flagcache_posthog._base import plan_of  # noqa: PLC0415 - needs the SDK
 
     cache = _cache_named(name)
     plan = plan_of(cache)
     spec = plan.stores[0]
     if scheme_in(spec.address) == "memory":
         raise ConfigurationError(
-            f"--app {name}: its store is the memory of its own process, which nothing else can see"
+            f"--app {name}: its store is the memory of its own process, which other processes can't read"
         )
     return AppCache(plan.namespace, plan.protection.name, plan.protection, plan.settings, spec)
 
@@ -103,7 +103,7 @@ def _cache_named(name: str) -> CacheBase:
 
 
 def _takes_nothing(function: Callable[..., object]) -> bool:
-    """Whether a call without arguments is one, and is carried out at once."""
+    """Whether it can be called without arguments and returns its result directly."""
     try:
         inspect.signature(function).bind()
     except (TypeError, ValueError):
@@ -112,7 +112,7 @@ def _takes_nothing(function: Callable[..., object]) -> bool:
 
 
 def _imported(module: str) -> object:
-    """Import a module as gunicorn and uvicorn do: from the working directory first."""
+    """Import a module as gunicorn and uvicorn do, from the working directory first."""
     if (here := os.getcwd()) not in sys.path:  # noqa: PTH109 - sys.path holds strings
         sys.path.insert(0, here)
     try:

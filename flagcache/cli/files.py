@@ -1,4 +1,4 @@
-"""Files that the command is told to look into: opening one that is no store would make one, or move it aside."""
+"""Checks a file before a command opens it: to open another file would create a store in it, or rename it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ __all__ = ["refuse_other_file"]
 
 
 def refuse_other_file(path: Path) -> None:
-    """Do nothing if the file is a store of ours.
+    """Raise if the file is not a flagcache store.
 
     Raises:
-        StoreError: it is none, or is not there.
-        ConfigurationError: this system lacks what a SQLite store needs.
+        StoreError: it isn't a flagcache store, or doesn't exist.
+        ConfigurationError: this system lacks what an SQLite store needs.
     """
     if missing := missing_for_sqlite():
         raise ConfigurationError(f"SQLite stores cannot work on this system: {missing}")
-    from flagcache.stores.sqlite import tables as rows  # noqa: PLC0415 - SQLite, for who uses it
+    from flagcache.stores.sqlite import tables as rows  # noqa: PLC0415 - needs SQLite
 
     try:
         with path.open("rb") as file:
@@ -27,4 +27,4 @@ def refuse_other_file(path: Path) -> None:
     except OSError as exc:
         raise StoreError(f"SQLite store {path}: {exc.strerror}") from exc
     if not header.startswith(b"SQLite format 3\0") or header[68:72] != rows.SCHEMA.application.to_bytes(4, "big"):
-        raise StoreError(f"SQLite store {path}: flagcache did not make this file")
+        raise StoreError(f"SQLite store {path}: flagcache did not create this file")

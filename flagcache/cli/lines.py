@@ -1,4 +1,4 @@
-"""The log of a command: one line a transition, for people or for programs."""
+"""The log of a command: one line for each transition, as text or as JSON."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from typing_extensions import override
 __all__ = ["logging_to_stderr"]
 
 _NAME = "flagcache"
-"""The logger to which events are written, and the parent of all others here."""
+"""The logger for events, and the parent of all other loggers here."""
 
 
 @contextmanager
 def logging_to_stderr(*, as_json: bool) -> Generator[None]:
-    """While this lasts, whatever flagcache logs from INFO on goes to stderr, a line each.
+    """Write flagcache's log from INFO on to stderr inside the `with` block, one line for each record.
 
     Args:
-        as_json: each line is one object, with the fields of the event that it tells.
+        as_json: write each line as one object, with the fields of its event.
     """
     logger, handler = logging.getLogger(_NAME), logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if as_json else _Plain())
@@ -51,7 +51,7 @@ class _Plain(logging.Formatter):
 
 
 class _Json(logging.Formatter):
-    """One object a line."""
+    """One JSON object per line."""
 
     @override
     def format(self, record: logging.LogRecord) -> str:

@@ -1,6 +1,6 @@
-"""`flagcache refresh`: a process that alone fetches for a fleet, for ever or once.
+"""`flagcache refresh`: a process that fetches for a fleet, until it is stopped or once.
 
-Whatever is secret comes from the environment: other users of a machine see a command's arguments.
+Secrets come from the environment, because other users of a machine can see a command's arguments.
 """
 
 from __future__ import annotations
@@ -33,35 +33,35 @@ _DONE, _REFUSED, _TRY_LATER = 0, 1, 75
 """Exit statuses; 75 is `EX_TEMPFAIL` of <sysexits.h>."""
 
 _INTERVAL = 30.0
-"""Seconds between two requests to PostHog, unless the command or an application's cache says another number."""
+"""Seconds between two requests to PostHog, unless the command or an application's cache sets another number."""
 
 _AS_THE_APP = ("store_timeout", "fetch_timeout", "fetch_total_timeout", "max_decoded_bytes")
-"""Settings that a refresher has as the application's cache has them."""
+"""Settings that a refresher takes from the application's cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class RefreshOptions:
-    """What was said on the command line."""
+    """The arguments of the command line."""
 
     store: str
     """URL, or `env:NAME`."""
     namespace: str
     interval: float | None = None
-    """None: 30 seconds; with `app`, as the cache has it."""
+    """None: 30 seconds; with `app`, the cache's value."""
     forget_after: float | None = None
-    """Seconds; None: never; with `app`, as the cache has it."""
+    """Seconds; None: never; with `app`, the cache's value."""
     once: bool = False
     health: str | None = None
     """Where to answer probes: `PORT` or `HOST:PORT`."""
     json: bool = False
     protection: str | None = None
-    """What the keys must come to; None takes whatever they do."""
+    """The protection that the keys must result in; None: any."""
     app: str | None = None
     """`module:attribute` of the application's cache, in place of store, namespace and the keys in the environment."""
 
 
 class RefresherStarted(Event):
-    """The command has begun."""
+    """The command has started."""
 
     store: str
     protection: str
@@ -77,7 +77,7 @@ class RefresherStarted(Event):
 
 
 class RefresherEnded(Event):
-    """It has been told to end, and has handed over what it had."""
+    """The command was stopped, and has handed over the lease."""
 
     signal: str
 
@@ -86,7 +86,7 @@ class RefresherEnded(Event):
 
 
 class RefreshDone(Event):
-    """A single run came to this."""
+    """The result of a single run."""
 
     outcome: str
     """`fetched`, `unchanged` or `fresh`."""
@@ -98,7 +98,7 @@ class RefreshDone(Event):
 
 
 class RefreshFailed(RefreshDone):
-    """A single run came to nothing."""
+    """A single run failed."""
 
     reason: str
     _level = logging.ERROR
@@ -110,9 +110,9 @@ class RefreshFailed(RefreshDone):
 def run_refresh(options: RefreshOptions, environ: Mapping[str, str] = os.environ) -> int:
     """Refresh until a signal comes, or once. Returns the exit status."""
     if options.once and options.health is not None:
-        raise ConfigurationError("--health is for a process that stays: leave it out, or --once")
+        raise ConfigurationError("--health needs a process that keeps running: leave out --health or --once")
     if options.health is not None:
-        address_of(options.health)  # what cannot be right is said before anything begins
+        address_of(options.health)  # an invalid value is reported before anything starts
     refresher = _refresher(options, environ)
     with logging_to_stderr(as_json=options.json), _stopped_by_signals(refresher.stop) as heard:
         status = _refreshed_once(refresher) if options.once else _refreshed(refresher, options, heard)
@@ -131,7 +131,7 @@ def _refreshed(refresher: FleetRefresher, options: RefreshOptions, heard: Sequen
 
 
 def _refreshed_once(refresher: FleetRefresher) -> int:
-    """Refresh once, and tell what came of it."""
+    """Refresh once, and log the result."""
     run = refresher.once()
     told = (refresher.status().namespace, run.outcome.value, run.version, run.age)
     if run.went_well:
@@ -144,11 +144,11 @@ def _refreshed_once(refresher: FleetRefresher) -> int:
 def _refresher(options: RefreshOptions, environ: Mapping[str, str]) -> FleetRefresher:
     if options.app is not None:
         return _refresher_of(app_cache(options.app), options, environ)
-    from flagcache_posthog.refresher import Refresher  # noqa: PLC0415 - the SDK, for who fetches
+    from flagcache_posthog.refresher import Refresher  # noqa: PLC0415 - needs the SDK
 
     url, project = resolved(options.store), _project(environ)
     signing, encryption = _keys(environ, "FLAGCACHE_SIGNING_KEY"), _keys(environ, "FLAGCACHE_ENCRYPTION_KEY")
-    _check_protection(options, protection_of(signing, encryption).name, "the keys in the environment make it")
+    _check_protection(options, protection_of(signing, encryption).name, "the keys in the environment result in")
     return Refresher(
         url,
         options.namespace,
@@ -164,7 +164,7 @@ def _refresher_of(app: AppCache, options: RefreshOptions, environ: Mapping[str, 
     """Return the refresher for the fleet of an application's cache."""
     from flagcache_posthog.refresher import FleetRefresher  # noqa: PLC0415 - as above
 
-    _check_protection(options, app.protection, "the keys of that cache make it")
+    _check_protection(options, app.protection, "the keys of that cache result in")
     theirs = {name: getattr(app.settings, name) for name in _AS_THE_APP}
     interval = app.settings.refresh_interval if options.interval is None else options.interval
     forget_after = app.settings.forget_after if options.forget_after is None else options.forget_after
@@ -202,19 +202,19 @@ def _project(environ: Mapping[str, str]) -> Project:
 
 
 def _keys(environ: Mapping[str, str], name: str) -> KeyMaterial | None:
-    """The key of this name, and, while keys are rotated, a second one that opens only.
+    """Return the key with this name and, while keys are rotated, a second one that only reads.
 
-    One that is set and empty is passed on, and refused: it must not switch the protection off.
+    A variable that is set and empty is passed on and refused, because it must not disable the protection.
     """
     first, second = environ.get(name), environ.get(f"{name}_2")
     if first is None and second is not None:
-        raise ConfigurationError(f"{name}_2 is set, and {name} is not")
+        raise ConfigurationError(f"{name}_2 is set, but {name} is not")
     return first if first is None or second is None else [first, second]
 
 
 @contextmanager
 def _stopped_by_signals(stop: Callable[[], None]) -> Generator[list[signal.Signals]]:
-    """While this lasts, SIGTERM and SIGINT are asked of `stop`; gives the list of those that came."""
+    """Call `stop` on SIGTERM and SIGINT inside the `with` block; yields the list of received signals."""
     heard: list[signal.Signals] = []
 
     def hear(number: int, _frame: object) -> None:

@@ -1,4 +1,4 @@
-"""`flagcache inspect` and `flagcache clear`: look at what a store holds of one namespace, and empty it."""
+"""`flagcache inspect` and `flagcache clear`: show what a store holds of one namespace, and empty it."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from flagcache.stores.spec import REDIS_SCHEMES, scheme_in
 __all__ = ["Place", "Target", "resolved", "run_clear", "run_inspect"]
 
 _TIMEOUT = 5.0
-"""Seconds for a store to answer a person."""
+"""Seconds that a store may take to answer a command."""
 
 
 class Place(Protocol):
-    """A namespace in a store that a person named."""
+    """A namespace in a store, as named on the command line."""
 
     @property
     def namespace(self) -> str:
-        """Which one."""
+        """The namespace."""
         ...
 
     @property
@@ -43,23 +43,23 @@ class Place(Protocol):
 
     @property
     def file(self) -> Path | None:
-        """The SQLite file, if the store is one. Raises `ConfigurationError` if the URL names none."""
+        """The SQLite file, if the store is one. Raises `ConfigurationError` if the URL names no file."""
         ...
 
     def open(self) -> Store:
-        """Open the store. Raises what a verb may, or `ConfigurationError`."""
+        """Open the store. Raises what a verb may raise, or `ConfigurationError`."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a person named on the command line."""
+    """URL and namespace from the command line."""
 
     url: str
-    """Of the store, or `env:NAME`: other users of the machine see a command's arguments, and so a password in them."""
+    """The store's URL, or `env:NAME`, because other users of the machine can see a command's arguments."""
     namespace: str
     protection: str
-    """The `Protection.name` of its envelopes, which is part of the keys; no key is needed for what is done here."""
+    """The `Protection.name` of the envelopes, which is part of Redis's keys; the commands need no secret key."""
 
     @property
     def file(self) -> Path | None:
@@ -71,15 +71,14 @@ class Target:
         """Open the store.
 
         Raises:
-            ConfigurationError: URL or namespace cannot be right, or this system has what Redis needs and not SQLite's
-                store.
+            ConfigurationError: URL or namespace is invalid, or this system lacks what an SQLite store needs.
             StoreError: there is no such SQLite store.
         """
         label, url = f"{FORMAT}-{self.protection}", resolved(self.url)
         namespace = check_namespace(self.namespace)
         scheme = scheme_in(url)
         if scheme in REDIS_SCHEMES:
-            from flagcache.stores.redis.store import RedisStore  # noqa: PLC0415 - a client library, for who uses it
+            from flagcache.stores.redis.store import RedisStore  # noqa: PLC0415 - needs redis-py
 
             return RedisStore(url, namespace, timeout=_TIMEOUT, format_and_protection=label)
         if scheme == "sqlite":
@@ -95,7 +94,7 @@ class Target:
 
 
 def run_inspect(target: Place, *, as_json: bool) -> int:
-    """Print what the store holds; changes nothing. Returns the exit status."""
+    """Print what the store holds, and change nothing. Returns the exit status."""
     with _looked_at(target) as store:
         seen = store.inspect()
     print(json.dumps(_values(seen, target), indent=2) if as_json else "\n".join(_lines(seen, target)))
@@ -103,12 +102,13 @@ def run_inspect(target: Place, *, as_json: bool) -> int:
 
 
 def run_clear(target: Place, *, sure: bool, forget: bool = False) -> int:
-    """Empty the store and print the new epoch, or let it forget the namespace. Returns the exit status."""
+    """Empty the store and print the new epoch, or delete the namespace. Returns the exit status."""
     if forget:
         return _forget(target, sure=sure)
     if not sure:
         raise ConfigurationError(
-            f"this empties namespace {target.namespace!r} for all its workers, who fetch anew; add --yes to do it"
+            f"this empties namespace {target.namespace!r} for all its workers, which then fetch again: add --yes to do"
+            " it"
         )
     store = target.open()
     try:
@@ -122,26 +122,26 @@ def run_clear(target: Place, *, sure: bool, forget: bool = False) -> int:
 def _forget(target: Place, *, sure: bool) -> int:
     if not sure:
         raise ConfigurationError(
-            f"this deletes all of namespace {target.namespace!r}; workers that still run bring back what they hold: add"
-            " --yes to do it"
+            f"this deletes all of namespace {target.namespace!r}; workers that still run store what they hold again:"
+            " add --yes to do it"
         )
     store = target.open()
     try:
         if not isinstance(store, Forgets):
-            raise ConfigurationError("this store cannot forget a namespace")
+            raise ConfigurationError("this store cannot delete a namespace")
         had = store.forget()
     finally:
         store.close()
     name = f"namespace {target.namespace!r} ({target.protection})"
-    print(f"{name} is forgotten" if had else f"the store has nothing of {name}: see --protection")
+    print(f"{name} is deleted" if had else f"the store has nothing of {name}: see --protection")
     return 0
 
 
 def resolved(url: str) -> str:
-    """Return the URL itself, whatever it stands in.
+    """Return the URL, also if it is in an environment variable.
 
     Raises:
-        ConfigurationError: it is to be in an environment variable, and is not.
+        ConfigurationError: that environment variable is not set.
     """
     if not url.startswith("env:"):
         return url
@@ -152,7 +152,7 @@ def resolved(url: str) -> str:
 
 
 def _path_in(url: str) -> Path:
-    """Return the file that a URL names."""
+    """Return the path in a URL."""
     parts = urlsplit(url)
     if parts.netloc or not parts.path.strip("/") or parts.query or parts.fragment:
         raise ConfigurationError("an SQLite URL is sqlite:///relative/path or sqlite:////absolute/path")
@@ -161,10 +161,10 @@ def _path_in(url: str) -> Path:
 
 @contextmanager
 def _looked_at(target: Place) -> Generator[Store]:
-    """Open the store so that nothing in it changes.
+    """Open the store without changing it.
 
-    The log of an SQLite store that was copied without its index (`-shm`) can only be read by making another index: in
-    a copy. No process has such a file open.
+    If an SQLite store was copied without its index (`-shm`), its log can only be read by creating another index. That
+    is done in a copy, because no process has such a file open.
     """
     path = target.file
     if path is None:
@@ -187,7 +187,7 @@ def _looked_at(target: Place) -> Generator[Store]:
 
 
 def _values(seen: Snapshot, target: Place) -> dict[str, object]:
-    """All of a snapshot, in its own units. Where entity tags are protected there is none to tell."""
+    """Return a snapshot in its own units. If entity tags are protected, there is none."""
     meta: dict[str, object] | None = seen.meta._asdict() if seen.meta is not None else None
     if meta is not None and target.protection != "plain":
         meta["etag"] = None
@@ -200,7 +200,7 @@ def _lines(seen: Snapshot, target: Place) -> list[str]:
         ("store's clock", _utc(seen.clock)),
         ("epoch", str(seen.epoch)),
         *(_of_definitions(seen.meta, seen, target) if seen.meta else [("definitions", "none")]),
-        ("leader", f"{seen.leader}, for {seen.lease_left / 1000:.1f} s more" if seen.leader else "nobody"),
+        ("leader", f"{seen.leader}, for {seen.lease_left / 1000:.1f} s more" if seen.leader else "none"),
         (
             "latest grant",
             f"{_time(seen.granted_at, seen.clock)}, to {seen.grant_holder}" if seen.granted_at else "none",
@@ -224,13 +224,15 @@ def _of_definitions(meta: Meta, seen: Snapshot, target: Place) -> list[tuple[str
 
 def _failure(seen: Snapshot) -> str:
     if not seen.note_status and not seen.note_left:
-        return "none that concerns all"
-    wait = f"nobody fetches for {seen.note_left / 1000:.1f} s more" if seen.note_left else "the next fetch may come"
+        return "none for the whole fleet"
+    wait = (
+        f"no worker fetches for {seen.note_left / 1000:.1f} s more" if seen.note_left else "the next fetch is allowed"
+    )
     return f"HTTP {seen.note_status}; {wait}"
 
 
 def _time(at: int, clock: int) -> str:
-    """A time and its age by the store's own clock; both in milliseconds."""
+    """Format a time and its age by the store's own clock; both in milliseconds."""
     age = (clock - at) / 1000
     return f"{_utc(at)} ({age:.1f} s ago)" if age >= 0 else f"{_utc(at)} ({-age:.1f} s ahead of the store's clock)"
 
@@ -238,11 +240,11 @@ def _time(at: int, clock: int) -> str:
 def _utc(at: int) -> str:
     try:
         moment = datetime.fromtimestamp(at / 1000, timezone.utc)
-    except (OverflowError, OSError, ValueError):  # whoever can write to the store can write any number
+    except (OverflowError, OSError, ValueError):  # a writer to the store can write any number
         return f"{at} ms after 1970"
     return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _printable(text: str) -> str:
-    """Without what would steer a terminal: whoever can write to the store can write any text."""
+    """Replace control characters: a writer to the store can write any text."""
     return "".join(c if c.isprintable() else "?" for c in text)

@@ -1,8 +1,8 @@
-"""`flagcache demo`: a real fleet of gunicorn workers on one fetch, watched while a flag changes and the leader dies.
+"""`flagcache demo`: real gunicorn workers share one fetch, while a flag changes and the leader is killed.
 
-`options` is what was asked for, `messages` what the demo and its workers tell each other. In each worker: `app`, which
-is what a user would write, and `reporter`, which tells of it. In the demo's own process: `fleet` starts and ends the
-workers, `ledger` counts, `words` says it, `screen` shows it and `show` is the order of events.
+`options` are the arguments, `messages` are what the demo and its workers send each other. In each worker run `app`,
+which is what a user would write, and `reporter`, which reports its state. In the demo's own process `fleet` starts and
+ends the workers, `ledger` counts, `words` has the texts, `screen` prints them and `show` is the order of events.
 """
 
 from __future__ import annotations

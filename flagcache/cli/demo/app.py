@@ -1,6 +1,6 @@
 """The web application that the workers of the demo run: a client, a cache, and a page that evaluates a flag.
 
-Loaded by gunicorn, in each worker or, with `--preload`, once before they are forked: nothing here differs.
+gunicorn loads it in each worker or, with `--preload`, once before it forks them. The code is the same.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _cache = from_url(
     _wiring.namespace,
     refresh_interval=_wiring.refresh,
     lease=_wiring.lease,
-    challenge_after=600,  # longer than the demo: one change of leaders, the one that is shown
+    challenge_after=600,  # longer than the demo, so that the leader changes only once
 )
 _tally = Tally(_cache)
 _client = Posthog(
@@ -43,7 +43,7 @@ reporter = Reporter(_wiring, _client, _cache, _tally)
 
 
 def application(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    """Answer every request with what the flag evaluates to in this worker."""
+    """Answer every request with the flag's value in this worker."""
     value = evaluate(_client, reporter.flag)
     start_response("200 OK", [("Content-Type", "text/plain; charset=utf-8")])
     return [f"{reporter.flag} is {value!r} in worker {os.getpid()}\n".encode()]

@@ -1,7 +1,7 @@
-"""The gunicorn fleet: a real master and real workers, and the pipe by which they report.
+"""The gunicorn fleet: a real master and real workers, and the pipe for their reports.
 
-It runs in a session of its own, so that a Ctrl-C at the terminal reaches the demo alone, which then ends it. If the
-demo cannot, because it was killed, the pipe breaks and the workers end their master.
+It runs in its own session, so a Ctrl-C at the terminal reaches only the demo, which then ends the fleet. If the demo is
+killed, the pipe breaks and the workers end their master.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from flagcache.cli.demo.options import DemoOptions, Project
 
 __all__ = ["Fleet"]
 
-_STOP_PATIENCE = 5.0  # seconds until a fleet that does not end is killed
+_STOP_PATIENCE = 5.0  # seconds after which a fleet that does not end is killed
 _GRACE = 2  # seconds that gunicorn gives its workers to end
 _LOG_TAIL = 12  # lines
 
 
 class Fleet:
-    """Some gunicorn workers, running while the `with` block does.
+    """Gunicorn workers, which run during the `with` block.
 
     Args:
-        options: how many workers, and whether they are forked from a loaded application.
-        project: where their clients fetch from.
-        wiring: what they are told; the pipe is filled in here.
+        options: number of workers, and whether they are forked from a loaded application.
+        project: where their clients fetch.
+        wiring: their configuration; the pipe is added here.
         folder: for their log.
     """
 
@@ -44,7 +44,7 @@ class Fleet:
         self._reports, theirs = os.pipe()
         with socket.create_server(("127.0.0.1", 0)) as listener, self._log.open("wb") as log:
             self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            self._master = subprocess.Popen(  # noqa: S603 - gunicorn, in this very interpreter
+            self._master = subprocess.Popen(  # noqa: S603 - gunicorn, with this interpreter
                 _command(options, listener.fileno()),
                 cwd=folder,
                 env=_environment(project, replace(wiring, reports=theirs)),
@@ -64,11 +64,11 @@ class Fleet:
 
     @property
     def ended(self) -> bool:
-        """Whether the master has ended by itself, which it does when its workers cannot start."""
+        """Whether the master has ended by itself, as it does if its workers can't start."""
         return self._master.poll() is not None
 
     def reports(self, timeout: float) -> list[Report]:
-        """Wait up to so many seconds for reports, and return those that have come."""
+        """Wait up to `timeout` seconds for reports, and return those that arrived."""
         if not select.select([self._reports], [], [], timeout)[0]:
             return []
         self._unread += os.read(self._reports, 1 << 16)
@@ -76,7 +76,7 @@ class Fleet:
         return [Report.from_line(line) for line in lines]
 
     def kill(self, worker: int) -> None:
-        """End a worker as `kill -9` does.
+        """Kill a worker, as with `kill -9`.
 
         Args:
             worker: process id, from a recent report.
@@ -85,16 +85,16 @@ class Fleet:
             os.kill(worker, signal.SIGKILL)
 
     def log_tail(self) -> str:
-        """The last lines that master and workers logged."""
+        """The last lines in the log of master and workers."""
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-_LOG_TAIL:])
 
     def stop(self) -> None:
-        """End master and workers, by force if they do not hear."""
+        """End master and workers, by force if they don't end."""
         self._master.terminate()
         try:
             self._master.wait(_STOP_PATIENCE)
         except subprocess.TimeoutExpired:
-            os.killpg(self._master.pid, signal.SIGKILL)  # its own group: the session began with it
+            os.killpg(self._master.pid, signal.SIGKILL)  # its own group, because it leads the session
             self._master.wait()
         os.close(self._reports)
 
@@ -108,7 +108,7 @@ def _command(options: DemoOptions, listener: int) -> list[str]:
 
 def _environment(project: Project, wiring: Wiring) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in ("GUNICORN_CMD_ARGS", "WEB_CONCURRENCY")}
-    for name in ("NO_PROXY", "no_proxy"):  # the stand-in is here, whatever proxy leads out
+    for name in ("NO_PROXY", "no_proxy"):  # the stand-in is on this machine, not behind a proxy
         kept[name] = ",".join(filter(None, [kept.get(name), "127.0.0.1"]))
-    path = os.pathsep.join(filter(None, sys.path))  # also where flagcache is not installed
+    path = os.pathsep.join(filter(None, sys.path))  # also if flagcache is not installed
     return {**kept, "PYTHONPATH": path, **project.environment(), **wiring.environment()}

@@ -1,4 +1,4 @@
-"""What gunicorn is told beside its command line: the hooks of the demo's fleet."""
+"""gunicorn's configuration file: the hooks of the demo's fleet."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["on_exit", "post_worker_init"]
 
 
 def post_worker_init(worker: Worker) -> None:
-    """Let a worker that has just started report, also one that takes the place of a dead one."""
-    from flagcache.cli.demo.app import reporter  # noqa: PLC0415 - loaded by the worker by now, and not before
+    """Start the reporter in a new worker, also in one that replaces a killed worker."""
+    from flagcache.cli.demo.app import reporter  # noqa: PLC0415 - the worker has loaded it by now, not before
 
     reporter.start(master=worker.ppid)
 
 
 def on_exit(_server: Arbiter) -> None:
-    """Clean up for a demo that was killed and cannot do it itself."""
+    """Clean up if the demo was killed and can't do it."""
     wiring = Wiring.from_environ()
     if os.getppid() != wiring.owner:
         shutil.rmtree(wiring.folder, ignore_errors=True)

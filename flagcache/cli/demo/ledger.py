@@ -1,4 +1,4 @@
-"""The counting: what the workers reported, added up. Pure: it reads no clock and asks nobody."""
+"""Counts: the sums of the workers' reports. Pure."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from flagcache.cli.demo.messages import FlagValue, Report
 __all__ = ["Ledger", "Requests"]
 
 _FULL_COST = 10
-"""Flag requests that PostHog bills for definitions sent; an answer of "unchanged" is one."""
+"""Flag requests that PostHog bills for an answer with definitions; "unchanged" is one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """What PostHog is asked for definitions."""
+    """Number of requests for definitions."""
 
     requests: int
     full: int
-    """How many were answered with definitions."""
+    """Number of answers with definitions."""
 
     @property
     def billed(self) -> int:
-        """The same in flag requests, as PostHog bills them."""
+        """The number of flag requests that PostHog bills."""
         return self.requests + (_FULL_COST - 1) * self.full
 
 
 class Ledger:
-    """The latest report of each worker that ever was, in the order of their first ones."""
+    """The latest report of each worker, also of ended ones, in the order of the first reports."""
 
     def __init__(self) -> None:
         self._latest: dict[int, Report] = {}
         self._killed: set[int] = set()
         self.flags_lost = 0
-        """How often a worker that had flags was seen without."""
+        """Number of times that a worker lost its flags."""
 
     def take(self, reports: Iterable[Report]) -> None:
-        """Note what workers told."""
+        """Record reports."""
         for report in reports:
             before = self._latest.get(report.pid)
             if before is not None and before.flags and not report.flags:
@@ -45,7 +45,7 @@ class Ledger:
             self._latest[report.pid] = report
 
     def killed(self, pid: int) -> None:
-        """Note that this worker is no more; what it counted stays."""
+        """Record that this worker was killed; its counts stay."""
         self._killed.add(pid)
 
     def is_killed(self, pid: int) -> bool:
@@ -61,7 +61,7 @@ class Ledger:
         return [report for report in self._latest.values() if report.pid not in self._killed]
 
     def with_flags(self) -> list[Report]:
-        """Those that live and have flags."""
+        """The latest report of each living worker with flags."""
         return [report for report in self.alive() if report.flags]
 
     def flag(self) -> str:
@@ -69,22 +69,22 @@ class Ledger:
         return next((report.flag for report in self._latest.values() if report.flag), "")
 
     def leader(self) -> Report | None:
-        """Who leads now; None while nobody does, or two believe it in the moment of a change."""
+        """The leader; None if there is none, or if two workers report that they lead at the moment of a change."""
         leaders = [report for report in self.alive() if report.role == "leader"]
         return leaders[0] if len(leaders) == 1 else None
 
     def evaluating(self, *, value: FlagValue) -> list[Report]:
-        """Those that live and evaluate the flag to this."""
+        """The latest report of each living worker that evaluates the flag to this value."""
         return [report for report in self.with_flags() if report.value == value]
 
     def sent(self) -> Requests:
-        """What the workers' SDKs were sent to ask PostHog."""
+        """The requests to PostHog that the workers made."""
         return Requests(sum(r.requests for r in self.all()), sum(r.full for r in self.all()))
 
     def alone(self) -> Requests:
-        """What the same workers would have asked without a cache.
+        """The requests that the same workers would have made without a cache.
 
-        Each poll of an SDK would have been a request: one that is answered with definitions where the worker had not
-        had them yet, else with "unchanged".
+        Each poll of an SDK would have been a request: answered with definitions if the worker did not have them yet,
+        otherwise with "unchanged".
         """
         return Requests(sum(r.polls for r in self.all()), sum(r.changes for r in self.all()))

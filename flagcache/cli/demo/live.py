@@ -1,4 +1,4 @@
-"""The table on a terminal: it changes in place, and events scroll by above it."""
+"""The table on a terminal: it changes in place, and events scroll above it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["LiveScreen"]
 
 
 class LiveScreen:
-    """A table that changes in place, under the events."""
+    """A table that changes in place, below the events."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()

@@ -1,4 +1,4 @@
-"""What the demo tells its workers, once, and what each of them tells the demo, many times a second."""
+"""The messages: the demo's configuration for its workers, and the workers' reports to the demo."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["FlagValue", "Report", "Wiring"]
 _VARIABLE = "FLAGCACHE_DEMO"
 
 FlagValue: TypeAlias = "bool | str | None"
-"""What a flag evaluates to; None where it cannot be evaluated."""
+"""The value of a flag; None if it can't be evaluated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """How a worker of the demo is connected; handed over in the environment."""
+    """The configuration of a worker, passed in the environment."""
 
     store: str
     """URL of the store."""
@@ -33,31 +33,31 @@ class Wiring:
     owner: int
     """The demo's own process."""
     folder: str
-    """Temporary, to be removed by whoever of the demo ends last."""
+    """Temporary; removed by the demo's last process."""
 
     def environment(self) -> dict[str, str]:
-        """This, as a variable."""
+        """Return it as an environment variable."""
         return {_VARIABLE: json.dumps(asdict(self))}
 
     @classmethod
     def from_environ(cls) -> Wiring:
-        """Read it back, in a process of the fleet."""
+        """Read it in a process of the fleet."""
         return cls(**json.loads(os.environ[_VARIABLE]))
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One worker's account of itself. Times are the system's `time.monotonic()`, which its processes share."""
+    """The state of one worker. Times are the system's `time.monotonic()`, which its processes share."""
 
     pid: int
     role: str
     role_at: float
-    """When it was first seen in this role."""
+    """When it first had this role."""
     version: str
     age: float | None
-    """Seconds since PostHog last sent or confirmed what it holds."""
+    """Seconds since PostHog last sent or confirmed its definitions."""
     flags: int
-    """How many flags its client has."""
+    """Number of its client's flags."""
     flag: str
     value: FlagValue
     value_at: float
@@ -65,13 +65,13 @@ class Report:
     store: str
     store_answers: bool
     polls: int
-    """How often its SDK's turn to ask PostHog came: without a cache, each is a request."""
+    """Number of its SDK's polls: without a cache, each one is a request."""
     requests: int
-    """How often its SDK was sent to ask PostHog."""
+    """Number of its requests to PostHog."""
     full: int
-    """How many of these brought definitions."""
+    """Number of these requests that returned definitions."""
     changes: int
-    """How many different definitions it had one after the other, the first included."""
+    """Number of successive definitions, including the first."""
 
     def to_line(self) -> bytes:
         """One line of JSON, short enough for a pipe to take it whole."""
@@ -79,5 +79,5 @@ class Report:
 
     @classmethod
     def from_line(cls, line: bytes) -> Report:
-        """Read it back."""
+        """Parse a line."""
         return cls(**json.loads(line))

@@ -1,4 +1,4 @@
-"""What the demo was asked to do, checked before anything is started."""
+"""The demo's options, checked before anything is started."""
 
 from __future__ import annotations
 
@@ -21,45 +21,41 @@ class DemoOptions:
     """The command's options. All times are in seconds.
 
     Raises:
-        ConfigurationError: one of them lies outside its range.
+        ConfigurationError: an option is outside its range.
     """
 
     workers: int = 4
     preload: bool = False
     store: str | None = None
-    """URL of the store; None makes an SQLite file, which goes when the demo ends."""
+    """URL of the store; None: an SQLite file, which is deleted when the demo ends."""
     refresh: float = 1.0
-    """How often the fleet asks PostHog, and each worker the store."""
+    """How often the fleet asks PostHog, and each worker polls the store."""
     seconds: float = 20.0
-    """About how long it all takes."""
+    """Approximate duration."""
     plain: bool = False
 
     def __post_init__(self) -> None:
         if not 2 <= self.workers <= 64:
-            raise ConfigurationError(
-                f"--workers must be from 2 to 64, not {self.workers}: one alone has nobody to share with"
-            )
+            raise ConfigurationError(f"--workers must be from 2 to 64, not {self.workers}: sharing needs two")
         _check_seconds("--refresh", self.refresh, 0.1, 60)
         _check_seconds("--seconds", self.seconds, 1, 3600)
         if self.store is not None and urlsplit(self.store).scheme == "memory":
-            raise ConfigurationError(
-                "--store memory:// is one process's own: processes share by redis:// or sqlite:///"
-            )
+            raise ConfigurationError("--store memory:// belongs to one process: processes share redis:// or sqlite:///")
 
     @property
     def lease(self) -> float:
-        """How long a leader that fell silent keeps its place: short, so that its succession can be watched."""
+        """Lease duration: short, so that the change of leaders can be watched."""
         return 3 * self.refresh
 
     @property
     def pause(self) -> float:
-        """How long nothing new happens between two events."""
+        """Pause between two events."""
         return self.seconds / 4
 
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """Where the workers' clients fetch from."""
+    """The project from which the workers' clients fetch."""
 
     token: str
     secret_key: str = field(repr=False)
@@ -78,7 +74,7 @@ class Project:
         missing = [name for name, value in zip(_VARIABLES, values, strict=True) if not value]
         if missing:
             raise ConfigurationError(
-                f"{' and '.join(missing)} not set: a project of your own needs {', '.join(_VARIABLES[:2])} and"
+                f"{' and '.join(missing)} not set: your own project needs {', '.join(_VARIABLES[:2])} and"
                 f" {_VARIABLES[2]}; unset them all to use the stand-in"
             )
         return cls(*values)
@@ -89,11 +85,11 @@ class Project:
 
 
 def check_extra() -> None:
-    """Make sure that what only the demo needs is there.
+    """Check that the demo's extra dependencies are installed.
 
     Raises:
-        MissingExtraError: it is not installed.
-        ConfigurationError: this system cannot run it.
+        MissingExtraError: they are not.
+        ConfigurationError: this system can't run the demo.
     """
     if not hasattr(os, "fork"):
         raise ConfigurationError("the demo runs gunicorn, which needs Linux, macOS or another Unix")

@@ -1,6 +1,6 @@
-"""Inside a worker: counts what the SDK asks of its cache, and tells the demo how this worker is.
+"""Inside a worker: counts the SDK's calls of its cache, and reports the worker's state to the demo.
 
-The pipe for reports is also how a worker learns that the demo is gone, however it ended: then it ends the fleet.
+If the demo ends, in whatever way, the pipe for reports breaks. The worker then ends the fleet.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 __all__ = ["Client", "Reporter", "Tally", "evaluate"]
 
 _USER = "user-1"
-_LOOK_EVERY = 0.05  # seconds between two evaluations: how exactly a change is timed
-_TELL_EVERY = 0.25  # seconds between two reports when nothing has changed
+_LOOK_EVERY = 0.05  # seconds between two evaluations: the precision of a change's time
+_TELL_EVERY = 0.25  # seconds between two reports if nothing has changed
 
 
 class Client(Protocol):
-    """What is used here of a `posthog.Posthog`, which leaves most of it without types."""
+    """The part of `posthog.Posthog` that is used here; the SDK leaves most of it without types."""
 
     def load_feature_flags(self) -> object:
-        """Load the definitions, and poll for them from now on."""
+        """Load the definitions, and start to poll."""
         ...
 
     def feature_flag_definitions(self) -> list[dict[str, object]] | None:
-        """The definitions loaded."""
+        """The loaded definitions."""
         ...
 
     def get_all_flags(
@@ -46,10 +46,10 @@ class Client(Protocol):
 
 
 class Tally:
-    """Counts, on the cache itself, what the SDK asks of it: the SDK gets the very object that a user would give it.
+    """Counts the SDK's calls of a cache, on the cache itself, so that the SDK gets the same object as in real use.
 
     Args:
-        cache: whose calls are counted, in this process and, after a fork, in each child for itself.
+        cache: its calls are counted, in this process and separately in each forked child.
     """
 
     def __init__(self, cache: FlagDefinitionCache) -> None:
@@ -60,7 +60,7 @@ class Tally:
         vars(cache).update(should_fetch_flag_definitions=self._asked, on_flag_definitions_received=self._heard)
 
     def _asked(self) -> bool:
-        # What a thread of ours asks on the SDK's behalf is no poll that a worker alone would make.
+        # A poll on a flagcache thread is not one that a worker without a cache would make.
         self.polls += not threading.current_thread().name.startswith("flagcache")
         fetch = self._ask()
         self.requests += fetch
@@ -72,13 +72,13 @@ class Tally:
 
 
 class Reporter:
-    """Evaluates a flag again and again, as requests would, and reports.
+    """Evaluates a flag repeatedly, as requests would, and reports.
 
     Args:
         wiring: where to report to, and which flag.
-        client: evaluates; loaded here.
-        cache: what the client was given.
-        tally: of the cache.
+        client: evaluates; it is loaded here.
+        cache: the client's cache.
+        tally: counts the cache's calls.
     """
 
     def __init__(self, wiring: Wiring, client: Client, cache: FlagDefinitionCache, tally: Tally) -> None:
@@ -90,7 +90,7 @@ class Reporter:
         self.flag = wiring.flag
 
     def start(self, master: int) -> None:
-        """Report from a thread of its own, until the process ends.
+        """Report on a new thread, until the process ends.
 
         Args:
             master: process id of gunicorn's master.
@@ -155,7 +155,7 @@ class Reporter:
 
 
 def _since(before: Report, report: Report) -> Report:
-    """Date the report's role and value by when they began, and count a change of version."""
+    """Give the report's role and value the times when they began, and count a change of version."""
     return replace(
         report,
         role_at=before.role_at if report.role == before.role else report.role_at,
@@ -165,8 +165,8 @@ def _since(before: Report, report: Report) -> Report:
 
 
 def evaluate(client: Client, flag: str) -> FlagValue:
-    """Evaluate a flag in this process, asking nobody and sending no event."""
-    if not client.feature_flag_definitions():  # else the SDK would go and load them now
+    """Evaluate a flag in this process, without a request or an event."""
+    if not client.feature_flag_definitions():  # otherwise the SDK would load them now
         return None
     values = client.get_all_flags(_USER, only_evaluate_locally=True, flag_keys_to_evaluate=[flag])
     return (values or {}).get(flag)

@@ -1,4 +1,4 @@
-"""Where the demo is shown: `live` on a terminal, plain lines elsewhere."""
+"""The output of the demo: `live` on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flagcache.cli.demo.words import value_name
 
 __all__ = ["PlainScreen", "Screen", "View", "age", "make_screen", "short", "stamped"]
 
-_SUM_EVERY = 2.0  # seconds between two lines with sums, where there is no table
+_SUM_EVERY = 2.0  # seconds between two lines with sums, without a table
 _LONGEST_NAME = 20  # columns for a flag's key or value
 
 
@@ -29,27 +29,27 @@ class View:
 
 
 class Screen(Protocol):
-    """Where the demo is shown, while the `with` block runs."""
+    """The output of the demo during the `with` block."""
 
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *exc: object) -> None: ...
 
     def line(self, text: str) -> None:
-        """Say something as it is."""
+        """Print a line."""
         ...
 
     def event(self, text: str) -> None:
-        """Say what has just happened, with the time since the start."""
+        """Print an event, with the time since the start."""
         ...
 
     def show(self, view: View) -> None:
-        """Show how all is now."""
+        """Show the current state."""
         ...
 
 
 def make_screen(*, plain: bool) -> Screen:
-    """Choose what fits stdout."""
+    """Choose the screen for stdout."""
     fit = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
     if plain or not fit:
         return PlainScreen()
@@ -59,7 +59,7 @@ def make_screen(*, plain: bool) -> Screen:
 
 
 class PlainScreen:
-    """A line for each event and for each worker that is not as it was."""
+    """A line for each event and for each worker whose state changed."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
@@ -99,12 +99,12 @@ def stamped(start: float, text: str) -> str:
 
 
 def age(report: Report) -> str:
-    """Since PostHog last sent or confirmed what a worker holds."""
+    """Format the time since PostHog last sent or confirmed a worker's definitions."""
     return "-" if report.age is None else f"{report.age:.1f} s"
 
 
 def short(name: str) -> str:
-    """A name that fits a column."""
+    """Shorten a name to the column's width."""
     return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 3] + "..."
 
 

@@ -1,4 +1,4 @@
-"""The order of events: a start, a changed flag, a dead leader, and what was counted."""
+"""The order of events: a start, a changed flag, a killed leader, and the figures."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from flagcache.cli.demo.stage import FLAG, BrokenPromiseError, Interruption, Sta
 __all__ = ["run_demo"]
 
 _PATIENCE = 15.0
-"""Seconds that anything may take beside what the intervals explain, on a slow machine."""
+"""Seconds that a step may take on a slow machine, in addition to the intervals."""
 
 
 def run_demo(options: DemoOptions, environ: Mapping[str, str] = os.environ) -> int:
-    """Show it all.
+    """Run the demo.
 
     Args:
-        options: what was said on the command line.
-        environ: may name a PostHog project.
+        options: from the command line.
+        environ: the environment, which may name a PostHog project.
 
     Returns:
-        0; 128 and the signal's number if one ended it.
+        0, or 128 plus the signal's number if a signal ended it.
 
     Raises:
-        ConfigurationError: the store's URL or the environment cannot be right. Nothing has been started.
+        ConfigurationError: the store's URL or the environment is invalid. Nothing has been started.
         MissingExtraError: gunicorn or rich is not installed.
-        FlagcacheError: what was promised did not happen.
+        FlagcacheError: something that the demo shows did not happen.
     """
     check_extra()
     project = Project.from_environ(environ)
@@ -41,14 +41,14 @@ def run_demo(options: DemoOptions, environ: Mapping[str, str] = os.environ) -> i
             with open_stage(options, project, stops) as stage:
                 _perform(stage)
         except Interruption:
-            print("ended early; all that was started has been stopped", flush=True)
+            print("ended early; everything that was started has been stopped", flush=True)
             return 128 + stops[0]
     return 0
 
 
 @contextlib.contextmanager
 def _collected_signals() -> Generator[list[int], None, None]:
-    """Note the signals that ask for an end; dying of them could leave what is half started or half ended."""
+    """Collect the signals to end: to die from one could leave something half started or half ended."""
     came: list[int] = []
     wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {signum: signal.signal(signum, lambda signum, _frame: came.append(signum)) for signum in wanted}
@@ -81,13 +81,13 @@ def _perform(stage: Stage) -> None:
 
 
 def _start(stage: Stage) -> None:
-    """Wait for the fleet, and watch it at rest."""
+    """Wait until the fleet has started, and watch it."""
     workers = stage.options.workers
 
     def ready() -> list[Report] | None:
         able = stage.ledger.with_flags()
         if not all(report.store_answers for report in able):
-            raise BrokenPromiseError(f"the store {stage.place.store} does not answer: each worker is on its own")
+            raise BrokenPromiseError(f"the store {stage.place.store} does not answer: each worker works alone")
         return able if len(able) >= workers and stage.ledger.leader() else None
 
     stage.until(ready, _PATIENCE + 2 * workers, f"{workers} workers to have their flags")
@@ -97,7 +97,7 @@ def _start(stage: Stage) -> None:
 
 
 def _change_flag(stage: Stage) -> words.Change:
-    """Switch the flag on in PostHog, wait until every worker evaluates it so, and watch."""
+    """Switch the flag on in PostHog, wait until every worker evaluates it to that, and watch."""
     assert stage.standin is not None
     stage.standin.set_flag(FLAG, active=True)
     changed_at = stage.standin.truths()[-1].changed_at
@@ -115,14 +115,14 @@ def _change_flag(stage: Stage) -> words.Change:
 
 
 def _kill_leader(stage: Stage) -> words.Succession:
-    """End the leader without a warning, wait for another one and for a new worker, and watch."""
+    """Kill the leader, wait for another leader and for a new worker, and watch."""
     ledger, options = stage.ledger, stage.options
     old = stage.until(ledger.leader, _PATIENCE, "a leader")
     known = {report.pid for report in ledger.all()}
     stage.fleet.kill(old.pid)
     killed_at = time.monotonic()
     ledger.killed(old.pid)
-    stage.screen.event(f"leader {old.pid} is killed (kill -9): it tells nobody")
+    stage.screen.event(f"leader {old.pid} is killed (kill -9), without a hand-over")
 
     def replaced() -> Report | None:
         return next((report for report in ledger.with_flags() if report.pid not in known), None)

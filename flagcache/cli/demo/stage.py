@@ -1,4 +1,4 @@
-"""What the show needs: a PostHog, a store, a fleet, a screen. All of it ends with the `with` block."""
+"""What the demo needs: a PostHog, a store, a fleet, a screen. All of it ends with the `with` block."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _T = TypeVar("_T")
 FLAG = "new-checkout"
 """The flag of the stand-in that changes."""
 
-_ANSWER_TAKES = 0.2  # seconds of the stand-in for definitions, as of a PostHog that is not next door
+_ANSWER_TAKES = 0.2  # seconds that the stand-in takes for definitions, like a PostHog that is far away
 _LOOK_EVERY = 0.1  # seconds
 _COUNT_EVERY = 0.5  # seconds
 
@@ -40,28 +40,28 @@ class BrokenPromiseError(FlagcacheError):
     """Something that the demo is there to show did not happen."""
 
 
-class Interruption(Exception):  # noqa: N818 - nothing is wrong: whoever watched has seen enough
+class Interruption(Exception):  # noqa: N818 - not an error: the user ends the demo
     """A signal asks the demo to end."""
 
 
 @dataclass(slots=True)
 class Stage:
-    """All that takes part, and how time passes on it."""
+    """Everything that takes part, and how time passes."""
 
     options: DemoOptions
     place: Place
     fleet: Fleet
     standin: RemoteStandIn | None
-    """None where a project of the user's own is asked."""
+    """None if the user's own project is used."""
     screen: Screen
     stops: list[int]
-    """Signals that have come; the first one ends the show."""
+    """Received signals; the first one ends the demo."""
     ledger: Ledger = field(default_factory=Ledger)
     _together: Requests = field(default_factory=lambda: Requests(0, 0))
     _count_at: float = 0.0
 
     def watch(self, seconds: float) -> None:
-        """Let so much time pass."""
+        """Let `seconds` pass."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self._pass()
@@ -70,19 +70,19 @@ class Stage:
         """Let time pass until `look()` finds something, and return that.
 
         Raises:
-            BrokenPromiseError: it has not, after so many seconds.
+            BrokenPromiseError: it has found nothing after `patience` seconds.
         """
         end = time.monotonic() + patience
         while (found := look()) is None:
             if time.monotonic() > end:
-                raise BrokenPromiseError(f"waited {patience:.0f} s in vain for {what}{self._log()}")
+                raise BrokenPromiseError(f"waited {patience:.0f} s for {what}, which did not happen{self._log()}")
             self._pass()
         return found
 
     def count(self) -> Requests:
-        """Count what PostHog was asked up to now, and show it.
+        """Count the requests to PostHog up to now, and show them.
 
-        The stand-in tells what it saw; of another PostHog it is what the workers' SDKs were sent to ask.
+        The stand-in counts what it saw; for another PostHog the workers count their requests.
         """
         if self.standin is None:
             self._together = self.ledger.sent()
@@ -106,23 +106,23 @@ class Stage:
 
     def _log(self) -> str:
         tail = self.fleet.log_tail()
-        return f"; the workers' log ends so:\n{tail}" if tail else ""
+        return f"; the end of the workers' log:\n{tail}" if tail else ""
 
 
 @contextlib.contextmanager
 def open_stage(options: DemoOptions, project: Project | None, stops: list[int]) -> Generator[Stage, None, None]:
-    """Start everything, and end everything.
+    """Start everything, and end everything after the `with` block.
 
     Args:
         options: how many workers, on which store.
-        project: of the user's own; None starts the stand-in.
-        stops: the signals that have come.
+        project: the user's own; None starts the stand-in.
+        stops: the received signals.
 
     Raises:
-        ConfigurationError: the store's URL cannot be right. Nothing has been started.
+        ConfigurationError: the store's URL is invalid. Nothing has been started.
     """
     with contextlib.ExitStack() as stack:
-        # Also the fleet removes the folder, if this process is killed.
+        # If this process is killed, the fleet removes the folder.
         folder = Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="flagcache-demo-", ignore_cleanup_errors=True))
         )
@@ -147,7 +147,7 @@ def open_stage(options: DemoOptions, project: Project | None, stops: list[int]) 
 def _wire(options: DemoOptions, folder: Path, flag: str) -> Wiring:
     return Wiring(
         store=options.store or f"sqlite:///{folder / 'flags.db'}",
-        namespace=f"flagcache-demo-{secrets.token_hex(4)}",  # of this run: a store of the user's own may hold others
+        namespace=f"flagcache-demo-{secrets.token_hex(4)}",  # unique, because the user's store may hold others
         refresh=options.refresh,
         lease=options.lease,
         flag=flag,
@@ -165,7 +165,7 @@ def _check_store(wiring: Wiring) -> str:
 
 
 def _tidy_store(wiring: Wiring) -> None:
-    """Take this run's keys out of a Redis that was there before and stays."""
+    """Delete this run's keys from the user's Redis."""
     if wiring.store.startswith("sqlite:"):
         return
     from flagcache.stores.redis.store import RedisStore  # noqa: PLC0415 - a client library, only if it is needed

@@ -1,4 +1,4 @@
-"""All that the demo says: before, during and after. Pure: figures in, lines of at most 80 columns out."""
+"""The texts of the demo. Pure: figures in, lines of at most 80 columns out."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where it all happens."""
+    """Where the demo runs."""
 
     host: str
     is_standin: bool
     url: str
-    """Of the workers' page."""
+    """URL of the workers' page."""
     store: str
     sdk: str
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A flag that changed, and when the last worker evaluated it anew."""
+    """A flag that changed, and how long it took until every worker evaluated it to the new value."""
 
     flag: str
     workers: int
@@ -47,7 +47,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Succession:
-    """A leader that was killed, and when another led."""
+    """A leader that was killed, and how long it took until another worker led."""
 
     old: int
     new: int
@@ -56,27 +56,29 @@ class Succession:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """All that was counted in one run."""
+    """The figures of one run."""
 
     seconds: float
     together: Requests
     alone: Requests
     change: Change | None
-    """None for a project of the user's own: nothing is changed there."""
+    """None for the user's own project, in which nothing is changed."""
     succession: Succession
     flags_lost: int
 
 
 def intro(options: DemoOptions, place: Place) -> list[str]:
-    """What is about to be seen, and where."""
+    """What the demo shows, and where."""
     every = f"every {number(options.refresh)} s"
-    posthog = f"{place.host} ({'a stand-in on this machine' if place.is_standin else 'your project: only read here'})"
+    posthog = (
+        f"{place.host} ({'a stand-in on this machine' if place.is_standin else 'your project: the demo only reads it'})"
+    )
     loaded = ", preloaded" if options.preload else ""
     return [
         f"flagcache demo: {options.workers} web workers, one set of PostHog feature flags",
         "",
         f"Alone, each worker's SDK would ask PostHog for the flags {every}.",
-        "Here one worker, the leader, asks; the others are told by the store what it got.",
+        "Here one worker, the leader, asks; the others get the answer from the store.",
         "",
         f"  PostHog  {posthog}",
         f"  workers  {options.workers} of gunicorn{loaded}, each with posthog {place.sdk}",
@@ -87,7 +89,7 @@ def intro(options: DemoOptions, place: Place) -> list[str]:
 
 
 def summary(options: DemoOptions, place: Place, figures: Figures) -> list[str]:
-    """What was seen. Every figure was counted in this run."""
+    """What the demo showed. Every figure was counted in this run."""
     together, alone, succession = figures.together, figures.alone, figures.succession
     counted = "counted by the stand-in" if place.is_standin else "counted by the workers"
     lines = [
@@ -105,43 +107,43 @@ def summary(options: DemoOptions, place: Place, figures: Figures) -> list[str]:
     by = f"{succession.old}, then {succession.new}"
     return [
         *lines,
-        _row("leader's death to next one", f"{succession.seconds:6.1f} s", by),
+        _row("killed leader to next one", f"{succession.seconds:6.1f} s", by),
         _row("workers that lost flags", f"{figures.flags_lost:6}"),
         _row("store", f"  {place.store}"),
         "",
-        '"Alone" counts, in each worker, the polls of its SDK: without the cache, each of',
-        "them is a request to PostHog.",
+        '"Alone" counts the polls of each worker\'s SDK: without the cache, each poll is a',
+        "request to PostHog.",
     ]
 
 
 def changed(change: Change) -> str:
-    """The change has reached everybody. Who hears of it how is said here alone."""
-    return f"all {change.workers} workers see it, {change.seconds:.1f} s later, told by the store"
+    """The change has reached every worker."""
+    return f"all {change.workers} workers have it {change.seconds:.1f} s later, from the store"
 
 
 def replaced(worker: Report) -> str:
     """A new worker has its flags."""
     asked = f"after asking PostHog {times(worker.requests)}" if worker.requests else "without asking PostHog"
-    return f"worker {worker.pid} takes its place, with flags {asked}"
+    return f"worker {worker.pid} replaces it, and has flags {asked}"
 
 
 def succeeded(succession: Succession) -> str:
     """Another worker leads."""
-    return f"worker {succession.new} leads, {succession.seconds:.1f} s later: the one before had fallen silent"
+    return f"worker {succession.new} leads {succession.seconds:.1f} s later, because the old leader is silent"
 
 
 def value_name(value: FlagValue) -> str:
-    """What a person calls it."""
+    """A value as text."""
     return "-" if value is None else value if isinstance(value, str) else "on" if value else "off"
 
 
 def number(value: float) -> str:
-    """As short as it can be told."""
+    """A number as short text."""
     return f"{value:g}"
 
 
 def times(count: int) -> str:
-    """How often."""
+    """A count as text."""
     return {1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
