@@ -46,7 +46,7 @@ FORMAT = 1
 _HEADER = struct.Struct(">BcI")
 _MSGPACK, _JSON = b"m", b"j"
 
-_LEVEL = 1  # of zlib. On 2,000 flags 6 makes it a fifth smaller and takes 2.4 times as long, and somebody waits for it
+_LEVEL = 1  # of zlib. For 2,000 flags, 6 is a fifth smaller and takes 2.4 times as long, and workers wait for it
 
 # Definitions with more levels of nesting are laid flat. What msgpack (its version, its pure-Python form) and the stack
 # can hold differs from process to process; what a digest is made of, and what every process can read, must not.
@@ -63,7 +63,7 @@ _TROUBLES = (*_CODEC_ERRORS, ArithmeticError, MemoryError, RuntimeError, TypeErr
 
 
 def digest(definitions: Mapping[str, object]) -> str:
-    """Name a content: equal definitions have the same digest for ever, in every process, whatever their keys' order.
+    """Return the version of definitions: equal definitions have the same digest, whatever the order of their keys.
 
     `1`, `1.0` and `True` are different contents. The digest is 32 hexadecimal digits of SHA-256 over compact JSON with
     sorted keys; of definitions that nest deeper than 100 levels, over their flat form.

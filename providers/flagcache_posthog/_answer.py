@@ -82,7 +82,7 @@ def _read(stream: IO[bytes], limit: int) -> bytes:
 
 
 def understand(answer: Answer, vendor: PostHogVendor, *, conditional: bool) -> FetchResult:
-    """Tell what came of a fetch.
+    """Return the result of a fetch.
 
         200, definitions            Fetched
         200, the quota is used up   Refused for everybody, as 402
@@ -146,5 +146,5 @@ def _seconds_until(date: str) -> float:
 
 
 def usable_etag(etag: str) -> bool:
-    """Whether an entity tag can be sent back: one that makes the request impossible would do so for ever."""
+    """Whether an entity tag can be sent back: if it makes a request invalid, it makes every request invalid."""
     return len(etag) <= _LONGEST_ETAG and etag.isascii() and etag.isprintable() and etag == etag.strip()

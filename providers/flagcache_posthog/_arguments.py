@@ -1,4 +1,4 @@
-"""What caches are told: checked, and given its form, before anything is made of it."""
+"""The arguments of caches: checked and converted before anything is created."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Common", "all_options", "checked_path", "common", "path_of", "scheme
 
 
 class Common(Options, total=False):
-    """What every cache takes by keyword."""
+    """The keyword arguments of every cache."""
 
     refresh_interval: float
     on_event: Callable[[Event], object] | None

@@ -1,4 +1,4 @@
-"""What every cache has, whichever way the SDK calls its four methods: clients and status."""
+"""The part of every cache that doesn't depend on how the SDK calls its four methods: clients and status."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ class CacheBase:
         self._vendor = PostHogVendor()
         self._attached: tuple[AttachedClient, ...] = ()
         self._refused: weakref.WeakSet[Client] = weakref.WeakSet()
-        """Clients that were found and cannot be attached."""
+        """Clients that were found but can't be attached."""
         self._met: weakref.WeakSet[Client] = weakref.WeakSet()
-        """Clients that showed that they use this cache."""
+        """Clients that called this cache."""
         self._keyless = False
         """A client without a secret key was logged."""
         self._looks = _LOOKS
@@ -84,22 +84,24 @@ class CacheBase:
         self._coordinator = Coordinator(plan)
 
     def attach(self, client: _Client) -> _Client:
-        """Tie a client to this cache: changes are pushed to it, and the fleet fetches with its keys.
+        """Attach a client to this cache: changes are pushed to it, and the fleet fetches with its keys.
 
-        Rarely needed: a cache attaches each client that uses it at its first load, unless `auto_attach=False`. May be
-        called at any time, also before a fork; a second call does nothing. The client is held weakly. Nothing is
-        started in a process whose clients never load, nor for one that never polls (`enable_local_evaluation=False`).
+        You rarely need this, because a cache attaches each client that uses it at its first load, unless
+        `auto_attach=False`. Call it at any time, also before a fork; a second call does nothing. The client is held
+        weakly. Nothing is started if a process's clients never load, or for a client that never polls
+        (`enable_local_evaluation=False`).
 
         Args:
-            client: made with this cache as its `flag_definition_cache_provider`, or the global one: `posthog.setup()`.
+            client: created with this cache as its `flag_definition_cache_provider`, or the global one:
+                `posthog.setup()`.
 
         Returns:
             The same client.
 
         Raises:
-            ConfigurationError: it is no `posthog.Posthog`; it uses no cache, or another one; the address of its PostHog
-                has no scheme; or it is of another project than a client attached before. A client without a secret key
-                is an error in the log and no exception.
+            ConfigurationError: it isn't a `posthog.Posthog`; it uses no cache, or another one; its PostHog host has no
+                scheme; or it belongs to another project than an attached client. A client without a secret key is an
+                ERROR in the log and no exception.
         """
         called = client in self._met or (is_client(client) and uses(client, self, CacheBase))
         self._know(client, listening=getattr(client, "enable_local_evaluation", True), called=called)
@@ -142,7 +144,7 @@ class CacheBase:
         return bool(self._attached or self._met)
 
     def meet(self, client: Client) -> None:
-        """Know a client that uses this cache, and attach it if that is wanted. A refusal is logged once."""
+        """Record a client that uses this cache, and attach it if `auto_attach`. A refusal is logged once."""
         if self._knows(client) or client in self._refused:
             return
         self._met.add(client)
@@ -156,7 +158,7 @@ class CacheBase:
             _log.error("%s: a client was not attached: %s", prefix(self._namespace), exc)
 
     def _take(self, client: Client) -> None:
-        """Attach a client that was found while it polls, and listen for it at once."""
+        """Attach a client that was found while it polls, and start to listen at once."""
         if self._knows(client):
             return
         self.meet(client)
@@ -169,9 +171,9 @@ class CacheBase:
     def ready(self) -> bool:
         """Whether this process has had definitions: for a readiness probe. Does no I/O.
 
-        Turns True with the first ones, and never back to False because PostHog, its quota or a store is in trouble: all
-        processes would become unready at once. `status().serving` says what clients use. Not for liveness: if PostHog
-        and the store are away, a restart only loses what a process holds.
+        It becomes True with the first ones and stays True, because a failure of PostHog, its quota or a store would
+        make all processes unready at once. `status().serving` says what clients use. Don't use it for liveness: if
+        PostHog and the store are down, a restart only loses what a process holds.
         """
         self._look_for_misfits()
         if self._looks and not self.met:
@@ -180,7 +182,7 @@ class CacheBase:
         return self._coordinator.ready()
 
     def status(self) -> Status:
-        """What clients use, what is wrong, role, leader, version, age and more. Does no I/O; never shows a password."""
+        """Return what clients use, what is wrong, role, leader, version, age and more. No I/O, and no password."""
         return self._coordinator.status()
 
     def __repr__(self) -> str:
@@ -211,7 +213,7 @@ class CacheBase:
 
     @property
     def _caller_loads_again(self) -> bool:
-        """Whether nothing is held, and the calling client never polls: without flags the SDK loads again and again."""
+        """Whether the process holds nothing and the calling client never polls: without flags the SDK keeps loading."""
         if self._coordinator.holds or self._settings.reads_only:
             return False
         client = self._caller
@@ -231,7 +233,7 @@ class CacheBase:
             self._finder.called()
 
     def _meet_keyless_caller(self) -> None:
-        """Know a client without a secret key, which may never have called before."""
+        """Record a client without a secret key, which may never have called before."""
         client = self._caller
         if client is not None and not client.personal_api_key:
             self.meet(client)
@@ -264,5 +266,5 @@ class CacheBase:
 
 
 def plan_of(cache: CacheBase) -> Plan:
-    """Return what the processes of a cache have in common, keys included: for flagcache's own command."""
+    """Return what the processes of a cache have in common, including keys, for flagcache's commands."""
     return _plans[cache]

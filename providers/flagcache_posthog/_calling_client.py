@@ -1,9 +1,9 @@
 """Which client the calling thread loads or polls for.
 
-The SDK does not say which client asks a provider. The thread does: it is a client's own `Poller`, or a method of the
-client is on its stack (posthog 7.37.3 to 7.91.1). If another thread carries the call out, because an event loop runs on
-the calling one, the client is looked for before (`calling_for`). Uses public names alone. Must never name a client that
-is not in the middle of a call: its cache would be attached to a client that does not use it.
+The SDK does not pass the client to its provider, so we derive it from the thread: it is a client's own `Poller`, or a
+method of the client is on its stack (posthog 7.37.3 to 7.91.1). If another thread runs the call, because an event loop
+runs on the calling one, the client is looked up before (`calling_for`). Only public names are used.
+Invariant: a client that isn't in a call is never returned; a cache would be attached to a client that doesn't use it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _thread = PerThread(_Thread)
 
 @contextmanager
 def calling_for(client: Client | None) -> Generator[None]:
-    """While this lasts, the running thread carries out a call of this client; None: it is not known of which one."""
+    """Inside the `with` block the running thread acts for a call of this client; None: the client is unknown."""
     thread = _thread()
     before, thread.client = thread.client, client
     try:
@@ -44,9 +44,9 @@ def calling_for(client: Client | None) -> Generator[None]:
 
 
 def calling_client() -> Client | None:
-    """Return the client on whose behalf the running thread is here; None if it is not known.
+    """Return the client for which the running thread calls; None if it is unknown.
 
-    Not known is a caller that is no client, and a client whose provider calls the cache on another thread.
+    It is unknown if the caller isn't a client, or if the client's provider calls the cache on another thread.
     """
     client = _thread().client or client_of(calling_thread())
     if client is not None:

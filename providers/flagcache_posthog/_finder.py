@@ -1,9 +1,9 @@
-"""Finds a client that calls its cache from another thread, by way of a provider of the user's own.
+"""Finds a client that calls its cache on another thread, through the user's own provider.
 
-`_calling_client` knows every other client at once. Such a one shows itself by its flags: the very list that the cache
-handed out, or was handed, a moment ago, is the `feature_flags` of a client whose `Poller` runs (public names, posthog
-7.37.3 to 7.91.1). The SDK adopts definitions, and starts the poller, after our method has returned. So we look a
-little later, a few times, on our own thread. A reader starts no thread, so we look when its cache is called again.
+`_calling_client` finds every other client at once. Such a client is recognised by its flags: the very list that the
+cache just returned or received is the `feature_flags` of a client whose `Poller` runs (public names, posthog 7.37.3 to
+7.91.1). The SDK adopts definitions, and starts the poller, after our method has returned. So we look a little later, a
+few times, on our own thread. A reader starts no thread, so we look when its cache is called again.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class ClientFinder:
     Args:
         take: attaches a client, unless it is attached. Never raises.
         namespace: of the cache, for the log.
-        may_start_threads: whether to look on a thread of ours.
+        may_start_threads: whether to look on our own thread.
     """
 
     def __init__(self, take: Callable[[Client], None], namespace: str, *, may_start_threads: bool) -> None:
@@ -85,7 +85,7 @@ class ClientFinder:
         self._may_start_threads = may_start_threads
         self._awaited: list[_HandOver] = []
         self._vain: object = None
-        """`id` of the list that was last looked for in vain: it is not looked for again, so that the looking ends."""
+        """`id` of the list of the last search that found nothing: it isn't searched again, so that the search ends."""
         self._looks: Iterator[float] = iter(())
         self._search: _Search | None = None
         self._lock = ProcessLock()
@@ -137,7 +137,7 @@ class ClientFinder:
         search = self._search = _Search(self._run)
         try:
             search.thread.start()
-        except RuntimeError:  # there are no more threads to be had: its first poll will show the client
+        except RuntimeError:  # the system refuses a thread: the client's first poll will identify it
             self._search, self._awaited = None, []
 
     def _run(self, search: _Search) -> None:

@@ -20,7 +20,7 @@ def learn_system() -> None:
     patched, which it may do later, nothing here forks by `os.fork`.
     """
     if sys.platform.startswith("linux"):
-        guarded(_ask_distro, None, "the system's name could not be found out beforehand", "")
+        guarded(_ask_distro, None, "looking up the system's name failed", "")
 
 
 def _ask_distro() -> None:

@@ -1,4 +1,4 @@
-"""Begin and end of a process, for those that know processes but not clients: the server helpers above all.
+"""Start and end of a process, for code that knows processes but not clients, such as the server helpers.
 
 Before a client's first load, its reference to the cache is the only sign that it uses one. So these helpers search all
 objects of the process, once at its start: 0.15 s for a million. If a cache still knows of no client, its first calls of
@@ -39,7 +39,7 @@ class Cache(Protocol):
     """What knows the clients that use it."""
 
     def meet(self, client: Client) -> None:
-        """Know one, and attach it if that is wanted. Never raises."""
+        """Record a client, and attach it if `auto_attach`. Never raises."""
         ...
 
     @property
@@ -87,7 +87,7 @@ _at_end = _AtEnd()
 
 
 def attached_clients() -> list[Client]:
-    """Those of this process that somebody still holds."""
+    """Those of this process that are still referenced."""
     return list(_clients)
 
 
@@ -102,8 +102,8 @@ def load_clients(clients: Iterable[Client] | None = None) -> None:
     """
     if clients is None:
         for maker in _makers:
-            guarded(maker, None, "a client could not be made before it is needed", "")
-        guarded(_attach_users, None, "could not look for clients that have no flags yet", "")
+            guarded(maker, None, "creating a client before its first use failed", "")
+        guarded(_attach_users, None, "searching for clients without flags failed", "")
     known = attached_clients() if clients is None else clients
     cold = [client for client in known if client.feature_flags is None and not client.disabled]
     threads = {client: threading.Thread(target=_load, args=(client,), name="flagcache-load") for client in cold[1:]}
@@ -116,7 +116,7 @@ def load_clients(clients: Iterable[Client] | None = None) -> None:
 
 
 def say_goodbye() -> None:
-    """Hand the leadership of every cache over: this process is about to end, and may not run its exit hooks."""
+    """Hand over the lease of every cache, because this process is about to end and may run no exit hooks."""
     process.leave()
 
 
@@ -141,4 +141,4 @@ def _users(caches: list[Cache]) -> list[tuple[Cache, Client]]:
 
 
 def _load(client: Client) -> None:
-    guarded(client.load_feature_flags, None, "a client could not be loaded before the first request", "")
+    guarded(client.load_feature_flags, None, "loading a client before the first request failed", "")

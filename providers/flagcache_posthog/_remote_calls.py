@@ -1,8 +1,8 @@
 """Requests to PostHog's `/flags` for flags that cannot be decided locally: counted, and paused while they fail.
 
 A circuit breaker for each client of a process, in memory. Several requests in a row that failed or were slow open it:
-then no request is made, and callers go on at once. When the pause is over it is half open: one thread of ours asks on
-behalf of a later caller, who does not wait, and a good answer closes it.
+then no request is made, and callers go on at once. When the pause is over it is half open: one of our threads asks for
+a later caller, which does not wait, and a good answer closes it.
 """
 
 from __future__ import annotations

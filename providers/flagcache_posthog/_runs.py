@@ -1,4 +1,4 @@
-"""What a refresher is given and gives: a project, and how a single run ended."""
+"""Argument and result of a refresher: a project, and the result of a single run."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ __all__ = ["Outcome", "Project", "Run"]
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """Whose definitions are fetched, and with which keys.
+    """The project whose definitions are fetched, and its keys.
 
     Raises:
-        ConfigurationError: one of them cannot be right.
+        ConfigurationError: one of them is invalid.
     """
 
     api_key: str
     """The project's public key, `phc_...`."""
     secret_key: str = field(repr=False)
-    """What may read definitions: a project secret key, `phs_...`, or a personal API key, `phx_...`."""
+    """A key that may read definitions: a project secret key, `phs_...`, or a personal API key, `phx_...`."""
     host: str
     """PostHog's address with its scheme, as the SDK takes it: `https://eu.i.posthog.com`."""
 
@@ -38,33 +38,33 @@ class Outcome(str, Enum):
     FETCHED = "fetched"
     """PostHog sent definitions, and the store has them."""
     UNCHANGED = "unchanged"
-    """PostHog said that what the store has is still right."""
+    """PostHog said that the stored definitions are unchanged."""
     FRESH = "fresh"
-    """Nothing was due: what the store has was confirmed less than a refresh interval ago, by whomever."""
+    """No fetch was due: any process confirmed the stored definitions less than a refresh interval ago."""
     REFUSED = "refused"
-    """It will go wrong again until somebody changes something: a key, the host, the namespace, a limit."""
+    """It will fail again until you change something: a key, the host, the namespace, a limit."""
     FAILED = "failed"
-    """It may go well in a while: PostHog or the store could not be reached, or is busy."""
+    """A later run may succeed: PostHog or the store was unreachable or busy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a single run came to."""
+    """The result of a single run."""
 
     outcome: Outcome
     reason: str = ""
-    """Of a failure, for people; shows no key."""
+    """The reason of a failure; contains no key."""
     version: str = ""
-    """What the store has now, as far as is known."""
+    """The stored version, as far as it is known."""
     age: float | None = None
     """Seconds since PostHog confirmed it."""
 
     @property
     def went_well(self) -> bool:
-        """Whether the store has what PostHog has."""
+        """Whether the store has PostHog's current definitions."""
         return self.outcome not in (Outcome.REFUSED, Outcome.FAILED)
 
     @property
     def may_go_well_later(self) -> bool:
-        """Whether it is worth trying again with nothing changed."""
+        """Whether another run may succeed without a change."""
         return self.outcome is not Outcome.REFUSED

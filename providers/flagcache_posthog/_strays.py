@@ -1,8 +1,9 @@
-"""Which client a poller belongs to; and pollers that their client has lost sight of, and their end.
+"""Which client a poller belongs to; finds and ends orphan pollers.
 
-Threads that load a cold client at once start a poller each (posthog 7.91.1, client.py: `load_feature_flags`); the
-client knows the last alone. The others go on for the life of the process, also after `client.shutdown()`: members of
-the fleet that would lead and fetch for nobody. They end here, by public names: `Poller.execute`, `Poller.stopped`.
+If several threads load a new client at once, each starts a poller (posthog 7.91.1, client.py: `load_feature_flags`),
+but the client only knows the last one. The others would run for the life of the process, also after
+`client.shutdown()`, and lead and fetch without a client that uses it. They are ended here through public names:
+`Poller.execute`, `Poller.stopped`.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def calling_thread() -> threading.Thread:
 
 
 def stray_of() -> Client | None:
-    """Return the client whose lost poller the calling thread is, having told it to end after this poll; else None."""
+    """Return the client of an orphan poller that calls, and end the poller after this poll; otherwise None."""
     thread = calling_thread()
     client = client_of(thread)
     if client is None or client.poller is thread or not is_poller(thread):

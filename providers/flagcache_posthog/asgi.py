@@ -1,9 +1,9 @@
-"""A lifespan for ASGI applications: flags before the first request, and an orderly end.
+"""A lifespan for ASGI applications: flags before the first request, and a clean shutdown.
 
     app = FastAPI(lifespan=flags_lifespan(client))
 
-Fits Starlette, FastAPI and whatever else takes a lifespan of their form; none of them is imported. All that may wait is
-done on threads of its own, never on the event loop.
+It works with Starlette, FastAPI and every framework that takes such a lifespan, and imports none of them. Everything
+that may wait runs on separate threads, never on the event loop.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from flagcache_posthog._lifecycle import load_clients
 __all__ = ["flags_lifespan"]
 
 _LONGEST_END = 10.0
-"""Seconds for the end: delivering the last events has no limit in the SDK (posthog 7.91, `Client.shutdown`)."""
+"""Seconds for the shutdown: the SDK has no limit for sending its last events (posthog 7.91, `Client.shutdown`)."""
 
 
 def flags_lifespan(*clients: Posthog) -> Callable[[object], AbstractAsyncContextManager[None]]:
-    """Make a lifespan that loads the clients' flags, and shuts the clients down at the end.
+    """Create a lifespan that loads the clients' flags, and shuts down the clients at the end.
 
-    Start-up waits for flags no longer than a cache's `cold_start_wait`, and goes on without them then; what fails is
-    logged and never keeps an application from starting. At the end the leadership is handed over, and the SDK delivers
-    its last events, for at most 10 s. The SDK cannot use a client again after that. Within a lifespan of one's own:
+    Start-up waits for flags for at most a cache's `cold_start_wait`, and then continues without them. A failure is
+    logged, and the application starts in any case. At the end the lease is handed over and the SDK sends its last
+    events, for at most 10 s. A client can't be used after that. Inside your own lifespan:
 
         async with flags_lifespan(client)(app):
             yield
 
     Args:
-        clients: made with a cache of flagcache.
+        clients: created with a flagcache cache.
     """
 
     @asynccontextmanager
@@ -52,20 +52,20 @@ def flags_lifespan(*clients: Posthog) -> Callable[[object], AbstractAsyncContext
 
 def _shut_down(clients: tuple[Posthog, ...]) -> None:
     for client in clients:
-        guarded(client.shutdown, None, "a client could not be shut down", "")
+        guarded(client.shutdown, None, "shutting down a client failed", "")
 
 
 async def _aside(work: Callable[[], None], longest: float | None) -> None:
-    """Have something done on a thread of its own and wait for it, at most so many seconds.
+    """Run a call on a new thread and wait for it, for at most `longest` seconds.
 
-    The thread is a daemon: those of the event loop's executor are waited for when the interpreter exits, however long
-    they take. If the system gives no thread, the event loop's own does it, and the loop waits.
+    The thread is a daemon, because the interpreter waits at exit for the threads of the event loop's executor. If the
+    system refuses a thread, the call runs on the event loop's thread, and the loop waits.
     """
     loop, done = asyncio.get_running_loop(), asyncio.Event()
 
     def run() -> None:
-        guarded(work, None, "a lifespan could not do its work", "")
-        with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits any more
+        guarded(work, None, "the lifespan failed", "")
+        with suppress(RuntimeError):  # the loop was closed meanwhile, so no task waits
             loop.call_soon_threadsafe(done.set)
 
     if try_start(threading.Thread(target=run, name="flagcache-lifespan", daemon=True)):

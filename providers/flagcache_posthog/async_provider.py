@@ -1,8 +1,8 @@
-"""The cache for applications that have a `redis.asyncio` client at hand, and for who wants to await it.
+"""The cache for applications that have a `redis.asyncio` client, with awaitable methods.
 
-Who calls it is PostHog's synchronous client, which awaits a provider's answers on an event loop of its own
-(`_resolve_flag_definition_cache_provider_result`, posthog 7.37 to 7.91); `AsyncPosthog` evaluates nothing locally and
-takes no provider. So this is `RedisFlagDefinitionCache` but for what its four methods return, and one fleet may have
+PostHog's synchronous client calls it, and awaits a provider's results on its own event loop
+(`_resolve_flag_definition_cache_provider_result`, posthog 7.37 to 7.91). `AsyncPosthog` evaluates nothing locally and
+takes no provider. So this is `RedisFlagDefinitionCache` except for what its four methods return, and one fleet may have
 workers of both.
 """
 
@@ -31,28 +31,28 @@ _T = TypeVar("_T")
 
 
 class AsyncRedisFlagDefinitionCache(CacheBase):
-    """Share definitions among all processes that reach one Redis; as `RedisFlagDefinitionCache`, but awaitable.
+    """Share definitions among all processes that reach one Redis; like `RedisFlagDefinitionCache`, but awaitable.
 
-    May be awaited on any event loop of asyncio, and on several. Under gevent take `RedisFlagDefinitionCache`: there the
+    It can be awaited on any asyncio event loop, and on several. Under gevent use `RedisFlagDefinitionCache`: there the
     SDK's event loop runs in the one thread that all greenlets share.
 
     Args:
         redis: a `redis.asyncio.Redis`, a client of `redis.asyncio.sentinel.Sentinel.master_for`, a
-            `redis.asyncio.RedisCluster`, or a `redis://`, `rediss://` or `unix://` URL. Of a client only address, TLS
-            and credentials are taken; it is never closed nor used.
-        namespace: keeps fleets apart: one for each PostHog project and environment.
+            `redis.asyncio.RedisCluster`, or a `redis://`, `rediss://` or `unix://` URL. From a client only address, TLS
+            and credentials are taken; it is never used or closed.
+        namespace: separates fleets: use one for each PostHog project and environment.
         refresh_interval: seconds between two requests of the whole fleet to PostHog.
-        fallback: as of `RedisFlagDefinitionCache`.
-        on_event: called with each `flagcache.events.Event`, on the thread on which it happened; never on one that runs
-            an event loop.
-        poll_interval: this and all below: as of `RedisFlagDefinitionCache`.
+        fallback: as in `RedisFlagDefinitionCache`.
+        on_event: called with each `flagcache.events.Event`, on the thread of the event; never on one that runs an
+            event loop.
+        poll_interval: this and all below: as in `RedisFlagDefinitionCache`.
 
     Raises:
-        ConfigurationError: an argument cannot be right.
+        ConfigurationError: an argument is invalid.
     """
 
     @names_mistakes
-    def __init__(  # noqa: PLR0913 - each option is a keyword of its own: help() and editors show them
+    def __init__(  # noqa: PLR0913 - each option is its own keyword: help() and editors show them
         self,
         redis: redis.asyncio.Redis | redis.asyncio.RedisCluster | str,
         namespace: str,
@@ -83,33 +83,33 @@ class AsyncRedisFlagDefinitionCache(CacheBase):
         super().__init__(namespace, settings, protection, stores, on_event)
 
     def should_fetch_flag_definitions(self) -> Coroutine[Any, Any, bool]:
-        """Whether the calling thread is to fetch from PostHog; asked by the SDK before each poll."""
+        """Whether the calling thread must fetch from PostHog; the SDK calls this before each poll."""
         return self._answer(self._should_fetch)
 
     def get_flag_definitions(self) -> Coroutine[Any, Any, FlagDefinitionCacheData | None]:
-        """The fleet's definitions; asked by the SDK when it is not to fetch.
+        """Return the fleet's definitions; the SDK calls this if it doesn't fetch.
 
         A first load waits at most `cold_start_wait`: for the first definitions, or for a fetch under way if the stored
-        ones are older than `first_load_max_age`. Later loads don't wait. Without any it returns empty ones.
+        ones are older than `first_load_max_age`. Later loads don't wait. Without definitions it returns empty ones.
         """
         return self._answer(self._definitions)
 
     def on_flag_definitions_received(self, data: FlagDefinitionCacheData) -> Coroutine[Any, Any, None]:
-        """Share what the SDK has just fetched; called by the SDK."""
+        """Share the definitions that the SDK has just fetched; the SDK calls this."""
         return self._answer(lambda: self._received(data))
 
     def shutdown(self) -> Coroutine[Any, Any, None]:
-        """Hand the leadership over and close connections; called by `client.shutdown()`.
+        """Hand over the lease and close connections; `client.shutdown()` calls this.
 
-        A client that was handed in stays open. The cache can be used again afterwards.
+        A Redis client that you passed in stays open. The cache can be used again afterwards.
         """
         return self._answer(self._shutdown)
 
     def _answer(self, call: Callable[[], _T]) -> Coroutine[Any, Any, _T]:
         if self._coordinator.pushing:
-            # The listener runs a client's poll: the SDK takes plain answers too, and to await one it would have to wait
-            # for whoever else awaits, be it the shutdown that is waiting for the listener. A provider of the user's own
-            # that wraps this one may call it on an event loop of this very thread, and then awaits.
+            # The listener runs a client's poll. The SDK accepts plain results too; to await one it would have to wait
+            # for other threads that await, such as a shutdown that waits for the listener. The user's own provider
+            # around this one may call it on an event loop of this very thread; it then gets an awaitable.
             return cast("Coroutine[Any, Any, _T]", answered(call()))
         client = self._caller  # it is not on the stack of a thread that carries the call out for an event loop
 

@@ -29,7 +29,7 @@ __all__ = ["AttachedClient", "project_of"]
 
 
 def project_of(api_key: str) -> str:
-    """Return what a project's token tells of the project (`Client.project`): a digest, and not the token itself."""
+    """Return the project (`Client.project`) of a token: a digest, not the token itself."""
     return f"key={hashlib.sha256(api_key.encode()).hexdigest()[:12]}"
 
 
@@ -38,13 +38,13 @@ class AttachedClient:
 
     Args:
         client: a `posthog.Posthog`, or the SDK's global one, which is of its base class.
-        vendor: checks what its fetches bring.
-        settings: bounds them.
+        vendor: checks the fetched definitions.
+        settings: limits of the fetches.
         namespace: of its cache.
         listening: as `Client.listening`.
 
     Raises:
-        ConfigurationError: it is something else, or the address of its PostHog has no scheme.
+        ConfigurationError: it is something else, or its PostHog host has no scheme.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class AttachedClient:
         self._project = project_of(str(client.api_key))
         checked_host(client.host)
         self.uses_it = False
-        """Whether it is known to call the cache. One with a provider of the user's own shows it by its first call."""
+        """Whether it is known to call the cache. With the user's own provider this is known after its first call."""
         self.polled_past = False
         self._loaded_at: float | None = None
 
@@ -76,7 +76,7 @@ class AttachedClient:
         return self.polled_past
 
     def is_for(self, client: PostHogClient) -> bool:
-        """Whether it stands for this very client."""
+        """Whether it represents this client."""
         return self._ref() is client
 
     @property
@@ -90,7 +90,7 @@ class AttachedClient:
         return self._listening
 
     def listen(self) -> None:
-        """Give it our listener from now on."""
+        """Use the listener for it from now on."""
         self._listening = True
 
     @property

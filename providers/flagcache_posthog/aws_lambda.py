@@ -1,7 +1,7 @@
-"""Functions that a serverless platform freezes between two invocations: up to date when the next one begins.
+"""Updates functions that a serverless platform freezes between two invocations.
 
-While a function is frozen no poller runs, and on many platforms the monotonic clock stands still; so what a thawed
-process holds may be hours old although every timer says that nothing is due. The wall clock tells.
+While a function is frozen no poller runs, and on many platforms the monotonic clock stops. So the definitions of a
+thawed process may be hours old although no timer is due. Only the wall clock shows that.
 """
 
 from __future__ import annotations
@@ -26,24 +26,23 @@ R = TypeVar("R")
 
 
 def fresh(client: Posthog, *, max_age: float = 30.0) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorate a handler so that it begins with definitions that were asked for at most `max_age` seconds ago.
+    """Decorate a handler so that it starts with definitions from a poll at most `max_age` seconds ago.
 
-    An invocation that comes later than that asks the cache first, on its own thread: one round trip to the store where
-    nothing changed. With a cache of `role="reader"` that takes no longer than its `store_timeout`, and a store that was
-    found to be away is not waited for again until it is probed; in a worker that is due to fetch, as long as the fetch.
-    Whatever goes wrong is logged, and the handler runs with what the client holds. Of invocations that run at the same
-    time one asks, and the others wait for its answer.
+    A later invocation first polls the cache, on its own thread: one round trip to the store if nothing changed. With
+    `role="reader"` this takes at most `store_timeout`, and a store that is down is not called again until the next
+    probe. In a worker whose fetch is due it takes as long as the fetch. A failure is logged, and the handler runs with
+    what the client holds. If several invocations run at the same time, one polls and the others wait for its result.
 
-    A worker waits for a fetch under way, its own or another worker's, if PostHog did not confirm within `max_age` what
-    there is; at most for the cache's `cold_start_wait`. Whether a fetch is due is still for `refresh_interval` to say.
+    If PostHog did not confirm the definitions within `max_age`, a worker waits for a fetch under way, its own or
+    another worker's, for at most the cache's `cold_start_wait`. `refresh_interval` still decides when a fetch is due.
 
     Args:
-        client: made with a cache of flagcache.
-        max_age: seconds, by the wall clock, since this process last asked; 0: each invocation asks, and begins with
+        client: created with a flagcache cache.
+        max_age: seconds, by the wall clock, since this process last polled; 0: each invocation polls, and starts with
             what the store has then.
 
     Raises:
-        ConfigurationError: `max_age` is no length of time.
+        ConfigurationError: `max_age` is not a valid duration.
     """
     freshness = _Freshness(client, _checked(max_age))
 
@@ -59,7 +58,7 @@ def fresh(client: Posthog, *, max_age: float = 30.0) -> Callable[[Callable[P, R]
 
 
 class _Freshness:
-    """When a client was last brought up to date, by the wall clock."""
+    """When a client was last updated, by the wall clock."""
 
     def __init__(self, client: Posthog, max_age: float) -> None:
         self._client = client
@@ -69,7 +68,7 @@ class _Freshness:
         self._one_asks = threading.Lock()
 
     def ensure(self) -> None:
-        """Bring the client up to date, if it is long since it was.
+        """Update the client if its last poll is too old.
 
         An invocation that waited for another one's poll asks again only if that poll began before it.
         """
@@ -80,12 +79,14 @@ class _Freshness:
             if self._questions > before + 1 or (self._questions > before and self._is_recent(time.time())):
                 return
             now = time.time()
-            guarded(self._ask, None, "a function could not bring its flags up to date", "")
+            guarded(
+                self._ask, None, "updating a function's flags failed; the handler runs with what the client holds", ""
+            )
             self._asked_at = now
             self._questions += 1
 
     def _is_recent(self, now: float) -> bool:
-        """Whether the last question is young enough. A clock that was stepped back tells nothing."""
+        """Whether the last poll is recent enough. If the clock was stepped back, it isn't."""
         return 0 <= now - self._asked_at < self._max_age
 
     def _ask(self) -> None:

@@ -1,13 +1,12 @@
-"""Celery workers: flags are there before the first task, and a child that ends hands the lease over.
+"""Celery workers: flags are loaded before the first task, and a child that exits hands over the lease.
 
     from flagcache_posthog import celery as flags
 
     flags.install()
 
-Nothing of it is needed for flags to be right: without it a child loads them in its first task, and if a child that led
-has ended, another one makes the next fetch two seconds after it was due. To import this module does nothing. Celery is
-imported by `install` alone, and only its workers send the signals: not `celery beat`, nor `inspect`, nor a program that
-sends tasks.
+Flags are correct without it: a child loads them in its first task, and if a leading child has exited, another one makes
+the next fetch two seconds after it was due. The import of this module does nothing; `install` imports Celery. Only
+workers send the signals: not `celery beat`, `inspect`, or a program that sends tasks.
 """
 
 from __future__ import annotations
@@ -24,17 +23,17 @@ from flagcache_posthog._lifecycle import load_clients, say_goodbye
 __all__ = ["install"]
 
 _LONGEST = 2.0
-"""Seconds for which a start waits for flags, half of what Celery gives a new child before it kills it
-(`worker_proc_alive_timeout`, 4 s). What takes longer goes on beside the tasks."""
+"""Seconds that a start waits for flags: half of the time after which Celery kills a new child
+(`worker_proc_alive_timeout`, 4 s). A longer load continues during the tasks."""
 
 
 def install() -> None:
-    """Connect Celery's signals; a second call does nothing. To be called where tasks and clients are made.
+    """Connect Celery's signals; a second call does nothing. Call it where tasks and clients are created.
 
     Each child of a prefork pool loads the clients that use a cache before its first task (`worker_process_init`), and
-    hands the lease over when it ends (`worker_process_shutdown`), because it runs no exit hooks. Of the other pools,
-    whose tasks run in the worker's own process, that one loads (`worker_ready`); its end is an interpreter's, and needs
-    no signal. A failure is logged and keeps no worker from starting.
+    hands over the lease when it exits (`worker_process_shutdown`), because it runs no exit hooks. In the other pools
+    tasks run in the worker's own process, which loads the clients (`worker_ready`); it runs exit hooks, and needs no
+    signal at its end. A failure is logged, and the worker starts in any case.
 
     Raises:
         MissingExtraError: Celery is not installed.
@@ -56,7 +55,7 @@ def _signals() -> ModuleType:
 
 
 def _child_begins(**_: object) -> None:
-    """A child of a prefork pool begins, or the worker itself with the solo pool."""
+    """A child of a prefork pool starts, or with the solo pool the worker itself."""
     guarded(_load, None, "flags could not be loaded before the first task", "")
 
 

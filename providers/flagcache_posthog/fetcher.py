@@ -1,7 +1,7 @@
 """The fleet's own conditional request for definitions.
 
 It asks PostHog what the SDK would ask (posthog 7.91, `client.py`, `_request_flag_definitions`), but within a total time
-and a total size, and it tells the answers apart: unchanged, refused for everybody, refused for this worker.
+and a total size, and distinguishes the answers: unchanged, refused for all workers, refused for this worker.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class PostHogFetcher:
         self._underway: set[Lifeline] = set()
 
     def fetch(self, etag: str) -> FetchResult:
-        """Ask for whatever differs from what `etag` names; within `fetch_total_timeout`. Never raises.
+        """Fetch definitions if they differ from those of `etag`, within `fetch_total_timeout`. Never raises.
 
         One request; without an `etag` a second one if the first one's connection was dropped before an answer began
         (`DefinitionsRequest`). The parsing of what came within the time is not counted in.

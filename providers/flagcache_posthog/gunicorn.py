@@ -2,11 +2,10 @@
 
     from flagcache_posthog.gunicorn import *
 
-A fleet works without them. With them each worker has its flags before its first request, hands the leadership over the
-moment it ends, and writes what happens to its flags into gunicorn's error log. gunicorn reads settings and hooks from
-that file by their names, so that `__all__` holds hooks and nothing else. Of the SDK nothing is imported before a worker
-has loaded its application: a gevent worker patches the standard library first. Nothing is raised: a hook that fails
-would keep its worker from starting.
+A fleet works without them. With them each worker has its flags before its first request, hands over the lease when it
+ends, and writes flagcache's log to gunicorn's error log. gunicorn reads settings and hooks from that file by name, so
+`__all__` contains only hooks. The SDK is not imported before a worker has loaded its application, because a gevent
+worker patches the standard library first. Nothing is raised, because a failing hook would stop its worker.
 """
 
 from __future__ import annotations
@@ -33,20 +32,25 @@ _log = logging.getLogger("flagcache")
 def post_worker_init(_worker: Worker) -> None:
     """Load the clients that use a cache; gunicorn calls this when the application is loaded, before any request.
 
-    Takes no longer than a cache's `cold_start_wait`; then the worker starts all the same. gunicorn's `timeout` does not
-    end it meanwhile: it counts from a worker's first sign of life (27.0, `Arbiter.murder_workers`).
+    This takes at most a cache's `cold_start_wait`; then the worker starts in any case. gunicorn's `timeout` doesn't end
+    it meanwhile, because it counts from a worker's first heartbeat (27.0, `Arbiter.murder_workers`).
     """
-    guarded(_join_error_log, None, "its log could not be joined with gunicorn's", "")
-    guarded(_tell_of_late_patch, None, "it could not be found out when gevent patched", "")
-    guarded(_exit_upon_signals, None, "a worker will not hand over when it is ended by a signal", "")
-    guarded(_load, None, "the flags of a worker could not be loaded before its first request", "")
+    guarded(_join_error_log, None, "connecting the log to gunicorn's error log failed", "")
+    guarded(_tell_of_late_patch, None, "checking when gevent patched failed", "")
+    guarded(
+        _exit_upon_signals,
+        None,
+        "installing the signal handler failed: the worker can't hand over if a signal ends it",
+        "",
+    )
+    guarded(_load, None, "loading a worker's flags before its first request failed", "")
 
 
 def worker_exit(_server: Arbiter, worker: Worker) -> None:
-    """Hand the leadership over; gunicorn calls this when a worker has served its last request.
+    """Hand over the lease; gunicorn calls this when a worker has served its last request.
 
     Args:
-        worker: the one that ends. The master calls this too, for a worker that it finds dead: nothing is done then.
+        worker: the worker that ends. The master calls this too, for a dead worker: then this does nothing.
     """
     if str(worker.pid) == str(os.getpid()):
         guarded(_say_goodbye, None, "leaving the fleet failed at the exit of a worker", "")
@@ -98,17 +102,17 @@ def _exit(_signum: int, _frame: FrameType | None) -> None:
 
 
 class _ErrorLog(logging.Handler):
-    """Hands records on to gunicorn's error log, unless somebody else writes them anyway."""
+    """Passes records to gunicorn's error log, unless another handler writes them."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record, in gunicorn's format and if its level is asked for."""
+        """Write one record in gunicorn's format, if its level is enabled."""
         error_log = logging.getLogger("gunicorn.error")
         if error_log.isEnabledFor(record.levelno) and not _handled(besides=self):
             error_log.handle(record)
 
 
 def _join_error_log() -> None:
-    """Nothing where somebody has configured logging; whoever does so later is noticed at each record."""
+    """Do nothing if logging is configured; this is checked for each record, because it may be configured later."""
     ours = logging.getLogger("flagcache")
     if _handled(besides=None):
         return

@@ -35,7 +35,7 @@ def distinct_id_of(
     project_api_key: str | None = None,
     session: Given = None,
 ) -> str | None:
-    """Return the distinct id of the user that a request comes from; None if it is not known.
+    """Return the distinct id of a request's user; None if it is unknown.
 
     The first of these that gives one: `explicit`, `user`, the SDK's context, PostHog's cookie, `session`.
 

@@ -1,8 +1,9 @@
 """The caches that a PostHog client takes as its `flag_definition_cache_provider`.
 
-Each is the SDK's protocol (posthog 7.91, `flag_definition_cache.py`) over one `flagcache.coordinator.Coordinator`; they
-differ only in the store behind it. Constructing one connects to nothing and starts nothing, so that it can be made
-before a fork. The one on Redis is in `_redis_provider`: only who uses Redis pays for the import of its client.
+Each implements the SDK's protocol (posthog 7.91, `flag_definition_cache.py`) with one
+`flagcache.coordinator.Coordinator`; they differ only in the store. The constructor connects to nothing and starts
+nothing, so it can run before a fork. The cache on Redis is in `_redis_provider`, so that other caches don't import
+redis-py.
 """
 
 from __future__ import annotations
@@ -31,52 +32,52 @@ _hub = MemoryHub()
 
 
 class FlagDefinitionCache(CacheBase):
-    """What all caches have in common but the asynchronous one: the SDK's four methods, and `status`.
+    """The base of all synchronous caches: the SDK's four methods, and `status`.
 
-    Made by its subclasses and by `from_url`, not by users.
+    Users create a subclass, or call `from_url`.
     """
 
     def should_fetch_flag_definitions(self) -> bool:
-        """Whether the calling thread is to fetch from PostHog; asked by the SDK before each poll."""
+        """Whether the calling thread must fetch from PostHog; the SDK calls this before each poll."""
         return self._should_fetch()
 
     def get_flag_definitions(self) -> FlagDefinitionCacheData | None:
-        """The fleet's definitions; asked by the SDK when it is not to fetch.
+        """Return the fleet's definitions; the SDK calls this if it doesn't fetch.
 
         A first load waits at most `cold_start_wait`: for the first definitions, or for a fetch under way if the stored
-        ones are older than `first_load_max_age`. Later loads don't wait. Without any it returns empty ones.
+        ones are older than `first_load_max_age`. Later loads don't wait. Without definitions it returns empty ones.
         """
         return self._definitions()
 
     def on_flag_definitions_received(self, data: FlagDefinitionCacheData) -> None:
-        """Share what the SDK has just fetched; called by the SDK."""
+        """Share the definitions that the SDK has just fetched; the SDK calls this."""
         self._received(data)
 
     def shutdown(self) -> None:
-        """Hand the leadership over and close connections; called by `client.shutdown()`.
+        """Hand over the lease and close connections; `client.shutdown()` calls this.
 
-        A client that was handed in stays open. The cache can be used again afterwards.
+        A Redis client that you passed in stays open. The cache can be used again afterwards.
         """
         self._shutdown()
 
 
 class SqliteFlagDefinitionCache(FlagDefinitionCache):
-    """Share definitions among all processes of one machine, by a file.
+    """Share definitions among all processes of one machine, in a file.
 
     Args:
-        path: the file; made with mode 0600 if it is not there. Its directory must exist.
-        namespace: keeps fleets apart: one for each PostHog project and environment.
+        path: the file; it is created with mode 0600 if it doesn't exist. Its directory must exist.
+        namespace: separates fleets: use one for each PostHog project and environment.
         refresh_interval: seconds between two requests of all these processes to PostHog.
-        on_event: called with each `flagcache.events.Event` on the thread on which it happens, which waits for it;
-            `DefinitionsChanged` comes once the attached clients have the flags, or a second later.
-        poll_interval: this and all below: as of `RedisFlagDefinitionCache`.
+        on_event: called with each `flagcache.events.Event` on the thread of the event, which waits for it;
+            `DefinitionsChanged` is emitted once the attached clients have the flags, or a second later.
+        poll_interval: this and all below: as in `RedisFlagDefinitionCache`.
 
     Raises:
-        ConfigurationError: an argument cannot be right.
+        ConfigurationError: an argument is invalid.
     """
 
     @names_mistakes
-    def __init__(  # noqa: PLR0913 - each option is a keyword of its own: help() and editors show them
+    def __init__(  # noqa: PLR0913 - each option is its own keyword: help() and editors show them
         self,
         path: str | os.PathLike[str],
         namespace: str,
@@ -109,22 +110,22 @@ class SqliteFlagDefinitionCache(FlagDefinitionCache):
 class MemoryFlagDefinitionCache(FlagDefinitionCache):
     """Share definitions among the clients of one process; for tests and single processes.
 
-    What a namespace holds outlives its caches, so that a later one starts with it; `reset` forgets it. The latest 256
-    namespaces are kept.
+    The definitions of a namespace outlive its caches, and a later cache starts with them; `reset` deletes them. The
+    latest 256 namespaces are kept.
 
     Args:
         namespace: all caches of one process with the same namespace share definitions.
         refresh_interval: seconds between two requests of the process to PostHog.
-        on_event: called with each `flagcache.events.Event` on the thread on which it happens, which waits for it;
-            `DefinitionsChanged` comes once the attached clients have the flags, or a second later.
-        poll_interval: this and all below: as of `RedisFlagDefinitionCache`.
+        on_event: called with each `flagcache.events.Event` on the thread of the event, which waits for it;
+            `DefinitionsChanged` is emitted once the attached clients have the flags, or a second later.
+        poll_interval: this and all below: as in `RedisFlagDefinitionCache`.
 
     Raises:
-        ConfigurationError: an argument cannot be right.
+        ConfigurationError: an argument is invalid.
     """
 
     @names_mistakes
-    def __init__(  # noqa: PLR0913 - each option is a keyword of its own: help() and editors show them
+    def __init__(  # noqa: PLR0913 - each option is its own keyword: help() and editors show them
         self,
         namespace: str,
         *,
@@ -156,12 +157,12 @@ class MemoryFlagDefinitionCache(FlagDefinitionCache):
 
     @staticmethod
     def reset(namespace: str | None = None) -> None:
-        """Forget what this process's namespaces hold, for instance between two tests.
+        """Delete the definitions of this process's namespaces, for instance between two tests.
 
-        Caches that are made later start with nothing; those that are in use go on with what they have.
+        Caches that are created later start without definitions; existing ones keep what they hold.
 
         Args:
-            namespace: the only one to forget. None: all.
+            namespace: the only one to delete. None: all.
         """
         _hub.forget(lambda name: namespace is None or name.partition(":")[2] == namespace)
 
@@ -192,21 +193,21 @@ def from_url(  # noqa: D417, PLR0913 - as the constructors
     signing_key: KeyMaterial | None = None,
     encryption_key: KeyMaterial | None = None,
 ) -> FlagDefinitionCache:
-    """Make the cache that a URL names.
+    """Create the cache that a URL names.
 
     Args:
-        url: `redis://`, `rediss://` or `unix://` as redis-py takes them, also as `valkey://` and `valkeys://`;
+        url: `redis://`, `rediss://` or `unix://` as in redis-py, also as `valkey://` and `valkeys://`;
             `redis+sentinel://host:26379,host2:26379/mymaster/0`; `redis+cluster://host:6379,host2:6379`;
             `sqlite:///relative/path` or `sqlite:////absolute/path`; `memory://`.
-        namespace: keeps fleets apart.
+        namespace: separates fleets.
         refresh_interval: seconds between two requests of the whole fleet to PostHog.
-        fallback: as of `RedisFlagDefinitionCache`; the others have none.
-        on_event: called with each `flagcache.events.Event` on the thread on which it happens, which waits for it;
-            `DefinitionsChanged` comes once the attached clients have the flags, or a second later.
-        poll_interval: this and all below: as of `RedisFlagDefinitionCache`.
+        fallback: as in `RedisFlagDefinitionCache`; other caches have none.
+        on_event: called with each `flagcache.events.Event` on the thread of the event, which waits for it;
+            `DefinitionsChanged` is emitted once the attached clients have the flags, or a second later.
+        poll_interval: this and all below: as in `RedisFlagDefinitionCache`.
 
     Raises:
-        ConfigurationError: the scheme is unknown, or an argument cannot be right.
+        ConfigurationError: the scheme is unknown, or an argument is invalid.
     """
     return _named_by(url, namespace, fallback, common(locals()))
 
@@ -214,7 +215,7 @@ def from_url(  # noqa: D417, PLR0913 - as the constructors
 def _named_by(url: str, namespace: str, fallback: Fallback, options: Common) -> FlagDefinitionCache:
     scheme = scheme_of(url)
     if scheme in REDIS_SCHEMES:
-        # Here, so that only who uses Redis pays for its import.
+        # Imported here, so that other caches don't import redis-py.
         from flagcache_posthog._redis_provider import RedisFlagDefinitionCache  # noqa: PLC0415
 
         return RedisFlagDefinitionCache(url, namespace, fallback=fallback, **options)

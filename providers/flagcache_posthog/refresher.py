@@ -1,8 +1,8 @@
-"""A process that fetches for a fleet and does nothing else: the fleet's workers beside it only read.
+"""A process that only fetches for a fleet, whose workers then only read.
 
-It takes part as a worker with an attached client does, by the same engine and the same rules, with a client that has no
-SDK behind it: no flags are evaluated here and no events sent. Its mark gives it precedence over workers
-(`flagcache.stores.base.REFRESHER`). It uses the fleet's store alone: what it fetched without that would be lost.
+It takes part like a worker with an attached client, with the same engine and rules, but its client has no SDK: it
+evaluates no flags and sends no events. Its mark gives it precedence over workers (`flagcache.stores.base.REFRESHER`).
+It uses only the fleet's store, because without that its definitions would be lost.
 """
 
 from __future__ import annotations
@@ -46,32 +46,32 @@ from flagcache_posthog.fetcher import PostHogFetcher
 __all__ = ["FleetRefresher", "Outcome", "Project", "Refresher", "Run"]
 
 _GRACE = 30.0
-"""Seconds by which the loop may be late before it counts as hung: far more than its longest step."""
+"""Seconds of delay after which the loop counts as hung: far more than its longest step."""
 
 _LONGEST_LEASE = 45.0
-"""Seconds for which others wait for a killed refresher, however seldom it fetches. As the lease of workers that poll
-every half minute: at the end of a shorter one they would ask in vain, between two polls."""
+"""Seconds that others wait for a killed refresher, even if it fetches rarely. It equals the lease of workers that poll
+every 30 s; a shorter lease would expire between two of their polls."""
 
 _LOOK_AGAIN = 0.1
-"""Seconds between two looks of a single run whether it is done."""
+"""Seconds between two checks of a single run whether it is done."""
 
 _NO_GRANT = "no fetch was granted: others lead, or their latest fetch failed"
 _NO_END = "the fetch did not end in its time"
 
 _PASSING = frozenset({402, 408, 425, 429})
-"""Of the statuses from 400 to 499 those that may be others in a while: the quota, a time limit, a rate limit."""
+"""The statuses from 400 to 499 that are temporary: the quota, a time limit, a rate limit."""
 
 
 class FleetRefresher:
-    """As `Refresher`, for a fleet whose store is known in another way than by a URL. Use `Refresher`.
+    """Like `Refresher`, for a fleet whose store isn't given by a URL. Users create a `Refresher`.
 
     Args:
-        store: that the fleet shares.
-        namespace: as the fleet's caches have it; this and all below.
-        project: what is fetched.
+        store: the fleet's store.
+        namespace: the namespace of the fleet's caches; so are the settings and the protection.
+        project: the project to fetch.
         settings: not those of a reader.
         protection: of the envelopes.
-        on_event: as of `Refresher`.
+        on_event: as in `Refresher`.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class FleetRefresher:
         self._late_at = math.inf
 
     def run(self) -> None:
-        """Fetch and publish, again and again, until `stop` is called; then hand the lease over.
+        """Fetch and publish repeatedly until `stop` is called; then hand over the lease.
 
         No outage of PostHog or of the store ends it.
         """
@@ -129,10 +129,10 @@ class FleetRefresher:
             self._leave()
 
     def once(self) -> Run:
-        """Fetch and publish once if a fetch is due, give up the lease, and tell what came of it.
+        """Fetch and publish once if a fetch is due, give up the lease, and return the result.
 
         Waits for a grant as long as for a silent PostHog (`fetch_timeout`), and for its fetch until that ends, at most
-        `fetch_total_timeout`; a few calls of the store, and the time to say goodbye, come on top.
+        `fetch_total_timeout`. A few calls to the store, and the time to hand over, are added to that.
         """
         began = monotonic()
         settings = self._settings
@@ -154,21 +154,21 @@ class FleetRefresher:
             self._leave()
 
     def stop(self) -> None:
-        """Let it end soon, at most a few times `store_timeout` later; from any thread, and from a signal's handler."""
+        """End it soon, at most a few times `store_timeout` later. Call it from any thread or a signal handler."""
         self._end.put(None)
 
     @property
     def alive(self) -> bool:
-        """Whether its loop does not hang. PostHog and the store have no part in that."""
+        """Whether its loop runs, whatever the state of PostHog and the store."""
         return monotonic() < self._late_at
 
     @property
     def ready(self) -> bool:
-        """Whether the store answers and has definitions that were confirmed within `stale_after`, by whomever."""
+        """Whether the store answers and any process confirmed its definitions within `stale_after`."""
         return self._coordinator.shared and self.status().state is State.FRESH
 
     def status(self) -> Status:
-        """What this process knows, without asking anybody. Shows no key and no password."""
+        """Return what this process knows. Does no I/O; contains no key and no password."""
         return self._coordinator.status()
 
     def _pause(self) -> float:
@@ -186,7 +186,7 @@ class FleetRefresher:
         return True
 
     def _judged(self, began: float) -> Run | None:
-        """What the single run that began then has come to; None while that is open."""
+        """The result of the single run that began then; None while it is open."""
         if self._trouble is not None:
             return self._run(*_verdict(self._trouble))
         status = self.status()
@@ -215,21 +215,21 @@ class FleetRefresher:
 
 
 class Refresher(FleetRefresher):
-    """Fetches definitions for a fleet and publishes them. Connects to nothing before it runs, which it does once.
+    """Fetches definitions for a fleet and publishes them. It connects when it runs, and can run once.
 
-    Several may run at once, in as many processes: one leads, the others stand by.
+    Several refreshers may run, in several processes: one leads, the others stand by.
 
     Args:
-        store_url: of the store that the fleet's caches share, as `flagcache.from_url` takes it; not `memory://`.
-        namespace: as the caches have it.
-        project: what is fetched.
+        store_url: URL of the fleet's store, as in `flagcache.from_url`; not `memory://`.
+        namespace: the namespace of the caches.
+        project: the project to fetch.
         refresh_interval: seconds between two requests to PostHog.
-        on_event: called with each `flagcache.events.Event` on the thread on which it happens, which waits for it;
-            `DefinitionsChanged` comes once the attached clients have the flags, or a second later.
-        options: `flagcache.settings.Options`: times in seconds, and keys, as the caches have them.
+        on_event: called with each `flagcache.events.Event` on the thread of the event, which waits for it;
+            `DefinitionsChanged` is emitted once the attached clients have the flags, or a second later.
+        options: `flagcache.settings.Options`: times in seconds, and keys, the same as in the caches.
 
     Raises:
-        ConfigurationError: an argument cannot be right.
+        ConfigurationError: an argument is invalid.
     """
 
     def __init__(
@@ -260,7 +260,7 @@ def _shared_store(url: str, namespace: str, settings: Settings, protection: Prot
 
 
 def _verdict(trouble: Event) -> tuple[Outcome, str]:
-    """What a trouble means for a single run."""
+    """What a failure means for a single run."""
     if isinstance(trouble, FetchFailed):
         lasting = 400 <= trouble.status < 500 and trouble.status not in _PASSING
         return Outcome.REFUSED if lasting else Outcome.FAILED, trouble.reason
