@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import cast
 
+from flagcache.runtime.text import printable
 from flagcache.runtime.values import Value
 
 __all__ = ["Event", "Recovery", "listed", "shown"]
@@ -56,7 +57,7 @@ class Recovery(Event):
 def listed(names: Sequence[str]) -> str:
     """Format names for the log: the first ten."""
     more = len(names) - _MOST_NAMES
-    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(map(printable, names[:_MOST_NAMES])) + (f" and {more} more" if more > 0 else "")
 
 
 def _plain(value: object) -> object:

@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 from flagcache.cli.files import refuse_other_file
 from flagcache.encoding.payload import FORMAT
 from flagcache.errors import ConfigurationError
+from flagcache.runtime.text import printable
 from flagcache.settings import check_namespace
 from flagcache.stores.abilities import Forgets
 from flagcache.stores.base import Meta, Snapshot, Store
@@ -207,7 +208,7 @@ def _lines(seen: Snapshot, target: Place) -> list[str]:
         ),
         ("failure", _failure(seen)),
     ]
-    return [f"{name:<14}{_printable(value)}" for name, value in facts]
+    return [f"{name:<14}{printable(value)}" for name, value in facts]
 
 
 def _of_definitions(meta: Meta, seen: Snapshot, target: Place) -> list[tuple[str, str]]:
@@ -243,8 +244,3 @@ def _utc(at: int) -> str:
     except (OverflowError, OSError, ValueError):  # a writer to the store can write any number
         return f"{at} ms after 1970"
     return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-def _printable(text: str) -> str:
-    """Replace control characters: a writer to the store can write any text."""
-    return "".join(c if c.isprintable() else "?" for c in text)

@@ -139,6 +139,10 @@ class SqliteDamage(Damage):
         self._execute(f"UPDATE state SET {field} = ? WHERE namespace = ?", value, name_of(namespace))
 
     @override
+    def text(self, namespace: str, field: str, value: str) -> None:
+        self.number(namespace, field, value)
+
+    @override
     def everything(self, namespace: str) -> None:
         with closing(sqlite3.connect(self._path)) as connection, connection:
             names = [row[1] for row in connection.execute("PRAGMA table_info(state)") if row[1] != "namespace"]
@@ -171,6 +175,10 @@ class RedisDamage(Damage):
         name = keys_of(namespace, 0).hash
         assert self._client.hexists(name, field)
         self._client.hset(name, field, value)
+
+    @override
+    def text(self, namespace: str, field: str, value: str) -> None:
+        self._client.hset(keys_of(namespace, 0).hash, field, value)
 
     @override
     def everything(self, namespace: str) -> None:

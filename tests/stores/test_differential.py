@@ -22,7 +22,7 @@ from flagcache.stores.redis.store import RedisStore
 from flagcache.stores.rules import verbs as rules
 from flagcache.stores.rules.state import State
 from tests.servers import RedisServer
-from tests.stores.twins import LENGTHS, TIMES, Twins
+from tests.stores.twins import LENGTHS, TEXTS, TIMES, Twins
 
 WORKERS = st.sampled_from(["a", "a", "b", "b", "c", f"{REFRESHER}d", f"{REFRESHER}e"])
 VERSIONS = st.sampled_from(["v1", "v1", "v2"])
@@ -36,7 +36,9 @@ PASSES = st.one_of(
     st.sampled_from([-STRIDE, STRIDE, 2 * STRIDE]),
     st.sampled_from([1, 500, *range(894, 901), *range(994, 1001), *range(1894, 1901), 1999, 2000, 3000]),
 )
-GARBAGE = st.sampled_from(["", "x", "nan", "inf", "-1", "1.5", "9007199254740992"])
+GARBAGE = st.sampled_from(
+    ["", "x", "nan", "inf", "-1", "1.5", "9007199254740992", "a\nb", "\x1b[2J", "x" * 600, "x" * 1025]
+)
 _serial = itertools.count()
 
 
@@ -285,6 +287,8 @@ ASKS = st.builds(
     listens=st.booleans(),
     watches=st.booleans(),
     starts=st.booleans(),
+    leader=st.sampled_from(["", "a", "b"]),
+    doubts=st.sampled_from([False, False, True]),
 )
 POLLS = st.builds(Poll, ASKS, GRANTS, st.none() | MOMENTS, st.sampled_from([0, 0, 0, -1, 1]))
 PUBLISHES = st.builds(
@@ -299,9 +303,7 @@ DISCARDS = st.builds(Discard, WORKERS, VERSIONS)
 REPORTS = st.builds(Report, WORKERS, VERSIONS, INTERVALS)
 RENEWALS = st.builds(Renew, WORKERS, LEASES)
 CLEARS = st.builds(Clear)
-DAMAGES = st.builds(
-    Damage, st.sampled_from([*TIMES, *LENGTHS, "version", "payload", "holder", "outcome", "deputy"]), GARBAGE
-)
+DAMAGES = st.builds(Damage, st.sampled_from([*TIMES, *LENGTHS, *TEXTS, "payload", "outcome"]), GARBAGE)
 KINDS: list[st.SearchStrategy[Step]] = [
     *[POLLS] * 10,
     *[PUBLISHES] * 4,

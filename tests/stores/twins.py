@@ -10,6 +10,7 @@ server counts by itself, is compared with a tolerance, and its lengths never end
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TypeVar, cast
 
@@ -37,6 +38,9 @@ LENGTHS = ("epoch", "size", "lease_length", "note_status", "note_length", "failu
 
 
 TEXTS = ("version", "etag", "writer", "project", "holder", "deputy")
+LONGEST = {"version": 64, "etag": 1024, "writer": 512, "project": 512, "holder": 512, "deputy": 512}
+"""Bytes of each."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def agree(on_server: object, by_rules: object) -> None:
@@ -143,9 +147,12 @@ class Twins:
         raw, lease = self._hash(), self.store.keys.lease
         number = {name: _whole(raw.get(name)) for name in (*TIMES, *LENGTHS)}
         text = {name: raw.get(name, b"").decode() for name in TEXTS}
+        sound = {name: len(text[name]) <= LONGEST[name] and not _CONTROL.search(text[name]) for name in TEXTS}
         complete = all(_is_whole(raw.get(name)) for name in ("as_of", "changed_at", "confirmed_at", "size"))
         meta = None
-        if complete and text["version"] and number["size"] and number["size"] == len(raw.get("payload", b"")):
+        complete = complete and re.fullmatch(r"[A-Za-z0-9._-]+", text["version"]) is not None
+        complete = complete and all(sound[name] for name in TEXTS[:4])
+        if complete and number["size"] and number["size"] == len(raw.get("payload", b"")):
             meta = Meta(
                 *(text["version"], number["epoch"], number["as_of"], number["changed_at"], number["confirmed_at"]),
                 *(text["etag"], text["writer"], text["project"]),
@@ -158,7 +165,7 @@ class Twins:
             highest=max(number["highest"], number["grant"], meta.as_of if meta else 0),
             grant=number["grant"],
             granted=(number["granted_1"], number["granted_2"], number["granted_3"]),
-            holder=text["holder"],
+            holder=text["holder"] if sound["holder"] else "",
             outcome=Outcome(outcome) if outcome in set(Outcome) else Outcome.DONE,
             owner=owner.decode() if owner else "",
             lease_until=self.now() + left if owner else 0,
@@ -168,7 +175,7 @@ class Twins:
             reporting=number["reporting"],
             renewing=number["renewing"],
             fence=number["fence"],
-            deputy=text["deputy"],
+            deputy=text["deputy"] if sound["deputy"] else "",
             deputy_seen=number["deputy_seen"],
             note_status=number["note_status"],
             note_until=number["note_until"],

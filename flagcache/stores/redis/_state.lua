@@ -7,8 +7,8 @@
 -- KEYS[3]  the hash again, if this store refused the asker a write before: then a first write shows whether it still does
 -- ARGV[1]  identity of the asking process; empty for people. With no other argument they only look: nothing is changed
 -- All times and lengths are whole milliseconds below 2^53; the clock is the server's own.
--- What is not such a number counts as absent, and so do a version that is no text in ASCII, an order that is no time and a
--- key of a foreign type.
+-- What is not such a number counts as absent, and so do a version that cannot be a digest, an order that is no time, a
+-- text that is too long or holds a control character, and a key of a foreign type.
 
 local HASH, LEASE, ME = KEYS[1], KEYS[2], ARGV[1]
 local GRANTS_PER_INTERVAL, REPUBLISH_EVERY, LONGEST_NOTE, GRACE = 3, 1000, 3600000, 2000
@@ -20,6 +20,7 @@ local FIELDS = {
 }
 local FIRST_NUMBER = 8
 local LARGEST_PAYLOAD = 67108864 -- bytes; no process publishes a larger one
+local LONGEST_VERSION, LONGEST_TAG, LONGEST_TEXT = 64, 1024, 512 -- bytes; flagcache/stores/rules/fields.py
 local FAR = 315360000000 -- ten years: what lies further ahead of the clock is no time; counting on from it would end at 2^53
 
 local function whole(text)
@@ -48,6 +49,8 @@ local function read(command, key, ...)
   return value
 end
 
+local function sound(text, longest) return #text <= longest and not string.find(text, '%c') end
+
 local clock = now()
 local state, dirty = {}, {}
 
@@ -68,14 +71,18 @@ local function load()
     if i < FIRST_NUMBER then state[field] = values[i] or '' else state[field] = whole(values[i]) or 0 end
   end
   local times = whole(values[9]) and whole(values[10]) and whole(values[11]) and whole(values[12])
-  local named = state.version ~= '' and not string.find(state.version, '[\128-\255]') -- ours are digests
+  local named = #state.version <= LONGEST_VERSION and string.find(state.version, '^[%w._-]+$')
+    and sound(state.etag, LONGEST_TAG) and sound(state.writer, LONGEST_TEXT) and sound(state.project, LONGEST_TEXT)
   state.stored = times and named and state.size > 0 and state.size <= LARGEST_PAYLOAD
     and state.as_of <= clock + FAR and redis.call('HSTRLEN', HASH, 'payload') == state.size and true or false
   if state.highest > clock + FAR then state.highest = 0 end
   if state.grant > clock + FAR then state.grant = 0 end
   if state.fence > clock + FAR then state.fence = 0 end
   if state.outcome ~= 'open' and state.outcome ~= 'failed' then state.outcome = 'done' end
+  if not sound(state.holder, LONGEST_TEXT) then state.holder = '' end
+  if not sound(state.deputy, LONGEST_TEXT) then state.deputy = '' end
   state.owner = LEASE and read('GET', LEASE) or ''
+  if not sound(state.owner, LONGEST_TEXT) then state.owner = '' end
   state.lease_left = state.owner ~= '' and redis.call('PTTL', LEASE) or 0
   set('highest', math.max(state.highest, state.grant, state.stored and state.as_of or 0))
 end

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+from flagcache.runtime.text import printable
 from flagcache.stores.base import Grant, Meta, Notice, Reply, Snapshot
 
 __all__ = ["LONGEST_NOTICE", "as_flag", "as_list", "as_text", "as_whole", "read_notice", "read_reply", "read_snapshot"]
@@ -17,7 +18,7 @@ def read_notice(message: bytes) -> Notice:
     """Read a notice; whatever else came on the channel still says: ask."""
     kind, _, rest = message.decode("utf-8", "replace").partition(" ")
     epoch, _, version = rest.partition(" ")
-    return Notice(kind, int(epoch) if epoch.isdecimal() else 0, version)
+    return Notice(printable(kind), int(epoch) if epoch.isdecimal() else 0, printable(version))
 
 
 def read_reply(raw: object) -> Reply:
@@ -39,7 +40,7 @@ def read_reply(raw: object) -> Reply:
         deputy=bool(as_whole(bits) & 4),
         fetching=bool(as_whole(bits) & 8),
         exhausted=bool(as_whole(bits) & 16),
-        leader=None if leader == 0 else as_text(leader),
+        leader=None if leader == 0 else _as_name(leader),
         too_large=bool(as_whole(bits) & 32),
     )
 
@@ -49,8 +50,8 @@ def _read_meta(raw: object) -> Meta:
     return Meta(
         version=as_text(version),
         etag=as_text(etag),
-        writer=as_text(writer),
-        project=as_text(project),
+        writer=_as_name(writer),
+        project=_as_name(project),
         epoch=as_whole(epoch),
         as_of=as_whole(as_of),
         changed_at=as_whole(changed_at),
@@ -66,10 +67,10 @@ def read_snapshot(raw: object) -> Snapshot:
         epoch=as_whole(epoch),
         meta=_read_meta(meta) if meta else None,
         payload_size=as_whole(size),
-        leader=as_text(leader),
+        leader=_as_name(leader),
         lease_left=as_whole(lease_left),
         granted_at=as_whole(granted_at),
-        grant_holder=as_text(holder),
+        grant_holder=_as_name(holder),
         note_status=as_whole(status),
         note_left=as_whole(note_left),
     )
@@ -99,3 +100,8 @@ def as_text(raw: object) -> str:
     if not isinstance(raw, bytes):
         raise TypeError
     return raw.decode("utf-8", "replace")
+
+
+def _as_name(raw: object) -> str:
+    """Decode what people are shown."""
+    return printable(as_text(raw))

@@ -10,7 +10,9 @@ import sqlite3
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from flagcache.runtime.text import printable
 from flagcache.stores.base import LARGEST_PAYLOAD, Meta, Notice
+from flagcache.stores.rules.fields import is_tag, is_text, is_version
 from flagcache.stores.rules.state import Outcome, State
 from flagcache.stores.sqlite.create import Schema
 
@@ -186,7 +188,7 @@ def notices_since(connection: sqlite3.Connection, namespace: str, number: int) -
         "SELECT id, kind, epoch, version FROM notice WHERE namespace = ? AND id >= ? ORDER BY id", (namespace, number)
     ).fetchall()
     return [
-        (found, Notice(_text(kind) or "new", _number(epoch) or 0, _text(version) or ""))
+        (found, Notice(_word(kind) or "new", _number(epoch) or 0, _word(version)))
         for found, kind, epoch, version in rows
     ]
 
@@ -208,16 +210,23 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def _word(value: object) -> str:
+    text = _text(value) or ""
+    return printable(text) if is_text(text) else ""
+
+
 def _meta(row: Mapping[str, object]) -> Meta | None:
     version = _text(row["version"])
     epoch, as_of = _number(row["epoch"]), _number(row["as_of"])
     changed_at, confirmed_at = _number(row["changed_at"]), _number(row["confirmed_at"])
     etag, writer, project = _text(row["etag"]), _text(row["writer"]), _text(row["project"])
-    if not version or epoch is None or as_of is None or changed_at is None or confirmed_at is None:
+    if version is None or epoch is None or as_of is None or changed_at is None or confirmed_at is None:
         return None
     if etag is None or writer is None or project is None:
         return None
-    return Meta(version, epoch, as_of, changed_at, confirmed_at, etag, writer, project)
+    if not (is_version(version) and is_tag(etag) and is_text(writer) and is_text(project)):
+        return None
+    return Meta(version, epoch, as_of, changed_at, confirmed_at, etag, printable(writer), printable(project))
 
 
 def _state(row: Mapping[str, object], meta: Meta | None) -> State:
@@ -225,7 +234,7 @@ def _state(row: Mapping[str, object], meta: Meta | None) -> State:
         return _number(row[column]) or 0
 
     def text(column: str) -> str:
-        return _text(row[column]) or ""
+        return _word(row[column])
 
     outcomes = {outcome.value: outcome for outcome in Outcome}
     return State(

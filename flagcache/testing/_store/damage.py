@@ -14,6 +14,10 @@ __all__ = ["Damage", "DamageContract"]
 NOT_A_NUMBER = ["", "x", "nan", "inf", "-inf", "-1", "1.5", "1e400", str(2**53), str(2**64), "0x1p70"]
 """What may stand where milliseconds should. From 2^53 on a number is not the same to all who read it."""
 
+TEXTS = ["version", "etag", "writer", "project"]
+UNSOUND = ["\n", "a\nb", "\x1b[31m", "\x7f", "x" * 1025, "x" * 1_000_000]
+"""What no worker writes: a line feed, an escape, another control character, more than there is to say."""
+
 NUMBERS = ["as_of", "changed_at", "confirmed_at"]
 
 
@@ -26,6 +30,10 @@ class Damage(Protocol):
 
     def number(self, namespace: str, field: str, value: str) -> None:
         """Put this text in the place of a number of the metadata, named as in `Meta`, if the store can hold that."""
+        ...
+
+    def text(self, namespace: str, field: str, value: str) -> None:
+        """Put this in the place of a text, named as in `Meta`, or of `holder`: who was granted a fetch."""
         ...
 
     def everything(self, namespace: str) -> None:
@@ -61,6 +69,37 @@ class DamageContract(Cases):
         leader.bring("v1")
         damage.number(namespace, field, value)
         self.assert_absent_and_mended(leader, other)
+
+    @pytest.mark.parametrize("value", UNSOUND)
+    @pytest.mark.parametrize("field", TEXTS)
+    def test_texts_that_no_worker_writes_count_as_absent(
+        self, store: Store, other: Store, damage: Damage, namespace: str, field: str, value: str
+    ) -> None:
+        """What would break a line of a log, or is endless: nothing is stored then, until the next publication."""
+        leader = Worker(store, "a", interval=AT_ONCE)
+        leader.bring("v1")
+        damage.text(namespace, field, value)
+        self.assert_absent_and_mended(leader, other)
+
+    @pytest.mark.parametrize("value", ["", "v 1", "v/1", "vé", "x" * 65])
+    def test_what_cannot_be_named_is_not_stored(
+        self, store: Store, other: Store, damage: Damage, namespace: str, value: str
+    ) -> None:
+        """A version has up to 64 letters, digits, dots and dashes, as a digest has: with another, nothing is stored."""
+        leader = Worker(store, "a", interval=AT_ONCE)
+        leader.bring("v1")
+        damage.text(namespace, "version", value)
+        self.assert_absent_and_mended(leader, other)
+
+    @pytest.mark.parametrize("value", UNSOUND)
+    def test_a_holder_that_no_worker_can_be_is_nobody(
+        self, store: Store, other: Store, damage: Damage, namespace: str, value: str
+    ) -> None:
+        """The identity in the record of grants is shown to people: one that no worker has counts as none."""
+        Worker(store, "a").bring("v1")
+        damage.text(namespace, "holder", value)
+        assert other.inspect().grant_holder == ""
+        assert Worker(other, "b").poll().payload == b"payload of v1"
 
     def test_an_order_that_is_no_time_counts_as_absent(
         self, store: Store, other: Store, damage: Damage, namespace: str

@@ -1,0 +1,36 @@
+"""Which texts in a store may be our own: pure. Whatever is longer, or holds a control character, counts as absent.
+
+Lengths are bytes of UTF-8. What workers write is shorter: an entity tag has at most 256 characters, and 444 if it is
+protected; an identity has a host's name, a pid and a token.
+"""
+
+from __future__ import annotations
+
+import string
+
+__all__ = ["LONGEST_TAG", "LONGEST_TEXT", "LONGEST_VERSION", "is_tag", "is_text", "is_version"]
+
+LONGEST_VERSION, LONGEST_TAG, LONGEST_TEXT = 64, 1024, 512
+
+_NAMING = frozenset(string.ascii_letters + string.digits + "._-")
+_CONTROLS = frozenset(map(chr, [*range(32), 127]))
+
+
+def is_version(text: str) -> bool:
+    """Whether this can name a content: letters, digits, dots, dashes. Workers refuse all but digests of theirs."""
+    return 0 < len(text) <= LONGEST_VERSION and _NAMING.issuperset(text)
+
+
+def is_tag(text: str) -> bool:
+    """Whether this can be an entity tag, protected or not."""
+    return _is_sound(text, LONGEST_TAG)
+
+
+def is_text(text: str) -> bool:
+    """Whether this can be an identity, the name of a library, or what is known of a project."""
+    return _is_sound(text, LONGEST_TEXT)
+
+
+def _is_sound(text: str, longest: int) -> bool:
+    size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+    return size <= longest and _CONTROLS.isdisjoint(text)
