@@ -137,6 +137,9 @@ class Ask(NamedTuple):
     """Who led when this process last asked, so that a reply need not repeat it."""
     largest: int = LARGEST_PAYLOAD
     """Bytes of the largest payload that this process takes."""
+    doubts: bool = False
+    """That process has led an empty store for longer than any lease of this one lasts, and nothing came of it: its
+    lease counts for nothing while the store is empty."""
 
 
 class Reply(NamedTuple):

@@ -27,6 +27,7 @@ from flagcache.worker import troubles
 from flagcache.worker.compatibility import Generations
 from flagcache.worker.config import Plan
 from flagcache.worker.failover import Tier
+from flagcache.worker.lease_doubts import LeaseDoubts
 from flagcache.worker.repairs import Repairs
 from flagcache.worker.state import Ledger
 from flagcache.worker.verify import Heard, Reader
@@ -73,6 +74,7 @@ class Exchange:
         self._reader = Reader(plan, ledger)
         self._generations = Generations(plan, ledger)
         self._repairs = Repairs(plan, ledger)
+        self._doubts = LeaseDoubts(plan.settings.fetch_total_timeout)
 
     def ask(self, manner: Manner, *, serve_first: bool = False) -> Answer | None:
         """Poll the first store that answers and is not another project's; None if there is none.
@@ -138,6 +140,7 @@ class Exchange:
 
     def _question(self, tier: Tier, base: Ask, now: float) -> Ask:
         ask = election.ask_for(base, self._ledger.know, tier.home, now)
+        ask = self._doubts.asks(ask, self._ledger.know, tier.home, now)
         if self._ledger.alone_with_it and not self._ledger.know.contact(tier.home).leads:
             ask = ask._replace(challenge=2 * ask.challenge)  # those that do not have it go first
         return self._reader.asks(self._generations.asks(ask, tier.home), tier.home)

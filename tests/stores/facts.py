@@ -104,7 +104,7 @@ class Facts:
             return
         if self.leader not in ("", ask.me) and reply.clock < earliest:
             displaced = self.goes_before(ask.me, self.leader) or self.may_challenge(ask, reply)
-            assert displaced or self.neglected(ask, reply), "two lead"
+            assert displaced or self.neglected(ask, reply) or self.unused(ask, reply), "two lead"
         if not ask.may_lead:
             assert self.leader == ask.me
             return
@@ -131,6 +131,13 @@ class Facts:
         if not ask.listens or self.seen.meta is None or reply.clock < self.note_until + GRACE:
             return False
         return latest is None or reply.clock - latest.grant.at >= ask.interval + GRACE
+
+    def unused(self, ask: Ask, reply: Reply) -> bool:
+        """The store is empty, and what was due has not been granted for longer than any lease of the asker lasts."""
+        if self.seen.meta is not None or reply.clock < self.note_until:
+            return False
+        latest = self.latest
+        return latest is None or reply.clock - latest.grant.at >= ask.interval + max(ask.lease, ask.cold_lease)
 
     def check_grant(self, ask: Ask, reply: Reply, grant: Grant, after: Snapshot) -> None:
         """A grant is the outstanding one again, or a new one, above all others and not too early."""

@@ -8,7 +8,7 @@
 -- ARGV[10..13] what the asker holds: epoch (-1: nothing), as_of, age (ms), version
 -- ARGV[14]     longest time between two grants while fetches fail (ms)
 -- ARGV[15]     bits 1: the asker reports each answer to a fetch; 2: it is the deputy, and looks; 4: it acts between polls;
---              8: it is in its first load
+--              8: it is in its first load; 16: it does not believe the lease of ARGV[16] while the store is empty
 -- ARGV[16]     who leads, as far as the asker knows
 -- ARGV[17]     number of the database, which the channel of the notices ends with: a whole name would be sent with each poll
 -- ARGV[18]     time to live (ms); a poll renews none, but a grant may be all that is ever stored
@@ -31,7 +31,7 @@ local held_epoch, held_as_of, held_age, held_version = tonumber(ARGV[10]), tonum
 if not state.stored and redis.call('HSTRLEN', HASH, 'payload') > LARGEST_PAYLOAD then drop() end
 
 local function asker(bit) return math.floor(tonumber(ARGV[15]) / bit) % 2 == 1 end
-local reports, watches, listens, starts = asker(1), asker(2), asker(4), asker(8)
+local reports, watches, listens, starts, doubts = asker(1), asker(2), asker(4), asker(8), asker(16)
 local said_as_of = held_as_of
 
 local function unchanged()
@@ -99,13 +99,24 @@ local function silent(more)
   return passed(since, challenge + (more or 0))
 end
 
+-- The lease of an empty store keeps all from fetching, and nobody uses it: no fetch was granted for longer than any lease
+-- of the asker lasts, though one was due. A fetch under way counts for as long as its holder renews the lease each second.
+local function unused()
+  if state.stored or noted() then return false end
+  if doubts and state.owner == ARGV[16] then return true end
+  local longest, renewed = math.max(full_lease, cold_lease), clock + state.lease_left - state.lease_length
+  if state.lease_left <= GRACE or not passed(state.led_since, longest) then return false end
+  local fetches = state.outcome == 'open' and state.holder == state.owner and running(renewed + GRACE, GRACE)
+  return since_grant(pause() + longest) and not fetches
+end
+
 -- A refresher takes the lease from a worker at any time, but not while that one makes the first fetch.
 local function elect()
   local length = state.stored and full_lease or cold_lease
   if leads() then return lease(length) end
   local turn = state.holder ~= ME and due() and silent()
   local first_fetch = not state.stored and state.outcome == 'open'
-  local missed = neglected() or abandoned()
+  local missed = neglected() or abandoned() or unused()
   if leased() and not turn and not missed and (first_fetch or not precedes(ME, state.owner)) then return end
   lease(length)
   set('led_since', clock)

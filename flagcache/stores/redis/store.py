@@ -277,7 +277,7 @@ def _words_of(ask: Ask) -> tuple[str | int, ...]:
         *(ask.last_grant, ask.grant_age),
         *((held.epoch, held.as_of) if held else (-1, 0)),
         *(ask.held_age, ask.held_version, ask.backoff),
-        ask.reports + 2 * ask.watches + 4 * ask.listens + 8 * ask.starts,
+        ask.reports + 2 * ask.watches + 4 * ask.listens + 8 * ask.starts + 16 * ask.doubts,
         ask.leader,
     )
 

@@ -136,6 +136,30 @@ def _silent(state: State, ask: Ask, clock: int, more: int = 0) -> bool:
     return passed(since, ask.challenge + more, clock)
 
 
+def _unused(state: State, ask: Ask, clock: int) -> bool:
+    """Whether the lease of an empty store keeps all from fetching, and nobody uses it: then any worker may take it.
+
+    No lease of the asker lasts longer than the time for which no fetch has been granted though one was due. A holder
+    may have longer ones; then this one fetches in its place, and the store is empty no more. A fetch under way counts
+    for as long as its holder renews the lease each second. One that ends soon is waited for.
+    """
+    if state.meta is not None or noted(state, ask, clock):
+        return False
+    if ask.doubts and state.owner == ask.leader:
+        return True
+    longest = max(ask.lease, ask.cold_lease)
+    if state.lease_until - clock <= GRACE or not passed(state.led_since, longest, clock):
+        return False
+    return _since_grant(state, ask, _pause(state, ask) + longest, clock) and not _renews(state, clock)
+
+
+def _renews(state: State, clock: int) -> bool:
+    """Whether the holder's fetch is under way, and it renewed its lease a moment ago."""
+    renewed = state.lease_until - state.lease_length
+    fetches = state.outcome is Outcome.OPEN and state.holder == state.owner
+    return fetches and running(renewed + GRACE, GRACE, clock)
+
+
 def _precedes(me: str, other: str) -> bool:
     """Whether the one is a refresher and the other a worker."""
     return me.startswith(REFRESHER) and not other.startswith(REFRESHER)
@@ -153,7 +177,7 @@ def elect(state: State, ask: Ask, clock: int) -> State:
         return extend(state, ask.me, lease, clock)
     turn = state.holder != ask.me and _due(state, ask, clock) and _silent(state, ask, clock)
     first_fetch = state.meta is None and state.outcome is Outcome.OPEN
-    missed = _neglected(state, ask, clock) or _abandoned(state, ask, clock)
+    missed = _neglected(state, ask, clock) or _abandoned(state, ask, clock) or _unused(state, ask, clock)
     displaced = turn or missed or (not first_fetch and _precedes(ask.me, state.owner))
     if leased(state, clock) and not displaced:
         return state

@@ -103,6 +103,7 @@ class Worker:
     starts: bool = False
     leader: str = ""
     largest: int = LARGEST_PAYLOAD
+    doubts: bool = False
 
     def poll(self) -> Reply:
         """Ask the store; a grant is remembered."""
@@ -127,6 +128,7 @@ class Worker:
                 starts=self.starts,
                 leader=self.leader,
                 largest=self.largest,
+                doubts=self.doubts,
             )
         )
         if reply.grant:

@@ -1,0 +1,46 @@
+"""How long a process believes that another one leads while the store stays empty: on its own clock.
+
+All that a store says of its leader can be written by others, again and again, and a lease that is nobody's keeps all
+from fetching. While the store has definitions their age decides. While it has none, a process believes one leader for
+the length of its own longest lease or fetch, and then asks for the lease all the same (`Ask.doubts`).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from flagcache.core.knowledge import Knowledge
+from flagcache.stores.base import Ask
+
+__all__ = ["LeaseDoubts"]
+
+
+class _Watched(NamedTuple):
+    """A leader of an empty store."""
+
+    leader: str
+    since: float
+
+
+class LeaseDoubts:
+    """The leaders of one process's stores that brought nothing yet.
+
+    Args:
+        longest_fetch: seconds that a fetch may take.
+    """
+
+    def __init__(self, longest_fetch: float) -> None:
+        self._longest_fetch = longest_fetch
+        self._watched: dict[str, _Watched] = {}
+
+    def asks(self, ask: Ask, know: Knowledge, home: str, now: float) -> Ask:
+        """The poll of this store, which says whether its leader is still believed."""
+        contact = know.contact(home)
+        if not contact.leader or contact.leads or contact.stored is not None or know.note.status:
+            self._watched.pop(home, None)
+            return ask
+        watched = self._watched.get(home)
+        if watched is None or watched.leader != contact.leader:
+            watched = self._watched[home] = _Watched(contact.leader, now)
+        longest = max(ask.lease, ask.cold_lease) / 1000
+        return ask._replace(doubts=now - watched.since > max(longest, self._longest_fetch))
