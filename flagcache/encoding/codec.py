@@ -62,8 +62,10 @@ class Codec:
         """Return the metadata with the entity tag itself.
 
         Raises:
-            EnvelopeError: they are not what was written together.
+            EnvelopeError: they are not what was written together, or what they name is no content.
         """
+        if not envelope.is_digest(stored.version):
+            raise EnvelopeError("its version is no digest")
         if self._protection is PLAIN:
             return stored
         etag = self._protection.open(_unstamped(stored), self._binding_of(stored))
@@ -85,6 +87,23 @@ class Codec:
         """
         opened = self._protection.open(payload, self._binding("payload", version))
         return envelope.decode(opened, version=version, limit=self._limit)
+
+    def names(self, definitions: Definitions) -> tuple[str, ...]:
+        """How a store may name these definitions: first as they are named now, then as others named them.
+
+        Raises:
+            EnvelopeError: they hold what is not JSON.
+        """
+        return self._protection.names(envelope.digest(definitions))
+
+    def check_name(self, version: str, definitions: Definitions) -> None:
+        """Make sure that this version, by which a store names them, is theirs. A key that protects them has bound both.
+
+        Raises:
+            EnvelopeError: it names another content: who can write to the store put these in its place.
+        """
+        if self._protection is PLAIN and envelope.digest(definitions) != version:
+            raise EnvelopeError("its definitions are not those that its version names")
 
     def _stamp(self, meta: Meta) -> str:
         if self._protection is PLAIN:

@@ -38,10 +38,12 @@ from flagcache.encoding.shape import measure
 from flagcache.encoding.unpack import LONGEST, inflate, read_msgpack
 from flagcache.errors import EnvelopeError, UnreadableHereError
 
-__all__ = ["FORMAT", "decode", "digest", "encode", "verify"]
+__all__ = ["FORMAT", "decode", "digest", "encode", "is_digest", "verify"]
 
 FORMAT = 1
 """The number of the payload's layout, its first byte."""
+
+_DIGITS, _DIGEST = frozenset("0123456789abcdef"), 32
 
 _HEADER = struct.Struct(">BcI")
 _MSGPACK, _JSON = b"m", b"j"
@@ -77,7 +79,12 @@ def digest(definitions: Mapping[str, object]) -> str:
         name = hashlib.sha256()
         for piece in json_pieces(flatten(document, ordered=True) if deep else document, ordered=True):
             name.update(piece)
-    return name.hexdigest()[:32]
+    return name.hexdigest()[:_DIGEST]
+
+
+def is_digest(version: str) -> bool:
+    """Whether this can be the name of a content."""
+    return len(version) == _DIGEST and _DIGITS.issuperset(version)
 
 
 def encode(definitions: Mapping[str, object], version: str) -> bytes:

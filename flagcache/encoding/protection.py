@@ -74,6 +74,10 @@ class Protection(Protocol):
         """Whether what opens was protected with the first key; with another it is to be protected anew."""
         ...
 
+    def names(self, digest: str) -> tuple[str, ...]:
+        """How a content of this digest may be named in a store, as 32 hexadecimal digits: first as it is named now."""
+        ...
+
 
 def protection_of(signing_key: KeyMaterial | None, encryption_key: KeyMaterial | None) -> Protection:
     """Return the protection that these keys are for.
@@ -106,6 +110,10 @@ class Plain:
     def is_current(self, protected: bytes) -> bool:
         """Whatever is plain stays so."""
         return True
+
+    def names(self, digest: str) -> tuple[str, ...]:
+        """Return the digest."""
+        return (digest,)
 
 
 PLAIN = Plain()
@@ -140,6 +148,10 @@ class Signed:
         """Whether the first key signed it."""
         return protected[:_ID] == self._keys[0].id
 
+    def names(self, digest: str) -> tuple[str, ...]:
+        """Return the digest: who reads the store reads the content too."""
+        return (digest,)
+
 
 class Sealed:
     """AES-256-GCM, which also refuses whatever was altered: key's id (8 bytes), nonce (12 bytes), the rest.
@@ -151,7 +163,9 @@ class Sealed:
     name = "sealed"
 
     def __init__(self, keys: KeyMaterial) -> None:
-        derived = [_derive(key, b"encryption") for key in _checked("encryption_key", keys)]
+        checked = _checked("encryption_key", keys)
+        derived = [_derive(key, b"encryption") for key in checked]
+        self._naming = [_derive(key, b"naming").secret for key in checked]
         aesgcm = _aesgcm()
         self._first = derived[0].id
         self._ciphers = {key.id: aesgcm(key.secret) for key in reversed(derived)}
@@ -179,6 +193,10 @@ class Sealed:
         """Whether the first key encrypted it."""
         return protected[:_ID] == self._first
 
+    def names(self, digest: str) -> tuple[str, ...]:
+        """Return a keyed digest for each key, which nobody can compute for a guess, and the digest that 0.1 wrote."""
+        return *(hmac.digest(secret, digest.encode(), "sha256").hex()[: len(digest)] for secret in self._naming), digest
+
 
 class SealedAndSigned(Value):
     """Encrypted, then signed: for who gives the two keys to different people."""
@@ -198,6 +216,10 @@ class SealedAndSigned(Value):
     def is_current(self, protected: bytes) -> bool:
         """Whether the first key of each kind was used."""
         return self.signed.is_current(protected) and self.sealed.is_current(protected[_ID + _TAG :])
+
+    def names(self, digest: str) -> tuple[str, ...]:
+        """Return the names under the encryption keys."""
+        return self.sealed.names(digest)
 
 
 class _Key(SecretValue):

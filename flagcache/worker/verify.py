@@ -99,7 +99,7 @@ class Reader:
         try:
             meta = self._plan.codec.read_meta(reply.meta)
             if reply.payload is not None:
-                definitions = self._plan.vendor.check(self._open(meta.version, reply.payload))
+                definitions = self._open(meta.version, reply.payload)
         except EnvelopeError as exc:
             return self._refuse(tier, store, reply, reply.meta, exc)
         except (MemoryError, RecursionError) as exc:
@@ -126,9 +126,11 @@ class Reader:
     def _open(self, version: str, payload: bytes) -> Definitions:
         """Read the payload of metadata that a key of this process protects: so must it be, or it is broken."""
         try:
-            return self._plan.codec.read(version, payload)
+            definitions = self._plan.vendor.check(self._plan.codec.read(version, payload))
         except UnknownKeyError:
             raise EnvelopeError("its payload was not protected with the key of its metadata") from None
+        self._plan.codec.check_name(version, definitions)
+        return definitions
 
     def _readable(self, tier: Tier) -> None:
         """What this store has can be read: say so, if it could not be before."""
