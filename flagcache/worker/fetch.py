@@ -1,7 +1,8 @@
 """The fleet's own fetch: one at a time in a process, on a thread of its own, and what its result means.
 
 A provider call may wait for it a little; the result reaches the clients by push when it comes later. The entity tag
-sent is that of definitions which this process holds decoded, so that "unchanged" always speaks of them.
+sent is that of definitions which this process holds decoded, so that "unchanged" always speaks of them
+(`flagcache.worker.entity_tags`).
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from collections.abc import Callable
 
 from flagcache.core.knowledge import Held
 from flagcache.core.schedule import HEARTBEAT
-from flagcache.encoding import payload as envelope
 from flagcache.runtime.guard import guarded
 from flagcache.runtime.threads import make_event, try_start
 from flagcache.stores.base import Grant, Meta, Scope
 from flagcache.vendor import Fetched, Fetcher, FetchResult, Refused, Unchanged
 from flagcache.worker.config import Plan
+from flagcache.worker.entity_tags import EntityTags
 from flagcache.worker.grants import Errand
 from flagcache.worker.publish import Reports
 
@@ -51,6 +52,7 @@ class Fetching:
         self._fetcher: Fetcher | None = None
         self._thread: threading.Thread | None = None
         self._called_off = False
+        self._tags = EntityTags()
 
     @property
     def busy(self) -> bool:
@@ -125,7 +127,8 @@ class Fetching:
 
     def _fetch(self, errand: Errand, grant: Grant, fetcher: Fetcher) -> None:
         held = self._reports.held
-        result = self._ask(fetcher, held.meta.etag if held else "")
+        etag = self._tags.for_request(held.meta if held else None, grant.epoch)
+        result = self._ask(fetcher, etag)
         if isinstance(result, Fetched):
             self.full += 1
             self._reports.malformed(result.malformed)
@@ -134,7 +137,7 @@ class Fetching:
             self._reports.called_off(errand.home, grant, result)
         elif isinstance(result, Refused):
             self._reports.refused(errand.home, grant, result)
-        elif held is not None:
+        elif held is not None and etag:
             self._reports.confirmed(_confirmed(held, errand, grant), grant)
         else:
             self._reports.refused(errand.home, grant, Refused("304 to an unconditional request", Scope.MINE, 304))
@@ -149,7 +152,8 @@ class Fetching:
         return result
 
     def _hold(self, result: Fetched, errand: Errand, grant: Grant, held: Held | None) -> Held:
-        version = envelope.digest(result.definitions)
+        version = self._reports.name_of(errand.home, result.definitions)
+        self._tags.received(version, result.etag)
         same = held is not None and held.meta.version == version
         meta = Meta(
             version=version,

@@ -16,9 +16,10 @@ from flagcache.errors import StoreError
 from flagcache.events import LateFetchRefused
 from flagcache.settings import milliseconds
 from flagcache.stores.base import Grant, Published, Scope, Store
-from flagcache.vendor import Refused
+from flagcache.vendor import Definitions, Refused
 from flagcache.worker.config import Plan
 from flagcache.worker.failover import Tier
+from flagcache.worker.fetch_limit import FetchLimit
 from flagcache.worker.malformed import MalformedDefinitions
 from flagcache.worker.state import Ledger
 
@@ -27,6 +28,7 @@ __all__ = ["Reports"]
 _LONGEST_RETRY_AFTER = 300.0
 """Seconds for which a vendor's Retry-After is believed at most."""
 
+_TOO_OFTEN = Refused("this process has fetched too often", Scope.MINE)
 _UNSHAREABLE = Refused("what it brought cannot be shared", Scope.MINE)
 
 
@@ -42,6 +44,7 @@ class Reports:
         self._plan = plan
         self._ledger = ledger
         self._malformed = MalformedDefinitions(plan.namespace, plan.events)
+        self._limit = FetchLimit(plan.settings.refresh_interval, plan.clock)
 
     @property
     def held(self) -> Held | None:
@@ -51,6 +54,35 @@ class Reports:
     def changed_at(self, home: str, version: str, times: Grant) -> int:
         """When the content that a fetch has just brought first came."""
         return election.changed_at(self._ledger.know, home, version, times)
+
+    def admits(self, home: str, grant: Grant) -> bool:
+        """Count the fetch that this process was granted. If there were too many, the grant is another one's to take.
+
+        Until it may fetch again this process asks for no grant.
+        """
+        if self._limit.take():
+            return True
+        self._note(home, grant, _TOO_OFTEN, 0.0)
+        self._ledger.learn(lambda know: know._replace(stay_out_until=self._limit.open_again))
+        return False
+
+    def counts_without_grant(self) -> bool:
+        """Count a fetch of the vendor's SDK that no store granted. It is never refused: its client has no flags."""
+        self._limit.take()
+        return True
+
+    def name_of(self, home: str, definitions: Definitions) -> str:
+        """The version of definitions that a fetch has just brought.
+
+        If they are in the store or in this process already, under whichever of their names, they keep that name: keys
+        are rotated, and workers of 0.1 knew no keyed names, without a publication for each.
+
+        Raises:
+            EnvelopeError: they hold what is not JSON.
+        """
+        know, names = self._ledger.know, self._plan.codec.names(definitions)
+        known = (know.contact(home).stored, know.held.meta if know.held else None)
+        return next((meta.version for meta in known if meta is not None and meta.version in names), names[0])
 
     def own_fetch_failed(self, home: str, grant: Grant) -> None:
         """A fetch by the SDK of this process certainly failed; why, it does not tell."""

@@ -1,9 +1,8 @@
 """One process of a fleet, as the vendor's SDK drives it: who fetches, what is handed out, and the one cold start wait.
 
-A `Worker` belongs to one pid; `flagcache.coordinator` makes a new one in each forked child. Stores are the business of
-its `Exchange`, fetches of its `Fetching`, what happens between polls of its `Attendant`. Must never let two threads ask
-the store for the same thing at once, and never answer None to a client without flags, nor to one that lacks what there
-is, unless another thread is giving it to it.
+A `Worker` belongs to one pid; `flagcache.coordinator` makes a new one in each forked child. Its `Exchange` asks stores,
+its `Fetching` fetches, its `Attendant` works between polls. Must never let two threads ask a store for the same thing
+at once, nor answer None to a client that lacks flags, unless another thread gives them to it.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from flagcache.core.first_load import is_starting
 from flagcache.core.knowledge import Held, Knowledge
 from flagcache.core.projects import join_projects
 from flagcache.core.schedule import HEARTBEAT
-from flagcache.encoding import payload as envelope
 from flagcache.runtime.callers import caller, within
 from flagcache.settings import SLOW_FETCH
 from flagcache.stores.base import Meta
@@ -142,7 +140,8 @@ class Worker:
             return self._plan.vendor.empty()
         if held is not None:
             return held.definitions if self._plan.clients.hand(held.definitions, self._plan.clock()) else None
-        return None if self._errands.granted or loads_again else self._plan.vendor.empty()
+        fetches = self._errands.granted or (loads_again and self._reports.counts_without_grant())
+        return None if fetches else self._plan.vendor.empty()
 
     def received(self, definitions: object) -> None:
         """Take in and publish what the calling thread has fetched. A reader was sent by nobody, and tells nobody."""
@@ -159,7 +158,7 @@ class Worker:
         # A thread that never asked may have begun its fetch long ago: taken for as old as a fetch can be.
         errand = errand or Errand("", None, 0, self._plan.clock() - SLOW_FETCH)
         times = election.stamp(self.know, errand.home, errand.grant, errand.asked)
-        version = envelope.digest(checked)
+        version = self._reports.name_of(errand.home, checked)
         meta = Meta(
             version=version,
             epoch=times.epoch,
@@ -249,11 +248,12 @@ class Worker:
         if answer is None:
             return
         self._deferred = answer.deferred or (self._deferred and not contend)
-        errand = Errand(answer.home, answer.grant, answer.clock, answer.at)
-        if answer.grant is None or fetcher is None:
+        grant = answer.grant if answer.grant and self._reports.admits(answer.home, answer.grant) else None
+        errand = Errand(answer.home, grant, answer.clock, answer.at)
+        if grant is None or fetcher is None:
             self._errands.send(errand)
         else:
-            self._fetching.begin(errand, answer.grant, fetcher)
+            self._fetching.begin(errand, grant, fetcher)
 
     def _stand_down(self) -> None:
         """Give up a lease that no client here will use: without a poller, a process fetches for its loads alone."""

@@ -1,0 +1,44 @@
+"""Which entity tag a process sends: never an older one than the newest that it has had from the vendor.
+
+A tag in a store that others can write to may be of other definitions, or of an earlier answer. The first makes the
+vendor say "unchanged" of what it no longer serves, the second costs a full fetch each time. So what the vendor itself
+sent with a content goes before what a store says of it. Belongs to one process.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from flagcache.stores.base import Meta
+
+__all__ = ["EntityTags"]
+
+_KEPT = 16
+"""Contents whose tags are remembered: flags go back and forth between a few."""
+
+
+class EntityTags:
+    """The tags that the vendor sent to one process, by version; the newest last."""
+
+    def __init__(self) -> None:
+        self._by_version: OrderedDict[str, str] = OrderedDict()
+
+    def received(self, version: str, etag: str) -> None:
+        """The vendor sent this content with this tag, or with none."""
+        self._by_version.pop(version, None)
+        self._by_version[version] = etag
+        while len(self._by_version) > _KEPT:
+            self._by_version.popitem(last=False)
+
+    def for_request(self, held: Meta | None, epoch: int) -> str:
+        """The tag to send; empty for an unconditional request.
+
+        Args:
+            held: what the process holds.
+            epoch: of the grant. After people have raised it they want what the vendor serves, whatever is held.
+        """
+        if held is None or held.epoch < epoch:
+            return ""
+        if held.version in self._by_version:
+            return self._by_version[held.version]
+        return "" if held.etag in self._by_version.values() else held.etag

@@ -1,0 +1,46 @@
+"""How often one process fetches at most, whatever its stores grant.
+
+A store says when the fleet fetches, and whoever can write to it can make it say so at each poll. So a process counts
+its fetches by itself, on its own clock. An honest store stays below the limit: it gives three grants an interval, and
+a fourth if fetches fail. Belongs to one process; a forked child counts anew.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+__all__ = ["MOST", "FetchLimit"]
+
+MOST = 4
+"""Fetches in any refresh interval."""
+
+
+class FetchLimit:
+    """The latest fetches of one process.
+
+    Args:
+        interval: the refresh interval in seconds.
+        clock: this process's own clock, in seconds.
+    """
+
+    def __init__(self, interval: float, clock: Callable[[], float]) -> None:
+        self._interval = interval
+        self._clock = clock
+        self._began: deque[float] = deque(maxlen=MOST)
+        self._lock = threading.RLock()  # reentrant: a signal handler may interrupt what holds it
+
+    def take(self) -> bool:
+        """Count a fetch that begins now; False, and nothing is counted, if there were too many."""
+        with self._lock:
+            if self._clock() < self.open_again:
+                return False
+            self._began.append(self._clock())
+            return True
+
+    @property
+    def open_again(self) -> float:
+        """When the next fetch may begin, on the process's own clock; in the past if it may begin now."""
+        with self._lock:
+            return self._began[0] + self._interval if len(self._began) == MOST else 0.0
