@@ -123,23 +123,20 @@ class Ask(NamedTuple):
     """How long ago the fetch of what is held was granted, on this process's own clock."""
     held_version: str = ""
     reports: bool = False
-    """Every answer to a fetch of this process is told to the store, a failure too. False if its SDK fetches, which
-    says nothing of "unchanged" and of failures."""
+    """This process reports each answer to a fetch. An SDK that fetches says nothing of "unchanged" and of failures."""
     listens: bool = False
     """A thread of this process hears notices and acts between polls: it may be deputy, and may take a turn that the
     leader neglects. One that reports, but only at its polls, would not keep it."""
     watches: bool = False
     """This process is the deputy, and looks whether the fetch that is due was granted."""
     starts: bool = False
-    """This process is in its first load, for which old definitions are not good enough while a fetch can bring new
-    ones."""
+    """This process is in its first load: old definitions are not good enough while a fetch can bring new ones."""
     leader: str = ""
     """Who led when this process last asked, so that a reply need not repeat it."""
     largest: int = LARGEST_PAYLOAD
     """Bytes of the largest payload that this process takes."""
     doubts: bool = False
-    """That process has led an empty store for longer than any lease of this one lasts, and nothing came of it: its
-    lease counts for nothing while the store is empty."""
+    """That process has led an empty store for too long, and nothing came of it: there its lease counts for nothing."""
 
 
 class Reply(NamedTuple):
