@@ -13,12 +13,7 @@ from flagcache.core import knowledge as election
 from flagcache.core.knowledge import Contact
 from flagcache.core.renewals import with_last_renewal
 from flagcache.errors import StoreError
-from flagcache.events import (
-    Event,
-    ForeignProject,
-    ForeignProjectGone,
-    LateFetchRefused,
-)
+from flagcache.events import Event, ForeignProject, ForeignProjectGone, LateFetchRefused
 from flagcache.runtime.callers import within
 from flagcache.settings import milliseconds
 from flagcache.stores.abilities import Subscribable, Subscription
