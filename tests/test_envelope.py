@@ -80,7 +80,9 @@ def round_trip(definitions: Mapping[str, object], codec: bytes | None = None) ->
     version = digest(definitions)
     payload = encode(definitions, version)
     assert codec is None or payload[1:2] == codec
-    return same(decode(payload, version=version, limit=LIMIT), definitions)
+    decoded = decode(payload, version=version, limit=LIMIT)
+    assert digest(decoded) == version, "a reader would find another content under its name"
+    return same(decoded, definitions)
 
 
 def wrap(body: bytes, *, codec: bytes = b"m", size: int | None = None, number: int = FORMAT) -> bytes:

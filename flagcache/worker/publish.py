@@ -16,6 +16,7 @@ from flagcache.errors import StoreError
 from flagcache.events import LateFetchRefused
 from flagcache.settings import milliseconds
 from flagcache.stores.base import Grant, Published, Scope, Store
+from flagcache.stores.rules.fields import is_text
 from flagcache.vendor import Definitions, Refused
 from flagcache.worker.config import Plan
 from flagcache.worker.failover import Tier
@@ -189,7 +190,8 @@ class Reports:
         known = stored is not None and stored.version == meta.version and meta.etag in ("", stored.etag)
         news = False
         if known and stored is not None:
-            meta = meta._replace(project=join_projects(meta.project, stored.project))
+            joined = join_projects(meta.project, stored.project)
+            meta = meta._replace(project=joined if is_text(joined) else meta.project)  # longer than any store takes
             news = meta.project != join_projects(stored.project, "")
         published = Published.CONFIRMED
         if news or not known or not store.confirm(self._ledger.me, meta.version, times, lease=lease):

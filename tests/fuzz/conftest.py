@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from posthog.flag_definition_cache import FlagDefinitionCacheData
 
+from flagcache.encoding.protection import protection_of
 from flagcache.errors import EnvelopeError
 from flagcache.settings import Options
 from flagcache_posthog.definitions import PostHogVendor
@@ -26,6 +27,11 @@ fuzz = partial(
 )
 
 _TOLD = "inputs tried"
+
+
+def named(kind: str, digest: str) -> str:
+    """How a store of this kind names a content of this digest."""
+    return protection_of(KINDS[kind].get("signing_key"), KINDS[kind].get("encryption_key")).names(digest)[0]
 
 
 def well_formed(got: FlagDefinitionCacheData) -> bool:

@@ -40,7 +40,14 @@ def numbers() -> st.SearchStrategy[bytes]:
 
 def texts() -> st.SearchStrategy[bytes]:
     """What may stand where a text should."""
-    return st.one_of(st.binary(max_size=60), st.text(max_size=60).map(str.encode), st.just(b"x" * 100_000), numbers())
+    long = st.just(b"x" * 100_000)
+    return st.one_of(st.binary(max_size=60), st.text(max_size=60).map(str.encode), long, _controls(), numbers())
+
+
+def _controls() -> st.SearchStrategy[bytes]:
+    """What would begin a line of its own in a log, or steer a terminal."""
+    marks = st.sampled_from(["\n", "\r\n", "\x1b[2J", "\x7f", "\x00", "\u2028", "\u202e", "\x85"])
+    return st.tuples(st.text(max_size=8), marks, st.text(max_size=8)).map(lambda parts: "".join(parts).encode())
 
 
 def versions() -> st.SearchStrategy[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import cast
 
 import pytest
@@ -15,7 +16,7 @@ from flagcache.settings import Options
 from flagcache.stores.redis.store import Keys, RedisStore, keys_of
 from flagcache_posthog import FlagDefinitionCache, RedisFlagDefinitionCache
 from tests.fuzz import strategies as hostile
-from tests.fuzz.conftest import KINDS, fuzz, well_formed
+from tests.fuzz.conftest import KINDS, fuzz, named, well_formed
 from tests.fuzz.victims import INTERVAL, Count, Victims, victims
 from tests.servers import RedisServer
 
@@ -54,7 +55,7 @@ def both(redis_server: RedisServer, namespace: str, kind: str, surgeon: Surgeon)
         options = {**options, **KINDS[kind]}
         return RedisFlagDefinitionCache(redis_server.url, namespace, refresh_interval=INTERVAL, **options)
 
-    with victims(make, surgeon.version) as pair:
+    with victims(make, surgeon.version, partial(named, kind)) as pair:
         yield pair
 
 
@@ -91,9 +92,9 @@ FIELDS = (
         "granted_3",
     ),
     *("lease_length", "led_since", "note_status", "note_until", "note_length", "repair_asked", "failures"),
-    *("replaced_at", "key_missed_at"),
+    *("replaced_at", "key_missed_at", "reporting", "renewing", "fence", "deputy_seen"),
 )
-WORDS = ("version", "etag", "writer", "project", "holder", "outcome", "nobody's")
+WORDS = ("version", "etag", "writer", "project", "holder", "outcome", "deputy", "nobody's")
 
 
 @st.composite

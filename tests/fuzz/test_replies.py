@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from flagcache.stores.memory import MemoryStore
 from flagcache.stores.spec import StoreSpec
 from flagcache_posthog.provider import FlagDefinitionCache
 from tests.fuzz import strategies as hostile
-from tests.fuzz.conftest import KEY, fuzz
+from tests.fuzz.conftest import KEY, fuzz, named
 from tests.fuzz.victims import INTERVAL, Count, Victims, victims
 
 
@@ -75,7 +76,7 @@ def both(store: LyingStore, namespace: str) -> Iterator[Victims]:
         meta = store.inspect().meta
         return meta.version if meta else ""
 
-    with victims(make, version) as pair:
+    with victims(make, version, partial(named, "signed")) as pair:
         yield pair
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias, cast
 
@@ -15,7 +16,7 @@ from flagcache.settings import Options
 from flagcache.stores.sqlite.store import name_of
 from flagcache_posthog import FlagDefinitionCache, SqliteFlagDefinitionCache
 from tests.fuzz import strategies as hostile
-from tests.fuzz.conftest import KINDS, fuzz, well_formed
+from tests.fuzz.conftest import KINDS, fuzz, named, well_formed
 from tests.fuzz.victims import INTERVAL, Count, Victims, victims
 
 Cell: TypeAlias = "int | float | str | bytes | None"
@@ -65,7 +66,7 @@ def both(tmp_path: Path, namespace: str, kind: str, surgeon: Surgeon) -> Iterato
         options = {**options, **KINDS[kind]}
         return SqliteFlagDefinitionCache(tmp_path / "flags.db", namespace, refresh_interval=INTERVAL, **options)
 
-    with victims(make, surgeon.version) as pair:
+    with victims(make, surgeon.version, partial(named, kind)) as pair:
         yield pair
 
 
@@ -86,7 +87,7 @@ COLUMNS = (
     *("epoch", "highest", "version", "as_of", "changed_at", "confirmed_at", "etag", "writer", "project"),
     *("payload_size", "grant_as_of", "granted_1", "granted_2", "granted_3", "holder", "outcome", "failures", "owner"),
     *("lease_until", "lease_length", "led_since", "note_status", "note_until", "note_length", "repair_asked"),
-    *("replaced_at", "key_missed_at"),
+    *("replaced_at", "key_missed_at", "reporting", "renewing", "fence", "deputy", "deputy_seen"),
 )
 
 

@@ -59,6 +59,8 @@ class Victims:
     caches: tuple[FlagDefinitionCache, ...]
     version: Callable[[], str]
     """What the store says that it holds."""
+    named: Callable[[str], str]
+    """How a store names a content of this digest."""
     bugs: _Bugs
     revision: int = 0
     truths: list[FlagDefinitionCacheData] = field(default_factory=list[FlagDefinitionCacheData])
@@ -75,6 +77,8 @@ class Victims:
             if cache.should_fetch_flag_definitions():
                 cache.on_flag_definitions_received(self.truths[-1])
             got.append(cache.get_flag_definitions())
+            seen = cache.status()
+            assert (seen.leader + seen.writer + seen.version).isprintable(), f"it shows {seen}"
         assert not self.bugs.caught, self.bugs.caught[0]
         return got
 
@@ -93,21 +97,23 @@ class Victims:
         """After the next change at PostHog all hold it, and so does the store."""
         self.change()
         truth, deadline = self.truths[-1], time.monotonic() + _HEALED_WITHIN
-        wanted = digest(cast("dict[str, object]", truth))
+        wanted = self.named(digest(cast("dict[str, object]", truth)))
         while self.poll() != [truth] * len(self.caches) or self.version() != wanted:
             assert time.monotonic() < deadline, "it did not heal"
             time.sleep(INTERVAL / 4)
 
 
 @contextmanager
-def victims(make: Callable[[Options], FlagDefinitionCache], version: Callable[[], str]) -> Generator[Victims]:
+def victims(
+    make: Callable[[Options], FlagDefinitionCache], version: Callable[[], str], named: Callable[[str], str]
+) -> Generator[Victims]:
     """Two caches that hold the first truth, as their store does."""
     bugs, log = _Bugs(), logging.getLogger("flagcache.runtime.guard")
     events = logging.getLogger("flagcache")
     level, events.level = events.level, logging.CRITICAL  # thousands of refusals are what is wanted here
     log.setLevel(logging.ERROR)
     log.addHandler(bugs)
-    both = Victims((make(QUICK), make(QUICK)), version, bugs)
+    both = Victims((make(QUICK), make(QUICK)), version, named, bugs)
     try:
         both.heal()
         yield both

@@ -158,7 +158,8 @@ local function grant()
   if challenged and not silent(math.floor(interval * 9 / 10)) then
     return 0 -- from now on the others have an interval to take this turn
   end
-  if not due and not follows() then return 0 end
+  local followed = doubts and not state.stored and state.led_since == clock -- whatever was granted to the one doubted
+  if not due and not followed and not follows() then return 0 end
   local as_of = math.max(clock, state.highest + 1, last_grant + 1, held_epoch >= 0 and held_as_of + 1 or 0)
   if silent_grant() then set('fence', math.max(state.fence, state.grant)) end
   if reports then set('reporting', as_of) end

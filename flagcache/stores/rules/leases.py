@@ -220,7 +220,8 @@ def grant(state: State, ask: Ask, held: Order | None, clock: int) -> tuple[State
     silent = state.holder == ask.me and _silent(state, ask, clock)
     if silent and not _silent(state, ask, clock, ask.interval * 9 // 10):
         return state, None  # challenged: from now on the others have an interval to take this turn
-    if not due and not _follows(state, ask, held, clock):
+    followed = ask.doubts and state.meta is None and state.led_since == clock  # whatever was granted to the one doubted
+    if not due and not followed and not _follows(state, ask, held, clock):
         return state, None
     as_of = max(clock, state.highest + 1, ask.last_grant + 1, held.as_of + 1 if held else 0)
     silent_before = state.grant != state.reporting and state.outcome is not Outcome.FAILED

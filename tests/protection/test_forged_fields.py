@@ -1,0 +1,172 @@
+"""What comes of fields that others write into a store of ours: bounded requests, true names, clean lines of text."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import cast
+
+import pytest
+
+from flagcache.encoding.payload import digest, encode
+from flagcache.events import PayloadRefused
+from flagcache.settings import Options
+from flagcache.stores.redis.store import RedisStore, keys_of
+from flagcache.worker.fetch_limit import MOST
+from flagcache_posthog.testing import StandInControl, make_definitions
+from tests.attach.attached import AttachedSeat, attached, events_of
+from tests.fleet.chores import all_hold, history, load, logs, never_lost_flags, poll, seats, status, trouble
+from tests.fleet.harness import Fleet, Seat
+from tests.servers import MakeRedis, RedisServer, until
+
+EVERY, LONG = 0.5, 60.0
+KEY = "a key of more than sixteen bytes"
+each_fleet = pytest.mark.parametrize("options", [{}, {"signing_key": KEY}], ids=["plain", "signed"])
+
+
+class Forger:
+    """Somebody who reads and writes Redis, and has no key."""
+
+    def __init__(self, server: RedisServer, namespace: str, protection: str) -> None:
+        self.admin = server.client()
+        self.keys = keys_of(namespace, 0, format_and_protection=f"1-{protection}")
+
+    def read(self, field: str) -> bytes:
+        """What is stored."""
+        return cast("bytes | None", self.admin.hget(self.keys.hash, field)) or b""
+
+    def write(self, **fields: str | bytes | int) -> None:
+        """Overwrite fields."""
+        self.admin.hset(self.keys.hash, items=[part for item in fields.items() for part in item])
+
+    def lead(self, name: str) -> None:
+        """Take the lease for a year."""
+        year = 366 * 86_400_000
+        self.admin.set(self.keys.lease, name, px=year)
+        self.write(lease_length=year)
+
+
+def forger_of(server: RedisServer, namespace: str, options: Options) -> Forger:
+    """Whoever attacks the fleet of these options."""
+    return Forger(server, namespace, "signed" if "signing_key" in options else "plain")
+
+
+@each_fleet
+def test_a_store_made_to_grant_at_each_poll_costs_four_fetches_a_process(
+    posthog: StandInControl, make_redis: MakeRedis, namespace: str, options: Options
+) -> None:
+    """However often "the latest fetch failed" is written: a process makes four in an interval, and keeps its flags."""
+    server = make_redis()
+    with Fleet(attached(posthog, server.url, namespace, every=LONG, polls=EVERY, **options), 2) as fleet:
+        assert fleet.call(load) == [1, 1]
+        forger = forger_of(server, namespace, options)
+        for _ in range(99):
+            forger.write(outcome="failed", failures=0, granted_1=0, granted_2=0, granted_3=0)
+            forger.admin.publish(forger.keys.channel, "free 0 x")
+            fleet.call(poll)
+        assert MOST < posthog.requests <= 2 * MOST
+        assert all(never_lost_flags(member) and not trouble(member) for member in fleet)
+
+
+@pytest.mark.parametrize("attach", [True, False], ids=["attached", "by protocol"])
+def test_another_content_under_the_true_name_reaches_nobody(
+    posthog: StandInControl, make_redis: MakeRedis, namespace: str, attach: bool
+) -> None:
+    """In a plain store it is dropped by the next process that reads it, and does not survive a "304" or a `clear`."""
+    server = make_redis()
+    make: Callable[[int], Seat] = seats(posthog, server.url, namespace, every=EVERY, challenge_after=2.0)
+    if attach:
+        make = attached(posthog, server.url, namespace, every=LONG, polls=EVERY)
+    with Fleet(make, 2) as fleet:
+        assert fleet.call(load) == [1, 1]
+        forger = Forger(server, namespace, "plain")
+        version = forger.read("version").decode()
+        payload = encode(cast("dict[str, object]", make_definitions(5, revision=666)), version)
+        forger.write(payload=payload, size=len(payload), as_of=int(forger.read("as_of")) + 1)
+        new = fleet.join(2)
+        assert [member.call(load) for member in new] == [1, 1]
+        RedisStore(server.url, namespace).clear()
+        posthog.serve(make_definitions(5, revision=2))
+        all_hold(fleet, 2, within=20.0)
+        assert {seen.revision for member in fleet for seen in member.call(history)} <= {None, 1, 2}
+        if attach:
+            assert events_of(new, PayloadRefused)
+        assert all(not trouble(member) for member in fleet)
+
+
+def test_a_content_of_others_beside_the_true_tag_ends_with_a_clear(
+    posthog: StandInControl, make_redis: MakeRedis, namespace: str
+) -> None:
+    """In a plain store who can write chooses the flags until people clear it: then no entity tag is sent."""
+    server = make_redis()
+    with Fleet(attached(posthog, server.url, namespace, every=EVERY), 1) as fleet:
+        assert fleet.call(load) == [1]
+        forger = Forger(server, namespace, "plain")
+        etag = forger.read("etag")
+        fleet.members[0].kill()
+        forged = cast("dict[str, object]", make_definitions(5, revision=666))
+        payload = encode(forged, digest(forged))
+        later = int(forger.read("as_of")) + 1
+        forger.write(payload=payload, size=len(payload), version=digest(forged), etag=etag, as_of=later)
+        forger.admin.delete(forger.keys.lease)
+        (new,) = fleet.join(1)
+        assert new.call(load) in (1, 666)
+        full = posthog.full_fetches
+        RedisStore(server.url, namespace).clear()
+        all_hold([new], 1, within=20 * EVERY)
+        assert posthog.full_fetches > full
+
+
+@each_fleet
+def test_a_lease_of_nobody_on_an_empty_store_keeps_nobody_waiting(
+    posthog: StandInControl, make_redis: MakeRedis, namespace: str, options: Options
+) -> None:
+    """A fleet that starts on it fetches within its first load, and once."""
+    server = make_redis()
+    forger_of(server, namespace, options).lead("nobody:1:x")
+    began, options = time.monotonic(), {**options, "cold_start_wait": 20.0}
+    with Fleet(attached(posthog, server.url, namespace, every=LONG, **options), 3) as fleet:
+        assert fleet.call(load) == [1, 1, 1]
+        assert time.monotonic() - began < 20.0
+        assert posthog.full_fetches == 1
+
+
+EVIL = "evil\n2026-01-01 CRITICAL all is lost\x1b[31m\u2028\u202e"
+
+
+def test_no_text_of_a_store_steers_a_line_or_a_terminal(
+    posthog: StandInControl, make_redis: MakeRedis, namespace: str
+) -> None:
+    """Whatever stands for the leader, the writer or the project: status, events and log show what prints."""
+    server = make_redis()
+    with Fleet(attached(posthog, server.url, namespace, every=LONG, polls=EVERY), 2) as fleet:
+        assert fleet.call(load) == [1, 1]
+        forger = Forger(server, namespace, "plain")
+        for text in (EVIL, EVIL[-2:], "evil \udcff".encode("utf-8", "surrogateescape"), "x" * 1_000_000):
+            later = int(forger.read("as_of") or 0) + 1
+            forger.write(writer=text, project=text, holder=text, deputy=text, as_of=later)
+            forger.lead(cast("str", text))
+            fleet.call(poll)
+            assert all(_prints(member.call(status).leader, member.call(status).writer) for member in fleet)
+        lines = [line.text for lines in fleet.call(logs) for line in lines]
+        texts = [str(event) for member in fleet for event in member.call(_events)]
+        assert _prints(*lines, *texts)
+        assert max(map(len, [*lines, *texts])) < 5000
+
+
+def test_who_leads_is_shown_as_what_prints(posthog: StandInControl, make_redis: MakeRedis, namespace: str) -> None:
+    """A name with marks that turn text around is a name; they are shown as question marks."""
+    server = make_redis()
+    with Fleet(attached(posthog, server.url, namespace, every=LONG, polls=EVERY), 1) as fleet:
+        assert fleet.call(load) == [1]
+        Forger(server, namespace, "plain").lead("a\u202eb:1:x")
+        fleet.call(poll)
+        until(lambda: fleet.members[0].call(status).leader == "a?b:1:x", 10.0, what="the name of the leader")
+
+
+def _events(seat: object) -> list[object]:
+    return list(cast("AttachedSeat", seat).events)
+
+
+def _prints(*texts: str) -> bool:
+    return all(text.isprintable() for text in texts)
