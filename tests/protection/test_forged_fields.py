@@ -124,8 +124,9 @@ def test_a_lease_of_nobody_on_an_empty_store_keeps_nobody_waiting(
     """A fleet that starts on it fetches within its first load, and once."""
     server = make_redis()
     forger_of(server, namespace, options).lead("nobody:1:x")
-    began, options = time.monotonic(), {**options, "cold_start_wait": 20.0}
-    with Fleet(attached(posthog, server.url, namespace, every=LONG, **options), 3) as fleet:
+    began = time.monotonic()
+    waits: Options = {**options, "cold_start_wait": 20.0}
+    with Fleet(attached(posthog, server.url, namespace, every=LONG, **waits), 3) as fleet:
         assert fleet.call(load) == [1, 1, 1]
         assert time.monotonic() - began < 20.0
         assert posthog.full_fetches == 1
