@@ -99,6 +99,15 @@ def test_a_fleet_heals_from_300_mb_under_its_key(fleet: Fleet) -> None:
     assert not [event for event in fleet.events if isinstance(event, PayloadRefused)]
 
 
+@pytest.mark.parametrize("size", [0, LARGEST_PAYLOAD + 1])
+def test_its_memory_is_given_back(fleet: Fleet, size: int) -> None:
+    """By the first poll of a worker, whether it holds anything or not, and whatever the metadata say."""
+    fleet.plant(LARGEST_PAYLOAD + 1)
+    fleet.admin.hset(fleet.key, "size", size)
+    assert fleet.cache().should_fetch_flag_definitions()
+    assert fleet.admin.hstrlen(fleet.key, "payload") == 0
+
+
 @pytest.mark.parametrize("size", [0, 7, LARGEST_PAYLOAD + 1])
 def test_a_false_size_changes_nothing(fleet: Fleet, size: int) -> None:
     """What is not of the size that its metadata say counts as absent, and is given back if it is too large."""

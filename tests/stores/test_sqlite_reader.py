@@ -138,6 +138,7 @@ def test_a_reader_that_starts_first_has_the_first_definitions(path: Path) -> Non
     assert reader.should_fetch_flag_definitions() is False
     reader.get_flag_definitions()
     assert [type(event) for event in events] == [ColdStartExpired]
+    assert not path.exists()
     worker = SqliteFlagDefinitionCache(path, NAMESPACE, auto_attach=False)
     assert worker.should_fetch_flag_definitions()
     worker.on_flag_definitions_received(cast("FlagDefinitionCacheData", make_definitions(3)))
