@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing, contextmanager
 
 import pytest
@@ -42,7 +42,7 @@ def polls_of(admin: redis.Redis) -> int:
 
 
 @contextmanager
-def flooded(server: RedisServer, namespace: str, messages: Sequence[str]) -> Iterator[None]:
+def flooded(server: RedisServer, namespace: str, messages: Sequence[str]) -> Generator[None]:
     """Publish forty messages a second on the fleet's channel meanwhile."""
     stop, channel = threading.Event(), keys_of(namespace, 0).channel
 
