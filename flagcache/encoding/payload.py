@@ -16,8 +16,8 @@ The version inside the body makes sure that one content's payload is never taken
 
 What is decoded is trusted in nothing. The size is looked at before anything is unpacked, and never more than it is
 unpacked. Python objects take more room than their bytes: a one-byte map costs 64 bytes and more, so that there may be
-only one container in 16 bytes of the limit. What is left, a body of nothing but tiny strings, takes about 30 times the
-limit; real definitions take five times their own size.
+only one container in 16 bytes of the limit, and what all objects take is counted before they are made
+(`flagcache.encoding.memory`): at most 20 times the limit. Real definitions take five times their own size.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from typing import cast
 import msgpack
 
 from flagcache.encoding.flat import flatten, listed, unflatten
+from flagcache.encoding.memory import check_json, memory_for
 from flagcache.encoding.pieces import TEXT, json_pieces, msgpack_pieces
 from flagcache.encoding.shape import measure
 from flagcache.encoding.unpack import LONGEST, inflate, read_msgpack
@@ -177,8 +178,11 @@ def _read(payload: bytes, version: str, limit: int, *, keep: bool) -> dict[str, 
         kind = EnvelopeError if size > _HIGHEST_RATIO * len(payload) else UnreadableHereError
         raise kind(f"the payload says that it unpacks to {size} bytes; the limit is {limit}")
     body, most = memoryview(payload)[_HEADER.size :], max(_FEWEST_CONTAINERS, limit // _BYTES_PER_CONTAINER)
-    reads_json = codec == _JSON
-    content = _read_json(inflate(body, size), most) if reads_json else read_msgpack(body, size, most, keep=keep)
+    memory = memory_for(limit)
+    if codec == _JSON:
+        content = _read_json(inflate(body, size), most, memory)
+    else:
+        content = read_msgpack(body, size, most, memory=memory, keep=keep)
     written, definitions = listed(content)
     if type(definitions) is not dict:
         raise EnvelopeError("the payload holds no definitions")
@@ -187,8 +191,9 @@ def _read(payload: bytes, version: str, limit: int, *, keep: bool) -> dict[str, 
     return cast("dict[str, object]", definitions)
 
 
-def _read_json(body: bytes, most: int) -> object:
+def _read_json(body: bytes, most: int, memory: int) -> object:
     if body.count(b"[") + body.count(b"{") > most:  # those within strings too: JSON is the exception here
         raise UnreadableHereError(f"the payload holds more than {most} containers")
+    check_json(body, memory)
     written, nodes = listed(json.loads(body.decode("utf-8", TEXT)))
     return [written, unflatten(nodes)]

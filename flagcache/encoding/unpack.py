@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import msgpack
 
+from flagcache.encoding.memory import MsgpackMemory
 from flagcache.encoding.pieces import TEXT
 from flagcache.encoding.shape import measure
 from flagcache.errors import EnvelopeError, UnreadableHereError
@@ -40,18 +41,19 @@ def inflate(packed: memoryview, size: int) -> bytes:
     return body
 
 
-def read_msgpack(packed: memoryview, size: int, most: int, *, keep: bool = True) -> object:
+def read_msgpack(packed: memoryview, size: int, most: int, *, memory: int, keep: bool = True) -> object:
     """Unpack a body of exactly this size, piece by piece.
 
     Args:
         packed: As of `inflate`.
         size: As of `inflate`.
         most: How many containers it may have.
+        memory: How many bytes of memory its objects may take.
         keep: If not, an empty dict stands in the place of each, and an empty `bytes` is let pass.
     """
     # A container takes a byte at least, so that only a large body can hold too many. The hook adds half to the time.
     count = _counter(most) if size > most else None
-    body = _Inflating(packed, size + 1)
+    body = _Inflating(packed, size + 1, MsgpackMemory(size, memory))
     unpacker = msgpack.Unpacker(
         body,
         read_size=_PIECE,
@@ -83,11 +85,13 @@ class _Inflating:
     Args:
         packed: The stream.
         most: Bytes to unpack at most.
+        memory: Counts what their objects take, before they are made.
     """
 
-    def __init__(self, packed: memoryview, most: int) -> None:
+    def __init__(self, packed: memoryview, most: int, memory: MsgpackMemory) -> None:
         self._packed = packed
         self._most = most
+        self._memory = memory
         self._stream = zlib.decompressobj()
         self._end = b""
         self.unpacked = 0
@@ -102,6 +106,7 @@ class _Inflating:
         while size and not unpacked and not self._stream.eof and (packed := self._next()):
             unpacked = self._stream.decompress(packed, size)
         self.unpacked += len(unpacked)
+        self._memory.add(unpacked)
         if not self.spells_bin:
             seen = self._end + unpacked
             self.spells_bin = any(spelling in seen for spelling in _EMPTY_BIN)
