@@ -120,10 +120,12 @@ def test_a_body_takes_no_more_than_a_multiple_of_the_limit(make: Callable[[int],
 
 
 @pytest.mark.parametrize("item", JSON_BODIES.values(), ids=JSON_BODIES.keys())
-def test_a_body_in_json_takes_no_more_either(item: bytes) -> None:
-    """Its text included."""
-    times = (LIMIT - 100) // len(item)
-    body = b'["%s",[{"flags":[]},[' % VERSION.encode() + (item * times)[:-1] + b"]]]"
+@pytest.mark.parametrize("maps", [0, LIMIT // 16 - 100], ids=["alone", "after maps"])
+def test_a_body_in_json_takes_no_more_either(item: bytes, maps: int) -> None:
+    """Its text included; and as many maps as there may be do not help."""
+    first = b'{"":0},' * maps
+    times = (LIMIT - 100 - len(first)) // len(item)
+    body = b'["%s",[{"flags":[]},[' % VERSION.encode() + (first + item * times)[:-1] + b"]]]"
     peak, _ = peak_of(packed(b"j", body), LIMIT)
     assert peak < TIMES * LIMIT
 
