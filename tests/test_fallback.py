@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import stat
 import subprocess
 import tempfile
@@ -13,9 +14,13 @@ from pathlib import Path
 import pytest
 
 from flagcache.errors import ConfigurationError, StoreError
+from flagcache.runtime.clock import monotonic
 from flagcache.stores.base import Store
 from flagcache.stores.fallback import AUTO, Fallback, checked_fallback, fallback_specs
+from flagcache.stores.sqlite.connection import Mode, connect
+from flagcache.stores.sqlite.store import SqliteStore
 from flagcache_posthog import RedisFlagDefinitionCache, from_url
+from tests.servers import until
 from tests.stores.forks import forked
 from tests.stores.test_sqlite_file import mounted
 
@@ -195,6 +200,135 @@ def test_a_group_that_is_not_ours_is_refused() -> None:
         (root / "flagcache").chmod(0o700)
         answer = as_user(lambda: told(lambda: opened(root / "flagcache")), groups=(GROUP,))
         assert "can be written by others" in answer  # the file
+
+
+@ROOT
+@pytest.mark.parametrize("umask", [0, 0o022, 0o777], ids=oct)
+def test_directories_that_it_makes_are_this_users_alone_whatever_the_umask(umask: int) -> None:
+    """The directory, and those above it that were missing, have mode 0700, for a user without any privilege too."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chown(name, OTHER, OTHER)
+        wanted = Path(name) / "a" / "b" / "flagcache"
+
+        def work() -> str:
+            os.umask(umask)
+            opened(wanted).clear()
+            modes = [stat.S_IMODE(path.stat().st_mode) for path in (wanted.parent.parent, wanted.parent, wanted)]
+            return " ".join(map(oct, modes + [stat.S_IMODE(file.stat().st_mode) for file in wanted.glob("*.sqlite")]))
+
+        assert as_user(work) == "0o700 0o700 0o700 0o600"
+
+
+@contextlib.contextmanager
+def shared_folder(mode: int, owner: int = -1) -> Generator[Path]:
+    """A directory of root's, or another user's, of this mode, above that of a worker's fallback store."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        shared = Path(name) / "shared"
+        (shared / "state").mkdir(parents=True)
+        os.chown(shared / "state", OTHER, OTHER)
+        (shared / "state").chmod(0o700)
+        os.chown(shared, owner, -1)
+        shared.chmod(mode)
+        yield shared
+
+
+@ROOT
+@pytest.mark.parametrize(
+    ("mode", "owner", "answer"),
+    [
+        (0o777, -1, "shared, which can be written by others"),
+        (0o755, FOREIGN, "shared, which belongs to another user"),
+        (0o1777, FOREIGN, "shared, which belongs to another user"),
+        (0o1777, -1, "fine"),
+        (0o755, -1, "fine"),
+        (0o755, OTHER, "fine"),
+    ],
+)
+def test_a_directory_that_others_can_replace_is_refused(mode: int, owner: int, answer: str) -> None:
+    """Who may write the directory above may put another in its place, unless that has the sticky bit as /tmp has."""
+    with shared_folder(mode, owner) as shared:
+        assert answer in as_user(lambda: told(lambda: opened(shared / "state" / "flagcache").clear()))
+
+
+def become(user: int) -> None:
+    """Be another user from now on."""
+    os.setgroups([])
+    os.setgid(user)
+    os.setuid(user)
+
+
+def flag(shared: Path, name: str) -> Path:
+    """A file by which the processes of a test wait for one another."""
+    return shared.parent / name
+
+
+def used_again(shared: Path) -> str:
+    """In a worker: use the store, let the test do its part, then use it again; what came of that."""
+    become(OTHER)
+    store = opened(shared / "state")
+    store.clear()
+    (shared / "state" / "ready").touch()
+    until(flag(shared, "go").exists, what="the attack")
+    return f"{told(store.inspect)}, {told(store.clear)}"
+
+
+def plant(shared: Path) -> str:
+    """As another user: put a directory and a copy of the file in the place of the worker's, for all to use."""
+    become(FOREIGN)
+    name = next(path.name for path in flag(shared, "copies").iterdir())
+    (shared / "state").rename(shared / "old")
+    (shared / "state").mkdir()
+    shutil.copy(flag(shared, "copies") / name, shared / "state" / name)
+    (shared / "state" / name).chmod(0o666)
+    (shared / "state").chmod(0o777)
+    return "planted"
+
+
+@ROOT
+def test_a_directory_that_was_swapped_under_a_running_worker_is_refused() -> None:
+    """If rights above change while a worker runs, and another user swaps its directory, it uses nothing of that."""
+    with shared_folder(0o755) as shared, forked(lambda: used_again(shared)) as worker:
+        until((shared / "state" / "ready").exists, what="the worker")
+        flag(shared, "copies").mkdir()
+        for file in (shared / "state").glob("*.sqlite"):
+            shutil.copy(file, flag(shared, "copies") / file.name)
+            (flag(shared, "copies") / file.name).chmod(0o644)
+        shared.chmod(0o777)
+        with forked(lambda: plant(shared)) as attacker:
+            assert attacker.answer() == "planted"
+        flag(shared, "go").touch()
+        assert worker.answer().count("shared, which can be written by others") == 2
+
+
+@ROOT
+@pytest.mark.parametrize("what", ["directory", "link", "file"])
+def test_what_another_user_put_there_is_refused_at_each_open(what: str) -> None:
+    """Each time that a running worker opens the file anew, it looks at the directory and the file."""
+    with shared_folder(0o755) as shared, forked(lambda: used_again(shared)) as worker:
+        state = shared / "state"
+        until((state / "ready").exists, what="the worker")
+        if what == "link":
+            state.rename(shared / "old")
+            state.symlink_to("elsewhere")
+            shutil.copytree(shared / "old", shared / "elsewhere")
+        else:
+            file = next(state.glob("*.sqlite"))
+            shutil.copy(file, state / "copy")
+            (state / "copy").rename(file)
+            os.chown(state if what == "directory" else file, FOREIGN, FOREIGN)
+        flag(shared, "go").touch()
+        assert worker.answer().count("is a link" if what == "link" else "belongs to another user") == 2
+
+
+def test_no_connection_trusts_what_a_schema_names(tmp_path: Path) -> None:
+    """`trusted_schema` is off wherever a file is used: one from elsewhere cannot call functions by its schema."""
+    store = SqliteStore(tmp_path / "flags.db", "team")
+    store.clear()
+    connection = connect(tmp_path / "flags.db", Mode.WRITE, monotonic() + 1)
+    assert connection.execute("PRAGMA trusted_schema").fetchone()[0] == 0
+    connection.close()
+    store.close()
 
 
 @ROOT

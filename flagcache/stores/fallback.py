@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeAlias, cast
 from flagcache.errors import NO_PLACE, ConfigurationError, StoreError
 from flagcache.runtime.clock import monotonic
 from flagcache.runtime.here import here, prefix
-from flagcache.stores.rights import others_may_write
+from flagcache.stores.ownership import make_directory, refuse_strangers
 from flagcache.stores.spec import StoreSpec, missing_for_sqlite
 
 __all__ = ["AUTO", "Fallback", "checked_fallback", "fallback_specs"]
@@ -34,8 +34,6 @@ AUTO = "auto"
 _log = logging.getLogger(__name__)
 
 _said = False
-
-_ROOT = 0
 
 _LONGEST_HOST = 64
 """Characters of a host's name that a file's name has; Linux allows no more."""
@@ -110,6 +108,7 @@ def fallback_specs(
             timeout=timeout,
             format_and_protection=format_and_protection,
             replace_foreign=True,
+            guard=_refuse_strangers,
         )
 
     return (StoreSpec(_address(place, fingerprint), make, archive=True),)
@@ -148,16 +147,25 @@ def _safe(place: _Place, fingerprint: str) -> Path:
         if place.home is not None:
             _make_below(place.home, file)
         else:
-            file.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            file.parent.mkdir(mode=0o700, exist_ok=True)
-        _refuse_strangers(file.parent, directory=True)
-        if file.is_symlink() or file.exists():
-            _refuse_strangers(file, directory=False)
-            _take_back(file)
+            make_directory(file.parent)
+        refuse_strangers(file)
+        _take_back(file)
     except OSError as exc:
         what = f"{exc.strerror or exc}; fallback=None goes without"
         raise StoreError(what, address=f"no fallback store in {file.parent}") from exc
     return file
+
+
+def _refuse_strangers(file: Path) -> None:
+    """Look, each time that the file is opened, whether another user can have put it there.
+
+    Raises:
+        StoreError: one can, or nobody can tell.
+    """
+    try:
+        refuse_strangers(file)
+    except OSError as exc:
+        raise StoreError(f"{exc.strerror or exc}", address=f"no fallback store in {file.parent}") from exc
 
 
 def _make_below(home: Path, file: Path) -> None:
@@ -169,8 +177,7 @@ def _make_below(home: Path, file: Path) -> None:
     try:
         if not home.is_dir():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(home))
-        file.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file.parent.mkdir(mode=0o700, exist_ok=True)
+        make_directory(file.parent)
         if not file.exists() and not os.access(file.parent, os.W_OK):
             raise PermissionError(errno.EACCES, "nothing can be written there", str(file.parent))
     except OSError as exc:
@@ -222,7 +229,7 @@ def _others(file: Path, fingerprint: str) -> list[Path]:
     for other in entries:
         if other != file and other.name.startswith(begins) and other.name.endswith(ends):
             with suppress(OSError, StoreError):
-                _refuse_strangers(other, directory=False)
+                refuse_strangers(other)
                 found.append(other)
     return found
 
@@ -238,24 +245,3 @@ def _take_back(file: Path) -> None:
             if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and found.st_mode & stat.S_IWGRP:
                 with suppress(PermissionError):  # of a file system whose rights are fixed
                     path.chmod(0o600)
-
-
-def _refuse_strangers(path: Path, *, directory: bool) -> None:
-    found = path.lstat()
-    kind = stat.S_ISDIR(found.st_mode) if directory else stat.S_ISREG(found.st_mode)
-    if not kind:
-        if stat.S_ISLNK(found.st_mode):
-            why = "is a link; name what it leads to"
-        else:
-            why = f"is no {'directory; name another' if directory else 'file; remove it'}"
-        raise _refused(path, why, directory=directory)
-    # A volume with `fsGroup` is root's, who can do everything in any case.
-    if found.st_uid not in ((_ROOT, os.geteuid()) if directory else (os.geteuid(),)):
-        raise _refused(path, f"belongs to another user ({found.st_uid})", directory=directory)
-    if others_may_write(found):
-        mode = "0700" if directory else "0600"
-        raise _refused(path, f"can be written by others; make its mode {mode}", directory=directory)
-
-
-def _refused(path: Path, why: str, *, directory: bool) -> StoreError:
-    return StoreError(f"{'its directory' if directory else 'it'} {why}", address=f"no fallback store: {path}")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import pytest
 import redis.asyncio
@@ -125,6 +126,7 @@ def tls_sources(server: TlsServer, **said: str | bool) -> dict[str, Callable[[],
     options: dict[str, str | bool] = {"ssl_ca_certs": str(server.own.certificate), **said}
     where = f"127.0.0.1:{server.port}"
     query = "&".join(f"{name}={value}" for name, value in options.items())
+    make_asyncio = cast("Callable[..., redis.asyncio.Redis]", redis.asyncio.Redis)
     return {
         "url": lambda: f"rediss://{where}/0?{query}",
         "cluster url": lambda: f"rediss+cluster://{where}/?{query}",
@@ -132,7 +134,7 @@ def tls_sources(server: TlsServer, **said: str | bool) -> dict[str, Callable[[],
         "client": lambda: make_client(host="127.0.0.1", port=server.port, ssl=True, **options),
         "client of a url": lambda: redis.Redis.from_url(f"rediss://{where}/0?{query}"),
         "asyncio client": lambda: resolve_asyncio(
-            redis.asyncio.Redis(host="127.0.0.1", port=server.port, ssl=True, **options)  # type: ignore[arg-type]  # not those of `ssl_`
+            make_asyncio(host="127.0.0.1", port=server.port, ssl=True, **options)
         ),
         "asyncio client of a url": lambda: resolve_asyncio(redis.asyncio.Redis.from_url(f"rediss://{where}/0?{query}")),
     }

@@ -70,6 +70,7 @@ def _copy(other: Path, copied: Path) -> bool:
         return False
     copied.chmod(0o600)
     with closing(sqlite3.connect(copied, isolation_level=None)) as connection:
+        connection.execute("PRAGMA trusted_schema=OFF")
         connection.execute(_LEAVE)
         connection.execute("DELETE FROM notice")
         connection.execute("PRAGMA journal_mode=DELETE")  # all of it is in the one file that is moved

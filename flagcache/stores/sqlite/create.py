@@ -52,9 +52,14 @@ def make(path: Path, schema: Schema) -> None:
     fresh = beside(path, ".new")
     for leftover in (beside(path, "-wal"), beside(path, "-shm"), fresh, beside(fresh, "-journal")):
         leftover.unlink(missing_ok=True)  # a log without its file would be read as the new one's
-    os.close(os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.fchmod(descriptor, 0o600)  # whatever the umask
+    finally:
+        os.close(descriptor)
     try:
         with closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
+            connection.execute("PRAGMA trusted_schema=OFF")
             connection.execute("PRAGMA synchronous=OFF")  # what a power cut leaves of it is set aside
             connection.execute("BEGIN")
             for statement in schema.tables:

@@ -53,11 +53,20 @@ class SqliteFile:
             less time (`flagcache.runtime.callers.within`).
         replace_foreign: the name is ours alone, so that a file of another program is set aside as a broken one is.
         only_look: change nothing, whatever is found: no file is made, none set aside, nothing is written beside it.
+        guard: called with the path each time before the file is opened or made; may raise `StoreError`.
     """
 
     def __init__(
-        self, path: Path, schema: Schema, timeout: float, *, replace_foreign: bool = False, only_look: bool = False
+        self,
+        path: Path,
+        schema: Schema,
+        timeout: float,
+        *,
+        replace_foreign: bool = False,
+        only_look: bool = False,
+        guard: Callable[[Path], None] | None = None,
     ) -> None:
+        self._guard = guard
         self.path = path
         self._schema = schema
         self._timeout = timeout
@@ -159,6 +168,8 @@ class SqliteFile:
 
     def _open(self, until: float) -> Opened | None:
         """Open the file, or make it where there is none; None asks for another try: it was just made, or replaced."""
+        if self._guard is not None:
+            self._guard(self.path)
         path = resolved(self.path)
         look_at_directory(path.parent, self.path)
         self._found = found = identify(path)

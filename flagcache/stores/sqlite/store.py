@@ -50,12 +50,13 @@ class SqliteStore:
         clock: tells the store's time in milliseconds; the same for all processes.
         format_and_protection: of the envelopes; workers who cannot read each other's share nothing.
         replace_foreign: the file's name is ours alone: another program's file there is set aside and made anew.
+        guard: called with the path each time before the file is opened; raises `StoreError` if it must not be.
     """
 
     only_looks = False
     """Whether the file is opened for reading alone: nothing is changed, not even what a worker would mend."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is an option of its own
         self,
         path: str | os.PathLike[str],
         namespace: str,
@@ -64,12 +65,14 @@ class SqliteStore:
         clock: Callable[[], int] = wall_milliseconds,
         format_and_protection: str = "1-plain",
         replace_foreign: bool = False,
+        guard: Callable[[Path], None] | None = None,
     ) -> None:
         self._path = Path(path).absolute()
         self._namespace = namespace
         self._name = name_of(namespace, format_and_protection=format_and_protection)
         self._timeout = timeout
         self._clock = clock
+        self._guard = guard
         self._file = self._open(replace_foreign=replace_foreign)
 
     def only_look(self) -> SqliteStore:
@@ -80,7 +83,12 @@ class SqliteStore:
 
     def _open(self, *, replace_foreign: bool = False) -> SqliteFile:
         return SqliteFile(
-            self._path, rows.SCHEMA, self._timeout, replace_foreign=replace_foreign, only_look=self.only_looks
+            self._path,
+            rows.SCHEMA,
+            self._timeout,
+            replace_foreign=replace_foreign,
+            only_look=self.only_looks,
+            guard=self._guard,
         )
 
     @property
