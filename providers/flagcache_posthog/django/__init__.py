@@ -17,8 +17,17 @@ except ImportError as exc:
     raise MissingExtraError('flagcache_posthog.django needs an extra: pip install "flagcache[django]"') from exc
 
 from flagcache_posthog.django.flags import HttpRequestFlags, flags_of
-from flagcache_posthog.django.project import cache, client
+from flagcache_posthog.django.project import cache, client, ready
 from flagcache_posthog.django.urls import flagged_path
 from flagcache_posthog.django.views import FlagRequiredMixin, flag_required
 
-__all__ = ["FlagRequiredMixin", "HttpRequestFlags", "cache", "client", "flag_required", "flagged_path", "flags_of"]
+__all__ = [
+    "FlagRequiredMixin",
+    "HttpRequestFlags",
+    "cache",
+    "client",
+    "flag_required",
+    "flagged_path",
+    "flags_of",
+    "ready",
+]

@@ -9,8 +9,7 @@ from asgiref.sync import sync_to_async
 from django.core.exceptions import SynchronousOnlyOperation
 from django.http import HttpRequest
 
-from flagcache_posthog.django._config import hook
-from flagcache_posthog.django.project import client, config
+from flagcache_posthog.django.project import client, config, hook
 from flagcache_posthog.identity import distinct_id_of
 from flagcache_posthog.request_flags import RequestFlags
 
@@ -63,7 +62,7 @@ class HttpRequestFlags:
     def distinct_id(self) -> str | None:
         """Who asks: the first of `IDENTIFY`, the user, the SDK's context, PostHog's cookie, the session."""
         request = self._request
-        identify = hook(config(), "IDENTIFY")
+        identify = hook("IDENTIFY")
         session = getattr(request, "session", None)
         return distinct_id_of(
             explicit=None if identify is None else lambda: cast("str | None", identify(request)),
@@ -95,7 +94,7 @@ class HttpRequestFlags:
         except SynchronousOnlyOperation:
             self._request.user = await self._request.auser()
         posthog = client()
-        if posthog.feature_flags is None:
+        if posthog.feature_flags is None and not posthog.disabled:
             await sync_to_async(posthog.get_all_flags, thread_sensitive=False)("flagcache", only_evaluate_locally=True)
         if config().hooks:
             await sync_to_async(self._flags)()
@@ -118,7 +117,7 @@ class HttpRequestFlags:
         return self._users[user]
 
     def _hooked(self, key: str) -> Mapping[str, Any] | None:
-        function = hook(config(), key)
+        function = hook(key)
         return None if function is None else cast("Mapping[str, Any] | None", function(self._request))
 
 

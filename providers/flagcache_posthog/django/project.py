@@ -6,6 +6,8 @@ The client is the SDK's global one too, so `posthog.capture(...)`, and the SDK's
 from __future__ import annotations
 
 import logging
+import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +17,20 @@ from flagcache.errors import ConfigurationError
 from flagcache.runtime.guard import guarded
 from flagcache.runtime.here import prefix
 from flagcache.runtime.process_lock import ProcessLock
+from flagcache.runtime.threads import try_start
 from flagcache_posthog._base import CacheBase
-from flagcache_posthog._lifecycle import remember_maker
+from flagcache_posthog._lifecycle import load_clients, remember_maker
 from flagcache_posthog._misfits import uses
 from flagcache_posthog.django._config import Config, read
+from flagcache_posthog.django._config import hook as hook_of
 
 if TYPE_CHECKING:
+    from django.http import HttpRequest
     from posthog.client import Client
 
     from flagcache_posthog.provider import FlagDefinitionCache
 
-__all__ = ["cache", "client", "config", "forget", "prepare"]
+__all__ = ["cache", "client", "config", "forget", "hook", "prepare", "ready"]
 
 _log = logging.getLogger("flagcache")
 
@@ -38,6 +43,8 @@ class _Project:
         self.config: Config | None = None
         self.cache: FlagDefinitionCache | None = None
         self.client: Client | None = None
+        self.loading: threading.Thread | None = None
+        self.hooks: dict[str, Callable[[HttpRequest], Any] | None] = {}
 
 
 _project = _Project()
@@ -49,6 +56,8 @@ def config() -> Config:
     Raises:
         ConfigurationError: something in them cannot be right.
     """
+    if _project.config is not None:  # at each read of a flag
+        return _project.config
     with _project.lock:
         if _project.config is None:
             found = read()
@@ -90,6 +99,34 @@ def client() -> Client:
         return _project.client
 
 
+def ready() -> bool:
+    """Whether this process has had flags: for the view of a readiness probe. Never waits.
+
+    A process that nothing has asked for flags yet loads them now, on another thread. True if `DISABLED`.
+
+    Raises:
+        ConfigurationError: as of `client`.
+    """
+    if config().disabled:
+        return True
+    posthog = client()
+    if posthog.feature_flags is None and (_project.loading is None or not _project.loading.is_alive()):
+        _project.loading = threading.Thread(target=load_clients, args=([posthog],), name="flagcache-load", daemon=True)
+        try_start(_project.loading)
+    return cache().ready()
+
+
+def hook(key: str) -> Callable[[HttpRequest], Any] | None:
+    """Return the project's function of a request, of those in `HOOKS`; None if it has none.
+
+    Raises:
+        ConfigurationError: the settings cannot be right, or it is no function.
+    """
+    if key not in _project.hooks:
+        _project.hooks[key] = hook_of(config(), key)
+    return _project.hooks[key]
+
+
 def prepare() -> None:
     """Have the SDK's global client made as the settings say, by whatever first needs it. Never raises."""
     remember_maker(_make_to_load)
@@ -106,6 +143,7 @@ def forget() -> None:
             guarded(_project.client.shutdown, None, "a client could not be shut down", "")
             sdk.default_client = None
         _project.config = _project.cache = _project.client = None
+        _project.hooks.clear()
     with suppress(ConfigurationError):  # whatever needs them raises it
         config()
 
