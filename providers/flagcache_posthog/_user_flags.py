@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -13,7 +14,10 @@ if TYPE_CHECKING:
     from posthog import FeatureFlagEvaluations, FeatureFlagResult
     from posthog.client import Client
 
-__all__ = ["UserFlags"]
+__all__ = ["OVERRIDDEN", "UserFlags"]
+
+OVERRIDDEN = threading.Event()
+"""Set while a test says which flags are on: then PostHog is not asked, and nothing counts as a request."""
 
 _Parts: TypeAlias = "tuple[bool | str | None, object]"
 """A value and its payload."""
@@ -120,7 +124,7 @@ class UserFlags:
 
     @property
     def _may_ask(self) -> bool:
-        return self._remote and not on_event_loop()
+        return self._remote and not on_event_loop() and not OVERRIDDEN.is_set()
 
     def _quietly(self, key: str) -> FeatureFlagResult | None:
         return self._result(key, only_evaluate_locally=True, quietly=True)

@@ -181,6 +181,103 @@ def test_django_and_celery(tmp_path: Path) -> None:
     assert _outcome(printed) == "4 passed", printed
 
 
+READY = """
+    import os, sys, types
+
+    import django
+    import posthog
+    from django.apps import AppConfig, apps
+    from django.conf import settings
+
+    shop = types.ModuleType("shop")
+    sys.modules["shop"] = shop
+    shop.__file__ = __file__
+
+    class ShopConfig(AppConfig):
+        name, path = "shop", os.path.dirname(__file__)
+
+        def ready(self):
+            posthog.api_key, posthog.host = "phc_x", "http://127.0.0.1:1"
+            self.module_level = posthog.setup()
+            self.client = posthog.Posthog("phc_x", secret_key="phs_x", host="http://127.0.0.1:1", send=False)
+
+    shop.ShopConfig = ShopConfig
+    settings.configure(INSTALLED_APPS=["shop.ShopConfig"], SECRET_KEY="x")
+    django.setup()
+
+    from django.test import SimpleTestCase
+    from flagcache_posthog.testing import override_flags
+
+    @override_flags({"price": "b"})
+    class OfTheApplication(SimpleTestCase):
+        def test_its_client(self):
+            assert apps.get_app_config("shop").client.evaluate_flags("user").get_flag("price") == "b"
+
+        def test_the_global_client(self):
+            assert posthog.setup() is apps.get_app_config("shop").module_level
+            assert posthog.evaluate_flags("user").get_flag("price") == "b"
+"""
+
+
+def test_clients_that_django_makes_in_ready(tmp_path: Path) -> None:
+    """A client of an application's `ready()`, and the global one that it sets up there."""
+    pytest.importorskip("django")
+    printed = _run(tmp_path, READY)
+    assert _outcome(printed) == "2 passed", printed
+
+
+COROUTINES = """
+    import asyncio
+
+    import pytest
+    from posthog import Posthog
+    from flagcache_posthog.testing import override_flags
+
+    client = Posthog("phc_x", disabled=True)
+    pytestmark = pytest.mark.anyio
+
+    @pytest.fixture
+    def anyio_backend():
+        return "asyncio"
+
+    async def both():
+        task = asyncio.create_task(asyncio.to_thread(client.get_feature_flag, "price", "user"))
+        return [client.get_feature_flag("price", "user"), await task]
+
+    @pytest.mark.flags({"price": "marker"})
+    async def test_marker():
+        assert await both() == ["marker"] * 2
+
+    @override_flags({"price": "decorator"})
+    async def test_decorator():
+        assert await both() == ["decorator"] * 2
+
+    async def test_fixture(override_flags):
+        override_flags({"price": "fixture"})
+        assert await both() == ["fixture"] * 2
+
+    @override_flags({"price": "class"})
+    class TestClass:
+        async def test_method(self):
+            assert await both() == ["class"] * 2
+
+    @pytest.mark.flags({"price": "x"})
+    async def test_unknown():
+        try:
+            client.get_feature_flag("prise", "user")
+        except Exception:
+            pass
+"""
+
+
+def test_tests_that_are_coroutines(tmp_path: Path) -> None:
+    """Each form, with a pytest plugin that runs coroutines, and in tasks and threads that they start."""
+    pytest.importorskip("anyio")
+    printed = _run(tmp_path, COROUTINES)
+    assert _outcome(printed) == "1 failed, 4 passed"
+    assert "flag 'prise' was read" in printed
+
+
 @pytest.mark.parametrize(
     ("page", "outcome"),
     [("test_shop.py", "2 passed"), ("test_marked.py", "2 passed"), ("test_with_a_posthog.py", "1 passed")],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, cast
@@ -19,6 +20,7 @@ from flagcache_posthog.request_flags import RemoteStatus, RequestFlags, remote_s
 from flagcache_posthog.testing import (
     Definitions,
     Drop,
+    Hang,
     StandInControl,
     UnknownFlagError,
     make_definitions,
@@ -311,6 +313,20 @@ def _note_probes(client: Any) -> list[str]:  # noqa: ANN401 - an attribute is pu
     return asked_by
 
 
+def test_a_request_that_hangs_ends_in_the_default(posthog: StandInControl, sent: list[dict[str, Any]]) -> None:
+    """When the client's timeout is over, and it counts as one that failed; what is decided locally goes on."""
+    posthog.serve(_definitions())
+    hasty = _client(posthog, sent, feature_flags_request_timeout_seconds=1)
+    _load(hasty)
+    posthog.fail(Hang(), path="flags")
+    flags, began = RequestFlags(hasty, "user", remote="needed"), time.monotonic()
+    assert (flags.get("sticky-0", default="x"), flags.is_enabled("price")) == ("x", True)
+    assert time.monotonic() - began < 3.0
+    assert remote_status(hasty) == RemoteStatus(requests=1, failed=1)
+    posthog.recover()
+    hasty.shutdown()
+
+
 @pytest.mark.usefixtures("quick")
 def test_snapshots_pause_too(client: Posthog, posthog: StandInControl) -> None:
     """And have what could be decided locally."""
@@ -342,6 +358,43 @@ def test_overrides_reach_it(client: Posthog, posthog: StandInControl) -> None:
     with pytest.raises(UnknownFlagError), override_flags({}):
         RequestFlags(client, "user", remote="needed").get("price")
     assert posthog.counts().flags_calls == 0
+
+
+def test_an_override_leaves_no_trace(client: Posthog, posthog: StandInControl, sent: list[dict[str, Any]]) -> None:
+    """Flags that it allows and does not know read as their defaults, and count as no request that failed."""
+    with override_flags({"price": "x"}, allow_unknown=True):
+        for number in range(4):
+            flags = RequestFlags(client, f"user-{number}", remote="needed")
+            assert [flags.get(key) for key in ("price", *STICKY)] == ["x", None, None, None]
+            assert flags.payload("sticky-0", default=7) == 7
+            assert flags.snapshot(*STICKY).keys == ["price"]
+    assert (remote_status(client), posthog.counts().flags_calls, sent) == (RemoteStatus(), 0, [])
+    assert RequestFlags(client, "user", remote="needed").get("sticky-0") == "s"
+
+
+def test_groups_and_properties_may_wait(client: Posthog, posthog: StandInControl) -> None:
+    """Functions are called when a user's first flag is read, once for each user."""
+    served, team = _definitions(), make_flag("team")
+    team["filters"]["groups"][0]["properties"] = [
+        {"key": "plan", "value": ["team"], "operator": "exact", "type": "person"}
+    ]
+    served["flags"].append(team)
+    posthog.serve(served)
+    _load(client)
+    asked: list[str] = []
+    user = "a"
+
+    def properties() -> dict[str, object]:
+        asked.append(user)
+        return {"plan": "team" if user == "a" else "free"}
+
+    flags = RequestFlags(client, lambda: user, person_properties=properties, groups=lambda: {"company": "acme"})
+    assert asked == []
+    assert [flags.get("team"), flags.get("team"), flags.get("price")] == [True, True, "b"]
+    user = "b"
+    assert flags.get("team") is False
+    assert asked == ["a", "b"]
+    assert RequestFlags(client, "a", person_properties=lambda: None).get("team") is None
 
 
 def test_a_mistake_is_refused(client: Posthog) -> None:

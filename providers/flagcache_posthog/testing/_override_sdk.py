@@ -19,6 +19,7 @@ from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 from flagcache_posthog._sdk import loaded
+from flagcache_posthog._user_flags import OVERRIDDEN
 
 from ._override_values import ShownFlags
 
@@ -73,6 +74,7 @@ def show(flags: ShownFlags | None) -> None:
     _now.flags = flags
     if flags is not None and not _now.undo:
         importlib.import_module("posthog.client")  # not before: the stand-in's process can do without
+        OVERRIDDEN.set()
         for module in loaded("client"):
             _replace_in(module)
         for module in loaded("async_client"):
@@ -81,6 +83,7 @@ def show(flags: ShownFlags | None) -> None:
     elif flags is None:
         while _now.undo:
             _now.undo.pop()()
+        OVERRIDDEN.clear()
 
 
 # --- who asks --------------------------------------------------------------------------------------------------------
