@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any, cast
 from urllib.parse import quote
@@ -17,7 +18,7 @@ from posthog.contexts import identify_context
 
 from flagcache_posthog.fastapi import flags_dependency
 from flagcache_posthog.request_flags import RequestFlags
-from flagcache_posthog.testing import RemoteStandIn, override_flags
+from flagcache_posthog.testing import Drop, Fault, Hang, Refuse, RemoteStandIn, override_flags
 from tests.deployments.programs import Program, posthog_environment
 from tests.deployments.shops import EVERY, hasten
 from tests.fleet.chores import asks
@@ -52,6 +53,42 @@ def test_a_service_costs_one_request_an_interval(
         assert service.end() == 0
     grants.close()
     assert "Traceback" not in service.log
+
+
+@pytest.mark.parametrize("trouble", [Drop(), Refuse(500), Refuse(401), Hang()], ids=["down", "500", "401", "slow"])
+def test_a_service_in_trouble(
+    tmp_path: Path, posthog: RemoteStandIn, redis_server: RedisServer, namespace: str, trouble: Fault
+) -> None:
+    """PostHog fails, for the definitions and `/flags`: a service goes on, a new one starts with flags."""
+    text = hasten(snippet(PAGE, "service.py"), refresh_interval=EVERY, cold_start_wait=2.0, fetch_timeout=1.0)
+    (tmp_path / "service.py").write_text(text.replace('"shop"', repr(namespace)))
+    grants = log_grants(redis_server.url, namespace)
+    with ExitStack() as services:
+
+        def start(name: str) -> int:
+            port, folder = free_port(), tmp_path / name
+            folder.mkdir()
+            environ = posthog_environment(posthog.url, REDIS_URL=redis_server.url, XDG_STATE_HOME=str(folder))
+            command = ("uvicorn", "--host", "127.0.0.1", "--port", str(port), "--app-dir", str(tmp_path), "service:app")
+            service = services.enter_context(Program(folder, [sys.executable, "-m", *command], environ))
+            service.prints("Uvicorn running on")
+            return port
+
+        first = start("first")
+        assert _ask(first) == ("new", "b")
+        posthog.fail(trouble)
+        posthog.fail(trouble, path="flags")
+        until(lambda: len(asks(posthog)) >= 3, what="requests that fail")
+        second = start("second")
+        for port in (first, second):
+            assert {_ask(port) for _ in range(10)} == {("new", "b")}
+        assert grants.one_an_interval(asks(posthog), EVERY, more=2)
+        assert posthog.counts().flags_calls == 0
+        posthog.recover()
+        serve_flags(posthog, price="c")
+        for port in (first, second):
+            until(lambda port=port: _ask(port) == ("new", "c"), 20.0, what="the change")  # type: ignore[misc]
+    grants.close()
 
 
 def _ask(port: int) -> tuple[str, str]:
