@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import TypeAlias, cast
 from urllib.parse import unquote
 from uuid import UUID
@@ -61,8 +62,11 @@ def cookie_name(project_api_key: str) -> str:
 def from_cookie(cookies: Mapping[str, str], project_api_key: str) -> str | None:
     """Return the distinct id in PostHog's cookie; None without one, or if it cannot be read."""
     text = cookies.get(cookie_name(project_api_key), "")
-    if not text or len(text) > _LONGEST_COOKIE:
-        return None
+    return _id_in(text) if text and len(text) <= _LONGEST_COOKIE else None
+
+
+@lru_cache(maxsize=256)  # a request that reads three flags asks three times, and parsing takes as long as a flag does
+def _id_in(text: str) -> str | None:
     try:
         state: object = json.loads(unquote(text))
     except (ValueError, RecursionError):
