@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import redis
 import redis.asyncio
+from flask import Flask
+from posthog import Posthog
 from posthog.flag_definition_cache import FlagDefinitionCacheData
 
 import flagcache
@@ -20,6 +22,8 @@ from flagcache import (
     from_url,
 )
 from flagcache.events import StoreLost
+from flagcache_posthog.flask import init_flags
+from flagcache_posthog.openfeature import FlagcacheProvider
 from flagcache_posthog.testing import override_flags
 
 
@@ -90,6 +94,14 @@ def what_no_flag_is() -> None:
     """A number for a value, and one key where many are taken."""
     override_flags({"price": 1})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
     override_flags({}, allow_unknown=7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def what_gives_no_flags(client: Posthog, app: Flask, cache: FlagDefinitionCache) -> None:
+    """Another word for `remote`, a list for a mapping, and a provider without its cache."""
+    init_flags(app, client, remote="always")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    init_flags(app, client, groups=["company"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    FlagcacheProvider(client)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    FlagcacheProvider(cache, client)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def what_is_not_there() -> None:

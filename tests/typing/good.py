@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 
 import pytest
 import redis
 import redis.asyncio
 from fastapi import FastAPI
+from flask import Flask
+from openfeature import api
 from posthog import Posthog
 from posthog.flag_definition_cache import FlagDefinitionCacheData, FlagDefinitionCacheProvider
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
 from typing_extensions import assert_type
 
 import flagcache
@@ -30,6 +34,11 @@ from flagcache import (
 from flagcache.events import DefinitionsChanged, Event, FetchFailed, StoreLost
 from flagcache.testing import MakeStore, StoreContract
 from flagcache_posthog.asgi import flags_lifespan
+from flagcache_posthog.fastapi import flags_dependency
+from flagcache_posthog.flask import flags, init_flags
+from flagcache_posthog.openfeature import FlagcacheProvider
+from flagcache_posthog.request_flags import RequestFlags
+from flagcache_posthog.starlette import FlagsMiddleware
 from flagcache_posthog.testing import (
     FlagValue,
     MakeProvider,
@@ -194,6 +203,17 @@ def with_the_fixture(override_flags: OverrideFlags) -> None:
     """What pytest hands in."""
     override_flags({"price": "b"}, payloads={"price": None})
     assert_type(Overridden(), Overridden)
+
+
+def flags_of_a_request(client: Posthog, cache: FlagDefinitionCache, app: Flask, request: Request) -> None:
+    """Each framework's way, with values and with functions that return them."""
+    init_flags(app, client, user=lambda: 7, groups={"company": "acme"}, person_properties=lambda: None)
+    assert_type(flags.get("price"), bool | str | None)
+    assert_type(flags, RequestFlags)
+    request_flags = flags_dependency(client, user=lambda: request.headers["x-user"], remote="needed")
+    _ = assert_type(request_flags(request), Coroutine[None, None, RequestFlags])
+    Middleware(FlagsMiddleware, client=client, user=lambda request: request.headers.get("x-user"))
+    api.set_provider(FlagcacheProvider(client, cache, remote="never"))
 
 
 def applications(client: Posthog) -> list[Starlette]:
