@@ -17,7 +17,7 @@ from posthog.contexts import get_context_distinct_id
 
 __all__ = ["Given", "cookie_name", "distinct_id_of", "from_cookie", "from_session"]
 
-Given: TypeAlias = "str | int | UUID | Callable[[], str | int | UUID | None] | None"
+Given: TypeAlias = str | int | UUID | Callable[[], str | int | UUID | None] | None
 """An id, or a function that returns one and is called only if it is needed. A `bool` is none, so that
 `user.is_authenticated and user.pk` may be given."""
 

@@ -8,11 +8,12 @@ import sys
 import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, cast, get_type_hints
 from urllib.parse import quote
 
 import pytest
 from fastapi import Depends, FastAPI, Header
+from fastapi.requests import HTTPConnection
 from posthog import Posthog
 from posthog.contexts import identify_context
 
@@ -123,6 +124,13 @@ def test_who_asks(load_example: LoadExample, posthog: RemoteStandIn) -> None:
     assert [event["distinct_id"] for event in sent[::2]] == ["of-the-cookie", "user-7", "an-overridden-one"]
     assert sent[0]["properties"]["$request_path"] == "/"
     assert (posthog.requests, posthog.counts().flags_calls) == (1, 0)
+
+
+def test_fastapi_can_read_its_annotations(posthog: RemoteStandIn) -> None:
+    """Each name in them is known in its module: FastAPI looks names up there."""
+    client = Posthog("phc_test", host=posthog.url, send=False)
+    assert get_type_hints(flags_dependency(client))["connection"] is HTTPConnection
+    client.shutdown()
 
 
 def _properties(x_plan: Annotated[str, Header()] = "") -> dict[str, object]:
