@@ -4,9 +4,9 @@
 
     flags.install()
 
-Flags are correct without it: a child loads them in its first task, and if a leading child has exited, another one makes
-the next fetch two seconds after it was due. The import of this module does nothing; `install` imports Celery. Only
-workers send the signals: not `celery beat`, `inspect`, or a program that sends tasks.
+Flags are right without it: a child loads them in its first task, and if a leading child ends, another one makes the
+next fetch two seconds after it was due. Only `install` imports Celery, and only Celery's workers send the signals:
+`celery beat`, `celery inspect` and programs that send tasks don't.
 """
 
 from __future__ import annotations

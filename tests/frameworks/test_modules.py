@@ -32,7 +32,7 @@ def test_without_a_framework_it_says_what_to_install(module: str, monkeypatch: p
         importlib.import_module(name)
 
 
-@pytest.mark.parametrize("module", FRAMEWORKS)
+@pytest.mark.parametrize("module", [*FRAMEWORKS, "asgi", "celery"])
 def test_a_stranger_reads_each_in_a_minute(module: str) -> None:
     """Each integration has fewer than 80 lines."""
     path = Path(importlib.import_module(f"flagcache_posthog.{module}").__file__ or "")
