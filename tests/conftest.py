@@ -78,6 +78,6 @@ def no_threads_left() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def own_state_directory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fallback stores lie in a place of the test's own, never in the home of whoever runs the tests."""
+    """Fallback stores are in the test's own directory, never in the user's home."""
     monkeypatch.delenv("STATE_DIRECTORY", raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))

@@ -14,11 +14,11 @@ from flagcache.runtime.callers import caller
 from tests.worker.processes import in_thread
 
 PATIENCE = 10.0
-"""Seconds after which a test fails in which something waits in vain."""
+"""Seconds after which a test fails because something waits without end."""
 
 
 def test_without_an_event_loop_the_call_is_made_at_once_and_here() -> None:
-    """On the calling thread, before anybody awaits; the result can be awaited on any loop."""
+    """The call runs on the calling thread, before it is awaited; the result can be awaited on any loop."""
     where: list[threading.Thread] = []
 
     def tell() -> str:
@@ -66,7 +66,7 @@ def test_a_call_from_one_loop_may_be_awaited_on_another() -> None:
 
 
 def test_whoever_stops_awaiting_is_free_at_once_and_the_call_goes_on(no_threads_left: None) -> None:
-    """Also when the loop has been closed by the time the call ends: nobody is told, and nothing is raised anywhere."""
+    """If the loop is closed before the call ends, the result is dropped and nothing is raised."""
     released, done = threading.Event(), threading.Event()
 
     def wait() -> None:

@@ -303,7 +303,7 @@ def test_the_load_generator_measures_a_real_redis(make_redis: MakeRedis) -> None
 
 
 def test_a_replica_takes_readers_and_no_leader(make_redis: MakeRedis) -> None:
-    """On a replica the poll of whoever may not lead is answered with the payload; that of the leader fails."""
+    """On a replica the poll of a process that may not lead returns the payload; the poll of the leader fails."""
     primary = make_redis(tcp=True, args=("--repl-diskless-sync-delay", "0"))
     replica = make_redis(args=("--replicaof", "127.0.0.1", str(primary.port)))
     written, read = RedisStore(primary.tcp_url, "my-team"), RedisStore(replica.url, "my-team")

@@ -42,7 +42,7 @@ def test_a_thread_acts_for_another_while_it_is_told_to() -> None:
 
 
 def test_a_grant_is_its_callers_whichever_thread_runs() -> None:
-    """What one thread was granted, another one that acts for it may use and bring home, and nobody else."""
+    """A thread that acts for another one may use and deliver its grant; other threads may not."""
     errands, mine = Errands(), caller()
     errands.send(GRANTED)
 

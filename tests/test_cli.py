@@ -14,7 +14,7 @@ _POSTHOG = ("POSTHOG_PROJECT_API_KEY", "POSTHOG_SECRET_KEY", "POSTHOG_HOST")
 
 @pytest.fixture(autouse=True)
 def no_project(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no project of whoever runs the tests be asked."""
+    """Hide the environment variables of a real project, so that it gets no request."""
     for name in _POSTHOG:
         monkeypatch.delenv(name, raising=False)
 

@@ -56,7 +56,7 @@ def _killed(path: Path) -> str:
 
 
 def _without_its_index(path: Path) -> str:
-    """A copy that somebody made of file and log."""
+    """A copy of file and log."""
     version = _killed(path)
     path.with_name("flags.db-shm").unlink()
     return version

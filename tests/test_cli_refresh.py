@@ -38,7 +38,7 @@ def posthog(environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Post
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A project that nobody serves, unless a test says otherwise, and nothing of whoever runs the tests."""
+    """A project that doesn't exist, unless a test says otherwise, and no environment variable of the user."""
     for name in ("POSTHOG_PERSONAL_API_KEY", "FLAGCACHE_SIGNING_KEY", "FLAGCACHE_ENCRYPTION_KEY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(f"{name}_2", raising=False)
@@ -49,7 +49,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def store(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> str:
-    """How the command is told of the store."""
+    """The command's arguments for the store."""
     monkeypatch.setenv("STORE_OF_THE_TEST", redis_server.tcp_url)
     return "env:STORE_OF_THE_TEST"
 
@@ -77,7 +77,7 @@ def test_a_single_run_fetches_what_is_due(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The first brings definitions (10 flag requests), the next asks with their tag (1), an early one asks nobody."""
+    """The first brings definitions (10 flag requests), the next sends their tag (1), an early one sends no request."""
     target = store if kind == "redis" else f"sqlite:///{tmp_path}/flags.db"
     once = ["refresh", target, namespace, "--once", "--json"]
     assert main(once) == 0
@@ -104,7 +104,7 @@ def test_what_workers_fetched_is_fresh(
     namespace: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A run beside a worker that leads and has just fetched asks nobody."""
+    """A run beside a worker that leads and has just fetched sends no request."""
     worker = from_url(redis_server.tcp_url, namespace)
     assert worker.should_fetch_flag_definitions()
     worker.on_flag_definitions_received(cast("FlagDefinitionCacheData", make_definitions(3)))
@@ -122,7 +122,7 @@ def test_a_refused_run_tells_what_to_do(
     namespace: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """1 where somebody must change something, 75 where it may go well in a while; the store keeps what it has."""
+    """The status is 1 if you must change something, 75 if a later run may succeed; the store keeps what it has."""
     once = ["refresh", store, namespace, "--once", "--json", "--interval", "0.01"]
     assert main(once) == 0
     version = last_line(capsys)["version"]
@@ -156,7 +156,7 @@ def test_another_projects_namespace_is_refused(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """What another project wrote stays: the run ends with 1, and has asked nobody."""
+    """What another project wrote stays: the run ends with 1, and has sent no request."""
     once = ["refresh", store, namespace, "--once", "--json", "--interval", "0.01"]
     assert main(once) == 0
     asked = posthog.requests
@@ -212,7 +212,7 @@ def test_protected_stores_need_their_keys(
     ],
 )
 def test_what_cannot_be_right_is_refused(arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """It ends with 2 and the reason, and has asked nobody."""
+    """It ends with 2 and the reason, and has sent no request."""
     assert main(["refresh", *arguments]) == 2
     told = capsys.readouterr()
     assert reason in told.err

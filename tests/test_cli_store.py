@@ -152,7 +152,7 @@ def test_wrong_arguments_are_refused(url: str, namespace: str, reason: str, caps
 def test_a_file_that_is_no_store_stays_as_it_is(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No file is made by looking for one, and none of somebody else's is moved aside."""
+    """A missing file isn't created, and another program's file isn't renamed."""
     path = tmp_path / "notes"
     assert main([*command, f"sqlite:///{path}", "ns"]) == 1
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""One cache, and what it tells of itself: no exception gets out of it, whatever happens inside."""
+"""One cache and its status: it raises no exception, whatever happens inside."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_the_status_is_plain_json(house: House) -> None:
 
 
 class UnforeseenError(Exception):
-    """What nobody expects."""
+    """An unexpected exception."""
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def broken(house: House) -> House:
 
 
 def test_a_bug_never_gets_out(broken: House, caplog: pytest.LogCaptureFixture) -> None:
-    """With definitions in memory nobody is sent to fetch because of it, and they are handed out; it is logged."""
+    """With definitions in memory the failure sends no thread to fetch, and they are returned; it is logged."""
     assert broken.coordinator.should_fetch() is False
     assert broken.coordinator.definitions() == content(1)
     broken.coordinator.received(content(2))

@@ -85,7 +85,7 @@ def test_it_looks_at_another_projects_store_without_contending() -> None:
 
 
 def test_the_last_grant_is_the_stores_own() -> None:
-    """What another store granted is not told here."""
+    """A poll doesn't contain the grant of another store."""
     know = Knowledge().with_contact(ELSEWHERE, Contact(last_grant=7)).with_contact(HOME, Contact(last_grant=9))
     assert election.ask_for(BASE, know, HOME, NOW).last_grant == 9
 
@@ -137,7 +137,7 @@ def test_a_grant_that_cannot_have_been_is_not_dated(granted_at: int) -> None:
 
 
 def test_a_grant_is_remembered_for_the_next_poll() -> None:
-    """So that one whose reply is lost can be told from one that was heard."""
+    """A poll names the last grant, so that a grant whose reply was lost can be recognised."""
     know = election.heard(Knowledge(), HOME, reply(grant=Grant(0, 7, 7)), NOW)
     assert know.contact(HOME).last_grant == 7
     assert election.heard(know, HOME, reply(), NOW).contact(HOME).last_grant == 7
@@ -335,7 +335,7 @@ def test_a_failure_of_another_projects_fleet_is_none_of_ours() -> None:
 
 
 def test_whoever_failed_for_reasons_of_its_own_stays_out() -> None:
-    """And what concerns everybody makes all wait, and nobody give way."""
+    """A failure that concerns all workers makes all wait, and no worker gives up the lease."""
     mine = election.failed(Knowledge(failures=2), HOME, Refused("no way", Scope.MINE, 401), NOW, 5)
     assert (mine.stay_out_until, mine.note, mine.failures) == (NOW + 5, Note(), 3)
     all_of_us = election.failed(Knowledge(), HOME, Refused("busy", Scope.EVERYBODY, 429), NOW, 5)

@@ -325,7 +325,7 @@ def test_verifying_refuses_what_reading_does() -> None:
 
 
 def test_digests_stay_what_they_are() -> None:
-    """A digest names a content for ever: these were made by the first release."""
+    """A digest never changes: the first release made these."""
     assert digest({}) == "44136fa355b3678a1146ad16f7e8649e"
     assert digest({"b": [1, 1.0, True, None], "a": "é\ud800"}) == "2e7457ddbf8fc972b83a76e8afa2a65d"
     assert digest(parsed(nested(150))) == "832eb71733a32f07c354da55435fcca9"

@@ -1,4 +1,4 @@
-"""What happened is told once, to everybody, in words that a person understands."""
+"""Each transition is reported once, to every subscriber, in plain words."""
 
 from __future__ import annotations
 

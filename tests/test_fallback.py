@@ -67,7 +67,7 @@ def test_directory_and_file_are_for_this_user_alone(tmp_path: Path) -> None:
 
 
 def test_a_link_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
-    """Also one that leads to a file of ours."""
+    """A link is refused too, also one to a file of flagcache."""
     home = tmp_path / "flagcache"
     home.mkdir(mode=0o700)
     file = address(home)
@@ -111,7 +111,7 @@ def test_a_directory_that_cannot_be_found_is_done_without(caplog: pytest.LogCapt
 
 
 def test_a_directory_that_cannot_be_looked_at_is_told_of_when_it_is_opened(tmp_path: Path) -> None:
-    """With an error of ours; here it is a name that no file system takes."""
+    """The error is a flagcache error; here it is a name that no file system accepts."""
     with pytest.raises(StoreError, match=r"no fallback store in .*fallback=None goes without"):
         opened(tmp_path / ("x" * 300))
 
@@ -333,7 +333,7 @@ def test_no_connection_trusts_what_a_schema_names(tmp_path: Path) -> None:
 
 @ROOT
 def test_a_directory_of_another_user_is_refused_whatever_its_group() -> None:
-    """Who owns it can give anybody any right."""
+    """The owner of a file can give any right to any user."""
     with volume(GROUP) as root:
         os.chown(root, FOREIGN, GROUP)
         assert "belongs to another user" in as_user(lambda: told(lambda: opened(root)), groups=(GROUP,))

@@ -81,7 +81,7 @@ def test_hosts_do_not_meet_in_one_file(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_new_host_begins_with_what_the_latest_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended: str
 ) -> None:
-    """A container that is started under another name has the last known good, and nobody's lease."""
+    """A container that restarts under another name has the last known good definitions, and no lease."""
     for host in ("a", "b"):
         on(host, monkeypatch)
 

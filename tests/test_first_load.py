@@ -1,4 +1,4 @@
-"""What a first load waits for, and when that is in vain: decisions alone."""
+"""What a first load waits for, and when that is useless: pure decisions."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from tests.worker.processes import in_thread
 
 
 class Guest:
-    """Somebody who wants to be told."""
+    """An object with hooks."""
 
     def __init__(self, *, fails: bool = False) -> None:
         self.told: list[str] = []
@@ -37,7 +37,7 @@ class Guest:
 
 
 def in_child(guests: list[Guest]) -> str:
-    """What the guests were told in a forked child, by the child's own account."""
+    """The hooks that ran in a forked child, as the child reports."""
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -92,7 +92,7 @@ def test_a_child_is_told_of_the_fork_and_the_parent_is_not() -> None:
 
 
 def test_one_that_fails_at_the_fork_keeps_nobody_from_hearing(caplog: pytest.LogCaptureFixture) -> None:
-    """The child goes on, and the others are told."""
+    """The child continues, and the other hooks run."""
     guests = [Guest(fails=True), Guest(), Guest(fails=True)]
     for guest in guests:
         process.at_fork(guest)
@@ -107,7 +107,7 @@ def test_a_fork_from_another_thread_tells_too() -> None:
 
 
 def test_nobody_is_kept_alive_by_being_told() -> None:
-    """A cache that nobody uses any more can go."""
+    """A cache that is no longer used can be collected."""
     guest = Guest()
     process.at_fork(guest)
     process.at_exit(guest)
@@ -119,7 +119,7 @@ def test_nobody_is_kept_alive_by_being_told() -> None:
 
 
 def test_all_are_told_at_exit() -> None:
-    """In an orderly end of the interpreter; one that fails keeps nobody from hearing."""
+    """The hooks run at a normal end of the interpreter; if one fails, the others run all the same."""
     told = run(
         """
         from flagcache.runtime import process
@@ -152,7 +152,7 @@ def test_to_import_it_starts_no_thread_and_opens_nothing() -> None:
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_a_child_of_multiprocessing_is_told_of_its_end(tmp_path: Path, method: str) -> None:
-    """After the finalizers of others; told once. A process that it forks is not told of that end."""
+    """It runs once, after other finalizers. In a process that this one forks it does not run."""
     (tmp_path / "ends.py").write_text(
         textwrap.dedent(
             """

@@ -79,7 +79,7 @@ def test_another_key_does_not_open(kind: Callable[[str], Protection]) -> None:
 
 @each_kind
 def test_rotation(kind: Callable[[str | Sequence[str]], Protection]) -> None:
-    """All keys open, the first protects: the two steps of a rotation leave nobody behind."""
+    """All keys open, the first protects: no worker is left behind between the two steps of a rotation."""
     first, between, swapped, last = kind(A), kind([A, B]), kind([B, A]), kind([B])
     for writer, reader in ((first, between), (between, first), (between, swapped), (swapped, between), (swapped, last)):
         assert reader.open(writer.protect(b"definitions", b"here"), b"here") == b"definitions"
@@ -88,7 +88,7 @@ def test_rotation(kind: Callable[[str | Sequence[str]], Protection]) -> None:
 
 
 def test_sealed_shows_nothing() -> None:
-    """Sealed twice, one content looks different, and no word of it is to be seen."""
+    """Sealed twice, the same content looks different, and no word of it is visible."""
     first, second = (Sealed(A).protect(b"a secret flag", b"") for _ in range(2))
     assert first != second
     assert b"secret" not in first
@@ -184,7 +184,7 @@ def definitions(flags: int = 3, revision: int = 1) -> dict[str, object]:
 
 
 def codec(protection: Protection = PLAIN, namespace: str = "n", *, limit: int = LIMIT) -> Codec:
-    """A codec, plain unless told otherwise."""
+    """A codec, by default plain."""
     return Codec(namespace, protection, limit=limit)
 
 
@@ -249,7 +249,7 @@ def test_an_envelope_of_another_namespace_is_refused(kind: Callable[[str], Prote
 
 @each_kind
 def test_a_plain_envelope_is_refused(kind: Callable[[str], Protection]) -> None:
-    """What nobody protected is not read where protection was asked for."""
+    """With a key, what was stored without protection is not read."""
     envelope = codec().write(definitions(), META)
     with pytest.raises(EnvelopeError):
         codec(kind(A)).read(META.version, envelope.payload)

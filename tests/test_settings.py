@@ -26,7 +26,7 @@ def make(name: str, value: object) -> Settings:
     "value", [-1, -0.0001, 0.009, math.nan, math.inf, -math.inf, 31 * DAY, True, False, "30", "", [30], 30j]
 )
 def test_what_is_no_length_of_time_is_refused(name: str, value: object) -> None:
-    """The error names setting and value; numbers out of range are told the range, the rest what is expected."""
+    """The error names setting and value, and for numbers the range, for others what is expected."""
     with pytest.raises(ConfigurationError) as caught:
         make(name, value)
     message = str(caught.value)
@@ -183,7 +183,7 @@ def test_any_other_string_is_a_namespace(namespace: str) -> None:
 
 
 def test_a_configuration_error_is_a_value_error() -> None:
-    """Whoever catches `ValueError`, or all of ours, catches it."""
+    """`except ValueError`, and `except FlagcacheError`, catch it."""
     with pytest.raises(ValueError, match="namespace"):
         check_namespace("")
     assert issubclass(ConfigurationError, FlagcacheError)

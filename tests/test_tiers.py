@@ -33,7 +33,7 @@ class Closing(MemoryStore):
 
 @pytest.fixture
 def seen() -> list[Event]:
-    """What the tiers told."""
+    """The events of the stores."""
     return []
 
 
@@ -117,7 +117,7 @@ def test_one_thread_probes_at_a_time(tiers: Tiers, clock: Clock) -> None:
 
 
 def test_asking_for_another_store_is_no_probe(tiers: Tiers, clock: Clock) -> None:
-    """The probe of a store in trouble is left to whoever asks that store."""
+    """Only a caller that uses the failing store probes it; a call for another store does not."""
     tiers.lost(tiers.first, StoreError("no"))
     clock.advance(0.5)
     assert tiers.named("second") is not None

@@ -31,7 +31,7 @@ class Heard(Value):
 
 
 class Key(SecretValue):
-    """One that nobody is to see."""
+    """A value that must not be shown."""
 
     secret: str
 

@@ -1,4 +1,4 @@
-"""A client that tells of everything it is given, by the SDK's public property alone."""
+"""A client that records everything that it gets, by the SDK's public property only."""
 
 from __future__ import annotations
 

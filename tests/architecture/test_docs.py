@@ -36,7 +36,7 @@ def test_the_docs_tell_every_setting() -> None:
 
 
 def test_the_docs_tell_the_defaults() -> None:
-    """Where the default is a plain number or text; the others are told in words. README tells the same."""
+    """Plain numbers and texts equal the code's defaults; README has the same defaults."""
     told = _settings_told("docs/settings.md")
     plain = {name: told[name].strip("`").strip('"') for name in told if re.fullmatch(r'[\d.]+|`"\w+"`', told[name])}
     actual = {name: str(getattr(Settings(), name)).removesuffix(".0") for name in plain if name != "fallback"}
@@ -73,7 +73,7 @@ def test_links_lead_somewhere(page: str) -> None:
 
 
 def test_every_page_is_linked() -> None:
-    """A page that no other page leads to is read by nobody."""
+    """Every page is linked from another page."""
     linked = {
         (ROOT / page).parent.joinpath(link).resolve().relative_to(ROOT).as_posix()
         for page in PAGES

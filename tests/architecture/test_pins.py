@@ -133,7 +133,7 @@ def test_no_release_is_at_fault_for_what_fails_anyway() -> None:
 
 
 def test_what_is_newer_is_told_by_name() -> None:
-    """First what the project names itself; what is not installed, not pinned or older is not told."""
+    """Names what the project requires itself, and leaves out what is not installed, not pinned or older."""
     installed = {"a": "2", "b": "1.10", "c": "1", "old": "1", "z": "9", "new": "1"}
     pins = {"a": "1", "b": "1.9", "c": "1", "old": "2", "z": "8", "gone": "1"}
     named = [Release("z", "9", "8"), Release("a", "2", "1"), Release("b", "1.10", "1.9")]

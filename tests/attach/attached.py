@@ -54,7 +54,7 @@ OWN_FETCH = " flagcache/"
 """What the user agent of the fleet's own fetch has, and the SDK's has not."""
 
 ADOPTS = "_update_flag_state"
-"""The SDK's method that hashes definitions (since posthog 7.59) and adopts them; nothing public tells of that."""
+"""The SDK's method that hashes definitions (since posthog 7.59) and adopts them; no public name shows that."""
 
 
 @dataclass(slots=True)
@@ -107,7 +107,7 @@ def attached(
 
 
 def events(seat: Seat) -> list[Event]:
-    """All that the cache told through `on_event`."""
+    """Every event that the cache passed to `on_event`."""
     return list(cast("AttachedSeat", seat).events)
 
 
@@ -192,7 +192,7 @@ def only_own_fetches(served: Iterable[Served]) -> bool:
 
 
 def holder(admin: redis.Redis, namespace: str) -> int:
-    """The pid of whoever holds the lease in Redis; 0: nobody does."""
+    """The pid of the process that holds the lease in Redis; 0: none does."""
     identity = cast("bytes | None", admin.get(keys_of(namespace, 0).lease))
     return 0 if identity is None else int(identity.split(b":")[-2])
 

@@ -1,4 +1,4 @@
-"""Clients that nobody attached: the SDK's own line gives everything that `attach` gives."""
+"""Clients without a call of `attach`: the SDK's own line gives everything that `attach` gives."""
 
 from __future__ import annotations
 
@@ -241,7 +241,7 @@ def test_a_fork_right_after_the_load_goes_on_looking(
 def test_children_of_a_parent_that_never_loaded_listen(
     posthog: RemoteStandIn, redis_server: RedisServer, namespace: str
 ) -> None:
-    """Each child of a preloaded client that nobody loaded is attached right after its own first load."""
+    """Each child of a preloaded client that was never loaded is attached right after its own first load."""
     seat = seats(posthog, redis_server.url, namespace, every=LONG, auto_attach=True)(0)
     with Fleet(lambda _index: seat, 3) as fleet:
         fleet.call(load)
@@ -391,7 +391,7 @@ def test_a_client_of_another_project_is_named_once(
 def test_a_reader_has_no_thread(
     posthog: RemoteStandIn, store_url: str, namespace: str, make_client: MakeClient
 ) -> None:
-    """A reader's client is attached at its first poll, and no thread of ours is ever started for it."""
+    """A reader's client is attached at its first poll, and no flagcache thread is ever started for it."""
     load_here(make_client(from_url(store_url, namespace, auto_attach=False)))
     client = make_client(from_url(store_url, namespace, role="reader"))
     load_here(client)
@@ -491,7 +491,7 @@ def test_a_shutdown_while_it_is_found_leaves_nothing(
 
 
 def test_it_is_held_weakly(namespace: str, posthog: RemoteStandIn) -> None:
-    """A client that was found and that nobody holds any more is collected."""
+    """A client that was found and is no longer referenced is collected."""
     cache = from_url("memory://", namespace, refresh_interval=LONG)
 
     def found() -> int:

@@ -26,7 +26,7 @@ AT_ONCE = 5.0
 
 
 class Listening:
-    """An `on_event` that evaluates a flag upon each event, and notes what it was told."""
+    """An `on_event` that evaluates a flag at each event, and records the event."""
 
     def __init__(self) -> None:
         self.client: Posthog | None = None

@@ -156,6 +156,6 @@ def test_who_failed_lets_others_take_a_free_lease_first() -> None:
 
 
 def test_nothing_is_due_for_ever_where_nothing_is_due() -> None:
-    """Without a duty the listener is told so, and only looks after its worker."""
+    """Without a duty the listener waits, and only checks that its worker is alive."""
     assert Duties().soonest == math.inf
     assert Duties(renew_at=3.0, contend_at=2.0, over_at=4.0).soonest == 2.0

@@ -44,7 +44,7 @@ LONG = 30.0
 
 
 def test_a_used_up_quota_empties_all_alike(posthog: StandInControl, redis_url: str, namespace: str) -> None:
-    """That the quota is used up is told to one and acted upon by all; when it is back, so are the flags of all."""
+    """One worker gets the 402 and all obey it; when the quota is restored, all have flags again."""
     with Fleet(attached(posthog, redis_url, namespace, every=EVERY, polls=4 * EVERY), 4) as fleet:
         fleet.call(load)
         posthog.fail(402, secret_key=key_of(leader(fleet).index))
@@ -79,7 +79,7 @@ def test_flags_are_kept_while_the_quota_is_used_up_if_told_to(
 def test_a_fleet_that_starts_with_a_used_up_quota_does_not_wait(
     posthog: StandInControl, redis_url: str, namespace: str
 ) -> None:
-    """Workers of an empty store go on without flags as soon as one was told 402, and get them when it is over.
+    """Workers on an empty store start without flags as soon as one gets a 402, and get flags when it is over.
 
     PostHog also tells it in the body of a 200.
     """
@@ -209,7 +209,7 @@ def test_a_recovery_is_noticed_within_an_interval(
 
 
 def test_a_late_failure_counts_for_nothing(posthog: StandInControl, redis_url: str, namespace: str) -> None:
-    """A 402 to a grant that others have followed since neither empties anybody's flags nor stops the fleet."""
+    """A 402 to a grant that later grants have followed clears no flags and doesn't stop the fleet."""
     with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 4) as fleet:
         fleet.call(load)
         frozen = leader(fleet)

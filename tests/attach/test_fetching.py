@@ -1,4 +1,4 @@
-"""The thread that carries out the fleet's own fetch: it ends when it is told to, however early that is."""
+"""The thread of the fleet's own fetch: it ends when it is cancelled, however early that is."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Told:
 
 
 class Counting:
-    """A fetcher that is counted, and asks nobody."""
+    """A fetcher that counts its calls, and sends no request."""
 
     def __init__(self) -> None:
         self.asked = 0

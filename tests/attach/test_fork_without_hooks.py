@@ -1,4 +1,4 @@
-"""Servers written in C may fork without Python's fork hooks: nobody is told, and dead threads say that they live."""
+"""Servers in C may fork without Python's fork hooks: no code of ours runs, and dead threads look alive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exceptions that a signal handler raises in the midst of a load, as Celery's soft time limit does."""
+"""Exceptions that a signal handler raises during a load, as Celery's soft time limit does."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ def test_a_client_of_another_project_is_refused(posthog: StandInControl, namespa
 
 
 def test_a_client_is_held_weakly(posthog: StandInControl, redis_url: str, namespace: str) -> None:
-    """A client that nobody holds any more is collected, and the listener ends; the cache can be used again."""
+    """A client that is no longer referenced is collected, and the listener ends; the cache can be used again."""
     cache = from_url(redis_url, namespace, refresh_interval=EVERY)
 
     def attached_client() -> Posthog:  # without `send` the SDK itself keeps no reference to it
@@ -191,7 +191,7 @@ def test_a_client_is_held_weakly(posthog: StandInControl, redis_url: str, namesp
 def test_nothing_outlives_the_clients_shutdown(
     posthog: StandInControl, redis_url: str, namespace: str, tmp_path: Path, store: str
 ) -> None:
-    """After `client.shutdown()` no thread, socket or file of ours is left; with two clients, after the second one's."""
+    """After `client.shutdown()` none of our threads, sockets or files is left; with two clients, after the second."""
     url = {"redis": redis_url, "sqlite": f"sqlite:///{tmp_path / 'flags.db'}", "memory": "memory://"}[store]
     running, files = set(threading.enumerate()), open_files()
     seat = attached(posthog, url, namespace, every=0.1)(0)
@@ -214,7 +214,7 @@ def test_nothing_outlives_the_clients_shutdown(
 
 
 def test_a_shutdown_does_not_wait_for_a_fetch(posthog: StandInControl, redis_url: str, namespace: str) -> None:
-    """`client.shutdown()` in the midst of a fetch ends that fetch, at once, and tells of no failure."""
+    """`client.shutdown()` during a fetch ends that fetch at once, and reports no failure."""
     seat = attached(posthog, redis_url, namespace, every=0.1)(0)
     load(seat)
     posthog.hold()
@@ -233,7 +233,7 @@ def test_a_shutdown_does_not_wait_for_a_fetch(posthog: StandInControl, redis_url
 def test_a_client_attached_before_the_fork_works_in_the_children(
     posthog: StandInControl, redis_url: str, namespace: str
 ) -> None:
-    """Forks of a client that was never loaded make one fleet, without a call, and are told of changes."""
+    """Forks of a client that was never loaded form one fleet, without a call, and changes are pushed to them."""
     seat = attached(posthog, redis_url, namespace, every=EVERY)(0)
     try:
         with log_grants(redis_url, namespace) as grants, Fleet(lambda _index: seat, 5) as fleet:
@@ -271,7 +271,7 @@ def test_a_fork_of_a_listening_process_listens_soon(
 def test_a_fork_right_after_the_load_keeps_the_fallback_store(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str, here: Keep
 ) -> None:
-    """Whoever loads its client and forks at once, as a preloading server does, forks in the midst of nothing."""
+    """If a process loads its client and forks at once, as a preloading server does, the child can use the fallback."""
     servers = [make_redis() for _ in range(3)]  # each with a fallback store of its own, to be made
     for server in servers:
         seat = here(attached(posthog, server.url, namespace, every=EVERY)(0))
@@ -284,7 +284,7 @@ def test_a_fork_right_after_the_load_keeps_the_fallback_store(
 
 
 def test_nothing_is_imported_at_the_first_use(posthog: StandInControl, redis_url: str) -> None:
-    """That is on a thread: a child forked in mid-import could never import that module, and would wait for ever."""
+    """The first load imports nothing: a child forked during an import on a thread could never import that module."""
     script = f"""
         import sys
         from posthog import Posthog

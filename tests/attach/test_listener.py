@@ -24,7 +24,7 @@ FREE = Notice("free", 0, "v1")
 
 
 class Script:
-    """A subscription that tells what it is told to, and then waits until it is closed."""
+    """A subscription that yields given notices, and then waits until it is closed."""
 
     def __init__(self, *says: Notice | Exception) -> None:
         self._says: queue.SimpleQueue[Notice | Exception] = queue.SimpleQueue()
@@ -184,7 +184,7 @@ def test_a_second_start_starts_nothing(start: Start) -> None:
 
 
 def test_threads_that_start_it_at_once_start_one_thread(no_threads_left: None) -> None:
-    """Which `stop` ends; of any other nobody would know."""
+    """Only one thread is started, which `stop` ends; a second one would run unnoticed."""
     switch = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:

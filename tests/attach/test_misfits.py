@@ -126,7 +126,7 @@ def test_a_provider_around_the_cache_is_taken(
 def test_a_provider_that_never_calls_the_cache_is_named_once(
     cache: FlagDefinitionCache, make_client: MakeClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It cannot be told at once; but when its client has polled past the cache."""
+    """The error comes when its client has polled past the cache, because it can't be detected earlier."""
     client = cache.attach(make_client(Around(None)))
     client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
     until(lambda: bool(errors(caplog)), 5.0, what="the error")

@@ -232,7 +232,7 @@ def test_a_restarted_fleet_pays_for_an_unchanged_poll(posthog: StandInControl, r
 
 
 def test_a_rolling_replacement_costs_no_full_fetch(posthog: StandInControl, redis_url: str, namespace: str) -> None:
-    """Each of eight workers is replaced by a new process in turn: nobody fetches in full, nobody is without flags."""
+    """Each of eight workers is replaced by a new process in turn: no full fetch, and no worker without flags."""
     with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 8) as fleet:
         fleet.call(load)
         posthog.reset_counts()
@@ -251,7 +251,7 @@ def test_a_rolling_replacement_costs_no_full_fetch(posthog: StandInControl, redi
 
 
 def test_going_back_to_an_older_content_reaches_all(posthog: StandInControl, redis_url: str, namespace: str) -> None:
-    """After v1, v2 fetched by another worker, and v1 again, all hold v1: nobody's own entity tag can deceive it."""
+    """After v1, v2 fetched by another worker, and v1 again, all hold v1: a worker's own entity tag can't mislead it."""
     with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 3) as fleet:
         fleet.call(load)
         first = leader(fleet)

@@ -16,7 +16,7 @@ EVERY = 0.4
 
 
 def ready(seat: Seat) -> bool:
-    """What a readiness probe is told."""
+    """The answer to a readiness probe."""
     return seat.cache.ready()
 
 
@@ -89,7 +89,7 @@ def test_a_project_without_flags_serves_all_of_them(posthog: StandInControl, red
 def test_the_status_names_the_leader_and_whether_changes_are_pushed(
     posthog: StandInControl, redis_url: str, namespace: str
 ) -> None:
-    """In each worker the same, by the name that the leader gives itself; nobody listens by protocol."""
+    """It is the same in each worker: the name that the leader has itself; in protocol mode no worker listens."""
     with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 3) as fleet:
         fleet.call(load)
         until(lambda: all(told.listening for told in fleet.call(status)), what="all to listen")

@@ -1,4 +1,4 @@
-"""Failures of real fetches: each row is told, and ended, in the process in which it happened."""
+"""Failures of real fetches: each one is reported, and its end too, in the process in which it happened."""
 
 from __future__ import annotations
 

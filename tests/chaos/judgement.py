@@ -26,7 +26,7 @@ _AT_MOST = 3
 """Requests of a whole fleet in one interval, whatever happens to it, as long as its members know of each other."""
 
 _ALONE = 2
-"""Requests of one member in one interval, while it knows of nobody: the fleet's last, and its own first."""
+"""Requests of one member in one interval while it knows no other member: the fleet's last, and its own first."""
 
 _PATIENCE = 3.0
 """Seconds that the threads of a client have to end, once it was shut down."""
@@ -94,7 +94,7 @@ def left_behind(fleet: Fleet, server: RedisServer | None, namespace: str) -> lis
 
 
 def admin_of(server: RedisServer) -> redis.Redis:
-    """A client that is told from the fleet's."""
+    """A client that can be distinguished from the fleet's."""
     return server.client(client_name=_ADMIN)
 
 
@@ -152,7 +152,7 @@ def _short(held: Sequence[Sighting]) -> str:
 
 
 def _raised(line: LogLine, expected: Sequence[str]) -> bool:
-    """Whether the SDK tells of an exception of its provider, or the library of one of its own, or of another error."""
+    """Whether the SDK logs an exception of its provider, or the library logs one of its own or another error."""
     ours = line.logger.startswith("flagcache")
     wrong = line.level >= logging.ERROR and not any(words in line.text for words in expected)
     return "Cache provider" in line.text or (ours and (wrong or "Traceback" in line.text))

@@ -49,7 +49,7 @@ class Mode(Enum):
 
     @property
     def turn(self) -> float:
-        """Seconds until somebody else gets a turn after one who cannot fetch."""
+        """Seconds until another worker gets a turn after one that can't fetch."""
         return EVERY if self is Mode.ATTACHED else CHALLENGE
 
     @property
@@ -115,7 +115,7 @@ class Stage:
     # --- what happens ------------------------------------------------------------------------------------------------
 
     def tell(self, what: str) -> None:
-        """Note what is done, for whoever reads of a failure."""
+        """Record an action, for the message of a failure."""
         sys.stdout.write(f"{time.monotonic():.3f} {what}\n")
 
     def change(self) -> None:

@@ -1,4 +1,4 @@
-"""The steps of a fetch at which somebody can be caught: gates in the members' own HTTP, or held answers."""
+"""The steps of a fetch at which a member can be stopped: gates in the members' own HTTP, or held answers."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def _stopped(stage: Stage) -> list[Member]:
 
 
 def let_go(stage: Stage, caught: Member) -> None:
-    """Let whoever was caught go on, if it lives; it must not be frozen."""
+    """Let the stopped member continue, if it lives; it must not be frozen."""
     stage.posthog.release()
     if caught.alive:
         caught.call(_open_gate)

@@ -103,7 +103,7 @@ def test_no_room_for_the_fallback(
     namespace: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Where the fallback store cannot be written that is said once; Redis may go and come, and nobody loses a flag."""
+    """If the fallback store can't be written, this is reported once; Redis may go and return, and no flag is lost."""
     monkeypatch.setenv("XDG_STATE_HOME", str(small_disk))
     server = make_redis()
     with (

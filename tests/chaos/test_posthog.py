@@ -90,7 +90,7 @@ def _slow(stage: Stage) -> None:
 def test_fails_for_all(
     mode: Mode, trouble: Callable[[Stage], None], place: Place, server: RedisServer, chance: random.Random
 ) -> None:
-    """PostHog is down, flaps or is slow: nobody loses a flag or tries too often, and all have the change afterwards."""
+    """PostHog is down, flaps or is slow: no worker loses a flag or retries too often, and all have the change later."""
     with Stage.of(mode, place, chance) as stage:
         stage.tell(f"PostHog is {trouble.__name__[1:]}")
         trouble(stage)

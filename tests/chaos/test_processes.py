@@ -48,7 +48,7 @@ def test_killed(mode: Mode, step: Step, who: str, place: Place, server: RedisSer
 @WHO
 @pytest.mark.sample(1, each="who")
 def test_frozen(mode: Mode, step: Step, who: str, place: Place, server: RedisServer, chance: random.Random) -> None:
-    """The leader or followers frozen at any step, and thawed when the others have moved on: nobody is thrown back."""
+    """Leader or followers freeze at any step, and thaw when the others have newer definitions: no worker goes back."""
     with Stage.of(mode, place, chance) as stage:
         caught = catch(stage, step)
         victims, late = _victims(stage, caught, who), stage.revision

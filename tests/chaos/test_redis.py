@@ -81,7 +81,7 @@ def test_away(
     server: RedisServer,
     chance: random.Random,
 ) -> None:
-    """Redis is away and comes back empty, as it was, or as it had been: nobody suffers, and all are one fleet again."""
+    """Redis goes down and returns empty, unchanged, or with older data: no flag is lost, and there is one fleet."""
     with Stage.of(mode, place, chance) as stage:
         with stage.store_away():
             stage.tell(f"Redis is {trouble.__name__[1:]}")

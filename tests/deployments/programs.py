@@ -3,7 +3,7 @@
     with Program(folder, [sys.executable, "-m", "gunicorn", "app:app"], env) as server:
         server.get(port)
 
-Each runs in a session of its own, so that whatever of it is left at the end is found, told by `left_behind`, and ended.
+Each runs in its own session, so that processes left at the end are found, named by `left_behind`, and ended.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Program:
     Args:
         folder: where it runs, and where its output goes (`program.log`).
         command: what is run.
-        environ: all that it is told.
+        environ: its whole environment.
     """
 
     def __init__(self, folder: Path, command: Sequence[str], environ: Mapping[str, str]) -> None:
@@ -144,7 +144,7 @@ class Program:
 
 
 def get(port: int, path: str = "/", *, timeout: float = 10.0) -> str:
-    """Ask whoever listens on this port of 127.0.0.1, over a connection of its own; fails unless the status is 200."""
+    """Send a request to this port of 127.0.0.1, over a new connection; fails unless the status is 200."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
         connection.request("GET", path, headers={"Connection": "close"})

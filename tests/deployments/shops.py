@@ -200,7 +200,7 @@ class Shop:
         """Check, after its end, that no process, lease or connection is left, and that no trouble was logged.
 
         Args:
-            lapse: seconds that a lease may last which nobody gave up.
+            lapse: duration in seconds of a lease that was not given up.
         """
         # multiprocessing's helper ends when it notices that the processes which it served have.
         until(lambda: not self.program.left_behind(), 5.0, what="all processes to end")

@@ -34,7 +34,7 @@ STARTED: dict[tuple[str, ...], str] = {
 
 @pytest.mark.parametrize("command", STARTED, ids=["uvicorn", "gunicorn", "gunicorn-uvicorn"])
 def test_the_lifespan_loads_and_hands_over(tmp_path: Path, make_redis: MakeRedis, command: tuple[str, ...]) -> None:
-    """Flags are there, and told by `/ready`, before the first request; a fleet that ends leaves no lease behind."""
+    """Flags are loaded, and `/ready` says so, before the first request; a fleet that ends leaves no lease behind."""
     server = make_redis()
     with serve_shop() as posthog:
         shop = Shop(tmp_path, posthog, server, {"app.py": APP})

@@ -28,7 +28,7 @@ from tests.snippets import snippet
 
 EVERY = 0.5
 SELDOM = 20.0
-"""Seconds between two polls where a lease that nobody gives up is to be seen."""
+"""Seconds between two polls in tests that show a lease which was not given up."""
 
 REPORT = """
 
@@ -46,7 +46,7 @@ def rest():
 
 
 class Report(NamedTuple):
-    """What a task tells of the process that it runs in."""
+    """A task's report about the process in which it runs."""
 
     pid: int
     loaded: bool
@@ -194,7 +194,7 @@ def test_children_that_are_replaced_after_each_task_fetch_nothing_anew(
 def test_a_line_loads_before_the_first_task_and_hands_the_lease_over(
     tmp_path: Path, server: RedisServer, posthog: RemoteStandIn, pool: str
 ) -> None:
-    """One request for a whole worker's start, no task waits for flags, and no lease is left for anybody to wait for."""
+    """A worker's start costs one request, no task waits for flags, and no lease is left that others would wait for."""
     with worker(tmp_path, server, posthog, "--pool", pool, "-c", "2", every=SELDOM, helped=True) as celery:
         assert all(report.loaded and report.revision == "r1" for report in celery.reports(6))
         assert celery.leased()

@@ -105,7 +105,7 @@ def loaded(shop: Shop) -> list[int]:
 
 @pytest.mark.parametrize("worker", [*WORKERS, "gevent --preload"])
 def test_with_the_helper_a_worker_is_loaded_and_hands_over(tmp_path: Path, make_redis: MakeRedis, worker: str) -> None:
-    """Flags are there before the first request, told once in gunicorn's log; a leader that ends is followed at once."""
+    """Flags are loaded before the first request and logged once by gunicorn; an exiting leader is replaced at once."""
     server, how = make_redis(), worker.split()
     conf = PATCHED if "--preload" in how else HELPER
     with serve_shop() as posthog:

@@ -20,7 +20,7 @@ from tests.snippets import snippet
 
 EVERY = 0.5
 SELDOM = 20.0
-"""Seconds between two polls where a lease that nobody gives up is to be seen, and where counts are exact."""
+"""Seconds between two polls in tests that show a lease which was not given up, or that count exactly."""
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def program(folder: Path, store_url: str, posthog: RemoteStandIn, script: str, *
 
 
 def told(running: Program, number: int = 1) -> list[dict[str, Any]]:
-    """Wait until it has told so much, and return that."""
+    """Wait until it has printed so many lines, and return them."""
 
     def lines() -> list[str]:
         return [line for line in running.log.splitlines() if line.startswith("{") and line.endswith("}")]
@@ -165,7 +165,7 @@ time.sleep(60)
 def test_a_process_that_forks_all_day_stays_as_it_is(
     tmp_path: Path, server: RedisServer, posthog: RemoteStandIn
 ) -> None:
-    """Short-lived children take no lease and ask nobody; neither parent nor Redis keeps anything of them."""
+    """Short-lived children take no lease and make no request; neither parent nor Redis keeps anything of them."""
     admin = server.client()
 
     def seen() -> tuple[int, object, object]:
@@ -196,7 +196,7 @@ tell(new=[name for name in set(sys.modules) - before if name.startswith("flagcac
 
 
 def test_nothing_of_ours_is_imported_on_a_thread(tmp_path: Path, server: RedisServer, posthog: RemoteStandIn) -> None:
-    """A child forked in mid-import would wait for ever at the same import: all is there when a cache is made."""
+    """A child forked during an import would hang at the same import: everything is imported when a cache is made."""
     with program(tmp_path, server.url, posthog, IMPORTS, every=SELDOM) as running:
         assert told(running) == [{"new": []}]
 

@@ -46,7 +46,7 @@ class Refreshers:
     Args:
         folder: where they run.
         host: of the stand-in.
-        url: of the store, which they are told by the environment.
+        url: of the store, passed in the environment.
         namespace: theirs.
         every: seconds between two fetches.
     """
@@ -98,7 +98,7 @@ def next_fetch(posthog: RemoteStandIn, *keys: str, within: float = 20.0) -> Serv
 
 
 def leader_in(url: str, namespace: str) -> str:
-    """Who holds the lease; empty: nobody."""
+    """The holder of the lease; empty: none."""
     store = RedisStore(url, namespace, timeout=10.0)
     try:
         return store.inspect().leader
@@ -176,7 +176,7 @@ def leads(program: Program, url: str, namespace: str) -> bool:
 def test_a_fetch_under_way_is_cancelled_at_the_end(
     posthog: RemoteStandIn, redis_server_url: str, namespace: str, refreshers: Refreshers
 ) -> None:
-    """SIGTERM, or Ctrl-C, during a fetch that hangs: it ends in time, with its status, and nobody holds the lease."""
+    """SIGTERM, or Ctrl-C, during a fetch that hangs: it ends in time, with its status, and the lease is free."""
     posthog.hold()
     for key, signum, ends in ((FIRST, signal.SIGTERM, 0), (SECOND, signal.SIGINT, 130)):
         with refreshers(key) as refresher:

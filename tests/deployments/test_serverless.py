@@ -87,7 +87,7 @@ def poll(client: Posthog) -> int | None:
 
 @pytest.mark.usefixtures("no_threads_left")
 def test_a_reader_uses_what_the_store_has(store_url: str, namespace: str, posthog: PostHogStandIn) -> None:
-    """It asks PostHog nothing, leads nothing, starts no thread of ours, and follows a change with its polls."""
+    """It sends PostHog nothing, never leads, starts no thread, and follows a change with its polls."""
     requests = fill(store_url, namespace, posthog)
     reader = from_url(store_url, namespace, refresh_interval=0.01, role="reader")
     client = client_of(reader, posthog)

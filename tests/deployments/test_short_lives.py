@@ -69,7 +69,7 @@ class Jobs:
 
 
 def ended(job: subprocess.Popen[str], *, within: float = 30.0) -> Told:
-    """Wait for a job's end; returns what it told."""
+    """Wait until a job ends; returns its output."""
     output, _ = job.communicate(timeout=within)
     return cast("Told", json.loads(output.splitlines()[-1]))
 
@@ -211,7 +211,7 @@ def test_no_job_waits_longer_than_a_plain_clients_timeout_and_a_second(jobs: Job
 def test_a_worker_that_cannot_fetch_does_not_wait_for_itself(
     jobs: Jobs, posthog: RemoteStandIn, mode: str, trouble: str
 ) -> None:
-    """With nobody else leading, an evaluation takes no longer than the failed fetch, as a plain client's."""
+    """If no other process leads, an evaluation takes no longer than the failed fetch, as with a plain client."""
     if trouble == "wrong key":
         posthog.fail(Refuse(401))
     elif trouble == "refused":

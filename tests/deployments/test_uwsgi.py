@@ -100,7 +100,7 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path, make_redis: MakeRedis, namespace: str) -> Iterator[Site]:
-    """A folder, a PostHog at revision 1 and a Redis that nobody else uses."""
+    """A folder, a PostHog at revision 1 and a Redis of its own."""
     posthog, redis = PostHogStandIn.spawn(make_definitions(5)), make_redis()
     with log_grants(redis.url, namespace) as grants:
         yield Site(tmp_path, posthog, redis.url, redis.client(), namespace, grants)
@@ -178,7 +178,7 @@ def test_a_fork_without_hooks_is_told_of_in_one_line(site: Site) -> None:
 
 
 def test_one_process_that_never_forks_is_warned_of_nothing(site: Site) -> None:
-    """Without a master and workers the client lives where it was made, and is told of a change."""
+    """Without a master and workers the client runs where it was created, and changes are pushed to it."""
     with site.run(without=[LAZY, "master = true", "processes = 3"]) as server:
         assert server.get(site.port).split()[1] == "r1"
         site.posthog.serve(make_definitions(5, revision=2))
@@ -244,7 +244,7 @@ class Uwsgi:
     ],
 )
 def test_who_is_warned_of_what(server: object, said: str) -> None:
-    """The process that is going to fork without hooks, and each that runs no threads; nobody else."""
+    """Only the process that will fork without hooks warns, and each process that runs no threads."""
     told = advice(server)
     assert said in told
     assert bool(told) == bool(said)

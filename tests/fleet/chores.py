@@ -63,7 +63,7 @@ def evaluated(seat: Seat) -> str | None:
 
 
 def revision(seat: Seat) -> int | None:
-    """The revision that the client holds; asks nobody."""
+    """The revision that the client holds; makes no request."""
     return seat.client.history[-1].revision if seat.client.history else None
 
 
@@ -116,7 +116,7 @@ def seats(
         posthog: Where the clients fetch.
         store_url: As `flagcache.from_url` takes it.
         namespace: Of the fleet.
-        every: Seconds between two polls of a client, and between two fetches of the fleet unless told otherwise.
+        every: Seconds between two polls of a client, and by default between two fetches of the fleet.
         token: Of the project.
         wrap: Makes the clients' provider of their cache.
         options: Of the cache; `poll_interval` for clients that poll more often than the fleet is to fetch.

@@ -1,7 +1,7 @@
-"""What a store granted while a test ran, told by the store's own clock.
+"""The grants of a store during a test, with the store's own times.
 
 A request arrives after its grant by as long as a busy machine takes, so arrivals cannot tell how far apart two grants
-were. Nothing here samples, and nothing is missed: Redis tells of each write by `MONITOR`, a SQLite file by a trigger.
+were. There is no sampling, so no grant is missed: Redis reports each write by `MONITOR`, an SQLite file by a trigger.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class GrantLog(ABC):
 
 
 def log_grants(store_url: str, namespace: str) -> GrantLog:
-    """Begin to log what this store grants; before anybody asks it."""
+    """Start to log what this store grants, before any worker polls it."""
     if store_url.startswith("sqlite"):
         return _SqliteLog(Path(store_url.removeprefix("sqlite://")), namespace)
     return _RedisLog(store_url, namespace)

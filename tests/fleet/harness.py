@@ -1,4 +1,4 @@
-"""Real fleets: forked processes, each with a real client, told what to do through a pipe and ended by pid.
+"""Real fleets: forked processes, each with a real client, controlled through a pipe and ended by pid.
 
     with Fleet(seats, 8) as fleet:              # eight forks, each makes its own client
         fleet.call(load)                        # all at one instant
@@ -140,7 +140,7 @@ class Member:
         os.kill(self.pid, signal.SIGCONT)
 
     def kill(self) -> None:
-        """End it as kill -9 does: it does nothing more, and says goodbye to nobody."""
+        """Kill it, as with kill -9, without a hand-over."""
         if self._reaped:
             return
         os.kill(self.pid, signal.SIGKILL)

@@ -74,7 +74,7 @@ def test_a_failing_posthog_sees_no_herd(posthog: StandInControl, redis_server: R
 
 
 def _use_from_threads(seat: Seat, number: int) -> list[str | None]:
-    """Evaluate a flag on so many threads at one instant, on a client that nobody has loaded."""
+    """Evaluate a flag on several threads at one moment, with a client that was never loaded."""
     gate = threading.Barrier(number)
     results: list[str | None] = []
 

@@ -1,6 +1,6 @@
 # mypy: disallow-untyped-calls=False
 # redis-py leaves most of its methods without types.
-"""A store that was emptied while its fleet lives: newcomers start as after a flush, and nobody waits for a poll."""
+"""A store that was emptied while its fleet runs: new workers start as after a flush, without waiting for a poll."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_one_discard_starves_nobody(
 def test_a_clear_starves_nobody(
     posthog: StandInControl, redis_server: RedisServer, admin: redis.Redis, namespace: str
 ) -> None:
-    """The leader fetches at once, and once, whoever else waits for it; the others take that."""
+    """The leader fetches at once, and once, also if other workers wait for it; the others take its definitions."""
     with Fleet(attached(posthog, redis_server.url, namespace, every=LONG), 3) as fleet:
         assert fleet.call(load) == [1] * 3
         subscribed(admin, namespace, 3)

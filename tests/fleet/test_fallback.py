@@ -59,7 +59,7 @@ def kept(state: Path) -> set[str]:
 def test_an_outage_costs_one_fetcher_for_each_machine(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str, make_seats: MakeSeats
 ) -> None:
-    """With Redis killed under 10 workers one fetches, once an interval; changes reach all and nobody loses a flag."""
+    """With Redis killed under 10 workers one fetches, once per interval; changes reach all and no flag is lost."""
     server = make_redis()
     with Fleet(make_seats(posthog, server.url, namespace, every=EVERY, store_timeout=TIMEOUT), 10) as fleet:
         assert fleet.call(load) == [1] * 10
@@ -139,7 +139,7 @@ def test_new_workers_start_without_posthog(
 def test_new_workers_start_from_the_disk_alone(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str, make_seats: MakeSeats, state: Path
 ) -> None:
-    """With Redis and PostHog away and nobody left, a new fleet starts with the last known good definitions, as old."""
+    """With Redis and PostHog down and no worker left, a new fleet starts with the last known definitions and age."""
     server = make_redis()
     make = make_seats(posthog, server.url, namespace, every=EVERY, store_timeout=TIMEOUT, first_load_max_age=60)
     with Fleet(make, 3) as fleet:
@@ -246,7 +246,7 @@ def _foreign(file: Path) -> None:
 def test_a_spoilt_file_is_set_aside(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str, state: Path, spoil: Callable[[Path], None]
 ) -> None:
-    """What is no file of ours is kept beside, reported once, and made anew; Redis' workers notice nothing."""
+    """Another program's file is renamed, reported once, and a new file is created; workers on Redis notice nothing."""
     server = make_redis()
     with Fleet(seats(posthog, server.url, namespace, every=LONG), 1) as fleet:
         fleet.call(load)

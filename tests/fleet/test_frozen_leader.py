@@ -51,7 +51,7 @@ def _held_by(member: Member) -> list[int | None]:
 def test_a_leader_thawed_after_others_moved_on_throws_nobody_back(
     posthog: StandInControl, store_url: str, namespace: str
 ) -> None:
-    """A leader frozen in mid-fetch past its lease, thawed when others hold newer: its late fetch reaches nobody."""
+    """A leader freezes in a fetch past its lease, and thaws when others hold newer: no worker takes its late result."""
     with Fleet(seats(posthog, store_url, namespace, every=EVERY, lease=LEASE), 4) as fleet:
         fleet.call(load)
         frozen = _freeze_in_fetch_of(posthog, fleet, 2)

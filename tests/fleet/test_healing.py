@@ -177,7 +177,7 @@ def test_a_payload_broken_alone_is_repaired(
 
 
 def test_a_fleet_outlives_its_redis(posthog: StandInControl, make_redis: MakeRedis, namespace: str) -> None:
-    """Redis killed under a warm fleet costs nobody a flag; restarted empty, it makes them one fleet again."""
+    """Redis killed under a warm fleet costs no worker a flag; restarted empty, it makes them one fleet again."""
     server = make_redis()
     with Fleet(seats(posthog, server.url, namespace, every=EVERY, store_timeout=0.3), 4) as fleet:
         fleet.call(load)

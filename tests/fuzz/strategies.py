@@ -141,7 +141,7 @@ def payloads() -> st.SearchStrategy[Forgery]:
 
 
 def notices() -> st.SearchStrategy[bytes]:
-    """What anybody may publish."""
+    """What a worker may publish."""
     kinds = st.sampled_from([b"new", b"free", b"note", b"clear", b"", b"NEW", b"new new"])
     shaped = st.tuples(kinds, numbers(), versions()).map(b" ".join)
     return st.one_of(st.binary(max_size=300), shaped, st.just(b"new " * 100_000))

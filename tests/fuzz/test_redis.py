@@ -110,7 +110,7 @@ def _metadata(draw: st.DrawFn) -> dict[str, bytes | None]:
 
 @pytest.mark.parametrize("kind", ["plain", "signed"], indirect=True)
 def test_metadata(surgeon: Surgeon, both: Victims, count: Count) -> None:
-    """Whatever stands in the other fields, or does not: nobody notices but by an event."""
+    """With any other content of the other fields, or without them, workers notice nothing except an event."""
 
     @fuzz(max_examples=80)
     @given(spoilt=_metadata())

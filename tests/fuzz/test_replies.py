@@ -28,7 +28,7 @@ class Liar:
 
 
 class LyingStore(MemoryStore):
-    """Answers polls as a store that somebody took over does, while it is told to."""
+    """Replies to polls as a compromised store does, while that is switched on."""
 
     def __init__(self, liar: Liar) -> None:
         super().__init__()

@@ -93,7 +93,7 @@ COLUMNS = (
 
 @pytest.mark.parametrize("kind", ["plain", "signed"], indirect=True)
 def test_rows(surgeon: Surgeon, both: Victims, count: Count) -> None:
-    """Whatever stands in the columns of the state, of whatever type: nobody notices but by an event."""
+    """With any content of any type in the columns of the state, workers notice nothing except an event."""
 
     @fuzz(max_examples=50)
     @given(spoilt=st.dictionaries(st.sampled_from(COLUMNS), _cells(), min_size=1, max_size=8))
@@ -152,7 +152,7 @@ FOREIGN = (
 @pytest.mark.parametrize("damage", [*DAMAGES, *FOREIGN])
 @pytest.mark.parametrize("kind", ["plain"], indirect=True)
 def test_damages(surgeon: Surgeon, both: Victims, damage: str, count: Count) -> None:
-    """Rows, columns and tables that are gone: nobody loses a flag, and a file that is ours is made whole again."""
+    """If rows, columns or tables are missing, no worker loses a flag, and a file of flagcache is repaired."""
     count.inputs += 1
     surgeon.run(damage)
     both.survive()

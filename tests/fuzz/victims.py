@@ -1,4 +1,4 @@
-"""Two caches on one store, which somebody spoils: what they must go on doing whatever he writes.
+"""Two caches on one store that an attacker damages, and what they must keep doing.
 
 They are driven as the SDK drives a provider, without a client: then an input takes milliseconds.
 """
@@ -83,7 +83,7 @@ class Victims:
         return got
 
     def survive(self, allowed: Callable[[FlagDefinitionCacheData], bool] = lambda _got: False) -> None:
-        """Just after the damage: nothing is raised, nobody is without flags, and nobody has any but true ones.
+        """Just after the damage: nothing is raised, no client is without flags, and no client has any but true ones.
 
         Args:
             allowed: which others will do.

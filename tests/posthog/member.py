@@ -36,7 +36,7 @@ def ended() -> threading.Event:
 
 
 def main() -> None:
-    """Work, and tell of each change."""
+    """Work, and report each change."""
     store, namespace, host, mode, challenge_after = sys.argv[1:]
     auto = mode == "automatic"
     cache = from_url(store, namespace, refresh_interval=EVERY, challenge_after=float(challenge_after), auto_attach=auto)

@@ -28,7 +28,7 @@ from flagcache.settings import Options, Settings
 from flagcache_posthog.refresher import Project, Refresher
 
 UNREACHABLE = "redis://127.0.0.1:1/0"
-"""Nobody listens there."""
+"""An address at which no server listens."""
 
 MAKERS: dict[str, Callable[..., FlagDefinitionCache]] = {
     "redis": partial(RedisFlagDefinitionCache, UNREACHABLE),

@@ -253,7 +253,7 @@ def all_at_once(client: Posthog) -> tuple[list[object], float]:
 
 
 def test_eight_cold_threads_cost_one_request(redis_server: RedisServer, namespace: str) -> None:
-    """Nobody fetches without the grant, which is one thread's."""
+    """Only the thread with the grant fetches."""
     with PostHogStandIn(delay=0.2) as posthog:
         with client_of(AsyncRedisFlagDefinitionCache(redis_server.url, namespace), posthog.url) as client:
             values, _ = all_at_once(client)

@@ -175,7 +175,7 @@ def head(status: str = "200 OK", **headers: str | int) -> str:
 
 
 def drip(text: str, *, after: str = "") -> Answering:
-    """Send `after` at once, then a byte of the text at a time, for ever, until the client goes."""
+    """Send `after` at once, then one byte of the text at a time, without end, until the client goes."""
 
     def answer(connection: socket.socket) -> None:
         connection.sendall(after.encode())
@@ -220,7 +220,7 @@ def test_it_is_a_fetcher(standin: PostHogStandIn) -> None:
 
 
 def test_one_request_with_the_sdks_keys_and_both_names(standin: PostHogStandIn) -> None:
-    """A fetch is one request, as the SDK would make it, from somebody who names the SDK and flagcache."""
+    """A fetch is one request, as the SDK would make it, with a user agent that names the SDK and flagcache."""
     fetched(fetcher(standin.url).fetch(""))
     (served,) = standin.served()
     assert (served.token, served.key_digest, served.if_none_match) == (API_KEY, key_digest(SECRET), None)
@@ -310,7 +310,7 @@ def test_a_host_that_cannot_be_asked_is_refused(host: str) -> None:
 
 @pytest.mark.parametrize("etag", ['W/"abc-def"', '"x"', "bare", '"' + "x" * 250 + '"'])
 def test_an_etag_stays_as_it_was_sent(etag: str) -> None:
-    """Weak, strong and unquoted ETags are told, and sent back, character for character."""
+    """Weak, strong and unquoted ETags are returned, and sent back, character for character."""
     with RawServer(whole(json.dumps(DEFINITIONS).encode(), ETag=etag)) as server:
         assert fetched(fetcher(server.url).fetch("")).etag == etag
         fetcher(server.url).fetch(etag)
@@ -475,7 +475,7 @@ def _in_without_zone(seconds: float) -> str:
 def test_retry_after_in_seconds_or_as_a_date(
     standin: PostHogStandIn, header: str | Callable[[float], str], low: float, high: float
 ) -> None:
-    """Both forms of Retry-After are told in seconds. A date is made here: the tests are listed long before they run."""
+    """Both forms of Retry-After are returned in seconds. A date is made here, because tests are listed early."""
     standin.fail(Refuse(429, retry_after=header if isinstance(header, str) else header(high)))
     seconds = refused(fetcher(standin.url).fetch("")).retry_after
     assert seconds is not None
@@ -495,7 +495,7 @@ def test_a_retry_after_that_makes_no_sense_is_left_out(standin: PostHogStandIn, 
 
 
 def test_a_used_up_quota_in_a_200_counts_as_402(standin: PostHogStandIn) -> None:
-    """PostHog's 200 that says "quota limited" is told as the 402 that it means."""
+    """PostHog's 200 that says "quota limited" is returned as the 402 that it means."""
     standin.fail(QUOTA_LIMITED)
     result = refused(fetcher(standin.url).fetch(""))
     assert (result.scope, result.status) == (Scope.EVERYBODY, 402)
@@ -1012,7 +1012,7 @@ def test_an_https_answer_is_followed_to_https(certificate: Certificate, monkeypa
 
 
 def test_redirects_come_to_an_end() -> None:
-    """A server that redirects for ever is asked four times, and its big bodies are not read."""
+    """A server that redirects without end gets four requests, and its big bodies are not read."""
     bomb = gzip.compress(bytes(1 << 24))
     answer = say(head("302 Found", Location="/again", Content_Encoding="gzip", Content_Length=len(bomb)), bomb)
     with RawServer(answer) as server:
@@ -1066,7 +1066,7 @@ def test_keys_are_shown_nowhere(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_fault_of_ours_raises_nothing(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """What nobody foresaw is told as a refusal of this worker and logged with its traceback."""
+    """An unexpected exception is a refusal of this worker, and is logged with its traceback."""
 
     class Broken(PostHogVendor):
         def of_response(self, body: object) -> dict[str, object]:

@@ -117,7 +117,7 @@ def test_a_newer_worker_keeps_its_key_whoever_comes_and_goes(start: Start, posth
 def test_attached_workers_bring_every_key(
     start: Start, posthog: RemoteStandIn, redis_server: RedisServer, namespace: str, newer_first: bool
 ) -> None:
-    """Attached, whoever leads: all keys of PostHog's answer reach all, those too that no SDK knows."""
+    """In attached mode all keys of PostHog's answer reach all workers, whichever leads, also keys that no SDK knows."""
     first = start(newer_first)
     second = start(not newer_first)
     newer, older = (first, second) if newer_first else (second, first)

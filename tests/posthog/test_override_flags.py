@@ -97,7 +97,7 @@ def test_every_way_to_read_a_flag(make_client: Callable[[], Posthog], value: boo
 
 
 def test_module_level_functions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`posthog.feature_enabled` and its like, with the settings that tests are told to make."""
+    """`posthog.feature_enabled` and the like, with the settings that the docs recommend for tests."""
     monkeypatch.setattr(module_level, "default_client", None)
     monkeypatch.setattr(module_level, "api_key", "phc_module")
     monkeypatch.setattr(module_level, "disabled", True)

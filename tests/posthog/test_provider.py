@@ -100,7 +100,7 @@ def test_making_a_cache_connects_to_nothing(monkeypatch: pytest.MonkeyPatch, tmp
 def test_whatever_a_worker_needs_is_loaded_by_the_constructor(
     redis_server: RedisServer, namespace: str, tmp_path: Path
 ) -> None:
-    """Nothing is imported later on threads of ours: a child that is forked meanwhile would wait for it for ever."""
+    """Nothing is imported later on our threads: a child that is forked meanwhile would hang at that import."""
     with PostHogStandIn() as standin:
         told = python(
             "import sys, flagcache, posthog\n"
@@ -172,7 +172,7 @@ def test_repr_and_status_tell_what_is_so(redis_server: RedisServer, namespace: s
 
 
 def test_a_process_is_ready_when_it_holds_definitions(redis_server: RedisServer, namespace: str) -> None:
-    """Not before, and a forked child is from its beginning what its parent was; nobody is asked for that."""
+    """It becomes ready with its first definitions, and a forked child is what its parent was, without a request."""
     leader, follower = (RedisFlagDefinitionCache(redis_server.url, namespace) for _ in range(2))
     leader.should_fetch_flag_definitions()
     assert not leader.ready()

@@ -1,4 +1,4 @@
-"""The end of a client, whoever brings it about, and what is left of it: nothing."""
+"""The shutdown of a client, in every way, and what is left of it: nothing."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_twice_from_two_threads_at_once_and_once_more(
 
 @either
 def test_calls_after_it(posthog: RemoteStandIn, redis_server: RedisServer, namespace: str, attached: bool) -> None:
-    """A client that was shut down evaluates what it has, and asks nobody; a new one on the same cache starts anew."""
+    """A client that was shut down evaluates with what it has, without a request; a new one on its cache starts anew."""
     cache = from_url(redis_server.url, namespace, refresh_interval=EVERY, lease=LONG, auto_attach=attached)
     first = made(cache, posthog, attached=attached)
     assert revision(first) == "r1"
@@ -179,7 +179,7 @@ def test_at_exit(
 def test_from_a_signal_handler(
     posthog: RemoteStandIn, redis_server: RedisServer, namespace: str, tmp_path: Path, how: str, attached: bool
 ) -> None:
-    """Whatever the main thread is in the midst of: the handler comes to its end, and the lease is handed over."""
+    """Whatever the main thread is doing: the handler ends, and the lease is handed over."""
     with program(tmp_path, posthog, redis_server.url, namespace, how, attached=attached) as running:
         running.prints("loaded")
         running.send(signal.SIGTERM)

@@ -127,7 +127,7 @@ def test_the_sdk_loads_and_evaluates_every_flag_locally(standin: StandInControl)
 
 
 def test_an_unchanged_poll_is_a_304_and_costs_one_flag_request(standin: StandInControl) -> None:
-    """The poller sends the ETag, is told "unchanged", and the bill is 10 for the first answer and 1 for each other."""
+    """The poller sends the ETag and gets "unchanged"; the first answer is billed as 10, each other one as 1."""
     with sdk(standin, poll_interval=0.05) as client:
         load(client)
         standin.wait_for_requests(4, timeout=DEADLINE)

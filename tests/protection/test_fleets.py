@@ -41,7 +41,7 @@ each_kind = pytest.mark.parametrize("options", [SIGNED, SEALED, BOTH], ids=["sig
 
 
 class Forger:
-    """Somebody who can do whatever he likes in Redis, and has no key."""
+    """An attacker who can do anything in Redis, and has no key."""
 
     def __init__(self, server: RedisServer, namespace: str, protection: str = "signed") -> None:
         self.admin = server.client()
@@ -62,7 +62,7 @@ class Forger:
 
 
 def is_sound(fleet: Iterable[Member], posthog: StandInControl) -> bool:
-    """Whether nobody lost a flag, went back, or had anything raised into the SDK."""
+    """Whether no worker lost a flag, went back, or saw an exception in the SDK."""
     truths = posthog.truths()
     return all(
         never_lost_flags(member) and not trouble(member) and in_order(member.call(history), truths) for member in fleet
@@ -73,7 +73,7 @@ def is_sound(fleet: Iterable[Member], posthog: StandInControl) -> bool:
 def test_a_protected_fleet_is_one_fleet(
     posthog: StandInControl, store_url: str, namespace: str, options: Options
 ) -> None:
-    """Signed or sealed, one fetch serves all, a change reaches all, and an unchanged fleet is told so by PostHog."""
+    """Signed or sealed, one fetch serves all, a change reaches all, and an unchanged fleet gets 304 from PostHog."""
     with Fleet(attached(posthog, store_url, namespace, every=EVERY, **options), 5) as fleet:
         assert fleet.call(load) == [1] * 5
         assert posthog.full_fetches == 1
@@ -100,7 +100,7 @@ def test_fleets_of_unlike_protection_never_meet(posthog: StandInControl, store_u
 
 
 def test_nothing_readable_is_in_a_sealed_store(posthog: StandInControl, make_redis: MakeRedis, namespace: str) -> None:
-    """A sealed store shows neither a flag nor a key, whoever looks at every field of every key."""
+    """A sealed store shows neither a flag nor a key in any field of any key."""
     server = make_redis()
     with Fleet(attached(posthog, server.url, namespace, every=LONG, **SEALED), 1) as fleet:
         fleet.call(load)
@@ -216,7 +216,7 @@ def test_an_old_envelope_of_ours_lasts_until_the_next_fetch(
 def test_keys_are_rotated_under_a_running_fleet(
     posthog: StandInControl, store_url: str, namespace: str, kind: str
 ) -> None:
-    """Rolled out in the order of the document, a new key replaces the old one: nothing is refused, nobody fetches."""
+    """Rolled out in the documented order, a new key replaces the old one: nothing is refused, and no fetch is made."""
     steps: list[str | list[str]] = [OLD, [OLD, NEW], [NEW, OLD], NEW]
 
     def make(index: int) -> AttachedSeat:

@@ -1,4 +1,4 @@
-"""Workers with and without the key of what is stored: neither half starves, whoever comes and goes."""
+"""Workers with and without the key of the stored definitions: neither half starves, in whatever order they run."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_short_lives_with_another_key_starve_nobody(
 
 
 def leave_behind(url: str, namespace: str) -> None:
-    """Store what somebody with the other key fetched later."""
+    """Store what a worker with the other key fetched later."""
     store = RedisStore(url, namespace, format_and_protection="1-signed")
     meta = store.inspect().meta
     assert meta is not None

@@ -43,7 +43,7 @@ def under_the_document(make_redis: MakeRedis, name: str, *more: str) -> tuple[Re
 
 
 def denied(admin: redis.Redis) -> Sequence[object]:
-    """What anybody was refused."""
+    """Commands that Redis refused."""
     return admin.acl_log()
 
 
@@ -88,7 +88,7 @@ def test_the_documented_rights_are_enough(posthog: StandInControl, make_redis: M
 
 
 def test_the_documented_rights_are_no_more_than_that(make_redis: MakeRedis) -> None:
-    """Under the document's ACL nobody meets another namespace, another key or another channel."""
+    """Under the document's ACL a user can't reach another namespace, another key or another channel."""
     server, admin, url = under_the_document(make_redis, "redis-6.2")
     with redis.Redis.from_url(url) as intruder:
         for command in (

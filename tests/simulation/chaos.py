@@ -32,7 +32,7 @@ _REFUSALS = ((500, None), (503, 5.0), (429, 20.0), (402, None), (402, 30.0), (0,
 
 
 class Chaos:
-    """Strikes a fleet until it is told to stop, and then makes everything well.
+    """Injects faults into a fleet until it is stopped, and then ends all faults.
 
     Args:
         plot: which run.

@@ -122,7 +122,7 @@ class Process(Owner):
         return 1000.0 + now - self.paused
 
     def tolerance(self) -> float:
-        """Seconds by which nobody could tell its ages better, because clocks were stepped back or stood still."""
+        """Seconds by which its ages are uncertain, because clocks were stepped back or stopped."""
         return self.world.paused + sum(store.stepped_back for store in self.world.stores)
 
     def uid_of(self, home: str) -> str:
@@ -185,7 +185,7 @@ class Process(Owner):
         self.kill()
 
     def stop(self, seconds: float, *, clock: bool = False) -> None:
-        """Freeze it for so long, its own clock too if told so."""
+        """Freeze it for a time, optionally with its own clock."""
         if self.alive and not self.frozen:
             self.stops += 1
             self._clock_stopped = self.scheduler.now if clock else None

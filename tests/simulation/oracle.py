@@ -7,7 +7,7 @@ they were handed on and translated from one clock to another.
 *Backwards* is judged so: a worker that held X takes Y instead, and PostHog did not serve Y at any time from the grant
 of X's fetch until now. From the grant and not from the answer: fetches are ordered by their grants, for an answer may
 lie in a frozen worker's socket for as long as it likes. Not judged is what no promise covers: ages once a clock was
-stepped or stood still, because nobody can tell them then; and X that a store refused for now, once no fetch was
+stepped or stopped, because they can't be known then; and X that a store refused for now, once no fetch was
 answered for a challenge time.
 """
 
@@ -84,7 +84,7 @@ class Oracle:
         self.note: Callable[[str], None] = lambda _: None
         """Adds a line to the trace."""
         self.confused: Callable[[], bool] = lambda: False
-        """Whether ages cannot be told rightly any more, because a clock was stepped or stood still."""
+        """Whether ages can't be known any more, because a clock was stepped or stopped."""
         self.disordered: Callable[[str], bool] = lambda _: False
         """Whether a store, by its uid, grants in no order any more (`SharedStore.disordered`)."""
         self.grants = 0
@@ -260,7 +260,7 @@ class Oracle:
             )
 
     def _check_heals(self, store: SharedStore, ask: Ask, asked: Evidence, reply: Reply) -> None:
-        """Whoever holds newer than the store is asked to repair it; not all at once."""
+        """A process that holds newer definitions than the store is asked to repair it; not all at once."""
         meta = store.state.meta
         if reply.republish or ask.held is None or ask.held.epoch != store.state.epoch:
             return

@@ -151,9 +151,9 @@ class _Run:
             self.oracle.report(f"rule 11: {', '.join(behind)} do not hold {content} {when}")
 
     def _excused(self, content: int) -> bool:
-        """Nobody can fetch it, or one who is refused for good keeps the others from it: a known limit.
+        """No worker can fetch it, or one that is refused permanently prevents the others: a known limit.
 
-        A grant is due by its asker's own refresh interval since the latest grant of anybody. In a fleet of unequal
+        A grant is due by its asker's own refresh interval since the latest grant of any worker. In a fleet of unequal
         intervals the grants of a process that asks more often can leave no time for the others. So can, on an empty
         store, those of an attached process, who contends at any moment, where all others only do at their SDK's polls.
         """
@@ -173,7 +173,7 @@ class _Run:
     def _can_fetch(self, process: Process, content: int) -> bool:
         """Whether its fetch brings the content to the fleet.
 
-        An SDK whose entity tag is up to date is told "unchanged", and tells nobody, whatever the fleet holds.
+        An SDK whose entity tag is up to date gets "unchanged", and reports nothing, whatever the fleet holds.
         """
         if process.name in self.world.posthog.bad_keys:
             return False

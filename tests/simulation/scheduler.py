@@ -49,7 +49,7 @@ class Scheduler:
         self.now = max(self.now, until)
 
     def close(self) -> None:
-        """Forget all that was to come, and end every task: one that waits for ever would keep all that it refers to."""
+        """Drop all planned events, and end every task: a waiting task would keep everything that it refers to."""
         self._queue.clear()
         for task in self.tasks:
             task.owner.alive = False

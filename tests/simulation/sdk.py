@@ -230,7 +230,7 @@ class _Fetcher:
         return Fetched(definitions(response.content), response.etag) if response.status == 200 else _refused(response)
 
     def cancel(self) -> None:
-        """Its process leaves, and nobody waits for the result."""
+        """Its process leaves, and no thread waits for the result."""
 
 
 def _refused(response: Response) -> Refused:

@@ -53,7 +53,7 @@ class Party(Protocol):
     store_timeout: float
 
     def point(self, name: str) -> None:
-        """The running task is at a point at which the process may have been told to freeze."""
+        """The running task is at a point at which its process may have to freeze."""
         ...
 
     def disturbed(self) -> None:
@@ -89,7 +89,7 @@ class SharedStore(MemoryStore):
         self.spoiled_at = float("-inf")
         """When it last lost something, or its clock was stepped."""
         self.answered = 0
-        """The latest grant whose fetch it was told of."""
+        """The latest grant whose result was reported to it."""
         self.grants: deque[int] = deque(maxlen=8)
         self.evicts = False
         """It keeps nothing for long."""

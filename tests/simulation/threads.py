@@ -32,7 +32,7 @@ __all__ = ["Event", "simulated"]
 
 
 _SHORTEST = 0.0001
-"""Seconds that every wait takes, so that whoever never really waits does not stop the run."""
+"""Seconds that every wait takes, so that a task that never really waits does not stop the run."""
 
 
 class Event:
@@ -182,8 +182,8 @@ def simulated(
 
     Args:
         now: the virtual clock, in seconds.
-        report: told of each exception that the engine logged.
-        brought: told of what each fetch of the running task brought or confirmed, before the engine deals with it.
+        report: called with each exception that the engine logged.
+        brought: called with what each fetch of the running task brought or confirmed, before the engine handles it.
     """
     complaints = _Complaints(report)
     logger = logging.getLogger("flagcache")

@@ -36,7 +36,7 @@ class World:
         return (self.fleet, *self.hosts)
 
     def confused(self) -> bool:
-        """Whether ages cannot be told rightly any more: a clock was stepped or stood still."""
+        """Whether ages can't be known any more, because a clock was stepped or stopped."""
         return bool(self.paused) or any(store.stepped for store in self.stores)
 
     def disordered(self, uid: str) -> bool:
@@ -52,7 +52,7 @@ class Kind:
     poll_interval: float
     attached: bool = True
     listens: bool = True
-    """A thread of ours listens for its client, if that is attached."""
+    """A thread listens for its client, if that is attached."""
     has_key: bool = True
     host: int = 0
     pace: float = 2.5

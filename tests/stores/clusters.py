@@ -1,6 +1,6 @@
 # mypy: disallow-untyped-calls=False
 # redis-py leaves most of its methods without types.
-"""A real cluster of three primaries and a replica, started by the tests, and what its nodes are told one by one."""
+"""A real cluster of three primaries and a replica, started by the tests, and the configuration of its nodes."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def new_cluster() -> Generator[Cluster]:
 
 @contextmanager
 def patient(cluster: Cluster) -> Generator[None]:
-    """Nobody is taken for dead meanwhile."""
+    """No node counts as dead meanwhile."""
     for server in cluster.servers:
         tell(server, "CONFIG", "SET", "cluster-node-timeout", 60_000)
     try:

@@ -16,7 +16,7 @@ ASK = Ask(ME, interval=60_000, lease=60_000, cold_lease=60_000, challenge=600_00
 
 
 class FleetStore(Store, Subscribable, Protocol):
-    """A store with notices, as each of ours is."""
+    """A store with notices, as each store in the package is."""
 
 
 def every_verb(store: FleetStore) -> Mapping[str, Callable[[], object]]:

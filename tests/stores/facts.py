@@ -87,7 +87,7 @@ class Facts:
             assert now[name] == then[name] or (name == "lease" and not after.leader), f"{name} changed"
 
     def check_is_leader(self, me: str, after: Snapshot, *, told: bool) -> None:
-        """Who asks for what only the leader may is told so, and nobody else is."""
+        """A worker that asks for what only the leader may do is refused, and the leader isn't."""
         if self.leader != me or after.clock > self.until[1] + self.tolerance:
             assert not told, "it leads no more"
         elif after.clock < self.until[0] - self.tolerance:
@@ -119,7 +119,7 @@ class Facts:
         return not first_fetch and is_refresher(me) and not is_refresher(other)
 
     def may_challenge(self, ask: Ask, reply: Reply) -> bool:
-        """The leader has confirmed nothing for so long, and the latest grant is due and went to somebody else."""
+        """The leader has confirmed nothing for `challenge`, and the latest grant is due and went to another worker."""
         if self.seen.meta is None or reply.clock - self.seen.meta.confirmed_at < ask.challenge:
             return False
         latest = self.latest

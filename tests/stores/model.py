@@ -193,7 +193,7 @@ class Model(Facts):
         self.look(after)
 
     def damaged(self, after: Snapshot) -> None:
-        """Somebody spoilt a field of the definitions: they count as absent."""
+        """An attacker damaged a field of the definitions: they count as absent."""
         assert after.meta is None
         self.kept(after, "content")
         self.look(after)

@@ -80,7 +80,7 @@ class Crew:
 
 @contextmanager
 def crew(source: redis.Redis | redis.RedisCluster | str, namespace: str, size: int = 3) -> Generator[Crew]:
-    """So many clients; the first polls every half second and the others are told, so that each hears of a change."""
+    """Several clients; the first polls every half second, and changes are pushed to the others."""
     with ExitStack() as ends, PostHogStandIn(make_definitions(5)) as posthog:
         made = Crew(source, namespace, posthog, ends)
         for place in range(size):

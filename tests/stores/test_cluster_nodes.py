@@ -67,7 +67,7 @@ def test_one_that_failed_waits_until_it_answers() -> None:
 
 
 def test_what_the_client_learned_goes_first() -> None:
-    """It has met a change of which no node told this process."""
+    """The cluster has changed, and no node has reported it to this process."""
     world = World("a", "b")
     world.current = at("b", "new")
     assert world.next() == {"new"}

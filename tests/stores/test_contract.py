@@ -1,6 +1,6 @@
 # mypy: disallow-untyped-calls=False
 # redis-py leaves most of its methods without types.
-"""The contract on every store of ours."""
+"""Every store in the package keeps the contract."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.servers import RedisServer
 
 
 class Clock:
-    """A store's clock that stands still until it is told to move."""
+    """A store's clock that stands still until a test moves it."""
 
     def __init__(self) -> None:
         self.now = time.time_ns() // 1_000_000

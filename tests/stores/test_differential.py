@@ -261,7 +261,7 @@ class Pass(Step):
 
 @dataclass(frozen=True)
 class Damage(Step):
-    """Somebody writes where he should not."""
+    """A foreign client writes into the store's keys."""
 
     field: str
     value: str

@@ -60,7 +60,7 @@ def refuses_everything(store: FleetStore) -> list[StoreError]:
 
 
 class Fickle:
-    """Code of the user's that raises until it is told to stop."""
+    """The user's code, which raises until the test stops it."""
 
     def __init__(self, exc: BaseException) -> None:
         self.exc: BaseException | None = exc

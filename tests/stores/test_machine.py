@@ -48,7 +48,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.turn = itertools.cycle([0, 1])
 
     def store(self) -> Store:
-        """Take the handles in turn: what one is told, the other knows."""
+        """Use the handles in turn: what is done with one is visible with the other."""
         return self.site.handles[next(self.turn)]
 
     def teardown(self) -> None:
@@ -245,7 +245,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.site.damageable and self.model.seen.meta is not None)
     @rule(name=st.sampled_from(sorted(SPOILT)))
     def damage(self, name: str) -> None:
-        """Somebody writes where he should not."""
+        """A foreign client writes into the store's keys."""
         self.site.damage(name)
         self.model.damaged(self.store().inspect())
 

@@ -1,4 +1,4 @@
-"""Stores in memory by name: bounded, and forgotten when told to."""
+"""Stores in memory by name: bounded, and deleted on request."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from tests.stores.links import ESCAPED, SECRET, link_to
     ],
 )
 def test_a_url_and_its_client_name_the_same_server(url: str, address: str, database: int) -> None:
-    """Address, database and fingerprint are those of the server, told by a URL or by a client, without any secret."""
+    """Address, database and fingerprint are the server's, from a URL or a client, without any secret."""
     with closing(redis.Redis.from_url(url)) as client, link_to(url) as link, link_to(client) as same:
         assert (link.address, link.database) == (same.address, same.database) == (address, database)
         assert link.fingerprint == same.fingerprint

@@ -122,7 +122,7 @@ def sync_client(stack: ExitStack, port: int) -> redis.RedisCluster:
 
 
 def asyncio_client(port: int) -> RedisTarget:
-    """What is told of an asyncio client that has asked nothing yet."""
+    """What is known from an asyncio client before its first command."""
     return resolve_asyncio(redis.asyncio.RedisCluster("127.0.0.1", port, password=SECRET))
 
 

@@ -37,7 +37,7 @@ def admin(server: RedisServer) -> Iterator[redis.Redis]:
 
 
 def left(admin: redis.Redis) -> int:
-    """How long the definitions live still, in milliseconds; -1: for ever, -2: there are none."""
+    """The remaining life of the definitions, in milliseconds; -1: unlimited, -2: there are none."""
     return admin.pttl(KEYS.hash)
 
 
@@ -77,7 +77,7 @@ def test_only_the_leader_keeps_it_alive(server: RedisServer, admin: redis.Redis)
 
 
 def test_what_is_made_without_a_leader_ends_too(server: RedisServer, admin: redis.Redis) -> None:
-    """A grant that nothing came of, and a repair by a follower: nobody may ever renew what they leave."""
+    """After a grant without a result, and after a repair by a follower, what they leave expires without a renewal."""
     store = RedisStore(server.url, NAMESPACE, forget_after=DAY)
     Worker(store, "a").granted()
     assert HOUR < left(admin) <= DAY

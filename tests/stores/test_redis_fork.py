@@ -1,4 +1,4 @@
-"""Connections to Redis in processes that fork, and in those whose files somebody closes, as makers of daemons do."""
+"""Connections to Redis in processes that fork, and in those whose files other code closes, as daemons do."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def test_a_run_is_one_command(make_redis: MakeRedis) -> None:
 
 
 def test_a_flushed_script_is_sent_again(make_redis: MakeRedis) -> None:
-    """A server that forgot the script is told it anew, within the run."""
+    """If a server has lost the script, it is sent again within the same call."""
     server = make_redis()
     with link_to(server.url) as link:
         link.run(ECHO, ["key"], ["x"])
@@ -290,7 +290,7 @@ def command(link: RedisLink) -> object:
 def test_what_is_under_way_ends_in_order_when_the_link_is_closed(
     make_redis: MakeRedis, ask: Callable[[RedisLink], object], reply: object
 ) -> None:
-    """Closing waits for nobody; the reply of a command under way still arrives, and then its connection is closed."""
+    """Closing doesn't wait; the reply of a command under way still arrives, and then its connection is closed."""
     server = make_redis()
     admin, link = server.client(), RedisLink(server.url, timeout=5)
     admin.ping()

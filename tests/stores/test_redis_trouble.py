@@ -1,4 +1,4 @@
-"""What is wrong with a Redis is told apart, in one word and in the server's own, and its address is named once."""
+"""Redis's failures are distinguished, in one word and with the server's own text, and its address is named once."""
 
 from __future__ import annotations
 

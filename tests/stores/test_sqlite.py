@@ -29,7 +29,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def ask(me: str = "me", meta: Meta | None = None, *, may_lead: bool = True) -> Ask:
-    """Return the poll of a worker who holds what the metadata tell of."""
+    """Return the poll of a worker that holds the definitions of this metadata."""
     held, version = (meta.order, meta.version) if meta else (None, "")
     return Ask(me, LONG, LONG, LONG, LONG, may_lead=may_lead, held=held, held_version=version)
 
@@ -43,7 +43,7 @@ def fill(store: SqliteStore, version: str = "v1", payload: bytes = b"definitions
 
 
 def read(store: SqliteStore) -> Reply:
-    """Poll as somebody who holds nothing and never leads."""
+    """Poll as a worker that holds nothing and never leads."""
     return store.poll(ask("reader", may_lead=False))
 
 
@@ -194,7 +194,7 @@ def test_a_verb_waits_for_other_threads_no_longer_than_the_timeout(path: Path) -
     ],
 )
 def test_a_broken_payload_counts_as_absent_and_is_repaired(path: Path, change: str) -> None:
-    """Metadata whose payload is gone, shorter or no bytes tell of nothing; whoever holds definitions repairs them."""
+    """Metadata without a payload, or with a short or wrong one, counts as nothing stored; a holder repairs it."""
     store = SqliteStore(path, "n")
     meta = fill(store)
     execute(path, change)
@@ -254,7 +254,7 @@ def test_what_cannot_be_stored_is_a_store_error(path: Path) -> None:
 
 
 def test_a_notice_of_another_process_arrives_soon(path: Path) -> None:
-    """A publication elsewhere is told within a few looks."""
+    """A publication by another process is noticed within a few looks."""
     with closing(SqliteStore(path, "n").subscribe()) as subscription:
 
         def publish() -> str:
@@ -278,7 +278,7 @@ def test_close_wakes_a_get_under_way(path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["too many", "deleted"])
 def test_a_subscription_that_missed_something_says_so(path: Path, how: str) -> None:
-    """When more was told than is kept, or the file is another one, the stream is lost."""
+    """If more notices were sent than are kept, or the file was replaced, the stream is lost."""
     store = SqliteStore(path, "n")
     store.clear()
     with closing(store.subscribe()) as subscription:

@@ -67,7 +67,7 @@ def test_a_missing_directory_is_named(path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "reason"), [("x" * 300, "file name too long"), ("file", "not a directory")])
 def test_a_directory_that_cannot_be_one_is_told_by_the_systems_reason(path: Path, name: str, reason: str) -> None:
-    """Nobody is told to make what cannot be made, or what is there."""
+    """No error advises to create what can't be created, or what exists."""
     (path.parent / "file").write_text("a file")
     with pytest.raises(StoreError, match=reason):
         SqliteStore(path.parent / name / "flags.db", "n").inspect()
@@ -92,7 +92,7 @@ def test_a_directory_without_rights_is_named_once(path: Path) -> None:
 
 @pytest.mark.parametrize("application", [0, 77])
 def test_a_database_of_another_program_is_left_alone(path: Path, application: int) -> None:
-    """Somebody else's database stays as it is, byte for byte."""
+    """Another program's database stays as it is, byte for byte."""
     execute(path, "CREATE TABLE theirs (a)")
     execute(path, f"PRAGMA application_id={application}")
     before = path.read_bytes()
@@ -123,7 +123,7 @@ def test_an_empty_file_becomes_a_store(path: Path) -> None:
 
 
 def damage(path: Path, how: str) -> None:
-    """Break the file while nobody has it open."""
+    """Break the file while no process has it open."""
     content = path.read_bytes()
     match how:
         case "garbage":
@@ -274,7 +274,7 @@ def test_who_closes_a_deleted_file_leaves_the_new_ones_log(path: Path) -> None:
 
 @ROOT
 def test_a_file_that_may_only_be_read_still_answers(path: Path) -> None:
-    """Who may not write the file is told what is stored, while somebody leads; what needs a write is an error."""
+    """A process that may not write the file can read it while another one leads; what needs a write is an error."""
     store = SqliteStore(path, "n")
     store.poll(ask("leader"))
     meta = fill(store)

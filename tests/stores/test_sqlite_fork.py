@@ -120,7 +120,7 @@ def test_a_child_outlives_its_parents_connection(tmp_path: Path, how: Callable[[
 def test_a_child_that_comes_too_late_for_its_locks_is_refused(
     tmp_path: Path, how: Callable[[], int], answer: str
 ) -> None:
-    """The hook takes the locks in time; a child without hooks, whose parent closed before its first use, is told so."""
+    """The hook takes the locks in time; a child without hooks fails if its parent closed before its first use."""
     path = tmp_path / "flags.db"
     store = SqliteStore(path, "n")
     fill(store, "parent", b"by the parent")
@@ -194,7 +194,7 @@ def test_a_childs_end_leaves_the_parents_locks(tmp_path: Path) -> None:
 
 
 def test_a_child_forked_in_mid_transaction_is_refused_at_once(tmp_path: Path) -> None:
-    """Its lock table says busy for ever: it is told so without a wait, and harms nobody's transaction."""
+    """Its lock table says busy permanently: it gets an error without a wait, and disturbs no transaction."""
     path = tmp_path / "flags.db"
     idle = SqliteStore(path, "n", timeout=60)
     idle.inspect()
@@ -308,7 +308,7 @@ def test_a_thread_of_the_child_finds_no_lock_that_nobody_will_free(tmp_path: Pat
 
 
 def test_a_store_that_is_dropped_is_closed(tmp_path: Path) -> None:
-    """Nobody need call `close`: with the last reference the file is let go, and its log is gone."""
+    """A call of `close` isn't needed: with the last reference the file is closed, and its log is gone."""
     store = SqliteStore(tmp_path / "flags.db", "n")
     assert store.renew("nobody", LONG) is False
     assert (tmp_path / "flags.db-wal").exists()

@@ -73,7 +73,7 @@ def test_the_cache_goes_on_without_it(path: Path) -> None:
 
 
 def test_the_name_that_is_ours_alone_takes_nothing_else(path: Path) -> None:
-    """The fallback's file, in a directory of ours: whatever else is there is set aside."""
+    """The fallback's file in its own directory: any other file there is renamed."""
     path.write_text("not ours")
     store = SqliteStore(path, "n", replace_foreign=True)
     fill(store)
@@ -82,7 +82,7 @@ def test_the_name_that_is_ours_alone_takes_nothing_else(path: Path) -> None:
 
 @ROOT
 def test_another_users_link_is_not_followed(public: Path, tmp_path: Path) -> None:
-    """In a directory for all each user may lay one that leads to a file of ours: that is neither used nor moved."""
+    """In a shared directory each user may create a link to a file of flagcache: it is neither used nor moved."""
     mine = tmp_path / "diary"
     mine.write_text("mine")
     link = public / "flags.db"
@@ -99,7 +99,7 @@ def test_another_users_link_is_not_followed(public: Path, tmp_path: Path) -> Non
 
 @ROOT
 def test_a_link_laid_while_the_store_is_open_is_not_followed(public: Path, tmp_path: Path) -> None:
-    """Whoever replaces our file by a link does not lead us elsewhere."""
+    """A link in the place of the file does not lead to another file."""
     store = SqliteStore(public / "flags.db", "n")
     fill(store)
     (public / "flags.db").unlink()

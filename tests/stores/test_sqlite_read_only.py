@@ -66,7 +66,7 @@ with sqlite3.connect(path) as connection:
 
 
 class Writer:
-    """A process that publishes when told, and holds its file open in between.
+    """A process that publishes on request, and holds its file open in between.
 
     Not a fork of this one, whose SQLite has the file open for reading alone.
     """

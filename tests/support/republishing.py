@@ -15,7 +15,7 @@ __all__ = ["republishing_seats"]
 
 
 def republishing_seats(place: Place, *, every: float) -> Callable[[int], Seat]:
-    """Return what makes a member's seat; the cache in it is used by nobody."""
+    """Return what creates a member's seat; its cache isn't used."""
     host = place.posthog.url
 
     def make(index: int) -> Seat:

@@ -16,7 +16,7 @@ _NOBODY = 54321
 
 
 def forbid_threads() -> None:
-    """From now on let no thread of this process start; root becomes somebody else for that, for good."""
+    """Refuse every further thread of this process; root permanently becomes another user for that."""
     if os.geteuid() == 0:
         os.setgid(_NOBODY)
         os.setuid(_NOBODY)

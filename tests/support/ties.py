@@ -39,7 +39,7 @@ def tied_cache(
     on_event: Callable[[Event], object] | None = None,
     **options: Any,  # noqa: ANN401 - whatever a cache takes
 ) -> FlagDefinitionCache:
-    """Make a cache that is to be tied in this way.
+    """Create a cache for clients that get their flags in this way.
 
     Args:
         tie: How its clients are tied to it.
@@ -96,7 +96,7 @@ def tied_seats(
 
 
 def plain_seats(posthog: StandInControl | str, *, polls: float) -> Callable[[int], Seat]:
-    """Return what makes the seat of a process with the plain SDK; the cache in it is used by nobody.
+    """Return what creates the seat of a process with the plain SDK; its cache isn't used.
 
     Args:
         posthog: A stand-in, or an address.

@@ -55,7 +55,7 @@ def test_with_posthog_away_every_worker_says_stale(posthog: RemoteStandIn, place
 
 
 def _lose_leader(fleet: Fleet, posthog: RemoteStandIn, revision: int) -> float:
-    """Kill whoever asked last, change something; returns after how many seconds all others have it."""
+    """Kill the process that polled last, change a flag; returns the seconds until all others have it."""
     led = asker(fleet, asks(posthog)[-1])
     led.kill()
     killed = time.monotonic()

@@ -1,4 +1,4 @@
-"""No worker ever goes back to what PostHog had replaced, whoever is frozen, away or refused meanwhile."""
+"""No worker ever goes back to what PostHog had replaced, even if workers freeze, lose Redis or are refused."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _frozen(server: RedisServer) -> Callable[[], None]:
 
 
 def _catch_in_fetch_of(posthog: RemoteStandIn, fleet: Fleet, number: int) -> Member:
-    """Let PostHog move to this revision, and return whoever fetches it; the answer is kept back."""
+    """Let PostHog move to this revision, and return the process that fetches it; the answer is held back."""
     next_request(posthog, timeout=8 * EVERY)  # the next one is an interval away, so that it is the one that is held
     posthog.serve(make_definitions(5, revision=number))
     posthog.hold(times=1)
@@ -143,7 +143,7 @@ def test_what_a_leader_fetched_before_it_froze_is_kept(
 
 @pytest.mark.parametrize("tie", BOTH, ids=lambda tie: tie.value)
 def test_a_thawed_leader_is_harmless_after_silent_confirmations(tie: Tie, posthog: RemoteStandIn, place: Place) -> None:
-    """PostHog went to v2 and back to v1, which others heard as "unchanged": the thawed leader's v2 reaches nobody."""
+    """PostHog went to v2 and back to v1, which others got as "unchanged": the thawed leader's v2 reaches no worker."""
     challenge = 3.0
     seats = tied_seats(tie, place, refresh=EVERY, polls=EVERY, lease=3 * EVERY, challenge_after=challenge)
     with Fleet(seats, 3) as fleet:

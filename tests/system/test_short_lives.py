@@ -1,4 +1,4 @@
-"""Processes that live shorter than a fetch, and first loads on definitions that nobody has confirmed for a while."""
+"""Processes that live shorter than a fetch, and first loads with definitions that were not confirmed for a while."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ SECONDS = float(os.environ.get("TORTURE_SECONDS", "6"))
 def test_no_worker_goes_back_and_all_converge(
     crew: str, seed: int, place: Place, server: RedisServer, tmp_path: Path
 ) -> None:
-    """PostHog, Redis and workers fail at random: nobody shows what PostHog had replaced, and in the end all agree."""
+    """PostHog, Redis and workers fail at random: no worker shows what PostHog had replaced, and all agree at last."""
     sys.stdout.write(f"to play this again: TORTURE_SEED={seed} TORTURE_ROUNDS=1 pytest tests/system -k {crew}\n")
     with Torture(place, server, crew, seed, tmp_path) as torture:
         torture.go_on_for(SECONDS)

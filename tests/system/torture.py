@@ -5,7 +5,7 @@
         torture.heal()
         assert not torture.faults()
 
-Each worker writes down what it holds at once, in a file of its own, so that a frozen one that is killed has still told.
+Each worker writes what it holds to its own file at once, so that the record of a killed one is complete.
 """
 
 from __future__ import annotations

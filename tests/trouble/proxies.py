@@ -97,7 +97,7 @@ class Proxy:
         return listener
 
     def _fill(self) -> None:
-        """Take all places in the queue of connections that nobody accepts."""
+        """Fill the queue of connections that are never accepted."""
         for _ in range(3):
             waiting = socket.socket()
             waiting.setblocking(False)

@@ -122,7 +122,7 @@ def test_every_verb_ends_in_time_and_says_what_is_wrong(
 
 
 class Watched:
-    """A cache whose methods are timed, and what it told."""
+    """A cache whose methods are timed, and its events."""
 
     def __init__(self, url: str, namespace: str) -> None:
         self.events: list[Event] = []
@@ -206,7 +206,7 @@ def test_shutdown_in_fresh_trouble_ends_in_time(trouble: Trouble, namespace: str
 
 @pytest.mark.parametrize("name", ["frozen", "wrong password"])
 def test_eight_threads_notice_as_one(name: str, make_redis: MakeRedis, stack: ExitStack, namespace: str) -> None:
-    """However many threads ask, all are through after one timeout, one probes at a time, and each turn is told once."""
+    """All threads continue after one timeout, one of them probes at a time, and each transition is one event."""
     trouble = TROUBLES[name](make_redis, stack, namespace)
     watched = Watched(trouble.url, namespace)
     watched.poll()

@@ -1,4 +1,4 @@
-"""What a server forgets, or what somebody put in our place, is healed within the call that meets it."""
+"""If a server loses a script, or another program damages a key, the call that finds it repairs it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SPOILS: dict[str, Callable[[redis.Redis, str], object]] = {
 
 
 def test_flushed_scripts_are_sent_again_within_the_call(make_redis: MakeRedis, namespace: str) -> None:
-    """NOSCRIPT is nobody's trouble: the verb does what it was to do."""
+    """NOSCRIPT is not a failure: the verb does its work."""
     server = make_redis()
     with closing(RedisStore(server.url, namespace)) as store:
         grant = store.poll(ASK).grant

@@ -30,7 +30,7 @@ SLACK = 1.0
 
 
 class Names:
-    """Name servers that hang until they are told what to answer."""
+    """Name servers that hang until the test lets them answer."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -87,7 +87,7 @@ def test_cold_threads_evaluate_with_flags(posthog: RemoteStandIn, names: Names, 
 
 
 def test_commands_and_subscriptions_share_one_look_up(names: Names, namespace: str) -> None:
-    """What waits in vain says for what; the look-up goes on, and no further one is begun beside it."""
+    """A look-up that takes too long is named in the error; it continues, and no second one is started beside it."""
     store = RedisStore(f"redis://{HOST}:6379/0", namespace, timeout=TIMEOUT)
     for call in (store.inspect, store.subscribe, store.inspect):
         began = time.monotonic()

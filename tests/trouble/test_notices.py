@@ -1,6 +1,6 @@
 # mypy: disallow-untyped-calls=False
 # redis-py leaves most of its methods without types.
-"""A subscription that carries nothing is opened anew, and one that is refused is asked for ever more rarely."""
+"""A subscription that carries nothing is replaced, and a refused one is retried less and less often."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_refused_subscription_is_rarely_asked_for(
 
 
 def kinds(seat: AttachedSeat, *wanted: type[Event]) -> list[str]:
-    """What it told through `on_event`, of these kinds."""
+    """The events of these kinds."""
     return [type(event).__name__ for event in list(seat.events) if isinstance(event, wanted)]
 
 

@@ -85,7 +85,7 @@ def test_another_worker_fetches_meanwhile(posthog: RemoteStandIn, redis_server: 
 
 
 class _Refreshing:
-    """A refresher that runs in a member, beside what the member is told to do."""
+    """A refresher that runs in a member, in addition to the member's commands."""
 
     def __init__(self, refresher: Refresher) -> None:
         self.refresher = refresher

@@ -190,7 +190,7 @@ class GivenUp(redis.Connection):
     abandoned = False
 
     def abandon(self) -> None:
-        """As one of ours."""
+        """It is converted to a flagcache exception."""
         self.abandoned = True
 
 

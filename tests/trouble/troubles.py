@@ -32,7 +32,7 @@ class Trouble:
 
 
 MakeTrouble: TypeAlias = Callable[[MakeRedis, ExitStack, str], Trouble]
-"""Given servers, what is to be closed, and the namespace in question."""
+"""Given servers, the things to close, and the namespace."""
 
 
 def _admin(server: RedisServer, *command: str | int) -> object:

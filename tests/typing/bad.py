@@ -50,7 +50,7 @@ def what_is_no_asyncio_client() -> None:
 
 
 async def what_is_not_awaited(cache: AsyncRedisFlagDefinitionCache) -> bool:
-    """An answer that nobody waits for, and one that is taken for what it will be."""
+    """An awaitable that is not awaited, and one that is used as its result."""
     cache.shutdown()  # type: ignore[unused-coroutine]  # pyright: ignore[reportUnusedCoroutine]
     return cache.should_fetch_flag_definitions()  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
 

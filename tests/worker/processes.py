@@ -1,4 +1,4 @@
-"""A fleet inside one process: several workers on one store in memory, with clocks that stand still unless told.
+"""A fleet inside one process: several workers on one store in memory, with clocks that stand still until moved.
 
 Each `Process` does what the vendor's SDK does with a provider, and keeps what the SDK would hold; each reaches the
 shared store by a `Link` of its own, which can be cut. `Upstream` is the vendor, with its entity tag and its failures.
@@ -268,14 +268,14 @@ class Fleet:
         self.clock.advance(self.settings.refresh_interval)
 
     def plant(self, payload: bytes, *, version: str = "planted", age: float = 0.0, project: str = "") -> Meta:
-        """Have somebody else store this."""
+        """Store this as another worker."""
         at = self.store_clock() - round(age * 1000)
         meta = Meta(version, 0, at, changed_at=at, confirmed_at=at, project=project)
         assert self.store.publish("somebody", Envelope(meta, payload), fresh=False, lease=1) is Published.STORED
         return meta
 
     def occupy(self) -> None:
-        """Have somebody lead for an hour, who fetches and never delivers."""
+        """Let another worker lead for an hour, which fetches and never delivers."""
         hour = 3_600_000
         reply = self.store.poll(Ask("somebody", interval=hour, lease=hour, cold_lease=hour, challenge=hour))
         assert reply.grant is not None

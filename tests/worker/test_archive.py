@@ -62,7 +62,7 @@ def disk(fleet: Fleet) -> Disk:
 
 
 def test_the_first_are_kept_at_once(disk: Disk) -> None:
-    """A process that may end or fork at any moment has kept what it got first before anybody goes on with it."""
+    """A process that may end or fork at any moment has stored its first definitions before any thread continues."""
     version = disk.hold(1)
     disk.archive.arrived(later=True)
     assert disk.version == version
@@ -87,7 +87,7 @@ def test_what_replaces_them_is_due_after_the_clients_have_it(disk: Disk) -> None
 
 
 def test_without_a_listener_it_is_kept_at_once(disk: Disk) -> None:
-    """Where nobody would come back to it, the poll that brings definitions keeps them."""
+    """If no listener would store them later, the poll that brings definitions stores them."""
     disk.hold(1)
     disk.archive.arrived(later=False)
     version = disk.hold(2)

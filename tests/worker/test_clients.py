@@ -1,4 +1,4 @@
-"""Who of a client's own poll and a push hands definitions over: one of them, and never nobody."""
+"""A client's own poll and a push: exactly one of the two hands over definitions."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def clients(client: Adopting) -> Clients:
 
 
 def test_of_two_threads_that_meet_one_hands_over(clients: Clients, client: Adopting) -> None:
-    """While one thread's client adopts what it was given, another is told that there is nothing to do."""
+    """While one thread's client adopts its definitions, another thread gets None."""
     assert clients.hand(NEW, 100.0)
     assert not in_thread(lambda: clients.hand(NEW, 100.2))
     assert in_thread(lambda: clients.adopting(client, NEW, 100.2))
 
 
 def test_what_was_not_adopted_is_given_again(clients: Clients, client: Adopting) -> None:
-    """A thread that comes back without it, or has not managed in a second, was in vain."""
+    """A thread that comes back without them, or takes longer than a second, has not adopted them."""
     assert clients.hand(NEW, 100.0)
     assert clients.hand(NEW, 100.2)  # the same thread asks again: its client did not take it
     assert in_thread(lambda: clients.hand(NEW, 101.3))
@@ -88,7 +88,7 @@ def test_newer_ones_are_handed_over_meanwhile(clients: Clients) -> None:
 
 
 def test_who_has_none_is_given_them_by_every_thread(clients: Clients, client: Adopting) -> None:
-    """The SDK would fetch for itself if it were told nothing while it has no flags."""
+    """With None the SDK would fetch for itself while it has no flags."""
     client.has = None
     assert clients.hand(NEW, 100.0)
     assert in_thread(lambda: clients.hand(NEW, 100.1))
@@ -102,7 +102,7 @@ def test_who_holds_them_needs_nothing(clients: Clients, client: Adopting) -> Non
 
 
 def test_a_thread_that_asks_for_nobody_known_is_given_them(clients: Clients, client: Adopting) -> None:
-    """A client that loads for the first time, or was never attached, cannot be told from others."""
+    """A client that loads for the first time, or was never attached, is unknown."""
     client.asking = False
     client.has = NEW
     assert clients.hand(NEW, 100.0)

@@ -1,4 +1,4 @@
-"""The store's clock is stepped: it stops nothing, and throws nobody back."""
+"""The store's clock is stepped: the fleet continues, and no worker goes back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A fleet on an empty store: one fetches, the others wait, and nobody waits for ever."""
+"""A fleet on an empty store: one fetches, the others wait, and every wait ends."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_process_waits_once() -> None:
 
 
 def test_all_threads_share_the_one_wait() -> None:
-    """Eight threads on a cold process wait together, not one after the other, and are told of one end."""
+    """Eight threads of a new process wait together, not one after the other, and one event reports the end."""
     fleet = running_fleet(wait=1.0)
     fleet.occupy()
     follower = fleet.process()

@@ -34,7 +34,7 @@ def started(fleet: Fleet, vendor: ManualVendor) -> Process:
 
 
 def pass_time(fleet: Fleet, processes: list[Process], intervals: float) -> None:
-    """Let all poll every third of an interval; the vendor's answers never go backwards for anybody."""
+    """Let all poll every third of an interval; the vendor's answers never go backwards in any worker."""
     for _ in range(round(intervals * 3)):
         fleet.clock.advance(fleet.settings.refresh_interval / 3)
         for process in processes:
@@ -102,7 +102,7 @@ def test_newer_ones_take_one_turn_each(fleet: Fleet) -> None:
 
 
 def test_old_ones_alone_go_on_after_the_challenge_time(fleet: Fleet) -> None:
-    """A deployment that is taken back: nobody who could bring all keys is left, and changes arrive again."""
+    """A deployment is rolled back: no worker is left that could bring all keys, and changes arrive again."""
     new, *olds = started(fleet, NEW), started(fleet, OLD), started(fleet, OLD)
     new.worker.shutdown()
     fleet.upstream.serves = whole(2)

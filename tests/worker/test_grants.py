@@ -1,4 +1,4 @@
-"""Who may fetch: one at a time, on the thread that was told so, and not for ever if nothing comes of it."""
+"""Who may fetch: one worker at a time, on the thread with the grant, and for a limited time."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_failing_processes_fetch_no_more_than_three_times_an_interval(fleet: Fle
 
 
 def test_silence_after_a_first_success_is_no_failure(fleet: Fleet) -> None:
-    """A process with an entity tag is told "unchanged" by silence: it keeps its lease."""
+    """For a process with an entity tag silence means "unchanged": it keeps its lease."""
     process = fleet.process()
     for _ in range(5):
         assert process.poll() is True

@@ -1,4 +1,4 @@
-"""What is told of one process, though several of its threads look at once."""
+"""Each transition of a process is reported once, even if several of its threads notice it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.worker.processes import FLEET, Fleet, content
 
 
 def held_by(house: House) -> Held:
-    """What somebody fetched just now."""
+    """Definitions that another worker has just fetched."""
     definitions = content(1)
     at = 1_000
     meta = Meta(digest(definitions), epoch=0, as_of=at, changed_at=at, confirmed_at=at)
@@ -30,7 +30,7 @@ def held_by(house: House) -> Held:
 
 
 def test_each_transition_is_told_once(fleet: Fleet) -> None:
-    """A thread that looks while another one is telling finds it told: a slow subscriber makes no second event."""
+    """If a thread notices what another one is reporting, a slow subscriber causes no second event."""
     house = House(fleet)
     ledger = Ledger(house.plan, Knowledge())
 

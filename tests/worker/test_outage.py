@@ -1,4 +1,4 @@
-"""The store is away: nobody loses flags, nobody hangs, the vendor is not overrun, and then all is as before."""
+"""The store is down: no worker loses flags or hangs, PostHog gets few requests, and then all is as before."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def test_one_repairs_and_not_all(fleet: Fleet) -> None:
 
 
 def test_new_processes_boot_from_a_repaired_store(fleet: Fleet) -> None:
-    """After a flush, whoever starts next costs no fetch."""
+    """After a flush, the next start costs no fetch."""
     old = fleet.process()
     old.poll()
     flush(fleet, old)
@@ -98,7 +98,7 @@ def test_new_processes_boot_from_a_repaired_store(fleet: Fleet) -> None:
 
 
 def test_a_store_that_was_rolled_back_is_brought_forward(fleet: Fleet) -> None:
-    """A failover lost the last write: whoever holds it republishes it, and nobody takes the older one."""
+    """A failover lost the last write: a worker that holds it republishes it, and none takes the older one."""
     holder = fleet.process()
     holder.poll()
     fleet.upstream.serves = content(2)
@@ -135,7 +135,7 @@ def test_a_repair_does_not_replace_what_is_newer(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("payload", [b"", b"garbage", encode({"flags": 7}, "planted"), encode(content(2), "other")])
 def test_an_unreadable_payload_is_discarded_and_repaired(fleet: Fleet, payload: bytes) -> None:
-    """Garbage, nothing, no definitions, another's: told once, flags kept, and the store healed at the next poll."""
+    """Garbage, nothing, no definitions, another's: reported once, flags kept, the store repaired at the next poll."""
     process = fleet.process()
     process.poll()
     fleet.clock.advance(5)
@@ -275,7 +275,7 @@ def test_when_the_other_project_is_gone_the_process_comes_back(fleet: Fleet) -> 
 
 
 def test_a_cleared_store_is_filled_by_whoever_can(fleet: Fleet) -> None:
-    """People emptied it. Those who hold what was cleared are told "unchanged" by the vendor, and let a new one lead."""
+    """After an operator cleared it, workers with the old definitions get "unchanged", and let a new one lead."""
     olds = [fleet.process() for _ in range(3)]
     for old in olds:
         old.poll()

@@ -101,7 +101,7 @@ def test_a_200_with_the_stored_version_is_a_confirmation(fleet: Fleet) -> None:
 
 
 def test_a_leader_confirms_what_it_published_itself(fleet: Fleet) -> None:
-    """A 200 with the content of before, to whoever brought that: no payload, and the content is as old as it was."""
+    """A 200 with the previous content sends no payload to the worker that has it, and the content keeps its age."""
     leader = fleet.process()
     leader.poll()
     before = fleet.stored
@@ -129,7 +129,7 @@ def test_definitions_are_stamped_with_their_grant(fleet: Fleet) -> None:
 
 
 def test_what_comes_without_a_grant_does_not_replace_what_is_newer(fleet: Fleet) -> None:
-    """A fetch that nobody granted is taken to be as old as the last question of its thread."""
+    """A fetch without a grant counts as old as its thread's last poll."""
     follower, leader = fleet.process(), fleet.process()
     leader.poll()
     follower.poll()

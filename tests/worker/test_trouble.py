@@ -1,4 +1,4 @@
-"""A store that fails once, at any verb and at any moment, harms nobody."""
+"""A store that fails once, at any verb and at any moment, does no harm."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_all_calls_fail_from_one_on(at: int) -> None:
 
 @pytest.mark.parametrize("error", [FlagcacheError("no"), MissingExtraError("no redis")])
 def test_a_store_that_cannot_even_be_opened_is_away(error: FlagcacheError) -> None:
-    """The next store takes over, and the trouble is told."""
+    """The next store takes over, and the failure is reported."""
     seen: list[object] = []
     events = Events()
     events.subscribe(seen.append)

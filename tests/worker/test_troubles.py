@@ -1,4 +1,4 @@
-"""What was told as lost is told as found, once, with its length and at its level; a new reason is told too."""
+"""Each reported failure is followed by its end, once, with its duration and level; a new reason is reported too."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ MINE, ALL = Scope.MINE, Scope.EVERYBODY
 
 
 def told(process: Process) -> list[Event]:
-    """The troubles that a process told, and their ends."""
+    """The failures that a process reported, and their ends."""
     return [event for event in process.seen if isinstance(event, Recovery) or "lasted" in vars(event)]
 
 
@@ -76,7 +76,7 @@ def find(troubles: Troubles) -> Recovery | None:
 
 
 def test_a_trouble_is_told_once_an_hour_and_each_new_reason_at_once() -> None:
-    """Reasons that take turns are told once an hour each; the end names the last one, and has the length of all."""
+    """Reasons that alternate are reported once an hour each; the end has the last one, and the duration of all."""
     clock = Clock()
     troubles = Troubles(clock)
     assert find(troubles) is None

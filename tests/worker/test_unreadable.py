@@ -1,4 +1,4 @@
-"""What a process cannot read while others can: it is left to them, and nobody starves."""
+"""What one process can't read while others can is left to them, and no process starves."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def theirs(fleet: Fleet) -> Process:
 
 
 def intrude(fleet: Fleet) -> None:
-    """Have somebody store under their key what is newer, and is kept up to date."""
+    """Store newer definitions with another worker's key, and keep them up to date."""
     fleet.protection, meta = THEIRS, fleet.stored
     assert meta is not None
     fleet.clock.advance(0.001)
@@ -245,7 +245,7 @@ def test_what_a_reader_does_without_is_said(fleet: Fleet, *, large: bool, holds:
 
 
 def test_a_holder_replaces_what_it_lacks_the_key_of(fleet: Fleet) -> None:
-    """At once, by its own, older as that may be; once a refresh interval, whoever of them does it."""
+    """At once, with its own definitions even if they are older; once per refresh interval for all workers."""
     first, second = ours(fleet), ours(fleet)
     first.poll()
     second.poll()
@@ -315,7 +315,7 @@ def test_what_nobody_keeps_up_to_date_is_replaced_by_who_is_alone(fleet: Fleet) 
 
 
 def test_another_project_with_another_key_is_not_overwritten(fleet: Fleet) -> None:
-    """Two projects share a namespace by mistake, each with a key of its own: told once, nothing fights over it."""
+    """Two projects share a namespace by mistake, each with its own key: reported once, and nothing is overwritten."""
     fleet.upstream.serves = content(1, project="ours")
     process = ours(fleet)
     process.poll()
@@ -340,7 +340,7 @@ def test_another_project_with_another_key_is_not_overwritten(fleet: Fleet) -> No
 
 
 def test_whose_key_and_project_are_others_is_told_no_end_of_either(fleet: Fleet) -> None:
-    """A newcomer learns its project by its own fetch: the key that it still lacks is not told as found."""
+    """A new process learns its project by its own fetch: the key that it still lacks is not reported as found."""
     fleet.upstream.serves = content(9, project="theirs")
     theirs(fleet).poll()
     fleet.upstream.serves = content(1, project="ours")
