@@ -1,6 +1,6 @@
-"""What a fleet sees, measured side by side: real processes, a real Redis, the real SDK and a stand-in for PostHog.
+"""What a fleet sees, compared with other providers: real processes, a real Redis, the real SDK, a PostHog stand-in.
 
     python -m benchmarks cold_start --rounds 3
 
-See README.md here for the questions and for what the figures do not say.
+README.md in this folder lists the questions and the limits of the figures.
 """

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: ask one question, several, or all; and make tables and plots of the answers."""
+"""`python -m benchmarks`: measure the answers to one question, several, or all, and make tables and plots."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What a simulated process with an attached client does between its polls: it listens, renews and takes over.
 
-When what is due is decided by `flagcache.core.schedule`; this module waits for it in virtual time, as
+`flagcache.core.schedule` decides what is due and when; this module waits for it in virtual time, as
 `flagcache.worker.listener` and `flagcache.worker.background` do on a thread.
 """
 

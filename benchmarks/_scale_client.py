@@ -1,6 +1,6 @@
-"""Thousands of connections to one Redis from one process: just enough RESP 2 for that, on asyncio.
+"""Thousands of connections to one Redis from one process: the RESP 2 that this needs, on asyncio.
 
-Not redis-py: what is measured is the server, and a client library's own work would be most of the time.
+This isn't redis-py, because the server is measured, and a client library's own work would take most of the time.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def reply_end(data: bytes | bytearray, at: int = 0) -> int:
 
 
 class Caller(asyncio.Protocol):
-    """A connection that sends commands and waits for their replies, several at a time if told so."""
+    """A connection that sends commands and waits for their replies, optionally several at a time."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None

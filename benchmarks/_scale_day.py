@@ -1,4 +1,4 @@
-"""The day that every simulated fleet goes through: a start, deploys, changes, crashes, and two outages."""
+"""The day of every simulated fleet: a start, deploys, changes, crashes, and two outages."""
 
 from __future__ import annotations
 

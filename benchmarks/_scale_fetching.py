@@ -1,7 +1,7 @@
-"""What a simulated process does about a grant: it asks PostHog, and gives the store what came.
+"""What a simulated process does with a grant: it asks PostHog, and publishes the answer.
 
-In virtual time what `flagcache.worker.fetch` and `flagcache.worker.publish` do on threads; for a process without an
-attached client, what its SDK does.
+It does in virtual time what `flagcache.worker.fetch` and `flagcache.worker.publish` do on threads; for a process
+without an attached client, what its SDK does.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is measured of one real Redis: polls, a notice's way to thousands, and the reads that follow a change."""
+"""The measurements of one real Redis: polls, a notice to thousands, and the reads after a change."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _PATIENCE = 60.0
 """Seconds after which a measurement fails: a connection was lost."""
 
 _DEEP = 32
-"""Polls that a connection has under way at once where the server is to be kept busy."""
+"""Number of concurrent polls of a connection in a test that keeps the server busy."""
 
 
 @dataclass(frozen=True, slots=True)

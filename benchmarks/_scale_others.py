@@ -1,7 +1,7 @@
-"""The others in a simulated day, as small machines made from what their code does.
+"""The other providers in a simulated day, as small models of their code.
 
-They are modelled in their favour where a model has to choose: a request over https is never repeated by the SDK, Redis
-answers them at once, and all fit through its network.
+Where there is a choice, the model favours them: the SDK never repeats a request over https, Redis answers them at once,
+and its network is fast enough for all.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A simulated fleet of flagcache: attached, or by the SDK's protocol alone."""
+"""A simulated flagcache fleet: attached, or by the SDK's protocol only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines over two logarithmic axes, as an SVG that needs nothing else: a light one and a dark one."""
+"""Line charts with two logarithmic axes as stand-alone SVGs, in a light and a dark form."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Theme:
     text: str
     grid: str
     lines: dict[str, str]
-    """By the name of the line; they can be told apart without seeing colours well."""
+    """By the name of the line; people with poor colour vision can distinguish them."""
 
 
 LIGHT = Theme(

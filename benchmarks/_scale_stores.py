@@ -1,7 +1,7 @@
 """The stores of a simulated day: the library's own rules on one Redis, and on a file of each host.
 
-What a verb does is decided by `flagcache.stores.rules.verbs`, the pure functions on which the memory and the SQLite
-store run, and which the Lua scripts mirror. Added here is only how long Redis takes, and what goes over its wires.
+`flagcache.stores.rules.verbs` decides what a verb does: the memory and SQLite stores run on these pure functions, and
+the Lua scripts mirror them. This module only adds how long Redis takes and how many bytes it sends.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a simulated day is counted by: requests, store operations and bytes by the second, how fast changes spread."""
+"""The counts of a simulated day: requests, store operations and bytes per second, and how fast changes spread."""
 
 from __future__ import annotations
 

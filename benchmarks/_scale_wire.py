@@ -1,6 +1,6 @@
-"""How many bytes a call of Redis takes on the wire, in RESP 2, without TCP and TLS.
+"""Number of bytes of a call to Redis on the wire, in RESP 2, without TCP and TLS.
 
-Redis counts the same as `total_net_input_bytes` and `total_net_output_bytes`; the tests compare.
+Redis counts the same in `total_net_input_bytes` and `total_net_output_bytes`; tests compare the two.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""One process of a simulated fleet of flagcache: the library's pure core, driven by events instead of threads.
+"""One process of a simulated flagcache fleet: the library's pure core, driven by events instead of threads.
 
-What to ask, what follows from an answer and when the background has what to do is decided by
-`flagcache.core.knowledge`, `flagcache.core.circuit_breaker` and `flagcache.core.schedule`; this module does in virtual
-time what `flagcache.worker.worker`, `exchange`, `reports` and `attendant` do with threads and sockets. Left out: forks,
-and that the ages in the archive on disk are renewed.
+`flagcache.core.knowledge`, `flagcache.core.circuit_breaker` and `flagcache.core.schedule` decide what to ask, what
+follows from a reply and what is due when. This module does in virtual time what `flagcache.worker.worker`, `poll`,
+`publish` and `background` do with threads and sockets. It leaves out forks, and the renewal of ages in the fallback
+file.
 """
 
 from __future__ import annotations
@@ -245,7 +245,7 @@ class Worker:
         return breaker.closed_again if breaker.open else math.inf
 
     def catch_up(self) -> None:
-        """Take in the answer to the latest quiet poll. Those before it told nothing that it does not tell."""
+        """Apply the reply to the latest quiet poll. It contains everything that the earlier ones contained."""
         at, self._quiet_at = self._quiet_at, 0.0
         if not at:
             return

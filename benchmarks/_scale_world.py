@@ -1,7 +1,7 @@
 """A simulated day: virtual time, what PostHog serves, and how long one Redis takes.
 
-All times are seconds since the day began. Nothing waits: `Timeline` goes from one event to the next. What each
-contestant does is in `_scale_ours` and `_scale_others`; what is counted, in `_scale_tally`.
+All times are seconds since the day began. Nothing waits: `Timeline` goes from one event to the next. `_scale_ours` and
+`_scale_others` contain what each contestant does, `_scale_tally` the counts.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Timeline:
         self._numbers = itertools.count()
 
     def at(self, time: float, happens: Callable[[float], None]) -> None:
-        """Let this happen then; it is told the time. What was planned first for the same time happens first."""
+        """Plan a call, which gets the time. Calls for the same time happen in the order in which they were planned."""
         heapq.heappush(self._events, (time, next(self._numbers), happens))
 
     def poll_at(self, time: float, process: Polling) -> None:
@@ -191,7 +191,7 @@ class Link:
             now: when it begins.
             size: bytes.
             deadline: when the reader gives up.
-            done: told when it ended, and whether all arrived.
+            done: called with the time of its end, and whether all arrived.
         """
         self._go_on(now)
         transfer = _Transfer(done)

@@ -1,4 +1,4 @@
-"""What a month of flag requests is, and costs, for each way to give a fleet its flags.
+"""The flag requests of a month, and their price, for each provider.
 
     python -m benchmarks.cost                     a table for 10, 100 and 1,000 workers
     python -m benchmarks.cost --workers 40 --deploys 5 --changes 3 --poll 60
@@ -13,18 +13,18 @@ within f seconds:
     protocol       86400 / (P + f)               at most C + D h + 86400 / (10 P)
     attached       86400 / P                     C
 
-and flag requests = requests + 9 x those with definitions, for PostHog counts 10 for one with and 1 for one without.
+and flag requests = requests + 9 x those with definitions: PostHog counts 10 for one with and 1 for one without.
 
 - A client waits P after each answer; an attached leader fetches each P on a thread of its own. A replaced process
   leaves half an interval unused on average: D / 2.
-- A new process has no entity tag, so that its first request brings definitions: N D of them where each asks for itself.
-  Where a leader asks, it is one for each new leader whose SDK has not fetched before. A deploy that replaces processes
+- A new process has no entity tag, so its first request returns definitions: N D of them if each process fetches.
+  If a leader fetches, it is one for each new leader whose SDK has not fetched before. A deploy that replaces processes
   in a random order replaces its leaders h = e - 1 = 1.72 times on average: the first one for certain, and each further
   one that was chosen from processes which are still to be replaced.
-- An attached client sends the fleet's entity tag: a new leader goes on at the price of an unchanged poll.
+- An attached client sends the fleet's entity tag: the first request of a new leader costs an unchanged poll.
 - In protocol mode a leader that brings nothing new for ten intervals lets another worker have a turn, because the SDK
   does not tell it that PostHog confirmed. The SDK of that worker may have no entity tag yet.
-- Crashes and outages come on top, and so does the first start of all on an empty store: it costs N requests with
+- Crashes and outages are not included, nor is the first start of all on an empty store: it costs N requests with
   definitions without flagcache, and one with it. `benchmarks.scale` simulates all of these.
 """
 

@@ -1,7 +1,7 @@
-"""The processes of a fleet: forks of a clean process that has imported the libraries and done nothing else.
+"""The processes of a fleet: forks of a clean process that has only imported the libraries.
 
-What a worker is to do is a function of its `Seat`, sent by name through a pipe (`benchmarks.worker` has those that
-several questions need). Workers are ended by pid, and end by themselves when the benchmark does.
+A worker's task is a function of its `Seat`, sent by name through a pipe (`benchmarks.worker` has the common ones).
+Workers are ended by pid, and end by themselves when the benchmark does.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class Member:
         os.kill(self.pid, signal.SIGCONT)
 
     def kill(self) -> None:
-        """End it as kill -9 does: it says goodbye to nobody."""
+        """Kill it, as with kill -9, without a hand-over."""
         if not self.alive:
             return
         self.alive = False
@@ -135,7 +135,7 @@ class Fleet:
     """The workers of one contestant; a context manager that ends them all.
 
     Args:
-        contestant: name of whoever makes their clients.
+        contestant: name of the contestant that creates their clients.
         place: where they work.
         size: how many; more can `join` later.
     """
@@ -194,7 +194,7 @@ class Fleet:
         """Have these load their flags.
 
         Returns:
-            For each, the seconds from its instant until its first evaluation told a flag's value.
+            For each, the seconds from its start until its first evaluation returned a flag's value.
         """
         go = time.monotonic() + 0.05 + 0.002 * len(members)  # by then all have read what they are to do
         instants = [go + wait for wait in spread or [0.0] * len(members)]

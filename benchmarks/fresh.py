@@ -1,4 +1,4 @@
-"""Fresh interpreters, one after the other, each of which tells what it measured as JSON on its stdout."""
+"""New interpreters, one after the other; each prints its measurements as JSON."""
 
 from __future__ import annotations
 

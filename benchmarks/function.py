@@ -1,4 +1,4 @@
-"""One serverless function, from the start of its process to its first flag; tells on stdout how long that took.
+"""One serverless function, from the start of its process to its first flag; prints how long that took.
 
     python -m benchmarks.function benchmarks.contestants.sharing READER '{"posthog": ...}'
 

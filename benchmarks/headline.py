@@ -1,4 +1,4 @@
-"""The few figures that the README shows, made from the JSON of a run, and their place in it."""
+"""The README's figures, made from the JSON of a run, and their place in the README."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Shown:
     """One line.
 
     Attributes:
-        title: what is told.
-        question: that it is an answer to.
+        title: the row's name.
+        question: the question that it answers.
         case: of the question.
         measure: of the case.
         figure: of the measure.

@@ -1,4 +1,4 @@
-"""One real Redis under thousands of connections: where does it end?
+"""One real Redis with thousands of connections: what is its limit?
 
     python -m benchmarks.load                                 1,000, 3,000 and 9,000 workers, into results/load.json
     python -m benchmarks.load --workers 300 --seconds 1       a small try

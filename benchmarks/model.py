@@ -1,4 +1,4 @@
-"""What a question is: the cases in which it is asked, what is measured, and who is asked.
+"""The model of a question: its cases, measures and contestants.
 
 A question plays one case with one contestant and returns its readings; `benchmarks.rounds` does so in turn with all.
 """

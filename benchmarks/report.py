@@ -1,4 +1,4 @@
-"""Tables and plots, made from the JSON of a run and from nothing else."""
+"""Tables and plots, made only from the JSON of a run."""
 
 from __future__ import annotations
 

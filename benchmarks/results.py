@@ -1,4 +1,4 @@
-"""The JSON that a run leaves: where it ran, all samples, and their summary. All that is published is made from it."""
+"""The JSON of a run: the machine, all samples, and their summary. Everything that is published is made from it."""
 
 from __future__ import annotations
 

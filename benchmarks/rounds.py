@@ -1,4 +1,4 @@
-"""Plays a question: the contestants in turn, in another order each round, the first rounds dropped."""
+"""Plays a question: the contestants in turn, in a different order each round, without the warm-up rounds."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Record:
         round: the number of the turn, from 0.
         readings: all samples; none if it failed.
         failed: why it has none.
-        redis: what its Redis told at the end.
+        redis: Redis's `INFO` at the end.
     """
 
     case: str

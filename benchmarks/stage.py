@@ -1,4 +1,4 @@
-"""What one play needs, new for each: a Redis and a PostHog of its own, and a folder."""
+"""What one play needs, created for each: its own Redis, its own PostHog, and a folder."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class Stage:
         return served[-1].sequence if served else 0
 
     def told(self) -> dict[str, Any]:
-        """What the Redis tells of itself at the end of a play; nothing if it is gone."""
+        """Redis's `INFO` at the end of a play; empty if Redis is down."""
         with contextlib.suppress(redis.RedisError), self.redis.client(socket_timeout=1.0) as client:
             return {section: client.info(section) for section in ("server", "memory", "commandstats")}
         return {}

@@ -1,4 +1,4 @@
-"""Of many samples a few figures, and of two contestants how many times as much one takes as the other."""
+"""Summary figures of many samples, and the ratio of two contestants."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What flagcache means to reach, held against a run."""
+"""flagcache's targets, compared with a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What runs in a worker: it makes its client, and then does what it is told until the benchmark ends."""
+"""Runs in a worker: creates its client, and then obeys commands until the benchmark ends."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def load(seat: Seat, when: float) -> float:
         when: to begin, as `time.monotonic()` of this machine.
 
     Returns:
-        When the first evaluation had told the value of a flag.
+        When the first evaluation had returned the value of a flag.
     """
     time.sleep(max(0.0, when - time.monotonic()))
     seat.client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
@@ -77,7 +77,7 @@ def load(seat: Seat, when: float) -> float:
 
 
 def revision(seat: Seat) -> int | None:
-    """The revision that the client holds; asks nobody."""
+    """The revision that the client holds; makes no request."""
     return seat.client.history[-1].revision if seat.client.history else None
 
 

@@ -1,4 +1,4 @@
-"""The clients of the vendor's SDK that use one cache, and which of them is asking.
+"""The clients of the vendor's SDK that use one cache, and which of them calls.
 
 The SDK doesn't pass the client to its provider, so we derive it from the calling thread: a client's own poller, or our
 listener, which runs a client's poll on its behalf. During a load the client is on the thread's stack, and the provider
@@ -20,11 +20,11 @@ __all__ = ["Client", "Clients"]
 
 
 class Client(Protocol):
-    """One client, as the engine needs it. Must not keep the SDK's client alive."""
+    """The engine's interface of a client. An implementation must not keep the SDK's client alive."""
 
     @property
     def gone(self) -> bool:
-        """It was shut down in this process, or nobody holds it any more."""
+        """It was shut down in this process, or is no longer referenced."""
         ...
 
     @property
@@ -47,7 +47,7 @@ class Client(Protocol):
 
     @property
     def polls(self) -> bool:
-        """Whether it has a poller, or will have one from its first load on."""
+        """Whether it has a poller, or will have one after its first load."""
         ...
 
     @property
@@ -62,15 +62,15 @@ class Client(Protocol):
 
     @property
     def fetcher(self) -> Fetcher | None:
-        """What fetches with its keys; None if it has none."""
+        """The fetcher with its keys; None if it has no key."""
         ...
 
     def holds(self, definitions: Definitions) -> bool:
-        """Whether it uses these very objects, and at least one flag: then it need not be given them again."""
+        """Whether it uses these very objects, with at least one flag, so it needn't get them again."""
         ...
 
     def lacks(self, definitions: Definitions) -> bool:
-        """Whether it uses something else than these."""
+        """Whether it uses other definitions."""
         ...
 
     @property
@@ -88,11 +88,11 @@ class Client(Protocol):
 
 
 _TAKES = 1.0
-"""Seconds that a client may take to adopt definitions, on a busy machine. What is not there by then is given again."""
+"""Seconds that a client may take to adopt definitions, on a busy machine. After that they are handed over again."""
 
 
 class _HandOver(NamedTuple):
-    """What a client was given last, on which thread, and when."""
+    """The last definitions that a client got, on which thread, and when."""
 
     definitions: Definitions
     thread: int
@@ -104,7 +104,7 @@ class _Thread:
 
 
 class Clients:
-    """The clients of one cache that are known."""
+    """The known clients of one cache."""
 
     def __init__(self) -> None:
         self._all: tuple[Client, ...] = ()
@@ -112,12 +112,12 @@ class Clients:
         self._thread = PerThread(_Thread)
 
     def add(self, client: Client) -> None:
-        """Know one more."""
+        """Add a client."""
         self._all = (*(c for c in self._all if not c.gone), client)
 
     @property
     def live(self) -> tuple[Client, ...]:
-        """Those that are in use in this process."""
+        """The clients that are in use in this process."""
         return tuple(client for client in self._all if not client.gone)
 
     @property
@@ -136,13 +136,13 @@ class Clients:
 
     @property
     def polls(self) -> bool:
-        """Whether any of them polls; a client that is not known counts as one that does."""
+        """Whether any client polls; an unknown client counts as one that does."""
         live = self.live
         return not live or any(client.polls for client in live)
 
     @property
     def project(self) -> str:
-        """What is known of their project; all have the same."""
+        """What is known of their project, which all of them share."""
         return next((client.project for client in self.live), "")
 
     @property
@@ -151,18 +151,18 @@ class Clients:
         return max((client.poll_interval for client in self.live), default=None)
 
     def fetcher(self) -> Fetcher | None:
-        """What fetches for all of them; None if none has a key."""
+        """The fetcher for all of them; None if no client has a key."""
         return next((fetcher for client in self.live if (fetcher := client.fetcher) is not None), None)
 
     def asking(self) -> Client | None:
-        """The client for whose poll the calling thread asks, if that can be told."""
+        """The client for whose poll the calling thread asks, if it is known."""
         return self._thread().on_behalf or next((client for client in self._all if client.asking), None)
 
     def hand(self, definitions: Definitions, now: float) -> bool:
-        """Whether the calling thread is to hand these over: its client has others, and no other thread does it already.
+        """Whether the calling thread must hand these over: its client has others, and no other thread does it already.
 
-        A client's own poll and a push may meet. The SDK hashes what it is given, and twice would take twice as long. It
-        is not to be left without for that: who has no flags is given them in any case.
+        A client's own poll and a push may coincide. The SDK hashes what it gets, and doing so twice would take twice as
+        long. A client without flags gets them in any case.
         """
         client = self.asking()
         if client is None:
@@ -175,7 +175,7 @@ class Clients:
         return True
 
     def adopting(self, client: Client, definitions: Definitions, now: float) -> bool:
-        """Whether another thread has given a client these, and it may be busy with them still."""
+        """Whether another thread has handed these to a client, which may still be adopting them."""
         given = self._given.get(client)
         if given is None or given.definitions is not definitions or given.thread == threading.get_ident():
             return False
@@ -188,7 +188,7 @@ class Clients:
 
     @contextmanager
     def polling_for(self, client: Client) -> Generator[None]:
-        """While this lasts, the calling thread asks for this client."""
+        """Inside the `with` block the calling thread asks for this client."""
         self._thread().on_behalf = client
         try:
             yield

@@ -1,8 +1,8 @@
 """The cache as a provider sees it: always the worker of the present process, and never an exception.
 
-A cache object is often made before a fork and used in the children. Whatever belongs to one process is in a `Worker`;
-this shell makes a new one in each child and keeps every error of ours away from the vendor's SDK, which would take an
-exception for "fetch" (posthog 7.91, `client.py`).
+A cache object is often created before a fork and used in the children. Everything that belongs to one process is in a
+`Worker`. This shell creates a new one in each child. It also catches our exceptions, because the vendor's SDK would
+fetch after an exception (posthog 7.91, `client.py`).
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from flagcache.worker.worker import Worker
 __all__ = ["Coordinator"]
 
 _Here: TypeAlias = tuple[int, type]
-"""The pid of a process, and the kind of its threads: each such pair has a worker of its own."""
+"""The pid of a process, and the kind of its threads: each such pair has its own worker."""
 
 
 class Coordinator:
-    """One cache: the same in every process, with a worker of its own in each.
+    """One cache: the same object in every process, with a worker in each.
 
     Args:
         plan: what all its processes have in common.
@@ -47,12 +47,12 @@ class Coordinator:
         self._parents: Worker | None = None
         """In a forked child, until it makes its own: what the parent had."""
         self._left = 0
-        """Pid of the process that has said goodbye at its exit: what still polls there must take no lease."""
+        """Pid of the process whose exit hook has run: polls in it must not take a lease."""
         process.at_fork(self)
         process.at_exit(self)
 
     def should_fetch(self) -> bool:
-        """Whether the calling thread is to fetch from the vendor. Without an answer, only if nothing is held."""
+        """Whether the calling thread must fetch from the vendor. After an error, only if nothing is held."""
         if self._is_over or self._plan.inside.now:
             return False
         with self._plan.inside.entered():
@@ -62,10 +62,10 @@ class Coordinator:
     def definitions(self, *, loads_again: bool = False) -> Definitions | None:
         """The definitions to use; None sends the calling thread to fetch.
 
-        A thread that is at work in this cache already, in a callback of the user's, is given what there is.
+        A thread that is already inside a call of this cache, in the user's callback, gets what the process holds.
 
         Args:
-            loads_again: as of `Worker.definitions`.
+            loads_again: as in `Worker.definitions`.
         """
         if self._is_over or self._plan.inside.now:
             return self._last_held()
@@ -86,13 +86,13 @@ class Coordinator:
             guarded(lambda: self._worker().received(definitions), None, "sharing definitions failed", self._name)
 
     def shutdown(self) -> None:
-        """Give up the lease and close connections. The cache can be used again; then it starts anew."""
+        """Give up the lease and close connections. The cache can be used again and then starts from the beginning."""
         worker = self._here
         if worker is not None:
             guarded(worker.shutdown, None, "leaving the fleet failed", self._name)
 
     def attach(self, client: Client) -> None:
-        """Know one more client of the vendor's SDK. A listener is started for it only if it wants one."""
+        """Add a client of the vendor's SDK. A listener is started for it only if it wants one."""
         _uwsgi.advise()
         self._plan.clients.add(client)
         worker = self._here
@@ -122,7 +122,7 @@ class Coordinator:
         return worker is not None and worker.fetching
 
     def status(self) -> Status:
-        """What this process knows, without asking anybody."""
+        """Return what this process knows. Does no I/O."""
         worker = self._worker()
         held, now = worker.know.held, self._plan.clock()
         age = max(0.0, now - held.born) if held else None
@@ -159,7 +159,7 @@ class Coordinator:
         return self._plan.clients.on_behalf
 
     def forked(self) -> None:
-        """In a forked child: the worker here is the parent's, of which only what it holds is taken over."""
+        """In a forked child: the worker is the parent's, and only its definitions are taken over."""
         parents = next(iter(self._workers.values()), None)
         self._parents = parents or self._parents
         self._workers = {}
@@ -167,7 +167,7 @@ class Coordinator:
             listen_soon(self._listen, self._name)
 
     def leave(self) -> None:
-        """At exit: hand the lease over, if this process has it. What still asks is answered from memory."""
+        """At exit: hand over the lease if this process has it. Later calls are answered from memory."""
         self._left = os.getpid()
         worker = self._here
         if worker is not None:
@@ -200,9 +200,9 @@ class Coordinator:
         return self._workers.get(_here()) or next(mine, None)
 
     def _enter(self, here: _Here) -> Worker:
-        """Make this process's worker. Also after a fork that ran no hook: then the parent's is still registered.
+        """Create this process's worker, also after a fork that ran no hook and left the parent's registered.
 
-        And after gevent has patched: the locks of the worker from before would stop all greenlets, so it is ended.
+        Also after gevent has patched: the locks of the earlier worker would block all greenlets, so it is ended.
         """
         _uwsgi.advise()
         strangers = [other for other in list(self._workers) if other != here]

@@ -1,4 +1,4 @@
-"""What the engine needs to know of a vendor's definitions, and the only words in which it may ask.
+"""The engine's only interface to a vendor: its definitions, and how to fetch them.
 
 A provider package (see `providers/README.md`) implements `Vendor` once; the engine never looks inside definitions.
 """
@@ -21,17 +21,17 @@ _QUOTA = 402
 
 
 class Difference(NamedTuple):
-    """What distinguishes two sets of definitions: keys of flags, and names of what else they have."""
+    """The difference of two sets of definitions: keys of flags, and names of other parts."""
 
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     cohorts: tuple[str, ...] = ()
-    """The ids of those that were added, removed or changed."""
+    """The ids of cohorts that were added, removed or changed."""
     group_types: tuple[str, ...] = ()
-    """The names of those that were added, removed or changed."""
+    """The names of group types that were added, removed or changed."""
     others: tuple[str, ...] = ()
-    """The top-level keys of all else that changed."""
+    """The other top-level keys that changed."""
 
     def __str__(self) -> str:
         words = {
@@ -46,16 +46,16 @@ class Difference(NamedTuple):
 
 
 class Vendor(Protocol):
-    """What is to be known of one vendor's definitions."""
+    """What the engine needs to know of one vendor's definitions."""
 
     @property
     def name(self) -> str:
-        """Of the vendor, as a trouble with it begins: `posthog`."""
+        """The vendor's name, with which its failures begin: `posthog`."""
         ...
 
     @property
     def writer(self) -> str:
-        """Which library writes them here, e.g. `posthog-python/7.91.1`."""
+        """The library that writes definitions here, e.g. `posthog-python/7.91.1`."""
         ...
 
     @property
@@ -72,11 +72,11 @@ class Vendor(Protocol):
         ...
 
     def malformed(self, definitions: object) -> tuple[str, ...]:
-        """Name what is malformed in what the vendor sent, and the SDK evaluates around."""
+        """Name the malformed parts that the vendor sent and the SDK ignores."""
         ...
 
     def shared(self, definitions: Definitions) -> Definitions:
-        """Return what stores carry of checked definitions: what older versions of this library accept too."""
+        """Return checked definitions in the form for stores, which older versions of this library accept too."""
         ...
 
     def empty(self) -> Definitions:
@@ -84,11 +84,11 @@ class Vendor(Protocol):
         ...
 
     def count(self, definitions: Definitions) -> int:
-        """How many flags they have."""
+        """Return the number of flags."""
         ...
 
     def project(self, definitions: Definitions) -> str:
-        """What they tell of the vendor's project that they belong to, as words `aspect=value`; maybe nothing."""
+        """Return what they contain about the vendor's project, as words `aspect=value`; may be empty."""
         ...
 
     def difference(self, old: Definitions, new: Definitions) -> Difference:
@@ -102,7 +102,7 @@ class Fetched(NamedTuple):
     definitions: Definitions
     """Checked by `Vendor.check`."""
     etag: str
-    """Names this very content to the vendor; empty if it sent none."""
+    """The vendor's entity tag of this content; empty if it sent none."""
     requests: int = 1
     """How many it took."""
     malformed: tuple[str, ...] = ()
@@ -110,24 +110,24 @@ class Fetched(NamedTuple):
 
 
 class Unchanged(Value):
-    """The vendor said that the definitions which the entity tag names are still right."""
+    """The vendor said that the definitions with this entity tag are still current."""
 
 
 class Refused(NamedTuple):
     """The fetch failed."""
 
     reason: str
-    """For people; shows no key."""
+    """The reason; contains no key."""
     scope: Scope
     """Whether it would fail for every worker, or only for this one."""
     status: int = 0
-    """The HTTP status; 0 where there was no answer."""
+    """The HTTP status; 0 if there was no answer."""
     retry_after: float | None = None
-    """Seconds after which the vendor asked to be asked again."""
+    """Seconds after which the vendor allows the next request."""
     requests: int = 1
     """How many were made."""
     kind: str = ""
-    """Without a status, what it was in one word: `unreachable`, `timeout`; with status 200 `malformed`."""
+    """Without a status, the reason in one word: `unreachable`, `timeout`; with status 200 `malformed`."""
 
     def trouble(self, vendor: str) -> str:
         """Name it in one word: `posthog_401`, `posthog_timeout`; the quota alone has a name of its own."""
@@ -140,7 +140,7 @@ FetchResult: TypeAlias = "Fetched | Unchanged | Refused"
 
 
 class Fetcher(Protocol):
-    """Fetches definitions from the vendor. Thread-safe; connects to nothing before it is asked to fetch."""
+    """Fetches definitions from the vendor. Thread-safe; connects only in `fetch`."""
 
     def fetch(self, etag: str) -> FetchResult:
         """Make one request, conditional if `etag` is not empty, and return within its total time. Never raises.

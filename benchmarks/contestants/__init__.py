@@ -1,5 +1,5 @@
-"""Who is compared: each makes the client of one worker, as an application of its kind would.
+"""The contestants: each creates the client of one worker, as an application of its kind would.
 
-All are given the same addresses, keys and intervals; what else a contestant sets is said in its module. This package
-imports nothing, so that a process can import one contestant without the others.
+All get the same addresses, keys and intervals; each module says what else its contestant sets. This package
+imports nothing, so a process can import one contestant without the others.
 """

@@ -1,4 +1,4 @@
-"""What a contestant is, what it is given, and the client that tells what it held and when."""
+"""The interface of a contestant, its configuration, and a client that records what it held and when."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Place:
     Attributes:
         posthog: the stand-in's address.
         redis: the server's address.
-        directory: on disk, for whoever keeps files; shared by the workers of one play, as by those of one machine.
+        directory: on disk, for contestants with files; the workers of one play share it, as on one machine.
         namespace: of the fleet.
         interval: seconds between two polls of a client, and between two fetches of a fleet.
     """
@@ -65,7 +65,7 @@ class Seat:
     client: WatchedPosthog
     index: int
     polls: int = 0
-    """How often the client's poller, or whoever runs its poll for it, has done so."""
+    """Number of polls by the client's poller, or by a thread that polls for it."""
     poll_seconds: float = 0.0
     """How long these took in all."""
 

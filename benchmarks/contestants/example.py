@@ -1,9 +1,9 @@
-"""A provider in the manner of the one that the SDK's documentation publishes (posthog-python, `examples/`).
+"""A provider like the one in the SDK's documentation (posthog-python, `examples/`).
 
-Written anew, and in no point weaker: whoever polls first takes a lease of 60 s by one script call and prolongs it at
-each poll; the SDK of whoever has it fetches; all others read the whole JSON at each poll; it is stored for a day.
-Stronger in two points: it also runs on redis-py 8.1, and its Redis client has a timeout of 5 s without retries, where
-redis-py's own default of ten retries would hold a worker up for a minute.
+It is our own code, and never weaker. The first worker that polls takes a lease of 60 s with one script call and extends
+it at each poll, and its SDK fetches. All others read the whole JSON at each poll; it is stored for a day.
+It is stronger in two points: it also runs on redis-py 8.1, and its Redis client has a timeout of 5 s without retries.
+With redis-py's default of ten retries a call would take a minute.
 """
 
 from __future__ import annotations

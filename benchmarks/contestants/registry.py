@@ -19,4 +19,4 @@ ON_REDIS = tuple(each.name for each in (ALONE, EXAMPLE, REPUBLISHING, PROTOCOL, 
 """All that can be whole fleets, and do not share a file instead of a Redis."""
 
 EVERYBODY = (*ON_REDIS, PROTOCOL_SQLITE.name, ATTACHED_SQLITE.name)
-"""All that can be whole fleets: readers need somebody who fills the store."""
+"""The contestants that can be whole fleets: readers need another process that fills the store."""

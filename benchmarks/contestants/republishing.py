@@ -1,7 +1,7 @@
-"""The example with what the best provider found in a public production code base adds to it.
+"""The example with the improvements of the best provider that was found in a public production code base.
 
-A lease of two poll intervals instead of a minute; a timeout of 2 s; and a leader that remembers what it fetched and
-puts it back where it is missing, for after a flush PostHog's "not modified" never brings it again.
+It has a lease of two poll intervals instead of a minute, and a timeout of 2 s. Its leader keeps what it fetched and
+stores it again if it is missing, because after a flush PostHog only answers "not modified".
 """
 
 from __future__ import annotations

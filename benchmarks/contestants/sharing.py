@@ -1,4 +1,4 @@
-"""flagcache, by the SDK's protocol alone and attached, on Redis and on a file; all defaults but the interval."""
+"""flagcache, by the SDK's protocol only and attached, on Redis and on a file; with defaults except the interval."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A flag changes at PostHog while the fleet is warm: when has each worker the new value?"""
+"""A flag changes at PostHog while the fleet is warm: when does each worker have the new value?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""N workers start at one instant on an empty store: what does PostHog see, and when has each its flags?"""
+"""N workers start at once on an empty store: what does PostHog see, and when does each worker have its flags?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a provider costs an evaluation: nothing of it is on the path, but its polls share the interpreter."""
+"""What a provider costs an evaluation: it isn't on the path, but its polls share the interpreter."""
 
 from __future__ import annotations
 

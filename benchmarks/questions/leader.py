@@ -1,4 +1,4 @@
-"""The worker that fetches for all is lost: when do the others learn of a change, and what does its successor cost?"""
+"""The leader is lost: when do the others learn of a change, and what does the next leader's fetch cost?"""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _leader(stage: Stage, fleet: Fleet) -> Member:
 
 
 def _answered(stage: Stage, lost: Member, after: int) -> list[Served]:
-    """The answered requests of anybody else, in order."""
+    """The answered requests of all other processes, in order."""
     asked = [served for served in stage.asked(after=after) if served.status is not None]
     return [served for served in asked if served.key_digest != key_digest(key_of(lost.index))]
 

@@ -1,4 +1,4 @@
-"""What definitions of N flags keep in memory: in the process that fetches, and in one that follows."""
+"""Memory for definitions of N flags: in the leader and in a follower."""
 
 from __future__ import annotations
 

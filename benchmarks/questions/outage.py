@@ -1,4 +1,4 @@
-"""Redis is gone, back, flushed or frozen: what does PostHog see, and when has a new worker its flags?"""
+"""Redis is down, back, flushed or frozen: what does PostHog see, and when does a new worker have its flags?"""
 
 from __future__ import annotations
 

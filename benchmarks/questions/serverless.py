@@ -1,4 +1,4 @@
-"""A process that comes and goes: from its start to its first flag, beside a bare `GET` of the same definitions."""
+"""A short-lived process: from its start to its first flag, compared with a bare `GET` of the same definitions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing changes: what does a fleet cost PostHog and Redis, and a poll a worker, by the number of flags?"""
+"""Nothing changes: what does a fleet cost PostHog and Redis, and a poll a worker, for each number of flags?"""
 
 from __future__ import annotations
 
