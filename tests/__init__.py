@@ -1,1 +1,1 @@
-"""The tests, a package so that helpers are imported as `tests.servers` wherever the tests lie."""
+"""The tests. They are a package so that helpers can be imported as `tests.servers` from every folder."""

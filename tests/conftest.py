@@ -1,4 +1,4 @@
-"""Fixtures that all tests share: real servers and stores, a PostHog, a namespace of one's own, what is left behind."""
+"""Fixtures for all tests: real servers and stores, a PostHog, a namespace for each test, and a check for leftovers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`make newest`: checks and tests with the newest release of everything, and the release at fault if one fails.
+"""`make newest`: checks and tests with the newest release of everything; names the release that breaks them.
 
 Runs inside an environment that was installed without the pins. Where a command fails there, but not with the pinned
 releases in place of the newer ones, it looks for the one that makes the difference, by halves.

@@ -1,4 +1,4 @@
-"""The versions that flagcache is tested with: not every combination, but each, and oldest and newest with each other.
+"""The matrix: each version that flagcache is tested with, and the oldest and newest ones combined.
 
 `make matrix` runs all of it, `make matrix ARGS="-s oldest"` one line; what follows `--` goes to pytest instead of the
 paths below. An interpreter that is not installed is left out, and the summary says so. What a line installs is pinned

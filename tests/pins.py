@@ -1,4 +1,4 @@
-"""The pins: exact versions, with hashes, of all that is installed to develop, test and show flagcache.
+"""The pins: exact versions, with hashes, of every package that develops, tests or shows flagcache.
 
 `make pins` writes them anew, at the newest releases that pyproject.toml allows; nothing else changes them. Each file in
 `.ci/requirements/` holds for every supported Python and system. The project itself is in none: it is installed in a

@@ -1,4 +1,4 @@
-"""Real Redis and Valkey servers: started by explicit path, on a socket of their own, ended by pid.
+"""Real Redis and Valkey servers: started by explicit path, each on its own socket, ended by pid.
 
 Nothing here meets a server that somebody else runs: each has its own temporary folder, holds nothing on disk, and
 listens on a unix socket, on request on a free port of 127.0.0.1 too. Tests use it through `tests.servers`, which skips

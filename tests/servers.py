@@ -1,4 +1,4 @@
-"""What tests ask of real servers: to be there, or the test is skipped; and to get somewhere, or it fails."""
+"""Helpers for real servers: a missing server skips the test, and waiting has a deadline."""
 
 from __future__ import annotations
 

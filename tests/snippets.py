@@ -1,4 +1,4 @@
-"""What the docs tell users to copy, for tests to run: the very text, so that the two cannot part."""
+"""Code blocks of the docs, which tests run as they stand there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls that block, awaited."""
+"""Blocking calls that are awaited."""
 
 from __future__ import annotations
 

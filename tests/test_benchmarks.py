@@ -1,4 +1,4 @@
-"""The benchmark runs, and what it counts is right; what it times means nothing in a test."""
+"""The benchmark runs, and its counts are right; its times mean nothing in a test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store in trouble is left alone for a moment, and never for good."""
+"""A failing store is not called for a while, and then called again."""
 
 from __future__ import annotations
 

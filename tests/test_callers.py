@@ -1,4 +1,4 @@
-"""In whose name a thread acts."""
+"""For which thread a thread acts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The answers of a process to who watches over it."""
+"""The health endpoints of a process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`flagcache inspect` changes nothing: neither in a store that is well, nor in one that a worker would mend."""
+"""`flagcache inspect` changes nothing, neither in a healthy store nor in one that a worker would repair."""
 
 from __future__ import annotations
 

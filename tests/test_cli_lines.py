@@ -1,4 +1,4 @@
-"""The log of a command: a line each, for people and for programs."""
+"""The log of a command: one line for each record, as text or as JSON."""
 
 from __future__ import annotations
 

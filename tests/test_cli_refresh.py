@@ -1,4 +1,4 @@
-"""`flagcache refresh`: what is asked of its arguments and environment, and its single run."""
+"""`flagcache refresh`: its arguments, its environment, and its single run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One cache in many processes: a worker of its own in each, with no call from the user."""
+"""One cache in many processes: each has its own worker, without a call by the user."""
 
 from __future__ import annotations
 

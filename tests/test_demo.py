@@ -1,4 +1,4 @@
-"""The demo as people run it: the real command, a real fleet, and nothing left of it afterwards."""
+"""The demo as users run it: the real command, a real fleet, and nothing left afterwards."""
 
 from __future__ import annotations
 

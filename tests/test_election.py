@@ -1,4 +1,4 @@
-"""The pure part of a process's part in its fleet: what it asks, what it makes of the answer, what it holds."""
+"""The pure core of a process: what it asks, what follows from the reply, and what it holds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the fallback store lies, and what may not be taken for it."""
+"""The path of the fallback store, and which files are refused."""
 
 from __future__ import annotations
 

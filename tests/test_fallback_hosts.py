@@ -1,4 +1,4 @@
-"""A home directory that hosts share: a fallback file each, and what the one before left is not lost."""
+"""A home directory that hosts share: each host has a file, and starts with another host's definitions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An application's tests may freeze time: first loads, waits and fetches go on by our own clock."""
+"""An application's tests may freeze time: first loads, waits and fetches use our own clock and continue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What belongs to one thread is a greenlet's own, also if gevent patches after it was made."""
+"""Thread-locals belong to a greenlet, also if gevent patches after they were created."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Systems that lack what Unix has: Windows, foremost. What they lack is taken away here, from our code alone.
+"""Systems that lack parts of Unix, such as Windows. The tests remove these parts for our code only.
 
 The libraries are imported before: on such a system they do without by themselves, as asyncio does.
 """

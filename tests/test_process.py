@@ -1,4 +1,4 @@
-"""What belongs to one process: identity, clock, the ends and the forks."""
+"""One process: identity, clock, forks and exit."""
 
 from __future__ import annotations
 

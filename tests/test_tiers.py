@@ -1,4 +1,4 @@
-"""The stores of one process: asked in order, passed over while in trouble, opened when needed."""
+"""The stores of one process: called in order, skipped while they fail, opened when needed."""
 
 from __future__ import annotations
 

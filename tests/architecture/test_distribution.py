@@ -1,4 +1,4 @@
-"""The wheel and the sdist hold what they should, and nothing else."""
+"""The wheel and the sdist contain what they should, and nothing else."""
 
 from __future__ import annotations
 

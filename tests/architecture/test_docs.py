@@ -1,4 +1,4 @@
-"""What README and docs say exists: settings with their defaults, public names, linked pages, code that compiles."""
+"""Docs and code agree: settings and defaults, public names, links, and code blocks that compile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `from flagcache import RedisFlagDefinitionCache` brings along, for each process that starts."""
+"""What `from flagcache import RedisFlagDefinitionCache` imports, in each process that starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The house keeps its shape: typed packages, short modules, one version, sorted front doors."""
+"""The layout: typed packages, short modules, one version, sorted public names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every line that the library logs begins alike, so that one pattern finds what a cache and a process said."""
+"""Every log line of the library begins with cache and process, so that one pattern finds them all."""
 
 from __future__ import annotations
 

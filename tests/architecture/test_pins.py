@@ -1,4 +1,4 @@
-"""What is installed to develop, test and show flagcache is pinned, with hashes, for every supported Python."""
+"""Every package that develops, tests or shows flagcache is pinned, with hashes, for every supported Python."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What decides does no I/O, and what is not asked for is not loaded."""
+"""Pure modules do no I/O, and imports load nothing that isn't needed."""
 
 from __future__ import annotations
 

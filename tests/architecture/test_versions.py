@@ -1,4 +1,4 @@
-"""What the README says of versions, what pyproject.toml bounds and what the matrix runs are the same."""
+"""README, pyproject.toml and the matrix name the same versions."""
 
 from __future__ import annotations
 

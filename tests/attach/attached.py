@@ -1,4 +1,4 @@
-"""Members of a fleet whose clients are attached, and what only they can be asked."""
+"""Members of a fleet with attached clients, and the questions that only they can answer."""
 
 from __future__ import annotations
 

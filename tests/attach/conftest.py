@@ -1,4 +1,4 @@
-"""Fixtures of the tests with attached clients: a Redis, and seats in the very process of the test."""
+"""Fixtures for tests with attached clients: a Redis, and seats in the test's own process."""
 
 from __future__ import annotations
 

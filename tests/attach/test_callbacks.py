@@ -1,4 +1,4 @@
-"""What `on_event` and a filter of the log may do: evaluate a flag, raise, and take their time."""
+"""What `on_event` and a logging filter may do: evaluate a flag, raise, and be slow."""
 
 from __future__ import annotations
 

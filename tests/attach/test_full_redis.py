@@ -1,4 +1,4 @@
-"""A Redis that reaches its memory's limit under a running fleet: it answers reads, and refuses most writes."""
+"""Redis reaches its memory limit under a running fleet: it answers reads, and refuses most writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A client without a secret key: a reader if the SDK loads without one, and an error in the log in any case."""
+"""A client without a secret key: a reader if the SDK loads without one, and always one ERROR in the log."""
 
 from __future__ import annotations
 

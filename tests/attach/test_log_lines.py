@@ -1,4 +1,4 @@
-"""What an incident puts into the log: for each worker that it concerns one line, and one for its end, at one level."""
+"""The log lines of an incident: one for each affected worker, and one for its end, at the same level."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Definitions of which the SDK can use all but a malformed part: a fleet uses them as the SDK alone would."""
+"""Definitions with one malformed part: a fleet uses the rest, as the SDK alone would."""
 
 from __future__ import annotations
 

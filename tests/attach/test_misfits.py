@@ -1,4 +1,4 @@
-"""Clients that do not use the cache that they are attached to, or cannot fetch: refused, or named once."""
+"""Clients that don't use their cache, or can't fetch: refused, or reported once."""
 
 from __future__ import annotations
 

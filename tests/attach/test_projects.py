@@ -1,4 +1,4 @@
-"""Which project a fleet belongs to: its token tells, and one that is reset while the fleet runs changes nothing."""
+"""The project of a fleet: its token identifies it, and a token that is reset while the fleet runs changes nothing."""
 
 from __future__ import annotations
 

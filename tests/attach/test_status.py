@@ -1,4 +1,4 @@
-"""What a process says of itself agrees with what its clients evaluate with, at every moment of an outage."""
+"""A process's status agrees with what its clients evaluate with, at every moment of an outage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A client without a poller (`enable_local_evaluation=False`): it evaluates with what loads of its own bring."""
+"""A client without a poller (`enable_local_evaluation=False`): it evaluates with what its own loads bring."""
 
 from __future__ import annotations
 

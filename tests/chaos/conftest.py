@@ -1,4 +1,4 @@
-"""Which scenarios are played, and with which seed.
+"""Which scenarios run, and with which seed.
 
 Without further words each test plays a few of its cases (`sample`), always the same ones. `CHAOS_ROUNDS=3` plays them
 all, three times, each time with other choices; `CHAOS_SEED` is whence all choices come. What fails prints how it is

@@ -1,4 +1,4 @@
-"""The judgement at the end of each scenario: what every worker saw, held against what PostHog served and was asked."""
+"""The check at the end of each scenario: what every worker saw, compared with what PostHog served and was asked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stage of one scenario: a fleet, its PostHog and its store, and what is remembered for the judgement.
+"""One scenario: a fleet, its PostHog and its store, and the record for the final check.
 
 with Stage.of(mode, posthog, server.url, namespace, chance) as stage:
     ...                     # something goes wrong, to somebody, at some step

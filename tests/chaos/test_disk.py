@@ -1,4 +1,4 @@
-"""A store on a disk that is full, or cannot be written."""
+"""A store on a disk that is full or can't be written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The judgement itself: an error in the log of a member is a fault, unless the scenario did what makes it."""
+"""The check itself: an ERROR in a member's log is a fault, unless the scenario causes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A PostHog that fails for one worker or for all, is slow, or cannot make up its mind."""
+"""PostHog fails for one worker or for all, is slow, or flaps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Redis that dies, hangs, forgets, goes back in time, or lies about the time, under a fleet that uses it."""
+"""Redis crashes, hangs, loses data, goes back in time, or has a wrong clock, under a fleet that uses it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole programs under test: a server or a script of a user's, started as users start it and ended with all it began.
+"""Whole programs under test: a server or a user's script, started as users do, and ended with all its processes.
 
     with Program(folder, [sys.executable, "-m", "gunicorn", "app:app"], env) as server:
         server.get(port)

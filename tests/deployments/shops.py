@@ -1,4 +1,4 @@
-"""Web fleets under test: the applications of the docs behind a server, asked over HTTP, with each answer remembered.
+"""Web fleets under test: the applications of the docs behind a server, called over HTTP, with a record of answers.
 
 Each page of the docs' applications says which process answers and whether the flag `new-checkout` is on.
 """

@@ -1,4 +1,4 @@
-"""One process that lives shorter than a fetch, as a program: it loads, evaluates, tells it in a line of JSON, and ends.
+"""A program that lives shorter than a fetch: it loads, evaluates, prints a line of JSON, and ends.
 
 Its arguments: the store's URL, the namespace, PostHog's address, `plain`, `attached` or `protocol`, how it ends
 (`exit`, `shutdown` or `_exit`), and the cache's options as JSON.

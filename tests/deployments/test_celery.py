@@ -1,7 +1,7 @@
 # mypy: disable-error-code="import-untyped"
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 # Celery has no types.
-"""Real Celery workers, each pool, with the tasks that docs/celery.md tells users to copy."""
+"""Real Celery workers, with each pool and the tasks of docs/celery.md."""
 
 from __future__ import annotations
 

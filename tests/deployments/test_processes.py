@@ -1,4 +1,4 @@
-"""Every way to make a process, with the client that docs/processes.md tells users to copy."""
+"""Every way to create a process, with the client of docs/processes.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`flagcache refresh` as operators run it: real processes beside real fleets, killed, ended and cut off."""
+"""`flagcache refresh` as operators run it: real processes with real fleets, killed, stopped and disconnected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests have the members of a fleet do, what they ask of a whole fleet, and how a seat is usually made."""
+"""Tasks for the members of a fleet, questions to a whole fleet, and the usual seat."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixtures of the tests with whole fleets: both kinds of clients, and where their fallback files lie."""
+"""Fixtures for tests with whole fleets: both kinds of clients, and the directories of their fallback files."""
 
 from __future__ import annotations
 

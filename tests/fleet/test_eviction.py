@@ -1,6 +1,6 @@
 # mypy: disallow-untyped-calls=False
 # redis-py leaves most of its methods without types.
-"""A Redis that evicts our keys over and over: the fleet asks as seldom as ever, and says so once a minute."""
+"""Redis keeps evicting our keys: the fleet fetches as rarely as before, and logs it once a minute."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""While Redis is away, the processes of one machine go on as one fleet, on a store on its disk."""
+"""While Redis is down, the processes of one machine are one fleet, on a store on its disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fallback file never stands still: what PostHog confirmed later replaces what it confirmed earlier."""
+"""The fallback file is never stuck: what PostHog confirmed later replaces what it confirmed earlier."""
 
 from __future__ import annotations
 

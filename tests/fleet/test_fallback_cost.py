@@ -1,4 +1,4 @@
-"""What the fallback file costs the processes of a machine: one writes a content, and none encodes it for that."""
+"""The cost of the fallback file for a machine: one process writes a change, and none encodes it for that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all fuzz tests share, and what they tell at the end: how many inputs each of them tried."""
+"""Fixtures for all fuzz tests, and a report at the end: the number of inputs of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looks for bytes that the codec chokes on, led by the code that they reach; a program, for atheris ends its process.
+"""Searches for bytes on which the codec fails, guided by coverage; a program, because atheris ends its process.
 
 python -m tests.fuzz.guided -runs=20000 DIRECTORY
 """

@@ -1,4 +1,4 @@
-"""Hostile values: of every kind that a store can hold, and those at which counting goes wrong."""
+"""Hostile values: of every type that a store can hold, and at the limits of arithmetic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One worker of a fleet, as a program: it tells in lines of JSON what its client holds, and ends with its input.
+"""One worker of a fleet, as a program: it prints in JSON what its client holds, and ends with its input.
 
 Its arguments: the store's URL, the namespace, PostHog's address, how it is attached (`attached` by a line, `automatic`,
 or `unknown`, so that its SDK fetches), and `challenge_after`.

@@ -1,4 +1,4 @@
-"""Workers with the oldest SDK and with the newest, in one fleet; each a program of its own (`member.py`)."""
+"""Workers with the oldest and the newest SDK in one fleet; each is its own program (`member.py`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a cache is made of, and what is refused: in the constructor, with the value and what it should be."""
+"""The arguments of a cache: a wrong one is refused in the constructor, with the value and what is expected."""
 
 from __future__ import annotations
 

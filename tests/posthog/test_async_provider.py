@@ -1,4 +1,4 @@
-"""The awaitable cache: alike in everything but that, bounded, and no stranger to the user's event loops."""
+"""The awaitable cache: like the other one, bounded in time, and usable on the user's event loops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What passes for definitions, and what does not."""
+"""Which definitions are accepted, and which are refused."""
 
 from __future__ import annotations
 

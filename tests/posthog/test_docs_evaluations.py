@@ -1,4 +1,4 @@
-"""The evaluations that README and docs show cost no request, whatever flags the project has."""
+"""The evaluations in README and docs send no request, whatever flags the project has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which user a request comes from: what is asked first, and what is no id."""
+"""The user of a request: the order of the sources, and what is not an id."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several clients, several projects, several threads: all in one process."""
+"""Several clients, several projects and several threads in one process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The oldest and the newest SDK in one fleet: the newer worker never loses what the older one's SDK does not know."""
+"""The oldest and the newest SDK in one fleet: a newer worker never loses keys that the older SDK doesn't know."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flags with fixed values: every way to read them, from every thread, and what is left afterwards."""
+"""Flags with fixed values: every way to read them, on every thread, and what is left afterwards."""
 
 from __future__ import annotations
 

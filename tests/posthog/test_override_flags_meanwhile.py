@@ -1,4 +1,4 @@
-"""What goes on under an override: clients poll, caches share and push, and none of it meets the override."""
+"""Clients poll and caches push under an override: neither affects the other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The caches as users meet them: made, shown, and used by one process."""
+"""The caches as users see them: created, shown, and used by one process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our caches keep the contract of providers, on every store."""
+"""The caches keep the contract of providers, on every store."""
 
 from __future__ import annotations
 

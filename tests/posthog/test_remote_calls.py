@@ -1,4 +1,4 @@
-"""When requests to `/flags` pause, for how long, and who finds out that they need not."""
+"""When requests to `/flags` pause, for how long, and how they resume."""
 
 from __future__ import annotations
 

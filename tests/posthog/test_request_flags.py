@@ -1,4 +1,4 @@
-"""The flags of a request: evaluated locally, once, by the SDK; asked of PostHog only if that is wanted."""
+"""The flags of a request: evaluated locally, once, by the SDK; PostHog is asked only on request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What docs/requests.md tells users to copy."""
+"""The code in docs/requests.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`posthoganalytics`: the SDK under its second name, as PostHog publishes it: the same code, other modules."""
+"""`posthoganalytics`, the SDK's second name: the same code in other modules."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Whole fleets of the real engine in one thread, under a virtual clock, with the truth kept beside them."""
+"""Whole fleets of the real engine in one thread, with a virtual clock and a record of the truth."""

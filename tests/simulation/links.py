@@ -1,4 +1,4 @@
-"""One process's connection to one store: requests and answers take their time, and some are lost.
+"""One process's connection to one store: requests and replies take time, and some are lost.
 
 A request is on its way independently of the process that waits for its answer, which may be frozen or dead when its
 verb is applied.

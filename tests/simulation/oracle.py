@@ -1,4 +1,4 @@
-"""The rules that must always hold, judged by the truth.
+"""The rules that must always hold, checked against the truth.
 
 The truth is what PostHog served and when, and when each fetch was really granted, in the run's one true time; no
 worker sees it. Of definitions it is known here which fetch brought or last confirmed them (`Evidence`), however often

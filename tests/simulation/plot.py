@@ -1,4 +1,4 @@
-"""What a run is like, as drawn from its seed: who takes part, and which kinds of trouble strike."""
+"""The plan of a run, drawn from its seed: the participants and the kinds of faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PostHog, with the whole of its past: what it served, and when. This is the truth that workers are judged by."""
+"""PostHog, with a record of what it served and when. Workers are judged by this record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One run: a fleet, its troubles, a quiet end, and what was found.
+"""One run: a fleet, its faults, a quiet end, and the rules that were broken.
 
 python -m tests.simulation.run --seed 42            replay one run, with its trace
 python -m tests.simulation.run --runs 5000 --jobs 2   try many, from --first on

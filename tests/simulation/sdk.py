@@ -1,4 +1,4 @@
-"""The vendor's SDK, as far as it shows in the cache protocol (posthog 7.91, `client.py` and `poller.py`).
+"""The vendor's SDK, as far as the cache protocol shows it (posthog 7.91, `client.py` and `poller.py`).
 
 `Sdk.load` follows `_load_feature_flags`, `_fetch` follows `_fetch_feature_flags_from_api` with its generations: an
 entity tag for each process, silence upon a 304 and upon a failure, flags cleared upon 401 and 402, and a fetch wherever

@@ -1,4 +1,4 @@
-"""Python's `threading` on the simulation's scheduler, and the engine made to use it.
+"""Python's `threading` on the simulation's scheduler, with the engine patched to use it.
 
 The engine runs as it is: its modules find this in place of `threading`, the virtual clock in place of tenacity's, and
 process names instead of random identities. A thread-local is local to a task.

@@ -1,4 +1,4 @@
-"""What the processes of a run have around them, and what each is like."""
+"""The surroundings of a run's processes, and the properties of each."""
 
 from __future__ import annotations
 

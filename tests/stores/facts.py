@@ -1,4 +1,4 @@
-"""What is remembered of a store, and what must be so of it: the facts that `tests.stores.model` checks."""
+"""The record of a store, and the facts that must hold for it: `tests.stores.model` checks them."""
 
 from __future__ import annotations
 

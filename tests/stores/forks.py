@@ -1,4 +1,4 @@
-"""Real forked processes for the tests of stores: run something in one, or in many at the same instant."""
+"""Real forked processes for tests of stores: run a function in one, or in many at once."""
 
 from __future__ import annotations
 

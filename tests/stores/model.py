@@ -1,4 +1,4 @@
-"""A few facts about a store that a reader believes at once, checked after each thing that happens to it.
+"""A few obvious facts about a store, checked after each step.
 
 The model decides nothing: it remembers what it saw, and says which answers can be no store's. It knows neither what the
 rules store nor how they reckon; where they may answer this or that, it takes either. `tests.stores.facts` has what more

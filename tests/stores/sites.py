@@ -1,6 +1,6 @@
 # mypy: disallow-untyped-calls=False
 # redis-py leaves most of its methods without types.
-"""Where a machine of `test_machine.py` runs: a store that is looked at through two handles, whose time a test moves.
+"""The stores for `test_machine.py`: each is used through two handles, and a test moves its time.
 
 Memory and SQLite go by a clock that the test sets. A Redis server goes by its own: there all stored times move back,
 and `Later` shows the store as it would look if the clock had moved on instead.

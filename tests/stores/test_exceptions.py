@@ -1,6 +1,6 @@
 # mypy: disallow-untyped-calls=False
 # redis-py leaves most of its methods without types.
-"""Whatever is raised below a verb, by the user's own code or by a library, leaves it as a `StoreError`."""
+"""Any exception below a verb, from the user's code or a library, becomes a `StoreError`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every store behaves: whatever happens to it in whatever order, the facts of `tests.stores.model` hold.
+"""Every store keeps the facts of `tests.stores.model`, whatever happens to it in whatever order.
 
 A few workers poll, fetch, fail and die, people clear, servers are flushed and time passes; drawn at random, the same in
 every run. What a worker says is what it would know; a reply may be lost, and a fetch may come back at any time.

@@ -1,6 +1,6 @@
 # mypy: disallow-untyped-calls=False
 # redis-py leaves most of its methods without types.
-"""A cluster whose nodes are replaced at new addresses, as pods are; and one with a slot that is left on its way."""
+"""A cluster whose nodes are replaced at new addresses, as pods are; and one with a slot left migrating."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # mypy: disallow-untyped-calls=False
 # redis-py leaves most of its methods without types.
-"""What Redis keeps of a namespace goes: when people say so, or some time after its last leader."""
+"""Redis deletes a namespace: on request, or some time after its last leader."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # mypy: disallow-untyped-calls=False
 # redis-py leaves most of its methods without types.
-"""A reader whose URL leads to a replica: whatever it finds there, it writes nothing, and misses nothing."""
+"""A reader with a replica's URL: it writes nothing, and misses nothing."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # mypy: disallow-untyped-calls=False
 # redis-py leaves most of its methods without types.
-"""A Redis user who may not publish: every verb does its work, and says which right is missing."""
+"""A Redis user who may not publish: every verb works, and names the missing right."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # mypy: disallow-untyped-calls=False
 # redis-py leaves most of its methods without types.
-"""URLs of a Sentinel's master and of a cluster, which redis-py has not."""
+"""URLs of a Sentinel's master and of a cluster, which redis-py lacks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is not ours at the path of a store: left as it is, and named."""
+"""Another program's file at the path of a store: it is left unchanged, and named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store on a mount that is read-only here, while others write where it is not."""
+"""A store on a read-only mount, while others write through another mount."""
 
 from __future__ import annotations
 

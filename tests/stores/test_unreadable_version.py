@@ -1,4 +1,4 @@
-"""A version that is no text, as another program or a broken disk leaves it, counts as nothing stored."""
+"""A version that isn't text, from another program or a broken disk, counts as nothing stored."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # mypy: disallow-untyped-calls=False
 # redis-py leaves most of its methods without types.
-"""One namespace twice: in Redis, as the scripts leave it, and as a state under the rules.
+"""One namespace twice: in Redis, as the scripts leave it, and as a state of the rules.
 
 The scripts go by the server's clock. So each verb runs on the server first, and then under the rules at the very clock
 that it ran at: a poll tells it, for all others it lies between two looks at the clock, and one of the milliseconds in

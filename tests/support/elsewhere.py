@@ -1,4 +1,4 @@
-"""A provider of a user's own around a cache, as in an application that hands its provider's calls to other threads."""
+"""The user's own provider around a cache, which calls the cache on other threads."""
 
 from __future__ import annotations
 

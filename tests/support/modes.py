@@ -1,4 +1,4 @@
-"""Fleets whose tests are run with attached clients and with others."""
+"""Fleets whose tests run with attached clients and with others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether any worker ever went back to what PostHog had replaced, held against what PostHog served and when."""
+"""Checks that no worker went back to what PostHog had replaced, from the record of what PostHog served."""
 
 from __future__ import annotations
 

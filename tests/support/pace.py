@@ -1,4 +1,4 @@
-"""When PostHog was asked for definitions, and how far apart: the figures by which a fleet's pace is judged."""
+"""The times of requests for definitions, and their intervals: the measure of a fleet's pace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fixtures `server` and `place`, for the scenarios that have a fleet on a Redis of their own."""
+"""The fixtures `server` and `place`, for scenarios whose fleet has its own Redis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Seats of the baseline by which a lost leader is judged: the benchmarks' best provider that is not flagcache."""
+"""Seats of the baseline for a lost leader: the benchmarks' best provider that is not flagcache."""
 
 from __future__ import annotations
 

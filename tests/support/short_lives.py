@@ -1,4 +1,4 @@
-"""Processes that live for one evaluation: a program of its own each time, as a cron job is."""
+"""Processes that live for one evaluation, each as its own program, like a cron job."""
 
 from __future__ import annotations
 

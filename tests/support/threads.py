@@ -1,4 +1,4 @@
-"""A system that gives a process no further thread, as one does whose limit of processes is reached."""
+"""A system that refuses every further thread, as at its limit of processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The three ways in which a client gets its flags: attached to a cache, without that, or by the SDK alone.
+"""The three ways in which a client gets its flags: attached to a cache, not attached, or by the SDK alone.
 
 This is the one place that says how a client is attached, and how it is kept from being attached.
 """

@@ -1,4 +1,4 @@
-"""A web fleet under gunicorn whose workers write each event of their cache to the server's log."""
+"""A web fleet under gunicorn whose workers write each event of their cache to gunicorn's log."""
 
 from __future__ import annotations
 

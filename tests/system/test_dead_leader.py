@@ -1,4 +1,4 @@
-"""A leader that dies, freezes or starves: when the fleet asks PostHog next, and who does."""
+"""A leader crashes, freezes or starves: when the fleet makes its next request, and which worker makes it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # mypy: disable-error-code="import-untyped"
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 # Celery has no types.
-"""Real programs in which a process lives for one job: RQ, Celery with one task a child, Django's commands.
+"""Real programs whose processes live for one job: RQ, Celery with one task per child, Django's commands.
 
 RQ's and Celery's processes end by `os._exit`, and run no hook of Python's. Beside each the plain SDK does the same.
 """

@@ -1,4 +1,4 @@
-"""A client that was made before its workers were forked, and a PostHog slower than the lease on an empty store."""
+"""A client that was created before a fork, and a PostHog slower than the lease on an empty store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`refresh_interval` is how often a fleet asks PostHog, however much longer the SDK's own poll interval is."""
+"""`refresh_interval` is how often a fleet asks PostHog, even if the SDK's own poll interval is longer."""
 
 from __future__ import annotations
 

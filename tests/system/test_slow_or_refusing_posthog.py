@@ -1,4 +1,4 @@
-"""A PostHog whose answers dribble in, that refuses, or that is not there: no slower than the plain SDK, nor emptier."""
+"""PostHog answers slowly, refuses, or is down: no slower than the plain SDK, and no emptier."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Redis is away, and PostHog takes longer than the lease of the store that is in charge then."""
+"""Redis is down, and PostHog takes longer than the lease of the store in charge."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random torture of a real fleet: faults of PostHog, Redis and workers at random moments, with the truth kept beside.
+"""Random torture of a real fleet: faults of PostHog, Redis and workers, with a record of the truth.
 
     with Torture(place, server, crew, seed) as torture:
         torture.go_on_for(6.0)

@@ -1,4 +1,4 @@
-"""A way to a server that can go bad: it falls silent, lets replies trickle in, or takes no more connections."""
+"""A connection to a server that can fail: it falls silent, is slow, or accepts no more connections."""
 
 from __future__ import annotations
 

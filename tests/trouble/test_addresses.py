@@ -1,4 +1,4 @@
-"""Two addresses behind a host's name, of which one swallows what is sent to it."""
+"""A host name with two addresses, one of which drops packets."""
 
 from __future__ import annotations
 

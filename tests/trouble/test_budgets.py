@@ -1,4 +1,4 @@
-"""Whatever the store does: every verb and every provider method ends in time, and no failure looks like emptiness."""
+"""Whatever the store does, every verb and provider method ends in time, and no failure looks like emptiness."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A client whose poller has ended for good: what the SDK's thread does if a provider lets a BaseException out."""
+"""A client whose poller has ended: what the SDK's thread does if a provider raises a BaseException."""
 
 from __future__ import annotations
 

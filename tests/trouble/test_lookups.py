@@ -1,4 +1,4 @@
-"""Name servers that hang: no caller waits for them longer than for a store."""
+"""Name servers hang: a caller waits for them no longer than for a store."""
 
 from __future__ import annotations
 

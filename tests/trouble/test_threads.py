@@ -1,4 +1,4 @@
-"""The system gives no thread for a while: that costs push or a fetch, never the polls, and it heals."""
+"""The system refuses threads for a while: that costs push or a fetch, never the polls, and it recovers."""
 
 from __future__ import annotations
 

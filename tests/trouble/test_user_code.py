@@ -1,6 +1,6 @@
 # mypy: disallow-untyped-calls=False
 # redis-py leaves most of its methods without types.
-"""Credential providers and connect functions of the user's that are slow: no call waits for them beyond its budget."""
+"""Slow credential providers and connect functions of the user: no call waits for them beyond its budget."""
 
 from __future__ import annotations
 

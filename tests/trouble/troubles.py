@@ -1,6 +1,6 @@
 # mypy: disallow-untyped-calls=False
 # redis-py leaves most of its methods without types.
-"""What can be wrong with a Redis: each trouble begins on demand, and most can end."""
+"""The failures of a Redis: each begins on demand, and most can end."""
 
 from __future__ import annotations
 

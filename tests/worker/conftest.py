@@ -1,4 +1,4 @@
-"""What all tests of the worker start from."""
+"""Fixtures for all tests of the worker."""
 
 from __future__ import annotations
 

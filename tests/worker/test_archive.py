@@ -1,4 +1,4 @@
-"""What is kept for worse days: the first definitions at once, what replaces them after the clients have it."""
+"""The fallback file: the first definitions are stored at once, later ones after the clients have them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the archive has and what replaces it: the age decides, whatever its epoch, its clock and its key say."""
+"""What replaces the definitions in the fallback file: the age decides, not epoch, clock or key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flags that are gone all at once: what was logged as such is followed by their return, in the same process."""
+"""Many flags removed at once: their return is logged in the same process."""
 
 from __future__ import annotations
 

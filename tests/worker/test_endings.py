@@ -1,4 +1,4 @@
-"""How a process leaves its fleet: it hands over, and may come back."""
+"""How a process leaves its fleet: it hands over, and may return."""
 
 from __future__ import annotations
 

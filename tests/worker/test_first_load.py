@@ -1,4 +1,4 @@
-"""First loads on stored definitions, by the four methods alone, and what a process that ends leaves to others."""
+"""First loads with stored definitions in protocol mode, and what an ending process leaves to others."""
 
 from __future__ import annotations
 

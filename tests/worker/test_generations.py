@@ -1,4 +1,4 @@
-"""Old and new SDKs in one fleet, whose workers' SDKs fetch: no key that a newer one wrote is lost to an older one."""
+"""Old and new SDKs in one fleet, whose SDKs fetch: a newer SDK's keys are not lost to an older one."""
 
 from __future__ import annotations
 

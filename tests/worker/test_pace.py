@@ -1,4 +1,4 @@
-"""The pace of the background: whatever is stuck, it is never busy."""
+"""The pace of the background: even if something is stuck, it doesn't spin."""
 
 from __future__ import annotations
 

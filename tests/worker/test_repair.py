@@ -1,4 +1,4 @@
-"""A store that lost something, holds nonsense or another project: flags are kept, and the store is put right."""
+"""A store lost its definitions, or holds garbage or another project's: flags are kept, and the store is repaired."""
 
 from __future__ import annotations
 

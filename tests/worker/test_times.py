@@ -1,4 +1,4 @@
-"""What a fetch brings has the time of its grant: late ones are refused, and unchanged ones confirm."""
+"""Fetched definitions have the time of their grant: late ones are refused, and unchanged ones confirm."""
 
 from __future__ import annotations
 
