@@ -1,6 +1,6 @@
 """Real Redis and Valkey servers: started by explicit path, each on its own socket, ended by pid.
 
-Nothing here meets a server that somebody else runs: each has its own temporary folder, holds nothing on disk, and
+Every server belongs to the tests: each has its own temporary folder, holds nothing on disk, and
 listens on a unix socket, on request on a free port of 127.0.0.1 too. Tests use it through `tests.servers`, which skips
 and fails; the benchmarks use it as it is.
 """
@@ -44,7 +44,7 @@ _PORTS = 10_000, 32_000
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody uses now and the system gives to nobody unasked."""
+    """Return a TCP port of 127.0.0.1 that is free now and that the system doesn't assign by itself."""
     while True:
         port = random.SystemRandom().randrange(*_PORTS)
         with contextlib.suppress(OSError), socket.socket() as probe:

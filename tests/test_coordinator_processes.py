@@ -113,7 +113,7 @@ def test_a_grandchild_that_never_asked_still_holds_what_was_held(house: House) -
 
 
 def test_many_threads_of_a_new_process_make_one_worker(house: House) -> None:
-    """Whoever is first; the others take that one."""
+    """The first one is used; the others take it."""
     workers: set[str] = set()
     start = threading.Barrier(8)
 

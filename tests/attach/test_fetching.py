@@ -46,7 +46,7 @@ class Counting:
 
 
 def test_a_fetch_that_is_cancelled_before_its_thread_runs_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever cancels it is not thrown out by a thread that another has made and not started yet, and waits for it."""
+    """A cancel waits for a thread that another thread has created but not started yet, and doesn't raise."""
     made, go_on, told, fetcher = threading.Event(), threading.Event(), Told(), Counting()
     plan = cast("Plan", SimpleNamespace(inside=Inside(), namespace="team"))
     fetching = Fetching(plan, cast("Reports", told), lambda: None, lambda: None)

@@ -1,4 +1,4 @@
-"""Servers in C may fork without Python's fork hooks: no code of ours runs, and dead threads look alive."""
+"""Servers in C may fork without Python's fork hooks: our code doesn't run, and dead threads look alive."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """One scenario: a fleet, its PostHog and its store, and the record for the final check.
 
 with Stage.of(mode, posthog, server.url, namespace, chance) as stage:
-    ...                     # something goes wrong, to somebody, at some step
+    ...                     # a fault in some process, at some step
     stage.end_well(server)  # all is well again soon, and no rule was broken meanwhile
 """
 

@@ -87,7 +87,7 @@ class Worker:
         return [each["id"] for each in clients if "/s:" in each["addr"]]
 
     def leased(self) -> bool:
-        """Whether somebody has the fleet's lease."""
+        """Whether a process holds the fleet's lease."""
         return bool(self._admin.exists(self._lease))
 
     def run(self, *words: str) -> str:

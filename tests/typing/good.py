@@ -51,7 +51,7 @@ from flagcache_posthog.testing.pytest_plugin import OverrideFlags
 
 
 def events_of_some_kinds(event: Event) -> str:
-    """Told apart by their kinds, taken apart by their fields, and made, as a test of `on_event` does."""
+    """Distinguished by class, unpacked by field, and created as in a test of `on_event`."""
     match event:
         case DefinitionsChanged(difference=difference):
             return ", ".join(assert_type(difference.changed, tuple[str, ...]))

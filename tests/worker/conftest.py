@@ -9,5 +9,5 @@ from tests.worker.processes import Fleet
 
 @pytest.fixture
 def fleet() -> Fleet:
-    """Nobody has asked yet, and the store is empty."""
+    """No process has polled yet, and the store is empty."""
     return Fleet()

@@ -89,7 +89,7 @@ class ManualVendor:
         return str(definitions.get("project", ""))
 
     def difference(self, old: Definitions, new: Definitions) -> Difference:
-        """Nobody looks at it."""
+        """It isn't used."""
         return Difference()
 
 

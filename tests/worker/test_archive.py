@@ -70,7 +70,7 @@ def test_the_first_are_kept_at_once(disk: Disk) -> None:
 
 
 def test_what_replaces_them_is_due_after_the_clients_have_it(disk: Disk) -> None:
-    """Nobody waits for the disk when a change comes; within two seconds the listener is to keep it."""
+    """No client waits for the disk when a change arrives; the listener stores it within two seconds."""
     before = disk.hold(1)
     disk.archive.arrived(later=True)
     after = disk.hold(2)

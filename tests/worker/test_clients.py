@@ -43,7 +43,7 @@ class Adopting:
         """Nothing to close."""
 
     def poll(self) -> None:
-        """Nobody polls here."""
+        """It isn't called here."""
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ def test_the_trouble_is_told_once_and_so_is_its_end(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("seconds", [10, 100, 1000])
 def test_afterwards_the_fleet_is_one_again(fleet: Fleet, seconds: float) -> None:
-    """Whoever fetched last during the outage gives that to all, and one request an interval is enough again."""
+    """The process that fetched last during the outage shares that, and one request per interval is enough again."""
     processes = [fleet.process() for _ in range(3)]
     poll_for(fleet, processes, 30)
     for process in processes:

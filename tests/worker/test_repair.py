@@ -219,7 +219,7 @@ def test_a_fetch_brought_during_an_outage_is_refused_if_others_moved_on(fleet: F
 
 
 def test_another_projects_definitions_are_refused(fleet: Fleet) -> None:
-    """Told once, never used and never overwritten; the process goes on by itself."""
+    """It is reported once, never used and never overwritten; the process fetches for itself."""
     fleet.upstream.serves = content(1, project="ours")
     process = fleet.process()
     process.poll()
@@ -256,7 +256,7 @@ def test_a_reader_of_another_project_keeps_what_it_has(fleet: Fleet) -> None:
 
 
 def test_when_the_other_project_is_gone_the_process_comes_back(fleet: Fleet) -> None:
-    """Whoever clears the namespace gives it back."""
+    """After the namespace is cleared, the worker uses it again."""
     fleet.upstream.serves = content(1, project="ours")
     process = fleet.process()
     process.poll()

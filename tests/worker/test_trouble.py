@@ -119,7 +119,7 @@ def test_a_store_that_cannot_even_be_opened_is_away(error: FlagcacheError) -> No
 
 
 def test_without_any_store_a_process_that_holds_nothing_answers_with_no_flags() -> None:
-    """Nobody can send it to fetch; it neither raises nor hangs."""
+    """It can't be sent to fetch; it neither raises nor hangs."""
 
     def fail() -> Store:
         raise FlagcacheError("no")

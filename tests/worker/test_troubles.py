@@ -95,7 +95,7 @@ def test_a_trouble_is_told_once_an_hour_and_each_new_reason_at_once() -> None:
 
 
 def test_an_end_is_told_at_the_highest_level_of_its_trouble() -> None:
-    """Whoever reads errors alone reads of the end of each."""
+    """The end has the level of its failure, so a reader of ERROR lines sees both."""
     troubles = Troubles(Clock())
     lose(troubles, "unreadable", logging.ERROR)
     lose(troubles, "timeout")
