@@ -49,4 +49,6 @@ and a reply, and returns the next value. `flagcache.worker` stores it under its 
     troubles          when a lasting failure is reported again
     projects          which project definitions belong to
     circuit_breaker   when to probe a store that failed
+    renewals          when a process last renewed its lease
+    token_bucket      how often something may happen
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -63,6 +64,14 @@ def test_the_glossary_has_the_words_of_the_field() -> None:
     words = rows[1:]  # without the heading; the line below it has no blanks
     assert words == sorted(words)
     assert set(words) >= FIELD
+
+
+def test_the_theory_of_operation_lists_the_modules_of_core() -> None:
+    """The docstring of `flagcache.core` has a line for each of its modules, and for no other."""
+    text = ast.get_docstring(ast.parse((ROOT / "flagcache/core/__init__.py").read_text())) or ""
+    listed = re.findall(r"^    (\w+) {2,}\w", text.partition("does the I/O outside it.")[2], re.MULTILINE)
+    modules = {path.stem for path in (ROOT / "flagcache/core").glob("*.py")} - {"__init__"}
+    assert sorted(listed) == sorted(modules)
 
 
 @pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md", "tests/README.md"])
