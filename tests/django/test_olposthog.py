@@ -162,6 +162,7 @@ def test_settings_reach_the_client(change: Change, key: str) -> None:
         {"POSTHOG_POLL_INTERVAL": "300"},
         {"POSTHOG_FEATURE_FLAG_REQUEST_TIMEOUT_MS": -1},
         {"POSTHOG_CIRCUIT_BREAKER_COOLDOWN_SECONDS": None},
+        {"ENVIRONMENT": None},
         {"FLAGCACHE": {}},
     ],
 )
@@ -177,9 +178,11 @@ def test_switched_off_everything_is_of_the_settings(change: Change, posthog: Sta
     change(**KEYLESS)
     assert olposthog.is_enabled("on")
     asked = posthog.counts().flags_calls
-    change(POSTHOG_ENABLED=False, FLAGCACHE={}, POSTHOG_PROJECT_API_KEY="")
-    assert [olposthog.is_enabled(name) for name in ("on", "in-settings", "no-such")] == [False, True, False]
-    assert olposthog.get_all_feature_flags() == {}
+    without: dict[str, object] = {"FLAGCACHE": {}, "POSTHOG_PROJECT_API_KEY": ""}
+    for less in (dict[str, object](), without):
+        change(POSTHOG_ENABLED=False, **less)
+        assert [olposthog.is_enabled(name) for name in ("on", "in-settings", "no-such")] == [False, True, False]
+        assert olposthog.get_all_feature_flags() == {}
     assert posthog.counts().flags_calls == asked
 
 
@@ -196,15 +199,25 @@ def test_configure_makes_no_client_and_replaces_a_foreign_one(change: Change) ->
     assert _client().api_key == "phc_test"
 
 
-def test_the_module_makes_the_same_client(change: Change) -> None:
+@pytest.mark.parametrize("key", ["phx_test", ""])
+def test_the_module_makes_the_same_client(change: Change, key: str) -> None:
     """`posthog.capture` may come before the first flag."""
-    for key in ("phx_test", ""):
-        change(POSTHOG_PERSONAL_API_KEY=key, POSTHOG_FEATURE_FLAG_REQUEST_TIMEOUT_MS=1500)
-        made = sdk.setup()
-        assert olposthog.is_enabled("on")
-        assert _client() is made
-        assert (made.api_key, made.send, made.feature_flags_request_timeout_seconds) == ("phc_test", False, 1.5)
-        made.shutdown()
+    change(POSTHOG_PERSONAL_API_KEY=key, POSTHOG_FEATURE_FLAG_REQUEST_TIMEOUT_MS=1500)
+    made = sdk.setup()
+    assert olposthog.is_enabled("on")
+    assert _client() is made
+    assert (made.api_key, made.send, made.feature_flags_request_timeout_seconds) == ("phc_test", False, 1.5)
+
+
+def test_settings_that_were_read_before_are_read_again(change: Change) -> None:
+    """The Django application reads them in its own `ready()`, which may come first."""
+    change()
+    assume(None)
+    project.forget()
+    assert project.config().client_options == {}
+    olposthog.configure()
+    assert olposthog.is_enabled("on")
+    assert (_client().poll_interval, _client().send) == (300, False)
 
 
 def test_without_configure(change: Change) -> None:
@@ -265,16 +278,17 @@ def test_durable_may_fail_or_be_missing(
     change: Change, posthog: StandInControl, caplog: pytest.LogCaptureFixture, personal_key: str
 ) -> None:
     """PostHog is asked at each read then; one line says so, and one that it is over."""
-    broken = {"durable": {"BACKEND": f"{__name__}.Broken"}, "default": settings.CACHES["default"]}
-    for found in (broken, {"default": broken["default"]}):
-        change(CACHES=found, POSTHOG_PERSONAL_API_KEY=personal_key)
+    missing = {"default": settings.CACHES["default"]}
+    broken = {**missing, "durable": {"BACKEND": f"{__name__}.Broken"}}
+    works = {**missing, "durable": missing["default"]}
+    for caches_now, failed, back, requests in ((missing, 0, 0, 2), (broken, 1, 0, 2), (works, 1, 1, 1)):
+        change(CACHES=caches_now, POSTHOG_PERSONAL_API_KEY=personal_key)
         asked = posthog.counts().flags_calls
         assert [olposthog.is_enabled("sticky") for _ in range(2)] == ["s", "s"]
-        assert posthog.counts().flags_calls == asked + 2
-    assert sum("CACHES['durable'] failed" in record.getMessage() for record in caplog.records) == 1
-    change(CACHES={**broken, "durable": broken["default"]}, POSTHOG_PERSONAL_API_KEY=personal_key)
-    assert [olposthog.is_enabled("sticky") for _ in range(2)] == ["s", "s"]
-    assert sum("CACHES['durable'] works again" in record.getMessage() for record in caplog.records) == 1
+        assert posthog.counts().flags_calls == asked + requests
+        lines = [record.getMessage() for record in caplog.records]
+        assert sum("CACHES['durable'] failed" in line for line in lines) == failed
+        assert sum("CACHES['durable'] works again" in line for line in lines) == back
 
 
 class Broken:

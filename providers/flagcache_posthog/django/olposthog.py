@@ -283,10 +283,11 @@ def _check_settings() -> None:
     if not isinstance(_setting("POSTHOG_ENABLED"), bool):
         raise ConfigurationError(f"POSTHOG_ENABLED must be True or False, not {_setting('POSTHOG_ENABLED')!r}")
     for name, default in DEFAULTS.items():
-        value = _setting(name)
-        number = type(default) is int
+        value, number = _setting(name), type(default) is int
         if number and (type(value) not in (int, float) or not math.isfinite(value) or value < 0):
             raise ConfigurationError(f"{name} must be a number from 0 up, not {value!r}")
+    if _setting("POSTHOG_ENABLED") and not isinstance(getattr(settings, "ENVIRONMENT", None), str):
+        raise ConfigurationError("ENVIRONMENT must be a string: flags may depend on the person property of that name")
 
 
 def __getattr__(name: str) -> object:
