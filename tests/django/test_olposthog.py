@@ -202,7 +202,8 @@ def test_configure_makes_no_client_and_replaces_a_foreign_one(change: Change) ->
 @pytest.mark.parametrize("key", ["phx_test", ""])
 def test_the_module_makes_the_same_client(change: Change, key: str) -> None:
     """`posthog.capture` may come before the first flag."""
-    change(POSTHOG_PERSONAL_API_KEY=key, POSTHOG_FEATURE_FLAG_REQUEST_TIMEOUT_MS=1500)
+    store = _flagcache() if key else {}
+    change(POSTHOG_PERSONAL_API_KEY=key, POSTHOG_FEATURE_FLAG_REQUEST_TIMEOUT_MS=1500, FLAGCACHE=store)
     made = sdk.setup()
     assert olposthog.is_enabled("on")
     assert _client() is made
@@ -218,6 +219,15 @@ def test_settings_that_were_read_before_are_read_again(change: Change) -> None:
     olposthog.configure()
     assert olposthog.is_enabled("on")
     assert (_client().poll_interval, _client().send) == (300, False)
+
+
+def test_without_a_personal_key_no_store_is_needed(change: Change, caplog: pytest.LogCaptureFixture) -> None:
+    """Nor is one used: there is nothing to share, and nothing to complain of."""
+    for store in ({}, _flagcache()):
+        change(**KEYLESS, FLAGCACHE=store)
+        assert olposthog.is_enabled("on")
+        assert sdk.flag_definition_cache_provider is None
+    assert not [record for record in caplog.records if record.name.startswith("flagcache")]
 
 
 def test_without_configure(change: Change) -> None:

@@ -10,11 +10,10 @@ holds what PostHog answered for the others.
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import posthog as sdk
+from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.cache import caches
@@ -26,6 +25,7 @@ from flagcache_posthog._remote_calls import Limits, calls_of, limit, on_event_lo
 from flagcache_posthog.django import _config, project
 from flagcache_posthog.django._defaults import assume, assumes
 from flagcache_posthog.django._durable import Durable
+from flagcache_posthog.django._olposthog_settings import DEFAULTS, check_settings, setting
 
 if TYPE_CHECKING:
     from posthog.client import Client
@@ -45,19 +45,6 @@ log = logging.getLogger("flagcache")
 CIRCUIT_BREAKER_CACHE_KEY = "posthog_circuit_open"
 """Kept for code that names it. Nothing is stored under it: each process pauses its requests by itself."""
 
-DEFAULTS: Mapping[str, Any] = {
-    "POSTHOG_ENABLED": False,
-    "POSTHOG_PROJECT_API_KEY": "",
-    "POSTHOG_PERSONAL_API_KEY": "",
-    "POSTHOG_API_HOST": "https://us.posthog.com",
-    "POSTHOG_FEATURE_FLAG_REQUEST_TIMEOUT_MS": 3000,
-    "POSTHOG_MAX_RETRIES": 3,
-    "POSTHOG_POLL_INTERVAL": 300,
-    "POSTHOG_CIRCUIT_BREAKER_COOLDOWN_SECONDS": 60,
-    "POSTHOG_CIRCUIT_BREAKER_TRIP_THRESHOLD_SECONDS": 6,
-}
-"""Of the settings that a project does not have."""
-
 _Values: TypeAlias = "dict[str, bool | str]"
 
 _lock = ProcessLock()
@@ -76,10 +63,11 @@ def configure() -> None:
     Raises:
         ConfigurationError: a setting cannot be right, or a personal API key is given and `FLAGCACHE` names no store.
     """
-    _check_settings()
+    check_settings()
     if not assumes(_assumed):
         assume(_assumed)
-        project.forget()
+        if _shares() or apps.is_installed("flagcache_posthog.django"):
+            project.forget()
     if _shares():
         project.config()
         _replace_foreign_client()
@@ -104,7 +92,7 @@ def is_enabled(name: str, default: bool | None = None, opt_unique_id: str | None
         opt_unique_id: the user; without it `default_unique_id()`.
     """
     user = opt_unique_id or default_unique_id()
-    value = _value(name, user) if _setting("POSTHOG_ENABLED") else None
+    value = _value(name, user) if setting("POSTHOG_ENABLED") else None
     if value is None:
         fallbacks: _Values = getattr(settings, "FEATURES", {})
         return fallbacks.get(name, default or False)
@@ -117,13 +105,14 @@ def get_all_feature_flags(opt_unique_id: str | None = None) -> _Values:
     Args:
         opt_unique_id: the user; without it `default_unique_id()`.
     """
-    if not _setting("POSTHOG_ENABLED"):
+    if not setting("POSTHOG_ENABLED"):
         return {}
     user = opt_unique_id or default_unique_id()
     client = _client()
     if not _decides(client):
         return {} if on_event_loop() else _ask(client, user, None)
     found = client.get_all_flags(user, person_properties=_properties(user), only_evaluate_locally=True) or {}
+    found.update({key: False for key, active in _defined(client).items() if key not in found and not active})
     rest = [key for key in _defined(client) if key not in found]
     if not rest or on_event_loop():
         return found
@@ -139,8 +128,10 @@ def _value(name: str, user: str) -> bool | str | None:
     client, keys = _client(), None
     if _decides(client):
         value = _local_value(client, name, user)
-        if value is not None or name not in _defined(client):
+        if value is not None:
             return value
+        if not (active := _defined(client).get(name)):
+            return active
         keys = [name]
     if on_event_loop():
         return None
@@ -163,9 +154,12 @@ def _decides(client: Client) -> bool:
     return bool(cast("str | None", client.personal_api_key)) or bool(_definitions(client))
 
 
-def _defined(client: Client) -> list[str]:
-    """The keys of the flags that it has definitions of: PostHog knows no others, or not for long."""
-    return [flag["key"] for flag in _definitions(client) or [] if flag.get("key")]
+def _defined(client: Client) -> dict[str, bool]:
+    """The flags that it has definitions of, and whether they are active. PostHog knows no others, or not for long.
+
+    Older SDKs (posthog 7.37.3) don't decide some flags that are not active, and so are off.
+    """
+    return {flag["key"]: flag.get("active") is not False for flag in _definitions(client) or [] if flag.get("key")}
 
 
 def _definitions(client: Client) -> list[dict[str, Any]] | None:
@@ -181,7 +175,7 @@ def _ask(client: Client, user: str, keys: list[str] | None) -> _Values:
         user: the distinct id.
         keys: of the flags; None for all.
     """
-    limit(client, Limits(*(float(_setting(f"POSTHOG_CIRCUIT_BREAKER_{name}")) for name in _LIMITS)))
+    limit(client, Limits(*(float(setting(f"POSTHOG_CIRCUIT_BREAKER_{name}")) for name in _LIMITS)))
     calls = calls_of(client)
     if calls.paused:
         calls.skip(lambda: _answers(client, user, keys))
@@ -222,14 +216,10 @@ def _properties(user: str) -> dict[str, object]:
 # --- settings and the client -----------------------------------------------------------------------------------------
 
 
-def _setting(name: str) -> Any:  # noqa: ANN401 - of any type
-    return getattr(settings, name, DEFAULTS[name])
-
-
 def _shares() -> bool:
     """Whether there are definitions to share."""
-    keys = (_setting("POSTHOG_PERSONAL_API_KEY"), getattr(settings, "POSTHOG_SECRET_KEY", ""))
-    return bool(_setting("POSTHOG_ENABLED")) and any((*keys, getattr(settings, "FLAGCACHE", {}).get("SECRET_KEY")))
+    keys = (setting("POSTHOG_PERSONAL_API_KEY"), getattr(settings, "POSTHOG_SECRET_KEY", ""))
+    return bool(setting("POSTHOG_ENABLED")) and any((*keys, getattr(settings, "FLAGCACHE", {}).get("SECRET_KEY")))
 
 
 def _replace_foreign_client() -> None:
@@ -257,15 +247,15 @@ def _client() -> Client:
 def _assumed() -> dict[str, Any]:
     """What these settings mean for the project's client and cache, where `FLAGCACHE` does not say otherwise."""
     return {
-        "HOST": _setting("POSTHOG_API_HOST"),
-        "POLL_INTERVAL": _setting("POSTHOG_POLL_INTERVAL"),
-        "REFRESH_INTERVAL": _setting("POSTHOG_POLL_INTERVAL"),
-        "DISABLED": not _setting("POSTHOG_ENABLED"),
+        "HOST": setting("POSTHOG_API_HOST"),
+        "POLL_INTERVAL": setting("POSTHOG_POLL_INTERVAL"),
+        "REFRESH_INTERVAL": setting("POSTHOG_POLL_INTERVAL"),
+        "DISABLED": not setting("POSTHOG_ENABLED"),
         "CLIENT": {
             "send": False,
             "disable_geoip": True,
-            "feature_flags_request_timeout_seconds": _setting("POSTHOG_FEATURE_FLAG_REQUEST_TIMEOUT_MS") / 1000,
-            "max_retries": _setting("POSTHOG_MAX_RETRIES"),
+            "feature_flags_request_timeout_seconds": setting("POSTHOG_FEATURE_FLAG_REQUEST_TIMEOUT_MS") / 1000,
+            "max_retries": setting("POSTHOG_MAX_RETRIES"),
         },
     }
 
@@ -274,20 +264,11 @@ def _plain_options() -> dict[str, Any]:
     """Of a client without definitions: it asks PostHog."""
     return {
         **cast("dict[str, Any]", _config.given("CLIENT")),
-        "api_key": _setting("POSTHOG_PROJECT_API_KEY"),
+        "api_key": setting("POSTHOG_PROJECT_API_KEY"),
         "host": _config.given("HOST"),
+        "disabled": False,
+        "flag_definition_cache_provider": None,
     }
-
-
-def _check_settings() -> None:
-    if not isinstance(_setting("POSTHOG_ENABLED"), bool):
-        raise ConfigurationError(f"POSTHOG_ENABLED must be True or False, not {_setting('POSTHOG_ENABLED')!r}")
-    for name, default in DEFAULTS.items():
-        value, number = _setting(name), type(default) is int
-        if number and (type(value) not in (int, float) or not math.isfinite(value) or value < 0):
-            raise ConfigurationError(f"{name} must be a number from 0 up, not {value!r}")
-    if _setting("POSTHOG_ENABLED") and not isinstance(getattr(settings, "ENVIRONMENT", None), str):
-        raise ConfigurationError("ENVIRONMENT must be a string: flags may depend on the person property of that name")
 
 
 def __getattr__(name: str) -> object:
