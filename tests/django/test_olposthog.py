@@ -225,6 +225,9 @@ def test_without_a_personal_key_no_store_is_needed(change: Change, caplog: pytes
     """Nor is one used: there is nothing to share, and nothing to complain of."""
     for store in ({}, _flagcache()):
         change(**KEYLESS, FLAGCACHE=store)
+        if store:
+            project.config()  # as the Django application does
+            olposthog.configure()
         assert olposthog.is_enabled("on")
         assert sdk.flag_definition_cache_provider is None
     assert not [record for record in caplog.records if record.name.startswith("flagcache")]
