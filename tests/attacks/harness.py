@@ -1,0 +1,167 @@
+# mypy: disallow-untyped-calls=False
+# redis-py leaves most of its methods without types.
+"""Plays a writer without a key against a fleet, and counts what that costs.
+
+An attack is a function of a `Writer`: a raw Redis client, the names of the fleet's keys, and what the store held before
+the latest change. The fleet is real: clients of the SDK, caches on a real Redis, a stand-in for PostHog, all in this
+process and with short intervals.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TypeAlias, cast
+
+import redis
+
+from flagcache.settings import Options
+from flagcache.status import State
+from flagcache.stores.redis.store import Keys, keys_of
+from flagcache_posthog.testing import PostHogStandIn, make_definitions
+from tests.attach.attached import AttachedSeat, attached
+from tests.fleet.chores import load
+from tests.servers import RedisServer, until
+
+__all__ = ["EVERY", "KINDS", "Attack", "Battle", "Toll", "Writer", "battle"]
+
+EVERY = 0.4
+"""Seconds between two fetches of the fleet."""
+
+SIZE = 3
+"""Workers in it."""
+
+_KEY = secrets.token_hex(16)
+
+KINDS: Mapping[str, Options] = {"plain": {}, "signed": {"signing_key": _KEY}, "sealed": {"encryption_key": _KEY}}
+"""The options of each protection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Who can read and write all of a fleet's Redis, and has no key."""
+
+    redis: redis.Redis
+    keys: Keys
+    before: Mapping[bytes, bytes]
+    """The hash as it was before the latest change."""
+
+    def read(self, name: str) -> bytes:
+        """A field of the hash; empty if it is not there."""
+        return cast("bytes | None", self.redis.hget(self.keys.hash, name)) or b""
+
+    def write(self, **fields: str | bytes | int) -> None:
+        """Overwrite fields of the hash."""
+        self.redis.hset(self.keys.hash, items=[part for item in fields.items() for part in item])
+
+
+Attack: TypeAlias = Callable[[Writer], object]
+
+
+@dataclass(slots=True)
+class Toll:
+    """What an attack cost the fleet."""
+
+    wrong: set[int | None] = field(default_factory=set[int | None])
+    """Revisions that a client held and PostHog never served, or that came after a newer one."""
+    lost: int = 0
+    """How often a client was seen without flags that had some."""
+    requests: int = 0
+    """Made to PostHog during the attack."""
+    intervals: float = 0.0
+    """How many refresh intervals it lasted."""
+    false_fresh: int = 0
+    """How often a process called definitions fresh that PostHog had replaced three intervals before."""
+    healed: float = 0.0
+    """Seconds from the end of the attack, and a change at PostHog, until all held that."""
+
+
+class Battle:
+    """One fleet, and one who can write to its store."""
+
+    def __init__(self, posthog: PostHogStandIn, seats: list[AttachedSeat], writer: Callable[[], Writer]) -> None:
+        self._posthog = posthog
+        self._seats = seats
+        self._writer = writer
+        self._newest = 1
+        self._changed_at = time.monotonic()
+
+    def change(self) -> None:
+        """Change a flag at PostHog."""
+        self._newest += 1
+        self._changed_at = time.monotonic()
+        self._posthog.serve(make_definitions(5, revision=self._newest))
+
+    def settled(self, *, within: float) -> float:
+        """Wait until every client holds what PostHog serves; returns how many seconds that took."""
+        began = time.monotonic()
+        until(lambda: set(self._held()) == {self._newest}, within, what=f"revision {self._newest} in every client")
+        return time.monotonic() - began
+
+    def suffer(self, attack: Attack, *, times: int, seconds: float, change: bool = False) -> Toll:
+        """Let the attack happen, and watch; then change a flag, and see the fleet heal.
+
+        Args:
+            attack: One write, or some.
+            times: How often, spread over the time.
+            seconds: How long the fleet is watched.
+            change: Change a flag at PostHog as the attack begins.
+        """
+        writer, toll, began = self._writer(), Toll(intervals=seconds / EVERY), time.monotonic()
+        seen = [len(seat.client.history) for seat in self._seats]
+        before, done = self._posthog.requests, 0
+        while (passed := time.monotonic() - began) < seconds:
+            if done < times and passed >= done * seconds / times:
+                attack(writer)
+                done += 1
+                if change and done == 1:
+                    self.change()
+            self._look(toll)
+            time.sleep(0.02)
+        toll.requests = self._posthog.requests - before
+        self.change()
+        toll.healed = self.settled(within=20 * EVERY)
+        self._judge(toll, seen)
+        return toll
+
+    def _held(self) -> list[int | None]:
+        return [seat.client.history[-1].revision for seat in self._seats]
+
+    def _look(self, toll: Toll) -> None:
+        late = time.monotonic() - self._changed_at > 3 * EVERY
+        for seat, held in zip(self._seats, self._held(), strict=True):
+            toll.false_fresh += late and held != self._newest and seat.cache.status().state is State.FRESH
+
+    def _judge(self, toll: Toll, seen: list[int]) -> None:
+        """Look through all that the clients held since: a moment suffices to choose wrongly."""
+        for seat, known in zip(self._seats, seen, strict=True):
+            newest = seat.client.history[known - 1].revision or 0
+            for sighting in seat.client.history[known:]:
+                toll.lost += not sighting.flags
+                if sighting.flags and (sighting.revision is None or not newest <= sighting.revision <= self._newest):
+                    toll.wrong.add(sighting.revision)
+                newest = max(newest, sighting.revision or 0)
+
+
+@contextmanager
+def battle(server: RedisServer, namespace: str, kind: str) -> Generator[Battle]:
+    """A fleet with this protection that has seen one change, and a writer who remembers the store of before."""
+    with ExitStack() as stack:
+        posthog = stack.enter_context(PostHogStandIn(make_definitions(5)))
+        make = attached(posthog, server.url, namespace, every=EVERY, **KINDS[kind])
+        seats = [make(index) for index in range(SIZE)]
+        for seat in seats:
+            stack.callback(seat.client.shutdown)
+            load(seat)
+        admin = server.client()
+        stack.callback(admin.close)
+        keys = keys_of(namespace, 0, format_and_protection=f"1-{kind}")
+        until(lambda: admin.hget(keys.hash, "payload"), what="the first definitions in Redis")
+        before = cast("dict[bytes, bytes]", admin.hgetall(keys.hash))
+        fleet = Battle(posthog, seats, lambda: Writer(admin, keys, before))
+        fleet.change()
+        fleet.settled(within=20 * EVERY)
+        yield fleet

@@ -1,0 +1,78 @@
+"""Who can write to Redis and has no key: what that does to a plain, a signed and a sealed fleet, counted."""
+
+from __future__ import annotations
+
+import pytest
+
+from flagcache.encoding.payload import digest, encode
+from flagcache_posthog.testing import make_definitions
+from tests.attacks.harness import KINDS, Attack, Writer, battle
+from tests.servers import RedisServer
+
+FORGED = 77
+"""A revision that PostHog never serves."""
+
+WATCHED = 4.0
+"""Seconds: ten refresh intervals."""
+
+
+def store(writer: Writer, payload: bytes, version: str) -> None:
+    """Put a payload in the place of what is stored, newer than all that was, so that everyone reads it."""
+    later = int(writer.read("as_of") or 1) + 1
+    writer.write(payload=payload, size=len(payload), version=version, as_of=later, highest=later)
+
+
+def forge(writer: Writer) -> None:
+    """Store definitions of the writer's own."""
+    definitions = make_definitions(5, revision=FORGED)
+    store(writer, encode(definitions, digest(definitions)), digest(definitions))
+
+
+def flip(writer: Writer) -> None:
+    """Change one bit of the payload."""
+    payload = bytearray(writer.read("payload"))
+    if payload:
+        payload[len(payload) // 2] ^= 1
+        store(writer, bytes(payload), "f" * 64)
+
+
+def delete(writer: Writer) -> None:
+    """Delete all that the fleet has in Redis."""
+    writer.redis.delete(writer.keys.hash, writer.keys.lease)
+
+
+def truncate(writer: Writer) -> None:
+    """Leave a part of the payload."""
+    store(writer, writer.read("payload")[:40], "e" * 64)
+
+
+@pytest.mark.parametrize("times", [1, 20], ids=["one write", "twenty writes"])
+@pytest.mark.parametrize("kind", ["signed", "sealed"])
+@pytest.mark.parametrize("attack", [forge, flip])
+def test_forged_definitions_are_never_used(
+    redis_server: RedisServer, namespace: str, kind: str, attack: Attack, times: int
+) -> None:
+    """With a key, no client holds a forged or altered content for a moment, or loses its flags; the fleet heals."""
+    with battle(redis_server, namespace, kind) as fleet:
+        toll = fleet.suffer(attack, times=times, seconds=WATCHED)
+    assert (toll.wrong, toll.lost) == (set(), 0)
+
+
+def test_forged_definitions_are_used_without_a_key(redis_server: RedisServer, namespace: str) -> None:
+    """A plain fleet uses what others write, until its next fetch: only who may choose its flags may write there."""
+    with battle(redis_server, namespace, "plain") as fleet:
+        toll = fleet.suffer(forge, times=1, seconds=WATCHED)
+    assert toll.wrong == {FORGED}
+    assert toll.lost == 0
+
+
+@pytest.mark.parametrize("times", [1, 20], ids=["one write", "twenty writes"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("attack", [delete, truncate])
+def test_what_is_deleted_is_put_back(
+    redis_server: RedisServer, namespace: str, kind: str, attack: Attack, times: int
+) -> None:
+    """Whoever deletes or breaks what is stored takes no flag from a running worker, whatever the protection."""
+    with battle(redis_server, namespace, kind) as fleet:
+        toll = fleet.suffer(attack, times=times, seconds=WATCHED)
+    assert (toll.wrong, toll.lost) == (set(), 0)
