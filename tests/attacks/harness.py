@@ -141,9 +141,12 @@ class Battle:
             newest = seat.client.history[known - 1].revision or 0
             for sighting in seat.client.history[known:]:
                 toll.lost += not sighting.flags
-                if sighting.flags and (sighting.revision is None or not newest <= sighting.revision <= self._newest):
+                if not sighting.flags:
+                    continue
+                if sighting.revision is None or not newest <= sighting.revision <= self._newest:
                     toll.wrong.add(sighting.revision)
-                newest = max(newest, sighting.revision or 0)
+                else:
+                    newest = sighting.revision
 
 
 @contextmanager

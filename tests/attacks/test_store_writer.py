@@ -59,7 +59,7 @@ def test_forged_definitions_are_never_used(
 
 
 def test_forged_definitions_are_used_without_a_key(redis_server: RedisServer, namespace: str) -> None:
-    """A plain fleet uses what others write, until its next fetch: only who may choose its flags may write there."""
+    """A plain fleet uses what others write: only who may choose its flags may write there."""
     with battle(redis_server, namespace, "plain") as fleet:
         toll = fleet.suffer(forge, times=1, seconds=WATCHED)
     assert toll.wrong == {FORGED}
