@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flagcache.cli.files import refuse_other_file
+from flagcache.encoding.codec import Codec
 from flagcache.errors import ConfigurationError
 from flagcache.stores.spec import scheme_in
 
 if TYPE_CHECKING:
     from flagcache.encoding.protection import Protection
+    from flagcache.encoding.stamps import Stamps
     from flagcache.settings import Settings
     from flagcache.stores.base import Store
     from flagcache.stores.spec import StoreSpec
@@ -41,6 +43,11 @@ class AppCache:
     """The same, with the keys."""
     settings: Settings
     spec: StoreSpec
+
+    @property
+    def stamps(self) -> Stamps:
+        """As `flagcache.cli.store.Place.stamps`."""
+        return Codec(self.namespace, self.keys, limit=self.settings.max_decoded_bytes).stamps
 
     @property
     def file(self) -> Path | None:

@@ -16,7 +16,8 @@ from urllib.parse import unquote, urlsplit
 
 from flagcache.cli.files import refuse_other_file
 from flagcache.encoding.payload import FORMAT
-from flagcache.errors import ConfigurationError
+from flagcache.encoding.stamps import Stamps
+from flagcache.errors import ConfigurationError, StoreError
 from flagcache.runtime.text import printable
 from flagcache.settings import check_namespace
 from flagcache.stores.abilities import Forgets
@@ -24,6 +25,9 @@ from flagcache.stores.base import Meta, Snapshot, Store
 from flagcache.stores.spec import REDIS_SCHEMES, scheme_in
 
 __all__ = ["Place", "Target", "resolved", "run_clear", "run_inspect"]
+
+_CLEARS = 5
+"""How often a `clear` is tried whose epoch another one has raised meanwhile."""
 
 _TIMEOUT = 5.0
 """Seconds that a store may take to answer a command."""
@@ -40,6 +44,11 @@ class Place(Protocol):
     @property
     def protection(self) -> str:
         """The `Protection.name` of its envelopes."""
+        ...
+
+    @property
+    def stamps(self) -> Stamps | None:
+        """What signs with the key of its fleet; None if the key is not known here."""
         ...
 
     @property
@@ -61,6 +70,11 @@ class Target:
     namespace: str
     protection: str
     """The `Protection.name` of the envelopes, which is part of Redis's keys; the commands need no secret key."""
+
+    @property
+    def stamps(self) -> Stamps | None:
+        """As `Place.stamps`: a command line names no keys, because others could see them."""
+        return None
 
     @property
     def file(self) -> Path | None:
@@ -113,11 +127,28 @@ def run_clear(target: Place, *, sure: bool, forget: bool = False) -> int:
         )
     store = target.open()
     try:
-        epoch = store.clear()
+        epoch = _cleared(store, target)
     finally:
         store.close()
     print(f"cleared; the epoch is now {epoch}")
     return 0
+
+
+def _cleared(store: Store, target: Place) -> int:
+    """Empty the store; return the new epoch. Where the fleet has a key it is signed, or workers would undo it."""
+    if target.protection == "plain":
+        return store.clear()
+    stamps = target.stamps
+    if stamps is None:
+        raise ConfigurationError(
+            f"namespace {target.namespace!r} is {target.protection}: its workers undo a clear that is not signed with"
+            " their key; give --app MODULE:ATTRIBUTE, whose cache has it"
+        )
+    for _ in range(_CLEARS):
+        expected = store.inspect().epoch + 1
+        if (epoch := store.clear(stamps.of_epoch(expected))) == expected:
+            return epoch
+    raise StoreError("its epoch is changed all the time by others")
 
 
 def _forget(target: Place, *, sure: bool) -> int:

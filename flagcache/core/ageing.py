@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from flagcache.core.knowledge import Knowledge, overtaken
+from flagcache.core.knowledge import Knowledge
+from flagcache.core.order import overtaken
 from flagcache.stores.base import Meta
 
 __all__ = ["is_stale", "outranking", "settled"]

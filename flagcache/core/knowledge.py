@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from flagcache.core.notes import Note, latest
+from flagcache.core.order import OLDEST, Held, granted_at, is_newer, is_newer_by_signature, overtaken
 from flagcache.core.projects import projects_differ, recognised
 from flagcache.settings import Settings, milliseconds
 from flagcache.stores.base import Ask, Grant, Meta, Order, Reply, Scope
@@ -33,24 +34,6 @@ __all__ = [
     "template",
     "told",
 ]
-
-_OLDEST = 1e9
-"""Seconds; stands for an unknown age."""
-
-
-class Held(NamedTuple):
-    """The definitions in this process's memory."""
-
-    meta: Meta
-    definitions: Definitions
-    home: str
-    """The store whose clock the times in `meta` are of; empty if no store gave a time."""
-    born: float
-    """Own clock when the fetch that brought or last confirmed them was granted: their age counts from it."""
-    accepted: bool = True
-    """A store accepted or sent them. Until then they count as a fetch under way, which a later grant may overtake."""
-    unsettled: float | None = None
-    """Own clock when a store refused them because a later grant may have found newer ones; None: no store did."""
 
 
 class Contact(NamedTuple):
@@ -96,6 +79,8 @@ class Knowledge(NamedTuple):
     project: str = ""
     """This process's project: words `aspect=value` (`flagcache.core.projects`)."""
     note: Note = Note()
+    signs: bool = False
+    """This process has a key: it goes by signed times alone."""
 
     def contact(self, home: str) -> Contact:
         """Return what this process knows of a store."""
@@ -107,7 +92,8 @@ class Knowledge(NamedTuple):
 
     def in_child(self) -> Knowledge:
         """Return what a forked child knows: its parent's definitions, and nothing of leases, grants and waits."""
-        return Knowledge(held=self.held, granted=self.granted, received=self.received, project=self.project)
+        kept = Knowledge(held=self.held, granted=self.granted, received=self.received, project=self.project)
+        return kept._replace(signs=self.signs)
 
 
 _STRANGER = Contact()
@@ -186,7 +172,7 @@ def heard(know: Knowledge, home: str, reply: Reply, now: float, asked: float | N
     asked = now if asked is None else asked
     retry_at = now + reply.note_left / 1000 if reply.note_left else 0.0
     note = Note(reply.note_status, retry_at, home, asked, stored.as_of if stored else 0)
-    confirmed = asked - (reply.clock - _granted(reply.meta, reply.clock)) / 1000 if reply.meta else None
+    confirmed = _confirmed(know, reply, asked)
     note = know.note if contact.foreign else latest(know.note, note, confirmed)
     know = know.with_contact(home, contact)._replace(granted=granted, waiting_since=waiting_since, note=note)
     if contact.foreign or reply.meta is None:
@@ -195,15 +181,22 @@ def heard(know: Knowledge, home: str, reply: Reply, now: float, asked: float | N
     return _reconfirmed(know, home, reply, asked)
 
 
+def _confirmed(know: Knowledge, reply: Reply, asked: float) -> float | None:
+    """Own clock when the vendor confirmed what the store has; None if it has nothing, or that is not signed."""
+    if reply.meta is None or (know.signs and not reply.meta.stamp):
+        return None
+    return asked - (reply.clock - granted_at(reply.meta, reply.clock)) / 1000
+
+
 def _reconfirmed(know: Knowledge, home: str, reply: Reply, asked: float) -> Knowledge:
     """The very definitions that are held were confirmed by another worker: their ages move, nothing else."""
     held, meta = know.held, reply.meta
     if held is None or meta is None or meta.version != held.meta.version or reply.republish:
         return know
-    stored = told(home, meta, held.definitions, reply.clock, asked)
-    if not _granted(meta, reply.clock):  # of a clock that was stepped back, or spoilt: it tells no age
+    stored = told(home, meta, held.definitions, reply.clock, asked, signs=know.signs)
+    if not granted_at(meta, reply.clock):  # of a clock that was stepped back, or spoilt: it tells no age
         stored = stored._replace(born=held.born)
-    return know._replace(held=stored) if _newer(stored, held, reply.clock) else know
+    return know._replace(held=stored) if _takes(know, stored, held, reply.clock) else know
 
 
 def is_foreign(know: Knowledge, meta: Meta | None) -> bool:
@@ -211,7 +204,7 @@ def is_foreign(know: Knowledge, meta: Meta | None) -> bool:
     return meta is not None and projects_differ(know.project, meta.project)
 
 
-def told(home: str, meta: Meta, definitions: Definitions, clock: int, asked: float) -> Held:
+def told(home: str, meta: Meta, definitions: Definitions, clock: int, asked: float, *, signs: bool = False) -> Held:
     """Return what a process holds after it decoded a store's payload.
 
     Args:
@@ -220,31 +213,23 @@ def told(home: str, meta: Meta, definitions: Definitions, clock: int, asked: flo
         definitions: the payload, decoded.
         clock: the store's clock in its reply.
         asked: own clock before the poll. With the time after the reply, a frozen process would compute a younger age.
+        signs: this process has a key, so that a time without a stamp counts as none.
     """
-    return Held(meta, definitions, home, asked - (clock - _granted(meta, clock)) / 1000)
-
-
-def _granted(meta: Meta, clock: int) -> int:
-    """When their fetch was granted (`as_of` may be only an order); 0, older than all, if that is in the future."""
-    at = min(meta.as_of, meta.confirmed_at)
-    return at if at <= clock else 0
+    unproved = signs and not meta.stamp
+    age = OLDEST if unproved else (clock - granted_at(meta, clock)) / 1000
+    return Held(meta, definitions, home, asked - age, unproved=unproved)
 
 
 def hold(know: Knowledge, held: Held) -> Knowledge:
     """Adopt these definitions, unless newer ones were adopted meanwhile."""
-    if know.held is not None and not _newer(held, know.held, know.contact(held.home).clock):
+    if know.held is not None and not _takes(know, held, know.held, know.contact(held.home).clock):
         return know
     return know._replace(held=held, gave_up_waiting=False)
 
 
-def _newer(held: Held, old: Held, clock: int) -> bool:
-    """Whether these replace the old ones, by their store's order.
-
-    If the old `as_of` is ahead of the store's clock and the new one is not, the clock has been stepped back since and
-    the store has lost that `as_of`. Then, as between two stores, the age on this process's own clock decides.
-    """
-    comparable = held.home == old.home and not (old.meta.as_of > clock and _granted(held.meta, clock))
-    return held.meta.order >= old.meta.order if comparable else held.born >= old.born
+def _takes(know: Knowledge, held: Held, old: Held, clock: int) -> bool:
+    """Whether these are to take the place of the old ones."""
+    return (is_newer_by_signature if know.signs else is_newer)(held, old, clock)
 
 
 def stamp(know: Knowledge, home: str, grant: Grant | None, asked: int) -> Grant:
@@ -281,11 +266,6 @@ def repair(held: Held, home: str, clock: int, now: float) -> Meta:
     )
 
 
-def overtaken(held: Held) -> Held:
-    """Return the definitions ordered before all others: a store refused them and holds newer ones."""
-    return held._replace(meta=held.meta._replace(epoch=0, as_of=1), born=held.born - _OLDEST)
-
-
 def failed(know: Knowledge, home: str, refused: Refused, now: float, pause: float) -> Knowledge:
     """Apply a failed fetch. If the reason concerns this process alone, it stays out so that another worker leads."""
     know = know._replace(failures=know.failures + 1, failed_at=now)
@@ -296,4 +276,4 @@ def failed(know: Knowledge, home: str, refused: Refused, now: float, pause: floa
 
 
 def _age(since: float, now: float) -> int:
-    return max(0, round(min(now - since, _OLDEST) * 1000))
+    return max(0, round(min(now - since, OLDEST) * 1000))

@@ -12,8 +12,9 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 
 from flagcache.encoding import payload as envelope
 from flagcache.encoding.protection import PLAIN, Protection
+from flagcache.encoding.stamps import SignedTimes, Stamps
 from flagcache.errors import EnvelopeError
-from flagcache.stores.base import LARGEST_PAYLOAD, Envelope, Meta
+from flagcache.stores.base import LARGEST_PAYLOAD, Envelope, Grant, Meta
 from flagcache.vendor import Definitions
 
 __all__ = ["Codec", "label_of"]
@@ -40,6 +41,8 @@ class Codec:
         # Compressed and protected, a body takes at most an eighth more bytes than it has.
         self.largest = min(LARGEST_PAYLOAD, limit + limit // 8 + 1024)
         """Bytes of the largest payload that can hold definitions of this size."""
+        self.stamps = Stamps(self._binding("stamp"), protection.stamp_keys)
+        """Of the order, the ages and the notes."""
 
     def write(self, definitions: Definitions, meta: Meta) -> Envelope:
         """Make the envelope of definitions, and read it once: what readers would refuse is never published.
@@ -56,10 +59,11 @@ class Codec:
 
     def envelope(self, meta: Meta, payload: bytes) -> Envelope:
         """Make the envelope of a payload that is encoded and protected already, and of this version."""
-        return Envelope(meta._replace(etag=self._stamp(meta)), payload)
+        stamp = self.stamp_of(meta.version, Grant(meta.epoch, meta.as_of, meta.confirmed_at))
+        return Envelope(meta._replace(etag=self._stamp(meta), stamp=stamp), payload)
 
     def read_meta(self, stored: Meta) -> Meta:
-        """Return the metadata with the entity tag itself.
+        """Return the metadata with the entity tag itself, and without the stamp, which is for `believed`.
 
         Raises:
             EnvelopeError: they are not what was written together, or what they name is no content.
@@ -69,7 +73,18 @@ class Codec:
         if self._protection is PLAIN:
             return stored
         etag = self._protection.open(_unstamped(stored), self._binding_of(stored))
-        return stored._replace(etag=etag.decode())
+        return stored._replace(etag=etag.decode(), stamp="")
+
+    def stamp_of(self, version: str, times: Grant) -> str:
+        """Sign that the fetch of this grant brought or confirmed this version; empty without a key."""
+        return self.stamps.of_times(version, SignedTimes(times.epoch, times.as_of, times.at))
+
+    def believed(self, meta: Meta) -> Meta:
+        """Return the metadata with the times that were signed; with no stamp where none were, or if there is no key."""
+        signed = self.stamps.times(meta.version, meta.stamp)
+        if signed is None:
+            return meta._replace(stamp="")
+        return meta._replace(epoch=signed.epoch, as_of=signed.as_of, confirmed_at=signed.confirmed_at)
 
     def is_current(self, stored: Meta) -> bool:
         """Whether the envelope that these metadata are of, and which was read, was protected with the first key."""

@@ -29,6 +29,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
+from flagcache.encoding.stamps import StampKey
 from flagcache.errors import ConfigurationError, EnvelopeError, MissingExtraError, UnknownKeyError
 from flagcache.runtime.values import SecretValue, Value
 from flagcache.settings import KeyMaterial
@@ -51,6 +52,11 @@ class Protection(Protocol):
     @property
     def name(self) -> str:
         """Part of every key in a store, so that workers who cannot read each other never share a lease."""
+        ...
+
+    @property
+    def stamp_keys(self) -> Sequence[StampKey]:
+        """What signs order, ages and notes (`flagcache.encoding.stamps`); nothing without a key."""
         ...
 
     def protect(self, payload: bytes, bound_to: bytes) -> bytes:
@@ -98,6 +104,7 @@ class Plain:
     """No protection: for a store to which only the fleet can write."""
 
     name = "plain"
+    stamp_keys: Sequence[StampKey] = ()
 
     def protect(self, payload: bytes, bound_to: bytes) -> bytes:
         """Return the payload as it is."""
@@ -129,7 +136,9 @@ class Signed:
     name = "signed"
 
     def __init__(self, keys: KeyMaterial) -> None:
-        self._keys = [_derive(key, b"signing") for key in _checked("signing_key", keys)]
+        checked = _checked("signing_key", keys)
+        self._keys = [_derive(key, b"signing") for key in checked]
+        self.stamp_keys: Sequence[StampKey] = _stamp_keys(checked)
 
     def protect(self, payload: bytes, bound_to: bytes) -> bytes:
         """Sign the payload."""
@@ -166,6 +175,7 @@ class Sealed:
         checked = _checked("encryption_key", keys)
         derived = [_derive(key, b"encryption") for key in checked]
         self._naming = [_derive(key, b"naming").secret for key in checked]
+        self.stamp_keys: Sequence[StampKey] = _stamp_keys(checked)
         aesgcm = _aesgcm()
         self._first = derived[0].id
         self._ciphers = {key.id: aesgcm(key.secret) for key in reversed(derived)}
@@ -205,6 +215,11 @@ class SealedAndSigned(Value):
     signed: Signed
     name = "sealed-signed"
 
+    @property
+    def stamp_keys(self) -> Sequence[StampKey]:
+        """Those of the signing key: who has only the encryption key cannot sign."""
+        return self.signed.stamp_keys
+
     def protect(self, payload: bytes, bound_to: bytes) -> bytes:
         """Encrypt, then sign."""
         return self.signed.protect(self.sealed.protect(payload, bound_to), bound_to)
@@ -232,6 +247,12 @@ def _derive(key: bytes, purpose: bytes) -> _Key:
         return hmac.digest(key, b"flagcache " + purpose + name, "sha256")
 
     return _Key(part(b" id")[:_ID], part(b" key"))
+
+
+def _stamp_keys(keys: Sequence[bytes]) -> Sequence[StampKey]:
+    """One for each key, derived for stamps alone."""
+    derived = (_derive(key, b"order") for key in keys)
+    return tuple(StampKey(key.id, key.secret) for key in derived)
 
 
 def _tag(key: _Key, payload: bytes, bound_to: bytes) -> bytes:

@@ -11,6 +11,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple, Protocol
 
+from flagcache.stores.content import Envelope, Grant, Meta, Order
+
 __all__ = [
     "GRANTED",
     "LARGEST_PAYLOAD",
@@ -42,56 +44,6 @@ GRANTED = "granted"
 LARGEST_PAYLOAD = 64 * 1024 * 1024
 """Bytes of the largest payload that any process publishes, whatever its settings. A larger one in a store is damage: it
 counts as absent, and the next poll of a worker drops it."""
-
-
-class Order(NamedTuple):
-    """What makes one content newer than another: the epoch first, then `as_of`."""
-
-    epoch: int
-    as_of: int
-
-
-class Meta(NamedTuple):
-    """All that is known of definitions but themselves."""
-
-    version: str
-    """Digest of the definitions; names a content, for ever."""
-    epoch: int
-    """Raised only by people."""
-    as_of: int
-    """When the fetch that brought or last confirmed them was granted. It orders; it may be ahead of a stepped clock."""
-    changed_at: int
-    """When the fetch that first brought this content was granted."""
-    confirmed_at: int
-    """When the fetch that last found this content at the vendor was granted."""
-    etag: str = ""
-    """The vendor's entity tag of this very content, or nothing where it is not known."""
-    writer: str = ""
-    """Which library wrote them, e.g. `posthog-python/7.91.1`."""
-    project: str = ""
-    """Which of the vendor's projects they belong to, or nothing where it is not known."""
-
-    @property
-    def order(self) -> Order:
-        """The place of this content among others of its namespace."""
-        return Order(self.epoch, self.as_of)
-
-
-class Envelope(NamedTuple):
-    """Encoded definitions and what is known of them."""
-
-    meta: Meta
-    payload: bytes
-
-
-class Grant(NamedTuple):
-    """The store's permission to fetch once."""
-
-    epoch: int
-    as_of: int
-    """What the definitions that this fetch brings are to be stamped with."""
-    at: int
-    """The store's clock when it was given."""
 
 
 class Ask(NamedTuple):
@@ -137,6 +89,14 @@ class Ask(NamedTuple):
     """Bytes of the largest payload that this process takes."""
     doubts: bool = False
     """That process has led an empty store for too long, and nothing came of it: there its lease counts for nothing."""
+    disbelieves: bool = False
+    """This process does not believe the note that stands: it keeps this process from nothing."""
+    signs: bool = False
+    """This process has a key: it is told another epoch than that of what it holds, with its stamp."""
+    epoch_stamp: str = ""
+    """The signed epoch of what is held; for a store that has lost that epoch."""
+    doubted_epoch: int = 0
+    """The epoch of this store that nobody signed: that of what is held takes its place, unless it has changed."""
 
 
 class Reply(NamedTuple):
@@ -162,6 +122,8 @@ class Reply(NamedTuple):
     """Why the fleet's latest fetch failed for everybody (an HTTP status), until one succeeds; 0: it did not."""
     note_left: int = 0
     """Until the fleet may fetch again; 0: now."""
+    note_stamp: str = ""
+    """The signed note, if the fleet has a key."""
     deputy: bool = False
     """The asker is the one follower that looks whether each fetch that is due was granted."""
     fetching: bool = False
@@ -173,6 +135,10 @@ class Reply(NamedTuple):
     """Identity of the process that leads, empty if none does; None: the same as in the poll."""
     too_large: bool = False
     """The payload is newer than what the asker holds, and was not sent because it is larger than the asker takes."""
+    epoch: int = -1
+    """The store's epoch, if the asker has a key and holds nothing of it; else -1."""
+    epoch_stamp: str = ""
+    """That epoch, signed."""
 
 
 class Published(Enum):
@@ -254,8 +220,11 @@ class Store(Protocol):
         """
         ...
 
-    def confirm(self, me: str, version: str, grant: Grant, *, lease: int) -> bool:
-        """Move the ages of the stored version to the grant's time; False when another or no version is stored."""
+    def confirm(self, me: str, version: str, grant: Grant, *, lease: int, stamp: str = "") -> bool:
+        """Move the ages of the stored version to the grant's time; False when another or no version is stored.
+
+        `stamp` is `Meta.stamp` of that version with these times.
+        """
         ...
 
     def discard(self, me: str, version: str) -> bool:
@@ -269,10 +238,13 @@ class Store(Protocol):
         """Say that the key of this version is lacking: a notice asks the holders to look, once in so many ms."""
         ...
 
-    def fail(self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0) -> bool:
+    def fail(
+        self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0, stamp: str = ""
+    ) -> bool:
         """Note that the fetch of this grant failed; False, and nothing happens, if it is not the latest grant.
 
-        `Scope.MINE` gives up the lease; `Scope.EVERYBODY` keeps all from fetching for `retry_after`.
+        `Scope.MINE` gives up the lease; `Scope.EVERYBODY` keeps all from fetching for `retry_after`, by a
+        note that has this `stamp`.
         """
         ...
 
@@ -288,8 +260,11 @@ class Store(Protocol):
         """Tell everything, for people."""
         ...
 
-    def clear(self) -> int:
+    def clear(self, stamp: str = "") -> int:
         """Forget the definitions for good: raises the epoch, so that nobody brings the old ones back. Returns it.
+
+        Where the fleet has a key, `stamp` is the signed new epoch, the present one and 1; workers undo a `clear` that
+        nobody signed, or that was signed for another epoch than it returns.
 
         The lease ends within 2 s unless its holder renews it, as one does that hears the notice.
         """

@@ -29,6 +29,7 @@ from flagcache.testing._store.reading import ReadingCases
 from flagcache.testing._store.refreshers import RefresherCases
 from flagcache.testing._store.repair import RepairCases
 from flagcache.testing._store.replacing import ReplacingCases
+from flagcache.testing._store.stamps import StampCases
 from flagcache.testing._store.subscription import SubscriptionContract
 from flagcache.testing._store.waiting import WaitingCases
 
@@ -57,6 +58,7 @@ class StoreContract(
     RefresherCases,
     DeputyCases,
     WaitingCases,
+    StampCases,
     ConcurrencyCases,
 ):
     """What every store does. Subclass it as `Test...` and give it the fixture `make_store`."""

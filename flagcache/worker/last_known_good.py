@@ -131,7 +131,9 @@ class Archive:
             else:
                 meta = heard.reply.meta
                 if meta is not None and heard.definitions is not None and not self._is_foreign(heard.reply):
-                    held = election.told(tier.home, meta, heard.definitions, heard.reply.clock, asked)
+                    held = election.told(
+                        tier.home, meta, heard.definitions, heard.reply.clock, asked, signs=self._ledger.know.signs
+                    )
                     self._ledger.take(held, fetched=False)
         return self._ledger.know.held is not None
 
@@ -155,11 +157,17 @@ class Archive:
         meta, stored = election.repair(held, tier.home, reply.clock, asked), reply.meta
         if stored is None:
             return self._write(store, held, meta)
-        there = election.told(tier.home, stored, held.definitions, reply.clock, asked).born
+        there = self._born_there(tier.home, stored, held, reply.clock, asked)
         if stored.version == meta.version:
             return self._renew(store, held, meta, stored, there)
         # If it is younger, others here know better, and the next poll shows it.
         return self._write(store, held, ageing.outranking(meta, stored)) if there < held.born else None
+
+    def _born_there(self, home: str, stored: Meta, held: Held, clock: int, asked: float) -> float:
+        """`Held.born` of what is there: by its stamp, unless that was made with a key that this process lacks."""
+        signs = self._ledger.know.signs and self._key_of(stored) is not _Key.LACKING
+        stored = self._plan.codec.believed(stored) if signs else stored
+        return election.told(home, stored, held.definitions, clock, asked, signs=signs).born
 
     def _renew(self, store: Store, held: Held, meta: Meta, stored: Meta, there: float) -> float | None:
         """This content is there, of that age: renew its times if they are old, and its protection; as `_offer`."""
@@ -175,7 +183,8 @@ class Archive:
         if not current:
             return self._write(store, held, meta, born=max(there, held.born))
         times = Grant(meta.epoch, meta.as_of, meta.confirmed_at)
-        return held.born if store.confirm(me, meta.version, times, lease=lease) else None
+        stamp = self._plan.codec.stamp_of(meta.version, times)
+        return held.born if store.confirm(me, meta.version, times, lease=lease, stamp=stamp) else None
 
     def _write(self, store: Store, held: Held, meta: Meta, *, born: float | None = None) -> float | None:
         """Put it there under these metadata; returns as `_offer`."""

@@ -171,10 +171,7 @@ class Exchange:
         reply = heard.reply
         if reply.meta is not None and heard.definitions is not None:
             if self._generations.takes(tier.home, reply.meta, heard.definitions):
-                held = election.told(tier.home, reply.meta, heard.definitions, reply.clock, answer.at)
-                self._ledger.take(held, fetched=False)
-                if self._ledger.know.held is held and reply.payload is not None:
-                    self._ledger.encoded.received(held.meta.version, reply.payload)
+                self._reader.take(tier.home, reply, heard.definitions, answer.at)
             return
         try:
             if self._plan.settings.reads_only:

@@ -12,6 +12,7 @@ from flagcache.core import schedule as duties
 from flagcache.core.knowledge import Held
 from flagcache.core.notes import Note
 from flagcache.core.projects import join_projects
+from flagcache.encoding.stamps import SignedNote
 from flagcache.errors import StoreError
 from flagcache.events import LateFetchRefused
 from flagcache.settings import milliseconds
@@ -137,7 +138,12 @@ class Reports:
         retry_after = milliseconds(pause)
         try:
             noted = store.fail(
-                self._ledger.me, grant.as_of, refused.scope, status=refused.status, retry_after=retry_after
+                self._ledger.me,
+                grant.as_of,
+                refused.scope,
+                status=refused.status,
+                retry_after=retry_after,
+                stamp=self._plan.codec.stamps.of_note(SignedNote(refused.status, grant.at, retry_after)),
             )
         except StoreError as exc:
             self._ledger.lost(tier, exc)
@@ -188,19 +194,19 @@ class Reports:
         """
         meta, stored, lease = held.meta, self._ledger.know.contact(tier.home).stored, milliseconds(self._plan.lease)
         known = stored is not None and stored.version == meta.version and meta.etag in ("", stored.etag)
-        news = False
+        news, stamp = False, self._plan.codec.stamp_of(meta.version, times)
         if known and stored is not None:
             joined = join_projects(meta.project, stored.project)
             meta = meta._replace(project=joined if is_text(joined) else meta.project)  # longer than any store takes
             news = meta.project != join_projects(stored.project, "")
         published = Published.CONFIRMED
-        if news or not known or not store.confirm(self._ledger.me, meta.version, times, lease=lease):
+        if news or not known or not store.confirm(self._ledger.me, meta.version, times, lease=lease, stamp=stamp):
             envelope = self._ledger.envelope(held, meta)
             if envelope is None:
                 return None
             published = store.publish(self._ledger.me, envelope, fresh=True, lease=lease)
             late = published in (Published.STALE, Published.UNSETTLED)
-            if late and news and store.confirm(self._ledger.me, meta.version, times, lease=lease):
+            if late and news and store.confirm(self._ledger.me, meta.version, times, lease=lease, stamp=stamp):
                 published = Published.CONFIRMED
         if published in (Published.STORED, Published.CONFIRMED):
             self._ledger.extended(tier, self._plan.lease)

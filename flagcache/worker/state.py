@@ -64,7 +64,7 @@ class Ledger:
 
     def __init__(self, plan: Plan, know: Knowledge) -> None:
         self.me = plan.mark + process.identity()
-        self.know = know
+        self.know = know._replace(signs=plan.codec.stamps.signs)
         self.troubles = Troubles(plan.clock)
         """What is wrong here, and what was reported about it."""
         self.tiers = Tiers(

@@ -21,6 +21,7 @@ from flagcache.worker import troubles
 from flagcache.worker.config import Plan
 from flagcache.worker.failover import Tier
 from flagcache.worker.state import Ledger
+from flagcache.worker.trust import Trust
 
 __all__ = ["Heard", "Reader"]
 
@@ -74,6 +75,7 @@ class Reader:
     def __init__(self, plan: Plan, ledger: Ledger) -> None:
         self._plan = plan
         self._ledger = ledger
+        self.trust = Trust(plan, ledger)
         self._refused: dict[str, _Refused] = {}
         """By store."""
         self._replaced: tuple[bytes, int] = b"", 0
@@ -83,33 +85,59 @@ class Reader:
 
     def asks(self, ask: Ask, home: str) -> Ask:
         """The poll of this store: what cannot be read is not to be sent again."""
-        refused = self._refused.get(home)
+        ask, refused = self.trust.asks(ask, home), self._refused.get(home)
         return ask if refused is None or self._may_have_passed(refused) else ask._replace(held_version=refused.version)
 
     def read(self, tier: Tier, store: Store, reply: Reply) -> Heard:
         """Verify what the store sent. What is broken counts as absent, and is dropped so that it is repaired."""
-        if reply.meta is None:
+        reply = self.trust.hears(tier.home, reply)
+        if reply.meta is not None:
+            heard = self._read(tier, store, reply, reply.meta)
+        else:
+            heard = Heard(reply)
             if reply.unchanged and not self._ledger.know.contact(tier.home).foreign:  # it is what is held
                 self._readable(tier)
-            return Heard(reply)
+        if not self.trust.leaves_aside(tier.home, heard.reply):
+            return heard
+        return heard._replace(reply=heard.reply._replace(granted_at=0), usable=False)
+
+    def _read(self, tier: Tier, store: Store, reply: Reply, stored: Meta) -> Heard:
         if reply.too_large:
             much = f"its payload is larger than the {self._plan.codec.largest} bytes that max_decoded_bytes allows for"
-            return self._refuse(tier, store, reply, reply.meta, UnreadableHereError(much, passing=True))
+            return self._refuse(tier, store, reply, stored, UnreadableHereError(much, passing=True))
         definitions = None
         try:
-            meta = self._plan.codec.read_meta(reply.meta)
+            meta = self._plan.codec.read_meta(stored)
             if reply.payload is not None:
                 definitions = self._open(meta.version, reply.payload)
         except EnvelopeError as exc:
-            return self._refuse(tier, store, reply, reply.meta, exc)
+            return self._refuse(tier, store, reply, stored, exc)
         except (MemoryError, RecursionError) as exc:
             here = UnreadableHereError(f"it cannot be checked: {type(exc).__name__}", passing=True)
-            return self._refuse(tier, store, reply, reply.meta, here)
-        if reply.payload is None and (left := self._left(tier, store, reply, reply.meta)) is not None:
+            return self._refuse(tier, store, reply, stored, here)
+        if reply.payload is None and (left := self._left(tier, store, reply, stored)) is not None:
             return left
+        return self._verified(tier, reply, meta._replace(stamp=stored.stamp), definitions)
+
+    def _verified(self, tier: Tier, reply: Reply, meta: Meta, definitions: Definitions | None) -> Heard:
+        """The answer with what was verified of its metadata; the times are still the store's word."""
         self._readable(tier)
-        self._outdated[tier.home] = "" if self._plan.codec.is_current(reply.meta) else meta.version
+        self._outdated[tier.home] = "" if self._plan.codec.is_current(reply.meta or meta) else meta.version
+        meta = self.trust.believed(tier.home, meta, reply.clock)
+        if self.trust.wants(tier.home, meta, reply.clock) and definitions is None:
+            return Heard(_without_content(reply), again=True)
         return Heard(reply._replace(meta=meta), definitions)
+
+    def take(self, home: str, reply: Reply, definitions: Definitions, asked: float) -> None:
+        """Hold what a verified answer brought, unless what is held is newer."""
+        if reply.meta is None:
+            return
+        held = election.told(home, reply.meta, definitions, reply.clock, asked, signs=self._ledger.know.signs)
+        self._ledger.take(held, fetched=False)
+        if self._ledger.know.held is not held:
+            self.trust.passed_over(home, held.meta.version)
+        elif reply.payload is not None:
+            self._ledger.encoded.received(held.meta.version, reply.payload)
 
     def tell_outdated(self, home: str, version: str) -> bool:
         """Whether this version is protected there with a key that is on its way out; told once."""

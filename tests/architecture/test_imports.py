@@ -105,6 +105,7 @@ def test_the_import_loads_the_engine_and_one_provider(loaded: dict[str, list[str
     assert _public(imported, "flagcache.stores") == {
         "abilities",
         "base",
+        "content",
         "fallback",
         "memory",
         "rights",

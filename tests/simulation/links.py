@@ -62,13 +62,13 @@ class Link:
 
         return self._call("publish", apply)
 
-    def confirm(self, me: str, version: str, grant: Grant, *, lease: int) -> bool:
+    def confirm(self, me: str, version: str, grant: Grant, *, lease: int, stamp: str = "") -> bool:
         """As `Store.confirm`."""
         self._oracle.confirms(self._store.uid, Meta(version, grant.epoch, grant.as_of, grant.at, grant.at))
 
         def apply() -> bool:
             before = self._store.state
-            taken = self._store.confirm(me, version, grant, lease=lease)
+            taken = self._store.confirm(me, version, grant, lease=lease, stamp=stamp)
             self._oracle.stored(self._store, before, fresh=True, taken=taken)
             return taken
 
@@ -89,9 +89,13 @@ class Link:
         """As `Store.report`."""
         return self._call("report", lambda: self._store.report(me, version, interval))
 
-    def fail(self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0) -> bool:
+    def fail(
+        self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0, stamp: str = ""
+    ) -> bool:
         """As `Store.fail`."""
-        return self._call("fail", lambda: self._store.fail(me, as_of, scope, status=status, retry_after=retry_after))
+        return self._call(
+            "fail", lambda: self._store.fail(me, as_of, scope, status=status, retry_after=retry_after, stamp=stamp)
+        )
 
     def renew(self, me: str, lease: int) -> bool:
         """As `Store.renew`."""
@@ -105,9 +109,9 @@ class Link:
         """As `Store.inspect`."""
         return self._call("inspect", self._store.inspect)
 
-    def clear(self) -> int:
+    def clear(self, stamp: str = "") -> int:
         """As `Store.clear`."""
-        return self._call("clear", self._store.clear)
+        return self._call("clear", lambda: self._store.clear(stamp))
 
     def close(self) -> None:
         """Nothing is kept open."""

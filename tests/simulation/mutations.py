@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from unittest.mock import patch
 
 from flagcache.core import knowledge as election
+from flagcache.core import order
 from flagcache.core.knowledge import Held, Knowledge
 from flagcache.encoding import payload as envelope
 from flagcache.errors import EnvelopeError
@@ -142,8 +143,8 @@ def _restamps(held: Held, home: str, clock: int, now: float) -> Meta:
     return _repair(held, home, clock, now)._replace(as_of=clock, confirmed_at=clock)
 
 
-def _born_now(home: str, meta: Meta, definitions: Definitions, clock: int, asked: float) -> Held:
-    return _told(home, meta, definitions, clock, asked)._replace(born=asked)
+def _born_now(home: str, meta: Meta, definitions: Definitions, clock: int, asked: float, *, signs: bool) -> Held:
+    return _told(home, meta, definitions, clock, asked, signs=signs)._replace(born=asked)
 
 
 def _sends_always(state: State, ask: Ask, clock: int) -> tuple[State, Reply]:
@@ -205,7 +206,11 @@ MUTATIONS = (
     Mutation(1, "the listener renews the lease too late", ((Attendant, "attend", _sleeps_long),)),
     Mutation(7, "a forked child keeps its parent's grants", ((Knowledge, "in_child", _inherits_all),)),
     Mutation(8, "ages count from the time a reply is read", ((Exchange, "_poll", _counts_from_the_reading),)),
-    Mutation(8, "an order counts as a time after the clock stepped back", ((election, "_granted", _order_for_time),)),
+    Mutation(
+        8,
+        "an order counts as a time after the clock stepped back",
+        ((election, "granted_at", _order_for_time), (order, "granted_at", _order_for_time)),
+    ),
     Mutation(8, "republished definitions get a new date", ((election, "repair", _restamps),)),
     Mutation(8, "adopted definitions count as confirmed now", ((election, "told", _born_now),)),
     Mutation(8, "the entity tag of other definitions is sent", ((Fetching, "_fetch", _stored_etag),)),

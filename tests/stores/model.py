@@ -95,7 +95,7 @@ class Model(Facts):
             expected = before.meta
             if order == before.meta.order:  # the same content once more, perhaps under another key
                 etag = meta.etag or before.meta.etag
-                expected = before.meta._replace(etag=etag, writer=meta.writer, project=meta.project)
+                expected = before.meta._replace(etag=etag, writer=meta.writer, project=meta.project, stamp=meta.stamp)
                 self.payload = envelope.payload
             assert after.meta == expected, "what is as old or older moves nothing"
             return self.look(after)
@@ -119,7 +119,7 @@ class Model(Facts):
             return self.look(after)
         self.kept(after, "content", "note")
         if grant.as_of > stored.as_of:
-            stored = stored._replace(as_of=grant.as_of, confirmed_at=grant.at)
+            stored = stored._replace(as_of=grant.as_of, confirmed_at=grant.at, stamp="")
         assert after.meta == stored, "a confirmation moves the age to its grant's time, and nothing else"
         self.succeeded(me, grant.as_of, after)
         return self.look(after)

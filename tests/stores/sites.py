@@ -183,10 +183,10 @@ class Later(Store):
         meta = _moved(envelope.meta, -self.milliseconds)
         return self._store.publish(me, envelope._replace(meta=meta), fresh=fresh, lease=lease, replacing=replacing)
 
-    def confirm(self, me: str, version: str, grant: Grant, *, lease: int) -> bool:
+    def confirm(self, me: str, version: str, grant: Grant, *, lease: int, stamp: str = "") -> bool:
         """As `Store.confirm`."""
         grant = Grant(grant.epoch, self._back(grant.as_of), self._back(grant.at))
-        return self._store.confirm(me, version, grant, lease=lease)
+        return self._store.confirm(me, version, grant, lease=lease, stamp=stamp)
 
     def discard(self, me: str, version: str) -> bool:
         """As `Store.discard`."""
@@ -196,9 +196,11 @@ class Later(Store):
         """As `Store.report`."""
         return self._store.report(me, version, interval)
 
-    def fail(self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0) -> bool:
+    def fail(
+        self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0, stamp: str = ""
+    ) -> bool:
         """As `Store.fail`."""
-        return self._store.fail(me, self._back(as_of), scope, status=status, retry_after=retry_after)
+        return self._store.fail(me, self._back(as_of), scope, status=status, retry_after=retry_after, stamp=stamp)
 
     def renew(self, me: str, lease: int) -> bool:
         """As `Store.renew`."""
@@ -214,9 +216,9 @@ class Later(Store):
         clock, granted_at = self._on(seen.clock), self._on(seen.granted_at)
         return seen._replace(clock=clock, granted_at=granted_at, meta=self._meta_on(seen.meta))
 
-    def clear(self) -> int:
+    def clear(self, stamp: str = "") -> int:
         """As `Store.clear`."""
-        return self._store.clear()
+        return self._store.clear(stamp)
 
     def close(self) -> None:
         """As `Store.close`."""

@@ -95,7 +95,10 @@ class Poll(Step):
         held = None
         if self.held is not None:
             held = Order(max(0, twins.state.epoch + self.held_epoch), self.held.of(twins, real=False))
-        twins.poll(self.ask._replace(last_grant=self.last_grant.of(twins, real=False), held=held))
+        ask = self.ask._replace(last_grant=self.last_grant.of(twins, real=False), held=held)
+        if ask.signs and held is not None:
+            ask = ask._replace(epoch_stamp=f"epoch-{held.epoch}", doubted_epoch=twins.state.epoch)
+        twins.poll(ask)
 
 
 class _Options(TypedDict):
@@ -121,7 +124,17 @@ class Publish(Step):
     @override
     def take(self, twins: Twins) -> None:
         as_of = self.as_of.of(twins)
-        meta = Meta(self.version, max(0, twins.state.epoch + self.epoch), as_of, as_of - 2, as_of - 1, self.etag, "w")
+        meta = Meta(
+            self.version,
+            max(0, twins.state.epoch + self.epoch),
+            as_of,
+            as_of - 2,
+            as_of - 1,
+            self.etag,
+            "w",
+            "",
+            f"stamp of {as_of}",
+        )
         content = Envelope(meta, f"{self.version} as of {as_of}".encode())
 
         options = _Options(fresh=self.fresh, lease=self.lease, replacing=self.replacing)
@@ -149,8 +162,10 @@ class Confirm(Step):
         as_of = self.as_of.of(twins)
         grant = Grant(0, as_of, as_of - 1)
         twins.run(
-            lambda: twins.store.confirm(self.me, self.version, grant, lease=self.lease),
-            lambda state, clock: rules.confirm(state, self.me, self.version, grant, clock, lease=self.lease)[:2],
+            lambda: twins.store.confirm(self.me, self.version, grant, lease=self.lease, stamp="confirmed"),
+            lambda state, clock: rules.confirm(
+                state, self.me, self.version, grant, clock, lease=self.lease, stamp="confirmed"
+            )[:2],
         )
 
 
@@ -198,9 +213,10 @@ class Fail(Step):
     @override
     def take(self, twins: Twins) -> None:
         as_of, options = self.as_of.of(twins, real=False), {"status": 429, "retry_after": self.retry_after}
+        stamp = f"noted at {as_of}"
         twins.run(
-            lambda: twins.store.fail(self.me, as_of, self.scope, **options),
-            lambda state, clock: rules.fail(state, self.me, as_of, self.scope, clock, **options)[:2],
+            lambda: twins.store.fail(self.me, as_of, self.scope, **options, stamp=stamp),
+            lambda state, clock: rules.fail(state, self.me, as_of, self.scope, clock, **options, stamp=stamp)[:2],
         )
 
 
@@ -241,10 +257,10 @@ class Clear(Step):
     @override
     def take(self, twins: Twins) -> None:
         def by_rules(state: State, clock: int) -> tuple[State, int]:
-            state, notice = rules.clear(state, clock)
+            state, notice = rules.clear(state, clock, "cleared")
             return state, notice.epoch
 
-        twins.run(twins.store.clear, by_rules)
+        twins.run(lambda: twins.store.clear("cleared"), by_rules)
         twins.lengthen_lease(STRIDE // 2)
 
 
@@ -289,6 +305,10 @@ ASKS = st.builds(
     starts=st.booleans(),
     leader=st.sampled_from(["", "a", "b"]),
     doubts=st.sampled_from([False, False, True]),
+    disbelieves=st.booleans(),
+    signs=st.booleans(),
+    epoch_stamp=st.just(""),
+    doubted_epoch=st.just(0),
 )
 POLLS = st.builds(Poll, ASKS, GRANTS, st.none() | MOMENTS, st.sampled_from([0, 0, 0, -1, 1]))
 PUBLISHES = st.builds(

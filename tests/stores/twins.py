@@ -37,7 +37,7 @@ LENGTHS = ("epoch", "size", "lease_length", "note_status", "note_length", "failu
 """The other numbers in it."""
 
 
-TEXTS = ("version", "etag", "writer", "project", "holder", "deputy")
+TEXTS = ("version", "etag", "writer", "project", "holder", "deputy", "stamp", "note_stamp", "epoch_stamp")
 LONGEST = {"version": 64, "etag": 1024, "writer": 512, "project": 512, "holder": 512, "deputy": 512}
 """Bytes of each."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -147,7 +147,7 @@ class Twins:
         raw, lease = self._hash(), self.store.keys.lease
         number = {name: _whole(raw.get(name)) for name in (*TIMES, *LENGTHS)}
         text = {name: raw.get(name, b"").decode() for name in TEXTS}
-        sound = {name: len(text[name]) <= LONGEST[name] and not _CONTROL.search(text[name]) for name in TEXTS}
+        sound = {name: len(text[name]) <= LONGEST[name] and not _CONTROL.search(text[name]) for name in LONGEST}
         complete = all(_is_whole(raw.get(name)) for name in ("as_of", "changed_at", "confirmed_at", "size"))
         meta = None
         complete = complete and re.fullmatch(r"[A-Za-z0-9._-]+", text["version"]) is not None
@@ -155,13 +155,14 @@ class Twins:
         if complete and number["size"] and number["size"] == len(raw.get("payload", b"")):
             meta = Meta(
                 *(text["version"], number["epoch"], number["as_of"], number["changed_at"], number["confirmed_at"]),
-                *(text["etag"], text["writer"], text["project"]),
+                *(text["etag"], text["writer"], text["project"], text["stamp"]),
             )
         owner, left = cast("bytes | None", self._command("GET", lease)), cast("int", self._command("PTTL", lease))
         outcome = raw.get("outcome", b"").decode()
         return State(
             meta=meta,
             epoch=number["epoch"],
+            epoch_stamp=text["epoch_stamp"],
             highest=max(number["highest"], number["grant"], meta.as_of if meta else 0),
             grant=number["grant"],
             granted=(number["granted_1"], number["granted_2"], number["granted_3"]),
@@ -174,12 +175,13 @@ class Twins:
             failures=number["failures"],
             reporting=number["reporting"],
             renewing=number["renewing"],
-            fence=number["fence"],
+            fence=number["fence"] if number["fence"] <= number["grant"] else 0,
             deputy=text["deputy"] if sound["deputy"] else "",
             deputy_seen=number["deputy_seen"],
             note_status=number["note_status"],
             note_until=number["note_until"],
             note_length=number["note_length"],
+            note_stamp=text["note_stamp"],
             repair_asked=number["repair_asked"],
             replaced_at=number["replaced_at"],
             key_missed_at=number["key_missed_at"],

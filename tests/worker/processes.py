@@ -100,6 +100,9 @@ class Upstream:
         self.serves = content(1)
         self.requests = 0
         self.down = False
+        self.clock: Callable[[], float] = lambda: 0.0
+        self.served: list[tuple[float, Definitions]] = []
+        """When it said what, by this clock: the definitions that it sent or confirmed."""
 
     def fetch(self, etag: str) -> tuple[str, Definitions | None] | None:
         """The entity tag and the definitions; no definitions where the tag is the asker's; None for a failure."""
@@ -107,6 +110,7 @@ class Upstream:
         if self.down:
             return None
         now = digest(self.serves)
+        self.served.append((self.clock(), self.serves))
         return now, (None if now == etag else self.serves)
 
 
@@ -149,9 +153,9 @@ class Link:
             "publish", lambda: self.store.publish(me, envelope, fresh=fresh, lease=lease, replacing=replacing)
         )
 
-    def confirm(self, me: str, version: str, grant: Grant, *, lease: int) -> bool:
+    def confirm(self, me: str, version: str, grant: Grant, *, lease: int, stamp: str = "") -> bool:
         """As the store."""
-        return self._call("confirm", lambda: self.store.confirm(me, version, grant, lease=lease))
+        return self._call("confirm", lambda: self.store.confirm(me, version, grant, lease=lease, stamp=stamp))
 
     def discard(self, me: str, version: str) -> bool:
         """As the store."""
@@ -161,9 +165,13 @@ class Link:
         """As the store."""
         return self._call("report", lambda: self.store.report(me, version, interval))
 
-    def fail(self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0) -> bool:
+    def fail(
+        self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0, stamp: str = ""
+    ) -> bool:
         """As the store."""
-        return self._call("fail", lambda: self.store.fail(me, as_of, scope, status=status, retry_after=retry_after))
+        return self._call(
+            "fail", lambda: self.store.fail(me, as_of, scope, status=status, retry_after=retry_after, stamp=stamp)
+        )
 
     def renew(self, me: str, lease: int) -> bool:
         """As the store."""
@@ -177,9 +185,9 @@ class Link:
         """As the store."""
         return self._call("inspect", self.store.inspect)
 
-    def clear(self) -> int:
+    def clear(self, stamp: str = "") -> int:
         """As the store."""
-        return self._call("clear", self.store.clear)
+        return self._call("clear", lambda: self.store.clear(stamp))
 
     def close(self) -> None:
         """Count it."""
@@ -253,6 +261,7 @@ class Fleet:
         """Of the processes that are made from now on."""
         self.vendor = ManualVendor()
         self.upstream = Upstream()
+        self.upstream.clock = self.clock
         self.store = MemoryStore(self.store_clock)
 
     def store_clock(self) -> int:

@@ -14,11 +14,14 @@ local HASH, LEASE, ME = KEYS[1], KEYS[2], ARGV[1]
 local GRANTS_PER_INTERVAL, REPUBLISH_EVERY, LONGEST_NOTE, GRACE = 3, 1000, 3600000, 2000
 local REFRESHER = 'refresher!' -- what the identity of a refresher begins with
 local FIELDS = {
-  'version', 'etag', 'writer', 'project', 'holder', 'outcome', 'deputy', 'epoch', 'as_of', 'changed_at', 'confirmed_at', 'size',
+  'version', 'etag', 'writer', 'project', 'holder', 'outcome', 'deputy', 'stamp', 'note_stamp', 'epoch_stamp',
+  'epoch', 'as_of', 'changed_at', 'confirmed_at', 'size',
   'highest', 'grant', 'granted_1', 'granted_2', 'granted_3', 'lease_length', 'led_since', 'note_status', 'note_until',
   'note_length', 'repair_asked', 'failures', 'reporting', 'fence', 'deputy_seen', 'renewing', 'replaced_at', 'key_missed_at',
 }
-local FIRST_NUMBER = 8
+local FIRST_NUMBER = 11
+local LONGEST_STAMP = 100
+local HIGHEST_EPOCH = 4503599627370496
 local LARGEST_PAYLOAD = 67108864 -- bytes; no process publishes a larger one
 local LONGEST_VERSION, LONGEST_TAG, LONGEST_TEXT = 64, 1024, 512 -- bytes; flagcache/stores/rules/fields.py
 local FAR = 315360000000 -- ten years: what lies further ahead of the clock is no time; counting on from it would end at 2^53
@@ -65,19 +68,28 @@ local function save()
   if #dirty > 0 then redis.call('HSET', HASH, unpack(dirty)) end
 end
 
+local spoilt_epoch = false -- it was too high to be one of ours
+
 local function load()
   local values = read('HMGET', HASH, unpack(FIELDS)) or {}
   for i, field in ipairs(FIELDS) do
     if i < FIRST_NUMBER then state[field] = values[i] or '' else state[field] = whole(values[i]) or 0 end
   end
-  local times = whole(values[9]) and whole(values[10]) and whole(values[11]) and whole(values[12])
+  local times = whole(values[12]) and whole(values[13]) and whole(values[14]) and whole(values[15])
   local named = #state.version <= LONGEST_VERSION and string.find(state.version, '^[%w._-]+$')
     and sound(state.etag, LONGEST_TAG) and sound(state.writer, LONGEST_TEXT) and sound(state.project, LONGEST_TEXT)
   state.stored = times and named and state.size > 0 and state.size <= LARGEST_PAYLOAD
     and state.as_of <= clock + FAR and redis.call('HSTRLEN', HASH, 'payload') == state.size and true or false
   if state.highest > clock + FAR then state.highest = 0 end
   if state.grant > clock + FAR then state.grant = 0 end
-  if state.fence > clock + FAR then state.fence = 0 end
+  if state.fence > state.grant then set('fence', 0) end -- it is the `as_of` of an earlier grant
+  if #state.stamp > LONGEST_STAMP then state.stamp = '' end
+  if #state.note_stamp > LONGEST_STAMP then state.note_stamp = '' end
+  if #state.epoch_stamp > LONGEST_STAMP then state.epoch_stamp = '' end
+  if state.epoch > HIGHEST_EPOCH then
+    spoilt_epoch = true
+    set('epoch', 0) set('epoch_stamp', '')
+  end
   if state.outcome ~= 'open' and state.outcome ~= 'failed' then state.outcome = 'done' end
   if not sound(state.holder, LONGEST_TEXT) then state.holder = '' end
   if not sound(state.deputy, LONGEST_TEXT) then state.deputy = '' end
@@ -121,7 +133,7 @@ end
 
 local function drop()
   redis.call('HDEL', HASH, 'payload')
-  set('version', '') set('size', 0) set('repair_asked', 0)
+  set('version', '') set('stamp', '') set('size', 0) set('repair_asked', 0)
   state.stored = false
 end
 
@@ -136,7 +148,7 @@ local function silent_grant() return state.grant ~= state.reporting and state.ou
 local function fenced(as_of) return as_of < math.max(state.fence, silent_grant() and state.grant or 0) end
 
 local function clear_note()
-  set('note_status', 0) set('note_until', 0) set('note_length', 0)
+  set('note_status', 0) set('note_until', 0) set('note_length', 0) set('note_stamp', '')
 end
 
 -- The fetch of this grant succeeded; a note that kept all from fetching is out of date too.

@@ -2,14 +2,16 @@
 -- at once.
 --
 -- ARGV[2] channel of the notices
+-- ARGV[3] stamp of the new epoch, which is the next one; '' for none
 --
 -- Returns {the new epoch, what became of the notice}
 
-local epoch, highest, since = state.epoch + 1, state.highest, state.led_since
+-- Instead of one that was too high comes one that none of ours can have reached by counting.
+local epoch, highest, since = spoilt_epoch and clock or state.epoch + 1, state.highest, state.led_since
 local deputy, seen = state.deputy, state.deputy_seen
 redis.call('DEL', HASH) -- first: a server that is out of memory refuses whatever needs some, but for what follows this
 hurry()
-redis.call('HSET', HASH, 'epoch', digits(epoch), 'highest', digits(highest),
+redis.call('HSET', HASH, 'epoch', digits(epoch), 'epoch_stamp', ARGV[3], 'highest', digits(highest),
   'lease_length', digits(state.lease_length), 'led_since', digits(since), 'deputy', deputy, 'deputy_seen', digits(seen))
 state.epoch, state.version = epoch, ''
 notify(ARGV[2], 'clear')

@@ -5,6 +5,7 @@
 -- ARGV[5]    lease to keep (ms)
 -- ARGV[6]    channel of the notices
 -- ARGV[7]    time to live (ms)
+-- ARGV[8]    stamp of these times; '' for none
 --
 -- Returns {1, or 0 when another version, or none, is stored; what became of the notice, and of the time to
 -- live}
@@ -13,7 +14,7 @@ local as_of, at, keep = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 if not state.stored or state.version ~= ARGV[2] then return {0, notice} end
 local first = state.confirmed_at < state.led_since
 if as_of > state.as_of then
-  set('as_of', as_of) set('confirmed_at', at)
+  set('as_of', as_of) set('confirmed_at', at) set('stamp', ARGV[8])
   set('highest', math.max(state.highest, as_of))
 end
 local noted = state.note_status

@@ -4,6 +4,7 @@
 -- ARGV[3]    'mine': this worker gives up the lease; 'everybody': a note keeps all from fetching
 -- ARGV[4..5] HTTP status and time until the next try (ms), for the note
 -- ARGV[6]    channel of the notices
+-- ARGV[7]    stamp of the note; '' for none
 --
 -- Returns {1, or 0 when it is not the latest grant, and then nothing happens; what became of the notice}
 
@@ -15,6 +16,7 @@ if ARGV[3] == 'everybody' then
   local status, length = tonumber(ARGV[4]), tonumber(ARGV[5])
   if status ~= state.note_status then kind = 'note' end
   set('note_status', status) set('note_until', clock + length) set('note_length', length)
+  set('note_stamp', ARGV[7])
 elseif leads() then
   give_up()
   kind = 'free'

@@ -5,33 +5,38 @@
 -- ARGV[7]      idle (no fetch of the asker is under way): 1 or 0
 -- ARGV[8]      as_of of the last grant that reached the asker
 -- ARGV[9]      age of the latest grant known to the asker (ms), -1: knows of none
--- ARGV[10..13] what the asker holds: epoch (-1: nothing), as_of, age (ms), version
+-- ARGV[10..13] what the asker holds: epoch (-1: nothing), as_of, age (ms), version. The epoch may be followed by `:`, its
+--              stamp, `:` and the epoch of this store that the asker does not believe
 -- ARGV[14]     longest time between two grants while fetches fail (ms)
 -- ARGV[15]     bits 1: the asker reports each answer to a fetch; 2: it is the deputy, and looks; 4: it acts between polls;
---              8: it is in its first load; 16: it does not believe the lease of ARGV[16] while the store is empty
+--              8: it is in its first load; 16: it does not believe the lease of ARGV[16] while the store is empty;
+--              32: it does not believe the note that stands; 64: it has a key
 -- ARGV[16]     who leads, as far as the asker knows
 -- ARGV[17]     number of the database, which the channel of the notices ends with: a whole name would be sent with each poll
 -- ARGV[18]     time to live (ms); a poll renews none, but a grant may be all that is ever stored
 -- ARGV[19]     bytes of the largest payload that the asker takes
 --
--- Returns {clock, leads, lease left, granted at, bits, grant, note, meta, payload, leader}
+-- Returns {clock, leads, lease left, granted at, bits, grant, note, meta, payload, leader} and, only for who has a key, if
+--         the epoch is another than that of what he holds, {epoch, stamp}
 --   bits    1: unchanged; 2: republish what you hold; 4: you are the deputy; 8: another process is fetching; 16: no try is
 --           left in this interval; 32: the payload is newer, and larger than you take
 --   grant   0 or {epoch, as_of, at}
---   note    0, or {status, time left} from a failure for everybody until a success
---   meta    0 or {version, etag, writer, project, epoch, as_of, changed_at, confirmed_at}
+--   note    0, or {status, time left, stamp} from a failure for everybody until a success
+--   meta    0 or {version, etag, writer, project, epoch, as_of, changed_at, confirmed_at, stamp}
 --   payload 0, or the payload where it is newer and of another version than what is held
 --   leader  0 if it is the one that the asker knows; else its identity, empty if there is none
 
 local interval, full_lease, cold_lease, challenge = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local may_lead, idle, last_grant, grant_age = ARGV[6] == '1', ARGV[7] == '1', tonumber(ARGV[8]), tonumber(ARGV[9])
-local held_epoch, held_as_of, held_age, held_version = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12]), ARGV[13]
+local held_epoch, epoch_stamp, doubted = string.match(ARGV[10], '^(%-?%d+):?([^:]*):?(%d*)$')
+held_epoch, doubted = tonumber(held_epoch), tonumber(doubted)
+local held_as_of, held_age, held_version = tonumber(ARGV[11]), tonumber(ARGV[12]), ARGV[13]
 
 -- What no process of ours has published is never sent, and its memory is given back.
 if not state.stored and redis.call('HSTRLEN', HASH, 'payload') > LARGEST_PAYLOAD then drop() end
 
 local function asker(bit) return math.floor(tonumber(ARGV[15]) / bit) % 2 == 1 end
-local reports, watches, listens, starts, doubts = asker(1), asker(2), asker(4), asker(8), asker(16)
+local reports, watches, listens, starts, doubts, disbelieves = asker(1), asker(2), asker(4), asker(8), asker(16), asker(32)
 local said_as_of = held_as_of
 
 local function unchanged()
@@ -44,8 +49,12 @@ if held_epoch >= 0 and not (held_as_of > 0 and (held_as_of <= clock or unchanged
 end
 
 if held_epoch > state.epoch then -- the store has lost its epoch: whoever knows it tells
-  set('epoch', held_epoch)
+  set('epoch', held_epoch) set('epoch_stamp', epoch_stamp)
   if state.stored and state.as_of < held_as_of then drop() end -- it may be what people cleared
+end
+
+if doubted and held_epoch >= 0 and held_epoch < state.epoch and state.epoch == doubted then -- nobody signed it
+  set('epoch', held_epoch) set('epoch_stamp', epoch_stamp)
 end
 
 if idle then end_idle_grant(last_grant) end
@@ -66,6 +75,7 @@ local function due() return since_grant(math.floor(pause() * 9 / 10)) end
 
 -- Whether a failure for everybody keeps all from fetching; for longer than any of ours does, it is none.
 local function noted()
+  if disbelieves then return false end
   return state.note_length <= math.max(LONGEST_NOTE, tonumber(ARGV[14])) and running(state.note_until, state.note_length)
 end
 
@@ -188,7 +198,7 @@ else
   if state.stored then
     meta = {
       state.version, state.etag, state.writer, state.project,
-      state.epoch, state.as_of, state.changed_at, state.confirmed_at,
+      state.epoch, state.as_of, state.changed_at, state.confirmed_at, state.stamp,
     }
   end
   if newer and state.version ~= held_version then
@@ -196,7 +206,9 @@ else
   end
 end
 if state.deputy == ME then bits = bits + 4 end
-if noted() or state.note_status > 0 then note = {state.note_status, noted() and state.note_until - clock or 0} end
+if noted() or state.note_status > 0 then
+  note = {state.note_status, noted() and state.note_until - clock or 0, state.note_stamp}
+end
 
 -- Another process's grant is open, its first as leader or one whose end it reports, and it took or renewed its lease less
 -- than the length of a cold lease ago.
@@ -215,6 +227,8 @@ if lost and granted ~= 0 then
   local channel = string.gsub(HASH, ':definitions$', ':notices:' .. ARGV[17])
   notify(channel, 'granted', digits(granted[2]))
 end
-return {
+local reply = {
   clock, leads() and 1 or 0, leased() and state.lease_left or 0, state.granted_1, bits, granted, note, meta, payload, leader,
 }
+if asker(64) and state.epoch ~= math.max(held_epoch, 0) then reply[#reply + 1] = {state.epoch, state.epoch_stamp} end
+return reply

@@ -9,6 +9,7 @@
 -- ARGV[14]    version that it is to replace, newer as it may be, because the asker lacks its key; '' for none
 -- ARGV[15]    time in which the namespace sees one such publication at most (ms)
 -- ARGV[16]    time to live (ms)
+-- ARGV[17]    stamp of the times; '' for none
 --
 -- Returns {'stored', 'confirmed' (the same version was there; at most its ages moved), 'stale' (refused) or 'unsettled'
 --         (refused for now: a later grant, of which nothing is known, may have found newer definitions); what became of
@@ -24,7 +25,7 @@ if ARGV[14] ~= '' then
 end
 
 local fresh, keep = ARGV[3] == '1', tonumber(ARGV[4])
-local version, etag, writer, project = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+local version, etag, writer, project, stamp = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[17]
 local epoch, as_of, changed_at, confirmed_at =
   tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12])
 
@@ -38,7 +39,7 @@ if older or epoch < state.epoch then
     redis.call('HSET', HASH, 'payload', ARGV[13])
     set('size', #ARGV[13])
     if etag ~= '' then set('etag', etag) end
-    set('writer', writer) set('project', project)
+    set('writer', writer) set('project', project) set('stamp', stamp)
   end
   extend(keep)
   save()
@@ -57,6 +58,7 @@ redis.call('HSET', HASH, 'payload', ARGV[13])
 set('size', #ARGV[13])
 set('version', version) set('etag', etag) set('writer', writer) set('project', project)
 set('epoch', epoch) set('as_of', as_of) set('changed_at', changed_at) set('confirmed_at', confirmed_at)
+set('stamp', stamp)
 set('highest', math.max(state.highest, as_of))
 if fresh then answered(as_of) end
 extend(keep)

@@ -23,8 +23,9 @@ def read_notice(message: bytes) -> Notice:
 
 def read_reply(raw: object) -> Reply:
     """Read the reply of `poll`."""
-    clock, leads, lease_left, granted_at, bits, grant, note, meta, payload, leader = as_list(raw)
-    status, note_left = (as_whole(n) for n in as_list(note)) if note else (0, 0)
+    clock, leads, lease_left, granted_at, bits, grant, note, meta, payload, leader, *epoch = as_list(raw)
+    number, epoch_stamp = as_list(epoch[0]) if epoch else (-1, b"")
+    status, note_left, note_stamp = as_list(note) if note else (0, 0, b"")
     return Reply(
         clock=as_whole(clock),
         leads=bool(leads),
@@ -35,18 +36,21 @@ def read_reply(raw: object) -> Reply:
         meta=_read_meta(meta) if meta else None,
         payload=payload if isinstance(payload, bytes) else None,
         republish=bool(as_whole(bits) & 2),
-        note_status=status,
-        note_left=note_left,
+        note_status=as_whole(status),
+        note_left=as_whole(note_left),
+        note_stamp=as_text(note_stamp),
         deputy=bool(as_whole(bits) & 4),
         fetching=bool(as_whole(bits) & 8),
         exhausted=bool(as_whole(bits) & 16),
         leader=None if leader == 0 else _as_name(leader),
         too_large=bool(as_whole(bits) & 32),
+        epoch=as_whole(number),
+        epoch_stamp=as_text(epoch_stamp),
     )
 
 
 def _read_meta(raw: object) -> Meta:
-    version, etag, writer, project, epoch, as_of, changed_at, confirmed_at = as_list(raw)
+    version, etag, writer, project, epoch, as_of, changed_at, confirmed_at, stamp = as_list(raw)
     return Meta(
         version=as_text(version),
         etag=as_text(etag),
@@ -56,6 +60,7 @@ def _read_meta(raw: object) -> Meta:
         as_of=as_whole(as_of),
         changed_at=as_whole(changed_at),
         confirmed_at=as_whole(confirmed_at),
+        stamp=as_text(stamp),
     )
 
 

@@ -28,6 +28,7 @@ from flagcache.stores.redis.replies import (
     read_snapshot,
 )
 from flagcache.stores.redis.trouble import plain, with_right
+from flagcache.stores.redis.words import words_of
 from flagcache.stores.unexpected import only_store_errors
 
 if TYPE_CHECKING:
@@ -145,13 +146,13 @@ class RedisStore:
             *(meta.version, meta.etag, meta.writer, meta.project),
             *(meta.epoch, meta.as_of, meta.changed_at, meta.confirmed_at),
             envelope.payload,
-            *(*(replacing or ("", 0)), self._forget_after),
+            *(*(replacing or ("", 0)), self._forget_after, meta.stamp),
         )
         return self._notify("publish", me, args, lambda raw: Published(as_text(raw)))
 
-    def confirm(self, me: str, version: str, grant: Grant, *, lease: int) -> bool:
+    def confirm(self, me: str, version: str, grant: Grant, *, lease: int, stamp: str = "") -> bool:
         """As `Store.confirm`."""
-        args = (version, grant.as_of, grant.at, lease, self.keys.channel, self._forget_after)
+        args = (version, grant.as_of, grant.at, lease, self.keys.channel, self._forget_after, stamp)
         return self._notify("confirm", me, args, as_flag)
 
     def discard(self, me: str, version: str) -> bool:
@@ -162,9 +163,12 @@ class RedisStore:
         """As `Store.report`."""
         return self._notify("report", me, (version, interval, self.keys.channel), as_flag)
 
-    def fail(self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0) -> bool:
+    def fail(
+        self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0, stamp: str = ""
+    ) -> bool:
         """As `Store.fail`."""
-        return self._notify("fail", me, (as_of, scope.value, status, retry_after, self.keys.channel), as_flag)
+        args = (as_of, scope.value, status, retry_after, self.keys.channel, stamp)
+        return self._notify("fail", me, args, as_flag)
 
     def renew(self, me: str, lease: int) -> bool:
         """As `Store.renew`."""
@@ -178,9 +182,9 @@ class RedisStore:
         """As `Store.inspect`."""
         return self._run("inspect", "", (), read_snapshot)
 
-    def clear(self) -> int:
+    def clear(self, stamp: str = "") -> int:
         """As `Store.clear`."""
-        return self._notify("clear", "", (self.keys.channel,), as_whole)
+        return self._notify("clear", "", (self.keys.channel, stamp), as_whole)
 
     def forget(self) -> bool:
         """As `Forgets.forget`."""
@@ -232,7 +236,7 @@ class RedisStore:
             )
 
     def _words_of(self, ask: Ask) -> tuple[str | int, ...]:
-        return *_words_of(ask), self._link.database, self._forget_after, ask.largest
+        return *words_of(ask), self._link.database, self._forget_after, ask.largest
 
     def _may_do_without_lease(self, ask: Ask, failure: StoreError) -> bool:
         """Whether a poll may read without the lease, which lies on another node than the definitions, or nowhere.
@@ -267,19 +271,6 @@ class RedisStore:
         except (TypeError, ValueError, IndexError) as exc:
             what = f"it answered {verb} with something that is no reply of this script"
             raise StoreError(what, address=self.address) from exc
-
-
-def _words_of(ask: Ask) -> tuple[str | int, ...]:
-    """Return what `poll.lua` calls ARGV[2] and up."""
-    held = ask.held
-    return (
-        *(ask.interval, ask.lease, ask.cold_lease, ask.challenge, int(ask.may_lead), int(ask.idle)),
-        *(ask.last_grant, ask.grant_age),
-        *((held.epoch, held.as_of) if held else (-1, 0)),
-        *(ask.held_age, ask.held_version, ask.backoff),
-        ask.reports + 2 * ask.watches + 4 * ask.listens + 8 * ask.starts + 16 * ask.doubts,
-        ask.leader,
-    )
 
 
 @only_store_errors

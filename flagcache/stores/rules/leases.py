@@ -69,7 +69,7 @@ def hurry(state: State, clock: int) -> State:
 def noted(state: State, ask: Ask, clock: int) -> bool:
     """Whether a failure for everybody keeps all from fetching."""
     longest = max(_LONGEST_NOTE, ask.backoff)
-    return state.note_length <= longest and running(state.note_until, state.note_length, clock)
+    return not ask.disbelieves and state.note_length <= longest and running(state.note_until, state.note_length, clock)
 
 
 def _due(state: State, ask: Ask, clock: int) -> bool:

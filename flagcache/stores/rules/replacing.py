@@ -39,5 +39,5 @@ def protected_anew(state: State, meta: Meta, stored: Meta) -> State:
     """The stored content once more, perhaps under another key; if it is older, what is stored stays."""
     if meta.order < stored.order:
         return state
-    meta = stored._replace(etag=meta.etag or stored.etag, writer=meta.writer, project=meta.project)
+    meta = stored._replace(etag=meta.etag or stored.etag, writer=meta.writer, project=meta.project, stamp=meta.stamp)
     return state._replace(meta=meta)

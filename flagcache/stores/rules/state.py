@@ -11,10 +11,13 @@ from typing import NamedTuple
 
 from flagcache.stores.base import Meta
 
-__all__ = ["FAR", "Outcome", "State", "believable", "passed", "running"]
+__all__ = ["FAR", "HIGHEST_EPOCH", "Outcome", "State", "believable", "passed", "running"]
 
 FAR = 315_360_000_000
 """Ten years in milliseconds: what lies further ahead of the clock is no time, and counting on from it ends at 2**53."""
+
+HIGHEST_EPOCH = 1 << 52
+"""Nobody counts so far: what is higher was written by others, and would be the last epoch that there can be."""
 
 
 class Outcome(str, Enum):
@@ -31,6 +34,10 @@ class State(NamedTuple):
     meta: Meta | None = None
     """None: nothing is stored, or nothing readable."""
     epoch: int = 0
+    epoch_stamp: str = ""
+    """What the process that raised it signed of it."""
+    spoilt_epoch: bool = False
+    """It was too high to be one of ours, and counts as 0. Not stored."""
     highest: int = 0
     """The highest `as_of` ever stored or granted; the next grant's is higher."""
     grant: int = 0
@@ -62,6 +69,8 @@ class State(NamedTuple):
     """Why the latest fetch failed for everybody, until one succeeds."""
     note_until: int = 0
     note_length: int = 0
+    note_stamp: str = ""
+    """What its writer signed of it."""
     repair_asked: int = 0
     """When an asker was last told to repair the store."""
     replaced_at: int = 0
@@ -77,10 +86,13 @@ def running(end: int, length: int, clock: int) -> bool:
 
 def believable(state: State, clock: int) -> State:
     """The same without orders that cannot be times of this clock; for stores that others may have written to."""
+    if state.epoch > HIGHEST_EPOCH:
+        meta = state.meta and state.meta._replace(epoch=0)
+        state = state._replace(epoch=0, epoch_stamp="", spoilt_epoch=True, meta=meta)
     meta = state.meta if state.meta is None or state.meta.as_of <= clock + FAR else None
     highest = state.highest if state.highest <= clock + FAR else 0
     grant = state.grant if state.grant <= clock + FAR else 0
-    fence = state.fence if state.fence <= clock + FAR else 0
+    fence = state.fence if state.fence <= grant else 0  # it is the `as_of` of an earlier grant
     if (meta, highest, grant, fence) == (state.meta, state.highest, state.grant, state.fence):
         return state
     highest = max(highest, grant, meta.as_of if meta else 0)

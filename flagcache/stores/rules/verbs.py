@@ -20,6 +20,7 @@ from flagcache.stores.base import (
     Scope,
     Snapshot,
 )
+from flagcache.stores.rules.epochs import clear, with_epoch_of
 from flagcache.stores.rules.leases import (
     announced,
     appoint,
@@ -65,8 +66,7 @@ def poll(state: State, ask: Ask, clock: int, *, size: int = 0) -> tuple[State, R
     The reply's `payload` is `b""` where the payload, of `size` bytes, is to be sent.
     """
     held = _held_here(state, ask, clock)
-    if held is not None and held.epoch > state.epoch:
-        state = _lift(state, held)
+    state = with_epoch_of(state, held, ask) if held is not None else state
     state = _end_idle_grant(state, ask.me, ask.last_grant) if ask.idle else state
     state = elect(state, ask, clock)
     leading = leads(state, ask.me, clock)
@@ -81,6 +81,7 @@ def poll(state: State, ask: Ask, clock: int, *, size: int = 0) -> tuple[State, R
     lease_left = state.lease_until - clock if leased(state, clock) else 0
     note_left = state.note_until - clock if noted(state, ask, clock) else 0
     leader = state.owner if leased(state, clock) else ""
+    told = ask.signs and state.epoch != (ask.held.epoch if ask.held else 0)
     wanted = newer and state.meta is not None and state.meta.version != ask.held_version
     return state, Reply(
         clock=clock,
@@ -94,11 +95,14 @@ def poll(state: State, ask: Ask, clock: int, *, size: int = 0) -> tuple[State, R
         republish=republish,
         note_status=state.note_status,
         note_left=note_left,
+        note_stamp=state.note_stamp,
         deputy=state.deputy == ask.me,
         fetching=is_fetching(state, ask, clock),
         exhausted=is_exhausted(state),
         leader=None if leader == ask.leader else leader,
         too_large=wanted and size > ask.largest,
+        epoch=state.epoch if told else -1,
+        epoch_stamp=state.epoch_stamp if told else "",
     )
 
 
@@ -147,8 +151,8 @@ def _accept(
     return state, Published.STORED, Notice("new", meta.epoch, meta.version)
 
 
-def confirm(
-    state: State, me: str, version: str, grant: Grant, clock: int, *, lease: int
+def confirm(  # noqa: PLR0913 - the verb's arguments, and what every verb gets: state and clock
+    state: State, me: str, version: str, grant: Grant, clock: int, *, lease: int, stamp: str = ""
 ) -> tuple[State, bool, Notice | None]:
     """Move the ages of the stored version forward to the grant's time."""
     if state.meta is None or state.meta.version != version:
@@ -156,7 +160,7 @@ def confirm(
     noted, first = state.note_status, state.meta.confirmed_at < state.led_since
     as_of = max(state.meta.as_of, grant.as_of)
     moved = as_of > state.meta.as_of
-    meta = state.meta._replace(as_of=as_of, confirmed_at=grant.at) if moved else state.meta
+    meta = state.meta._replace(as_of=as_of, confirmed_at=grant.at, stamp=stamp) if moved else state.meta
     state = state._replace(meta=meta, highest=max(state.highest, as_of))
     state = extend(_answered(state, me, grant.as_of), me, lease, clock)
     return state, True, _note_ended(state, noted) or _vacancy(state, first=first)
@@ -170,7 +174,15 @@ def discard(state: State, version: str, clock: int) -> tuple[State, bool, Notice
 
 
 def fail(  # noqa: PLR0913 - the verb's arguments, and what every verb gets: state and clock
-    state: State, me: str, as_of: int, scope: Scope, clock: int, *, status: int, retry_after: int
+    state: State,
+    me: str,
+    as_of: int,
+    scope: Scope,
+    clock: int,
+    *,
+    status: int,
+    retry_after: int,
+    stamp: str = "",
 ) -> tuple[State, bool, Notice | None]:
     """Close the latest grant as failed; `MINE` gives up the lease, `EVERYBODY` leaves a note for all."""
     if state.holder != me or state.grant != as_of:
@@ -179,7 +191,8 @@ def fail(  # noqa: PLR0913 - the verb's arguments, and what every verb gets: sta
     version = state.meta.version if state.meta else ""
     if scope is Scope.EVERYBODY:
         notice = Notice("note", state.epoch, version) if status != state.note_status else None
-        state = state._replace(note_status=status, note_until=clock + retry_after, note_length=retry_after)
+        until = clock + retry_after
+        state = state._replace(note_status=status, note_until=until, note_length=retry_after, note_stamp=stamp)
         return state, True, notice
     if not leads(state, me, clock):
         return state, True, None
@@ -203,22 +216,6 @@ def release(state: State, me: str, clock: int, *, idle: bool) -> tuple[State, bo
         return state, False, None
     version = state.meta.version if state.meta else ""
     return state._replace(owner="", lease_until=0), True, Notice("free", state.epoch, version)
-
-
-def clear(state: State, clock: int) -> tuple[State, Notice]:
-    """Forget definitions, grants and notes, and raise the epoch; the lease stays if its holder fetches at once."""
-    epoch, state = state.epoch + 1, hurry(state, clock)
-    kept = State(
-        epoch=epoch,
-        highest=state.highest,
-        owner=state.owner,
-        lease_until=state.lease_until,
-        lease_length=state.lease_length,
-        led_since=state.led_since,
-        deputy=state.deputy,
-        deputy_seen=state.deputy_seen,
-    )
-    return kept, Notice("clear", epoch, "")
 
 
 def snapshot(state: State, payload_size: int, clock: int) -> Snapshot:
@@ -256,19 +253,6 @@ def _unchanged(meta: Meta | None, ask: Ask) -> bool:
     return meta is not None and meta.order == ask.held and meta.version == ask.held_version
 
 
-def _lift(state: State, held: Order) -> State:
-    """The store has lost its epoch: whoever knows it tells.
-
-    What was fetched since is of that epoch now. Older definitions than the asker's may be what people cleared: in the
-    new epoch they would order before newer ones of the old, so they go, and the asker brings back its own.
-    """
-    if state.meta is None:
-        return state._replace(epoch=held.epoch)
-    if state.meta.as_of < held.as_of:
-        return state._replace(epoch=held.epoch, meta=None, repair_asked=0)
-    return state._replace(epoch=held.epoch, meta=state.meta._replace(epoch=held.epoch))
-
-
 def _end_idle_grant(state: State, me: str, last_grant: int) -> State:
     """A fetch that brought nothing has come back: the grant is over, and nobody need follow its holder."""
     if state.outcome is Outcome.OPEN and state.holder == me and state.grant == last_grant:
@@ -282,7 +266,7 @@ def _answered(state: State, me: str, as_of: int) -> State:
         state = state._replace(outcome=Outcome.DONE)
     if as_of < state.grant:
         return state
-    return state._replace(failures=0, note_status=0, note_until=0, note_length=0)
+    return state._replace(failures=0, note_status=0, note_until=0, note_length=0, note_stamp="")
 
 
 def _note_ended(state: State, noted: int) -> Notice | None:

@@ -128,9 +128,11 @@ class SqliteStore:
 
         return self._file.run(step)
 
-    def confirm(self, me: str, version: str, grant: Grant, *, lease: int) -> bool:
+    def confirm(self, me: str, version: str, grant: Grant, *, lease: int, stamp: str = "") -> bool:
         """As `Store.confirm`."""
-        return self._tell(lambda state: rules.confirm(state, me, version, grant, self._clock(), lease=lease))
+        return self._tell(
+            lambda state: rules.confirm(state, me, version, grant, self._clock(), lease=lease, stamp=stamp)
+        )
 
     def discard(self, me: str, version: str) -> bool:
         """As `Store.discard`."""
@@ -140,11 +142,16 @@ class SqliteStore:
         """As `Store.report`."""
         return self._tell(lambda state: rules.report(state, version, interval, self._clock()))
 
-    def fail(self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0) -> bool:
+    def fail(
+        self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0, stamp: str = ""
+    ) -> bool:
         """As `Store.fail`."""
-        return self._tell(
-            lambda state: rules.fail(state, me, as_of, scope, self._clock(), status=status, retry_after=retry_after)
-        )
+
+        def verb(state: rules.State) -> tuple[rules.State, bool, Notice | None]:
+            clock = self._clock()
+            return rules.fail(state, me, as_of, scope, clock, status=status, retry_after=retry_after, stamp=stamp)
+
+        return self._tell(verb)
 
     def renew(self, me: str, lease: int) -> bool:
         """As `Store.renew`."""
@@ -159,12 +166,12 @@ class SqliteStore:
         stored = self._file.run(self._load)
         return rules.snapshot(stored.state, stored.payload_size, self._clock())
 
-    def clear(self) -> int:
+    def clear(self, stamp: str = "") -> int:
         """As `Store.clear`."""
 
         def step(transaction: Transaction) -> int:
             before = self._load(transaction)
-            state, notice = rules.clear(before.state, self._clock())
+            state, notice = rules.clear(before.state, self._clock(), stamp)
             self._save(transaction, before, state, notice=notice)
             return notice.epoch
 

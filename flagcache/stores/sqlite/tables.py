@@ -47,7 +47,8 @@ SCHEMA = Schema(
             failures INTEGER, reporting INTEGER, renewing INTEGER, fence INTEGER,
             owner TEXT, lease_until INTEGER, lease_length INTEGER, led_since INTEGER,
             note_status INTEGER, note_until INTEGER, note_length INTEGER,
-            repair_asked INTEGER, deputy TEXT, deputy_seen INTEGER, replaced_at INTEGER, key_missed_at INTEGER
+            repair_asked INTEGER, deputy TEXT, deputy_seen INTEGER, replaced_at INTEGER, key_missed_at INTEGER,
+            stamp TEXT, note_stamp TEXT, epoch_stamp TEXT
         ) WITHOUT ROWID
         """,
         # A table of its own, with row ids: its length is then told without reading it.
@@ -67,6 +68,9 @@ SCHEMA = Schema(
         ("state", "renewing INTEGER"),
         ("state", "replaced_at INTEGER"),
         ("state", "key_missed_at INTEGER"),
+        ("state", "stamp TEXT"),
+        ("state", "note_stamp TEXT"),
+        ("state", "epoch_stamp TEXT"),
     ),
 )
 
@@ -115,6 +119,7 @@ def save(connection: sqlite3.Connection, namespace: str, stored: Stored) -> None
     values: dict[str, int | str] = {
         "namespace": namespace,
         "epoch": state.epoch,
+        "epoch_stamp": state.epoch_stamp,
         "highest": state.highest,
         "payload_size": stored.payload_size,
         "grant_as_of": state.grant,
@@ -134,6 +139,7 @@ def save(connection: sqlite3.Connection, namespace: str, stored: Stored) -> None
         "note_status": state.note_status,
         "note_until": state.note_until,
         "note_length": state.note_length,
+        "note_stamp": state.note_stamp,
         "repair_asked": state.repair_asked,
         "replaced_at": state.replaced_at,
         "key_missed_at": state.key_missed_at,
@@ -151,6 +157,7 @@ def save(connection: sqlite3.Connection, namespace: str, stored: Stored) -> None
             "etag": meta.etag,
             "writer": meta.writer,
             "project": meta.project,
+            "stamp": meta.stamp,
         }
     columns, places = ", ".join(values), ", ".join(f":{column}" for column in values)
     connection.execute(f"REPLACE INTO state ({columns}) VALUES ({places})", values)  # noqa: S608 - names from above
@@ -226,7 +233,8 @@ def _meta(row: Mapping[str, object]) -> Meta | None:
         return None
     if not (is_version(version) and is_tag(etag) and is_text(writer) and is_text(project)):
         return None
-    return Meta(version, epoch, as_of, changed_at, confirmed_at, etag, printable(writer), printable(project))
+    stamp = _text(row["stamp"]) or ""
+    return Meta(version, epoch, as_of, changed_at, confirmed_at, etag, printable(writer), printable(project), stamp)
 
 
 def _state(row: Mapping[str, object], meta: Meta | None) -> State:
@@ -240,6 +248,7 @@ def _state(row: Mapping[str, object], meta: Meta | None) -> State:
     return State(
         meta=meta,
         epoch=number("epoch"),
+        epoch_stamp=text("epoch_stamp"),
         highest=max(number("highest"), number("grant_as_of"), meta.as_of if meta else 0),
         grant=number("grant_as_of"),
         granted=(number("granted_1"), number("granted_2"), number("granted_3")),
@@ -256,6 +265,7 @@ def _state(row: Mapping[str, object], meta: Meta | None) -> State:
         note_status=number("note_status"),
         note_until=number("note_until"),
         note_length=number("note_length"),
+        note_stamp=text("note_stamp"),
         repair_asked=number("repair_asked"),
         replaced_at=number("replaced_at"),
         key_missed_at=number("key_missed_at"),

@@ -102,6 +102,10 @@ class Worker:
     watches: bool = False
     starts: bool = False
     leader: str = ""
+    disbelieves: bool = False
+    signs: bool = False
+    epoch_stamp: str = ""
+    doubted_epoch: int = 0
     largest: int = LARGEST_PAYLOAD
     doubts: bool = False
 
@@ -127,6 +131,10 @@ class Worker:
                 watches=self.watches,
                 starts=self.starts,
                 leader=self.leader,
+                disbelieves=self.disbelieves,
+                signs=self.signs,
+                epoch_stamp=self.epoch_stamp,
+                doubted_epoch=self.doubted_epoch,
                 largest=self.largest,
                 doubts=self.doubts,
             )

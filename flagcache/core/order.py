@@ -1,0 +1,73 @@
+"""What a process holds, how old it is, and what may take its place: pure.
+
+Without a key the store's order decides, which is (epoch, `as_of`). With a key a process goes by what was signed alone:
+definitions with a signed time are never replaced by any without one, nor by any that were confirmed earlier.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from flagcache.stores.base import Meta
+from flagcache.vendor import Definitions
+
+__all__ = ["OLDEST", "Held", "granted_at", "is_newer", "is_newer_by_signature", "overtaken"]
+
+OLDEST = 1e9
+"""Seconds; stands for an unknown age."""
+
+
+class Held(NamedTuple):
+    """The definitions in this process's memory."""
+
+    meta: Meta
+    definitions: Definitions
+    home: str
+    """The store whose clock the times in `meta` are of; empty if no store gave a time."""
+    born: float
+    """Own clock when the fetch that brought or last confirmed them was granted: their age counts from it."""
+    accepted: bool = True
+    """A store accepted or sent them. Until then they count as a fetch under way, which a later grant may overtake."""
+    unsettled: float | None = None
+    """Own clock when a store refused them because a later grant may have found newer ones; None: no store did."""
+    unproved: bool = False
+    """A store gave them without a signed time, though this process has a key: their age is not known."""
+
+
+def granted_at(meta: Meta, clock: int) -> int:
+    """When their fetch was granted (`as_of` may be an order alone); 0, older than all, if that is yet to come."""
+    at = min(meta.as_of, meta.confirmed_at)
+    return at if at <= clock else 0
+
+
+def is_newer(held: Held, old: Held, clock: int) -> bool:
+    """Whether these are to take the place of the old ones, by their store's order.
+
+    An old `as_of` ahead of the store's clock, where the new one is not, is of a clock that has been stepped back since
+    (and of a store that has lost it): as between two stores, the age on this process's own clock decides.
+    """
+    comparable = held.home == old.home and not (old.meta.as_of > clock and granted_at(held.meta, clock))
+    return held.meta.order >= old.meta.order if comparable else held.born >= old.born
+
+
+def is_newer_by_signature(held: Held, old: Held, clock: int) -> bool:
+    """Whether these are to take the place of the old ones, by what was signed of both.
+
+    A key's owner signs `confirmed_at` as the clock told it; `as_of` only counts on from what a store had, which may be
+    forged. So the time decides first. A time ahead of the store's clock is of a clock that was stepped back since:
+    then, and between two stores, the age on this process's own clock decides.
+    """
+    if held.unproved or old.unproved:
+        return old.unproved and (not held.unproved or is_newer(held, old, clock))
+    if held.home == old.home and old.meta.confirmed_at <= clock:
+        return _signed_order(held.meta) >= _signed_order(old.meta)
+    return held.born >= old.born
+
+
+def overtaken(held: Held) -> Held:
+    """Return the definitions ordered before all others: a store refused them and holds newer ones."""
+    return held._replace(meta=held.meta._replace(epoch=0, as_of=1), born=held.born - OLDEST)
+
+
+def _signed_order(meta: Meta) -> tuple[int, int]:
+    return min(meta.as_of, meta.confirmed_at), meta.as_of

@@ -1,0 +1,29 @@
+"""What a poll says, as the words that the script takes."""
+
+from __future__ import annotations
+
+from flagcache.stores.base import Ask
+
+__all__ = ["words_of"]
+
+
+def words_of(ask: Ask) -> tuple[str | int, ...]:
+    """Return what `poll.lua` calls ARGV[2] and up."""
+    held = ask.held
+    return (
+        *(ask.interval, ask.lease, ask.cold_lease, ask.challenge, int(ask.may_lead), int(ask.idle)),
+        *(ask.last_grant, ask.grant_age),
+        *((_epoch_of(ask, held.epoch), held.as_of) if held else (-1, 0)),
+        *(ask.held_age, ask.held_version, ask.backoff),
+        ask.reports + 2 * ask.watches + 4 * ask.listens + 8 * ask.starts + 16 * ask.doubts + _beliefs(ask),
+        ask.leader,
+    )
+
+
+def _beliefs(ask: Ask) -> int:
+    return 32 * ask.disbelieves + 64 * ask.signs
+
+
+def _epoch_of(ask: Ask, epoch: int) -> int | str:
+    """The epoch of what is held, with what only who has a key says of it."""
+    return f"{epoch}:{ask.epoch_stamp}:{ask.doubted_epoch or ''}" if ask.epoch_stamp or ask.doubted_epoch else epoch

@@ -1,0 +1,52 @@
+"""The epoch: who raises it, and what becomes of one that a store has lost or that nobody signed. Pure."""
+
+from __future__ import annotations
+
+from flagcache.stores.base import Ask, Notice, Order
+from flagcache.stores.rules.leases import hurry
+from flagcache.stores.rules.state import State
+
+__all__ = ["clear", "with_epoch_of"]
+
+
+def clear(state: State, clock: int, stamp: str = "") -> tuple[State, Notice]:
+    """Forget definitions, grants and notes, and raise the epoch; the lease stays if its holder fetches at once.
+
+    Instead of an epoch that was too high comes one that none of ours can have reached by counting.
+    """
+    epoch, state = clock if state.spoilt_epoch else state.epoch + 1, hurry(state, clock)
+    kept = State(
+        epoch=epoch,
+        epoch_stamp=stamp,
+        highest=state.highest,
+        owner=state.owner,
+        lease_until=state.lease_until,
+        lease_length=state.lease_length,
+        led_since=state.led_since,
+        deputy=state.deputy,
+        deputy_seen=state.deputy_seen,
+    )
+    return kept, Notice("clear", epoch, "")
+
+
+def with_epoch_of(state: State, held: Order, ask: Ask) -> State:
+    """The state with the epoch of what the asker holds, if the store has lost it, or has one that nobody signed."""
+    if held.epoch > state.epoch:
+        return _lift(state, held)._replace(epoch_stamp=ask.epoch_stamp)
+    if held.epoch < state.epoch == ask.doubted_epoch:
+        meta = state.meta and state.meta._replace(epoch=held.epoch)
+        return state._replace(epoch=held.epoch, epoch_stamp=ask.epoch_stamp, meta=meta)
+    return state
+
+
+def _lift(state: State, held: Order) -> State:
+    """The store has lost its epoch: whoever knows it tells.
+
+    What was fetched since is of that epoch now. Older definitions than the asker's may be what people cleared: in the
+    new epoch they would order before newer ones of the old, so they go, and the asker brings back its own.
+    """
+    if state.meta is None:
+        return state._replace(epoch=held.epoch)
+    if state.meta.as_of < held.as_of:
+        return state._replace(epoch=held.epoch, meta=None, repair_asked=0)
+    return state._replace(epoch=held.epoch, meta=state.meta._replace(epoch=held.epoch))

@@ -1,0 +1,121 @@
+"""Stamps: kept and returned with what they belong to, and never longer; and epochs that nobody signed."""
+
+from __future__ import annotations
+
+from flagcache.stores.base import Envelope, Order, Published, Scope, Store
+from flagcache.testing._store.cases import AT_ONCE, LONG, Cases, Worker, envelope, repair
+
+__all__ = ["StampCases"]
+
+
+def _stamped(content: Envelope, stamp: str) -> Envelope:
+    return content._replace(meta=content.meta._replace(stamp=stamp))
+
+
+def _bring(worker: Worker, version: str, stamp: str) -> None:
+    content = _stamped(envelope(worker.granted(), version), stamp)
+    assert worker.store.publish(worker.me, content, fresh=True, lease=LONG) in (Published.STORED, Published.CONFIRMED)
+
+
+class StampCases(Cases):
+    """A store knows no key: it keeps what it is given, beside the very numbers that were signed."""
+
+    def test_a_stamp_comes_with_the_metadata(self, store: Store, other: Store) -> None:
+        """What was published with a stamp is told with it, and the next publication brings its own."""
+        leader = Worker(store, "a", interval=AT_ONCE)
+        _bring(leader, "v1", "first")
+        for told in (Worker(other, "b").poll().meta, other.inspect().meta):
+            assert told is not None
+            assert told.stamp == "first"
+        for version in ("v1", "v2"):
+            _bring(leader, version, f"of {version}")
+            told = Worker(other, "b").poll().meta
+            assert told is not None
+            assert told.stamp == f"of {version}"
+
+    def test_a_confirmation_brings_its_own_stamp(self, store: Store, other: Store) -> None:
+        """The times move with their stamp; a late confirmation moves neither."""
+        leader = Worker(store, "a", interval=AT_ONCE)
+        early = leader.granted()
+        _bring(leader, "v1", "first")
+        grant = leader.granted()
+        assert store.confirm("a", "v1", grant, lease=LONG, stamp="second")
+        assert store.confirm("a", "v1", early, lease=LONG, stamp="late")
+        told = Worker(other, "b").poll().meta
+        assert told is not None
+        assert (told.as_of, told.stamp) == (grant.as_of, "second")
+
+    def test_the_same_content_once_more_brings_its_stamp(self, store: Store, other: Store) -> None:
+        """What is protected anew under another key has a stamp of that key."""
+        meta = repair(store, "v1")
+        content = _stamped(Envelope(meta, b"payload of v1"), "anew")
+        assert other.publish("b", content, fresh=False, lease=LONG) is Published.CONFIRMED
+        stored = store.inspect().meta
+        assert stored is not None
+        assert stored.stamp == "anew"
+
+    def test_what_comes_without_a_stamp_has_none(self, store: Store) -> None:
+        """A stamp never outlives the times that it was made for."""
+        leader = Worker(store, "a", interval=AT_ONCE)
+        _bring(leader, "v1", "first")
+        leader.bring("v2")
+        stored = store.inspect().meta
+        assert stored is not None
+        assert stored.stamp == ""
+
+    def test_a_note_comes_with_its_stamp(self, store: Store, other: Store) -> None:
+        """Who asks is told the stamp of the note that stands; a success ends both."""
+        leader = Worker(store, "a", interval=AT_ONCE)
+        grant = leader.bring("v1")
+        grant = leader.granted()
+        assert store.fail("a", grant.as_of, Scope.EVERYBODY, status=402, retry_after=LONG, stamp="noted")
+        reply = Worker(other, "b").poll()
+        assert (reply.note_status, reply.note_stamp) == (402, "noted")
+        assert store.confirm("a", "v1", grant, lease=LONG)
+        reply = Worker(other, "b").poll()
+        assert (reply.note_status, reply.note_stamp) == (0, "")
+
+    def test_a_note_that_is_not_believed_stops_nobody(self, store: Store) -> None:
+        """Who says that it does not believe the note is granted what is due; the others wait."""
+        leader = Worker(store, "a", interval=AT_ONCE)
+        leader.fail(leader.granted(), Scope.EVERYBODY, status=402, retry_after=LONG)
+        assert leader.poll().grant is None
+        leader.disbelieves = True
+        reply = leader.poll()
+        assert reply.grant is not None
+        assert (reply.note_status, reply.note_left) == (402, 0)
+
+    def test_who_has_a_key_is_told_another_epoch(self, store: Store, other: Store) -> None:
+        """With its stamp, and only where it is not that of what is held; who has no key is told nothing more."""
+        assert store.clear("signed") == 1
+        meta = repair(store, "v1", epoch=1)
+        told = [Worker(other, "b", signs=True), Worker(other, "c", signs=True, held=Order(0, 1), held_version="v0")]
+        assert [(reply.epoch, reply.epoch_stamp) for reply in (worker.poll() for worker in told)] == [(1, "signed")] * 2
+        for worker in (Worker(other, "d"), Worker(other, "e", signs=True, held=meta.order, held_version="v1")):
+            reply = worker.poll()
+            assert (reply.epoch, reply.epoch_stamp) == (-1, "")
+
+    def test_an_epoch_that_nobody_signed_gives_way(self, store: Store, other: Store) -> None:
+        """To that of a holder who doubts this very epoch; what is stored stays."""
+        held = repair(store, "v1")
+        store.clear()
+        meta = repair(store, "v2", epoch=1)
+        holder = Worker(other, "b", may_lead=False, signs=True, held=held.order, held_version="v1", epoch_stamp="mine")
+        for doubted in (0, 2):
+            holder.doubted_epoch = doubted
+            assert holder.poll().epoch == 1
+        holder.doubted_epoch = 1
+        reply = holder.poll()
+        assert (reply.epoch, reply.payload) == (-1, b"payload of v2")
+        assert store.inspect().meta == meta._replace(epoch=0)
+        newcomer = Worker(store, "c", signs=True).poll()
+        assert newcomer.epoch == -1  # 0, as it takes for granted
+
+    def test_a_store_that_lost_its_epoch_is_given_the_proof(self, store: Store, other: Store) -> None:
+        """A holder of a higher epoch brings its stamp, so that others believe it."""
+        now = store.inspect().clock
+        Worker(
+            store, "a", may_lead=False, signs=True, held=Order(3, now), held_version="v1", epoch_stamp="third"
+        ).poll()
+        reply = Worker(other, "b", may_lead=False, signs=True).poll()
+        assert (reply.epoch, reply.epoch_stamp) == (3, "third")

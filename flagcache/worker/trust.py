@@ -1,0 +1,210 @@
+"""What a process believes of the times and notes that a store tells.
+
+With a key a process believes signed times and notes alone, so that whoever can write to the store, but has no key, can
+make definitions look older, never younger. What lacks a signed time is of unknown age: a process takes it only if it
+holds nothing better. That is how a worker of a release without stamps looks, too: whoever finds its work unproved asks
+for a turn at once, so that a worker that signs soon leads.
+
+Without a key a process believes a note for as long as a note of ours can last.
+"""
+
+from __future__ import annotations
+
+import math
+
+from flagcache.core import knowledge as election
+from flagcache.core import order
+from flagcache.settings import milliseconds
+from flagcache.stores.base import Ask, Meta, Reply
+from flagcache.worker.config import Plan
+from flagcache.worker.state import Ledger
+
+__all__ = ["Trust"]
+
+_LONGEST_NOTE = 300_000
+"""Milliseconds for which a note without a signature is believed, or as long as this process's own back-off."""
+
+_INTERVALS = 5
+"""Refresh intervals for which a signed note is believed once its time is over: in an outage each fetch renews it."""
+
+
+class Trust:
+    """The beliefs of one process.
+
+    Args:
+        plan: what all processes of the cache have in common.
+        ledger: what this process knows.
+    """
+
+    def __init__(self, plan: Plan, ledger: Ledger) -> None:
+        self._plan = plan
+        self._ledger = ledger
+        self._unproved: dict[str, bool] = {}
+        """Whether each store told times that nobody signed, when it last told any."""
+        self._granted: dict[str, float] = {}
+        """Own clock when each store last granted this process a fetch."""
+        self._sound: dict[str, float] = {}
+        """Own clock when each store was last known to coordinate a fleet: it gave a grant or signed times, or showed
+        why there were none."""
+        self._noted: dict[str, float] = {}
+        """Own clock since when each store has had a note that is not believed, or not for long."""
+        self._epoch = 0
+        """The highest that this process was shown with a signature."""
+        self._epoch_stamp = 0, ""
+        """An epoch, and its stamp; there is none of 0, with which all begins."""
+        self._doubted: dict[str, int] = {}
+        """The epoch of each store that nobody signed."""
+        self._disbelieves: set[str] = set()
+        """The stores whose note is not believed, or not for as long as they say."""
+        self._passed_over: dict[str, str] = {}
+        """The version in each store that this process was sent, and did not take because it holds newer."""
+
+    def asks(self, ask: Ask, home: str) -> Ask:
+        """The poll of this store: as one who asks for a turn if what the store tells is not proved."""
+        if self._plan.codec.stamps.signs:
+            ask = self._with_epoch(ask, home)
+        if home in self._disbelieves:
+            ask = ask._replace(disbelieves=True)
+        if home in self._passed_over:
+            ask = ask._replace(held_version=self._passed_over[home])
+        if not self._asks_for_turn(home):
+            return ask
+        return ask._replace(interval=ask.interval // 10, challenge=min(ask.challenge, ask.interval // 2))
+
+    def _with_epoch(self, ask: Ask, home: str) -> Ask:
+        """With the proof of the epoch of what is held, and the store's own epoch if that is not proved."""
+        ask = ask._replace(signs=True)
+        if ask.held is None or self._ledger.know.contact(home).foreign:
+            return ask
+        if self._epoch_stamp[0] != ask.held.epoch:
+            self._epoch_stamp = ask.held.epoch, self._plan.codec.stamps.of_epoch(ask.held.epoch)
+        return ask._replace(epoch_stamp=self._epoch_stamp[1], doubted_epoch=self._doubted.get(home, 0))
+
+    def _asks_for_turn(self, home: str) -> bool:
+        """Whether to take a turn before the leader has been silent for long: at most one an interval."""
+        know = self._ledger.know
+        if not self._unproved.get(home) or know.held is None or know.contact(home).leads:
+            return False
+        return self._plan.clock() - self._granted.get(home, -math.inf) >= self._plan.settings.refresh_interval
+
+    def hears(self, home: str, reply: Reply) -> Reply:
+        """The answer without a note that is not believed."""
+        if self._plan.codec.stamps.signs:
+            reply = self._hear_epoch(home, reply)
+        now = self._plan.clock()
+        self._sound.setdefault(home, now)
+        if reply.grant is not None:
+            self._granted[home] = self._sound[home] = now
+            self._noted.pop(home, None)
+        held = self._ledger.know.held
+        if reply.unchanged and held is not None:  # what this process holds, it may have put there since
+            self._unproved[home] = held.unproved
+        if not reply.note_status and not reply.note_left:
+            self._disbelieves.discard(home)
+            self._noted.pop(home, None)
+            return reply
+        signs = self._plan.codec.stamps.signs
+        believed = self._signed_note(home, reply) if signs else self._plain_note(home, reply)
+        over = believed is None or (signs and not believed.note_left)
+        (self._disbelieves.add if over else self._disbelieves.discard)(home)
+        return reply._replace(note_status=0, note_left=0) if believed is None else believed
+
+    @property
+    def _known_epoch(self) -> int:
+        held = self._ledger.know.held
+        return max(self._epoch, held.meta.epoch if held is not None else 0)
+
+    def _hear_epoch(self, home: str, reply: Reply) -> Reply:
+        """Take in the store's epoch if it is signed; a grant is one of the epoch that is known."""
+        if reply.epoch > self._known_epoch and self._plan.codec.stamps.proves_epoch(reply.epoch, reply.epoch_stamp):
+            self._epoch = reply.epoch
+        known = self._known_epoch
+        if reply.epoch > known:
+            self._doubted[home] = reply.epoch
+        else:
+            self._doubted.pop(home, None)
+        if reply.grant is None or reply.grant.epoch <= known:
+            return reply
+        return reply._replace(grant=reply.grant._replace(epoch=known))
+
+    def believed(self, home: str, meta: Meta, clock: int) -> Meta:
+        """These verified metadata with the times that were signed; with no stamp where none were."""
+        stamps = self._plan.codec.stamps
+        if not stamps.signs:
+            return meta
+        signed, known = self._plan.codec.believed(meta), self._known_epoch
+        if signed.stamp and signed.epoch < known:  # people have cleared it since
+            signed = signed._replace(stamp="")
+        elif signed.stamp:
+            self._epoch = known = signed.epoch
+        self._unproved[home] = not signed.stamp or signed._replace(epoch=meta.epoch) != meta
+        signed = signed._replace(epoch=min(known, max(meta.epoch, signed.epoch if signed.stamp else 0)))
+        if signed.stamp and (at := order.granted_at(signed, clock)):
+            self._prove(home, self._plan.clock() - (clock - at) / 1000)
+        return signed
+
+    def leaves_aside(self, home: str, reply: Reply) -> bool:
+        """Whether to go on without this store: it grants nothing, and what it tells has long been proved by nobody.
+
+        A fleet whose fetches fail shows that: by a signed note, by the tries that are used up, or because this process
+        had a try too. A process whose SDK fetches is not told what became of it, and leaves no store aside.
+        """
+        know, clients = self._ledger.know, self._plan.clients
+        if not know.signs or self._plan.settings.reads_only or clients.fetcher() is None or reply.grant is not None:
+            return False
+        now, held = self._plan.clock(), know.held
+        if reply.note_status or reply.exhausted or know.failures:
+            self._prove(home, now)
+        if held is not None and held.home == home and not held.unproved:
+            self._prove(home, held.born)
+        return held is not None and now - self._sound[home] > self._plan.stale_after
+
+    def _prove(self, home: str, at: float) -> None:
+        self._sound[home] = max(at, self._sound.get(home, at))
+
+    def passed_over(self, home: str, version: str) -> None:
+        """This version was sent, and is not taken: it need not be sent again."""
+        if self._plan.codec.stamps.signs:
+            self._passed_over[home] = version
+
+    def wants(self, home: str, meta: Meta, clock: int) -> bool:
+        """Whether a version that was passed over is newer by now than what is held, and so to be sent once more."""
+        passed, held = self._passed_over.get(home), self._ledger.know.held
+        if passed is None or held is None:
+            return False
+        if passed == meta.version:
+            found = election.told(home, meta, held.definitions, clock, self._plan.clock(), signs=True)
+            if not order.is_newer_by_signature(found, held, clock):
+                return False
+        del self._passed_over[home]
+        return passed == meta.version
+
+    def _signed_note(self, home: str, reply: Reply) -> Reply | None:
+        """The note as long as it was signed for; None if nobody signed it, or a later fetch succeeded."""
+        signed = self._plan.codec.stamps.note(reply.note_stamp)
+        if signed is None or signed.status != reply.note_status or signed.at > reply.clock:
+            return None
+        if signed.at < self._confirmed_at(home, reply):
+            return None
+        settings = self._plan.settings
+        left = signed.at + signed.length + milliseconds(settings.fetch_total_timeout) - reply.clock
+        if left < -_INTERVALS * milliseconds(settings.refresh_interval):
+            return None
+        told = left if home in self._disbelieves else reply.note_left  # who disbelieves a note is told of no time left
+        return reply._replace(note_left=max(0, min(left, told)))
+
+    def _confirmed_at(self, home: str, reply: Reply) -> int:
+        """The store's clock when the latest fetch succeeded that this process knows of by signature."""
+        held = self._ledger.know.held
+        known = held.meta.confirmed_at if held is not None and held.home == home and not held.unproved else 0
+        stored = self._plan.codec.believed(reply.meta) if reply.meta is not None else None
+        told = stored.confirmed_at if stored is not None and stored.stamp else 0
+        return max((at for at in (known, told) if at <= reply.clock), default=0)
+
+    def _plain_note(self, home: str, reply: Reply) -> Reply | None:
+        """The note, unless it has stood for longer than one of ours can."""
+        now, longest = self._plan.clock(), max(_LONGEST_NOTE, milliseconds(self._plan.settings.backoff_ceiling))
+        if reply.note_left > longest:
+            self._noted.setdefault(home, now)
+        since = self._noted.get(home)
+        return None if since is not None and (now - since) * 1000 > longest else reply

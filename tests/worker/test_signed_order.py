@@ -1,0 +1,200 @@
+"""What somebody without a key can make of a store's times: old definitions never pass for new ones, nor for fresh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import pytest
+
+from flagcache.encoding.protection import Protection, Sealed, Signed
+from flagcache.vendor import Definitions
+from tests.worker.processes import Fleet, content
+from tests.worker.writers import HOUR, AttachedProcess, make_fleet
+
+KEY = "0123456789abcdef" * 2
+YEAR = 365 * 24 * HOUR
+STALE_AFTER = 12
+"""Refresh intervals."""
+
+
+class Attacked:
+    """Three attached workers that have gone from revision 1 to revision 2, and somebody who has kept revision 1."""
+
+    def __init__(self, protection: Protection) -> None:
+        self.fleet, self.writer = make_fleet()
+        self.fleet.protection = protection
+        self.members = [AttachedProcess(self.fleet) for _ in range(3)]
+        self.run(2)
+        self.old = self.writer.keep()
+        self.fleet.upstream.serves = content(2)
+        self.run(3)
+        assert [member.flags for member in self.members] == [content(2)] * 3
+        assert all(member.fresh for member in self.members)
+        self.requests = self.fleet.upstream.requests
+
+    def run(self, intervals: int, attack: Callable[[Attacked], None] | None = None) -> list[str]:
+        """Let all poll every third of an interval, after the attack each; return what was wrong meanwhile."""
+        wrong: list[str] = []
+        for _ in range(intervals * 3):
+            self.fleet.clock.advance(self.fleet.settings.refresh_interval / 3)
+            for member in self.members:
+                if attack is not None:
+                    attack(self)
+                had = member.flags
+                member.poll()
+                if _revision_of(member.flags) < _revision_of(had):
+                    wrong.append(f"back to {member.flags}")
+                if not _is_honest(self.fleet, member):
+                    wrong.append("an age that is too low")
+        return wrong
+
+    def join(self) -> AttachedProcess:
+        """One more worker."""
+        self.members.append(AttachedProcess(self.fleet))
+        return self.members[-1]
+
+    def all_hold(self, revision: int) -> bool:
+        """Whether all have it, and say that it is fresh."""
+        return all(member.flags == content(revision) and member.fresh for member in self.members)
+
+    @property
+    def requests_since(self) -> int:
+        """How often the vendor was asked since all had revision 2."""
+        return self.fleet.upstream.requests - self.requests
+
+
+def _revision_of(flags: Definitions | None) -> int:
+    found = cast("list[int]", flags["flags"]) if flags else []
+    return found[0] if found else 0
+
+
+def _is_honest(fleet: Fleet, member: AttachedProcess) -> bool:
+    """Whether it takes what it holds for no younger than the vendor's last word of it."""
+    held = member.worker.know.held
+    if held is None:
+        return True
+    return held.born <= max(at for at, what in fleet.upstream.served if what == held.definitions)
+
+
+@pytest.fixture(params=[Signed, Sealed], ids=["signed", "sealed"])
+def attacked(request: pytest.FixtureRequest) -> Attacked:
+    """The fleet, with a key."""
+    kind: Callable[[str], Protection] = request.param
+    return Attacked(kind(KEY))
+
+
+def _roll_back(attacked: Attacked) -> None:
+    """The old envelope, all its times as if they were new, and a store that says that all is well."""
+    now = attacked.fleet.store_clock()
+    attacked.writer.put_back(attacked.old, as_of=now, confirmed_at=now, changed_at=now)
+    attacked.writer.state(highest=now)
+    attacked.writer.freeze()
+
+
+def _roll_back_in_the_future(attacked: Attacked) -> None:
+    ahead = attacked.fleet.store_clock() + YEAR
+    attacked.writer.put_back(attacked.old, as_of=ahead, confirmed_at=ahead)
+
+
+def _put_back_as_it_was(attacked: Attacked) -> None:
+    attacked.writer.put_back(attacked.old)
+
+
+def _freeze(attacked: Attacked) -> None:
+    now = attacked.fleet.store_clock()
+    attacked.writer.meta(as_of=now, confirmed_at=now)
+    attacked.writer.freeze()
+
+
+def _strip_the_stamp(attacked: Attacked) -> None:
+    attacked.writer.meta(stamp="", as_of=attacked.fleet.store_clock())
+
+
+def _take_another_stamp(attacked: Attacked) -> None:
+    assert attacked.old[0].meta is not None
+    attacked.writer.meta(stamp=attacked.old[0].meta.stamp, as_of=attacked.fleet.store_clock())
+
+
+def _raise_the_order(attacked: Attacked) -> None:
+    attacked.writer.state(highest=attacked.fleet.store_clock() + 9 * YEAR)
+
+
+def _raise_the_fence(attacked: Attacked) -> None:
+    attacked.writer.state(fence=attacked.fleet.store_clock() + 9 * YEAR)
+
+
+def _claim_a_grant(attacked: Attacked) -> None:
+    ahead = attacked.fleet.store_clock() + 9 * YEAR
+    attacked.writer.state(grant=ahead, fence=ahead - 1, highest=ahead)
+
+
+def _empty(attacked: Attacked) -> None:
+    attacked.writer.state(meta=None)
+
+
+def _note_a_quota(attacked: Attacked) -> None:
+    attacked.writer.state(note_status=402, note_until=attacked.fleet.store_clock() + HOUR, note_length=HOUR)
+
+
+def _spoil_the_epoch(attacked: Attacked) -> None:
+    meta = attacked.writer.keep()[0].meta
+    attacked.writer.state(epoch=2**53 - 1, meta=meta and meta._replace(epoch=2**53 - 1))
+
+
+def _raise_the_epoch(attacked: Attacked) -> None:
+    """As `clear` does, but for the signature."""
+    epoch = attacked.writer.keep()[0].epoch + 1
+    attacked.writer.state(epoch=epoch, meta=None)
+
+
+def _put_back_under_another_epoch(attacked: Attacked) -> None:
+    attacked.writer.state(epoch=1_000_000)
+    attacked.writer.put_back(attacked.old, epoch=1_000_000, as_of=attacked.fleet.store_clock())
+
+
+ATTACKS: list[Callable[[Attacked], None]] = [
+    *(_roll_back, _roll_back_in_the_future, _put_back_as_it_was, _freeze, _strip_the_stamp, _take_another_stamp),
+    *(_spoil_the_epoch, _raise_the_epoch, _put_back_under_another_epoch),
+    *(_raise_the_order, _raise_the_fence, _claim_a_grant, _empty, _note_a_quota),
+]
+each_attack = pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__.strip("_"))
+
+
+@each_attack
+def test_one_write_does_nothing_that_lasts(attacked: Attacked, attack: Callable[[Attacked], None]) -> None:
+    """No flag goes back or gets lost, no age is too low, and a change arrives within three intervals."""
+    attacked.fleet.upstream.serves = content(3)
+    attack(attacked)
+    assert attacked.run(3) == []
+    assert attacked.all_hold(3)
+    assert attacked.requests_since <= 2 * 3
+
+
+@each_attack
+def test_writing_all_the_time_costs_no_flag(attacked: Attacked, attack: Callable[[Attacked], None]) -> None:
+    """Before each poll: no flag goes back or gets lost, no age is too low; requests are bounded, and it heals."""
+    assert attacked.run(25, attack) == []
+    attacked.fleet.upstream.serves = content(3)
+    assert attacked.run(STALE_AFTER + 3, attack) == []
+    assert [member.flags for member in attacked.members] == [content(3)] * 3
+    assert attacked.requests_since <= 4 * (25 + STALE_AFTER + 3)
+    attacked.fleet.upstream.serves = content(4)
+    assert attacked.run(3) == []
+    assert attacked.all_hold(4)
+
+
+@pytest.mark.parametrize("how", ["unsigned", "long ago"])
+def test_a_newcomer_takes_what_is_not_proved_for_stale(attacked: Attacked, how: str) -> None:
+    """A worker that holds nothing starts with a replayed envelope as with a stale one, and soon has the new one."""
+    if how == "long ago":
+        assert attacked.run(STALE_AFTER) == []
+    _roll_back(attacked)
+    if how == "unsigned":
+        attacked.writer.meta(stamp="")
+    newcomer = attacked.join()
+    newcomer.poll()
+    assert newcomer.flags == content(1)
+    assert not newcomer.fresh
+    assert attacked.run(2) == []
+    assert attacked.all_hold(2)
