@@ -57,7 +57,7 @@ class MsgpackMemory:
     def __init__(self, size: int, memory: int) -> None:
         self._memory = memory
         self._counts = size * _DENSEST_MSGPACK > memory
-        self.counted = 0
+        self.counted: int = 0
         """Bytes of memory so far."""
         self._skip = 0
         """Bytes at the beginning of the next piece that are the rest of a value."""
@@ -72,7 +72,7 @@ class MsgpackMemory:
         """
         if not self._counts:
             return
-        data, sizes, costs = self._head + piece, _SIZES, _COSTS
+        data, sizes, costs = self._head + piece, _SIZES, _COSTS  # local: looked up for each value
         position, end, counted = self._skip, len(data), self.counted
         while position < end:
             first = data[position]
@@ -128,8 +128,8 @@ def _cost_of(first: int) -> int:
     return {0xDE: _MAP, 0xDF: _MAP, 0xDC: _LIST, 0xDD: _LIST}.get(first, _STRING if first in _TEXTS else 0)
 
 
-_SIZES = [_size_of(first) for first in range(256)]
-_COSTS = [_cost_of(first) for first in range(256)]
+_SIZES: list[int] = [_size_of(first) for first in range(256)]
+_COSTS: list[int] = [_cost_of(first) for first in range(256)]
 
 
 def _too_much(memory: int) -> UnreadableHereError:
