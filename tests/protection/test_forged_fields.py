@@ -149,6 +149,7 @@ def test_no_text_of_a_store_steers_a_line_or_a_terminal(
             forger.lead(cast("str", text))
             fleet.call(poll)
             assert all(_prints(member.call(status).leader, member.call(status).writer) for member in fleet)
+            assert all(len(member.call(status).leader) <= 512 for member in fleet)
         lines = [line.text for lines in fleet.call(logs) for line in lines]
         texts = [str(event) for member in fleet for event in member.call(_events)]
         assert _prints(*lines, *texts)
