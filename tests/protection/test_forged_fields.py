@@ -13,6 +13,7 @@ from flagcache.events import PayloadRefused
 from flagcache.settings import Options
 from flagcache.stores.redis.store import RedisStore, keys_of
 from flagcache.worker.fetch_limit import MOST
+from flagcache_posthog.definitions import PostHogVendor
 from flagcache_posthog.testing import StandInControl, make_definitions
 from tests.attach.attached import AttachedSeat, attached, events_of
 from tests.fleet.chores import all_hold, history, load, logs, never_lost_flags, poll, seats, status, trouble
@@ -132,6 +133,50 @@ def test_a_lease_of_nobody_on_an_empty_store_keeps_nobody_waiting(
         assert posthog.full_fetches == 1
 
 
+IN_CLEAR = {
+    *("version", "etag", "writer", "project", "epoch", "as_of", "changed_at", "confirmed_at", "size", "payload"),
+    *(
+        "highest",
+        "grant",
+        "granted_1",
+        "granted_2",
+        "granted_3",
+        "holder",
+        "outcome",
+        "failures",
+        "reporting",
+        "renewing",
+    ),
+    *("fence", "lease_length", "led_since", "note_status", "note_until", "note_length", "repair_asked", "replaced_at"),
+    *("key_missed_at", "deputy", "deputy_seen"),
+}
+"""The fields of the hash; payload and entity tag are encrypted, the version is keyed, all others can be read."""
+
+
+def test_nothing_in_a_sealed_store_confirms_a_guess(
+    posthog: StandInControl, make_redis: MakeRedis, namespace: str
+) -> None:
+    """Neither a field nor a notice has the digest of the definitions, which who guesses them could compute."""
+    server = make_redis()
+    store = RedisStore(server.url, namespace, format_and_protection="1-sealed")
+    subscription = store.subscribe()
+    with Fleet(attached(posthog, server.url, namespace, every=EVERY, encryption_key=KEY), 2) as fleet:
+        assert fleet.call(load) == [1, 1]
+        version = fleet.members[0].call(status).version
+        forger = Forger(server, namespace, "sealed")
+        known = cast("dict[bytes, bytes]", forger.admin.hgetall(forger.keys.hash))
+    said: list[bytes] = []
+    while (notice := subscription.get(0.2)) is not None:
+        said.append(f"{notice.kind} {notice.version}".encode())
+    subscription.close()
+    store.close()
+    guess = digest(fleet_content(1)).encode()
+    assert known[b"version"].decode() == version != guess.decode()
+    assert any(version.encode() in text for text in said)
+    assert guess not in b"".join([*known.values(), *said])
+    assert {name.decode() for name in known} - IN_CLEAR <= {"stamp"}
+
+
 EVIL = "evil\n2026-01-01 CRITICAL all is lost\x1b[31m\u2028\u202e"
 
 
@@ -164,6 +209,11 @@ def test_who_leads_is_shown_as_what_prints(posthog: StandInControl, make_redis: 
         Forger(server, namespace, "plain").lead("a\u202eb:1:x")
         fleet.call(poll)
         until(lambda: fleet.members[0].call(status).leader == "a?b:1:x", 10.0, what="the name of the leader")
+
+
+def fleet_content(revision: int) -> dict[str, object]:
+    """What a worker makes of what the stand-in serves."""
+    return PostHogVendor().of_response(make_definitions(5, revision=revision))
 
 
 def _events(seat: object) -> list[object]:
