@@ -96,9 +96,11 @@ def test_a_note_that_was_true_once_is_not_believed_again(three: Three) -> None:
     assert (note.note_status, bool(note.note_stamp)) == (402, True)
     three.refuse(None)
     three.run(2)
+    told = [len(member.events(QuotaLimited)) for member in three.members]
     forge_a_note(three.writer, three.fleet, stamp=note.note_stamp)
     three.run(1)
     assert three.flags == [content(1)] * 3
+    assert [len(member.events(QuotaLimited)) for member in three.members] == told
     three.run(10)
     three.writer.state(meta=None)
     forge_a_note(three.writer, three.fleet, stamp=note.note_stamp)
@@ -141,6 +143,21 @@ def test_a_signed_clear_empties_the_store_for_all(three: Three) -> None:
     held = newcomer.worker.know.held
     assert held is not None
     assert (held.meta.epoch, held.unproved) == (1, False)
+
+
+def test_what_was_cleared_is_of_unknown_age_when_it_is_put_back(three: Three) -> None:
+    """A newcomer starts with it as with something stale, though its times were signed a moment ago."""
+    kept, codec = three.writer.keep(), three.members[0].plan.codec
+    three.fleet.store.clear(codec.stamps.of_epoch(1))
+    state = three.writer.keep()[0]
+    three.writer.state(meta=kept[0].meta)
+    assert state.epoch == 1
+    three.writer.put_back(kept, epoch=1)
+    newcomer = AttachedProcess(three.fleet)
+    newcomer.worker.should_fetch()
+    held = newcomer.worker.know.held
+    assert held is None or held.unproved or held.meta.epoch == 1
+    assert not (held is not None and held.meta.as_of == (kept[0].meta or held.meta).as_of and not held.unproved)
 
 
 @pytest.mark.parametrize("stamp", ["", "of another epoch"])

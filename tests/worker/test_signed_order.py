@@ -7,6 +7,7 @@ from typing import cast
 
 import pytest
 
+from flagcache.encoding.codec import Codec
 from flagcache.encoding.protection import Protection, Sealed, Signed
 from flagcache.vendor import Definitions
 from tests.worker.processes import Fleet, content
@@ -182,6 +183,20 @@ def test_writing_all_the_time_costs_no_flag(attacked: Attacked, attack: Callable
     attacked.fleet.upstream.serves = content(4)
     assert attacked.run(3) == []
     assert attacked.all_hold(4)
+
+
+def test_what_is_passed_over_is_not_sent_at_each_poll(attacked: Attacked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under a rollback before each poll a worker is sent the old payload once, and not again while it is the same."""
+    reads: list[str] = []
+    read = Codec.read
+
+    def count(self: Codec, version: str, payload: bytes) -> Definitions:
+        reads.append(version)
+        return read(self, version, payload)
+
+    monkeypatch.setattr(Codec, "read", count)
+    assert attacked.run(10, _roll_back) == []
+    assert len(reads) <= 3
 
 
 @pytest.mark.parametrize("how", ["unsigned", "long ago"])
