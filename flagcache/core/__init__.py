@@ -46,6 +46,7 @@ and a reply, and returns the next value. `flagcache.worker` stores it under its 
     first_load        when a first load waits, and for what
     ageing            when definitions are stale
     notes             why the fleet's last fetch failed
+    order             what is held, and what is newer, by the store or by signature
     troubles          when a lasting failure is reported again
     projects          which project definitions belong to
     circuit_breaker   when to probe a store that failed
