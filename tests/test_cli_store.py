@@ -160,3 +160,11 @@ def test_a_file_that_is_no_store_stays_as_it_is(
     assert main([*command, f"sqlite:///{path}", "ns"]) == 1
     assert "flagcache did not create this file" in capsys.readouterr().err
     assert [(file, file.read_text()) for file in tmp_path.iterdir()] == [(path, "shopping list")]
+
+
+def test_clear_of_a_protected_namespace_needs_its_key(
+    url: str, namespace: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Workers would undo one that is not signed, so the command is refused, and says where the key comes from."""
+    assert main(["clear", url, namespace, "--protection", "signed", "--yes"]) == 2
+    assert "--app MODULE:ATTRIBUTE" in capsys.readouterr().err
