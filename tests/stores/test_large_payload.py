@@ -108,6 +108,20 @@ def test_its_memory_is_given_back(fleet: Fleet, size: int) -> None:
     assert fleet.admin.hstrlen(fleet.key, "payload") == 0
 
 
+@pytest.mark.parametrize("field", ["etag", "holder", "failures", "replaced_at"])
+def test_a_field_that_no_process_writes_is_removed(fleet: Fleet, field: str) -> None:
+    """Every script would read its ten megabytes again: the first poll removes it, and the definitions are back."""
+    first, other = fleet.cache(), fleet.cache()
+    definitions = fleet.bring(first, 1)
+    fleet.admin.hset(fleet.key, field, b"9" * 10_000_000)
+    before = fleet.sent()
+    for cache in (other, first, other):
+        assert not cache.should_fetch_flag_definitions()
+    assert int(fleet.admin.hstrlen(fleet.key, field) or 0) < 1000
+    assert other.get_flag_definitions() == definitions
+    assert fleet.sent() - before < 100_000
+
+
 @pytest.mark.parametrize("size", [0, 7, LARGEST_PAYLOAD + 1])
 def test_a_false_size_changes_nothing(fleet: Fleet, size: int) -> None:
     """What is not of the size that its metadata say counts as absent, and is given back if it is too large."""

@@ -69,10 +69,12 @@ local function save()
 end
 
 local spoilt_epoch = false -- it was too high to be one of ours
+local huge = {} -- fields longer than any of ours: each script would read them again, so that a poll removes them
 
 local function load()
   local values = read('HMGET', HASH, unpack(FIELDS)) or {}
   for i, field in ipairs(FIELDS) do
+    if #(values[i] or '') > 4096 then huge[#huge + 1] = field end
     if i < FIRST_NUMBER then state[field] = values[i] or '' else state[field] = whole(values[i]) or 0 end
   end
   local times = whole(values[12]) and whole(values[13]) and whole(values[14]) and whole(values[15])

@@ -34,6 +34,10 @@ local held_as_of, held_age, held_version = tonumber(ARGV[11]), tonumber(ARGV[12]
 
 -- What no process of ours has published is never sent, and its memory is given back.
 if not state.stored and redis.call('HSTRLEN', HASH, 'payload') > LARGEST_PAYLOAD then drop() end
+if #huge > 0 then
+  if not state.stored then drop() end -- what one of them belonged to
+  redis.call('HDEL', HASH, unpack(huge))
+end
 
 local function asker(bit) return math.floor(tonumber(ARGV[15]) / bit) % 2 == 1 end
 local reports, watches, listens, starts, doubts, disbelieves = asker(1), asker(2), asker(4), asker(8), asker(16), asker(32)
