@@ -113,8 +113,8 @@ def _takes_everything(know: Knowledge, held: Held) -> Knowledge:
     return know._replace(held=held, waiting_since=None)
 
 
-def _never_heals(state: State, ask: Ask, clock: int) -> tuple[State, Reply]:
-    state, reply = _poll(state, ask, clock)
+def _never_heals(state: State, ask: Ask, clock: int, *, size: int) -> tuple[State, Reply]:
+    state, reply = _poll(state, ask, clock, size=size)
     return state, reply._replace(republish=False)
 
 
@@ -143,12 +143,12 @@ def _restamps(held: Held, home: str, clock: int, now: float) -> Meta:
     return _repair(held, home, clock, now)._replace(as_of=clock, confirmed_at=clock)
 
 
-def _born_now(home: str, meta: Meta, definitions: Definitions, clock: int, asked: float, *, signs: bool) -> Held:
+def _born_now(home: str, meta: Meta, definitions: Definitions, clock: int, asked: float, *, signs: bool = False) -> Held:
     return _told(home, meta, definitions, clock, asked, signs=signs)._replace(born=asked)
 
 
-def _sends_always(state: State, ask: Ask, clock: int) -> tuple[State, Reply]:
-    state, reply = _poll(state, ask, clock)
+def _sends_always(state: State, ask: Ask, clock: int, *, size: int) -> tuple[State, Reply]:
+    state, reply = _poll(state, ask, clock, size=size)
     return state, reply._replace(payload=b"", meta=state.meta) if state.meta else reply
 
 
@@ -176,7 +176,7 @@ def _stored_etag(self: Fetching, errand: Errand, grant: Grant, fetcher: Fetcher)
 _fetch, _silent, _attend = Fetching._fetch, granting._silent, Attendant.attend  # noqa: SLF001
 
 
-def _order_for_time(meta: Meta) -> int:
+def _order_for_time(meta: Meta, _clock: int) -> int:
     return meta.as_of
 
 

@@ -1,30 +1,29 @@
 """Python's `threading` on the simulation's scheduler, with the engine patched to use it.
 
-The engine runs as it is: its modules find this in place of `threading`, the virtual clock in place of tenacity's, and
-process names instead of random identities. A thread-local is local to a task.
+The engine runs as it is: its modules find this in place of `threading`, the virtual clock in place of the system's and
+of tenacity's, and process names instead of random identities. A thread-local is local to a task.
 """
 
 from __future__ import annotations
 
+import importlib
 import logging
+import pkgutil
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from functools import partial, wraps
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from unittest.mock import patch
 from weakref import WeakKeyDictionary
 
 import tenacity
 from greenlet import getcurrent, greenlet
 
+import flagcache.worker
 from flagcache import clients
 from flagcache.core.knowledge import Held
 from flagcache.runtime import process, threads
 from flagcache.stores.base import Grant
-from flagcache.worker import changes, cold_start, listener, worker
-from flagcache.worker import failover as tiers
-from flagcache.worker import fetch as fetching
-from flagcache.worker import state as ledger
 from flagcache.worker.publish import Reports
 from tests.simulation.scheduler import Task, current_task
 
@@ -174,6 +173,15 @@ class _Complaints(logging.Handler):
             self._report(logging.Formatter().format(record))
 
 
+def _engine() -> list[ModuleType]:
+    """Return the modules that get the simulation's threads and clock: all of the worker's room, and two others.
+
+    They are found and not listed, so that no new module of the worker waits in real time.
+    """
+    room = [f"flagcache.worker.{each.name}" for each in pkgutil.iter_modules(flagcache.worker.__path__)]
+    return [*map(importlib.import_module, room), clients, threads]
+
+
 @contextmanager
 def simulated(
     *, now: Callable[[], float], report: Callable[[str], None], brought: Callable[[Held], None]
@@ -188,11 +196,12 @@ def simulated(
     complaints = _Complaints(report)
     logger = logging.getLogger("flagcache")
     with ExitStack() as stack:
-        for module in (cold_start, changes, fetching, ledger, listener, tiers, worker, clients, threads):
-            stack.enter_context(patch.object(module, "threading", _threading))
+        for module in _engine():
+            for name, ours in (("threading", _threading), ("monotonic", now)):
+                if hasattr(module, name):
+                    stack.enter_context(patch.object(module, name, ours))
         stack.enter_context(patch.object(threads, "_noted", None))
         stack.enter_context(patch.object(tenacity, "time", SimpleNamespace(monotonic=now)))
-        stack.enter_context(patch.object(cold_start, "monotonic", now))
         stack.enter_context(patch.object(process, "identity", lambda: current_task().owner.name))
         for name in ("fetched", "confirmed"):
             stack.enter_context(patch.object(Reports, name, _telling(getattr(Reports, name), brought)))
