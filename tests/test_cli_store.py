@@ -23,7 +23,7 @@ def fill(store: Store) -> Grant:
     """Let a worker bring definitions, and tell all that the vendor is busy."""
     worker = Worker(store, "worker-1")
     grant = worker.granted()
-    meta = Meta("v1", grant.epoch, grant.as_of, grant.at, grant.at, etag='"tag"', writer="some\x1b[31mbody")
+    meta = Meta("v1", grant.epoch, grant.as_of, grant.at, grant.at, etag='"tag"', writer="some\u202e[31mbody")
     store.publish("worker-1", Envelope(meta, b"twelve bytes"), fresh=True, lease=60_000)
     worker.fail(grant, Scope.EVERYBODY, status=429, retry_after=60_000)
     store.close()
