@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from flagcache.stores.base import Ask, Meta, Notice, Reply
 from flagcache.stores.redis.store import Keys
+from flagcache.stores.redis.words import words_of
 
 __all__ = ["call_size", "notice_size", "poll_size", "poll_words", "reply_size"]
 
@@ -21,11 +22,7 @@ def call_size(*words: object) -> int:
 
 def poll_words(keys: Keys, ask: Ask) -> tuple[str | int, ...]:
     """Keys and arguments of a poll, as `flagcache.stores.redis.store` sends them."""
-    numbers = (ask.interval, ask.lease, ask.cold_lease, ask.challenge, int(ask.may_lead), int(ask.idle))
-    flags = ask.reports + 2 * ask.watches + 4 * ask.listens + 8 * ask.starts
-    order = (ask.held.epoch, ask.held.as_of) if ask.held else (-1, 0)
-    rest = (ask.last_grant, ask.grant_age, *order, ask.held_age, ask.held_version, ask.backoff, flags, ask.leader)
-    return (keys.hash, keys.lease, ask.me, *numbers, *rest, 0, 0)  # database, and no time to live
+    return (keys.hash, keys.lease, ask.me, *words_of(ask), 0, 0, ask.largest)  # database, and no time to live
 
 
 def poll_size(keys: Keys, ask: Ask) -> int:
@@ -41,13 +38,15 @@ def reply_size(reply: Reply, payload: int) -> int:
         + 4 * int(reply.deputy)
         + 8 * int(reply.fetching)
         + 16 * int(reply.exhausted)
+        + 32 * int(reply.too_large)
     )
     size = len("*10\r\n") + sum(
         _number(n) for n in (reply.clock, int(reply.leads), reply.lease_left, reply.granted_at, bits)
     )
     size += _array(*(_number(n) for n in reply.grant)) if reply.grant else _number(0)
     noted = reply.note_status or reply.note_left
-    size += _array(_number(reply.note_status), _number(reply.note_left)) if noted else _number(0)
+    note = (_number(reply.note_status), _number(reply.note_left), _bulk(len(reply.note_stamp)))
+    size += _array(*note) if noted else _number(0)
     size += _meta(reply.meta) if reply.meta else _number(0)
     size += _number(0) if reply.leader is None else _bulk(len(reply.leader))
     return size + (_number(0) if reply.payload is None else _bulk(payload))
@@ -62,7 +61,7 @@ def notice_size(channel: str, notice: Notice) -> int:
 def _meta(meta: Meta) -> int:
     texts = (meta.version, meta.etag, meta.writer, meta.project)
     numbers = (meta.epoch, meta.as_of, meta.changed_at, meta.confirmed_at)
-    return _array(*(_bulk(len(text)) for text in texts), *(_number(n) for n in numbers))
+    return _array(*(_bulk(len(text)) for text in texts), *(_number(n) for n in numbers), _bulk(len(meta.stamp)))
 
 
 def _array(*sizes: int) -> int:

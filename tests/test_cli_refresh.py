@@ -307,7 +307,7 @@ def test_what_the_docs_say_to_run_can_be_run(monkeypatch: pytest.MonkeyPatch) ->
     """Every command line of units, pods and text is understood, names no secret, and listens where its probes ask."""
     understood: list[RefreshOptions] = []
 
-    def understand(options: RefreshOptions) -> int:
+    def understand(options: RefreshOptions, *_: object) -> int:
         understood.append(options)
         return 0
 

@@ -73,8 +73,8 @@ def test_hosts_do_not_meet_in_one_file(tmp_path: Path, monkeypatch: pytest.Monke
         on(host, monkeypatch)
         stores.append(opened(tmp_path))
         assert stores[-1].poll(ask(host)).leads
-        fill(stores[-1], f"of {host}")
-    assert [version(store) for store in stores] == ["of a", "of b"]
+        fill(stores[-1], f"of-{host}")
+    assert [version(store) for store in stores] == ["of-a", "of-b"]
 
 
 @pytest.mark.parametrize("ended", ["closed", "killed"])
@@ -85,7 +85,7 @@ def test_a_new_host_begins_with_what_the_latest_left(
     for host in ("a", "b"):
         on(host, monkeypatch)
 
-        def live(content: str = f"of {host}") -> str:
+        def live(content: str = f"of-{host}") -> str:
             store = opened(tmp_path)
             store.poll(ask("leader"))
             fill(store, content)
@@ -98,11 +98,11 @@ def test_a_new_host_begins_with_what_the_latest_left(
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     on("c", monkeypatch)
     store = opened(tmp_path)
-    assert version(store) == "of b"
+    assert version(store) == "of-b"
     assert store.inspect().leader == ""
     assert store.poll(ask("new")).leads
-    fill(store, "of c")
-    assert version(opened(tmp_path)) == "of c"
+    fill(store, "of-c")
+    assert version(opened(tmp_path)) == "of-c"
     assert {name: content for name, content in before.items() if name in names(tmp_path)} == {
         name: (tmp_path / name).read_bytes() for name in before
     }

@@ -38,7 +38,7 @@ BEFORE_THE_FORK = {
     "loaded": "\nclient.load_feature_flags()\n",
     "attached and loaded": "\ncache.attach(client)\nclient.load_feature_flags()\n",
 }
-NOT_PUSHED = "and none is pushed to it"
+NOT_PUSHED = "with its polls, without push"
 
 
 class Life(NamedTuple):

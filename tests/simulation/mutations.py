@@ -143,7 +143,9 @@ def _restamps(held: Held, home: str, clock: int, now: float) -> Meta:
     return _repair(held, home, clock, now)._replace(as_of=clock, confirmed_at=clock)
 
 
-def _born_now(home: str, meta: Meta, definitions: Definitions, clock: int, asked: float, *, signs: bool = False) -> Held:
+def _born_now(
+    home: str, meta: Meta, definitions: Definitions, clock: int, asked: float, *, signs: bool = False
+) -> Held:
     return _told(home, meta, definitions, clock, asked, signs=signs)._replace(born=asked)
 
 

@@ -133,7 +133,7 @@ def test_people_forget_a_namespace(server: RedisServer, admin: redis.Redis, caps
     assert "--yes" in capsys.readouterr().err
     assert len(admin.keys("*")) == 4
     assert main(["clear", server.tcp_url, NAMESPACE, "--forget", "--yes"]) == 0
-    assert "forgotten" in capsys.readouterr().out
+    assert "is deleted" in capsys.readouterr().out
     assert not admin.exists(*KEYS[:2])
     assert len(admin.keys("*")) == 2
     assert main(["clear", server.tcp_url, NAMESPACE, "--forget", "--yes"]) == 0

@@ -112,7 +112,6 @@ def shows_nothing(*texts: str) -> None:
             assert word not in text, f"{word!r} is in {text!r}"
 
 
-@pytest.mark.parametrize("source", SOURCES)
 def run(link: RedisLink) -> object:
     """Send a command."""
     return link.run(READ, ["key"], [])
@@ -123,6 +122,7 @@ def subscribe(link: RedisLink) -> object:
     return link.subscribe("news")
 
 
+@pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("call", [run, subscribe])
 def test_no_credential_is_in_an_error(source: str, call: Callable[[RedisLink], object]) -> None:
     """Neither the error nor its causes, nor the repr of what is on the way there, has a credential in any form."""

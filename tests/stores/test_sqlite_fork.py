@@ -83,7 +83,7 @@ def test_a_child_uses_the_store_that_its_parent_opened(tmp_path: Path, how: Call
     with forked(work, how=how) as child:
         assert child.answer() == "by the parent"
     assert read(store).payload == b"by the child"
-    fill(store, "parent again", b"by the parent")
+    fill(store, "parent-again", b"by the parent")
     assert read(SqliteStore(tmp_path / "flags.db", "n")).payload == b"by the parent"
     assert sound(tmp_path / "flags.db")
 
@@ -100,7 +100,7 @@ def test_a_child_outlives_its_parents_connection(tmp_path: Path, how: Callable[[
         fill(store, "child", b"by the child")
         os.write(opened[1], b".")
         os.read(closed[0], 1)
-        fill(store, "child again", b"by the orphan")
+        fill(store, "child-again", b"by the orphan")
         done = subprocess.run([sys.executable, "-c", SCRIPT, path], check=True, capture_output=True, text=True)
         return f"{done.stdout}, {(read(store).payload or b'').decode()}"
 
