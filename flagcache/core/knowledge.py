@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from flagcache.core.notes import Note, latest
-from flagcache.core.order import OLDEST, Held, granted_at, is_newer, is_newer_by_signature, overtaken
+from flagcache.core.order import UNKNOWN_AGE, Held, granted_at, is_newer, is_newer_by_signature, overtaken
 from flagcache.core.projects import projects_differ, recognised
 from flagcache.settings import Settings, milliseconds
 from flagcache.stores.base import Ask, Grant, Meta, Order, Reply, Scope
@@ -216,7 +216,7 @@ def told(home: str, meta: Meta, definitions: Definitions, clock: int, asked: flo
         signs: this process has a key, so that a time without a stamp counts as none.
     """
     unproved = signs and not meta.stamp
-    age = OLDEST if unproved else (clock - granted_at(meta, clock)) / 1000
+    age = UNKNOWN_AGE if unproved else (clock - granted_at(meta, clock)) / 1000
     return Held(meta, definitions, home, asked - age, unproved=unproved)
 
 
@@ -276,4 +276,4 @@ def failed(know: Knowledge, home: str, refused: Refused, now: float, pause: floa
 
 
 def _age(since: float, now: float) -> int:
-    return max(0, round(min(now - since, OLDEST) * 1000))
+    return max(0, round(min(now - since, UNKNOWN_AGE) * 1000))

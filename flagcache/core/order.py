@@ -1,7 +1,7 @@
 """What a process holds, how old it is, and what may take its place: pure.
 
-Without a key the store's order decides, which is (epoch, `as_of`). With a key a process goes by what was signed alone:
-definitions with a signed time are never replaced by any without one, nor by any that were confirmed earlier.
+Without a key the store's order decides, which is (epoch, `as_of`). With a key only signed times decide: definitions
+with a signed time are never replaced by definitions without one, nor by definitions that were confirmed earlier.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import NamedTuple
 from flagcache.stores.base import Meta
 from flagcache.vendor import Definitions
 
-__all__ = ["OLDEST", "Held", "granted_at", "is_newer", "is_newer_by_signature", "overtaken"]
+__all__ = ["UNKNOWN_AGE", "Held", "granted_at", "is_newer", "is_newer_by_signature", "overtaken"]
 
-OLDEST = 1e9
-"""Seconds; stands for an unknown age."""
+UNKNOWN_AGE = 1e9
+"""Seconds. Definitions of unknown age count as this old."""
 
 
 class Held(NamedTuple):
@@ -53,9 +53,9 @@ def is_newer(held: Held, old: Held, clock: int) -> bool:
 def is_newer_by_signature(held: Held, old: Held, clock: int) -> bool:
     """Whether these are to take the place of the old ones, by what was signed of both.
 
-    A key's owner signs `confirmed_at` as the clock told it; `as_of` only counts on from what a store had, which may be
-    forged. So the time decides first. A time ahead of the store's clock is of a clock that was stepped back since:
-    then, and between two stores, the age on this process's own clock decides.
+    `confirmed_at` is what the store's clock said when it was signed. `as_of` is counted on from the highest one in the
+    store, which may be forged. So `confirmed_at` decides first. If it is ahead of the store's clock, that clock was
+    stepped back since: then, and between two stores, the age on this process's own clock decides.
     """
     if held.unproved or old.unproved:
         return old.unproved and (not held.unproved or is_newer(held, old, clock))
@@ -66,7 +66,7 @@ def is_newer_by_signature(held: Held, old: Held, clock: int) -> bool:
 
 def overtaken(held: Held) -> Held:
     """Return the definitions ordered before all others: a store refused them and holds newer ones."""
-    return held._replace(meta=held.meta._replace(epoch=0, as_of=1), born=held.born - OLDEST)
+    return held._replace(meta=held.meta._replace(epoch=0, as_of=1), born=held.born - UNKNOWN_AGE)
 
 
 def _signed_order(meta: Meta) -> tuple[int, int]:
