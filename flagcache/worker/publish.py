@@ -65,7 +65,7 @@ class Reports:
         if self._limit.take():
             return True
         self._note(home, grant, _TOO_OFTEN, 0.0)
-        self._ledger.learn(lambda know: know._replace(stay_out_until=self._limit.open_again))
+        self._ledger.learn(lambda know: know._replace(stay_out_until=self._limit.ready_at))
         return False
 
     def counts_without_grant(self) -> bool:

@@ -19,7 +19,7 @@ _LOOKS = 0.005
 """Seconds between two looks at whether the poll under way has ended."""
 
 
-class _Flight(NamedTuple):
+class _Poll(NamedTuple):
     over: threading.Event
     thread: int
     contends: bool
@@ -30,7 +30,7 @@ class SharedPoll:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # reentrant: a signal handler may need what it interrupted
-        self._flight: _Flight | None = None
+        self._current: _Poll | None = None
         self._closed = False
 
     def close(self) -> None:
@@ -54,38 +54,39 @@ class SharedPoll:
             again: asked after a poll that could not contend, if this one can: whether to make this one still.
             alone: make this one in any case, after the one under way: it follows a notice, and must not be older.
         """
-        mine = _Flight(make_event(), threading.get_ident(), contends)
+        mine = _Poll(make_event(), threading.get_ident(), contends)
         until = monotonic() + longest
         try:
-            while (flight := self._board(mine)) is not mine:
-                if flight is None:
+            while (running := self._join(mine)) is not mine:
+                if running is None:
                     return
                 left = longest if alone else max(0.0, until - monotonic())
-                ended = flight.over.wait(left)
-                if not alone and not (ended and contends and not flight.contends and again()):
+                ended = running.over.wait(left)
+                if not alone and not (ended and contends and not running.contends and again()):
                     return
             ask()
-        finally:  # also if a signal handler raises in the midst of this
-            if self._flight is mine:
-                self._flight = None
+        finally:  # also if a signal handler raises meanwhile
+            if self._current is mine:
+                self._current = None
             mine.over.set()
 
-    def land(self, longest: float) -> None:
-        """Let another thread's poll under way end: it may take the lease, which has to be given up.
+    def settle(self, longest: float) -> None:
+        """Wait until another thread's poll under way has ended: it may take the lease, which must then be released.
 
-        Looks, and does not wait for its event: a signal handler may have interrupted this thread with the lock in hand.
+        Looks repeatedly instead of waiting for the event: a signal handler may call this on a thread that it
+        interrupted while that thread held the event's lock.
         """
-        flight = self._flight
+        running = self._current
         for _ in range(round(longest / _LOOKS)):
-            if flight is None or self._flight is not flight or flight.thread == threading.get_ident():
+            if running is None or self._current is not running or running.thread == threading.get_ident():
                 return
             threading.Event().wait(_LOOKS)
 
-    def _board(self, mine: _Flight) -> _Flight | None:
+    def _join(self, mine: _Poll) -> _Poll | None:
         """Return the poll under way, which is this one if there was none; None after `close`."""
         with self._lock:
             if self._closed:
                 return None
-            if self._flight is None:
-                self._flight = mine
-            return self._flight
+            if self._current is None:
+                self._current = mine
+            return self._current

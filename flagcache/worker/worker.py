@@ -190,7 +190,7 @@ class Worker:
         if at_exit:
             self._polls.close()
         self._attendant.stop(budget)
-        self._polls.land(budget)
+        self._polls.settle(budget)
         self._fetching.settle(budget)
         self._fetching.cancel(budget)
         self._archive.settle()

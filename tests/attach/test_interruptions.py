@@ -55,8 +55,8 @@ class AtLine:
 
 def places() -> Iterator[tuple[CodeType, int]]:
     """Each line of the functions that note what is under way."""
-    board = SharedPoll._board  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
-    for function in (Worker.look, SharedPoll.run, board, Fetching.begin):
+    join = SharedPoll._join  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    for function in (Worker.look, SharedPoll.run, join, Fetching.begin):
         code = function.__code__
         lines = {line for _, _, line in code.co_lines() if line is not None and line > code.co_firstlineno}
         yield from ((code, line) for line in sorted(lines))

@@ -12,7 +12,7 @@ from flagcache.encoding.payload import digest, encode
 from flagcache.events import PayloadRefused
 from flagcache.settings import Options
 from flagcache.stores.redis.store import RedisStore, keys_of
-from flagcache.worker.fetch_limit import MOST
+from flagcache.worker.fetch_limit import MAX_FETCHES
 from flagcache_posthog.definitions import PostHogVendor
 from flagcache_posthog.testing import StandInControl, make_definitions
 from tests.attach.attached import AttachedSeat, attached, events_of
@@ -65,7 +65,7 @@ def test_a_store_made_to_grant_at_each_poll_costs_four_fetches_a_process(
             forger.write(outcome="failed", failures=0, granted_1=0, granted_2=0, granted_3=0)
             forger.admin.publish(forger.keys.channel, "free 0 x")
             fleet.call(poll)
-        assert MOST < posthog.requests <= 2 * MOST
+        assert MAX_FETCHES < posthog.requests <= 2 * MAX_FETCHES
         assert all(never_lost_flags(member) and not trouble(member) for member in fleet)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from flagcache.events import FetchFailed
 from flagcache.stores.rules.state import Outcome, State
-from flagcache.worker.fetch_limit import MOST, FetchLimit
+from flagcache.worker.fetch_limit import MAX_FETCHES, FetchLimit
 from tests.stores.forks import forked
 from tests.worker.house import House
 from tests.worker.processes import Clock, Fleet, content
@@ -29,8 +29,8 @@ def test_any_window_of_an_interval_has_four() -> None:
             began.append(clock.now)
         clock.advance(0.7)
     windows = [sum(1 for other in began if at <= other < at + EVERY) for at in began]
-    assert max(windows) == MOST
-    assert len(began) >= 700 / EVERY * MOST - MOST
+    assert max(windows) == MAX_FETCHES
+    assert len(began) >= 700 / EVERY * MAX_FETCHES - MAX_FETCHES
 
 
 def test_a_store_that_grants_at_each_poll_costs_four_fetches_an_interval(fleet: Fleet) -> None:
@@ -41,9 +41,9 @@ def test_a_store_that_grants_at_each_poll_costs_four_fetches_an_interval(fleet: 
             grant_again(fleet)
             process.poll()
             fleet.clock.advance(EVERY / 200)
-        assert fleet.upstream.requests <= MOST * interval + 1
+        assert fleet.upstream.requests <= MAX_FETCHES * interval + 1
         fleet.clock.advance(EVERY / 100)
-    assert fleet.upstream.requests >= MOST * 2
+    assert fleet.upstream.requests >= MAX_FETCHES * 2
     assert process.flags == content(1)
 
 
@@ -52,13 +52,13 @@ def test_a_grant_beyond_the_limit_is_given_back(fleet: Fleet) -> None:
     busy, other = fleet.process(), fleet.process()
     busy.poll()
     other.poll()
-    for _ in range(MOST):
+    for _ in range(MAX_FETCHES):
         grant_again(fleet)
         busy.poll()
-    assert fleet.upstream.requests == MOST
+    assert fleet.upstream.requests == MAX_FETCHES
     fleet.upstream.serves = content(2)
     other.poll()
-    assert (fleet.upstream.requests, other.flags) == (MOST + 1, content(2))
+    assert (fleet.upstream.requests, other.flags) == (MAX_FETCHES + 1, content(2))
     fleet.clock.advance(1)
     busy.poll()
     assert busy.flags == content(2)
@@ -77,16 +77,16 @@ def test_a_forked_child_counts_its_own(fleet: Fleet) -> None:
 
     def fetches() -> int:
         made = 0
-        for number in range(2 * MOST):
+        for number in range(2 * MAX_FETCHES):
             grant_again(fleet)
             if house.coordinator.should_fetch():
                 house.coordinator.received(content(number))
                 made += 1
         return made
 
-    assert fetches() == MOST
+    assert fetches() == MAX_FETCHES
     with forked(lambda: str(fetches())) as child:
-        assert child.answer() == str(MOST)
+        assert child.answer() == str(MAX_FETCHES)
     assert fetches() == 0
 
 

@@ -100,5 +100,5 @@ def test_nothing_is_asked_once_it_is_closed() -> None:
         polls.run(lambda: asked.append(None), contends=True, longest=LONGEST, again=lambda: True, alone=True)
         assert not asked
         threading.Timer(0.05, end.set).start()
-        polls.land(LONGEST)
+        polls.settle(LONGEST)
         until(end.is_set, what="the end of the poll under way")
