@@ -11,7 +11,7 @@ from itertools import count
 import msgpack
 import pytest
 
-from flagcache.encoding.memory import MsgpackMemory, check_json, memory_for
+from flagcache.encoding.memory_limit import MsgpackMemory, check_json, memory_for
 from flagcache.encoding.payload import decode, digest, encode
 from flagcache.errors import EnvelopeError, UnreadableHereError
 from flagcache.settings import Settings

@@ -1,8 +1,8 @@
 """How much memory the Python objects in a body may take, counted before they are made.
 
-A body of the size that is allowed may hold millions of tiny values, each of which takes sixty bytes and more as an
-object. What is counted is about what CPython takes, from 3.10 on; for real definitions it is twice as much, because
-equal keys are one object.
+A body of an allowed size may hold millions of tiny values, each of which takes sixty bytes or more as an object. The
+count is about what CPython takes, from 3.10 on. For real definitions it is twice that, because equal keys are one
+object.
 """
 
 from __future__ import annotations
@@ -12,27 +12,28 @@ from flagcache.errors import UnreadableHereError
 __all__ = ["MsgpackMemory", "check_json", "memory_for"]
 
 _PER_BYTE = 16
-"""Bytes of memory for each byte of the limit. Real definitions are counted as eleven for each of their own."""
+"""Bytes of memory for each byte of the limit. Real definitions count as eleven for each of their bytes."""
 
 _LEAST = 16 * 1024 * 1024
-"""So much is allowed whatever the limit."""
+"""Bytes of memory that are allowed whatever the limit."""
 
 _DENSEST_MSGPACK, _DENSEST_JSON = 110, 100
 """Bytes of memory that one byte of a body can be counted as."""
 
 _TEXT = 4
-"""Bytes that a character takes at most, where one is not in ASCII."""
+"""Bytes that a character takes at most, in a string that is not ASCII."""
 
 _MAP, _ENTRY, _LIST, _SLOT, _STRING, _NUMBER = 232, 100, 72, 8, 64, 32
+"""Bytes of memory for an object, or for one item of a map or list."""
 
 
 def memory_for(limit: int) -> int:
-    """Return the bytes that the objects in a body may take, where so many bytes of a body are allowed."""
+    """Return how many bytes of memory the objects in a body may take, if the body may have `limit` bytes."""
     return max(_LEAST, _PER_BYTE * limit)
 
 
 def check_json(body: bytes, memory: int) -> None:
-    """Check a body in JSON. What stands within strings is counted too: JSON is the exception here.
+    """Check a body in JSON. Brackets and commas inside strings count too, so the count may be too high.
 
     Raises:
         UnreadableHereError: its objects may take more than `memory` bytes.
@@ -50,7 +51,7 @@ class MsgpackMemory:
     """Counts the memory for the objects in a body in msgpack, which comes in pieces.
 
     Args:
-        size: of the body.
+        size: bytes of the body.
         memory: bytes that its objects may take.
     """
 
@@ -62,7 +63,7 @@ class MsgpackMemory:
         self._skip = 0
         """Bytes at the beginning of the next piece that are the rest of a value."""
         self._head = b""
-        """The beginning of a value whose length did not come yet."""
+        """The beginning of a value whose length is in the next piece."""
 
     def add(self, piece: bytes) -> None:
         """Count the values in the next piece.

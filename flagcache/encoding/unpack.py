@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import msgpack
 
-from flagcache.encoding.memory import MsgpackMemory
+from flagcache.encoding.memory_limit import MsgpackMemory
 from flagcache.encoding.pieces import TEXT
 from flagcache.encoding.shape import measure
 from flagcache.errors import EnvelopeError, UnreadableHereError
