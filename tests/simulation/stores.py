@@ -17,7 +17,7 @@ from tests.simulation.threads import Event
 
 __all__ = ["Network", "Party", "SharedStore"]
 
-_UNUSED = ("note_stamp", "epoch_stamp", "spoilt_epoch")
+_UNUSED = ("note_stamp", "epoch_stamp", "invalid_epoch")
 """Fields that a fleet without a key leaves empty: to lose one would only change what else is drawn by lot."""
 
 _BEGINNING = 1_000_000.0

@@ -68,7 +68,7 @@ local function save()
   if #dirty > 0 then redis.call('HSET', HASH, unpack(dirty)) end
 end
 
-local spoilt_epoch = false -- it was too high to be one of ours
+local invalid_epoch = false -- it was too high to be one of ours
 local huge = {} -- fields longer than any of ours: each script would read them again, so that a poll removes them
 
 local function load()
@@ -89,7 +89,7 @@ local function load()
   if #state.note_stamp > LONGEST_STAMP then state.note_stamp = '' end
   if #state.epoch_stamp > LONGEST_STAMP then state.epoch_stamp = '' end
   if state.epoch > HIGHEST_EPOCH then
-    spoilt_epoch = true
+    invalid_epoch = true
     set('epoch', 0) set('epoch_stamp', '')
   end
   if state.outcome ~= 'open' and state.outcome ~= 'failed' then state.outcome = 'done' end

@@ -6,8 +6,8 @@
 --
 -- Returns {the new epoch, what became of the notice}
 
--- Instead of one that was too high comes one that none of ours can have reached by counting.
-local epoch, highest, since = spoilt_epoch and clock or state.epoch + 1, state.highest, state.led_since
+-- An epoch that was too high is replaced by the clock, which no epoch of a worker reaches by counting.
+local epoch, highest, since = invalid_epoch and clock or state.epoch + 1, state.highest, state.led_since
 local deputy, seen = state.deputy, state.deputy_seen
 redis.call('DEL', HASH) -- first: a server that is out of memory refuses whatever needs some, but for what follows this
 hurry()

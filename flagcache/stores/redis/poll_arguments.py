@@ -1,14 +1,14 @@
-"""What a poll says, as the words that the script takes."""
+"""The arguments of `poll.lua`, made from a poll."""
 
 from __future__ import annotations
 
 from flagcache.stores.base import Ask
 
-__all__ = ["words_of"]
+__all__ = ["poll_arguments"]
 
 
-def words_of(ask: Ask) -> tuple[str | int, ...]:
-    """Return what `poll.lua` calls ARGV[2] and up."""
+def poll_arguments(ask: Ask) -> tuple[str | int, ...]:
+    """Return ARGV[2] to ARGV[16] of `poll.lua`."""
     held = ask.held
     return (
         *(ask.interval, ask.lease, ask.cold_lease, ask.challenge, int(ask.may_lead), int(ask.idle)),
@@ -25,5 +25,5 @@ def _beliefs(ask: Ask) -> int:
 
 
 def _epoch_of(ask: Ask, epoch: int) -> int | str:
-    """The epoch of what is held, with what only who has a key says of it."""
+    """The epoch of what is held. A process with a key adds its stamp and the epoch that it does not believe."""
     return f"{epoch}:{ask.epoch_stamp}:{ask.doubted_epoch or ''}" if ask.epoch_stamp or ask.doubted_epoch else epoch

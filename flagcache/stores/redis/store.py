@@ -17,6 +17,7 @@ from flagcache.stores.abilities import Subscription
 from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Replacing, Reply, Scope, Snapshot
 from flagcache.stores.redis.cluster import says_try_again
 from flagcache.stores.redis.connection import RedisLink, Script, load_script
+from flagcache.stores.redis.poll_arguments import poll_arguments
 from flagcache.stores.redis.replies import (
     LONGEST_NOTICE,
     as_flag,
@@ -28,7 +29,6 @@ from flagcache.stores.redis.replies import (
     read_snapshot,
 )
 from flagcache.stores.redis.trouble import plain, with_right
-from flagcache.stores.redis.words import words_of
 from flagcache.stores.unexpected import only_store_errors
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ class RedisStore:
             )
 
     def _words_of(self, ask: Ask) -> tuple[str | int, ...]:
-        return *words_of(ask), self._link.database, self._forget_after, ask.largest
+        return *poll_arguments(ask), self._link.database, self._forget_after, ask.largest
 
     def _may_do_without_lease(self, ask: Ask, failure: StoreError) -> bool:
         """Whether a poll may read without the lease, which lies on another node than the definitions, or nowhere.

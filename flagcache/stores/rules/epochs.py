@@ -1,4 +1,4 @@
-"""The epoch: who raises it, and what becomes of one that a store has lost or that nobody signed. Pure."""
+"""The epoch: how `clear` raises it, and what replaces one that a store has lost or that has no signature. Pure."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["clear", "with_epoch_of"]
 def clear(state: State, clock: int, stamp: str = "") -> tuple[State, Notice]:
     """Forget definitions, grants and notes, and raise the epoch; the lease stays if its holder fetches at once.
 
-    Instead of an epoch that was too high comes one that none of ours can have reached by counting.
+    An epoch that was too high is replaced by the clock, which no epoch of a worker reaches by counting.
     """
-    epoch, state = clock if state.spoilt_epoch else state.epoch + 1, hurry(state, clock)
+    epoch, state = clock if state.invalid_epoch else state.epoch + 1, hurry(state, clock)
     kept = State(
         epoch=epoch,
         epoch_stamp=stamp,
@@ -30,7 +30,7 @@ def clear(state: State, clock: int, stamp: str = "") -> tuple[State, Notice]:
 
 
 def with_epoch_of(state: State, held: Order, ask: Ask) -> State:
-    """The state with the epoch of what the asker holds, if the store has lost it, or has one that nobody signed."""
+    """The state with the epoch of what the asker holds, if the store has lost it, or has one without a signature."""
     if held.epoch > state.epoch:
         return _lift(state, held)._replace(epoch_stamp=ask.epoch_stamp)
     if held.epoch < state.epoch == ask.doubted_epoch:

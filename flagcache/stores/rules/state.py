@@ -17,7 +17,7 @@ FAR = 315_360_000_000
 """Ten years in milliseconds: what lies further ahead of the clock is no time, and counting on from it ends at 2**53."""
 
 HIGHEST_EPOCH = 1 << 52
-"""Nobody counts so far: what is higher was written by others, and would be the last epoch that there can be."""
+"""The highest epoch that counts. A higher one can only be forged, and `clear` could not raise it further."""
 
 
 class Outcome(str, Enum):
@@ -35,8 +35,8 @@ class State(NamedTuple):
     """None: nothing is stored, or nothing readable."""
     epoch: int = 0
     epoch_stamp: str = ""
-    """What the process that raised it signed of it."""
-    spoilt_epoch: bool = False
+    """The signed epoch, if the process that raised it has a key."""
+    invalid_epoch: bool = False
     """It was too high to be one of ours, and counts as 0. Not stored."""
     highest: int = 0
     """The highest `as_of` ever stored or granted; the next grant's is higher."""
@@ -70,7 +70,7 @@ class State(NamedTuple):
     note_until: int = 0
     note_length: int = 0
     note_stamp: str = ""
-    """What its writer signed of it."""
+    """The signed note, if its writer has a key."""
     repair_asked: int = 0
     """When an asker was last told to repair the store."""
     replaced_at: int = 0
@@ -88,7 +88,7 @@ def believable(state: State, clock: int) -> State:
     """The same without orders that cannot be times of this clock; for stores that others may have written to."""
     if state.epoch > HIGHEST_EPOCH:
         meta = state.meta and state.meta._replace(epoch=0)
-        state = state._replace(epoch=0, epoch_stamp="", spoilt_epoch=True, meta=meta)
+        state = state._replace(epoch=0, epoch_stamp="", invalid_epoch=True, meta=meta)
     meta = state.meta if state.meta is None or state.meta.as_of <= clock + FAR else None
     highest = state.highest if state.highest <= clock + FAR else 0
     grant = state.grant if state.grant <= clock + FAR else 0

@@ -21,7 +21,7 @@ class SqliteReaderStore(SqliteStore):
     reader calls.
     """
 
-    only_looks = True
+    reads_only = True
 
     def poll(self, ask: Ask) -> Reply:
         """As `Store.poll`, of an asker that neither leads nor is deputy."""

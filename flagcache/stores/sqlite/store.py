@@ -53,7 +53,7 @@ class SqliteStore:
         guard: called with the path each time before the file is opened; raises `StoreError` if it must not be.
     """
 
-    only_looks = False
+    reads_only = False
     """Whether the file is opened for reading alone: nothing is changed, not even what a worker would mend."""
 
     def __init__(  # noqa: PLR0913 - each is an option of its own
@@ -77,7 +77,7 @@ class SqliteStore:
 
     def only_look(self) -> SqliteStore:
         """Return this store for people who look: nothing is changed, not even what a worker would mend."""
-        self.only_looks = True
+        self.reads_only = True
         self._file = self._open()
         return self
 
@@ -87,7 +87,7 @@ class SqliteStore:
             rows.SCHEMA,
             self._timeout,
             replace_foreign=replace_foreign,
-            only_look=self.only_looks,
+            only_look=self.reads_only,
             guard=self._guard,
         )
 
