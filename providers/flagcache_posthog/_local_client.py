@@ -14,10 +14,10 @@ __all__ = ["LocalClient"]
 
 
 class LocalClient:
-    """All of another client, but for how `get_feature_flag_result` evaluates.
+    """Another client, except that `get_feature_flag_result` evaluates as `RequestFlags` does.
 
     Args:
-        client: the other one.
+        client: the other client.
         remote: whether PostHog may be asked for a flag that cannot be decided locally.
     """
 
@@ -31,7 +31,7 @@ class LocalClient:
     def get_feature_flag_result(
         self, key: str, distinct_id: str, *, send_feature_flag_events: bool = True, **options: object
     ) -> FeatureFlagResult | None:
-        """As of the SDK."""
+        """Return the result of one flag, with the arguments of the SDK's method."""
         given = {name: value for name, value in options.items() if value is not None}
         flags = UserFlags(self._client, distinct_id, given, remote=self._remote)
         return flags.result(key, quietly=not send_feature_flag_events)

@@ -1,4 +1,4 @@
-"""What stands for settings that a project does not have, if a module that reads others says so."""
+"""Defaults for settings that a project does not have, taken from a module that reads other settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ _assumed = _Assumed()
 
 
 def assume(read: Callable[[], dict[str, Any]] | None) -> None:
-    """Take defaults by the keys of `FLAGCACHE` from a function, of `CLIENT` for each option; None: there are none."""
+    """Take the defaults from a function, which returns them by the keys of `FLAGCACHE`; None: there are none.
+
+    Those of `CLIENT` are completed option by option.
+    """
     _assumed.read = read
 
 
@@ -29,7 +32,7 @@ def assumes(read: Callable[[], dict[str, Any]]) -> bool:
 
 
 def with_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings, completed."""
+    """Return the settings, with defaults for the missing ones."""
     if _assumed.read is None:
         return dict(given)
     assumed = _assumed.read()

@@ -21,13 +21,13 @@ _log = logging.getLogger("flagcache")
 
 
 class Durable:
-    """Reads and writes it. Without such a cache, and while it fails, it is empty."""
+    """Reads and writes the cache `durable`. If there is no such cache, or while it fails, it counts as empty."""
 
     def __init__(self) -> None:
         self._failing = False
 
     def read(self, who: object, keys: list[str] | None) -> Values:
-        """Return the values that it has.
+        """Return the values that the cache has.
 
         Args:
             who: whose values, as anything that JSON can hold.
@@ -60,7 +60,7 @@ class Durable:
 
 
 def _names(who: object, keys: list[str] | None) -> dict[str, str | None]:
-    """The names of entries, with the flag of each. They are digests, because memcached takes neither spaces nor 251."""
+    """The names of entries, with the flag of each: digests, because memcached takes no spaces and at most 250 bytes."""
     names: list[str | None] = [None]
     if keys is not None:
         names = [*keys]

@@ -23,7 +23,7 @@ DEFAULTS: Mapping[str, Any] = {
     "POSTHOG_CIRCUIT_BREAKER_COOLDOWN_SECONDS": 60,
     "POSTHOG_CIRCUIT_BREAKER_TRIP_THRESHOLD_SECONDS": 6,
 }
-"""Of the settings that a project does not have."""
+"""Values for the settings that a project does not have."""
 
 
 def setting(name: str) -> Any:  # noqa: ANN401 - of any type

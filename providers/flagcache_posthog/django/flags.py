@@ -6,7 +6,7 @@ from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from asgiref.sync import sync_to_async
-from django.core.exceptions import SynchronousOnlyOperation
+from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperation
 from django.http import HttpRequest
 
 from flagcache_posthog.django.project import client, config, hook
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser
     from posthog import FeatureFlagEvaluations
 
-__all__ = ["HttpRequestFlags", "flags_of"]
+__all__ = ["HttpRequestFlags", "flags_in_template", "flags_of"]
 
 _ASYNC_REMEDY = (
     "the user of this request is not known yet, and cannot be looked up on an event loop: write `flags = await"
@@ -133,3 +133,14 @@ def flags_of(request: HttpRequest) -> HttpRequestFlags:
     if not isinstance(found, HttpRequestFlags):
         found = own["flags"] = HttpRequestFlags(django_request)
     return found
+
+
+def flags_in_template(request: HttpRequest | None) -> HttpRequestFlags:
+    """Return the flags of the request that a template is rendered for.
+
+    Raises:
+        ImproperlyConfigured: the template has no request.
+    """
+    if request is None:
+        raise ImproperlyConfigured("a template reads flags without a request: render it by `render(request, ...)`")
+    return flags_of(request)

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from django.core.exceptions import ImproperlyConfigured
 from jinja2 import Environment, nodes, pass_context
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.runtime import Context
 
-from flagcache_posthog.django.flags import HttpRequestFlags, flags_of
+from flagcache_posthog.django.flags import HttpRequestFlags, flags_in_template
 from flagcache_posthog.django.views import is_on
 
 __all__ = ["FlagsExtension"]
@@ -60,7 +59,4 @@ def _payload(context: Context, key: str, default: object = None) -> object:
 
 
 def _flags(context: Context) -> HttpRequestFlags:
-    request = context.get("request")
-    if request is None:
-        raise ImproperlyConfigured("a template reads flags without a request: render it by `render(request, ...)`")
-    return flags_of(request)
+    return flags_in_template(context.get("request"))

@@ -10,7 +10,7 @@ holds what PostHog answered for the others.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import posthog as sdk
 from django.apps import apps
@@ -24,7 +24,7 @@ from flagcache.runtime.process_lock import ProcessLock
 from flagcache_posthog._remote_calls import Limits, calls_of, limit, on_event_loop
 from flagcache_posthog.django import _config, project
 from flagcache_posthog.django._defaults import assume, assumes
-from flagcache_posthog.django._durable import Durable
+from flagcache_posthog.django._durable import Durable, Values
 from flagcache_posthog.django._olposthog_settings import DEFAULTS, check_settings, setting
 
 if TYPE_CHECKING:
@@ -41,11 +41,10 @@ __all__ = [
 ]
 
 log = logging.getLogger("flagcache")
+"""A name of the published module; nothing is logged here."""
 
 CIRCUIT_BREAKER_CACHE_KEY = "posthog_circuit_open"
 """Kept for code that names it. Nothing is stored under it: each process pauses its requests by itself."""
-
-_Values: TypeAlias = "dict[str, bool | str]"
 
 _lock = ProcessLock()
 _durable = Durable()
@@ -94,12 +93,12 @@ def is_enabled(name: str, default: bool | None = None, opt_unique_id: str | None
     user = opt_unique_id or default_unique_id()
     value = _value(name, user) if setting("POSTHOG_ENABLED") else None
     if value is None:
-        fallbacks: _Values = getattr(settings, "FEATURES", {})
+        fallbacks: Values = getattr(settings, "FEATURES", {})
         return fallbacks.get(name, default or False)
     return value
 
 
-def get_all_feature_flags(opt_unique_id: str | None = None) -> _Values:
+def get_all_feature_flags(opt_unique_id: str | None = None) -> Values:
     """Return the values of all flags for a user; empty if flags are switched off, or PostHog does not answer.
 
     Args:
@@ -167,7 +166,7 @@ def _definitions(client: Client) -> list[dict[str, Any]] | None:
     return cast("list[dict[str, Any]] | None", found)
 
 
-def _ask(client: Client, user: str, keys: list[str] | None) -> _Values:
+def _ask(client: Client, user: str, keys: list[str] | None) -> Values:
     """Ask PostHog in one request, unless requests are paused; empty without an answer.
 
     Args:
@@ -192,7 +191,7 @@ def _ask(client: Client, user: str, keys: list[str] | None) -> _Values:
 _LIMITS = ("TRIP_THRESHOLD_SECONDS", "COOLDOWN_SECONDS")
 
 
-def _answer(client: Client, user: str, keys: list[str] | None) -> _Values:
+def _answer(client: Client, user: str, keys: list[str] | None) -> Values:
     if keys is None or len(keys) > 1:
         return client.get_all_flags(user, person_properties=_properties(user), flag_keys_to_evaluate=keys) or {}
     result = client.get_feature_flag_result(keys[0], user, person_properties=_properties(user))  # with the SDK's event

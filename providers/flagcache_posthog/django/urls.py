@@ -1,4 +1,4 @@
-"""URLs that only those find for whom a flag is on."""
+"""URLs that exist only for users for whom a flag is on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def flagged_path(  # noqa: PLR0913 - those of Django's `path`, and the flag
     value: bool | str | None = None,
     fallback: Callable[..., Any] | None = None,
 ) -> URLPattern:
-    """As Django's `path`, for a view that is there only where a flag is on; elsewhere it is a 404, or another view.
+    """As Django's `path`, for a view that exists only if a flag is on; otherwise it is a 404, or another view.
 
     Args:
         flag: the flag's key.

@@ -1,4 +1,4 @@
-"""Views that only those see for whom a flag is on: a decorator and a mixin of classes."""
+"""Views that exist only for users for whom a flag is on: a decorator, and a mixin for class-based views."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _View = TypeVar("_View", bound=Callable[..., Any])
 def flag_required(
     key: str, *, value: bool | str | None = None, fallback: Callable[..., Any] | None = None
 ) -> Callable[[_View], _View]:
-    """Decorate a view that is there only where a flag is on; elsewhere it is a 404, or another view.
+    """Decorate a view that exists only if a flag is on; otherwise the response is a 404, or another view's.
 
     Under Django REST framework it stands below `@api_view`, which looks up the user.
 
@@ -84,7 +84,7 @@ def _otherwise(key: str, fallback: Callable[..., Any] | None) -> Callable[..., A
 
 
 class FlagRequiredMixin:
-    """A class-based view that is there only where a flag is on; elsewhere `flag_is_off` answers, by default with a 404.
+    """A class-based view that exists only if a flag is on; otherwise `flag_is_off` answers, by default with a 404.
 
     Also for the views of Django REST framework, whose user is known by then. To be named before the view's class.
     """
@@ -95,7 +95,7 @@ class FlagRequiredMixin:
     """What the flag must be; None: it is on."""
 
     def flag_is_off(self, request: HttpRequest) -> HttpResponseBase:
-        """Answer those for whom the flag is not on; may raise."""
+        """Answer a request for which the flag is not on; may raise."""
         raise Http404(f"the flag {self.flag_required!r} is not on")
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # noqa: ANN401 - as Django

@@ -9,12 +9,10 @@
 from __future__ import annotations
 
 from django import template
-from django.core.exceptions import ImproperlyConfigured
-from django.http import HttpRequest
 from django.template.base import FilterExpression, NodeList, Parser, Token
 from django.template.context import Context
 
-from flagcache_posthog.django.flags import HttpRequestFlags, flags_of
+from flagcache_posthog.django.flags import HttpRequestFlags, flags_in_template
 from flagcache_posthog.django.views import is_on
 
 __all__ = ["flag", "flag_payload", "flag_value", "register"]
@@ -24,7 +22,7 @@ register = template.Library()
 
 @register.tag
 def flag(parser: Parser, token: Token) -> template.Node:
-    """`{% flag KEY [VALUE] %}...{% else %}...{% endflag %}`: what only those see for whom a flag is on."""
+    """`{% flag KEY [VALUE] %}...{% else %}...{% endflag %}`: rendered only if the flag is on for the user."""
     name, *words = token.split_contents()
     if not 1 <= len(words) <= 2:
         raise template.TemplateSyntaxError(f"{{% {name} %}} takes the key of a flag, and perhaps a value")
@@ -62,7 +60,4 @@ class _FlagNode(template.Node):
 
 
 def _flags(context: Context) -> HttpRequestFlags:
-    request: HttpRequest | None = context.get("request") or getattr(context, "request", None)
-    if request is None:
-        raise ImproperlyConfigured("a template reads flags without a request: render it by `render(request, ...)`")
-    return flags_of(request)
+    return flags_in_template(context.get("request") or getattr(context, "request", None))
