@@ -7,7 +7,7 @@ from flagcache.core.knowledge import Contact, Knowledge
 __all__ = ["with_last_renewal"]
 
 _DRIFT = 0.01
-"""Seconds by which the end of one and the same lease may seem to move between two answers of a store."""
+"""Seconds by which the computed end of an unchanged lease may differ between two replies of a store."""
 
 
 def with_last_renewal(know: Knowledge, home: str, before: Contact) -> Knowledge:

@@ -1,8 +1,8 @@
-"""Signed times: what a process with a key believes of a store's order, ages and notes.
+"""Stamps: signed times, epochs and notes. A process with a key believes no others.
 
 A confirmation moves `as_of` and `confirmed_at` without the payload, and a note has no payload at all. So each has a
 *stamp* of its own: the numbers, and a tag that binds them to their purpose, to the namespace, and to the version where
-they are a version's. A stamp carries its numbers, so that what a store says beside it proves nothing and disproves
+they are a version's. A stamp contains its numbers, so the unsigned ones beside it in a store prove and disprove
 nothing. Invariant: a stamp with any bit turned, or of another purpose, namespace or version, has no numbers.
 
 Layout, before base64: the key's id (8 bytes), three numbers (7 bytes each), the tag (HMAC-SHA256, cut to 16 bytes).
@@ -49,14 +49,14 @@ class SignedNote(NamedTuple):
     at: int
     """The store's clock when that fetch was granted."""
     length: int
-    """Milliseconds for which nobody is to fetch, from the failure on."""
+    """Milliseconds from the failure on for which no worker fetches."""
 
 
 class Stamps:
     """Makes and reads the stamps of one namespace.
 
     Args:
-        bound_to: protection and namespace, so that a stamp of others proves nothing here.
+        bound_to: protection and namespace, so that a stamp of another namespace proves nothing here.
         keys: the first signs, all verify; none where the fleet has no key.
     """
 
@@ -66,7 +66,7 @@ class Stamps:
 
     @property
     def signs(self) -> bool:
-        """Whether there is a key: without one every stamp is empty, and none is asked for."""
+        """Whether there is a key. Without one every stamp is empty, and none is required."""
         return bool(self._keys)
 
     def of_times(self, version: str, times: SignedTimes) -> str:

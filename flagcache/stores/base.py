@@ -88,15 +88,15 @@ class Ask(NamedTuple):
     largest: int = LARGEST_PAYLOAD
     """Bytes of the largest payload that this process takes."""
     doubts: bool = False
-    """That process has led an empty store for too long, and nothing came of it: there its lease counts for nothing."""
+    """`leader` has led an empty store for too long without publishing: its lease does not count while it is empty."""
     disbelieves: bool = False
-    """This process does not believe the note that stands: it keeps this process from nothing."""
+    """This process does not believe the stored note, which then does not keep it from fetching."""
     signs: bool = False
-    """This process has a key: it is told another epoch than that of what it holds, with its stamp."""
+    """This process has a key. The reply has the store's epoch and its stamp if it differs from that of what is held."""
     epoch_stamp: str = ""
     """The signed epoch of what is held; for a store that has lost that epoch."""
     doubted_epoch: int = 0
-    """The epoch of this store that nobody signed: that of what is held takes its place, unless it has changed."""
+    """The store's epoch that has no signature. If it is still stored, that of what is held replaces it."""
 
 
 class Reply(NamedTuple):

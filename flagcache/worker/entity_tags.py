@@ -1,8 +1,8 @@
 """Which entity tag a process sends: never an older one than the newest that it has had from the vendor.
 
-A tag in a store that others can write to may be of other definitions, or of an earlier answer. The first makes the
-vendor say "unchanged" of what it no longer serves, the second costs a full fetch each time. So what the vendor itself
-sent with a content goes before what a store says of it. Belongs to one process.
+A tag in a store that others can write to may belong to other definitions, or to an earlier response. With the first the
+vendor answers "unchanged" although what it serves differs; the second costs a full fetch each time. So the tag that the
+vendor itself sent with definitions takes precedence over the store's. Belongs to one process.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from flagcache.stores.base import Meta
 __all__ = ["EntityTags"]
 
 _KEPT = 16
-"""Contents whose tags are remembered: flags go back and forth between a few."""
+"""Versions whose tags are remembered: flags go back and forth between a few."""
 
 
 class EntityTags:
@@ -24,7 +24,7 @@ class EntityTags:
         self._by_version: OrderedDict[str, str] = OrderedDict()
 
     def received(self, version: str, etag: str) -> None:
-        """The vendor sent this content with this tag, or with none."""
+        """Remember that the vendor sent this version with this tag, or without one."""
         self._by_version.pop(version, None)
         self._by_version[version] = etag
         while len(self._by_version) > _KEPT:
@@ -35,7 +35,7 @@ class EntityTags:
 
         Args:
             held: what the process holds.
-            epoch: of the grant. After people have raised it they want what the vendor serves, whatever is held.
+            epoch: of the grant. If people have raised it, the request is unconditional, whatever is held.
         """
         if held is None or held.epoch < epoch:
             return ""

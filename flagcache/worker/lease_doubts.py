@@ -1,8 +1,8 @@
 """How long a process believes that another one leads while the store stays empty: on its own clock.
 
-All that a store says of its leader can be written by others, again and again, and a lease that is nobody's keeps all
-from fetching. While the store has definitions their age decides. While it has none, a process believes one leader for
-the length of its own longest lease or fetch, and then asks for the lease all the same (`Ask.doubts`).
+Another program can write a lease that belongs to no worker, again and again, and keep the fleet from fetching. While
+the store has definitions, their age decides. While it has none, a process believes one leader for the length of its own
+longest lease or fetch, and then asks for the lease all the same (`Ask.doubts`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class _Watched(NamedTuple):
 
 
 class LeaseDoubts:
-    """The leaders of one process's stores that brought nothing yet.
+    """The leaders of one process's stores that have published nothing yet.
 
     Args:
         longest_fetch: seconds that a fetch may take.

@@ -1,7 +1,8 @@
 """Which notices a process acts on at once, and which it acts on a little later, together.
 
 Each push is a poll of every attached client, and any client of the store with the right to publish can ask for one. A
-token bucket bounds them. What comes while the bucket is empty is not lost: one push follows once a token is back.
+token bucket limits them. Notices that come while the bucket is empty are not lost: one push follows once a token is
+back.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""What a process believes of the times and notes that a store tells.
+"""Which times and notes of a store a process believes.
 
-With a key a process believes signed times and notes alone, so that whoever can write to the store, but has no key, can
-make definitions look older, never younger. What lacks a signed time is of unknown age: a process takes it only if it
-holds nothing better. That is how a worker of a release without stamps looks, too: whoever finds its work unproved asks
-for a turn at once, so that a worker that signs soon leads.
+A process with a key believes only signed times and notes. So a program that can write to the store, but has no key, can
+make definitions look older, never younger. Definitions without a signed time are of unknown age, and a process takes
+them only if it holds nothing better. Workers of a release without stamps publish such definitions too. A worker with a
+key that finds them asks for a turn at once, so that a worker that signs soon leads.
 
-Without a key a process believes a note for as long as a note of ours can last.
+A process without a key believes a note for as long as a worker's note can last.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LONGEST_NOTE = 300_000
 """Milliseconds for which a note without a signature is believed, or as long as this process's own back-off."""
 
 _INTERVALS = 5
-"""Refresh intervals for which a signed note is believed once its time is over: in an outage each fetch renews it."""
+"""Refresh intervals for which a signed note is believed after its time is over: in an outage each fetch renews it."""
 
 
 class Trust:
@@ -40,24 +40,24 @@ class Trust:
         self._plan = plan
         self._ledger = ledger
         self._unproved: dict[str, bool] = {}
-        """Whether each store told times that nobody signed, when it last told any."""
+        """Whether the latest times of each store had no signature."""
         self._granted: dict[str, float] = {}
         """Own clock when each store last granted this process a fetch."""
         self._sound: dict[str, float] = {}
-        """Own clock when each store was last known to coordinate a fleet: it gave a grant or signed times, or showed
-        why there were none."""
+        """Own clock when each store was last known to coordinate a fleet: it returned a grant or signed times, or the
+        reason why there were none."""
         self._noted: dict[str, float] = {}
-        """Own clock since when each store has had a note that is not believed, or not for long."""
+        """Own clock since when each store has had a note that lasts longer than a worker's note can."""
         self._epoch = 0
-        """The highest that this process was shown with a signature."""
+        """The highest epoch that this process has seen with a signature."""
         self._epoch_stamp = 0, ""
-        """An epoch, and its stamp; there is none of 0, with which all begins."""
+        """An epoch and its stamp, as last made here. Epoch 0, the first, has none."""
         self._doubted: dict[str, int] = {}
-        """The epoch of each store that nobody signed."""
+        """The epoch of each store that has one without a signature."""
         self._disbelieves: set[str] = set()
-        """The stores whose note is not believed, or not for as long as they say."""
+        """The stores whose note is not believed, or no longer."""
         self._passed_over: dict[str, str] = {}
-        """The version in each store that this process was sent, and did not take because it holds newer."""
+        """The version that each store sent and this process did not take, because it holds a newer one."""
 
     def asks(self, ask: Ask, home: str) -> Ask:
         """The poll of this store: as one who asks for a turn if what the store tells is not proved."""
