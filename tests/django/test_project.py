@@ -206,7 +206,7 @@ def test_no_query_and_no_request_of_ours(make: Make, posthog: RemoteStandIn, tmp
     project = make(
         f"sqlite:///{tmp_path / 'flags.db'}", settings='ROOT_URLCONF = "shop.twins"\n', tests=QUERIES, twins=TWINS
     )
-    project.manage("test", "shop")
+    assert "Ran 6 tests" in project.manage("test", "shop").stderr
     counts = posthog.counts()
     assert (counts.requests, counts.flags_calls) == (1, 0)
 
@@ -217,7 +217,7 @@ def test_the_sdks_own_middleware(make: Make, posthog: RemoteStandIn, tmp_path: P
     tests = QUERIES.replace('("/none/") == (0, {})', '("/none/") == (2, {})')
     tests = tests.replace("(2, 2, user", "(twin, twin, user")  # it and a sync view look up the user each
     project = make(f"sqlite:///{tmp_path / 'flags.db'}", settings=settings, tests=tests, twins=TWINS)
-    project.manage("test", "shop")
+    assert "Ran 6 tests" in project.manage("test", "shop").stderr
     assert posthog.counts().flags_calls == 0
 
 
@@ -227,7 +227,8 @@ def test_rest_framework_views(make: Make, tmp_path: Path) -> None:
         "from django.urls import path\nfrom shop.api import ForSeven, for_seven\n"
         "urlpatterns = [path('class/', ForSeven.as_view()), path('function/', for_seven)]\n"
     )
-    make(f"sqlite:///{tmp_path / 'flags.db'}", api=API_VIEWS, urls=urls, tests=API_TESTS).manage("test", "shop")
+    project = make(f"sqlite:///{tmp_path / 'flags.db'}", api=API_VIEWS, urls=urls, tests=API_TESTS)
+    assert "Ran 1 test " in project.manage("test", "shop").stderr
 
 
 def test_the_docs_tests_open_no_connection(make: Make, posthog: RemoteStandIn) -> None:
