@@ -13,6 +13,7 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 
 from flagcache.errors import ConfigurationError, FlagcacheError
+from flagcache_posthog._misfits import checked_host
 from flagcache_posthog.django._defaults import with_defaults
 from flagcache_posthog.provider import FlagDefinitionCache, from_url
 
@@ -44,6 +45,12 @@ _NEEDED = {
     "PROJECT_API_KEY": "the phc_... key of your PostHog project",
     "HOST": "https://us.i.posthog.com, https://eu.i.posthog.com, or your own PostHog",
 }
+
+_WRONG_KEYS = {
+    "PROJECT_API_KEY": (("phs_", "phx_"), "a secret key", "Set it to the phc_... key, and SECRET_KEY to the other one."),
+    "SECRET_KEY": (("phc_",), "a project API key", "Set it to the phs_... key, and PROJECT_API_KEY to the other one."),
+}
+"""How keys begin that belong into another setting, what they are, and the remedy."""
 
 _OTHER_NAMES = {"SECRET_KEY": "PERSONAL_API_KEY", "HOST": "API_HOST"}
 """Plain settings that many projects have already."""
@@ -167,7 +174,7 @@ def given(key: str) -> Any:  # noqa: ANN401 - of any type
 
 
 def _mistakes(given: Mapping[str, Any]) -> list[Problem]:
-    found = [] if given.get("DISABLED") else [*_missing(given)]
+    found = [] if given.get("DISABLED") else [*_missing(given), *_misplaced(given)]
     found += _client_mistakes(given.get("CLIENT", {}))
     if given.get("REMOTE", "never") not in ("never", "needed"):
         found.append(Problem("E005", f"REMOTE is 'never' or 'needed', not {given['REMOTE']!r}."))
@@ -184,6 +191,18 @@ def _missing(given: Mapping[str, Any]) -> Iterator[Problem]:
     for key, what in _NEEDED.items():
         if not given.get(key):
             yield Problem("E003", f"FLAGCACHE has no {key}: {what}.", f"Set it, or {PREFIX}{key}.")
+
+
+def _misplaced(given: Mapping[str, Any]) -> Iterator[Problem]:
+    """Keys that were swapped, and a host that no request can reach. Shows no key."""
+    for key, (beginnings, what, remedy) in _WRONG_KEYS.items():
+        if str(given.get(key, "")).startswith(beginnings):
+            yield Problem("E005", f"{key} is {what} of PostHog.", remedy)
+    if host := given.get("HOST"):
+        try:
+            checked_host(str(host))
+        except ConfigurationError as exc:
+            yield Problem("E005", f"HOST is refused: {exc}.")
 
 
 def _client_mistakes(options: object) -> list[Problem]:
