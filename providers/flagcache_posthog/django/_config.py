@@ -47,7 +47,11 @@ _NEEDED = {
 }
 
 _WRONG_KEYS = {
-    "PROJECT_API_KEY": (("phs_", "phx_"), "a secret key", "Set it to the phc_... key, and SECRET_KEY to the other one."),
+    "PROJECT_API_KEY": (
+        ("phs_", "phx_"),
+        "a secret key",
+        "Set it to the phc_... key, and SECRET_KEY to the other one.",
+    ),
     "SECRET_KEY": (("phc_",), "a project API key", "Set it to the phs_... key, and PROJECT_API_KEY to the other one."),
 }
 """How keys begin that belong into another setting, what they are, and the remedy."""
