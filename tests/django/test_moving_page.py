@@ -16,8 +16,7 @@ from tests.snippets import snippet
 PAGE = "docs/moving.md"
 
 
-def _run(name: str) -> dict[str, Any]:
-    scope: dict[str, Any] = {}
+def _run(name: str, **scope: object) -> dict[str, Any]:
     exec(snippet(PAGE, name), scope)
     return scope
 
@@ -29,15 +28,17 @@ def test_the_settings_have_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None
     for name in DEFAULTS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:9/0")
-    monkeypatch.setenv("ENVIRONMENT", "prod")
-    read = {name: value for name, value in _run("settings.py").items() if name.startswith("POSTHOG_")}
+    monkeypatch.delenv("ENVIRONMENT", raising=False)
+    read = {
+        name: value for name, value in _run("settings.py", ENVIRONMENT="prod").items() if name.startswith("POSTHOG_")
+    }
     assert read == {name: DEFAULTS[name] for name in read}
     told = dict(re.findall(r"^\| `(POSTHOG_\w+)` \| `?(.*?)`? \| ", Path(PAGE).read_text(), re.MULTILINE))
     shown = {name: f'"{value}"' if isinstance(value, str) else str(value) for name, value in DEFAULTS.items()}
     assert {name: told.get(name) for name in shown} == shown
     monkeypatch.setenv("POSTHOG_ENABLED", "true")
     monkeypatch.setenv("POSTHOG_POLL_INTERVAL", "60")
-    scope = _run("settings.py")
+    scope = _run("settings.py", ENVIRONMENT="prod")
     assert (scope["POSTHOG_ENABLED"], scope["POSTHOG_POLL_INTERVAL"]) == (True, 60)
     assert scope["FLAGCACHE"] == {"STORE": "redis://127.0.0.1:9/0", "NAMESPACE": "my-team-prod"}
 
