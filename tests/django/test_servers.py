@@ -101,10 +101,10 @@ def serve(posthog: RemoteStandIn) -> None:
     posthog.serve({"flags": flags, "group_type_mapping": {}, "cohorts": {}})
 
 
-def project_in(folder: Path, posthog: RemoteStandIn, store: str, **files: str) -> DjangoProject:
+def project_in(folder: Path, posthog: RemoteStandIn, store: str, *, settings: str = "", **files: str) -> DjangoProject:
     """A project with the pages of this module."""
     named = {f"shop/{name}.py": text for name, text in {"home": HOME, **files}.items()}
-    return DjangoProject(folder, posthog.url, store, settings=SETTINGS, files=named)
+    return DjangoProject(folder, posthog.url, store, settings=SETTINGS + settings, files=named)
 
 
 @pytest.mark.parametrize(("server", "helped"), [(GUNICORN, False), (GUNICORN, True), (UVICORN, False)])
@@ -177,29 +177,27 @@ def test_runserver(tmp_path: Path, make_redis: MakeRedis, posthog: RemoteStandIn
         assert posthog.counts().flags_calls == 0
 
 
+PAGE = "docs/django.md"
+
 CELERY = """
 import os
-from celery import Celery
-from flagcache_posthog import celery as flags
+CELERY_BROKER_URL = CELERY_RESULT_BACKEND = os.environ["BROKER"]
+"""
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
-app = Celery("shop", broker=os.environ["BROKER"], backend=os.environ["BROKER"])
-app.config_from_object("django.conf:settings", namespace="CELERY")
-flags.install()
+REPORT = """
 
-
-@app.task
+@shared_task
 def report(user):
-    from flagcache_posthog.django import client
-    from flagcache_posthog.request_flags import RequestFlags
+    import os
 
     return [os.getpid(), client().feature_flags is not None, RequestFlags(client(), user).get("only-7")]
 """
 
 SEND = """
 import json
-from shop.celery import report
+from shop.tasks import offer, report
 
+assert offer.delay("7").get(timeout=30) == "a"
 sent = [report.delay(user) for user in ("6", "7")]
 print(json.dumps([each.get(timeout=30) for each in sent]))
 """
@@ -209,7 +207,9 @@ def test_celery_beside_a_server(tmp_path: Path, make_redis: MakeRedis, posthog: 
     """They are one fleet; a child of Celery has flags before its first task, and its parent no thread of ours."""
     redis = make_redis(tcp=True)
     serve(posthog)
-    project = project_in(tmp_path / "project", posthog, redis.url, celery=CELERY)
+    files = {"__init__": "from .celery import app as celery_app\n", "celery": snippet(PAGE, "celery.py")}
+    files["tasks"] = snippet(PAGE, "tasks.py") + REPORT
+    project = project_in(tmp_path / "project", posthog, redis.url, settings=CELERY, **files)
     project.environ["BROKER"] = f"redis://127.0.0.1:{redis.port}/1"
     admin = redis.client()
 
@@ -217,7 +217,7 @@ def test_celery_beside_a_server(tmp_path: Path, make_redis: MakeRedis, posthog: 
         return sum(client["db"] == "0" and client["sub"] != "0" for client in admin.client_list())
 
     words = ("--pool", "prefork", "-c", "2", "--loglevel", "INFO")
-    worker, _ = project.serve("-m", "celery", "-A", "shop.celery", "worker", *words)
+    worker, _ = project.serve("-m", "celery", "-A", "shop", "worker", *words)
     with worker:
         worker.prints(" ready.", within=30)
         until(lambda: listeners() == 2, 20, every=0.05, what="two loaded children")
