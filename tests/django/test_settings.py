@@ -11,7 +11,8 @@ from django.core.checks import Error, run_checks
 
 from flagcache.errors import ConfigurationError
 from flagcache_posthog._base import plan_of
-from flagcache_posthog.django import cache, client
+from flagcache_posthog.django import cache, client, olposthog
+from flagcache_posthog.django._defaults import assume
 from flagcache_posthog.django.middleware import FlagsMiddleware
 from flagcache_posthog.django.project import prepare
 from tests.django.conftest import Configure
@@ -111,6 +112,20 @@ def test_flagcache_must_be_a_dictionary(configure: Configure) -> None:
     configure()
     configure(FLAGCACHE="redis://")
     assert _found() == {"flagcache.E001": "FLAGCACHE must be a dictionary, not a str. "}
+
+
+def test_a_moved_project_without_keys_starts_silently(configure: Configure, caplog: pytest.LogCaptureFixture) -> None:
+    """With PostHog switched off: `olposthog.configure()`, which runs later, checks the settings."""
+    configure(flagcache={"PROJECT_API_KEY": ..., "HOST": ..., "SECRET_KEY": ...}, POSTHOG_ENABLED=False)
+    caplog.clear()
+    prepare()
+    assert caplog.text == ""
+    olposthog.configure()
+    try:
+        assert _found() == {}
+        assert olposthog.is_enabled("new-checkout", default=True, opt_unique_id="7") is True
+    finally:
+        assume(None)
 
 
 def test_a_server_does_not_start_with_what_is_refused(configure: Configure, caplog: pytest.LogCaptureFixture) -> None:

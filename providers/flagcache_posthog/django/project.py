@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import posthog as sdk
+from django.conf import settings
 
 from flagcache.errors import ConfigurationError
 from flagcache.runtime.guard import guarded
@@ -133,6 +134,8 @@ def prepare() -> None:
     try:
         config()
     except ConfigurationError as exc:
+        if hasattr(settings, "POSTHOG_ENABLED"):  # `olposthog.configure()` runs later, adds defaults, and raises itself
+            return
         _log.error("%s: the settings are refused, and request.flags raises until they are mended: %s", prefix(), exc)
 
 
