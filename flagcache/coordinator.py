@@ -174,8 +174,8 @@ class Coordinator:
             guarded(lambda: worker.leave(at_exit=True), None, "leaving the fleet failed", self._name)
 
     def ready(self) -> bool:
-        """Whether this process has had definitions; it keeps them. Does no I/O."""
-        return self._worker().know.held is not None
+        """Whether this process has had definitions, and its clients have taken them; it keeps them. Does no I/O."""
+        return self._worker().ready
 
     def _role(self, worker: Worker, here: Standing) -> Role:
         if not worker.know.contacts:

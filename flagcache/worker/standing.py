@@ -10,7 +10,10 @@ from flagcache.status import Serving
 from flagcache.worker.config import Plan
 from flagcache.worker.state import Ledger
 
-__all__ = ["Standing", "standing"]
+__all__ = ["Readiness", "Standing", "standing"]
+
+_TAKES = 5.0
+"""Seconds until a client that hasn't taken the first definitions is no longer waited for."""
 
 
 class Standing(NamedTuple):
@@ -58,3 +61,23 @@ def _without_flags(plan: Plan, ledger: Ledger) -> bool:
     if held is None or plan.mark or not clients or not plan.vendor.count(held.definitions):
         return ledger.emptied
     return all(client.blank for client in clients)
+
+
+class Readiness:
+    """Whether a process has had definitions, and its clients have taken them. Once true, it stays true."""
+
+    def __init__(self, plan: Plan, ledger: Ledger) -> None:
+        self._plan = plan
+        self._ledger = ledger
+        self._seen_at: float | None = None
+        self._reached = False
+
+    def reached(self) -> bool:
+        """Return it. A used-up quota counts as taken, and so does a client that takes nothing for seconds."""
+        if self._reached or self._ledger.know.held is None:
+            return self._reached
+        now = self._plan.clock()
+        self._seen_at = now if self._seen_at is None else self._seen_at
+        taken = self._ledger.emptied or not _without_flags(self._plan, self._ledger)
+        self._reached = taken or not 0 <= now - self._seen_at < _TAKES
+        return self._reached

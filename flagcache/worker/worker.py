@@ -27,7 +27,7 @@ from flagcache.worker.last_known_good import Archive
 from flagcache.worker.poll import Exchange, Manner
 from flagcache.worker.publish import Reports
 from flagcache.worker.shared_poll import SharedPoll
-from flagcache.worker.standing import Standing, standing
+from flagcache.worker.standing import Readiness, Standing, standing
 from flagcache.worker.state import Ledger
 
 __all__ = ["Worker"]
@@ -54,6 +54,7 @@ class Worker:
         self._first_load = FirstLoad(plan, self._ledger, self._archive, self)
         self._attendant = Attendant(plan, self._ledger, self._exchange, self._archive, weakref.proxy(self))
         self._polls = SharedPoll()
+        self._readiness = Readiness(plan, self._ledger)
 
     @property
     def me(self) -> str:
@@ -69,6 +70,11 @@ class Worker:
     def standing(self) -> Standing:
         """How this process stands in its fleet, for its status."""
         return standing(self._plan, self._ledger)
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has had definitions that its clients took."""
+        return self._readiness.reached()
 
     @property
     def shared(self) -> bool:

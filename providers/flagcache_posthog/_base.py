@@ -169,7 +169,7 @@ class CacheBase:
             self._coordinator.shutdown()  # the client was shut down before we attached it
 
     def ready(self) -> bool:
-        """Whether this process has had definitions: for a readiness probe. Does no I/O.
+        """Whether this process's clients have had definitions: for a readiness probe. Does no I/O.
 
         It becomes True with the first ones and stays True, because a failure of PostHog, its quota or a store would
         make all processes unready at once. `status().serving` says what clients use. Don't use it for liveness: if
