@@ -171,6 +171,17 @@ def test_a_time_ahead_of_the_stores_clock_makes_nothing_younger() -> None:
     assert election.hold(know, fetched).held is fetched
 
 
+@pytest.mark.parametrize("signs", [False, True])
+def test_a_time_ahead_of_the_stores_clock_is_no_age(signs: bool) -> None:
+    """Definitions that are confirmed in the store's future count as of unknown age, though the time was signed."""
+    for ahead in (1, 1000, 10**8):
+        stored = meta(CLOCK + ahead)._replace(stamp="signed")
+        found = election.told(HOME, stored, FLAGS, CLOCK, NOW, signs=signs)
+        assert NOW - found.born > 10**8
+        stored = stored._replace(as_of=CLOCK + ahead, confirmed_at=CLOCK - 1000)
+        assert election.told(HOME, stored, FLAGS, CLOCK, NOW, signs=signs).born == NOW - 1
+
+
 @pytest.mark.parametrize(
     "said",
     [reply(meta=meta(CLOCK - 1000, "v2")), reply(unchanged=True), reply(), reply(meta=meta(CLOCK - 90_000))],

@@ -11,7 +11,7 @@ from flagcache.encoding.stamps import Stamps
 from flagcache.events import QuotaLimited
 from flagcache.stores.base import Scope
 from flagcache.vendor import Refused
-from tests.worker.processes import Fleet, content
+from tests.worker.processes import FLEET, Fleet, content
 from tests.worker.writers import HOUR, AttachedProcess, Refusing, Writer, make_fleet
 
 KEY = "0123456789abcdef" * 2
@@ -120,6 +120,21 @@ def test_a_note_lasts_no_longer_than_was_signed(three: Three) -> None:
     assert three.flags == [content(1)] * 3
 
 
+def test_a_note_that_a_store_makes_longer_lasts_no_longer(three: Three) -> None:
+    """Somebody gives a note of 20 s the longest time that a store believes: all have flags long before it is over."""
+    three.refuse(QUOTA)
+    three.run(1)
+    stamp = three.writer.keep()[0].note_stamp
+    for member in three.members:  # to find that it stands: who just tried in vain asks as one whose note is over
+        member.poll()
+    three.refuse(None)
+    forge_a_note(three.writer, three.fleet, length=HOUR, stamp=stamp)
+    three.run(1)
+    assert three.flags == [{"flags": []}] * 3
+    three.run(3)
+    assert three.flags == [content(1)] * 3
+
+
 def test_without_a_key_a_note_is_believed_for_five_minutes() -> None:
     """At most, or as long as the process's own back-off: then a worker fetches, whose word counts."""
     three = Three(PLAIN)
@@ -190,6 +205,58 @@ def test_clear_works_whatever_epoch_was_forged(three: Three) -> None:
         three.run(2)
         assert three.fleet.store.inspect().epoch >= epoch
         assert three.fleet.stored is not None
+
+
+def test_a_clear_of_a_spoilt_epoch_brings_back_nothing_that_was_cleared(three: Three) -> None:
+    """The epoch that follows one that was forged too high is above all that were counted, though the count is lost."""
+    codec = three.members[0].plan.codec
+    for epoch in (1, 2, 3):
+        assert three.fleet.store.clear(codec.stamps.of_epoch(epoch)) == epoch
+    three.run(2)
+    three.writer.state(epoch=2**53 - 1, epoch_stamp="")
+    raised = three.fleet.store.clear(codec.stamps.of_epoch(three.fleet.store_clock()))
+    assert raised > 3
+    three.fleet.upstream.serves = content(2)
+    three.members[1].poll()
+    assert three.fleet.stored is None or three.fleet.stored.epoch == raised
+    three.run(2)
+    assert three.fleet.store.inspect().epoch == raised
+    assert three.flags == [content(2)] * 3
+
+
+def test_a_fetch_under_way_while_the_epoch_rises_is_kept_and_soon_proved(three: Three) -> None:
+    """A holder lifts the epoch of a store that lost it, between a grant and its publication: nothing is lost or old."""
+    codec = three.members[0].plan.codec
+    assert three.fleet.store.clear(codec.stamps.of_epoch(1)) == 1
+    three.run(2)
+    leader = next(member for member in three.members if member.worker.know.contact(FLEET).leads)
+    others = [member for member in three.members if member is not leader]
+    newcomer = AttachedProcess(three.fleet)
+    three.writer.state(epoch=0, epoch_stamp="", meta=None, owner="", lease_until=0)
+    three.fleet.upstream.serves = content(2)
+    lifted: list[int] = []
+
+    def lift(verb: str) -> None:
+        if verb == "publish" and not lifted:
+            lifted.append(three.fleet.store.inspect().epoch)
+            others[0].poll()
+            lifted.append(three.fleet.store.inspect().epoch)
+
+    newcomer.link.before = lift
+    newcomer.poll()
+    assert lifted == [0, 1]
+    stored, fetched = three.fleet.stored, newcomer.worker.know.held
+    assert stored is not None
+    assert fetched is not None
+    assert (stored.epoch, stored.version) == (1, fetched.meta.version)
+    assert newcomer.worker.definitions() == content(2)
+    three.members.append(newcomer)
+    three.run(2)
+    assert three.flags == [content(2)] * 4
+    for member in three.members:
+        held = member.worker.know.held
+        assert held is not None
+        assert (held.meta.epoch, held.unproved) == (1, False)
 
 
 def test_an_unchanged_poll_verifies_nothing(three: Three, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,6 +199,14 @@ def test_what_is_passed_over_is_not_sent_at_each_poll(attacked: Attacked, monkey
     assert len(reads) <= 3
 
 
+def test_what_was_passed_over_is_sent_again_once_it_is_served_again(attacked: Attacked) -> None:
+    """After a rollback that no worker took, PostHog goes back to the very same definitions: all have them soon."""
+    assert attacked.run(1, _roll_back) == []
+    attacked.fleet.upstream.serves = content(1)
+    attacked.run(3)
+    assert attacked.all_hold(1)
+
+
 @pytest.mark.parametrize("how", ["unsigned", "long ago"])
 def test_a_newcomer_takes_what_is_not_proved_for_stale(attacked: Attacked, how: str) -> None:
     """A worker that holds nothing starts with a replayed envelope as with a stale one, and soon has the new one."""

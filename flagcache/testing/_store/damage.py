@@ -7,7 +7,7 @@ from typing import Protocol
 import pytest
 
 from flagcache.stores.base import Published, Store
-from flagcache.testing._store.cases import AT_ONCE, LONG, Cases, Worker
+from flagcache.testing._store.cases import AT_ONCE, LONG, Cases, Worker, repair
 
 __all__ = ["Damage", "DamageContract"]
 
@@ -109,6 +109,21 @@ class DamageContract(Cases):
         leader.bring("v1")
         damage.number(namespace, "as_of", str(2**53 - 1))
         self.assert_absent_and_mended(leader, other)
+
+    @pytest.mark.parametrize("epoch", [2**52 + 1, 2**53 - 1])
+    def test_an_epoch_that_was_never_counted_is_cleared_above_those_that_were(
+        self, store: Store, other: Store, damage: Damage, namespace: str, epoch: int
+    ) -> None:
+        """The count is lost with it: the next epoch is still higher than that of all that was ever held."""
+        for _ in range(3):
+            store.clear()
+        meta = repair(store, "v1", epoch=3)
+        damage.number(namespace, "epoch", str(epoch))
+        raised = other.clear()
+        assert 3 < raised <= other.inspect().clock
+        reply = Worker(other, "b", held=meta.order, held_version="v1").poll()
+        assert (reply.republish, reply.meta) == (False, None)
+        assert store.inspect().epoch == raised
 
     def test_a_holder_mends_a_damaged_store(self, store: Store, other: Store, damage: Damage, namespace: str) -> None:
         """Who holds what was damaged is asked for it, and is not sent anything else."""
