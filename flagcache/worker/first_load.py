@@ -100,6 +100,8 @@ class FirstLoad:
         return waits_for_newer(know, self._ledger.tiers.in_charge.home, fetching=worker.fetching)
 
     def _newer_came(self) -> bool:
+        if not self._wants_newer():
+            return True  # another thread's look has ended the wait for all
         if self._worker.fetching:
             self._worker.keep_lease()
         else:  # a thread whose SDK fetches could not use a grant now

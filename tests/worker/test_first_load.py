@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+
+import pytest
 
 from flagcache.encoding.payload import digest, encode
 from flagcache.settings import Settings
 from flagcache.stores.base import Ask
+from flagcache.worker.cold_start import ColdStart
 from tests.servers import until
 from tests.worker.processes import Fleet, content, in_thread
 from tests.worker.test_cold_start import RealClock
@@ -88,6 +92,34 @@ def test_the_failure_of_another_ends_the_wait() -> None:
     fleet.store.release("somebody", idle=True)
     loading.join(5)
     assert process.flags == content(1)
+
+
+def test_the_end_of_the_wait_costs_one_poll_for_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that finds it out polls; those that wait with it use what that poll brought."""
+    fleet = stale_fleet(100)
+    hour = 3_600_000
+    assert fleet.store.poll(Ask("somebody", interval=hour, lease=hour, cold_lease=hour, challenge=hour)).grant
+    process, threads, waiting, ended_at = fleet.process(), 6, [0], [0]
+    wait = ColdStart.wait
+
+    def counted(self: ColdStart, look: Callable[[], bool], longest: float, clock: Callable[[], float]) -> bool:
+        waiting[0] += 1
+        return wait(self, look, longest, clock)
+
+    def end(verb: str) -> None:
+        if verb == "poll" and waiting[0] == threads and not ended_at[0]:
+            ended_at[0] = len(process.link.calls)
+            fleet.store.release("somebody", idle=True)
+
+    monkeypatch.setattr(ColdStart, "wait", counted)
+    process.link.before = end
+    loads = [threading.Thread(target=process.poll) for _ in range(threads)]
+    for load in loads:
+        load.start()
+    for load in loads:
+        load.join(10)
+    assert process.flags == content(1)
+    assert len(process.link.calls) == ended_at[0] > 0
 
 
 def test_the_wait_for_newer_definitions_is_bounded() -> None:
