@@ -18,6 +18,7 @@ from flagcache.core import knowledge as election
 from flagcache.core import order
 from flagcache.core.knowledge import Held, Knowledge
 from flagcache.encoding import payload as envelope
+from flagcache.encoding.codec import Codec
 from flagcache.errors import EnvelopeError
 from flagcache.stores.base import Ask, Envelope, Grant, Meta, Notice, Order, Published, Replacing, Reply, Store
 from flagcache.stores.memory import MemoryStore
@@ -201,7 +202,11 @@ MUTATIONS = (
     Mutation(2, "definitions are dated when the response is read", ((Fetching, "_hold", _stamped_when_read),)),
     Mutation(3, "the store asks no worker to repair it", ((rules, "poll", _never_heals),)),
     Mutation(3, "a worker ignores the request to repair the store", ((Exchange, "_repair", _does_not_repair),)),
-    Mutation(5, "an unreadable payload counts as empty definitions", ((envelope, "decode", _empty_for_unreadable),)),
+    Mutation(
+        5,
+        "an unreadable payload counts as empty definitions",
+        ((envelope, "decode", _empty_for_unreadable), (Codec, "check_name", _no)),
+    ),
     Mutation(6, "a failed fetch is not reported to the store", ((rules, "fail", _fails_silently),)),
     Mutation(6, "a silent leader is not challenged", ((granting, "_silent", _no),)),
     Mutation(6, "a challenged leader gets the next grant at once", ((granting, "_silent", _leaves_no_time),)),
