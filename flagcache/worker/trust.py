@@ -46,6 +46,8 @@ class Trust:
         self._sound: dict[str, float] = {}
         """Own clock when each store was last known to coordinate a fleet: it returned a grant or signed times, or the
         reason why there were none."""
+        self._heard: dict[str, float] = {}
+        """Own clock when each store last answered."""
         self._noted: dict[str, float] = {}
         """Own clock since when each store has had a note that lasts longer than a worker's note can."""
         self._epoch = 0
@@ -92,7 +94,7 @@ class Trust:
         if self._plan.codec.stamps.signs:
             reply = self._hear_epoch(home, reply)
         now = self._plan.clock()
-        self._sound.setdefault(home, now)
+        self._pass_silence(home, now)
         if reply.grant is not None:
             self._granted[home] = self._sound[home] = now
             self._noted.pop(home, None)
@@ -108,6 +110,12 @@ class Trust:
         over = believed is None or (signs and not believed.note_left)
         (self._disbelieves.add if over else self._disbelieves.discard)(home)
         return reply._replace(note_status=0, note_left=0) if believed is None else believed
+
+    def _pass_silence(self, home: str, now: float) -> None:
+        """Count no time for which the store did not answer: then it had no means to prove anything."""
+        silence = now - self._heard.get(home, now) - max(self._plan.settings.refresh_interval, self._plan.polls_every)
+        self._sound[home] = min(now, self._sound.get(home, now) + max(0.0, silence))
+        self._heard[home] = now
 
     @property
     def _known_epoch(self) -> int:

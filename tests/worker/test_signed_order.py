@@ -10,7 +10,7 @@ import pytest
 from flagcache.encoding.codec import Codec
 from flagcache.encoding.protection import Protection, Sealed, Signed
 from flagcache.vendor import Definitions
-from tests.worker.processes import Fleet, content
+from tests.worker.processes import FLEET, Fleet, content
 from tests.worker.writers import HOUR, AttachedProcess, make_fleet
 
 KEY = "0123456789abcdef" * 2
@@ -205,6 +205,27 @@ def test_what_was_passed_over_is_sent_again_once_it_is_served_again(attacked: At
     attacked.fleet.upstream.serves = content(1)
     attacked.run(3)
     assert attacked.all_hold(1)
+
+
+def test_a_store_that_was_away_for_long_is_repaired_by_its_first_answer(attacked: Attacked) -> None:
+    """It could prove nothing while it was away: a holder of newer definitions brings them, also without a grant."""
+    member = attacked.members[0]
+    for each in attacked.members:
+        each.link.cut = True
+    attacked.fleet.upstream.serves = content(3)
+    assert attacked.run(2 * STALE_AFTER) == []
+    held = member.worker.know.held
+    assert held is not None
+    assert held.definitions == content(3)
+    member.link.cut = False
+    for _ in range(9):
+        attacked.fleet.clock.advance(attacked.fleet.settings.refresh_interval / 3)
+        attacked.writer.freeze()
+        member.poll()
+        if member.worker.know.contact(FLEET).heard == attacked.fleet.clock():
+            break
+    assert attacked.fleet.stored is not None
+    assert attacked.fleet.stored.version == held.meta.version
 
 
 @pytest.mark.parametrize("how", ["unsigned", "long ago"])
