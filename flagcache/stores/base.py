@@ -123,7 +123,7 @@ class Reply(NamedTuple):
     note_left: int = 0
     """Until the fleet may fetch again; 0: now."""
     note_stamp: str = ""
-    """The signed note, if the fleet has a key."""
+    """The signed note, if the fleet has a key; without a note, and if no try is left, the latest failure, signed."""
     deputy: bool = False
     """The asker is the one follower that looks whether each fetch that is due was granted."""
     fetching: bool = False

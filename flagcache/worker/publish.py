@@ -136,6 +136,7 @@ class Reports:
             return True
         tier, store = found
         retry_after = milliseconds(pause)
+        status = refused.status if refused.scope is Scope.EVERYBODY else 0  # else it could be put in a note's place
         try:
             noted = store.fail(
                 self._ledger.me,
@@ -143,7 +144,7 @@ class Reports:
                 refused.scope,
                 status=refused.status,
                 retry_after=retry_after,
-                stamp=self._plan.codec.stamps.of_note(SignedNote(refused.status, grant.at, retry_after)),
+                stamp=self._plan.codec.stamps.of_note(SignedNote(status, grant.at, retry_after)),
             )
         except StoreError as exc:
             self._ledger.lost(tier, exc)

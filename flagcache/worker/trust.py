@@ -154,18 +154,30 @@ class Trust:
     def leaves_aside(self, home: str, reply: Reply) -> bool:
         """Whether to go on without this store: it grants nothing, and what it tells has long been proved by nobody.
 
-        A fleet whose fetches fail shows that: by a signed note, by the tries that are used up, or because this process
-        had a try too. A process whose SDK fetches is not told what became of it, and leaves no store aside.
+        A fleet whose fetches fail shows that: by a signed note, by the signed failure of the latest try, or because
+        this process failed a moment ago. A process whose SDK fetches is not told what became of it, and leaves no store
+        aside.
         """
         know, clients = self._ledger.know, self._plan.clients
         if not know.signs or self._plan.settings.reads_only or clients.fetcher() is None or reply.grant is not None:
             return False
         now, held = self._plan.clock(), know.held
-        if reply.note_status or reply.exhausted or know.failures:
+        if reply.note_status:
             self._prove(home, now)
+        elif reply.exhausted:
+            self._prove(home, min(now, self._tried_at(reply) + self._plan.settings.backoff_ceiling))
+        if know.failures:
+            self._prove(home, min(now, max(know.failed_at, know.stay_out_until)))
         if held is not None and held.home == home and not held.unproved:
             self._prove(home, held.born)
         return held is not None and now - self._sound[home] > self._plan.stale_after
+
+    def _tried_at(self, reply: Reply) -> float:
+        """Own clock when the latest fetch was granted that failed by signature."""
+        tried = self._plan.codec.stamps.note(reply.note_stamp)
+        if tried is None or tried.at > reply.clock:
+            return -math.inf
+        return self._plan.clock() - (reply.clock - tried.at) / 1000
 
     def _prove(self, home: str, at: float) -> None:
         self._sound[home] = max(at, self._sound.get(home, at))
@@ -190,7 +202,7 @@ class Trust:
     def _signed_note(self, home: str, reply: Reply) -> Reply | None:
         """The note as long as it was signed for; None if nobody signed it, or a later fetch succeeded."""
         signed = self._plan.codec.stamps.note(reply.note_stamp)
-        if signed is None or signed.status != reply.note_status or signed.at > reply.clock:
+        if signed is None or not signed.status or signed.status != reply.note_status or signed.at > reply.clock:
             return None
         if signed.at < self._confirmed_at(home, reply):
             return None

@@ -9,9 +9,11 @@ import pytest
 
 from flagcache.encoding.codec import Codec
 from flagcache.encoding.protection import Protection, Sealed, Signed
-from flagcache.vendor import Definitions
+from flagcache.stores.base import Scope
+from flagcache.stores.rules.state import Outcome
+from flagcache.vendor import Definitions, Refused
 from tests.worker.processes import FLEET, Fleet, content
-from tests.worker.writers import HOUR, AttachedProcess, make_fleet
+from tests.worker.writers import HOUR, AttachedProcess, Refusing, make_fleet
 
 KEY = "0123456789abcdef" * 2
 YEAR = 365 * 24 * HOUR
@@ -108,6 +110,12 @@ def _freeze(attacked: Attacked) -> None:
     attacked.writer.freeze()
 
 
+def _claim_that_all_tries_failed(attacked: Attacked) -> None:
+    """Nobody leads, and as it seems, nobody has a try left in this interval."""
+    _freeze(attacked)
+    attacked.writer.state(outcome=Outcome.FAILED, failures=3, holder="nobody")
+
+
 def _strip_the_stamp(attacked: Attacked) -> None:
     attacked.writer.meta(stamp="", as_of=attacked.fleet.store_clock())
 
@@ -156,6 +164,7 @@ def _put_back_under_another_epoch(attacked: Attacked) -> None:
 
 ATTACKS: list[Callable[[Attacked], None]] = [
     *(_roll_back, _roll_back_in_the_future, _put_back_as_it_was, _freeze, _strip_the_stamp, _take_another_stamp),
+    _claim_that_all_tries_failed,
     *(_spoil_the_epoch, _raise_the_epoch, _put_back_under_another_epoch),
     *(_raise_the_order, _raise_the_fence, _claim_a_grant, _empty, _note_a_quota),
 ]
@@ -183,6 +192,30 @@ def test_writing_all_the_time_costs_no_flag(attacked: Attacked, attack: Callable
     attacked.fleet.upstream.serves = content(4)
     assert attacked.run(3) == []
     assert attacked.all_hold(4)
+
+
+def test_a_failure_of_long_ago_excuses_no_store(attacked: Attacked) -> None:
+    """Each worker failed once. Under a freeze, before each poll, all go on without the store as if none had failed."""
+    upstream = attacked.fleet.upstream
+    assert isinstance(upstream, Refusing)
+    upstream.refuses = Refused("no answer", Scope.MINE)
+    attacked.run(3)
+    assert all(member.worker.know.failures for member in attacked.members)
+    upstream.refuses, upstream.serves = None, content(3)
+    assert attacked.run(STALE_AFTER + 3, _claim_that_all_tries_failed) == []
+    assert [member.flags for member in attacked.members] == [content(3)] * 3
+
+
+def test_tries_that_failed_keep_a_fleet_together(attacked: Attacked) -> None:
+    """While PostHog can be reached by none, however long, the store is not left aside: three tries an interval."""
+    upstream = attacked.fleet.upstream
+    assert isinstance(upstream, Refusing)
+    newcomers = [attacked.join() for _ in range(60)]
+    attacked.run(1)
+    upstream.refuses, before = Refused("no answer", Scope.MINE), upstream.requests
+    attacked.run(2 * STALE_AFTER)
+    assert upstream.requests - before <= 3 * (2 * STALE_AFTER + 1)
+    assert all(member.worker.know.held is not None for member in newcomers)
 
 
 def test_what_is_passed_over_is_not_sent_at_each_poll(attacked: Attacked, monkeypatch: pytest.MonkeyPatch) -> None:

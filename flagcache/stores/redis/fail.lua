@@ -4,7 +4,7 @@
 -- ARGV[3]    'mine': this worker gives up the lease; 'everybody': a note keeps all from fetching
 -- ARGV[4..5] HTTP status and time until the next try (ms), for the note
 -- ARGV[6]    channel of the notices
--- ARGV[7]    stamp of the note; '' for none
+-- ARGV[7]    stamp of the note, or of the failure while no note stands; '' for none
 --
 -- Returns {1, or 0 when it is not the latest grant, and then nothing happens; what became of the notice}
 
@@ -17,9 +17,12 @@ if ARGV[3] == 'everybody' then
   if status ~= state.note_status then kind = 'note' end
   set('note_status', status) set('note_until', clock + length) set('note_length', length)
   set('note_stamp', ARGV[7])
-elseif leads() then
-  give_up()
-  kind = 'free'
+else
+  if state.note_status == 0 then set('note_stamp', ARGV[7]) end
+  if leads() then
+    give_up()
+    kind = 'free'
+  end
 end
 save()
 if kind then notify(ARGV[6], kind) end

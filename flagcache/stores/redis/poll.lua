@@ -21,7 +21,8 @@
 --   bits    1: unchanged; 2: republish what you hold; 4: you are the deputy; 8: another process is fetching; 16: no try is
 --           left in this interval; 32: the payload is newer, and larger than you take
 --   grant   0 or {epoch, as_of, at}
---   note    0, or {status, time left, stamp} from a failure for everybody until a success
+--   note    0, or {status, time left, stamp} from a failure for everybody until a success; {0, 0, stamp} of the latest
+--           failure if no try is left
 --   meta    0 or {version, etag, writer, project, epoch, as_of, changed_at, confirmed_at, stamp}
 --   payload 0, or the payload where it is newer and of another version than what is held
 --   leader  0 if it is the one that the asker knows; else its identity, empty if there is none
@@ -210,7 +211,8 @@ else
   end
 end
 if state.deputy == ME then bits = bits + 4 end
-if noted() or state.note_status > 0 then
+local exhausted = state.outcome == 'failed' and state.failures >= GRANTS_PER_INTERVAL
+if noted() or state.note_status > 0 or (exhausted and state.note_stamp ~= '') then
   note = {state.note_status, noted() and state.note_until - clock or 0, state.note_stamp}
 end
 
@@ -220,7 +222,7 @@ local renewed = clock + state.lease_left - state.lease_length
 local told = state.led_since >= state.granted_1 or state.grant == state.reporting
 if state.outcome == 'open' and state.holder ~= '' and state.holder ~= ME and state.owner == state.holder and told
   and leased() and running(renewed + cold_lease, cold_lease) then bits = bits + 8 end
-if state.outcome == 'failed' and state.failures >= GRANTS_PER_INTERVAL then bits = bits + 16 end
+if exhausted then bits = bits + 16 end
 
 local leader = leased() and state.owner or ''
 if leader == ARGV[16] then leader = 0 end

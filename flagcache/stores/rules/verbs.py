@@ -95,7 +95,7 @@ def poll(state: State, ask: Ask, clock: int, *, size: int = 0) -> tuple[State, R
         republish=republish,
         note_status=state.note_status,
         note_left=note_left,
-        note_stamp=state.note_stamp,
+        note_stamp=state.note_stamp if state.note_status or note_left or is_exhausted(state) else "",
         deputy=state.deputy == ask.me,
         fetching=is_fetching(state, ask, clock),
         exhausted=is_exhausted(state),
@@ -194,6 +194,8 @@ def fail(  # noqa: PLR0913 - the verb's arguments, and what every verb gets: sta
         until = clock + retry_after
         state = state._replace(note_status=status, note_until=until, note_length=retry_after, note_stamp=stamp)
         return state, True, notice
+    if not state.note_status:
+        state = state._replace(note_stamp=stamp)
     if not leads(state, me, clock):
         return state, True, None
     return state._replace(owner="", lease_until=0), True, Notice("free", state.epoch, version)

@@ -54,6 +54,23 @@ class StampCases(Cases):
         assert stored is not None
         assert stored.stamp == "anew"
 
+    def test_the_latest_failure_is_told_with_its_stamp_once_no_try_is_left(self, store: Store, other: Store) -> None:
+        """A failure of one process alone is no note: its stamp is told only while the tries are used up."""
+        for number, name in enumerate("abc"):
+            grant = Worker(store, name, interval=LONG).granted()
+            assert not Worker(other, "z", may_lead=False).poll().note_stamp
+            assert store.fail(name, grant.as_of, Scope.MINE, status=401, stamp=f"failed {number}")
+        told = Worker(other, "z", may_lead=False).poll()
+        assert (told.exhausted, told.note_status, told.note_left, told.note_stamp) == (True, 0, 0, "failed 2")
+
+    def test_a_failure_of_one_leaves_the_stamp_of_a_note(self, store: Store, other: Store) -> None:
+        """The note stands until a fetch succeeds, and so does what was signed of it."""
+        leader = Worker(store, "a", interval=AT_ONCE)
+        store.fail("a", leader.granted().as_of, Scope.EVERYBODY, status=402, retry_after=0, stamp="noted")
+        store.fail("a", leader.granted().as_of, Scope.MINE, stamp="failed")
+        told = Worker(other, "z", may_lead=False).poll()
+        assert (told.note_status, told.note_stamp) == (402, "noted")
+
     def test_what_comes_without_a_stamp_has_none(self, store: Store) -> None:
         """A stamp never outlives the times that it was made for."""
         leader = Worker(store, "a", interval=AT_ONCE)
