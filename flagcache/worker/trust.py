@@ -170,7 +170,10 @@ class Trust:
             self._prove(home, min(now, max(know.failed_at, know.stay_out_until)))
         if held is not None and held.home == home and not held.unproved:
             self._prove(home, held.born)
-        return held is not None and now - self._sound[home] > self._plan.stale_after
+        longest = self._plan.stale_after
+        if held is None:  # the first fetch of all may be under way
+            longest = max(longest, self._plan.settings.fetch_total_timeout)
+        return now - self._sound[home] > longest
 
     def _tried_at(self, reply: Reply) -> float:
         """Own clock when the latest fetch was granted that failed by signature."""

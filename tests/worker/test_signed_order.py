@@ -206,6 +206,22 @@ def test_a_failure_of_long_ago_excuses_no_store(attacked: Attacked) -> None:
     assert [member.flags for member in attacked.members] == [content(3)] * 3
 
 
+def test_a_newcomer_waits_for_no_store_that_is_kept_empty(attacked: Attacked) -> None:
+    """Emptied before each poll, and led by one nobody after another: it fetches by itself, within a bounded time."""
+
+    def empty(attacked: Attacked) -> None:
+        attacked.writer.freeze()
+        attacked.writer.state(meta=None, owner=f"nobody at {attacked.fleet.clock()}", granted=(0, 0, 0))
+        attacked.writer.state(granted=(attacked.fleet.store_clock(),) * 3)
+
+    attacked.run(STALE_AFTER, empty)
+    newcomer = attacked.join()
+    attacked.run(1, empty)
+    assert newcomer.flags in (None, {"flags": []})
+    attacked.run(STALE_AFTER + 2, empty)
+    assert newcomer.flags == content(2)
+
+
 def test_tries_that_failed_keep_a_fleet_together(attacked: Attacked) -> None:
     """While PostHog can be reached by none, however long, the store is not left aside: three tries an interval."""
     upstream = attacked.fleet.upstream
