@@ -3,7 +3,7 @@
 A process without definitions waits for the first ones. If it finds stored definitions that are young, it starts with
 them. If they are old, it waits for a fetch under way, its own or another worker's; if that fetch fails, it uses them.
 There is one wait per process, at most `cold_start_wait` long.
-Invariant: a process that holds definitions waits only while some worker is fetching.
+Invariant: a process that holds definitions waits only while some worker is fetching, or, with a key, for a signature.
 """
 
 from __future__ import annotations
@@ -12,7 +12,15 @@ from flagcache.core.knowledge import Knowledge
 from flagcache.settings import Settings, milliseconds
 from flagcache.stores.base import Reply
 
-__all__ = ["defer_grant", "is_first_load", "is_starting", "may_start_with", "waits_for_newer", "waits_in_vain"]
+__all__ = [
+    "defer_grant",
+    "is_first_load",
+    "is_starting",
+    "may_start_with",
+    "waits_for_newer",
+    "waits_for_proof",
+    "waits_in_vain",
+]
 
 _PASSING = 500
 """HTTP statuses from here on are temporary failures; those below are refusals."""
@@ -60,6 +68,18 @@ def waits_for_newer(know: Knowledge, home: str, *, fetching: bool) -> bool:
     if know.held is None or know.failures or know.note.status:
         return False
     return fetching or know.contact(home).fetching
+
+
+def waits_for_proof(know: Knowledge, home: str, stale_after: float, now: float) -> bool:
+    """Whether a process with a key is to wait for a fetch because nobody signed what is held within `stale_after`.
+
+    Anyone who can write to the store could have put it there. Its own fetch, or another worker's, shows what is right.
+    If fetches fail, there is none to wait for.
+    """
+    if not know.signs or know.held is None or not is_first_load(know) or now - know.held.born <= stale_after:
+        return False
+    contact = know.contact(home)
+    return not (know.failures or know.note.status or contact.exhausted or contact.leads)
 
 
 def waits_in_vain(know: Knowledge, home: str, now: float, ends_at: float) -> bool:

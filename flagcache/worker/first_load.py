@@ -1,7 +1,7 @@
 """A process's first load: what it waits for, and what it starts with when the wait is over.
 
 `flagcache.core.first_load` decides; we ask the stores here. Invariant: a push never waits, and a process that holds
-definitions waits only while some worker is fetching.
+definitions waits only while some worker is fetching, or, with a key, for a signature.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from flagcache.core.first_load import is_first_load, may_start_with, waits_for_newer, waits_in_vain
+from flagcache.core.first_load import is_first_load, may_start_with, waits_for_newer, waits_for_proof, waits_in_vain
 from flagcache.runtime.callers import caller
 from flagcache.worker.cold_start import ColdStart
 from flagcache.worker.config import Plan
@@ -87,7 +87,7 @@ class FirstLoad:
             self.over()
 
     def _wants_newer(self) -> bool:
-        """Whether what is held is too old for the calling thread, and a fetch is under way."""
+        """Whether what is held is too old for the calling thread, and a fetch is under way or has to prove it."""
         know, worker = self._ledger.know, self._worker
         max_age, first = caller().max_age, is_first_load(know)
         if max_age is None:
@@ -97,7 +97,10 @@ class FirstLoad:
         granted_since = know.held is not None and know.held.born >= caller().asked_at
         if granted_since or may_start_with(know, max_age, self._plan.clock()):
             return False
-        return waits_for_newer(know, self._ledger.tiers.in_charge.home, fetching=worker.fetching)
+        home, now = self._ledger.tiers.in_charge.home, self._plan.clock()
+        if waits_for_newer(know, home, fetching=worker.fetching):
+            return True
+        return self._plan.clients.fetcher() is not None and waits_for_proof(know, home, self._plan.stale_after, now)
 
     def _newer_came(self) -> bool:
         if not self._wants_newer():
