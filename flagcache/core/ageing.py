@@ -14,10 +14,11 @@ __all__ = ["is_stale", "outranking", "settled"]
 def settled(know: Knowledge, longest: float, now: float) -> Knowledge:
     """Give up definitions whose place in the order stayed unknown for `longest` seconds: the store's count then.
 
-    Until then a process that fetched them keeps them, because the store's are older.
+    Until then a process that fetched them keeps them, because the store's are older. With a key it keeps them until it
+    finds any that were confirmed later by signature.
     """
     held = know.held
-    if held is None or held.unsettled is None or now - held.unsettled <= longest:
+    if held is None or know.signs or held.unsettled is None or now - held.unsettled <= longest:
         return know
     return know._replace(held=overtaken(held)._replace(unsettled=None))
 

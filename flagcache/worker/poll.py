@@ -236,8 +236,8 @@ class Exchange:
             self._ledger.tiers.answered(tier, wrote=True, stored=published is Published.STORED)
             tier.held = meta.version
             self._ledger.extended(tier, self._plan.lease)
-        elif held.accepted or published is Published.UNSETTLED or place is not None:
-            return published  # another process was quicker, or the order is still open: the next poll tells
+        elif held.accepted or published is Published.UNSETTLED or place is not None or self._ledger.know.signs:
+            return published  # another process was quicker, or the order is still open or unsigned: the next poll tells
         kept = held._replace(meta=meta, home=tier.home, accepted=True, unsettled=None)
         if published is Published.STALE:
             kept = election.overtaken(held)

@@ -174,7 +174,7 @@ class Reports:
                 if published is None:  # nobody can have it from here: others are to fetch it for themselves
                     self._note(tier.home, times, _UNSHAREABLE, 0.0)
                 if published in (Published.STALE, Published.UNSETTLED):
-                    kept = published is Published.UNSETTLED
+                    kept = published is Published.UNSETTLED or not self._is_late(store, times)
                     self._ledger.emit(LateFetchRefused(self._plan.namespace, held.meta.version, tier.home, kept))
                     if not kept:
                         return
@@ -186,6 +186,19 @@ class Reports:
         note = Note(home=held.home, at=self._plan.clock())
         self._ledger.learn(lambda know: know._replace(note=note))
         self._ledger.take(held, fetched=True)
+
+    def _is_late(self, store: Store, times: Grant) -> bool:
+        """Whether what a store calls newer is so: with a key a process believes its own fetch more than an order.
+
+        Raises:
+            StoreError: the store does not answer.
+        """
+        stamps = self._plan.codec.stamps
+        if not stamps.signs:
+            return True
+        found = store.inspect()
+        signed = None if found.meta is None else stamps.times(found.meta.version, found.meta.stamp)
+        return signed is not None and times.at <= signed.confirmed_at <= found.clock
 
     def _publish(self, tier: Tier, store: Store, held: Held, times: Grant) -> Published | None:
         """Confirm or publish; None for what no reader would take.

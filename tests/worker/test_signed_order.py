@@ -7,9 +7,10 @@ from typing import cast
 
 import pytest
 
+from flagcache.core.ageing import settled
 from flagcache.encoding.codec import Codec
 from flagcache.encoding.protection import Protection, Sealed, Signed
-from flagcache.stores.base import Scope
+from flagcache.stores.base import Meta, Published, Scope
 from flagcache.stores.rules.state import Outcome
 from flagcache.vendor import Definitions, Refused
 from tests.worker.processes import FLEET, Fleet, content
@@ -204,6 +205,61 @@ def test_a_failure_of_long_ago_excuses_no_store(attacked: Attacked) -> None:
     upstream.refuses, upstream.serves = None, content(3)
     assert attacked.run(STALE_AFTER + 3, _claim_that_all_tries_failed) == []
     assert [member.flags for member in attacked.members] == [content(3)] * 3
+
+
+@pytest.mark.parametrize("spoil", ["order", "fence"])
+def test_what_a_process_fetched_is_not_taken_from_it_by_a_forged_order(attacked: Attacked, spoil: str) -> None:
+    """Before each publication the store is made to seem newer, or a later grant open: what was fetched is used."""
+    fleet, writer = attacked.fleet, attacked.writer
+
+    def forge(verb: str) -> None:
+        if verb not in ("publish", "confirm"):
+            return
+        ahead = fleet.store_clock() + YEAR
+        if spoil == "order" and writer.keep()[0].meta is not None:
+            writer.meta(as_of=ahead)
+        elif spoil == "fence":
+            writer.state(grant=ahead + 1, fence=ahead, highest=ahead + 1, reporting=0)
+
+    for member in attacked.members:
+        member.link.before = forge
+    fleet.upstream.serves = content(3)
+    assert attacked.run(2 * STALE_AFTER) == []
+    assert [member.flags for member in attacked.members] == [content(3)] * 3
+
+
+def test_what_stays_unsettled_is_kept_until_a_signature_says_better(attacked: Attacked) -> None:
+    """However long a forged fence keeps it out of the store: what the store has is older by signature."""
+    fleet, member = attacked.fleet, attacked.members[0]
+    held = member.worker.know.held
+    assert held is not None
+    unsettled = held._replace(accepted=False, unsettled=fleet.clock() - 1e6)
+    know = settled(member.worker.know._replace(held=unsettled), 1.0, fleet.clock())
+    assert know.held == unsettled
+
+
+def test_a_late_fetch_is_refused_by_signature(attacked: Attacked) -> None:
+    """While it was under way another worker published what was granted later: that is used, and this never."""
+    fleet, codec = attacked.fleet, attacked.members[0].plan.codec
+    newer, late = content(4), content(3)
+
+    def overtake(verb: str) -> None:
+        if verb not in ("publish", "confirm") or fleet.upstream.serves == newer:
+            return
+        fleet.upstream.serves = newer
+        fleet.clock.advance(1)
+        fleet.upstream.served.append((fleet.clock(), newer))
+        at, version = fleet.store_clock(), codec.names(newer)[0]
+        meta = Meta(version, 0, at + 1, changed_at=at, confirmed_at=at, writer=fleet.vendor.writer)
+        assert fleet.store.publish("another", codec.write(newer, meta), fresh=False, lease=1) is Published.STORED
+
+    for member in attacked.members:
+        member.link.before = overtake
+    fleet.upstream.serves = late
+    seen: list[object] = []
+    assert attacked.run(3, lambda _: seen.extend(member.flags for member in attacked.members)) == []
+    assert late not in seen
+    assert attacked.all_hold(4)
 
 
 def test_a_newcomer_waits_for_no_store_that_is_kept_empty(attacked: Attacked) -> None:
