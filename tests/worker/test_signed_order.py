@@ -10,6 +10,7 @@ import pytest
 from flagcache.core.ageing import settled
 from flagcache.encoding.codec import Codec
 from flagcache.encoding.protection import Protection, Sealed, Signed
+from flagcache.errors import StoreError
 from flagcache.stores.base import Meta, Published, Scope
 from flagcache.stores.rules.state import Outcome
 from flagcache.vendor import Definitions, Refused
@@ -236,6 +237,28 @@ def test_what_stays_unsettled_is_kept_until_a_signature_says_better(attacked: At
     unsettled = held._replace(accepted=False, unsettled=fleet.clock() - 1e6)
     know = settled(member.worker.know._replace(held=unsettled), 1.0, fleet.clock())
     assert know.held == unsettled
+
+
+def test_what_was_fetched_while_a_store_was_away_is_kept_when_it_returns_forged(attacked: Attacked) -> None:
+    """It refuses what it is given, and has old definitions: no flag goes back."""
+
+    def away(verb: str) -> None:
+        if verb in ("publish", "confirm"):
+            raise StoreError("it is away")
+
+    def forge(verb: str) -> None:
+        if verb in ("publish", "confirm"):
+            attacked.writer.put_back(attacked.old, as_of=attacked.fleet.store_clock() + YEAR)
+
+    for member in attacked.members:
+        member.link.before = away
+    attacked.fleet.upstream.serves = content(3)
+    assert attacked.run(2) == []
+    for member in attacked.members:
+        member.link.before = forge
+    attacked.writer.meta(as_of=1)
+    assert content(3) in [member.flags for member in attacked.members]
+    assert attacked.run(4, lambda attacked: attacked.writer.meta(as_of=1)) == []
 
 
 def test_a_late_fetch_is_refused_by_signature(attacked: Attacked) -> None:
