@@ -90,9 +90,10 @@ class Trust:
         return self._plan.clock() - self._granted.get(home, -math.inf) >= self._plan.settings.refresh_interval
 
     def hears(self, home: str, reply: Reply) -> Reply:
-        """The answer without a note that is not believed."""
+        """The answer without a note, or failed tries, that are not believed."""
         if self._plan.codec.stamps.signs:
             reply = self._hear_epoch(home, reply)
+            reply = reply._replace(exhausted=reply.exhausted and self._failed_lately(reply))
         now = self._plan.clock()
         self._pass_silence(home, now)
         if reply.grant is not None:
@@ -174,6 +175,12 @@ class Trust:
         if held is None:  # the first fetch of all may be under way
             longest = max(longest, self._plan.settings.fetch_total_timeout)
         return now - self._sound[home] > longest
+
+    def _failed_lately(self, reply: Reply) -> bool:
+        """Whether a fetch failed, by signature, so lately that no try may be left in this interval."""
+        settings = self._plan.settings
+        longest = settings.refresh_interval + settings.backoff_ceiling + settings.fetch_total_timeout
+        return self._plan.clock() - self._tried_at(reply) <= longest
 
     def _tried_at(self, reply: Reply) -> float:
         """Own clock when the latest fetch was granted that failed by signature."""

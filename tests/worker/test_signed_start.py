@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import cast
 
 import pytest
 
 from flagcache.encoding.protection import PLAIN, Protection, Signed
 from flagcache.settings import Settings
 from flagcache.stores.base import Scope
+from flagcache.stores.rules.state import Outcome
 from flagcache.stores.rules.state import State as Stored
 from flagcache.vendor import Refused
 from tests.servers import until
 from tests.worker.processes import Fleet, content
 from tests.worker.test_cold_start import RealClock
-from tests.worker.writers import AttachedProcess, Refusing, Writer, make_fleet
+from tests.worker.writers import AttachedProcess, OpenStore, Refusing, Writer, make_fleet
 
 KEY = "0123456789abcdef" * 2
 
@@ -62,6 +64,20 @@ def test_a_first_load_waits_for_what_is_proved() -> None:
     loading.join(10)
     assert newcomer.flags == content(2)
     assert newcomer.fresh
+
+
+def test_forged_failures_do_not_end_the_wait() -> None:
+    """Who writes that no try is left does not make a process start with old definitions, or with none."""
+    fleet, member = rolled_back(Signed(KEY))
+    Writer(cast("OpenStore", fleet.store), fleet.store_clock).state(outcome=Outcome.FAILED, failures=3)
+    newcomer = AttachedProcess(fleet)
+    loading = threading.Thread(target=newcomer.poll)
+    loading.start()
+    until(lambda: len(newcomer.link.calls) >= 3, what="it to wait")
+    fleet.clock.advance(31)
+    member.poll()
+    loading.join(10)
+    assert newcomer.flags == content(2)
 
 
 def test_the_wait_for_a_proof_is_bounded() -> None:
