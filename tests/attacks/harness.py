@@ -18,6 +18,7 @@ from typing import TypeAlias, cast
 
 import redis
 
+from flagcache.events import StoreLost
 from flagcache.settings import Options
 from flagcache.status import State
 from flagcache.stores.redis.store import Keys, keys_of
@@ -26,7 +27,7 @@ from tests.attach.attached import AttachedSeat, attached
 from tests.fleet.chores import load
 from tests.servers import RedisServer, until
 
-__all__ = ["EVERY", "KINDS", "Attack", "Battle", "Toll", "Writer", "battle"]
+__all__ = ["EVERY", "KINDS", "KINDS_WITH_A_KEY", "SIZE", "Attack", "Battle", "Toll", "Writer", "battle"]
 
 EVERY = 0.4
 """Seconds between two fetches of the fleet."""
@@ -38,6 +39,14 @@ _KEY = secrets.token_hex(16)
 
 KINDS: Mapping[str, Options] = {"plain": {}, "signed": {"signing_key": _KEY}, "sealed": {"encryption_key": _KEY}}
 """The options of each protection."""
+
+KINDS_WITH_A_KEY = ("signed", "sealed")
+
+_LATE = 7 * EVERY
+"""Seconds after a change from which definitions of before may not be called fresh: `stale_after` (five intervals),
+and one and a half by which a poll may be overdue before a process doubts what it heard last."""
+
+_HOUR = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +66,21 @@ class Writer:
         """Overwrite fields of the hash."""
         self.redis.hset(self.keys.hash, items=[part for item in fields.items() for part in item])
 
+    def now(self) -> int:
+        """The server's clock in milliseconds."""
+        seconds, microseconds = self.redis.time()
+        return seconds * 1000 + microseconds // 1000
+
+    def lead(self) -> None:
+        """Give the lease to a process that does not exist, for an hour."""
+        self.write(lease_length=_HOUR, led_since=self.now())
+        self.redis.set(self.keys.lease, "nobody:1:x", px=_HOUR)
+
+    def publish(self, *messages: str | bytes) -> None:
+        """Send notices on the fleet's channel."""
+        for message in messages:
+            self.redis.publish(self.keys.channel, message)
+
 
 Attack: TypeAlias = Callable[[Writer], object]
 
@@ -74,9 +98,26 @@ class Toll:
     intervals: float = 0.0
     """How many refresh intervals it lasted."""
     false_fresh: int = 0
-    """How often a process called definitions fresh that PostHog had replaced three intervals before."""
+    """How often a process called definitions fresh that PostHog had replaced seven intervals before."""
+    caught_up: float | None = None
+    """Seconds from the change that came with the attack until all clients held it; None: not during the attack."""
+    sent: int = 0
+    """Bytes that the server sent to all its clients during the attack."""
+    failures: int = 0
+    """How often a process counted the store as lost."""
     healed: float = 0.0
     """Seconds from the end of the attack, and a change at PostHog, until all held that."""
+
+    @property
+    def most_requests(self) -> float:
+        """What each process's own limit allows: four fetches in each interval."""
+        return 4 * SIZE * (self.intervals + 1)
+
+    @property
+    def harm(self) -> str:
+        """What no attack may do to a fleet with a key: empty if it did none of it."""
+        harmless = not self.wrong and not self.lost and not self.false_fresh and self.requests <= self.most_requests
+        return "" if harmless else str(self)
 
 
 class Battle:
@@ -111,6 +152,7 @@ class Battle:
             change: Change a flag at PostHog as the attack begins.
         """
         writer, toll, began = self._writer(), Toll(intervals=seconds / EVERY), time.monotonic()
+        sent = _sent(writer)
         seen = [len(seat.client.history) for seat in self._seats]
         before, done = self._posthog.requests, 0
         while (passed := time.monotonic() - began) < seconds:
@@ -121,17 +163,21 @@ class Battle:
                     self.change()
             self._look(toll)
             time.sleep(0.02)
-        toll.requests = self._posthog.requests - before
+        toll.requests, toll.sent = self._posthog.requests - before, _sent(writer) - sent
         self.change()
         toll.healed = self.settled(within=20 * EVERY)
         self._judge(toll, seen)
+        toll.failures = sum(isinstance(event, StoreLost) for seat in self._seats for event in seat.events)
         return toll
 
     def _held(self) -> list[int | None]:
         return [seat.client.history[-1].revision for seat in self._seats]
 
     def _look(self, toll: Toll) -> None:
-        late = time.monotonic() - self._changed_at > 3 * EVERY
+        since = time.monotonic() - self._changed_at
+        late = since > _LATE
+        if toll.caught_up is None and set(self._held()) == {self._newest}:
+            toll.caught_up = since
         for seat, held in zip(self._seats, self._held(), strict=True):
             toll.false_fresh += late and held != self._newest and seat.cache.status().state is State.FRESH
 
@@ -147,6 +193,10 @@ class Battle:
                     toll.wrong.add(sighting.revision)
                 else:
                     newest = sighting.revision
+
+
+def _sent(writer: Writer) -> int:
+    return int(writer.redis.info("stats")["total_net_output_bytes"])
 
 
 @contextmanager

@@ -17,9 +17,10 @@ WATCHED = 4.0
 
 
 def store(writer: Writer, payload: bytes, version: str) -> None:
-    """Put a payload in the place of what is stored, newer than all that was, so that everyone reads it."""
-    later = int(writer.read("as_of") or 1) + 1
-    writer.write(payload=payload, size=len(payload), version=version, as_of=later, highest=later)
+    """Put a payload in the place of what is stored, newer than all that was, and announce it: all read it at once."""
+    now = max(writer.now(), int(writer.read("as_of") or 1) + 1)
+    writer.write(payload=payload, size=len(payload), version=version, as_of=now, confirmed_at=now, highest=now)
+    writer.publish(f"new 0 {version}")
 
 
 def forge(writer: Writer) -> None:

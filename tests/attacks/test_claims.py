@@ -1,0 +1,108 @@
+"""A writer without a key claims what is not so: old is new, all is well, the quota is used up, people cleared it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.attacks.harness import KINDS, KINDS_WITH_A_KEY, battle
+from tests.attacks.writes import forge_the_epoch, freeze, lead_an_empty_store, note, roll_back
+from tests.servers import RedisServer
+
+WATCHED = 6.0
+"""Seconds: fifteen refresh intervals, three times `stale_after`."""
+
+LONGEST_OUTAGE = 5.0
+"""Seconds: `stale_after`, and the two seconds after which a leader that made no fetch is replaced."""
+
+MANY = 120
+"""Writes, three for each poll of a worker."""
+
+each_kind = pytest.mark.parametrize("kind", KINDS)
+each_key = pytest.mark.parametrize("kind", KINDS_WITH_A_KEY)
+once_and_often = pytest.mark.parametrize("times", [1, MANY], ids=["one write", "many writes"])
+
+
+@once_and_often
+@each_key
+def test_an_old_envelope_brings_no_old_flag_back(
+    redis_server: RedisServer, namespace: str, kind: str, times: int
+) -> None:
+    """With a key, definitions of before a change never replace those after it, however often they are written."""
+    with battle(redis_server, namespace, kind) as fleet:
+        toll = fleet.suffer(roll_back, times=times, seconds=WATCHED, change=True)
+    assert not toll.harm
+    assert toll.caught_up is not None
+    assert toll.caught_up < LONGEST_OUTAGE
+
+
+def test_an_old_envelope_brings_old_flags_back_without_a_key(redis_server: RedisServer, namespace: str) -> None:
+    """A plain fleet takes them for new, and loses none."""
+    with battle(redis_server, namespace, "plain") as fleet:
+        toll = fleet.suffer(roll_back, times=1, seconds=WATCHED)
+    assert (toll.wrong, toll.lost) == ({1}, 0)
+
+
+@once_and_often
+@each_key
+def test_a_frozen_store_is_not_called_fresh(redis_server: RedisServer, namespace: str, kind: str, times: int) -> None:
+    """With a key, a change arrives although the store says that all is confirmed and led; ages are not believed."""
+    with battle(redis_server, namespace, kind) as fleet:
+        toll = fleet.suffer(freeze, times=times, seconds=WATCHED, change=True)
+    assert not toll.harm
+    assert toll.caught_up is not None
+    assert toll.caught_up < LONGEST_OUTAGE
+
+
+def test_a_frozen_store_is_called_fresh_without_a_key(redis_server: RedisServer, namespace: str) -> None:
+    """A plain fleet believes it for as long as it is written, keeps its flags, and heals after."""
+    with battle(redis_server, namespace, "plain") as fleet:
+        toll = fleet.suffer(freeze, times=MANY, seconds=WATCHED, change=True)
+    assert (toll.wrong, toll.lost, toll.caught_up) == (set(), 0, None)
+    assert toll.false_fresh > 0
+
+
+@once_and_often
+@each_key
+@pytest.mark.parametrize("status", [402, 503])
+def test_a_forged_note_is_not_believed(
+    redis_server: RedisServer, namespace: str, kind: str, status: int, times: int
+) -> None:
+    """With a key, a note that is not signed takes no flag, and keeps the fleet from no change."""
+    with battle(redis_server, namespace, kind) as fleet:
+        toll = fleet.suffer(note(status, seconds=3600), times=times, seconds=WATCHED, change=True)
+    assert not toll.harm
+    assert toll.caught_up is not None
+    assert toll.caught_up < LONGEST_OUTAGE
+
+
+def test_a_forged_note_takes_the_flags_without_a_key(redis_server: RedisServer, namespace: str) -> None:
+    """A plain fleet believes it, as PostHog's own word, and has its flags again when the note is over."""
+    with battle(redis_server, namespace, "plain") as fleet:
+        toll = fleet.suffer(note(402, seconds=1), times=1, seconds=WATCHED)
+    assert toll.wrong == set()
+    assert toll.lost > 0
+
+
+@once_and_often
+@each_kind
+def test_a_forged_epoch_takes_no_flag(redis_server: RedisServer, namespace: str, kind: str, times: int) -> None:
+    """Whatever the protection, an epoch that nobody raised costs fetches within the limit, and no flag."""
+    with battle(redis_server, namespace, kind) as fleet:
+        toll = fleet.suffer(forge_the_epoch, times=times, seconds=WATCHED, change=True)
+    assert not toll.harm
+    assert toll.caught_up is not None
+    assert toll.caught_up < LONGEST_OUTAGE
+
+
+@once_and_often
+@each_kind
+def test_a_lease_of_nobody_on_an_emptied_store_takes_no_flag(
+    redis_server: RedisServer, namespace: str, kind: str, times: int
+) -> None:
+    """Whatever the protection, running workers keep their flags while the store is emptied and nobody leads it."""
+    with battle(redis_server, namespace, kind) as fleet:
+        toll = fleet.suffer(lead_an_empty_store, times=times, seconds=WATCHED, change=True)
+    assert not toll.harm
+    if times == 1:
+        assert toll.caught_up is not None
+        assert toll.caught_up < LONGEST_OUTAGE

@@ -1,0 +1,61 @@
+"""A writer, a publisher and another tenant make noise: fields that are gone or make no sense, notices, large values."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.attacks.harness import KINDS, battle
+from tests.attacks.writes import delete_a_field, flood, plant, spoil_a_field
+from tests.servers import MakeRedis, RedisServer
+
+WATCHED = 6.0
+"""Seconds: fifteen refresh intervals."""
+
+each_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+@each_kind
+def test_fields_that_are_deleted_one_by_one_take_no_flag(redis_server: RedisServer, namespace: str, kind: str) -> None:
+    """Each field of the hash is gone at some time; the fleet has each change, and its flags all the time."""
+    with battle(redis_server, namespace, kind) as fleet:
+        toll = fleet.suffer(delete_a_field(), times=60, seconds=WATCHED, change=True)
+    assert not toll.harm
+    assert toll.failures == 0
+    assert toll.caught_up is not None
+
+
+@each_kind
+def test_fields_that_make_no_sense_take_no_flag(redis_server: RedisServer, namespace: str, kind: str) -> None:
+    """Empty, negative, too high, no number, too long, with control characters: each counts as absent."""
+    with battle(redis_server, namespace, kind) as fleet:
+        toll = fleet.suffer(spoil_a_field(), times=60, seconds=WATCHED, change=True)
+    assert not toll.harm
+    assert toll.failures == 0
+    assert toll.caught_up is not None
+
+
+@each_kind
+def test_floods_of_notices_take_no_flag(redis_server: RedisServer, namespace: str, kind: str) -> None:
+    """Forty notices a second of each kind: a change arrives in about two intervals, with few polls and fetches."""
+    with battle(redis_server, namespace, kind) as fleet:
+        toll = fleet.suffer(flood, times=60, seconds=WATCHED, change=True)
+    assert not toll.harm
+    assert toll.failures == 0
+    assert toll.caught_up is not None
+    assert toll.requests <= toll.intervals + 2
+    assert toll.requests >= toll.intervals / 4
+    assert toll.sent < 130_000
+
+
+@pytest.mark.parametrize("times", [1, 10], ids=["one write", "ten writes"])
+@each_kind
+def test_a_large_value_costs_other_tenants_nothing(
+    make_redis: MakeRedis, namespace: str, kind: str, times: int
+) -> None:
+    """What is larger than any payload is never sent, so that the server has time for its other clients."""
+    with battle(make_redis(), namespace, kind) as fleet:
+        toll = fleet.suffer(plant(70_000_000), times=times, seconds=WATCHED, change=True)
+    assert not toll.harm
+    assert toll.failures == 0
+    assert toll.sent < 1_000_000
+    assert toll.caught_up is not None

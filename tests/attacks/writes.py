@@ -1,0 +1,106 @@
+# mypy: disallow-untyped-calls=False
+# redis-py leaves most of its methods without types.
+"""What a writer without a key can write, each as one function of a `Writer`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from tests.attacks.harness import Attack, Writer
+
+__all__ = [
+    "NOTICES",
+    "delete_a_field",
+    "flood",
+    "forge_the_epoch",
+    "freeze",
+    "lead_an_empty_store",
+    "note",
+    "plant",
+    "roll_back",
+    "spoil_a_field",
+]
+
+_ENVELOPE = ("payload", "size", "version", "etag", "writer", "project", "stamp")
+
+NOTICES = ("new 0 {:032x}", "free 0 ", "clear 9 ", "note 0 ", "granted 0 {}", "", "\0", "x 0 y")
+"""Of each kind, and of none."""
+
+
+def freeze(writer: Writer) -> None:
+    """Claim that all is well: what is stored was granted and confirmed just now, and a leader is at work."""
+    now = writer.now()
+    granted = dict.fromkeys(("granted_1", "granted_2", "granted_3"), now)
+    writer.write(as_of=now, confirmed_at=now, highest=now, **granted)
+    writer.lead()
+
+
+def roll_back(writer: Writer) -> None:
+    """Put the envelope of before the latest change in the place of what is stored, claim that it is new, and say so."""
+    writer.write(**{name: writer.before.get(name.encode(), b"") for name in _ENVELOPE}, changed_at=writer.now())
+    freeze(writer)
+    writer.publish(b"new 0 " + writer.before[b"version"])
+
+
+def note(status: int, *, seconds: float) -> Attack:
+    """Claim that the latest fetch failed for all, and keep them from fetching for so long."""
+
+    def write(writer: Writer) -> None:
+        length = int(seconds * 1000)
+        writer.write(note_status=status, note_length=length, note_until=writer.now() + length)
+        writer.publish("note 0 ")
+
+    return write
+
+
+def forge_the_epoch(writer: Writer) -> None:
+    """Raise the epoch, as `clear` does, to one that leaves room for few."""
+    writer.write(epoch=2**52 - 1)
+    writer.publish(f"clear {2**52 - 1} ")
+
+
+def lead_an_empty_store(writer: Writer) -> None:
+    """Delete all, and give the lease to a process that does not exist."""
+    writer.redis.delete(writer.keys.hash, writer.keys.lease)
+    writer.lead()
+
+
+def plant(size: int) -> Attack:
+    """Put so many bytes in the place of the payload, as newer than what is stored."""
+    payload = bytes(size)
+
+    def write(writer: Writer) -> None:
+        now = writer.now()
+        writer.write(payload=payload, size=size, version="f" * 32, as_of=now, confirmed_at=now, highest=now)
+        writer.publish("new 0 " + "f" * 32)
+
+    return write
+
+
+def delete_a_field() -> Attack:
+    """Delete one field of the hash: with each write the next one."""
+    return _each_in_turn(lambda writer, name: writer.redis.hdel(writer.keys.hash, name))
+
+
+def spoil_a_field() -> Attack:
+    """Make one field of the hash what no process writes: with each write the next one, and the next value."""
+    values = (b"", b"-1", b"9007199254740993", b"nan", b"\xff\n\x1b[31m", b"x" * 5000)
+    turns = iter(range(10**6))
+    return _each_in_turn(lambda writer, name: writer.write(**{name: values[next(turns) % len(values)]}))
+
+
+def _each_in_turn(write: Callable[[Writer, str], object]) -> Attack:
+    turns = iter(range(10**6))
+
+    def attack(writer: Writer) -> None:
+        known: Mapping[bytes, bytes] = writer.before
+        names = sorted(known)
+        write(writer, names[next(turns) % len(names)].decode())
+
+    return attack
+
+
+def flood(writer: Writer) -> None:
+    """Publish four notices; needs no right to write."""
+    turn = writer.now()
+    writer.publish(*(NOTICES[(turn + i) % len(NOTICES)].format(turn + i) for i in range(4)))
