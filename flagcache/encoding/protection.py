@@ -1,20 +1,23 @@
-"""How envelopes are kept from forgers and from readers, in Redis and on disk: plain, signed, sealed, or both.
+"""How envelopes are protected in Redis and on disk: plain, signed, sealed, or both.
 
-What comes of the attempts of somebody who can write to the store and has no key:
+What happens if a process without a key can write to the store, and tries
 
-| attempt                                     | signed, sealed or both                              |
+| to store                                    | signed, sealed or both                              |
 |---------------------------------------------|-----------------------------------------------------|
-| definitions of his own                      | refused                                             |
+| definitions of its own                      | refused                                             |
 | the payload of another version or namespace | refused: a payload is bound to both                 |
 | another entity tag, project or writer       | refused: bound to version and namespace             |
-| an old envelope of ours once more           | taken for new until the next fetch, then replaced   |
-| other ages, epoch, grants, notes or lease   | not noticed: it delays fetches, and ages are wrong  |
-| to read the definitions                     | he can where they are but signed                    |
+| an old envelope of ours once more           | never replaces newer definitions in a running       |
+|                                             | process; one that starts takes it at its signed age |
+| other times of a confirmation, or notes     | not believed: only signed ones count                |
+| another epoch                               | undone by those that hold definitions               |
+| other grants, another lease                 | delays fetches, or causes some; each process limits |
+|                                             | its own                                             |
 
-A swapped entity tag would be the worst: the vendor would go on to say "unchanged" of definitions that nobody holds.
-`as_of` and `confirmed_at` are bound to nothing because a confirmation moves them without the payload; epoch, grants,
-notes and lease are the store's own, changed by its verbs. So whoever can write to the store can mislead a fleet for a
-time, as he could by deleting everything; he cannot make it use definitions that were not its own once.
+A swapped entity tag would be the worst: the vendor would go on to say "unchanged" of definitions that no process holds.
+A confirmation moves `as_of` and `confirmed_at` without the payload, so these, the epoch and notes have stamps of their
+own (`flagcache.encoding.stamps`). Grants and the lease are the store's own, changed by its verbs: they decide who
+fetches and when, never what is used. `changed_at` is only shown.
 
 What is protected is bound to `bound_to`, which is not part of it and must be given again to open it. From each key
 given another is derived for its one purpose, so that the same one may serve for both; eight bytes more, which tell
