@@ -7,12 +7,10 @@ What happens if a process without a key can write to the store, and tries
 | definitions of its own                      | refused                                             |
 | the payload of another version or namespace | refused: a payload is bound to both                 |
 | another entity tag, project or writer       | refused: bound to version and namespace             |
-| an old envelope of ours once more           | never replaces newer definitions in a running       |
-|                                             | process; one that starts takes it at its signed age |
+| an old envelope of ours once more           | replaces nothing newer; is as old as its stamp says |
 | other times of a confirmation, or notes     | not believed: only signed ones count                |
 | another epoch                               | undone by those that hold definitions               |
-| other grants, another lease                 | delays fetches, or causes some; each process limits |
-|                                             | its own                                             |
+| other grants, another lease                 | delays fetches, or causes up to four an interval    |
 
 A swapped entity tag would be the worst: the vendor would go on to say "unchanged" of definitions that no process holds.
 A confirmation moves `as_of` and `confirmed_at` without the payload, so these, the epoch and notes have stamps of their
