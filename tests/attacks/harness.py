@@ -170,6 +170,19 @@ class Battle:
         toll.failures = sum(isinstance(event, StoreLost) for seat in self._seats for event in seat.events)
         return toll
 
+    def write(self, attack: Attack) -> None:
+        """Let the attack happen once, and don't watch."""
+        attack(self._writer())
+
+    @property
+    def full_fetches(self) -> int:
+        """How often PostHog sent definitions."""
+        return self._posthog.full_fetches
+
+    def fetched_since(self, full_fetches: int) -> bool:
+        """Whether it sent definitions once more."""
+        return self.full_fetches > full_fetches
+
     def _held(self) -> list[int | None]:
         return [seat.client.history[-1].revision for seat in self._seats]
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from functools import partial
+
 import pytest
 
-from tests.attacks.harness import KINDS, KINDS_WITH_A_KEY, battle
-from tests.attacks.writes import forge_the_epoch, freeze, lead_an_empty_store, note, roll_back
-from tests.servers import RedisServer
+from flagcache.stores.redis.store import RedisStore
+from tests.attacks.harness import KINDS, KINDS_WITH_A_KEY, Attack, battle
+from tests.attacks.writes import forge_the_epoch, freeze, lead_an_empty_store, note, roll_back, spoil_the_epoch
+from tests.servers import RedisServer, until
 
 WATCHED = 6.0
 """Seconds: fifteen refresh intervals, three times `stale_after`."""
@@ -92,6 +96,20 @@ def test_a_forged_epoch_takes_no_flag(redis_server: RedisServer, namespace: str,
     assert not toll.harm
     assert toll.caught_up is not None
     assert toll.caught_up < LONGEST_OUTAGE
+
+
+@pytest.mark.parametrize("attack", [forge_the_epoch, spoil_the_epoch])
+def test_clear_works_after_a_forged_epoch(redis_server: RedisServer, namespace: str, attack: Attack) -> None:
+    """Without a key too: each `clear` raises the epoch further, and the fleet fetches anew, whatever was written."""
+    with battle(redis_server, namespace, "plain") as fleet, closing(RedisStore(redis_server.url, namespace)) as store:
+        fleet.write(attack)
+        fleet.change()
+        fleet.settled(within=LONGEST_OUTAGE)
+        for _ in range(3):
+            before, epoch = fleet.full_fetches, store.clear()
+            until(partial(fleet.fetched_since, before), LONGEST_OUTAGE, what="a fetch without a tag")
+            until(lambda: store.inspect().meta, LONGEST_OUTAGE, what="the new definitions")
+            assert store.inspect().epoch == epoch
 
 
 @once_and_often

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from flagcache.stores.rules.state import FAR
 from tests.attacks.harness import Attack, Writer
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "plant",
     "roll_back",
     "spoil_a_field",
+    "spoil_the_epoch",
 ]
 
 _ENVELOPE = ("payload", "size", "version", "etag", "writer", "project", "stamp")
@@ -54,9 +56,16 @@ def note(status: int, *, seconds: float) -> Attack:
 
 
 def forge_the_epoch(writer: Writer) -> None:
-    """Raise the epoch, as `clear` does, to one that leaves room for few."""
-    writer.write(epoch=2**52 - 1)
-    writer.publish(f"clear {2**52 - 1} ")
+    """Raise the epoch, as `clear` does, to the highest that is believed."""
+    epoch = writer.now() + FAR
+    writer.write(epoch=epoch)
+    writer.publish(f"clear {epoch} ")
+
+
+def spoil_the_epoch(writer: Writer) -> None:
+    """Raise the epoch to where counting on from it is near the end of whole numbers."""
+    writer.write(epoch=2**52)
+    writer.publish(f"clear {2**52} ")
 
 
 def lead_an_empty_store(writer: Writer) -> None:

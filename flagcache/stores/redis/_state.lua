@@ -21,7 +21,6 @@ local FIELDS = {
 }
 local FIRST_NUMBER = 11
 local LONGEST_STAMP = 100
-local HIGHEST_EPOCH = 4503599627370496
 local LARGEST_PAYLOAD = 67108864 -- bytes; no process publishes a larger one
 local LONGEST_VERSION, LONGEST_TAG, LONGEST_TEXT = 64, 1024, 512 -- bytes; flagcache/stores/rules/fields.py
 local FAR = 315360000000 -- ten years: what lies further ahead of the clock is no time; counting on from it would end at 2^53
@@ -88,7 +87,7 @@ local function load()
   if #state.stamp > LONGEST_STAMP then state.stamp = '' end
   if #state.note_stamp > LONGEST_STAMP then state.note_stamp = '' end
   if #state.epoch_stamp > LONGEST_STAMP then state.epoch_stamp = '' end
-  if state.epoch > HIGHEST_EPOCH then
+  if state.epoch > clock + FAR then -- no `clear` counts so far; and as the clock goes on, there is always a next epoch
     invalid_epoch = true
     set('epoch', 0) set('epoch_stamp', '')
   end

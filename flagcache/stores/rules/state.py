@@ -11,13 +11,10 @@ from typing import NamedTuple
 
 from flagcache.stores.base import Meta
 
-__all__ = ["FAR", "HIGHEST_EPOCH", "Outcome", "State", "believable", "passed", "running"]
+__all__ = ["FAR", "Outcome", "State", "believable", "passed", "running"]
 
 FAR = 315_360_000_000
 """Ten years in milliseconds: what lies further ahead of the clock is no time, and counting on from it ends at 2**53."""
-
-HIGHEST_EPOCH = 1 << 52
-"""The highest epoch that counts. A higher one can only be forged, and `clear` could not raise it further."""
 
 
 class Outcome(str, Enum):
@@ -86,7 +83,7 @@ def running(end: int, length: int, clock: int) -> bool:
 
 def believable(state: State, clock: int) -> State:
     """The same without orders that cannot be times of this clock; for stores that others may have written to."""
-    if state.epoch > HIGHEST_EPOCH:
+    if state.epoch > clock + FAR:  # no `clear` counts so far; and as the clock goes on, there is always a next epoch
         meta = state.meta and state.meta._replace(epoch=0)
         state = state._replace(epoch=0, epoch_stamp="", invalid_epoch=True, meta=meta)
     meta = state.meta if state.meta is None or state.meta.as_of <= clock + FAR else None
