@@ -94,6 +94,7 @@ def test_a_forged_epoch_takes_no_flag(redis_server: RedisServer, namespace: str,
     with battle(redis_server, namespace, kind) as fleet:
         toll = fleet.suffer(forge_the_epoch, times=times, seconds=WATCHED, change=True)
     assert not toll.harm
+    assert toll.failures == 0
     assert toll.caught_up is not None
     assert toll.caught_up < LONGEST_OUTAGE
 
