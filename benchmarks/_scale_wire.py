@@ -6,8 +6,8 @@ Redis counts the same in `total_net_input_bytes` and `total_net_output_bytes`; t
 from __future__ import annotations
 
 from flagcache.stores.base import Ask, Meta, Notice, Reply
+from flagcache.stores.redis.poll_arguments import poll_arguments
 from flagcache.stores.redis.store import Keys
-from flagcache.stores.redis.words import words_of
 
 __all__ = ["call_size", "notice_size", "poll_size", "poll_words", "reply_size"]
 
@@ -22,7 +22,7 @@ def call_size(*words: object) -> int:
 
 def poll_words(keys: Keys, ask: Ask) -> tuple[str | int, ...]:
     """Keys and arguments of a poll, as `flagcache.stores.redis.store` sends them."""
-    return (keys.hash, keys.lease, ask.me, *words_of(ask), 0, 0, ask.largest)  # database, and no time to live
+    return (keys.hash, keys.lease, ask.me, *poll_arguments(ask), 0, 0, ask.largest)  # database, and no time to live
 
 
 def poll_size(keys: Keys, ask: Ask) -> int:
