@@ -36,7 +36,8 @@ class LeaseDoubts:
     def asks(self, ask: Ask, know: Knowledge, home: str, now: float) -> Ask:
         """The poll of this store, which says whether its leader is still believed."""
         contact = know.contact(home)
-        if not contact.leader or contact.leads or contact.stored is not None or know.note.status:
+        empty = contact.stored is None and know.held is None  # what a process holds fills a store that lost it
+        if not contact.leader or contact.leads or not empty or know.note.status:
             self._watched.pop(home, None)
             return ask
         watched = self._watched.get(home)

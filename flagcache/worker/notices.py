@@ -11,7 +11,6 @@ import logging
 import math
 from functools import partial
 
-from flagcache.core.token_bucket import TokenBucket
 from flagcache.errors import StoreError
 from flagcache.events import PushLost, PushRecovered
 from flagcache.runtime.here import prefix
@@ -32,11 +31,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 300.0
 _LATE = 2.0
 """Seconds after a change that a poll brought within which its notice may still come."""
 
-_GRANTS = 3
-"""How many notices of a grant are believed in a row; then one a refresh interval."""
-
 _CONFIRMED = 2.0
-"""Refresh intervals without a confirmation after which no notice of a grant is believed."""
+"""Refresh intervals without a confirmation after which a notice of a grant is believed of an empty store alone."""
 
 
 class Notices:
@@ -62,7 +58,6 @@ class Notices:
         self._pause = 0.0
         self._again_at = -math.inf
         self._refused_since = math.inf
-        self._grants = TokenBucket(_GRANTS, plan.settings.refresh_interval)
 
     def subscribe(self) -> Subscription | None:
         """Open a stream of notices; None if the store is in trouble, has none, or refused one a short while ago."""
@@ -90,13 +85,15 @@ class Notices:
         """A process was granted a fetch, this one or another, by a store that may forget it, and who leads too.
 
         Any client with the right to publish can say so, and thereby put off the fleet's next fetch. It is believed only
-        as long as fetches bring something.
+        as long as fetches bring something, or if this process found the store empty when it last polled: a store that
+        forgets keeps no confirmation, and a right to publish empties none.
         """
         now, tier = self._plan.clock(), self._ledger.tiers.first
         held, interval = self._ledger.know.held, self._plan.settings.refresh_interval
-        if held is None or now - held.born > _CONFIRMED * interval or now < self._grants.ready_at:
+        confirmed = held is not None and now - held.born <= _CONFIRMED * interval
+        emptied = held is not None and self._ledger.know.contact(tier.home).stored is None
+        if not confirmed and not emptied:
             return
-        self._grants = self._grants.taken(now)
         self._ledger.learn(lambda know: know._replace(granted=max(know.granted or now, now)))
         contact = self._ledger.know.contact(tier.home)
         if contact.leads and as_of != str(contact.last_grant):

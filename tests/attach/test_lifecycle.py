@@ -331,7 +331,10 @@ def test_a_namespace_that_another_project_wrote_is_not_used(
             assert {seen.revision for each in theirs.call(history) for seen in each} == {100, 101}
             errors = [[line.text for line in lines if line.level >= logging.ERROR] for lines in theirs.call(logs)]
             assert [len(each) for each in errors] == [1, 1]
-            assert all("belongs to another project" in text and "namespace of its own" in text for [text] in errors)
+            assert all(
+                "belongs to another project" in text and "give each project its own namespace" in text
+                for [text] in errors
+            )
             assert not [line for lines in ours.call(logs) for line in lines if line.level >= logging.ERROR]
     finally:
         other.stop()

@@ -40,6 +40,8 @@ LENGTHS = ("epoch", "size", "lease_length", "note_status", "note_length", "failu
 TEXTS = ("version", "etag", "writer", "project", "holder", "deputy", "stamp", "note_stamp", "epoch_stamp")
 LONGEST = {"version": 64, "etag": 1024, "writer": 512, "project": 512, "holder": 512, "deputy": 512}
 """Bytes of each."""
+STAMPS = ("stamp", "note_stamp", "epoch_stamp")
+LONGEST_STAMP = 100
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -147,6 +149,7 @@ class Twins:
         raw, lease = self._hash(), self.store.keys.lease
         number = {name: _whole(raw.get(name)) for name in (*TIMES, *LENGTHS)}
         text = {name: raw.get(name, b"").decode() for name in TEXTS}
+        text |= {name: "" for name in STAMPS if len(text[name]) > LONGEST_STAMP}
         sound = {name: len(text[name]) <= LONGEST[name] and not _CONTROL.search(text[name]) for name in LONGEST}
         complete = all(_is_whole(raw.get(name)) for name in ("as_of", "changed_at", "confirmed_at", "size"))
         meta = None
