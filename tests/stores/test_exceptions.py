@@ -20,6 +20,7 @@ import flagcache.stores
 from flagcache.errors import ConfigurationError, StoreError
 from flagcache.stores import unexpected
 from flagcache.stores.memory import MemoryStore
+from flagcache.stores.redis.deadline import remaining
 from flagcache.stores.redis.store import RedisStore
 from flagcache.stores.sqlite.store import SqliteStore
 from tests.servers import RedisServer
@@ -300,5 +301,6 @@ def test_an_exception_at_any_call_below_a_verb(make_store: MakeStore, verb: str)
         except Exception as exc:  # noqa: BLE001 - to name the place
             pytest.fail(f"{type(exc).__name__} left {verb} when {saboteur.struck} failed")
         assert SECRET not in failure, saboteur.struck
+        assert remaining(None) is None, f"{saboteur.struck} left this thread a deadline"
         assert store.inspect().clock, saboteur.struck
         store.close()

@@ -85,14 +85,14 @@ def bounded(seconds: float, *, in_all: float | None = None) -> Generator[Progres
         seconds: for all of it; or, with `in_all`, without a word of a reply that says something.
         in_all: seconds for all of it, where a reply may take long as long as it comes.
     """
-    deadline = _deadline()
+    deadline, now = _deadline(), monotonic()
+    progress = Progress(now, seconds, grows=in_all is not None)
     before = dict(vars(deadline))
-    now = monotonic()
-    deadline.ends, deadline.last_moment = now + seconds, seconds * _LAST_MOMENT
-    deadline.silence, deadline.latest = (0.0, math.inf) if in_all is None else (seconds, now + in_all)
-    deadline.counted, deadline.progress = 0, Progress(now, seconds, grows=in_all is not None)
     try:
-        yield deadline.progress
+        deadline.ends, deadline.last_moment = now + seconds, seconds * _LAST_MOMENT
+        deadline.silence, deadline.latest = (0.0, math.inf) if in_all is None else (seconds, now + in_all)
+        deadline.counted, deadline.progress = 0, progress
+        yield progress
     finally:
         vars(deadline).clear()
         vars(deadline).update(before)
