@@ -42,7 +42,7 @@ KINDS: Mapping[str, Options] = {"plain": {}, "signed": {"signing_key": _KEY}, "s
 
 KINDS_WITH_A_KEY = ("signed", "sealed")
 
-_LATE = 7 * EVERY
+_LATE = 8 * EVERY
 """Seconds after a change from which definitions of before may not be called fresh: `stale_after` (five intervals),
 and one and a half by which a poll may be overdue before a process doubts what it heard last."""
 
@@ -98,7 +98,7 @@ class Toll:
     intervals: float = 0.0
     """How many refresh intervals it lasted."""
     false_fresh: int = 0
-    """How often a process called definitions fresh that PostHog had replaced seven intervals before."""
+    """How often a process called definitions fresh that PostHog had replaced eight intervals before."""
     caught_up: float | None = None
     """Seconds from the change that came with the attack until all clients held it; None: not during the attack."""
     sent: int = 0
