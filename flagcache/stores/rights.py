@@ -131,7 +131,7 @@ def _refuse_file(found: os.stat_result, path: Path) -> None:
 def _overflow_user() -> int:
     """The user that Linux shows for those that a user namespace does not know: the host's root in some containers."""
     with suppress(OSError):
-        if Path("/proc/self/uid_map").read_text(encoding="ascii").split() != ["0", "0", "4294967295"]:
+        if Path("/proc/self/uid_map").read_text(encoding="utf-8").split() != ["0", "0", "4294967295"]:
             return _OVERFLOW
     return _ROOT
 
