@@ -94,7 +94,7 @@ class Settings:
     cold_start_wait: float = _FOLLOWS
     """How long a process without definitions waits for the first set, once; then it starts with empty ones. If the
     stored ones are older than `first_load_max_age`, it waits for a fetch under way instead; with a key and attached
-    clients also for the next fetch, if nobody signed them within `stale_after`. 0: not at all, so a process
+    clients also for the next fetch, if they have no signed time within `stale_after`. 0: not at all, so a process
     that starts on an empty store has no flags until a push or a poll brings them. None: ten seconds; readers don't
     wait."""
     first_load_max_age: float = _FOLLOWS

@@ -71,7 +71,7 @@ def waits_for_newer(know: Knowledge, home: str, *, fetching: bool) -> bool:
 
 
 def waits_for_proof(know: Knowledge, home: str, stale_after: float, now: float) -> bool:
-    """Whether a process with a key is to wait for a fetch because nobody signed what is held within `stale_after`.
+    """Whether a process with a key must wait for a fetch: what it holds has no signed time within `stale_after`.
 
     Anyone who can write to the store could have put it there. Its own fetch, or another worker's, shows what is right.
     If fetches fail, there is none to wait for.

@@ -7,7 +7,7 @@ What happens if a process without a key can write to the store, and tries
 | definitions of its own                      | refused                                             |
 | the payload of another version or namespace | refused: a payload is bound to both                 |
 | another entity tag, project or writer       | refused: bound to version and namespace             |
-| an old envelope of ours once more           | replaces nothing newer; is as old as its stamp says |
+| a replay of an old envelope of the fleet    | replaces nothing newer; is as old as its stamp says |
 | other times of a confirmation, or notes     | not believed: only signed ones count                |
 | another epoch                               | undone by those that hold definitions               |
 | other grants, another lease                 | delays fetches, or causes up to four an interval    |
@@ -205,7 +205,7 @@ class Sealed:
         return protected[:_ID] == self._first
 
     def names(self, digest: str) -> tuple[str, ...]:
-        """Return a keyed digest for each key, which nobody can compute for a guess, and the digest that 0.1 wrote."""
+        """Return one keyed digest per key, so that a guess can't be tested without the key, and 0.1's plain digest."""
         return *(hmac.digest(secret, digest.encode(), "sha256").hex()[: len(digest)] for secret in self._naming), digest
 
 

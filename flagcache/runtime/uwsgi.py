@@ -1,8 +1,8 @@
 """Servers in which threads don't run, or die in forks without hooks; one warning in the log reports it.
 
 uWSGI loads an application and then forks its workers, by default without the hooks of `os.register_at_fork` (its
-`plugins/python/python_plugin.c`, 2.0.30: `uwsgi_python_post_fork`). There threads are dead but look alive, and no code
-of ours runs: so the warning must come before the fork.
+`plugins/python/python_plugin.c`, 2.0.30: `uwsgi_python_post_fork`). In such a worker threads are dead but look alive,
+and flagcache runs no code after the fork, so it has to warn before it.
 
 Its option `py-call-osafterfork` runs the hooks without waiting for Python's locks: if a thread of the first process
 holds one, the children hang, and from Python 3.13 on they exit at once. It is accepted, but not recommended.

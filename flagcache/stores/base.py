@@ -261,10 +261,10 @@ class Store(Protocol):
         ...
 
     def clear(self, stamp: str = "") -> int:
-        """Forget the definitions for good: raises the epoch, so that nobody brings the old ones back. Returns it.
+        """Delete the definitions permanently, and return the epoch, raised so that no worker restores the old ones.
 
-        Where the fleet has a key, `stamp` is the signed new epoch, the present one and 1; workers undo a `clear` that
-        nobody signed, or that was signed for another epoch than it returns.
+        If the fleet has a key, `stamp` is the signature of the new epoch, which is the current one plus 1. Workers
+        undo a `clear` without a signature, or with the signature of an epoch other than the returned one.
 
         The lease ends within 2 s unless its holder renews it, as one does that hears the notice.
         """

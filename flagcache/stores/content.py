@@ -18,7 +18,7 @@ class Meta(NamedTuple):
     """All that is known of definitions but themselves."""
 
     version: str
-    """Digest of the definitions; names a content, for ever."""
+    """Digest of the definitions. It always names the same content."""
     epoch: int
     """Raised only by people."""
     as_of: int

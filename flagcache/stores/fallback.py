@@ -157,10 +157,10 @@ def _safe(place: _Place, fingerprint: str) -> Path:
 
 
 def _refuse_strangers(file: Path) -> None:
-    """Look, each time that the file is opened, whether another user can have put it there.
+    """Check, each time the file is opened, that no other user can have put it there.
 
     Raises:
-        StoreError: one can, or nobody can tell.
+        StoreError: another user can have, or the check failed.
     """
     try:
         refuse_strangers(file)

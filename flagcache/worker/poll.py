@@ -120,9 +120,9 @@ class Exchange:
     def _poll(self, tier: Tier, store: Store, base: Ask) -> tuple[Reply, float]:
         """Poll one store; return its answer, and the own clock before the question, from which ages in it count.
 
-        What took longer than a store may take lay unsent or unread while this process was frozen, and nobody can tell
-        how old it is. So the store is asked once more; it grants again what it granted. A reader may have waited for
-        definitions over a slow link, and is granted nothing.
+        A call longer than `store_timeout` means that this process was suspended, so the reply may be arbitrarily old.
+        Poll again; an open grant is re-issued. A reader may have waited for definitions over a slow link, and gets no
+        grants.
         """
         asked = self._plan.clock()
         reply = store.poll(self._question(tier, base, asked))

@@ -153,7 +153,7 @@ class Trust:
         return signed
 
     def leaves_aside(self, home: str, reply: Reply) -> bool:
-        """Whether to go on without this store: it grants nothing, and what it tells has long been proved by nobody.
+        """Whether to go on without this store: it grants nothing, and has returned no signed time for long.
 
         A fleet whose fetches fail shows that: by a signed note, by the signed failure of the latest try, or because
         this process failed a moment ago. A process whose SDK fetches is not told what became of it, and leaves no store
@@ -210,7 +210,7 @@ class Trust:
         return passed == meta.version
 
     def _signed_note(self, home: str, reply: Reply) -> Reply | None:
-        """The note as long as it was signed for; None if nobody signed it, or a later fetch succeeded."""
+        """The note as long as it was signed for; None if it has no signature, or a later fetch succeeded."""
         signed = self._plan.codec.stamps.note(reply.note_stamp)
         if signed is None or not signed.status or signed.status != reply.note_status or signed.at > reply.clock:
             return None
@@ -232,7 +232,7 @@ class Trust:
         return max((at for at in (known, told) if at <= reply.clock), default=0)
 
     def _plain_note(self, home: str, reply: Reply) -> Reply | None:
-        """The note, unless it has stood for longer than one of ours can."""
+        """The note, unless it has lasted longer than any note that a worker writes."""
         now, longest = self._plan.clock(), max(_LONGEST_NOTE, milliseconds(self._plan.settings.backoff_ceiling))
         if reply.note_left > longest:
             self._noted.setdefault(home, now)

@@ -90,7 +90,7 @@ def test_a_forged_note_takes_the_flags_without_a_key(redis_server: RedisServer, 
 @once_and_often
 @each_kind
 def test_a_forged_epoch_takes_no_flag(redis_server: RedisServer, namespace: str, kind: str, times: int) -> None:
-    """Whatever the protection, an epoch that nobody raised costs fetches within the limit, and no flag."""
+    """Whatever the protection, a forged epoch costs fetches within the limit, and no flag."""
     with battle(redis_server, namespace, kind) as fleet:
         toll = fleet.suffer(forge_the_epoch, times=times, seconds=WATCHED, change=True)
     assert not toll.harm
@@ -118,7 +118,7 @@ def test_clear_works_after_a_forged_epoch(redis_server: RedisServer, namespace: 
 def test_a_lease_of_nobody_on_an_emptied_store_takes_no_flag(
     redis_server: RedisServer, namespace: str, kind: str, times: int
 ) -> None:
-    """Whatever the protection, running workers keep their flags while the store is emptied and nobody leads it."""
+    """Whatever the protection, running workers keep their flags of an emptied store with a forged lease."""
     with battle(redis_server, namespace, kind) as fleet:
         toll = fleet.suffer(lead_an_empty_store, times=times, seconds=WATCHED, change=True)
     assert not toll.harm

@@ -39,7 +39,7 @@ def rows() -> list[str]:
 
 
 def test_each_line_names_a_test_that_exists() -> None:
-    """The last column of each line has the names of tests, and each of them is one of ours."""
+    """The last column of each line has the names of tests, and each of these tests exists."""
     defined: set[str] = set()
     for path in (ROOT / "tests").rglob("test_*.py"):
         defined.update(re.findall(r"^(?:async )?def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE))

@@ -73,7 +73,7 @@ def test_forged_definitions_are_used_without_a_key(redis_server: RedisServer, na
 def test_what_is_deleted_is_put_back(
     redis_server: RedisServer, namespace: str, kind: str, attack: Attack, times: int
 ) -> None:
-    """Whoever deletes or breaks what is stored takes no flag from a running worker, whatever the protection."""
+    """Deleting or breaking what is stored takes no flag from a running worker, whatever the protection."""
     with battle(redis_server, namespace, kind) as fleet:
         toll = fleet.suffer(attack, times=times, seconds=WATCHED)
     assert (toll.wrong, toll.lost) == (set(), 0)

@@ -31,7 +31,7 @@ def keep(event: dict[str, Any]) -> dict[str, Any]:
 
 
 def view(request: HttpRequest) -> HttpResponse:
-    """Says whose flags these are, and sends an event that names nobody."""
+    """Says whose flags these are, and sends an event without a person."""
     flags = flags_of(request)
     sdk.capture("seen", flags=flags.snapshot("on"))
     return HttpResponse(f"{flags.distinct_id} {flags.is_enabled('only-7')}")

@@ -204,7 +204,7 @@ print(json.dumps([each.get(timeout=30) for each in sent]))
 
 
 def test_celery_beside_a_server(tmp_path: Path, make_redis: MakeRedis, posthog: RemoteStandIn) -> None:
-    """They are one fleet; a child of Celery has flags before its first task, and its parent no thread of ours."""
+    """They are one fleet; a child of Celery has flags before its first task, and its parent has no such thread."""
     redis = make_redis(tcp=True)
     serve(posthog)
     files = {"__init__": "from .celery import app as celery_app\n", "celery": snippet(PAGE, "celery.py")}

@@ -209,7 +209,7 @@ def test_a_flagged_path_has_its_name() -> None:
 
 
 def test_a_class_that_names_no_flag_is_refused() -> None:
-    """It would be there for nobody, or for all."""
+    """It would serve no user, or every user."""
     with pytest.raises(ImproperlyConfigured, match="Nameless names no flag: set flag_required"):
         Client().get("/class/nameless/")
 

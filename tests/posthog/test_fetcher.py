@@ -1088,7 +1088,7 @@ def test_a_fault_of_ours_raises_nothing(monkeypatch: pytest.MonkeyPatch, caplog:
 
 @pytest.mark.parametrize("host", ["https://user:pa%40ss@127.0.0.1:1", "http://user:pa@ss@127.0.0.1:1"])
 def test_a_hosts_userinfo_is_shown_nowhere(host: str, caplog: pytest.LogCaptureFixture) -> None:
-    """User name and password in PostHog's address are in no repr, reason or log line of ours."""
+    """User name and password in PostHog's address appear in no repr, reason or log line of flagcache."""
     caplog.set_level(logging.DEBUG, logger="flagcache")
     made = fetcher(host)
     texts = [repr(made), refused(made.fetch("")).reason, caplog.text]

@@ -1,4 +1,4 @@
-"""What comes of fields that others write into a store of ours: bounded requests, true names, clean lines of text."""
+"""The effect of forged fields in a store: bounded requests, true names, clean lines of text."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ each_fleet = pytest.mark.parametrize("options", [{}, {"signing_key": KEY}], ids=
 
 
 class Forger:
-    """Somebody who reads and writes Redis, and has no key."""
+    """A client that reads and writes Redis, and has no key."""
 
     def __init__(self, server: RedisServer, namespace: str, protection: str) -> None:
         self.admin = server.client()
@@ -48,7 +48,7 @@ class Forger:
 
 
 def forger_of(server: RedisServer, namespace: str, options: Options) -> Forger:
-    """Whoever attacks the fleet of these options."""
+    """Makes the attacker of a fleet with these options."""
     return Forger(server, namespace, "signed" if "signing_key" in options else "plain")
 
 

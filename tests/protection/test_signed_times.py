@@ -1,6 +1,6 @@
 # mypy: disallow-untyped-calls=False
 # redis-py leaves most of its methods without types.
-"""Real workers with a key, on a real Redis that somebody without a key writes to."""
+"""Real workers with a key, on a real Redis that an attacker without a key writes to."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KINDS: dict[str, Options] = {"signed": {"signing_key": KEY}, "sealed": {"encrypt
 
 
 class Writer:
-    """Somebody who can write to Redis, and has no key."""
+    """An attacker who can write to Redis, and has no key."""
 
     def __init__(self, server: RedisServer, namespace: str, protection: str) -> None:
         self.admin = server.client()
@@ -43,7 +43,7 @@ class Writer:
         self.admin.hset(self.keys.hash, items=[part for item in fields.items() for part in item])
 
     def roll_back(self, old: dict[bytes, bytes]) -> None:
-        """The old envelope under the present time, just granted, just confirmed, and led by nobody."""
+        """The old envelope under the present time, just granted, just confirmed, and with a forged lease."""
         now = self.now()
         names = ("payload", "size", "version", "etag", "writer", "project", "stamp")
         times = dict.fromkeys(("as_of", "confirmed_at", "changed_at", "highest", "granted_1", "led_since"), now)

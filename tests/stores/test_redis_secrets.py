@@ -1,6 +1,6 @@
 # mypy: disallow-untyped-calls=False
 # redis-py leaves most of its methods without types.
-"""A server that does not know AUTH repeats its arguments in its error: no credential comes out, whoever gave it."""
+"""A server that does not know AUTH repeats its arguments in its error: no credential of any source is shown."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ def test_the_tag_of_what_is_held_is_sent() -> None:
 
 
 def test_what_the_vendor_sent_goes_before_what_a_store_says() -> None:
-    """Another tag beside the same content, from whoever, costs no full fetch."""
+    """Another tag beside the same content costs no full fetch, whatever wrote it."""
     tags = EntityTags()
     tags.received("a", "1")
     tags.received("a", "2")

@@ -47,7 +47,7 @@ def forge(fleet: Fleet, payload: bytes) -> None:
 
 
 def test_another_content_under_the_true_name_is_refused_and_replaced(fleet: Fleet) -> None:
-    """A new process discards it, says so, and a holder brings back the true one: nobody evaluates with it."""
+    """A new process discards it, says so, and a holder restores the true one: no client evaluates with it."""
     holder = fleet.process()
     holder.poll()
     version = fleet.stored.version if fleet.stored else ""
@@ -87,7 +87,7 @@ def test_a_content_is_named_once_by_each_process_that_has_not_fetched_it(fleet: 
 def test_what_a_key_binds_to_its_name_is_not_named_again(
     fleet: Fleet, digests: list[str], protection: Protection
 ) -> None:
-    """With a key a reader computes no digest: nobody without it could have given the content another name."""
+    """With a key a reader computes no digest: only a process with the key can have named the content."""
     fleet.protection = protection
     leader, follower = fleet.process(), fleet.process()
     leader.poll()

@@ -53,7 +53,7 @@ def three() -> Three:
 
 
 def forge_a_note(writer: Writer, fleet: Fleet, *, length: int = HOUR, stamp: str = "") -> None:
-    """Somebody says that PostHog's quota is used up."""
+    """Forge a note that PostHog's quota is used up."""
     until = fleet.store_clock() + length
     writer.state(note_status=402, note_until=until, note_length=length, note_stamp=stamp)
 
@@ -73,7 +73,7 @@ def test_a_note_of_ours_is_believed_by_all(three: Three) -> None:
 
 
 def test_a_forged_note_takes_no_flag(three: Three) -> None:
-    """One write, or one before each poll: nobody believes it, and the fleet fetches as ever."""
+    """One write, or one before each poll: no process believes it, and the fleet fetches as before."""
     before = three.fleet.upstream.requests
     for often in (False, True):
 
@@ -110,7 +110,7 @@ def test_a_note_that_was_true_once_is_not_believed_again(three: Three) -> None:
 
 
 def test_a_note_lasts_no_longer_than_was_signed(three: Three) -> None:
-    """Somebody who makes a true note last for an hour does not keep the fleet from finding that it is over."""
+    """A true note that an attacker extends to an hour does not keep the fleet from finding that it is over."""
     three.refuse(QUOTA)
     three.run(1)
     stamp = three.writer.keep()[0].note_stamp
@@ -121,11 +121,13 @@ def test_a_note_lasts_no_longer_than_was_signed(three: Three) -> None:
 
 
 def test_a_note_that_a_store_makes_longer_lasts_no_longer(three: Three) -> None:
-    """Somebody gives a note of 20 s the longest time that a store believes: all have flags long before it is over."""
+    """An attacker extends a note of 20 s to the longest time that a store believes: all have flags long before its end."""
     three.refuse(QUOTA)
     three.run(1)
     stamp = three.writer.keep()[0].note_stamp
-    for member in three.members:  # to find that it stands: who just tried in vain asks as one whose note is over
+    for (
+        member
+    ) in three.members:  # to find that it stands: a process whose try just failed polls as if its note were over
         member.poll()
     three.refuse(None)
     forge_a_note(three.writer, three.fleet, length=HOUR, stamp=stamp)
@@ -146,7 +148,7 @@ def test_without_a_key_a_note_is_believed_for_five_minutes() -> None:
 
 
 def test_a_signed_clear_empties_the_store_for_all(three: Three) -> None:
-    """Workers believe the epoch that came with a stamp: nobody brings the old definitions back, and all fetch anew."""
+    """Workers believe the epoch that came with a stamp: no worker restores the old definitions, and all fetch again."""
     codec = three.members[0].plan.codec
     three.fleet.upstream.serves = content(2)
     assert three.fleet.store.clear(codec.stamps.of_epoch(1)) == 1

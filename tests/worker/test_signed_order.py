@@ -1,4 +1,4 @@
-"""What somebody without a key can make of a store's times: old definitions never pass for new ones, nor for fresh."""
+"""What an attacker without a key can do with a store's times: old definitions never pass for new or fresh."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STALE_AFTER = 12
 
 
 class Attacked:
-    """Three attached workers that have gone from revision 1 to revision 2, and somebody who has kept revision 1."""
+    """Three attached workers that have gone from revision 1 to revision 2, and an attacker who has kept revision 1."""
 
     def __init__(self, protection: Protection) -> None:
         self.fleet, self.writer = make_fleet()
@@ -113,7 +113,7 @@ def _freeze(attacked: Attacked) -> None:
 
 
 def _claim_that_all_tries_failed(attacked: Attacked) -> None:
-    """Nobody leads, and as it seems, nobody has a try left in this interval."""
+    """No process leads, and the store claims that no try is left in this interval."""
     _freeze(attacked)
     attacked.writer.state(outcome=Outcome.FAILED, failures=3, holder="nobody")
 
@@ -286,7 +286,7 @@ def test_a_late_fetch_is_refused_by_signature(attacked: Attacked) -> None:
 
 
 def test_a_newcomer_waits_for_no_store_that_is_kept_empty(attacked: Attacked) -> None:
-    """Emptied before each poll, and led by one nobody after another: it fetches by itself, within a bounded time."""
+    """Emptied before each poll, with one forged leader after another: it fetches by itself, within a bounded time."""
 
     def empty(attacked: Attacked) -> None:
         attacked.writer.freeze()

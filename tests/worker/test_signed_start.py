@@ -1,4 +1,4 @@
-"""A first load with a key: what it does with old definitions that somebody without a key has put back."""
+"""A first load with a key: what it does with old definitions that an attacker without a key has put back."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _roll_back(fleet: Fleet, writer: Writer, old: tuple[Stored, bytes]) -> None:
 
 
 def test_a_first_load_waits_for_what_is_proved() -> None:
-    """Old definitions whose age nobody signed are not started with while a worker can bring the right ones."""
+    """A process does not start with old definitions of unsigned age while a worker can bring the right ones."""
     fleet, member = rolled_back(Signed(KEY))
     newcomer = AttachedProcess(fleet)
     loading = threading.Thread(target=newcomer.poll)
@@ -121,7 +121,7 @@ def test_without_a_key_nothing_is_waited_for() -> None:
 
 @pytest.mark.parametrize("protection", [PLAIN, Signed(KEY)], ids=["plain", "signed"])
 def test_what_is_proved_is_started_with_at_once(protection: Protection) -> None:
-    """A signature of a moment ago, or a store that nobody else may write to, needs no wait."""
+    """A signature of a moment ago, or a store that only the fleet can write to, needs no wait."""
     fleet, writer = make_fleet(Settings(refresh_interval=30, cold_start_wait=20))
     fleet.protection, fleet.clock = protection, RealClock()
     _lets_fetch(AttachedProcess(fleet), 1)

@@ -42,7 +42,7 @@ class Mixed:
         return self.members[-1]
 
     def run(self, intervals: int) -> None:
-        """Let all poll every third of an interval; nobody goes back or without."""
+        """Let all poll every third of an interval; none goes back or loses its flags."""
         for _ in range(3 * intervals):
             self.fleet.clock.advance(self.fleet.settings.refresh_interval / 3)
             for member in self.members:
@@ -73,7 +73,7 @@ class Mixed:
 
 @pytest.fixture
 def mixed() -> Mixed:
-    """Nobody has joined yet."""
+    """No process has joined yet."""
     return Mixed()
 
 
@@ -107,7 +107,7 @@ def test_one_of_before_that_joins_changes_nothing(mixed: Mixed) -> None:
 
 
 def test_one_of_before_leads_only_until_one_that_signs_has_its_turn(mixed: Mixed) -> None:
-    """When the leader goes, whoever is quicker leads; soon a worker that signs does."""
+    """When the leader exits, the quickest worker leads; soon a worker that signs does."""
     old, first, second = mixed.join(new=False), mixed.join(new=True), mixed.join(new=True)
     mixed.run(3)
     for new in mixed.leaders([first, second]):

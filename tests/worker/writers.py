@@ -1,4 +1,4 @@
-"""Somebody who can write to the store and has no key; and workers that fetch for their fleet, inside one process."""
+"""An attacker who can write to the store and has no key, and workers that fetch for their fleet, inside one process."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Writer:
         self.meta(**fields)
 
     def freeze(self) -> None:
-        """Claim that all is well: just granted, just confirmed, and led by nobody for long."""
+        """Claim that all is well: just granted, just confirmed, and with a long lease that no process holds."""
         now = self._clock()
         self.state(granted=(now, now, now), owner="nobody", lease_until=now + HOUR, lease_length=HOUR, led_since=now)
 

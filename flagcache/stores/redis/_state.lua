@@ -67,8 +67,8 @@ local function save()
   if #dirty > 0 then redis.call('HSET', HASH, unpack(dirty)) end
 end
 
-local invalid_epoch = false -- it was too high to be one of ours
-local huge = {} -- fields longer than any of ours: each script would read them again, so that a poll removes them
+local invalid_epoch = false -- the stored epoch is too high: no worker wrote it
+local huge = {} -- fields too long for any worker to have written: a poll removes them, or each script would read them again
 
 local function load()
   local values = read('HMGET', HASH, unpack(FIELDS)) or {}

@@ -33,7 +33,7 @@ local held_epoch, epoch_stamp, doubted = string.match(ARGV[10], '^(%-?%d+):?([^:
 held_epoch, doubted = tonumber(held_epoch), tonumber(doubted)
 local held_as_of, held_age, held_version = tonumber(ARGV[11]), tonumber(ARGV[12]), ARGV[13]
 
--- What no process of ours has published is never sent, and its memory is given back.
+-- A payload too large for any worker to have published is never sent, and its memory is freed.
 if not state.stored and redis.call('HSTRLEN', HASH, 'payload') > LARGEST_PAYLOAD then drop() end
 if #huge > 0 then
   if not state.stored then drop() end -- what one of them belonged to
@@ -58,7 +58,7 @@ if held_epoch > state.epoch then -- the store has lost its epoch: whoever knows 
   if state.stored and state.as_of < held_as_of then drop() end -- it may be what people cleared
 end
 
-if doubted and held_epoch >= 0 and held_epoch < state.epoch and state.epoch == doubted then -- nobody signed it
+if doubted and held_epoch >= 0 and held_epoch < state.epoch and state.epoch == doubted then -- it has no valid signature
   set('epoch', held_epoch) set('epoch_stamp', epoch_stamp)
 end
 
@@ -78,7 +78,7 @@ end
 -- A tenth is left for workers that poll a little early.
 local function due() return since_grant(math.floor(pause() * 9 / 10)) end
 
--- Whether a failure for everybody keeps all from fetching; for longer than any of ours does, it is none.
+-- Whether a failure that concerns all workers stops all fetches. A note longer than any worker writes does not count.
 local function noted()
   if disbelieves then return false end
   return state.note_length <= math.max(LONGEST_NOTE, tonumber(ARGV[14])) and running(state.note_until, state.note_length)
@@ -114,8 +114,8 @@ local function silent(more)
   return passed(since, challenge + (more or 0))
 end
 
--- The lease of an empty store keeps all from fetching, and nobody uses it: no fetch was granted for longer than any lease
--- of the asker lasts, though one was due. A fetch under way counts for as long as its holder renews the lease each second.
+-- An empty store has a lease that no process uses: no fetch was granted for longer than the asker's longest lease, although
+-- one was due. A fetch under way counts for as long as its holder renews the lease each second.
 local function unused()
   if state.stored or noted() then return false end
   if doubts and state.owner == ARGV[16] then return true end

@@ -40,7 +40,7 @@ def with_epoch_of(state: State, held: Order, ask: Ask) -> State:
 
 
 def _lift(state: State, held: Order) -> State:
-    """The store has lost its epoch: whoever knows it tells.
+    """The store has lost its epoch: a process that knows it restores it.
 
     What was fetched since is of that epoch now. Older definitions than the asker's may be what people cleared: in the
     new epoch they would order before newer ones of the old, so they go, and the asker brings back its own.

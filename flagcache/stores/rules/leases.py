@@ -137,7 +137,7 @@ def _silent(state: State, ask: Ask, clock: int, more: int = 0) -> bool:
 
 
 def _unused(state: State, ask: Ask, clock: int) -> bool:
-    """Whether the lease of an empty store keeps all from fetching, and nobody uses it: then any worker may take it.
+    """Whether an empty store has a lease that no process uses: then any worker may take it.
 
     No lease of the asker lasts longer than the time for which no fetch has been granted though one was due. A holder
     may have longer ones; then this one fetches in its place, and the store is empty no more. A fetch under way counts

@@ -34,7 +34,7 @@ class State(NamedTuple):
     epoch_stamp: str = ""
     """The signed epoch, if the process that raised it has a key."""
     invalid_epoch: bool = False
-    """It was too high to be one of ours, and counts as 0. Not stored."""
+    """The stored epoch is too high: no worker wrote it, and it counts as 0. Not stored."""
     highest: int = 0
     """The highest `as_of` ever stored or granted; the next grant's is higher."""
     grant: int = 0

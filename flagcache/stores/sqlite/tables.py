@@ -92,7 +92,7 @@ class Stored(NamedTuple):
     state: State = State()
     payload_size: int = 0
     oversized: bool = False
-    """Its payload is one that no process of ours has published; the state has no definitions then."""
+    """The payload is too large for any worker to have published; the state then has no definitions."""
 
 
 def load(connection: sqlite3.Connection, namespace: str) -> Stored:

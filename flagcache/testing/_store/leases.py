@@ -186,7 +186,7 @@ class LeaseCases(Cases):
     def test_a_fetch_for_which_the_lease_is_renewed_is_under_way(
         self, store: Store, other: Store, pass_time: PassTime
     ) -> None:
-        """A slow first fetch, whose holder renews the lease each second, is not taken for nobody's."""
+        """A slow first fetch, whose holder renews the lease each second, does not count as abandoned."""
         leader, asker = Worker(store, "a"), Worker(other, "b", interval=SHORT, lease=SHORT, cold_lease=SHORT)
         leader.granted()
         pass_time(HURRY + 2 * SHORT)

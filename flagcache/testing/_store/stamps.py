@@ -1,4 +1,4 @@
-"""Stamps: kept and returned with what they belong to, and never longer; and epochs that nobody signed."""
+"""Stamps: kept and returned with what they belong to, and never longer; and epochs without a signature."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ def _unknown_keys(dictionary: Mapping[object, object]) -> list[Problem]:
 
 
 def _unknown_settings() -> list[Problem]:
-    """Settings with a name that is nearly one of ours; others with this prefix belong to the project."""
+    """Settings whose name is close to one of flagcache's; others with this prefix belong to the project."""
     known = (*KEYS, *_OTHER_NAMES.values())
     names = [name for name in dir(settings) if name.startswith(PREFIX) and not name.startswith(_FOREIGN)]
     found: list[Problem] = []
