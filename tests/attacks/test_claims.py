@@ -118,7 +118,7 @@ def test_clear_works_after_a_forged_epoch(redis_server: RedisServer, namespace: 
 def test_a_lease_of_nobody_on_an_emptied_store_takes_no_flag(
     redis_server: RedisServer, namespace: str, kind: str, times: int
 ) -> None:
-    """Whatever the protection, running workers keep their flags of an emptied store with a forged lease."""
+    """Whatever the protection, running workers keep their flags while the store is empty and has a forged lease."""
     with battle(redis_server, namespace, kind) as fleet:
         toll = fleet.suffer(lead_an_empty_store, times=times, seconds=WATCHED, change=True)
     assert not toll.harm

@@ -121,7 +121,7 @@ def test_a_note_lasts_no_longer_than_was_signed(three: Three) -> None:
 
 
 def test_a_note_that_a_store_makes_longer_lasts_no_longer(three: Three) -> None:
-    """An attacker extends a note of 20 s to the longest time that a store believes: all have flags long before its end."""
+    """An attacker extends a note of 20 s to the longest that a store believes: all have flags long before its end."""
     three.refuse(QUOTA)
     three.run(1)
     stamp = three.writer.keep()[0].note_stamp
