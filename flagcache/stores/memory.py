@@ -20,16 +20,15 @@ from flagcache.stores.base import (
     LARGEST_PAYLOAD,
     Ask,
     Envelope,
-    Grant,
     Notice,
     Published,
     Replacing,
     Reply,
-    Scope,
     Snapshot,
 )
 from flagcache.stores.rules import verbs as rules
 from flagcache.stores.unexpected import only_store_errors
+from flagcache.stores.verbs_by_rules import VerbsByRules
 
 __all__ = ["MemoryHub", "MemoryStore"]
 
@@ -43,7 +42,7 @@ _BACKLOG = 64
 
 
 @only_store_errors
-class MemoryStore:
+class MemoryStore(VerbsByRules):
     """One namespace in memory.
 
     Args:
@@ -51,7 +50,7 @@ class MemoryStore:
     """
 
     def __init__(self, clock: Callable[[], int] = wall_milliseconds) -> None:
-        self._clock = clock
+        super().__init__(clock)
         self._lock = threading.RLock()  # reentrant: a signal handler may interrupt a verb
         self._state = rules.State()
         self._payload = b""
@@ -83,39 +82,6 @@ class MemoryStore:
 
         return self._tell(verb)
 
-    def confirm(self, me: str, version: str, grant: Grant, *, lease: int, stamp: str = "") -> bool:
-        """As `Store.confirm`."""
-        return self._tell(
-            lambda state: rules.confirm(state, me, version, grant, self._clock(), lease=lease, stamp=stamp)
-        )
-
-    def discard(self, me: str, version: str) -> bool:
-        """As `Store.discard`."""
-        return self._tell(lambda state: rules.discard(state, version, self._clock()))
-
-    def report(self, me: str, version: str, interval: int) -> bool:
-        """As `Store.report`."""
-        return self._tell(lambda state: rules.report(state, version, interval, self._clock()))
-
-    def fail(
-        self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0, stamp: str = ""
-    ) -> bool:
-        """As `Store.fail`."""
-
-        def verb(state: rules.State) -> tuple[rules.State, bool, Notice | None]:
-            clock = self._clock()
-            return rules.fail(state, me, as_of, scope, clock, status=status, retry_after=retry_after, stamp=stamp)
-
-        return self._tell(verb)
-
-    def renew(self, me: str, lease: int) -> bool:
-        """As `Store.renew`."""
-        return self._apply(lambda state: rules.renew(state, me, lease, self._clock()))
-
-    def release(self, me: str, *, idle: bool) -> bool:
-        """As `Store.release`."""
-        return self._tell(lambda state: rules.release(state, me, self._clock(), idle=idle))
-
     def inspect(self) -> Snapshot:
         """As `Store.inspect`."""
         with self._lock:
@@ -141,11 +107,6 @@ class MemoryStore:
         with self._lock:
             self._subscriptions = [s for s in self._subscriptions if not s.closed] + [subscription]
         return subscription
-
-    def _apply(self, verb: Callable[[rules.State], tuple[rules.State, _T]]) -> _T:
-        with self._lock:
-            self._state, result = verb(self._state)
-            return result
 
     def _tell(self, verb: Callable[[rules.State], tuple[rules.State, _T, Notice | None]]) -> _T:
         with self._lock:

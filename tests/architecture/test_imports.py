@@ -112,6 +112,7 @@ def test_the_import_loads_the_engine_and_one_provider(loaded: dict[str, list[str
         "rules",
         "spec",
         "unexpected",
+        "verbs_by_rules",
     }
     assert _public(imported, "flagcache_posthog") == {"attach", "definitions", "fetcher", "provider"}
 

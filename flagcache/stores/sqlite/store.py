@@ -16,12 +16,13 @@ from typing import TypeVar
 from flagcache.errors import StoreError
 from flagcache.runtime.clock import monotonic, wall_milliseconds
 from flagcache.stores.abilities import Subscription
-from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Replacing, Reply, Scope, Snapshot
+from flagcache.stores.base import Ask, Envelope, Notice, Published, Replacing, Reply, Snapshot
 from flagcache.stores.rules import verbs as rules
 from flagcache.stores.rules.state import believable
 from flagcache.stores.sqlite import tables as rows
 from flagcache.stores.sqlite.file import SqliteFile, Transaction
 from flagcache.stores.unexpected import only_store_errors
+from flagcache.stores.verbs_by_rules import VerbsByRules
 
 __all__ = ["CHECK_EVERY", "SqliteStore", "name_of"]
 
@@ -38,7 +39,7 @@ def name_of(namespace: str, *, format_and_protection: str = "1-plain") -> str:
 
 
 @only_store_errors
-class SqliteStore:
+class SqliteStore(VerbsByRules):
     """One namespace in a SQLite file, which is made, with mode 0600, when it is first used.
 
     May be used after a fork; a child that was forked while another thread was in SQLite cannot use any, and says so.
@@ -71,7 +72,7 @@ class SqliteStore:
         self._namespace = namespace
         self._name = name_of(namespace, format_and_protection=format_and_protection)
         self._timeout = timeout
-        self._clock = clock
+        super().__init__(clock)
         self._guard = guard
         self._file = self._open(replace_foreign=replace_foreign)
 
@@ -128,39 +129,6 @@ class SqliteStore:
 
         return self._file.run(step)
 
-    def confirm(self, me: str, version: str, grant: Grant, *, lease: int, stamp: str = "") -> bool:
-        """As `Store.confirm`."""
-        return self._tell(
-            lambda state: rules.confirm(state, me, version, grant, self._clock(), lease=lease, stamp=stamp)
-        )
-
-    def discard(self, me: str, version: str) -> bool:
-        """As `Store.discard`."""
-        return self._tell(lambda state: rules.discard(state, version, self._clock()))
-
-    def report(self, me: str, version: str, interval: int) -> bool:
-        """As `Store.report`."""
-        return self._tell(lambda state: rules.report(state, version, interval, self._clock()))
-
-    def fail(
-        self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0, stamp: str = ""
-    ) -> bool:
-        """As `Store.fail`."""
-
-        def verb(state: rules.State) -> tuple[rules.State, bool, Notice | None]:
-            clock = self._clock()
-            return rules.fail(state, me, as_of, scope, clock, status=status, retry_after=retry_after, stamp=stamp)
-
-        return self._tell(verb)
-
-    def renew(self, me: str, lease: int) -> bool:
-        """As `Store.renew`."""
-        return self._apply(lambda state: rules.renew(state, me, lease, self._clock()))
-
-    def release(self, me: str, *, idle: bool) -> bool:
-        """As `Store.release`."""
-        return self._tell(lambda state: rules.release(state, me, self._clock(), idle=idle))
-
     def inspect(self) -> Snapshot:
         """As `Store.inspect`."""
         stored = self._file.run(self._load)
@@ -193,9 +161,6 @@ class SqliteStore:
     def subscribe(self) -> Subscription:
         """As `Subscribable.subscribe`."""
         return _Subscription(self._open(), self._name)
-
-    def _apply(self, verb: Callable[[rules.State], tuple[rules.State, _T]]) -> _T:
-        return self._tell(lambda state: (*verb(state), None))
 
     def _tell(self, verb: Callable[[rules.State], tuple[rules.State, _T, Notice | None]]) -> _T:
         def step(transaction: Transaction) -> _T:
