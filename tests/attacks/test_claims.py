@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from flagcache.stores.redis.store import RedisStore
-from tests.attacks.harness import KINDS, KINDS_WITH_A_KEY, Attack, battle
+from tests.attacks.harness import KINDS, KINDS_WITH_A_KEY, Attack, Toll, battle
 from tests.attacks.writes import forge_the_epoch, freeze, lead_an_empty_store, note, roll_back, spoil_the_epoch
 from tests.servers import RedisServer, until
 
@@ -26,6 +26,12 @@ each_key = pytest.mark.parametrize("kind", KINDS_WITH_A_KEY)
 once_and_often = pytest.mark.parametrize("times", [1, MANY], ids=["one write", "many writes"])
 
 
+def _assert_change_arrived(toll: Toll) -> None:
+    assert not toll.harm
+    assert toll.caught_up is not None
+    assert toll.caught_up < LONGEST_OUTAGE
+
+
 @once_and_often
 @each_key
 def test_an_old_envelope_brings_no_old_flag_back(
@@ -34,9 +40,7 @@ def test_an_old_envelope_brings_no_old_flag_back(
     """With a key, definitions of before a change never replace those after it, however often they are written."""
     with battle(redis_server, namespace, kind) as fleet:
         toll = fleet.suffer(roll_back, times=times, seconds=WATCHED, change=True)
-    assert not toll.harm
-    assert toll.caught_up is not None
-    assert toll.caught_up < LONGEST_OUTAGE
+    _assert_change_arrived(toll)
 
 
 def test_an_old_envelope_brings_old_flags_back_without_a_key(redis_server: RedisServer, namespace: str) -> None:
@@ -52,9 +56,7 @@ def test_a_frozen_store_is_not_called_fresh(redis_server: RedisServer, namespace
     """With a key, a change arrives although the store says that all is confirmed and led; ages are not believed."""
     with battle(redis_server, namespace, kind) as fleet:
         toll = fleet.suffer(freeze, times=times, seconds=WATCHED, change=True)
-    assert not toll.harm
-    assert toll.caught_up is not None
-    assert toll.caught_up < LONGEST_OUTAGE
+    _assert_change_arrived(toll)
 
 
 def test_a_frozen_store_is_called_fresh_without_a_key(redis_server: RedisServer, namespace: str) -> None:
@@ -74,9 +76,7 @@ def test_a_forged_note_is_not_believed(
     """With a key, a note that is not signed takes no flag, and keeps the fleet from no change."""
     with battle(redis_server, namespace, kind) as fleet:
         toll = fleet.suffer(note(status, seconds=3600), times=times, seconds=WATCHED, change=True)
-    assert not toll.harm
-    assert toll.caught_up is not None
-    assert toll.caught_up < LONGEST_OUTAGE
+    _assert_change_arrived(toll)
 
 
 def test_a_forged_note_takes_the_flags_without_a_key(redis_server: RedisServer, namespace: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.attacks.harness import KINDS, battle
+from tests.attacks.harness import KINDS, Attack, Toll, battle
 from tests.attacks.writes import delete_a_field, flood, plant, spoil_a_field
 from tests.servers import MakeRedis, RedisServer
 
@@ -14,34 +14,32 @@ WATCHED = 6.0
 each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
-@each_kind
-def test_fields_that_are_deleted_one_by_one_take_no_flag(redis_server: RedisServer, namespace: str, kind: str) -> None:
-    """Each field of the hash is gone at some time; the fleet has each change, and its flags all the time."""
+def _harmless(redis_server: RedisServer, namespace: str, kind: str, attack: Attack) -> Toll:
+    """Play an attack all the time: no flag is wrong or lost, no store fails, and a change arrives."""
     with battle(redis_server, namespace, kind) as fleet:
-        toll = fleet.suffer(delete_a_field(), times=60, seconds=WATCHED, change=True)
+        toll = fleet.suffer(attack, times=60, seconds=WATCHED, change=True)
     assert not toll.harm
     assert toll.failures == 0
     assert toll.caught_up is not None
+    return toll
+
+
+@each_kind
+def test_fields_that_are_deleted_one_by_one_take_no_flag(redis_server: RedisServer, namespace: str, kind: str) -> None:
+    """Each field of the hash is gone at some time; the fleet has each change, and its flags all the time."""
+    _harmless(redis_server, namespace, kind, delete_a_field())
 
 
 @each_kind
 def test_fields_that_make_no_sense_take_no_flag(redis_server: RedisServer, namespace: str, kind: str) -> None:
     """Empty, negative, too high, no number, too long, with control characters: each counts as absent."""
-    with battle(redis_server, namespace, kind) as fleet:
-        toll = fleet.suffer(spoil_a_field(), times=60, seconds=WATCHED, change=True)
-    assert not toll.harm
-    assert toll.failures == 0
-    assert toll.caught_up is not None
+    _harmless(redis_server, namespace, kind, spoil_a_field())
 
 
 @each_kind
 def test_floods_of_notices_take_no_flag(redis_server: RedisServer, namespace: str, kind: str) -> None:
     """Forty notices a second of each kind: a change arrives in about two intervals, with few polls and fetches."""
-    with battle(redis_server, namespace, kind) as fleet:
-        toll = fleet.suffer(flood, times=60, seconds=WATCHED, change=True)
-    assert not toll.harm
-    assert toll.failures == 0
-    assert toll.caught_up is not None
+    toll = _harmless(redis_server, namespace, kind, flood)
     assert toll.requests <= toll.intervals + 2
     assert toll.requests >= toll.intervals / 3
     assert toll.sent < 130_000

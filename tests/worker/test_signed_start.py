@@ -52,9 +52,8 @@ def _roll_back(fleet: Fleet, writer: Writer, old: tuple[Stored, bytes]) -> None:
     writer.freeze()
 
 
-def test_a_first_load_waits_for_what_is_proved() -> None:
-    """A process does not start with old definitions of unsigned age while a worker can bring the right ones."""
-    fleet, member = rolled_back(Signed(KEY))
+def _newcomer_that_waits_for(member: AttachedProcess, fleet: Fleet) -> AttachedProcess:
+    """Load in a new process, and let the member fetch once the load waits."""
     newcomer = AttachedProcess(fleet)
     loading = threading.Thread(target=newcomer.poll)
     loading.start()
@@ -62,6 +61,13 @@ def test_a_first_load_waits_for_what_is_proved() -> None:
     fleet.clock.advance(31)
     member.poll()
     loading.join(10)
+    return newcomer
+
+
+def test_a_first_load_waits_for_what_is_proved() -> None:
+    """A process does not start with old definitions of unsigned age while a worker can bring the right ones."""
+    fleet, member = rolled_back(Signed(KEY))
+    newcomer = _newcomer_that_waits_for(member, fleet)
     assert newcomer.flags == content(2)
     assert newcomer.fresh
 
@@ -70,13 +76,7 @@ def test_forged_failures_do_not_end_the_wait() -> None:
     """Who writes that no try is left does not make a process start with old definitions, or with none."""
     fleet, member = rolled_back(Signed(KEY))
     Writer(cast("OpenStore", fleet.store), fleet.store_clock).state(outcome=Outcome.FAILED, failures=3)
-    newcomer = AttachedProcess(fleet)
-    loading = threading.Thread(target=newcomer.poll)
-    loading.start()
-    until(lambda: len(newcomer.link.calls) >= 3, what="it to wait")
-    fleet.clock.advance(31)
-    member.poll()
-    loading.join(10)
+    newcomer = _newcomer_that_waits_for(member, fleet)
     assert newcomer.flags == content(2)
 
 
