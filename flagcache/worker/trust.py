@@ -91,26 +91,30 @@ class Trust:
 
     def hears(self, home: str, reply: Reply) -> Reply:
         """The answer without a note, or failed tries, that are not believed."""
-        if self._plan.codec.stamps.signs:
+        signs = self._plan.codec.stamps.signs
+        if signs:
             reply = self._hear_epoch(home, reply)
             reply = reply._replace(exhausted=reply.exhausted and self._failed_lately(reply))
-        now = self._plan.clock()
-        self._pass_silence(home, now)
+            self._note_proof(home, reply)
         if reply.grant is not None:
-            self._granted[home] = self._sound[home] = now
             self._noted.pop(home, None)
-        held = self._ledger.know.held
-        if reply.unchanged and held is not None:  # what this process holds, it may have put there since
-            self._unproved[home] = held.unproved
         if not reply.note_status and not reply.note_left:
             self._disbelieves.discard(home)
             self._noted.pop(home, None)
             return reply
-        signs = self._plan.codec.stamps.signs
         believed = self._signed_note(home, reply) if signs else self._plain_note(home, reply)
         over = believed is None or (signs and not believed.note_left)
         (self._disbelieves.add if over else self._disbelieves.discard)(home)
         return reply._replace(note_status=0, note_left=0) if believed is None else believed
+
+    def _note_proof(self, home: str, reply: Reply) -> None:
+        """Note what this reply proves about the store: that it grants, or still has what this process holds."""
+        now, held = self._plan.clock(), self._ledger.know.held
+        self._pass_silence(home, now)
+        if reply.grant is not None:
+            self._granted[home] = self._sound[home] = now
+        if reply.unchanged and held is not None:  # what this process holds, it may have put there since
+            self._unproved[home] = held.unproved
 
     def _pass_silence(self, home: str, now: float) -> None:
         """Count no time for which the store did not answer: then it had no means to prove anything."""
