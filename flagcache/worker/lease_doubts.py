@@ -1,8 +1,9 @@
-"""How long a process believes that another one leads while the store stays empty: on its own clock.
+"""How long a process without definitions believes that another one leads an empty store: on its own clock.
 
 Another program can write a lease that belongs to no worker, again and again, and keep the fleet from fetching. While
 the store has definitions, their age decides. While it has none, a process believes one leader for the length of its own
-longest lease or fetch, and then asks for the lease all the same (`Ask.doubts`).
+longest lease or fetch, and then asks for the lease all the same (`Ask.doubts`). A process with definitions never does:
+it stores them again, and in a store that loses them at once (under eviction) an unknown leader is no sign of an attack.
 """
 
 from __future__ import annotations
