@@ -194,7 +194,7 @@ def _reconfirmed(know: Knowledge, home: str, reply: Reply, asked: float) -> Know
     if held is None or meta is None or meta.version != held.meta.version or reply.republish:
         return know
     stored = told(home, meta, held.definitions, reply.clock, asked, signs=know.signs)
-    if not granted_at(meta, reply.clock):  # of a clock that was stepped back, or spoilt: it tells no age
+    if not granted_at(meta, reply.clock):  # the clock was stepped back or forged, so the age is unknown
         stored = stored._replace(born=held.born)
     return know._replace(held=stored) if _takes(know, stored, held, reply.clock) else know
 

@@ -31,7 +31,7 @@ class Held(NamedTuple):
     unsettled: float | None = None
     """Own clock when a store refused them because a later grant may have found newer ones; None: no store did."""
     unproved: bool = False
-    """A store gave them without a signed time, though this process has a key: their age is not known."""
+    """A store returned them without a signed time, although this process has a key: their age is unknown."""
 
 
 def granted_at(meta: Meta, clock: int) -> int:
@@ -41,7 +41,7 @@ def granted_at(meta: Meta, clock: int) -> int:
 
 
 def is_newer(held: Held, old: Held, clock: int) -> bool:
-    """Whether these are to take the place of the old ones, by their store's order.
+    """Whether these replace the old ones, by their store's order.
 
     An old `as_of` ahead of the store's clock, where the new one is not, is of a clock that has been stepped back since
     (and of a store that has lost it): as between two stores, the age on this process's own clock decides.
@@ -51,7 +51,7 @@ def is_newer(held: Held, old: Held, clock: int) -> bool:
 
 
 def is_newer_by_signature(held: Held, old: Held, clock: int) -> bool:
-    """Whether these are to take the place of the old ones, by what was signed of both.
+    """Whether these replace the old ones, by the signed times of both.
 
     `confirmed_at` is what the store's clock said when it was signed. `as_of` is counted on from the highest one in the
     store, which may be forged. So `confirmed_at` decides first. If it is ahead of the store's clock, that clock was

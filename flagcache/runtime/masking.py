@@ -1,4 +1,4 @@
-"""Keeps known secrets out of texts: whatever another program says of a failure may repeat what we sent it."""
+"""Keeps known secrets out of texts: another program's error may repeat what we sent to it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _USERINFO = re.compile(r"(?:(?<=://)|^(?!\w[\w+.-]*://))\S*@")
 
 
 def mask(text: str, secrets: Iterable[str]) -> str:
-    """Replace each of the secrets, and each beginning of one, in any form in which a URL or Python writes it."""
+    """Replace each secret, and each beginning of one, in every form that a URL or Python writes."""
     forms = {form for secret in secrets if secret for form in _forms(secret)}
     for form in (each for each in forms if len(each) < _SHORT):
         text = re.sub(rf"(?<![^\W_]){re.escape(form)}(?![^\W_])", _MASK, text)
@@ -37,7 +37,7 @@ def mask(text: str, secrets: Iterable[str]) -> str:
 
 
 def mask_chain(exc: BaseException, secrets: Iterable[str]) -> None:
-    """Mask the secrets in what an exception, its causes and its contexts say: a log line may show them all."""
+    """Mask the secrets in the texts of an exception, its causes and its contexts: a log line may show all of them."""
     known, seen = tuple(secrets), set[int]()
     todo: list[BaseException | None] = [exc]
     while todo:
@@ -53,7 +53,7 @@ def mask_chain(exc: BaseException, secrets: Iterable[str]) -> None:
 
 
 def userinfo_of(url: str) -> tuple[str, ...]:
-    """Return user name and password of a URL as they stand there, and decoded; nothing where it has none."""
+    """Return the user name and password of a URL, as written and decoded; nothing if there are none."""
     found = _USERINFO.search(url)
     if found is None:
         return ()

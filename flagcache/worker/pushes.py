@@ -45,7 +45,7 @@ class Pushes:
         self._clock = clock
         self._bucket = TokenBucket(_BURST, min(_PERIOD, interval / 2))
         self._contend: bool | None = None
-        """Whether the push that is to be made contends for the lease; None: none is to be made."""
+        """Whether the pending push contends for the lease; None: no push is pending."""
 
     def ask(self, push: Push, *, contend: bool) -> None:
         """Push now, or once a token is back."""
@@ -54,11 +54,11 @@ class Pushes:
 
     @property
     def due_at(self) -> float:
-        """When a push is to be made; `math.inf`: none."""
+        """When the pending push is due; `math.inf`: none is pending."""
         return math.inf if self._contend is None else self._bucket.ready_at
 
     def make(self, push: Push) -> None:
-        """Push if one is to be made, and a token is there."""
+        """Make the pending push, if there is one and a token is left."""
         now, contend = self._clock(), self._contend
         if contend is not None and now >= self._bucket.ready_at:
             self._bucket, self._contend = self._bucket.taken(now), None
@@ -66,6 +66,6 @@ class Pushes:
 
 
 def bring_up_to_date(client: Client, namespace: str) -> None:
-    """Run a client's own poll. One that ends its thread would end the SDK's poller, and must not end ours."""
+    """Run a client's own poll. A poll that ends its thread would end the SDK's poller; it must not end the listener."""
     with contextlib.suppress(SystemExit):
         guarded(client.poll, None, "a client could not be brought up to date", namespace)

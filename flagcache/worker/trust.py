@@ -62,7 +62,7 @@ class Trust:
         """The version that each store sent and this process did not take, because it holds a newer one."""
 
     def asks(self, ask: Ask, home: str) -> Ask:
-        """The poll of this store: as one who asks for a turn if what the store tells is not proved."""
+        """Return the poll of this store; it asks for a turn if the store's times are unsigned."""
         if self._plan.codec.stamps.signs:
             ask = self._with_epoch(ask, home)
         if home in self._disbelieves:
@@ -74,7 +74,7 @@ class Trust:
         return ask._replace(interval=ask.interval // 10, challenge=min(ask.challenge, ask.interval // 2))
 
     def _with_epoch(self, ask: Ask, home: str) -> Ask:
-        """With the proof of the epoch of what is held, and the store's own epoch if that is not proved."""
+        """Add the stamp of the held epoch, and the store's epoch if that is unsigned."""
         ask = ask._replace(signs=True)
         if ask.held is None or self._ledger.know.contact(home).foreign:
             return ask
@@ -83,14 +83,14 @@ class Trust:
         return ask._replace(epoch_stamp=self._epoch_stamp[1], doubted_epoch=self._doubted.get(home, 0))
 
     def _asks_for_turn(self, home: str) -> bool:
-        """Whether to take a turn before the leader has been silent for long: at most one an interval."""
+        """Whether to take a turn before the leader counts as silent; at most once an interval."""
         know = self._ledger.know
         if not self._unproved.get(home) or know.held is None or know.contact(home).leads:
             return False
         return self._plan.clock() - self._granted.get(home, -math.inf) >= self._plan.settings.refresh_interval
 
     def hears(self, home: str, reply: Reply) -> Reply:
-        """The answer without a note, or failed tries, that are not believed."""
+        """Return the reply without a note or failed tries that this process doesn't believe."""
         signs = self._plan.codec.stamps.signs
         if signs:
             reply = self._hear_epoch(home, reply)
@@ -117,7 +117,7 @@ class Trust:
             self._unproved[home] = held.unproved
 
     def _pass_silence(self, home: str, now: float) -> None:
-        """Count no time for which the store did not answer: then it had no means to prove anything."""
+        """Leave out the time in which the store did not answer: it could prove nothing then."""
         silence = now - self._heard.get(home, now) - max(self._plan.settings.refresh_interval, self._plan.polls_every)
         self._sound[home] = min(now, self._sound.get(home, now) + max(0.0, silence))
         self._heard[home] = now
@@ -128,7 +128,7 @@ class Trust:
         return max(self._epoch, held.meta.epoch if held is not None else 0)
 
     def _hear_epoch(self, home: str, reply: Reply) -> Reply:
-        """Take in the store's epoch if it is signed; a grant is one of the epoch that is known."""
+        """Accept the store's epoch if it is signed; a grant has the known epoch."""
         if reply.epoch > self._known_epoch and self._plan.codec.stamps.proves_epoch(reply.epoch, reply.epoch_stamp):
             self._epoch = reply.epoch
         known = self._known_epoch
@@ -141,7 +141,7 @@ class Trust:
         return reply._replace(grant=reply.grant._replace(epoch=known))
 
     def believed(self, home: str, meta: Meta, clock: int) -> Meta:
-        """These verified metadata with the times that were signed; with no stamp where none were."""
+        """Return these metadata with the signed times; without a stamp if nothing valid is signed."""
         stamps = self._plan.codec.stamps
         if not stamps.signs:
             return meta
@@ -160,8 +160,8 @@ class Trust:
         """Whether to go on without this store: it grants nothing, and has returned no signed time for long.
 
         A fleet whose fetches fail shows that: by a signed note, by the signed failure of the latest try, or because
-        this process failed a moment ago. A process whose SDK fetches is not told what became of it, and leaves no store
-        aside.
+        this process failed a moment ago. A process whose SDK fetches doesn't learn the
+        result, so it leaves no store aside.
         """
         know, clients = self._ledger.know, self._plan.clients
         if not know.signs or self._plan.settings.reads_only or clients.fetcher() is None or reply.grant is not None:
@@ -197,12 +197,12 @@ class Trust:
         self._sound[home] = max(at, self._sound.get(home, at))
 
     def passed_over(self, home: str, version: str) -> None:
-        """This version was sent, and is not taken: it need not be sent again."""
+        """Note that this version was sent and not adopted, so that it isn't sent again."""
         if self._plan.codec.stamps.signs:
             self._passed_over[home] = version
 
     def wants(self, home: str, meta: Meta, clock: int) -> bool:
-        """Whether a version that was passed over is newer by now than what is held, and so to be sent once more."""
+        """Whether a version that was passed over is newer than what is held by now, so that it must be sent again."""
         passed, held = self._passed_over.get(home), self._ledger.know.held
         if passed is None or held is None:
             return False
@@ -214,7 +214,7 @@ class Trust:
         return passed == meta.version
 
     def _signed_note(self, home: str, reply: Reply) -> Reply | None:
-        """The note as long as it was signed for; None if it has no signature, or a later fetch succeeded."""
+        """Return the note with its signed length; None if it has no signature, or a later fetch succeeded."""
         signed = self._plan.codec.stamps.note(reply.note_stamp)
         if signed is None or not signed.status or signed.status != reply.note_status or signed.at > reply.clock:
             return None
@@ -224,8 +224,9 @@ class Trust:
         left = signed.at + signed.length + milliseconds(settings.fetch_total_timeout) - reply.clock
         if left < -_INTERVALS * milliseconds(settings.refresh_interval):
             return None
-        told = left if home in self._disbelieves else reply.note_left  # who disbelieves a note is told of no time left
-        return reply._replace(note_left=max(0, min(left, told)))
+        # The script returns no time left to a worker that ignores the note.
+        stored = left if home in self._disbelieves else reply.note_left
+        return reply._replace(note_left=max(0, min(left, stored)))
 
     def _confirmed_at(self, home: str, reply: Reply) -> int:
         """The store's clock when the latest fetch succeeded that this process knows of by signature."""

@@ -18,10 +18,10 @@ def _bring(worker: Worker, version: str, stamp: str) -> None:
 
 
 class StampCases(Cases):
-    """A store knows no key: it keeps what it is given, beside the very numbers that were signed."""
+    """A store has no key: it keeps stamps as they are, together with the signed numbers."""
 
     def test_a_stamp_comes_with_the_metadata(self, store: Store, other: Store) -> None:
-        """What was published with a stamp is told with it, and the next publication brings its own."""
+        """A reply has the stamp of the publication, and the next publication replaces it."""
         leader = Worker(store, "a", interval=AT_ONCE)
         _bring(leader, "v1", "first")
         for told in (Worker(other, "b").poll().meta, other.inspect().meta):
@@ -46,7 +46,7 @@ class StampCases(Cases):
         assert (told.as_of, told.stamp) == (grant.as_of, "second")
 
     def test_the_same_content_once_more_brings_its_stamp(self, store: Store, other: Store) -> None:
-        """What is protected anew under another key has a stamp of that key."""
+        """Definitions that are published again under another key have a stamp of that key."""
         meta = repair(store, "v1")
         content = _stamped(Envelope(meta, b"payload of v1"), "anew")
         assert other.publish("b", content, fresh=False, lease=LONG) is Published.CONFIRMED
@@ -55,7 +55,7 @@ class StampCases(Cases):
         assert stored.stamp == "anew"
 
     def test_the_latest_failure_is_told_with_its_stamp_once_no_try_is_left(self, store: Store, other: Store) -> None:
-        """A failure of one process alone is no note: its stamp is told only while the tries are used up."""
+        """A failure of one process alone is no note: replies have its stamp only while no try is left."""
         for number, name in enumerate("abc"):
             grant = Worker(store, name, interval=LONG).granted()
             assert not Worker(other, "z", may_lead=False).poll().note_stamp
@@ -64,7 +64,7 @@ class StampCases(Cases):
         assert (told.exhausted, told.note_status, told.note_left, told.note_stamp) == (True, 0, 0, "failed 2")
 
     def test_a_failure_of_one_leaves_the_stamp_of_a_note(self, store: Store, other: Store) -> None:
-        """The note stands until a fetch succeeds, and so does what was signed of it."""
+        """A note and its stamp last until a fetch succeeds."""
         leader = Worker(store, "a", interval=AT_ONCE)
         store.fail("a", leader.granted().as_of, Scope.EVERYBODY, status=402, retry_after=0, stamp="noted")
         store.fail("a", leader.granted().as_of, Scope.MINE, stamp="failed")
@@ -72,7 +72,7 @@ class StampCases(Cases):
         assert (told.note_status, told.note_stamp) == (402, "noted")
 
     def test_what_comes_without_a_stamp_has_none(self, store: Store) -> None:
-        """A stamp never outlives the times that it was made for."""
+        """A stamp is dropped together with its times."""
         leader = Worker(store, "a", interval=AT_ONCE)
         _bring(leader, "v1", "first")
         leader.bring("v2")
@@ -81,7 +81,7 @@ class StampCases(Cases):
         assert stored.stamp == ""
 
     def test_a_note_comes_with_its_stamp(self, store: Store, other: Store) -> None:
-        """Who asks is told the stamp of the note that stands; a success ends both."""
+        """Replies have the note's stamp while the note lasts; a success ends both."""
         leader = Worker(store, "a", interval=AT_ONCE)
         grant = leader.bring("v1")
         grant = leader.granted()
@@ -93,7 +93,7 @@ class StampCases(Cases):
         assert (reply.note_status, reply.note_stamp) == (0, "")
 
     def test_a_note_that_is_not_believed_stops_nobody(self, store: Store) -> None:
-        """Who says that it does not believe the note is granted what is due; the others wait."""
+        """A worker that ignores the note gets the grant that is due; the others wait."""
         leader = Worker(store, "a", interval=AT_ONCE)
         leader.fail(leader.granted(), Scope.EVERYBODY, status=402, retry_after=LONG)
         assert leader.poll().grant is None
@@ -103,7 +103,7 @@ class StampCases(Cases):
         assert (reply.note_status, reply.note_left) == (402, 0)
 
     def test_who_has_a_key_is_told_another_epoch(self, store: Store, other: Store) -> None:
-        """With its stamp, and only where it is not that of what is held; who has no key is told nothing more."""
+        """A worker with a key gets epoch and stamp if the epoch differs from what it holds; others never get them."""
         assert store.clear("signed") == 1
         meta = repair(store, "v1", epoch=1)
         told = [Worker(other, "b", signs=True), Worker(other, "c", signs=True, held=Order(0, 1), held_version="v0")]
@@ -113,7 +113,7 @@ class StampCases(Cases):
             assert (reply.epoch, reply.epoch_stamp) == (-1, "")
 
     def test_an_epoch_that_nobody_signed_gives_way(self, store: Store, other: Store) -> None:
-        """To that of a holder who doubts this very epoch; what is stored stays."""
+        """It becomes the epoch of a holder that names this unsigned epoch; the definitions stay."""
         held = repair(store, "v1")
         store.clear()
         meta = repair(store, "v2", epoch=1)
@@ -129,7 +129,7 @@ class StampCases(Cases):
         assert newcomer.epoch == -1  # 0, as it takes for granted
 
     def test_a_store_that_lost_its_epoch_is_given_the_proof(self, store: Store, other: Store) -> None:
-        """A holder of a higher epoch brings its stamp, so that others believe it."""
+        """A holder of a higher epoch sends its stamp, so that others believe it."""
         now = store.inspect().clock
         Worker(
             store, "a", may_lead=False, signs=True, held=Order(3, now), held_version="v1", epoch_stamp="third"
