@@ -14,18 +14,16 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TypeAlias, cast
-
-import redis
+from typing import TypeAlias
 
 from flagcache.events import StoreLost
 from flagcache.settings import Options
 from flagcache.status import State
-from flagcache.stores.redis.store import Keys, keys_of
 from flagcache_posthog.testing import PostHogStandIn, make_definitions
 from tests.attach.attached import AttachedSeat, attached
 from tests.fleet.chores import load
 from tests.servers import RedisServer, until
+from tests.support.redis_writer import RedisWriter
 
 __all__ = ["EVERY", "KINDS", "KINDS_WITH_A_KEY", "SIZE", "Attack", "Battle", "Toll", "Writer", "battle"]
 
@@ -46,35 +44,17 @@ _LATE = 8 * EVERY
 """Seconds after a change from which definitions of before may not be called fresh: `stale_after` (five intervals),
 and one and a half by which a poll may be overdue before a process doubts what it heard last."""
 
-_HOUR = 3_600_000
 
+class Writer(RedisWriter):
+    """Can read and write all of a fleet's Redis, and has no key."""
 
-@dataclass(frozen=True, slots=True)
-class Writer:
-    """Who can read and write all of a fleet's Redis, and has no key."""
-
-    redis: redis.Redis
-    keys: Keys
-    before: Mapping[bytes, bytes]
+    before: Mapping[bytes, bytes] = {}
     """The hash as it was before the latest change."""
 
-    def read(self, name: str) -> bytes:
-        """A field of the hash; empty if it is not there."""
-        return cast("bytes | None", self.redis.hget(self.keys.hash, name)) or b""
-
-    def write(self, **fields: str | bytes | int) -> None:
-        """Overwrite fields of the hash."""
-        self.redis.hset(self.keys.hash, items=[part for item in fields.items() for part in item])
-
-    def now(self) -> int:
-        """The server's clock in milliseconds."""
-        seconds, microseconds = self.redis.time()
-        return seconds * 1000 + microseconds // 1000
-
-    def lead(self) -> None:
-        """Give the lease to a process that does not exist, for an hour."""
-        self.write(lease_length=_HOUR, led_since=self.now())
-        self.redis.set(self.keys.lease, "nobody:1:x", px=_HOUR)
+    def lead_from_now(self) -> None:
+        """Give the lease to a process that does not exist, as if it had been elected now."""
+        self.write(led_since=self.now())
+        self.lead()
 
     def publish(self, *messages: str | bytes) -> None:
         """Send notices on the fleet's channel."""
@@ -121,9 +101,9 @@ class Toll:
 
 
 class Battle:
-    """One fleet, and one who can write to its store."""
+    """A fleet, and an attacker who can write to its store."""
 
-    def __init__(self, posthog: PostHogStandIn, seats: list[AttachedSeat], writer: Callable[[], Writer]) -> None:
+    def __init__(self, posthog: PostHogStandIn, seats: list[AttachedSeat], writer: Writer) -> None:
         self._posthog = posthog
         self._seats = seats
         self._writer = writer
@@ -151,19 +131,19 @@ class Battle:
             seconds: How long the fleet is watched.
             change: Change a flag at PostHog as the attack begins.
         """
-        writer, toll, began = self._writer(), Toll(intervals=seconds / EVERY), time.monotonic()
-        sent = _sent(writer)
+        toll, began = Toll(intervals=seconds / EVERY), time.monotonic()
+        sent = _sent(self._writer)
         seen = [len(seat.client.history) for seat in self._seats]
         before, done = self._posthog.requests, 0
         while (passed := time.monotonic() - began) < seconds:
             if done < times and passed >= done * seconds / times:
-                attack(writer)
+                attack(self._writer)
                 done += 1
                 if change and done == 1:
                     self.change()
             self._look(toll)
             time.sleep(0.02)
-        toll.requests, toll.sent = self._posthog.requests - before, _sent(writer) - sent
+        toll.requests, toll.sent = self._posthog.requests - before, _sent(self._writer) - sent
         self.change()
         toll.healed = self.settled(within=20 * EVERY)
         self._judge(toll, seen)
@@ -172,7 +152,7 @@ class Battle:
 
     def write(self, attack: Attack) -> None:
         """Let the attack happen once, and don't watch."""
-        attack(self._writer())
+        attack(self._writer)
 
     @property
     def full_fetches(self) -> int:
@@ -195,7 +175,7 @@ class Battle:
             toll.false_fresh += late and held != self._newest and seat.cache.status().state is State.FRESH
 
     def _judge(self, toll: Toll, seen: list[int]) -> None:
-        """Look through all that the clients held since: a moment suffices to choose wrongly."""
+        """Look through all that the clients held since: wrong definitions count even if they were held for a moment."""
         for seat, known in zip(self._seats, seen, strict=True):
             newest = seat.client.history[known - 1].revision or 0
             for sighting in seat.client.history[known:]:
@@ -214,7 +194,7 @@ def _sent(writer: Writer) -> int:
 
 @contextmanager
 def battle(server: RedisServer, namespace: str, kind: str) -> Generator[Battle]:
-    """A fleet with this protection that has seen one change, and a writer who remembers the store of before."""
+    """A fleet with this protection that has seen one change, and a writer that has a copy of the store before it."""
     with ExitStack() as stack:
         posthog = stack.enter_context(PostHogStandIn(make_definitions(5)))
         make = attached(posthog, server.url, namespace, every=EVERY, **KINDS[kind])
@@ -222,12 +202,11 @@ def battle(server: RedisServer, namespace: str, kind: str) -> Generator[Battle]:
         for seat in seats:
             stack.callback(seat.client.shutdown)
             load(seat)
-        admin = server.client()
-        stack.callback(admin.close)
-        keys = keys_of(namespace, 0, format_and_protection=f"1-{kind}")
-        until(lambda: admin.hget(keys.hash, "payload"), what="the first definitions in Redis")
-        before = cast("dict[bytes, bytes]", admin.hgetall(keys.hash))
-        fleet = Battle(posthog, seats, lambda: Writer(admin, keys, before))
+        writer = Writer(server, namespace, kind)
+        stack.callback(writer.redis.close)
+        until(lambda: writer.read("payload"), what="the first definitions in Redis")
+        writer.before = writer.fields()
+        fleet = Battle(posthog, seats, writer)
         fleet.change()
         fleet.settled(within=20 * EVERY)
         yield fleet

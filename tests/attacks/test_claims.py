@@ -1,4 +1,4 @@
-"""A writer without a key claims what is not so: old is new, all is well, the quota is used up, people cleared it."""
+"""A writer without a key forges claims: old is new, all is well, the quota is used up, the store was cleared."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def _assert_change_arrived(toll: Toll) -> None:
 def test_an_old_envelope_brings_no_old_flag_back(
     redis_server: RedisServer, namespace: str, kind: str, times: int
 ) -> None:
-    """With a key, definitions of before a change never replace those after it, however often they are written."""
+    """With a key, definitions from before a change never replace those after it, however often they are written."""
     with battle(redis_server, namespace, kind) as fleet:
         toll = fleet.suffer(roll_back, times=times, seconds=WATCHED, change=True)
     _assert_change_arrived(toll)
 
 
 def test_an_old_envelope_brings_old_flags_back_without_a_key(redis_server: RedisServer, namespace: str) -> None:
-    """A plain fleet takes them for new, and loses none."""
+    """A plain fleet uses them as new ones, and loses no flag."""
     with battle(redis_server, namespace, "plain") as fleet:
         toll = fleet.suffer(roll_back, times=1, seconds=WATCHED)
     assert (toll.wrong, toll.lost) == ({1}, 0)
@@ -53,14 +53,14 @@ def test_an_old_envelope_brings_old_flags_back_without_a_key(redis_server: Redis
 @once_and_often
 @each_key
 def test_a_frozen_store_is_not_called_fresh(redis_server: RedisServer, namespace: str, kind: str, times: int) -> None:
-    """With a key, a change arrives although the store says that all is confirmed and led; ages are not believed."""
+    """With a key, a change arrives although the store claims a leader and a fresh confirmation; no age is too low."""
     with battle(redis_server, namespace, kind) as fleet:
         toll = fleet.suffer(freeze, times=times, seconds=WATCHED, change=True)
     _assert_change_arrived(toll)
 
 
 def test_a_frozen_store_is_called_fresh_without_a_key(redis_server: RedisServer, namespace: str) -> None:
-    """A plain fleet believes it for as long as it is written, keeps its flags, and heals after."""
+    """A plain fleet believes it while the attack lasts, keeps its flags, and recovers afterwards."""
     with battle(redis_server, namespace, "plain") as fleet:
         toll = fleet.suffer(freeze, times=MANY, seconds=WATCHED, change=True)
     assert (toll.wrong, toll.lost, toll.caught_up) == (set(), 0, None)
@@ -80,7 +80,7 @@ def test_a_forged_note_is_not_believed(
 
 
 def test_a_forged_note_takes_the_flags_without_a_key(redis_server: RedisServer, namespace: str) -> None:
-    """A plain fleet believes it, as PostHog's own word, and has its flags again when the note is over."""
+    """A plain fleet believes it, and has its flags again when the note has expired."""
     with battle(redis_server, namespace, "plain") as fleet:
         toll = fleet.suffer(note(402, seconds=1), times=1, seconds=WATCHED)
     assert toll.wrong == set()
@@ -93,15 +93,13 @@ def test_a_forged_epoch_takes_no_flag(redis_server: RedisServer, namespace: str,
     """Whatever the protection, a forged epoch costs fetches within the limit, and no flag."""
     with battle(redis_server, namespace, kind) as fleet:
         toll = fleet.suffer(forge_the_epoch, times=times, seconds=WATCHED, change=True)
-    assert not toll.harm
+    _assert_change_arrived(toll)
     assert toll.failures == 0
-    assert toll.caught_up is not None
-    assert toll.caught_up < LONGEST_OUTAGE
 
 
 @pytest.mark.parametrize("attack", [forge_the_epoch, spoil_the_epoch])
 def test_clear_works_after_a_forged_epoch(redis_server: RedisServer, namespace: str, attack: Attack) -> None:
-    """Without a key too: each `clear` raises the epoch further, and the fleet fetches anew, whatever was written."""
+    """Each `clear` raises the epoch further, and the fleet fetches again, also without a key."""
     with battle(redis_server, namespace, "plain") as fleet, closing(RedisStore(redis_server.url, namespace)) as store:
         fleet.write(attack)
         fleet.change()
@@ -123,5 +121,4 @@ def test_a_lease_of_nobody_on_an_emptied_store_takes_no_flag(
         toll = fleet.suffer(lead_an_empty_store, times=times, seconds=WATCHED, change=True)
     assert not toll.harm
     if times == 1:
-        assert toll.caught_up is not None
-        assert toll.caught_up < LONGEST_OUTAGE
+        _assert_change_arrived(toll)

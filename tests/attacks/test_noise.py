@@ -1,4 +1,4 @@
-"""A writer, a publisher and another tenant make noise: fields that are gone or make no sense, notices, large values."""
+"""Noise from a writer, a publisher and another tenant: deleted and invalid fields, floods of notices, large values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 def _harmless(redis_server: RedisServer, namespace: str, kind: str, attack: Attack) -> Toll:
-    """Play an attack all the time: no flag is wrong or lost, no store fails, and a change arrives."""
+    """Repeat an attack: no flag is wrong or lost, no store fails, and a change arrives."""
     with battle(redis_server, namespace, kind) as fleet:
         toll = fleet.suffer(attack, times=60, seconds=WATCHED, change=True)
     assert not toll.harm
@@ -26,13 +26,13 @@ def _harmless(redis_server: RedisServer, namespace: str, kind: str, attack: Atta
 
 @each_kind
 def test_fields_that_are_deleted_one_by_one_take_no_flag(redis_server: RedisServer, namespace: str, kind: str) -> None:
-    """Each field of the hash is gone at some time; the fleet has each change, and its flags all the time."""
+    """Each field of the hash is deleted in turn; the fleet gets the change, and keeps its flags."""
     _harmless(redis_server, namespace, kind, delete_a_field())
 
 
 @each_kind
 def test_fields_that_make_no_sense_take_no_flag(redis_server: RedisServer, namespace: str, kind: str) -> None:
-    """Empty, negative, too high, no number, too long, with control characters: each counts as absent."""
+    """A field that is empty, negative, too high, not a number, too long or has control characters takes no flag."""
     _harmless(redis_server, namespace, kind, spoil_a_field())
 
 
@@ -50,7 +50,7 @@ def test_floods_of_notices_take_no_flag(redis_server: RedisServer, namespace: st
 def test_a_large_value_costs_other_tenants_nothing(
     make_redis: MakeRedis, namespace: str, kind: str, times: int
 ) -> None:
-    """What is larger than any payload is never sent, so that the server has time for its other clients."""
+    """A value larger than any payload is never sent, so the server has time for its other clients."""
     with battle(make_redis(), namespace, kind) as fleet:
         toll = fleet.suffer(plant(70_000_000), times=times, seconds=WATCHED, change=True)
     assert not toll.harm

@@ -1,4 +1,4 @@
-"""Who can write to Redis and has no key: what that does to a plain, a signed and a sealed fleet, counted."""
+"""The effect of a writer without a key on the flags of a plain, a signed and a sealed fleet."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ WATCHED = 4.0
 
 
 def store(writer: Writer, payload: bytes, version: str) -> None:
-    """Put a payload in the place of what is stored, newer than all that was, and announce it: all read it at once."""
+    """Replace what is stored by a payload with newer times, and send a notice, so that all read it at once."""
     now = max(writer.now(), int(writer.read("as_of") or 1) + 1)
     writer.write(payload=payload, size=len(payload), version=version, as_of=now, confirmed_at=now, highest=now)
     writer.publish(f"new 0 {version}")
 
 
 def forge(writer: Writer) -> None:
-    """Store definitions of the writer's own."""
+    """Store forged definitions."""
     definitions = make_definitions(5, revision=FORGED)
     store(writer, encode(definitions, digest(definitions)), digest(definitions))
 
@@ -43,7 +43,7 @@ def delete(writer: Writer) -> None:
 
 
 def truncate(writer: Writer) -> None:
-    """Leave a part of the payload."""
+    """Keep the first bytes of the payload alone."""
     store(writer, writer.read("payload")[:40], "e" * 64)
 
 
@@ -53,14 +53,14 @@ def truncate(writer: Writer) -> None:
 def test_forged_definitions_are_never_used(
     redis_server: RedisServer, namespace: str, kind: str, attack: Attack, times: int
 ) -> None:
-    """With a key, no client holds a forged or altered content for a moment, or loses its flags; the fleet heals."""
+    """With a key, no client ever holds forged or altered definitions, or loses its flags; the fleet recovers."""
     with battle(redis_server, namespace, kind) as fleet:
         toll = fleet.suffer(attack, times=times, seconds=WATCHED)
     assert (toll.wrong, toll.lost) == (set(), 0)
 
 
 def test_forged_definitions_are_used_without_a_key(redis_server: RedisServer, namespace: str) -> None:
-    """A plain fleet uses what others write: only who may choose its flags may write there."""
+    """A plain fleet uses what others write to its store."""
     with battle(redis_server, namespace, "plain") as fleet:
         toll = fleet.suffer(forge, times=1, seconds=WATCHED)
     assert toll.wrong == {FORGED}

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from flagcache.stores.rules.state import FAR
 from tests.attacks.harness import Attack, Writer
@@ -26,19 +26,19 @@ __all__ = [
 _ENVELOPE = ("payload", "size", "version", "etag", "writer", "project", "stamp")
 
 NOTICES = ("new 0 {:032x}", "free 0 ", "clear 9 ", "note 0 ", "granted 0 {}", "", "\0", "x 0 y")
-"""Of each kind, and of none."""
+"""One of each kind, and some that are not valid."""
 
 
 def freeze(writer: Writer) -> None:
-    """Claim that all is well: what is stored was granted and confirmed just now, and a leader is at work."""
+    """Claim that what is stored was granted and confirmed just now, and that another process leads."""
     now = writer.now()
     granted = dict.fromkeys(("granted_1", "granted_2", "granted_3"), now)
     writer.write(as_of=now, confirmed_at=now, highest=now, **granted)
-    writer.lead()
+    writer.lead_from_now()
 
 
 def roll_back(writer: Writer) -> None:
-    """Put the envelope of before the latest change in the place of what is stored, claim that it is new, and say so."""
+    """Restore the envelope from before the latest change, with new times, and send a notice."""
     writer.write(**{name: writer.before.get(name.encode(), b"") for name in _ENVELOPE}, changed_at=writer.now())
     freeze(writer)
     writer.publish(b"new 0 " + writer.before[b"version"])
@@ -63,7 +63,7 @@ def forge_the_epoch(writer: Writer) -> None:
 
 
 def spoil_the_epoch(writer: Writer) -> None:
-    """Raise the epoch to where counting on from it is near the end of whole numbers."""
+    """Raise the epoch to a number that is too high to be believed."""
     writer.write(epoch=2**52)
     writer.publish(f"clear {2**52} ")
 
@@ -71,11 +71,11 @@ def spoil_the_epoch(writer: Writer) -> None:
 def lead_an_empty_store(writer: Writer) -> None:
     """Delete all, and give the lease to a process that does not exist."""
     writer.redis.delete(writer.keys.hash, writer.keys.lease)
-    writer.lead()
+    writer.lead_from_now()
 
 
 def plant(size: int) -> Attack:
-    """Put so many bytes in the place of the payload, as newer than what is stored."""
+    """Replace the payload by so many bytes, with newer times."""
     payload = bytes(size)
 
     def write(writer: Writer) -> None:
@@ -92,7 +92,7 @@ def delete_a_field() -> Attack:
 
 
 def spoil_a_field() -> Attack:
-    """Make one field of the hash what no process writes: with each write the next one, and the next value."""
+    """Set one field of the hash to an invalid value: with each write the next field, and the next value."""
     values = (b"", b"-1", b"9007199254740993", b"nan", b"\xff\n\x1b[31m", b"x" * 5000)
     turns = iter(range(10**6))
     return _each_in_turn(lambda writer, name: writer.write(**{name: values[next(turns) % len(values)]}))
@@ -102,8 +102,7 @@ def _each_in_turn(write: Callable[[Writer, str], object]) -> Attack:
     turns = iter(range(10**6))
 
     def attack(writer: Writer) -> None:
-        known: Mapping[bytes, bytes] = writer.before
-        names = sorted(known)
+        names = sorted(writer.before)
         write(writer, names[next(turns) % len(names)].decode())
 
     return attack

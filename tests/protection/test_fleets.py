@@ -9,7 +9,6 @@ import pytest
 from flagcache.encoding.payload import digest, encode
 from flagcache.events import DefinitionsRepaired, ForeignKey, PayloadRefused
 from flagcache.settings import Options
-from flagcache.stores.redis.store import keys_of
 from flagcache_posthog.testing import StandInControl, make_definitions
 from tests.attach.attached import AttachedSeat, attached, events_of
 from tests.fleet.chores import (
@@ -26,8 +25,9 @@ from tests.fleet.chores import (
     trouble,
 )
 from tests.fleet.harness import Fleet, Member
-from tests.servers import MakeRedis, RedisServer, until
+from tests.servers import MakeRedis, until
 from tests.support.elsewhere import Elsewhere
+from tests.support.redis_writer import RedisWriter
 
 EVERY = 0.5
 LONG = 60.0
@@ -40,24 +40,15 @@ BOTH: Options = {"signing_key": OLD, "encryption_key": NEW}
 each_kind = pytest.mark.parametrize("options", [SIGNED, SEALED, BOTH], ids=["signed", "sealed", "both"])
 
 
-class Forger:
+class Forger(RedisWriter):
     """An attacker who can do anything in Redis, and has no key."""
 
-    def __init__(self, server: RedisServer, namespace: str, protection: str = "signed") -> None:
-        self.admin = server.client()
-        self.hash = keys_of(namespace, 0, format_and_protection=f"1-{protection}").hash
-
-    def read(self, field: str) -> bytes:
-        """What is stored."""
-        return cast("bytes | None", self.admin.hget(self.hash, field)) or b""
-
     def write(self, **fields: str | bytes | int) -> None:
-        """Overwrite fields; newer than all that was, so that everybody looks."""
-        later = {"as_of": int(self.read("as_of")) + 1, **fields}
-        self.admin.hset(self.hash, items=[part for item in later.items() for part in item])
+        """Overwrite fields, with an `as_of` above the stored one, so that every worker reads them."""
+        super().write(**{"as_of": int(self.read("as_of")) + 1, **fields})
 
     def put(self, payload: bytes, version: str) -> None:
-        """Bring in definitions of his own."""
+        """Store forged definitions."""
         self.write(payload=payload, size=len(payload), version=version)
 
 
@@ -105,7 +96,7 @@ def test_nothing_readable_is_in_a_sealed_store(posthog: StandInControl, make_red
     with Fleet(attached(posthog, server.url, namespace, every=LONG, **SEALED), 1) as fleet:
         fleet.call(load)
         forger = Forger(server, namespace, "sealed")
-        everything = b"".join(cast("dict[bytes, bytes]", forger.admin.hgetall(forger.hash)).values())
+        everything = b"".join(forger.fields().values())
         assert forger.read("payload") in everything
         for secret in (OLD, "flag", "phs_"):
             assert secret.encode() not in everything
@@ -178,7 +169,7 @@ def test_a_swapped_entity_tag_hides_no_change(posthog: StandInControl, make_redi
     server = make_redis()
     with Fleet(attached(posthog, server.url, namespace, every=EVERY, **SIGNED), 3) as fleet:
         fleet.call(load)
-        forger = Forger(server, namespace)
+        forger = Forger(server, namespace, "signed")
         before = forger.read("etag")
         posthog.serve(make_definitions(5, revision=2))
         all_hold(fleet, 2, within=4 * EVERY)
@@ -201,7 +192,7 @@ def test_an_old_envelope_of_ours_lasts_until_the_next_fetch(
     server = make_redis()
     with Fleet(attached(posthog, server.url, namespace, every=EVERY, **SIGNED), 3) as fleet:
         fleet.call(load)
-        forger = Forger(server, namespace)
+        forger = Forger(server, namespace, "signed")
         fields = ("payload", "size", "version", "etag", "writer", "project")
         old = {field: forger.read(field) for field in fields}
         posthog.serve(make_definitions(5, revision=2))

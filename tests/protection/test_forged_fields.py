@@ -11,7 +11,7 @@ import pytest
 from flagcache.encoding.payload import digest, encode
 from flagcache.events import PayloadRefused
 from flagcache.settings import Options
-from flagcache.stores.redis.store import RedisStore, keys_of
+from flagcache.stores.redis.store import RedisStore
 from flagcache.worker.fetch_limit import MAX_FETCHES
 from flagcache_posthog.definitions import PostHogVendor
 from flagcache_posthog.testing import StandInControl, make_definitions
@@ -19,51 +19,31 @@ from tests.attach.attached import AttachedSeat, attached, events_of
 from tests.fleet.chores import all_hold, history, load, logs, never_lost_flags, poll, seats, status, trouble
 from tests.fleet.harness import Fleet, Seat
 from tests.servers import MakeRedis, RedisServer, until
+from tests.support.redis_writer import HOUR, RedisWriter
 
 EVERY, LONG = 0.5, 60.0
+YEAR = 366 * 24 * HOUR
 KEY = "a key of more than sixteen bytes"
 each_fleet = pytest.mark.parametrize("options", [{}, {"signing_key": KEY}], ids=["plain", "signed"])
 
 
-class Forger:
-    """A client that reads and writes Redis, and has no key."""
-
-    def __init__(self, server: RedisServer, namespace: str, protection: str) -> None:
-        self.admin = server.client()
-        self.keys = keys_of(namespace, 0, format_and_protection=f"1-{protection}")
-
-    def read(self, field: str) -> bytes:
-        """What is stored."""
-        return cast("bytes | None", self.admin.hget(self.keys.hash, field)) or b""
-
-    def write(self, **fields: str | bytes | int) -> None:
-        """Overwrite fields."""
-        self.admin.hset(self.keys.hash, items=[part for item in fields.items() for part in item])
-
-    def lead(self, name: str) -> None:
-        """Take the lease for a year."""
-        year = 366 * 86_400_000
-        self.admin.set(self.keys.lease, name, px=year)
-        self.write(lease_length=year)
-
-
-def forger_of(server: RedisServer, namespace: str, options: Options) -> Forger:
+def forger_of(server: RedisServer, namespace: str, options: Options) -> RedisWriter:
     """Makes the attacker of a fleet with these options."""
-    return Forger(server, namespace, "signed" if "signing_key" in options else "plain")
+    return RedisWriter(server, namespace, "signed" if "signing_key" in options else "plain")
 
 
 @each_fleet
 def test_a_store_made_to_grant_at_each_poll_costs_four_fetches_a_process(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str, options: Options
 ) -> None:
-    """However often "the latest fetch failed" is written: a process makes four in an interval, and keeps its flags."""
+    """However often a failed fetch is forged, a process makes four fetches per interval, and keeps its flags."""
     server = make_redis()
     with Fleet(attached(posthog, server.url, namespace, every=LONG, polls=EVERY, **options), 2) as fleet:
         assert fleet.call(load) == [1, 1]
         forger = forger_of(server, namespace, options)
         for _ in range(99):
             forger.write(outcome="failed", failures=0, granted_1=0, granted_2=0, granted_3=0)
-            forger.admin.publish(forger.keys.channel, "free 0 x")
+            forger.redis.publish(forger.keys.channel, "free 0 x")
             fleet.call(poll)
         assert MAX_FETCHES < posthog.requests <= 2 * MAX_FETCHES
         assert all(never_lost_flags(member) and not trouble(member) for member in fleet)
@@ -73,14 +53,14 @@ def test_a_store_made_to_grant_at_each_poll_costs_four_fetches_a_process(
 def test_another_content_under_the_true_name_reaches_nobody(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str, attach: bool
 ) -> None:
-    """In a plain store it is dropped by the next process that reads it, and does not survive a "304" or a `clear`."""
+    """The next process that reads it from a plain store drops it; it does not survive a 304 or a `clear`."""
     server = make_redis()
     make: Callable[[int], Seat] = seats(posthog, server.url, namespace, every=EVERY, challenge_after=2.0)
     if attach:
         make = attached(posthog, server.url, namespace, every=LONG, polls=EVERY)
     with Fleet(make, 2) as fleet:
         assert fleet.call(load) == [1, 1]
-        forger = Forger(server, namespace, "plain")
+        forger = RedisWriter(server, namespace, "plain")
         version = forger.read("version").decode()
         payload = encode(cast("dict[str, object]", make_definitions(5, revision=666)), version)
         forger.write(payload=payload, size=len(payload), as_of=int(forger.read("as_of")) + 1)
@@ -98,18 +78,18 @@ def test_another_content_under_the_true_name_reaches_nobody(
 def test_a_content_of_others_beside_the_true_tag_ends_with_a_clear(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str
 ) -> None:
-    """In a plain store who can write chooses the flags until people clear it: then no entity tag is sent."""
+    """A writer to a plain store chooses its flags until an operator clears it: then no entity tag is sent."""
     server = make_redis()
     with Fleet(attached(posthog, server.url, namespace, every=EVERY), 1) as fleet:
         assert fleet.call(load) == [1]
-        forger = Forger(server, namespace, "plain")
+        forger = RedisWriter(server, namespace, "plain")
         etag = forger.read("etag")
         fleet.members[0].kill()
         forged = cast("dict[str, object]", make_definitions(5, revision=666))
         payload = encode(forged, digest(forged))
         later = int(forger.read("as_of")) + 1
         forger.write(payload=payload, size=len(payload), version=digest(forged), etag=etag, as_of=later)
-        forger.admin.delete(forger.keys.lease)
+        forger.redis.delete(forger.keys.lease)
         (new,) = fleet.join(1)
         assert new.call(load) in (1, 666)
         full = posthog.full_fetches
@@ -124,7 +104,7 @@ def test_a_lease_of_nobody_on_an_empty_store_keeps_nobody_waiting(
 ) -> None:
     """A fleet that starts on it fetches within its first load, and once."""
     server = make_redis()
-    forger_of(server, namespace, options).lead("nobody:1:x")
+    forger_of(server, namespace, options).lead(lasts=YEAR)
     began = time.monotonic()
     waits: Options = {**options, "cold_start_wait": 20.0}
     with Fleet(attached(posthog, server.url, namespace, every=LONG, **waits), 3) as fleet:
@@ -133,22 +113,11 @@ def test_a_lease_of_nobody_on_an_empty_store_keeps_nobody_waiting(
         assert posthog.full_fetches == 1
 
 
-IN_CLEAR = {
+FIELDS = {
     *("version", "etag", "writer", "project", "epoch", "as_of", "changed_at", "confirmed_at", "size", "payload"),
-    *(
-        "highest",
-        "grant",
-        "granted_1",
-        "granted_2",
-        "granted_3",
-        "holder",
-        "outcome",
-        "failures",
-        "reporting",
-        "renewing",
-    ),
-    *("fence", "lease_length", "led_since", "note_status", "note_until", "note_length", "repair_asked", "replaced_at"),
-    *("key_missed_at", "deputy", "deputy_seen"),
+    *("highest", "grant", "granted_1", "granted_2", "granted_3", "holder", "outcome", "failures", "reporting"),
+    *("renewing", "fence", "lease_length", "led_since", "note_status", "note_until", "note_length", "repair_asked"),
+    *("replaced_at", "key_missed_at", "deputy", "deputy_seen", "stamp"),
 }
 """The fields of the hash; payload and entity tag are encrypted, the version is keyed, all others can be read."""
 
@@ -156,15 +125,15 @@ IN_CLEAR = {
 def test_nothing_in_a_sealed_store_confirms_a_guess(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str
 ) -> None:
-    """Neither a field nor a notice has the digest of the definitions, which who guesses them could compute."""
+    """No field and no notice has the digest of the definitions, which would confirm a guess at them."""
     server = make_redis()
     store = RedisStore(server.url, namespace, format_and_protection="1-sealed")
     subscription = store.subscribe()
     with Fleet(attached(posthog, server.url, namespace, every=EVERY, encryption_key=KEY), 2) as fleet:
         assert fleet.call(load) == [1, 1]
         version = fleet.members[0].call(status).version
-        forger = Forger(server, namespace, "sealed")
-        known = cast("dict[bytes, bytes]", forger.admin.hgetall(forger.keys.hash))
+        forger = RedisWriter(server, namespace, "sealed")
+        known = forger.fields()
     said: list[bytes] = []
     while (notice := subscription.get(0.2)) is not None:
         said.append(f"{notice.kind} {notice.version}".encode())
@@ -174,7 +143,7 @@ def test_nothing_in_a_sealed_store_confirms_a_guess(
     assert known[b"version"].decode() == version != guess.decode()
     assert any(version.encode() in text for text in said)
     assert guess not in b"".join([*known.values(), *said])
-    assert {name.decode() for name in known} - IN_CLEAR <= {"stamp"}
+    assert {name.decode() for name in known} <= FIELDS
 
 
 EVIL = "evil\n2026-01-01 CRITICAL all is lost\x1b[31m\u2028\u202e"
@@ -183,15 +152,15 @@ EVIL = "evil\n2026-01-01 CRITICAL all is lost\x1b[31m\u2028\u202e"
 def test_no_text_of_a_store_steers_a_line_or_a_terminal(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str
 ) -> None:
-    """Whatever stands for the leader, the writer or the project: status, events and log show what prints."""
+    """Status, events and log show printable text alone, whatever names the leader, the writer or the project."""
     server = make_redis()
     with Fleet(attached(posthog, server.url, namespace, every=LONG, polls=EVERY), 2) as fleet:
         assert fleet.call(load) == [1, 1]
-        forger = Forger(server, namespace, "plain")
+        forger = RedisWriter(server, namespace, "plain")
         for text in (EVIL, EVIL[-2:], "evil \udcff".encode("utf-8", "surrogateescape"), "x" * 1_000_000):
             later = int(forger.read("as_of") or 0) + 1
             forger.write(writer=text, project=text, holder=text, deputy=text, as_of=later)
-            forger.lead(cast("str", text))
+            forger.lead(cast("str", text), lasts=YEAR)
             fleet.call(poll)
             assert all(_prints(member.call(status).leader, member.call(status).writer) for member in fleet)
             assert all(len(member.call(status).leader) <= 512 for member in fleet)
@@ -202,11 +171,11 @@ def test_no_text_of_a_store_steers_a_line_or_a_terminal(
 
 
 def test_who_leads_is_shown_as_what_prints(posthog: StandInControl, make_redis: MakeRedis, namespace: str) -> None:
-    """A name with marks that turn text around is a name; they are shown as question marks."""
+    """A leader may have marks that reverse text in its name; they are shown as question marks."""
     server = make_redis()
     with Fleet(attached(posthog, server.url, namespace, every=LONG, polls=EVERY), 1) as fleet:
         assert fleet.call(load) == [1]
-        Forger(server, namespace, "plain").lead("a\u202eb:1:x")
+        RedisWriter(server, namespace, "plain").lead("a\u202eb:1:x", lasts=YEAR)
         fleet.call(poll)
         until(lambda: fleet.members[0].call(status).leader == "a?b:1:x", 10.0, what="the name of the leader")
 
