@@ -9,7 +9,6 @@ from contextlib import contextmanager
 import pytest
 
 from flagcache.worker.shared_poll import SharedPoll
-from tests.servers import until
 
 LONGEST = 5.0
 
@@ -101,4 +100,4 @@ def test_nothing_is_asked_once_it_is_closed() -> None:
         assert not asked
         threading.Timer(0.05, end.set).start()
         polls.settle(LONGEST)
-        until(end.is_set, what="the end of the poll under way")
+        assert end.is_set()
