@@ -125,9 +125,7 @@ def test_a_note_that_a_store_makes_longer_lasts_no_longer(three: Three) -> None:
     three.refuse(QUOTA)
     three.run(1)
     stamp = three.writer.keep()[0].note_stamp
-    for (
-        member
-    ) in three.members:  # to find that it stands: a process whose try just failed polls as if its note were over
+    for member in three.members:  # a process whose fetch has just failed polls as if the note were over, so poll again
         member.poll()
     three.refuse(None)
     forge_a_note(three.writer, three.fleet, length=HOUR, stamp=stamp)
@@ -165,16 +163,14 @@ def test_a_signed_clear_empties_the_store_for_all(three: Three) -> None:
 def test_what_was_cleared_is_of_unknown_age_when_it_is_put_back(three: Three) -> None:
     """A newcomer starts with it as with something stale, though its times were signed a moment ago."""
     kept, codec = three.writer.keep(), three.members[0].plan.codec
-    three.fleet.store.clear(codec.stamps.of_epoch(1))
-    state = three.writer.keep()[0]
-    three.writer.state(meta=kept[0].meta)
-    assert state.epoch == 1
+    assert three.fleet.store.clear(codec.stamps.of_epoch(1)) == 1
     three.writer.put_back(kept, epoch=1)
     newcomer = AttachedProcess(three.fleet)
     newcomer.worker.should_fetch()
     held = newcomer.worker.know.held
-    assert held is None or held.unproved or held.meta.epoch == 1
-    assert not (held is not None and held.meta.as_of == (kept[0].meta or held.meta).as_of and not held.unproved)
+    assert held is not None
+    assert (held.definitions, held.unproved) == (content(1), True)
+    assert not newcomer.fresh
 
 
 @pytest.mark.parametrize("stamp", ["", "of another epoch"])
@@ -262,7 +258,7 @@ def test_a_fetch_under_way_while_the_epoch_rises_is_kept_and_soon_proved(three: 
 
 
 def test_an_unchanged_poll_verifies_nothing(three: Three, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither makes nor reads it a stamp, whatever the epoch."""
+    """It neither makes nor reads a stamp, whatever the epoch."""
     three.fleet.store.clear(three.members[0].plan.codec.stamps.of_epoch(1))
     three.run(2)
     calls: list[str] = []
