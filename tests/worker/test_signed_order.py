@@ -90,11 +90,7 @@ def attacked(request: pytest.FixtureRequest) -> Attacked:
 
 
 def _roll_back(attacked: Attacked) -> None:
-    """The old envelope, all its times as if they were new, and a store that says that all is well."""
-    now = attacked.fleet.store_clock()
-    attacked.writer.put_back(attacked.old, as_of=now, confirmed_at=now, changed_at=now)
-    attacked.writer.state(highest=now)
-    attacked.writer.freeze()
+    attacked.writer.roll_back(attacked.old)
 
 
 def _roll_back_in_the_future(attacked: Attacked) -> None:

@@ -12,7 +12,6 @@ from flagcache.encoding.protection import PLAIN, Protection, Signed
 from flagcache.settings import Settings
 from flagcache.stores.base import Scope
 from flagcache.stores.rules.state import Outcome
-from flagcache.stores.rules.state import State as Stored
 from flagcache.vendor import Refused
 from tests.servers import until
 from tests.worker.processes import Fleet, content
@@ -33,7 +32,7 @@ def rolled_back(protection: Protection, *, wait: float = 20.0) -> tuple[Fleet, A
     fleet.upstream.serves = content(2)
     fleet.clock.advance(1000)
     _lets_fetch(member, 2)
-    _roll_back(fleet, writer, old)
+    writer.roll_back(old)
     return fleet, member
 
 
@@ -43,13 +42,6 @@ def _lets_fetch(member: AttachedProcess, revision: int) -> None:
         return member.flags == content(revision)
 
     until(has_it, what=f"revision {revision}")
-
-
-def _roll_back(fleet: Fleet, writer: Writer, old: tuple[Stored, bytes]) -> None:
-    now = fleet.store_clock()
-    writer.put_back(old, as_of=now, confirmed_at=now)
-    writer.state(highest=now)
-    writer.freeze()
 
 
 def _newcomer_that_waits_for(member: AttachedProcess, fleet: Fleet) -> AttachedProcess:
@@ -73,7 +65,7 @@ def test_a_first_load_waits_for_what_is_proved() -> None:
 
 
 def test_forged_failures_do_not_end_the_wait() -> None:
-    """Who writes that no try is left does not make a process start with old definitions, or with none."""
+    """A forged record of failed fetches doesn't make a process start with old definitions, or with none."""
     fleet, member = rolled_back(Signed(KEY))
     Writer(cast("OpenStore", fleet.store), fleet.store_clock).state(outcome=Outcome.FAILED, failures=3)
     newcomer = _newcomer_that_waits_for(member, fleet)

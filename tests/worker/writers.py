@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from flagcache.core.knowledge import Knowledge
 from flagcache.settings import Settings
 from flagcache.stores.base import Scope
 from flagcache.stores.memory import MemoryStore
@@ -21,7 +22,7 @@ HOUR = 3_600_000
 
 
 class OpenStore(MemoryStore):
-    """A store whose whole content lies open."""
+    """A store in memory whose whole content a test can read and replace."""
 
     @property
     def content(self) -> tuple[Stored, bytes]:
@@ -30,7 +31,7 @@ class OpenStore(MemoryStore):
 
     @content.setter
     def content(self, content: tuple[Stored, bytes]) -> None:
-        """Store it, as a store reads what others may have written."""
+        """Replace it; the store reads it as it reads fields that others wrote."""
         state, self._payload = content
         highest = max(state.highest, state.grant, state.meta.as_of if state.meta else 0)
         self._state = believable(state._replace(highest=highest), self._clock())
@@ -72,6 +73,13 @@ class Writer:
         self._store.content = state._replace(meta=kept[0].meta), kept[1]
         self.meta(**fields)
 
+    def roll_back(self, kept: tuple[Stored, bytes]) -> None:
+        """Put the content of earlier back with the present time, and claim that all is well."""
+        now = self._clock()
+        self.put_back(kept, as_of=now, confirmed_at=now, changed_at=now)
+        self.state(highest=now)
+        self.freeze()
+
     def freeze(self) -> None:
         """Claim that all is well: just granted, just confirmed, and with a long lease that no process holds."""
         now = self._clock()
@@ -82,8 +90,6 @@ class AttachedProcess(Process):
     """A worker with an attached client, which never listens: it acts at its polls alone."""
 
     def __init__(self, fleet: Fleet) -> None:
-        from flagcache.core.knowledge import Knowledge
-
         super().__init__(fleet, Knowledge())
         self._client = _Client(self, fleet)
         self.plan.clients.add(self._client)
@@ -144,7 +150,7 @@ class _Fetcher:
 
 
 def make_fleet(settings: Settings | None = None) -> tuple[Fleet, Writer]:
-    """A fleet on a store that lies open, and who writes to it."""
+    """A fleet on an `OpenStore`, and an attacker who writes to it."""
     fleet = Fleet(settings)
     fleet.upstream = Refusing()
     fleet.upstream.clock = fleet.clock
