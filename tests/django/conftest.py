@@ -18,14 +18,19 @@ Configure: TypeAlias = Callable[..., None]
 """Sets settings for the rest of the test; those of `FLAGCACHE` by `flagcache=`, which is added to what works."""
 
 
+def set_up_django() -> None:
+    """Configure Django once for the process; tests then override its settings."""
+    if not settings.configured:
+        settings.configure(SECRET_KEY="x" * 50, ALLOWED_HOSTS=["*"], USE_TZ=True)
+        django.setup()
+
+
 @pytest.fixture
 def configure(
     posthog: StandInControl, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Configure]:
     """A project whose store is a file, on a PostHog of its own."""
-    if not settings.configured:
-        settings.configure(SECRET_KEY="x" * 50, ALLOWED_HOSTS=["*"], USE_TZ=True)
-        django.setup()
+    set_up_django()
     for name in ("api_key", "secret_key", "host", "disabled", "flag_definition_cache_provider", "default_client"):
         monkeypatch.setattr(sdk, name, getattr(sdk, name))
     works = {

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import django
 import posthog as sdk
 import pytest
 from django.conf import settings
@@ -24,6 +23,7 @@ from flagcache_posthog.django._config import given
 from flagcache_posthog.django._defaults import assume
 from flagcache_posthog.request_flags import remote_status
 from flagcache_posthog.testing import Drop, StandInControl, UnknownFlagError, make_flag, override_flags
+from tests.django.conftest import set_up_django
 from tests.servers import until
 
 Change: TypeAlias = Callable[..., None]
@@ -66,9 +66,7 @@ def change(
     posthog: StandInControl, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Change]:
     """Sets settings for the rest of the test, beside those that work, and configures as `ready()` does."""
-    if not settings.configured:
-        settings.configure(SECRET_KEY="x" * 50, ALLOWED_HOSTS=["*"], USE_TZ=True)
-        django.setup()
+    set_up_django()
     for name in _MODULE_OPTIONS:
         monkeypatch.setattr(sdk, name, getattr(sdk, name))
     monkeypatch.setattr(_lifecycle, "_makers", [])
