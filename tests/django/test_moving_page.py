@@ -1,4 +1,4 @@
-"""What docs/moving.md tells users to copy, and what it says of settings."""
+"""The examples of docs/moving.md, and its table of settings."""
 
 from __future__ import annotations
 

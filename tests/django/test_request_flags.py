@@ -1,4 +1,4 @@
-"""`request.flags` of Django: who asks, what a response says of it, and what it costs."""
+"""`request.flags` of Django: whose flags they are, the response's `Vary` header, and the cost."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ def test_one_fetch_a_fleet(
 
 
 def test_sessions_and_tokens(tmp_path: Path, make_redis: MakeRedis, posthog: RemoteStandIn) -> None:
-    """Each kind of view, under WSGI with --preload and under ASGI, has the flags of the user who asks."""
+    """Each kind of view, under WSGI with --preload and under ASGI, has the flags of the request's user."""
     redis = make_redis()
     serve(posthog)
     project = project_in(tmp_path / "project", posthog, redis.url)

@@ -19,7 +19,7 @@ LoadExample = Callable[..., dict[str, Any]]
 
 
 def serve_flags(posthog: StandInControl, *, price: str = "b") -> None:
-    """Serve `new-checkout`, on for everybody; `price` and `team`, for user-7 and for plan team; and six sticky ones."""
+    """Serve `new-checkout`, on for all users; `price` and `team`, for user-7 and for plan team; and six sticky ones."""
     served = make_definitions(0)
     priced, team = make_flag("price", variants={price: 100}, payload={"amount": 9}), make_flag("team")
     for flag, key, value in ((priced, "distinct_id", "user-7"), (team, "plan", "team")):

@@ -1,4 +1,4 @@
-"""Celery: the flags of a task's user, on a real worker and in tests, by what docs/frameworks.md tells users to copy."""
+"""Celery: the flags of a task's user, on a real worker and in tests, with the examples of docs/frameworks.md."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_unknown():
 
 
 def test_a_tasks_user(tmp_path: Path, posthog: RemoteStandIn, namespace: str) -> None:
-    """The one that is passed, else the one of the sender's context; one fetch for all children, and no `/flags`."""
+    """A task uses the user that it is passed, else that of the sender's context; its children share one fetch."""
     (tmp_path / "offers.py").write_text(snippet(PAGE, "offers.py").replace('"shop"', repr(namespace)))
     sender = snippet(PAGE, "send.py").replace("make_offer.delay()", ASK)
     for given in ("'x'", "user='user-7'"):

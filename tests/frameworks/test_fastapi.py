@@ -1,4 +1,4 @@
-"""FastAPI: what docs/frameworks.md tells users to copy, under uvicorn and in tests; who asks, and what it costs."""
+"""FastAPI: the examples of docs/frameworks.md under uvicorn and in tests, whose flags they read, and their cost."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_service_in_trouble(
 
 
 def _ask(port: int) -> tuple[str, str]:
-    """What the service says to user-7, over a connection of its own."""
+    """The service's answer to user-7, over a new connection."""
     asked = urllib.request.Request(f"http://127.0.0.1:{port}/", headers={"X-PostHog-Distinct-ID": "user-7"})
     with urllib.request.urlopen(asked, timeout=10) as answer:
         said: dict[str, str] = json.loads(answer.read())

@@ -1,4 +1,4 @@
-"""Flask: what docs/frameworks.md tells users to copy, whose flags they are, and for how long."""
+"""Flask: the example of docs/frameworks.md, whose flags a view reads, and for how long they are kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scripts, management commands and the module `posthog`, by what docs/frameworks.md tells users to copy."""
+"""Scripts, management commands and the module `posthog`, with the examples of docs/frameworks.md."""
 
 from __future__ import annotations
 

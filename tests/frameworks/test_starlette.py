@@ -1,4 +1,4 @@
-"""Starlette: what docs/frameworks.md tells users to copy, and what the functions of its middleware may use."""
+"""Starlette: the example of docs/frameworks.md, and what the functions of its middleware may use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What docs/error-reports.md tells users to copy, with the real Sentry and structlog, and no network."""
+"""The examples of docs/error-reports.md, with the real Sentry and structlog, and no network."""
 
 from __future__ import annotations
 

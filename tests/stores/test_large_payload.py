@@ -152,7 +152,7 @@ def test_what_is_larger_than_a_worker_takes_is_left_to_the_others(fleet: Fleet) 
 
 
 def test_a_smaller_payload_of_the_same_version_is_read(fleet: Fleet) -> None:
-    """A worker that was not sent the one reads the other, without a word from anyone."""
+    """A worker that was not sent the large payload reads the small one at its next poll, without a notice."""
     first, second = fleet.cache(), fleet.cache()
     definitions = fleet.bring(first, 1)
     payload = cast("bytes", fleet.admin.hget(fleet.key, "payload"))

@@ -42,7 +42,7 @@ def documented() -> list[str]:
 
 
 def as_user(server: RedisServer, *words: str) -> str:
-    """Make a user with these rights, and return the address at which this user meets the server."""
+    """Make a user with these rights, and return this user's URL."""
     tell(server, "ACL", "SETUSER", "poor", "reset", "on", ">secret", "resetchannels", *words)
     return f"redis://poor:secret@127.0.0.1:{server.port}/0"
 
@@ -121,7 +121,7 @@ def test_a_reader_hears_notices(server: RedisServer) -> None:
 
 
 def test_a_right_that_is_missing_is_named(make_redis: MakeRedis) -> None:
-    """If it may run neither kind of script, the first refusal is told."""
+    """If it may run neither kind of script, the first refusal is raised, and names the right."""
     server = make_redis(tcp=True)
     with closing(RedisReaderStore(as_user(server, KEYS, *COMMANDS), NAMESPACE)) as store:
         with pytest.raises(StoreError, match="evalsha'") as failed:

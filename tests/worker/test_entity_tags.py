@@ -1,3 +1,5 @@
+"""The entity tag of a request: the vendor's own for the held version, else the store's, else none."""
+
 from __future__ import annotations
 
 from flagcache.stores.base import Meta
@@ -33,7 +35,7 @@ def test_the_tag_of_another_content_is_not_sent() -> None:
 
 
 def test_after_a_raised_epoch_no_tag_is_sent() -> None:
-    """People who clear a store want what the vendor serves, and not what a process holds confirmed."""
+    """After `clear` the vendor's definitions are fetched in full, and held ones aren't confirmed."""
     tags = EntityTags()
     tags.received("a", "1")
     assert tags.for_request(meta("a", "1"), 1) == ""

@@ -15,7 +15,7 @@ EVERY = 30.0
 
 
 def grant_again(fleet: Fleet) -> None:
-    """Let the store say that the latest fetch failed, as who writes to it can: the next to ask is granted one."""
+    """Forge that the latest fetch failed, as a writer to the store can: the next poll gets a grant."""
     spoilt = State(meta=fleet.stored, outcome=Outcome.FAILED)
     vars(fleet.store)["_state"] = spoilt
 
@@ -72,7 +72,7 @@ def test_a_grant_beyond_the_limit_is_given_back(fleet: Fleet) -> None:
 
 
 def test_a_forked_child_counts_its_own(fleet: Fleet) -> None:
-    """What the parent has fetched is not the child's."""
+    """A child's limit doesn't count its parent's fetches."""
     house = House(fleet)
 
     def fetches() -> int:
@@ -92,7 +92,7 @@ def test_a_forked_child_counts_its_own(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("down", [False, True])
 def test_an_honest_fleet_is_not_limited(fleet: Fleet, down: bool) -> None:
-    """Whether its fetches succeed or fail: no grant of a store that keeps its rules is given back."""
+    """Whether its fetches succeed or fail, it gives back no grant of a store that no attacker writes to."""
     process = fleet.process()
     fleet.upstream.down = down
     for _ in range(600):

@@ -95,7 +95,7 @@ def test_the_failure_of_another_ends_the_wait() -> None:
 
 
 def test_the_end_of_the_wait_costs_one_poll_for_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The thread that finds it out polls; those that wait with it use what that poll brought."""
+    """The thread that notices the end polls; the other waiting threads use its reply."""
     fleet = stale_fleet(100)
     hour = 3_600_000
     assert fleet.store.poll(Ask("somebody", interval=hour, lease=hour, cold_lease=hour, challenge=hour)).grant

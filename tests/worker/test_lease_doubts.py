@@ -10,7 +10,7 @@ YEAR = 366 * 86_400_000
 
 
 def forge(fleet: Fleet, leader: str = "nobody", *, note: int = 0) -> None:
-    """Write, again and again, that another process leads and was granted a fetch just now."""
+    """Write that another process leads and was granted a fetch just now."""
     now = fleet.store_clock()
     forged = State(
         owner=leader,
@@ -45,7 +45,7 @@ def seconds_until_fetched(fleet: Fleet, process: Process, most: int) -> int:
 
 
 def test_a_forged_lease_holds_up_a_fetch_for_the_longest_of_our_own(fleet: Fleet) -> None:
-    """Whatever is written, at each second: then this process leads, fetches, and shares what it has."""
+    """Even if the lease is forged before each poll, this process then leads, fetches and publishes."""
     process = fleet.process()
     assert longest(process) <= seconds_until_fetched(fleet, process, 1000) <= longest(process) + 3
     assert process.flags == content(1)
@@ -53,7 +53,7 @@ def test_a_forged_lease_holds_up_a_fetch_for_the_longest_of_our_own(fleet: Fleet
 
 
 def test_while_the_vendor_refuses_all_nobody_is_doubted(fleet: Fleet) -> None:
-    """A leader that keeps its place in an empty store while a note stands is no cheat."""
+    """A leader may keep the lease of an empty store while a note keeps all from fetching."""
     process = fleet.process()
     for _ in range(5 * round(longest(process))):
         forge(fleet, note=503)

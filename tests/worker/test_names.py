@@ -39,7 +39,7 @@ def digests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def forge(fleet: Fleet, payload: bytes) -> None:
-    """Put another payload under the stored version, as who writes to a plain store can."""
+    """Put another payload under the stored version, as a writer to a plain store can."""
     meta = fleet.stored
     assert meta is not None
     later = meta._replace(as_of=meta.as_of + 1)
@@ -67,7 +67,7 @@ def test_another_content_under_the_true_name_is_refused_and_replaced(fleet: Flee
 
 
 def test_a_content_is_named_once_by_each_process_that_has_not_fetched_it(fleet: Fleet, digests: list[str]) -> None:
-    """Who fetched needs no second digest, who reads needs one a change, and an unchanged poll needs none."""
+    """A fetch computes one digest, a reader one per change, and an unchanged poll none."""
     leader, follower = fleet.process(), fleet.process()
     for revision in (1, 2):
         fleet.upstream.serves = content(revision)
@@ -99,7 +99,7 @@ def test_what_a_key_binds_to_its_name_is_not_named_again(
 @pytest.mark.parametrize("version", ["zz", "F" * 32, "f" * 31, "f" * 33, "f" * 31 + "g"])
 @pytest.mark.parametrize("protection", [None, Signed(OLD)], ids=["plain", "signed"])
 def test_what_is_named_by_no_digest_is_dropped(fleet: Fleet, version: str, protection: Protection | None) -> None:
-    """A version is 32 hexadecimal digits: what bears another name is refused, well-formed as it may be."""
+    """A version is 32 hexadecimal digits: definitions with another name are refused, even if they are well-formed."""
     fleet.protection = protection or fleet.protection
     codec = fleet.process().plan.codec
     meta = fleet.plant(b"", version=version)
@@ -114,7 +114,7 @@ def test_what_is_named_by_no_digest_is_dropped(fleet: Fleet, version: str, prote
 
 
 def test_a_sealed_store_names_contents_by_a_key(fleet: Fleet) -> None:
-    """Who has no key cannot tell by the version whether a guess is right; two processes with the key agree on it."""
+    """Without the key a version doesn't confirm a guess; two processes with the key give the same version."""
     fleet.protection = Sealed(OLD)
     leader, follower = fleet.process(), fleet.process()
     leader.poll()

@@ -102,7 +102,7 @@ def test_a_poll_that_renews_is_a_renewal() -> None:
 
 
 def test_a_lost_lease_has_no_renewal() -> None:
-    """Who no longer leads has none to keep."""
+    """A process that no longer leads has no renewal to keep."""
     before = Contact(leads=True, renewed=100.0, lease_ends=145.0)
     know = Knowledge().with_contact(HOME, Contact(lease_ends=145.0))
     assert with_last_renewal(know, HOME, before).contact(HOME).renewed == 0.0
