@@ -1,6 +1,6 @@
 # mypy: disallow-untyped-calls=False
 # redis-py leaves most of its methods without types.
-"""Another client of Redis that may do nothing but publish: what its messages cost a fleet, and what they cannot do."""
+"""Another client of Redis may only publish: the cost of its messages for a fleet, and their limits."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from tests.attach.attached import adopted_at, attached, events_of, holder, leade
 from tests.fleet.chores import all_hold, load, never_lost_flags, trouble
 from tests.fleet.harness import Fleet
 from tests.servers import MakeRedis, RedisServer, until
+from tests.support.pace import let_pass
 
 EVERY = 1.0
 LONG = 30.0
@@ -62,11 +63,6 @@ def flooded(server: RedisServer, namespace: str, messages: Sequence[str]) -> Gen
         thread.join(10.0)
 
 
-def wait(seconds: float) -> None:
-    """Let the flood go on for so long."""
-    threading.Event().wait(seconds)
-
-
 @pytest.mark.parametrize("messages", FLOODS.values(), ids=FLOODS.keys())
 def test_a_flood_costs_about_a_poll_a_second(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str, messages: Sequence[str]
@@ -80,9 +76,9 @@ def test_a_flood_costs_about_a_poll_a_second(
         leads = holder(admin, namespace)
         assert leads
         with flooded(server, namespace, messages):
-            wait(1.0)
+            let_pass(1.0)
             before = polls_of(admin)
-            wait(4.0)
+            let_pass(4.0)
             # Of each second: of each worker 2 pushes (half an interval), a fetch and its verbs, renewals, looks.
             assert polls_of(admin) - before < 4 * (WORKERS * 4 + 6)
             assert holder(admin, namespace) == leads
@@ -101,7 +97,7 @@ def test_a_flood_costs_about_a_poll_a_second(
 
 
 def test_notices_of_grants_do_not_stop_fetches(posthog: RemoteStandIn, make_redis: MakeRedis, namespace: str) -> None:
-    """Whatever grants the messages speak of, the fleet goes on to fetch: a change arrives within a few intervals."""
+    """Forged notices of grants don't stop the fleet: a change arrives within a few intervals."""
     server = make_redis()
     with Fleet(attached(posthog, server.url, namespace, every=EVERY, polls=LONG), WORKERS) as fleet:
         fleet.call(load)
@@ -113,7 +109,7 @@ def test_notices_of_grants_do_not_stop_fetches(posthog: RemoteStandIn, make_redi
 
 
 def test_a_message_that_is_too_long_is_no_notice(make_redis: MakeRedis, namespace: str) -> None:
-    """It is read and left; the notice after it is heard."""
+    """It is read and ignored; the next notice arrives."""
     server = make_redis()
     with closing(RedisStore(server.url, namespace)) as store, closing(store.subscribe()) as subscription:
         client = server.client()
