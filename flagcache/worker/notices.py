@@ -90,9 +90,10 @@ class Notices:
         """
         now, tier = self._plan.clock(), self._ledger.tiers.first
         held, interval = self._ledger.know.held, self._plan.settings.refresh_interval
-        confirmed = held is not None and now - held.born <= _CONFIRMED * interval
-        emptied = held is not None and self._ledger.know.contact(tier.home).stored is None
-        if not confirmed and not emptied:
+        if held is None:
+            return
+        emptied = self._ledger.know.contact(tier.home).stored is None
+        if not emptied and now - held.born > _CONFIRMED * interval:
             return
         self._ledger.learn(lambda know: know._replace(granted=max(know.granted or now, now)))
         contact = self._ledger.know.contact(tier.home)
