@@ -68,10 +68,9 @@ class Reports:
         self._ledger.learn(lambda know: know._replace(stay_out_until=self._limit.ready_at))
         return False
 
-    def counts_without_grant(self) -> bool:
+    def count_without_grant(self) -> None:
         """Count a fetch of the vendor's SDK that no store granted. It is never refused: its client has no flags."""
         self._limit.take()
-        return True
 
     def name_of(self, home: str, definitions: Definitions) -> str:
         """The version of definitions that a fetch has just brought.

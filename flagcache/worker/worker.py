@@ -146,8 +146,12 @@ class Worker:
             return self._plan.vendor.empty()
         if held is not None:
             return held.definitions if self._plan.clients.hand(held.definitions, self._plan.clock()) else None
-        fetches = self._errands.granted or (loads_again and self._reports.counts_without_grant())
-        return None if fetches else self._plan.vendor.empty()
+        if self._errands.granted:
+            return None
+        if not loads_again:
+            return self._plan.vendor.empty()
+        self._reports.count_without_grant()
+        return None
 
     def received(self, definitions: object) -> None:
         """Take in and publish what the calling thread has fetched. A reader was sent by nobody, and tells nobody."""
