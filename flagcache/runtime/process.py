@@ -97,9 +97,8 @@ def hooks_run() -> bool:
 def _forked() -> None:
     global _told  # noqa: PLW0603 - one value for each process
     _told = os.getpid()
-    atexit.unregister(
-        leave
-    )  # a child of multiprocessing may have unregistered it, and its own forks are no such children
+    # A child of multiprocessing may have unregistered it; a process that it forks is no child of multiprocessing.
+    atexit.unregister(leave)
     atexit.register(leave)
     for who in list(_at_fork):
         guarded(who.forked, None, "after-fork hook failed", "")
