@@ -10,7 +10,12 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-__all__ = ["Note", "latest"]
+from flagcache.settings import Settings
+
+__all__ = ["Note", "latest", "longest_note"]
+
+_LONGEST_RETRY_AFTER = 300.0
+"""Seconds for which a vendor's Retry-After is believed at most."""
 
 
 class Note(NamedTuple):
@@ -42,3 +47,8 @@ def latest(known: Note, said: Note, confirmed: float | None) -> Note:
     ordered = said.home == known.home and said.as_of > known.as_of
     over = ordered or (confirmed is not None and confirmed > known.at)
     return said if said.status or not known.status or over else known
+
+
+def longest_note(settings: Settings) -> float:
+    """Seconds that a worker's note can last at most."""
+    return max(_LONGEST_RETRY_AFTER, settings.backoff_ceiling)

@@ -10,7 +10,7 @@ import random
 from flagcache.core import knowledge as election
 from flagcache.core import schedule as duties
 from flagcache.core.knowledge import Held
-from flagcache.core.notes import Note
+from flagcache.core.notes import Note, longest_note
 from flagcache.core.projects import join_projects
 from flagcache.encoding.stamps import SignedNote
 from flagcache.errors import StoreError
@@ -26,9 +26,6 @@ from flagcache.worker.malformed import MalformedDefinitions
 from flagcache.worker.state import Ledger
 
 __all__ = ["Reports"]
-
-_LONGEST_RETRY_AFTER = 300.0
-"""Seconds for which a vendor's Retry-After is believed at most."""
 
 _TOO_OFTEN = Refused("this process has fetched too often", Scope.MINE)
 _UNSHAREABLE = Refused("what it brought cannot be shared", Scope.MINE)
@@ -120,7 +117,7 @@ class Reports:
         cold = passing and self._ledger.know.held is None
         pause = duties.backoff(self._ledger.know.failures, settings, random.random(), cold=cold)
         if refused.retry_after is not None and refused.scope is Scope.EVERYBODY:
-            pause = min(max(refused.retry_after, pause), max(_LONGEST_RETRY_AFTER, settings.backoff_ceiling))
+            pause = min(max(refused.retry_after, pause), longest_note(settings))
         if self._note(home, grant, refused, pause):
             self._ledger.fetch_failed(home, refused, now, pause)
 

@@ -14,15 +14,13 @@ import math
 
 from flagcache.core import knowledge as election
 from flagcache.core import order
+from flagcache.core.notes import longest_note
 from flagcache.settings import milliseconds
 from flagcache.stores.base import Ask, Meta, Reply
 from flagcache.worker.config import Plan
 from flagcache.worker.state import Ledger
 
 __all__ = ["Trust"]
-
-_LONGEST_NOTE = 300_000
-"""Milliseconds for which a note without a signature is believed, or as long as this process's own back-off."""
 
 _INTERVALS = 5
 """Refresh intervals for which a signed note is believed after its time is over: in an outage each fetch renews it."""
@@ -238,8 +236,8 @@ class Trust:
 
     def _plain_note(self, home: str, reply: Reply) -> Reply | None:
         """The note, unless it has lasted longer than any note that a worker writes."""
-        now, longest = self._plan.clock(), max(_LONGEST_NOTE, milliseconds(self._plan.settings.backoff_ceiling))
-        if reply.note_left > longest:
+        now, longest = self._plan.clock(), longest_note(self._plan.settings)
+        if reply.note_left > milliseconds(longest):
             self._noted.setdefault(home, now)
         since = self._noted.get(home)
-        return None if since is not None and (now - since) * 1000 > longest else reply
+        return None if since is not None and now - since > longest else reply
