@@ -66,7 +66,7 @@ class Codec:
         """Return the metadata with the entity tag itself, and without the stamp, which is for `believed`.
 
         Raises:
-            EnvelopeError: they are not what was written together, or what they name is no content.
+            EnvelopeError: they were not written together, or their version is no digest.
         """
         if not envelope.is_digest(stored.version):
             raise EnvelopeError("its version is no digest")
@@ -112,10 +112,10 @@ class Codec:
         return self._protection.names(envelope.digest(definitions))
 
     def check_name(self, version: str, definitions: Definitions) -> None:
-        """Make sure that this version, by which a store names them, is theirs. A key that protects them has bound both.
+        """Check that a store's version belongs to these definitions. With a key, opening them has checked it already.
 
         Raises:
-            EnvelopeError: it names another content: who can write to the store put these in its place.
+            EnvelopeError: it belongs to other definitions: another program replaced them.
         """
         if self._protection is PLAIN and envelope.digest(definitions) != version:
             raise EnvelopeError("its definitions are not those that its version names")

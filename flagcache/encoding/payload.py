@@ -174,7 +174,7 @@ def _read(payload: bytes, version: str, limit: int, *, keep: bool) -> dict[str, 
     if codec not in {_MSGPACK, _JSON}:
         raise EnvelopeError("the payload has an unknown codec")
     if size > limit:
-        # One that cannot be that large is broken for everybody.
+        # One that cannot be that large is broken for every process.
         kind = EnvelopeError if size > _HIGHEST_RATIO * len(payload) else UnreadableHereError
         raise kind(f"the payload says that it unpacks to {size} bytes; the limit is {limit}")
     body, most = memoryview(payload)[_HEADER.size :], max(_FEWEST_CONTAINERS, limit // _BYTES_PER_CONTAINER)

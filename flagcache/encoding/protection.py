@@ -159,7 +159,7 @@ class Signed:
         return protected[:_ID] == self._keys[0].id
 
     def names(self, digest: str) -> tuple[str, ...]:
-        """Return the digest: who reads the store reads the content too."""
+        """Return the digest: signed definitions can be read without a key anyway."""
         return (digest,)
 
 
@@ -218,7 +218,7 @@ class SealedAndSigned(Value):
 
     @property
     def stamp_keys(self) -> Sequence[StampKey]:
-        """Those of the signing key: who has only the encryption key cannot sign."""
+        """Those of the signing key: the encryption key alone must not sign."""
         return self.signed.stamp_keys
 
     def protect(self, payload: bytes, bound_to: bytes) -> bytes:

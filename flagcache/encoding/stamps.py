@@ -1,7 +1,7 @@
 """Stamps: signed times, epochs and notes. A process with a key believes no others.
 
 A confirmation moves `as_of` and `confirmed_at` without the payload, and a note has no payload at all. So each has a
-*stamp* of its own: the numbers, and a tag that binds them to their purpose, to the namespace, and to the version where
+*stamp* of its own: the numbers, and a tag that binds them to their purpose, to the namespace, and to the version if
 they are a version's. A stamp contains its numbers, so the unsigned ones beside it in a store prove and disprove
 nothing. Invariant: a stamp with any bit turned, or of another purpose, namespace or version, has no numbers.
 

@@ -100,7 +100,7 @@ class Attendant:
         self.start()
 
     def may_lead(self) -> bool:
-        """Whether the poll of the calling thread may take the lease: not if nobody here could fetch."""
+        """Whether the poll of the calling thread may take the lease: not if no client here could fetch."""
         if self._plan.settings.reads_only:
             return False
         clients = self._plan.clients
@@ -170,7 +170,7 @@ class Attendant:
         return self._notices.subscribe()
 
     def ask_again(self) -> None:
-        """Something may have changed while nobody listened."""
+        """Push: something may have changed while this process did not listen."""
         with self._plan.inside.entered():
             self._pushes.ask(self._push, contend=False)
 
@@ -213,7 +213,7 @@ class Attendant:
         self._notices.check()
         now = self._plan.clock()
         if not self._plan.clients.listening:
-            self._listener.stop(0)  # nobody holds its clients any more
+            self._listener.stop(0)  # its clients are gone
         if now >= self._ledger.tiers.probe_at:  # its notices may come all the while, from another node of a cluster
             self._probe(now)  # and then what else is due: a store that hangs must not keep this process from fetching
             now = self._plan.clock()

@@ -1,7 +1,7 @@
 """How often one process fetches at most, whatever its stores grant.
 
 A store decides when the fleet fetches, and another program that can write to it can make it grant a fetch at each poll.
-So a process counts its own fetches, on its own clock. An honest store stays below the limit: it gives three grants an
+So a process counts its own fetches, on its own clock. An honest store stays within the limit: it gives three grants an
 interval, and a fourth if fetches fail. Belongs to one process; a forked child counts anew.
 """
 

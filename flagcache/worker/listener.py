@@ -64,7 +64,7 @@ class Listening(Protocol):
         ...
 
     def ask_again(self) -> None:
-        """Something may have changed while nobody listened."""
+        """Push: something may have changed while this process did not listen."""
         ...
 
     def heed(self, notice: Notice) -> None:

@@ -103,7 +103,7 @@ class Exchange:
                     return answer
                 self._release(tier, store, idle=manner.idle)  # it took the lease before it had read what is there
                 return answer._replace(grant=None)
-            if reply.leads:  # it is not ours to lead: whoever belongs there is to take over at once
+            if reply.leads:  # wrong project: release the lease so that a right worker can take over
                 self._release(tier, store, idle=False)
         return None
 

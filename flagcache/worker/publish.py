@@ -1,4 +1,4 @@
-"""What a fetch brought, and what the fleet is told of it: definitions, "unchanged", or a failure.
+"""What a fetch brought, and what the fleet learns of it: definitions, "unchanged", or a failure.
 
 Must never publish what was overtaken, nor over another project's definitions.
 """
@@ -167,7 +167,7 @@ class Reports:
                 wrote = published in (Published.STORED, Published.CONFIRMED)
                 self._ledger.tiers.answered(tier, wrote=wrote, stored=published is Published.STORED)
                 tier.held = held.meta.version if wrote else tier.held
-                if published is None:  # nobody can have it from here: others are to fetch it for themselves
+                if published is None:  # it cannot be shared: other workers must fetch it themselves
                     self._note(tier.home, times, _UNSHAREABLE, 0.0)
                 if published in (Published.STALE, Published.UNSETTLED):
                     kept = published is Published.UNSETTLED or not self._is_late(store, times)

@@ -272,7 +272,7 @@ class Ledger:
                 self.know = self.know.with_contact(tier.home, kept)
 
     def gave_up(self, tier: Tier) -> None:
-        """This process has just given up the lease of this store, if it had it: nobody holds it now."""
+        """This process has just given up the lease of this store, if it had it, so the lease is free."""
         with self.lock:
             contact = self.know.contact(tier.home)
             if contact.leads:

@@ -231,8 +231,8 @@ class Trust:
         held = self._ledger.know.held
         known = held.meta.confirmed_at if held is not None and held.home == home and not held.unproved else 0
         stored = self._plan.codec.believed(reply.meta) if reply.meta is not None else None
-        told = stored.confirmed_at if stored is not None and stored.stamp else 0
-        return max((at for at in (known, told) if at <= reply.clock), default=0)
+        signed = stored.confirmed_at if stored is not None and stored.stamp else 0
+        return max((at for at in (known, signed) if at <= reply.clock), default=0)
 
     def _plain_note(self, home: str, reply: Reply) -> Reply | None:
         """The note, unless it has lasted longer than any note that a worker writes."""

@@ -154,7 +154,7 @@ class Worker:
         return None
 
     def received(self, definitions: object) -> None:
-        """Take in and publish what the calling thread has fetched. A reader was sent by nobody, and tells nobody."""
+        """Take in and publish what the calling thread has fetched. A reader publishes nothing."""
         if self._plan.settings.reads_only:
             return
         try:
