@@ -17,7 +17,8 @@ The version inside the body makes sure that one content's payload is never taken
 What is decoded is trusted in nothing. The size is looked at before anything is unpacked, and never more than it is
 unpacked. Python objects take more room than their bytes: a one-byte map costs 64 bytes and more, so that there may be
 only one container in 16 bytes of the limit, and what all objects take is counted before they are made
-(`flagcache.encoding.memory_limit`): at most 20 times the limit. Real definitions take five times their own size.
+(`flagcache.encoding.memory_limit`): at most 20 times the limit, or 20 MiB if that is more. Real definitions take five
+times their own size.
 """
 
 from __future__ import annotations
