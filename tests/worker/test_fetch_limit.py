@@ -71,6 +71,20 @@ def test_a_grant_beyond_the_limit_is_given_back(fleet: Fleet) -> None:
     assert not busy.link.asks[-1].may_lead
 
 
+def test_fetches_that_no_store_granted_count_too(fleet: Fleet) -> None:
+    """A client that loads again without flags is always sent to fetch; afterwards no grant is used for an interval."""
+    fleet.occupy()
+    worker = fleet.process().worker
+    for _ in range(2 * MAX_FETCHES):
+        assert not worker.should_fetch()
+        assert worker.definitions(loads_again=True) is None
+    grant_again(fleet)
+    assert not worker.should_fetch()
+    fleet.clock.advance(EVERY)
+    grant_again(fleet)
+    assert worker.should_fetch()
+
+
 def test_a_forked_child_counts_its_own(fleet: Fleet) -> None:
     """A child's limit doesn't count its parent's fetches."""
     house = House(fleet)
