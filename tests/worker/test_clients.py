@@ -6,7 +6,7 @@ import pytest
 
 from flagcache.clients import Clients
 from flagcache.vendor import Definitions, Fetcher
-from tests.worker.processes import content, in_thread
+from tests.worker.processes import Fleet, content, in_thread
 
 OLD, NEW = content(1), content(2)
 
@@ -106,3 +106,16 @@ def test_a_thread_that_asks_for_nobody_known_is_given_them(clients: Clients, cli
     client.asking = False
     client.has = NEW
     assert clients.hand(NEW, 100.0)
+
+
+def test_a_client_that_takes_nothing_holds_readiness_up_for_seconds(fleet: Fleet) -> None:
+    """The process is not ready while its client has no flags, and is ready five seconds later; then it stays so."""
+    process = fleet.process()
+    process.poll()
+    process.plan.clients.add(Adopting(None))
+    ready = [process.worker.ready]
+    for seconds in (4.9, 0.2):
+        fleet.clock.advance(seconds)
+        ready.append(process.worker.ready)
+    process.plan.clients.add(Adopting(None))
+    assert [*ready, process.worker.ready] == [False, False, True, True]
