@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 from typing import Any
 
 import pytest
@@ -96,6 +97,15 @@ class Nameless(Off):
     flag_required = ""
 
 
+def rest(request: HttpRequest, view: str) -> HttpResponseBase:
+    """A view of Django REST framework, whose import needs settings; its flag is off."""
+    rest_view: type[View] = importlib.import_module("rest_framework.views").APIView
+    mixin = {"off": Off, "else": Elsewhere}[view]
+    kind: Any = type("Rest", (mixin, rest_view), {"authentication_classes": (), "get": Off.get})
+    answer: HttpResponseBase = kind.as_view()(request)
+    return answer
+
+
 def template(request: HttpRequest, engine: str) -> HttpResponse:
     """A page of the docs."""
     return render(request, "page", using=engine)
@@ -120,6 +130,7 @@ urlpatterns = [
     path("class/else/", Elsewhere.as_view()),
     path("class/async/on/", Async.as_view()),
     path("class/async/off/", AsyncOff.as_view()),
+    path("class/rest/<view>/", rest),
     path("class/nameless/", Nameless.as_view()),
     flagged_path("on", "path/on/<int:n>/", new, {"k": 1}, name="flagged"),
     flagged_path("off", "path/off/", Async.as_view()),
@@ -147,6 +158,8 @@ ANSWERS = {
     "/class/else/": (200, "old"),
     "/class/async/on/": (200, "new"),
     "/class/async/off/": (404, ""),
+    "/class/rest/off/": (404, ""),
+    "/class/rest/else/": (200, "old"),
     "/path/on/3/": (200, "new {'n': 3, 'k': 1}"),
     "/path/off/": (404, ""),
     "/path/else/": (200, "old"),
@@ -167,7 +180,8 @@ def site(configure: Configure) -> None:
         {"BACKEND": f"{backends}.django.DjangoTemplates", "NAME": "django", "OPTIONS": {"loaders": loaders}},
         {"BACKEND": f"{backends}.jinja2.Jinja2", "NAME": "jinja", "OPTIONS": jinja},
     ]
-    configure(flagcache={"IDENTIFY": f"{__name__}.identify"}, ROOT_URLCONF=__name__, TEMPLATES=templates)
+    site = {"ROOT_URLCONF": __name__, "TEMPLATES": templates, "REST_FRAMEWORK": {"UNAUTHENTICATED_USER": None}}
+    configure(flagcache={"IDENTIFY": f"{__name__}.identify"}, **site)
 
 
 PAGES: dict[str, str] = {}

@@ -83,6 +83,14 @@ def _otherwise(key: str, fallback: Callable[..., Any] | None) -> Callable[..., A
     return fallback
 
 
+class _FlagIsOffError(Exception):
+    """Carries the response of `flag_is_off` out of `initial`."""
+
+    def __init__(self, response: HttpResponseBase) -> None:
+        super().__init__()
+        self.response = response
+
+
 class FlagRequiredMixin:
     """A class-based view that exists only if a flag is on; otherwise `flag_is_off` answers, by default with a 404.
 
@@ -111,7 +119,11 @@ class FlagRequiredMixin:
         """As of the views of Django REST framework, which calls it once it has authenticated a request."""
         cast("Any", super()).initial(request, *args, **kwargs)
         if not self._is_on(flags_of(request)):
-            self.flag_is_off(request)
+            raise _FlagIsOffError(self.flag_is_off(request))
+
+    def handle_exception(self, exc: Exception) -> object:
+        """As of the views of Django REST framework, which ignores what `initial` returns."""
+        return exc.response if isinstance(exc, _FlagIsOffError) else cast("Any", super()).handle_exception(exc)
 
     async def _dispatch_async(self, request: HttpRequest, *args: object, **kwargs: object) -> object:
         if not self._is_on(await flags_of(request)):
