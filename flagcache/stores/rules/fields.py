@@ -1,4 +1,4 @@
-"""Which texts in a store may be our own: pure. Whatever is longer, or holds a control character, counts as absent.
+"""Which texts in a store a worker may have written: pure. A longer one, or one with a control character, is absent.
 
 Lengths are bytes of UTF-8. What workers write is shorter: an entity tag has at most 256 characters, and 444 if it is
 protected; an identity has a host's name, a pid and a token.
@@ -8,22 +8,36 @@ from __future__ import annotations
 
 import string
 
-__all__ = ["LONGEST_TAG", "LONGEST_TEXT", "LONGEST_VERSION", "is_tag", "is_text", "is_version"]
+__all__ = [
+    "LONGEST_STAMP",
+    "LONGEST_TAG",
+    "LONGEST_TEXT",
+    "LONGEST_VERSION",
+    "is_stamp",
+    "is_tag",
+    "is_text",
+    "is_version",
+]
 
-LONGEST_VERSION, LONGEST_TAG, LONGEST_TEXT = 64, 1024, 512
+LONGEST_VERSION, LONGEST_TAG, LONGEST_TEXT, LONGEST_STAMP = 64, 1024, 512, 100
 
 _NAMING = frozenset(string.ascii_letters + string.digits + "._-")
 _CONTROLS = frozenset(map(chr, [*range(32), 127]))
 
 
 def is_version(text: str) -> bool:
-    """Whether this can name a content: letters, digits, dots, dashes. Workers refuse all but digests of theirs."""
+    """Whether this can name a content: letters, digits, dots, dashes. Workers accept only digests."""
     return 0 < len(text) <= LONGEST_VERSION and _NAMING.issuperset(text)
 
 
 def is_tag(text: str) -> bool:
     """Whether this can be an entity tag, protected or not."""
     return _is_sound(text, LONGEST_TAG)
+
+
+def is_stamp(text: str) -> bool:
+    """Whether this can be a stamp."""
+    return _is_sound(text, LONGEST_STAMP)
 
 
 def is_text(text: str) -> bool:

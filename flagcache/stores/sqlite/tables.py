@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from flagcache.runtime.text import printable
 from flagcache.stores.base import LARGEST_PAYLOAD, Meta, Notice
-from flagcache.stores.rules.fields import is_tag, is_text, is_version
+from flagcache.stores.rules.fields import is_stamp, is_tag, is_text, is_version
 from flagcache.stores.rules.state import Outcome, State
 from flagcache.stores.sqlite.create import Schema
 
@@ -222,6 +222,11 @@ def _word(value: object) -> str:
     return printable(text) if is_text(text) else ""
 
 
+def _stamp(value: object) -> str:
+    text = _text(value) or ""
+    return text if is_stamp(text) else ""
+
+
 def _meta(row: Mapping[str, object]) -> Meta | None:
     version = _text(row["version"])
     epoch, as_of = _number(row["epoch"]), _number(row["as_of"])
@@ -233,7 +238,7 @@ def _meta(row: Mapping[str, object]) -> Meta | None:
         return None
     if not (is_version(version) and is_tag(etag) and is_text(writer) and is_text(project)):
         return None
-    stamp = _text(row["stamp"]) or ""
+    stamp = _stamp(row["stamp"])
     return Meta(version, epoch, as_of, changed_at, confirmed_at, etag, printable(writer), printable(project), stamp)
 
 
@@ -248,7 +253,7 @@ def _state(row: Mapping[str, object], meta: Meta | None) -> State:
     return State(
         meta=meta,
         epoch=number("epoch"),
-        epoch_stamp=text("epoch_stamp"),
+        epoch_stamp=_stamp(row["epoch_stamp"]),
         highest=max(number("highest"), number("grant_as_of"), meta.as_of if meta else 0),
         grant=number("grant_as_of"),
         granted=(number("granted_1"), number("granted_2"), number("granted_3")),
@@ -265,7 +270,7 @@ def _state(row: Mapping[str, object], meta: Meta | None) -> State:
         note_status=number("note_status"),
         note_until=number("note_until"),
         note_length=number("note_length"),
-        note_stamp=text("note_stamp"),
+        note_stamp=_stamp(row["note_stamp"]),
         repair_asked=number("repair_asked"),
         replaced_at=number("replaced_at"),
         key_missed_at=number("key_missed_at"),

@@ -16,7 +16,7 @@ NOT_A_NUMBER = ["", "x", "nan", "inf", "-inf", "-1", "1.5", "1e400", str(2**53),
 
 TEXTS = ["version", "etag", "writer", "project"]
 UNSOUND = ["\n", "a\nb", "\x1b[31m", "\x7f", "x" * 1025, "x" * 1_000_000]
-"""What no worker writes: a line feed, an escape, another control character, more than there is to say."""
+"""What no worker writes: a line feed, an escape, another control character, a text that is too long."""
 
 NUMBERS = ["as_of", "changed_at", "confirmed_at"]
 
@@ -75,7 +75,7 @@ class DamageContract(Cases):
     def test_texts_that_no_worker_writes_count_as_absent(
         self, store: Store, other: Store, damage: Damage, namespace: str, field: str, value: str
     ) -> None:
-        """What would break a line of a log, or is endless: nothing is stored then, until the next publication."""
+        """A text that would break a log line, or is too long, counts as no definitions until the next publication."""
         leader = Worker(store, "a", interval=AT_ONCE)
         leader.bring("v1")
         damage.text(namespace, field, value)
@@ -95,11 +95,23 @@ class DamageContract(Cases):
     def test_a_holder_that_no_worker_can_be_is_nobody(
         self, store: Store, other: Store, damage: Damage, namespace: str, value: str
     ) -> None:
-        """The identity in the record of grants is shown to people: one that no worker has counts as none."""
+        """People see the identity in the record of grants: an identity that no worker can have counts as none."""
         Worker(store, "a").bring("v1")
         damage.text(namespace, "holder", value)
         assert other.inspect().grant_holder == ""
         assert Worker(other, "b").poll().payload == b"payload of v1"
+
+    @pytest.mark.parametrize("size", [101, 1_000_000])
+    def test_a_stamp_that_is_too_long_counts_as_absent(
+        self, store: Store, other: Store, damage: Damage, namespace: str, size: int
+    ) -> None:
+        """A stamp has at most 100 bytes; the definitions of a longer one are returned without a stamp."""
+        Worker(store, "a").bring("v1")
+        for length, kept in ((100, "x" * 100), (size, "")):
+            damage.text(namespace, "stamp", "x" * length)
+            meta = Worker(other, "b").poll().meta
+            assert meta is not None
+            assert (meta.version, meta.stamp) == ("v1", kept)
 
     def test_an_order_that_is_no_time_counts_as_absent(
         self, store: Store, other: Store, damage: Damage, namespace: str
@@ -114,7 +126,7 @@ class DamageContract(Cases):
     def test_an_epoch_that_was_never_counted_is_cleared_above_those_that_were(
         self, store: Store, other: Store, damage: Damage, namespace: str, epoch: int
     ) -> None:
-        """The count is lost with it: the next epoch is still higher than that of all that was ever held."""
+        """The count is lost, but the next epoch is higher than that of all definitions that any worker held."""
         for _ in range(3):
             store.clear()
         meta = repair(store, "v1", epoch=3)
