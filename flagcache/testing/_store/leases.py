@@ -164,8 +164,8 @@ class LeaseCases(Cases):
         assert watcher.poll().leader == ""
 
     def test_an_unused_lease_of_an_empty_store_is_taken(self, store: Store, other: Store, pass_time: PassTime) -> None:
-        """While a store is empty no lease counts for longer than the asker's own longest one, if a fetch is due."""
-        Worker(store, "nobody").granted()
+        """If a store is empty and a fetch is due, a lease counts for as long as the asker's own longest one."""
+        Worker(store, "gone").granted()
         asker = Worker(other, "b", interval=SHORT, lease=SHORT, cold_lease=SHORT)
         assert not asker.poll().leads
         pass_time(HURRY + 2 * SHORT)
@@ -176,8 +176,8 @@ class LeaseCases(Cases):
     def test_an_unused_lease_is_believed_for_the_longest_of_the_asker(
         self, store: Store, other: Store, pass_time: PassTime
     ) -> None:
-        """An asker that has long leases itself leaves the other the time to use its own."""
-        Worker(store, "nobody").granted()
+        """An asker whose own leases are long waits as long for the holder of another."""
+        Worker(store, "gone").granted()
         pass_time(HURRY + 2 * SHORT)
         for lease, cold_lease, interval in ((LONG, SHORT, SHORT), (SHORT, LONG, SHORT), (SHORT, SHORT, LONG)):
             asker = Worker(other, "b", interval=interval, lease=lease, cold_lease=cold_lease)
@@ -194,20 +194,20 @@ class LeaseCases(Cases):
         assert not asker.poll().leads
 
     def test_while_a_note_stands_no_lease_is_unused(self, store: Store, other: Store, pass_time: PassTime) -> None:
-        """If the vendor refuses all, a leader has nothing to do, and keeps its place in an empty store."""
+        """If the vendor refuses all workers, a leader cannot fetch, and keeps the lease of an empty store."""
         leader, asker = Worker(store, "a"), Worker(other, "b", interval=SHORT, lease=SHORT, cold_lease=SHORT)
         assert leader.fail(leader.granted(), Scope.EVERYBODY, status=503, retry_after=LONG)
         pass_time(HURRY + 2 * SHORT)
         assert not asker.poll().leads
 
     def test_a_doubted_leader_of_an_empty_store_is_followed_at_once(self, store: Store, other: Store) -> None:
-        """Who has seen it lead an empty store for too long takes its lease, whatever the store says of it."""
+        """A worker that saw it lead an empty store for too long takes its lease, whatever the store says of it."""
         Worker(store, "a").granted()
         assert not Worker(other, "b", leader="a").poll().leads
         assert not Worker(other, "b", leader="x", doubts=True).poll().leads
         assert Worker(other, "b", leader="a", doubts=True).poll().leads
 
     def test_a_leader_is_doubted_in_an_empty_store_alone(self, store: Store, other: Store) -> None:
-        """Where there are definitions their age decides who leads."""
+        """If the store has definitions, their age decides who leads."""
         Worker(store, "a").bring("v1")
         assert not Worker(other, "b", leader="a", doubts=True).poll().leads

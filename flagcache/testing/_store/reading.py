@@ -58,7 +58,7 @@ class ReadingCases(Cases):
         assert (reply.unchanged, reply.meta, reply.payload) == (False, meta, None)
 
     def test_a_payload_larger_than_the_asker_takes_is_not_sent(self, store: Store, other: Store) -> None:
-        """The asker hears of its metadata and why it was not sent; what is stored stays, for others to read."""
+        """The asker gets its metadata and why it was not sent; it stays in the store, and others can read it."""
         meta = repair(store, "v1")
         size = store.inspect().payload_size
         reply = Worker(other, "a", largest=size - 1).poll()

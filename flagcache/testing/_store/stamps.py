@@ -1,4 +1,4 @@
-"""Stamps: kept and returned with what they belong to, and never longer; and epochs without a signature."""
+"""Stamps: stored, returned and dropped together with what they sign; and epochs without a signature."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class StampCases(Cases):
         assert stored.stamp == "anew"
 
     def test_the_latest_failure_is_told_with_its_stamp_once_no_try_is_left(self, store: Store, other: Store) -> None:
-        """A failure of one process alone is no note: replies have its stamp only while no try is left."""
+        """A failure of one process alone is no note: replies have its stamp only if no try is left."""
         for number, name in enumerate("abc"):
             grant = Worker(store, name, interval=LONG).granted()
             assert not Worker(other, "z", may_lead=False).poll().note_stamp
@@ -126,7 +126,7 @@ class StampCases(Cases):
         assert (reply.epoch, reply.payload) == (-1, b"payload of v2")
         assert store.inspect().meta == meta._replace(epoch=0)
         newcomer = Worker(store, "c", signs=True).poll()
-        assert newcomer.epoch == -1  # 0, as it takes for granted
+        assert newcomer.epoch == -1  # the epoch is 0, which a newcomer assumes
 
     def test_a_store_that_lost_its_epoch_is_given_the_proof(self, store: Store, other: Store) -> None:
         """A holder of a higher epoch sends its stamp, so that others believe it."""
