@@ -1,4 +1,4 @@
-"""What a store holds of definitions, and the permission to fetch them: values that its verbs take and return."""
+"""The values that a store's verbs take and return: definitions with their metadata, and grants."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Who may write a file or a directory, and whether any user but this one and root can have put a file where it lies.
+"""Who may write a file or a directory, and whether a user other than this one and root can have placed a file there.
 
-Each step on the way is opened by its parent's descriptor and never by a link, so that what was looked at is what is
-gone through. Who may write a directory may rename what is in it, unless the directory has the sticky bit.
+Each directory on the path is opened through its parent's descriptor and never through a link, so the directory that was
+checked is the one that is used. A user who may write a directory may rename its entries, unless it has the sticky bit.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ROOT = 0
 _OVERFLOW = 65534
 
 _LOOKS = ("-wal", "-shm", "")
-"""What lies beside the file and is read with it, and the file."""
+"""Suffixes of the files that SQLite reads together, and the file itself."""
 
 
 def others_may_write(found: os.stat_result) -> bool:
@@ -41,11 +41,11 @@ def is_our_group(group: int) -> bool:
 
 
 def refuse_strangers(file: Path) -> None:
-    """Look at the directories above a file, at its directory, at the file if it is there, and at its log.
+    """Check the directories above a file, its directory, the file if it exists, and its log.
 
     Raises:
         StoreError: one of them is a link, is of the wrong kind, belongs to another user or can be written by others.
-        OSError: one of them cannot be looked at.
+        OSError: one of them cannot be checked.
     """
     directory = Path(os.path.realpath(file.parent.parent)) / file.parent.name
     above = [*reversed(directory.parents)]
@@ -64,11 +64,11 @@ def make_directory(directory: Path) -> None:
         with suppress(FileExistsError):  # another process was quicker
             path.mkdir(mode=0o700)
             path.chmod(0o700)
-    directory.mkdir(mode=0o700, exist_ok=True)  # says so if it is none
+    directory.mkdir(mode=0o700, exist_ok=True)  # raises if it is not a directory
 
 
 def _look_below(parent: int, rest: list[Path], file: Path) -> None:
-    """Go down, each step by the descriptor of the one before."""
+    """Check the next directory through its parent's descriptor, then what is below it."""
     path = rest[0]
     if len(rest) > 1:
         with _entered(path, parent) as entered:
@@ -81,14 +81,14 @@ def _look_below(parent: int, rest: list[Path], file: Path) -> None:
         for suffix in _LOOKS:
             with suppress(FileNotFoundError):
                 name = file.name + suffix
-                # Not opened: to close it would give up the locks that SQLite has on it in this process.
+                # Not opened: to close it would release the locks that SQLite has on it in this process.
                 _refuse_file(os.stat(name, dir_fd=entered, follow_symlinks=False), file.with_name(name))
     return None
 
 
 @contextmanager
 def _entered(path: Path, parent: int | None) -> Generator[int]:
-    """A directory's descriptor, which needs no right but to pass through it (of `O_PATH`, where there is that)."""
+    """A directory's descriptor. With `O_PATH`, if the system has it, the right to pass through is enough."""
     flags = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(path if parent is None else path.name, flags, dir_fd=parent)
     try:
@@ -129,7 +129,7 @@ def _refuse_file(found: os.stat_result, path: Path) -> None:
 
 
 def _overflow_user() -> int:
-    """The user that Linux shows for those that a user namespace does not know: the host's root in some containers."""
+    """The user that Linux shows for users outside a user namespace: the host's root in some containers."""
     with suppress(OSError):
         if Path("/proc/self/uid_map").read_text(encoding="utf-8").split() != ["0", "0", "4294967295"]:
             return _OVERFLOW

@@ -1,9 +1,8 @@
--- The first part of every script: for a reader nothing is written, whatever the script would write.
+-- The first part of every script: it drops what the script would write for a reader.
 --
 -- ARGV[last]  of a reader's scripts: \0reader
--- What a reader would write is left out, so that its user needs the rights to read alone, and a script that the server runs
--- as read-only does not fail. One text for all processes, so that a server that knows a worker's scripts knows those of a
--- reader.
+-- A reader's user needs only the rights to read, and a script that the server runs as read-only does not fail. All processes
+-- send the same text, so a server that has a worker's scripts has a reader's.
 
 local function reading(server)
   local redis, gone = setmetatable({log = function() end}, {__index = server}), {}

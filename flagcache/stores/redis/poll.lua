@@ -16,8 +16,8 @@
 -- ARGV[18]     time to live (ms); a poll renews none, but a grant may be all that is ever stored
 -- ARGV[19]     bytes of the largest payload that the asker takes
 --
--- Returns {clock, leads, lease left, granted at, bits, grant, note, meta, payload, leader} and, only for who has a key, if
---         the epoch is another than that of what he holds, {epoch, stamp}
+-- Returns {clock, leads, lease left, granted at, bits, grant, note, meta, payload, leader} and, if the asker has a key and
+--         the store's epoch is not that of what it holds (0 if it holds nothing), {epoch, stamp}
 --   bits    1: unchanged; 2: republish what you hold; 4: you are the deputy; 8: another process is fetching; 16: no try is
 --           left in this interval; 32: the payload is newer, and larger than you take
 --   grant   0 or {epoch, as_of, at}

@@ -53,7 +53,7 @@ _TAKEN_OVER = frozenset(
 redis-py brings new options, and some hold state that belongs to the user's client (`himport_registry`)."""
 
 _CHECKS_NAMES: Final = inspect.signature(SSLConnection).parameters["ssl_check_hostname"].default is True
-"""Whether redis-py checks a certificate for the host's name unless told otherwise, as from 6 on."""
+"""Whether redis-py by default checks that a certificate is for the host's name, as from 6 on."""
 
 _KEEPALIVE_SECONDS = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10}
 """A host that vanished without a word is noticed by the kernel after about a minute, for a listener never asks."""
@@ -229,11 +229,11 @@ def server_of(kind: type[AbstractConnection], theirs: Mapping[str, object]) -> S
 
 
 def _with_name_checked(options: dict[str, object]) -> dict[str, object]:
-    """Have the server's certificate checked for its host's name, as redis-py does by itself from 6 on.
+    """Return the options with a check that the server's certificate is for its host's name, as redis-py 6 has it.
 
-    Before 6 `redis.Redis(ssl=True)` says False for everyone who said nothing, beside all its other options of TLS: what
-    stands there alone was said by the user, as in a URL's options. Without a check of the certificate there is none of
-    the name.
+    Before 6 `redis.Redis(ssl=True)` passes `ssl_check_hostname=False` together with all other TLS options, even if the
+    user chose nothing. Without the other options, as from a URL, the value is the user's. If the certificate is not
+    checked, neither is the name.
     """
     said = "ssl_check_hostname" in options and "ssl_keyfile" not in options
     checks_certificate = options.get("ssl_cert_reqs", "required") not in ("none", None, ssl.CERT_NONE)

@@ -41,7 +41,7 @@ class RedisReaderStore(RedisStore):
         namespace: what keeps fleets apart.
         timeout: seconds without a word of the server.
         format_and_protection: of the envelopes.
-        forget_after: not used by a reader.
+        forget_after: unused, because a reader writes nothing.
     """
 
     proves = ()
@@ -81,5 +81,5 @@ class RedisReaderStore(RedisStore):
         if verb in _UNWRITTEN:
             return cast("_T", _UNWRITTEN[verb])
         if verb not in _READS:
-            raise StoreError(f"a reader writes nothing, and so does not {verb}", "read_only", self.address)
+            raise StoreError(f"a reader writes nothing, so it cannot {verb}", "read_only", self.address)
         return super()._run(verb, me, [*args, "\0reader"], read, lease=lease)

@@ -1,4 +1,4 @@
-"""Lua scripts: read from their files, and run by the digest by which Redis knows them."""
+"""Lua scripts: read from their files, and run by the digest that names them in Redis."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Script", "load_script", "run_script"]
 
 
 class Script(NamedTuple):
-    """A Lua script and the digest by which Redis knows it."""
+    """A Lua script and the digest that names it in Redis."""
 
     text: str
     sha1: str
@@ -30,12 +30,12 @@ class Script(NamedTuple):
 
 @functools.cache
 def load_script(name: str) -> Script:
-    """Return the script in `flagcache/stores/<name>.lua`."""
+    """Return the script in `flagcache/stores/redis/<name>.lua`."""
     return Script.of(resources.files("flagcache.stores.redis").joinpath(f"{name}.lua").read_text(encoding="utf-8"))
 
 
 def run_script(route: Route, script: Script, keys: Sequence[str], words: Sequence[Word], *, suffix: str = "") -> object:
-    """Run a script by its digest, or by its text if the server has not seen it; `suffix` is of the command's name."""
+    """Run a script by its digest, or by its text if the server does not have it; `suffix` ends the command's name."""
     try:
         return route.execute(keys, f"EVALSHA{suffix}", script.sha1, *words)
     except NoScriptError:

@@ -54,8 +54,7 @@ _SCRIPT = re.compile(
 """Where in a script an error happened: of no use to people."""
 
 _ARGUMENTS = re.compile(r",? with args beginning with:.*$", re.DOTALL)
-"""What a server adds that does not know a command, for which it may not know AUTH: the arguments, up to 128 bytes of
-each."""
+"""The arguments, up to 128 bytes of each: a server adds them if it does not know a command, which may be AUTH."""
 
 _ANY_CODE = re.compile(rf"\b({'|'.join(_CODES)})\b")
 
@@ -80,12 +79,12 @@ def with_right(refusal: str, command: str, channels: str) -> str:
 def as_store_error(
     address: str, timeout: float, progress: Progress | None = None, reach: Reach | None = None
 ) -> Generator[None]:
-    """Convert what a block raises to a `StoreError`. What logs in there is masked in it, and in its causes.
+    """Convert what a block raises to a `StoreError`, with passwords masked in it and in its causes.
 
     Args:
         address: of the server, for people.
         timeout: seconds that the command had.
-        progress: how far it came.
+        progress: how far the command got.
         reach: the server, if the block may log in there: a server that does not know AUTH repeats its arguments.
     """
     try:

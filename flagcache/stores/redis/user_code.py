@@ -31,7 +31,7 @@ provider that always takes longer than a command may would never log in."""
 
 
 _REMEMBERED = 8
-"""How many of a provider's tokens are known, to mask them: connections of before may still fail."""
+"""How many of a provider's latest tokens are masked: an older connection may still fail with its own."""
 
 
 class BoundedCredentials(CredentialProvider):
@@ -46,7 +46,7 @@ class BoundedCredentials(CredentialProvider):
         self._calls: dict[int, BackgroundCall[_Credentials]] = {}
         """The call under way, or that ended late, by process: a forked child has none of its parent's threads."""
         self.given: tuple[str, ...] = ()
-        """What it returned last, and before: what a server may repeat in an error."""
+        """The passwords that it returned, the latest first: a server may repeat one in an error."""
 
     def get_credentials(self) -> _Credentials:
         """Return what logs in, for redis-py."""

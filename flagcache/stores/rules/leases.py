@@ -139,9 +139,9 @@ def _silent(state: State, ask: Ask, clock: int, more: int = 0) -> bool:
 def _unused(state: State, ask: Ask, clock: int) -> bool:
     """Whether an empty store has a lease that no process uses: then any worker may take it.
 
-    No lease of the asker lasts longer than the time for which no fetch has been granted though one was due. A holder
-    may have longer ones; then this one fetches in its place, and the store is empty no more. A fetch under way counts
-    for as long as its holder renews the lease each second. One that ends soon is waited for.
+    A fetch has been due for longer than the asker's longest lease, and none was granted. If the holder's own leases are
+    longer, the asker fetches in its place, and the store is no longer empty. A fetch under way counts as long as its
+    holder renews the lease each second. A lease that ends soon is left to end.
     """
     if state.meta is not None or noted(state, ask, clock):
         return False

@@ -101,7 +101,7 @@ def connect(path: Path, mode: Mode, until: float) -> sqlite3.Connection:
         check_same_thread=False,
     )
     connection.text_factory = _text
-    connection.execute("PRAGMA trusted_schema=OFF")  # what a file's schema names runs no function of this process
+    connection.execute("PRAGMA trusted_schema=OFF")  # a file's schema must not run functions of this process
     return connection
 
 

@@ -53,7 +53,7 @@ class SqliteFile:
             less time (`flagcache.runtime.callers.within`).
         replace_foreign: the name is ours alone, so that a file of another program is set aside as a broken one is.
         only_look: change nothing, whatever is found: no file is made, none set aside, nothing is written beside it.
-        guard: called with the path each time before the file is opened or made; may raise `StoreError`.
+        guard: called with the path before each time that the file is opened or made; may raise `StoreError`.
     """
 
     def __init__(

@@ -52,5 +52,5 @@ class SqliteReaderStore(SqliteStore):
         return False
 
     def report(self, me: str, version: str, interval: int) -> bool:
-        """Say nothing."""
+        """Report nothing."""
         return False

@@ -51,7 +51,7 @@ class SqliteStore(VerbsByRules):
         clock: tells the store's time in milliseconds; the same for all processes.
         format_and_protection: of the envelopes; workers who cannot read each other's share nothing.
         replace_foreign: the file's name is ours alone: another program's file there is set aside and made anew.
-        guard: called with the path each time before the file is opened; raises `StoreError` if it must not be.
+        guard: called with the path before each time that the file is opened; raises `StoreError` to prevent that.
     """
 
     reads_only = False
