@@ -72,9 +72,7 @@ def configure() -> None:
         _replace_foreign_client()
         return
     sdk.default_client = None
-    for name, value in _plain_options().items():
-        if hasattr(sdk, name):
-            setattr(sdk, name, value)
+    project.set_module_options(_plain_options())
 
 
 def default_unique_id() -> str:
@@ -238,8 +236,7 @@ def _client() -> Client:
     if sdk.default_client is None:
         with _lock:
             if sdk.default_client is None:
-                options = _plain_options()
-                sdk.default_client = sdk.Posthog(options.pop("api_key"), **options)
+                sdk.default_client = project.make_client(_plain_options())
     return sdk.default_client
 
 

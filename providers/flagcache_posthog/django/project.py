@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from flagcache_posthog.provider import FlagDefinitionCache
 
-__all__ = ["cache", "client", "config", "forget", "hook", "prepare", "ready"]
+__all__ = ["cache", "client", "config", "forget", "hook", "make_client", "prepare", "ready", "set_module_options"]
 
 _log = logging.getLogger("flagcache")
 
@@ -63,7 +63,7 @@ def config() -> Config:
         if _project.config is None:
             found = read()
             _project.cache = None if found.make_cache is None else found.make_cache()
-            _set_module_options(found, _project.cache)
+            set_module_options(_options(found, _project.cache))
             _project.config = found
         return _project.config
 
@@ -93,7 +93,7 @@ def client() -> Client:
     made_of = config()
     with _project.lock:
         if sdk.default_client is None:
-            sdk.default_client = _make(made_of, _project.cache)
+            sdk.default_client = make_client(_options(made_of, _project.cache))
         elif _project.cache is not None:
             uses(sdk.default_client, _project.cache, CacheBase)
         _project.client = sdk.default_client
@@ -157,13 +157,9 @@ def _make_to_load() -> None:
         client()
 
 
-def _make(made_of: Config, provider: FlagDefinitionCache | None) -> Client:
-    options: dict[str, Any] = {**made_of.client_options, **_module_options(made_of, provider)}
-    return sdk.Posthog(options.pop("api_key"), **options)
-
-
-def _module_options(made_of: Config, provider: FlagDefinitionCache | None) -> dict[str, object]:
+def _options(made_of: Config, provider: FlagDefinitionCache | None) -> dict[str, object]:
     return {
+        **made_of.client_options,
         "api_key": made_of.project_api_key,
         "secret_key": made_of.secret_key or None,
         "host": made_of.host,
@@ -172,8 +168,14 @@ def _module_options(made_of: Config, provider: FlagDefinitionCache | None) -> di
     }
 
 
-def _set_module_options(made_of: Config, provider: FlagDefinitionCache | None) -> None:
-    """The module `posthog` makes its client of these, and at each later call sets some of them on it anew."""
-    for name, value in {**made_of.client_options, **_module_options(made_of, provider)}.items():
+def make_client(options: Mapping[str, Any]) -> Client:
+    """Create a client with these options, which include `api_key`."""
+    others = dict(options)
+    return sdk.Posthog(others.pop("api_key"), **others)
+
+
+def set_module_options(options: Mapping[str, object]) -> None:
+    """Set them on the module `posthog`, which makes its client of them and sets some on it again at each call."""
+    for name, value in options.items():
         if hasattr(sdk, name):
             setattr(sdk, name, value)
