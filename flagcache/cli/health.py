@@ -36,13 +36,13 @@ _PATIENCE = 5.0
 """Seconds for a whole request: to send it, and to take the answer."""
 
 _LONGEST = 16 * 1024
-"""Bytes of a request; a probe has some hundred."""
+"""Bytes of a request; a probe sends a few hundred."""
 
 _AT_ONCE = 16
 """Connections; a further one takes the place of the oldest."""
 
 _CHECK_EVERY = 0.25
-"""Seconds between two looks at which connections are too old."""
+"""Seconds between two checks for connections that are too old."""
 
 
 def address_of(text: str) -> Address:
@@ -102,7 +102,7 @@ class HealthServer:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
-    request_queue_size = 128  # connections that wait to be accepted; the sixth would wait a second otherwise
+    request_queue_size = 128  # connections that wait to be accepted; with the default, 5, the next would wait a second
 
     def __init__(self, address: Address, answers: Mapping[str, Answer]) -> None:
         self.answers = answers
@@ -146,7 +146,7 @@ class _Server(ThreadingHTTPServer):
 
     @override
     def shutdown_request(self, request: socket.socket | tuple[bytes, socket.socket]) -> None:
-        """Close a connection that has ended; from then on its number may be another one's."""
+        """Close a connection that has ended; another connection may get its descriptor from then on."""
         with self._lock:
             self._open.pop(cast("socket.socket", request), None)
         super().shutdown_request(request)
@@ -163,7 +163,7 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Bounded(io.RawIOBase):
-    """What comes over a connection, until it is too much for a request."""
+    """Reads from a connection, up to the largest request."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection

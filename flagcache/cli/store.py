@@ -27,7 +27,7 @@ from flagcache.stores.spec import REDIS_SCHEMES, scheme_in
 __all__ = ["Place", "Target", "resolved", "run_clear", "run_inspect"]
 
 _CLEARS = 5
-"""How often a `clear` is tried whose epoch another one has raised meanwhile."""
+"""How often a `clear` is tried if another one raises the epoch at the same time."""
 
 _TIMEOUT = 5.0
 """Seconds that a store may take to answer a command."""
@@ -48,7 +48,7 @@ class Place(Protocol):
 
     @property
     def stamps(self) -> Stamps | None:
-        """What signs with the key of its fleet; None if the key is not known here."""
+        """Signs with the fleet's key; None if the key is unknown here."""
         ...
 
     @property
@@ -135,7 +135,7 @@ def run_clear(target: Place, *, sure: bool, forget: bool = False) -> int:
 
 
 def _cleared(store: Store, target: Place) -> int:
-    """Empty the store; return the new epoch. Where the fleet has a key it is signed, or workers would undo it."""
+    """Empty the store; return the new epoch. It is signed if the fleet has a key, or workers would undo it."""
     if target.protection == "plain":
         return store.clear()
     stamps = target.stamps
@@ -148,7 +148,7 @@ def _cleared(store: Store, target: Place) -> int:
         expected = store.inspect().epoch + 1
         if (epoch := store.clear(stamps.of_epoch(expected))) == expected:
             return epoch
-    raise StoreError("its epoch is changed all the time by others")
+    raise StoreError(f"another process raised the epoch during each of {_CLEARS} attempts; run it again")
 
 
 def _forget(target: Place, *, sure: bool) -> int:
