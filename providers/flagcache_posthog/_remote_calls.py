@@ -157,7 +157,7 @@ def calls_of(client: object) -> RemoteCalls:
 
 
 def limit(client: object, limits: Limits) -> None:
-    """Let the requests of this client pause by other limits."""
+    """Set other limits for the requests of this client."""
     calls_of(client).limits = limits
 
 

@@ -126,7 +126,7 @@ class _Bearer(AuthBase):
 
 
 def _refuse_plain_http(source: str, target: str, status: int) -> None:
-    """Follow no redirect from https to anything else: an attacker on the network could answer in PostHog's place.
+    """Refuse a redirect from https to anything else, because an attacker on the network could answer for PostHog.
 
     Raises:
         InsecureRedirectError: it leads there.

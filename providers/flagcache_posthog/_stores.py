@@ -91,7 +91,7 @@ def sqlite_spec(path: str | os.PathLike[str], namespace: str, settings: Settings
             f"SqliteFlagDefinitionCache cannot work on this system: {missing}; take RedisFlagDefinitionCache, or"
             " MemoryFlagDefinitionCache for one process"
         )
-    from flagcache.stores.sqlite.reader import SqliteReaderStore  # noqa: PLC0415 - only who uses SQLite pays for that
+    from flagcache.stores.sqlite.reader import SqliteReaderStore  # noqa: PLC0415 - needs SQLite
     from flagcache.stores.sqlite.store import SqliteStore  # noqa: PLC0415 - likewise
 
     file = checked_path(path)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["OVERRIDDEN", "UserFlags"]
 
 OVERRIDDEN = threading.Event()
-"""Set while a test says which flags are on: then PostHog is not asked, and nothing counts as a request."""
+"""Set while `override_flags` decides which flags are on: then PostHog is not asked, and no request is counted."""
 
 _Parts: TypeAlias = "tuple[bool | str | None, object]"
 """A value and its payload."""

@@ -55,7 +55,7 @@ class FlagcacheProvider(PostHogProvider):
         self._loaded = bool(self._owner.feature_flags)
 
     def shutdown(self) -> None:
-        """End what `initialize` began; the client goes on. OpenFeature calls it."""
+        """Undo `initialize`; the client stays in use. OpenFeature calls it."""
         with suppress(ValueError):  # OpenFeature has dropped all handlers
             api.remove_handler(ProviderEvent.PROVIDER_READY, self._say_stale)
 
@@ -63,9 +63,9 @@ class FlagcacheProvider(PostHogProvider):
         details = ProviderEventDetails(message=str(event))
         if isinstance(event, DefinitionsChanged):
             what = event.difference
-            if not (what.cohorts or what.group_types or what.others):  # of these any flag may make use
+            if not (what.cohorts or what.group_types or what.others):  # any flag may use these
                 details.flags_changed = [*what.added, *what.removed, *what.changed]
-            if event.previous or not self._loaded:  # else it is what makes the provider ready
+            if event.previous or not self._loaded:  # otherwise it makes the provider ready
                 self.emit_provider_configuration_changed(details)
         elif isinstance(event, DefinitionsStale | DefinitionsFresh):
             self._stale = isinstance(event, DefinitionsStale)

@@ -54,13 +54,13 @@ _WRONG_KEYS = {
     ),
     "SECRET_KEY": (("phc_",), "a project API key", "Set it to the phs_... key, and PROJECT_API_KEY to the other one."),
 }
-"""How keys begin that belong into another setting, what they are, and the remedy."""
+"""Prefixes of keys that belong in another setting, what such a key is, and the remedy."""
 
 _OTHER_NAMES = {"SECRET_KEY": "PERSONAL_API_KEY", "HOST": "API_HOST"}
-"""Plain settings that many projects have already."""
+"""Names of plain settings that many projects already have."""
 
 _ALIKE = 0.8
-"""How alike two names are of which one is a slip of the other, from 0 to 1."""
+"""Similarity, from 0 to 1, from which a name counts as a typo of another."""
 
 _OURS_TO_SAY = ("self", "project_api_key", "host", "secret_key", "personal_api_key", "flag_definition_cache_provider")
 """Arguments of a `Posthog` that `CLIENT` does not take."""
@@ -159,7 +159,7 @@ def _unknown_settings() -> list[Problem]:
 
 
 def _given() -> dict[str, Any]:
-    """The values by their keys. Of two, that in `FLAGCACHE` counts."""
+    """The values by their keys. A value in `FLAGCACHE` takes precedence over a plain setting."""
     given: dict[str, Any] = {}
     for key in KEYS:
         for name in filter(None, (key, _OTHER_NAMES.get(key))):
@@ -233,7 +233,7 @@ def _make_cache(given: Mapping[str, Any]) -> FlagDefinitionCache:
         store = store()
     if isinstance(store, str):
         return from_url(store, given["NAMESPACE"], **options)
-    from flagcache_posthog import RedisFlagDefinitionCache  # noqa: PLC0415 - only who uses Redis pays for its import
+    from flagcache_posthog import RedisFlagDefinitionCache  # noqa: PLC0415 - needs redis-py
 
     return RedisFlagDefinitionCache(store, given["NAMESPACE"], **options)
 

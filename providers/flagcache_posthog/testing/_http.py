@@ -147,10 +147,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(Reply(0, 200, json.dumps({"told": told}).encode()))
 
     def _refusal(self, path: str) -> Reply | None:
-        """What is answered without a look at the body; None if nothing is wrong with the request.
+        """The refusal of a request, made before its body is read; None if the request is valid.
 
-        A page that a browser on this machine shows may send requests here, under a foreign origin, or under a foreign
-        name that leads to this address. Neither may control the stand-in.
+        A page in a browser on this machine may send requests here, with a foreign origin, or with a foreign host name
+        that resolves to this address. Neither may control the stand-in.
         """
         length = self.headers.get("Content-Length", "0")
         if not (length.isascii() and length.isdigit()):
@@ -190,11 +190,11 @@ def _refused(status: int, why: str) -> Reply:
 
 
 def _unpacked(raw: bytes) -> bytes:
-    """Unpack gzip, no further than a body may be.
+    """Unpack gzip, up to the largest size of a body.
 
     Raises:
         ValueError: it is larger, or cut off.
-        zlib.error: it is no gzip.
+        zlib.error: it is not gzip.
     """
     unpacker = zlib.decompressobj(wbits=31)
     body = unpacker.decompress(raw, _LARGEST_BODY)
