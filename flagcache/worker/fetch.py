@@ -65,7 +65,7 @@ class Fetching:
         Without a thread the fetch has failed: this process gives up the lease, and tries again after its back-off.
         """
         self._called_off = False
-        self._began = errand.began
+        self._began = errand.asked_at
         self._fetcher = fetcher
         args = (errand, grant, fetcher)
         self._thread = thread = threading.Thread(target=self._run, args=args, name="flagcache-fetch", daemon=True)
@@ -167,9 +167,9 @@ class Fetching:
         )
         # Of the same content the objects that the clients already use are kept: nothing is hashed or copied anew.
         definitions = held.definitions if same and held else result.definitions
-        return Held(meta, definitions, errand.home, errand.began, accepted=False)
+        return Held(meta, definitions, errand.home, errand.asked_at, accepted=False)
 
 
 def _confirmed(held: Held, errand: Errand, grant: Grant) -> Held:
     meta = held.meta._replace(epoch=grant.epoch, as_of=grant.as_of, confirmed_at=grant.at)
-    return Held(meta, held.definitions, errand.home, errand.began, accepted=False)
+    return Held(meta, held.definitions, errand.home, errand.asked_at, accepted=False)

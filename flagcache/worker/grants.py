@@ -17,15 +17,17 @@ __all__ = ["Errand", "Errands"]
 
 
 class Errand(NamedTuple):
-    """What a thread was told when it asked."""
+    """The result of a poll for the thread that polled."""
 
     home: str
-    """The store that answered; empty if none did."""
+    """The store that replied; empty if none did."""
     grant: Grant | None
-    asked: int
-    """The store's clock then; 0 if none answered."""
-    began: float
-    """This process's own clock then."""
+    clock: int
+    """The store's clock in its reply; 0 if none replied."""
+    asked_at: float
+    """Own clock before the poll."""
+    deferred: bool = False
+    """A grant was left for the next poll."""
 
 
 class Errands:
@@ -63,4 +65,4 @@ class Errands:
     def idle(self, now: float) -> bool:
         """Whether no thread is out. One that never came back counts as lost after the longest fetch."""
         out = self._out
-        return out is None or now - out.began > SLOW_FETCH
+        return out is None or now - out.asked_at > SLOW_FETCH

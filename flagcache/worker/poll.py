@@ -17,31 +17,18 @@ from flagcache.events import Event, ForeignProject, ForeignProjectGone, LateFetc
 from flagcache.runtime.callers import within
 from flagcache.settings import milliseconds
 from flagcache.stores.abilities import Subscribable, Subscription
-from flagcache.stores.base import Ask, Grant, Published, Replacing, Reply, Store
+from flagcache.stores.base import Ask, Published, Replacing, Reply, Store
 from flagcache.worker import troubles
 from flagcache.worker.compatibility import Generations
 from flagcache.worker.config import Plan
 from flagcache.worker.failover import Tier
+from flagcache.worker.grants import Errand
 from flagcache.worker.lease_doubts import LeaseDoubts
 from flagcache.worker.repairs import Repairs
 from flagcache.worker.state import Ledger
 from flagcache.worker.verify import Heard, Reader
 
-__all__ = ["Answer", "Exchange", "Manner"]
-
-
-class Answer(NamedTuple):
-    """What matters of a store's answer to the thread that asked."""
-
-    home: str
-    """The store that answered."""
-    grant: Grant | None
-    clock: int
-    """The store's clock."""
-    at: float
-    """This process's own clock when it asked."""
-    deferred: bool = False
-    """A grant was left for the next poll."""
+__all__ = ["Exchange", "Manner"]
 
 
 class Manner(NamedTuple):
@@ -71,7 +58,7 @@ class Exchange:
         self._repairs = Repairs(plan, ledger)
         self._doubts = LeaseDoubts(plan.settings.fetch_total_timeout)
 
-    def ask(self, manner: Manner, *, serve_first: bool = False) -> Answer | None:
+    def ask(self, manner: Manner, *, serve_first: bool = False) -> Errand | None:
         """Poll the first store that answers and is not another project's; None if there is none.
 
         Args:
@@ -97,7 +84,7 @@ class Exchange:
                 heard = heard._replace(reply=reply)
             reply = heard.reply
             if self._hear(tier, heard.reply, asked) and heard.usable:
-                answer = Answer(tier.home, reply.grant, reply.clock, asked, deferred)
+                answer = Errand(tier.home, reply.grant, reply.clock, asked, deferred)
                 self._obey(tier, store, heard, answer)
                 if not reply.leads or not self._generations.abstains(tier.home):
                     return answer
@@ -166,12 +153,12 @@ class Exchange:
         told = partial(made, empty=empty, fetches=not self._plan.settings.reads_only)
         return known.lost(troubles.FOREIGN_PROJECT, "foreign_project", told, home)
 
-    def _obey(self, tier: Tier, store: Store, heard: Heard, answer: Answer) -> None:
+    def _obey(self, tier: Tier, store: Store, heard: Heard, answer: Errand) -> None:
         """Take what the store sent, or repair it. A store that fails now has still given its grant."""
         reply = heard.reply
         if reply.meta is not None and heard.definitions is not None:
             if self._generations.takes(tier.home, reply.meta, heard.definitions):
-                self._reader.take(tier.home, reply, heard.definitions, answer.at)
+                self._reader.take(tier.home, reply, heard.definitions, answer.asked_at)
             return
         try:
             if self._plan.settings.reads_only:

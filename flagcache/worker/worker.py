@@ -167,7 +167,7 @@ class Worker:
         errand, checked = self._errands.current, self._plan.vendor.check(definitions)
         # A thread that never asked may have begun its fetch long ago: taken for as old as a fetch can be.
         errand = errand or Errand("", None, 0, self._plan.clock() - SLOW_FETCH)
-        times = election.stamp(self.know, errand.home, errand.grant, errand.asked)
+        times = election.stamp(self.know, errand.home, errand.grant, errand.clock)
         version = self._reports.name_of(errand.home, checked)
         meta = Meta(
             version=version,
@@ -179,7 +179,7 @@ class Worker:
             project=self._plan.vendor.project(checked),
         )
         self._reports.malformed(self._plan.vendor.malformed(definitions))
-        self._reports.fetched(Held(meta, checked, errand.home, errand.began, accepted=False), times)
+        self._reports.fetched(Held(meta, checked, errand.home, errand.asked_at, accepted=False), times)
         self._arrived()
 
     def shutdown(self) -> None:
@@ -259,7 +259,7 @@ class Worker:
             return
         self._deferred = answer.deferred or (self._deferred and not contend)
         grant = answer.grant if answer.grant and self._reports.admits(answer.home, answer.grant) else None
-        errand = Errand(answer.home, grant, answer.clock, answer.at)
+        errand = answer._replace(grant=grant)
         if grant is None or fetcher is None:
             self._errands.send(errand)
         else:

@@ -98,7 +98,7 @@ def _publishes_anything(  # noqa: PLR0913 - the signature of the function that i
 
 def _stamped_when_read(self: Fetching, result: Fetched, errand: Errand, grant: Grant, held: Held | None) -> Held:
     taken = _hold(self, result, errand, grant, held)
-    late = round((self._plan.clock() - errand.began) * 1000)
+    late = round((self._plan.clock() - errand.asked_at) * 1000)
     return taken._replace(meta=taken.meta._replace(as_of=grant.as_of + late))
 
 
@@ -155,7 +155,7 @@ def _sends_always(state: State, ask: Ask, clock: int, *, size: int) -> tuple[Sta
     return state, reply._replace(payload=b"", meta=state.meta) if state.meta else reply
 
 
-def _asks_twice(self: Exchange, manner: exchange.Manner, *, serve_first: bool = False) -> exchange.Answer | None:
+def _asks_twice(self: Exchange, manner: exchange.Manner, *, serve_first: bool = False) -> Errand | None:
     _exchange_ask(self, manner._replace(may_lead=False))
     return _exchange_ask(self, manner, serve_first=serve_first)
 
