@@ -91,8 +91,6 @@ class Attendant:
         self._contended_at = -math.inf
         self._floor = _SHORTEST
 
-    # --- what the worker asks ----------------------------------------------------------------------------------------
-
     def polled(self) -> None:
         """A thread asks: note a client's own poll, and make sure that a thread listens if a client wants it."""
         if not self._plan.clients.on_behalf:
@@ -162,8 +160,6 @@ class Attendant:
         """End the listener; waits at most so many seconds. Emit pending change events."""
         self._listener.stop(longest)
         self._ledger.changes.flush()
-
-    # --- what the listener asks --------------------------------------------------------------------------------------
 
     def subscribe(self) -> Subscription | None:
         """Open a stream of the fleet's notices."""
