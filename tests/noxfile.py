@@ -65,11 +65,10 @@ TESTS = (
     *(f"tests/posthog/test_{part}.py" for part in ("override_flags_pytest", "provider", "provider_contract")),
     *(f"tests/stores/test_redis_{part}.py" for part in ("address", "asyncio", "cluster", "fork", "link")),
     *(f"tests/stores/test_redis_{part}.py" for part in ("sentinel", "sharing", "subscription", "tls")),
-    *("tests/stores/test_contract.py", "tests/stores/test_sqlite_file.py", "tests/worker"),
+    *(f"tests/stores/test_{part}.py" for part in ("contract", "fallback", "sqlite_file")),
     *(f"tests/attach/test_{part}.py" for part in ("own_fetch", "unchanged")),
     *("tests/fleet/test_cold_start.py", "tests/fleet/test_fork.py"),
-    *(f"tests/test_{part}.py" for part in ("awaiting", "callers", "cli", "cli_store", "coordinator", "envelope")),
-    *(f"tests/test_{part}.py" for part in ("fallback", "process", "protection", "settings", "tiers")),
+    *("tests/unit", "tests/processes/test_process.py", "tests/cli/test_cli.py", "tests/cli/test_store.py"),
 )
 
 # redis-py 5.0 leaves a socket that could not connect to the garbage collector, which says so.

@@ -21,7 +21,7 @@ from flagcache import (
 from flagcache.settings import Options
 from flagcache_posthog.testing import MakeProvider, Outage, OutageContract, ProviderContract
 from tests.servers import MakeRedis, RedisServer
-from tests.worker.processes import in_thread
+from tests.support.in_process_fleet import in_thread
 
 T = TypeVar("T")
 

@@ -1,0 +1,155 @@
+"""One cache in many processes: each has its own worker, without a call by the user."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable
+from typing import cast
+
+import pytest
+
+from flagcache.status import Role
+from tests.support.in_process_cache import House, bring
+from tests.support.in_process_fleet import Fleet, content
+
+
+@pytest.fixture
+def fleet() -> Fleet:
+    """An empty store."""
+    return Fleet()
+
+
+@pytest.fixture
+def house(fleet: Fleet) -> House:
+    """A cache that was not asked yet."""
+    return House(fleet)
+
+
+def in_child(report: Callable[[], list[object]]) -> list[object]:
+    """What a forked child reports, as JSON carries it."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.write(write, json.dumps(report()).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        told = pipe.read()
+    assert os.waitpid(pid, 0)[1] == 0
+    return cast("list[object]", json.loads(told))
+
+
+def test_a_child_goes_on_as_another_process(house: House) -> None:
+    """It holds what its parent held, under a name of its own, and leads nothing."""
+    bring(house)
+    parent = house.coordinator.status()
+
+    def report() -> list[object]:
+        status = house.coordinator.status()
+        return [status.pid, status.worker, status.version, status.role.value, house.coordinator.definitions()]
+
+    pid, worker, *rest = in_child(report)
+    assert pid != parent.pid
+    assert worker != parent.worker
+    assert f":{pid}:" in str(worker)
+    assert rest == [parent.version, "new", content(1)]
+
+
+def test_a_child_contends_for_the_lease_like_anybody(house: House) -> None:
+    """On a store that both reach it would follow; the parent stays what it was."""
+    bring(house)
+    assert in_child(lambda: [house.coordinator.should_fetch()]) == [False]
+    assert house.coordinator.status().role is Role.LEADER
+
+
+def test_a_fork_while_a_poll_is_under_way_does_not_hang_the_child(house: House) -> None:
+    """No lock and no wait of the parent's other threads is inherited."""
+    bring(house)
+    polling, go_on = threading.Event(), threading.Event()
+
+    def hold(verb: str) -> None:
+        polling.set()
+        assert go_on.wait(10)
+
+    house.link.before = hold
+    thread = threading.Thread(target=house.coordinator.should_fetch)
+    thread.start()
+    assert polling.wait(10)
+    house.link.before = lambda _verb: None
+
+    def report() -> list[object]:
+        return [house.coordinator.should_fetch(), house.coordinator.definitions()]
+
+    try:
+        assert in_child(report) == [False, content(1)]
+    finally:
+        go_on.set()
+        thread.join(10)
+
+
+def test_a_fork_that_ran_no_hook_is_noticed_all_the_same(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers that fork in C run none: the process's number tells."""
+    bring(house)
+    parent = house.coordinator.status()
+    monkeypatch.setattr(os, "getpid", lambda: parent.pid + 1)
+    child = house.coordinator.status()
+    assert child.worker != parent.worker
+    assert (child.version, child.role) == (parent.version, Role.NEW)
+    assert house.coordinator.definitions() == content(1)
+
+
+def test_a_grandchild_that_never_asked_still_holds_what_was_held(house: House) -> None:
+    """A server's master forks a child that forks workers."""
+    bring(house)
+
+    def report() -> list[object]:
+        return in_child(lambda: [house.coordinator.definitions()])
+
+    assert in_child(report) == [content(1)]
+
+
+def test_many_threads_of_a_new_process_make_one_worker(house: House) -> None:
+    """The first one is used; the others take it."""
+    workers: set[str] = set()
+    start = threading.Barrier(8)
+
+    def ask() -> None:
+        start.wait(10)
+        workers.add(house.coordinator.status().worker)
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert len(workers) == 1
+
+
+def test_leaving_hands_the_lease_over(house: House, fleet: Fleet) -> None:
+    """What happens at exit."""
+    bring(house)
+    house.coordinator.leave()
+    assert fleet.store.inspect().leader == ""
+
+
+def test_a_child_that_leaves_takes_nothing_from_its_parent(house: House, fleet: Fleet) -> None:
+    """Neither its lease nor its connections."""
+    bring(house)
+
+    def report() -> list[object]:
+        house.coordinator.shutdown()
+        house.coordinator.status()
+        house.coordinator.shutdown()
+        return [house.link.calls.count("release"), fleet.store.inspect().leader != ""]
+
+    assert in_child(report) == [0, True]
+
+
+def test_an_unused_one_leaves_without_asking_anybody(house: House) -> None:
+    """Nothing is opened to say goodbye."""
+    house.coordinator.shutdown()
+    assert house.link.opened == 0

@@ -1,0 +1,208 @@
+"""One process: identity, clock, forks and exit."""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+import weakref
+from pathlib import Path
+
+import pytest
+
+from flagcache.runtime import process
+from tests.support.in_process_fleet import in_thread
+
+
+class Guest:
+    """An object with hooks."""
+
+    def __init__(self, *, fails: bool = False) -> None:
+        self.told: list[str] = []
+        self._fails = fails
+
+    def forked(self) -> None:
+        """Note it."""
+        self.told.append("forked")
+        if self._fails:
+            raise ValueError("in the hook")
+
+    def leave(self) -> None:
+        """Note it."""
+        self.told.append("leave")
+
+
+def in_child(guests: list[Guest]) -> str:
+    """The hooks that ran in a forked child, as the child reports."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.write(write, repr([guest.told for guest in guests]).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        told = pipe.read()
+    assert os.waitpid(pid, 0)[1] == 0
+    return told
+
+
+def run(script: str) -> str:
+    """What a script prints in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def test_an_identity_names_host_and_process_and_is_ones_own() -> None:
+    """Two caches of one process are two members of their fleets."""
+    first, second = process.identity(), process.identity()
+    assert first.startswith(f"{socket.gethostname()}:{os.getpid()}:")
+    assert first != second
+
+
+def test_the_clock_only_goes_forward() -> None:
+    """In seconds."""
+    before = process.clock()
+    deadline = time.monotonic() + 5
+    while process.clock() < before + 0.02:
+        assert time.monotonic() < deadline, "the clock stands still"
+    assert process.clock() < before + 5
+
+
+def test_a_child_is_told_of_the_fork_and_the_parent_is_not() -> None:
+    """Before any other code of the child."""
+    guest = Guest()
+    process.at_fork(guest)
+    assert in_child([guest]) == "[['forked']]"
+    assert guest.told == []
+
+
+def test_one_that_fails_at_the_fork_keeps_nobody_from_hearing(caplog: pytest.LogCaptureFixture) -> None:
+    """The child continues, and the other hooks run."""
+    guests = [Guest(fails=True), Guest(), Guest(fails=True)]
+    for guest in guests:
+        process.at_fork(guest)
+    assert in_child(guests) == "[['forked'], ['forked'], ['forked']]"
+
+
+def test_a_fork_from_another_thread_tells_too() -> None:
+    """Which is where servers fork."""
+    guest = Guest()
+    process.at_fork(guest)
+    assert in_thread(lambda: in_child([guest])) == "[['forked']]"
+
+
+def test_nobody_is_kept_alive_by_being_told() -> None:
+    """A cache that is no longer used can be collected."""
+    guest = Guest()
+    process.at_fork(guest)
+    process.at_exit(guest)
+    gone: list[bool] = []
+    weakref.finalize(guest, gone.append, True)
+    del guest
+    gc.collect()
+    assert gone == [True]
+
+
+def test_all_are_told_at_exit() -> None:
+    """The hooks run at a normal end of the interpreter; if one fails, the others run all the same."""
+    told = run(
+        """
+        from flagcache.runtime import process
+        class Guest:
+            def leave(self):
+                print("left")
+                raise ValueError("in the hook")
+        guests = [Guest(), Guest()]
+        for guest in guests:
+            process.at_exit(guest)
+        """
+    )
+    assert told.count("left\n") == 2
+    assert "leaving the fleet failed" in told
+
+
+def test_to_import_it_starts_no_thread_and_opens_nothing() -> None:
+    """A cache can be made before a fork."""
+    told = run(
+        """
+        import os, threading
+        before = set(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else set()
+        import flagcache.coordinator
+        after = set(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else set()
+        print(threading.active_count(), after - before)
+        """
+    )
+    assert told == "1 set()\n"
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_a_child_of_multiprocessing_is_told_of_its_end(tmp_path: Path, method: str) -> None:
+    """It runs once, after other finalizers. In a process that this one forks it does not run."""
+    (tmp_path / "ends.py").write_text(
+        textwrap.dedent(
+            """
+            import multiprocessing, os, sys
+            from multiprocessing.util import Finalize
+            from flagcache.runtime import process
+
+            class Guest:
+                def leave(self):
+                    print("left", os.getpid() == pid, flush=True)
+
+            guest = Guest()
+
+            def work():
+                global pid
+                pid = os.getpid()
+                Finalize(None, print, args=("their own",), kwargs={"flush": True}, exitpriority=-10)
+                process.at_exit(guest)
+                process.expect_end()
+                process.expect_end()
+                if os.fork() == 0:
+                    multiprocessing.util._exit_function()
+                    os._exit(0)
+                os.wait()
+
+            if __name__ == "__main__":
+                process.expect_end()
+                child = multiprocessing.get_context(sys.argv[1]).Process(target=work)
+                child.start()
+                child.join()
+                print("ended", child.exitcode)
+                del guest
+            """
+        )
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = [sys.executable, "-W", "ignore", str(tmp_path / "ends.py"), method]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    told = ["their own", "left True", "ended 0"]
+    assert (done.stdout.splitlines(), done.stderr) == (told, "")
+
+
+def test_the_end_is_expected_without_importing_multiprocessing() -> None:
+    """Who does not use it does not pay for it."""
+    told = run(
+        """
+        import sys
+        from flagcache.runtime import process
+        process.expect_end()
+        print("multiprocessing" in sys.modules)
+        """
+    )
+    assert told == "False\n"

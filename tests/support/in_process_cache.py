@@ -1,0 +1,31 @@
+"""One cache object as a provider has it, on a store in memory."""
+
+from __future__ import annotations
+
+from flagcache.coordinator import Coordinator
+from flagcache.events import Event, Events
+from flagcache.stores.memory import MemoryStore
+from flagcache.stores.spec import StoreSpec
+from flagcache.worker.config import Plan
+from tests.support.in_process_fleet import FLEET, OWN, Fleet, Link, content
+
+__all__ = ["House", "bring"]
+
+
+class House:
+    """One cache on a store in memory, with the clock and the ends in our hands."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.link = Link(fleet.store)
+        self.seen: list[Event] = []
+        self.events = Events()
+        self.events.subscribe(self.seen.append)
+        stores = (StoreSpec(FLEET, self.link.open), StoreSpec(OWN, MemoryStore))
+        self.plan = Plan("team", fleet.settings, fleet.vendor, stores, self.events, fleet.clock)
+        self.coordinator = Coordinator(self.plan)
+
+
+def bring(house: House, revision: int = 1) -> None:
+    """Fetch, as the SDK does."""
+    assert house.coordinator.should_fetch() is True
+    house.coordinator.received(content(revision))

@@ -1,0 +1,205 @@
+"""One cache and its status: it raises no exception, whatever happens inside."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from flagcache.encoding.payload import digest, encode
+from flagcache.runtime.here import here
+from flagcache.settings import Settings
+from flagcache.status import Role, Serving, State, Status
+from tests.support.in_process_cache import House, bring
+from tests.support.in_process_fleet import FLEET, OWN, Fleet, content, in_thread
+
+
+@pytest.fixture
+def fleet() -> Fleet:
+    """An empty store."""
+    return Fleet()
+
+
+@pytest.fixture
+def house(fleet: Fleet) -> House:
+    """A cache that was not asked yet."""
+    return House(fleet)
+
+
+# --- status -----------------------------------------------------------------------------------------------------------
+
+
+def test_to_make_one_and_to_look_at_it_asks_nobody(house: House) -> None:
+    """Nothing is opened before the first question."""
+    status = house.coordinator.status()
+    assert status == Status(
+        role=Role.NEW,
+        state=State.EMPTY,
+        namespace="team",
+        store=FLEET,
+        store_answers=True,
+        store_in_charge=FLEET,
+        worker=status.worker,
+        pid=os.getpid(),
+        version="",
+        age=None,
+        changed_age=None,
+        confirmed_at=None,
+        changed_at=None,
+        writer="",
+        fetches=0,
+        full_fetches=0,
+        flags=0,
+        serving=Serving.NONE,
+        trouble="",
+        trouble_since=None,
+        leader="",
+        listening=False,
+    )
+    assert house.link.opened == 0
+
+
+def test_the_status_tells_role_version_and_age() -> None:
+    """Of a leader and of a follower; the age is the grant's."""
+    fleet = Fleet(Settings(refresh_interval=30, cold_start_wait=20))
+    house, follower = House(fleet), House(fleet)
+    assert house.coordinator.should_fetch() is True
+    fleet.clock.advance(4)
+    house.coordinator.received(content(1))
+    follower.coordinator.should_fetch()
+    for role, cache in ((Role.LEADER, house), (Role.FOLLOWER, follower)):
+        status = cache.coordinator.status()
+        assert (status.role, status.state, status.writer) == (role, State.FRESH, "test/1")
+        assert status.age == pytest.approx(4)
+        assert status.changed_age == pytest.approx(4)
+        assert status.version
+
+
+def test_what_nobody_confirmed_for_long_is_stale(house: House, fleet: Fleet) -> None:
+    """After `stale_after`, and not before."""
+    bring(house)
+    fleet.clock.advance(house.plan.stale_after)
+    assert house.coordinator.status().state is State.FRESH
+    fleet.clock.advance(0.1)
+    assert house.coordinator.status().state is State.STALE
+
+
+def test_a_confirmation_moves_the_age_and_not_the_changed_age(house: House, fleet: Fleet) -> None:
+    """The content is as old as before."""
+    bring(house)
+    fleet.next_interval()
+    bring(house)
+    fleet.clock.advance(1)
+    house.coordinator.should_fetch()
+    status = house.coordinator.status()
+    assert status.age == pytest.approx(1)
+    assert status.changed_age == pytest.approx(31)
+
+
+def test_the_status_says_that_the_store_is_away(house: House, fleet: Fleet) -> None:
+    """And who coordinates instead: this process's own store, on which it leads."""
+    bring(house)
+    house.link.cut = True
+    house.coordinator.should_fetch()
+    status = house.coordinator.status()
+    assert (status.store_answers, status.role) == (False, Role.LEADER)
+    assert status.store_in_charge == OWN
+
+
+def test_the_status_is_plain_json(house: House) -> None:
+    """For a health page."""
+    bring(house)
+    told = json.loads(json.dumps(house.coordinator.status().as_dict(), allow_nan=False))
+    assert (told["role"], told["state"], told["namespace"]) == ("leader", "fresh", "team")
+
+
+# --- never an exception -----------------------------------------------------------------------------------------------
+
+
+class UnforeseenError(Exception):
+    """An unexpected exception."""
+
+
+@pytest.fixture
+def broken(house: House) -> House:
+    """A cache whose store raises what a store must not."""
+    bring(house)
+
+    def fail(verb: str) -> None:
+        raise UnforeseenError(verb)
+
+    house.link.before = fail
+    return house
+
+
+def test_a_bug_never_gets_out(broken: House, caplog: pytest.LogCaptureFixture) -> None:
+    """With definitions in memory the failure sends no thread to fetch, and they are returned; it is logged."""
+    assert broken.coordinator.should_fetch() is False
+    assert broken.coordinator.definitions() == content(1)
+    broken.coordinator.received(content(2))
+    broken.coordinator.shutdown()
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [
+        f"flagcache[team] {here()}: deciding who fetches failed",
+        f"flagcache[team] {here()}: leaving the fleet failed",
+    ]
+
+
+def test_with_nothing_held_a_bug_sends_to_fetch(house: House) -> None:
+    """The SDK is to have flags then, rather than an empty answer."""
+
+    def fail(verb: str) -> None:
+        raise UnforeseenError(verb)
+
+    house.link.before = fail
+    assert house.coordinator.should_fetch() is True
+
+
+@pytest.mark.parametrize("wrong", [None, [], {}, {"flags": None}])
+def test_malformed_definitions_are_logged_and_dropped(
+    house: House, wrong: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is held stays."""
+    bring(house)
+    house.coordinator.received(wrong)
+    assert house.coordinator.definitions() == content(1)
+    assert f"flagcache[team] {here()}: sharing definitions failed" in caplog.text
+
+
+def test_an_interruption_is_not_swallowed(house: House) -> None:
+    """`SystemExit` and its like are not ours to catch."""
+
+    def leave(verb: str) -> None:
+        raise SystemExit(3)
+
+    house.link.before = leave
+    with pytest.raises(SystemExit):
+        house.coordinator.should_fetch()
+    house.link.before = lambda _verb: None
+    assert in_thread(house.coordinator.should_fetch) is True
+
+
+# --- what is not ours -------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_of_another_project_is_no_healthy_follower(house: House, fleet: Fleet) -> None:
+    """It shares nothing, says so, and names neither the fleet's store nor its leader as its own; it becomes ready."""
+    fleet.upstream.serves = content(1, project="ours")
+    assert house.coordinator.should_fetch() is True
+    house.coordinator.received(content(1, project="ours"))
+    fleet.clock.advance(5)
+    theirs = content(9, project="theirs")
+    fleet.plant(encode(theirs, digest(theirs)), version=digest(theirs), project="theirs")
+    for _ in range(3):
+        fleet.next_interval()
+        house.coordinator.should_fetch()
+        house.coordinator.received(content(2, project="ours"))
+    status = house.coordinator.status()
+    assert (status.role, status.trouble, status.store_in_charge) == (Role.ALONE, "foreign_project", OWN)
+    assert (status.leader, status.serving, status.flags) == (status.worker, Serving.ALL, 1)
+    assert house.coordinator.ready()
+    fleet.store.clear()
+    house.coordinator.should_fetch()
+    assert house.coordinator.status().trouble == ""
+    assert house.coordinator.status().role is not Role.ALONE

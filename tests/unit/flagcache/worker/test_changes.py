@@ -1,0 +1,73 @@
+"""Many flags removed at once: their return is logged in the same process."""
+
+from __future__ import annotations
+
+import logging
+
+from flagcache.core.knowledge import Knowledge
+from flagcache.events import DefinitionsChanged, FlagsRestored
+from flagcache.vendor import Difference
+from flagcache.worker.state import Ledger
+from tests.support.in_process_cache import House
+from tests.support.in_process_fleet import Fleet, content
+
+KEYS = tuple(f"flag-{number}" for number in range(20))
+
+
+class Told:
+    """One process, and what it reports of changes."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.house = House(fleet)
+        self.clock = fleet.clock
+        self._changes = Ledger(self.house.plan, Knowledge()).changes
+
+    def change(
+        self, flags: int, *, added: tuple[str, ...] = (), removed: tuple[str, ...] = (), own: bool = True
+    ) -> None:
+        """Hold other definitions, ten seconds later."""
+        self.clock.advance(10)
+        difference = Difference(added=added, removed=removed)
+        event = DefinitionsChanged("team", "v", "before", own, difference, flags)
+        self._changes.tell(event, content(1))
+
+    @property
+    def restored(self) -> list[FlagsRestored]:
+        """What it says of their return."""
+        return [event for event in self.house.seen if isinstance(event, FlagsRestored)]
+
+
+def test_the_return_of_all_flags_is_an_error_with_its_length(fleet: Fleet) -> None:
+    """Also if another process fetched them."""
+    told = Told(fleet)
+    told.change(0, removed=KEYS)
+    told.change(1, added=("another",), removed=())
+    assert told.restored == []
+    told.change(21, added=KEYS, own=False)
+    assert told.restored == [FlagsRestored("team", 20, "flags_gone", logging.ERROR, 20, 20)]
+    told.change(22, added=("more",))
+    assert len(told.restored) == 1
+
+
+def test_the_return_of_most_flags_is_a_warning(fleet: Fleet) -> None:
+    """At least half of them, in one change or in several; what goes meanwhile counts too."""
+    told = Told(fleet)
+    told.change(5, removed=KEYS[5:])
+    told.change(0, removed=KEYS[:5])
+    told.change(6, added=KEYS[:6])
+    assert told.restored == []
+    told.change(10, added=KEYS[6:10])
+    assert told.restored == [FlagsRestored("team", 30, "flags_gone", logging.ERROR, 10, 20)]
+    told.change(0, removed=KEYS[:10])
+    told.change(10, added=KEYS[:10])
+    told.change(4, removed=KEYS[:6])
+    told.change(10, added=KEYS[:6])
+    assert [event.level for event in told.restored] == [logging.ERROR, logging.ERROR, logging.WARNING]
+
+
+def test_flags_that_another_process_found_gone_are_its_to_tell(fleet: Fleet) -> None:
+    """This one said nothing."""
+    told = Told(fleet)
+    told.change(0, removed=KEYS, own=False)
+    told.change(20, added=KEYS)
+    assert told.restored == []

@@ -1,0 +1,191 @@
+"""The fallback file: the first definitions are stored at once, later ones after the clients have them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from flagcache.core.knowledge import Held, Knowledge
+from flagcache.encoding.codec import Codec
+from flagcache.encoding.payload import digest
+from flagcache.encoding.protection import PLAIN, Protection, Signed
+from flagcache.events import Events
+from flagcache.stores.base import Envelope, Meta
+from flagcache.stores.memory import MemoryStore
+from flagcache.stores.spec import StoreSpec
+from flagcache.vendor import Definitions
+from flagcache.worker.config import Plan
+from flagcache.worker.last_known_good import Archive
+from flagcache.worker.state import Ledger
+from tests.support.in_process_fleet import FLEET, OWN, Fleet, Link, content
+
+
+class Disk:
+    """An archive on a store in memory, and what fills it."""
+
+    def __init__(self, fleet: Fleet, protection: Protection = PLAIN, store: MemoryStore | None = None) -> None:
+        self.store = store or MemoryStore(lambda: int(fleet.clock() * 1000))
+        self.clock = fleet.clock
+        self.link = Link(self.store)
+        stores = (
+            StoreSpec(FLEET, lambda: fleet.store),
+            StoreSpec("disk", self.link.open, archive=True),
+            StoreSpec(OWN, MemoryStore),
+        )
+        plan = Plan("team", fleet.settings, fleet.vendor, stores, Events(), fleet.clock, protection=protection)
+        self.plan = plan
+        self.ledger = Ledger(plan, Knowledge())
+        self.archive = Archive(plan, self.ledger)
+
+    def hold(self, revision: int) -> str:
+        """Hold these definitions, just fetched by another process, from now on; returns their version."""
+        self.clock.advance(10.0)
+        definitions = content(revision)
+        version = digest(definitions)
+        at = 1_000 * revision
+        meta = Meta(version, epoch=0, as_of=at, changed_at=at, confirmed_at=at)
+        self.ledger.take(Held(meta, definitions, FLEET, self.clock()), fetched=False)
+        return version
+
+    @property
+    def version(self) -> str:
+        """What it keeps."""
+        meta = self.store.inspect().meta
+        return meta.version if meta else ""
+
+
+@pytest.fixture
+def disk(fleet: Fleet) -> Disk:
+    """An empty archive."""
+    return Disk(fleet)
+
+
+def test_the_first_are_kept_at_once(disk: Disk) -> None:
+    """A process that may end or fork at any moment has stored its first definitions before any thread continues."""
+    version = disk.hold(1)
+    disk.archive.arrived(later=True)
+    assert disk.version == version
+    assert disk.archive.due_at == math.inf
+
+
+def test_what_replaces_them_is_due_after_the_clients_have_it(disk: Disk) -> None:
+    """No client waits for the disk when a change arrives; the listener stores it within two seconds."""
+    before = disk.hold(1)
+    disk.archive.arrived(later=True)
+    after = disk.hold(2)
+    disk.archive.arrived(later=True)
+    assert disk.version == before
+    due = disk.archive.due_at - disk.clock()
+    assert 1.0 <= due <= 2.0
+    disk.clock.advance(0.5)
+    disk.archive.arrived(later=True)
+    assert disk.archive.due_at - disk.clock() == pytest.approx(due - 0.5)  # another poll does not put it off
+    disk.archive.settle()
+    assert disk.version == after
+    assert disk.archive.due_at == math.inf
+
+
+def test_without_a_listener_it_is_kept_at_once(disk: Disk) -> None:
+    """If no listener would store them later, the poll that brings definitions stores them."""
+    disk.hold(1)
+    disk.archive.arrived(later=False)
+    version = disk.hold(2)
+    disk.archive.arrived(later=False)
+    assert disk.version == version
+
+
+def test_nothing_is_due_without_a_change(disk: Disk) -> None:
+    """The unchanged poll leaves the disk alone."""
+    disk.hold(1)
+    disk.archive.arrived(later=True)
+    disk.archive.arrived(later=True)
+    assert disk.archive.due_at == math.inf
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The versions that were encoded."""
+    versions: list[str] = []
+    write = Codec.write
+
+    def count(self: Codec, definitions: Definitions, meta: Meta) -> Envelope:
+        versions.append(meta.version)
+        return write(self, definitions, meta)
+
+    monkeypatch.setattr(Codec, "write", count)
+    return versions
+
+
+def test_the_bytes_at_hand_are_written_and_then_dropped(disk: Disk, written: list[str]) -> None:
+    """What was encoded for the fleet's store serves the archive too, and is not kept in memory after that."""
+    version = disk.hold(1)
+    held = disk.ledger.know.held
+    assert held is not None
+    first = disk.ledger.envelope(held, held.meta)
+    disk.archive.keep()
+    assert disk.version == version
+    assert written == [version]
+    again = disk.ledger.envelope(held, held.meta)
+    assert written == [version, version]
+    assert first == again
+
+
+def test_ages_alone_are_confirmed(disk: Disk, written: list[str]) -> None:
+    """If the same content is much younger, the archive gets its times and nothing else."""
+    version = disk.hold(1)
+    disk.archive.keep()
+    before, held = disk.store.inspect().meta, disk.ledger.know.held
+    assert before is not None
+    assert held is not None
+    disk.clock.advance(2 * disk.plan.stale_after)
+    later = held.meta.as_of + round(2_000 * disk.plan.stale_after)
+    meta = held.meta._replace(as_of=later, confirmed_at=later)
+    disk.ledger.take(held._replace(meta=meta, born=disk.clock()), fetched=False)
+    disk.archive.keep()
+    after = disk.store.inspect().meta
+    assert after is not None
+    assert after.confirmed_at - before.confirmed_at == pytest.approx(2_000 * disk.plan.stale_after, abs=20)
+    assert after == before._replace(as_of=after.as_of, confirmed_at=after.confirmed_at)
+    assert written == [version]
+
+
+def test_what_an_old_key_protects_is_protected_anew(fleet: Fleet) -> None:
+    """When keys are rotated, the archive does not wait for other definitions to be readable with the new key."""
+    old, new = "o" * 16, "n" * 16
+    before = Disk(fleet, Signed(old))
+    before.hold(1)
+    before.archive.keep()
+    after = Disk(fleet, Signed([new, old]), before.store)
+    version = after.hold(1)
+    after.archive.keep()
+    alone = Disk(fleet, Signed(new), before.store)
+    assert alone.archive.recall()
+    held = alone.ledger.know.held
+    assert held is not None
+    assert held.meta.version == version
+
+
+def test_bytes_under_an_old_key_are_not_passed_on(fleet: Fleet, written: list[str]) -> None:
+    """What the fleet's store holds under a key on its way out is encoded anew for the archive."""
+    disk = Disk(fleet, Signed(["n" * 16, "o" * 16]))
+    version = disk.hold(1)
+    held = disk.ledger.know.held
+    assert held is not None
+    before = Disk(fleet, Signed("o" * 16)).plan.codec.write(held.definitions, held.meta)
+    disk.ledger.encoded.received(version, before.payload)
+    disk.archive.keep()
+    assert written == [version, version]
+
+
+def test_what_could_not_be_kept_is_due_again(disk: Disk) -> None:
+    """A disk that does not answer is asked again, as soon as its breaker lets it."""
+    disk.link.cut = True
+    version = disk.hold(1)
+    disk.archive.arrived(later=True)
+    assert 1.0 <= disk.archive.due_at - disk.clock() < math.inf
+    disk.link.cut = False
+    disk.clock.advance(disk.archive.due_at - disk.clock())
+    disk.archive.keep()
+    assert disk.version == version
+    assert disk.archive.due_at == math.inf

@@ -1,0 +1,151 @@
+"""Each transition of a process is reported once, even if several of its threads notice it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import pytest
+
+from flagcache.core.knowledge import Contact, Held, Knowledge
+from flagcache.core.notes import Note
+from flagcache.encoding.codec import Codec
+from flagcache.encoding.payload import digest
+from flagcache.errors import EnvelopeError, StoreError
+from flagcache.event_log import log_events
+from flagcache.events import DefinitionsFresh, DefinitionsStale, Event, PublicationRefused, QuotaLimited, QuotaRestored
+from flagcache.stores.base import Envelope, Meta
+from flagcache.vendor import Definitions
+from flagcache.worker.state import Ledger
+from tests.support.in_process_cache import House
+from tests.support.in_process_fleet import FLEET, Fleet, content
+
+
+def held_by(house: House) -> Held:
+    """Definitions that another worker has just fetched."""
+    definitions = content(1)
+    at = 1_000
+    meta = Meta(digest(definitions), epoch=0, as_of=at, changed_at=at, confirmed_at=at)
+    return Held(meta, definitions, FLEET, house.plan.clock())
+
+
+def test_each_transition_is_told_once(fleet: Fleet) -> None:
+    """If a thread notices what another one is reporting, a slow subscriber causes no second event."""
+    house = House(fleet)
+    ledger = Ledger(house.plan, Knowledge())
+
+    def look_meanwhile(_event: Event) -> None:
+        other = threading.Thread(target=ledger.look)
+        other.start()
+        other.join(10)
+        assert not other.is_alive()
+
+    ledger.take(held_by(house), fetched=False)
+    house.seen.clear()
+    house.events.subscribe(look_meanwhile)
+    fleet.clock.advance(house.plan.stale_after + 1)
+    ledger.learn(lambda know: know._replace(note=Note(402)))
+    ledger.look()
+    assert sorted(type(event).__name__ for event in house.seen) == [DefinitionsStale.__name__, QuotaLimited.__name__]
+    house.seen.clear()
+    ledger.learn(lambda know: know._replace(note=Note()))
+    ledger.learn(lambda know: know._replace(held=held_by(house)))
+    ledger.look()
+    assert sorted(type(event).__name__ for event in house.seen) == [DefinitionsFresh.__name__, QuotaRestored.__name__]
+
+
+def test_a_refusal_to_publish_is_told_once(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fetch that brings what no reader would take, and the poll that is to repair the store, find out together."""
+    house = House(fleet)
+    ledger, held, both = Ledger(house.plan, Knowledge()), held_by(house), threading.Barrier(2)
+
+    def refuse(_self: Codec, _definitions: Definitions, _meta: Meta) -> Envelope:
+        both.wait(10)
+        raise EnvelopeError("too large")
+
+    monkeypatch.setattr(Codec, "write", refuse)
+    threads = [threading.Thread(target=ledger.envelope, args=(held, held.meta)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert [type(event) for event in house.seen] == [PublicationRefused]
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The lines about who leads, from INFO on."""
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.INFO]
+
+
+def test_who_leads_is_logged_at_most_once_a_minute_and_rightly(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
+    """Of a lead that wanders, the first and the last; each transition is an event all the same."""
+    caplog.set_level(logging.DEBUG, logger="flagcache")
+    house = House(fleet)
+    house.events.subscribe(log_events)
+    ledger = Ledger(house.plan, Knowledge())
+    home = ledger.tiers.first.home
+    for leads in (True, False, True, False):
+        ledger.learn(lambda know, leads=leads: know.with_contact(home, Contact(leads=leads, lease_ends=1e9)))  # type: ignore[misc]
+        ledger.tell_leadership(home, leads=leads)
+        fleet.clock.advance(5)
+        ledger.look()
+    assert [event.level for event in house.seen] == [logging.INFO, *[logging.DEBUG] * 3]
+    [line] = logged(caplog)
+    assert "this process leads the fleet" in line
+    fleet.clock.advance(60)
+    ledger.look()
+    ledger.look()
+    [_, last] = logged(caplog)
+    assert "this process no longer leads the fleet" in last
+    assert len(house.seen) == 4
+    fleet.clock.advance(60)
+    ledger.look()
+    assert len(logged(caplog)) == 2
+
+
+def test_the_log_ends_the_lead_that_it_began_and_no_other(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
+    """A store that stands in for the fleet's, and then that one again, within a minute: where it leads, or led."""
+    caplog.set_level(logging.INFO, logger="flagcache")
+    house = House(fleet)
+    house.events.subscribe(log_events)
+    ledger = Ledger(house.plan, Knowledge())
+    first, own = ledger.tiers.homes
+
+    def lead(home: str, *, leads: bool) -> None:
+        ledger.learn(lambda know: know.with_contact(home, Contact(leads=leads, lease_ends=1e9)))
+        ledger.tell_leadership(home, leads=leads)
+        fleet.clock.advance(5)
+
+    ledger.tiers.lost(ledger.tiers.first, StoreError("no"))
+    lead(own, leads=True)
+    ledger.tiers.answered(ledger.tiers.first)
+    lead(first, leads=True)
+    fleet.clock.advance(60)
+    ledger.look()
+    lead(first, leads=False)
+    fleet.clock.advance(60)
+    ledger.look()
+    assert [line.rpartition(": ")[2] for line in logged(caplog) if " lead" in line] == [
+        f"this process leads the fleet on {own}",
+        f"this process leads the fleet on {first}",
+        f"this process no longer leads the fleet on {first}",
+    ]
+
+
+def test_a_lead_that_ended_within_the_minute_ends_where_it_began(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The line names the store of the line before."""
+    caplog.set_level(logging.INFO, logger="flagcache")
+    house = House(fleet)
+    house.events.subscribe(log_events)
+    ledger = Ledger(house.plan, Knowledge())
+    ledger.tiers.lost(ledger.tiers.first, StoreError("no"))
+    own = ledger.tiers.homes[-1]
+    ledger.learn(lambda know: know.with_contact(own, Contact(leads=True, lease_ends=1e9)))
+    ledger.tell_leadership(own, leads=True)
+    ledger.tiers.answered(ledger.tiers.first)
+    fleet.clock.advance(60)
+    ledger.look()
+    [line] = [line for line in logged(caplog) if "no longer leads" in line]
+    assert line.endswith(f" on {own}")
