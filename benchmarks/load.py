@@ -32,7 +32,7 @@ from benchmarks._load_report import Load, tables
 from benchmarks._load_report import load as read
 from benchmarks._scale_load import Stage
 from flagcache._version import __version__
-from tests.redis_server import RedisServer, newest_installed
+from tests.support.redis_server import RedisServer, newest_installed
 
 __all__ = ["Load", "main", "run"]
 

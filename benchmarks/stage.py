@@ -13,7 +13,7 @@ from typing_extensions import Self
 from benchmarks.contestants.contestant import Place
 from benchmarks.fleet import Fleet
 from flagcache_posthog.testing import PostHogStandIn, RemoteStandIn, Served, make_definitions
-from tests.redis_server import RedisServer, newest_installed
+from tests.support.redis_server import RedisServer, newest_installed
 
 __all__ = ["Stage", "Traffic"]
 

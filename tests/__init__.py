@@ -1,1 +1,1 @@
-"""The tests. They are a package so that helpers can be imported as `tests.servers` from every folder."""
+"""The tests. They are a package so that helpers can be imported as `tests.support.servers` from every folder."""

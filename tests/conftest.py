@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flagcache_posthog.testing import PostHogStandIn, RemoteStandIn, make_definitions
-from tests.servers import SERVER_NAMES, MakeRedis, RedisServer, find_binary, newest_binary, until
+from tests.support.servers import SERVER_NAMES, MakeRedis, RedisServer, find_binary, newest_binary, until
 
 
 @pytest.fixture(scope="session", params=SERVER_NAMES)

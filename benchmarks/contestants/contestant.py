@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tests.watched import Watched
+from tests.support.recording_client import Watched
 
 __all__ = ["Contestant", "Place", "Seat", "Sighting", "WatchedPosthog", "key_of", "make_client", "revision_told"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 ROOT = Path(__file__).parents[2]
 OURS = {"flagcache", "flagcache_posthog"}

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.attach.attached import AttachedSeat
-from tests.servers import RedisServer
+from tests.support.attached_clients import AttachedSeat
+from tests.support.servers import RedisServer
 
 
 @pytest.fixture

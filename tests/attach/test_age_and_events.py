@@ -21,10 +21,10 @@ from flagcache.status import Role, State, Status
 from flagcache.stores.base import Scope
 from flagcache_posthog import FlagDefinitionCache, from_url
 from flagcache_posthog.testing import Refuse, StandInControl, make_definitions, make_flag
-from tests.attach.attached import AttachedSeat, attached, events_of, leader_of
-from tests.fleet.chores import all_hold, key_of, leader, load, next_request, revision, shutdown, status
-from tests.fleet.harness import Fleet, WatchedPosthog
-from tests.servers import until
+from tests.support.attached_clients import AttachedSeat, attached, events_of, leader_of
+from tests.support.fleet_tasks import all_hold, key_of, leader, load, next_request, revision, shutdown, status
+from tests.support.real_fleet import Fleet, WatchedPosthog
+from tests.support.servers import until
 
 EVERY = 0.3
 

@@ -20,9 +20,8 @@ from posthog.poller import Poller
 from flagcache_posthog import AsyncRedisFlagDefinitionCache, FlagDefinitionCache, from_url
 from flagcache_posthog._lifecycle import attached_clients
 from flagcache_posthog.testing import RemoteStandIn, StandInControl, make_definitions
-from tests.attach.attached import OWN_FETCH, adopted_at, listens, polls_until, threads_of
-from tests.deployments.programs import posthog_environment
-from tests.fleet.chores import (
+from tests.support.attached_clients import OWN_FETCH, adopted_at, listens, polls_until, threads_of
+from tests.support.fleet_tasks import (
     all_hold,
     asks,
     key_of,
@@ -32,10 +31,11 @@ from tests.fleet.chores import (
     seats,
     trouble,
 )
-from tests.fleet.grants import log_grants
-from tests.fleet.harness import Fleet, Seat, WatchedPosthog
-from tests.servers import RedisServer, free_port, until
-from tests.support.elsewhere import Elsewhere
+from tests.support.grant_log import log_grants
+from tests.support.other_thread_provider import Elsewhere
+from tests.support.real_fleet import Fleet, Seat, WatchedPosthog
+from tests.support.servers import RedisServer, free_port, until
+from tests.support.user_programs import posthog_environment
 
 EVERY = 0.5
 LONG = 30.0

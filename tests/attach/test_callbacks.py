@@ -16,7 +16,7 @@ from flagcache.events import DefinitionsChanged, Event, FetchFailed, LeadershipT
 from flagcache.settings import Options
 from flagcache_posthog import from_url
 from flagcache_posthog.testing import RemoteStandIn, StandInControl, make_definitions, revision_of
-from tests.servers import until
+from tests.support.servers import until
 
 pytestmark = pytest.mark.usefixtures("no_threads_left")
 

@@ -17,8 +17,16 @@ from flagcache_posthog.testing import (
     StandInControl,
     make_definitions,
 )
-from tests.attach.attached import attached, events_of, flag_counts, leader_of, leads, timed_evaluation, timed_load
-from tests.fleet.chores import (
+from tests.support.attached_clients import (
+    attached,
+    events_of,
+    flag_counts,
+    leader_of,
+    leads,
+    timed_evaluation,
+    timed_load,
+)
+from tests.support.fleet_tasks import (
     all_hold,
     asker,
     asks,
@@ -33,9 +41,9 @@ from tests.fleet.chores import (
     status,
     trouble,
 )
-from tests.fleet.grants import log_grants
-from tests.fleet.harness import Fleet
-from tests.servers import until
+from tests.support.grant_log import log_grants
+from tests.support.real_fleet import Fleet
+from tests.support.servers import until
 
 EVERY = 0.5
 LONG = 30.0

@@ -9,7 +9,7 @@ import sys
 import textwrap
 
 from flagcache_posthog.testing import StandInControl
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 SCRIPT = """
     import ctypes, json, os, sys, threading, time

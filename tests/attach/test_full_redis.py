@@ -9,10 +9,10 @@ import pytest
 import redis
 
 from flagcache_posthog.testing import RemoteStandIn, StandInControl, make_definitions
-from tests.attach.attached import attached
-from tests.fleet.chores import all_hold, asks, load, logs, never_lost_flags, seats, status, trouble
-from tests.fleet.harness import Fleet, Member
-from tests.servers import SERVER_NAMES, MakeRedis, until
+from tests.support.attached_clients import attached
+from tests.support.fleet_tasks import all_hold, asks, load, logs, never_lost_flags, seats, status, trouble
+from tests.support.real_fleet import Fleet, Member
+from tests.support.servers import SERVER_NAMES, MakeRedis, until
 
 EVERY = 0.4
 SOON = 20 * EVERY

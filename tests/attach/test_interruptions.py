@@ -17,7 +17,7 @@ from flagcache.worker.shared_poll import SharedPoll
 from flagcache.worker.worker import Worker
 from flagcache_posthog import from_url
 from flagcache_posthog.testing import PostHogStandIn, make_definitions
-from tests.servers import until
+from tests.support.servers import until
 
 
 class Interruption(BaseException):

@@ -14,12 +14,12 @@ import pytest
 from flagcache_posthog import FlagDefinitionCache, MemoryFlagDefinitionCache, _lifecycle, from_url
 from flagcache_posthog._lifecycle import load_clients
 from flagcache_posthog.testing import RemoteStandIn, make_definitions
-from tests.attach.attached import attached, errors, holder, threads_of
-from tests.deployments.programs import posthog_environment
-from tests.fleet.chores import all_hold, asks, evaluated, load, logs, status
-from tests.fleet.harness import Fleet, Seat, WatchedPosthog
-from tests.servers import RedisServer, until
-from tests.support.pace import let_pass
+from tests.support.attached_clients import attached, errors, holder, threads_of
+from tests.support.fleet_tasks import all_hold, asks, evaluated, load, logs, status
+from tests.support.real_fleet import Fleet, Seat, WatchedPosthog
+from tests.support.request_pace import let_pass
+from tests.support.servers import RedisServer, until
+from tests.support.user_programs import posthog_environment
 
 EVERY = 0.4
 

@@ -22,8 +22,16 @@ from flagcache.events import FetchFailed
 from flagcache.status import Role
 from flagcache_posthog import from_url
 from flagcache_posthog.testing import PostHogStandIn, StandInControl, make_definitions
-from tests.attach.attached import AttachedSeat, attached, listens, only_own_fetches, polls_until, subscribed, threads_of
-from tests.fleet.chores import (
+from tests.support.attached_clients import (
+    AttachedSeat,
+    attached,
+    listens,
+    only_own_fetches,
+    polls_until,
+    subscribed,
+    threads_of,
+)
+from tests.support.fleet_tasks import (
     all_hold,
     asks,
     history,
@@ -37,9 +45,9 @@ from tests.fleet.chores import (
     status,
     trouble,
 )
-from tests.fleet.grants import log_grants
-from tests.fleet.harness import Fleet, Seat, WatchedPosthog
-from tests.servers import MakeRedis, RedisServer, until
+from tests.support.grant_log import log_grants
+from tests.support.real_fleet import Fleet, Seat, WatchedPosthog
+from tests.support.servers import MakeRedis, RedisServer, until
 
 EVERY = 0.5
 LONG = 30.0

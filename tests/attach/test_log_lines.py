@@ -9,10 +9,10 @@ import redis
 
 from flagcache.events import DefinitionsChanged
 from flagcache_posthog.testing import Refuse, StandInControl, make_definitions
-from tests.attach.attached import attached, events_of, flag_counts
-from tests.fleet.chores import all_hold, key_of, leader, load, logs, next_request, status
-from tests.fleet.harness import Fleet, LogLine, Member
-from tests.servers import MakeRedis, until
+from tests.support.attached_clients import attached, events_of, flag_counts
+from tests.support.fleet_tasks import all_hold, key_of, leader, load, logs, next_request, status
+from tests.support.real_fleet import Fleet, LogLine, Member
+from tests.support.servers import MakeRedis, until
 
 EVERY = 0.4
 

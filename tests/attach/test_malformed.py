@@ -12,9 +12,9 @@ from posthog import Posthog
 from flagcache.events import Event, Events
 from flagcache.worker.malformed import DefinitionsMalformed, MalformedDefinitions
 from flagcache_posthog.testing import PostHogStandIn, StandInControl, make_definitions, make_flag
-from tests.attach.attached import attached
-from tests.fleet.chores import all_hold, load, logs, seats
-from tests.fleet.harness import Fleet, Member, Seat
+from tests.support.attached_clients import attached
+from tests.support.fleet_tasks import all_hold, load, logs, seats
+from tests.support.real_fleet import Fleet, Member, Seat
 
 EVERY = 0.4
 

@@ -12,8 +12,8 @@ from posthog.flag_definition_cache import FlagDefinitionCacheData
 
 from flagcache import ConfigurationError, FlagDefinitionCache, MemoryFlagDefinitionCache
 from flagcache_posthog.testing import StandInControl
-from tests.attach.attached import errors, threads_of
-from tests.servers import until
+from tests.support.attached_clients import errors, threads_of
+from tests.support.servers import until
 
 EVERY = 0.3
 

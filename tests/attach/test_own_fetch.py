@@ -22,7 +22,7 @@ from flagcache_posthog.testing import (
     make_certificate,
     make_definitions,
 )
-from tests.attach.attached import (
+from tests.support.attached_clients import (
     attached,
     leader_of,
     leads,
@@ -32,7 +32,7 @@ from tests.attach.attached import (
     timed_load,
     timed_poll,
 )
-from tests.fleet.chores import (
+from tests.support.fleet_tasks import (
     all_hold,
     asks,
     history,
@@ -47,9 +47,9 @@ from tests.fleet.chores import (
     status,
     trouble,
 )
-from tests.fleet.grants import log_grants
-from tests.fleet.harness import Fleet, Seat
-from tests.servers import until
+from tests.support.grant_log import log_grants
+from tests.support.real_fleet import Fleet, Seat
+from tests.support.servers import until
 
 EVERY = 0.4
 LONG = 30.0

@@ -6,10 +6,10 @@ import logging
 
 from flagcache.events import ForeignProject
 from flagcache_posthog.testing import StandInControl, make_definitions, make_flag
-from tests.attach.attached import AttachedSeat, attached, events_of, leader_of
-from tests.fleet.chores import all_hold, load, logs, revision, shutdown
-from tests.fleet.harness import Fleet
-from tests.servers import until
+from tests.support.attached_clients import AttachedSeat, attached, events_of, leader_of
+from tests.support.fleet_tasks import all_hold, load, logs, revision, shutdown
+from tests.support.real_fleet import Fleet
+from tests.support.servers import until
 
 EVERY = 0.4
 

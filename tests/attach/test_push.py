@@ -8,10 +8,18 @@ import pytest
 
 from flagcache.status import Role
 from flagcache_posthog.testing import StandInControl, make_definitions
-from tests.attach.attached import ADOPTS, AttachedSeat, adopted_at, attached, only_own_fetches, polls_until, subscribed
-from tests.fleet.chores import all_hold, leader, load, logs, never_lost_flags, poll, revision, trouble
-from tests.fleet.harness import Fleet
-from tests.servers import MakeRedis, until
+from tests.support.attached_clients import (
+    ADOPTS,
+    AttachedSeat,
+    adopted_at,
+    attached,
+    only_own_fetches,
+    polls_until,
+    subscribed,
+)
+from tests.support.fleet_tasks import all_hold, leader, load, logs, never_lost_flags, poll, revision, trouble
+from tests.support.real_fleet import Fleet
+from tests.support.servers import MakeRedis, until
 
 EVERY = 0.3
 LONG = 30.0

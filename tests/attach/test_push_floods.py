@@ -17,11 +17,11 @@ from flagcache.stores.base import Notice
 from flagcache.stores.redis.replies import LONGEST_NOTICE
 from flagcache.stores.redis.store import RedisStore, keys_of
 from flagcache_posthog.testing import RemoteStandIn, StandInControl, make_definitions
-from tests.attach.attached import adopted_at, attached, events_of, holder, leader_of, subscribed
-from tests.fleet.chores import all_hold, load, never_lost_flags, trouble
-from tests.fleet.harness import Fleet
-from tests.servers import MakeRedis, RedisServer, until
-from tests.support.pace import let_pass
+from tests.support.attached_clients import adopted_at, attached, events_of, holder, leader_of, subscribed
+from tests.support.fleet_tasks import all_hold, load, never_lost_flags, trouble
+from tests.support.real_fleet import Fleet
+from tests.support.request_pace import let_pass
+from tests.support.servers import MakeRedis, RedisServer, until
 
 EVERY = 1.0
 LONG = 30.0

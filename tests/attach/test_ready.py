@@ -7,7 +7,7 @@ from posthog import Posthog
 from flagcache import MemoryFlagDefinitionCache
 from flagcache.events import ColdStartRecovered, Event
 from flagcache_posthog.testing import StandInControl
-from tests.servers import until
+from tests.support.servers import until
 
 
 def test_late_definitions_make_a_process_ready_once_its_client_has_them(

@@ -7,10 +7,10 @@ import time
 from flagcache.events import FetchRecovered, QuotaLimited
 from flagcache.status import Role, Serving, State
 from flagcache_posthog.testing import Refuse, StandInControl, make_definitions
-from tests.attach.attached import attached, events_of, flag_counts, leader_of
-from tests.fleet.chores import all_hold, evaluated, key_of, leader, load, revision, seats, shutdown, status
-from tests.fleet.harness import Fleet, Member, Seat
-from tests.servers import MakeRedis, until
+from tests.support.attached_clients import attached, events_of, flag_counts, leader_of
+from tests.support.fleet_tasks import all_hold, evaluated, key_of, leader, load, revision, seats, shutdown, status
+from tests.support.real_fleet import Fleet, Member, Seat
+from tests.support.servers import MakeRedis, until
 
 EVERY = 0.4
 

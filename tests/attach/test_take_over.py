@@ -15,8 +15,8 @@ from typing import NoReturn, cast
 import pytest
 
 from flagcache_posthog.testing import StandInControl, make_definitions
-from tests.attach.attached import adopted_at, attached, holder, leader_of, leads, polls_until, subscribed
-from tests.fleet.chores import (
+from tests.support.attached_clients import adopted_at, attached, holder, leader_of, leads, polls_until, subscribed
+from tests.support.fleet_tasks import (
     all_hold,
     asks,
     leader,
@@ -25,9 +25,9 @@ from tests.fleet.chores import (
     shutdown,
     trouble,
 )
-from tests.fleet.grants import log_grants
-from tests.fleet.harness import Fleet, Member, Seat
-from tests.servers import MakeRedis, RedisServer, free_port, until
+from tests.support.grant_log import log_grants
+from tests.support.real_fleet import Fleet, Member, Seat
+from tests.support.servers import MakeRedis, RedisServer, free_port, until
 
 EVERY = 0.5
 LONG = 30.0

@@ -6,10 +6,10 @@ import logging
 
 from flagcache.events import FetchFailed, FetchRecovered
 from flagcache_posthog.testing import Drop, Refuse, StandInControl
-from tests.attach.attached import attached, events_of, leader_of
-from tests.fleet.chores import key_of, leader, load, next_request, shutdown
-from tests.fleet.harness import Fleet
-from tests.servers import until
+from tests.support.attached_clients import attached, events_of, leader_of
+from tests.support.fleet_tasks import key_of, leader, load, next_request, shutdown
+from tests.support.real_fleet import Fleet
+from tests.support.servers import until
 
 EVERY = 0.4
 

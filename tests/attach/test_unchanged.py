@@ -8,10 +8,10 @@ from typing import cast
 import pytest
 
 from flagcache_posthog.testing import PostHogStandIn, StandInControl, make_definitions
-from tests.attach.attached import ADOPTS, AttachedSeat, attached, only_own_fetches, polls_until
-from tests.fleet.chores import asks, key_of, load, next_request, poll, revision
-from tests.fleet.harness import Seat, WatchedPosthog
-from tests.servers import until
+from tests.support.attached_clients import ADOPTS, AttachedSeat, attached, only_own_fetches, polls_until
+from tests.support.fleet_tasks import asks, key_of, load, next_request, poll, revision
+from tests.support.real_fleet import Seat, WatchedPosthog
+from tests.support.servers import until
 
 EVERY = 0.2
 Keep = Callable[[AttachedSeat], AttachedSeat]

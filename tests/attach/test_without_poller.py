@@ -14,10 +14,10 @@ from flagcache import AsyncRedisFlagDefinitionCache
 from flagcache.worker import listener
 from flagcache_posthog import FlagDefinitionCache, from_url
 from flagcache_posthog.testing import Refuse, StandInControl, make_definitions
-from tests.attach.attached import attached, holder
-from tests.fleet.chores import all_hold, evaluated, key_of, leader, load, poll, revision, seats, status
-from tests.fleet.harness import Fleet, Seat, WatchedPosthog
-from tests.servers import MakeRedis, RedisServer, until
+from tests.support.attached_clients import attached, holder
+from tests.support.fleet_tasks import all_hold, evaluated, key_of, leader, load, poll, revision, seats, status
+from tests.support.real_fleet import Fleet, Seat, WatchedPosthog
+from tests.support.servers import MakeRedis, RedisServer, until
 
 T = TypeVar("T")
 

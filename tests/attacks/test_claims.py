@@ -8,9 +8,9 @@ from functools import partial
 import pytest
 
 from flagcache.stores.redis.store import RedisStore
-from tests.attacks.harness import KINDS, KINDS_WITH_A_KEY, Attack, Toll, battle
-from tests.attacks.writes import forge_the_epoch, freeze, lead_an_empty_store, note, roll_back, spoil_the_epoch
-from tests.servers import RedisServer, until
+from tests.support.attacked_fleet import KINDS, KINDS_WITH_A_KEY, Attack, Toll, battle
+from tests.support.keyless_writes import forge_the_epoch, freeze, lead_an_empty_store, note, roll_back, spoil_the_epoch
+from tests.support.servers import RedisServer, until
 
 WATCHED = 6.0
 """Seconds: fifteen refresh intervals, three times `stale_after`."""

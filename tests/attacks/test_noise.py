@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.attacks.harness import KINDS, Attack, Toll, battle
-from tests.attacks.writes import delete_a_field, flood, plant, spoil_a_field
-from tests.servers import MakeRedis, RedisServer
+from tests.support.attacked_fleet import KINDS, Attack, Toll, battle
+from tests.support.keyless_writes import delete_a_field, flood, plant, spoil_a_field
+from tests.support.servers import MakeRedis, RedisServer
 
 WATCHED = 6.0
 """Seconds: fifteen refresh intervals."""

@@ -6,8 +6,8 @@ import pytest
 
 from flagcache.encoding.payload import digest, encode
 from flagcache_posthog.testing import make_definitions
-from tests.attacks.harness import KINDS, Attack, Writer, battle
-from tests.servers import RedisServer
+from tests.support.attacked_fleet import KINDS, Attack, Writer, battle
+from tests.support.servers import RedisServer
 
 FORGED = 77
 """A revision that PostHog never serves."""

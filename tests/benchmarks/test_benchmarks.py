@@ -19,7 +19,7 @@ from benchmarks.model import Question, Scale
 from benchmarks.questions import QUESTIONS
 from benchmarks.statistics import percentile, ratios, summarize
 from benchmarks.targets import Figures
-from tests.deployments.programs import posthog_environment
+from tests.support.user_programs import posthog_environment
 
 ROOT = Path(__file__).parents[2]
 WORKERS = 3

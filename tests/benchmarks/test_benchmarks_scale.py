@@ -28,14 +28,14 @@ from flagcache.errors import StoreError
 from flagcache.settings import Settings
 from flagcache.stores.base import Envelope, Meta
 from flagcache.stores.redis.store import RedisStore
-from tests.servers import MakeRedis, RedisServer, until
 from tests.simulation import posthog as simulated_posthog
-from tests.simulation.fleet import Fleet
 from tests.simulation.oracle import Oracle
 from tests.simulation.scheduler import Scheduler
+from tests.simulation.simulated_fleet import Fleet
 from tests.simulation.stores import Network, SharedStore
 from tests.simulation.threads import simulated
 from tests.simulation.world import Kind, World
+from tests.support.servers import MakeRedis, RedisServer, until
 
 SIZES = Sizes(json=150_000, envelope=10_000)
 

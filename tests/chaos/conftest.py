@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.clocks import SteppedRedis, step_redis
-from tests.servers import MakeRedis
-from tests.support.places import place, server
+from tests.support.scenario_fixtures import place, server
+from tests.support.servers import MakeRedis
+from tests.support.stepped_redis import SteppedRedis, step_redis
 
 __all__ = ["place", "server"]
 

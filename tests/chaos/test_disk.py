@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from flagcache_posthog.testing import RemoteStandIn, make_definitions
-from tests.chaos.stage import Mode, Place, Stage
-from tests.fleet.chores import all_hold, load, logs, never_lost_flags, next_request, seats, status, trouble
-from tests.fleet.harness import Fleet
-from tests.servers import MakeRedis, until
+from tests.support.fleet_tasks import all_hold, load, logs, never_lost_flags, next_request, seats, status, trouble
+from tests.support.real_fleet import Fleet
+from tests.support.scenario import Mode, Place, Stage
+from tests.support.servers import MakeRedis, until
 
 MODES = pytest.mark.parametrize("mode", Mode, ids=lambda mode: mode.value)
 _CHUNK = 4096

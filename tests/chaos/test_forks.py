@@ -6,10 +6,10 @@ import random
 
 import pytest
 
-from tests.chaos.stage import EVERY, Mode, Place, Stage
-from tests.fleet.chores import evaluated, revision
-from tests.fleet.harness import Seat
-from tests.servers import RedisServer
+from tests.support.fleet_tasks import evaluated, revision
+from tests.support.real_fleet import Seat
+from tests.support.scenario import EVERY, Mode, Place, Stage
+from tests.support.servers import RedisServer
 
 MODES = pytest.mark.parametrize("mode", Mode, ids=lambda mode: mode.value)
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from flagcache_posthog.testing import MALFORMED, Drip, Drop, Fault, Hang, Refuse
-from tests.chaos.stage import BUSY, EVERY, Mode, Place, Stage
-from tests.chaos.steps import cut_off, reconnect
-from tests.fleet.chores import key_of, leader, next_request
-from tests.servers import RedisServer
+from tests.chaos.fetch_steps import cut_off, reconnect
+from tests.support.fleet_tasks import key_of, leader, next_request
+from tests.support.scenario import BUSY, EVERY, Mode, Place, Stage
+from tests.support.servers import RedisServer
 
 MODES = pytest.mark.parametrize("mode", Mode, ids=lambda mode: mode.value)
 

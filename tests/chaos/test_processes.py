@@ -6,11 +6,11 @@ import random
 
 import pytest
 
-from tests.chaos.stage import BUSY, EVERY, Mode, Place, Stage
-from tests.chaos.steps import Step, catch, let_go
-from tests.fleet.chores import next_request, revision
-from tests.fleet.harness import Member
-from tests.servers import RedisServer, until
+from tests.chaos.fetch_steps import Step, catch, let_go
+from tests.support.fleet_tasks import next_request, revision
+from tests.support.real_fleet import Member
+from tests.support.scenario import BUSY, EVERY, Mode, Place, Stage
+from tests.support.servers import RedisServer, until
 
 MODES = pytest.mark.parametrize("mode", Mode, ids=lambda mode: mode.value)
 STEPS = pytest.mark.parametrize("step", Step, ids=lambda step: step.value)

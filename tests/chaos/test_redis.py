@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.chaos.judgement import admin_of
-from tests.chaos.stage import BUSY, EVERY, Mode, Place, Stage
-from tests.chaos.steps import Step, catch, let_go
-from tests.clocks import SteppedRedis
-from tests.fleet.chores import status
-from tests.servers import RedisServer, until
+from tests.chaos.fetch_steps import Step, catch, let_go
+from tests.support.final_check import admin_of
+from tests.support.fleet_tasks import status
+from tests.support.scenario import BUSY, EVERY, Mode, Place, Stage
+from tests.support.servers import RedisServer, until
+from tests.support.stepped_redis import SteppedRedis
 
 MODES = pytest.mark.parametrize("mode", Mode, ids=lambda mode: mode.value)
 

@@ -16,7 +16,7 @@ from flagcache import from_url
 from flagcache.cli import main
 from flagcache.stores.sqlite.store import SqliteStore
 from flagcache_posthog.testing import PostHogStandIn, make_definitions
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 KEY = "a key of sixteen bytes or more"
 

@@ -20,7 +20,7 @@ from flagcache.cli.demo import DemoOptions, words
 from flagcache.cli.demo.ledger import Ledger, Requests
 from flagcache.cli.demo.messages import Report
 from flagcache_posthog.testing import PostHogStandIn
-from tests.servers import MakeRedis, RedisServer, until
+from tests.support.servers import MakeRedis, RedisServer, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc for processes left behind")
 

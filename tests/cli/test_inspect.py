@@ -13,9 +13,9 @@ import pytest
 from flagcache.cli import main
 from flagcache.stores.redis.store import RedisStore, keys_of
 from flagcache.stores.sqlite.store import SqliteStore
-from tests.servers import RedisServer
-from tests.stores.forks import forked
 from tests.stores.test_sqlite import execute, fill
+from tests.support.forked_functions import forked
+from tests.support.servers import RedisServer
 
 KEPT: list[SqliteStore] = []
 """Stores of a process that is about to end without closing them."""

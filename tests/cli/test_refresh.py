@@ -22,7 +22,7 @@ from flagcache.stores.redis.store import RedisStore
 from flagcache_posthog import from_url
 from flagcache_posthog.refresher import Outcome, Project, Refresher
 from flagcache_posthog.testing import Drip, PostHogStandIn, make_definitions
-from tests.servers import RedisServer, free_port, until
+from tests.support.servers import RedisServer, free_port, until
 
 SECRETS = ("phs_sesame", "pass-sesame")
 ENVIRONMENT = ("POSTHOG_PROJECT_API_KEY", "POSTHOG_SECRET_KEY", "POSTHOG_HOST")

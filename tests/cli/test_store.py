@@ -14,7 +14,7 @@ from flagcache.stores.base import Envelope, Grant, Meta, Scope, Store
 from flagcache.stores.redis.store import RedisStore
 from flagcache.stores.sqlite.store import SqliteStore
 from flagcache.testing._store.cases import Worker
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 KEY = "a key of sixteen bytes or more"
 

@@ -15,10 +15,10 @@ from flagcache.stores.redis.store import RedisStore
 from flagcache_posthog import FlagDefinitionCache, MemoryFlagDefinitionCache, RedisFlagDefinitionCache
 from flagcache_posthog.asgi import flags_lifespan
 from flagcache_posthog.testing import Hang, PostHogStandIn
-from tests.deployments.programs import get, posthog_environment
-from tests.deployments.shops import EVERY, FLAG, Shop, hasten, serve_shop
-from tests.servers import MakeRedis, until
-from tests.snippets import snippet
+from tests.support.servers import MakeRedis, until
+from tests.support.snippets import snippet
+from tests.support.user_programs import get, posthog_environment
+from tests.support.web_applications import EVERY, FLAG, Shop, hasten, serve_shop
 
 APP = snippet("docs/asgi.md", "app.py: with a lifespan")
 OWN = snippet("docs/asgi.md", "own.py")

@@ -3,9 +3,9 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-from tests.deployments.shops import EVERY, FLAG, Shop, hasten, serve_shop
-from tests.servers import MakeRedis, until
-from tests.snippets import snippet
+from tests.support.servers import MakeRedis, until
+from tests.support.snippets import snippet
+from tests.support.web_applications import EVERY, FLAG, Shop, hasten, serve_shop
 
 APP = snippet("docs/asyncio.md", "app.py: with asyncio's client of Redis")
 

@@ -20,11 +20,11 @@ from flagcache.errors import MissingExtraError
 from flagcache.stores.redis.store import keys_of
 from flagcache_posthog import celery as flags
 from flagcache_posthog.testing import RemoteStandIn, make_definitions
-from tests.deployments.programs import Program, posthog_environment
-from tests.fleet.chores import asks
-from tests.fleet.grants import log_grants
-from tests.servers import RedisServer, newest_binary, until
-from tests.snippets import snippet
+from tests.support.fleet_tasks import asks
+from tests.support.grant_log import log_grants
+from tests.support.servers import RedisServer, newest_binary, until
+from tests.support.snippets import snippet
+from tests.support.user_programs import Program, posthog_environment
 
 EVERY = 0.5
 SELDOM = 20.0

@@ -17,9 +17,9 @@ from gunicorn.workers.base import Worker
 from flagcache_posthog import _lifecycle
 from flagcache_posthog.gunicorn import worker_exit
 from flagcache_posthog.testing import Hang, make_certificate
-from tests.deployments.shops import EVERY, FLAG, Shop, hasten, serve_shop
-from tests.servers import MakeRedis, until
-from tests.snippets import snippet
+from tests.support.servers import MakeRedis, until
+from tests.support.snippets import snippet
+from tests.support.web_applications import EVERY, FLAG, Shop, hasten, serve_shop
 
 GUNICORN = ("gunicorn", "--no-control-socket", "-b", "127.0.0.1:PORT")
 UVICORN = "uvicorn_worker.UvicornWorker"

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.deployments.shops import FLAG, Shop, hasten, serve_shop
-from tests.servers import MakeRedis, RedisServer, until
-from tests.snippets import snippet
+from tests.support.servers import MakeRedis, RedisServer, until
+from tests.support.snippets import snippet
+from tests.support.web_applications import FLAG, Shop, hasten, serve_shop
 
 GUNICORN = ("gunicorn", "--no-control-socket", "-b", "127.0.0.1:PORT", "-w", "4", "--preload")
 

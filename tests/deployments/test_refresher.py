@@ -15,9 +15,8 @@ from flagcache.events import LeadershipLost
 from flagcache.stores.base import REFRESHER
 from flagcache.stores.redis.store import RedisStore
 from flagcache_posthog.testing import RemoteStandIn, Served, key_digest, make_definitions
-from tests.attach.attached import attached, events_of
-from tests.deployments.programs import Program, get, posthog_environment
-from tests.fleet.chores import (
+from tests.support.attached_clients import attached, events_of
+from tests.support.fleet_tasks import (
     all_hold,
     asks,
     key_of,
@@ -28,10 +27,11 @@ from tests.fleet.chores import (
     status,
     trouble,
 )
-from tests.fleet.grants import log_grants
-from tests.fleet.harness import Fleet, Seat
-from tests.servers import MakeRedis, free_port, until
-from tests.snippets import snippet
+from tests.support.grant_log import log_grants
+from tests.support.real_fleet import Fleet, Seat
+from tests.support.servers import MakeRedis, free_port, until
+from tests.support.snippets import snippet
+from tests.support.user_programs import Program, get, posthog_environment
 
 EVERY = 1.0
 LEASE = 1.5 * EVERY

@@ -23,9 +23,9 @@ from flagcache.stores.redis.store import keys_of
 from flagcache_posthog import FlagDefinitionCache
 from flagcache_posthog.aws_lambda import fresh
 from flagcache_posthog.testing import PostHogStandIn, make_definitions, revision_of
-from tests.deployments.programs import posthog_environment
-from tests.servers import MakeRedis, until
-from tests.snippets import snippet
+from tests.support.servers import MakeRedis, until
+from tests.support.snippets import snippet
+from tests.support.user_programs import posthog_environment
 
 PLACEHOLDER = "not used by a reader"
 

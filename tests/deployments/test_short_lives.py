@@ -14,10 +14,10 @@ from typing import TypedDict, cast
 import pytest
 
 from flagcache_posthog.testing import Hang, Refuse, RemoteStandIn, make_definitions
-from tests.deployments.programs import posthog_environment
-from tests.servers import RedisServer, free_port, newest_binary
+from tests.support.servers import RedisServer, free_port, newest_binary
+from tests.support.user_programs import posthog_environment
 
-JOB = Path(__file__).with_name("short_lives.py")
+JOB = Path(__file__).with_name("short_program.py")
 EVERY = 0.4
 """Seconds of a refresh interval."""
 

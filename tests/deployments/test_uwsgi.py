@@ -15,12 +15,12 @@ import redis
 
 from flagcache.runtime.uwsgi import advice
 from flagcache_posthog.testing import REVISION_FLAG, PostHogStandIn, RemoteStandIn, make_definitions
-from tests.attach.attached import holder
-from tests.deployments.programs import Program, get, posthog_environment
-from tests.fleet.chores import asks
-from tests.fleet.grants import GrantLog, log_grants
-from tests.servers import MakeRedis, free_port, until
-from tests.snippets import snippet
+from tests.support.attached_clients import holder
+from tests.support.fleet_tasks import asks
+from tests.support.grant_log import GrantLog, log_grants
+from tests.support.servers import MakeRedis, free_port, until
+from tests.support.snippets import snippet
+from tests.support.user_programs import Program, get, posthog_environment
 
 EVERY = 0.5
 LEASE = 1.5 * EVERY

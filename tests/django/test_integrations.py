@@ -18,8 +18,8 @@ from django.urls import path
 from flagcache_posthog.django import client, flags_of, ready
 from flagcache_posthog.testing import Hang, StandInControl
 from tests.django.conftest import Configure
-from tests.servers import until
-from tests.snippets import snippet
+from tests.support.servers import until
+from tests.support.snippets import snippet
 
 SENT: list[dict[str, Any]] = []
 

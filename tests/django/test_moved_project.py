@@ -18,8 +18,8 @@ import pytest
 from typing_extensions import Self
 
 from flagcache_posthog.testing import Definitions, RemoteStandIn, make_definitions, make_flag
-from tests.redis_server import RedisServer
-from tests.servers import until
+from tests.support.redis_server import RedisServer
+from tests.support.servers import until
 
 PROGRAM = Path(__file__).with_name("moved_project.py")
 OURS = "flagcache_posthog.django.olposthog"

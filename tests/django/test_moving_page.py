@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from flagcache_posthog.testing import RemoteStandIn, make_flag
-from tests.redis_server import RedisServer
-from tests.snippets import snippet
+from tests.support.redis_server import RedisServer
+from tests.support.snippets import snippet
 
 PAGE = "docs/moving.md"
 

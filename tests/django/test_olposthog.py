@@ -24,7 +24,7 @@ from flagcache_posthog.django._defaults import assume
 from flagcache_posthog.request_flags import remote_status
 from flagcache_posthog.testing import Drop, StandInControl, UnknownFlagError, make_flag, override_flags
 from tests.django.conftest import set_up_django
-from tests.servers import until
+from tests.support.servers import until
 
 Change: TypeAlias = Callable[..., None]
 

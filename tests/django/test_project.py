@@ -13,9 +13,9 @@ import pytest
 
 from flagcache_posthog.testing import RemoteStandIn, make_flag
 from tests.django.conftest import for_user
-from tests.servers import RedisServer
-from tests.snippets import snippet
 from tests.support.django_project import DjangoProject
+from tests.support.servers import RedisServer
+from tests.support.snippets import snippet
 
 NOWHERE = "redis://127.0.0.1:1/0"
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from flagcache_posthog.testing import RemoteStandIn, make_flag
-from tests.deployments.programs import get
-from tests.deployments.shops import EVERY, FLAG, Shop
 from tests.django.conftest import for_user
-from tests.fleet.chores import asks
-from tests.servers import MakeRedis, until
-from tests.snippets import snippet
 from tests.support.django_project import DjangoProject
+from tests.support.fleet_tasks import asks
+from tests.support.servers import MakeRedis, until
+from tests.support.snippets import snippet
+from tests.support.user_programs import get
+from tests.support.web_applications import EVERY, FLAG, Shop
 
 GUNICORN = ("gunicorn", "--no-control-socket", "-b", "127.0.0.1:PORT", "-w", "2", "--preload", "shop.wsgi:application")
 UVICORN = ("uvicorn", "--port", "PORT", "--workers", "2", "--lifespan", "off", "shop.asgi:application")

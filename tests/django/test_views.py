@@ -18,7 +18,7 @@ from django.views import View
 from flagcache_posthog.django import FlagRequiredMixin, flag_required, flagged_path
 from flagcache_posthog.testing import override_flags
 from tests.django.conftest import Configure
-from tests.snippets import html_snippet
+from tests.support.snippets import html_snippet
 
 pytestmark = pytest.mark.usefixtures("flags", "site")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.attach.attached import attached
-from tests.fleet.chores import seats
-from tests.support.modes import MakeSeats
+from tests.support.attached_clients import attached
+from tests.support.fleet_tasks import seats
+from tests.support.seat_factories import MakeSeats
 
 
 @pytest.fixture(params=[seats, attached], ids=["protocol", "attached"])

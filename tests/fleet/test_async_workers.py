@@ -10,7 +10,7 @@ import redis.asyncio
 from flagcache import AsyncRedisFlagDefinitionCache
 from flagcache_posthog import FlagDefinitionCache
 from flagcache_posthog.testing import StandInControl, make_definitions
-from tests.fleet.chores import (
+from tests.support.fleet_tasks import (
     all_hold,
     asks,
     history,
@@ -23,9 +23,9 @@ from tests.fleet.chores import (
     status,
     trouble,
 )
-from tests.fleet.grants import log_grants
-from tests.fleet.harness import Fleet, Seat, WatchedPosthog
-from tests.servers import RedisServer, until
+from tests.support.grant_log import log_grants
+from tests.support.real_fleet import Fleet, Seat, WatchedPosthog
+from tests.support.servers import RedisServer, until
 
 EVERY = 0.5
 

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from flagcache_posthog.testing import StandInControl, make_definitions
-from tests.clocks import SteppedRedis, step_redis
-from tests.fleet.chores import (
+from tests.support.fleet_tasks import (
     all_hold,
     asks,
     busiest,
@@ -18,8 +17,9 @@ from tests.fleet.chores import (
     seats,
     trouble,
 )
-from tests.fleet.harness import Fleet
-from tests.servers import MakeRedis
+from tests.support.real_fleet import Fleet
+from tests.support.servers import MakeRedis
+from tests.support.stepped_redis import SteppedRedis, step_redis
 
 EVERY = 0.5
 

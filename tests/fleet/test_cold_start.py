@@ -6,12 +6,12 @@ import time
 import pytest
 
 from flagcache_posthog.testing import StandInControl, make_definitions
-from tests.fleet.chores import all_hold, asker, asks, evaluated, history, load, logs, revisions, seats, shutdown
-from tests.fleet.grants import log_grants
-from tests.fleet.harness import Fleet, Seat
-from tests.servers import MakeRedis, RedisServer
-from tests.stores.links import calls_since
-from tests.support.pace import let_pass
+from tests.support.fleet_tasks import all_hold, asker, asks, evaluated, history, load, logs, revisions, seats, shutdown
+from tests.support.grant_log import log_grants
+from tests.support.real_fleet import Fleet, Seat
+from tests.support.redis_links import calls_since
+from tests.support.request_pace import let_pass
+from tests.support.servers import MakeRedis, RedisServer
 
 
 def test_twenty_workers_cause_one_request(posthog: StandInControl, store_url: str, namespace: str) -> None:

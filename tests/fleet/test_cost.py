@@ -8,9 +8,9 @@ import redis
 
 from flagcache.status import Role
 from flagcache_posthog.testing import StandInControl, make_definitions
-from tests.fleet.chores import load, poll, seats, status
-from tests.fleet.harness import Fleet, Member
-from tests.servers import MakeRedis
+from tests.support.fleet_tasks import load, poll, seats, status
+from tests.support.real_fleet import Fleet, Member
+from tests.support.servers import MakeRedis
 
 POLLS = 50
 

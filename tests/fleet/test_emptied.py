@@ -12,10 +12,10 @@ import redis
 from flagcache.events import DefinitionsRepaired, PayloadRefused
 from flagcache.stores.redis.store import RedisStore, keys_of
 from flagcache_posthog.testing import StandInControl, make_definitions
-from tests.attach.attached import attached, events_of, subscribed, timed_load
-from tests.fleet.chores import load, never_lost_flags, revision, seats
-from tests.fleet.harness import Fleet
-from tests.servers import RedisServer, until
+from tests.support.attached_clients import attached, events_of, subscribed, timed_load
+from tests.support.fleet_tasks import load, never_lost_flags, revision, seats
+from tests.support.real_fleet import Fleet
+from tests.support.servers import RedisServer, until
 
 LONG = 60.0
 """Seconds between two polls, and between two fetches: no test lasts as long."""

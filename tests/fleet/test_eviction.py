@@ -13,10 +13,10 @@ import pytest
 from flagcache.errors import StoreError
 from flagcache.stores.redis.store import RedisStore, keys_of
 from flagcache_posthog.testing import StandInControl
-from tests.attach.attached import attached, subscribed
-from tests.fleet.chores import asks, load, logs, never_lost_flags
-from tests.fleet.harness import Fleet
-from tests.servers import SERVER_NAMES, MakeRedis, RedisServer
+from tests.support.attached_clients import attached, subscribed
+from tests.support.fleet_tasks import asks, load, logs, never_lost_flags
+from tests.support.real_fleet import Fleet
+from tests.support.servers import SERVER_NAMES, MakeRedis, RedisServer
 
 EVERY = 2.0
 INTERVALS = 4

@@ -14,8 +14,8 @@ import pytest
 
 from flagcache_posthog import RedisFlagDefinitionCache
 from flagcache_posthog.testing import StandInControl, make_definitions
-from tests.attach.attached import attached
-from tests.fleet.chores import (
+from tests.support.attached_clients import attached
+from tests.support.fleet_tasks import (
     all_hold,
     asks,
     busiest,
@@ -31,9 +31,9 @@ from tests.fleet.chores import (
     status,
     trouble,
 )
-from tests.fleet.harness import Fleet
-from tests.servers import MakeRedis, RedisServer, until
-from tests.support.modes import MakeSeats
+from tests.support.real_fleet import Fleet
+from tests.support.seat_factories import MakeSeats
+from tests.support.servers import MakeRedis, RedisServer, until
 
 EVERY = 0.6
 LONG = 60.0

@@ -14,11 +14,11 @@ from flagcache.settings import Options
 from flagcache.status import State
 from flagcache.stores.redis.store import RedisStore
 from flagcache_posthog.testing import StandInControl, make_definitions
-from tests.attach.attached import AttachedSeat, attached
-from tests.fleet.chores import all_hold, load, status
-from tests.fleet.harness import Fleet
 from tests.fleet.test_fallback import files, kept
-from tests.servers import MakeRedis, until
+from tests.support.attached_clients import AttachedSeat, attached
+from tests.support.fleet_tasks import all_hold, load, status
+from tests.support.real_fleet import Fleet
+from tests.support.servers import MakeRedis, until
 
 EVERY = 0.6
 TIMEOUT = 0.3

@@ -16,11 +16,11 @@ from flagcache.encoding import payload
 from flagcache.settings import Options
 from flagcache.stores.sqlite import tables
 from flagcache_posthog.testing import StandInControl, make_definitions
-from tests.attach.attached import attached
-from tests.fleet.chores import all_hold, evaluated, load, seats, status, trouble
-from tests.fleet.harness import Fleet, Seat
-from tests.servers import MakeRedis, until
-from tests.support.modes import MakeSeats
+from tests.support.attached_clients import attached
+from tests.support.fleet_tasks import all_hold, evaluated, load, seats, status, trouble
+from tests.support.real_fleet import Fleet, Seat
+from tests.support.seat_factories import MakeSeats
+from tests.support.servers import MakeRedis, until
 
 WORKERS = 6
 EVERY = 0.6

@@ -8,11 +8,11 @@ import pytest
 
 from flagcache.events import DefinitionsRepaired
 from flagcache_posthog.testing import StandInControl, make_definitions
-from tests.attach.attached import attached, events_of
-from tests.fleet.chores import all_hold, asks, load, never_lost_flags, seats, status, trouble
-from tests.fleet.grants import log_grants
-from tests.fleet.harness import Fleet, Seat
-from tests.servers import until
+from tests.support.attached_clients import attached, events_of
+from tests.support.fleet_tasks import all_hold, asks, load, never_lost_flags, seats, status, trouble
+from tests.support.grant_log import log_grants
+from tests.support.real_fleet import Fleet, Seat
+from tests.support.servers import until
 
 EVERY = 0.5
 INTERVALS = 4

@@ -5,7 +5,7 @@ import pytest
 from flagcache.settings import Options
 from flagcache_posthog import FlagDefinitionCache
 from flagcache_posthog.testing import StandInControl, make_definitions
-from tests.fleet.chores import (
+from tests.support.fleet_tasks import (
     all_hold,
     asker,
     asks,
@@ -22,9 +22,9 @@ from tests.fleet.chores import (
     seats,
     trouble,
 )
-from tests.fleet.harness import Fleet, Member
-from tests.servers import until
-from tests.support.elsewhere import Elsewhere
+from tests.support.other_thread_provider import Elsewhere
+from tests.support.real_fleet import Fleet, Member
+from tests.support.servers import until
 
 EVERY = 0.5
 LEASE = 1.5

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from flagcache_posthog.testing import StandInControl, make_definitions
-from tests.fleet.chores import (
+from tests.support.fleet_tasks import (
     all_hold,
     evaluated,
     history,
@@ -22,8 +22,8 @@ from tests.fleet.chores import (
     status,
     trouble,
 )
-from tests.fleet.harness import Fleet
-from tests.servers import MakeRedis, until
+from tests.support.real_fleet import Fleet
+from tests.support.servers import MakeRedis, until
 
 EVERY = 0.5
 LONG = 60.0

@@ -3,9 +3,9 @@ from __future__ import annotations
 import logging
 
 from flagcache_posthog.testing import PostHogStandIn, StandInControl, make_definitions
-from tests.fleet.chores import all_hold, hand_over, history, load, logs, next_request, revision, seats
-from tests.fleet.harness import Fleet, Member
-from tests.servers import until
+from tests.support.fleet_tasks import all_hold, hand_over, history, load, logs, next_request, revision, seats
+from tests.support.real_fleet import Fleet, Member
+from tests.support.servers import until
 
 EVERY = 0.5
 

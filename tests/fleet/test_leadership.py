@@ -7,7 +7,7 @@ import time
 
 from flagcache.status import Role
 from flagcache_posthog.testing import StandInControl, make_definitions
-from tests.fleet.chores import (
+from tests.support.fleet_tasks import (
     all_hold,
     asker,
     asks,
@@ -21,9 +21,9 @@ from tests.fleet.chores import (
     status,
     trouble,
 )
-from tests.fleet.grants import log_grants
-from tests.fleet.harness import Fleet, Member, Seat, WatchedPosthog
-from tests.servers import RedisServer, until
+from tests.support.grant_log import log_grants
+from tests.support.real_fleet import Fleet, Member, Seat, WatchedPosthog
+from tests.support.servers import RedisServer, until
 
 EVERY = 0.5
 

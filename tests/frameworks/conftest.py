@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from flagcache_posthog.testing import RemoteStandIn, StandInControl, make_definitions, make_flag
-from tests.deployments.programs import posthog_environment
-from tests.servers import RedisServer
-from tests.snippets import snippet
+from tests.support.servers import RedisServer
+from tests.support.snippets import snippet
+from tests.support.user_programs import posthog_environment
 
 PAGE = "docs/frameworks.md"
 

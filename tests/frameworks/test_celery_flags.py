@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 from flagcache_posthog.testing import RemoteStandIn
-from tests.deployments.programs import Program, posthog_environment
 from tests.frameworks.conftest import PAGE
-from tests.servers import RedisServer, newest_binary
-from tests.snippets import snippet
+from tests.support.servers import RedisServer, newest_binary
+from tests.support.snippets import snippet
+from tests.support.user_programs import Program, posthog_environment
 
 ASK = "print(make_offer.delay().get(timeout=30))"
 """What the docs' sender does, and what its task returned."""

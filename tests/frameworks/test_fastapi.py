@@ -20,14 +20,14 @@ from posthog.contexts import identify_context
 from flagcache_posthog.fastapi import flags_dependency
 from flagcache_posthog.request_flags import RequestFlags
 from flagcache_posthog.testing import Drop, Fault, Hang, Refuse, RemoteStandIn, override_flags
-from tests.deployments.programs import Program, posthog_environment
-from tests.deployments.shops import EVERY, hasten
-from tests.fleet.chores import asks
-from tests.fleet.grants import log_grants
-from tests.frameworks.browser import browser
 from tests.frameworks.conftest import PAGE, LoadExample, serve_flags
-from tests.servers import RedisServer, free_port, until
-from tests.snippets import snippet
+from tests.frameworks.http_client import browser
+from tests.support.fleet_tasks import asks
+from tests.support.grant_log import log_grants
+from tests.support.servers import RedisServer, free_port, until
+from tests.support.snippets import snippet
+from tests.support.user_programs import Program, posthog_environment
+from tests.support.web_applications import EVERY, hasten
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using `httpx` with `starlette.testclient`")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flagcache.errors import MissingExtraError
-from tests.deployments.programs import posthog_environment
+from tests.support.user_programs import posthog_environment
 
 FRAMEWORKS = {
     "fastapi": ("fastapi", "pip install fastapi"),

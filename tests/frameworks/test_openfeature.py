@@ -19,7 +19,7 @@ from flagcache_posthog.openfeature import FlagcacheProvider
 from flagcache_posthog.request_flags import remote_status
 from flagcache_posthog.testing import Drop, RemoteStandIn, UnknownFlagError, make_definitions, make_flag, override_flags
 from tests.frameworks.conftest import LoadExample, serve_flags
-from tests.servers import until
+from tests.support.servers import until
 
 USER = EvaluationContext("user-7", {"plan": "team", "groups": {"company": "acme"}})
 

@@ -10,10 +10,10 @@ from posthog import Posthog
 
 from flagcache_posthog import RedisFlagDefinitionCache
 from flagcache_posthog.testing import RemoteStandIn
-from tests.deployments.programs import posthog_environment
 from tests.frameworks.conftest import PAGE
-from tests.servers import RedisServer
-from tests.snippets import snippet
+from tests.support.servers import RedisServer
+from tests.support.snippets import snippet
+from tests.support.user_programs import posthog_environment
 
 
 def _run(folder: Path, text: str, posthog: RemoteStandIn, server: RedisServer, *arguments: str) -> str:

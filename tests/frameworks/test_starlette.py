@@ -18,8 +18,8 @@ from starlette.websockets import WebSocket
 
 from flagcache_posthog.starlette import FlagsMiddleware
 from flagcache_posthog.testing import RemoteStandIn, override_flags
-from tests.frameworks.browser import browser
 from tests.frameworks.conftest import LoadExample
+from tests.frameworks.http_client import browser
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using `httpx` with `starlette.testclient`")
 

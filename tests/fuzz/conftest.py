@@ -14,7 +14,7 @@ from flagcache.encoding.protection import protection_of
 from flagcache.errors import EnvelopeError
 from flagcache.settings import Options
 from flagcache_posthog.definitions import PostHogVendor
-from tests.fuzz.victims import Count
+from tests.fuzz.damaged_caches import Count
 
 KEY = "a key of more than sixteen bytes"
 KINDS: dict[str, Options] = {"plain": {}, "signed": {"signing_key": KEY}, "sealed": {"encryption_key": KEY}}

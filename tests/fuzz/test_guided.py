@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.victims import Count
+from tests.fuzz.damaged_caches import Count
 
 RUNS = 6_000
 

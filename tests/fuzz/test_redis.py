@@ -18,8 +18,8 @@ from flagcache.stores.redis.store import Keys, RedisStore, keys_of
 from flagcache_posthog import FlagDefinitionCache, RedisFlagDefinitionCache
 from tests.fuzz import strategies as hostile
 from tests.fuzz.conftest import KINDS, fuzz, named, well_formed
-from tests.fuzz.victims import INTERVAL, Count, Victims, victims
-from tests.servers import RedisServer
+from tests.fuzz.damaged_caches import INTERVAL, Count, Victims, victims
+from tests.support.servers import RedisServer
 
 
 class Surgeon:

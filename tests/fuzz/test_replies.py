@@ -16,7 +16,7 @@ from flagcache.stores.spec import StoreSpec
 from flagcache_posthog.provider import FlagDefinitionCache
 from tests.fuzz import strategies as hostile
 from tests.fuzz.conftest import KEY, fuzz, named
-from tests.fuzz.victims import INTERVAL, Count, Victims, victims
+from tests.fuzz.damaged_caches import INTERVAL, Count, Victims, victims
 
 
 @dataclass(slots=True)

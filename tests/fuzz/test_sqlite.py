@@ -17,7 +17,7 @@ from flagcache.stores.sqlite.store import name_of
 from flagcache_posthog import FlagDefinitionCache, SqliteFlagDefinitionCache
 from tests.fuzz import strategies as hostile
 from tests.fuzz.conftest import KINDS, fuzz, named, well_formed
-from tests.fuzz.victims import INTERVAL, Count, Victims, victims
+from tests.fuzz.damaged_caches import INTERVAL, Count, Victims, victims
 
 Cell: TypeAlias = "int | float | str | bytes | None"
 

@@ -22,8 +22,8 @@ from flagcache import AsyncRedisFlagDefinitionCache, ConfigurationError, RedisFl
 from flagcache.settings import Options
 from flagcache.status import Role
 from flagcache_posthog.testing import PostHogStandIn, make_definitions
-from tests.attach.attached import ADOPTS
-from tests.servers import MakeRedis, RedisServer, until
+from tests.support.attached_clients import ADOPTS
+from tests.support.servers import MakeRedis, RedisServer, until
 
 T = TypeVar("T")
 

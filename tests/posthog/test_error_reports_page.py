@@ -20,7 +20,7 @@ from structlog.contextvars import clear_contextvars, merge_contextvars
 from structlog.testing import LogCapture
 
 from flagcache_posthog.testing import StandInControl, make_flag
-from tests.snippets import snippet
+from tests.support.snippets import snippet
 
 PAGE = "docs/error-reports.md"
 

@@ -16,8 +16,8 @@ from flagcache.cli import main
 from flagcache_posthog import from_url
 from flagcache_posthog.request_flags import RequestFlags
 from flagcache_posthog.testing import Drop, Fault, Garble, Refuse, RemoteStandIn, make_flag
-from tests.redis_server import RedisServer
-from tests.servers import until
+from tests.support.redis_server import RedisServer
+from tests.support.servers import until
 
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning")
 """By the SDK's cache, of which redis-py 8 warns; raised as an error it would be a write that failed."""

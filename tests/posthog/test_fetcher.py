@@ -50,7 +50,7 @@ from flagcache_posthog.testing import (
     make_certificate,
     make_definitions,
 )
-from tests.servers import until
+from tests.support.servers import until
 
 pytestmark = pytest.mark.usefixtures("no_threads_left")
 

@@ -18,11 +18,11 @@ from posthog.poller import Poller
 
 from flagcache_posthog import FlagDefinitionCache, from_url
 from flagcache_posthog.testing import REVISION_FLAG, PostHogStandIn, RemoteStandIn, make_definitions
-from tests.attach.attached import threads_of
-from tests.deployments.programs import posthog_environment
-from tests.fleet.harness import WatchedPosthog
-from tests.servers import MakeRedis, RedisServer, until
-from tests.snippets import snippet
+from tests.support.attached_clients import threads_of
+from tests.support.real_fleet import WatchedPosthog
+from tests.support.servers import MakeRedis, RedisServer, until
+from tests.support.snippets import snippet
+from tests.support.user_programs import posthog_environment
 
 EVERY = 0.5
 PROJECTS = 20

@@ -11,8 +11,8 @@ import pytest
 
 from flagcache import from_url
 from flagcache_posthog.testing import PostHogStandIn, RemoteStandIn, make_definitions, make_flag
-from tests.posthog.mixed import Member, oldest_sdk
-from tests.servers import RedisServer, until
+from tests.posthog.mixed_fleet import Member, oldest_sdk
+from tests.support.servers import RedisServer, until
 
 CHALLENGE = 2.5
 PATIENCE = 30.0

@@ -19,7 +19,7 @@ from posthog.client import Client
 
 from flagcache_posthog.testing import UnknownFlagError, override_flags
 from flagcache_posthog.testing._override_sdk import READS
-from tests.deployments.programs import posthog_environment
+from tests.support.user_programs import posthog_environment
 
 NOWHERE = "http://127.0.0.1:1"
 AT_IMPORT = Posthog("phc_import", secret_key="phs_x", host=NOWHERE, send=False)

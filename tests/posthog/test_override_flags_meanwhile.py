@@ -13,7 +13,7 @@ from posthog.flag_definition_cache import FlagDefinitionCacheData, FlagDefinitio
 
 from flagcache import from_url
 from flagcache_posthog.testing import StandInControl, make_definitions, override_flags, revision_of
-from tests.servers import until
+from tests.support.servers import until
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

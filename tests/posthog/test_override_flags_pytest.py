@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.deployments.programs import posthog_environment
-from tests.snippets import snippet
+from tests.support.snippets import snippet
+from tests.support.user_programs import posthog_environment
 
 
 def _run(folder: Path, tests: str, *options: str) -> str:

@@ -27,7 +27,7 @@ from flagcache import (
 )
 from flagcache.status import Role
 from flagcache_posthog.testing import PostHogStandIn
-from tests.servers import MakeRedis, RedisServer
+from tests.support.servers import MakeRedis, RedisServer
 
 DATA = FlagDefinitionCacheData(flags=[{"key": "one"}], group_type_mapping={}, cohorts={})
 

@@ -20,8 +20,8 @@ from flagcache import (
 )
 from flagcache.settings import Options
 from flagcache_posthog.testing import MakeProvider, Outage, OutageContract, ProviderContract
-from tests.servers import MakeRedis, RedisServer
 from tests.support.in_process_fleet import in_thread
+from tests.support.servers import MakeRedis, RedisServer
 
 T = TypeVar("T")
 

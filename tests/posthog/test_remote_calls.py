@@ -11,7 +11,7 @@ import pytest
 
 from flagcache_posthog import _remote_calls
 from flagcache_posthog._remote_calls import FAILURES, PAUSE, RemoteCalls, RemoteStatus, calls_of
-from tests.servers import until
+from tests.support.servers import until
 
 
 class _Clock:

@@ -27,7 +27,7 @@ from flagcache_posthog.testing import (
     make_flag,
     override_flags,
 )
-from tests.servers import until
+from tests.support.servers import until
 
 STICKY = ("sticky-0", "sticky-1", "sticky-2")
 """Flags that the SDK cannot decide locally."""

@@ -10,7 +10,7 @@ import pytest
 from posthog import Posthog
 
 from flagcache_posthog.testing import StandInControl, make_flag, override_flags
-from tests.snippets import snippet
+from tests.support.snippets import snippet
 
 
 def test_the_example(posthog: StandInControl, monkeypatch: pytest.MonkeyPatch) -> None:

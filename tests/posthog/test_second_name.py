@@ -13,7 +13,7 @@ import posthog as sdk
 import pytest
 
 from flagcache_posthog.testing import PostHogStandIn, make_definitions
-from tests.deployments.programs import posthog_environment
+from tests.support.user_programs import posthog_environment
 
 PROGRAM = """
 import json, sys, time

@@ -16,10 +16,10 @@ from posthog import Posthog
 from flagcache.status import Role
 from flagcache_posthog import FlagDefinitionCache, from_url
 from flagcache_posthog.testing import REVISION_FLAG, RemoteStandIn, make_definitions
-from tests.attach.attached import holder, threads_of
-from tests.deployments.programs import Program, posthog_environment
-from tests.fleet.harness import WatchedPosthog
-from tests.servers import MakeRedis, RedisServer, until
+from tests.support.attached_clients import holder, threads_of
+from tests.support.real_fleet import WatchedPosthog
+from tests.support.servers import MakeRedis, RedisServer, until
+from tests.support.user_programs import Program, posthog_environment
 
 EVERY = 0.5
 LONG = 60.0

@@ -13,7 +13,7 @@ from posthog import Posthog
 from flagcache import from_url
 from flagcache.runtime.clock import monotonic
 from flagcache_posthog.testing import PostHogStandIn, make_definitions, revision_of
-from tests.servers import MakeRedis
+from tests.support.servers import MakeRedis
 
 pytestmark = pytest.mark.usefixtures("no_threads_left")
 

@@ -15,7 +15,7 @@ from typing import cast
 import pytest
 
 from flagcache_posthog.testing import PostHogStandIn, make_definitions
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,8 +10,8 @@ from flagcache.encoding.payload import digest, encode
 from flagcache.events import DefinitionsRepaired, ForeignKey, PayloadRefused
 from flagcache.settings import Options
 from flagcache_posthog.testing import StandInControl, make_definitions
-from tests.attach.attached import AttachedSeat, attached, events_of
-from tests.fleet.chores import (
+from tests.support.attached_clients import AttachedSeat, attached, events_of
+from tests.support.fleet_tasks import (
     all_hold,
     history,
     in_order,
@@ -24,10 +24,10 @@ from tests.fleet.chores import (
     seats,
     trouble,
 )
-from tests.fleet.harness import Fleet, Member
-from tests.servers import MakeRedis, until
-from tests.support.elsewhere import Elsewhere
+from tests.support.other_thread_provider import Elsewhere
+from tests.support.real_fleet import Fleet, Member
 from tests.support.redis_writer import RedisWriter
+from tests.support.servers import MakeRedis, until
 
 EVERY = 0.5
 LONG = 60.0

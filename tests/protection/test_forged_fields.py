@@ -15,11 +15,11 @@ from flagcache.stores.redis.store import RedisStore
 from flagcache.worker.fetch_limit import MAX_FETCHES
 from flagcache_posthog.definitions import PostHogVendor
 from flagcache_posthog.testing import StandInControl, make_definitions
-from tests.attach.attached import AttachedSeat, attached, events_of
-from tests.fleet.chores import all_hold, history, load, logs, never_lost_flags, poll, seats, status, trouble
-from tests.fleet.harness import Fleet, Seat
-from tests.servers import MakeRedis, RedisServer, until
+from tests.support.attached_clients import AttachedSeat, attached, events_of
+from tests.support.fleet_tasks import all_hold, history, load, logs, never_lost_flags, poll, seats, status, trouble
+from tests.support.real_fleet import Fleet, Seat
 from tests.support.redis_writer import HOUR, RedisWriter
+from tests.support.servers import MakeRedis, RedisServer, until
 
 EVERY, LONG = 0.5, 60.0
 YEAR = 366 * 24 * HOUR

@@ -12,10 +12,10 @@ from flagcache.events import DefinitionsRepaired, ForeignKey
 from flagcache.stores.base import Published
 from flagcache.stores.redis.store import RedisStore
 from flagcache_posthog.testing import StandInControl, make_definitions
-from tests.attach.attached import AttachedSeat, attached, events_of, timed_load
-from tests.fleet.chores import load, never_lost_flags, revision, status
-from tests.fleet.harness import Fleet
-from tests.servers import RedisServer, until
+from tests.support.attached_clients import AttachedSeat, attached, events_of, timed_load
+from tests.support.fleet_tasks import load, never_lost_flags, revision, status
+from tests.support.real_fleet import Fleet
+from tests.support.servers import RedisServer, until
 
 LONG = 60.0
 """Seconds between two polls, and between two fetches: no test lasts as long."""

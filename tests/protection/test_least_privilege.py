@@ -12,10 +12,10 @@ import redis
 from flagcache.events import DefinitionsRepaired, PayloadRefused
 from flagcache.stores.redis.store import RedisStore, keys_of
 from flagcache_posthog.testing import StandInControl, make_definitions
-from tests.attach.attached import attached, events_of, polls_until, subscribed
-from tests.fleet.chores import all_hold, leader, load, logs, never_lost_flags, poll, shutdown, trouble
-from tests.fleet.harness import Fleet
-from tests.servers import SERVER_NAMES, MakeRedis, RedisServer, until
+from tests.support.attached_clients import attached, events_of, polls_until, subscribed
+from tests.support.fleet_tasks import all_hold, leader, load, logs, never_lost_flags, poll, shutdown, trouble
+from tests.support.real_fleet import Fleet
+from tests.support.servers import SERVER_NAMES, MakeRedis, RedisServer, until
 
 EVERY = 0.5
 LONG = 30.0

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from flagcache_posthog.testing import StandInControl, make_definitions
-from tests.attach.attached import attached
-from tests.attacks.harness import KINDS, KINDS_WITH_A_KEY, Writer
-from tests.attacks.writes import roll_back
-from tests.fleet.chores import all_hold, history, in_order, load, never_lost_flags, poll, trouble
-from tests.fleet.harness import Fleet
-from tests.servers import MakeRedis, until
+from tests.support.attached_clients import attached
+from tests.support.attacked_fleet import KINDS, KINDS_WITH_A_KEY, Writer
+from tests.support.fleet_tasks import all_hold, history, in_order, load, never_lost_flags, poll, trouble
+from tests.support.keyless_writes import roll_back
+from tests.support.real_fleet import Fleet
+from tests.support.servers import MakeRedis, until
 
 EVERY = 0.5
 

@@ -24,7 +24,7 @@ from tests.simulation.posthog import PostHog
 from tests.simulation.scheduler import Scheduler, current_task
 
 if TYPE_CHECKING:
-    from tests.simulation.fleet import Process
+    from tests.simulation.simulated_fleet import Process
     from tests.simulation.stores import SharedStore
 
 __all__ = ["Evidence", "Oracle"]

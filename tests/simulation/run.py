@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from flagcache.settings import SLOW_FETCH
-from tests.simulation.chaos import TROUBLES, Chaos
-from tests.simulation.fleet import Fleet, Process
+from tests.simulation.faults import TROUBLES, Chaos
 from tests.simulation.oracle import Oracle
-from tests.simulation.plot import Plot, draw, under_eviction, with_refreshers
 from tests.simulation.posthog import PostHog
+from tests.simulation.run_plan import Plot, draw, under_eviction, with_refreshers
 from tests.simulation.scheduler import Scheduler
+from tests.simulation.simulated_fleet import Fleet, Process
 from tests.simulation.stores import Network, SharedStore
 from tests.simulation.threads import simulated
 from tests.simulation.world import World

@@ -19,7 +19,7 @@ from tests.simulation.scheduler import Notes, current_task
 from tests.simulation.threads import Event, Thread
 
 if TYPE_CHECKING:
-    from tests.simulation.fleet import Process
+    from tests.simulation.simulated_fleet import Process
 
 __all__ = ["Attached", "Sdk"]
 

@@ -29,7 +29,7 @@ from flagcache.testing import (
     SubscriptionContract,
 )
 from flagcache.testing._store.cases import Worker
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 
 class Clock:

@@ -21,8 +21,8 @@ from flagcache.stores.base import REFRESHER, Ask, Envelope, Grant, Meta, Order, 
 from flagcache.stores.redis.store import RedisStore
 from flagcache.stores.rules import verbs as rules
 from flagcache.stores.rules.state import State
-from tests.servers import RedisServer
-from tests.stores.twins import LENGTHS, TEXTS, TIMES, Twins
+from tests.stores.redis_beside_rules import LENGTHS, TEXTS, TIMES, Twins
+from tests.support.servers import RedisServer
 
 WORKERS = st.sampled_from(["a", "a", "b", "b", "c", f"{REFRESHER}d", f"{REFRESHER}e"])
 VERSIONS = st.sampled_from(["v1", "v1", "v2"])

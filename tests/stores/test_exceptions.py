@@ -23,9 +23,9 @@ from flagcache.stores.memory import MemoryStore
 from flagcache.stores.redis.deadline import remaining
 from flagcache.stores.redis.store import RedisStore
 from flagcache.stores.sqlite.store import SqliteStore
-from tests.servers import RedisServer
 from tests.stores.every_verb import FleetStore, every_verb
-from tests.stores.links import clients_seen_by, make_client
+from tests.support.redis_links import clients_seen_by, make_client
+from tests.support.servers import RedisServer
 
 SECRET = "hunter2"
 

@@ -20,9 +20,9 @@ from flagcache.stores.fallback import AUTO, Fallback, checked_fallback, fallback
 from flagcache.stores.sqlite.connection import Mode, connect
 from flagcache.stores.sqlite.store import SqliteStore
 from flagcache_posthog import RedisFlagDefinitionCache, from_url
-from tests.servers import until
-from tests.stores.forks import forked
 from tests.stores.test_sqlite_file import mounted
+from tests.support.forked_functions import forked
+from tests.support.servers import until
 
 
 def opened(fallback: Fallback, fingerprint: str = "f" * 64) -> Store:

@@ -13,8 +13,8 @@ import pytest
 
 from flagcache.stores.base import Envelope, Meta, Store
 from flagcache.stores.fallback import fallback_specs
-from tests.stores.forks import forked
 from tests.stores.test_sqlite import ask
+from tests.support.forked_functions import forked
 
 FINGERPRINT = "f" * 64
 

@@ -20,7 +20,7 @@ from flagcache.events import Event, PayloadRefused
 from flagcache.stores.base import LARGEST_PAYLOAD, Meta
 from flagcache.stores.redis.store import keys_of
 from flagcache_posthog.testing import make_definitions
-from tests.servers import MakeRedis, RedisServer
+from tests.support.servers import MakeRedis, RedisServer
 
 HUGE = 300_000_000
 WORKERS = 4

@@ -1,4 +1,4 @@
-"""Every store keeps the facts of `tests.stores.model`, whatever happens to it in whatever order.
+"""Every store keeps the facts of `tests.stores.store_model`, whatever happens to it in whatever order.
 
 A few workers poll, fetch, fail and die, people clear, servers are flushed and time passes; drawn at random, the same in
 every run. What a worker says is what it would know; a reply may be lost, and a fetch may come back at any time.
@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from flagcache.stores.base import REFRESHER, Ask, Envelope, Grant, Meta, Published, Scope, Store
-from tests.servers import RedisServer
-from tests.stores.facts import NEVER
-from tests.stores.model import Model, Worker
-from tests.stores.sites import SPOILT, MemorySite, RedisSite, Site, SqliteSite
+from tests.stores.store_model import Model, Worker
+from tests.stores.store_record import NEVER
+from tests.stores.stores_with_clocks import SPOILT, MemorySite, RedisSite, Site, SqliteSite
+from tests.support.servers import RedisServer
 
 INTERVAL = 60_000
 LEASES = st.sampled_from([90_000, 40 * INTERVAL])

@@ -18,8 +18,8 @@ from flagcache.errors import ConfigurationError
 from flagcache.stores.redis.address import RedisTarget, resolve
 from flagcache.stores.redis.asyncio_address import resolve_asyncio
 from flagcache.stores.redis.pools import SentinelMaster
-from tests.servers import MakeRedis, RedisServer
-from tests.stores.links import ESCAPED, READ, SECRET, WRITE, ask, clients_seen_by, link_to
+from tests.support.redis_links import ESCAPED, READ, SECRET, WRITE, ask, clients_seen_by, link_to
+from tests.support.servers import MakeRedis, RedisServer
 
 URLS = [
     "redis://Cache.Internal/2",

@@ -17,10 +17,10 @@ from flagcache.stores.redis.asyncio_address import resolve_asyncio
 from flagcache.stores.redis.connection import RedisLink
 from flagcache.stores.redis.store import keys_of
 from flagcache_posthog.testing import make_definitions
-from tests.servers import until
-from tests.stores.clusters import SLOTS, Cluster, new_cluster, patient, tell
-from tests.stores.links import READ, SECRET, WRITE, calls_since, link_to, writes
-from tests.stores.sharing import clients_share, crew
+from tests.stores.redis_cluster import SLOTS, Cluster, new_cluster, patient, tell
+from tests.stores.shared_definitions import clients_share, crew
+from tests.support.redis_links import READ, SECRET, WRITE, calls_since, link_to, writes
+from tests.support.servers import until
 
 
 @pytest.fixture(scope="module")

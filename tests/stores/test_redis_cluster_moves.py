@@ -21,10 +21,10 @@ from flagcache.stores.redis import cluster as cluster_route
 from flagcache.stores.redis.address import RedisTarget
 from flagcache.stores.redis.asyncio_address import resolve_asyncio
 from flagcache.stores.redis.store import RedisStore
-from tests.servers import until
-from tests.stores.clusters import Cluster, ClusterServer, field_of, new_cluster, replicates, tell
-from tests.stores.links import ESCAPED, SECRET, WRITE, Source, link_to, writes
-from tests.trouble.proxies import Proxy
+from tests.stores.redis_cluster import Cluster, ClusterServer, field_of, new_cluster, replicates, tell
+from tests.support.failing_proxy import Proxy
+from tests.support.redis_links import ESCAPED, SECRET, WRITE, Source, link_to, writes
+from tests.support.servers import until
 
 
 def replace(cluster: Cluster, stack: ExitStack, old: ClusterServer) -> None:

@@ -15,7 +15,7 @@ from flagcache.settings import Settings
 from flagcache.stores.redis.store import RedisStore, keys_of
 from flagcache.testing._store.cases import AT_ONCE, LONG, Worker, repair
 from flagcache_posthog import RedisFlagDefinitionCache, from_url
-from tests.servers import SERVER_NAMES, MakeRedis, RedisServer, until
+from tests.support.servers import SERVER_NAMES, MakeRedis, RedisServer, until
 
 HOUR, DAY = 3_600_000, 86_400_000
 NAMESPACE = "preview-42"

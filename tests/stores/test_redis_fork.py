@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from flagcache.stores.redis.connection import RedisLink
-from tests.servers import RedisServer, until
-from tests.stores.forks import forked
-from tests.stores.links import ECHO, clients_seen_by
+from tests.support.forked_functions import forked
+from tests.support.redis_links import ECHO, clients_seen_by
+from tests.support.servers import RedisServer, until
 
 OPEN_FILES = Path("/proc/self/fd")
 REPLY = [b"k", b"a", 7]

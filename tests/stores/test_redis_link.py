@@ -17,8 +17,7 @@ from redis.credentials import CredentialProvider
 
 from flagcache.errors import StoreError
 from flagcache.stores.redis.connection import RedisLink
-from tests.servers import MakeRedis, RedisServer, until
-from tests.stores.links import (
+from tests.support.redis_links import (
     ECHO,
     ESCAPED,
     FAIL,
@@ -30,6 +29,7 @@ from tests.stores.links import (
     link_to,
     make_client,
 )
+from tests.support.servers import MakeRedis, RedisServer, until
 
 # --- replies and round trips ------------------------------------------------------------------------------------------
 

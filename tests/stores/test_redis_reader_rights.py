@@ -21,8 +21,8 @@ from flagcache.stores.base import Envelope as Content
 from flagcache.stores.redis.reader import RedisReaderStore
 from flagcache.stores.redis.store import RedisStore, keys_of
 from flagcache_posthog.testing import make_definitions
-from tests.servers import SERVER_NAMES, MakeRedis, RedisServer, until
-from tests.stores.links import ask as tell
+from tests.support.redis_links import ask as tell
+from tests.support.servers import SERVER_NAMES, MakeRedis, RedisServer, until
 
 NAMESPACE = "my-team"
 DOCUMENT = Path(__file__).parents[2] / "docs" / "security.md"

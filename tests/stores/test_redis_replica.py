@@ -19,9 +19,9 @@ from flagcache.stores.redis.connection import Script
 from flagcache.stores.redis.reader import RedisReaderStore
 from flagcache.stores.redis.store import SCRIPTS, RedisStore
 from flagcache_posthog.testing import make_definitions
-from tests.servers import SERVER_NAMES, MakeRedis, RedisServer, free_port, until
-from tests.stores.links import ask as tell
-from tests.stores.links import link_to
+from tests.support.redis_links import ask as tell
+from tests.support.redis_links import link_to
+from tests.support.servers import SERVER_NAMES, MakeRedis, RedisServer, free_port, until
 
 LONG = 60_000
 ASK = Ask("leader", LONG, LONG, LONG, LONG)

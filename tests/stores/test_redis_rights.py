@@ -12,9 +12,9 @@ from flagcache.stores.base import Published, Scope
 from flagcache.stores.redis.store import RedisStore
 from flagcache.testing._store.cases import AT_ONCE, LONG, Worker
 from flagcache_posthog.testing import RemoteStandIn, make_definitions
-from tests.attach.attached import attached
-from tests.fleet.chores import load, revision
-from tests.servers import SERVER_NAMES, MakeRedis, RedisServer, until
+from tests.support.attached_clients import attached
+from tests.support.fleet_tasks import load, revision
+from tests.support.servers import SERVER_NAMES, MakeRedis, RedisServer, until
 
 NAMESPACE = "my-team"
 CHANNELS = "&flagcache:*:{my-team}:notices:*"

@@ -26,8 +26,8 @@ from flagcache.stores.redis.asyncio_address import resolve_asyncio
 from flagcache.stores.redis.connection import RedisLink
 from flagcache_posthog import from_url
 from flagcache_posthog.testing import PostHogStandIn, make_definitions
-from tests.servers import MakeRedis, until
-from tests.stores.links import READ, Source, link_to, make_client
+from tests.support.redis_links import READ, Source, link_to, make_client
+from tests.support.servers import MakeRedis, until
 
 PASSWORD = "pa:ss/wo rd%41é'\"" + "t0ken" * 60
 SENTINELS = "sentinels' own"

@@ -17,9 +17,9 @@ from flagcache.errors import ConfigurationError, StoreError
 from flagcache.stores.redis.asyncio_address import resolve_asyncio
 from flagcache.stores.redis.connection import RedisLink
 from flagcache.stores.redis.store import keys_of
-from tests.servers import MakeRedis, RedisServer, free_port, newest_binary, until
-from tests.stores.links import ESCAPED, SECRET, WRITE, Source, ask, link_to, make_client, writes
-from tests.stores.sharing import clients_share, crew
+from tests.stores.shared_definitions import clients_share, crew
+from tests.support.redis_links import ESCAPED, SECRET, WRITE, Source, ask, link_to, make_client, writes
+from tests.support.servers import MakeRedis, RedisServer, free_port, newest_binary, until
 
 
 class SentinelServer(RedisServer):

@@ -7,9 +7,9 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.servers import MakeRedis, RedisServer
-from tests.stores.links import make_client
-from tests.stores.sharing import clients_share
+from tests.stores.shared_definitions import clients_share
+from tests.support.redis_links import make_client
+from tests.support.servers import MakeRedis, RedisServer
 
 STRANGE = "p@ss:w/rd%20?#é"
 

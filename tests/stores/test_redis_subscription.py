@@ -7,8 +7,8 @@ from contextlib import closing
 import pytest
 
 from flagcache.errors import StoreError
-from tests.servers import MakeRedis, RedisServer
-from tests.stores.links import clients_seen_by, link_to
+from tests.support.redis_links import clients_seen_by, link_to
+from tests.support.servers import MakeRedis, RedisServer
 
 # --- channels ---------------------------------------------------------------------------------------------------------
 

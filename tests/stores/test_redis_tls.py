@@ -13,9 +13,9 @@ import redis.asyncio
 
 from flagcache.errors import StoreError
 from flagcache.stores.redis.asyncio_address import resolve_asyncio
-from tests.servers import RedisServer, find_binary, free_port
-from tests.stores.links import READ, WRITE, Source, ask, link_to, make_client
-from tests.stores.sharing import clients_share
+from tests.stores.shared_definitions import clients_share
+from tests.support.redis_links import READ, WRITE, Source, ask, link_to, make_client
+from tests.support.servers import RedisServer, find_binary, free_port
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import redis
 from flagcache.errors import StoreError
 from flagcache.stores.base import Ask
 from flagcache.stores.redis.store import RedisStore
-from tests.servers import SERVER_NAMES, MakeRedis, free_port
+from tests.support.servers import SERVER_NAMES, MakeRedis, free_port
 
 LONG = 60_000
 ASK = Ask("me", LONG, LONG, LONG, LONG)

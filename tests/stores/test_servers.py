@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.servers import MakeRedis, RedisServer, until
+from tests.support.servers import MakeRedis, RedisServer, until
 
 
 def test_each_server_is_the_version_it_is_called(redis_server_any: RedisServer) -> None:
@@ -54,7 +54,7 @@ def test_a_frozen_server_hangs_and_goes_on(make_redis: MakeRedis) -> None:
 def test_servers_end_with_the_tests_that_started_them() -> None:
     """A test run that is ended by kill -9 leaves no server behind."""
     script = """if True:
-        from tests.servers import RedisServer, newest_binary
+        from tests.support.servers import RedisServer, newest_binary
         print(RedisServer(newest_binary()).pid, flush=True)
         input()
     """

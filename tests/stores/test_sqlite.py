@@ -16,7 +16,7 @@ from flagcache.errors import StoreError
 from flagcache.stores.base import Ask, Envelope, Grant, Meta, Notice, Order, Published, Reply, Scope
 from flagcache.stores.memory import MemoryStore
 from flagcache.stores.sqlite.store import SqliteStore
-from tests.stores.forks import forked, race
+from tests.support.forked_functions import forked, race
 
 LONG = 1_000_000
 """Milliseconds that no test lasts."""

@@ -13,8 +13,8 @@ import pytest
 from flagcache.errors import StoreError
 from flagcache.stores.base import Envelope, Meta
 from flagcache.stores.sqlite.store import SqliteStore
-from tests.stores.forks import forked, race
 from tests.stores.test_sqlite import LONG, ask, execute, fill, read
+from tests.support.forked_functions import forked, race
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mounts, or becomes another user")
 

@@ -16,8 +16,8 @@ import pytest
 
 from flagcache.errors import StoreError
 from flagcache.stores.sqlite.store import SqliteStore
-from tests.stores.forks import forked
 from tests.stores.test_sqlite import LONG, ask, fill, read
+from tests.support.forked_functions import forked
 
 OPEN_FILES = Path("/proc/self/fd")
 

@@ -14,9 +14,9 @@ import pytest
 from flagcache.errors import StoreError
 from flagcache.stores.sqlite.store import SqliteStore
 from flagcache_posthog import SqliteFlagDefinitionCache
-from tests.stores.forks import forked
 from tests.stores.test_sqlite import execute, fill
 from tests.stores.test_sqlite_file import ROOT, damage, path
+from tests.support.forked_functions import forked
 
 __all__ = ["path"]
 

@@ -18,7 +18,7 @@ from flagcache.stores.base import Ask, Envelope, Meta, Order, Published, Reply
 from flagcache.stores.sqlite.reader import SqliteReaderStore
 from flagcache.stores.sqlite.store import SqliteStore
 from flagcache_posthog.testing import make_definitions
-from tests.servers import until
+from tests.support.servers import until
 
 NAMESPACE = "my-team"
 LONG = 60_000

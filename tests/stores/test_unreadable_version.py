@@ -12,9 +12,9 @@ import pytest
 from flagcache.stores.base import Ask, Envelope, Meta, Order, Published
 from flagcache.stores.redis.store import RedisStore
 from flagcache.stores.sqlite.store import SqliteStore
-from tests.servers import RedisServer
 from tests.stores.every_verb import FleetStore
-from tests.stores.links import ask as tell
+from tests.support.redis_links import ask as tell
+from tests.support.servers import RedisServer
 
 LONG = 60_000
 ASK = Ask("leader", LONG, LONG, LONG, LONG)

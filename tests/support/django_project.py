@@ -7,9 +7,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.deployments.programs import Program, posthog_environment
-from tests.servers import free_port
-from tests.snippets import snippet
+from tests.support.servers import free_port
+from tests.support.snippets import snippet
+from tests.support.user_programs import Program, posthog_environment
 
 __all__ = ["DjangoProject"]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import cast
 
 from flagcache.stores.redis.store import keys_of
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 __all__ = ["HOUR", "RedisWriter"]
 

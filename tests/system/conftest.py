@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.places import place, server
+from tests.support.scenario_fixtures import place, server
 
 __all__ = ["place", "server"]
 

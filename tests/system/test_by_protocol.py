@@ -12,14 +12,14 @@ import pytest
 from flagcache.events import DefinitionsStale
 from flagcache.status import State
 from flagcache_posthog.testing import PostHogStandIn, RemoteStandIn, make_definitions
-from tests.attach.attached import adopted_at, events_of, flag_counts
-from tests.chaos.stage import Place
-from tests.fleet.chores import all_hold, asker, asks, history, key_of, load, status
-from tests.fleet.harness import Fleet, Member
-from tests.servers import RedisServer
-from tests.support.pace import let_pass, of_fleet, said_stale, stale_states, watch
-from tests.support.republishing import republishing_seats
-from tests.support.ties import Tie, plain_seats, tied_seats
+from tests.support.attached_clients import adopted_at, events_of, flag_counts
+from tests.support.client_kinds import Tie, plain_seats, tied_seats
+from tests.support.fleet_tasks import all_hold, asker, asks, history, key_of, load, status
+from tests.support.real_fleet import Fleet, Member
+from tests.support.republishing_baseline import republishing_seats
+from tests.support.request_pace import let_pass, of_fleet, said_stale, stale_states, watch
+from tests.support.scenario import Place
+from tests.support.servers import RedisServer
 
 EVERY = 0.5
 

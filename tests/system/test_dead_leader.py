@@ -15,13 +15,13 @@ import pytest
 
 from flagcache.events import LeadershipTaken
 from flagcache_posthog.testing import PostHogStandIn, RemoteStandIn, make_definitions
-from tests.attach.attached import events_of
-from tests.chaos.stage import Place
-from tests.fleet.chores import all_hold, asker, asks, leader, load, next_request
-from tests.fleet.harness import Fleet
-from tests.servers import RedisServer
-from tests.support.pace import gaps, let_pass, next_ask
-from tests.support.ties import Tie, tied_seats
+from tests.support.attached_clients import events_of
+from tests.support.client_kinds import Tie, tied_seats
+from tests.support.fleet_tasks import all_hold, asker, asks, leader, load, next_request
+from tests.support.real_fleet import Fleet
+from tests.support.request_pace import gaps, let_pass, next_ask
+from tests.support.scenario import Place
+from tests.support.servers import RedisServer
 
 GRACE = 3.0
 """Seconds: 2 that another worker leaves the leader for a fetch that is due, and one for a busy machine."""

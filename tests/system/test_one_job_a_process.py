@@ -23,9 +23,9 @@ from celery import Celery
 from redis import Redis
 
 from flagcache_posthog.testing import Hang, RemoteStandIn, make_definitions
-from tests.deployments.programs import Program, posthog_environment
-from tests.servers import RedisServer, newest_binary, until
-from tests.support.pace import let_pass
+from tests.support.request_pace import let_pass
+from tests.support.servers import RedisServer, newest_binary, until
+from tests.support.user_programs import Program, posthog_environment
 
 EVERY = 2.5
 """Seconds of a refresh interval: a fetch counts as missed two seconds after it was due."""

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from flagcache_posthog.testing import RemoteStandIn, make_definitions
-from tests.chaos.stage import Place
-from tests.fleet.chores import (
+from tests.support.client_kinds import BOTH, Tie, tied_seats
+from tests.support.fleet_tasks import (
     all_hold,
     asker,
     asks,
@@ -19,11 +19,11 @@ from tests.fleet.chores import (
     revision,
     status,
 )
-from tests.fleet.harness import Fleet, Member, Seat
-from tests.servers import RedisServer, until
-from tests.support.order import backward_steps, records_of, told
-from tests.support.pace import let_pass
-from tests.support.ties import BOTH, Tie, tied_seats
+from tests.support.order_check import backward_steps, records_of, told
+from tests.support.real_fleet import Fleet, Member, Seat
+from tests.support.request_pace import let_pass
+from tests.support.scenario import Place
+from tests.support.servers import RedisServer, until
 
 EVERY = 0.5
 PATIENCE = 5.0

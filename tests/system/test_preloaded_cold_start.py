@@ -6,12 +6,12 @@ import pytest
 
 from flagcache.events import LeadershipTaken
 from flagcache_posthog.testing import RemoteStandIn
-from tests.attach.attached import events_of, timed_load
-from tests.chaos.stage import Place
-from tests.fleet.chores import revision
-from tests.fleet.harness import Fleet
-from tests.support.pace import let_pass
-from tests.support.ties import Tie, tied_seats
+from tests.support.attached_clients import events_of, timed_load
+from tests.support.client_kinds import Tie, tied_seats
+from tests.support.fleet_tasks import revision
+from tests.support.real_fleet import Fleet
+from tests.support.request_pace import let_pass
+from tests.support.scenario import Place
 
 
 @pytest.mark.slow

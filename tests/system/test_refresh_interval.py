@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from flagcache_posthog.testing import RemoteStandIn, make_definitions
-from tests.chaos.stage import Place
-from tests.fleet.chores import all_hold, asks, load, revisions, shutdown
-from tests.fleet.harness import Fleet
-from tests.servers import RedisServer, until
-from tests.support.pace import gaps, let_pass, next_ask, pace_faults, said_stale, stale_states, watch
-from tests.support.ties import BOTH, Tie, plain_seats, tied_seats
-from tests.support.web_fleet import WebFleet
+from tests.support.client_kinds import BOTH, Tie, plain_seats, tied_seats
+from tests.support.fleet_tasks import all_hold, asks, load, revisions, shutdown
+from tests.support.gunicorn_fleet import WebFleet
+from tests.support.real_fleet import Fleet
+from tests.support.request_pace import gaps, let_pass, next_ask, pace_faults, said_stale, stale_states, watch
+from tests.support.scenario import Place
+from tests.support.servers import RedisServer, until
 
 
 @pytest.mark.slow

@@ -9,13 +9,13 @@ import pytest
 
 from flagcache_posthog.aws_lambda import fresh
 from flagcache_posthog.testing import Hang, RemoteStandIn, make_definitions
-from tests.attach.attached import timed_load
-from tests.chaos.stage import Place
-from tests.fleet.chores import evaluated, load, revision, shutdown
-from tests.fleet.harness import Fleet, Seat
-from tests.support.pace import let_pass
-from tests.support.short_lives import Job, Told
-from tests.support.ties import BOTH, Tie, tied_seats
+from tests.support.attached_clients import timed_load
+from tests.support.client_kinds import BOTH, Tie, tied_seats
+from tests.support.fleet_tasks import evaluated, load, revision, shutdown
+from tests.support.real_fleet import Fleet, Seat
+from tests.support.request_pace import let_pass
+from tests.support.scenario import Place
+from tests.support.short_processes import Job, Told
 
 
 def _in_a_row(

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from flagcache_posthog.testing import Drip, Drop, RemoteStandIn, make_definitions
-from tests.attach.attached import adopted_at, timed_load
-from tests.chaos.stage import Place
-from tests.fleet.chores import all_hold, evaluated, key_of, load, revision
-from tests.fleet.harness import Fleet, Seat
-from tests.servers import free_port
-from tests.support.ties import BOTH, Tie, plain_seats, tied_seats
+from tests.support.attached_clients import adopted_at, timed_load
+from tests.support.client_kinds import BOTH, Tie, plain_seats, tied_seats
+from tests.support.fleet_tasks import all_hold, evaluated, key_of, load, revision
+from tests.support.real_fleet import Fleet, Seat
+from tests.support.scenario import Place
+from tests.support.servers import free_port
 
 UNKNOWN_HOST = "posthog.invalid"
 

@@ -6,13 +6,13 @@ import pytest
 
 from flagcache.events import LateFetchRefused
 from flagcache_posthog.testing import RemoteStandIn, make_definitions
-from tests.attach.attached import adopted_at, events_of
-from tests.chaos.stage import Place
-from tests.fleet.chores import all_hold, load, status
-from tests.fleet.harness import Fleet
-from tests.servers import RedisServer, until
-from tests.support.pace import of_fleet
-from tests.support.ties import Tie, plain_seats, tied_seats
+from tests.support.attached_clients import adopted_at, events_of
+from tests.support.client_kinds import Tie, plain_seats, tied_seats
+from tests.support.fleet_tasks import all_hold, load, status
+from tests.support.real_fleet import Fleet
+from tests.support.request_pace import of_fleet
+from tests.support.scenario import Place
+from tests.support.servers import RedisServer, until
 
 
 @pytest.mark.slow

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.stage import Place
-from tests.servers import RedisServer
+from tests.support.scenario import Place
+from tests.support.servers import RedisServer
 from tests.system.torture import CREWS, Torture
 
 ROUNDS = int(os.environ.get("TORTURE_ROUNDS", "2"))

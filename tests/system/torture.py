@@ -21,13 +21,13 @@ from pathlib import Path
 from typing_extensions import Self
 
 from flagcache_posthog.testing import Drop, Refuse, make_definitions
-from tests.attach.attached import AttachedSeat
-from tests.chaos.stage import Place
-from tests.fleet.chores import all_hold, asker, asks, key_of, load, status
-from tests.fleet.harness import Call, Fleet, Member, Sighting
-from tests.servers import RedisServer, until
-from tests.support.order import backward_steps, told
-from tests.support.ties import Tie, tied_seats
+from tests.support.attached_clients import AttachedSeat
+from tests.support.client_kinds import Tie, tied_seats
+from tests.support.fleet_tasks import all_hold, asker, asks, key_of, load, status
+from tests.support.order_check import backward_steps, told
+from tests.support.real_fleet import Call, Fleet, Member, Sighting
+from tests.support.scenario import Place
+from tests.support.servers import RedisServer, until
 
 __all__ = ["CREWS", "EVERY", "Torture"]
 

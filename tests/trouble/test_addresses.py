@@ -10,8 +10,8 @@ from contextlib import ExitStack, closing, contextmanager
 import pytest
 
 from flagcache.errors import StoreError
-from tests.servers import MakeRedis, RedisServer
-from tests.stores.links import READ, link_to
+from tests.support.redis_links import READ, link_to
+from tests.support.servers import MakeRedis, RedisServer
 
 HOST = "two.flagcache.test"
 TIMEOUT = 1.0

@@ -18,8 +18,8 @@ from flagcache.stores.base import Ask, Envelope, Grant, Meta, Published, Scope
 from flagcache.stores.redis.store import RedisStore
 from flagcache_posthog import FlagDefinitionCache
 from flagcache_posthog.testing import make_definitions
-from tests.servers import MakeRedis, until
-from tests.trouble.troubles import TROUBLES, Trouble
+from tests.support.servers import MakeRedis, until
+from tests.trouble.redis_failures import TROUBLES, Trouble
 
 T = TypeVar("T")
 

@@ -8,10 +8,10 @@ import pytest
 
 from flagcache.worker.background import Attendant
 from flagcache_posthog.testing import StandInControl
-from tests.attach.attached import attached
-from tests.fleet.chores import load
-from tests.servers import MakeRedis, until
-from tests.support.pace import let_pass
+from tests.support.attached_clients import attached
+from tests.support.fleet_tasks import load
+from tests.support.request_pace import let_pass
+from tests.support.servers import MakeRedis, until
 
 EVERY = 0.4
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from flagcache_posthog.testing import RemoteStandIn, make_definitions
-from tests.chaos.stage import Place
-from tests.fleet.chores import all_hold, asks, load, status
-from tests.fleet.harness import Fleet
-from tests.servers import MakeRedis, until
-from tests.support.pace import gaps, let_pass, of_fleet
-from tests.support.ties import Tie, tied_seats
+from tests.support.client_kinds import Tie, tied_seats
+from tests.support.fleet_tasks import all_hold, asks, load, status
+from tests.support.real_fleet import Fleet
+from tests.support.request_pace import gaps, let_pass, of_fleet
+from tests.support.scenario import Place
+from tests.support.servers import MakeRedis, until
 
 SECONDS = 13.0
 """How long requests are counted."""

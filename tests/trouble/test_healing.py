@@ -10,7 +10,7 @@ import redis
 
 from flagcache.stores.base import Ask, Envelope, Meta, Published
 from flagcache.stores.redis.store import RedisStore
-from tests.servers import MakeRedis, RedisServer
+from tests.support.servers import MakeRedis, RedisServer
 
 ASK = Ask("tester", interval=60_000, lease=60_000, cold_lease=60_000, challenge=600_000)
 SPOILS: dict[str, Callable[[redis.Redis, str], object]] = {

@@ -15,11 +15,11 @@ from flagcache.errors import StoreError
 from flagcache.runtime.lookups import addresses_of
 from flagcache.stores.redis.store import RedisStore
 from flagcache_posthog.testing import RemoteStandIn
-from tests.attach.attached import attached
-from tests.fleet.chores import evaluated
-from tests.servers import RedisServer, until
-from tests.stores.links import link_to
-from tests.support.threads import refuse_threads
+from tests.support.attached_clients import attached
+from tests.support.fleet_tasks import evaluated
+from tests.support.redis_links import link_to
+from tests.support.refused_threads import refuse_threads
+from tests.support.servers import RedisServer, until
 
 pytestmark = pytest.mark.usefixtures("no_threads_left")
 

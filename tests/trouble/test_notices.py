@@ -17,11 +17,11 @@ from flagcache.events import Event, PushLost, PushRecovered
 from flagcache.runtime.here import prefix
 from flagcache.stores.redis import connection
 from flagcache_posthog.testing import RemoteStandIn, make_definitions
-from tests.attach.attached import AttachedSeat, attached, subscribed
-from tests.fleet.chores import load, revision
-from tests.servers import MakeRedis, RedisServer, until
-from tests.stores.links import link_to
-from tests.trouble.proxies import Mood, Proxy
+from tests.support.attached_clients import AttachedSeat, attached, subscribed
+from tests.support.failing_proxy import Mood, Proxy
+from tests.support.fleet_tasks import load, revision
+from tests.support.redis_links import link_to
+from tests.support.servers import MakeRedis, RedisServer, until
 
 pytestmark = pytest.mark.usefixtures("no_threads_left")
 

@@ -17,8 +17,8 @@ from flagcache.events import Event, StoreLost
 from flagcache.stores.base import Ask, Envelope, Meta
 from flagcache.stores.redis.store import RedisStore
 from flagcache_posthog.testing import make_definitions
-from tests.servers import RedisServer
-from tests.trouble.proxies import Mood, Proxy
+from tests.support.failing_proxy import Mood, Proxy
+from tests.support.servers import RedisServer
 
 TIMEOUT = 0.4
 SLACK = 0.65

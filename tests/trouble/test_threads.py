@@ -24,12 +24,12 @@ from flagcache_posthog.definitions import PostHogVendor
 from flagcache_posthog.fetcher import PostHogFetcher
 from flagcache_posthog.refresher import Project, Refresher
 from flagcache_posthog.testing import RemoteStandIn, make_definitions
-from tests.attach.attached import AttachedSeat, attached, events, listens
-from tests.deployments.programs import get
-from tests.fleet.chores import all_hold, asks, load, never_lost_flags, revision, status, trouble
-from tests.fleet.harness import Fleet, Seat
-from tests.servers import RedisServer, free_port, until
-from tests.support.threads import allow_threads, forbid_threads, refuse_threads
+from tests.support.attached_clients import AttachedSeat, attached, events, listens
+from tests.support.fleet_tasks import all_hold, asks, load, never_lost_flags, revision, status, trouble
+from tests.support.real_fleet import Fleet, Seat
+from tests.support.refused_threads import allow_threads, forbid_threads, refuse_threads
+from tests.support.servers import RedisServer, free_port, until
+from tests.support.user_programs import get
 
 pytestmark = pytest.mark.usefixtures("no_threads_left")
 

@@ -21,12 +21,12 @@ from flagcache.stores.redis.deadline import bounded
 from flagcache.stores.redis.store import RedisStore
 from flagcache.stores.redis.user_code import BoundedCredentials, bounded_connect
 from flagcache_posthog.testing import RemoteStandIn
-from tests.attach.attached import AttachedSeat, events
-from tests.fleet.chores import evaluated, key_of
-from tests.fleet.harness import WatchedPosthog
-from tests.servers import MakeRedis, RedisServer, until
-from tests.stores.links import clients_seen_by, make_client
-from tests.support.threads import refuse_threads
+from tests.support.attached_clients import AttachedSeat, events
+from tests.support.fleet_tasks import evaluated, key_of
+from tests.support.real_fleet import WatchedPosthog
+from tests.support.redis_links import clients_seen_by, make_client
+from tests.support.refused_threads import refuse_threads
+from tests.support.servers import MakeRedis, RedisServer, until
 
 pytestmark = pytest.mark.usefixtures("no_threads_left")
 

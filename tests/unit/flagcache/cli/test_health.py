@@ -12,7 +12,7 @@ import pytest
 
 from flagcache.cli.health import HealthServer, address_of
 from flagcache.errors import ConfigurationError, FlagcacheError
-from tests.servers import free_port, until
+from tests.support.servers import free_port, until
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from flagcache.encoding.payload import digest, encode
 from flagcache.events import ColdStartExpired, ColdStartRecovered
 from flagcache.settings import Settings
-from tests.servers import until
 from tests.support.in_process_fleet import Clock, Fleet, content, in_thread
+from tests.support.servers import until
 
 
 class RealClock(Clock):

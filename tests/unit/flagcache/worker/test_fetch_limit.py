@@ -7,7 +7,7 @@ import pytest
 from flagcache.events import FetchFailed
 from flagcache.stores.rules.state import Outcome, State
 from flagcache.worker.fetch_limit import MAX_FETCHES, FetchLimit
-from tests.stores.forks import forked
+from tests.support.forked_functions import forked
 from tests.support.in_process_cache import House
 from tests.support.in_process_fleet import Clock, Fleet, content
 

@@ -12,8 +12,8 @@ from flagcache.encoding.payload import digest, encode
 from flagcache.settings import Settings
 from flagcache.stores.base import Ask
 from flagcache.worker.cold_start import ColdStart
-from tests.servers import until
 from tests.support.in_process_fleet import Fleet, content, in_thread
+from tests.support.servers import until
 from tests.unit.flagcache.worker.test_cold_start import RealClock
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from flagcache.events import FetchFailed, LeadershipLost, LeadershipTaken
 from flagcache.settings import SLOW_FETCH, Settings
-from tests.servers import until
 from tests.support.in_process_fleet import FLEET, Fleet, content, in_thread
+from tests.support.servers import until
 
 
 def test_the_fleet_fetches_once_an_interval(fleet: Fleet) -> None:

@@ -16,8 +16,8 @@ from flagcache.stores.abilities import Subscription
 from flagcache.stores.base import Notice
 from flagcache.worker import listener
 from flagcache.worker.listener import Listener, listen_soon
-from tests.attach.attached import threads_of
-from tests.servers import until
+from tests.support.attached_clients import threads_of
+from tests.support.servers import until
 
 NEW = Notice("new", 0, "v2")
 FREE = Notice("free", 0, "v1")

@@ -13,9 +13,9 @@ from flagcache.settings import Settings
 from flagcache.stores.base import Scope
 from flagcache.stores.rules.state import Outcome
 from flagcache.vendor import Refused
-from tests.servers import until
 from tests.support.in_process_attacker import AttachedProcess, OpenStore, Refusing, Writer, make_fleet
 from tests.support.in_process_fleet import Fleet, content
+from tests.support.servers import until
 from tests.unit.flagcache.worker.test_cold_start import RealClock
 
 KEY = "0123456789abcdef" * 2

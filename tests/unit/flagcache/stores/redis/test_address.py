@@ -10,7 +10,7 @@ import redis.asyncio
 
 from flagcache.errors import ConfigurationError
 from flagcache.stores.redis.connection import RedisLink
-from tests.stores.links import ESCAPED, SECRET, link_to
+from tests.support.redis_links import ESCAPED, SECRET, link_to
 
 # --- addresses --------------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from flagcache.stores.redis.address import resolve
 from flagcache.stores.redis.connection import RedisLink
 from flagcache.stores.redis.pools import ClusterNodes, SentinelMaster, Server
 from flagcache.stores.redis.urls import reach_of_url
-from tests.stores.links import ESCAPED, SECRET
+from tests.support.redis_links import ESCAPED, SECRET
 
 
 def master_of(url: str) -> SentinelMaster:

@@ -1,0 +1,212 @@
+# mypy: disallow-untyped-calls=False
+# redis-py leaves most of its methods without types.
+"""Plays a writer without a key against a fleet, and counts what that costs.
+
+An attack is a function of a `Writer`: a raw Redis client, the names of the fleet's keys, and what the store held before
+the latest change. The fleet is real: clients of the SDK, caches on a real Redis, a stand-in for PostHog, all in this
+process and with short intervals.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from flagcache.events import StoreLost
+from flagcache.settings import Options
+from flagcache.status import State
+from flagcache_posthog.testing import PostHogStandIn, make_definitions
+from tests.support.attached_clients import AttachedSeat, attached
+from tests.support.fleet_tasks import load
+from tests.support.redis_writer import RedisWriter
+from tests.support.servers import RedisServer, until
+
+__all__ = ["EVERY", "KINDS", "KINDS_WITH_A_KEY", "SIZE", "Attack", "Battle", "Toll", "Writer", "battle"]
+
+EVERY = 0.4
+"""Seconds between two fetches of the fleet."""
+
+SIZE = 3
+"""Workers in it."""
+
+_KEY = secrets.token_hex(16)
+
+KINDS: Mapping[str, Options] = {"plain": {}, "signed": {"signing_key": _KEY}, "sealed": {"encryption_key": _KEY}}
+"""The options of each protection."""
+
+KINDS_WITH_A_KEY = ("signed", "sealed")
+
+_LATE = 8 * EVERY
+"""Seconds after a change from which definitions of before may not be called fresh: `stale_after` (five intervals),
+and one and a half by which a poll may be overdue before a process doubts what it heard last."""
+
+
+class Writer(RedisWriter):
+    """Can read and write all of a fleet's Redis, and has no key."""
+
+    before: Mapping[bytes, bytes] = {}
+    """The hash as it was before the latest change."""
+
+    def lead_from_now(self) -> None:
+        """Give the lease to a process that does not exist, as if it had been elected now."""
+        self.write(led_since=self.now())
+        self.lead()
+
+    def publish(self, *messages: str | bytes) -> None:
+        """Send notices on the fleet's channel."""
+        for message in messages:
+            self.redis.publish(self.keys.channel, message)
+
+
+Attack: TypeAlias = Callable[[Writer], object]
+
+
+@dataclass(slots=True)
+class Toll:
+    """What an attack cost the fleet."""
+
+    wrong: set[int | None] = field(default_factory=set[int | None])
+    """Revisions that a client held and PostHog never served, or that came after a newer one."""
+    lost: int = 0
+    """How often a client was seen without flags that had some."""
+    requests: int = 0
+    """Made to PostHog during the attack."""
+    intervals: float = 0.0
+    """How many refresh intervals it lasted."""
+    false_fresh: int = 0
+    """How often a process called definitions fresh that PostHog had replaced eight intervals before."""
+    caught_up: float | None = None
+    """Seconds from the change that came with the attack until all clients held it; None: not during the attack."""
+    sent: int = 0
+    """Bytes that the server sent to all its clients during the attack."""
+    failures: int = 0
+    """How often a process counted the store as lost."""
+    healed: float = 0.0
+    """Seconds from the end of the attack, and a change at PostHog, until all held that."""
+
+    @property
+    def most_requests(self) -> float:
+        """What each process's own limit allows: four fetches in each interval."""
+        return 4 * SIZE * (self.intervals + 1)
+
+    @property
+    def harm(self) -> str:
+        """What no attack may do to a fleet with a key: empty if it did none of it."""
+        harmless = not self.wrong and not self.lost and not self.false_fresh and self.requests <= self.most_requests
+        return "" if harmless else str(self)
+
+
+class Battle:
+    """A fleet, and an attacker who can write to its store."""
+
+    def __init__(self, posthog: PostHogStandIn, seats: list[AttachedSeat], writer: Writer) -> None:
+        self._posthog = posthog
+        self._seats = seats
+        self._writer = writer
+        self._newest = 1
+        self._changed_at = time.monotonic()
+
+    def change(self) -> None:
+        """Change a flag at PostHog."""
+        self._newest += 1
+        self._changed_at = time.monotonic()
+        self._posthog.serve(make_definitions(5, revision=self._newest))
+
+    def settled(self, *, within: float) -> float:
+        """Wait until every client holds what PostHog serves; returns how many seconds that took."""
+        began = time.monotonic()
+        until(lambda: set(self._held()) == {self._newest}, within, what=f"revision {self._newest} in every client")
+        return time.monotonic() - began
+
+    def suffer(self, attack: Attack, *, times: int, seconds: float, change: bool = False) -> Toll:
+        """Let the attack happen, and watch; then change a flag, and see the fleet heal.
+
+        Args:
+            attack: One write, or some.
+            times: How often, spread over the time.
+            seconds: How long the fleet is watched.
+            change: Change a flag at PostHog as the attack begins.
+        """
+        toll, began = Toll(intervals=seconds / EVERY), time.monotonic()
+        sent = _sent(self._writer)
+        seen = [len(seat.client.history) for seat in self._seats]
+        before, done = self._posthog.requests, 0
+        while (passed := time.monotonic() - began) < seconds:
+            if done < times and passed >= done * seconds / times:
+                attack(self._writer)
+                done += 1
+                if change and done == 1:
+                    self.change()
+            self._look(toll)
+            time.sleep(0.02)
+        toll.requests, toll.sent = self._posthog.requests - before, _sent(self._writer) - sent
+        self.change()
+        toll.healed = self.settled(within=20 * EVERY)
+        self._judge(toll, seen)
+        toll.failures = sum(isinstance(event, StoreLost) for seat in self._seats for event in seat.events)
+        return toll
+
+    def write(self, attack: Attack) -> None:
+        """Let the attack happen once, and don't watch."""
+        attack(self._writer)
+
+    @property
+    def full_fetches(self) -> int:
+        """How often PostHog sent definitions."""
+        return self._posthog.full_fetches
+
+    def fetched_since(self, full_fetches: int) -> bool:
+        """Whether it sent definitions once more."""
+        return self.full_fetches > full_fetches
+
+    def _held(self) -> list[int | None]:
+        return [seat.client.history[-1].revision for seat in self._seats]
+
+    def _look(self, toll: Toll) -> None:
+        since = time.monotonic() - self._changed_at
+        late = since > _LATE
+        if toll.caught_up is None and set(self._held()) == {self._newest}:
+            toll.caught_up = since
+        for seat, held in zip(self._seats, self._held(), strict=True):
+            toll.false_fresh += late and held != self._newest and seat.cache.status().state is State.FRESH
+
+    def _judge(self, toll: Toll, seen: list[int]) -> None:
+        """Look through all that the clients held since: wrong definitions count even if they were held for a moment."""
+        for seat, known in zip(self._seats, seen, strict=True):
+            newest = seat.client.history[known - 1].revision or 0
+            for sighting in seat.client.history[known:]:
+                toll.lost += not sighting.flags
+                if not sighting.flags:
+                    continue
+                if sighting.revision is None or not newest <= sighting.revision <= self._newest:
+                    toll.wrong.add(sighting.revision)
+                else:
+                    newest = sighting.revision
+
+
+def _sent(writer: Writer) -> int:
+    return int(writer.redis.info("stats")["total_net_output_bytes"])
+
+
+@contextmanager
+def battle(server: RedisServer, namespace: str, kind: str) -> Generator[Battle]:
+    """A fleet with this protection that has seen one change, and a writer that has a copy of the store before it."""
+    with ExitStack() as stack:
+        posthog = stack.enter_context(PostHogStandIn(make_definitions(5)))
+        make = attached(posthog, server.url, namespace, every=EVERY, **KINDS[kind])
+        seats = [make(index) for index in range(SIZE)]
+        for seat in seats:
+            stack.callback(seat.client.shutdown)
+            load(seat)
+        writer = Writer(server, namespace, kind)
+        stack.callback(writer.redis.close)
+        until(lambda: writer.read("payload"), what="the first definitions in Redis")
+        writer.before = writer.fields()
+        fleet = Battle(posthog, seats, writer)
+        fleet.change()
+        fleet.settled(within=20 * EVERY)
+        yield fleet

@@ -1,0 +1,110 @@
+"""The three ways in which a client gets its flags: attached to a cache, not attached, or by the SDK alone.
+
+This is the one place that says how a client is attached, and how it is kept from being attached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Any
+
+from flagcache.events import Event
+from flagcache.settings import Options
+from flagcache_posthog import FlagDefinitionCache, MemoryFlagDefinitionCache, from_url
+from flagcache_posthog.testing import StandInControl
+from tests.support.attached_clients import AttachedSeat
+from tests.support.fleet_tasks import key_of
+from tests.support.real_fleet import Seat, WatchedPosthog
+from tests.support.scenario import Place
+
+__all__ = ["BOTH", "Tie", "make_client", "plain_seats", "tied_cache", "tied_seats"]
+
+
+class Tie(Enum):
+    """How a client is tied to its cache."""
+
+    ATTACHED = "attached"
+    PROTOCOL = "protocol"
+
+
+BOTH = tuple(Tie)
+
+
+def tied_cache(
+    tie: Tie,
+    place: Place,
+    *,
+    refresh: float,
+    on_event: Callable[[Event], object] | None = None,
+    **options: Any,  # noqa: ANN401 - whatever a cache takes
+) -> FlagDefinitionCache:
+    """Create a cache for clients that get their flags in this way.
+
+    Args:
+        tie: How its clients are tied to it.
+        place: Where its fleet lives.
+        refresh: Seconds between two requests of the fleet to PostHog.
+        on_event: Called with each event.
+        options: Of the cache.
+    """
+    if tie is Tie.PROTOCOL and "auto_attach" in Options.__annotations__:
+        options = {**options, "auto_attach": False}
+    return from_url(place.store_url, place.namespace, refresh_interval=refresh, on_event=on_event, **options)
+
+
+def make_client(host: str, index: int, *, polls: float, provider: object = None) -> WatchedPosthog:
+    """Make a client with a key of its own; without a provider it is the plain SDK."""
+    return WatchedPosthog(
+        "phc_test",
+        secret_key=key_of(index),
+        host=host,
+        poll_interval=polls,
+        flag_definition_cache_provider=provider,
+        flush_at=1,  # older SDKs sit out the flush interval of 5 seconds in `shutdown`
+    )
+
+
+def tied_seats(
+    tie: Tie,
+    place: Place,
+    *,
+    refresh: float,
+    polls: float,
+    **options: Any,  # noqa: ANN401 - whatever a cache takes
+) -> Callable[[int], AttachedSeat]:
+    """Return what makes a member's seat, whose events are kept.
+
+    Args:
+        tie: How its client is tied to the cache.
+        place: Where the fleet lives.
+        refresh: Seconds between two requests of the fleet to PostHog.
+        polls: Seconds between two polls of a client.
+        options: Of the cache, and `host` where that is not the place's PostHog.
+    """
+    host = str(options.pop("host", place.posthog.url))
+    if tie is Tie.PROTOCOL and polls != refresh:
+        options.setdefault("poll_interval", polls)
+
+    def make(index: int) -> AttachedSeat:
+        happened: list[Event] = []
+        cache = tied_cache(tie, place, refresh=refresh, on_event=happened.append, **options)
+        client = make_client(host, index, polls=polls, provider=cache)
+        return AttachedSeat(client, cache, events=happened)
+
+    return make
+
+
+def plain_seats(posthog: StandInControl | str, *, polls: float) -> Callable[[int], Seat]:
+    """Return what creates the seat of a process with the plain SDK; its cache isn't used.
+
+    Args:
+        posthog: A stand-in, or an address.
+        polls: Seconds between two polls of a client.
+    """
+    host = posthog if isinstance(posthog, str) else posthog.url
+
+    def make(index: int) -> Seat:
+        return Seat(make_client(host, 1000 + index, polls=polls), MemoryFlagDefinitionCache(f"unused-{index}"))
+
+    return make

@@ -1,0 +1,30 @@
+"""Checks that no worker went back to what PostHog had replaced, from the record of what PostHog served."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from flagcache_posthog.testing import Truth
+from tests.support.fleet_tasks import history, in_order
+from tests.support.real_fleet import Member, Sighting
+
+__all__ = ["Record", "backward_steps", "records_of", "told"]
+
+Record = tuple[str, Sequence[Sighting]]
+"""Who, and what its client ever held."""
+
+
+def told(held: Sequence[Sighting]) -> str:
+    """What a client held, each change once, in words."""
+    words = ["none" if not seen.flags else f"r{seen.revision}" for seen in held]
+    return " ".join(word for place, word in enumerate(words) if place == 0 or word != words[place - 1])
+
+
+def backward_steps(records: Iterable[Record], truths: Sequence[Truth]) -> list[str]:
+    """Every worker that showed something which PostHog had replaced before what that worker had shown, in words."""
+    return [f"{who}: {told(held)}" for who, held in records if not in_order(held, truths)]
+
+
+def records_of(members: Iterable[Member]) -> list[Record]:
+    """What the clients of these members held so far."""
+    return [(repr(member), member.call(history)) for member in members]

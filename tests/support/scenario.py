@@ -1,0 +1,222 @@
+"""One scenario: a fleet, its PostHog and its store, and the record for the final check.
+
+with Stage.of(mode, posthog, server.url, namespace, chance) as stage:
+    ...                     # a fault in some process, at some step
+    stage.end_well(server)  # all is well again soon, and no rule was broken meanwhile
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+
+from typing_extensions import Self
+
+from flagcache_posthog.testing import StandInControl, make_definitions
+from tests.support import final_check
+from tests.support.attached_clients import attached
+from tests.support.final_check import Evidence, Testimony
+from tests.support.fleet_tasks import all_hold, history, load, logs, seats, status
+from tests.support.real_fleet import Fleet, Member, Seat
+from tests.support.servers import RedisServer, until
+
+__all__ = ["BUSY", "EVERY", "SIZE", "Mode", "Place", "Stage"]
+
+EVERY = 0.5
+"""Seconds between two fetches of a fleet, and between two polls of a client."""
+
+SIZE = 5
+"""Members of a fleet: more than the three that may ever ask PostHog in one interval."""
+
+CHALLENGE = 1.5
+"""Seconds; also the length of a lease in protocol mode."""
+
+BUSY = 3.0
+"""Seconds that a machine with much else to do may take longer."""
+
+
+class Mode(Enum):
+    """How the clients are tied to the cache."""
+
+    ATTACHED = "attached"
+    PROTOCOL = "protocol"
+
+    @property
+    def turn(self) -> float:
+        """Seconds until another worker gets a turn after one that can't fetch."""
+        return EVERY if self is Mode.ATTACHED else CHALLENGE
+
+    @property
+    def converges_within(self) -> float:
+        """Seconds in which all hold what PostHog serves, if nothing is wrong any more."""
+        return 2 * self.turn + BUSY
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a fleet lives."""
+
+    posthog: StandInControl
+    store_url: str
+    namespace: str
+
+
+class Stage:
+    """One fleet, and all that is needed to judge it in the end.
+
+    Args:
+        mode: How the clients are tied to the cache.
+        place: Where the fleet lives.
+        chance: Whence each choice comes, so that the same seed makes the same ones.
+        fleet: The members.
+    """
+
+    def __init__(self, mode: Mode, place: Place, chance: random.Random, fleet: Fleet) -> None:
+        self.mode = mode
+        self.place = place
+        self.posthog = place.posthog
+        self.chance = chance
+        self.fleet = fleet
+        self.revision = 1
+        self._ended: list[Testimony] = []
+        self._alone: list[tuple[float, float]] = []
+        self._one_key = False
+        self._expected: tuple[str, ...] = ()
+
+    @classmethod
+    @contextmanager
+    def of(cls, mode: Mode, place: Place, chance: random.Random, size: int = SIZE) -> Generator[Self]:
+        """Let a fleet come, of so many, that has loaded revision 1."""
+        with Fleet(_seats(mode, place), size) as fleet:
+            stage = cls(mode, place, chance, fleet)
+            fleet.call(load)
+            yield stage
+
+    @classmethod
+    @contextmanager
+    def forked(cls, mode: Mode, place: Place, chance: random.Random, size: int = 2) -> Generator[Self]:
+        """Let a client be made and load in this process, and so many children be forked from it."""
+        seat = _seats(mode, place)(0)
+        try:
+            load(seat)
+            with Fleet(lambda _index: seat, size) as fleet:
+                stage = cls(mode, place, chance, fleet)
+                stage._one_key = True
+                yield stage
+        finally:
+            seat.client.shutdown()
+
+    # --- what happens ------------------------------------------------------------------------------------------------
+
+    def tell(self, what: str) -> None:
+        """Record an action, for the message of a failure."""
+        sys.stdout.write(f"{time.monotonic():.3f} {what}\n")
+
+    def change(self) -> None:
+        """Let PostHog move forward by one revision."""
+        self.revision += 1
+        self.tell(f"PostHog serves revision {self.revision}")
+        self.posthog.serve(make_definitions(5, revision=self.revision))
+
+    def kill(self, member: Member) -> None:
+        """End a member as kill -9 does, and keep what it saw."""
+        self.tell(f"kill {member}")
+        self._ended.append(_testimony(member))
+        member.kill()
+
+    def freeze(self, member: Member) -> None:
+        """Stop a member in its tracks."""
+        self.tell(f"freeze {member}")
+        member.freeze()
+
+    def thaw(self, member: Member) -> None:
+        """Let a frozen member go on."""
+        self.tell(f"thaw {member}")
+        member.thaw()
+
+    def join(self, size: int = 1) -> None:
+        """Let so many more come, and load."""
+        self.tell(f"{size} more")
+        for member in self.fleet.join(size):
+            member.call(load)
+
+    def welcome(self, size: int = 1) -> None:
+        """Let so many more come while nothing is wrong: what they load is the newest at once."""
+        self.tell(f"{size} more, who must have revision {self.revision}")
+        came = [member.call(load) for member in self.fleet.join(size)]
+        assert came == [self.revision] * size, f"of {size} newcomers {came} was loaded, not revision {self.revision}"
+
+    @contextmanager
+    def store_away(self) -> Generator[None]:
+        """Meanwhile the store cannot be reached, so that no two members know of each other; until all have it back."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            until(self._all_have_store, 4 * EVERY + BUSY, every=0.05, what="all to have their store back")
+            self._alone.append((began, time.monotonic() + 2 * EVERY))
+
+    def expect(self, *errors: str) -> None:
+        """What is done next makes members log errors with these words; any other error is a fault."""
+        self._expected += errors
+
+    def know_of_nobody(self) -> None:
+        """From the start to the end no two members know of each other."""
+        self._alone.append((0.0, float("inf")))
+
+    def let_pass(self, seconds: float) -> None:
+        """Do nothing for a while, so that what comes next comes at any moment."""
+        threading.Event().wait(seconds)
+
+    def _all_have_store(self) -> bool:
+        return all(told.store_answers for told in self.fleet.call(status))
+
+    # --- how it ends -------------------------------------------------------------------------------------------------
+
+    def settle(self, members: Iterable[Member] | None = None, *, unable: int = 0) -> None:
+        """Wait until these, or all, hold what PostHog serves: as soon as is promised, and no later.
+
+        Args:
+            members: Who; the whole fleet, if not said.
+            unable: How many members cannot fetch, and may get a turn nevertheless.
+        """
+        within = self.mode.converges_within + unable * self.mode.turn
+        all_hold(self.fleet if members is None else list(members), self.revision, within=within)
+
+    def end_well(self, server: RedisServer | None = None) -> None:
+        """The trouble is over: a change reaches all in time, all leave, and the rules have been kept.
+
+        Args:
+            server: The fleet's Redis, to see what is left behind there.
+        """
+        self.settle()
+        self.change()
+        self.settle()
+        evidence = Evidence(
+            testimonies=[*self._ended, *map(_testimony, self.fleet)],
+            requests=self.posthog.served(),
+            truths=self.posthog.truths(),
+            interval=EVERY,
+            alone=self._alone,
+            one_key=self._one_key,
+            expected=self._expected,
+        )
+        faults = [*final_check.faults(evidence), *final_check.left_behind(self.fleet, server, self.place.namespace)]
+        assert not faults, "\n".join(faults)
+
+
+def _seats(mode: Mode, place: Place) -> Callable[[int], Seat]:
+    where = (place.posthog, place.store_url, place.namespace)
+    if mode is Mode.ATTACHED:
+        return attached(*where, every=EVERY, store_timeout=0.3, fetch_timeout=1.0)
+    return seats(*where, every=EVERY, store_timeout=0.3, lease=CHALLENGE, challenge_after=CHALLENGE)
+
+
+def _testimony(member: Member) -> Testimony:
+    return Testimony(repr(member), member.index, member.call(history), member.call(logs))
