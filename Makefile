@@ -7,6 +7,7 @@ PYTHON ?= python3
 JOBS ?= 4
 VENV := .venv
 NEWEST := .nox/newest
+AUDIT := .nox/audit
 PINNED := yes
 BIN := $(VENV)/bin
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
@@ -24,7 +25,7 @@ DEV := $(VENV)/.dev-$(VERSION)
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test matrix simulate chaos system bench check newest pins redis clean
+.PHONY: help demo test matrix simulate chaos system bench check newest pins audit redis clean
 
 help: ## What can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +67,9 @@ pins: $(DEV) ## Renew .ci/requirements/: the newest releases that pyproject.toml
 	@$(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement .ci/requirements/pins.txt
 	@PYTHONPATH=. $(BIN)/python -m tests.pins
 
+audit: $(DEV) $(AUDIT)/.made-$(VERSION) ## Known vulnerabilities of what is pinned, as osv.dev lists them; needs an internet connection
+	@PYTHONPATH=. $(BIN)/python -m tests.audit $(AUDIT)/bin/pip-audit $(ARGS)
+
 clean: ## Remove all that was made here, the .venv too
 	rm -rf $(VENV) .nox build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -78,6 +82,11 @@ $(DEV): $(MADE) pyproject.toml flagcache/_version.py .ci/requirements/dev.txt
 $(DEMO): $(MADE) pyproject.toml flagcache/_version.py .ci/requirements/demo.txt
 	@echo "installing flagcache into $(VENV)"
 	@$(call pinned,demo)
+	@touch $@
+
+$(AUDIT)/.made-$(VERSION): .ci/requirements/audit.txt
+	@$(PYTHON) -m venv --clear $(AUDIT)
+	@$(AUDIT)/bin/python -m pip install --quiet --require-hashes --no-deps --requirement .ci/requirements/audit.txt
 	@touch $@
 
 # First what the pins name, then the project itself, which has no hash, with the build tools that are there by now.

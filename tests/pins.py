@@ -46,6 +46,7 @@ SETS = {
     "dev": PinSet(_ALL, ("dev",)),
     "demo": PinSet(("demo",), ("build",)),
     "pins": PinSet(groups=("pins",), alone=True),
+    "audit": PinSet(groups=("audit",), alone=True),
     "bench": PinSet(groups=("bench",), alone=True),
     NEWEST_OF_ALL: PinSet(_ALL, ("essentials",)),
     **{
