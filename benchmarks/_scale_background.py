@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from flagcache.core import schedule as duties
-from flagcache.core.schedule import Duties, Pulse
+from flagcache.core import schedule
+from flagcache.core.schedule import ClientActivity, Schedule
 from flagcache.errors import StoreError
 from flagcache.settings import milliseconds
 from flagcache.stores.base import Notice
@@ -73,12 +73,12 @@ class Background:
     def hear(self, now: float, notice: Notice) -> None:
         """A notice came; act upon it a little later, and once for several that come close together."""
         if self._pending is None:
-            self._world.timeline.at(now + self._world.rng.uniform(0, self._fleet.spread), self._heed)
+            self._world.timeline.at(now + self._world.rng.uniform(0, self._fleet.spread), self._on_notice)
             self._pending = notice
         elif self._pending.kind != "free" or notice.kind == "free":
             self._pending = notice
 
-    def _heed(self, now: float) -> None:
+    def _on_notice(self, now: float) -> None:
         notice, self._pending = self._pending, None
         if self._worker.over or notice is None:
             return
@@ -87,7 +87,7 @@ class Background:
         if notice.kind != "new" or held is None or notice.version != held.meta.version:
             self._worker.ask(now, contend=notice.kind == "free")
 
-    def plan(self, now: float) -> None:
+    def config(self, now: float) -> None:
         """Plan what is due next."""
         self._number += 1
         number = self._number
@@ -110,10 +110,10 @@ class Background:
         if now >= due.contend_at:
             self._contended_at = now
             self._worker.ask(now, contend=True)
-        self.plan(now)
+        self.config(now)
 
-    def _due(self, now: float) -> Duties:
-        pulse = Pulse(
+    def _due(self, now: float) -> Schedule:
+        activity = ClientActivity(
             polls_every=self._world.poll_interval,
             last_poll=self._worker.last_poll,
             able=True,
@@ -122,7 +122,9 @@ class Background:
             interval=self._fleet.settings.refresh_interval,
             contended_at=self._contended_at,
         )
-        return duties.next_duty(self._worker.know, self._worker.know.contact(self._worker.in_charge.home), pulse, now)
+        return schedule.next_duty(
+            self._worker.know, self._worker.know.view(self._worker.in_charge.store_name), activity, now
+        )
 
     def _renew(self, now: float) -> None:
         lease, store = milliseconds(self._fleet.lease), self._worker.in_charge

@@ -105,7 +105,7 @@ def live(
         poll_interval=day.poll_interval,
         rng=random.Random(day.seed),
     )
-    _Operator(day, timeline, make(world), workers).plan()
+    _Operator(day, timeline, make(world), workers).config()
     timeline.run(day.length)
     return tally.summary()
 
@@ -121,7 +121,7 @@ class _Operator:
         self._rng = random.Random(f"operator {day.seed}")
         self._processes: dict[int, Process] = {}
 
-    def plan(self) -> None:
+    def config(self) -> None:
         """Plan the whole day."""
         for place in range(self._workers):
             self._start_at(self._rng.uniform(0.001, self._day.start), place)

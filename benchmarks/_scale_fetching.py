@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks._scale_stores import HostFile
 from benchmarks._scale_world import Answer
-from flagcache.core import knowledge as election
-from flagcache.core import schedule as duties
+from flagcache.core import knowledge, schedule
 from flagcache.core.knowledge import Held
 from flagcache.core.notes import Note
 from flagcache.errors import StoreError
@@ -24,10 +23,10 @@ if TYPE_CHECKING:
     from benchmarks._scale_ours import Ours
     from benchmarks._scale_worker import Worker
 
-__all__ = ["Fetching"]
+__all__ = ["FetchThread"]
 
 
-class Fetching:
+class FetchThread:
     """The fetches of one process.
 
     Args:
@@ -53,8 +52,8 @@ class Fetching:
         if self._fleet.attached:
             known = self._fleet.number_of(held.meta.etag) if held is not None and held.meta.etag else None
         answer = self._world.posthog.request(now, known)
-        errand = _Errand(store, grant, asked, answer)
-        self._world.timeline.at(now + self._world.machine.fetch, lambda then: self._end(then, errand))
+        outcome = _Errand(store, grant, asked, answer)
+        self._world.timeline.at(now + self._world.machine.fetch, lambda then: self._end(then, outcome))
 
     def sdk_asks_again(self, now: float) -> None:
         """The SDK's own fetch has ended and brought nothing: a failure, if it never brought anything."""
@@ -67,53 +66,55 @@ class Fetching:
         worker, held = self._worker, self._worker.know.held
         if held is None:
             return
-        meta = election.repair(held, store.home, clock, now)
+        meta = knowledge.repair(held, store.store_name, clock, now)
         published = self._publish(now, store, meta, fresh=not held.accepted)
         if published is Published.UNSETTLED:
             return
         if published is not Published.STALE:
-            worker.know = worker.know._replace(held=held._replace(meta=meta, home=store.home, accepted=True))
+            worker.know = worker.know._replace(
+                held=held._replace(meta=meta, store_name=store.store_name, accepted=True)
+            )
         elif not held.accepted:
-            worker.know = worker.know._replace(held=election.overtaken(held))
+            worker.know = worker.know._replace(held=knowledge.superseded(held))
 
-    def _end(self, now: float, errand: _Errand) -> None:
-        worker, grant, status = self._worker, errand.grant, errand.answer.status
+    def _end(self, now: float, outcome: _Errand) -> None:
+        worker, grant, status = self._worker, outcome.grant, outcome.answer.status
         self.busy = False
         if worker.over:
             return
         worker.catch_up()
         if status == 200:
-            self._sdk_version = errand.answer.version
+            self._sdk_version = outcome.answer.version
             worker.know = worker.know._replace(received=True)
-            self._offer(now, errand, self._meta(errand))
+            self._offer(now, outcome, self._meta(outcome))
         elif not self._fleet.attached:
-            self._in_vain = errand.store, grant
+            self._in_vain = outcome.store, grant
         elif status == 304 and worker.know.held is not None:
             meta = worker.know.held.meta._replace(epoch=grant.epoch, as_of=grant.as_of, confirmed_at=grant.at)
-            self._offer(now, errand, meta)
+            self._offer(now, outcome, meta)
         else:
-            self._refused(now, errand.store, grant, Refused("", Scope.EVERYBODY, status))
+            self._refused(now, outcome.store, grant, Refused("", Scope.EVERYBODY, status))
         worker.settle(now)
 
-    def _meta(self, errand: _Errand) -> Meta:
-        grant, version = errand.grant, self._fleet.version_of(errand.answer.version)
+    def _meta(self, outcome: _Errand) -> Meta:
+        grant, version = outcome.grant, self._fleet.version_of(outcome.answer.version)
         return Meta(
             version=version,
             epoch=grant.epoch,
             as_of=grant.as_of,
-            changed_at=election.changed_at(self._worker.know, errand.store.home, version, grant),
+            changed_at=knowledge.changed_at(self._worker.know, outcome.store.store_name, version, grant),
             confirmed_at=grant.at,
             etag=version if self._fleet.attached else "",
             writer="posthog-python/7.91.1",
             project="team=1 key=3fb2a9c0d4e1",
         )
 
-    def _offer(self, now: float, errand: _Errand, meta: Meta) -> None:
+    def _offer(self, now: float, outcome: _Errand, meta: Meta) -> None:
         """Confirm or publish what a fetch brought, and hold it unless it is refused as late."""
-        worker, store, grant = self._worker, errand.store, errand.grant
-        worker.know = worker.know._replace(failures=0, stay_out_until=0.0, note=Note())
-        held = Held(meta, {}, store.home, errand.asked, accepted=False)
-        stored = worker.know.contact(store.home).stored
+        worker, store, grant = self._worker, outcome.store, outcome.grant
+        worker.know = worker.know._replace(failures=0, stay_out_until=0.0, backoff=Note())
+        held = Held(meta, {}, store.store_name, outcome.asked, accepted=False)
+        stored = worker.know.view(store.store_name).stored
         known = stored is not None and stored.version == meta.version and meta.etag in ("", stored.etag)
         lease = milliseconds(self._fleet.lease)
         try:
@@ -137,17 +138,17 @@ class Fetching:
 
     def _refused(self, now: float, store: HostFile, grant: Grant, refused: Refused) -> None:
         worker, status = self._worker, refused.status
-        pause = duties.backoff(worker.know.failures, self._fleet.settings, self._world.rng.random())
+        pause = schedule.backoff(worker.know.failures, self._fleet.settings, self._world.rng.random())
         try:
             retry_after = milliseconds(pause)
             if not store.fail(now, worker.me, grant.as_of, refused.scope, status=status, retry_after=retry_after):
                 return
         except StoreError:
             worker.lost(now, store)
-        worker.know = election.failed(worker.know, store.home, refused, now, pause)
+        worker.know = knowledge.apply_failure(worker.know, store.store_name, refused, now, pause)
         if refused.scope is Scope.MINE:
-            contact = worker.know.contact(store.home)
-            worker.know = worker.know.with_contact(store.home, contact._replace(leads=False, lease_ends=now))
+            view = worker.know.view(store.store_name)
+            worker.know = worker.know.with_view(store.store_name, view._replace(leads=False, lease_ends=now))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import redis
 from benchmarks._scale_client import Caller, open_callers, open_hearers, request
 from benchmarks._scale_wire import poll_words
 from benchmarks.statistics import percentile
-from flagcache.core import knowledge as election
+from flagcache.core import knowledge
 from flagcache.core.knowledge import Knowledge
 from flagcache.encoding import payload as envelope
 from flagcache.settings import Settings
@@ -147,7 +147,7 @@ class Stage:
         return request("EVALSHA", self._script.sha1, 2, *poll_words(self._store.keys, ask))
 
     def _template(self, me: str) -> Ask:
-        return election.ask_for(election.template(me, self._settings, 3600.0), Knowledge(), "redis", 0.0)
+        return knowledge.build_poll(knowledge.template(me, self._settings, 3600.0), Knowledge(), "redis", 0.0)
 
     def close(self) -> None:
         """Close the connections of its own."""

@@ -7,7 +7,7 @@ import random
 from benchmarks._scale_background import Background
 from benchmarks._scale_stores import HostFile, RedisServer, World
 from benchmarks._scale_worker import Worker
-from flagcache.core import knowledge as election
+from flagcache.core import knowledge
 from flagcache.settings import Settings
 from flagcache.stores.base import Envelope, Meta, Notice
 from flagcache.worker.listener import _SPREAD  # pyright: ignore[reportPrivateUsage] - it is what the figures are about
@@ -37,7 +37,7 @@ class Ours:
         self.lease = self.settings.lease_for(world.poll_interval if attached else None, listening=attached)
         self.listeners: dict[Worker, Background] = {}
         self._payload = b"." * world.sizes.envelope
-        template = election.template("web-00000:12345:0123456789ab", self.settings, self.lease)
+        template = knowledge.template("web-00000:12345:0123456789ab", self.settings, self.lease)
         self.redis = RedisServer(
             world,
             self._notify,
@@ -58,7 +58,7 @@ class Ours:
 
     def leads(self, process: object) -> bool:
         """Whether it has the lease at Redis."""
-        return isinstance(process, Worker) and process.know.contact("redis").leads
+        return isinstance(process, Worker) and process.know.view("redis").leads
 
     def envelope(self, meta: Meta) -> Envelope:
         """An envelope of the right size."""

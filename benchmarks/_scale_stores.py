@@ -76,11 +76,11 @@ class HostFile:
     """The fallback store of one host: the same rules, no network, no notices.
 
     Args:
-        home: its name.
+        store_name: its name.
     """
 
-    def __init__(self, home: str) -> None:
-        self.home = home
+    def __init__(self, store_name: str) -> None:
+        self.store_name = store_name
         self.state = rules.State()
 
     def poll(self, now: float, ask: Ask) -> tuple[Reply, float]:
@@ -270,7 +270,7 @@ class RedisServer(HostFile):
     def _look(self, at: float) -> None:
         """Find out until when all is quiet."""
         state = self.state
-        if state.meta is None or not state.owner or state.note_status or state.note_until:
+        if state.meta is None or not state.owner or state.backoff_status or state.backoff_until:
             self._quiet_until = 0.0
             return
         silent_at = max(state.meta.confirmed_at, state.led_since) + self._ask.challenge

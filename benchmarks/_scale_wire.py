@@ -22,7 +22,7 @@ def call_size(*words: object) -> int:
 
 def poll_words(keys: Keys, ask: Ask) -> tuple[str | int, ...]:
     """Keys and arguments of a poll, as `flagcache.stores.redis.store` sends them."""
-    return (keys.hash, keys.lease, ask.me, *poll_arguments(ask), 0, 0, ask.largest)  # database, and no time to live
+    return (keys.hash, keys.lease, ask.me, *poll_arguments(ask), 0, 0, ask.max_payload)  # database, and no time to live
 
 
 def poll_size(keys: Keys, ask: Ask) -> int:
@@ -44,8 +44,8 @@ def reply_size(reply: Reply, payload: int) -> int:
         _number(n) for n in (reply.clock, int(reply.leads), reply.lease_left, reply.granted_at, bits)
     )
     size += _array(*(_number(n) for n in reply.grant)) if reply.grant else _number(0)
-    noted = reply.note_status or reply.note_left
-    note = (_number(reply.note_status), _number(reply.note_left), _bulk(len(reply.note_stamp)))
+    noted = reply.backoff_status or reply.backoff_left
+    note = (_number(reply.backoff_status), _number(reply.backoff_left), _bulk(len(reply.backoff_stamp)))
     size += _array(*note) if noted else _number(0)
     size += _meta(reply.meta) if reply.meta else _number(0)
     size += _number(0) if reply.leader is None else _bulk(len(reply.leader))

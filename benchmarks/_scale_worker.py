@@ -13,10 +13,10 @@ import math
 from typing import TYPE_CHECKING
 
 from benchmarks._scale_background import Background
-from benchmarks._scale_fetching import Fetching
+from benchmarks._scale_fetching import FetchThread
 from benchmarks._scale_stores import HostFile, World, clock_of
-from flagcache.core import knowledge as election
-from flagcache.core.circuit_breaker import Breaker
+from flagcache.core import knowledge
+from flagcache.core.circuit_breaker import CircuitBreaker
 from flagcache.core.knowledge import Held, Knowledge
 from flagcache.errors import StoreError
 from flagcache.settings import milliseconds
@@ -44,8 +44,8 @@ class Worker:
         self._world: World = fleet.world
         self.me = me
         self._stores: tuple[HostFile, ...] = (fleet.redis, host)
-        self._breakers = {store.home: Breaker() for store in self._stores}
-        self._base = election.template(me, fleet.settings, fleet.lease)._replace(
+        self._breakers = {store.store_name: CircuitBreaker() for store in self._stores}
+        self._base = knowledge.template(me, fleet.settings, fleet.lease)._replace(
             idle=True, reports=fleet.attached, listens=fleet.attached
         )
         self.know = Knowledge()
@@ -60,7 +60,7 @@ class Worker:
         self._quiet_at = 0.0
         """When it last made a quiet poll whose answer it has not taken in; 0: none."""
         self._asking = False
-        self._fetching = Fetching(self, fleet)
+        self._fetching = FetchThread(self, fleet)
         self._background = Background(self, fleet) if fleet.attached else None
 
     # --- the SDK's part ----------------------------------------------------------------------------------------------
@@ -107,7 +107,7 @@ class Worker:
         if not politely:
             return
         for store in self._stores:
-            if self.know.contact(store.home).leads:
+            if self.know.view(store.store_name).leads:
                 with contextlib.suppress(StoreError):
                     store.release(now, self.me)
 
@@ -120,10 +120,10 @@ class Worker:
     def ask(self, now: float, *, contend: bool) -> None:
         """Poll the first store that answers."""
         for store in self._stores:
-            breaker = self._breakers[store.home]
+            breaker = self._breakers[store.store_name]
             if not breaker.allows(now):
                 continue
-            self._breakers[store.home] = breaker.probing(now, longest=self._longest_pause)
+            self._breakers[store.store_name] = breaker.probing(now, longest=self._longest_pause)
             try:
                 self._poll_store(now, store, contend=contend)
             except StoreError:
@@ -136,9 +136,9 @@ class Worker:
         base, busy = self._base, self._fetching.busy
         if busy or not contend:
             base = base._replace(may_lead=contend and not busy, idle=not busy)
-        base = base._replace(watches=contend and self.know.contact(store.home).deputy)
-        reply, at = store.poll(now, election.ask_for(base, self.know, store.home, now))
-        if reply.payload is None or store.home != "redis":
+        base = base._replace(watches=contend and self.know.view(store.store_name).deputy)
+        reply, at = store.poll(now, knowledge.build_poll(base, self.know, store.store_name, now))
+        if reply.payload is None or store.store_name != "redis":
             self._hear(at, store, reply, now)
             return
         self._asking = True
@@ -165,9 +165,9 @@ class Worker:
         self._found(now, store)
         if not self._fleet.attached and self.know.held is None and self._is_young(reply):
             reply = reply._replace(grant=None)  # its SDK starts with what is there; the grant is given again
-        self.know = election.heard(self.know, store.home, reply, now, asked)
+        self.know = knowledge.apply_reply(self.know, store.store_name, reply, now, asked)
         if reply.meta is not None and reply.payload is not None:
-            self.take(now, election.told(store.home, reply.meta, {}, reply.clock, asked))
+            self.take(now, knowledge.from_store(store.store_name, reply.meta, {}, reply.clock, asked))
         elif reply.republish:
             self._fetching.repair(now, store, reply.clock)
         if reply.grant is not None:
@@ -181,7 +181,7 @@ class Worker:
     def take(self, now: float, held: Held) -> None:
         """Hold these, unless newer ones came in meanwhile."""
         before = self.know.held
-        self.know = election.hold(self.know, held)
+        self.know = knowledge.adopt(self.know, held)
         if self.know.held is held and (before is None or before.meta.version != held.meta.version):
             self._world.tally.took(now, self._fleet.number_of(held.meta.version), self._started)
             if before is None:
@@ -197,8 +197,8 @@ class Worker:
         if self.over or held is None:
             return
         stored = host.state.meta
-        meta = election.repair(held, host.home, clock_of(now), now)
-        if held.home != host.home and (
+        meta = knowledge.repair(held, host.store_name, clock_of(now), now)
+        if held.store_name != host.store_name and (
             stored is None or (stored.version != meta.version and stored.order < meta.order)
         ):
             host.publish(now, self.me, self._fleet.envelope(meta), fresh=False, lease=milliseconds(self._fleet.lease))
@@ -206,25 +206,25 @@ class Worker:
     def lost(self, now: float, store: HostFile) -> None:
         """A store did not answer: it is left alone for a while, and its lease is not counted on."""
         jitter = self._world.rng.random()
-        breaker = self._breakers[store.home].failed(now, longest=self._longest_pause, jitter=jitter)
-        self._breakers[store.home] = breaker
+        breaker = self._breakers[store.store_name].failed(now, longest=self._longest_pause, jitter=jitter)
+        self._breakers[store.store_name] = breaker
         self.forget_leadership(store)
 
     def forget_leadership(self, store: HostFile) -> None:
         """This process no longer holds the lease of this store."""
-        contact = self.know.contact(store.home)
-        self.know = self.know.with_contact(store.home, contact._replace(leads=False))
+        view = self.know.view(store.store_name)
+        self.know = self.know.with_view(store.store_name, view._replace(leads=False))
 
     def extended(self, now: float, store: HostFile) -> None:
         """The lease of this store, if this process has it, was kept from now on."""
-        contact = self.know.contact(store.home)
-        if contact.leads:
-            kept = contact._replace(renewed=now, lease_ends=now + self._fleet.lease)
-            self.know = self.know.with_contact(store.home, kept)
+        view = self.know.view(store.store_name)
+        if view.leads:
+            kept = view._replace(renewed=now, lease_ends=now + self._fleet.lease)
+            self.know = self.know.with_view(store.store_name, kept)
 
     def _found(self, now: float, store: HostFile) -> None:
-        self._breakers[store.home] = Breaker()
-        if self._background is not None and store.home == "redis":
+        self._breakers[store.store_name] = CircuitBreaker()
+        if self._background is not None and store.store_name == "redis":
             self._background.reconnect(now)
 
     @property
@@ -236,13 +236,13 @@ class Worker:
     @property
     def in_charge(self) -> HostFile:
         """The store that coordinates it now: Redis, or the file of its host while that is in trouble."""
-        return next((store for store in self._stores if not self._breakers[store.home].open), self._stores[-1])
+        return next((store for store in self._stores if not self._breakers[store.store_name].open), self._stores[-1])
 
     @property
     def probe_at(self) -> float:
         """When Redis, if it is in trouble, may be asked again."""
         breaker = self._breakers["redis"]
-        return breaker.closed_again if breaker.open else math.inf
+        return breaker.retry_at if breaker.open else math.inf
 
     def catch_up(self) -> None:
         """Apply the reply to the latest quiet poll. It contains everything that the earlier ones contained."""
@@ -250,27 +250,27 @@ class Worker:
         if not at:
             return
         state = self._fleet.redis.state_at(at)
-        after, reply = rules.poll(state, election.ask_for(self._base, self.know, "redis", at), clock_of(at))
+        after, reply = rules.poll(state, knowledge.build_poll(self._base, self.know, "redis", at), clock_of(at))
         assert after is state
         assert reply.payload is None
-        self.know = election.heard(self.know, "redis", reply, at, at)
+        self.know = knowledge.apply_reply(self.know, "redis", reply, at, at)
 
     def settle(self, now: float) -> None:
         """Plan what its background has to do next, and find out whether its next polls can be quiet."""
         if self._background is not None and not self.over:
-            self._background.plan(now)
+            self._background.config(now)
         know, held = self.know, self.know.held
         self._calm = (
             self._fleet.may_be_quiet
             and held is not None
-            and held.home == "redis"
+            and held.store_name == "redis"
             and held.accepted
             and not (
-                know.contact("redis").leads
-                or know.contact("redis").deputy
+                know.view("redis").leads
+                or know.view("redis").deputy
                 or know.failures
                 or know.stay_out_until
-                or know.note.status
+                or know.backoff.status
             )
             and not (self._fetching.busy or self._asking or self._breakers["redis"].open)
         )

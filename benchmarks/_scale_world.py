@@ -182,7 +182,7 @@ class Link:
         self._under_way = 0
         self._each = 0.0
         self._each_at = 0.0
-        self._plan = 0
+        self._config = 0
 
     def send(self, now: float, size: int, deadline: float, done: Callable[[float, bool], None]) -> None:
         """Send so many bytes.
@@ -207,16 +207,16 @@ class Link:
 
     def _look_ahead(self, now: float) -> None:
         """Plan the next end; what was planned before counts no more."""
-        self._plan += 1
-        plan = self._plan
+        self._config += 1
+        config = self._config
         while self._ends and self._ends[0][2].over:
             heapq.heappop(self._ends)
         if self._ends:
             left = max(0.0, self._ends[0][0] - self._each)
-            self._timeline.at(now + left * self._under_way / self._bandwidth, lambda then: self._end(then, plan))
+            self._timeline.at(now + left * self._under_way / self._bandwidth, lambda then: self._end(then, config))
 
-    def _end(self, now: float, plan: int) -> None:
-        if plan != self._plan:
+    def _end(self, now: float, config: int) -> None:
+        if config != self._config:
             return
         self._go_on(now)
         _, _, transfer = heapq.heappop(self._ends)

@@ -65,16 +65,16 @@ class Client(Protocol):
         """The fetcher with its keys; None if it has no key."""
         ...
 
-    def holds(self, definitions: Definitions) -> bool:
+    def has(self, definitions: Definitions) -> bool:
         """Whether it uses these very objects, with at least one flag, so it needn't get them again."""
         ...
 
-    def lacks(self, definitions: Definitions) -> bool:
+    def differs_from(self, definitions: Definitions) -> bool:
         """Whether it uses other definitions."""
         ...
 
     @property
-    def blank(self) -> bool:
+    def has_no_flags(self) -> bool:
         """Whether it has no flags at all."""
         ...
 
@@ -158,7 +158,7 @@ class Clients:
         """The client for whose poll the calling thread asks, if it is known."""
         return self._thread().on_behalf or next((client for client in self._all if client.asking), None)
 
-    def hand(self, definitions: Definitions, now: float) -> bool:
+    def may_hand_over(self, definitions: Definitions, now: float) -> bool:
         """Whether the calling thread must hand these over: its client has others, and no other thread does it already.
 
         A client's own poll and a push may coincide. The SDK hashes what it gets, and doing so twice would take twice as
@@ -167,14 +167,14 @@ class Clients:
         client = self.asking()
         if client is None:
             return True
-        if client.holds(definitions):
+        if client.has(definitions):
             return False
-        if not client.blank and self.adopting(client, definitions, now):
+        if not client.has_no_flags and self.being_adopted(client, definitions, now):
             return False
         self._given[client] = _HandOver(definitions, threading.get_ident(), now)
         return True
 
-    def adopting(self, client: Client, definitions: Definitions, now: float) -> bool:
+    def being_adopted(self, client: Client, definitions: Definitions, now: float) -> bool:
         """Whether another thread has handed these to a client, which may still be adopting them."""
         given = self._given.get(client)
         if given is None or given.definitions is not definitions or given.thread == threading.get_ident():

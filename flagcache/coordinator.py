@@ -20,7 +20,7 @@ from flagcache.runtime.guard import guarded
 from flagcache.runtime.threads import kind_of_threads, note_threads
 from flagcache.status import Role, State, Status
 from flagcache.vendor import Definitions
-from flagcache.worker.config import Plan
+from flagcache.worker.config import CacheConfig
 from flagcache.worker.listener import listen_soon
 from flagcache.worker.standing import Standing
 from flagcache.worker.state import are_emptied
@@ -36,12 +36,12 @@ class Coordinator:
     """One cache: the same object in every process, with a worker in each.
 
     Args:
-        plan: what all its processes have in common.
+        config: what all its processes have in common.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._name = plan.namespace
+    def __init__(self, config: CacheConfig) -> None:
+        self._config = config
+        self._name = config.namespace
         self._workers: dict[_Here, Worker] = {}
         note_threads()
         self._parents: Worker | None = None
@@ -53,11 +53,11 @@ class Coordinator:
 
     def should_fetch(self) -> bool:
         """Whether the calling thread must fetch from the vendor. After an error, only if nothing is held."""
-        if self._is_over or self._plan.inside.now:
+        if self._is_over or self._config.inside.now:
             return False
-        with self._plan.inside.entered():
+        with self._config.inside.entered():
             decided = guarded(lambda: self._worker().should_fetch(), None, "deciding who fetches failed", self._name)
-        return decided if decided is not None else not (self._plan.settings.reads_only or self.holds)
+        return decided if decided is not None else not (self._config.settings.reads_only or self.holds)
 
     def definitions(self, *, loads_again: bool = False) -> Definitions | None:
         """The definitions to use; None sends the calling thread to fetch.
@@ -67,10 +67,10 @@ class Coordinator:
         Args:
             loads_again: as in `Worker.definitions`.
         """
-        if self._is_over or self._plan.inside.now:
+        if self._is_over or self._config.inside.now:
             return self._last_held()
-        otherwise = self._last_held() if self._plan.settings.reads_only else None
-        with self._plan.inside.entered():
+        otherwise = self._last_held() if self._config.settings.reads_only else None
+        with self._config.inside.entered():
             return guarded(
                 lambda: self._worker().definitions(loads_again=loads_again),
                 otherwise,
@@ -82,7 +82,7 @@ class Coordinator:
         """Share what the calling thread has fetched."""
         if self._is_over:
             return
-        with self._plan.inside.entered():
+        with self._config.inside.entered():
             guarded(lambda: self._worker().received(definitions), None, "sharing definitions failed", self._name)
 
     def shutdown(self) -> None:
@@ -94,7 +94,7 @@ class Coordinator:
     def attach(self, client: Client) -> None:
         """Add a client of the vendor's SDK. A listener is started for it only if it wants one."""
         _uwsgi.advise()
-        self._plan.clients.add(client)
+        self._config.clients.add(client)
         worker = self._here
         if worker is not None:
             worker.learn_project(client.project)
@@ -124,15 +124,15 @@ class Coordinator:
     def status(self) -> Status:
         """Return what this process knows. Does no I/O."""
         worker = self._worker()
-        held, now = worker.know.held, self._plan.clock()
+        held, now = worker.know.held, self._config.clock()
         age = max(0.0, now - held.born) if held else None
         changed_age, today = _changed_age(held, age), time.time()
         here = worker.standing
         return Status(
             role=self._role(worker, here),
             state=_state(held, here),
-            namespace=self._plan.namespace,
-            store=self._plan.stores[0].address,
+            namespace=self._config.namespace,
+            store=self._config.stores[0].address,
             store_answers=here.store_answers,
             store_in_charge=here.store,
             worker=worker.me,
@@ -150,20 +150,20 @@ class Coordinator:
             trouble=here.trouble.reason if here.trouble else "",
             trouble_since=today - (now - here.trouble.since) if here.trouble else None,
             leader=here.leader,
-            listening=worker.attendant.subscribed,
+            listening=worker.background.subscribed,
         )
 
     @property
     def pushing(self) -> bool:
         """Whether the calling thread is this cache's own, which runs a client's poll."""
-        return self._plan.clients.on_behalf
+        return self._config.clients.on_behalf
 
     def forked(self) -> None:
         """In a forked child: the worker is the parent's, and only its definitions are taken over."""
         parents = next(iter(self._workers.values()), None)
         self._parents = parents or self._parents
         self._workers = {}
-        if parents is not None and parents.attendant.running:
+        if parents is not None and parents.background.running:
             listen_soon(self._listen, self._name)
 
     def leave(self) -> None:
@@ -178,9 +178,9 @@ class Coordinator:
         return self._worker().ready
 
     def _role(self, worker: Worker, here: Standing) -> Role:
-        if not worker.know.contacts:
+        if not worker.know.views:
             return Role.NEW
-        if self._plan.settings.reads_only:
+        if self._config.settings.reads_only:
             return Role.READER
         if here.alone:
             return Role.ALONE
@@ -188,7 +188,7 @@ class Coordinator:
 
     def _listen(self) -> None:
         if not self._is_over:
-            self._worker().attendant.start()
+            self._worker().background.start()
 
     def _worker(self) -> Worker:
         return self._workers.get(_here()) or self._enter(_here())
@@ -208,9 +208,9 @@ class Coordinator:
         strangers = [other for other in list(self._workers) if other != here]
         parents = self._workers.get(strangers[0]) if strangers else self._parents
         know = Knowledge() if parents is None else self._inherited(parents)
-        know = know._replace(project=join_projects(know.project, self._plan.clients.project))
+        know = know._replace(project=join_projects(know.project, self._config.clients.project))
         # setdefault is atomic, so that of several threads one wins without a lock that a fork could inherit
-        worker = self._workers.setdefault(here, Worker(self._plan, know))
+        worker = self._workers.setdefault(here, Worker(self._config, know))
         for other in strangers:
             replaced = self._workers.pop(other, None)
             if replaced is not None and other[0] == here[0]:
@@ -221,10 +221,10 @@ class Coordinator:
     def _inherited(self, parents: Worker) -> Knowledge:
         """What a child knows from its parent. Its private stores are not its parent's, and have lost nothing."""
         know = parents.know.in_child()
-        private = {spec.address for spec in self._plan.stores if spec.private}
-        if know.held is None or know.held.home not in private:
+        private = {spec.address for spec in self._config.stores if spec.private}
+        if know.held is None or know.held.store_name not in private:
             return know
-        return know._replace(held=know.held._replace(home=""))
+        return know._replace(held=know.held._replace(store_name=""))
 
     @property
     def _is_over(self) -> bool:
@@ -232,8 +232,8 @@ class Coordinator:
 
     def _last_held(self) -> Definitions:
         worker = self._here
-        held = worker.know.held if worker is not None and not are_emptied(worker.know, self._plan.settings) else None
-        return held.definitions if held is not None else self._plan.vendor.empty()
+        held = worker.know.held if worker is not None and not are_emptied(worker.know, self._config.settings) else None
+        return held.definitions if held is not None else self._config.vendor.empty()
 
 
 def _here() -> _Here:

@@ -76,16 +76,16 @@ def app_cache(name: str) -> AppCache:
     Raises:
         ConfigurationError: there is no such module or attribute, it isn't a cache, or its store is a process's memory.
     """
-    from flagcache_posthog._base import plan_of  # noqa: PLC0415 - needs the SDK
+    from flagcache_posthog._base import config_of  # noqa: PLC0415 - needs the SDK
 
     cache = _cache_named(name)
-    plan = plan_of(cache)
-    spec = plan.stores[0]
+    config = config_of(cache)
+    spec = config.stores[0]
     if scheme_in(spec.address) == "memory":
         raise ConfigurationError(
             f"--app {name}: its store is the memory of its own process, which other processes can't read"
         )
-    return AppCache(plan.namespace, plan.protection.name, plan.protection, plan.settings, spec)
+    return AppCache(config.namespace, config.protection.name, config.protection, config.settings, spec)
 
 
 def _cache_named(name: str) -> CacheBase:

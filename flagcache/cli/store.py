@@ -218,12 +218,17 @@ def _looked_at(target: Place) -> Generator[Store]:
             yield store
 
 
+_PRINTED_AS = {"backoff_status": "note_status", "backoff_left": "note_left"}
+"""The names of two values as programs know them since 0.1."""
+
+
 def _values(seen: Snapshot, target: Place) -> dict[str, object]:
     """Return a snapshot in its own units. If entity tags are protected, there is none."""
     meta: dict[str, object] | None = seen.meta._asdict() if seen.meta is not None else None
     if meta is not None and target.protection != "plain":
         meta["etag"] = None
-    return {"namespace": target.namespace, "protection": target.protection, **seen._asdict(), "meta": meta}
+    values = {_PRINTED_AS.get(name, name): value for name, value in seen._asdict().items()}
+    return {"namespace": target.namespace, "protection": target.protection, **values, "meta": meta}
 
 
 def _lines(seen: Snapshot, target: Place) -> list[str]:
@@ -255,12 +260,14 @@ def _of_definitions(meta: Meta, seen: Snapshot, target: Place) -> list[tuple[str
 
 
 def _failure(seen: Snapshot) -> str:
-    if not seen.note_status and not seen.note_left:
+    if not seen.backoff_status and not seen.backoff_left:
         return "none for the whole fleet"
     wait = (
-        f"no worker fetches for {seen.note_left / 1000:.1f} s more" if seen.note_left else "the next fetch is allowed"
+        f"no worker fetches for {seen.backoff_left / 1000:.1f} s more"
+        if seen.backoff_left
+        else "the next fetch is allowed"
     )
-    return f"HTTP {seen.note_status}; {wait}"
+    return f"HTTP {seen.backoff_status}; {wait}"
 
 
 def _time(at: int, clock: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from flagcache.core.knowledge import Knowledge
-from flagcache.core.order import overtaken
+from flagcache.core.order import superseded
 from flagcache.stores.base import Meta
 
 __all__ = ["is_stale", "outranking", "settled"]
@@ -20,7 +20,7 @@ def settled(know: Knowledge, longest: float, now: float) -> Knowledge:
     held = know.held
     if held is None or know.signs or held.unsettled is None or now - held.unsettled <= longest:
         return know
-    return know._replace(held=overtaken(held)._replace(unsettled=None))
+    return know._replace(held=superseded(held)._replace(unsettled=None))
 
 
 def outranking(meta: Meta, stored: Meta) -> Meta:
@@ -42,5 +42,5 @@ def is_stale(know: Knowledge, stale_after: float, polls_every: float, now: float
     held = know.held
     if held is None or now - held.born <= stale_after:
         return False
-    heard = max((contact.heard for contact in know.contacts.values()), default=-math.inf)
+    heard = max((view.replied_at for view in know.views.values()), default=-math.inf)
     return heard - held.born > stale_after or now - heard > 1.5 * polls_every

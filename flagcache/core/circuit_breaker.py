@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["Breaker"]
+__all__ = ["CircuitBreaker"]
 
 
-class Breaker(NamedTuple):
+class CircuitBreaker(NamedTuple):
     """The breaker of one store. Times are seconds of the process's own clock."""
 
     failures: int = 0
     """Number of failed calls since the last successful one."""
-    closed_again: float = 0.0
+    retry_at: float = 0.0
     """The store is not called before this time."""
 
     @property
@@ -25,13 +25,13 @@ class Breaker(NamedTuple):
 
     def allows(self, now: float) -> bool:
         """Whether the store may be called now."""
-        return now >= self.closed_again
+        return now >= self.retry_at
 
-    def probing(self, now: float, *, longest: float) -> Breaker:
+    def probing(self, now: float, *, longest: float) -> CircuitBreaker:
         """Return the breaker while one caller probes: no other caller does, for at most `longest` seconds."""
-        return self._replace(closed_again=now + longest) if self.open else self
+        return self._replace(retry_at=now + longest) if self.open else self
 
-    def failed(self, now: float, *, longest: float, jitter: float) -> Breaker:
+    def failed(self, now: float, *, longest: float, jitter: float) -> CircuitBreaker:
         """Return the breaker after one more failed call.
 
         Args:
@@ -40,4 +40,4 @@ class Breaker(NamedTuple):
             jitter: a random number from 0 to 1, so that a fleet does not probe in step.
         """
         pause = min(longest, 0.5 * 2 ** min(self.failures, 10))
-        return Breaker(self.failures + 1, now + pause * (0.5 + 0.5 * jitter))
+        return CircuitBreaker(self.failures + 1, now + pause * (0.5 + 0.5 * jitter))

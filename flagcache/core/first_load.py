@@ -57,20 +57,20 @@ def defer_grant(reply: Reply, settings: Settings) -> tuple[Reply, bool]:
     return reply._replace(grant=None, granted_at=0), True
 
 
-def waits_for_newer(know: Knowledge, home: str, *, fetching: bool) -> bool:
+def waits_for_newer(know: Knowledge, store_name: str, *, fetching: bool) -> bool:
     """Whether a process that holds old definitions has a fetch to wait for.
 
     Args:
         know: what this process knows.
-        home: the store in charge.
+        store_name: the store in charge.
         fetching: whether this process itself is fetching.
     """
-    if know.held is None or know.failures or know.note.status:
+    if know.held is None or know.failures or know.backoff.status:
         return False
-    return fetching or know.contact(home).fetching
+    return fetching or know.view(store_name).fetching
 
 
-def waits_for_proof(know: Knowledge, home: str, stale_after: float, now: float) -> bool:
+def waits_for_proof(know: Knowledge, store_name: str, stale_after: float, now: float) -> bool:
     """Whether a process with a key must wait for a fetch: what it holds has no signed time within `stale_after`.
 
     Anyone who can write to the store could have put it there. Its own fetch, or another worker's, shows what is right.
@@ -78,19 +78,19 @@ def waits_for_proof(know: Knowledge, home: str, stale_after: float, now: float) 
     """
     if not know.signs or know.held is None or not is_first_load(know) or now - know.held.born <= stale_after:
         return False
-    contact = know.contact(home)
-    return not (know.failures or know.note.status or contact.exhausted or contact.leads)
+    view = know.view(store_name)
+    return not (know.failures or know.backoff.status or view.exhausted or view.leads)
 
 
-def waits_in_vain(know: Knowledge, home: str, now: float, ends_at: float) -> bool:
+def waits_in_vain(know: Knowledge, store_name: str, now: float, ends_at: float) -> bool:
     """Whether a process without definitions waits for nothing.
 
     Either the vendor refuses definitions to all workers, or no attempt is left in this interval, or this process was
     refused and no worker leads: no waiting worker took the lease, although each had the time to poll once more.
     """
-    contact = know.contact(home)
-    if contact.exhausted or (know.note.status and (know.note.status < _PASSING or know.note.retry_at > ends_at)):
+    view = know.view(store_name)
+    if view.exhausted or (know.backoff.status and (know.backoff.status < _PASSING or know.backoff.retry_at > ends_at)):
         return True
     refused = bool(know.failures) and now < know.stay_out_until
-    led = contact.lease_ends > contact.heard
+    led = view.lease_ends > view.replied_at
     return refused and not led and now - know.failed_at >= _OTHERS_LOOK

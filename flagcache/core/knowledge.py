@@ -12,36 +12,36 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from flagcache.core.notes import Note, latest
-from flagcache.core.order import UNKNOWN_AGE, Held, granted_at, is_newer, is_newer_by_signature, overtaken
+from flagcache.core.order import UNKNOWN_AGE, Held, granted_at, is_newer, is_newer_by_signature, superseded
 from flagcache.core.projects import projects_differ, recognised
 from flagcache.settings import Settings, milliseconds
 from flagcache.stores.base import Ask, Grant, Meta, Order, Reply, Scope
 from flagcache.vendor import Definitions, Refused
 
 __all__ = [
-    "Contact",
     "Held",
     "Knowledge",
-    "ask_for",
+    "StoreView",
+    "adopt",
+    "apply_failure",
+    "apply_reply",
+    "build_poll",
     "changed_at",
-    "failed",
-    "heard",
-    "hold",
+    "from_store",
     "is_foreign",
-    "overtaken",
     "repair",
-    "stamp",
+    "superseded",
     "template",
-    "told",
+    "times_of_fetch",
 ]
 
 
-class Contact(NamedTuple):
+class StoreView(NamedTuple):
     """What this process knows of one store."""
 
     clock: int = 0
     """The store's clock in its latest reply."""
-    heard: float = 0.0
+    replied_at: float = 0.0
     """Own clock at the latest reply."""
     leads: bool = False
     lease_ends: float = 0.0
@@ -64,7 +64,7 @@ class Knowledge(NamedTuple):
     """All that one process knows."""
 
     held: Held | None = None
-    contacts: Mapping[str, Contact] = MappingProxyType({})
+    views: Mapping[str, StoreView] = MappingProxyType({})
     granted: float | None = None
     """Own clock at the latest grant in the fleet that this process knows of."""
     waiting_since: float | None = None
@@ -78,17 +78,17 @@ class Knowledge(NamedTuple):
     stay_out_until: float = 0.0
     project: str = ""
     """This process's project: words `aspect=value` (`flagcache.core.projects`)."""
-    note: Note = Note()
+    backoff: Note = Note()
     signs: bool = False
     """This process has a key: it goes by signed times alone."""
 
-    def contact(self, home: str) -> Contact:
+    def view(self, store_name: str) -> StoreView:
         """Return what this process knows of a store."""
-        return self.contacts.get(home, _STRANGER)
+        return self.views.get(store_name, _UNSEEN)
 
-    def with_contact(self, home: str, contact: Contact) -> Knowledge:
+    def with_view(self, store_name: str, view: StoreView) -> Knowledge:
         """Return the knowledge with a new value for one store."""
-        return self._replace(contacts=MappingProxyType({**self.contacts, home: contact}))
+        return self._replace(views=MappingProxyType({**self.views, store_name: view}))
 
     def in_child(self) -> Knowledge:
         """Return what a forked child knows: its parent's definitions, and nothing of leases, grants and waits."""
@@ -96,7 +96,7 @@ class Knowledge(NamedTuple):
         return kept._replace(signs=self.signs)
 
 
-_STRANGER = Contact()
+_UNSEEN = StoreView()
 
 
 def template(me: str, settings: Settings, lease: float) -> Ask:
@@ -111,24 +111,24 @@ def template(me: str, settings: Settings, lease: float) -> Ask:
     )
 
 
-def ask_for(base: Ask, know: Knowledge, home: str, now: float) -> Ask:
+def build_poll(base: Ask, know: Knowledge, store_name: str, now: float) -> Ask:
     """Build the poll of this store from the common part."""
-    contact, held = know.contact(home), know.held
+    view, held = know.view(store_name), know.held
     # A process whose latest fetch failed doesn't take a lease that has just expired, because others may be able to
     # fetch. This has a limit, because otherwise it would never challenge a silent leader.
     humble = bool(know.stay_out_until) and now < know.stay_out_until + base.challenge / 2000
-    waits = humble and not contact.leads and now < contact.lease_ends
+    waits = humble and not view.leads and now < view.lease_ends
     ask = base._replace(
-        may_lead=base.may_lead and not contact.foreign and now >= know.stay_out_until and not waits,
-        last_grant=contact.last_grant,
+        may_lead=base.may_lead and not view.foreign and now >= know.stay_out_until and not waits,
+        last_grant=view.last_grant,
         grant_age=-1 if know.granted is None else _age(know.granted, now),
-        leader=contact.leader,
+        leader=view.leader,
     )
-    if contact.foreign and contact.stored is not None:  # only to see whether this has changed
-        return ask._replace(held=contact.stored.order, held_version=contact.stored.version)
+    if view.foreign and view.stored is not None:  # only to see whether this has changed
+        return ask._replace(held=view.stored.order, held_version=view.stored.version)
     if held is None:
         return ask
-    as_of = held.meta.as_of if held.home == home else 0
+    as_of = held.meta.as_of if held.store_name == store_name else 0
     return ask._replace(
         held=Order(held.meta.epoch, as_of),
         held_age=_age(held.born, now),
@@ -136,23 +136,23 @@ def ask_for(base: Ask, know: Knowledge, home: str, now: float) -> Ask:
     )
 
 
-def heard(know: Knowledge, home: str, reply: Reply, now: float, asked: float | None = None) -> Knowledge:
+def apply_reply(know: Knowledge, store_name: str, reply: Reply, now: float, asked: float | None = None) -> Knowledge:
     """Apply the reply to a poll, except the payload.
 
     Args:
         know: what was known before.
-        home: the store that replied.
+        store_name: the store that replied.
         reply: its reply.
         now: own clock when the reply is read.
         asked: own clock before the poll, if that was earlier.
     """
-    before = know.contact(home)
+    before = know.view(store_name)
     stored = reply.meta
     if reply.unchanged:  # it is what the poll said that this process holds
         stored = know.held.meta if know.held is not None and not before.foreign else before.stored
-    contact = Contact(
+    view = StoreView(
         clock=reply.clock,
-        heard=now,
+        replied_at=now,
         leads=reply.leads,
         lease_ends=now + reply.lease_left / 1000,
         renewed=now if reply.leads else 0.0,
@@ -165,20 +165,20 @@ def heard(know: Knowledge, home: str, reply: Reply, now: float, asked: float | N
         leader=before.leader if reply.leader is None else reply.leader,
     )
     granted = know.granted
-    if 0 < reply.granted_at <= reply.clock and not contact.foreign:  # another project's fetches don't count
+    if 0 < reply.granted_at <= reply.clock and not view.foreign:  # another project's fetches don't count
         at = now - (reply.clock - reply.granted_at) / 1000
         granted = at if granted is None else max(granted, at)
     waiting_since = now if know.held is None and know.waiting_since is None else know.waiting_since
     asked = now if asked is None else asked
-    retry_at = now + reply.note_left / 1000 if reply.note_left else 0.0
-    note = Note(reply.note_status, retry_at, home, asked, stored.as_of if stored else 0)
+    retry_at = now + reply.backoff_left / 1000 if reply.backoff_left else 0.0
+    note = Note(reply.backoff_status, retry_at, store_name, asked, stored.as_of if stored else 0)
     confirmed = _confirmed(know, reply, asked)
-    note = know.note if contact.foreign else latest(know.note, note, confirmed)
-    know = know.with_contact(home, contact)._replace(granted=granted, waiting_since=waiting_since, note=note)
-    if contact.foreign or reply.meta is None:
+    note = know.backoff if view.foreign else latest(know.backoff, note, confirmed)
+    know = know.with_view(store_name, view)._replace(granted=granted, waiting_since=waiting_since, backoff=note)
+    if view.foreign or reply.meta is None:
         return know
     know = know._replace(project=recognised(know.project, reply.meta.project))
-    return _reconfirmed(know, home, reply, asked)
+    return _reconfirmed(know, store_name, reply, asked)
 
 
 def _confirmed(know: Knowledge, reply: Reply, asked: float) -> float | None:
@@ -188,12 +188,12 @@ def _confirmed(know: Knowledge, reply: Reply, asked: float) -> float | None:
     return asked - (reply.clock - granted_at(reply.meta, reply.clock)) / 1000
 
 
-def _reconfirmed(know: Knowledge, home: str, reply: Reply, asked: float) -> Knowledge:
+def _reconfirmed(know: Knowledge, store_name: str, reply: Reply, asked: float) -> Knowledge:
     """The very definitions that are held were confirmed by another worker: their ages move, nothing else."""
     held, meta = know.held, reply.meta
     if held is None or meta is None or meta.version != held.meta.version or reply.republish:
         return know
-    stored = told(home, meta, held.definitions, reply.clock, asked, signs=know.signs)
+    stored = from_store(store_name, meta, held.definitions, reply.clock, asked, signs=know.signs)
     if not granted_at(meta, reply.clock):  # the clock was stepped back or forged, so the age is unknown
         stored = stored._replace(born=held.born)
     return know._replace(held=stored) if _takes(know, stored, held, reply.clock) else know
@@ -204,11 +204,13 @@ def is_foreign(know: Knowledge, meta: Meta | None) -> bool:
     return meta is not None and projects_differ(know.project, meta.project)
 
 
-def told(home: str, meta: Meta, definitions: Definitions, clock: int, asked: float, *, signs: bool = False) -> Held:
+def from_store(
+    store_name: str, meta: Meta, definitions: Definitions, clock: int, asked: float, *, signs: bool = False
+) -> Held:
     """Return what a process holds after it decoded a store's payload.
 
     Args:
-        home: the store.
+        store_name: the store.
         meta: their metadata.
         definitions: the payload, decoded.
         clock: the store's clock in its reply.
@@ -217,12 +219,12 @@ def told(home: str, meta: Meta, definitions: Definitions, clock: int, asked: flo
     """
     unproved = signs and not meta.stamp
     age = UNKNOWN_AGE if unproved else (clock - granted_at(meta, clock)) / 1000
-    return Held(meta, definitions, home, asked - age, unproved=unproved)
+    return Held(meta, definitions, store_name, asked - age, unproved=unproved)
 
 
-def hold(know: Knowledge, held: Held) -> Knowledge:
+def adopt(know: Knowledge, held: Held) -> Knowledge:
     """Adopt these definitions, unless newer ones were adopted meanwhile."""
-    if know.held is not None and not _takes(know, held, know.held, know.contact(held.home).clock):
+    if know.held is not None and not _takes(know, held, know.held, know.view(held.store_name).clock):
         return know
     return know._replace(held=held, gave_up_waiting=False)
 
@@ -232,7 +234,7 @@ def _takes(know: Knowledge, held: Held, old: Held, clock: int) -> bool:
     return (is_newer_by_signature if know.signs else is_newer)(held, old, clock)
 
 
-def stamp(know: Knowledge, home: str, grant: Grant | None, asked: int) -> Grant:
+def times_of_fetch(know: Knowledge, store_name: str, grant: Grant | None, asked: int) -> Grant:
     """Return the times for definitions that a fetch has just brought.
 
     With a grant they are the grant's. Without one they are the store's clock when the fetching thread last polled it,
@@ -240,23 +242,23 @@ def stamp(know: Knowledge, home: str, grant: Grant | None, asked: int) -> Grant:
     """
     if grant is not None:
         return grant
-    stored = know.contact(home).stored
+    stored = know.view(store_name).stored
     return Grant(stored.epoch if stored else 0, asked, asked)
 
 
-def changed_at(know: Knowledge, home: str, version: str, times: Grant) -> int:
+def changed_at(know: Knowledge, store_name: str, version: str, times: Grant) -> int:
     """When the fetched content first appeared: the store may already hold the same content."""
-    stored = know.contact(home).stored
+    stored = know.view(store_name).stored
     return stored.changed_at if stored is not None and stored.version == version else times.at
 
 
-def repair(held: Held, home: str, clock: int, now: float) -> Meta:
+def repair(held: Held, store_name: str, clock: int, now: float) -> Meta:
     """Return the metadata with which this process repairs a store: the definitions' own times.
 
     Times of another store, or ahead of this one's clock, are translated by the age on this process's own clock.
     """
     meta = held.meta
-    if held.home == home and 0 < meta.as_of <= clock:
+    if held.store_name == store_name and 0 < meta.as_of <= clock:
         return meta
     as_of = max(1, clock - _age(held.born, now))
     return meta._replace(
@@ -266,13 +268,13 @@ def repair(held: Held, home: str, clock: int, now: float) -> Meta:
     )
 
 
-def failed(know: Knowledge, home: str, refused: Refused, now: float, pause: float) -> Knowledge:
+def apply_failure(know: Knowledge, store_name: str, refused: Refused, now: float, pause: float) -> Knowledge:
     """Apply a failed fetch. If the reason concerns this process alone, it stays out so that another worker leads."""
     know = know._replace(failures=know.failures + 1, failed_at=now)
     if refused.scope is Scope.MINE:
         return know._replace(stay_out_until=now + pause)
-    stored = know.contact(home).stored
-    return know._replace(note=Note(refused.status, now + pause, home, now, stored.as_of if stored else 0))
+    stored = know.view(store_name).stored
+    return know._replace(backoff=Note(refused.status, now + pause, store_name, now, stored.as_of if stored else 0))
 
 
 def _age(since: float, now: float) -> int:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from flagcache.settings import Settings
 
-__all__ = ["Note", "latest", "longest_note"]
+__all__ = ["Note", "latest", "longest_backoff"]
 
 _LONGEST_RETRY_AFTER = 300.0
 """Seconds for which a vendor's Retry-After is believed at most."""
@@ -25,7 +25,7 @@ class Note(NamedTuple):
     """The HTTP status with which the fleet's latest fetch failed, until one succeeds; 0: no failure."""
     retry_at: float = 0.0
     """No process may fetch before it."""
-    home: str = ""
+    store_name: str = ""
     """The store with the note."""
     at: float = -math.inf
     """When the store was polled, or when this process had reported its own fetch."""
@@ -44,11 +44,11 @@ def latest(known: Note, said: Note, confirmed: float | None) -> Note:
     if said.at < known.at:
         return known
     # If a store has lost its note, it has no later definitions either, by its own order or by their age.
-    ordered = said.home == known.home and said.as_of > known.as_of
+    ordered = said.store_name == known.store_name and said.as_of > known.as_of
     over = ordered or (confirmed is not None and confirmed > known.at)
     return said if said.status or not known.status or over else known
 
 
-def longest_note(settings: Settings) -> float:
+def longest_backoff(settings: Settings) -> float:
     """Seconds that a worker's note can last at most."""
     return max(_LONGEST_RETRY_AFTER, settings.backoff_ceiling)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from flagcache.stores.base import Meta
 from flagcache.vendor import Definitions
 
-__all__ = ["UNKNOWN_AGE", "Held", "granted_at", "is_newer", "is_newer_by_signature", "overtaken"]
+__all__ = ["UNKNOWN_AGE", "Held", "granted_at", "is_newer", "is_newer_by_signature", "superseded"]
 
 UNKNOWN_AGE = 1e9
 """Seconds. Definitions of unknown age count as this old."""
@@ -22,7 +22,7 @@ class Held(NamedTuple):
 
     meta: Meta
     definitions: Definitions
-    home: str
+    store_name: str
     """The store whose clock the times in `meta` are of; empty if no store gave a time."""
     born: float
     """Own clock when the fetch that brought or last confirmed them was granted: their age counts from it."""
@@ -46,7 +46,7 @@ def is_newer(held: Held, old: Held, clock: int) -> bool:
     An old `as_of` ahead of the store's clock, where the new one is not, is of a clock that has been stepped back since
     (and of a store that has lost it): as between two stores, the age on this process's own clock decides.
     """
-    comparable = held.home == old.home and not (old.meta.as_of > clock and granted_at(held.meta, clock))
+    comparable = held.store_name == old.store_name and not (old.meta.as_of > clock and granted_at(held.meta, clock))
     return held.meta.order >= old.meta.order if comparable else held.born >= old.born
 
 
@@ -59,12 +59,12 @@ def is_newer_by_signature(held: Held, old: Held, clock: int) -> bool:
     """
     if held.unproved or old.unproved:
         return old.unproved and (not held.unproved or is_newer(held, old, clock))
-    if held.home == old.home and old.meta.confirmed_at <= clock:
+    if held.store_name == old.store_name and old.meta.confirmed_at <= clock:
         return _signed_order(held.meta) >= _signed_order(old.meta)
     return held.born >= old.born
 
 
-def overtaken(held: Held) -> Held:
+def superseded(held: Held) -> Held:
     """Return the definitions ordered before all others: a store refused them and holds newer ones."""
     return held._replace(meta=held.meta._replace(epoch=0, as_of=1), born=held.born - UNKNOWN_AGE)
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from flagcache.core.knowledge import Contact, Knowledge
+from flagcache.core.knowledge import Knowledge, StoreView
 from flagcache.settings import Settings
 
-__all__ = ["GRACE", "HEARTBEAT", "RENEWALS", "Duties", "Pulse", "backoff", "next_duty"]
+__all__ = ["GRACE", "HEARTBEAT", "RENEWALS", "ClientActivity", "Schedule", "backoff", "next_duty"]
 
 RENEWALS = 3
 """Number of renewals within the duration of a lease, so that one may be lost."""
@@ -36,7 +36,7 @@ _AT_MOST = 1.0
 """Seconds between two attempts of a follower to take an expired lease, if the first changed nothing."""
 
 
-class Pulse(NamedTuple):
+class ClientActivity(NamedTuple):
     """The state of this process's clients and of its fetch."""
 
     polls_every: float
@@ -61,7 +61,7 @@ class Pulse(NamedTuple):
         return self.able and now - self.last_poll <= 2 * self.polls_every + self.longest_fetch
 
 
-class Duties(NamedTuple):
+class Schedule(NamedTuple):
     """What is due next, and when. `math.inf`: never."""
 
     renew_at: float = math.inf
@@ -75,59 +75,59 @@ class Duties(NamedTuple):
         return min(self.renew_at, self.contend_at, self.over_at)
 
 
-def next_duty(know: Knowledge, contact: Contact, pulse: Pulse, now: float) -> Duties:
+def next_duty(know: Knowledge, view: StoreView, activity: ClientActivity, now: float) -> Schedule:
     """Return what the background has to do next.
 
     Args:
         know: what this process knows.
-        contact: what it knows of the store that coordinates it now.
-        pulse: the state of its clients.
+        view: what it knows of the store that coordinates it now.
+        activity: the state of its clients.
         now: own clock.
     """
-    if contact.leads:
-        return _leaders(know, contact, pulse, now)
-    if not pulse.healthy(now) or contact.foreign or not contact.heard:
-        return Duties()
-    return Duties(contend_at=min(_when_free(know, contact, pulse), _when_overdue(know, contact, pulse)))
+    if view.leads:
+        return _leaders(know, view, activity, now)
+    if not activity.healthy(now) or view.foreign or not view.replied_at:
+        return Schedule()
+    return Schedule(contend_at=min(_when_free(know, view, activity), _when_overdue(know, view, activity)))
 
 
-def _leaders(know: Knowledge, contact: Contact, pulse: Pulse, now: float) -> Duties:
-    if not pulse.healthy(now):
-        return Duties(over_at=contact.lease_ends)
+def _leaders(know: Knowledge, view: StoreView, activity: ClientActivity, now: float) -> Schedule:
+    if not activity.healthy(now):
+        return Schedule(over_at=view.lease_ends)
     # Of the lease in force: on an empty store it is short, and must outlive the first fetch.
-    renew_at = contact.renewed + (contact.lease_ends - contact.renewed) / RENEWALS
-    if pulse.fetching:
-        return Duties(renew_at=min(renew_at, contact.renewed + HEARTBEAT), over_at=contact.lease_ends)
-    contend_at = max(_next_try_at(know, contact, pulse), pulse.contended_at + _AGAIN * pulse.interval)
-    return Duties(renew_at=renew_at, contend_at=contend_at, over_at=contact.lease_ends)
+    renew_at = view.renewed + (view.lease_ends - view.renewed) / RENEWALS
+    if activity.fetching:
+        return Schedule(renew_at=min(renew_at, view.renewed + HEARTBEAT), over_at=view.lease_ends)
+    contend_at = max(_next_try_at(know, view, activity), activity.contended_at + _AGAIN * activity.interval)
+    return Schedule(renew_at=renew_at, contend_at=contend_at, over_at=view.lease_ends)
 
 
-def _due_at(know: Knowledge, pulse: Pulse) -> float:
+def _due_at(know: Knowledge, activity: ClientActivity) -> float:
     """When the fleet's next fetch is due. If no grant is known, the next poll finds out."""
     granted = math.inf if know.granted is None else know.granted
-    return max(granted + pulse.interval, know.note.retry_at)
+    return max(granted + activity.interval, know.backoff.retry_at)
 
 
-def _next_try_at(know: Knowledge, contact: Contact, pulse: Pulse) -> float:
+def _next_try_at(know: Knowledge, view: StoreView, activity: ClientActivity) -> float:
     """When the leader fetches: when a fetch is due, or sooner after a failure if the interval has an attempt left."""
-    retries = know.note.status and not contact.exhausted
-    return know.note.retry_at if retries else _due_at(know, pulse)
+    retries = know.backoff.status and not view.exhausted
+    return know.backoff.retry_at if retries else _due_at(know, activity)
 
 
-def _when_free(know: Knowledge, contact: Contact, pulse: Pulse) -> float:
+def _when_free(know: Knowledge, view: StoreView, activity: ClientActivity) -> float:
     """When a follower takes an expired lease. If it expires after the next poll, that poll takes it."""
-    free_at = max(contact.lease_ends, know.stay_out_until) + pulse.offset
-    if not contact.heard + pulse.offset < free_at < pulse.last_poll + pulse.polls_every:
+    free_at = max(view.lease_ends, know.stay_out_until) + activity.offset
+    if not view.replied_at + activity.offset < free_at < activity.last_poll + activity.polls_every:
         return math.inf
-    return max(free_at, pulse.contended_at + min(_AT_MOST, _AGAIN * pulse.interval))
+    return max(free_at, activity.contended_at + min(_AT_MOST, _AGAIN * activity.interval))
 
 
-def _when_overdue(know: Knowledge, contact: Contact, pulse: Pulse) -> float:
+def _when_overdue(know: Knowledge, view: StoreView, activity: ClientActivity) -> float:
     """When the deputy checks whether the leader was granted the due fetch."""
-    if not contact.deputy:
+    if not view.deputy:
         return math.inf
-    overdue_at = max(_due_at(know, pulse) + GRACE, know.stay_out_until) + pulse.offset
-    return max(overdue_at, pulse.contended_at + max(GRACE, _AGAIN * pulse.interval))
+    overdue_at = max(_due_at(know, activity) + GRACE, know.stay_out_until) + activity.offset
+    return max(overdue_at, activity.contended_at + max(GRACE, _AGAIN * activity.interval))
 
 
 def backoff(failures: int, settings: Settings, jitter: float, *, cold: bool = False) -> float:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from flagcache.runtime.values import SecretValue
 
-__all__ = ["LENGTH", "SignedNote", "SignedTimes", "StampKey", "Stamps"]
+__all__ = ["LENGTH", "SignedBackoff", "SignedTimes", "StampKey", "Stamps"]
 
 _ID, _NUMBER, _TAG = 8, 7, 16  # bytes
 _SIZE = _ID + 3 * _NUMBER + _TAG
@@ -42,7 +42,7 @@ class SignedTimes(NamedTuple):
     confirmed_at: int
 
 
-class SignedNote(NamedTuple):
+class SignedBackoff(NamedTuple):
     """Why a fetch failed for all, as its process signed it."""
 
     status: int
@@ -78,14 +78,14 @@ class Stamps:
         numbers = self._read(b"order", version, stamp)
         return None if numbers is None else SignedTimes(*numbers)
 
-    def of_note(self, note: SignedNote) -> str:
+    def of_backoff(self, note: SignedBackoff) -> str:
         """Sign a note; empty without a key."""
         return self._make(b"note", "", note)
 
-    def note(self, stamp: str) -> SignedNote | None:
+    def note(self, stamp: str) -> SignedBackoff | None:
         """The note that was signed; None if none was."""
         numbers = self._read(b"note", "", stamp)
-        return None if numbers is None else SignedNote(*numbers)
+        return None if numbers is None else SignedBackoff(*numbers)
 
     def of_epoch(self, epoch: int) -> str:
         """Sign that people have raised the epoch to this; empty without a key."""

@@ -85,17 +85,17 @@ class Ask(NamedTuple):
     """This process is in its first load: old definitions are not good enough while a fetch can bring new ones."""
     leader: str = ""
     """Who led when this process last asked, so that a reply need not repeat it."""
-    largest: int = LARGEST_PAYLOAD
+    max_payload: int = LARGEST_PAYLOAD
     """Bytes of the largest payload that this process takes."""
-    doubts: bool = False
+    doubts_lease: bool = False
     """`leader` has led an empty store for too long without publishing: its lease does not count while it is empty."""
-    disbelieves: bool = False
+    ignores_backoff: bool = False
     """This process does not believe the stored note, which then does not keep it from fetching."""
-    signs: bool = False
+    has_key: bool = False
     """This process has a key. The reply has the store's epoch and its stamp if it differs from that of what is held."""
     epoch_stamp: str = ""
     """The signed epoch of what is held; for a store that has lost that epoch."""
-    doubted_epoch: int = 0
+    unsigned_epoch: int = 0
     """The store's epoch that has no signature. If it is still stored, that of what is held replaces it."""
 
 
@@ -118,11 +118,11 @@ class Reply(NamedTuple):
     """Only when it is newer than what the asker holds and of another version."""
     republish: bool = False
     """The asker holds newer than the store and is the one to repair it."""
-    note_status: int = 0
+    backoff_status: int = 0
     """Why the fleet's latest fetch failed for everybody (an HTTP status), until one succeeds; 0: it did not."""
-    note_left: int = 0
+    backoff_left: int = 0
     """Until the fleet may fetch again; 0: now."""
-    note_stamp: str = ""
+    backoff_stamp: str = ""
     """The signed note, if the fleet has a key; without a note, and if no try is left, the latest failure, signed."""
     deputy: bool = False
     """The asker is the one follower that looks whether each fetch that is due was granted."""
@@ -193,8 +193,8 @@ class Snapshot(NamedTuple):
     lease_left: int
     granted_at: int
     grant_holder: str
-    note_status: int
-    note_left: int
+    backoff_status: int
+    backoff_left: int
 
 
 class Store(Protocol):

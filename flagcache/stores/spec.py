@@ -56,7 +56,7 @@ class StoreSpec(NamedTuple):
     address: str
     """No user name, no password."""
     open: Callable[[], Store]
-    """Makes the store, in each process and again after `Tiers.close`; connects to nothing."""
+    """Makes the store, in each process and again after `FailoverStores.close`; connects to nothing."""
     open_to_lead: Callable[[], Store] | None = None
     """Makes the same store for a process that may lead, if this one may not. None: as `open`."""
     pace: float = 1.0

@@ -11,24 +11,24 @@ import random
 from functools import partial
 from typing import Protocol
 
-from flagcache.core import schedule as duties
-from flagcache.core.schedule import Pulse
+from flagcache.core import schedule
+from flagcache.core.schedule import ClientActivity
 from flagcache.events import PushLost, PushRecovered
 from flagcache.runtime.guard import guarded
 from flagcache.runtime.threads import PerThread
 from flagcache.store_failures import NO_THREAD, PATCHED_LATE
 from flagcache.stores.abilities import Subscription
 from flagcache.stores.base import GRANTED, Notice
-from flagcache.worker.config import Plan
-from flagcache.worker.last_known_good import Archive
+from flagcache.worker.config import CacheConfig
+from flagcache.worker.last_known_good import LastKnownGood
 from flagcache.worker.listener import Listener
 from flagcache.worker.notices import Notices
-from flagcache.worker.poll import Exchange
+from flagcache.worker.poll import StorePoller
 from flagcache.worker.pushes import Pushes, bring_up_to_date
-from flagcache.worker.state import Ledger
+from flagcache.worker.state import ProcessState
 from flagcache.worker.troubles import LISTENER
 
-__all__ = ["Attendant"]
+__all__ = ["Background"]
 
 _CHECK_AFTER = 0.1
 """Seconds after a push at which is looked whether every client holds the newest definitions: its own poll, under way at
@@ -50,7 +50,7 @@ class _Thread:
     asked = False
 
 
-class Asks(Protocol):
+class PollsOnce(Protocol):
     """What the background needs of the worker. Held weakly by the listener alone, so that it ends with its worker."""
 
     def ask_once(self) -> None:
@@ -63,55 +63,62 @@ class Asks(Protocol):
         ...
 
 
-class Attendant:
+class Background:
     """The background of one process.
 
     Args:
-        plan: what all processes of the cache have in common.
-        ledger: what this process knows.
-        exchange: asks its stores.
-        archive: keeps what the clients have.
+        config: what all processes of the cache have in common.
+        state: what this process knows.
+        poller: asks its stores.
+        last_known_good: keeps what the clients have.
         asks: asks the store on behalf of clients that cannot, and knows whether a fetch is under way.
     """
 
-    def __init__(self, plan: Plan, ledger: Ledger, exchange: Exchange, archive: Archive, asks: Asks) -> None:
-        self._plan = plan
-        self._ledger = ledger
-        self._exchange = exchange
-        self._archive = archive
+    def __init__(
+        self,
+        config: CacheConfig,
+        state: ProcessState,
+        poller: StorePoller,
+        last_known_good: LastKnownGood,
+        asks: PollsOnce,
+    ) -> None:
+        self._config = config
+        self._state = state
+        self._poller = poller
+        self._last_known_good = last_known_good
         self._asks = asks
         self._thread = PerThread(_Thread)
-        self._listener = Listener(self, plan.namespace)
-        self._notices = Notices(plan, ledger, exchange)
-        self._pushes = Pushes(plan.settings.refresh_interval, plan.clock)
+        self._listener = Listener(self, config.namespace)
+        self._notices = Notices(config, state, poller)
+        self._pushes = Pushes(config.settings.refresh_interval, config.clock)
         self._offset = random.uniform(0, _OFFSET)
-        self._last_poll = plan.clock()
+        self._last_poll = config.clock()
         self._check_at = math.inf
         self._checks = 0
         self._contended_at = -math.inf
         self._floor = _SHORTEST
 
-    def polled(self) -> None:
+    def note_poll(self) -> None:
         """A thread asks: note a client's own poll, and make sure that a thread listens if a client wants it."""
-        if not self._plan.clients.on_behalf:
-            self._last_poll = self._plan.clock()
+        if not self._config.clients.on_behalf:
+            self._last_poll = self._config.clock()
         self.start()
 
     def may_lead(self) -> bool:
         """Whether the poll of the calling thread may take the lease: not if no client here could fetch."""
-        if self._plan.settings.reads_only:
+        if self._config.settings.reads_only:
             return False
-        clients = self._plan.clients
+        clients = self._config.clients
         able = not clients.live or clients.fetcher() is not None
         return able and (self._thread().contends or not clients.on_behalf)
 
     def watches(self) -> bool:
         """Whether the poll of the calling thread is the deputy's look at the fetch that is due."""
-        return self._plan.clients.on_behalf and self._thread().contends and self._ledger.acting.deputy
+        return self._config.clients.on_behalf and self._thread().contends and self._state.acting.deputy
 
     def just_asked(self) -> bool:
         """Whether the calling thread's push has asked the store already, for another client of this process."""
-        if not self._plan.clients.on_behalf:
+        if not self._config.clients.on_behalf:
             return False
         thread = self._thread()
         asked, thread.asked = thread.asked, True
@@ -120,7 +127,7 @@ class Attendant:
     @property
     def listens(self) -> bool:
         """Whether there is a client for which a thread of this process is to listen."""
-        return bool(self._plan.clients.listening) and not self._plan.settings.reads_only
+        return bool(self._config.clients.listening) and not self._config.settings.reads_only
 
     @property
     def acts(self) -> bool:
@@ -129,7 +136,7 @@ class Attendant:
 
     @property
     def _polls(self) -> bool:
-        return any(client.polling is not False for client in self._plan.clients.live)
+        return any(client.polling is not False for client in self._config.clients.live)
 
     @property
     def running(self) -> bool:
@@ -145,51 +152,51 @@ class Attendant:
         """Start the listener, if there is a client to listen for. A reader has no thread."""
         if self.listens:
             self._report(self._listener.start(), NO_THREAD)
-        elif self._plan.clients.unheard and not self._plan.settings.reads_only:
+        elif self._config.clients.unheard and not self._config.settings.reads_only:
             self._report("gevent has patched threads after this cache was made", PATCHED_LATE)
 
     def _report(self, why: str, trouble: str) -> None:
         """Report that no thread listens, so that nothing is pushed, and when this is over; `why` is empty then."""
-        kept, namespace = self._ledger.troubles, self._plan.namespace
+        kept, namespace = self._state.troubles, self._config.namespace
         if why:
-            self._ledger.emit(kept.lost(LISTENER, trouble, partial(PushLost, namespace, why, trouble)))
+            self._state.emit(kept.lost(LISTENER, trouble, partial(PushLost, namespace, why, trouble)))
         elif kept.has(LISTENER):
-            self._ledger.emit(kept.found(LISTENER, partial(PushRecovered, namespace)))
+            self._state.emit(kept.found(LISTENER, partial(PushRecovered, namespace)))
 
     def stop(self, longest: float) -> None:
         """End the listener; waits at most so many seconds. Emit pending change events."""
         self._listener.stop(longest)
-        self._ledger.changes.flush()
+        self._state.changes.flush()
 
     def subscribe(self) -> Subscription | None:
         """Open a stream of the fleet's notices."""
         return self._notices.subscribe()
 
-    def ask_again(self) -> None:
+    def on_reconnect(self) -> None:
         """Push: something may have changed while this process did not listen."""
-        with self._plan.inside.entered():
+        with self._config.inside.entered():
             self._pushes.ask(self._push, contend=False)
 
-    def heed(self, notice: Notice) -> None:
+    def on_notice(self, notice: Notice) -> None:
         """Ask the store if a notice tells something new."""
-        with self._plan.inside.entered():
+        with self._config.inside.entered():
             if notice.kind == GRANTED:  # nothing has changed yet
                 self._notices.granted(notice.version)
             else:
-                self._heed(notice)
+                self._on_notice(notice)
 
-    def _heed(self, notice: Notice) -> None:
+    def _on_notice(self, notice: Notice) -> None:
         self._notices.heard(notice.version)
-        held = self._ledger.know.held
+        held = self._state.know.held
         if notice.kind == "new" and held is not None and notice.version == held.meta.version:
             self._checks = _CHECKS
-            self._check_at = min(self._check_at, self._plan.clock() + _CHECK_AFTER)
+            self._check_at = min(self._check_at, self._config.clock() + _CHECK_AFTER)
         else:
             # What people cleared the leader fetches at once: new workers wait for it.
-            contend = notice.kind == "free" or (notice.kind == "clear" and self._ledger.acting.leads)
+            contend = notice.kind == "free" or (notice.kind == "clear" and self._state.acting.leads)
             self._pushes.ask(self._push, contend=contend)
 
-    def attend(self) -> float:
+    def run_due(self) -> float:
         """Do what is due; return the seconds until something else may be.
 
         A poll on another thread may take the lease at any time, which then has to be renewed soon.
@@ -197,72 +204,72 @@ class Attendant:
         Raises:
             StoreError: the subscription carries nothing.
         """
-        with self._plan.inside.entered():
-            seconds, floor = self._attend(), self._floor
+        with self._config.inside.entered():
+            seconds, floor = self._run_due(), self._floor
         if seconds > _SHORTEST:  # nothing is due at once, so nothing is stuck
             self._floor = _SHORTEST
             return seconds
         self._floor = min(2 * floor, _LONGEST)
         return floor
 
-    def _attend(self) -> float:
+    def _run_due(self) -> float:
         self._notices.check()
-        now = self._plan.clock()
-        if not self._plan.clients.listening:
+        now = self._config.clock()
+        if not self._config.clients.listening:
             self._listener.stop(0)  # its clients are gone
-        if now >= self._ledger.tiers.probe_at:  # its notices may come all the while, from another node of a cluster
+        if now >= self._state.stores.probe_at:  # its notices may come all the while, from another node of a cluster
             self._probe(now)  # and then what else is due: a store that hangs must not keep this process from fetching
-            now = self._plan.clock()
+            now = self._config.clock()
         if now >= self._check_at:
             self._check(now)
         due = self._due(now)
         if now >= due.renew_at:
-            self._exchange.renew()
+            self._poller.renew()
         self._pushes.make(self._push)
         if now >= due.contend_at:
             self._contended_at = now
             self._push(contend=True)
-        if now >= self._archive.due_at:
-            self._archive.keep()
-        self._ledger.look()
-        now = self._plan.clock()
-        soonest = min(self._due(now).soonest, self._check_at, self._archive.due_at, self._ledger.tiers.probe_at)
+        if now >= self._last_known_good.due_at:
+            self._last_known_good.save()
+        self._state.report_changes()
+        now = self._config.clock()
+        soonest = min(self._due(now).soonest, self._check_at, self._last_known_good.due_at, self._state.stores.probe_at)
         soonest = min(soonest, self._pushes.due_at)
-        return max(_SHORTEST, min(soonest - now, self._plan.lease / duties.RENEWALS))
+        return max(_SHORTEST, min(soonest - now, self._config.lease / schedule.RENEWALS))
 
     def _probe(self, now: float) -> None:
         """Bring the clients up to date, which asks the store in trouble; or ask it, if none of their pollers runs."""
         self._push(contend=False)
-        client, thread = next(iter(self._plan.clients.listening), None), self._thread()
-        if client is None or now < self._ledger.tiers.probe_at:
+        client, thread = next(iter(self._config.clients.listening), None), self._thread()
+        if client is None or now < self._state.stores.probe_at:
             return
         thread.contends = False
-        with self._plan.clients.polling_for(client):
-            guarded(self._asks.ask_once, None, "the store could not be asked", self._plan.namespace)
+        with self._config.clients.polling_for(client):
+            guarded(self._asks.ask_once, None, "the store could not be asked", self._config.namespace)
         thread.contends = True
 
-    def _due(self, now: float) -> duties.Duties:
-        clients = self._plan.clients
-        pulse = Pulse(
-            polls_every=self._plan.polls_every,
+    def _due(self, now: float) -> schedule.Schedule:
+        clients = self._config.clients
+        activity = ClientActivity(
+            polls_every=self._config.polls_every,
             last_poll=self._last_poll,
             able=clients.fetcher() is not None and self._polls,
-            longest_fetch=self._plan.settings.fetch_timeout,
-            interval=self._plan.settings.refresh_interval * self._ledger.tiers.in_charge.spec.pace,
+            longest_fetch=self._config.settings.fetch_timeout,
+            interval=self._config.settings.refresh_interval * self._state.stores.in_charge.spec.pace,
             fetching=self._asks.fetching,
             offset=self._offset,
             contended_at=self._contended_at,
         )
-        return duties.next_duty(self._ledger.know, self._ledger.acting, pulse, now)
+        return schedule.next_duty(self._state.know, self._state.acting, activity, now)
 
     def _check(self, now: float) -> None:
-        held = self._ledger.know.held
-        clients = [client for client in self._plan.clients.listening if client.polling]
+        held = self._state.know.held
+        clients = [client for client in self._config.clients.listening if client.polling]
         self._check_at = math.inf
-        if held is None or self._ledger.emptied or not clients:
+        if held is None or self._state.emptied or not clients:
             return
-        behind = [client for client in clients if client.lacks(held.definitions)]
-        if any(self._plan.clients.adopting(client, held.definitions, now) for client in behind):
+        behind = [client for client in clients if client.differs_from(held.definitions)]
+        if any(self._config.clients.being_adopted(client, held.definitions, now) for client in behind):
             self._check_at = now + _CHECK_AFTER
         elif self._checks and behind:
             self._checks -= 1
@@ -281,12 +288,12 @@ class Attendant:
         """
         thread = self._thread()
         thread.contends, thread.asked = contend, False
-        for client in self._plan.clients.listening:
-            with self._plan.clients.polling_for(client):
-                if self._ledger.know.held is None and client.polling:
-                    guarded(self._asks.ask_once, None, "the store could not be asked", self._plan.namespace)
-                if self._ledger.know.held is not None:
-                    with self._plan.inside.left():
-                        bring_up_to_date(client, self._plan.namespace)
+        for client in self._config.clients.listening:
+            with self._config.clients.polling_for(client):
+                if self._state.know.held is None and client.polling:
+                    guarded(self._asks.ask_once, None, "the store could not be asked", self._config.namespace)
+                if self._state.know.held is not None:
+                    with self._config.inside.left():
+                        bring_up_to_date(client, self._config.namespace)
         thread.contends = True
-        self._check_at = self._plan.clock() + _CHECK_AFTER
+        self._check_at = self._config.clock() + _CHECK_AFTER

@@ -15,7 +15,7 @@ from flagcache.event import Event
 from flagcache.events import DefinitionsChanged, FlagsRestored
 from flagcache.runtime.threads import try_start
 from flagcache.vendor import Definitions
-from flagcache.worker.config import Plan
+from flagcache.worker.config import CacheConfig
 
 __all__ = ["Changes"]
 
@@ -42,11 +42,11 @@ class Changes:
     """The pending change events of one process, in order.
 
     Args:
-        plan: what all processes of the cache have in common.
+        config: what all processes of the cache have in common.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+    def __init__(self, config: CacheConfig) -> None:
+        self._config = config
         self._lock = threading.RLock()  # reentrant: a signal handler may shut down the client that it interrupted
         self._gone: _Gone | None = None
         self._waiting: list[tuple[Event, float]] = []
@@ -59,13 +59,13 @@ class Changes:
     def tell(self, event: DefinitionsChanged, definitions: Definitions) -> None:
         """Emit the event: when all clients hold the definitions, if a thread listens for them; else now."""
         events = [event, *self._restored(event)]
-        if self._plan.settings.reads_only or not self._plan.clients.listening:
+        if self._config.settings.reads_only or not self._config.clients.listening:
             for each in events:
-                self._plan.events.emit(each)
+                self._config.events.emit(each)
             return
         with self._lock:
             self._definitions = definitions
-            self._waiting += [(each, self._plan.clock() + _LONGEST) for each in events]
+            self._waiting += [(each, self._config.clock() + _LONGEST) for each in events]
             start, self._running = not self._running, True
         if not start:
             return
@@ -77,7 +77,7 @@ class Changes:
 
     def _restored(self, event: DefinitionsChanged) -> list[Event]:
         """What to say of flags that were reported as gone."""
-        added, removed, now = set(event.difference.added), event.difference.removed, self._plan.clock()
+        added, removed, now = set(event.difference.added), event.difference.removed, self._config.clock()
         with self._lock:
             gone = self._gone
             if event.level >= logging.WARNING:
@@ -101,15 +101,15 @@ class Changes:
 
     def _emit_all(self) -> None:
         while (event := self._next(at_once=True)) is not None:
-            self._plan.events.emit(event)
+            self._config.events.emit(event)
 
     def _run(self) -> None:
         pid = os.getpid()
-        with self._plan.inside.entered():
+        with self._config.inside.entered():
             while os.getpid() == pid:  # a greenlet goes on in a forked child
                 event = self._next()
                 if event is not None:
-                    self._plan.events.emit(event)
+                    self._config.events.emit(event)
                 elif self._is_over():
                     return
                 else:
@@ -121,14 +121,14 @@ class Changes:
             if not self._waiting:
                 return None
             event, until = self._waiting[0]
-            if not at_once and self._plan.clock() < until and self._is_awaited():
+            if not at_once and self._config.clock() < until and self._is_awaited():
                 return None
             del self._waiting[0]
             return event
 
     def _is_awaited(self) -> bool:
         definitions = self._definitions
-        return definitions is not None and any(c.lacks(definitions) for c in self._plan.clients.listening)
+        return definitions is not None and any(c.differs_from(definitions) for c in self._config.clients.listening)
 
     def _is_over(self) -> bool:
         with self._lock:

@@ -22,10 +22,10 @@ from flagcache.event import Event, Recovery, shown
 from flagcache.stores.base import Ask, Meta, Reply
 from flagcache.vendor import Definitions
 from flagcache.worker import troubles
-from flagcache.worker.config import Plan
-from flagcache.worker.state import Ledger
+from flagcache.worker.config import CacheConfig
+from flagcache.worker.state import ProcessState
 
-__all__ = ["Generations", "KeysMissing", "KeysRestored"]
+__all__ = ["KeyCompatibility", "KeysMissing", "KeysRestored"]
 
 
 class KeysMissing(Event):
@@ -61,86 +61,90 @@ class _Lacking(NamedTuple):
     kept: bool
 
 
-class Generations:
+class KeyCompatibility:
     """Applies the rules for one process.
 
     Args:
-        plan: what all processes of the cache have in common.
-        ledger: what this process knows.
+        config: what all processes of the cache have in common.
+        state: what this process knows.
     """
 
-    def __init__(self, plan: Plan, ledger: Ledger) -> None:
-        self._plan = plan
-        self._ledger = ledger
+    def __init__(self, config: CacheConfig, state: ProcessState) -> None:
+        self._config = config
+        self._state = state
         self._lacking: dict[str, _Lacking] = {}
         self._free_since: dict[str, float] = {}
         """Own clock since when each store's lease was free, or taken by this process when it was."""
 
-    def abstains(self, home: str) -> bool:
+    def must_not_lead(self, store_name: str) -> bool:
         """Whether to leave the lead of this store to others, who lose nothing of what is held (rule 1)."""
-        held = self._ledger.know.held
-        if held is None or not self._is_foreign(held.meta) or self._plan.vendor.keys.issuperset(held.definitions):
+        held = self._state.know.held
+        if held is None or not self._is_foreign(held.meta) or self._config.vendor.keys.issuperset(held.definitions):
             return False
-        contact = self._ledger.know.contact(home)
-        emptied = bool(contact.heard) and contact.stored is None  # by people, else it will soon be filled again
-        if emptied or self._plan.clients.fetcher() is not None:
+        view = self._state.know.view(store_name)
+        emptied = bool(view.replied_at) and view.stored is None  # by people, else it will soon be filled again
+        if emptied or self._config.clients.fetcher() is not None:
             return False
-        since = self._free_since.get(home)
-        return since is None or self._plan.clock() - since < self._plan.settings.challenge_after
+        since = self._free_since.get(store_name)
+        return since is None or self._config.clock() - since < self._config.settings.challenge_after
 
-    def asks(self, ask: Ask, home: str) -> Ask:
+    def adjust_poll(self, ask: Ask, store_name: str) -> Ask:
         """The poll of this store, as these rules want it."""
-        ask = ask._replace(may_lead=ask.may_lead and not self.abstains(home))
-        lacking, held = self._lacking.get(home), self._ledger.know.held
+        ask = ask._replace(may_lead=ask.may_lead and not self.must_not_lead(store_name))
+        lacking, held = self._lacking.get(store_name), self._state.know.held
         if held is None:
             return ask
-        if held.accepted and held.home == home and (lacking is None or held.meta.order > lacking.meta.order):
-            self._lacking.pop(home, None)  # this process has mended it
-            self._tell_mended(home)
-        if home not in self._lacking or lacking is None:
+        if (
+            held.accepted
+            and held.store_name == store_name
+            and (lacking is None or held.meta.order > lacking.meta.order)
+        ):
+            self._lacking.pop(store_name, None)  # this process has mended it
+            self._tell_mended(store_name)
+        if store_name not in self._lacking or lacking is None:
             return ask
         if lacking.kept:  # say that it is known, so that it is not sent again
             ask = ask._replace(held=lacking.meta.order, held_version=lacking.meta.version)
-        contact = self._ledger.know.contact(home)
-        if contact.leads or contact.last_grant > lacking.meta.as_of:
+        view = self._state.know.view(store_name)
+        if view.leads or view.last_grant > lacking.meta.as_of:
             return ask
         # With half an interval for each, more than three in one interval never get a turn so.
         return ask._replace(interval=ask.interval // 10, challenge=min(ask.challenge, ask.interval // 2))
 
-    def hears(self, home: str, reply: Reply) -> Reply:
+    def on_reply(self, store_name: str, reply: Reply) -> Reply:
         """Take in who leads, and what is stored; the answer in terms of what this process really holds."""
         if reply.lease_left == 0:
-            self._free_since.setdefault(home, self._plan.clock())
+            self._free_since.setdefault(store_name, self._config.clock())
         elif not reply.leads:
-            self._free_since.pop(home, None)
-        lacking = self._lacking.get(home)
+            self._free_since.pop(store_name, None)
+        lacking = self._lacking.get(store_name)
         if lacking is None:
             return reply
         if reply.unchanged and lacking.kept:
             reply = reply._replace(unchanged=False, meta=lacking.meta)
         if reply.meta is not None and reply.meta.version == lacking.meta.version:
-            self._lacking[home] = lacking._replace(meta=reply.meta)
+            self._lacking[store_name] = lacking._replace(meta=reply.meta)
         elif not reply.unchanged:
-            del self._lacking[home]
+            del self._lacking[store_name]
         return reply
 
-    def takes(self, home: str, meta: Meta, definitions: Definitions) -> bool:
+    def accepts(self, store_name: str, meta: Meta, definitions: Definitions) -> bool:
         """Whether to hold what was sent, instead of what is held (rules 2 and 3)."""
-        missing = self._plan.vendor.keys - definitions.keys()
+        missing = self._config.vendor.keys - definitions.keys()
         if not missing or not self._is_foreign(meta):
-            self._tell_mended(home)
+            self._tell_mended(store_name)
             return True
-        held = self._ledger.know.held
+        held = self._state.know.held
         kept = held is not None and held.meta.epoch == meta.epoch and not missing.isdisjoint(held.definitions)
-        told = partial(KeysMissing, self._plan.namespace, home, meta.writer, tuple(sorted(missing)), kept)
-        self._ledger.emit(self._ledger.troubles.lost(troubles.KEYS_MISSING, "keys_missing", told, home))
-        self._lacking[home] = _Lacking(meta, kept)
+        told = partial(KeysMissing, self._config.namespace, store_name, meta.writer, tuple(sorted(missing)), kept)
+        self._state.emit(self._state.troubles.lost(troubles.KEYS_MISSING, "keys_missing", told, store_name))
+        self._lacking[store_name] = _Lacking(meta, kept)
         return not kept
 
-    def _tell_mended(self, home: str) -> None:
-        made = partial(KeysRestored, self._plan.namespace)
-        self._ledger.emit(self._ledger.troubles.found(troubles.KEYS_MISSING, made, store=home))
+    def _tell_mended(self, store_name: str) -> None:
+        made = partial(KeysRestored, self._config.namespace)
+        self._state.emit(self._state.troubles.found(troubles.KEYS_MISSING, made, store=store_name))
 
     def _is_foreign(self, meta: Meta) -> bool:
         """Whether another SDK wrote it: what the one here did not hand over is no loss to it."""
-        return meta.writer != self._plan.vendor.writer
+        return meta.writer != self._config.vendor.writer

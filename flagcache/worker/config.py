@@ -16,11 +16,11 @@ from flagcache.settings import Settings
 from flagcache.stores.spec import StoreSpec
 from flagcache.vendor import Vendor
 
-__all__ = ["Plan"]
+__all__ = ["CacheConfig"]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class CacheConfig:
     """Made once, in the constructor of a cache; inherited by forked children as it is."""
 
     namespace: str

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from flagcache.stores.base import Envelope, Meta
 from flagcache.vendor import Definitions
-from flagcache.worker.config import Plan
+from flagcache.worker.config import CacheConfig
 
 __all__ = ["Encoded"]
 
@@ -18,12 +18,12 @@ class Encoded:
     """The latest payload of one process. Empty if there is no fallback file, or once that has it.
 
     Args:
-        plan: what all processes of the cache have in common.
+        config: what all processes of the cache have in common.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        self._codec = plan.codec
-        self._wanted = any(spec.archive for spec in plan.stores)
+    def __init__(self, config: CacheConfig) -> None:
+        self._codec = config.codec
+        self._wanted = any(spec.archive for spec in config.stores)
         self._payload: tuple[str, bytes] | None = None
         """Version and bytes; swapped by one assignment."""
 

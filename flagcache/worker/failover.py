@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
-from flagcache.core.circuit_breaker import Breaker
+from flagcache.core.circuit_breaker import CircuitBreaker
 from flagcache.errors import NO_PLACE, FlagcacheError, StoreError
 from flagcache.events import Event, Events, PushLost, PushRecovered, StoreLost, StoreRecovered
 from flagcache.runtime.guard import guarded
@@ -27,7 +27,7 @@ from flagcache.stores.spec import StoreSpec
 from flagcache.stores.unexpected import unexpected
 from flagcache.worker.troubles import FALLBACK, PUBLISH, PUSH, STORE, Troubles
 
-__all__ = ["Pauses", "Tier", "Tiers"]
+__all__ = ["FailoverStores", "ManagedStore", "Pauses"]
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Pauses(NamedTuple):
     needed if its answers prove that it writes (`ProvesWrites`)."""
 
 
-class Tier:
+class ManagedStore:
     """One store of this process."""
 
     def __init__(self, spec: StoreSpec) -> None:
@@ -55,7 +55,7 @@ class Tier:
         """The same, if its answers prove that it writes."""
         self.sender: SendsNotices | None = None
         """The same, if it sends notices, which it may be refused."""
-        self.breaker = Breaker()
+        self.breaker = CircuitBreaker()
         self.refuses = ""
         """Why it refused to write (a kind of `StoreError`), until a write is known to succeed; empty if each of its
         answers proves that (`ProvesWrites`)."""
@@ -67,12 +67,12 @@ class Tier:
         """Own clock at its first answer after the latest refusal."""
 
     @property
-    def home(self) -> str:
+    def store_name(self) -> str:
         """The name under which `Knowledge` speaks of this store."""
         return self.spec.address
 
 
-class Tiers:
+class FailoverStores:
     """All stores of one process.
 
     Args:
@@ -94,7 +94,7 @@ class Tiers:
         namespace: str,
         troubles: Troubles,
     ) -> None:
-        self._tiers = tuple(Tier(spec) for spec in specs)
+        self._stores = tuple(ManagedStore(spec) for spec in specs)
         self._pauses = pauses
         self._clock = clock
         self._events = events
@@ -102,121 +102,123 @@ class Tiers:
         self._troubles = troubles
         self._lock = threading.RLock()
 
-    def usable(self) -> Iterator[tuple[Tier, Store]]:
+    def usable(self) -> Iterator[tuple[ManagedStore, Store]]:
         """The stores that may be asked now, best first."""
-        for tier in self._tiers:
-            store = self._admitted(tier)
+        for managed in self._stores:
+            store = self._admitted(managed)
             if store is not None:
-                yield tier, store
+                yield managed, store
 
     @property
-    def first(self) -> Tier:
+    def first(self) -> ManagedStore:
         """The fleet's own store."""
-        return self._tiers[0]
+        return self._stores[0]
 
     @property
     def archive(self) -> str:
         """Name of the store that is to keep the last known good definitions; empty where there is none."""
-        return next((tier.home for tier in self._tiers if tier.spec.archive), "")
+        return next((managed.store_name for managed in self._stores if managed.spec.archive), "")
 
     @property
-    def in_charge(self) -> Tier:
+    def in_charge(self) -> ManagedStore:
         """The store that coordinates this process now: the first that has answered, or was not asked yet."""
-        return next((tier for tier in self._tiers if not tier.breaker.open), self._tiers[-1])
+        return next((managed for managed in self._stores if not managed.breaker.open), self._stores[-1])
 
     @property
     def answering(self) -> tuple[str, ...]:
         """The names of those that are not in trouble, best first."""
-        return tuple(tier.home for tier in self._tiers if not tier.breaker.open)
+        return tuple(managed.store_name for managed in self._stores if not managed.breaker.open)
 
     @property
-    def homes(self) -> tuple[str, ...]:
+    def store_names(self) -> tuple[str, ...]:
         """The names of all stores, best first."""
-        return tuple(tier.home for tier in self._tiers)
+        return tuple(managed.store_name for managed in self._stores)
 
     @property
     def probe_at(self) -> float:
         """When the fleet's own store, if it is in trouble, may be probed."""
         breaker = self.first.breaker
-        return breaker.closed_again if breaker.open else math.inf
+        return breaker.retry_at if breaker.open else math.inf
 
-    def askable_at(self, home: str) -> float:
+    def askable_at(self, store_name: str) -> float:
         """When the store of this name may be asked; in the past unless it is in trouble."""
-        return next((tier.breaker.closed_again for tier in self._tiers if tier.home == home), 0.0)
+        return next((managed.breaker.retry_at for managed in self._stores if managed.store_name == store_name), 0.0)
 
-    def named(self, home: str) -> tuple[Tier, Store] | None:
+    def named(self, store_name: str) -> tuple[ManagedStore, Store] | None:
         """The store of this name, if it may be asked now."""
-        for tier in self._tiers:
-            if tier.home == home:
-                store = self._admitted(tier)
-                return None if store is None else (tier, store)
+        for managed in self._stores:
+            if managed.store_name == store_name:
+                store = self._admitted(managed)
+                return None if store is None else (managed, store)
         return None
 
-    def lost(self, tier: Tier, reason: FlagcacheError) -> None:
+    def lost(self, managed: ManagedStore, reason: FlagcacheError) -> None:
         """The store did not answer: open the breaker."""
         told = reason if isinstance(reason, StoreError) else StoreError(str(reason))
-        trouble = f"{'store' if tier is self.first else 'fallback'}_{told.kind}"
+        trouble = f"{'store' if managed is self.first else 'fallback'}_{told.kind}"
         with self._lock:
-            tier.breaker = tier.breaker.failed(self._clock(), longest=self._pauses.longest, jitter=random.random())
-            proved = tier.prover.proves if tier.prover is not None else ()
+            managed.breaker = managed.breaker.failed(
+                self._clock(), longest=self._pauses.longest, jitter=random.random()
+            )
+            proved = managed.prover.proves if managed.prover is not None else ()
             doubted = told.kind in _WRITES and told.kind not in proved
-            tier.refuses, tier.well_since = told.kind if doubted else tier.refuses, None
+            managed.refuses, managed.well_since = told.kind if doubted else managed.refuses, None
         if told.kind == NO_PLACE:
-            self._do_without(tier, told)
+            self._do_without(managed, told)
             return
-        if tier is self.first:
+        if managed is self.first:
             self._open_others()  # so that what is said of the meanwhile is so
         with self._lock:
-            made = partial(StoreLost, self._namespace, tier.home, told.what, trouble, self._meanwhile(tier))
-            event = self._troubles.lost(self._kind(tier), trouble, made, tier.home)
+            made = partial(StoreLost, self._namespace, managed.store_name, told.what, trouble, self._meanwhile(managed))
+            event = self._troubles.lost(self._kind(managed), trouble, made, managed.store_name)
         if event is not None:
             self._events.emit(event)
 
     def _open_others(self) -> None:
         """Open the stores that take over, if no call has done so yet."""
-        for tier in self._tiers[1:]:
-            if tier.store is None and not tier.breaker.open:
-                self._admitted(tier)
+        for managed in self._stores[1:]:
+            if managed.store is None and not managed.breaker.open:
+                self._admitted(managed)
 
-    def _do_without(self, tier: Tier, reason: StoreError) -> None:
+    def _do_without(self, managed: ManagedStore, reason: StoreError) -> None:
         """This machine has no place for a store that was not asked for: no trouble, and said once."""
-        if not tier.missing:
-            tier.missing = True
+        if not managed.missing:
+            managed.missing = True
             _log.info("%s: %s", prefix(self._namespace), reason)
 
-    def answered(self, tier: Tier, *, wrote: bool = False, stored: bool = False) -> None:
+    def answered(self, managed: ManagedStore, *, wrote: bool = False, stored: bool = False) -> None:
         """The store answered: close the breaker.
 
         A store that refuses to write may still answer what only reads. Unless its answers prove that it writes, its
         trouble ends with a write, or when it has refused nothing for `Pauses.settles_after`.
 
         Args:
-            tier: the store.
+            managed: the store.
             wrote: it wrote for this process.
             stored: it took a payload, which a full store cannot.
         """
-        self._look_at_notices(tier)
-        if tier.prover is not None and tier.prover.refuses:
+        self._look_at_notices(managed)
+        if managed.prover is not None and managed.prover.refuses:
             return  # it was asked before it refused
         with self._lock:
-            tier.breaker = Breaker()
-            if not tier.refuses or stored or (wrote and tier.refuses != "full"):
-                tier.well_since = None
-            elif tier.well_since is None or self._clock() - tier.well_since < self._pauses.settles_after:
-                tier.well_since = self._clock() if tier.well_since is None else tier.well_since
+            managed.breaker = CircuitBreaker()
+            if not managed.refuses or stored or (wrote and managed.refuses != "full"):
+                managed.well_since = None
+            elif managed.well_since is None or self._clock() - managed.well_since < self._pauses.settles_after:
+                managed.well_since = self._clock() if managed.well_since is None else managed.well_since
                 return
-            recovered, kind = partial(StoreRecovered, self._namespace), self._kind(tier)
-            event = self._troubles.found(kind, recovered, store=tier.home, at=tier.well_since)
-            tier.refuses, tier.well_since = "", None
+            recovered, kind = partial(StoreRecovered, self._namespace), self._kind(managed)
+            event = self._troubles.found(kind, recovered, store=managed.store_name, at=managed.well_since)
+            managed.refuses, managed.well_since = "", None
         if event is not None:
             self._events.emit(event)
 
-    def _look_at_notices(self, tier: Tier) -> None:
+    def _look_at_notices(self, managed: ManagedStore) -> None:
         """Report once that the store refuses notices, and once that it sends them again.
 
         If it refuses this process's subscription too, that was reported: as a rule one right is missing for both.
         """
-        refused = None if tier.sender is None else tier.sender.push_refused
+        refused = None if managed.sender is None else managed.sender.push_refused
         if refused is None:  # a store that was just opened again has sent none yet: what was reported stands
             return
         event: Event | None
@@ -225,60 +227,60 @@ class Tiers:
         elif self._troubles.has(PUSH):
             return
         else:
-            reason = f"{tier.home}: {refused}"
+            reason = f"{managed.store_name}: {refused}"
             event = self._troubles.lost(PUBLISH, NOT_ALLOWED, partial(PushLost, self._namespace, reason, NOT_ALLOWED))
         if event is not None:
             self._events.emit(event)
 
-    def _kind(self, tier: Tier) -> str:
-        return STORE if tier is self.first else FALLBACK
+    def _kind(self, managed: ManagedStore) -> str:
+        return STORE if managed is self.first else FALLBACK
 
-    def _meanwhile(self, lost: Tier) -> str:
+    def _meanwhile(self, lost: ManagedStore) -> str:
         """What goes on while this one does not answer, for people."""
         instead = self.in_charge
         if instead is lost:
             return "it is asked again until it answers"
-        if self._tiers.index(instead) < self._tiers.index(lost):
-            return f"{instead.home} answers, and nothing else changes"
+        if self._stores.index(instead) < self._stores.index(lost):
+            return f"{instead.store_name} answers, and nothing else changes"
         if instead.spec.archive:
-            return f"meanwhile the processes of this machine share {instead.home}"
+            return f"meanwhile the processes of this machine share {instead.store_name}"
         return "meanwhile each process goes on alone"
 
     @property
     def first_answers(self) -> bool:
         """Whether the fleet's own store answered when it was last asked."""
-        return not self._tiers[0].breaker.open
+        return not self._stores[0].breaker.open
 
     def close(self) -> None:
         """Close what is open; the next use opens it again."""
         with self._lock:
-            stores = [(tier.spec.address, tier.store) for tier in self._tiers if tier.store is not None]
-            for tier in self._tiers:
-                tier.store = tier.prover = tier.sender = None
+            stores = [(managed.spec.address, managed.store) for managed in self._stores if managed.store is not None]
+            for managed in self._stores:
+                managed.store = managed.prover = managed.sender = None
         for address, store in stores:
             guarded(store.close, None, f"could not close {address}", self._namespace)
 
-    def _admitted(self, tier: Tier) -> Store | None:
+    def _admitted(self, managed: ManagedStore) -> Store | None:
         """The store, opened, if it may be asked now; of several threads one probes what is in trouble."""
         now = self._clock()
         with self._lock:
-            if not tier.breaker.allows(now):
+            if not managed.breaker.allows(now):
                 return None
-            tier.breaker = tier.breaker.probing(now, longest=self._pauses.longest)
+            managed.breaker = managed.breaker.probing(now, longest=self._pauses.longest)
         try:
-            return self._opened(tier)
+            return self._opened(managed)
         except FlagcacheError as exc:
-            self.lost(tier, exc)
+            self.lost(managed, exc)
         except Exception as exc:  # noqa: BLE001 - as a verb's: it is trouble of this store, and the next one is asked
-            self.lost(tier, unexpected(exc, tier.spec.address))
+            self.lost(managed, unexpected(exc, managed.spec.address))
         return None
 
-    def _opened(self, tier: Tier) -> Store:
+    def _opened(self, managed: ManagedStore) -> Store:
         with self._lock:
-            if tier.store is None:
-                tier.store = tier.spec.open()
-                tier.prover, tier.sender = _prover(tier.store), _sender(tier.store)
-            return tier.store
+            if managed.store is None:
+                managed.store = managed.spec.open()
+                managed.prover, managed.sender = _prover(managed.store), _sender(managed.store)
+            return managed.store
 
 
 def _sender(store: object) -> SendsNotices | None:

@@ -16,12 +16,12 @@ from flagcache.runtime.guard import guarded
 from flagcache.runtime.threads import make_event, try_start
 from flagcache.stores.base import Grant, Meta, Scope
 from flagcache.vendor import Fetched, Fetcher, FetchResult, Refused, Unchanged
-from flagcache.worker.config import Plan
+from flagcache.worker.config import CacheConfig
 from flagcache.worker.entity_tags import EntityTags
-from flagcache.worker.grants import Errand
-from flagcache.worker.publish import Reports
+from flagcache.worker.grants import PollOutcome
+from flagcache.worker.publish import Publisher
 
-__all__ = ["Fetching"]
+__all__ = ["FetchThread"]
 
 _SDK_TIMEOUT = 10.0
 """Seconds that the SDK waits for an answer (posthog 7.91, `client.py`, `_request_flag_definitions`)."""
@@ -30,19 +30,21 @@ _LOOKS = 0.005
 """Seconds between two looks at whether a fetch has landed."""
 
 
-class Fetching:
+class FetchThread:
     """Fetches for one process.
 
     Args:
-        plan: what all processes of the cache have in common.
-        reports: takes the results.
+        config: what all processes of the cache have in common.
+        publisher: takes the results.
         arrived: called after each fetch, on its thread, before those are woken who wait for the fetch.
         over: called when the fetch is over and those that wait for it are woken.
     """
 
-    def __init__(self, plan: Plan, reports: Reports, arrived: Callable[[], None], over: Callable[[], None]) -> None:
-        self._plan = plan
-        self._reports = reports
+    def __init__(
+        self, config: CacheConfig, reports: Publisher, arrived: Callable[[], None], over: Callable[[], None]
+    ) -> None:
+        self._config = config
+        self._publisher = reports
         self._arrived = arrived
         self._over = over
         self.requests = self.full = 0
@@ -59,15 +61,15 @@ class Fetching:
         """Whether a fetch is under way."""
         return not self._landed.is_set()
 
-    def begin(self, errand: Errand, grant: Grant, fetcher: Fetcher) -> None:
+    def start(self, outcome: PollOutcome, grant: Grant, fetcher: Fetcher) -> None:
         """Fetch once, on a new thread. Only when none is under way.
 
         Without a thread the fetch has failed: this process gives up the lease, and tries again after its back-off.
         """
         self._called_off = False
-        self._began = errand.asked_at
+        self._began = outcome.asked_at
         self._fetcher = fetcher
-        args = (errand, grant, fetcher)
+        args = (outcome, grant, fetcher)
         self._thread = thread = threading.Thread(target=self._run, args=args, name="flagcache-fetch", daemon=True)
         try:
             self._landed.clear()
@@ -79,12 +81,12 @@ class Fetching:
         if why:
             self._thread = None
             refused = Refused(f"no thread for the fetch: {why}", Scope.MINE)
-            self._land(lambda: self._reports.refused(errand.home, grant, refused))
+            self._land(lambda: self._publisher.fail(outcome.store_name, grant, refused))
 
     def wait(self, longest: float, keep_lease: Callable[[], None]) -> None:
         """Wait for the fetch under way, at most so many seconds, and keep the lease meanwhile."""
-        until = self._plan.clock() + longest
-        while (left := until - self._plan.clock()) > 0 and not self._landed.wait(min(left, HEARTBEAT / 4)):
+        until = self._config.clock() + longest
+        while (left := until - self._config.clock()) > 0 and not self._landed.wait(min(left, HEARTBEAT / 4)):
             keep_lease()
 
     def settle(self, longest: float) -> None:
@@ -93,8 +95,8 @@ class Fetching:
         Waits at most so many seconds, and no longer than the vendor's SDK would wait for an answer. Looks, and does not
         wait for the event: a signal handler may have interrupted this thread with the event's lock in hand.
         """
-        until = min(self._plan.clock() + longest, self._began + _SDK_TIMEOUT)
-        while self.busy and self._plan.clock() < until and self._thread is not threading.current_thread():
+        until = min(self._config.clock() + longest, self._began + _SDK_TIMEOUT)
+        while self.busy and self._config.clock() < until and self._thread is not threading.current_thread():
             threading.Event().wait(_LOOKS)
 
     def cancel(self, longest: float) -> None:
@@ -109,38 +111,38 @@ class Fetching:
         if self._landed.wait(longest) and thread.is_alive():
             thread.join(longest)
 
-    def _run(self, errand: Errand, grant: Grant, fetcher: Fetcher) -> None:
-        with self._plan.inside.entered():
-            self._land(lambda: self._fetch(errand, grant, fetcher))
+    def _run(self, outcome: PollOutcome, grant: Grant, fetcher: Fetcher) -> None:
+        with self._config.inside.entered():
+            self._land(lambda: self._fetch(outcome, grant, fetcher))
 
     def _land(self, bring_home: Callable[[], None]) -> None:
         """Take in what a fetch came to. The fetch is over then, whatever goes wrong."""
         try:
-            guarded(bring_home, None, "fetch thread failed", self._plan.namespace)
+            guarded(bring_home, None, "fetch thread failed", self._config.namespace)
         finally:
             self._fetcher = None
             try:
-                guarded(self._arrived, None, "a fetch could not be announced", self._plan.namespace)
+                guarded(self._arrived, None, "a fetch could not be announced", self._config.namespace)
             finally:
                 self._landed.set()
-                guarded(self._over, None, "the end of a fetch could not be dealt with", self._plan.namespace)
+                guarded(self._over, None, "the end of a fetch could not be dealt with", self._config.namespace)
 
-    def _fetch(self, errand: Errand, grant: Grant, fetcher: Fetcher) -> None:
-        held = self._reports.held
+    def _fetch(self, outcome: PollOutcome, grant: Grant, fetcher: Fetcher) -> None:
+        held = self._publisher.held
         etag = self._tags.for_request(held.meta if held else None, grant.epoch)
         result = self._ask(fetcher, etag)
         if isinstance(result, Fetched):
             self.full += 1
-            self._reports.malformed(result.malformed)
-            self._reports.fetched(self._hold(result, errand, grant, held), grant)
+            self._publisher.malformed(result.malformed)
+            self._publisher.publish(self._hold(result, outcome, grant, held), grant)
         elif isinstance(result, Refused) and self._called_off and result.scope is Scope.MINE:
-            self._reports.called_off(errand.home, grant, result)
+            self._publisher.abandon(outcome.store_name, grant, result)
         elif isinstance(result, Refused):
-            self._reports.refused(errand.home, grant, result)
+            self._publisher.fail(outcome.store_name, grant, result)
         elif held is not None and etag:
-            self._reports.confirmed(_confirmed(held, errand, grant), grant)
+            self._publisher.confirm(_confirmed(held, outcome, grant), grant)
         else:
-            self._reports.refused(errand.home, grant, Refused("304 to an unconditional request", Scope.MINE, 304))
+            self._publisher.fail(outcome.store_name, grant, Refused("304 to an unconditional request", Scope.MINE, 304))
 
     def _ask(self, fetcher: Fetcher, etag: str) -> FetchResult:
         if self._called_off:  # before it began
@@ -151,25 +153,27 @@ class Fetching:
             self.requests += result.requests - 1  # an unconditional request may have been repeated
         return result
 
-    def _hold(self, result: Fetched, errand: Errand, grant: Grant, held: Held | None) -> Held:
-        version = self._reports.name_of(errand.home, result.definitions)
+    def _hold(self, result: Fetched, outcome: PollOutcome, grant: Grant, held: Held | None) -> Held:
+        version = self._publisher.name_of(outcome.store_name, result.definitions)
         self._tags.received(version, result.etag)
         same = held is not None and held.meta.version == version
         meta = Meta(
             version=version,
             epoch=grant.epoch,
             as_of=grant.as_of,
-            changed_at=held.meta.changed_at if same and held else self._reports.changed_at(errand.home, version, grant),
+            changed_at=held.meta.changed_at
+            if same and held
+            else self._publisher.changed_at(outcome.store_name, version, grant),
             confirmed_at=grant.at,
             etag=result.etag,
-            writer=self._plan.vendor.writer,
-            project=self._plan.vendor.project(result.definitions),
+            writer=self._config.vendor.writer,
+            project=self._config.vendor.project(result.definitions),
         )
         # Of the same content the objects that the clients already use are kept: nothing is hashed or copied anew.
         definitions = held.definitions if same and held else result.definitions
-        return Held(meta, definitions, errand.home, errand.asked_at, accepted=False)
+        return Held(meta, definitions, outcome.store_name, outcome.asked_at, accepted=False)
 
 
-def _confirmed(held: Held, errand: Errand, grant: Grant) -> Held:
+def _confirmed(held: Held, outcome: PollOutcome, grant: Grant) -> Held:
     meta = held.meta._replace(epoch=grant.epoch, as_of=grant.as_of, confirmed_at=grant.at)
-    return Held(meta, held.definitions, errand.home, errand.asked_at, accepted=False)
+    return Held(meta, held.definitions, outcome.store_name, outcome.asked_at, accepted=False)

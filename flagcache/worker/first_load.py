@@ -12,14 +12,14 @@ from typing import Protocol
 from flagcache.core.first_load import is_first_load, may_start_with, waits_for_newer, waits_for_proof, waits_in_vain
 from flagcache.runtime.callers import caller
 from flagcache.worker.cold_start import ColdStart
-from flagcache.worker.config import Plan
-from flagcache.worker.last_known_good import Archive
-from flagcache.worker.state import Ledger
+from flagcache.worker.config import CacheConfig
+from flagcache.worker.last_known_good import LastKnownGood
+from flagcache.worker.state import ProcessState
 
-__all__ = ["FirstLoad", "Looking"]
+__all__ = ["FirstLoad", "PollsStores"]
 
 
-class Looking(Protocol):
+class PollsStores(Protocol):
     """What the first load needs of its worker."""
 
     @property
@@ -45,16 +45,18 @@ class FirstLoad:
     """What a process that starts waits for, and for how long.
 
     Args:
-        plan: what all processes of the cache have in common.
-        ledger: what this process knows.
-        archive: has the last known good definitions.
+        config: what all processes of the cache have in common.
+        state: what this process knows.
+        last_known_good: has the last known good definitions.
         worker: asks and fetches.
     """
 
-    def __init__(self, plan: Plan, ledger: Ledger, archive: Archive, worker: Looking) -> None:
-        self._plan = plan
-        self._ledger = ledger
-        self._archive = archive
+    def __init__(
+        self, config: CacheConfig, state: ProcessState, last_known_good: LastKnownGood, worker: PollsStores
+    ) -> None:
+        self._config = config
+        self._state = state
+        self._last_known_good = last_known_good
         self._worker = worker
         self._wait = ColdStart()
 
@@ -64,43 +66,45 @@ class FirstLoad:
 
     def over(self) -> None:
         """Definitions were handed out, or brought by the vendor's SDK: later loads don't wait for newer ones."""
-        if not self._ledger.know.loaded:
-            self._ledger.learn(lambda know: know._replace(loaded=True))
+        if not self._state.know.loaded:
+            self._state.update(lambda know: know._replace(loaded=True))
 
     def may_go_on(self) -> bool:
         """Whether a client that loads need not wait for the fetch that this process has just begun."""
-        know, clients = self._ledger.know, self._plan.clients
+        know, clients = self._state.know, self._config.clients
         loads = clients.asking() is None and any(client.polling is None for client in clients.live)
-        may_start = know.held is not None or not self._plan.settings.cold_start_wait
+        may_start = know.held is not None or not self._config.settings.cold_start_wait
         return loads and is_first_load(know) and may_start and not self._wants_newer()
 
     def wait(self) -> None:
         """Wait for what the calling thread's client may start with, if there is hope. Push never waits for newer."""
-        know, now = self._ledger.know, self._plan.clock()
+        know, now = self._state.know, self._config.clock()
         if know.held is None:
             if not know.gave_up_waiting and know.waiting_since is not None:  # else there is no store to wait for
                 self._wait_for_first(know.waiting_since)
         elif self._wants_newer():
             began = know.waiting_since if is_first_load(know) else None
             self._wait_until(self._newer_came, now if began is None else began)
-        if self._ledger.know.held is not None or not self._worker.granted:
+        if self._state.know.held is not None or not self._worker.granted:
             self.over()
 
     def _wants_newer(self) -> bool:
         """Whether what is held is too old for the calling thread, and a fetch is under way or has to prove it."""
-        know, worker = self._ledger.know, self._worker
+        know, worker = self._state.know, self._worker
         max_age, first = caller().max_age, is_first_load(know)
         if max_age is None:
-            max_age = self._plan.settings.first_load_max_age if first else None
-        if max_age is None or self._plan.clients.on_behalf or worker.granted:
+            max_age = self._config.settings.first_load_max_age if first else None
+        if max_age is None or self._config.clients.on_behalf or worker.granted:
             return False
         granted_since = know.held is not None and know.held.born >= caller().asked_at
-        if granted_since or may_start_with(know, max_age, self._plan.clock()):
+        if granted_since or may_start_with(know, max_age, self._config.clock()):
             return False
-        home, now = self._ledger.tiers.in_charge.home, self._plan.clock()
-        if waits_for_newer(know, home, fetching=worker.fetching):
+        store_name, now = self._state.stores.in_charge.store_name, self._config.clock()
+        if waits_for_newer(know, store_name, fetching=worker.fetching):
             return True
-        return self._plan.clients.fetcher() is not None and waits_for_proof(know, home, self._plan.stale_after, now)
+        return self._config.clients.fetcher() is not None and waits_for_proof(
+            know, store_name, self._config.stale_after, now
+        )
 
     def _newer_came(self) -> bool:
         if not self._wants_newer():
@@ -108,37 +112,37 @@ class FirstLoad:
         if self._worker.fetching:
             self._worker.keep_lease()
         else:  # a thread whose SDK fetches could not use a grant now
-            self._worker.look(contend=self._plan.clients.fetcher() is not None)
+            self._worker.look(contend=self._config.clients.fetcher() is not None)
         return not self._wants_newer()
 
     def _wait_until(self, look: Callable[[], bool], began: float) -> None:
-        left = began + self._plan.settings.cold_start_wait - self._plan.clock()
-        self._wait.wait(look, left, self._plan.clock)
+        left = began + self._config.settings.cold_start_wait - self._config.clock()
+        self._wait.wait(look, left, self._config.clock)
 
     def _wait_for_first(self, began: float) -> None:
         """Wait for the first definitions: one wait a process, however many threads want them."""
         self._wait_until(self._first_came, began)
-        if self._ledger.know.held is None and not self._worker.granted and not self._archive.recall():
+        if self._state.know.held is None and not self._worker.granted and not self._last_known_good.load():
             self._give_up(began)
 
     def _first_came(self) -> bool:
         """Whether the wait is over: definitions came, this thread may fetch them, or none are to be expected."""
         if self._worker.fetching:
             self._worker.keep_lease()
-        elif self._ledger.know.held is None and not self._worker.granted:
+        elif self._state.know.held is None and not self._worker.granted:
             self._worker.look(contend=True)
-        if self._ledger.know.failures:  # nor may others be able to fetch now: better the last known good than none
-            self._archive.recall()
-        know = self._ledger.know
+        if self._state.know.failures:  # nor may others be able to fetch now: better the last known good than none
+            self._last_known_good.load()
+        know = self._state.know
         if know.held is not None or self._worker.granted:
             return True
-        ends_at = (know.waiting_since or 0.0) + self._plan.settings.cold_start_wait
-        return waits_in_vain(know, self._ledger.tiers.in_charge.home, self._plan.clock(), ends_at)
+        ends_at = (know.waiting_since or 0.0) + self._config.settings.cold_start_wait
+        return waits_in_vain(know, self._state.stores.in_charge.store_name, self._config.clock(), ends_at)
 
     def _give_up(self, began: float) -> None:
-        with self._ledger.lock:
-            first = self._ledger.know.held is None and not self._ledger.know.gave_up_waiting
+        with self._state.lock:
+            first = self._state.know.held is None and not self._state.know.gave_up_waiting
             if first:
-                self._ledger.learn(lambda know: know._replace(gave_up_waiting=True))
+                self._state.update(lambda know: know._replace(gave_up_waiting=True))
         if first:
-            self._ledger.went_without(self._plan.clock() - began)
+            self._state.went_without(self._config.clock() - began)

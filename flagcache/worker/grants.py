@@ -13,13 +13,13 @@ from flagcache.runtime.callers import Caller, caller
 from flagcache.settings import SLOW_FETCH
 from flagcache.stores.base import Grant
 
-__all__ = ["Errand", "Errands"]
+__all__ = ["PollOutcome", "ThreadGrants"]
 
 
-class Errand(NamedTuple):
+class PollOutcome(NamedTuple):
     """The result of a poll for the thread that polled."""
 
-    home: str
+    store_name: str
     """The store that replied; empty if none did."""
     grant: Grant | None
     clock: int
@@ -30,37 +30,37 @@ class Errand(NamedTuple):
     """A grant was left for the next poll."""
 
 
-class Errands:
+class ThreadGrants:
     """The errands of one process. The last one granted is `out` until it is delivered or its thread asks again."""
 
     def __init__(self) -> None:
-        self._of: WeakKeyDictionary[Caller, Errand] = WeakKeyDictionary()
-        self._out: Errand | None = None
+        self._of: WeakKeyDictionary[Caller, PollOutcome] = WeakKeyDictionary()
+        self._out: PollOutcome | None = None
 
-    def send(self, errand: Errand) -> None:
+    def note(self, outcome: PollOutcome) -> None:
         """Note what the calling thread was just told."""
-        self._of[caller()] = errand
-        if errand.grant is not None:
-            self._out = errand
+        self._of[caller()] = outcome
+        if outcome.grant is not None:
+            self._out = outcome
 
     @property
     def granted(self) -> bool:
         """Whether the calling thread may fetch."""
-        errand = self._of.get(caller())
-        return errand is not None and errand.grant is not None
+        outcome = self._of.get(caller())
+        return outcome is not None and outcome.grant is not None
 
     @property
-    def current(self) -> Errand | None:
+    def current(self) -> PollOutcome | None:
         """What the calling thread was told last, until it is back."""
         return self._of.get(caller())
 
-    def back(self) -> tuple[Errand | None, bool]:
+    def take(self) -> tuple[PollOutcome | None, bool]:
         """Take the calling thread's errand from it; and whether that was the one that was out."""
-        errand = self._of.pop(caller(), None)
-        was_out = errand is not None and errand is self._out
+        outcome = self._of.pop(caller(), None)
+        was_out = outcome is not None and outcome is self._out
         if was_out:
             self._out = None
-        return errand, was_out
+        return outcome, was_out
 
     def idle(self, now: float) -> bool:
         """Whether no thread is out. One that never came back counts as lost after the longest fetch."""

@@ -13,19 +13,18 @@ import math
 import random
 from enum import Enum, auto
 
-from flagcache.core import ageing
-from flagcache.core import knowledge as election
+from flagcache.core import ageing, knowledge
 from flagcache.core.knowledge import Held
 from flagcache.errors import EnvelopeError, StoreError, UnknownKeyError
 from flagcache.runtime.callers import within
 from flagcache.settings import milliseconds
 from flagcache.stores.base import Grant, Meta, Published, Reply, Store
-from flagcache.worker.config import Plan
-from flagcache.worker.failover import Tier
-from flagcache.worker.state import Ledger
-from flagcache.worker.verify import Reader
+from flagcache.worker.config import CacheConfig
+from flagcache.worker.failover import ManagedStore
+from flagcache.worker.state import ProcessState
+from flagcache.worker.verify import ReplyVerifier
 
-__all__ = ["Archive"]
+__all__ = ["LastKnownGood"]
 
 _AFTER = 1.0
 """Seconds after which definitions that replace others are kept, and over which the processes of a machine spread that:
@@ -44,18 +43,18 @@ class _Key(Enum):
     they live; replacing it would make each process rewrite what another one wrote."""
 
 
-class Archive:
+class LastKnownGood:
     """Keeps and reads the archive of one process; does nothing where there is none.
 
     Args:
-        plan: what all processes of the cache have in common.
-        ledger: what this process knows.
+        config: what all processes of the cache have in common.
+        state: what this process knows.
     """
 
-    def __init__(self, plan: Plan, ledger: Ledger) -> None:
-        self._plan = plan
-        self._ledger = ledger
-        self._reader = Reader(plan, ledger)
+    def __init__(self, config: CacheConfig, state: ProcessState) -> None:
+        self._config = config
+        self._state = state
+        self._verifier = ReplyVerifier(config, state)
         self._tried = False
         """Whether this process has tried to keep anything yet."""
         self._version, self._born = "", -math.inf
@@ -63,87 +62,94 @@ class Archive:
         self.due_at = math.inf
         """When what is held is to be kept, on this process's own clock."""
 
-    def arrived(self, *, later: bool) -> None:
+    def offer_soon(self, *, later: bool) -> None:
         """Something may have come. Keep it, or let it be due a little later, if an older one is kept.
 
         Args:
             later: whether somebody looks what is due.
         """
-        held = self._ledger.know.held
+        held = self._state.know.held
         if held is None:
             return
         if not later or not self._tried or self._is_kept(held):
-            self.keep()
+            self.save()
         elif self.due_at == math.inf:
-            self.due_at = self._plan.clock() + random.uniform(_AFTER, 2 * _AFTER)
+            self.due_at = self._config.clock() + random.uniform(_AFTER, 2 * _AFTER)
 
     def settle(self) -> None:
         """Keep now what is due."""
         if self.due_at < math.inf:
-            self.keep()
+            self.save()
 
-    def keep(self) -> None:
+    def save(self) -> None:
         """See to it that what is held is in the archive; asks it only for another version, or much younger ages.
 
         What could not be kept is due again: another process may only have been writing.
         """
         self.due_at = math.inf
-        held, home = self._ledger.know.held, self._ledger.tiers.archive
-        if held is None or not home:
+        held, store_name = self._state.know.held, self._state.stores.archive
+        if held is None or not store_name:
             return
-        if held.home == home or self._is_kept(held):
-            self._ledger.encoded.drop()
+        if held.store_name == store_name or self._is_kept(held):
+            self._state.encoded.drop()
             return
         self._tried = True
-        found = self._ledger.tiers.named(home)
+        found = self._state.stores.named(store_name)
         if found is None or not self._offered(*found, held):
             pause = random.uniform(_AFTER, 2 * _AFTER)
-            self.due_at = max(self._plan.clock() + pause, self._ledger.tiers.askable_at(home))
+            self.due_at = max(self._config.clock() + pause, self._state.stores.askable_at(store_name))
 
-    def _offered(self, tier: Tier, store: Store, held: Held) -> bool:
+    def _offered(self, managed: ManagedStore, store: Store, held: Held) -> bool:
         """Offer it; False if the archive did not answer, and so is to be asked again."""
         try:
-            with within(self._plan.settings.store_timeout):
-                asked = self._plan.clock()
-                born = self._offer(tier, store, held, self._ask(tier, store, asked), asked)
+            with within(self._config.settings.store_timeout):
+                asked = self._config.clock()
+                born = self._offer(managed, store, held, self._ask(managed, store, asked), asked)
         except StoreError as exc:
-            self._ledger.lost(tier, exc)
+            self._state.store_failed(managed, exc)
             return False
-        self._ledger.tiers.answered(tier)  # only now: a file may be read and yet refuse to be written
+        self._state.stores.answered(managed)  # only now: a file may be read and yet refuse to be written
         if born is not None:
             self._version, self._born = held.meta.version, born
-            self._ledger.encoded.drop()
+            self._state.encoded.drop()
         return True
 
-    def recall(self) -> bool:
+    def load(self) -> bool:
         """Hold what is in the archive, if nothing is held yet; whether anything is held now."""
-        home = self._ledger.tiers.archive
-        found = self._ledger.tiers.named(home) if home and self._ledger.know.held is None else None
+        store_name = self._state.stores.archive
+        found = self._state.stores.named(store_name) if store_name and self._state.know.held is None else None
         if found is not None:
-            tier, store = found
-            asked = self._plan.clock()
+            managed, store = found
+            asked = self._config.clock()
             try:
-                reply = self._ask(tier, store, asked)
-                self._ledger.tiers.answered(tier)
-                heard = self._reader.read(tier, store, reply)
+                reply = self._ask(managed, store, asked)
+                self._state.stores.answered(managed)
+                heard = self._verifier.verify(managed, store, reply)
             except StoreError as exc:
-                self._ledger.lost(tier, exc)
+                self._state.store_failed(managed, exc)
             else:
                 meta = heard.reply.meta
                 if meta is not None and heard.definitions is not None and not self._is_foreign(heard.reply):
-                    held = election.told(
-                        tier.home, meta, heard.definitions, heard.reply.clock, asked, signs=self._ledger.know.signs
+                    held = knowledge.from_store(
+                        managed.store_name,
+                        meta,
+                        heard.definitions,
+                        heard.reply.clock,
+                        asked,
+                        signs=self._state.know.signs,
                     )
-                    self._ledger.take(held, fetched=False)
-        return self._ledger.know.held is not None
+                    self._state.adopt(held, fetched=False)
+        return self._state.know.held is not None
 
-    def _ask(self, tier: Tier, store: Store, asked: float) -> Reply:
+    def _ask(self, managed: ManagedStore, store: Store, asked: float) -> Reply:
         """Ask for what is there, contending for nothing."""
-        base = election.template(self._ledger.me, self._plan.settings, self._plan.lease)
-        base = base._replace(largest=self._plan.codec.largest)
-        return store.poll(election.ask_for(base, self._ledger.know, tier.home, asked)._replace(may_lead=False))
+        base = knowledge.template(self._state.me, self._config.settings, self._config.lease)
+        base = base._replace(max_payload=self._config.codec.largest)
+        return store.poll(
+            knowledge.build_poll(base, self._state.know, managed.store_name, asked)._replace(may_lead=False)
+        )
 
-    def _offer(self, tier: Tier, store: Store, held: Held, reply: Reply, asked: float) -> float | None:
+    def _offer(self, managed: ManagedStore, store: Store, held: Held, reply: Reply, asked: float) -> float | None:
         """Put it there if what is there is older.
 
         The ages decide, as between any two stores: the archive may be of a higher epoch, because the fleet's store has
@@ -154,24 +160,24 @@ class Archive:
         """
         if reply.unchanged or self._is_foreign(reply):
             return held.born
-        meta, stored = election.repair(held, tier.home, reply.clock, asked), reply.meta
+        meta, stored = knowledge.repair(held, managed.store_name, reply.clock, asked), reply.meta
         if stored is None:
             return self._write(store, held, meta)
-        there = self._born_there(tier.home, stored, held, reply.clock, asked)
+        there = self._born_there(managed.store_name, stored, held, reply.clock, asked)
         if stored.version == meta.version:
             return self._renew(store, held, meta, stored, there)
         # If it is younger, others here know better, and the next poll shows it.
         return self._write(store, held, ageing.outranking(meta, stored)) if there < held.born else None
 
-    def _born_there(self, home: str, stored: Meta, held: Held, clock: int, asked: float) -> float:
+    def _born_there(self, store_name: str, stored: Meta, held: Held, clock: int, asked: float) -> float:
         """`Held.born` of what is there: by its stamp, unless that was made with a key that this process lacks."""
-        signs = self._ledger.know.signs and self._key_of(stored) is not _Key.LACKING
-        stored = self._plan.codec.believed(stored) if signs else stored
-        return election.told(home, stored, held.definitions, clock, asked, signs=signs).born
+        signs = self._state.know.signs and self._key_of(stored) is not _Key.LACKING
+        stored = self._config.codec.believed(stored) if signs else stored
+        return knowledge.from_store(store_name, stored, held.definitions, clock, asked, signs=signs).born
 
     def _renew(self, store: Store, held: Held, meta: Meta, stored: Meta, there: float) -> float | None:
         """This content is there, of that age: renew its times if they are old, and its protection; as `_offer`."""
-        fresh, key = held.born - there < self._plan.stale_after, self._key_of(stored)
+        fresh, key = held.born - there < self._config.stale_after, self._key_of(stored)
         renamed = stored.project != meta.project and there < held.born
         cleared = stored.epoch < meta.epoch
         current = key is _Key.CURRENT and not cleared and not renamed
@@ -179,18 +185,18 @@ class Archive:
             return there
         if there > held.born:
             meta = meta._replace(as_of=stored.as_of, confirmed_at=stored.confirmed_at)
-        meta, me, lease = ageing.outranking(meta, stored), self._ledger.me, milliseconds(self._plan.lease)
+        meta, me, lease = ageing.outranking(meta, stored), self._state.me, milliseconds(self._config.lease)
         if not current:
             return self._write(store, held, meta, born=max(there, held.born))
         times = Grant(meta.epoch, meta.as_of, meta.confirmed_at)
-        stamp = self._plan.codec.stamp_of(meta.version, times)
+        stamp = self._config.codec.stamp_of(meta.version, times)
         return held.born if store.confirm(me, meta.version, times, lease=lease, stamp=stamp) else None
 
     def _write(self, store: Store, held: Held, meta: Meta, *, born: float | None = None) -> float | None:
         """Put it there under these metadata; returns as `_offer`."""
-        envelope = self._ledger.envelope(held, meta)
+        envelope = self._state.envelope(held, meta)
         if envelope is not None:
-            me, lease = self._ledger.me, milliseconds(self._plan.lease)
+            me, lease = self._state.me, milliseconds(self._config.lease)
             published = store.publish(me, envelope, fresh=False, lease=lease)
             if published is Published.STALE:  # another process was quicker; or nothing is stored, under a higher epoch
                 found = store.inspect()
@@ -204,15 +210,15 @@ class Archive:
     def _key_of(self, stored: Meta) -> _Key:
         """How what is there is protected, as this process sees it."""
         try:
-            self._plan.codec.read_meta(stored)
+            self._config.codec.read_meta(stored)
         except UnknownKeyError:
             return _Key.LACKING
         except EnvelopeError:
             return _Key.OUTDATED
-        return _Key.CURRENT if self._plan.codec.is_current(stored) else _Key.OUTDATED
+        return _Key.CURRENT if self._config.codec.is_current(stored) else _Key.OUTDATED
 
     def _is_kept(self, held: Held) -> bool:
-        return self._version == held.meta.version and held.born - self._born < self._plan.stale_after
+        return self._version == held.meta.version and held.born - self._born < self._config.stale_after
 
     def _is_foreign(self, reply: Reply) -> bool:
-        return election.is_foreign(self._ledger.know, reply.meta)
+        return knowledge.is_foreign(self._state.know, reply.meta)

@@ -30,27 +30,27 @@ class Leadership:
         self._logged_at = -math.inf
         self._lock = threading.RLock()  # reentrant: a signal handler may interrupt what holds it
 
-    def changed(self, home: str, *, leads: bool) -> Event:
+    def changed(self, store_name: str, *, leads: bool) -> Event:
         """Return the event. Of what changes within a minute the log has the first and the last alone."""
         with self._lock:
             quiet = self._clock() - self._logged_at < _EVERY
             if not quiet:
-                self._logged, self._logged_at = home if leads else "", self._clock()
-        return self._event(home, leads=leads, quiet=quiet)
+                self._logged, self._logged_at = store_name if leads else "", self._clock()
+        return self._event(store_name, leads=leads, quiet=quiet)
 
-    def left_out(self, home: str) -> Event | None:
+    def left_out(self, store_name: str) -> Event | None:
         """Return what the log lacks, once the minute is over.
 
         Args:
-            home: where this process leads now; empty if it does not.
+            store_name: where this process leads now; empty if it does not.
         """
         now = self._clock()
         with self._lock:
             before = self._logged
-            if home == before or now - self._logged_at < _EVERY:
+            if store_name == before or now - self._logged_at < _EVERY:
                 return None
-            self._logged, self._logged_at = home, now
-        return self._event(home or before, leads=bool(home))
+            self._logged, self._logged_at = store_name, now
+        return self._event(store_name or before, leads=bool(store_name))
 
-    def _event(self, home: str, *, leads: bool, quiet: bool = False) -> Event:
-        return (LeadershipTaken if leads else LeadershipLost)(self._namespace, home, quiet)
+    def _event(self, store_name: str, *, leads: bool, quiet: bool = False) -> Event:
+        return (LeadershipTaken if leads else LeadershipLost)(self._namespace, store_name, quiet)

@@ -34,15 +34,15 @@ class LeaseDoubts:
         self._longest_fetch = longest_fetch
         self._watched: dict[str, _Watched] = {}
 
-    def asks(self, ask: Ask, know: Knowledge, home: str, now: float) -> Ask:
+    def adjust_poll(self, ask: Ask, know: Knowledge, store_name: str, now: float) -> Ask:
         """The poll of this store, which says whether its leader is still believed."""
-        contact = know.contact(home)
-        empty = contact.stored is None and know.held is None  # what a process holds fills a store that lost it
-        if not contact.leader or contact.leads or not empty or know.note.status:
-            self._watched.pop(home, None)
+        view = know.view(store_name)
+        empty = view.stored is None and know.held is None  # what a process holds fills a store that lost it
+        if not view.leader or view.leads or not empty or know.backoff.status:
+            self._watched.pop(store_name, None)
             return ask
-        watched = self._watched.get(home)
-        if watched is None or watched.leader != contact.leader:
-            watched = self._watched[home] = _Watched(contact.leader, now)
+        watched = self._watched.get(store_name)
+        if watched is None or watched.leader != view.leader:
+            watched = self._watched[store_name] = _Watched(view.leader, now)
         longest = max(ask.lease, ask.cold_lease) / 1000
-        return ask._replace(doubts=now - watched.since > max(longest, self._longest_fetch))
+        return ask._replace(doubts_lease=now - watched.since > max(longest, self._longest_fetch))

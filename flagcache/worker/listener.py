@@ -63,15 +63,15 @@ class Listening(Protocol):
         """Open a stream of notices; None if the store gives none now."""
         ...
 
-    def ask_again(self) -> None:
+    def on_reconnect(self) -> None:
         """Push: something may have changed while this process did not listen."""
         ...
 
-    def heed(self, notice: Notice) -> None:
+    def on_notice(self, notice: Notice) -> None:
         """Do what a notice asks for."""
         ...
 
-    def attend(self) -> float:
+    def run_due(self) -> float:
         """Do what is due, and tell the seconds until the next duty.
 
         Raises:
@@ -195,13 +195,13 @@ def _listen(ref: weakref.ref[Listening], stream: _Stream, stop: threading.Event)
     """Subscribe, then ask, then listen, until the connection is lost."""
     while not stop.is_set() and (worker := ref()) is not None:
         if stream.open(worker):
-            worker.ask_again()
+            worker.on_reconnect()
         try:
-            pause = min(_LONGEST_SLEEP, worker.attend())
+            pause = min(_LONGEST_SLEEP, worker.run_due())
             del worker  # held only weakly while the thread sleeps
             notice = stream.get(pause, stop)
         except StoreError:
             return
         worker = ref()
         if notice is not None and worker is not None and not stop.is_set():
-            worker.heed(notice)
+            worker.on_notice(notice)

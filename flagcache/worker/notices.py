@@ -16,9 +16,9 @@ from flagcache.events import PushLost, PushRecovered
 from flagcache.runtime.here import prefix
 from flagcache.store_failures import REFUSED
 from flagcache.stores.abilities import Subscription
-from flagcache.worker.config import Plan
-from flagcache.worker.poll import Exchange
-from flagcache.worker.state import Ledger
+from flagcache.worker.config import CacheConfig
+from flagcache.worker.poll import StorePoller
+from flagcache.worker.state import ProcessState
 from flagcache.worker.troubles import PUBLISH, PUSH
 
 __all__ = ["Notices"]
@@ -39,15 +39,15 @@ class Notices:
     """The subscription of one process. Used by the listener's thread alone.
 
     Args:
-        plan: what all processes of the cache have in common.
-        ledger: what this process knows.
-        exchange: subscribes.
+        config: what all processes of the cache have in common.
+        state: what this process knows.
+        poller: subscribes.
     """
 
-    def __init__(self, plan: Plan, ledger: Ledger, exchange: Exchange) -> None:
-        self._plan = plan
-        self._ledger = ledger
-        self._exchange = exchange
+    def __init__(self, config: CacheConfig, state: ProcessState, poller: StorePoller) -> None:
+        self._config = config
+        self._state = state
+        self._poller = poller
         self._subscribed = False
         self._version: str | None = None
         """What was held at the last check; None before the first one of a subscription."""
@@ -62,14 +62,14 @@ class Notices:
     def subscribe(self) -> Subscription | None:
         """Open a stream of notices; None if the store is in trouble, has none, or refused one a short while ago."""
         self._subscribed, self._version, self._changed_at = False, None, math.inf
-        now = self._plan.clock()
-        if not self._ledger.tiers.first_answers:
+        now = self._config.clock()
+        if not self._state.stores.first_answers:
             self._pause, self._again_at, self._refused_since = 0.0, now, math.inf
             return None
         if now < self._again_at:
             return None
         try:
-            subscription = self._exchange.subscribe()
+            subscription = self._poller.subscribe()
         except StoreError as exc:
             self._refused(exc, now)
             return None
@@ -88,17 +88,17 @@ class Notices:
         as long as fetches bring something, or if this process found the store empty when it last polled: a store that
         forgets keeps no confirmation, and a right to publish empties none.
         """
-        now, tier = self._plan.clock(), self._ledger.tiers.first
-        held, interval = self._ledger.know.held, self._plan.settings.refresh_interval
+        now, managed = self._config.clock(), self._state.stores.first
+        held, interval = self._state.know.held, self._config.settings.refresh_interval
         if held is None:
             return
-        emptied = self._ledger.know.contact(tier.home).stored is None
+        emptied = self._state.know.view(managed.store_name).stored is None
         if not emptied and now - held.born > _CONFIRMED * interval:
             return
-        self._ledger.learn(lambda know: know._replace(granted=max(know.granted or now, now)))
-        contact = self._ledger.know.contact(tier.home)
-        if contact.leads and as_of != str(contact.last_grant):
-            self._ledger.forget_leadership(tier)
+        self._state.update(lambda know: know._replace(granted=max(know.granted or now, now)))
+        view = self._state.know.view(managed.store_name)
+        if view.leads and as_of != str(view.last_grant):
+            self._state.forget_leadership(managed)
 
     def check(self) -> None:
         """Look whether notices come.
@@ -106,30 +106,30 @@ class Notices:
         Raises:
             StoreError: a poll brought a change of which no notice came. The subscription is of no use.
         """
-        held = self._ledger.know.held
-        if not self._subscribed or held is None or not self._ledger.shared:
+        held = self._state.know.held
+        if not self._subscribed or held is None or not self._state.shared:
             return
-        now, before = self._plan.clock(), self._version
+        now, before = self._config.clock(), self._version
         self._version = held.meta.version
         if before not in (None, self._version):
             self._changed_at = math.inf if self._version == self._heard else min(self._changed_at, now)
         if now - self._changed_at > _LATE:
-            _log.info("%s: no notice of a change came: subscribing anew", prefix(self._plan.namespace))
+            _log.info("%s: no notice of a change came: subscribing anew", prefix(self._config.namespace))
             raise StoreError("a poll brought a change of which no notice came")
 
     def _opened(self) -> None:
         self._subscribed = True
         self._pause, self._again_at, self._refused_since = 0.0, -math.inf, math.inf
-        self._ledger.emit(self._ledger.troubles.found(PUSH, partial(PushRecovered, self._plan.namespace)))
+        self._state.emit(self._state.troubles.found(PUSH, partial(PushRecovered, self._config.namespace)))
 
     def _refused(self, exc: StoreError, now: float) -> None:
         """Try again later. Reported once a poll was answered meanwhile: an outage of the store is another event."""
         self._pause = min(max(_FIRST_PAUSE, 2 * self._pause), _LONGEST_PAUSE)
         self._again_at = now + self._pause
         self._refused_since = min(self._refused_since, now)
-        troubles = self._ledger.troubles
+        troubles = self._state.troubles
         if exc.kind == "rights" and troubles.has(PUBLISH):
             return  # reported already: as a rule one right is missing for both
-        if troubles.has(PUSH) or now - self._refused_since >= self._plan.polls_every:
-            lost = partial(PushLost, self._plan.namespace, str(exc), REFUSED)
-            self._ledger.emit(troubles.lost(PUSH, REFUSED, lost))
+        if troubles.has(PUSH) or now - self._refused_since >= self._config.polls_every:
+            lost = partial(PushLost, self._config.namespace, str(exc), REFUSED)
+            self._state.emit(troubles.lost(PUSH, REFUSED, lost))

@@ -1,7 +1,7 @@
 """One poll of the stores at a time in a process, shared by all threads that want to know now.
 
 A thread that finds a poll under way waits for it and uses what it brought. It makes its own afterwards only if it asks
-on behalf of a notice, or if that poll could not bring what this one is for (`SharedPoll.run`).
+on behalf of a notice, or if that poll could not bring what this one is for (`SingleFlight.run`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 from flagcache.runtime.clock import monotonic
 from flagcache.runtime.threads import make_event
 
-__all__ = ["SharedPoll"]
+__all__ = ["SingleFlight"]
 
 _LOOKS = 0.005
 """Seconds between two looks at whether the poll under way has ended."""
@@ -25,7 +25,7 @@ class _Poll(NamedTuple):
     contends: bool
 
 
-class SharedPoll:
+class SingleFlight:
     """The polls of one process. After `close` there are none."""
 
     def __init__(self) -> None:

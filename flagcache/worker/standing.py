@@ -7,8 +7,8 @@ from typing import NamedTuple
 from flagcache.core.troubles import Trouble
 from flagcache.failures import QUOTA
 from flagcache.status import Serving
-from flagcache.worker.config import Plan
-from flagcache.worker.state import Ledger
+from flagcache.worker.config import CacheConfig
+from flagcache.worker.state import ProcessState
 
 __all__ = ["Readiness", "Standing", "standing"]
 
@@ -35,49 +35,52 @@ class Standing(NamedTuple):
     trouble: Trouble | None
 
 
-def standing(plan: Plan, ledger: Ledger) -> Standing:
+def standing(config: CacheConfig, state: ProcessState) -> Standing:
     """Return how this process stands now."""
     # A store whose content is another project's coordinates nothing here.
-    store = next((home for home in ledger.tiers.answering if not ledger.troubles.shuns(home)), ledger.tiers.homes[-1])
-    contact, held = ledger.know.contact(store), ledger.know.held
-    others = "" if contact.leader == ledger.me else contact.leader
-    none = held is None or _without_flags(plan, ledger)
-    last_known = ledger.is_stale or ledger.know.note.status == QUOTA
+    store = next(
+        (store_name for store_name in state.stores.answering if not state.troubles.shuns(store_name)),
+        state.stores.store_names[-1],
+    )
+    view, held = state.know.view(store), state.know.held
+    others = "" if view.leader == state.me else view.leader
+    none = held is None or _without_flags(config, state)
+    last_known = state.is_stale or state.know.backoff.status == QUOTA
     return Standing(
         store=store,
-        store_answers=ledger.tiers.first_answers,
-        alone=store != ledger.tiers.in_charge.home,
-        leader=ledger.me if contact.leads else others,
-        stale=ledger.is_stale,
+        store_answers=state.stores.first_answers,
+        alone=store != state.stores.in_charge.store_name,
+        leader=state.me if view.leads else others,
+        stale=state.is_stale,
         serving=Serving.NONE if none else Serving.LAST_KNOWN if last_known else Serving.ALL,
-        flags=0 if held is None or none else plan.vendor.count(held.definitions),
-        trouble=ledger.troubles.gravest,
+        flags=0 if held is None or none else config.vendor.count(held.definitions),
+        trouble=state.troubles.gravest,
     )
 
 
-def _without_flags(plan: Plan, ledger: Ledger) -> bool:
+def _without_flags(config: CacheConfig, state: ProcessState) -> bool:
     """Whether the clients evaluate without what is held. Those that are known show it; a refresher's keeps no flags."""
-    held, clients = ledger.know.held, plan.clients.live
-    if held is None or plan.mark or not clients or not plan.vendor.count(held.definitions):
-        return ledger.emptied
-    return all(client.blank for client in clients)
+    held, clients = state.know.held, config.clients.live
+    if held is None or config.mark or not clients or not config.vendor.count(held.definitions):
+        return state.emptied
+    return all(client.has_no_flags for client in clients)
 
 
 class Readiness:
     """Whether a process has had definitions, and its clients have taken them. Once true, it stays true."""
 
-    def __init__(self, plan: Plan, ledger: Ledger) -> None:
-        self._plan = plan
-        self._ledger = ledger
+    def __init__(self, config: CacheConfig, state: ProcessState) -> None:
+        self._config = config
+        self._state = state
         self._seen_at: float | None = None
         self._reached = False
 
     def reached(self) -> bool:
         """Return it. A used-up quota counts as taken, and so does a client that takes nothing for seconds."""
-        if self._reached or self._ledger.know.held is None:
+        if self._reached or self._state.know.held is None:
             return self._reached
-        now = self._plan.clock()
+        now = self._config.clock()
         self._seen_at = now if self._seen_at is None else self._seen_at
-        taken = self._ledger.emptied or not _without_flags(self._plan, self._ledger)
+        taken = self._state.emptied or not _without_flags(self._config, self._state)
         self._reached = taken or not 0 <= now - self._seen_at < _TAKES
         return self._reached

@@ -11,9 +11,8 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
-from flagcache.core import ageing
-from flagcache.core import knowledge as election
-from flagcache.core.knowledge import Contact, Held, Knowledge
+from flagcache.core import ageing, knowledge
+from flagcache.core.knowledge import Held, Knowledge, StoreView
 from flagcache.errors import EnvelopeError, StoreError
 from flagcache.event_log import log_events
 from flagcache.events import (
@@ -37,13 +36,13 @@ from flagcache.stores.base import Envelope, Meta, Scope
 from flagcache.vendor import Refused
 from flagcache.worker import troubles
 from flagcache.worker.changes import Changes
-from flagcache.worker.config import Plan
+from flagcache.worker.config import CacheConfig
 from flagcache.worker.encoded import Encoded
-from flagcache.worker.failover import Pauses, Tier, Tiers
+from flagcache.worker.failover import FailoverStores, ManagedStore, Pauses
 from flagcache.worker.leadership import Leadership
 from flagcache.worker.troubles import Troubles
 
-__all__ = ["Ledger", "are_emptied"]
+__all__ = ["ProcessState", "are_emptied"]
 
 _KEYS_REFUSED = (401, 403)
 """The HTTP statuses that say so."""
@@ -51,34 +50,34 @@ _KEYS_REFUSED = (401, 403)
 
 def are_emptied(know: Knowledge, settings: Settings) -> bool:
     """Whether clients are to be handed no flags, because the quota is used up."""
-    return know.note.status == QUOTA and settings.on_quota_limited == "clear"
+    return know.backoff.status == QUOTA and settings.on_quota_limited == "clear"
 
 
-class Ledger:
+class ProcessState:
     """One process's knowledge, and its stores.
 
     Args:
-        plan: what all processes of the cache have in common.
+        config: what all processes of the cache have in common.
         know: what this process knows from its parent.
     """
 
-    def __init__(self, plan: Plan, know: Knowledge) -> None:
-        self.me = plan.mark + process.identity()
-        self.know = know._replace(signs=plan.codec.stamps.signs)
-        self.troubles = Troubles(plan.clock)
+    def __init__(self, config: CacheConfig, know: Knowledge) -> None:
+        self.me = config.mark + process.identity()
+        self.know = know._replace(signs=config.codec.stamps.signs)
+        self.troubles = Troubles(config.clock)
         """What is wrong here, and what was reported about it."""
-        self.tiers = Tiers(
-            plan.stores,
-            pauses=Pauses(plan.polls_every * 0.8, plan.settles_after),
-            clock=plan.clock,
-            events=plan.events,
-            namespace=plan.namespace,
+        self.stores = FailoverStores(
+            config.stores,
+            pauses=Pauses(config.polls_every * 0.8, config.settles_after),
+            clock=config.clock,
+            events=config.events,
+            namespace=config.namespace,
             troubles=self.troubles,
         )
-        self.changes = Changes(plan)
-        self.encoded = Encoded(plan)
-        self._leadership = Leadership(plan.namespace, plan.clock)
-        self._plan = plan
+        self.changes = Changes(config)
+        self.encoded = Encoded(config)
+        self._leadership = Leadership(config.namespace, config.clock)
+        self._config = config
         self._failed_at = 0.0
         """Own clock before the latest failed fetch of this process was reported: later grants are of later fetches."""
         self._all_failed_at = -math.inf
@@ -87,38 +86,38 @@ class Ledger:
         """The version that was last found to be such, and why."""
         self.lock = threading.RLock()  # reentrant: a signal handler may shut down the client that it interrupted
 
-    def learn(self, change: Callable[[Knowledge], Knowledge]) -> None:
+    def update(self, change: Callable[[Knowledge], Knowledge]) -> None:
         """Swap what is known for what follows from it."""
         with self.lock:
             self.know = change(self.know)
 
-    def take(self, held: Held, *, fetched: bool) -> None:
+    def adopt(self, held: Held, *, fetched: bool) -> None:
         """Hold these definitions, unless newer ones came in meanwhile."""
         with self.lock:
             before = self.know.held
-            self.know = election.hold(self.know, held)
+            self.know = knowledge.adopt(self.know, held)
             taken = self.know.held is held
         if taken:
-            self.emit(self.troubles.found(troubles.FIRST_LOAD, partial(ColdStartRecovered, self._plan.namespace)))
+            self.emit(self.troubles.found(troubles.FIRST_LOAD, partial(ColdStartRecovered, self._config.namespace)))
         if taken and held.accepted:
             self.shareable(held.meta.version)
         if not taken or (before is not None and before.meta.version == held.meta.version):
             return
-        previous, old = (before.meta.version, before.definitions) if before else ("", self._plan.vendor.empty())
-        difference = self._plan.vendor.difference(old, held.definitions)
-        flags = self._plan.vendor.count(held.definitions)
-        event = DefinitionsChanged(self._plan.namespace, held.meta.version, previous, fetched, difference, flags)
+        previous, old = (before.meta.version, before.definitions) if before else ("", self._config.vendor.empty())
+        difference = self._config.vendor.difference(old, held.definitions)
+        flags = self._config.vendor.count(held.definitions)
+        event = DefinitionsChanged(self._config.namespace, held.meta.version, previous, fetched, difference, flags)
         self.changes.tell(event, held.definitions)
 
-    def look(self) -> None:
+    def report_changes(self) -> None:
         """Say so when the quota, the age of what is held or others' fetches have changed, or the lease is over.
 
         Polls and the listener look at the same time, so we check and record under one lock.
         """
         acting = self.acting
-        if acting.leads and self._plan.clock() >= acting.lease_ends:
-            self.forget_leadership(self.tiers.in_charge)
-        left_out = self._leadership.left_out(self.tiers.in_charge.home if self.acting.leads else "")
+        if acting.leads and self._config.clock() >= acting.lease_ends:
+            self.forget_leadership(self.stores.in_charge)
+        left_out = self._leadership.left_out(self.stores.in_charge.store_name if self.acting.leads else "")
         if left_out is not None:
             log_events(left_out)
         with self.lock:
@@ -127,22 +126,22 @@ class Ledger:
             self.emit(event)
 
     def _look_at_quota(self) -> Event | None:
-        namespace, status = self._plan.namespace, self.know.note.status
+        namespace, status = self._config.namespace, self.know.backoff.status
         if status in (0, QUOTA):
             self.troubles.drop(troubles.FLEET)
         else:
-            self.troubles.note(troubles.FLEET, f"{self._plan.vendor.name}_{status}")
+            self.troubles.note(troubles.FLEET, f"{self._config.vendor.name}_{status}")
         empty = self.know.held is None
         if status != QUOTA:
             return self.troubles.found(troubles.QUOTA, partial(QuotaRestored, namespace, empty=empty), status)
-        cleared = self._plan.settings.on_quota_limited == "clear"
+        cleared = self._config.settings.on_quota_limited == "clear"
         return self.troubles.lost(troubles.QUOTA, "quota", partial(QuotaLimited, namespace, cleared, empty=empty))
 
     def _look_at_age(self) -> Event | None:
-        namespace, held = self._plan.namespace, self.know.held
+        namespace, held = self._config.namespace, self.know.held
         if held is None or not self.is_stale:
             return self.troubles.found(troubles.STALE, partial(DefinitionsFresh, namespace))
-        age, quota = self._plan.clock() - held.born, self.know.note.status == QUOTA
+        age, quota = self._config.clock() - held.born, self.know.backoff.status == QUOTA
         stale = partial(DefinitionsStale, namespace, age, quota)
         return self.troubles.lost(troubles.STALE, "quota" if quota else "stale", stale)
 
@@ -153,25 +152,25 @@ class Ledger:
         """
         held, failures = self.know.held, self.know.failures
         if self.acting.exhausted:
-            self._all_failed_at = self.acting.heard
+            self._all_failed_at = self.acting.replied_at
         if held is None or held.born <= self._failed_at:
             return None
-        long = failures and held.born - self._failed_at > self._plan.settles_after
+        long = failures and held.born - self._failed_at > self._config.settles_after
         if long or self._failed_at <= self._all_failed_at < held.born:
             self.troubles.drop(troubles.KEYS_REFUSED)
         if not failures:
             return None
-        self.learn(lambda know: know._replace(failures=0))
-        return self.troubles.found(troubles.FETCH, partial(FetchRecovered, self._plan.namespace, own=False))
+        self.update(lambda know: know._replace(failures=0))
+        return self.troubles.found(troubles.FETCH, partial(FetchRecovered, self._config.namespace, own=False))
 
     def _look_at_first_load(self) -> Event | None:
         """`take` reports definitions that came too late; this repeats that none came."""
         if self.know.held is not None or not self.troubles.has(troubles.FIRST_LOAD):
             return None
-        return self._without(self._plan.settings.cold_start_wait)
+        return self._without(self._config.settings.cold_start_wait)
 
     def _without(self, waited: float) -> Event | None:
-        settings, namespace = self._plan.settings, self._plan.namespace
+        settings, namespace = self._config.settings, self._config.namespace
         declines = not settings.cold_start_wait and not settings.reads_only
 
         def expired(lasted: float) -> Event:
@@ -183,15 +182,15 @@ class Ledger:
         """The first load waited so many seconds for definitions, and none came."""
         self.emit(self._without(waited))
 
-    def fetch_failed(self, home: str, refused: Refused, began: float, pause: float) -> None:
+    def fetch_failed(self, store_name: str, refused: Refused, began: float, pause: float) -> None:
         """A fetch that this store granted failed, which was reported at that moment of the own clock."""
-        made = partial(FetchFailed, self._plan.namespace, refused.reason, refused.status, refused.scope, pause)
-        trouble = refused.trouble(self._plan.vendor.name)
+        made = partial(FetchFailed, self._config.namespace, refused.reason, refused.status, refused.scope, pause)
+        trouble = refused.trouble(self._config.vendor.name)
         with self.lock:
             self._failed_at = began
             if refused.status in _KEYS_REFUSED and refused.scope is Scope.MINE:
                 self.troubles.note(troubles.KEYS_REFUSED, trouble)
-            self.learn(lambda know: election.failed(know, home, refused, self._plan.clock(), pause))
+            self.update(lambda know: knowledge.apply_failure(know, store_name, refused, self._config.clock(), pause))
             empty = self.know.held is None or self.emptied
             event = self.troubles.lost(troubles.FETCH, trouble, partial(made, trouble, empty=empty))
         self.emit(event)
@@ -199,39 +198,39 @@ class Ledger:
     def fetch_succeeded(self) -> None:
         """A fetch of this process succeeded."""
         with self.lock:
-            self.learn(lambda know: know._replace(failures=0, stay_out_until=0.0))
+            self.update(lambda know: know._replace(failures=0, stay_out_until=0.0))
             self.troubles.drop(troubles.KEYS_REFUSED)
-            event = self.troubles.found(troubles.FETCH, partial(FetchRecovered, self._plan.namespace))
+            event = self.troubles.found(troubles.FETCH, partial(FetchRecovered, self._config.namespace))
         self.emit(event)
 
     def shareable(self, version: str) -> None:
         """A store has this version: whatever could not be shared, this can."""
         if version != self._unshareable:
             self.emit(
-                self.troubles.found(troubles.UNSHAREABLE, partial(PublicationAccepted, self._plan.namespace), version)
+                self.troubles.found(troubles.UNSHAREABLE, partial(PublicationAccepted, self._config.namespace), version)
             )
 
     def envelope(self, held: Held, meta: Meta) -> Envelope | None:
         """What is to be published of what is held; None, said once, if every reader would refuse it."""
         if meta.version != self._unshareable:
             try:
-                return self.encoded.envelope(self._plan.vendor.shared(held.definitions), meta)
+                return self.encoded.envelope(self._config.vendor.shared(held.definitions), meta)
             except EnvelopeError as exc:
                 with self.lock:
                     self._unshareable, self._reason = meta.version, str(exc)
-        refused = partial(PublicationRefused, self._plan.namespace, meta.version, self._reason)
+        refused = partial(PublicationRefused, self._config.namespace, meta.version, self._reason)
         self.emit(self.troubles.lost(troubles.UNSHAREABLE, "unshareable", refused))
         return None
 
     @property
     def is_stale(self) -> bool:
         """Whether what is held has not been confirmed for too long, as far as this process can know."""
-        return ageing.is_stale(self.know, self._plan.stale_after, self._plan.polls_every, self._plan.clock())
+        return ageing.is_stale(self.know, self._config.stale_after, self._config.polls_every, self._config.clock())
 
     @property
     def emptied(self) -> bool:
         """Whether clients are to be handed no flags, because the quota is used up."""
-        return are_emptied(self.know, self._plan.settings)
+        return are_emptied(self.know, self._config.settings)
 
     @property
     def shared(self) -> bool:
@@ -239,7 +238,7 @@ class Ledger:
         held = self.know.held
         if held is None or not held.accepted or self.alone_with_it:
             return False
-        return held.home == self.tiers.first.home and self.tiers.first_answers and not self.contact.foreign
+        return held.store_name == self.stores.first.store_name and self.stores.first_answers and not self.view.foreign
 
     @property
     def alone_with_it(self) -> bool:
@@ -248,50 +247,50 @@ class Ledger:
         return held is not None and held.meta.version == self._unshareable
 
     @property
-    def contact(self) -> Contact:
+    def view(self) -> StoreView:
         """What is known of the fleet's store."""
-        return self.know.contact(self.tiers.first.home)
+        return self.know.view(self.stores.first.store_name)
 
     @property
-    def acting(self) -> Contact:
+    def acting(self) -> StoreView:
         """What is known of the store that coordinates this process now: the fleet's, or what stands in for it."""
-        return self.know.contact(self.tiers.in_charge.home)
+        return self.know.view(self.stores.in_charge.store_name)
 
-    def lost(self, tier: Tier, reason: StoreError) -> None:
+    def store_failed(self, managed: ManagedStore, reason: StoreError) -> None:
         """A store did not answer: it is left alone for a while, and its lease is not counted on."""
-        self.tiers.lost(tier, reason)
-        self.forget_leadership(tier)
+        self.stores.lost(managed, reason)
+        self.forget_leadership(managed)
 
-    def extended(self, tier: Tier, lease: float) -> None:
+    def lease_extended(self, managed: ManagedStore, lease: float) -> None:
         """The lease of this store, if this process has it, was kept for so many seconds from now."""
-        now = self._plan.clock()
+        now = self._config.clock()
         with self.lock:
-            contact = self.know.contact(tier.home)
-            if contact.leads:
-                kept = contact._replace(renewed=now, lease_ends=now + lease)
-                self.know = self.know.with_contact(tier.home, kept)
+            view = self.know.view(managed.store_name)
+            if view.leads:
+                kept = view._replace(renewed=now, lease_ends=now + lease)
+                self.know = self.know.with_view(managed.store_name, kept)
 
-    def gave_up(self, tier: Tier) -> None:
+    def lease_given_up(self, managed: ManagedStore) -> None:
         """This process has just given up the lease of this store, if it had it, so the lease is free."""
         with self.lock:
-            contact = self.know.contact(tier.home)
-            if contact.leads:
-                self.know = self.know.with_contact(tier.home, contact._replace(lease_ends=self._plan.clock()))
-        self.forget_leadership(tier)
+            view = self.know.view(managed.store_name)
+            if view.leads:
+                self.know = self.know.with_view(managed.store_name, view._replace(lease_ends=self._config.clock()))
+        self.forget_leadership(managed)
 
-    def forget_leadership(self, tier: Tier) -> None:
+    def forget_leadership(self, managed: ManagedStore) -> None:
         """This process no longer holds the lease of this store, and is not its deputy until it hears so again."""
         with self.lock:
-            contact = self.know.contact(tier.home)
-            self.know = self.know.with_contact(tier.home, contact._replace(leads=False, deputy=False))
-        if contact.leads:
-            self.tell_leadership(tier.home, leads=False)
+            view = self.know.view(managed.store_name)
+            self.know = self.know.with_view(managed.store_name, view._replace(leads=False, deputy=False))
+        if view.leads:
+            self.report_leadership(managed.store_name, leads=False)
 
-    def tell_leadership(self, home: str, *, leads: bool) -> None:
+    def report_leadership(self, store_name: str, *, leads: bool) -> None:
         """Say who leads."""
-        self.emit(self._leadership.changed(home, leads=leads))
+        self.emit(self._leadership.changed(store_name, leads=leads))
 
     def emit(self, event: Event | None) -> None:
         """Tell all who subscribed, if there is something to tell."""
         if event is not None:
-            self._plan.events.emit(event)
+            self._config.events.emit(event)

@@ -132,9 +132,9 @@ class Troubles:
         """Whether there is one of this kind."""
         return any(known == kind for known, _ in list(self._all))
 
-    def shuns(self, home: str) -> bool:
+    def shuns(self, store_name: str) -> bool:
         """Whether what is in this store must not be used here."""
-        return (FOREIGN_PROJECT, home) in self._all or (FOREIGN_KEY, home) in self._all
+        return (FOREIGN_PROJECT, store_name) in self._all or (FOREIGN_KEY, store_name) in self._all
 
     @property
     def gravest(self) -> Trouble | None:

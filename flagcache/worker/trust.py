@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import math
 
-from flagcache.core import knowledge as election
-from flagcache.core import order
-from flagcache.core.notes import longest_note
+from flagcache.core import knowledge, order
+from flagcache.core.notes import longest_backoff
 from flagcache.settings import milliseconds
 from flagcache.stores.base import Ask, Meta, Reply
-from flagcache.worker.config import Plan
-from flagcache.worker.state import Ledger
+from flagcache.worker.config import CacheConfig
+from flagcache.worker.state import ProcessState
 
 __all__ = ["Trust"]
 
@@ -30,13 +29,13 @@ class Trust:
     """The beliefs of one process.
 
     Args:
-        plan: what all processes of the cache have in common.
-        ledger: what this process knows.
+        config: what all processes of the cache have in common.
+        state: what this process knows.
     """
 
-    def __init__(self, plan: Plan, ledger: Ledger) -> None:
-        self._plan = plan
-        self._ledger = ledger
+    def __init__(self, config: CacheConfig, state: ProcessState) -> None:
+        self._config = config
+        self._state = state
         self._unproved: dict[str, bool] = {}
         """Whether the latest times of each store had no signature."""
         self._granted: dict[str, float] = {}
@@ -59,185 +58,191 @@ class Trust:
         self._passed_over: dict[str, str] = {}
         """The version that each store sent and this process did not take, because it holds a newer one."""
 
-    def asks(self, ask: Ask, home: str) -> Ask:
+    def adjust_poll(self, ask: Ask, store_name: str) -> Ask:
         """Return the poll of this store; it asks for a turn if the store's times are unsigned."""
-        if self._plan.codec.stamps.signs:
-            ask = self._with_epoch(ask, home)
-        if home in self._disbelieves:
-            ask = ask._replace(disbelieves=True)
-        if home in self._passed_over:
-            ask = ask._replace(held_version=self._passed_over[home])
-        if not self._asks_for_turn(home):
+        if self._config.codec.stamps.signs:
+            ask = self._with_epoch(ask, store_name)
+        if store_name in self._disbelieves:
+            ask = ask._replace(ignores_backoff=True)
+        if store_name in self._passed_over:
+            ask = ask._replace(held_version=self._passed_over[store_name])
+        if not self._asks_for_turn(store_name):
             return ask
         return ask._replace(interval=ask.interval // 10, challenge=min(ask.challenge, ask.interval // 2))
 
-    def _with_epoch(self, ask: Ask, home: str) -> Ask:
+    def _with_epoch(self, ask: Ask, store_name: str) -> Ask:
         """Add the stamp of the held epoch, and the store's epoch if that is unsigned."""
-        ask = ask._replace(signs=True)
-        if ask.held is None or self._ledger.know.contact(home).foreign:
+        ask = ask._replace(has_key=True)
+        if ask.held is None or self._state.know.view(store_name).foreign:
             return ask
         if self._epoch_stamp[0] != ask.held.epoch:
-            self._epoch_stamp = ask.held.epoch, self._plan.codec.stamps.of_epoch(ask.held.epoch)
-        return ask._replace(epoch_stamp=self._epoch_stamp[1], doubted_epoch=self._doubted.get(home, 0))
+            self._epoch_stamp = ask.held.epoch, self._config.codec.stamps.of_epoch(ask.held.epoch)
+        return ask._replace(epoch_stamp=self._epoch_stamp[1], unsigned_epoch=self._doubted.get(store_name, 0))
 
-    def _asks_for_turn(self, home: str) -> bool:
+    def _asks_for_turn(self, store_name: str) -> bool:
         """Whether to take a turn before the leader counts as silent; at most once an interval."""
-        know = self._ledger.know
-        if not self._unproved.get(home) or know.held is None or know.contact(home).leads:
+        know = self._state.know
+        if not self._unproved.get(store_name) or know.held is None or know.view(store_name).leads:
             return False
-        return self._plan.clock() - self._granted.get(home, -math.inf) >= self._plan.settings.refresh_interval
+        return self._config.clock() - self._granted.get(store_name, -math.inf) >= self._config.settings.refresh_interval
 
-    def hears(self, home: str, reply: Reply) -> Reply:
+    def on_reply(self, store_name: str, reply: Reply) -> Reply:
         """Return the reply without a note or failed tries that this process doesn't believe."""
-        signs = self._plan.codec.stamps.signs
+        signs = self._config.codec.stamps.signs
         if signs:
-            reply = self._hear_epoch(home, reply)
+            reply = self._hear_epoch(store_name, reply)
             reply = reply._replace(exhausted=reply.exhausted and self._failed_lately(reply))
-            self._note_proof(home, reply)
+            self._note_proof(store_name, reply)
         if reply.grant is not None:
-            self._noted.pop(home, None)
-        if not reply.note_status and not reply.note_left:
-            self._disbelieves.discard(home)
-            self._noted.pop(home, None)
+            self._noted.pop(store_name, None)
+        if not reply.backoff_status and not reply.backoff_left:
+            self._disbelieves.discard(store_name)
+            self._noted.pop(store_name, None)
             return reply
-        believed = self._signed_note(home, reply) if signs else self._plain_note(home, reply)
-        over = believed is None or (signs and not believed.note_left)
-        (self._disbelieves.add if over else self._disbelieves.discard)(home)
-        return reply._replace(note_status=0, note_left=0) if believed is None else believed
+        believed = self._signed_note(store_name, reply) if signs else self._plain_note(store_name, reply)
+        over = believed is None or (signs and not believed.backoff_left)
+        (self._disbelieves.add if over else self._disbelieves.discard)(store_name)
+        return reply._replace(backoff_status=0, backoff_left=0) if believed is None else believed
 
-    def _note_proof(self, home: str, reply: Reply) -> None:
+    def _note_proof(self, store_name: str, reply: Reply) -> None:
         """Note what this reply proves about the store: that it grants, or still has what this process holds."""
-        now, held = self._plan.clock(), self._ledger.know.held
-        self._pass_silence(home, now)
+        now, held = self._config.clock(), self._state.know.held
+        self._pass_silence(store_name, now)
         if reply.grant is not None:
-            self._granted[home] = self._sound[home] = now
+            self._granted[store_name] = self._sound[store_name] = now
         if reply.unchanged and held is not None:  # what this process holds, it may have put there since
-            self._unproved[home] = held.unproved
+            self._unproved[store_name] = held.unproved
 
-    def _pass_silence(self, home: str, now: float) -> None:
+    def _pass_silence(self, store_name: str, now: float) -> None:
         """Leave out the time in which the store did not answer: it could prove nothing then."""
-        silence = now - self._heard.get(home, now) - max(self._plan.settings.refresh_interval, self._plan.polls_every)
-        self._sound[home] = min(now, self._sound.get(home, now) + max(0.0, silence))
-        self._heard[home] = now
+        silence = (
+            now
+            - self._heard.get(store_name, now)
+            - max(self._config.settings.refresh_interval, self._config.polls_every)
+        )
+        self._sound[store_name] = min(now, self._sound.get(store_name, now) + max(0.0, silence))
+        self._heard[store_name] = now
 
     @property
     def _known_epoch(self) -> int:
-        held = self._ledger.know.held
+        held = self._state.know.held
         return max(self._epoch, held.meta.epoch if held is not None else 0)
 
-    def _hear_epoch(self, home: str, reply: Reply) -> Reply:
+    def _hear_epoch(self, store_name: str, reply: Reply) -> Reply:
         """Accept the store's epoch if it is signed; a grant has the known epoch."""
-        if reply.epoch > self._known_epoch and self._plan.codec.stamps.proves_epoch(reply.epoch, reply.epoch_stamp):
+        if reply.epoch > self._known_epoch and self._config.codec.stamps.proves_epoch(reply.epoch, reply.epoch_stamp):
             self._epoch = reply.epoch
         known = self._known_epoch
         if reply.epoch > known:
-            self._doubted[home] = reply.epoch
+            self._doubted[store_name] = reply.epoch
         else:
-            self._doubted.pop(home, None)
+            self._doubted.pop(store_name, None)
         if reply.grant is None or reply.grant.epoch <= known:
             return reply
         return reply._replace(grant=reply.grant._replace(epoch=known))
 
-    def believed(self, home: str, meta: Meta, clock: int) -> Meta:
+    def believed(self, store_name: str, meta: Meta, clock: int) -> Meta:
         """Return these metadata with the signed times; without a stamp if nothing valid is signed."""
-        stamps = self._plan.codec.stamps
+        stamps = self._config.codec.stamps
         if not stamps.signs:
             return meta
-        signed, known = self._plan.codec.believed(meta), self._known_epoch
+        signed, known = self._config.codec.believed(meta), self._known_epoch
         if signed.stamp and signed.epoch < known:  # people have cleared it since
             signed = signed._replace(stamp="")
         elif signed.stamp:
             self._epoch = known = signed.epoch
-        self._unproved[home] = not signed.stamp or signed._replace(epoch=meta.epoch) != meta
+        self._unproved[store_name] = not signed.stamp or signed._replace(epoch=meta.epoch) != meta
         signed = signed._replace(epoch=min(known, max(meta.epoch, signed.epoch if signed.stamp else 0)))
         if signed.stamp and (at := order.granted_at(signed, clock)):
-            self._prove(home, self._plan.clock() - (clock - at) / 1000)
+            self._prove(store_name, self._config.clock() - (clock - at) / 1000)
         return signed
 
-    def leaves_aside(self, home: str, reply: Reply) -> bool:
+    def leaves_aside(self, store_name: str, reply: Reply) -> bool:
         """Whether to go on without this store: it grants nothing, and has returned no signed time for long.
 
         A fleet whose fetches fail shows that: by a signed note, by the signed failure of the latest try, or because
         this process failed a moment ago. A process whose SDK fetches doesn't learn the
         result, so it leaves no store aside.
         """
-        know, clients = self._ledger.know, self._plan.clients
-        if not know.signs or self._plan.settings.reads_only or clients.fetcher() is None or reply.grant is not None:
+        know, clients = self._state.know, self._config.clients
+        if not know.signs or self._config.settings.reads_only or clients.fetcher() is None or reply.grant is not None:
             return False
-        now, held = self._plan.clock(), know.held
-        if reply.note_status:
-            self._prove(home, now)
+        now, held = self._config.clock(), know.held
+        if reply.backoff_status:
+            self._prove(store_name, now)
         elif reply.exhausted:
-            self._prove(home, min(now, self._tried_at(reply) + self._plan.settings.backoff_ceiling))
+            self._prove(store_name, min(now, self._tried_at(reply) + self._config.settings.backoff_ceiling))
         if know.failures:
-            self._prove(home, min(now, max(know.failed_at, know.stay_out_until)))
-        if held is not None and held.home == home and not held.unproved:
-            self._prove(home, held.born)
-        longest = self._plan.stale_after
+            self._prove(store_name, min(now, max(know.failed_at, know.stay_out_until)))
+        if held is not None and held.store_name == store_name and not held.unproved:
+            self._prove(store_name, held.born)
+        longest = self._config.stale_after
         if held is None:  # the first fetch of all may be under way
-            longest = max(longest, self._plan.settings.fetch_total_timeout)
-        return now - self._sound[home] > longest
+            longest = max(longest, self._config.settings.fetch_total_timeout)
+        return now - self._sound[store_name] > longest
 
     def _failed_lately(self, reply: Reply) -> bool:
         """Whether a fetch failed, by signature, so lately that no try may be left in this interval."""
-        settings = self._plan.settings
+        settings = self._config.settings
         longest = settings.refresh_interval + settings.backoff_ceiling + settings.fetch_total_timeout
-        return self._plan.clock() - self._tried_at(reply) <= longest
+        return self._config.clock() - self._tried_at(reply) <= longest
 
     def _tried_at(self, reply: Reply) -> float:
         """Own clock when the latest fetch was granted that failed by signature."""
-        tried = self._plan.codec.stamps.note(reply.note_stamp)
+        tried = self._config.codec.stamps.note(reply.backoff_stamp)
         if tried is None or tried.at > reply.clock:
             return -math.inf
-        return self._plan.clock() - (reply.clock - tried.at) / 1000
+        return self._config.clock() - (reply.clock - tried.at) / 1000
 
-    def _prove(self, home: str, at: float) -> None:
-        self._sound[home] = max(at, self._sound.get(home, at))
+    def _prove(self, store_name: str, at: float) -> None:
+        self._sound[store_name] = max(at, self._sound.get(store_name, at))
 
-    def passed_over(self, home: str, version: str) -> None:
+    def passed_over(self, store_name: str, version: str) -> None:
         """Note that this version was sent and not adopted, so that it isn't sent again."""
-        if self._plan.codec.stamps.signs:
-            self._passed_over[home] = version
+        if self._config.codec.stamps.signs:
+            self._passed_over[store_name] = version
 
-    def wants(self, home: str, meta: Meta, clock: int) -> bool:
+    def wants(self, store_name: str, meta: Meta, clock: int) -> bool:
         """Whether a version that was passed over is newer than what is held by now, so that it must be sent again."""
-        passed, held = self._passed_over.get(home), self._ledger.know.held
+        passed, held = self._passed_over.get(store_name), self._state.know.held
         if passed is None or held is None:
             return False
         if passed == meta.version:
-            found = election.told(home, meta, held.definitions, clock, self._plan.clock(), signs=True)
+            found = knowledge.from_store(store_name, meta, held.definitions, clock, self._config.clock(), signs=True)
             if not order.is_newer_by_signature(found, held, clock):
                 return False
-        del self._passed_over[home]
+        del self._passed_over[store_name]
         return passed == meta.version
 
-    def _signed_note(self, home: str, reply: Reply) -> Reply | None:
+    def _signed_note(self, store_name: str, reply: Reply) -> Reply | None:
         """Return the note with its signed length; None if it has no signature, or a later fetch succeeded."""
-        signed = self._plan.codec.stamps.note(reply.note_stamp)
-        if signed is None or not signed.status or signed.status != reply.note_status or signed.at > reply.clock:
+        signed = self._config.codec.stamps.note(reply.backoff_stamp)
+        if signed is None or not signed.status or signed.status != reply.backoff_status or signed.at > reply.clock:
             return None
-        if signed.at < self._confirmed_at(home, reply):
+        if signed.at < self._confirmed_at(store_name, reply):
             return None
-        settings = self._plan.settings
+        settings = self._config.settings
         left = signed.at + signed.length + milliseconds(settings.fetch_total_timeout) - reply.clock
         if left < -_INTERVALS * milliseconds(settings.refresh_interval):
             return None
         # The script returns no time left to a worker that ignores the note.
-        stored = left if home in self._disbelieves else reply.note_left
-        return reply._replace(note_left=max(0, min(left, stored)))
+        stored = left if store_name in self._disbelieves else reply.backoff_left
+        return reply._replace(backoff_left=max(0, min(left, stored)))
 
-    def _confirmed_at(self, home: str, reply: Reply) -> int:
+    def _confirmed_at(self, store_name: str, reply: Reply) -> int:
         """The store's clock when the latest fetch succeeded that this process knows of by signature."""
-        held = self._ledger.know.held
-        known = held.meta.confirmed_at if held is not None and held.home == home and not held.unproved else 0
-        stored = self._plan.codec.believed(reply.meta) if reply.meta is not None else None
+        held = self._state.know.held
+        known = (
+            held.meta.confirmed_at if held is not None and held.store_name == store_name and not held.unproved else 0
+        )
+        stored = self._config.codec.believed(reply.meta) if reply.meta is not None else None
         signed = stored.confirmed_at if stored is not None and stored.stamp else 0
         return max((at for at in (known, signed) if at <= reply.clock), default=0)
 
-    def _plain_note(self, home: str, reply: Reply) -> Reply | None:
+    def _plain_note(self, store_name: str, reply: Reply) -> Reply | None:
         """The note, unless it has lasted longer than any note that a worker writes."""
-        now, longest = self._plan.clock(), longest_note(self._plan.settings)
-        if reply.note_left > milliseconds(longest):
-            self._noted.setdefault(home, now)
-        since = self._noted.get(home)
+        now, longest = self._config.clock(), longest_backoff(self._config.settings)
+        if reply.backoff_left > milliseconds(longest):
+            self._noted.setdefault(store_name, now)
+        since = self._noted.get(store_name)
         return None if since is not None and now - since > longest else reply

@@ -1,15 +1,15 @@
 """One process of a fleet, as the vendor's SDK drives it: who fetches, what is handed out, and the one cold start wait.
 
-A `Worker` belongs to one pid; `flagcache.coordinator` makes a new one in each forked child. Its `Exchange` asks stores,
-its `Fetching` fetches, its `Attendant` works between polls. Must never let two threads ask a store for the same thing
-at once, nor answer None to a client that lacks flags, unless another thread gives them to it.
+A `Worker` belongs to one pid; `flagcache.coordinator` makes a new one in each forked child. Its `StorePoller` polls the
+stores, its `FetchThread` fetches, its `Background` works between polls. Must never let two threads ask a store for the
+same thing at once, nor return None to a client without flags, unless another thread gives them to it.
 """
 
 from __future__ import annotations
 
 import weakref
 
-from flagcache.core import knowledge as election
+from flagcache.core import knowledge
 from flagcache.core.first_load import is_starting
 from flagcache.core.knowledge import Held, Knowledge
 from flagcache.core.projects import join_projects
@@ -18,17 +18,17 @@ from flagcache.runtime.callers import caller, within
 from flagcache.settings import SLOW_FETCH
 from flagcache.stores.base import Meta
 from flagcache.vendor import Definitions
-from flagcache.worker.background import Attendant
-from flagcache.worker.config import Plan
-from flagcache.worker.fetch import Fetching
+from flagcache.worker.background import Background
+from flagcache.worker.config import CacheConfig
+from flagcache.worker.fetch import FetchThread
 from flagcache.worker.first_load import FirstLoad
-from flagcache.worker.grants import Errand, Errands
-from flagcache.worker.last_known_good import Archive
-from flagcache.worker.poll import Exchange, Manner
-from flagcache.worker.publish import Reports
-from flagcache.worker.shared_poll import SharedPoll
+from flagcache.worker.grants import PollOutcome, ThreadGrants
+from flagcache.worker.last_known_good import LastKnownGood
+from flagcache.worker.poll import PollIntent, StorePoller
+from flagcache.worker.publish import Publisher
+from flagcache.worker.shared_poll import SingleFlight
 from flagcache.worker.standing import Readiness, Standing, standing
-from flagcache.worker.state import Ledger
+from flagcache.worker.state import ProcessState
 
 __all__ = ["Worker"]
 
@@ -37,39 +37,39 @@ class Worker:
     """One process's part in a fleet.
 
     Args:
-        plan: what all processes of the cache have in common.
+        config: what all processes of the cache have in common.
         know: what this process knows from its parent.
     """
 
-    def __init__(self, plan: Plan, know: Knowledge) -> None:
-        self._plan = plan
-        self._ledger = Ledger(plan, know)
-        self._exchange = Exchange(plan, self._ledger)
-        self._reports = Reports(plan, self._ledger)
-        self._errands = Errands()
+    def __init__(self, config: CacheConfig, know: Knowledge) -> None:
+        self._config = config
+        self._state = ProcessState(config, know)
+        self._poller = StorePoller(config, self._state)
+        self._publisher = Publisher(config, self._state)
+        self._grants = ThreadGrants()
         self._deferred = False
         """A grant was left for the next poll: no thread fetches on it now."""
-        self._archive = Archive(plan, self._ledger)
-        self._fetching = Fetching(plan, self._reports, self._arrived, self._stand_down)
-        self._first_load = FirstLoad(plan, self._ledger, self._archive, self)
-        self._attendant = Attendant(plan, self._ledger, self._exchange, self._archive, weakref.proxy(self))
-        self._polls = SharedPoll()
-        self._readiness = Readiness(plan, self._ledger)
+        self._last_known_good = LastKnownGood(config, self._state)
+        self._fetching = FetchThread(config, self._publisher, self._arrived, self._stand_down)
+        self._first_load = FirstLoad(config, self._state, self._last_known_good, self)
+        self._background = Background(config, self._state, self._poller, self._last_known_good, weakref.proxy(self))
+        self._polls = SingleFlight()
+        self._readiness = Readiness(config, self._state)
 
     @property
     def me(self) -> str:
         """This process's identity in its fleet."""
-        return self._ledger.me
+        return self._state.me
 
     @property
     def know(self) -> Knowledge:
         """What this process knows at this moment."""
-        return self._ledger.know
+        return self._state.know
 
     @property
     def standing(self) -> Standing:
         """How this process stands in its fleet, for its status."""
-        return standing(self._plan, self._ledger)
+        return standing(self._config, self._state)
 
     @property
     def ready(self) -> bool:
@@ -79,7 +79,7 @@ class Worker:
     @property
     def shared(self) -> bool:
         """Whether the fleet's own store, which answers, has what this process holds."""
-        return self._ledger.shared
+        return self._state.shared
 
     @property
     def fetching(self) -> bool:
@@ -89,48 +89,48 @@ class Worker:
     @property
     def granted(self) -> bool:
         """Whether the calling thread may fetch."""
-        return self._errands.granted
+        return self._grants.granted
 
     @property
-    def fetches(self) -> Fetching:
+    def fetches(self) -> FetchThread:
         """What this process fetched for its fleet."""
         return self._fetching
 
     @property
-    def attendant(self) -> Attendant:
+    def background(self) -> Background:
         """What this process does between polls."""
-        return self._attendant
+        return self._background
 
     def learn_project(self, project: str) -> None:
         """Know what an attached client knows of its project."""
-        self._ledger.learn(lambda know: know._replace(project=join_projects(know.project, project)))
+        self._state.update(lambda know: know._replace(project=join_projects(know.project, project)))
 
     def should_fetch(self) -> bool:
         """Ask the store. True sends the calling thread to fetch, if its client is unknown; else the fleet fetches."""
         self._come_back()
-        caller().asked_at = self._plan.clock()
-        self._attendant.polled()
+        caller().asked_at = self._config.clock()
+        self._background.note_poll()
         self.ask_once()
         if self._fetching.busy and not self._first_load.may_go_on():
             self._wait_for_fetch()
-        return self._errands.granted
+        return self._grants.granted
 
     def _wait_for_fetch(self) -> None:
         """Wait for the fetch under way; if no thread listens, as long as for the SDK's own, unless news is here."""
-        settings, client, held = self._plan.settings, self._plan.clients.asking(), self.know.held
-        news = client is not None and held is not None and client.lacks(held.definitions)
-        alone = not self._attendant.listens and self.know.loaded and not news
+        settings, client, held = self._config.settings, self._config.clients.asking(), self.know.held
+        news = client is not None and held is not None and client.differs_from(held.definitions)
+        alone = not self._background.listens and self.know.loaded and not news
         self._fetching.wait(settings.fetch_timeout if alone else settings.store_timeout, self.keep_lease)
 
     def keep_lease(self) -> None:
         """Renew the lease, if this process has it, while its fetch is under way and the listener may not run yet."""
-        contact = self._ledger.acting
-        if self._fetching.busy and contact.leads and self._plan.clock() - contact.renewed >= HEARTBEAT:
-            self._exchange.renew()
+        view = self._state.acting
+        if self._fetching.busy and view.leads and self._config.clock() - view.renewed >= HEARTBEAT:
+            self._poller.renew()
 
     def ask_once(self) -> None:
         """Ask the store, unless the calling thread's push has done so; a grant is acted upon."""
-        if not self._attendant.just_asked():
+        if not self._background.just_asked():
             self.look()
 
     def definitions(self, *, loads_again: bool = False) -> Definitions | None:
@@ -142,52 +142,54 @@ class Worker:
         self._first_load.wait()
         self._stand_down()
         held = self.know.held
-        if self._ledger.emptied:
-            return self._plan.vendor.empty()
+        if self._state.emptied:
+            return self._config.vendor.empty()
         if held is not None:
-            return held.definitions if self._plan.clients.hand(held.definitions, self._plan.clock()) else None
-        if self._errands.granted:
+            return (
+                held.definitions if self._config.clients.may_hand_over(held.definitions, self._config.clock()) else None
+            )
+        if self._grants.granted:
             return None
         if not loads_again:
-            return self._plan.vendor.empty()
-        self._reports.count_without_grant()
+            return self._config.vendor.empty()
+        self._publisher.count_without_grant()
         return None
 
     def received(self, definitions: object) -> None:
         """Take in and publish what the calling thread has fetched. A reader publishes nothing."""
-        if self._plan.settings.reads_only:
+        if self._config.settings.reads_only:
             return
         try:
             self._deliver(definitions)
         finally:
             self._first_load.over()
-            self._errands.back()  # only now: to the threads that ask meanwhile a fetch is under way still
+            self._grants.take()  # only now: to the threads that ask meanwhile a fetch is under way still
 
     def _deliver(self, definitions: object) -> None:
-        errand, checked = self._errands.current, self._plan.vendor.check(definitions)
+        outcome, checked = self._grants.current, self._config.vendor.check(definitions)
         # A thread that never asked may have begun its fetch long ago: taken for as old as a fetch can be.
-        errand = errand or Errand("", None, 0, self._plan.clock() - SLOW_FETCH)
-        times = election.stamp(self.know, errand.home, errand.grant, errand.clock)
-        version = self._reports.name_of(errand.home, checked)
+        outcome = outcome or PollOutcome("", None, 0, self._config.clock() - SLOW_FETCH)
+        times = knowledge.times_of_fetch(self.know, outcome.store_name, outcome.grant, outcome.clock)
+        version = self._publisher.name_of(outcome.store_name, checked)
         meta = Meta(
             version=version,
             epoch=times.epoch,
             as_of=times.as_of,
-            changed_at=election.changed_at(self.know, errand.home, version, times),
+            changed_at=knowledge.changed_at(self.know, outcome.store_name, version, times),
             confirmed_at=times.at,
-            writer=self._plan.vendor.writer,
-            project=self._plan.vendor.project(checked),
+            writer=self._config.vendor.writer,
+            project=self._config.vendor.project(checked),
         )
-        self._reports.malformed(self._plan.vendor.malformed(definitions))
-        self._reports.fetched(Held(meta, checked, errand.home, errand.asked_at, accepted=False), times)
+        self._publisher.malformed(self._config.vendor.malformed(definitions))
+        self._publisher.publish(Held(meta, checked, outcome.store_name, outcome.asked_at, accepted=False), times)
         self._arrived()
 
     def shutdown(self) -> None:
         """End what runs for clients that were shut down; with the last one, leave. A later call starts anew."""
-        for client in self._plan.clients.live:
+        for client in self._config.clients.live:
             if client.polling is False:
                 client.close()
-        if not any(client.polling for client in self._plan.clients.live):
+        if not any(client.polling for client in self._config.clients.live):
             self.leave()
 
     def leave(self, *, at_exit: bool = False) -> None:
@@ -196,19 +198,19 @@ class Worker:
         Args:
             at_exit: ask no store ever again, so that no thread that still polls takes the lease anew.
         """
-        budget = self._plan.settings.store_timeout
+        budget = self._config.settings.store_timeout
         if at_exit:
             self._polls.close()
-        self._attendant.stop(budget)
+        self._background.stop(budget)
         self._polls.settle(budget)
         self._fetching.settle(budget)
         self._fetching.cancel(budget)
-        self._archive.settle()
-        self._exchange.leave(idle=self._idle)
+        self._last_known_good.settle()
+        self._poller.leave(idle=self._idle)
 
     @property
     def _idle(self) -> bool:
-        sdk_fetches = not self._errands.idle(self._plan.clock())
+        sdk_fetches = not self._grants.idle(self._config.clock())
         return not (sdk_fetches or self._fetching.busy or self._deferred)
 
     def _come_back(self) -> None:
@@ -217,12 +219,12 @@ class Worker:
         A process that never received definitions has no entity tag, so that its silence cannot mean "unchanged". If
         people cleared the store since, "unchanged" is of no use to it.
         """
-        errand, was_out = self._errands.back()
-        if errand is None or errand.grant is None or not was_out:
+        outcome, was_out = self._grants.take()
+        if outcome is None or outcome.grant is None or not was_out:
             return
         know = self.know
-        if not know.received or (know.held is not None and know.held.meta.epoch < errand.grant.epoch):
-            self._reports.own_fetch_failed(errand.home, errand.grant)
+        if not know.received or (know.held is not None and know.held.meta.epoch < outcome.grant.epoch):
+            self._publisher.own_fetch_failed(outcome.store_name, outcome.grant)
 
     def look(self, *, contend: bool = True) -> None:
         """Ask the stores, once for all threads that want to know now. A grant goes to the thread that asked.
@@ -231,44 +233,44 @@ class Worker:
         """
 
         def ask() -> None:
-            with within(self._plan.settings.store_timeout):
+            with within(self._config.settings.store_timeout):
                 self._ask(contend=contend)
 
         self._polls.run(
             ask,
-            contends=contend and self._attendant.may_lead(),
-            longest=self._plan.settings.store_timeout * (1 if self.know.held else 2),  # 2: there is nothing yet
-            again=lambda: not self._ledger.tiers.first_answers,
-            alone=self._plan.clients.on_behalf,
+            contends=contend and self._background.may_lead(),
+            longest=self._config.settings.store_timeout * (1 if self.know.held else 2),  # 2: there is nothing yet
+            again=lambda: not self._state.stores.first_answers,
+            alone=self._config.clients.on_behalf,
         )
 
     def _ask(self, *, contend: bool) -> None:
         # While a fetch is under way the listener keeps the lease, and another grant could not be used.
-        may_lead = contend and self._attendant.may_lead() and not self._fetching.busy
-        fetcher, before = self._plan.clients.fetcher(), self.know.held
-        reports = fetcher is not None and not self._plan.settings.reads_only
-        listens, watches = reports and self._attendant.acts, self._attendant.watches()
-        manner = Manner(may_lead, self._idle, reports, listens, watches, is_starting(self.know))
-        answer = self._exchange.ask(manner, serve_first=fetcher is None and before is None)
-        self._ledger.look()
+        may_lead = contend and self._background.may_lead() and not self._fetching.busy
+        fetcher, before = self._config.clients.fetcher(), self.know.held
+        reports = fetcher is not None and not self._config.settings.reads_only
+        listens, watches = reports and self._background.acts, self._background.watches()
+        intent = PollIntent(may_lead, self._idle, reports, listens, watches, is_starting(self.know))
+        answer = self._poller.poll(intent, serve_first=fetcher is None and before is None)
+        self._state.report_changes()
         if self.know.held is not before:
             self._arrived()
-        elif not self._attendant.running:
-            self._archive.settle()
+        elif not self._background.running:
+            self._last_known_good.settle()
         if answer is None:
             return
         self._deferred = answer.deferred or (self._deferred and not contend)
-        grant = answer.grant if answer.grant and self._reports.admits(answer.home, answer.grant) else None
-        errand = answer._replace(grant=grant)
+        grant = answer.grant if answer.grant and self._publisher.admits(answer.store_name, answer.grant) else None
+        outcome = answer._replace(grant=grant)
         if grant is None or fetcher is None:
-            self._errands.send(errand)
+            self._grants.note(outcome)
         else:
-            self._fetching.begin(errand, grant, fetcher)
+            self._fetching.start(outcome, grant, fetcher)
 
     def _stand_down(self) -> None:
         """Give up a lease that no client here will use: without a poller, a process fetches for its loads alone."""
-        if self._ledger.acting.leads and not self._fetching.busy and not self._plan.clients.polls:
-            self._exchange.stand_down(idle=self._idle)
+        if self._state.acting.leads and not self._fetching.busy and not self._config.clients.polls:
+            self._poller.stand_down(idle=self._idle)
 
     def _arrived(self) -> None:
         """Something may have come: keep it for worse days, and wake who waits for it.
@@ -276,5 +278,5 @@ class Worker:
         In this order: a thread that waited may fork next, and a child forked while a thread uses SQLite cannot use it.
         If the listener comes back to the file, clients come first.
         """
-        self._archive.arrived(later=self._attendant.running)
+        self._last_known_good.offer_soon(later=self._background.running)
         self._first_load.arrived()

@@ -25,7 +25,7 @@ from flagcache.runtime.uwsgi import advise
 from flagcache.settings import Settings
 from flagcache.status import Status
 from flagcache.stores.spec import StoreSpec
-from flagcache.worker.config import Plan
+from flagcache.worker.config import CacheConfig
 from flagcache_posthog._calling_client import calling_client
 from flagcache_posthog._finder import ClientFinder
 from flagcache_posthog._gevent import learn_system
@@ -36,13 +36,13 @@ from flagcache_posthog._strays import stray_of
 from flagcache_posthog.attach import AttachedClient
 from flagcache_posthog.definitions import PostHogVendor
 
-__all__ = ["CacheBase", "plan_of"]
+__all__ = ["CacheBase", "config_of"]
 
 _log = logging.getLogger("flagcache")
 
 _Client = TypeVar("_Client", bound=Client)
 
-_plans: weakref.WeakKeyDictionary[CacheBase, Plan] = weakref.WeakKeyDictionary()
+_configs: weakref.WeakKeyDictionary[CacheBase, CacheConfig] = weakref.WeakKeyDictionary()
 
 _LOOKS = 3
 """How often `ready` looks for clients that never called; each look takes 0.15 s in a process of a million objects."""
@@ -80,8 +80,8 @@ class CacheBase:
             advise()
         remember_cache(self)
         self._finder = ClientFinder(self._take, namespace, may_start_threads=not settings.reads_only)
-        plan = _plans[self] = Plan(namespace, settings, self._vendor, stores, events, protection=protection)
-        self._coordinator = Coordinator(plan)
+        config = _configs[self] = CacheConfig(namespace, settings, self._vendor, stores, events, protection=protection)
+        self._coordinator = Coordinator(config)
 
     def attach(self, client: _Client) -> _Client:
         """Attach a client to this cache: changes are pushed to it, and the fleet fetches with its keys.
@@ -265,6 +265,6 @@ class CacheBase:
             guarded(look, None, "could not look for a thread's client", self._namespace)
 
 
-def plan_of(cache: CacheBase) -> Plan:
+def config_of(cache: CacheBase) -> CacheConfig:
     """Return what the processes of a cache have in common, including keys, for flagcache's commands."""
-    return _plans[cache]
+    return _configs[cache]

@@ -43,17 +43,17 @@ class PlainClient:
         """As `Client.polling`."""
         return not self.ended
 
-    def holds(self, definitions: Definitions) -> bool:
+    def has(self, definitions: Definitions) -> bool:
         """As `Client.holds`: it needs none."""
         return True
 
-    def lacks(self, definitions: Definitions) -> bool:
-        """As `Client.lacks`: it needs none."""
+    def differs_from(self, definitions: Definitions) -> bool:
+        """As `Client.differs_from`: it needs none."""
         return False
 
     @property
-    def blank(self) -> bool:
-        """As `Client.blank`: always, for it keeps none."""
+    def has_no_flags(self) -> bool:
+        """As `Client.has_no_flags`: always, for it keeps none."""
         return True
 
     def close(self) -> None:

@@ -144,21 +144,21 @@ class AttachedClient:
         fetcher.sdk = user_agent_of(client)
         return fetcher
 
-    def holds(self, definitions: Definitions) -> bool:
+    def has(self, definitions: Definitions) -> bool:
         """As `Client.holds`."""
         client = self._ref()
         return client is not None and bool(client.feature_flags) and client.feature_flags is definitions["flags"]
 
-    def lacks(self, definitions: Definitions) -> bool:
-        """As `Client.lacks`."""
+    def differs_from(self, definitions: Definitions) -> bool:
+        """As `Client.differs_from`."""
         client = self._ref()
         if client is None or client.feature_flags is definitions["flags"]:
             return False
         return bool(definitions["flags"]) or client.feature_flags is None or bool(client.feature_flags)
 
     @property
-    def blank(self) -> bool:
-        """As `Client.blank`."""
+    def has_no_flags(self) -> bool:
+        """As `Client.has_no_flags`."""
         client = self._ref()
         return client is None or not client.feature_flags
 

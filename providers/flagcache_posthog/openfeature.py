@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from flagcache.errors import MissingExtraError
 from flagcache.events import DefinitionsChanged, DefinitionsFresh, DefinitionsStale, Event
-from flagcache_posthog._base import CacheBase, plan_of
+from flagcache_posthog._base import CacheBase, config_of
 from flagcache_posthog._local_client import LocalClient
 from flagcache_posthog.request_flags import Remote
 
@@ -46,7 +46,7 @@ class FlagcacheProvider(PostHogProvider):
         super().__init__(local, default_distinct_id=default_distinct_id)
         self._loaded, self._stale = True, False
         self._owner = client
-        plan_of(cache).events.subscribe(self._pass_on)
+        config_of(cache).events.subscribe(self._pass_on)
 
     def initialize(self, evaluation_context: EvaluationContext) -> None:
         """Load the definitions, within the cache's `cold_start_wait`. OpenFeature calls it."""

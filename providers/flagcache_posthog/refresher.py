@@ -34,7 +34,7 @@ from flagcache.settings import Options, Settings
 from flagcache.status import State, Status
 from flagcache.stores.base import REFRESHER
 from flagcache.stores.spec import REDIS_SCHEMES, StoreSpec
-from flagcache.worker.config import Plan
+from flagcache.worker.config import CacheConfig
 from flagcache_posthog._arguments import all_options, path_of, scheme_of, understand
 from flagcache_posthog._plain_client import PlainClient
 from flagcache_posthog._runs import Outcome, Project, Run
@@ -91,7 +91,7 @@ class FleetRefresher:
         events.subscribe(self._note_trouble)
         if on_event is not None:
             events.subscribe(TimedCallback(on_event, "on_event"))
-        plan = Plan(namespace, settings, vendor, (store,), events, protection=protection, mark=REFRESHER)
+        config = CacheConfig(namespace, settings, vendor, (store,), events, protection=protection, mark=REFRESHER)
         fetcher = PostHogFetcher(
             api_key=project.api_key,
             secret_key=project.secret_key,
@@ -105,7 +105,7 @@ class FleetRefresher:
         self.interval = settings.refresh_interval
         """Seconds between two requests to PostHog."""
         self._settings = settings
-        self._coordinator = Coordinator(plan)
+        self._coordinator = Coordinator(config)
         self._client = PlainClient(self._coordinator, settings.polls_every(), project_of(project.api_key), fetcher)
         self._coordinator.attach(self._client)
         self._end: queue.SimpleQueue[None] = queue.SimpleQueue()  # `put` may interrupt a `get` on the same thread

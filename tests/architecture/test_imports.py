@@ -138,7 +138,7 @@ def test_what_threads_do_loads_nothing(redis_server: RedisServer, namespace: str
 
 def test_two_kinds_of_values_are_compiled_at_each_start(loaded: dict[str, list[str]]) -> None:
     """A dataclass costs ten times a NamedTuple: only those that check or fill in what they are given are one."""
-    assert loaded["compiled"] == ["Plan", "Settings"]
+    assert loaded["compiled"] == ["CacheConfig", "Settings"]
 
 
 def test_distributions_are_counted_and_not_modules() -> None:

@@ -125,11 +125,11 @@ def test_retry_after_is_believed_for_five_minutes_at_most(
         fleet.call(load)
         posthog.fail(Refuse(503, retry_after=86_400))
         store = RedisStore(redis_url, namespace)
-        until(lambda: store.inspect().note_left, what="a note")
+        until(lambda: store.inspect().backoff_left, what="a note")
         told = store.inspect()
         store.close()
-        assert 290_000 < told.note_left <= 300_000
-        assert told.note_status == 503
+        assert 290_000 < told.backoff_left <= 300_000
+        assert told.backoff_status == 503
 
 
 # --- what concerns one -----------------------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ import pytest
 from posthog import Posthog
 from typing_extensions import Self
 
-from flagcache.worker.fetch import Fetching
-from flagcache.worker.shared_poll import SharedPoll
+from flagcache.worker.fetch import FetchThread
+from flagcache.worker.shared_poll import SingleFlight
 from flagcache.worker.worker import Worker
 from flagcache_posthog import from_url
 from flagcache_posthog.testing import PostHogStandIn, make_definitions
@@ -55,8 +55,8 @@ class AtLine:
 
 def places() -> Iterator[tuple[CodeType, int]]:
     """Each line of the functions that note what is under way."""
-    join = SharedPoll._join  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
-    for function in (Worker.look, SharedPoll.run, join, Fetching.begin):
+    join = SingleFlight._join  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    for function in (Worker.look, SingleFlight.run, join, FetchThread.start):
         code = function.__code__
         lines = {line for _, _, line in code.co_lines() if line is not None and line > code.co_firstlineno}
         yield from ((code, line) for line in sorted(lines))

@@ -22,7 +22,7 @@ from benchmarks._scale_stores import Sizes
 from benchmarks._scale_tally import Summary, Tally
 from benchmarks._scale_wire import poll_size, reply_size
 from benchmarks._scale_world import Down, Link, Machine, PostHog, Timeline
-from flagcache.core import knowledge as election
+from flagcache.core import knowledge
 from flagcache.core.knowledge import Knowledge
 from flagcache.errors import StoreError
 from flagcache.settings import Settings
@@ -194,11 +194,11 @@ def test_bytes_on_the_wire_are_those_that_redis_counts(make_redis: MakeRedis) ->
     """The computed sizes of a poll and its answer are what Redis itself counts."""
     server = make_redis()
     client, store = server.client(), RedisStore(server.url, "my-team")
-    base = election.template("web-00001:12345:0123456789ab", Settings(), 45.0)
+    base = knowledge.template("web-00001:12345:0123456789ab", Settings(), 45.0)
     meta = Meta("0" * 32, 0, 1_700_000_000_000, 1, 1, etag='"e"', writer="posthog-python/7.91.1", project="team=1")
     store.publish("me", Envelope(meta, b"." * 1000), fresh=False, lease=1000)
     asks = [
-        election.ask_for(base, Knowledge(), "redis", 0.0),
+        knowledge.build_poll(base, Knowledge(), "redis", 0.0),
         base._replace(held=meta.order, held_version=meta.version, grant_age=5),
     ]
     for ask in asks:
@@ -307,7 +307,7 @@ def test_a_replica_takes_readers_and_no_leader(make_redis: MakeRedis) -> None:
     primary = make_redis(tcp=True, args=("--repl-diskless-sync-delay", "0"))
     replica = make_redis(args=("--replicaof", "127.0.0.1", str(primary.port)))
     written, read = RedisStore(primary.tcp_url, "my-team"), RedisStore(replica.url, "my-team")
-    leader = election.template("leader", Settings(), 45.0)
+    leader = knowledge.template("leader", Settings(), 45.0)
     assert written.poll(leader).leads
     written.publish("leader", Envelope(Meta("v", 0, 1, 1, 1), b"payload"), fresh=False, lease=45_000)
     reader = leader._replace(me="reader", may_lead=False)

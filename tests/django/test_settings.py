@@ -10,7 +10,7 @@ import pytest
 from django.core.checks import Error, run_checks
 
 from flagcache.errors import ConfigurationError
-from flagcache_posthog._base import plan_of
+from flagcache_posthog._base import config_of
 from flagcache_posthog.django import cache, client, olposthog
 from flagcache_posthog.django._defaults import assume
 from flagcache_posthog.django.middleware import FlagsMiddleware
@@ -43,7 +43,7 @@ def test_what_works_is_not_refused(configure: Configure) -> None:
     )
     assert _found() == {}
     assert client().feature_flags_request_timeout_seconds == 1
-    assert plan_of(cache()).settings.refresh_interval == 5
+    assert config_of(cache()).settings.refresh_interval == 5
 
 
 def test_plain_settings(configure: Configure, flags: object, tmp_path: Path) -> None:

@@ -335,11 +335,11 @@ def test_a_change_is_pushed_through_it_also_while_it_is_shut_down(
     """Our own thread runs an attached client's poll: it never waits for the SDK's event loop, nor revives it."""
     pushing, released = threading.Event(), threading.Event()
 
-    def hold(adopting: Client, *args: object, **options: object) -> None:
-        if threading.current_thread().name == "flagcache-listener" and adopting is client:
+    def hold(being_adopted: Client, *args: object, **options: object) -> None:
+        if threading.current_thread().name == "flagcache-listener" and being_adopted is client:
             pushing.set()
             assert released.wait(10)
-        adopt(adopting, *args, **options)
+        adopt(being_adopted, *args, **options)
 
     adopt = cast("Callable[..., None]", getattr(Client, ADOPTS))
 

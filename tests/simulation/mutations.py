@@ -14,8 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from unittest.mock import patch
 
-from flagcache.core import knowledge as election
-from flagcache.core import order
+from flagcache.core import knowledge, order
 from flagcache.core.knowledge import Held, Knowledge
 from flagcache.encoding import payload as envelope
 from flagcache.encoding.codec import Codec
@@ -27,13 +26,13 @@ from flagcache.stores.rules import state
 from flagcache.stores.rules import verbs as rules
 from flagcache.stores.rules.state import Outcome, State
 from flagcache.vendor import Definitions, Fetched, Fetcher
-from flagcache.worker import poll as exchange
-from flagcache.worker.background import Attendant
-from flagcache.worker.failover import Tier
-from flagcache.worker.fetch import Fetching
-from flagcache.worker.grants import Errand
-from flagcache.worker.poll import Exchange
-from flagcache.worker.state import Ledger
+from flagcache.worker import poll as poller
+from flagcache.worker.background import Background
+from flagcache.worker.failover import ManagedStore
+from flagcache.worker.fetch import FetchThread
+from flagcache.worker.grants import PollOutcome
+from flagcache.worker.poll import StorePoller
+from flagcache.worker.state import ProcessState
 from flagcache.worker.worker import Worker
 from tests.simulation.run import simulate
 
@@ -61,8 +60,14 @@ class Mutation:
             yield
 
 
-_poll, _publish, _ask_for, _told, _repair = rules.poll, rules.publish, election.ask_for, election.told, election.repair
-_exchange_ask, _decode, _hold, _definitions = Exchange.ask, envelope.decode, Fetching._hold, Worker.definitions  # noqa: SLF001
+_poll, _publish, _build_poll, _told, _repair = (
+    rules.poll,
+    rules.publish,
+    knowledge.build_poll,
+    knowledge.from_store,
+    knowledge.repair,
+)
+_poller_poll, _decode, _hold, _definitions = StorePoller.poll, envelope.decode, FetchThread._hold, Worker.definitions  # noqa: SLF001
 
 
 def _yes(*_: object) -> bool:
@@ -81,8 +86,8 @@ def _follows_for_ever(state: State, ask: Ask, held: Order | None, clock: int) ->
     return state.outcome is Outcome.FAILED or (state.outcome is Outcome.OPEN and state.holder != ask.me)
 
 
-def _forgetful(base: Ask, know: Knowledge, home: str, now: float) -> Ask:
-    return _ask_for(base, know, home, now)._replace(grant_age=-1)
+def _forgetful(base: Ask, know: Knowledge, store_name: str, now: float) -> Ask:
+    return _build_poll(base, know, store_name, now)._replace(grant_age=-1)
 
 
 def _herd(self: Worker) -> Definitions | None:
@@ -96,9 +101,11 @@ def _publishes_anything(  # noqa: PLR0913 - the signature of the function that i
     return _publish(state, me, envelope, clock, fresh=fresh, lease=lease, replacing=replacing)
 
 
-def _stamped_when_read(self: Fetching, result: Fetched, errand: Errand, grant: Grant, held: Held | None) -> Held:
-    taken = _hold(self, result, errand, grant, held)
-    late = round((self._plan.clock() - errand.asked_at) * 1000)
+def _stamped_when_read(
+    self: FetchThread, result: Fetched, outcome: PollOutcome, grant: Grant, held: Held | None
+) -> Held:
+    taken = _hold(self, result, outcome, grant, held)
+    late = round((self._config.clock() - outcome.asked_at) * 1000)
     return taken._replace(meta=taken.meta._replace(as_of=grant.as_of + late))
 
 
@@ -119,7 +126,7 @@ def _never_heals(state: State, ask: Ask, clock: int, *, size: int) -> tuple[Stat
     return state, reply._replace(republish=False)
 
 
-def _does_not_repair(self: Exchange, *_: object) -> None:
+def _does_not_repair(self: StorePoller, *_: object) -> None:
     """Nothing."""
 
 
@@ -134,20 +141,20 @@ def _fails_silently(state: State, *_: object, **__: object) -> tuple[State, bool
     return state, False, None
 
 
-def _counts_from_the_reading(self: Exchange, tier: Tier, store: Store, base: Ask) -> tuple[Reply, float]:
-    ledger, plan = self._ledger, self._plan
-    reply = store.poll(election.ask_for(base, ledger.know, tier.home, plan.clock()))
-    return reply, plan.clock()
+def _counts_from_the_reading(self: StorePoller, managed: ManagedStore, store: Store, base: Ask) -> tuple[Reply, float]:
+    state, config = self._state, self._config
+    reply = store.poll(knowledge.build_poll(base, state.know, managed.store_name, config.clock()))
+    return reply, config.clock()
 
 
-def _restamps(held: Held, home: str, clock: int, now: float) -> Meta:
-    return _repair(held, home, clock, now)._replace(as_of=clock, confirmed_at=clock)
+def _restamps(held: Held, store_name: str, clock: int, now: float) -> Meta:
+    return _repair(held, store_name, clock, now)._replace(as_of=clock, confirmed_at=clock)
 
 
 def _born_now(
-    home: str, meta: Meta, definitions: Definitions, clock: int, asked: float, *, signs: bool = False
+    store_name: str, meta: Meta, definitions: Definitions, clock: int, asked: float, *, signs: bool = False
 ) -> Held:
-    return _told(home, meta, definitions, clock, asked, signs=signs)._replace(born=asked)
+    return _told(store_name, meta, definitions, clock, asked, signs=signs)._replace(born=asked)
 
 
 def _sends_always(state: State, ask: Ask, clock: int, *, size: int) -> tuple[State, Reply]:
@@ -155,9 +162,9 @@ def _sends_always(state: State, ask: Ask, clock: int, *, size: int) -> tuple[Sta
     return state, reply._replace(payload=b"", meta=state.meta) if state.meta else reply
 
 
-def _asks_twice(self: Exchange, manner: exchange.Manner, *, serve_first: bool = False) -> Errand | None:
-    _exchange_ask(self, manner._replace(may_lead=False))
-    return _exchange_ask(self, manner, serve_first=serve_first)
+def _asks_twice(self: StorePoller, intent: poller.PollIntent, *, serve_first: bool = False) -> PollOutcome | None:
+    _poller_poll(self, intent._replace(may_lead=False))
+    return _poller_poll(self, intent, serve_first=serve_first)
 
 
 def _believes_any_time(end: int, length: int, clock: int) -> bool:
@@ -168,15 +175,15 @@ def _inherits_all(self: Knowledge) -> Knowledge:
     return self
 
 
-def _stored_etag(self: Fetching, errand: Errand, grant: Grant, fetcher: Fetcher) -> None:
-    ledger: Ledger = self._reports._ledger  # noqa: SLF001
-    held, stored = ledger.know.held, ledger.contact.stored
+def _stored_etag(self: FetchThread, outcome: PollOutcome, grant: Grant, fetcher: Fetcher) -> None:
+    state: ProcessState = self._publisher._state  # noqa: SLF001
+    held, stored = state.know.held, state.view.stored
     if held is not None and stored is not None:
-        ledger.learn(lambda know: know._replace(held=held._replace(meta=held.meta._replace(etag=stored.etag))))
-    _fetch(self, errand, grant, fetcher)
+        state.update(lambda know: know._replace(held=held._replace(meta=held.meta._replace(etag=stored.etag))))
+    _fetch(self, outcome, grant, fetcher)
 
 
-_fetch, _silent, _attend = Fetching._fetch, granting._silent, Attendant.attend  # noqa: SLF001
+_fetch, _silent, _attend = FetchThread._fetch, granting._silent, Background.run_due  # noqa: SLF001
 
 
 def _order_for_time(meta: Meta, _clock: int) -> int:
@@ -187,21 +194,21 @@ def _leaves_no_time(state: State, ask: Ask, clock: int, more: int = 0) -> bool:
     return bool(more) or _silent(state, ask, clock)
 
 
-def _sleeps_long(self: Attendant) -> float:
+def _sleeps_long(self: Background) -> float:
     return max(5.0, _attend(self))
 
 
 MUTATIONS = (
     Mutation(1, "a grant whenever it is asked for", ((granting, "_due", _yes),)),
     Mutation(1, "follow-up grants without limit", ((granting, "_follows", _follows_for_ever),)),
-    Mutation(1, "workers do not report the latest grant", ((election, "ask_for", _forgetful),)),
+    Mutation(1, "workers do not report the latest grant", ((knowledge, "build_poll", _forgetful),)),
     Mutation(1, "a worker without definitions fetches without a grant", ((Worker, "definitions", _herd),)),
     Mutation(2, "a late publication is not refused", ((rules, "publish", _publishes_anything),)),
     Mutation(2, "a later grant counts before its fetch is answered", ((rules, "publish", _counts_given_grants),)),
-    Mutation(2, "a worker adopts older definitions", ((election, "hold", _takes_everything),)),
-    Mutation(2, "definitions are dated when the response is read", ((Fetching, "_hold", _stamped_when_read),)),
+    Mutation(2, "a worker adopts older definitions", ((knowledge, "adopt", _takes_everything),)),
+    Mutation(2, "definitions are dated when the response is read", ((FetchThread, "_hold", _stamped_when_read),)),
     Mutation(3, "the store asks no worker to repair it", ((rules, "poll", _never_heals),)),
-    Mutation(3, "a worker ignores the request to repair the store", ((Exchange, "_repair", _does_not_repair),)),
+    Mutation(3, "a worker ignores the request to repair the store", ((StorePoller, "_repair", _does_not_repair),)),
     Mutation(
         5,
         "an unreadable payload counts as empty definitions",
@@ -210,19 +217,19 @@ MUTATIONS = (
     Mutation(6, "a failed fetch is not reported to the store", ((rules, "fail", _fails_silently),)),
     Mutation(6, "a silent leader is not challenged", ((granting, "_silent", _no),)),
     Mutation(6, "a challenged leader gets the next grant at once", ((granting, "_silent", _leaves_no_time),)),
-    Mutation(1, "the listener renews the lease too late", ((Attendant, "attend", _sleeps_long),)),
+    Mutation(1, "the listener renews the lease too late", ((Background, "run_due", _sleeps_long),)),
     Mutation(7, "a forked child keeps its parent's grants", ((Knowledge, "in_child", _inherits_all),)),
-    Mutation(8, "ages count from the time a reply is read", ((Exchange, "_poll", _counts_from_the_reading),)),
+    Mutation(8, "ages count from the time a reply is read", ((StorePoller, "_poll", _counts_from_the_reading),)),
     Mutation(
         8,
         "an order counts as a time after the clock stepped back",
-        ((election, "granted_at", _order_for_time), (order, "granted_at", _order_for_time)),
+        ((knowledge, "granted_at", _order_for_time), (order, "granted_at", _order_for_time)),
     ),
-    Mutation(8, "republished definitions get a new date", ((election, "repair", _restamps),)),
-    Mutation(8, "adopted definitions count as confirmed now", ((election, "told", _born_now),)),
-    Mutation(8, "the entity tag of other definitions is sent", ((Fetching, "_fetch", _stored_etag),)),
+    Mutation(8, "republished definitions get a new date", ((knowledge, "repair", _restamps),)),
+    Mutation(8, "adopted definitions count as confirmed now", ((knowledge, "from_store", _born_now),)),
+    Mutation(8, "the entity tag of other definitions is sent", ((FetchThread, "_fetch", _stored_etag),)),
     Mutation(9, "the payload is sent at each poll", ((rules, "poll", _sends_always),)),
-    Mutation(9, "an unchanged poll asks twice", ((Exchange, "ask", _asks_twice),)),
+    Mutation(9, "an unchanged poll asks twice", ((StorePoller, "poll", _asks_twice),)),
     Mutation(
         11,
         "unreadable definitions are neither discarded nor replaced by the same version",

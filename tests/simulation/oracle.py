@@ -199,7 +199,7 @@ class Oracle:
         version, served = notes.served
         if version != held.meta.version:
             self.report(f"rule 8: {process.name} takes one content for another that PostHog served")
-        uid = process.uid_of(held.home)
+        uid = process.uid_of(held.store_name)
         granted = self._granted.get((uid, held.meta.as_of), notes.asked)
         evidence = self._brought[process.name, held.meta.version] = Evidence(granted, served, uid)
         self._know(uid, held.meta, evidence)
@@ -271,9 +271,9 @@ class Oracle:
         older = stored is not None and stored.granted < asked.granted - slack
         if stored is not None and stored.translated and stored.served >= asked.served:
             older = False  # of a grant that was given again, ages count from the second time
-        lacks = meta is None or older
+        differs_from = meta is None or older
         asked_lately = store.clock() - 1000 < store.state.repair_asked <= store.clock()
-        if lacks and not asked_lately and not self.confused():
+        if differs_from and not asked_lately and not self.confused():
             self.report(f"rule 3: {store.uid} does not ask {ask.me} for the newer definitions that it holds")
 
     # --- rules 2 and 8: what a process holds -------------------------------------------------------------------------
@@ -289,7 +289,7 @@ class Oracle:
             fetched = self._brought.get((process.name, held.meta.version), old)
             seen.held, seen.evidence = held, None if _let_go(process, seen.held) else fetched
             return None
-        uid = process.uid_of(held.home)
+        uid = process.uid_of(held.store_name)
         evidence = self._evidence.get((uid, held.meta.as_of, held.meta.version))
         if evidence is None:
             return self.report(f"rule 8: {process.name} holds times that no fetch had")
@@ -325,5 +325,5 @@ def _let_go(process: Process, held: Held | None) -> bool:
 
 
 def _overtaken(held: Held) -> bool:
-    """Whether a store had better, so that their time counts for nothing any more (`knowledge.overtaken`)."""
+    """Whether a store had better, so that their time counts for nothing any more (`knowledge.superseded`)."""
     return held.meta.order == (0, 1)

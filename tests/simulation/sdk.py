@@ -105,7 +105,7 @@ class Sdk:
         self._process.stepped()
         self.flags, content = flags, _content(data)
         know = self._process.know_now()
-        if not content and know.held is not None and know.note.status != 402:
+        if not content and know.held is not None and know.backoff.status != 402:
             self._process.oracle.report(f"rule 5: {self._process.name} was handed no flags though it holds some")
         if content and content != self.content and self.content:
             old = self._process.oracle.last_evidence(self._process, version_of(self.content))
@@ -190,19 +190,19 @@ class Attached:
         """As `Client.fetcher`."""
         return _Fetcher(self._process) if self._has_key else None
 
-    def holds(self, definitions: Definitions) -> bool:
+    def has(self, definitions: Definitions) -> bool:
         """As `Client.holds`."""
         return bool(self._sdk.flags) and self._sdk.flags is definitions["flags"]
 
-    def lacks(self, definitions: Definitions) -> bool:
-        """As `Client.lacks`."""
+    def differs_from(self, definitions: Definitions) -> bool:
+        """As `Client.differs_from`."""
         if self._sdk.flags is definitions["flags"]:
             return False
         return bool(definitions["flags"]) or bool(self._sdk.flags)
 
     @property
-    def blank(self) -> bool:
-        """As `Client.blank`."""
+    def has_no_flags(self) -> bool:
+        """As `Client.has_no_flags`."""
         return not self._sdk.flags
 
     def close(self) -> None:
@@ -222,7 +222,7 @@ class _Fetcher:
         self._process = process
 
     def fetch(self, etag: str) -> FetchResult:
-        response = self._process.request(etag, longest=self._process.plan.settings.fetch_timeout)
+        response = self._process.request(etag, longest=self._process.config.settings.fetch_timeout)
         if response is None:
             return Refused("no answer", Scope.MINE)
         if response.status == 304:

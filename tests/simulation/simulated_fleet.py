@@ -9,7 +9,7 @@ from flagcache.core.knowledge import Held, Knowledge
 from flagcache.events import Event, Events, LateFetchRefused
 from flagcache.stores.base import REFRESHER, Store
 from flagcache.stores.spec import StoreSpec
-from flagcache.worker.config import Plan
+from flagcache.worker.config import CacheConfig
 from flagcache.worker.worker import Worker
 from tests.simulation.connections import Link
 from tests.simulation.oracle import Seen
@@ -68,15 +68,17 @@ class Process(Owner):
         self._parent_listened = parent is not None and parent.listens
         if parent is not None:
             self.sdk.inherit(parent.sdk)
-        self.plan = self._make_plan()
+        self.config = self._make_config()
         self.oracle.processes[name] = self
 
-    def _make_plan(self) -> Plan:
+    def _make_config(self) -> CacheConfig:
         clients, events = Clients(), Events()
         if self.kind.attached:
             clients.add(Attached(self, self.sdk, has_key=self.kind.has_key))
         events.subscribe(self._on_event)
-        return Plan("simulated", self.kind.settings, vendor, self._stores(), events, clock=self.clock, clients=clients)
+        return CacheConfig(
+            "simulated", self.kind.settings, vendor, self._stores(), events, clock=self.clock, clients=clients
+        )
 
     def _stores(self) -> tuple[StoreSpec, ...]:
         world = self.world
@@ -110,7 +112,7 @@ class Process(Owner):
     @property
     def listens(self) -> bool:
         """Whether it runs a listener."""
-        return self._worker is not None and self._worker.attendant.running
+        return self._worker is not None and self._worker.background.running
 
     def know_now(self) -> Knowledge:
         """All that it knows."""
@@ -125,11 +127,11 @@ class Process(Owner):
         """Seconds by which its ages are uncertain, because clocks were stepped back or stopped."""
         return self.world.paused + sum(store.stepped_back for store in self.world.stores)
 
-    def uid_of(self, home: str) -> str:
+    def uid_of(self, store_name: str) -> str:
         """Which store of all this process calls so."""
-        if home == "host":
+        if store_name == "host":
             return self.world.hosts[self.kind.host].uid
-        return home if home == "fleet" else f"{home or 'nowhere'} {self.lineage}"
+        return store_name if store_name == "fleet" else f"{store_name or 'nowhere'} {self.lineage}"
 
     def well_since(self, uid: str) -> bool:
         """Whether it has been fetching for this store, and in the best of health all the while."""
@@ -159,9 +161,9 @@ class Process(Owner):
 
     def _main(self) -> None:
         know = self.know._replace(project="key=abc" if self.kind.attached else self.know.project)
-        self._worker = Worker(self.plan, know)
+        self._worker = Worker(self.config, know)
         if self._parent_listened:
-            self.start(self._worker.attendant.start, "after-fork", _AFTER_FORK)
+            self.start(self._worker.background.start, "after-fork", _AFTER_FORK)
         if self.know.held is not None or self.sdk.flags is not None:
             self.sdk.start_poller()
         else:

@@ -24,7 +24,7 @@ from flagcache import clients
 from flagcache.core.knowledge import Held
 from flagcache.runtime import process, threads
 from flagcache.stores.base import Grant
-from flagcache.worker.publish import Reports
+from flagcache.worker.publish import Publisher
 from tests.simulation.scheduler import Task, current_task
 
 __all__ = ["Event", "simulated"]
@@ -203,8 +203,8 @@ def simulated(
         stack.enter_context(patch.object(threads, "_noted", None))
         stack.enter_context(patch.object(tenacity, "time", SimpleNamespace(monotonic=now)))
         stack.enter_context(patch.object(process, "identity", lambda: current_task().owner.name))
-        for name in ("fetched", "confirmed"):
-            stack.enter_context(patch.object(Reports, name, _telling(getattr(Reports, name), brought)))
+        for name in ("publish", "confirm"):
+            stack.enter_context(patch.object(Publisher, name, _telling(getattr(Publisher, name), brought)))
         stack.callback(logger.setLevel, logger.level)
         stack.callback(logger.removeHandler, complaints)
         stack.callback(setattr, logger, "propagate", logger.propagate)
@@ -215,10 +215,10 @@ def simulated(
 
 
 def _telling(
-    original: Callable[[Reports, Held, Grant], None], brought: Callable[[Held], None]
-) -> Callable[[Reports, Held, Grant], None]:
+    original: Callable[[Publisher, Held, Grant], None], brought: Callable[[Held], None]
+) -> Callable[[Publisher, Held, Grant], None]:
     @wraps(original)
-    def told(self: Reports, held: Held, grant: Grant) -> None:
+    def told(self: Publisher, held: Held, grant: Grant) -> None:
         brought(held)
         original(self, held, grant)
 

@@ -71,8 +71,8 @@ class Model(Facts):
         self.check_told(ask, reply, after)
         self.check_repair(ask, reply, after)
         assert reply.granted_at == after.granted_at
-        assert reply.note_status == after.note_status
-        assert reply.note_left == max(0, self.note_until - reply.clock)
+        assert reply.backoff_status == after.backoff_status
+        assert reply.backoff_left == max(0, self.backoff_until - reply.clock)
         self.look(after)
 
     def published(self, me: str, envelope: Envelope, *, fresh: bool, result: Published, after: Snapshot) -> None:
@@ -147,8 +147,8 @@ class Model(Facts):
         if latest is not None and result:
             latest.open, latest.failed = False, True
             if scope is Scope.EVERYBODY:
-                assert after.note_status > 0
-                self.note_until = after.clock + after.note_left
+                assert after.backoff_status > 0
+                self.backoff_until = after.clock + after.backoff_left
             elif self.leader == me:
                 self.leader = ""
         self.look(after)
@@ -178,9 +178,9 @@ class Model(Facts):
     def emptied(self, epoch: int, after: Snapshot) -> None:
         """People cleared the store."""
         assert epoch == after.epoch == self.seen.epoch + 1
-        assert (after.meta, after.granted_at, after.grant_holder, after.note_status) == (None, 0, "", 0)
+        assert (after.meta, after.granted_at, after.grant_holder, after.backoff_status) == (None, 0, "", 0)
         self.kept(after, "content", "epoch", "grants", "note")
-        self.given, self.note_until, self.asked = [], 0, 0
+        self.given, self.backoff_until, self.asked = [], 0, 0
         self.cleared = self.highest
         self.hurried(after)
         self.look(after)
@@ -188,7 +188,7 @@ class Model(Facts):
     def lost(self, after: Snapshot) -> None:
         """The server was flushed."""
         assert after == Snapshot(after.clock, 0, None, 0, "", 0, 0, "", 0, 0)
-        self.given, self.note_until, self.asked, self.leader = [], 0, 0, ""
+        self.given, self.backoff_until, self.asked, self.leader = [], 0, 0, ""
         self.highest = self.cleared = 0
         self.look(after)
 

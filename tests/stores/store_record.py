@@ -48,7 +48,7 @@ class Facts:
     """The highest place in the order that was granted or stored."""
     cleared: int = 0
     """The highest place of before people last cleared the store: none up to it is ever stored again."""
-    note_until: int = 0
+    backoff_until: int = 0
     asked: int = 0
     """When a worker was last asked to repair the store."""
 
@@ -128,13 +128,13 @@ class Facts:
     def neglected(self, ask: Ask, reply: Reply) -> bool:
         """What was due has not been granted for two seconds, and the asker acts between its polls."""
         latest = self.latest
-        if not ask.listens or self.seen.meta is None or reply.clock < self.note_until + GRACE:
+        if not ask.listens or self.seen.meta is None or reply.clock < self.backoff_until + GRACE:
             return False
         return latest is None or reply.clock - latest.grant.at >= ask.interval + GRACE
 
     def unused(self, ask: Ask, reply: Reply) -> bool:
         """The store is empty, and what was due has not been granted for longer than any lease of the asker lasts."""
-        if self.seen.meta is not None or reply.clock < self.note_until:
+        if self.seen.meta is not None or reply.clock < self.backoff_until:
             return False
         latest = self.latest
         return latest is None or reply.clock - latest.grant.at >= ask.interval + max(ask.lease, ask.cold_lease)
@@ -143,7 +143,7 @@ class Facts:
         """A grant is the outstanding one again, or a new one, above all others and not too early."""
         assert reply.leads
         assert ask.may_lead
-        assert reply.clock >= self.note_until, "while the note stands nobody fetches"
+        assert reply.clock >= self.backoff_until, "while the note stands nobody fetches"
         assert grant.epoch == after.epoch
         latest = self.latest
         if latest is not None and grant[1:] == latest.grant[1:]:
@@ -167,7 +167,7 @@ class Facts:
 
     def overdue(self, ask: Ask, reply: Reply) -> bool:
         """Whether a grant should have come, to be sure."""
-        if not (reply.leads and ask.may_lead and reply.clock >= self.note_until):
+        if not (reply.leads and ask.may_lead and reply.clock >= self.backoff_until):
             return False
         latest = self.latest
         if latest is not None and latest.open and latest.holder == ask.me and ask.last_grant < latest.grant.as_of:
@@ -218,10 +218,10 @@ class Facts:
         if latest is not None and (latest.holder, latest.grant.as_of) == (me, as_of):
             latest.open = latest.failed = False
         if as_of and (latest is None or as_of >= latest.grant.as_of):
-            assert after.note_status == 0, "a success ends the note"
-            self.note_until = 0
+            assert after.backoff_status == 0, "a success ends the note"
+            self.backoff_until = 0
         else:
-            assert after.note_status == self.seen.note_status
+            assert after.backoff_status == self.seen.backoff_status
 
 
 def is_refresher(name: str) -> bool:
@@ -235,6 +235,6 @@ def _subjects(seen: Snapshot) -> dict[str, object]:
         "content": (seen.meta, seen.payload_size),
         "epoch": seen.epoch,
         "grants": (seen.granted_at, seen.grant_holder),
-        "note": seen.note_status,
+        "note": seen.backoff_status,
         "lease": seen.leader,
     }

@@ -96,8 +96,8 @@ class Poll(Step):
         if self.held is not None:
             held = Order(max(0, twins.state.epoch + self.held_epoch), self.held.of(twins, real=False))
         ask = self.ask._replace(last_grant=self.last_grant.of(twins, real=False), held=held)
-        if ask.signs and held is not None:
-            ask = ask._replace(epoch_stamp=f"epoch-{held.epoch}", doubted_epoch=twins.state.epoch)
+        if ask.has_key and held is not None:
+            ask = ask._replace(epoch_stamp=f"epoch-{held.epoch}", unsigned_epoch=twins.state.epoch)
         twins.poll(ask)
 
 
@@ -308,7 +308,7 @@ ASKS = st.builds(
     disbelieves=st.booleans(),
     signs=st.booleans(),
     epoch_stamp=st.just(""),
-    doubted_epoch=st.just(0),
+    unsigned_epoch=st.just(0),
 )
 POLLS = st.builds(Poll, ASKS, GRANTS, st.none() | MOMENTS, st.sampled_from([0, 0, 0, -1, 1]))
 PUBLISHES = st.builds(

@@ -171,4 +171,4 @@ def test_what_0_1_writes_then_has_no_stamp_of_before(earlier: Earlier, store: Sq
     for handle in (store, SqliteStore(tmp_path / "flags.db", "n")):
         reply = read(handle)
         assert reply.meta == META._replace(version="v3", as_of=later)
-        assert (reply.payload, reply.note_stamp, reply.note_status) == (b"of 0.1", "", 0)
+        assert (reply.payload, reply.backoff_stamp, reply.backoff_status) == (b"of 0.1", "", 0)

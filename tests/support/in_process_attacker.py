@@ -92,7 +92,7 @@ class AttachedProcess(Process):
     def __init__(self, fleet: Fleet) -> None:
         super().__init__(fleet, Knowledge())
         self._client = _Client(self, fleet)
-        self.plan.clients.add(self._client)
+        self.config.clients.add(self._client)
 
     @property
     def fresh(self) -> bool:
@@ -104,7 +104,7 @@ class _Client:
     gone = listening = asking = False
     polling = polls = True
     project = ""
-    blank = False
+    has_no_flags = False
 
     def __init__(self, process: AttachedProcess, fleet: Fleet) -> None:
         self._process = process
@@ -116,13 +116,13 @@ class _Client:
         """Asks the fleet's vendor."""
         return _Fetcher(self._fleet)
 
-    def holds(self, definitions: Definitions) -> bool:
+    def has(self, definitions: Definitions) -> bool:
         """Whether it uses these."""
         return self._process.flags is definitions
 
-    def lacks(self, definitions: Definitions) -> bool:
+    def differs_from(self, definitions: Definitions) -> bool:
         """Whether it uses others."""
-        return not self.holds(definitions)
+        return not self.has(definitions)
 
     def close(self) -> None:
         """Nothing is open."""

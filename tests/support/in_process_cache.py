@@ -6,7 +6,7 @@ from flagcache.coordinator import Coordinator
 from flagcache.events import Event, Events
 from flagcache.stores.memory import MemoryStore
 from flagcache.stores.spec import StoreSpec
-from flagcache.worker.config import Plan
+from flagcache.worker.config import CacheConfig
 from tests.support.in_process_fleet import FLEET, OWN, Fleet, Link, content
 
 __all__ = ["House", "bring"]
@@ -21,8 +21,8 @@ class House:
         self.events = Events()
         self.events.subscribe(self.seen.append)
         stores = (StoreSpec(FLEET, self.link.open), StoreSpec(OWN, MemoryStore))
-        self.plan = Plan("team", fleet.settings, fleet.vendor, stores, self.events, fleet.clock)
-        self.coordinator = Coordinator(self.plan)
+        self.config = CacheConfig("team", fleet.settings, fleet.vendor, stores, self.events, fleet.clock)
+        self.coordinator = Coordinator(self.config)
 
 
 def bring(house: House, revision: int = 1) -> None:

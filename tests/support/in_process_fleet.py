@@ -20,7 +20,7 @@ from flagcache.stores.base import Ask, Envelope, Grant, Meta, Published, Replaci
 from flagcache.stores.memory import MemoryStore
 from flagcache.stores.spec import StoreSpec
 from flagcache.vendor import Definitions, Difference
-from flagcache.worker.config import Plan
+from flagcache.worker.config import CacheConfig
 from flagcache.worker.worker import Worker
 
 __all__ = ["FLEET", "OWN", "Clock", "Fleet", "Link", "ManualVendor", "Process", "Upstream", "content", "in_thread"]
@@ -220,8 +220,10 @@ class Process:
         events.subscribe(self.seen.append)
         stores = (StoreSpec(FLEET, self.link.open), StoreSpec(OWN, lambda: self.own, pace=2.0))
         self.vendor = vendor or fleet.vendor
-        self.plan = Plan("fleet", fleet.settings, self.vendor, stores, events, fleet.clock, protection=fleet.protection)
-        self.worker = Worker(self.plan, know)
+        self.config = CacheConfig(
+            "fleet", fleet.settings, self.vendor, stores, events, fleet.clock, protection=fleet.protection
+        )
+        self.worker = Worker(self.config, know)
 
     def poll(self) -> bool:
         """Do what the SDK does at each poll; tells whether it fetched."""

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from flagcache.worker.background import Attendant
+from flagcache.worker.background import Background
 from flagcache_posthog.testing import StandInControl
 from tests.support.attached_clients import attached
 from tests.support.fleet_tasks import load
@@ -21,14 +21,14 @@ def test_its_listener_is_not_busy_and_finds_a_store_that_is_back(
 ) -> None:
     """The store is away when the poller ends: no poll of a client can probe it."""
     looks: list[float] = []
-    attend = Attendant.attend
+    attend = Background.run_due
 
-    def counted(attendant: Attendant) -> float:
-        if attendant._plan.namespace == namespace:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    def counted(background: Background) -> float:
+        if background._config.namespace == namespace:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
             looks.append(time.monotonic())
-        return attend(attendant)
+        return attend(background)
 
-    monkeypatch.setattr(Attendant, "attend", counted)
+    monkeypatch.setattr(Background, "run_due", counted)
     server = make_redis()
     seat = attached(posthog, server.url, namespace, every=EVERY, store_timeout=0.2)(0)
     try:

@@ -15,15 +15,15 @@ def poll_arguments(ask: Ask) -> tuple[str | int, ...]:
         *(ask.last_grant, ask.grant_age),
         *((_epoch_of(ask, held.epoch), held.as_of) if held else (-1, 0)),
         *(ask.held_age, ask.held_version, ask.backoff),
-        ask.reports + 2 * ask.watches + 4 * ask.listens + 8 * ask.starts + 16 * ask.doubts + _beliefs(ask),
+        ask.reports + 2 * ask.watches + 4 * ask.listens + 8 * ask.starts + 16 * ask.doubts_lease + _beliefs(ask),
         ask.leader,
     )
 
 
 def _beliefs(ask: Ask) -> int:
-    return 32 * ask.disbelieves + 64 * ask.signs
+    return 32 * ask.ignores_backoff + 64 * ask.has_key
 
 
 def _epoch_of(ask: Ask, epoch: int) -> int | str:
     """The epoch of what is held. A process with a key adds its stamp and the epoch that it does not believe."""
-    return f"{epoch}:{ask.epoch_stamp}:{ask.doubted_epoch or ''}" if ask.epoch_stamp or ask.doubted_epoch else epoch
+    return f"{epoch}:{ask.epoch_stamp}:{ask.unsigned_epoch or ''}" if ask.epoch_stamp or ask.unsigned_epoch else epoch

@@ -25,7 +25,7 @@ def read_reply(raw: object) -> Reply:
     """Read the reply of `poll`."""
     clock, leads, lease_left, granted_at, bits, grant, note, meta, payload, leader, *epoch = as_list(raw)
     number, epoch_stamp = as_list(epoch[0]) if epoch else (-1, b"")
-    status, note_left, note_stamp = as_list(note) if note else (0, 0, b"")
+    status, backoff_left, backoff_stamp = as_list(note) if note else (0, 0, b"")
     return Reply(
         clock=as_whole(clock),
         leads=bool(leads),
@@ -36,9 +36,9 @@ def read_reply(raw: object) -> Reply:
         meta=_read_meta(meta) if meta else None,
         payload=payload if isinstance(payload, bytes) else None,
         republish=bool(as_whole(bits) & 2),
-        note_status=as_whole(status),
-        note_left=as_whole(note_left),
-        note_stamp=as_text(note_stamp),
+        backoff_status=as_whole(status),
+        backoff_left=as_whole(backoff_left),
+        backoff_stamp=as_text(backoff_stamp),
         deputy=bool(as_whole(bits) & 4),
         fetching=bool(as_whole(bits) & 8),
         exhausted=bool(as_whole(bits) & 16),
@@ -66,7 +66,7 @@ def _read_meta(raw: object) -> Meta:
 
 def read_snapshot(raw: object) -> Snapshot:
     """Read the reply of `inspect`."""
-    clock, epoch, meta, size, leader, lease_left, granted_at, holder, status, note_left = as_list(raw)
+    clock, epoch, meta, size, leader, lease_left, granted_at, holder, status, backoff_left = as_list(raw)
     return Snapshot(
         clock=as_whole(clock),
         epoch=as_whole(epoch),
@@ -76,8 +76,8 @@ def read_snapshot(raw: object) -> Snapshot:
         lease_left=as_whole(lease_left),
         granted_at=as_whole(granted_at),
         grant_holder=_as_name(holder),
-        note_status=as_whole(status),
-        note_left=as_whole(note_left),
+        backoff_status=as_whole(status),
+        backoff_left=as_whole(backoff_left),
     )
 
 

@@ -236,7 +236,7 @@ class RedisStore:
             )
 
     def _words_of(self, ask: Ask) -> tuple[str | int, ...]:
-        return *poll_arguments(ask), self._link.database, self._forget_after, ask.largest
+        return *poll_arguments(ask), self._link.database, self._forget_after, ask.max_payload
 
     def _may_do_without_lease(self, ask: Ask, failure: StoreError) -> bool:
         """Whether a poll may read without the lease, which lies on another node than the definitions, or nowhere.

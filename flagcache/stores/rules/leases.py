@@ -69,7 +69,11 @@ def hurry(state: State, clock: int) -> State:
 def noted(state: State, ask: Ask, clock: int) -> bool:
     """Whether a failure for everybody keeps all from fetching."""
     longest = max(_LONGEST_NOTE, ask.backoff)
-    return not ask.disbelieves and state.note_length <= longest and running(state.note_until, state.note_length, clock)
+    return (
+        not ask.ignores_backoff
+        and state.backoff_length <= longest
+        and running(state.backoff_until, state.backoff_length, clock)
+    )
 
 
 def _due(state: State, ask: Ask, clock: int) -> bool:
@@ -103,7 +107,7 @@ def _neglected(state: State, ask: Ask, clock: int) -> bool:
     """
     if not ask.listens or state.meta is None or _precedes(state.owner, ask.me):
         return False
-    if noted(state, ask, clock) or not passed(state.note_until, GRACE, clock):
+    if noted(state, ask, clock) or not passed(state.backoff_until, GRACE, clock):
         return False
     if not _since_grant(state, ask, _pause(state, ask) + GRACE, clock):
         return False
@@ -145,7 +149,7 @@ def _unused(state: State, ask: Ask, clock: int) -> bool:
     """
     if state.meta is not None or noted(state, ask, clock):
         return False
-    if ask.doubts and state.owner == ask.leader:
+    if ask.doubts_lease and state.owner == ask.leader:
         return True
     longest = max(ask.lease, ask.cold_lease)
     if state.lease_until - clock <= GRACE or not passed(state.led_since, longest, clock):
@@ -220,7 +224,9 @@ def grant(state: State, ask: Ask, held: Order | None, clock: int) -> tuple[State
     silent = state.holder == ask.me and _silent(state, ask, clock)
     if silent and not _silent(state, ask, clock, ask.interval * 9 // 10):
         return state, None  # challenged: from now on the others have an interval to take this turn
-    followed = ask.doubts and state.meta is None and state.led_since == clock  # whatever was granted to the one doubted
+    followed = (
+        ask.doubts_lease and state.meta is None and state.led_since == clock
+    )  # whatever was granted to the one doubted
     if not due and not followed and not _follows(state, ask, held, clock):
         return state, None
     as_of = max(clock, state.highest + 1, ask.last_grant + 1, held.as_of + 1 if held else 0)

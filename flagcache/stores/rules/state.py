@@ -62,11 +62,11 @@ class State(NamedTuple):
     """The follower that looks whether each fetch that is due was granted."""
     deputy_seen: int = 0
     """When it was named, or last looked."""
-    note_status: int = 0
+    backoff_status: int = 0
     """Why the latest fetch failed for everybody, until one succeeds."""
-    note_until: int = 0
-    note_length: int = 0
-    note_stamp: str = ""
+    backoff_until: int = 0
+    backoff_length: int = 0
+    backoff_stamp: str = ""
     """The signed note, if its writer has a key."""
     repair_asked: int = 0
     """When an asker was last told to repair the store."""

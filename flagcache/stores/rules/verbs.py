@@ -79,9 +79,9 @@ def poll(state: State, ask: Ask, clock: int, *, size: int = 0) -> tuple[State, R
     if republish:
         state = state._replace(repair_asked=clock)
     lease_left = state.lease_until - clock if leased(state, clock) else 0
-    note_left = state.note_until - clock if noted(state, ask, clock) else 0
+    backoff_left = state.backoff_until - clock if noted(state, ask, clock) else 0
     leader = state.owner if leased(state, clock) else ""
-    told = ask.signs and state.epoch != (ask.held.epoch if ask.held else 0)
+    told = ask.has_key and state.epoch != (ask.held.epoch if ask.held else 0)
     wanted = newer and state.meta is not None and state.meta.version != ask.held_version
     return state, Reply(
         clock=clock,
@@ -91,16 +91,16 @@ def poll(state: State, ask: Ask, clock: int, *, size: int = 0) -> tuple[State, R
         grant=granted,
         unchanged=unchanged,
         meta=None if unchanged else state.meta,
-        payload=b"" if wanted and size <= ask.largest else None,
+        payload=b"" if wanted and size <= ask.max_payload else None,
         republish=republish,
-        note_status=state.note_status,
-        note_left=note_left,
-        note_stamp=state.note_stamp if state.note_status or note_left or is_exhausted(state) else "",
+        backoff_status=state.backoff_status,
+        backoff_left=backoff_left,
+        backoff_stamp=state.backoff_stamp if state.backoff_status or backoff_left or is_exhausted(state) else "",
         deputy=state.deputy == ask.me,
         fetching=is_fetching(state, ask, clock),
         exhausted=is_exhausted(state),
         leader=None if leader == ask.leader else leader,
-        too_large=wanted and size > ask.largest,
+        too_large=wanted and size > ask.max_payload,
         epoch=state.epoch if told else -1,
         epoch_stamp=state.epoch_stamp if told else "",
     )
@@ -141,7 +141,7 @@ def _accept(
         return state, Published.UNSETTLED, None
     if same and stored is not None:
         meta = meta._replace(changed_at=stored.changed_at, etag=meta.etag or stored.etag)
-    noted = state.note_status
+    noted = state.backoff_status
     state = state._replace(meta=meta, epoch=meta.epoch, highest=max(state.highest, meta.as_of))
     if fresh:
         state = _answered(state, me, meta.as_of)
@@ -157,7 +157,7 @@ def confirm(  # noqa: PLR0913 - the verb's arguments, and what every verb gets: 
     """Move the ages of the stored version forward to the grant's time."""
     if state.meta is None or state.meta.version != version:
         return state, False, None
-    noted, first = state.note_status, state.meta.confirmed_at < state.led_since
+    noted, first = state.backoff_status, state.meta.confirmed_at < state.led_since
     as_of = max(state.meta.as_of, grant.as_of)
     moved = as_of > state.meta.as_of
     meta = state.meta._replace(as_of=as_of, confirmed_at=grant.at, stamp=stamp) if moved else state.meta
@@ -190,12 +190,14 @@ def fail(  # noqa: PLR0913 - the verb's arguments, and what every verb gets: sta
     state = state._replace(outcome=Outcome.FAILED, failures=state.failures + 1)
     version = state.meta.version if state.meta else ""
     if scope is Scope.EVERYBODY:
-        notice = Notice("note", state.epoch, version) if status != state.note_status else None
+        notice = Notice("note", state.epoch, version) if status != state.backoff_status else None
         until = clock + retry_after
-        state = state._replace(note_status=status, note_until=until, note_length=retry_after, note_stamp=stamp)
+        state = state._replace(
+            backoff_status=status, backoff_until=until, backoff_length=retry_after, backoff_stamp=stamp
+        )
         return state, True, notice
-    if not state.note_status:
-        state = state._replace(note_stamp=stamp)
+    if not state.backoff_status:
+        state = state._replace(backoff_stamp=stamp)
     if not leads(state, me, clock):
         return state, True, None
     return state._replace(owner="", lease_until=0), True, Notice("free", state.epoch, version)
@@ -223,7 +225,7 @@ def release(state: State, me: str, clock: int, *, idle: bool) -> tuple[State, bo
 def snapshot(state: State, payload_size: int, clock: int) -> Snapshot:
     """Everything stored, for people."""
     held = leased(state, clock)
-    noted = running(state.note_until, state.note_length, clock)
+    noted = running(state.backoff_until, state.backoff_length, clock)
     return Snapshot(
         clock=clock,
         epoch=state.epoch,
@@ -233,8 +235,8 @@ def snapshot(state: State, payload_size: int, clock: int) -> Snapshot:
         lease_left=state.lease_until - clock if held else 0,
         granted_at=state.granted[0],
         grant_holder=state.holder,
-        note_status=state.note_status,
-        note_left=state.note_until - clock if noted else 0,
+        backoff_status=state.backoff_status,
+        backoff_left=state.backoff_until - clock if noted else 0,
     )
 
 
@@ -268,11 +270,11 @@ def _answered(state: State, me: str, as_of: int) -> State:
         state = state._replace(outcome=Outcome.DONE)
     if as_of < state.grant:
         return state
-    return state._replace(failures=0, note_status=0, note_until=0, note_length=0, note_stamp="")
+    return state._replace(failures=0, backoff_status=0, backoff_until=0, backoff_length=0, backoff_stamp="")
 
 
 def _note_ended(state: State, noted: int) -> Notice | None:
-    if not noted or state.note_status or state.meta is None:
+    if not noted or state.backoff_status or state.meta is None:
         return None
     return Notice("note", state.epoch, state.meta.version)
 

@@ -105,7 +105,7 @@ class Worker:
     disbelieves: bool = False
     signs: bool = False
     epoch_stamp: str = ""
-    doubted_epoch: int = 0
+    unsigned_epoch: int = 0
     largest: int = LARGEST_PAYLOAD
     doubts: bool = False
 
@@ -131,12 +131,12 @@ class Worker:
                 watches=self.watches,
                 starts=self.starts,
                 leader=self.leader,
-                disbelieves=self.disbelieves,
-                signs=self.signs,
+                ignores_backoff=self.disbelieves,
+                has_key=self.signs,
                 epoch_stamp=self.epoch_stamp,
-                doubted_epoch=self.doubted_epoch,
-                largest=self.largest,
-                doubts=self.doubts,
+                unsigned_epoch=self.unsigned_epoch,
+                max_payload=self.largest,
+                doubts_lease=self.doubts,
             )
         )
         if reply.grant:

@@ -109,7 +109,7 @@ class ClockContract(Cases):
         leader.fail(leader.granted(), Scope.EVERYBODY, status=429, retry_after=LONG)
         pass_time(-DAY)
         reply = leader.poll()
-        assert reply.note_left == 0
+        assert reply.backoff_left == 0
         assert reply.grant is not None
 
     def test_a_clock_stepped_back_stops_no_repair(self, store: Store, pass_time: PassTime) -> None:

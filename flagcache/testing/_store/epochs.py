@@ -26,7 +26,7 @@ class EpochCases(Cases):
         first = leader.bring("v1")
         leader.fail(first, Scope.EVERYBODY, status=429, retry_after=LONG)
         store.clear()
-        assert store.inspect().note_status == 0
+        assert store.inspect().backoff_status == 0
         second = leader.granted()
         assert second.epoch == 1
         assert second.as_of > first.as_of

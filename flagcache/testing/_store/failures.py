@@ -62,8 +62,8 @@ class FailureCases(Cases):
         leader = Worker(store, "a")
         fail_for_all(leader)
         for reply in (leader.poll(), Worker(other, "b").poll(), Worker(other, "c", may_lead=False).poll()):
-            assert reply.note_status == 429
-            assert 0 < reply.note_left <= LONG
+            assert reply.backoff_status == 429
+            assert 0 < reply.backoff_left <= LONG
 
     def test_while_the_note_stands_nobody_fetches(self, store: Store, other: Store) -> None:
         """A note leaves the lease where it is, and no leader is granted anything, however due."""
@@ -81,7 +81,7 @@ class FailureCases(Cases):
         fail_for_all(leader, retry_after=SHORT)
         pass_time(SHORT)
         reply = Worker(other, "b").poll()
-        assert (reply.note_status, reply.note_left) == (429, 0)
+        assert (reply.backoff_status, reply.backoff_left) == (429, 0)
         leader.granted()
 
     @pytest.mark.parametrize("verb", ["publish", "confirm"])
@@ -94,7 +94,7 @@ class FailureCases(Cases):
             assert leader.publish(grant, "v2") is Published.STORED
         else:
             assert store.confirm("a", "v1", grant, lease=LONG)
-        assert store.inspect().note_status == 0
+        assert store.inspect().backoff_status == 0
 
     def test_a_note_does_not_end_with_an_older_success(self, store: Store, other: Store) -> None:
         """What was fetched before the failure says nothing of after."""
@@ -104,13 +104,13 @@ class FailureCases(Cases):
         fail_for_all(late)
         assert early.publish(first, "v1") is Published.STORED
         assert store.confirm("a", "v1", first, lease=LONG)
-        assert store.inspect().note_status == 429
+        assert store.inspect().backoff_status == 429
 
     def test_a_note_does_not_end_with_a_repair(self, store: Store) -> None:
         """What comes from a process's memory says nothing of the vendor."""
         fail_for_all(Worker(store, "a"))
         repair(store, "v1")
-        assert store.inspect().note_status == 429
+        assert store.inspect().backoff_status == 429
 
     @pytest.mark.parametrize("scope", Scope)
     def test_a_late_failure_counts_for_nothing(self, store: Store, other: Store, scope: Scope) -> None:
@@ -122,7 +122,7 @@ class FailureCases(Cases):
         assert not early.fail(first, scope, status=500, retry_after=LONG)
         late.last_grant = 0
         reply = late.poll()
-        assert (reply.leads, reply.grant, reply.note_status) == (True, second, 0)
+        assert (reply.leads, reply.grant, reply.backoff_status) == (True, second, 0)
 
     def test_a_failure_costs_nobody_else_the_lease(self, store: Store, other: Store) -> None:
         """A worker that lost the lease while it fetched, and fails, leaves the lease to who has it now."""

@@ -114,7 +114,7 @@ class ReadingCases(Cases):
             seen = store.inspect()
             assert seen.leader == f"leader-{number}"
             assert seen.epoch == (1 if number == 0 else 0)
-            assert seen.note_status == (429 if number == 1 else 0)
+            assert seen.backoff_status == (429 if number == 1 else 0)
             reply = Worker(store, "reader", may_lead=False).poll()
             assert reply.payload == (None if number == 0 else f"payload of v{number}".encode())
             store.close()
@@ -132,11 +132,11 @@ class ReadingCases(Cases):
         leader.fail(grant, Scope.EVERYBODY, status=402, retry_after=LONG)
         seen, again = other.inspect(), other.inspect()
         assert 0 < seen.lease_left <= LONG
-        assert 0 < seen.note_left <= LONG
-        lasting = seen._replace(clock=0, lease_left=0, note_left=0)
+        assert 0 < seen.backoff_left <= LONG
+        lasting = seen._replace(clock=0, lease_left=0, backoff_left=0)
         meta = envelope(grant, "v1").meta
         assert lasting == Snapshot(0, 0, meta, len(b"payload of v1"), "a", 0, grant.at, "a", 402, 0)
-        assert again._replace(clock=0, lease_left=0, note_left=0) == lasting
+        assert again._replace(clock=0, lease_left=0, backoff_left=0) == lasting
 
     def test_closing_one_handle_leaves_the_store(self, store: Store, other: Store) -> None:
         """`close` may be called twice, and takes nothing from those who go on."""

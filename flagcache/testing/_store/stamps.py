@@ -58,10 +58,10 @@ class StampCases(Cases):
         """A failure of one process alone is no note: replies have its stamp only if no try is left."""
         for number, name in enumerate("abc"):
             grant = Worker(store, name, interval=LONG).granted()
-            assert not Worker(other, "z", may_lead=False).poll().note_stamp
+            assert not Worker(other, "z", may_lead=False).poll().backoff_stamp
             assert store.fail(name, grant.as_of, Scope.MINE, status=401, stamp=f"failed {number}")
         told = Worker(other, "z", may_lead=False).poll()
-        assert (told.exhausted, told.note_status, told.note_left, told.note_stamp) == (True, 0, 0, "failed 2")
+        assert (told.exhausted, told.backoff_status, told.backoff_left, told.backoff_stamp) == (True, 0, 0, "failed 2")
 
     def test_a_failure_of_one_leaves_the_stamp_of_a_note(self, store: Store, other: Store) -> None:
         """A note and its stamp last until a fetch succeeds."""
@@ -69,7 +69,7 @@ class StampCases(Cases):
         store.fail("a", leader.granted().as_of, Scope.EVERYBODY, status=402, retry_after=0, stamp="noted")
         store.fail("a", leader.granted().as_of, Scope.MINE, stamp="failed")
         told = Worker(other, "z", may_lead=False).poll()
-        assert (told.note_status, told.note_stamp) == (402, "noted")
+        assert (told.backoff_status, told.backoff_stamp) == (402, "noted")
 
     def test_what_comes_without_a_stamp_has_none(self, store: Store) -> None:
         """A stamp is dropped together with its times."""
@@ -87,10 +87,10 @@ class StampCases(Cases):
         grant = leader.granted()
         assert store.fail("a", grant.as_of, Scope.EVERYBODY, status=402, retry_after=LONG, stamp="noted")
         reply = Worker(other, "b").poll()
-        assert (reply.note_status, reply.note_stamp) == (402, "noted")
+        assert (reply.backoff_status, reply.backoff_stamp) == (402, "noted")
         assert store.confirm("a", "v1", grant, lease=LONG)
         reply = Worker(other, "b").poll()
-        assert (reply.note_status, reply.note_stamp) == (0, "")
+        assert (reply.backoff_status, reply.backoff_stamp) == (0, "")
 
     def test_a_note_that_is_not_believed_stops_nobody(self, store: Store) -> None:
         """A worker that ignores the note gets the grant that is due; the others wait."""
@@ -100,7 +100,7 @@ class StampCases(Cases):
         leader.disbelieves = True
         reply = leader.poll()
         assert reply.grant is not None
-        assert (reply.note_status, reply.note_left) == (402, 0)
+        assert (reply.backoff_status, reply.backoff_left) == (402, 0)
 
     def test_who_has_a_key_is_told_another_epoch(self, store: Store, other: Store) -> None:
         """A worker with a key gets epoch and stamp if the epoch differs from what it holds; others never get them."""
@@ -119,9 +119,9 @@ class StampCases(Cases):
         meta = repair(store, "v2", epoch=1)
         holder = Worker(other, "b", may_lead=False, signs=True, held=held.order, held_version="v1", epoch_stamp="mine")
         for doubted in (0, 2):
-            holder.doubted_epoch = doubted
+            holder.unsigned_epoch = doubted
             assert holder.poll().epoch == 1
-        holder.doubted_epoch = 1
+        holder.unsigned_epoch = 1
         reply = holder.poll()
         assert (reply.epoch, reply.payload) == (-1, b"payload of v2")
         assert store.inspect().meta == meta._replace(epoch=0)

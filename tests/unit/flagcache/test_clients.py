@@ -24,20 +24,20 @@ class Adopting:
     fetcher: Fetcher | None = None
 
     def __init__(self, has: Definitions | None) -> None:
-        self.has = has
+        self.current = has
 
     @property
-    def blank(self) -> bool:
+    def has_no_flags(self) -> bool:
         """As the protocol says."""
-        return self.has is None
+        return self.current is None
 
-    def holds(self, definitions: Definitions) -> bool:
+    def has(self, definitions: Definitions) -> bool:
         """As the protocol says."""
-        return self.has is definitions
+        return self.current is definitions
 
-    def lacks(self, definitions: Definitions) -> bool:
+    def differs_from(self, definitions: Definitions) -> bool:
         """As the protocol says."""
-        return self.has is not definitions
+        return self.current is not definitions
 
     def close(self) -> None:
         """Nothing to close."""
@@ -62,60 +62,60 @@ def clients(client: Adopting) -> Clients:
 
 def test_of_two_threads_that_meet_one_hands_over(clients: Clients, client: Adopting) -> None:
     """While one thread's client adopts its definitions, another thread gets None."""
-    assert clients.hand(NEW, 100.0)
-    assert not in_thread(lambda: clients.hand(NEW, 100.2))
-    assert in_thread(lambda: clients.adopting(client, NEW, 100.2))
+    assert clients.may_hand_over(NEW, 100.0)
+    assert not in_thread(lambda: clients.may_hand_over(NEW, 100.2))
+    assert in_thread(lambda: clients.being_adopted(client, NEW, 100.2))
 
 
 def test_what_was_not_adopted_is_given_again(clients: Clients, client: Adopting) -> None:
     """A thread that comes back without them, or takes longer than a second, has not adopted them."""
-    assert clients.hand(NEW, 100.0)
-    assert clients.hand(NEW, 100.2)  # the same thread asks again: its client did not take it
-    assert in_thread(lambda: clients.hand(NEW, 101.3))
-    assert not in_thread(lambda: clients.adopting(client, OLD, 101.4))
+    assert clients.may_hand_over(NEW, 100.0)
+    assert clients.may_hand_over(NEW, 100.2)  # the same thread asks again: its client did not take it
+    assert in_thread(lambda: clients.may_hand_over(NEW, 101.3))
+    assert not in_thread(lambda: clients.being_adopted(client, OLD, 101.4))
 
 
 def test_the_clock_may_be_stepped_back(clients: Clients) -> None:
     """What was handed over in the future is no reason to wait for it."""
-    assert clients.hand(NEW, 100.0)
-    assert in_thread(lambda: clients.hand(NEW, 50.0))
+    assert clients.may_hand_over(NEW, 100.0)
+    assert in_thread(lambda: clients.may_hand_over(NEW, 50.0))
 
 
 def test_newer_ones_are_handed_over_meanwhile(clients: Clients) -> None:
     """Only the very same definitions are left to the other thread."""
-    assert clients.hand(NEW, 100.0)
-    assert in_thread(lambda: clients.hand(content(3), 100.1))
+    assert clients.may_hand_over(NEW, 100.0)
+    assert in_thread(lambda: clients.may_hand_over(content(3), 100.1))
 
 
 def test_who_has_none_is_given_them_by_every_thread(clients: Clients, client: Adopting) -> None:
     """With None the SDK would fetch for itself while it has no flags."""
-    client.has = None
-    assert clients.hand(NEW, 100.0)
-    assert in_thread(lambda: clients.hand(NEW, 100.1))
+    client.current = None
+    assert clients.may_hand_over(NEW, 100.0)
+    assert in_thread(lambda: clients.may_hand_over(NEW, 100.1))
 
 
 def test_who_holds_them_needs_nothing(clients: Clients, client: Adopting) -> None:
     """Also long after they were handed over, and on any thread."""
-    client.has = NEW
-    assert not clients.hand(NEW, 100.0)
-    assert not in_thread(lambda: clients.hand(NEW, 200.0))
+    client.current = NEW
+    assert not clients.may_hand_over(NEW, 100.0)
+    assert not in_thread(lambda: clients.may_hand_over(NEW, 200.0))
 
 
 def test_a_thread_that_asks_for_nobody_known_is_given_them(clients: Clients, client: Adopting) -> None:
     """A client that loads for the first time, or was never attached, is unknown."""
     client.asking = False
-    client.has = NEW
-    assert clients.hand(NEW, 100.0)
+    client.current = NEW
+    assert clients.may_hand_over(NEW, 100.0)
 
 
 def test_a_client_that_takes_nothing_holds_readiness_up_for_seconds(fleet: Fleet) -> None:
     """The process is not ready while its client has no flags, and is ready five seconds later; then it stays so."""
     process = fleet.process()
     process.poll()
-    process.plan.clients.add(Adopting(None))
+    process.config.clients.add(Adopting(None))
     ready = [process.worker.ready]
     for seconds in (4.9, 0.2):
         fleet.clock.advance(seconds)
         ready.append(process.worker.ready)
-    process.plan.clients.add(Adopting(None))
+    process.config.clients.add(Adopting(None))
     assert [*ready, process.worker.ready] == [False, False, True, True]

@@ -79,7 +79,7 @@ def test_the_status_tells_role_version_and_age() -> None:
 def test_what_nobody_confirmed_for_long_is_stale(house: House, fleet: Fleet) -> None:
     """After `stale_after`, and not before."""
     bring(house)
-    fleet.clock.advance(house.plan.stale_after)
+    fleet.clock.advance(house.config.stale_after)
     assert house.coordinator.status().state is State.FRESH
     fleet.clock.advance(0.1)
     assert house.coordinator.status().state is State.STALE

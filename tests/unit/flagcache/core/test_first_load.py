@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flagcache.core import first_load
-from flagcache.core.knowledge import Contact, Held, Knowledge
+from flagcache.core.knowledge import Held, Knowledge, StoreView
 from flagcache.core.notes import Note
 from flagcache.settings import Settings
 from flagcache.stores.base import Grant, Meta, Reply
@@ -25,7 +25,7 @@ def knowing(age: float, *, fetching: bool = False) -> Knowledge:
     """A process that holds what was confirmed so many seconds ago, and whether another one fetches."""
     held = Held(meta(age), {"flags": [1]}, HOME, NOW - age)
     return Knowledge(
-        held=held, waiting_since=NOW, contacts={HOME: Contact(heard=NOW, lease_ends=NOW, fetching=fetching)}
+        held=held, waiting_since=NOW, views={HOME: StoreView(replied_at=NOW, lease_ends=NOW, fetching=fetching)}
     )
 
 
@@ -54,7 +54,7 @@ def test_a_failure_ends_the_wait_for_newer_ones() -> None:
     """Its own, or one that is noted for all."""
     know = knowing(100, fetching=True)
     assert not first_load.waits_for_newer(know._replace(failures=1), HOME, fetching=True)
-    assert not first_load.waits_for_newer(know._replace(note=Note(500)), HOME, fetching=False)
+    assert not first_load.waits_for_newer(know._replace(backoff=Note(500)), HOME, fetching=False)
 
 
 def test_a_grant_that_comes_with_young_definitions_is_left() -> None:
@@ -71,27 +71,27 @@ def test_a_refusal_is_final_if_nobody_leads() -> None:
         failures=1,
         failed_at=NOW - 0.1,
         stay_out_until=NOW + 5,
-        contacts={HOME: Contact(heard=NOW, lease_ends=NOW)},
+        views={HOME: StoreView(replied_at=NOW, lease_ends=NOW)},
     )
     assert first_load.waits_in_vain(refused, HOME, NOW, NOW + 10)
     assert not first_load.waits_in_vain(refused._replace(failed_at=NOW - 0.05), HOME, NOW, NOW + 10)
     assert not first_load.waits_in_vain(refused._replace(stay_out_until=NOW - 1), HOME, NOW, NOW + 10)
-    led = refused.with_contact(HOME, Contact(heard=NOW, lease_ends=NOW + 3))
+    led = refused.with_view(HOME, StoreView(replied_at=NOW, lease_ends=NOW + 3))
     assert not first_load.waits_in_vain(led, HOME, NOW, NOW + 10)
     assert not first_load.waits_in_vain(Knowledge(), HOME, NOW, NOW + 10)
 
 
 def test_nobody_waits_when_no_try_is_left() -> None:
     """Or when the vendor refuses all."""
-    assert first_load.waits_in_vain(Knowledge(contacts={HOME: Contact(exhausted=True)}), HOME, NOW, NOW + 10)
-    assert first_load.waits_in_vain(Knowledge(note=Note(429)), HOME, NOW, NOW + 10)
+    assert first_load.waits_in_vain(Knowledge(views={HOME: StoreView(exhausted=True)}), HOME, NOW, NOW + 10)
+    assert first_load.waits_in_vain(Knowledge(backoff=Note(429)), HOME, NOW, NOW + 10)
 
 
 def test_a_passing_failure_is_waited_for() -> None:
     """If the next try comes within the wait; not a decision of the vendor, nor the last try of an interval."""
-    failed = Knowledge(note=Note(500, NOW + 5), contacts={HOME: Contact(heard=NOW, lease_ends=NOW + 3)})
+    failed = Knowledge(backoff=Note(500, NOW + 5), views={HOME: StoreView(replied_at=NOW, lease_ends=NOW + 3)})
     assert not first_load.waits_in_vain(failed, HOME, NOW, NOW + 10)
     assert first_load.waits_in_vain(failed, HOME, NOW, NOW + 4)
-    assert first_load.waits_in_vain(failed._replace(note=Note(402, NOW + 5)), HOME, NOW, NOW + 10)
-    last = failed.with_contact(HOME, Contact(heard=NOW, lease_ends=NOW + 3, exhausted=True))
+    assert first_load.waits_in_vain(failed._replace(backoff=Note(402, NOW + 5)), HOME, NOW, NOW + 10)
+    last = failed.with_view(HOME, StoreView(replied_at=NOW, lease_ends=NOW + 3, exhausted=True))
     assert first_load.waits_in_vain(last, HOME, NOW, NOW + 10)

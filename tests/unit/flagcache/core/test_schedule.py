@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from flagcache.core import knowledge as election
-from flagcache.core.knowledge import Contact, Knowledge
+from flagcache.core import knowledge
+from flagcache.core.knowledge import Knowledge, StoreView
 from flagcache.core.notes import Note
-from flagcache.core.schedule import GRACE, HEARTBEAT, RENEWALS, Duties, Pulse, next_duty
+from flagcache.core.schedule import GRACE, HEARTBEAT, RENEWALS, ClientActivity, Schedule, next_duty
 from flagcache.settings import Settings
 from flagcache.stores.rules import leases
 
@@ -17,14 +17,16 @@ LEASE = 15.0
 INTERVAL = 8.0
 
 KNOW = Knowledge()
-PULSE = Pulse(polls_every=POLLS_EVERY, last_poll=NOW - 2, able=True, longest_fetch=5.0, interval=INTERVAL)
-LEADER = Contact(heard=NOW - 2, leads=True, renewed=NOW - 2, lease_ends=NOW - 2 + LEASE)
-FOLLOWER = Contact(heard=NOW - 2, lease_ends=NOW + 5)
+ACTIVITY = ClientActivity(polls_every=POLLS_EVERY, last_poll=NOW - 2, able=True, longest_fetch=5.0, interval=INTERVAL)
+LEADER = StoreView(replied_at=NOW - 2, leads=True, renewed=NOW - 2, lease_ends=NOW - 2 + LEASE)
+FOLLOWER = StoreView(replied_at=NOW - 2, lease_ends=NOW + 5)
 
 
-def at(contact: Contact, pulse: Pulse = PULSE, know: Knowledge = KNOW, now: float = NOW) -> tuple[float, float]:
+def at(
+    view: StoreView, activity: ClientActivity = ACTIVITY, know: Knowledge = KNOW, now: float = NOW
+) -> tuple[float, float]:
     """When to renew and when to contend."""
-    due = next_duty(know, contact, pulse, now)
+    due = next_duty(know, view, activity, now)
     return due.renew_at, due.contend_at
 
 
@@ -42,42 +44,42 @@ def test_a_short_lease_is_renewed_sooner() -> None:
 
 
 @pytest.mark.parametrize(
-    "pulse",
-    [PULSE._replace(able=False), PULSE._replace(last_poll=NOW - 2 * POLLS_EVERY - 5.0 - 0.1)],
+    "activity",
+    [ACTIVITY._replace(able=False), ACTIVITY._replace(last_poll=NOW - 2 * POLLS_EVERY - 5.0 - 0.1)],
     ids=["its poller is dead", "its poller is stuck"],
 )
-def test_a_leader_that_does_not_poll_lets_its_lease_run_out(pulse: Pulse) -> None:
+def test_a_leader_that_does_not_poll_lets_its_lease_run_out(activity: ClientActivity) -> None:
     """Nothing is renewed for clients that do not poll; the lease's end is noticed, and the lease not taken again."""
-    due = next_duty(KNOW, LEADER, pulse, NOW)
-    assert due == Duties(over_at=LEADER.lease_ends)
+    due = next_duty(KNOW, LEADER, activity, NOW)
+    assert due == Schedule(over_at=LEADER.lease_ends)
     assert due.soonest == LEADER.lease_ends
-    assert at(LEADER._replace(leads=False), pulse) == (math.inf, math.inf)
+    assert at(LEADER._replace(leads=False), activity) == (math.inf, math.inf)
 
 
 def test_a_poll_may_take_two_intervals_and_a_fetch() -> None:
     """A poller is trusted for two poll intervals and the longest fetch since it last asked."""
-    pulse = PULSE._replace(last_poll=NOW)
-    assert pulse.healthy(NOW + 2 * POLLS_EVERY + 5.0)
-    assert not pulse.healthy(NOW + 2 * POLLS_EVERY + 5.1)
+    activity = ACTIVITY._replace(last_poll=NOW)
+    assert activity.healthy(NOW + 2 * POLLS_EVERY + 5.0)
+    assert not activity.healthy(NOW + 2 * POLLS_EVERY + 5.1)
 
 
 def test_a_leader_fetches_when_the_fleet_is_due() -> None:
     """A refresh interval after the latest grant, whatever its own poll interval; a note is waited for."""
     assert at(LEADER, know=Knowledge(granted=NOW - 1))[1] == NOW - 1 + INTERVAL
-    assert at(LEADER, know=Knowledge(granted=NOW - 1, note=Note(retry_at=NOW + 20)))[1] == NOW + 20
-    assert at(LEADER, PULSE._replace(polls_every=300.0), Knowledge(granted=NOW - 1))[1] == NOW - 1 + INTERVAL
+    assert at(LEADER, know=Knowledge(granted=NOW - 1, backoff=Note(retry_at=NOW + 20)))[1] == NOW + 20
+    assert at(LEADER, ACTIVITY._replace(polls_every=300.0), Knowledge(granted=NOW - 1))[1] == NOW - 1 + INTERVAL
 
 
 def test_a_leader_that_is_refused_does_not_ask_at_once_again() -> None:
     """A quarter of an interval lies between two tries that changed nothing."""
     overdue = Knowledge(granted=NOW - 2 * INTERVAL)
     assert at(LEADER, know=overdue)[1] == NOW - INTERVAL
-    assert at(LEADER, PULSE._replace(contended_at=NOW), overdue)[1] == NOW + INTERVAL / 4
+    assert at(LEADER, ACTIVITY._replace(contended_at=NOW), overdue)[1] == NOW + INTERVAL / 4
 
 
 def test_a_leader_that_fetches_keeps_its_lease_alive() -> None:
     """While a fetch is under way nothing is contended for, and the lease is renewed each second at least."""
-    fetching = PULSE._replace(fetching=True)
+    fetching = ACTIVITY._replace(fetching=True)
     assert at(LEADER, fetching, Knowledge(granted=NOW - 2 * INTERVAL)) == (LEADER.renewed + HEARTBEAT, math.inf)
     assert at(LEADER._replace(lease_ends=LEADER.renewed + 0.6), fetching)[0] == pytest.approx(LEADER.renewed + 0.2)
     assert GRACE >= 2 * HEARTBEAT
@@ -89,10 +91,10 @@ def test_a_leader_that_fetches_keeps_its_lease_alive() -> None:
 
 def test_a_follower_contends_when_the_lease_ends_before_its_next_poll() -> None:
     """At the end of the lease, a little later than others, and again a second later if that came to nothing."""
-    pulse = PULSE._replace(offset=0.25)
-    assert at(FOLLOWER, pulse) == (math.inf, FOLLOWER.lease_ends + 0.25)
-    assert at(FOLLOWER, pulse._replace(contended_at=FOLLOWER.lease_ends + 0.25))[1] == FOLLOWER.lease_ends + 1.25
-    assert at(FOLLOWER._replace(lease_ends=NOW + 6), pulse._replace(contended_at=NOW + 1))[1] == NOW + 6.25
+    activity = ACTIVITY._replace(offset=0.25)
+    assert at(FOLLOWER, activity) == (math.inf, FOLLOWER.lease_ends + 0.25)
+    assert at(FOLLOWER, activity._replace(contended_at=FOLLOWER.lease_ends + 0.25))[1] == FOLLOWER.lease_ends + 1.25
+    assert at(FOLLOWER._replace(lease_ends=NOW + 6), activity._replace(contended_at=NOW + 1))[1] == NOW + 6.25
 
 
 def test_the_deputy_looks_when_a_fetch_is_overdue() -> None:
@@ -102,17 +104,17 @@ def test_the_deputy_looks_when_a_fetch_is_overdue() -> None:
     overdue_at = NOW - 1 + INTERVAL + GRACE
     assert at(deputy._replace(deputy=False), know=granted) == (math.inf, math.inf)
     assert at(deputy, know=granted) == (math.inf, overdue_at)
-    assert at(deputy, PULSE._replace(offset=0.1), granted)[1] == overdue_at + 0.1
-    assert at(deputy, know=granted._replace(note=Note(retry_at=NOW + 30)))[1] == NOW + 30 + GRACE
+    assert at(deputy, ACTIVITY._replace(offset=0.1), granted)[1] == overdue_at + 0.1
+    assert at(deputy, know=granted._replace(backoff=Note(retry_at=NOW + 30)))[1] == NOW + 30 + GRACE
     assert at(deputy, know=granted._replace(stay_out_until=NOW + 30))[1] == NOW + 30
-    assert at(deputy, PULSE._replace(contended_at=overdue_at), granted)[1] == overdue_at + GRACE
-    assert at(deputy, PULSE._replace(able=False), granted)[1] == math.inf
+    assert at(deputy, ACTIVITY._replace(contended_at=overdue_at), granted)[1] == overdue_at + GRACE
+    assert at(deputy, ACTIVITY._replace(able=False), granted)[1] == math.inf
     assert at(deputy) == (math.inf, math.inf)  # no grant is known
 
 
 def test_a_follower_leaves_a_later_end_to_its_next_poll() -> None:
     """A lease that outlives the next poll needs no contention: that is every poll of a fleet in order."""
-    assert at(FOLLOWER._replace(lease_ends=PULSE.last_poll + POLLS_EVERY)) == (math.inf, math.inf)
+    assert at(FOLLOWER._replace(lease_ends=ACTIVITY.last_poll + POLLS_EVERY)) == (math.inf, math.inf)
 
 
 def test_a_follower_that_failed_stays_out_until_its_backoff_ends() -> None:
@@ -123,31 +125,31 @@ def test_a_follower_that_failed_stays_out_until_its_backoff_ends() -> None:
 
 
 @pytest.mark.parametrize(
-    ("contact", "pulse"),
+    ("view", "activity"),
     [
-        (FOLLOWER, PULSE._replace(able=False)),
-        (FOLLOWER, PULSE._replace(last_poll=NOW - 30)),
-        (FOLLOWER._replace(foreign=True), PULSE),
-        (Contact(), PULSE),
-        (FOLLOWER._replace(lease_ends=FOLLOWER.heard), PULSE),
+        (FOLLOWER, ACTIVITY._replace(able=False)),
+        (FOLLOWER, ACTIVITY._replace(last_poll=NOW - 30)),
+        (FOLLOWER._replace(foreign=True), ACTIVITY),
+        (StoreView(), ACTIVITY),
+        (FOLLOWER._replace(lease_ends=FOLLOWER.replied_at), ACTIVITY),
     ],
     ids=["no poller", "a stuck poller", "another project's store", "never heard", "free when last heard"],
 )
-def test_who_could_not_lead_does_not_contend(contact: Contact, pulse: Pulse) -> None:
+def test_who_could_not_lead_does_not_contend(view: StoreView, activity: ClientActivity) -> None:
     """Neither a process that could not fetch contends, nor one that has just seen that it could not have the lease."""
-    assert next_duty(KNOW, contact, pulse, NOW) == Duties()
+    assert next_duty(KNOW, view, activity, NOW) == Schedule()
 
 
 def test_who_failed_lets_others_take_a_free_lease_first() -> None:
     """After a failure of its own a worker takes no lease that fell free a moment ago; any other worker does."""
-    base = election.template("me", Settings(), LEASE)
-    others = Contact(heard=NOW - 1, lease_ends=NOW + 5)
-    over = Contact(heard=NOW - 1, lease_ends=NOW - 1)
-    own = Contact(heard=NOW - 1, leads=True, lease_ends=NOW + 5)
+    base = knowledge.template("me", Settings(), LEASE)
+    others = StoreView(replied_at=NOW - 1, lease_ends=NOW + 5)
+    over = StoreView(replied_at=NOW - 1, lease_ends=NOW - 1)
+    own = StoreView(replied_at=NOW - 1, leads=True, lease_ends=NOW + 5)
 
-    def may_lead(contact: Contact, stay_out_until: float) -> bool:
-        know = Knowledge(stay_out_until=stay_out_until).with_contact("store", contact)
-        return election.ask_for(base, know, "store", NOW).may_lead
+    def may_lead(view: StoreView, stay_out_until: float) -> bool:
+        know = Knowledge(stay_out_until=stay_out_until).with_view("store", view)
+        return knowledge.build_poll(base, know, "store", NOW).may_lead
 
     assert [may_lead(each, 0.0) for each in (others, over, own)] == [True, True, True]
     assert [may_lead(each, NOW - 1) for each in (others, over, own)] == [False, True, True]
@@ -157,5 +159,5 @@ def test_who_failed_lets_others_take_a_free_lease_first() -> None:
 
 def test_nothing_is_due_for_ever_where_nothing_is_due() -> None:
     """Without a duty the listener waits, and only checks that its worker is alive."""
-    assert Duties().soonest == math.inf
-    assert Duties(renew_at=3.0, contend_at=2.0, over_at=4.0).soonest == 2.0
+    assert Schedule().soonest == math.inf
+    assert Schedule(renew_at=3.0, contend_at=2.0, over_at=4.0).soonest == 2.0

@@ -8,10 +8,10 @@ import pytest
 
 from flagcache.encoding.codec import Codec
 from flagcache.encoding.protection import PLAIN, Protection, Sealed, SealedAndSigned, Signed
-from flagcache.encoding.stamps import LENGTH, SignedNote, SignedTimes, Stamps
+from flagcache.encoding.stamps import LENGTH, SignedBackoff, SignedTimes, Stamps
 
 KEY, OTHER = "0123456789abcdef" * 2, "fedcba9876543210" * 2
-TIMES, NOTE = SignedTimes(3, 1_764_500_000_123, 1_764_500_000_000), SignedNote(402, 1_764_500_000_000, 30_000)
+TIMES, NOTE = SignedTimes(3, 1_764_500_000_123, 1_764_500_000_000), SignedBackoff(402, 1_764_500_000_000, 30_000)
 
 
 def stamps(protection: Protection | None = None, namespace: str = "shop") -> Stamps:
@@ -28,7 +28,7 @@ def test_what_was_signed_is_read(kind: Protection) -> None:
     made = stamps(kind)
     assert made.signs
     assert made.times("v1", made.of_times("v1", TIMES)) == TIMES
-    assert made.note(made.of_note(NOTE)) == NOTE
+    assert made.note(made.of_backoff(NOTE)) == NOTE
     assert made.proves_epoch(7, made.of_epoch(7))
     assert len(made.of_times("v1", TIMES)) == LENGTH
 
@@ -42,7 +42,7 @@ def test_every_bit_counts() -> None:
 
     signed: list[tuple[str, Callable[[str], object]]] = [
         (made.of_times("v1", TIMES), times),
-        (made.of_note(NOTE), made.note),
+        (made.of_backoff(NOTE), made.note),
     ]
     for stamp, read in signed:
         altered = [
@@ -86,7 +86,7 @@ def test_without_a_key_nothing_is_signed() -> None:
     """A plain fleet makes no stamps and asks for none."""
     made = stamps(PLAIN)
     assert not made.signs
-    assert made.of_times("v1", TIMES) == made.of_note(NOTE) == made.of_epoch(7) == ""
+    assert made.of_times("v1", TIMES) == made.of_backoff(NOTE) == made.of_epoch(7) == ""
     assert made.times("v1", stamps().of_times("v1", TIMES)) is None
 
 

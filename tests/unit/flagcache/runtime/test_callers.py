@@ -12,10 +12,10 @@ import pytest
 from flagcache.runtime.callers import Caller, acting_for, caller, waits_until, within
 from flagcache.runtime.clock import monotonic
 from flagcache.stores.base import Grant
-from flagcache.worker.grants import Errand, Errands
+from flagcache.worker.grants import PollOutcome, ThreadGrants
 from tests.support.in_process_fleet import in_thread
 
-GRANTED = Errand("store", Grant(as_of=1, epoch=0, at=1), 1, 0.0)
+GRANTED = PollOutcome("store", Grant(as_of=1, epoch=0, at=1), 1, 0.0)
 
 
 def test_each_thread_is_one_caller() -> None:
@@ -43,24 +43,24 @@ def test_a_thread_acts_for_another_while_it_is_told_to() -> None:
 
 def test_a_grant_is_its_callers_whichever_thread_runs() -> None:
     """A thread that acts for another one may use and deliver its grant; other threads may not."""
-    errands, mine = Errands(), caller()
-    errands.send(GRANTED)
+    grants, mine = ThreadGrants(), caller()
+    grants.note(GRANTED)
 
-    def in_its_name() -> tuple[bool, tuple[Errand | None, bool]]:
+    def in_its_name() -> tuple[bool, tuple[PollOutcome | None, bool]]:
         with acting_for(mine):
-            return errands.granted, errands.back()
+            return grants.granted, grants.take()
 
-    assert in_thread(lambda: errands.granted) is False
+    assert in_thread(lambda: grants.granted) is False
     assert in_thread(in_its_name) == (True, (GRANTED, True))
-    assert not errands.granted
+    assert not grants.granted
 
 
 def test_an_errand_ends_with_its_thread() -> None:
     """Nothing is kept of threads that are gone."""
-    errands = Errands()
+    grants = ThreadGrants()
 
     def sent() -> weakref.ref[Caller]:
-        errands.send(GRANTED)
+        grants.note(GRANTED)
         return weakref.ref(caller())
 
     gone = in_thread(sent)

@@ -23,7 +23,7 @@ class SeenAgain(Seen):
     level = 3
 
 
-class Heard(Value):
+class VerifiedReply(Value):
     """Another with the same fields."""
 
     where: str
@@ -61,8 +61,8 @@ def test_kinds_with_equal_fields_differ() -> None:
     """Equal are those of one kind with equal fields, which then have one hash."""
     assert Seen("a") == Seen("a", 1)
     assert hash(Seen("a")) == hash(Seen("a", 1))
-    assert len({Seen("a"), Seen("b"), Heard("a"), SeenAgain("a")}) == 4
-    assert Seen("a") != Heard("a")
+    assert len({Seen("a"), Seen("b"), VerifiedReply("a"), SeenAgain("a")}) == 4
+    assert Seen("a") != VerifiedReply("a")
     assert Seen("a") != ("a", 1)
 
 

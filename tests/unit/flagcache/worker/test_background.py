@@ -10,11 +10,11 @@ import pytest
 
 from flagcache.clients import Client
 from flagcache.core.knowledge import Knowledge
-from flagcache.core.schedule import Duties
-from flagcache.worker.background import Asks, Attendant
-from flagcache.worker.last_known_good import Archive
-from flagcache.worker.poll import Exchange
-from flagcache.worker.state import Ledger
+from flagcache.core.schedule import Schedule
+from flagcache.worker.background import Background, PollsOnce
+from flagcache.worker.last_known_good import LastKnownGood
+from flagcache.worker.poll import StorePoller
+from flagcache.worker.state import ProcessState
 from tests.support.in_process_cache import House
 from tests.support.in_process_fleet import Fleet
 
@@ -28,9 +28,9 @@ def test_no_stuck_duty_makes_it_busy(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch, stuck: str, polling: bool | None
 ) -> None:
     """A duty that is due each time, because doing it changes nothing, is done ever more rarely, from every 20 ms on."""
-    attendant, set_due = paced(fleet, monkeypatch, polling=polling)
+    background, set_due = paced(fleet, monkeypatch, polling=polling)
     set_due(stuck, STUCK)
-    pauses = [attendant.attend() for _ in range(10)]
+    pauses = [background.run_due() for _ in range(10)]
     assert min(pauses) >= FLOOR
     assert pauses[-1] >= LATER
 
@@ -40,14 +40,14 @@ def test_what_is_due_soon_is_in_time_once_nothing_is_stuck(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch, due_in: float
 ) -> None:
     """The slower pace ends with its cause: a check, or the heartbeat of a fetch, does not wait for it."""
-    attendant, set_due = paced(fleet, monkeypatch, polling=None)
+    background, set_due = paced(fleet, monkeypatch, polling=None)
     set_due("renew", STUCK)
     for _ in range(10):
-        attendant.attend()
+        background.run_due()
     set_due("renew", fleet.clock() + due_in)
-    assert [attendant.attend() for _ in range(2)] == pytest.approx([due_in] * 2)
+    assert [background.run_due() for _ in range(2)] == pytest.approx([due_in] * 2)
     set_due("renew", STUCK)
-    assert attendant.attend() == FLOOR
+    assert background.run_due() == FLOOR
 
 
 def test_a_store_that_is_probed_all_the_time_holds_no_other_duty_up(
@@ -55,11 +55,11 @@ def test_a_store_that_is_probed_all_the_time_holds_no_other_duty_up(
 ) -> None:
     """Each time that a probe is due, whatever else is due is done after it: the lease is renewed."""
     renewed: list[None] = []
-    attendant, set_due = paced(fleet, monkeypatch, polling=None, renew=lambda: renewed.append(None))
+    background, set_due = paced(fleet, monkeypatch, polling=None, renew=lambda: renewed.append(None))
     set_due("renew", STUCK)
     set_due("probe", STUCK)
     for _ in range(3):
-        attendant.attend()
+        background.run_due()
     assert len(renewed) == 3
 
 
@@ -69,35 +69,35 @@ def paced(
     *,
     polling: bool | None,
     renew: Callable[[], None] = lambda: None,
-) -> tuple[Attendant, Callable[[str, float], None]]:
+) -> tuple[Background, Callable[[str, float], None]]:
     """A background with one client whose duties do nothing, and a way to say when which of them is due."""
-    plan = House(fleet).plan
-    ledger = Ledger(plan, Knowledge())
+    config = House(fleet).config
+    state = ProcessState(config, Knowledge())
     client = SimpleNamespace(
         listening=True, gone=False, polling=polling, fetcher=None, poll_interval=30.0, asking=False
     )
     client.poll = client.close = lambda: None
-    plan.clients.add(cast("Client", client))
-    exchange = cast("Exchange", SimpleNamespace(renew=renew, subscribe=lambda: None))
-    archive = SimpleNamespace(due_at=NEVER, keep=lambda: None)
-    duties = Duties()
+    config.clients.add(cast("Client", client))
+    poller = cast("StorePoller", SimpleNamespace(renew=renew, subscribe=lambda: None))
+    kept = SimpleNamespace(due_at=NEVER, save=lambda: None)
+    schedule = Schedule()
 
-    def next_duty(*_: object) -> Duties:
-        return duties
+    def next_duty(*_: object) -> Schedule:
+        return schedule
 
     def set_due(what: str, at: float) -> None:
-        nonlocal duties
+        nonlocal schedule
         if what == "archive":
-            archive.due_at = at
+            kept.due_at = at
         elif what == "probe":
-            monkeypatch.setattr(type(ledger.tiers), "probe_at", at)
+            monkeypatch.setattr(type(state.stores), "probe_at", at)
         else:
-            duties = {
-                "renew": Duties(renew_at=at),
-                "contend": Duties(contend_at=at),
-                "end of the lease": Duties(over_at=at),
+            schedule = {
+                "renew": Schedule(renew_at=at),
+                "contend": Schedule(contend_at=at),
+                "end of the lease": Schedule(over_at=at),
             }[what]
 
     monkeypatch.setattr("flagcache.core.schedule.next_duty", next_duty)
-    asks = cast("Asks", SimpleNamespace(ask_once=lambda: None, fetching=False))
-    return Attendant(plan, ledger, exchange, cast("Archive", archive), asks), set_due
+    asks = cast("PollsOnce", SimpleNamespace(ask_once=lambda: None, fetching=False))
+    return Background(config, state, poller, cast("LastKnownGood", kept), asks), set_due

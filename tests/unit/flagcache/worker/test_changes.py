@@ -7,7 +7,7 @@ import logging
 from flagcache.core.knowledge import Knowledge
 from flagcache.events import DefinitionsChanged, FlagsRestored
 from flagcache.vendor import Difference
-from flagcache.worker.state import Ledger
+from flagcache.worker.state import ProcessState
 from tests.support.in_process_cache import House
 from tests.support.in_process_fleet import Fleet, content
 
@@ -20,7 +20,7 @@ class Told:
     def __init__(self, fleet: Fleet) -> None:
         self.house = House(fleet)
         self.clock = fleet.clock
-        self._changes = Ledger(self.house.plan, Knowledge()).changes
+        self._changes = ProcessState(self.house.config, Knowledge()).changes
 
     def change(
         self, flags: int, *, added: tuple[str, ...] = (), removed: tuple[str, ...] = (), own: bool = True

@@ -49,7 +49,7 @@ def held(process: Process) -> Held:
 
 def leads(process: Process) -> bool:
     """Whether it has the lease."""
-    return process.worker.know.contact(FLEET).leads
+    return process.worker.know.view(FLEET).leads
 
 
 def test_an_old_one_takes_what_a_newer_one_wrote(fleet: Fleet) -> None:

@@ -13,7 +13,7 @@ from flagcache.events import Event, Events, PushLost, PushRecovered, StoreLost, 
 from flagcache.stores.base import Store
 from flagcache.stores.memory import MemoryStore
 from flagcache.stores.spec import StoreSpec
-from flagcache.worker.failover import Pauses, Tiers
+from flagcache.worker.failover import FailoverStores, Pauses
 from flagcache.worker.troubles import Troubles
 from tests.support.in_process_fleet import Clock
 
@@ -44,17 +44,17 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def tiers(seen: list[Event], clock: Clock) -> Tiers:
+def stores(seen: list[Event], clock: Clock) -> FailoverStores:
     """A fleet's store and an own one."""
     return make(seen, clock, MemoryStore)
 
 
-def make(seen: list[Event], clock: Clock, opens: Callable[[], Store], settles_after: float = 0.0) -> Tiers:
+def make(seen: list[Event], clock: Clock, opens: Callable[[], Store], settles_after: float = 0.0) -> FailoverStores:
     """Two tiers, of which the first is opened like this."""
     events = Events()
     events.subscribe(seen.append)
     specs = (StoreSpec("first", opens), StoreSpec("second", MemoryStore))
-    return Tiers(
+    return FailoverStores(
         specs,
         pauses=Pauses(24, settles_after),
         clock=clock,
@@ -64,15 +64,15 @@ def make(seen: list[Event], clock: Clock, opens: Callable[[], Store], settles_af
     )
 
 
-def homes(tiers: Tiers) -> list[str]:
+def store_names(stores: FailoverStores) -> list[str]:
     """Who may be asked."""
-    return [tier.home for tier, _ in tiers.usable()]
+    return [managed.store_name for managed, _ in stores.usable()]
 
 
-def test_they_are_asked_in_order(tiers: Tiers) -> None:
+def test_they_are_asked_in_order(stores: FailoverStores) -> None:
     """The fleet's store first."""
-    assert homes(tiers) == ["first", "second"]
-    assert tiers.first_answers
+    assert store_names(stores) == ["first", "second"]
+    assert stores.first_answers
 
 
 def test_each_is_opened_once_and_only_when_asked(seen: list[Event], clock: Clock) -> None:
@@ -83,59 +83,59 @@ def test_each_is_opened_once_and_only_when_asked(seen: list[Event], clock: Clock
         opened.append(MemoryStore())
         return opened[-1]
 
-    tiers = make(seen, clock, open_)
+    stores = make(seen, clock, open_)
     assert opened == []
-    homes(tiers)
-    homes(tiers)
+    store_names(stores)
+    store_names(stores)
     assert len(opened) == 1
 
 
-def test_a_lost_one_is_passed_over_and_probed_later(tiers: Tiers, clock: Clock) -> None:
+def test_a_lost_one_is_passed_over_and_probed_later(stores: FailoverStores, clock: Clock) -> None:
     """By its breaker."""
-    tiers.lost(next(tiers.usable())[0], StoreError("no"))
-    assert homes(tiers) == ["second"]
-    assert tiers.named("first") is None
-    assert not tiers.first_answers
+    stores.lost(next(stores.usable())[0], StoreError("no"))
+    assert store_names(stores) == ["second"]
+    assert stores.named("first") is None
+    assert not stores.first_answers
     clock.advance(0.5)
-    assert homes(tiers) == ["first", "second"]
+    assert store_names(stores) == ["first", "second"]
 
 
-def test_one_thread_probes_at_a_time(tiers: Tiers, clock: Clock) -> None:
+def test_one_thread_probes_at_a_time(stores: FailoverStores, clock: Clock) -> None:
     """While a probe is under way the store is lost to all others; a prober that vanished is replaced in time."""
-    tiers.lost(tiers.first, StoreError("no"))
+    stores.lost(stores.first, StoreError("no"))
     clock.advance(0.5)
-    assert tiers.probe_at <= clock()
-    assert tiers.named("first") is not None
-    assert tiers.probe_at == clock() + 24
-    assert tiers.named("first") is None
-    assert homes(tiers) == ["second"]
+    assert stores.probe_at <= clock()
+    assert stores.named("first") is not None
+    assert stores.probe_at == clock() + 24
+    assert stores.named("first") is None
+    assert store_names(stores) == ["second"]
     clock.advance(24)
-    assert homes(tiers) == ["first", "second"]
-    tiers.answered(tiers.first)
-    assert homes(tiers) == homes(tiers) == ["first", "second"]
-    assert tiers.probe_at == math.inf
+    assert store_names(stores) == ["first", "second"]
+    stores.answered(stores.first)
+    assert store_names(stores) == store_names(stores) == ["first", "second"]
+    assert stores.probe_at == math.inf
 
 
-def test_asking_for_another_store_is_no_probe(tiers: Tiers, clock: Clock) -> None:
+def test_asking_for_another_store_is_no_probe(stores: FailoverStores, clock: Clock) -> None:
     """Only a caller that uses the failing store probes it; a call for another store does not."""
-    tiers.lost(tiers.first, StoreError("no"))
+    stores.lost(stores.first, StoreError("no"))
     clock.advance(0.5)
-    assert tiers.named("second") is not None
-    assert tiers.probe_at <= clock()
+    assert stores.named("second") is not None
+    assert stores.probe_at <= clock()
 
 
-def test_loss_and_return_are_told_once(tiers: Tiers, seen: list[Event]) -> None:
+def test_loss_and_return_are_told_once(stores: FailoverStores, seen: list[Event]) -> None:
     """However often either is noticed."""
-    tier = next(tiers.usable())[0]
+    managed = next(stores.usable())[0]
     for _ in range(3):
-        tiers.lost(tier, StoreError("refused"))
+        stores.lost(managed, StoreError("refused"))
     for _ in range(3):
-        tiers.answered(tier)
+        stores.answered(managed)
     assert seen == [
         StoreLost("ns", "first", "refused", meanwhile="meanwhile each process goes on alone"),
         StoreRecovered("ns", 0.0, "store_failed", logging.WARNING, "first"),
     ]
-    assert tiers.first_answers
+    assert stores.first_answers
 
 
 def test_one_that_cannot_be_opened_is_lost(seen: list[Event], clock: Clock) -> None:
@@ -144,8 +144,8 @@ def test_one_that_cannot_be_opened_is_lost(seen: list[Event], clock: Clock) -> N
     def fail() -> Store:
         raise StoreError("no such file")
 
-    tiers = make(seen, clock, fail)
-    assert homes(tiers) == ["second"]
+    stores = make(seen, clock, fail)
+    assert store_names(stores) == ["second"]
     assert seen == [StoreLost("ns", "first", "no such file", meanwhile="meanwhile each process goes on alone")]
 
 
@@ -155,7 +155,7 @@ def test_whatever_opening_one_raises_it_is_lost(seen: list[Event], clock: Clock)
     def fail() -> Store:
         raise ZeroDivisionError("secret")
 
-    assert homes(make(seen, clock, fail)) == ["second"]
+    assert store_names(make(seen, clock, fail)) == ["second"]
     [lost] = seen
     assert isinstance(lost, StoreLost)
     assert lost.reason.startswith("unexpected ZeroDivisionError at worker/test_failover.py:")
@@ -164,14 +164,14 @@ def test_whatever_opening_one_raises_it_is_lost(seen: list[Event], clock: Clock)
 def test_closing_closes_what_is_open_and_the_next_use_opens_again(seen: list[Event], clock: Clock) -> None:
     """Twice is as good as once."""
     Closing.closed = 0
-    tiers = make(seen, clock, Closing)
-    tiers.close()
+    stores = make(seen, clock, Closing)
+    stores.close()
     assert Closing.closed == 0
-    first = tiers.named("first")
-    tiers.close()
-    tiers.close()
+    first = stores.named("first")
+    stores.close()
+    stores.close()
     assert Closing.closed == 1
-    again = tiers.named("first")
+    again = stores.named("first")
     assert first is not None
     assert again is not None
     assert first[1] is not again[1]
@@ -182,35 +182,35 @@ def test_one_that_cannot_be_closed_hinders_nothing(
 ) -> None:
     """It is logged, and forgotten."""
     monkeypatch.setattr(Closing, "fails", True)
-    tiers = make(seen, clock, Closing)
-    homes(tiers)
-    tiers.close()
+    stores = make(seen, clock, Closing)
+    store_names(stores)
+    stores.close()
     assert "could not close first" in caplog.text
-    assert homes(tiers) == ["first", "second"]
+    assert store_names(stores) == ["first", "second"]
 
 
 @pytest.mark.parametrize("kind", ["read_only", "rights", "full"])
 def test_a_store_that_refuses_to_write_is_not_mended_by_an_answer(seen: list[Event], clock: Clock, kind: str) -> None:
     """Polls may read there all the while: it is over when a write succeeds, or none was refused for long."""
-    tiers = make(seen, clock, MemoryStore, settles_after=30)
+    stores = make(seen, clock, MemoryStore, settles_after=30)
     refusal = StoreError("no", kind)
-    tiers.lost(tiers.first, refusal)
+    stores.lost(stores.first, refusal)
     for _ in range(5):
         clock.advance(10)
-        tiers.answered(tiers.first)
-        assert tiers.first_answers
+        stores.answered(stores.first)
+        assert stores.first_answers
         clock.advance(10)
-        tiers.lost(tiers.first, refusal)
+        stores.lost(stores.first, refusal)
     assert [type(event) for event in seen] == [StoreLost]
     clock.advance(10)
-    tiers.answered(tiers.first, wrote=True)
+    stores.answered(stores.first, wrote=True)
     assert len(seen) == (1 if kind == "full" else 2)  # one that is full still lets a lease be renewed
-    tiers.answered(tiers.first, stored=True)
+    stores.answered(stores.first, stored=True)
     assert seen[1:] == [StoreRecovered("ns", 110, f"store_{kind}", logging.ERROR, "first")]
-    tiers.lost(tiers.first, refusal)
+    stores.lost(stores.first, refusal)
     for _ in range(4):
         clock.advance(10)
-        tiers.answered(tiers.first)
+        stores.answered(stores.first)
     assert seen[3:] == [StoreRecovered("ns", 10, f"store_{kind}", logging.ERROR, "first")]
 
 
@@ -223,16 +223,16 @@ class Proving(MemoryStore):
 
 def test_an_answer_from_before_a_refusal_ends_no_trouble(seen: list[Event], clock: Clock) -> None:
     """A poll that only read may be under way while another thread's write is refused."""
-    tiers = make(seen, clock, Proving, settles_after=30)
-    homes(tiers)
-    store = tiers.first.store
+    stores = make(seen, clock, Proving, settles_after=30)
+    store_names(stores)
+    store = stores.first.store
     assert isinstance(store, Proving)
     store.refuses = True
-    tiers.lost(tiers.first, StoreError("no", "full"))
-    tiers.answered(tiers.first)
-    assert not tiers.first_answers
+    stores.lost(stores.first, StoreError("no", "full"))
+    stores.answered(stores.first)
+    assert not stores.first_answers
     store.refuses = False
-    tiers.answered(tiers.first)
+    stores.answered(stores.first)
     assert [type(event) for event in seen] == [StoreLost, StoreRecovered]
 
 
@@ -244,18 +244,18 @@ def test_a_store_opened_anew_has_not_sent_a_notice_yet(seen: list[Event], clock:
         opened.append(Sending())
         return opened[-1]
 
-    tiers = make(seen, clock, open_)
-    homes(tiers)
+    stores = make(seen, clock, open_)
+    store_names(stores)
     opened[-1].push_refused = "NOPERM"
-    tiers.answered(tiers.first)
-    tiers.close()
-    homes(tiers)
-    tiers.answered(tiers.first)
+    stores.answered(stores.first)
+    stores.close()
+    store_names(stores)
+    stores.answered(stores.first)
     opened[-1].push_refused = "NOPERM"
-    tiers.answered(tiers.first)
+    stores.answered(stores.first)
     assert [type(event) for event in seen] == [PushLost]
     opened[-1].push_refused = ""
-    tiers.answered(tiers.first)
+    stores.answered(stores.first)
     assert [type(event) for event in seen] == [PushLost, PushRecovered]
 
 

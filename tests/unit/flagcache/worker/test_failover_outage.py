@@ -40,7 +40,7 @@ def test_each_process_fetches_for_itself_at_a_slower_pace(fleet: Fleet) -> None:
     poll_for(fleet, [process], 20 * fleet.settings.refresh_interval)
     assert process.flags == content(2)
     assert 5 <= fleet.upstream.requests <= 1 + 20 / (0.9 * 2) + 1
-    assert process.worker.know.contact(OWN).leads
+    assert process.worker.know.view(OWN).leads
 
 
 def test_a_store_in_trouble_is_not_asked_at_every_poll(fleet: Fleet) -> None:

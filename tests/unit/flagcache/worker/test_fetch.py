@@ -11,10 +11,10 @@ import pytest
 from flagcache.runtime.reentrancy import Inside
 from flagcache.stores.base import Grant
 from flagcache.vendor import Fetcher, FetchResult, Unchanged
-from flagcache.worker.config import Plan
-from flagcache.worker.fetch import Fetching
-from flagcache.worker.grants import Errand
-from flagcache.worker.publish import Reports
+from flagcache.worker.config import CacheConfig
+from flagcache.worker.fetch import FetchThread
+from flagcache.worker.grants import PollOutcome
+from flagcache.worker.publish import Publisher
 
 
 class Told:
@@ -25,8 +25,8 @@ class Told:
     def __init__(self) -> None:
         self.called_off_fetches = 0
 
-    def called_off(self, *_told: object) -> None:
-        """As `Reports.called_off`."""
+    def abandon(self, *_told: object) -> None:
+        """As `Publisher.abandon`."""
         self.called_off_fetches += 1
 
 
@@ -48,8 +48,8 @@ class Counting:
 def test_a_fetch_that_is_cancelled_before_its_thread_runs_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cancel waits for a thread that another thread has created but not started yet, and doesn't raise."""
     made, go_on, told, fetcher = threading.Event(), threading.Event(), Told(), Counting()
-    plan = cast("Plan", SimpleNamespace(inside=Inside(), namespace="team"))
-    fetching = Fetching(plan, cast("Reports", told), lambda: None, lambda: None)
+    config = cast("CacheConfig", SimpleNamespace(inside=Inside(), namespace="team"))
+    fetching = FetchThread(config, cast("Publisher", told), lambda: None, lambda: None)
     start = threading.Thread.start
 
     def start_late(thread: threading.Thread) -> None:
@@ -59,8 +59,8 @@ def test_a_fetch_that_is_cancelled_before_its_thread_runs_asks_nobody(monkeypatc
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", start_late)
-    errand, grant = Errand("store", Grant(0, 1, 1), 1, 0.0), Grant(0, 1, 1)
-    beginning = threading.Thread(target=fetching.begin, args=(errand, grant, cast("Fetcher", fetcher)))
+    outcome, grant = PollOutcome("store", Grant(0, 1, 1), 1, 0.0), Grant(0, 1, 1)
+    beginning = threading.Thread(target=fetching.start, args=(outcome, grant, cast("Fetcher", fetcher)))
     beginning.start()
     assert made.wait(10)
     fetching.cancel(0.01)  # it has not begun, and is not waited for longer than that

@@ -15,9 +15,9 @@ from flagcache.stores.base import Envelope, Meta
 from flagcache.stores.memory import MemoryStore
 from flagcache.stores.spec import StoreSpec
 from flagcache.vendor import Definitions
-from flagcache.worker.config import Plan
-from flagcache.worker.last_known_good import Archive
-from flagcache.worker.state import Ledger
+from flagcache.worker.config import CacheConfig
+from flagcache.worker.last_known_good import LastKnownGood
+from flagcache.worker.state import ProcessState
 from tests.support.in_process_fleet import FLEET, OWN, Fleet, Link, content
 
 
@@ -33,10 +33,10 @@ class Disk:
             StoreSpec("disk", self.link.open, archive=True),
             StoreSpec(OWN, MemoryStore),
         )
-        plan = Plan("team", fleet.settings, fleet.vendor, stores, Events(), fleet.clock, protection=protection)
-        self.plan = plan
-        self.ledger = Ledger(plan, Knowledge())
-        self.archive = Archive(plan, self.ledger)
+        config = CacheConfig("team", fleet.settings, fleet.vendor, stores, Events(), fleet.clock, protection=protection)
+        self.config = config
+        self.state = ProcessState(config, Knowledge())
+        self.archive = LastKnownGood(config, self.state)
 
     def hold(self, revision: int) -> str:
         """Hold these definitions, just fetched by another process, from now on; returns their version."""
@@ -45,7 +45,7 @@ class Disk:
         version = digest(definitions)
         at = 1_000 * revision
         meta = Meta(version, epoch=0, as_of=at, changed_at=at, confirmed_at=at)
-        self.ledger.take(Held(meta, definitions, FLEET, self.clock()), fetched=False)
+        self.state.adopt(Held(meta, definitions, FLEET, self.clock()), fetched=False)
         return version
 
     @property
@@ -64,7 +64,7 @@ def disk(fleet: Fleet) -> Disk:
 def test_the_first_are_kept_at_once(disk: Disk) -> None:
     """A process that may end or fork at any moment has stored its first definitions before any thread continues."""
     version = disk.hold(1)
-    disk.archive.arrived(later=True)
+    disk.archive.offer_soon(later=True)
     assert disk.version == version
     assert disk.archive.due_at == math.inf
 
@@ -72,14 +72,14 @@ def test_the_first_are_kept_at_once(disk: Disk) -> None:
 def test_what_replaces_them_is_due_after_the_clients_have_it(disk: Disk) -> None:
     """No client waits for the disk when a change arrives; the listener stores it within two seconds."""
     before = disk.hold(1)
-    disk.archive.arrived(later=True)
+    disk.archive.offer_soon(later=True)
     after = disk.hold(2)
-    disk.archive.arrived(later=True)
+    disk.archive.offer_soon(later=True)
     assert disk.version == before
     due = disk.archive.due_at - disk.clock()
     assert 1.0 <= due <= 2.0
     disk.clock.advance(0.5)
-    disk.archive.arrived(later=True)
+    disk.archive.offer_soon(later=True)
     assert disk.archive.due_at - disk.clock() == pytest.approx(due - 0.5)  # another poll does not put it off
     disk.archive.settle()
     assert disk.version == after
@@ -89,17 +89,17 @@ def test_what_replaces_them_is_due_after_the_clients_have_it(disk: Disk) -> None
 def test_without_a_listener_it_is_kept_at_once(disk: Disk) -> None:
     """If no listener would store them later, the poll that brings definitions stores them."""
     disk.hold(1)
-    disk.archive.arrived(later=False)
+    disk.archive.offer_soon(later=False)
     version = disk.hold(2)
-    disk.archive.arrived(later=False)
+    disk.archive.offer_soon(later=False)
     assert disk.version == version
 
 
 def test_nothing_is_due_without_a_change(disk: Disk) -> None:
     """The unchanged poll leaves the disk alone."""
     disk.hold(1)
-    disk.archive.arrived(later=True)
-    disk.archive.arrived(later=True)
+    disk.archive.offer_soon(later=True)
+    disk.archive.offer_soon(later=True)
     assert disk.archive.due_at == math.inf
 
 
@@ -120,13 +120,13 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_the_bytes_at_hand_are_written_and_then_dropped(disk: Disk, written: list[str]) -> None:
     """What was encoded for the fleet's store serves the archive too, and is not kept in memory after that."""
     version = disk.hold(1)
-    held = disk.ledger.know.held
+    held = disk.state.know.held
     assert held is not None
-    first = disk.ledger.envelope(held, held.meta)
-    disk.archive.keep()
+    first = disk.state.envelope(held, held.meta)
+    disk.archive.save()
     assert disk.version == version
     assert written == [version]
-    again = disk.ledger.envelope(held, held.meta)
+    again = disk.state.envelope(held, held.meta)
     assert written == [version, version]
     assert first == again
 
@@ -134,18 +134,18 @@ def test_the_bytes_at_hand_are_written_and_then_dropped(disk: Disk, written: lis
 def test_ages_alone_are_confirmed(disk: Disk, written: list[str]) -> None:
     """If the same content is much younger, the archive gets its times and nothing else."""
     version = disk.hold(1)
-    disk.archive.keep()
-    before, held = disk.store.inspect().meta, disk.ledger.know.held
+    disk.archive.save()
+    before, held = disk.store.inspect().meta, disk.state.know.held
     assert before is not None
     assert held is not None
-    disk.clock.advance(2 * disk.plan.stale_after)
-    later = held.meta.as_of + round(2_000 * disk.plan.stale_after)
+    disk.clock.advance(2 * disk.config.stale_after)
+    later = held.meta.as_of + round(2_000 * disk.config.stale_after)
     meta = held.meta._replace(as_of=later, confirmed_at=later)
-    disk.ledger.take(held._replace(meta=meta, born=disk.clock()), fetched=False)
-    disk.archive.keep()
+    disk.state.adopt(held._replace(meta=meta, born=disk.clock()), fetched=False)
+    disk.archive.save()
     after = disk.store.inspect().meta
     assert after is not None
-    assert after.confirmed_at - before.confirmed_at == pytest.approx(2_000 * disk.plan.stale_after, abs=20)
+    assert after.confirmed_at - before.confirmed_at == pytest.approx(2_000 * disk.config.stale_after, abs=20)
     assert after == before._replace(as_of=after.as_of, confirmed_at=after.confirmed_at)
     assert written == [version]
 
@@ -155,13 +155,13 @@ def test_what_an_old_key_protects_is_protected_anew(fleet: Fleet) -> None:
     old, new = "o" * 16, "n" * 16
     before = Disk(fleet, Signed(old))
     before.hold(1)
-    before.archive.keep()
+    before.archive.save()
     after = Disk(fleet, Signed([new, old]), before.store)
     version = after.hold(1)
-    after.archive.keep()
+    after.archive.save()
     alone = Disk(fleet, Signed(new), before.store)
-    assert alone.archive.recall()
-    held = alone.ledger.know.held
+    assert alone.archive.load()
+    held = alone.state.know.held
     assert held is not None
     assert held.meta.version == version
 
@@ -170,11 +170,11 @@ def test_bytes_under_an_old_key_are_not_passed_on(fleet: Fleet, written: list[st
     """What the fleet's store holds under a key on its way out is encoded anew for the archive."""
     disk = Disk(fleet, Signed(["n" * 16, "o" * 16]))
     version = disk.hold(1)
-    held = disk.ledger.know.held
+    held = disk.state.know.held
     assert held is not None
-    before = Disk(fleet, Signed("o" * 16)).plan.codec.write(held.definitions, held.meta)
-    disk.ledger.encoded.received(version, before.payload)
-    disk.archive.keep()
+    before = Disk(fleet, Signed("o" * 16)).config.codec.write(held.definitions, held.meta)
+    disk.state.encoded.received(version, before.payload)
+    disk.archive.save()
     assert written == [version, version]
 
 
@@ -182,10 +182,10 @@ def test_what_could_not_be_kept_is_due_again(disk: Disk) -> None:
     """A disk that does not answer is asked again, as soon as its breaker lets it."""
     disk.link.cut = True
     version = disk.hold(1)
-    disk.archive.arrived(later=True)
+    disk.archive.offer_soon(later=True)
     assert 1.0 <= disk.archive.due_at - disk.clock() < math.inf
     disk.link.cut = False
     disk.clock.advance(disk.archive.due_at - disk.clock())
-    disk.archive.keep()
+    disk.archive.save()
     assert disk.version == version
     assert disk.archive.due_at == math.inf

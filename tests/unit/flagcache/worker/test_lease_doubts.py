@@ -21,16 +21,16 @@ def forge(fleet: Fleet, leader: str = "nobody", *, note: int = 0) -> None:
         grant=now,
         granted=(now, now, now),
         outcome=Outcome.OPEN,
-        note_status=note,
-        note_until=now + 60_000 if note else 0,
-        note_length=60_000 if note else 0,
+        backoff_status=note,
+        backoff_until=now + 60_000 if note else 0,
+        backoff_length=60_000 if note else 0,
     )
     vars(fleet.store)["_state"] = forged
 
 
 def longest(process: Process) -> float:
     """Seconds that this process's own longest lease, or fetch, lasts."""
-    return max(process.plan.lease, process.plan.settings.cold_lease, process.plan.settings.fetch_total_timeout)
+    return max(process.config.lease, process.config.settings.cold_lease, process.config.settings.fetch_total_timeout)
 
 
 def seconds_until_fetched(fleet: Fleet, process: Process, most: int) -> int:
@@ -60,7 +60,7 @@ def test_while_the_vendor_refuses_all_nobody_is_doubted(fleet: Fleet) -> None:
         process.poll()
         fleet.clock.advance(1)
     assert not fleet.upstream.requests
-    assert not any(ask.doubts for ask in process.link.asks)
+    assert not any(ask.doubts_lease for ask in process.link.asks)
 
 
 def test_a_new_leader_is_given_as_long(fleet: Fleet) -> None:
@@ -71,7 +71,7 @@ def test_a_new_leader_is_given_as_long(fleet: Fleet) -> None:
         for _ in range(round(longest(process)) // 2):
             process.poll()
             fleet.clock.advance(1)
-    assert not any(ask.doubts for ask in process.link.asks)
+    assert not any(ask.doubts_lease for ask in process.link.asks)
 
 
 def test_leaders_of_unlike_leases_do_not_take_turns(fleet: Fleet) -> None:

@@ -71,15 +71,15 @@ class Worker:
         self.notes.append("subscribe")
         return self.subscriptions.pop(0) if self.subscriptions else None
 
-    def ask_again(self) -> None:
-        """As `Listening.ask_again`."""
+    def on_reconnect(self) -> None:
+        """As `Listening.on_reconnect`."""
         self.notes.append("ask again")
 
-    def heed(self, notice: Notice) -> None:
-        """As `Listening.heed`."""
+    def on_notice(self, notice: Notice) -> None:
+        """As `Listening.on_notice`."""
         self.notes.append(notice.kind)
 
-    def attend(self) -> float:
+    def run_due(self) -> float:
         """As `Listening.attend`."""
         self.attended += 1
         if self.fails:

@@ -13,7 +13,7 @@ from flagcache.stores.base import Store
 from flagcache.stores.memory import MemoryStore
 from flagcache.stores.spec import StoreSpec
 from flagcache.vendor import Definitions
-from flagcache.worker.config import Plan
+from flagcache.worker.config import CacheConfig
 from flagcache.worker.worker import Worker
 from tests.support.in_process_fleet import FLEET, OWN, Clock, Fleet, ManualVendor, Process, content
 
@@ -110,7 +110,9 @@ def test_a_store_that_cannot_even_be_opened_is_away(error: FlagcacheError) -> No
         raise error
 
     stores = (StoreSpec(FLEET, fail), StoreSpec(OWN, MemoryStore))
-    worker = Worker(Plan("fleet", Settings(), ManualVendor(), stores, events, Clock()), Fleet().process().worker.know)
+    worker = Worker(
+        CacheConfig("fleet", Settings(), ManualVendor(), stores, events, Clock()), Fleet().process().worker.know
+    )
     assert worker.should_fetch() is True
     assert isinstance(seen[0], StoreLost)
     worker.received(content(1))
@@ -124,7 +126,7 @@ def test_without_any_store_a_process_that_holds_nothing_answers_with_no_flags() 
     def fail() -> Store:
         raise FlagcacheError("no")
 
-    plan = Plan("fleet", Settings(), ManualVendor(), (StoreSpec(FLEET, fail),), Events(), Clock())
-    worker = Worker(plan, Fleet().process().worker.know)
+    config = CacheConfig("fleet", Settings(), ManualVendor(), (StoreSpec(FLEET, fail),), Events(), Clock())
+    worker = Worker(config, Fleet().process().worker.know)
     assert worker.should_fetch() is False
     assert worker.definitions() == NO_FLAGS

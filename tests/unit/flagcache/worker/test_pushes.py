@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from flagcache.core.knowledge import Contact, Knowledge
+from flagcache.core.knowledge import Knowledge, StoreView
 from flagcache.core.renewals import with_last_renewal
 from flagcache.core.token_bucket import TokenBucket
 from flagcache.worker.pushes import Pushes
@@ -89,20 +89,20 @@ def test_a_fleet_that_fetches_often_pushes_as_often() -> None:
 
 def test_a_poll_that_renews_nothing_is_no_renewal() -> None:
     """The lease's end stays where it was; so does the time from which the next renewal is counted."""
-    before = Contact(leads=True, renewed=100.0, lease_ends=145.0)
-    know = Knowledge().with_contact(HOME, Contact(leads=True, renewed=110.0, lease_ends=145.004))
-    assert with_last_renewal(know, HOME, before).contact(HOME).renewed == 100.0
+    before = StoreView(leads=True, renewed=100.0, lease_ends=145.0)
+    know = Knowledge().with_view(HOME, StoreView(leads=True, renewed=110.0, lease_ends=145.004))
+    assert with_last_renewal(know, HOME, before).view(HOME).renewed == 100.0
 
 
 def test_a_poll_that_renews_is_a_renewal() -> None:
     """The lease's end has moved, or the lease was taken."""
-    for before in (Contact(leads=True, renewed=100.0, lease_ends=145.0), Contact(lease_ends=155.0)):
-        know = Knowledge().with_contact(HOME, Contact(leads=True, renewed=110.0, lease_ends=155.0))
-        assert with_last_renewal(know, HOME, before).contact(HOME).renewed == 110.0
+    for before in (StoreView(leads=True, renewed=100.0, lease_ends=145.0), StoreView(lease_ends=155.0)):
+        know = Knowledge().with_view(HOME, StoreView(leads=True, renewed=110.0, lease_ends=155.0))
+        assert with_last_renewal(know, HOME, before).view(HOME).renewed == 110.0
 
 
 def test_a_lost_lease_has_no_renewal() -> None:
     """A process that no longer leads has no renewal to keep."""
-    before = Contact(leads=True, renewed=100.0, lease_ends=145.0)
-    know = Knowledge().with_contact(HOME, Contact(lease_ends=145.0))
-    assert with_last_renewal(know, HOME, before).contact(HOME).renewed == 0.0
+    before = StoreView(leads=True, renewed=100.0, lease_ends=145.0)
+    know = Knowledge().with_view(HOME, StoreView(lease_ends=145.0))
+    assert with_last_renewal(know, HOME, before).view(HOME).renewed == 0.0

@@ -269,7 +269,7 @@ def test_when_the_other_project_is_gone_the_process_comes_back(fleet: Fleet) -> 
     for _ in range(3):
         fleet.next_interval()
         process.poll()
-    assert process.worker.know.contact(FLEET).leads
+    assert process.worker.know.view(FLEET).leads
     assert fleet.stored is not None
     assert fleet.stored.project == "ours"
 

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 
 import pytest
 
-from flagcache.worker.shared_poll import SharedPoll
+from flagcache.worker.shared_poll import SingleFlight
 
 LONGEST = 5.0
 
 
 @contextmanager
-def under_way(polls: SharedPoll, *, contends: bool) -> Generator[threading.Event]:
+def under_way(polls: SingleFlight, *, contends: bool) -> Generator[threading.Event]:
     """A poll on a thread of its own, which ends when the event is set, at the latest with the block."""
     end, began = threading.Event(), threading.Event()
 
@@ -36,7 +36,7 @@ def under_way(polls: SharedPoll, *, contends: bool) -> Generator[threading.Event
 
 
 def ask_meanwhile(
-    polls: SharedPoll, end: threading.Event, *, contends: bool = True, in_trouble: bool = True, alone: bool = False
+    polls: SingleFlight, end: threading.Event, *, contends: bool = True, in_trouble: bool = True, alone: bool = False
 ) -> int:
     """Poll on another thread while one is under way, then let that one end; returns how often this thread asked."""
     asked: list[None] = []
@@ -69,21 +69,21 @@ def test_a_poll_that_waited_for_a_probe_makes_its_own(
     first_contends: bool, contends: bool, in_trouble: bool, own: int
 ) -> None:
     """After a poll that could not take a grant, from a store in trouble, a poll that can still asks; no other does."""
-    polls = SharedPoll()
+    polls = SingleFlight()
     with under_way(polls, contends=first_contends) as end:
         assert ask_meanwhile(polls, end, contends=contends, in_trouble=in_trouble) == own
 
 
 def test_a_poll_that_follows_a_notice_makes_its_own() -> None:
     """What was under way may be older than the notice."""
-    polls = SharedPoll()
+    polls = SingleFlight()
     with under_way(polls, contends=True) as end:
         assert ask_meanwhile(polls, end, contends=False, in_trouble=False, alone=True) == 1
 
 
 def test_a_poll_waits_no_longer_than_it_may() -> None:
     """If the poll under way does not end in time, the caller goes on without one of its own."""
-    polls = SharedPoll()
+    polls = SingleFlight()
     with under_way(polls, contends=False):
         asked: list[None] = []
         polls.run(lambda: asked.append(None), contends=True, longest=0.05, again=lambda: True, alone=False)
@@ -92,7 +92,7 @@ def test_a_poll_waits_no_longer_than_it_may() -> None:
 
 def test_nothing_is_asked_once_it_is_closed() -> None:
     """A process that has left takes no lease anew; a poll under way ends as it would have."""
-    polls = SharedPoll()
+    polls = SingleFlight()
     with under_way(polls, contends=True) as end:
         polls.close()
         asked: list[None] = []

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from flagcache.core.knowledge import Contact, Held, Knowledge
+from flagcache.core.knowledge import Held, Knowledge, StoreView
 from flagcache.core.notes import Note
 from flagcache.encoding.codec import Codec
 from flagcache.encoding.payload import digest
@@ -16,7 +16,7 @@ from flagcache.event_log import log_events
 from flagcache.events import DefinitionsFresh, DefinitionsStale, Event, PublicationRefused, QuotaLimited, QuotaRestored
 from flagcache.stores.base import Envelope, Meta
 from flagcache.vendor import Definitions
-from flagcache.worker.state import Ledger
+from flagcache.worker.state import ProcessState
 from tests.support.in_process_cache import House
 from tests.support.in_process_fleet import FLEET, Fleet, content
 
@@ -26,45 +26,45 @@ def held_by(house: House) -> Held:
     definitions = content(1)
     at = 1_000
     meta = Meta(digest(definitions), epoch=0, as_of=at, changed_at=at, confirmed_at=at)
-    return Held(meta, definitions, FLEET, house.plan.clock())
+    return Held(meta, definitions, FLEET, house.config.clock())
 
 
 def test_each_transition_is_told_once(fleet: Fleet) -> None:
     """If a thread notices what another one is reporting, a slow subscriber causes no second event."""
     house = House(fleet)
-    ledger = Ledger(house.plan, Knowledge())
+    state = ProcessState(house.config, Knowledge())
 
     def look_meanwhile(_event: Event) -> None:
-        other = threading.Thread(target=ledger.look)
+        other = threading.Thread(target=state.report_changes)
         other.start()
         other.join(10)
         assert not other.is_alive()
 
-    ledger.take(held_by(house), fetched=False)
+    state.adopt(held_by(house), fetched=False)
     house.seen.clear()
     house.events.subscribe(look_meanwhile)
-    fleet.clock.advance(house.plan.stale_after + 1)
-    ledger.learn(lambda know: know._replace(note=Note(402)))
-    ledger.look()
+    fleet.clock.advance(house.config.stale_after + 1)
+    state.update(lambda know: know._replace(backoff=Note(402)))
+    state.report_changes()
     assert sorted(type(event).__name__ for event in house.seen) == [DefinitionsStale.__name__, QuotaLimited.__name__]
     house.seen.clear()
-    ledger.learn(lambda know: know._replace(note=Note()))
-    ledger.learn(lambda know: know._replace(held=held_by(house)))
-    ledger.look()
+    state.update(lambda know: know._replace(backoff=Note()))
+    state.update(lambda know: know._replace(held=held_by(house)))
+    state.report_changes()
     assert sorted(type(event).__name__ for event in house.seen) == [DefinitionsFresh.__name__, QuotaRestored.__name__]
 
 
 def test_a_refusal_to_publish_is_told_once(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fetch that brings what no reader would take, and the poll that is to repair the store, find out together."""
     house = House(fleet)
-    ledger, held, both = Ledger(house.plan, Knowledge()), held_by(house), threading.Barrier(2)
+    state, held, both = ProcessState(house.config, Knowledge()), held_by(house), threading.Barrier(2)
 
     def refuse(_self: Codec, _definitions: Definitions, _meta: Meta) -> Envelope:
         both.wait(10)
         raise EnvelopeError("too large")
 
     monkeypatch.setattr(Codec, "write", refuse)
-    threads = [threading.Thread(target=ledger.envelope, args=(held, held.meta)) for _ in range(2)]
+    threads = [threading.Thread(target=state.envelope, args=(held, held.meta)) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -82,24 +82,24 @@ def test_who_leads_is_logged_at_most_once_a_minute_and_rightly(fleet: Fleet, cap
     caplog.set_level(logging.DEBUG, logger="flagcache")
     house = House(fleet)
     house.events.subscribe(log_events)
-    ledger = Ledger(house.plan, Knowledge())
-    home = ledger.tiers.first.home
+    state = ProcessState(house.config, Knowledge())
+    store_name = state.stores.first.store_name
     for leads in (True, False, True, False):
-        ledger.learn(lambda know, leads=leads: know.with_contact(home, Contact(leads=leads, lease_ends=1e9)))  # type: ignore[misc]
-        ledger.tell_leadership(home, leads=leads)
+        state.update(lambda know, leads=leads: know.with_view(store_name, StoreView(leads=leads, lease_ends=1e9)))  # type: ignore[misc]
+        state.report_leadership(store_name, leads=leads)
         fleet.clock.advance(5)
-        ledger.look()
+        state.report_changes()
     assert [event.level for event in house.seen] == [logging.INFO, *[logging.DEBUG] * 3]
     [line] = logged(caplog)
     assert "this process leads the fleet" in line
     fleet.clock.advance(60)
-    ledger.look()
-    ledger.look()
+    state.report_changes()
+    state.report_changes()
     [_, last] = logged(caplog)
     assert "this process no longer leads the fleet" in last
     assert len(house.seen) == 4
     fleet.clock.advance(60)
-    ledger.look()
+    state.report_changes()
     assert len(logged(caplog)) == 2
 
 
@@ -108,23 +108,23 @@ def test_the_log_ends_the_lead_that_it_began_and_no_other(fleet: Fleet, caplog: 
     caplog.set_level(logging.INFO, logger="flagcache")
     house = House(fleet)
     house.events.subscribe(log_events)
-    ledger = Ledger(house.plan, Knowledge())
-    first, own = ledger.tiers.homes
+    state = ProcessState(house.config, Knowledge())
+    first, own = state.stores.store_names
 
-    def lead(home: str, *, leads: bool) -> None:
-        ledger.learn(lambda know: know.with_contact(home, Contact(leads=leads, lease_ends=1e9)))
-        ledger.tell_leadership(home, leads=leads)
+    def lead(store_name: str, *, leads: bool) -> None:
+        state.update(lambda know: know.with_view(store_name, StoreView(leads=leads, lease_ends=1e9)))
+        state.report_leadership(store_name, leads=leads)
         fleet.clock.advance(5)
 
-    ledger.tiers.lost(ledger.tiers.first, StoreError("no"))
+    state.stores.lost(state.stores.first, StoreError("no"))
     lead(own, leads=True)
-    ledger.tiers.answered(ledger.tiers.first)
+    state.stores.answered(state.stores.first)
     lead(first, leads=True)
     fleet.clock.advance(60)
-    ledger.look()
+    state.report_changes()
     lead(first, leads=False)
     fleet.clock.advance(60)
-    ledger.look()
+    state.report_changes()
     assert [line.rpartition(": ")[2] for line in logged(caplog) if " lead" in line] == [
         f"this process leads the fleet on {own}",
         f"this process leads the fleet on {first}",
@@ -139,13 +139,13 @@ def test_a_lead_that_ended_within_the_minute_ends_where_it_began(
     caplog.set_level(logging.INFO, logger="flagcache")
     house = House(fleet)
     house.events.subscribe(log_events)
-    ledger = Ledger(house.plan, Knowledge())
-    ledger.tiers.lost(ledger.tiers.first, StoreError("no"))
-    own = ledger.tiers.homes[-1]
-    ledger.learn(lambda know: know.with_contact(own, Contact(leads=True, lease_ends=1e9)))
-    ledger.tell_leadership(own, leads=True)
-    ledger.tiers.answered(ledger.tiers.first)
+    state = ProcessState(house.config, Knowledge())
+    state.stores.lost(state.stores.first, StoreError("no"))
+    own = state.stores.store_names[-1]
+    state.update(lambda know: know.with_view(own, StoreView(leads=True, lease_ends=1e9)))
+    state.report_leadership(own, leads=True)
+    state.stores.answered(state.stores.first)
     fleet.clock.advance(60)
-    ledger.look()
+    state.report_changes()
     [line] = [line for line in logged(caplog) if "no longer leads" in line]
     assert line.endswith(f" on {own}")

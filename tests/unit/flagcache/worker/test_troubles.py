@@ -35,7 +35,7 @@ from flagcache.events import (
 from flagcache.settings import Settings
 from flagcache.stores.base import Envelope, Meta, Scope
 from flagcache.vendor import Definitions, Refused
-from flagcache.worker.state import Ledger
+from flagcache.worker.state import ProcessState
 from flagcache.worker.troubles import FOREIGN_PROJECT, STORE, Troubles
 from tests.support.in_process_fleet import FLEET, Clock, Fleet, Process, content
 
@@ -48,9 +48,9 @@ def told(process: Process) -> list[Event]:
     return [event for event in process.seen if isinstance(event, Recovery) or "lasted" in vars(event)]
 
 
-def ledger_of(process: Process) -> Ledger:
+def state_of(process: Process) -> ProcessState:
     """What it knows: it has no client whose fetches could fail."""
-    return process.worker._ledger  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return process.worker._state  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
 def names(process: Process) -> list[str]:
@@ -107,9 +107,9 @@ def test_an_end_is_told_at_the_highest_level_of_its_trouble() -> None:
 def test_a_trouble_that_was_left_unsaid_does_not_outlast_the_one_that_was_said() -> None:
     """A fallback store that another project uses too, and is asked no more once the fleet's store is ours again."""
     troubles = Troubles(Clock())
-    for home in (FLEET, "sqlite:///fallback"):
-        made = partial(ForeignProject, "team", home, "team=1", "team=2")
-        troubles.lost(FOREIGN_PROJECT, "foreign_project", made, home)
+    for store_name in (FLEET, "sqlite:///fallback"):
+        made = partial(ForeignProject, "team", store_name, "team=1", "team=2")
+        troubles.lost(FOREIGN_PROJECT, "foreign_project", made, store_name)
     assert troubles.found(FOREIGN_PROJECT, partial(ForeignProjectGone, "team"), store=FLEET) is not None
     assert troubles.gravest is None
     assert troubles.shuns("sqlite:///fallback")
@@ -121,8 +121,8 @@ def test_a_trouble_that_was_left_unsaid_does_not_outlast_the_one_that_was_said()
 def fails(process: Process, status: int, scope: Scope = MINE) -> None:
     """A fetch of this process was granted, and failed."""
     refused = Refused(f"HTTP {status}", scope, status)
-    home = process.plan.stores[0].address
-    ledger_of(process).fetch_failed(home, refused, process.plan.clock(), 5.0)
+    store_name = process.config.stores[0].address
+    state_of(process).fetch_failed(store_name, refused, process.config.clock(), 5.0)
 
 
 def test_a_row_of_failures_ends_with_anybodys_success_and_the_next_one_is_told(fleet: Fleet) -> None:
@@ -189,11 +189,11 @@ def test_the_quota_and_stale_definitions_are_told_with_their_lengths(fleet: Flee
     """`status` 402 notes them for all; PostHog confirms them no longer."""
     process = fleet.process()
     process.poll()
-    home = process.plan.stores[0].address
-    ledger_of(process).learn(lambda know: know._replace(note=Note(402, home=home)))
-    ledger_of(process).look()
-    fleet.clock.advance(process.plan.stale_after + 10)
-    ledger_of(process).look()
+    store_name = process.config.stores[0].address
+    state_of(process).update(lambda know: know._replace(backoff=Note(402, store_name=store_name)))
+    state_of(process).report_changes()
+    fleet.clock.advance(process.config.stale_after + 10)
+    state_of(process).report_changes()
     fleet.clock.advance(10)
     process.poll()
     process.fetch()
@@ -201,7 +201,7 @@ def test_the_quota_and_stale_definitions_are_told_with_their_lengths(fleet: Flee
     assert [kind for kind in names(process) if kind.startswith("Quota")] == ["QuotaLimited", "QuotaRestored"]
     [restored], [limited] = process.events(QuotaRestored), process.events(QuotaLimited)
     assert (limited.level, restored.level) == (logging.ERROR, logging.ERROR)
-    assert restored.lasted == process.plan.stale_after + 20
+    assert restored.lasted == process.config.stale_after + 20
     assert process.events(DefinitionsStale)
     if process.events(DefinitionsFresh):
         assert process.events(DefinitionsFresh)[0].lasted == 10
@@ -211,16 +211,16 @@ def test_stale_definitions_are_no_news_while_the_quota_is_used_up(fleet: Fleet) 
     """Clients may have been handed no flags at all, so no line says that they keep them."""
     process = fleet.process()
     process.poll()
-    ledger, home = ledger_of(process), process.plan.stores[0].address
-    ledger.learn(lambda know: know._replace(note=Note(402, home=home)))
-    fleet.clock.advance(process.plan.stale_after + 1)
-    ledger.look()
+    state, store_name = state_of(process), process.config.stores[0].address
+    state.update(lambda know: know._replace(backoff=Note(402, store_name=store_name)))
+    fleet.clock.advance(process.config.stale_after + 1)
+    state.report_changes()
     [quiet] = process.events(DefinitionsStale)
     assert quiet.level == logging.DEBUG
     assert "keep" not in str(quiet)
-    ledger.learn(lambda know: know._replace(note=Note(500, home=home)))
-    ledger.look()
-    ledger.look()
+    state.update(lambda know: know._replace(backoff=Note(500, store_name=store_name)))
+    state.report_changes()
+    state.report_changes()
     [restored] = process.events(QuotaRestored)
     assert str(restored).startswith("PostHog answers 500; before, its quota was used up for ")
     [_, stale] = process.events(DefinitionsStale)
@@ -236,13 +236,13 @@ def test_clients_that_have_nothing_keep_nothing(fleet: Fleet, mode: Literal["cle
     fleet.plant(b"garbage")
     process, started = fleet.process(), fleet.process()
     process.poll()
-    ledger, home = ledger_of(process), process.plan.stores[0].address
+    state, store_name = state_of(process), process.config.stores[0].address
     fails(process, 503, ALL)
-    ledger.learn(lambda know: know._replace(note=Note(402, home=home)))
+    state.update(lambda know: know._replace(backoff=Note(402, store_name=store_name)))
     fails(process, 402, ALL)
-    ledger.look()
-    ledger.learn(lambda know: know._replace(note=Note(500, home=home)))
-    ledger.look()
+    state.report_changes()
+    state.update(lambda know: know._replace(backoff=Note(500, store_name=store_name)))
+    state.report_changes()
     wanted = {"PayloadRefused", "FetchFailed", "QuotaLimited", "QuotaRestored"}
     assert wanted <= set(names(process))
     assert not [str(event) for event in told(process) if "keep " in str(event) or "use the last" in str(event)]
@@ -307,13 +307,13 @@ def test_what_could_not_be_read_is_told_as_readable_again(fleet: Fleet) -> None:
 def test_what_could_not_be_shared_is_told_until_something_can(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     """Definitions that are too large, and smaller ones an interval later."""
     process = fleet.process()
-    codec = type(process.plan.codec)
+    codec = type(process.config.codec)
     write = codec.write
 
     def refuse(self: object, definitions: Definitions, meta: Meta) -> Envelope:
         if definitions == content(1):
             raise EnvelopeError("too large")
-        return write(process.plan.codec, definitions, meta)
+        return write(process.config.codec, definitions, meta)
 
     monkeypatch.setattr(codec, "write", refuse)
     process.poll()

@@ -55,7 +55,7 @@ def three() -> Three:
 def forge_a_note(writer: Writer, fleet: Fleet, *, length: int = HOUR, stamp: str = "") -> None:
     """Forge a note that PostHog's quota is used up."""
     until = fleet.store_clock() + length
-    writer.state(note_status=402, note_until=until, note_length=length, note_stamp=stamp)
+    writer.state(backoff_status=402, backoff_until=until, backoff_length=length, backoff_stamp=stamp)
 
 
 def test_a_note_of_ours_is_believed_by_all(three: Three) -> None:
@@ -93,17 +93,17 @@ def test_a_note_that_was_true_once_is_not_believed_again(three: Three) -> None:
     three.refuse(QUOTA)
     three.run(1)
     note = three.writer.keep()[0]
-    assert (note.note_status, bool(note.note_stamp)) == (402, True)
+    assert (note.backoff_status, bool(note.backoff_stamp)) == (402, True)
     three.refuse(None)
     three.run(2)
     told = [len(member.events(QuotaLimited)) for member in three.members]
-    forge_a_note(three.writer, three.fleet, stamp=note.note_stamp)
+    forge_a_note(three.writer, three.fleet, stamp=note.backoff_stamp)
     three.run(1)
     assert three.flags == [content(1)] * 3
     assert [len(member.events(QuotaLimited)) for member in three.members] == told
     three.run(10)
     three.writer.state(meta=None)
-    forge_a_note(three.writer, three.fleet, stamp=note.note_stamp)
+    forge_a_note(three.writer, three.fleet, stamp=note.backoff_stamp)
     newcomer = AttachedProcess(three.fleet)
     newcomer.poll()
     assert not newcomer.events(QuotaLimited)
@@ -113,7 +113,7 @@ def test_a_note_lasts_no_longer_than_was_signed(three: Three) -> None:
     """A true note that an attacker extends to an hour does not keep the fleet from finding that it is over."""
     three.refuse(QUOTA)
     three.run(1)
-    stamp = three.writer.keep()[0].note_stamp
+    stamp = three.writer.keep()[0].backoff_stamp
     three.refuse(None)
     forge_a_note(three.writer, three.fleet, stamp=stamp)
     three.run(4)
@@ -124,7 +124,7 @@ def test_a_note_that_a_store_makes_longer_lasts_no_longer(three: Three) -> None:
     """An attacker extends a note of 20 s to the longest that a store believes: all have flags long before its end."""
     three.refuse(QUOTA)
     three.run(1)
-    stamp = three.writer.keep()[0].note_stamp
+    stamp = three.writer.keep()[0].backoff_stamp
     for member in three.members:  # a process whose fetch has just failed polls as if the note were over, so poll again
         member.poll()
     three.refuse(None)
@@ -147,7 +147,7 @@ def test_without_a_key_a_note_is_believed_for_five_minutes() -> None:
 
 def test_a_signed_clear_empties_the_store_for_all(three: Three) -> None:
     """Workers believe the epoch that came with a stamp: no worker restores the old definitions, and all fetch again."""
-    codec = three.members[0].plan.codec
+    codec = three.members[0].config.codec
     three.fleet.upstream.serves = content(2)
     assert three.fleet.store.clear(codec.stamps.of_epoch(1)) == 1
     three.run(2)
@@ -162,7 +162,7 @@ def test_a_signed_clear_empties_the_store_for_all(three: Three) -> None:
 
 def test_what_was_cleared_is_of_unknown_age_when_it_is_put_back(three: Three) -> None:
     """A newcomer starts with it as with something stale, though its times were signed a moment ago."""
-    kept, codec = three.writer.keep(), three.members[0].plan.codec
+    kept, codec = three.writer.keep(), three.members[0].config.codec
     assert three.fleet.store.clear(codec.stamps.of_epoch(1)) == 1
     three.writer.put_back(kept, epoch=1)
     newcomer = AttachedProcess(three.fleet)
@@ -176,7 +176,7 @@ def test_what_was_cleared_is_of_unknown_age_when_it_is_put_back(three: Three) ->
 @pytest.mark.parametrize("stamp", ["", "of another epoch"])
 def test_a_clear_that_nobody_signed_is_undone(three: Three, stamp: str) -> None:
     """Holders bring back what they hold within two polls, without a fetch of theirs for it."""
-    codec, before = three.members[0].plan.codec, three.fleet.upstream.requests
+    codec, before = three.members[0].config.codec, three.fleet.upstream.requests
     three.fleet.store.clear(codec.stamps.of_epoch(7) if stamp else "")
     three.run(2)
     assert three.fleet.store.inspect().epoch == 0
@@ -187,7 +187,7 @@ def test_a_clear_that_nobody_signed_is_undone(three: Three, stamp: str) -> None:
 
 def test_clear_works_whatever_epoch_was_forged(three: Three) -> None:
     """From the highest number there is, and from one in its place: the next epoch is newer than all that are held."""
-    codec = three.members[0].plan.codec
+    codec = three.members[0].config.codec
     for forged in (2**53 - 1, 2**52, 10**6, 0):
         three.run(2)
         meta = three.writer.keep()[0].meta
@@ -207,7 +207,7 @@ def test_clear_works_whatever_epoch_was_forged(three: Three) -> None:
 
 def test_a_clear_of_a_spoilt_epoch_brings_back_nothing_that_was_cleared(three: Three) -> None:
     """The epoch that follows one that was forged too high is above all that were counted, though the count is lost."""
-    codec = three.members[0].plan.codec
+    codec = three.members[0].config.codec
     for epoch in (1, 2, 3):
         assert three.fleet.store.clear(codec.stamps.of_epoch(epoch)) == epoch
     three.run(2)
@@ -224,10 +224,10 @@ def test_a_clear_of_a_spoilt_epoch_brings_back_nothing_that_was_cleared(three: T
 
 def test_a_fetch_under_way_while_the_epoch_rises_is_kept_and_soon_proved(three: Three) -> None:
     """A holder lifts the epoch of a store that lost it, between a grant and its publication: nothing is lost or old."""
-    codec = three.members[0].plan.codec
+    codec = three.members[0].config.codec
     assert three.fleet.store.clear(codec.stamps.of_epoch(1)) == 1
     three.run(2)
-    leader = next(member for member in three.members if member.worker.know.contact(FLEET).leads)
+    leader = next(member for member in three.members if member.worker.know.view(FLEET).leads)
     others = [member for member in three.members if member is not leader]
     newcomer = AttachedProcess(three.fleet)
     three.writer.state(epoch=0, epoch_stamp="", meta=None, owner="", lease_until=0)
@@ -259,7 +259,7 @@ def test_a_fetch_under_way_while_the_epoch_rises_is_kept_and_soon_proved(three: 
 
 def test_an_unchanged_poll_verifies_nothing(three: Three, monkeypatch: pytest.MonkeyPatch) -> None:
     """It neither makes nor reads a stamp, whatever the epoch."""
-    three.fleet.store.clear(three.members[0].plan.codec.stamps.of_epoch(1))
+    three.fleet.store.clear(three.members[0].config.codec.stamps.of_epoch(1))
     three.run(2)
     calls: list[str] = []
 

@@ -141,7 +141,7 @@ def _empty(attacked: Attacked) -> None:
 
 
 def _note_a_quota(attacked: Attacked) -> None:
-    attacked.writer.state(note_status=402, note_until=attacked.fleet.store_clock() + HOUR, note_length=HOUR)
+    attacked.writer.state(backoff_status=402, backoff_until=attacked.fleet.store_clock() + HOUR, backoff_length=HOUR)
 
 
 def _spoil_the_epoch(attacked: Attacked) -> None:
@@ -259,7 +259,7 @@ def test_what_was_fetched_while_a_store_was_away_is_kept_when_it_returns_forged(
 
 def test_a_late_fetch_is_refused_by_signature(attacked: Attacked) -> None:
     """While it was under way another worker published what was granted later: that is used, and this never."""
-    fleet, codec = attacked.fleet, attacked.members[0].plan.codec
+    fleet, codec = attacked.fleet, attacked.members[0].config.codec
     newer, late = content(4), content(3)
 
     def overtake(verb: str) -> None:
@@ -346,7 +346,7 @@ def test_a_store_that_was_away_for_long_is_repaired_by_its_first_answer(attacked
         attacked.fleet.clock.advance(attacked.fleet.settings.refresh_interval / 3)
         attacked.writer.freeze()
         member.poll()
-        if member.worker.know.contact(FLEET).heard == attacked.fleet.clock():
+        if member.worker.know.view(FLEET).replied_at == attacked.fleet.clock():
             break
     assert attacked.fleet.stored is not None
     assert attacked.fleet.stored.version == held.meta.version

@@ -62,7 +62,7 @@ class Mixed:
         """Whether what is stored has a stamp of its own times."""
         stored = self.fleet.stored
         assert stored is not None
-        codec = next(member.plan.codec for member in self.members if member.plan.codec.stamps.signs)
+        codec = next(member.config.codec for member in self.members if member.config.codec.stamps.signs)
         return codec.believed(stored) == stored
 
     def leaders(self, members: Sequence[AttachedProcess]) -> list[AttachedProcess]:

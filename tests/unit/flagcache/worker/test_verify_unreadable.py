@@ -174,7 +174,9 @@ def intrude(fleet: Fleet) -> None:
     assert meta is not None
     fleet.clock.advance(0.001)
     other = theirs(fleet)
-    envelope = other.plan.codec.write(content(9), meta._replace(version=digest(content(9)), as_of=fleet.store_clock()))
+    envelope = other.config.codec.write(
+        content(9), meta._replace(version=digest(content(9)), as_of=fleet.store_clock())
+    )
     envelope = envelope._replace(meta=envelope.meta._replace(confirmed_at=fleet.store_clock()))
     assert fleet.store.publish("intruder", envelope, fresh=False, lease=1).value != "stale"
 
@@ -365,7 +367,7 @@ def test_what_is_protected_anew_with_a_known_key_is_taken_at_once(fleet: Fleet) 
     assert not (reader.flags or {}).get("flags")
     meta = fleet.stored
     assert meta is not None
-    envelope = reader.plan.codec.write(content(9), meta._replace(etag=""))
+    envelope = reader.config.codec.write(content(9), meta._replace(etag=""))
     published = fleet.store.publish("holder", envelope, fresh=False, lease=1, replacing=Replacing(meta.version, 0))
     assert published is Published.STORED
     asked = len(reader.link.asks)

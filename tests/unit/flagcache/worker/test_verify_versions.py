@@ -101,7 +101,7 @@ def test_what_a_key_binds_to_its_name_is_not_named_again(
 def test_what_is_named_by_no_digest_is_dropped(fleet: Fleet, version: str, protection: Protection | None) -> None:
     """A version is 32 hexadecimal digits: definitions with another name are refused, even if they are well-formed."""
     fleet.protection = protection or fleet.protection
-    codec = fleet.process().plan.codec
+    codec = fleet.process().config.codec
     meta = fleet.plant(b"", version=version)
     envelope = codec.write(content(1), meta._replace(as_of=meta.as_of + 1))
     assert fleet.store.publish("x", envelope, fresh=False, lease=1) is Published.CONFIRMED

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from flagcache.core import knowledge as election
+from flagcache.core import knowledge
 from flagcache.core.knowledge import Knowledge
 from flagcache.events import LeadershipLost
 from flagcache.stores.base import Reply
@@ -22,7 +22,7 @@ def test_a_leader_that_leaves_hands_over(fleet: Fleet) -> None:
     leader.worker.shutdown()
     assert [event.store for event in leader.events(LeadershipLost)] == [FLEET]
     assert other.poll() is False
-    assert other.worker.know.contact(FLEET).leads
+    assert other.worker.know.view(FLEET).leads
     fleet.next_interval()
     assert other.poll() is True
 
@@ -31,9 +31,9 @@ def test_a_deputy_that_has_left_asks_its_store_nothing_at_exit(fleet: Fleet) -> 
     """Its store may be gone by then, which would be logged."""
     deputy = fleet.process()
     deputy.poll()
-    ledger = deputy.worker._ledger  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    contact = ledger.know.contact(FLEET)._replace(leads=False, deputy=True)
-    ledger.learn(lambda know: know.with_contact(FLEET, contact))
+    state = deputy.worker._state  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    view = state.know.view(FLEET)._replace(leads=False, deputy=True)
+    state.update(lambda know: know.with_view(FLEET, view))
     deputy.link.calls.clear()
     deputy.worker.shutdown()
     deputy.worker.leave(at_exit=True)
@@ -112,7 +112,7 @@ def test_leaving_while_the_store_is_away_raises_nothing(fleet: Fleet) -> None:
     process.poll()
     process.link.cut = True
     process.worker.shutdown()
-    assert process.worker.know.contact(FLEET).leads is False
+    assert process.worker.know.view(FLEET).leads is False
     assert process.link.closed == 1
 
 
@@ -143,13 +143,13 @@ def test_a_shutdown_from_a_signal_handler_under_the_workers_lock_does_not_deadlo
     process = fleet.process()
     process.poll()
     fleet.next_interval()
-    heard = election.heard
+    heard = knowledge.apply_reply
 
-    def interrupted(know: Knowledge, home: str, reply: Reply, now: float, asked: float) -> Knowledge:
+    def interrupted(know: Knowledge, store_name: str, reply: Reply, now: float, asked: float) -> Knowledge:
         process.worker.shutdown()
-        return heard(know, home, reply, now, asked)
+        return heard(know, store_name, reply, now, asked)
 
-    monkeypatch.setattr(election, "heard", interrupted)
+    monkeypatch.setattr(knowledge, "apply_reply", interrupted)
     thread = threading.Thread(target=process.poll, daemon=True)
     thread.start()
     thread.join(5)
