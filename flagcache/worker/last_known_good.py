@@ -17,10 +17,10 @@ from flagcache.core import ageing, knowledge
 from flagcache.core.knowledge import Held
 from flagcache.errors import EnvelopeError, StoreError, UnknownKeyError
 from flagcache.runtime.callers import within
-from flagcache.settings import milliseconds
 from flagcache.stores.base import Grant, Meta, Published, Reply, Store
 from flagcache.worker.config import CacheConfig
 from flagcache.worker.failover import ManagedStore
+from flagcache.worker.publish import Publisher
 from flagcache.worker.state import ProcessState
 from flagcache.worker.verify import ReplyVerifier
 
@@ -49,11 +49,13 @@ class LastKnownGood:
     Args:
         config: what all processes of the cache have in common.
         state: what this process knows.
+        publisher: writes to it.
     """
 
-    def __init__(self, config: CacheConfig, state: ProcessState) -> None:
+    def __init__(self, config: CacheConfig, state: ProcessState, publisher: Publisher) -> None:
         self._config = config
         self._state = state
+        self._publisher = publisher
         self._verifier = ReplyVerifier(config, state)
         self._tried = False
         """Whether this process has tried to keep anything yet."""
@@ -162,12 +164,12 @@ class LastKnownGood:
             return held.born
         meta, stored = knowledge.repair(held, managed.store_name, reply.clock, asked), reply.meta
         if stored is None:
-            return self._write(store, held, meta)
+            return self._write(managed, store, held, meta)
         there = self._born_there(managed.store_name, stored, held, reply.clock, asked)
         if stored.version == meta.version:
-            return self._renew(store, held, meta, stored, there)
+            return self._renew(managed, store, held, meta, stored, there)
         # If it is younger, others here know better, and the next poll shows it.
-        return self._write(store, held, ageing.outranking(meta, stored)) if there < held.born else None
+        return self._write(managed, store, held, ageing.outranking(meta, stored)) if there < held.born else None
 
     def _born_there(self, store_name: str, stored: Meta, held: Held, clock: int, asked: float) -> float:
         """`Held.born` of what is there: by its stamp, unless that was made with a key that this process lacks."""
@@ -175,7 +177,9 @@ class LastKnownGood:
         stored = self._config.codec.believed(stored) if signs else stored
         return knowledge.from_store(store_name, stored, held.definitions, clock, asked, signs=signs).born
 
-    def _renew(self, store: Store, held: Held, meta: Meta, stored: Meta, there: float) -> float | None:
+    def _renew(
+        self, managed: ManagedStore, store: Store, held: Held, meta: Meta, stored: Meta, there: float
+    ) -> float | None:
         """This content is there, of that age: renew its times if they are old, and its protection; as `_offer`."""
         fresh, key = held.born - there < self._config.stale_after, self._key_of(stored)
         renamed = stored.project != meta.project and there < held.born
@@ -185,26 +189,26 @@ class LastKnownGood:
             return there
         if there > held.born:
             meta = meta._replace(as_of=stored.as_of, confirmed_at=stored.confirmed_at)
-        meta, me, lease = ageing.outranking(meta, stored), self._state.me, milliseconds(self._config.lease)
+        meta = ageing.outranking(meta, stored)
         if not current:
-            return self._write(store, held, meta, born=max(there, held.born))
+            return self._write(managed, store, held, meta, born=max(there, held.born))
         times = Grant(meta.epoch, meta.as_of, meta.confirmed_at)
-        stamp = self._config.codec.stamp_of(meta.version, times)
-        return held.born if store.confirm(me, meta.version, times, lease=lease, stamp=stamp) else None
+        return held.born if self._publisher.confirm_stored(managed, store, meta.version, times) else None
 
-    def _write(self, store: Store, held: Held, meta: Meta, *, born: float | None = None) -> float | None:
+    def _write(
+        self, managed: ManagedStore, store: Store, held: Held, meta: Meta, *, born: float | None = None
+    ) -> float | None:
         """Put it there under these metadata; returns as `_offer`."""
-        envelope = self._state.envelope(held, meta)
-        if envelope is not None:
-            me, lease = self._state.me, milliseconds(self._config.lease)
-            published = store.publish(me, envelope, fresh=False, lease=lease)
-            if published is Published.STALE:  # another process was quicker; or nothing is stored, under a higher epoch
-                found = store.inspect()
-                if found.meta is not None or found.epoch <= meta.epoch:
-                    return None
-                envelope = envelope._replace(meta=envelope.meta._replace(epoch=found.epoch))
-                if store.publish(me, envelope, fresh=False, lease=lease) is Published.STALE:
-                    return None
+        published = self._publisher.put(managed, store, held, meta, fresh=False)
+        if published is Published.STALE:  # another process was quicker; or nothing is stored, under a higher epoch
+            found = store.inspect()
+            if found.meta is not None or found.epoch <= meta.epoch:
+                return None
+            if (
+                self._publisher.put(managed, store, held, meta._replace(epoch=found.epoch), fresh=False)
+                is Published.STALE
+            ):
+                return None
         return held.born if born is None else born
 
     def _key_of(self, stored: Meta) -> _Key:

@@ -12,7 +12,7 @@ from flagcache.core import ageing, first_load, knowledge
 from flagcache.core.knowledge import StoreView
 from flagcache.core.renewals import with_last_renewal
 from flagcache.errors import StoreError
-from flagcache.events import Event, ForeignProject, ForeignProjectGone, LateFetchRefused
+from flagcache.events import Event, ForeignProject, ForeignProjectGone
 from flagcache.runtime.callers import within
 from flagcache.settings import milliseconds
 from flagcache.stores.abilities import Subscribable, Subscription
@@ -23,6 +23,7 @@ from flagcache.worker.config import CacheConfig
 from flagcache.worker.failover import ManagedStore
 from flagcache.worker.grants import PollOutcome
 from flagcache.worker.lease_doubts import LeaseDoubts
+from flagcache.worker.publish import Publisher
 from flagcache.worker.repairs import Repairs
 from flagcache.worker.state import ProcessState
 from flagcache.worker.verify import ReplyVerifier, VerifiedReply
@@ -47,11 +48,13 @@ class StorePoller:
     Args:
         config: what all processes of the cache have in common.
         state: what this process knows.
+        publisher: writes to them.
     """
 
-    def __init__(self, config: CacheConfig, state: ProcessState) -> None:
+    def __init__(self, config: CacheConfig, state: ProcessState, publisher: Publisher) -> None:
         self._config = config
         self._state = state
+        self._publisher = publisher
         self._verifier = ReplyVerifier(config, state)
         self._compatibility = KeyCompatibility(config, state)
         self._repairs = Repairs(config, state)
@@ -177,7 +180,7 @@ class StorePoller:
         """Replace what an old key protects, while all still have it."""
         held = self._state.know.held
         if held is not None and self._verifier.tell_outdated(managed.store_name, held.meta.version):
-            self._give(managed, store, clock)
+            self._publisher.repair(managed, store, clock)
 
     def _replace(self, managed: ManagedStore, store: Store, heard: VerifiedReply) -> VerifiedReply:
         """Put what is held in the place of what this process lacks the key of, if it may be."""
@@ -185,7 +188,7 @@ class StorePoller:
             return heard
         place = Replacing(heard.replaceable, milliseconds(self._config.settings.refresh_interval))
         try:
-            published, held = self._give(managed, store, heard.reply.clock, place), self._state.know.held
+            published, held = self._publisher.repair(managed, store, heard.reply.clock, place), self._state.know.held
         except StoreError as exc:
             self._state.store_failed(managed, exc)
             return heard
@@ -198,46 +201,13 @@ class StorePoller:
     def _repair(self, managed: ManagedStore, store: Store, reply: Reply) -> None:
         """Give the store what it lost, as old as it is. One that only takes over lost nothing."""
         had, stored = self._state.know.held, managed.held
-        published, held = self._give(managed, store, reply.clock), self._state.know.held
+        published, held = self._publisher.repair(managed, store, reply.clock), self._state.know.held
         if published is Published.STORED and held is not None and managed is self._state.stores.first:
             had_it = (
                 had is None or (had.accepted and had.store_name == managed.store_name) or stored == had.meta.version
             )
             behind, known = reply.meta is not None and not had_it, had_it or bool(stored)
             self._repairs.made(held.meta.version, managed, store, behind=behind, known=known)
-
-    def _give(
-        self, managed: ManagedStore, store: Store, clock: int, place: Replacing | None = None
-    ) -> Published | None:
-        """Publish what is held. What no store ever took is refused if others moved on.
-
-        Args:
-            managed: the store.
-            store: the same.
-            clock: its clock.
-            place: only in the place of that.
-        """
-        held = self._state.know.held
-        if held is None:
-            return None
-        meta = knowledge.repair(held, managed.store_name, clock, self._config.clock())
-        envelope = self._state.envelope(held, meta)
-        if envelope is None:
-            return None
-        lease = milliseconds(self._config.lease)
-        published = store.publish(self._state.me, envelope, fresh=not held.accepted, lease=lease, replacing=place)
-        if published in (Published.STORED, Published.CONFIRMED):
-            self._state.stores.answered(managed, wrote=True, stored=published is Published.STORED)
-            managed.held = meta.version
-            self._state.lease_extended(managed, self._config.lease)
-        elif held.accepted or published is Published.UNSETTLED or place is not None or self._state.know.signs:
-            return published  # another process was quicker, or the order is still open or unsigned: the next poll tells
-        kept = held._replace(meta=meta, store_name=managed.store_name, accepted=True, unsettled=None)
-        if published is Published.STALE:
-            kept = knowledge.superseded(held)
-            self._state.emit(LateFetchRefused(self._config.namespace, meta.version, managed.store_name))
-        self._state.update(lambda know: know._replace(held=kept) if know.held is held else know)
-        return published
 
     def renew(self) -> None:
         """Keep the lease of the store in charge, if this process has it."""

@@ -1,6 +1,7 @@
-"""What a fetch brought, and what the fleet learns of it: definitions, "unchanged", or a failure.
+"""The write path: the results of fetches, repairs of stores, and the copy on this machine's disk.
 
-Must never publish what was overtaken, nor over another project's definitions.
+Only this module publishes to a store, confirms what it holds, or reports a failure. Invariant: definitions that were
+superseded are never published, nor are any over another project's.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from flagcache.encoding.stamps import SignedBackoff
 from flagcache.errors import StoreError
 from flagcache.events import LateFetchRefused
 from flagcache.settings import milliseconds
-from flagcache.stores.base import Grant, Published, Scope, Store
+from flagcache.stores.base import Grant, Meta, Published, Replacing, Scope, Store
 from flagcache.stores.rules.fields import is_text
 from flagcache.vendor import Definitions, Refused
 from flagcache.worker.config import CacheConfig
@@ -31,7 +32,7 @@ _UNSHAREABLE = Refused("what it brought cannot be shared", Scope.MINE)
 
 
 class Publisher:
-    """Reports the fetches of one process.
+    """Writes to the stores of one process.
 
     Args:
         config: what all processes of the cache have in common.
@@ -198,31 +199,84 @@ class Publisher:
         return signed is not None and times.at <= signed.confirmed_at <= found.clock
 
     def _publish(self, managed: ManagedStore, store: Store, held: Held, times: Grant) -> Published | None:
-        """Confirm or publish; None for what no reader would take.
+        """Confirm or publish what was fetched; None if every reader would refuse it.
 
-        Who knows of the project what the store doesn't, such as its new token, publishes the same version anew: without
-        that, processes that know nothing else of their project would take what is stored for another's.
+        If this process knows of the project what the store doesn't, such as its new token, it publishes the same
+        version anew: without that, processes that know nothing else of their project would take what is stored for
+        another's.
         """
-        meta, stored, lease = (
-            held.meta,
-            self._state.know.view(managed.store_name).stored,
-            milliseconds(self._config.lease),
-        )
+        meta, stored = held.meta, self._state.know.view(managed.store_name).stored
         known = stored is not None and stored.version == meta.version and meta.etag in ("", stored.etag)
-        news, stamp = False, self._config.codec.stamp_of(meta.version, times)
+        news = False
         if known and stored is not None:
             joined = join_projects(meta.project, stored.project)
             meta = meta._replace(project=joined if is_text(joined) else meta.project)  # longer than any store takes
             news = meta.project != join_projects(stored.project, "")
-        published = Published.CONFIRMED
-        if news or not known or not store.confirm(self._state.me, meta.version, times, lease=lease, stamp=stamp):
-            envelope = self._state.envelope(held, meta)
-            if envelope is None:
-                return None
-            published = store.publish(self._state.me, envelope, fresh=True, lease=lease)
-            late = published in (Published.STALE, Published.UNSETTLED)
-            if late and news and store.confirm(self._state.me, meta.version, times, lease=lease, stamp=stamp):
-                published = Published.CONFIRMED
+        if known and not news and self.confirm_stored(managed, store, meta.version, times):
+            return Published.CONFIRMED
+        published = self.put(managed, store, held, meta, fresh=True)
+        late = published in (Published.STALE, Published.UNSETTLED)
+        if late and news and self.confirm_stored(managed, store, meta.version, times):
+            return Published.CONFIRMED
+        return published
+
+    def repair(
+        self, managed: ManagedStore, store: Store, clock: int, place: Replacing | None = None
+    ) -> Published | None:
+        """Publish what is held to a store that lacks it. If no store has accepted it yet, a newer version wins.
+
+        Args:
+            managed: the store.
+            store: the same.
+            clock: its clock.
+            place: the only version that may be replaced, whatever its order.
+        """
+        held = self._state.know.held
+        if held is None:
+            return None
+        meta = knowledge.repair(held, managed.store_name, clock, self._config.clock())
+        published = self.put(managed, store, held, meta, fresh=not held.accepted, replacing=place)
+        if published in (Published.STORED, Published.CONFIRMED):
+            self._state.stores.answered(managed, wrote=True, stored=published is Published.STORED)
+            managed.held = meta.version
+        elif published is None or held.accepted or published is Published.UNSETTLED or place is not None:
+            return published  # another process was quicker, or the order is still open: the next poll shows it
+        elif self._state.know.signs:
+            return published  # the store's order is unsigned: the next poll shows it
+        kept = held._replace(meta=meta, store_name=managed.store_name, accepted=True, unsettled=None)
+        if published is Published.STALE:
+            kept = knowledge.superseded(held)
+            self._state.emit(LateFetchRefused(self._config.namespace, meta.version, managed.store_name))
+        self._state.update(lambda know: know._replace(held=kept) if know.held is held else know)
+        return published
+
+    def put(
+        self,
+        managed: ManagedStore,
+        store: Store,
+        held: Held,
+        meta: Meta,
+        *,
+        fresh: bool,
+        replacing: Replacing | None = None,
+    ) -> Published | None:
+        """Publish these definitions under these metadata; None, reported once, if every reader would refuse them."""
+        envelope = self._state.envelope(held, meta)
+        if envelope is None:
+            return None
+        published = store.publish(self._state.me, envelope, fresh=fresh, lease=self._lease, replacing=replacing)
         if published in (Published.STORED, Published.CONFIRMED):
             self._state.lease_extended(managed, self._config.lease)
         return published
+
+    def confirm_stored(self, managed: ManagedStore, store: Store, version: str, times: Grant) -> bool:
+        """Move the ages of the stored version to these times; False if the store has another version, or none."""
+        stamp = self._config.codec.stamp_of(version, times)
+        confirmed = store.confirm(self._state.me, version, times, lease=self._lease, stamp=stamp)
+        if confirmed:
+            self._state.lease_extended(managed, self._config.lease)
+        return confirmed
+
+    @property
+    def _lease(self) -> int:
+        return milliseconds(self._config.lease)

@@ -44,12 +44,12 @@ class Worker:
     def __init__(self, config: CacheConfig, know: Knowledge) -> None:
         self._config = config
         self._state = ProcessState(config, know)
-        self._poller = StorePoller(config, self._state)
         self._publisher = Publisher(config, self._state)
+        self._poller = StorePoller(config, self._state, self._publisher)
         self._grants = ThreadGrants()
         self._deferred = False
         """A grant was left for the next poll: no thread fetches on it now."""
-        self._last_known_good = LastKnownGood(config, self._state)
+        self._last_known_good = LastKnownGood(config, self._state, self._publisher)
         self._fetching = FetchThread(config, self._publisher, self._arrived, self._stand_down)
         self._first_load = FirstLoad(config, self._state, self._last_known_good, self)
         self._background = Background(config, self._state, self._poller, self._last_known_good, weakref.proxy(self))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 import subprocess
 import sys
@@ -37,3 +38,23 @@ def test_an_import_against_the_direction_is_refused(module: str, tmp_path: Path)
     told = _lint(tmp_path)
     assert told.returncode == 1, told.stdout + told.stderr
     assert "BROKEN" in told.stdout
+
+
+def _writers(verb: str) -> set[str]:
+    """The modules of the worker in which this verb of a store is called."""
+    found: set[str] = set()
+    for module in (ROOT / "flagcache/worker").glob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text())):
+            if (
+                isinstance(node, ast.Attribute)
+                and node.attr == verb
+                and ast.unparse(node.value) in {"store", "found[1]"}
+            ):
+                found.add(module.name)
+    return found
+
+
+@pytest.mark.parametrize("verb", ["publish", "confirm", "fail"])
+def test_one_module_of_the_worker_writes_definitions(verb: str) -> None:
+    """What is fetched, repaired or kept on disk goes to a store through `worker/publish.py` alone."""
+    assert _writers(verb) == {"publish.py"}

@@ -17,6 +17,7 @@ from flagcache.stores.spec import StoreSpec
 from flagcache.vendor import Definitions
 from flagcache.worker.config import CacheConfig
 from flagcache.worker.last_known_good import LastKnownGood
+from flagcache.worker.publish import Publisher
 from flagcache.worker.state import ProcessState
 from tests.support.in_process_fleet import FLEET, OWN, Fleet, Link, content
 
@@ -36,7 +37,7 @@ class Disk:
         config = CacheConfig("team", fleet.settings, fleet.vendor, stores, Events(), fleet.clock, protection=protection)
         self.config = config
         self.state = ProcessState(config, Knowledge())
-        self.archive = LastKnownGood(config, self.state)
+        self.archive = LastKnownGood(config, self.state, Publisher(config, self.state))
 
     def hold(self, revision: int) -> str:
         """Hold these definitions, just fetched by another process, from now on; returns their version."""
