@@ -25,9 +25,10 @@ from flagcache.stores.abilities import ProvesWrites, SendsNotices
 from flagcache.stores.base import Store
 from flagcache.stores.spec import StoreSpec
 from flagcache.stores.unexpected import unexpected
+from flagcache.worker.managed_store import ManagedStore
 from flagcache.worker.troubles import FALLBACK, PUBLISH, PUSH, STORE, Troubles
 
-__all__ = ["FailoverStores", "ManagedStore", "Pauses"]
+__all__ = ["FailoverStores", "Pauses"]
 
 _log = logging.getLogger(__name__)
 
@@ -43,33 +44,6 @@ class Pauses(NamedTuple):
     settles_after: float = 0.0
     """A store that refused to write counts as writing again once it has answered, and refused nothing, for so long. Not
     needed if its answers prove that it writes (`ProvesWrites`)."""
-
-
-class ManagedStore:
-    """One store of this process."""
-
-    def __init__(self, spec: StoreSpec) -> None:
-        self.spec = spec
-        self.store: Store | None = None
-        self.prover: ProvesWrites | None = None
-        """The same, if its answers prove that it writes."""
-        self.sender: SendsNotices | None = None
-        """The same, if it sends notices, which it may be refused."""
-        self.breaker = CircuitBreaker()
-        self.refuses = ""
-        """Why it refused to write (a kind of `StoreError`), until a write is known to succeed; empty if each of its
-        answers proves that (`ProvesWrites`)."""
-        self.held = ""
-        """The newest version that this process knows it to have held."""
-        self.missing = False
-        """It was said that this machine has no place for it."""
-        self.well_since: float | None = None
-        """Own clock at its first answer after the latest refusal."""
-
-    @property
-    def store_name(self) -> str:
-        """The name under which `Knowledge` speaks of this store."""
-        return self.spec.address
 
 
 class FailoverStores:

@@ -19,7 +19,7 @@ from flagcache.errors import EnvelopeError, StoreError, UnknownKeyError
 from flagcache.runtime.callers import within
 from flagcache.stores.base import Grant, Meta, Published, Reply, Store
 from flagcache.worker.config import CacheConfig
-from flagcache.worker.failover import ManagedStore
+from flagcache.worker.managed_store import ManagedStore
 from flagcache.worker.publish import Publisher
 from flagcache.worker.state import ProcessState
 from flagcache.worker.verify import ReplyVerifier

@@ -20,9 +20,9 @@ from flagcache.stores.base import Ask, Published, Replacing, Reply, Store
 from flagcache.worker import troubles
 from flagcache.worker.compatibility import KeyCompatibility
 from flagcache.worker.config import CacheConfig
-from flagcache.worker.failover import ManagedStore
 from flagcache.worker.grants import PollOutcome
 from flagcache.worker.lease_doubts import LeaseDoubts
+from flagcache.worker.managed_store import ManagedStore
 from flagcache.worker.publish import Publisher
 from flagcache.worker.repairs import Repairs
 from flagcache.worker.state import ProcessState

@@ -20,9 +20,9 @@ from flagcache.stores.base import Grant, Meta, Published, Replacing, Scope, Stor
 from flagcache.stores.rules.fields import is_text
 from flagcache.vendor import Definitions, Refused
 from flagcache.worker.config import CacheConfig
-from flagcache.worker.failover import ManagedStore
 from flagcache.worker.fetch_limit import FetchLimit
 from flagcache.worker.malformed import MalformedDefinitions
+from flagcache.worker.managed_store import ManagedStore
 from flagcache.worker.state import ProcessState
 
 __all__ = ["Publisher"]

@@ -10,7 +10,7 @@ from flagcache.events import DefinitionsRepaired
 from flagcache.stores.abilities import EvictsKeys
 from flagcache.stores.base import Store
 from flagcache.worker.config import CacheConfig
-from flagcache.worker.failover import ManagedStore
+from flagcache.worker.managed_store import ManagedStore
 from flagcache.worker.state import ProcessState
 
 __all__ = ["Repairs"]

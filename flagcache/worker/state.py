@@ -38,8 +38,9 @@ from flagcache.worker import troubles
 from flagcache.worker.changes import Changes
 from flagcache.worker.config import CacheConfig
 from flagcache.worker.encoded import Encoded
-from flagcache.worker.failover import FailoverStores, ManagedStore, Pauses
+from flagcache.worker.failover import FailoverStores, Pauses
 from flagcache.worker.leadership import Leadership
+from flagcache.worker.managed_store import ManagedStore
 from flagcache.worker.troubles import Troubles
 
 __all__ = ["ProcessState", "are_emptied"]

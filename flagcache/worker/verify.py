@@ -19,7 +19,7 @@ from flagcache.stores.base import Ask, Meta, Reply, Store
 from flagcache.vendor import Definitions
 from flagcache.worker import troubles
 from flagcache.worker.config import CacheConfig
-from flagcache.worker.failover import ManagedStore
+from flagcache.worker.managed_store import ManagedStore
 from flagcache.worker.state import ProcessState
 from flagcache.worker.trust import Trust
 

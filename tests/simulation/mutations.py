@@ -28,9 +28,9 @@ from flagcache.stores.rules.state import Outcome, State
 from flagcache.vendor import Definitions, Fetched, Fetcher
 from flagcache.worker import poll as poller
 from flagcache.worker.background import Background
-from flagcache.worker.failover import ManagedStore
 from flagcache.worker.fetch import FetchThread
 from flagcache.worker.grants import PollOutcome
+from flagcache.worker.managed_store import ManagedStore
 from flagcache.worker.poll import StorePoller
 from flagcache.worker.state import ProcessState
 from flagcache.worker.worker import Worker
