@@ -7,9 +7,12 @@ whatever its flags contain, and a project whose token was reset keeps its number
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 __all__ = ["join_projects", "projects_differ", "recognised"]
 
 
+@lru_cache(maxsize=256)  # each poll asks the same again
 def projects_differ(ours: str, theirs: str) -> bool:
     """Whether these are two projects: both sides know some aspect, and none of these is equal."""
     equal = _compared(ours, theirs)

@@ -94,13 +94,11 @@ class KeyCompatibility:
         lacking, held = self._lacking.get(store_name), self._state.know.held
         if held is None:
             return ask
-        if (
-            held.accepted
-            and held.store_name == store_name
-            and (lacking is None or held.meta.order > lacking.meta.order)
-        ):
-            self._lacking.pop(store_name, None)  # this process has mended it
-            self._tell_mended(store_name)
+        mended = held.accepted and held.store_name == store_name
+        if mended and (lacking is None or held.meta.order > lacking.meta.order):
+            self._lacking.pop(store_name, None)
+            if self._state.troubles.known:
+                self._tell_mended(store_name)
         if store_name not in self._lacking or lacking is None:
             return ask
         if lacking.kept:  # say that it is known, so that it is not sent again

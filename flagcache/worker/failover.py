@@ -1,8 +1,8 @@
-"""The stores of one process in the order in which they are asked, each behind its breaker.
+"""The stores of one process in the order in which they are polled, each behind its circuit breaker.
 
-The first is the fleet's; the last is this process's own memory, which always answers. A store in trouble is passed over
-until its breaker lets one probe through: whoever is given a store in trouble probes it, and tells the outcome by `lost`
-or `answered`.
+The first is the fleet's; the last is this process's own memory, which always answers. A store in trouble is skipped
+until its breaker lets one probe through. The thread that gets a store in trouble probes it, and reports by `lost` or
+`answered`.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ class FailoverStores:
     def usable(self) -> Iterator[tuple[ManagedStore, Store]]:
         """The stores that may be asked now, best first."""
         for managed in self._stores:
-            store = self._admitted(managed)
+            known = managed.store if not managed.breaker.failures else None
+            store = known if known is not None else self._admitted(managed)
             if store is not None:
                 yield managed, store
 
@@ -96,7 +97,10 @@ class FailoverStores:
     @property
     def in_charge(self) -> ManagedStore:
         """The store that coordinates this process now: the first that has answered, or was not asked yet."""
-        return next((managed for managed in self._stores if not managed.breaker.open), self._stores[-1])
+        for managed in self._stores:
+            if not managed.breaker.failures:
+                return managed
+        return self._stores[-1]
 
     @property
     def answering(self) -> tuple[str, ...]:
@@ -172,6 +176,8 @@ class FailoverStores:
             stored: it took a payload, which a full store cannot.
         """
         self._look_at_notices(managed)
+        if managed.sound and not self._troubles.known:
+            return
         if managed.prover is not None and managed.prover.refuses:
             return  # it was asked before it refused
         with self._lock:
@@ -197,6 +203,8 @@ class FailoverStores:
             return
         event: Event | None
         if not refused:
+            if not self._troubles.known:
+                return
             event = self._troubles.found(PUBLISH, partial(PushRecovered, self._namespace))
         elif self._troubles.has(PUSH):
             return

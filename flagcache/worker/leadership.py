@@ -38,13 +38,13 @@ class Leadership:
                 self._logged, self._logged_at = store_name if leads else "", self._clock()
         return self._event(store_name, leads=leads, quiet=quiet)
 
-    def left_out(self, store_name: str) -> Event | None:
+    def left_out(self, store_name: str, now: float) -> Event | None:
         """Return what the log lacks, once the minute is over.
 
         Args:
             store_name: where this process leads now; empty if it does not.
+            now: this process's own clock.
         """
-        now = self._clock()
         with self._lock:
             before = self._logged
             if store_name == before or now - self._logged_at < _EVERY:

@@ -15,6 +15,8 @@ class ManagedStore:
 
     def __init__(self, spec: StoreSpec) -> None:
         self.spec = spec
+        self.store_name = spec.address
+        """The name under which `Knowledge` speaks of this store."""
         self.store: Store | None = None
         self.prover: ProvesWrites | None = None
         """The same, if its answers prove that it writes."""
@@ -32,6 +34,6 @@ class ManagedStore:
         """Own clock at its first answer after the latest refusal."""
 
     @property
-    def store_name(self) -> str:
-        """The name under which `Knowledge` speaks of this store."""
-        return self.spec.address
+    def sound(self) -> bool:
+        """Whether it answered when it was last asked, and is not doubted."""
+        return not (self.breaker.failures or self.refuses or self.well_since is not None)

@@ -1,6 +1,9 @@
-"""One process's questions to its stores, and what it does about the answers.
+"""The read path: one poll from the question to the adoption of what it brought, top to bottom.
 
-Must never use what its `ReplyVerifier` has not verified, nor what another project wrote.
+`StorePoller.poll` builds the poll, sends it, has the reply verified (`worker/verify.py`), applies it to what this
+process knows (`core/knowledge.py`), and acts: it adopts newer definitions, repairs the store (`worker/publish.py`), or
+releases a lease that it cannot use. Invariant: it uses nothing that `ReplyVerifier` has not verified, and nothing that
+another project wrote.
 """
 
 from __future__ import annotations
@@ -8,7 +11,7 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-from flagcache.core import ageing, first_load, knowledge
+from flagcache.core import first_load, knowledge
 from flagcache.core.knowledge import StoreView
 from flagcache.core.renewals import with_last_renewal
 from flagcache.errors import StoreError
@@ -16,7 +19,8 @@ from flagcache.events import Event, ForeignProject, ForeignProjectGone
 from flagcache.runtime.callers import within
 from flagcache.settings import milliseconds
 from flagcache.stores.abilities import Subscribable, Subscription
-from flagcache.stores.base import Ask, Published, Replacing, Reply, Store
+from flagcache.stores.base import Ask, Meta, Published, Replacing, Reply, Store
+from flagcache.vendor import Definitions
 from flagcache.worker import troubles
 from flagcache.worker.compatibility import KeyCompatibility
 from flagcache.worker.config import CacheConfig
@@ -59,6 +63,9 @@ class StorePoller:
         self._compatibility = KeyCompatibility(config, state)
         self._repairs = Repairs(config, state)
         self._lease_doubts = LeaseDoubts(config.settings.fetch_total_timeout)
+        self._common_for = -1.0
+        """The lease that `_common` has."""
+        self._common: Ask = self._template(config.lease)
 
     def poll(self, intent: PollIntent, *, serve_first: bool = False) -> PollOutcome | None:
         """Poll the first store that answers and is not another project's; None if there is none.
@@ -69,85 +76,106 @@ class StorePoller:
                 which is given it again: a client that has none yet starts with these, and not with a request that may
                 fail.
         """
-        self._state.update(
-            lambda know: ageing.settled(know, self._config.settings.challenge_after, self._config.clock())
-        )
-        base = knowledge.template(self._state.me, self._config.settings, self._config.lease)
-        base = base._replace(**intent._asdict(), max_payload=self._config.codec.largest)
+        self._state.settle()
         for managed, store in self._state.stores.usable():
             try:
-                heard, asked = self._read(
-                    managed, store, base._replace(interval=round(base.interval * managed.spec.pace))
-                )
+                verified, asked_at = self._ask(managed, store, intent)
             except StoreError as exc:
                 self._state.store_failed(managed, exc)
                 continue
-            heard = self._replace(managed, store, heard)
-            heard = heard._replace(reply=self._compatibility.on_reply(managed.store_name, heard.reply))
-            deferred = False
-            if serve_first and heard.definitions is not None:
-                reply, deferred = first_load.defer_grant(heard.reply, self._config.settings)
-                heard = heard._replace(reply=reply)
-            reply = heard.reply
-            if self._apply(managed, heard.reply, asked) and heard.usable:
-                answer = PollOutcome(managed.store_name, reply.grant, reply.clock, asked, deferred)
-                self._act(managed, store, heard, answer)
-                if not reply.leads or not self._compatibility.must_not_lead(managed.store_name):
-                    return answer
-                self._release(managed, store, idle=intent.idle)  # it took the lease before it had read what is there
-                return answer._replace(grant=None)
-            if reply.leads:  # wrong project: release the lease so that a right worker can take over
-                self._release(managed, store, idle=False)
+            verified, deferred = self._adjust(managed, store, verified, serve_first=serve_first)
+            reply = verified.reply
+            ours = self._apply(managed, reply, asked_at) and verified.usable
+            if ours:
+                self._act(managed, store, verified, asked_at)
+            if reply.leads and (not ours or self._compatibility.must_not_lead(managed.store_name)):
+                # It took the lease before it had read what is there: a worker that can use it takes over.
+                self._release(managed, store, idle=ours and intent.idle)
+                reply = reply._replace(grant=None)
+            if ours:
+                return PollOutcome(managed.store_name, reply.grant, reply.clock, asked_at, deferred)
         return None
 
-    def _read(self, managed: ManagedStore, store: Store, base: Ask) -> tuple[VerifiedReply, float]:
-        """Poll one store and verify its answer; once more at once if that has been made readable meanwhile."""
-        reply, asked = self._poll(managed, store, base)
-        self._state.stores.answered(managed, wrote=reply.grant is not None)
-        heard = self._verifier.verify(managed, store, reply)
-        if heard.again:
-            reply, asked = self._poll(managed, store, base)  # it grants again what it granted
-            heard = self._verifier.verify(managed, store, reply)
-        return heard, asked
+    def _ask(self, managed: ManagedStore, store: Store, intent: PollIntent) -> tuple[VerifiedReply, float]:
+        """Poll one store and verify its reply; once more if the payload can be read by now.
 
-    def _poll(self, managed: ManagedStore, store: Store, base: Ask) -> tuple[Reply, float]:
-        """Poll one store; return its answer, and the own clock before the question, from which ages in it count.
+        Returns:
+            The reply, and own clock before the poll, from which the ages in it count.
+        """
+        reply, asked_at = self._timely(managed, store, intent)
+        self._state.stores.answered(managed, wrote=reply.grant is not None)
+        verified = self._verifier.verify(managed, store, reply)
+        if verified.again:
+            reply, asked_at = self._timely(managed, store, intent)  # it grants again what it granted
+            verified = self._verifier.verify(managed, store, reply)
+        return verified, asked_at
+
+    def _adjust(
+        self, managed: ManagedStore, store: Store, verified: VerifiedReply, *, serve_first: bool
+    ) -> tuple[VerifiedReply, bool]:
+        """Return the reply in terms of what this process holds and can read; and whether a grant was deferred."""
+        if verified.replaceable:
+            verified = self._replace(managed, store, verified)
+        reply, deferred = self._compatibility.on_reply(managed.store_name, verified.reply), False
+        if serve_first and verified.definitions is not None:
+            reply, deferred = first_load.defer_grant(reply, self._config.settings)
+        return (verified if reply is verified.reply else verified._replace(reply=reply)), deferred
+
+    def _timely(self, managed: ManagedStore, store: Store, intent: PollIntent) -> tuple[Reply, float]:
+        """Poll one store; a second time if the first took too long.
 
         A call longer than `store_timeout` means that this process was suspended, so the reply may be arbitrarily old.
         Poll again; an open grant is re-issued. A reader may have waited for definitions over a slow link, and gets no
         grants.
         """
-        asked = self._config.clock()
-        reply = store.poll(self._build_poll(managed, base, asked))
-        slow_link = self._config.settings.reads_only and reply.payload is not None
-        if self._config.clock() - asked > self._config.settings.store_timeout and not slow_link:
-            asked = self._config.clock()
-            with within(self._config.settings.store_timeout, anew=True):
-                reply = store.poll(self._build_poll(managed, base, asked))
-        return reply, asked
+        settings, asked_at = self._config.settings, self._config.clock()
+        reply = store.poll(self._build_poll(managed, intent, asked_at))
+        if self._config.clock() - asked_at <= settings.store_timeout:
+            return reply, asked_at
+        if settings.reads_only and reply.payload is not None:
+            return reply, asked_at
+        asked_at = self._config.clock()
+        with within(settings.store_timeout, anew=True):
+            return store.poll(self._build_poll(managed, intent, asked_at)), asked_at
 
-    def _build_poll(self, managed: ManagedStore, base: Ask, now: float) -> Ask:
-        ask = knowledge.build_poll(base, self._state.know, managed.store_name, now)
-        ask = self._lease_doubts.adjust_poll(ask, self._state.know, managed.store_name, now)
-        if self._state.alone_with_it and not self._state.know.view(managed.store_name).leads:
+    def _build_poll(self, managed: ManagedStore, intent: PollIntent, now: float) -> Ask:
+        """Build the poll of this store from the settings, what is known and what this process wants."""
+        know, name = self._state.know, managed.store_name
+        ask = self._template(self._config.lease)._replace(**intent._asdict())
+        if managed.spec.pace != 1:
+            ask = ask._replace(interval=round(ask.interval * managed.spec.pace))
+        ask = knowledge.build_poll(ask, know, name, now)
+        if know.held is None:  # what a process holds fills a store that lost it
+            ask = self._lease_doubts.adjust_poll(ask, know, name, now)
+        elif self._state.alone_with_it and not know.view(name).leads:
             ask = ask._replace(challenge=2 * ask.challenge)  # those that do not have it go first
-        return self._verifier.adjust_poll(self._compatibility.adjust_poll(ask, managed.store_name), managed.store_name)
+        return self._verifier.adjust_poll(self._compatibility.adjust_poll(ask, name), name)
 
-    def _apply(self, managed: ManagedStore, reply: Reply, asked: float) -> bool:
-        """Take in who leads and what is stored; False if that is another project's."""
-        found = reply.meta or (self._state.know.held.meta if reply.unchanged and self._state.know.held else None)
-        if found is not None and not reply.republish:
-            managed.held = found.version
+    def _template(self, lease: float) -> Ask:
+        """Return what all polls of this process have in common, built anew only for another lease."""
+        if lease != self._common_for:
+            common = knowledge.template(self._state.me, self._config.settings, lease)
+            self._common, self._common_for = common._replace(max_payload=self._config.codec.largest), lease
+        return self._common
+
+    def _apply(self, managed: ManagedStore, reply: Reply, asked_at: float) -> bool:
+        """Apply who leads and what is stored; False if the definitions are another project's."""
+        name, held = managed.store_name, self._state.know.held
+        if reply.unchanged and held is not None:
+            managed.held = held.meta.version
+        elif reply.meta is not None and not reply.republish:
+            managed.held = reply.meta.version
         with self._state.lock:
-            before = self._state.know.view(managed.store_name)
-            know = knowledge.apply_reply(self._state.know, managed.store_name, reply, self._config.clock(), asked)
-            self._state.know = with_last_renewal(know, managed.store_name, before)
-            view = self._state.know.view(managed.store_name)
-            foreign = self._look_at_project(managed.store_name, view)
-        if view.leads != before.leads:
-            self._state.report_leadership(managed.store_name, leads=view.leads)
-        self._state.emit(foreign)
-        return not view.foreign
+            before = self._state.know.view(name)
+            know = knowledge.apply_reply(self._state.know, name, reply, self._config.clock(), asked_at)
+            self._state.know = know = with_last_renewal(know, name, before) if reply.leads else know
+            foreign = know.view(name).foreign
+            event = self._look_at_project(name, know.view(name)) if foreign or self._state.troubles.known else None
+        if reply.leads != before.leads:
+            self._state.report_leadership(name, leads=reply.leads)
+        if event is not None:
+            self._state.emit(event)
+        return not foreign
 
     def _look_at_project(self, store_name: str, view: StoreView) -> Event | None:
         """The event to emit about a foreign project, or about its end."""
@@ -159,16 +187,16 @@ class StorePoller:
         told = partial(made, empty=empty, fetches=not self._config.settings.reads_only)
         return known.lost(troubles.FOREIGN_PROJECT, "foreign_project", told, store_name)
 
-    def _act(self, managed: ManagedStore, store: Store, heard: VerifiedReply, answer: PollOutcome) -> None:
-        """Take what the store sent, or repair it. A store that fails now has still given its grant."""
-        reply = heard.reply
-        if reply.meta is not None and heard.definitions is not None:
-            if self._compatibility.accepts(managed.store_name, reply.meta, heard.definitions):
-                self._verifier.adopt(managed.store_name, reply, heard.definitions, answer.asked_at)
+    def _act(self, managed: ManagedStore, store: Store, verified: VerifiedReply, asked_at: float) -> None:
+        """Adopt what the store sent, or repair it. A store that fails now has still given its grant."""
+        reply = verified.reply
+        if reply.meta is not None and verified.definitions is not None:
+            if self._compatibility.accepts(managed.store_name, reply.meta, verified.definitions):
+                self._adopt(managed.store_name, reply, reply.meta, verified.definitions, asked_at)
+            return
+        if not (reply.republish or reply.leads) or self._config.settings.reads_only:
             return
         try:
-            if self._config.settings.reads_only:
-                return  # it writes nothing
             if reply.republish:
                 self._repair(managed, store, reply)
             elif reply.leads:
@@ -176,27 +204,35 @@ class StorePoller:
         except StoreError as exc:
             self._state.store_failed(managed, exc)
 
+    def _adopt(self, name: str, reply: Reply, meta: Meta, definitions: Definitions, asked_at: float) -> None:
+        """Hold what a verified reply brought, unless what is held is newer."""
+        held = knowledge.from_store(name, meta, definitions, reply.clock, asked_at, signs=self._state.know.signs)
+        self._state.adopt(held, fetched=False)
+        if self._state.know.held is not held:
+            self._verifier.trust.passed_over(name, meta.version)
+        elif reply.payload is not None:
+            self._state.encoded.received(meta.version, reply.payload)
+
     def _protect_anew(self, managed: ManagedStore, store: Store, clock: int) -> None:
         """Replace what an old key protects, while all still have it."""
         held = self._state.know.held
         if held is not None and self._verifier.tell_outdated(managed.store_name, held.meta.version):
             self._publisher.repair(managed, store, clock)
 
-    def _replace(self, managed: ManagedStore, store: Store, heard: VerifiedReply) -> VerifiedReply:
-        """Put what is held in the place of what this process lacks the key of, if it may be."""
-        if not heard.replaceable:
-            return heard
-        place = Replacing(heard.replaceable, milliseconds(self._config.settings.refresh_interval))
+    def _replace(self, managed: ManagedStore, store: Store, verified: VerifiedReply) -> VerifiedReply:
+        """Put what is held in the place of definitions whose key this process lacks, if it may."""
+        place = Replacing(verified.replaceable, milliseconds(self._config.settings.refresh_interval))
         try:
-            published, held = self._publisher.repair(managed, store, heard.reply.clock, place), self._state.know.held
+            published = self._publisher.repair(managed, store, verified.reply.clock, place)
         except StoreError as exc:
             self._state.store_failed(managed, exc)
-            return heard
+            return verified
+        held = self._state.know.held
         if published is not Published.STORED or held is None:
-            return heard
+            return verified
         self._verifier.replaced(managed)
         self._repairs.replaced(held.meta.version, managed)
-        return heard._replace(usable=True)
+        return verified._replace(usable=True)
 
     def _repair(self, managed: ManagedStore, store: Store, reply: Reply) -> None:
         """Give the store what it lost, as old as it is. One that only takes over lost nothing."""

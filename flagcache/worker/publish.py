@@ -261,7 +261,7 @@ class Publisher:
         replacing: Replacing | None = None,
     ) -> Published | None:
         """Publish these definitions under these metadata; None, reported once, if every reader would refuse them."""
-        envelope = self._state.envelope(held, meta)
+        envelope = self._state.encoded.envelope(held, meta)
         if envelope is None:
             return None
         published = store.publish(self._state.me, envelope, fresh=fresh, lease=self._lease, replacing=replacing)

@@ -13,7 +13,7 @@ from functools import partial
 
 from flagcache.core import ageing, knowledge
 from flagcache.core.knowledge import Held, Knowledge, StoreView
-from flagcache.errors import EnvelopeError, StoreError
+from flagcache.errors import StoreError
 from flagcache.event_log import log_events
 from flagcache.events import (
     ColdStartExpired,
@@ -24,15 +24,13 @@ from flagcache.events import (
     Event,
     FetchFailed,
     FetchRecovered,
-    PublicationAccepted,
-    PublicationRefused,
     QuotaLimited,
     QuotaRestored,
 )
 from flagcache.failures import QUOTA
 from flagcache.runtime import process
 from flagcache.settings import COLD_START_WAIT, Settings
-from flagcache.stores.base import Envelope, Meta, Scope
+from flagcache.stores.base import Scope
 from flagcache.vendor import Refused
 from flagcache.worker import troubles
 from flagcache.worker.changes import Changes
@@ -76,21 +74,26 @@ class ProcessState:
             troubles=self.troubles,
         )
         self.changes = Changes(config)
-        self.encoded = Encoded(config)
+        self.encoded = Encoded(config, self.troubles)
         self._leadership = Leadership(config.namespace, config.clock)
         self._config = config
         self._failed_at = 0.0
         """Own clock before the latest failed fetch of this process was reported: later grants are of later fetches."""
         self._all_failed_at = -math.inf
         """Own clock when it was last known that not only this process's fetches failed."""
-        self._unshareable = self._reason = ""
-        """The version that was last found to be such, and why."""
         self.lock = threading.RLock()  # reentrant: a signal handler may shut down the client that it interrupted
 
     def update(self, change: Callable[[Knowledge], Knowledge]) -> None:
         """Swap what is known for what follows from it."""
         with self.lock:
             self.know = change(self.know)
+
+    def settle(self) -> None:
+        """Give up definitions whose place in the order stayed unknown for too long."""
+        held = self.know.held
+        if held is not None and held.unsettled is not None:
+            longest = self._config.settings.challenge_after
+            self.update(lambda know: ageing.settled(know, longest, self._config.clock()))
 
     def adopt(self, held: Held, *, fetched: bool) -> None:
         """Hold these definitions, unless newer ones came in meanwhile."""
@@ -101,7 +104,7 @@ class ProcessState:
         if taken:
             self.emit(self.troubles.found(troubles.FIRST_LOAD, partial(ColdStartRecovered, self._config.namespace)))
         if taken and held.accepted:
-            self.shareable(held.meta.version)
+            self.encoded.accepted(held.meta.version)
         if not taken or (before is not None and before.meta.version == held.meta.version):
             return
         previous, old = (before.meta.version, before.definitions) if before else ("", self._config.vendor.empty())
@@ -115,16 +118,27 @@ class ProcessState:
 
         Polls and the listener look at the same time, so we check and record under one lock.
         """
-        acting = self.acting
-        if acting.leads and self._config.clock() >= acting.lease_ends:
-            self.forget_leadership(self.stores.in_charge)
-        left_out = self._leadership.left_out(self.stores.in_charge.store_name if self.acting.leads else "")
+        now, managed = self._config.clock(), self.stores.in_charge
+        view = self.know.view(managed.store_name)
+        if view.leads and now >= view.lease_ends:
+            self.forget_leadership(managed)
+            view = self.acting
+        left_out = self._leadership.left_out(managed.store_name if view.leads else "", now)
         if left_out is not None:
             log_events(left_out)
+        if self._is_uneventful(view, now):
+            return
         with self.lock:
             told = (self._look_at_quota(), self._look_at_age(), self._look_at_fetches(), self._look_at_first_load())
         for event in told:
             self.emit(event)
+
+    def _is_uneventful(self, view: StoreView, now: float) -> bool:
+        """Whether nothing is wrong, nothing was, and so nothing can have changed."""
+        know = self.know
+        if know.held is None or know.failures or know.backoff.status or view.exhausted or self.troubles.known:
+            return False
+        return now - know.held.born <= self._config.stale_after
 
     def _look_at_quota(self) -> Event | None:
         namespace, status = self._config.namespace, self.know.backoff.status
@@ -204,25 +218,6 @@ class ProcessState:
             event = self.troubles.found(troubles.FETCH, partial(FetchRecovered, self._config.namespace))
         self.emit(event)
 
-    def shareable(self, version: str) -> None:
-        """A store has this version: whatever could not be shared, this can."""
-        if version != self._unshareable:
-            self.emit(
-                self.troubles.found(troubles.UNSHAREABLE, partial(PublicationAccepted, self._config.namespace), version)
-            )
-
-    def envelope(self, held: Held, meta: Meta) -> Envelope | None:
-        """What is to be published of what is held; None, said once, if every reader would refuse it."""
-        if meta.version != self._unshareable:
-            try:
-                return self.encoded.envelope(self._config.vendor.shared(held.definitions), meta)
-            except EnvelopeError as exc:
-                with self.lock:
-                    self._unshareable, self._reason = meta.version, str(exc)
-        refused = partial(PublicationRefused, self._config.namespace, meta.version, self._reason)
-        self.emit(self.troubles.lost(troubles.UNSHAREABLE, "unshareable", refused))
-        return None
-
     @property
     def is_stale(self) -> bool:
         """Whether what is held has not been confirmed for too long, as far as this process can know."""
@@ -245,7 +240,7 @@ class ProcessState:
     def alone_with_it(self) -> bool:
         """Whether what is held cannot be shared: each process has to fetch it for itself."""
         held = self.know.held
-        return held is not None and held.meta.version == self._unshareable
+        return held is not None and held.meta.version == self.encoded.unshareable
 
     @property
     def view(self) -> StoreView:

@@ -74,7 +74,8 @@ class Troubles:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._all: dict[tuple[str, str], Trouble] = {}
+        self.known: dict[tuple[str, str], Trouble] = {}
+        """By kind and store. Read it to see whether there are any; it is changed here alone."""
         self._lock = threading.RLock()  # reentrant: a signal handler may interrupt what holds it
 
     def lost(self, kind: str, reason: str, event: Callable[[float], Event], store: str = "") -> Event | None:
@@ -88,14 +89,14 @@ class Troubles:
         """
         now = self._clock()
         with self._lock:
-            before = self._all.get((kind, store))
+            before = self.known.get((kind, store))
             if kind in _ONCE and any(
-                other.said for (known, at), other in self._all.items() if known == kind and at != store
+                other.said for (known, at), other in self.known.items() if known == kind and at != store
             ):
-                self._all[kind, store] = before or Trouble(reason, now)
+                self.known[kind, store] = before or Trouble(reason, now)
                 return None
             said = event(now - before.since if before else 0.0)
-            self._all[kind, store], speak = continued(before, reason, said.level, now)
+            self.known[kind, store], speak = continued(before, reason, said.level, now)
         return said if speak else None
 
     def found(
@@ -111,7 +112,7 @@ class Troubles:
             at: when it was over; None: now.
         """
         with self._lock:
-            trouble = self._all.pop((kind, store), None)
+            trouble = self.known.pop((kind, store), None)
         if trouble is None or not trouble.said:
             return None
         more = (*more, store) if store else more
@@ -120,21 +121,21 @@ class Troubles:
     def note(self, kind: str, reason: str) -> None:
         """Note a trouble that no event tells: it shows in the status alone."""
         with self._lock:
-            before = self._all.get((kind, ""))
-            self._all[kind, ""] = Trouble(reason, before.since if before else self._clock())
+            before = self.known.get((kind, ""))
+            self.known[kind, ""] = Trouble(reason, before.since if before else self._clock())
 
     def drop(self, kind: str) -> None:
         """Note that such a trouble is over."""
         with self._lock:
-            self._all.pop((kind, ""), None)
+            self.known.pop((kind, ""), None)
 
     def has(self, kind: str) -> bool:
         """Whether there is one of this kind."""
-        return any(known == kind for known, _ in list(self._all))
+        return any(known == kind for known, _ in list(self.known))
 
     def shuns(self, store_name: str) -> bool:
         """Whether what is in this store must not be used here."""
-        return (FOREIGN_PROJECT, store_name) in self._all or (FOREIGN_KEY, store_name) in self._all
+        return (FOREIGN_PROJECT, store_name) in self.known or (FOREIGN_KEY, store_name) in self.known
 
     @property
     def gravest(self) -> Trouble | None:
@@ -143,6 +144,6 @@ class Troubles:
         What was left unsaid because of another store is not one of its own.
         """
         with self._lock:
-            shown = (key for key, trouble in self._all.items() if trouble.said or key[0] not in _ONCE)
+            shown = (key for key, trouble in self.known.items() if trouble.said or key[0] not in _ONCE)
             known = min(shown, key=lambda key: _GRAVEST_FIRST.index(key[0]), default=None)
-            return None if known is None else self._all[known]
+            return None if known is None else self.known[known]

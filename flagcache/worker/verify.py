@@ -132,19 +132,6 @@ class ReplyVerifier:
             return VerifiedReply(_without_content(reply), again=True)
         return VerifiedReply(reply._replace(meta=meta), definitions)
 
-    def adopt(self, store_name: str, reply: Reply, definitions: Definitions, asked: float) -> None:
-        """Hold what a verified answer brought, unless what is held is newer."""
-        if reply.meta is None:
-            return
-        held = knowledge.from_store(
-            store_name, reply.meta, definitions, reply.clock, asked, signs=self._state.know.signs
-        )
-        self._state.adopt(held, fetched=False)
-        if self._state.know.held is not held:
-            self.trust.passed_over(store_name, held.meta.version)
-        elif reply.payload is not None:
-            self._state.encoded.received(held.meta.version, reply.payload)
-
     def tell_outdated(self, store_name: str, version: str) -> bool:
         """Whether this version is protected there with a key that is on its way out; told once."""
         return bool(version) and self._outdated.pop(store_name, "") == version
@@ -169,6 +156,8 @@ class ReplyVerifier:
     def _readable(self, managed: ManagedStore) -> None:
         """What this store has can be read: say so, if it could not be before."""
         self._refused.pop(managed.store_name, None)
+        if not self._state.troubles.known:
+            return
         ends = {troubles.UNREADABLE: PayloadAccepted, troubles.FOREIGN_KEY: ForeignKeyGone}
         for kind, end in ends.items():
             self._state.emit(

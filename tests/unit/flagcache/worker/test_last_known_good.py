@@ -123,11 +123,11 @@ def test_the_bytes_at_hand_are_written_and_then_dropped(disk: Disk, written: lis
     version = disk.hold(1)
     held = disk.state.know.held
     assert held is not None
-    first = disk.state.envelope(held, held.meta)
+    first = disk.state.encoded.envelope(held, held.meta)
     disk.archive.save()
     assert disk.version == version
     assert written == [version]
-    again = disk.state.envelope(held, held.meta)
+    again = disk.state.encoded.envelope(held, held.meta)
     assert written == [version, version]
     assert first == again
 

@@ -64,7 +64,7 @@ def test_a_refusal_to_publish_is_told_once(fleet: Fleet, monkeypatch: pytest.Mon
         raise EnvelopeError("too large")
 
     monkeypatch.setattr(Codec, "write", refuse)
-    threads = [threading.Thread(target=state.envelope, args=(held, held.meta)) for _ in range(2)]
+    threads = [threading.Thread(target=state.encoded.envelope, args=(held, held.meta)) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
