@@ -7,12 +7,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import report, results
 from benchmarks.contestants.registry import CONTESTANTS
-from benchmarks.headline import embedded
-from benchmarks.model import Question, Scale
 from benchmarks.questions import QUESTIONS
-from benchmarks.rounds import Record, play
+from benchmarks.runner import report, results
+from benchmarks.runner.headline import embedded
+from benchmarks.runner.model import Question, Scale
+from benchmarks.runner.rounds import Record, play
 
 __all__ = ["main"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from benchmarks.model import Question
 from benchmarks.questions import (
     change,
     cold_start,
@@ -15,6 +14,7 @@ from benchmarks.questions import (
     serverless,
     steady,
 )
+from benchmarks.runner.model import Question
 
 __all__ = ["QUESTIONS"]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks import worker
+from benchmarks.contestants import worker
 from benchmarks.contestants.contestant import Contestant
+from benchmarks.contestants.fleet import Fleet
 from benchmarks.contestants.registry import EVERYBODY
-from benchmarks.fleet import Fleet
-from benchmarks.model import Case, Measure, Question, Readings, Scale
-from benchmarks.stage import Stage
+from benchmarks.runner.model import Case, Measure, Question, Readings, Scale
+from benchmarks.runner.stage import Stage
 
 __all__ = ["QUESTION", "arrivals"]
 

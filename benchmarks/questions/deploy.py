@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from benchmarks.contestants.contestant import Contestant, Seat
 from benchmarks.contestants.registry import ON_REDIS
-from benchmarks.model import Case, Measure, Question, Readings, Scale
-from benchmarks.stage import Stage
+from benchmarks.runner.model import Case, Measure, Question, Readings, Scale
+from benchmarks.runner.stage import Stage
 
 __all__ = ["QUESTION"]
 

@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 
 from benchmarks.contestants.contestant import Contestant, Seat
-from benchmarks.model import Case, Measure, Question, Readings, Scale
-from benchmarks.stage import Stage, Traffic
+from benchmarks.runner.model import Case, Measure, Question, Readings, Scale
+from benchmarks.runner.stage import Stage, Traffic
 
 __all__ = ["QUESTION"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks.contestants.contestant import Contestant
-from benchmarks.fresh import repeat
-from benchmarks.model import Case, Measure, Question, Readings, Scale
-from benchmarks.stage import Stage
+from benchmarks.contestants.fresh import repeat
+from benchmarks.runner.model import Case, Measure, Question, Readings, Scale
+from benchmarks.runner.stage import Stage
 
 __all__ = ["QUESTION"]
 

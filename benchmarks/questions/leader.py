@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from benchmarks import worker
+from benchmarks.contestants import worker
 from benchmarks.contestants.contestant import Contestant, key_of
+from benchmarks.contestants.fleet import Fleet, Member, until
 from benchmarks.contestants.registry import ON_REDIS
-from benchmarks.fleet import Fleet, Member, until
-from benchmarks.model import Case, Measure, Question, Readings, Scale
-from benchmarks.stage import Stage
+from benchmarks.runner.model import Case, Measure, Question, Readings, Scale
+from benchmarks.runner.stage import Stage
 from flagcache_posthog.testing import Served, key_digest
 
 __all__ = ["QUESTION"]

@@ -9,11 +9,11 @@ import tracemalloc
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from benchmarks import worker
+from benchmarks.contestants import worker
 from benchmarks.contestants.contestant import Contestant, Seat
 from benchmarks.contestants.registry import EVERYBODY
-from benchmarks.model import Case, Measure, Question, Readings, Scale
-from benchmarks.stage import Stage
+from benchmarks.runner.model import Case, Measure, Question, Readings, Scale
+from benchmarks.runner.stage import Stage
 from flagcache_posthog.testing import make_definitions
 
 __all__ = ["QUESTION", "Kept"]

@@ -6,10 +6,10 @@ import time
 from collections.abc import Sequence
 
 from benchmarks.contestants.contestant import Contestant, key_of
+from benchmarks.contestants.fleet import Fleet
 from benchmarks.contestants.registry import ON_REDIS
-from benchmarks.fleet import Fleet
-from benchmarks.model import Case, Measure, Question, Readings, Scale
-from benchmarks.stage import Stage
+from benchmarks.runner.model import Case, Measure, Question, Readings, Scale
+from benchmarks.runner.stage import Stage
 from flagcache_posthog.testing import key_digest
 
 __all__ = ["QUESTION"]

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from benchmarks.contestants.contestant import Contestant
-from benchmarks.fresh import repeat
-from benchmarks.model import Case, Measure, Question, Readings, Scale
-from benchmarks.stage import Stage
+from benchmarks.contestants.fresh import repeat
+from benchmarks.runner.model import Case, Measure, Question, Readings, Scale
+from benchmarks.runner.stage import Stage
 
 __all__ = ["QUESTION"]
 
@@ -37,7 +37,7 @@ def _play(stage: Stage, contestant: Contestant, case: Case) -> Readings:
     filler, place = _FILLED_BY.get(contestant.name), stage.place(interval=_NO_POLLS)
     with stage.fleet(filler or contestant.name, 1 if filler else 0, interval=_NO_POLLS) as fleet:
         fleet.load()
-        words = ["-m", "benchmarks.function", *_HOMES[contestant.name], json.dumps(asdict(place))]
+        words = ["-m", "benchmarks.contestants.function", *_HOMES[contestant.name], json.dumps(asdict(place))]
         return repeat(words, case.workers)
 
 

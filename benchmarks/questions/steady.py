@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from benchmarks import worker
+from benchmarks.contestants import worker
 from benchmarks.contestants.contestant import Contestant
 from benchmarks.contestants.registry import EVERYBODY
-from benchmarks.model import Case, Measure, Question, Readings, Scale
-from benchmarks.stage import Stage, Traffic
+from benchmarks.runner.model import Case, Measure, Question, Readings, Scale
+from benchmarks.runner.stage import Stage, Traffic
 
 __all__ = ["QUESTION"]
 

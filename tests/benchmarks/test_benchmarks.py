@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from benchmarks import report, results
 from benchmarks.contestants.registry import CONTESTANTS, EVERYBODY
-from benchmarks.headline import SHOWN, embedded
-from benchmarks.model import Question, Scale
 from benchmarks.questions import QUESTIONS
+from benchmarks.runner import report, results
+from benchmarks.runner.headline import SHOWN, embedded
+from benchmarks.runner.model import Question, Scale
+from benchmarks.runner.targets import Figures
 from benchmarks.statistics import percentile, ratios, summarize
-from benchmarks.targets import Figures
 from tests.support.user_programs import posthog_environment
 
 ROOT = Path(__file__).parents[2]

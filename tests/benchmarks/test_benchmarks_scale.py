@@ -11,17 +11,19 @@ from pathlib import Path
 import pytest
 from typing_extensions import override
 
-from benchmarks import _load_report as load_report
-from benchmarks import _scale_report as report
-from benchmarks import cost, load, scale
-from benchmarks._scale_day import CONTESTANTS, Day, live
-from benchmarks._scale_load import Stage
-from benchmarks._scale_ours import Ours
-from benchmarks._scale_plot import DARK, LIGHT, Line, Panel, svg
-from benchmarks._scale_stores import Sizes
-from benchmarks._scale_tally import Summary, Tally
-from benchmarks._scale_wire import poll_size, reply_size
-from benchmarks._scale_world import Down, Link, Machine, PostHog, Timeline
+from benchmarks import cost
+from benchmarks.load import __main__ as load
+from benchmarks.load import report as load_report
+from benchmarks.load.measurements import Stage
+from benchmarks.scale import __main__ as scale
+from benchmarks.scale import report
+from benchmarks.scale.day import CONTESTANTS, Day, live
+from benchmarks.scale.ours import Ours
+from benchmarks.scale.plot import DARK, LIGHT, Line, Panel, svg
+from benchmarks.scale.stores import Sizes
+from benchmarks.scale.tally import Summary, Tally
+from benchmarks.scale.wire import poll_size, reply_size
+from benchmarks.scale.world import Down, Link, Machine, PostHog, Timeline
 from flagcache.core import knowledge
 from flagcache.core.knowledge import Knowledge
 from flagcache.errors import StoreError

@@ -11,8 +11,8 @@ from typing import cast
 
 import redis
 
-from benchmarks._scale_client import Caller, open_callers, open_hearers, request
-from benchmarks._scale_wire import poll_words
+from benchmarks.load.connections import Caller, open_callers, open_hearers, request
+from benchmarks.scale.wire import poll_words
 from benchmarks.statistics import percentile
 from flagcache.core import knowledge
 from flagcache.core.knowledge import Knowledge

@@ -5,7 +5,7 @@
     python -m benchmarks.load --tables                        only the tables, from the JSON that is there
 
 Each worker is two connections, as a real one has: one polls by the library's own script, and one listens. They all live
-in one asyncio process on the same machine (`_scale_client`), so that times are upper bounds: that process reads and
+in one asyncio process on the same machine (`connections`), so that times are upper bounds: that process reads and
 stamps every answer, one after the other. What Redis itself counts is not touched by that: bytes, and the processor time
 that a poll takes it (`cpu_per_poll`), from which `polls_a_second_of_one_core` follows.
 
@@ -28,15 +28,15 @@ from typing import cast
 
 import redis
 
-from benchmarks._load_report import Load, tables
-from benchmarks._load_report import load as read
-from benchmarks._scale_load import Stage
+from benchmarks.load.measurements import Stage
+from benchmarks.load.report import Load, tables
+from benchmarks.load.report import load as read
 from flagcache._version import __version__
 from tests.support.redis_server import RedisServer, newest_installed
 
 __all__ = ["Load", "main", "run"]
 
-RESULTS = Path(__file__).parent / "results" / "load.json"
+RESULTS = Path(__file__).parents[1] / "results" / "load.json"
 
 WORKERS = (1000, 3000, 9000)
 

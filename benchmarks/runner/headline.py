@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.report import tell
-from benchmarks.targets import Figures
+from benchmarks.runner.report import tell
+from benchmarks.runner.targets import Figures
 
 __all__ = ["BEGIN", "END", "SHOWN", "embedded", "headline"]
 
@@ -87,7 +87,7 @@ def headline(run: Mapping[str, Any]) -> str:
     """The table, in Markdown; a cell is empty where a contestant was not asked.
 
     Args:
-        run: as `benchmarks.results.load` gives it.
+        run: as `benchmarks.runner.results.load` gives it.
     """
     figures, names = Figures(run), run["contestants"]
     titles = [names[name]["title"] for name in CONTESTANTS]
@@ -103,7 +103,7 @@ def embedded(text: str, run: Mapping[str, Any]) -> str:
 
     Args:
         text: with the two lines between which it stands.
-        run: as `benchmarks.results.load` gives it.
+        run: as `benchmarks.runner.results.load` gives it.
 
     Raises:
         ValueError: the lines are not there.

@@ -16,8 +16,8 @@ from flagcache.settings import milliseconds
 from flagcache.stores.base import Notice
 
 if TYPE_CHECKING:
-    from benchmarks._scale_ours import Ours
-    from benchmarks._scale_worker import Worker
+    from benchmarks.scale.ours import Ours
+    from benchmarks.scale.worker import Worker
 
 __all__ = ["Background"]
 

@@ -1,6 +1,6 @@
 """The processes of a fleet: forks of a clean process that has only imported the libraries.
 
-A worker's task is a function of its `Seat`, sent by name through a pipe (`benchmarks.worker` has the common ones).
+A worker's task is a function of its `Seat`, sent by name through a pipe (`worker` has the common ones).
 Workers are ended by pid, and end by themselves when the benchmark does.
 """
 
@@ -15,7 +15,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from typing_extensions import Self
 
-from benchmarks import worker
+from benchmarks.contestants import worker
 from benchmarks.contestants.contestant import Place, Seat
 
 __all__ = ["Call", "Fleet", "Member", "WorkerFailedError", "until"]
@@ -27,7 +27,9 @@ _PATIENCE = 120.0
 """Seconds for one answer of a worker, on a machine that may be busy."""
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["benchmarks.worker", "flagcache.stores.redis.store", "flagcache.stores.sqlite.store"])
+_CONTEXT.set_forkserver_preload(
+    ["benchmarks.contestants.worker", "flagcache.stores.redis.store", "flagcache.stores.sqlite.store"]
+)
 
 
 class WorkerFailedError(RuntimeError):

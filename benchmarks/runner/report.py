@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.svg import DARK, LIGHT, Bar, Group, bars
-from benchmarks.targets import TARGETS, Figures
+from benchmarks.runner.svg import DARK, LIGHT, Bar, Group, bars
+from benchmarks.runner.targets import TARGETS, Figures
 
 __all__ = ["markdown", "tell", "write"]
 
@@ -21,7 +21,7 @@ def write(run: Mapping[str, Any], folder: Path, name: str = "latest") -> list[Pa
     """Write `<name>.md` and the plots, `plots/<question>-<measure>-<light or dark>.svg`; returns their paths.
 
     Args:
-        run: as `benchmarks.results.load` gives it.
+        run: as `benchmarks.runner.results.load` gives it.
         folder: where to.
         name: of the table's file.
     """
@@ -44,7 +44,7 @@ def markdown(run: Mapping[str, Any], plots: str = "") -> str:
     """The tables of a run.
 
     Args:
-        run: as `benchmarks.results.load` gives it.
+        run: as `benchmarks.runner.results.load` gives it.
         plots: the folder of the plots, seen from the text; empty: none are embedded.
     """
     lines = ["# What a fleet sees", "", _provenance(run), "", *_targets(run)]

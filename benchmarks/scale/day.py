@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from benchmarks._scale_others import Alone, Leased
-from benchmarks._scale_ours import Ours
-from benchmarks._scale_stores import Sizes, World
-from benchmarks._scale_tally import Summary, Tally
-from benchmarks._scale_world import Down, Machine, PostHog, Timeline
+from benchmarks.scale.others import Alone, Leased
+from benchmarks.scale.ours import Ours
+from benchmarks.scale.stores import Sizes, World
+from benchmarks.scale.tally import Summary, Tally
+from benchmarks.scale.world import Down, Machine, PostHog, Timeline
 
 __all__ = ["CONTESTANTS", "Day", "live"]
 

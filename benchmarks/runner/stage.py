@@ -11,7 +11,7 @@ import redis
 from typing_extensions import Self
 
 from benchmarks.contestants.contestant import Place
-from benchmarks.fleet import Fleet
+from benchmarks.contestants.fleet import Fleet
 from flagcache_posthog.testing import PostHogStandIn, RemoteStandIn, Served, make_definitions
 from tests.support.redis_server import RedisServer, newest_installed
 

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from benchmarks._scale_tally import Tally
-from benchmarks._scale_wire import call_size, notice_size, poll_size, reply_size
-from benchmarks._scale_world import Down, Link, Machine, PostHog, Timeline
+from benchmarks.scale.tally import Tally
+from benchmarks.scale.wire import call_size, notice_size, poll_size, reply_size
+from benchmarks.scale.world import Down, Link, Machine, PostHog, Timeline
 from flagcache.errors import StoreError
 from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Reply, Scope
 from flagcache.stores.redis.store import keys_of

@@ -4,9 +4,9 @@
     python -m benchmarks.scale --sizes 10 100   fewer and smaller fleets: seconds
     python -m benchmarks.scale --draw           only the plots and tables, from the JSON that is there
 
-flagcache's part is its own pure core (`_scale_worker`); the others are models of what their code does
-(`_scale_others`). Counts follow from the seed alone, whatever the machine. How long a push takes rests on what is
-assumed of Redis (`_scale_world.Machine`), for which `benchmarks.load` has measurements.
+flagcache's part is its own pure core (`worker`); the others are models of what their code does
+(`others`). Counts follow from the seed alone, whatever the machine. How long a push takes rests on what is
+assumed of Redis (`world.Machine`), for which `benchmarks.load` has measurements.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks._scale_day import CONTESTANTS, Day, live
-from benchmarks._scale_ours import Ours
-from benchmarks._scale_report import PushCase, Results, draw, load, tables
-from benchmarks._scale_stores import Sizes
-from benchmarks._scale_world import Down, Machine
+from benchmarks.scale.day import CONTESTANTS, Day, live
+from benchmarks.scale.ours import Ours
+from benchmarks.scale.report import PushCase, Results, draw, load, tables
+from benchmarks.scale.stores import Sizes
+from benchmarks.scale.world import Down, Machine
 from flagcache._version import __version__
 from flagcache.encoding import payload as envelope
 from flagcache_posthog.definitions import PostHogVendor
@@ -32,7 +32,7 @@ from flagcache_posthog.testing import make_definitions
 
 __all__ = ["FLAGS", "GIGABIT", "RESULTS", "main", "measure", "push", "run"]
 
-RESULTS = Path(__file__).parent / "results" / "scale.json"
+RESULTS = Path(__file__).parents[1] / "results" / "scale.json"
 
 SIZES = (10, 30, 100, 300, 1000, 3000, 10_000)
 

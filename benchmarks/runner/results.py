@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.contestants.registry import CONTESTANTS
-from benchmarks.model import Question, Scale
-from benchmarks.rounds import Record
+from benchmarks.runner.model import Question, Scale
+from benchmarks.runner.rounds import Record
 from benchmarks.statistics import ratios, summarize
 
 __all__ = ["FORMAT", "LATEST", "collect", "load", "replaced", "save"]
 
 FORMAT = 1
-LATEST = Path(__file__).parent / "results" / "latest.json"
+LATEST = Path(__file__).parents[1] / "results" / "latest.json"
 
 _DIGITS = 6
 """Significant digits that are kept of a sample."""

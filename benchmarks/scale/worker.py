@@ -12,9 +12,9 @@ import contextlib
 import math
 from typing import TYPE_CHECKING
 
-from benchmarks._scale_background import Background
-from benchmarks._scale_fetching import FetchThread
-from benchmarks._scale_stores import HostFile, World, clock_of
+from benchmarks.scale.background import Background
+from benchmarks.scale.fetching import FetchThread
+from benchmarks.scale.stores import HostFile, World, clock_of
 from flagcache.core import knowledge
 from flagcache.core.circuit_breaker import CircuitBreaker
 from flagcache.core.knowledge import Held, Knowledge
@@ -25,7 +25,7 @@ from flagcache.stores.rules import verbs as rules
 from flagcache.worker.last_known_good import _AFTER  # pyright: ignore[reportPrivateUsage] - that it makes no difference is a result
 
 if TYPE_CHECKING:
-    from benchmarks._scale_ours import Ours
+    from benchmarks.scale.ours import Ours
 
 __all__ = ["Worker"]
 

@@ -13,7 +13,7 @@ class Figures:
     """The summary of a run, asked by name.
 
     Args:
-        run: as `benchmarks.results.load` gives it.
+        run: as `benchmarks.runner.results.load` gives it.
     """
 
     def __init__(self, run: Mapping[str, Any]) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypedDict, cast
 
-from benchmarks._scale_plot import DARK, LIGHT, Line, Panel, svg
-from benchmarks._scale_tally import Spread, Summary
 from benchmarks.cost import CONTESTANTS
+from benchmarks.scale.plot import DARK, LIGHT, Line, Panel, svg
+from benchmarks.scale.tally import Spread, Summary
 
 __all__ = ["PushCase", "Results", "draw", "load", "size", "tables"]
 

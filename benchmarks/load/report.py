@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypedDict, cast
 
-from benchmarks._scale_report import size
+from benchmarks.scale.report import size
 
 __all__ = ["Load", "load", "tables"]
 
@@ -15,7 +15,7 @@ Row = dict[str, float]
 
 
 class Load(TypedDict):
-    """What `results/load.json` holds. Each list has the fields of the class of `_scale_load` in its name."""
+    """What `results/load.json` holds. Each list has the fields of the class of `measurements` in its name."""
 
     flagcache: str
     python: str

@@ -1,6 +1,6 @@
 """The model of a question: its cases, measures and contestants.
 
-A question plays one case with one contestant and returns its readings; `benchmarks.rounds` does so in turn with all.
+A question plays one case with one contestant and returns its readings; `rounds` does so in turn with all.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from benchmarks.contestants.contestant import Contestant
-from benchmarks.stage import Stage
+from benchmarks.runner.stage import Stage
 
 __all__ = ["Case", "Measure", "Play", "Question", "Readings", "Scale"]
 

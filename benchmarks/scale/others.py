@@ -6,8 +6,8 @@ and its network is fast enough for all.
 
 from __future__ import annotations
 
-from benchmarks._scale_stores import World
-from benchmarks._scale_wire import call_size
+from benchmarks.scale.stores import World
+from benchmarks.scale.wire import call_size
 
 __all__ = ["Alone", "AloneProcess", "Leased", "LeasedProcess"]
 

@@ -1,6 +1,6 @@
 """One serverless function, from the start of its process to its first flag; prints how long that took.
 
-    python -m benchmarks.function benchmarks.contestants.sharing READER '{"posthog": ...}'
+    python -m benchmarks.contestants.function benchmarks.contestants.sharing READER '{"posthog": ...}'
 
 It imports what its contestant needs, and nothing else.
 """

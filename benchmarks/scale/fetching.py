@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmarks._scale_stores import HostFile
-from benchmarks._scale_world import Answer
+from benchmarks.scale.stores import HostFile
+from benchmarks.scale.world import Answer
 from flagcache.core import knowledge, schedule
 from flagcache.core.knowledge import Held
 from flagcache.core.notes import Note
@@ -20,8 +20,8 @@ from flagcache.stores.base import Grant, Meta, Published, Scope
 from flagcache.vendor import Refused
 
 if TYPE_CHECKING:
-    from benchmarks._scale_ours import Ours
-    from benchmarks._scale_worker import Worker
+    from benchmarks.scale.ours import Ours
+    from benchmarks.scale.worker import Worker
 
 __all__ = ["FetchThread"]
 

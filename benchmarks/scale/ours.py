@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 
-from benchmarks._scale_background import Background
-from benchmarks._scale_stores import HostFile, RedisServer, World
-from benchmarks._scale_worker import Worker
+from benchmarks.scale.background import Background
+from benchmarks.scale.stores import HostFile, RedisServer, World
+from benchmarks.scale.worker import Worker
 from flagcache.core import knowledge
 from flagcache.settings import Settings
 from flagcache.stores.base import Envelope, Meta, Notice

@@ -1,7 +1,7 @@
 """A simulated day: virtual time, what PostHog serves, and how long one Redis takes.
 
-All times are seconds since the day began. Nothing waits: `Timeline` goes from one event to the next. `_scale_ours` and
-`_scale_others` contain what each contestant does, `_scale_tally` the counts.
+All times are seconds since the day began. Nothing waits: `Timeline` goes from one event to the next. `ours` and
+`others` contain what each contestant does, `tally` the counts.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from benchmarks._scale_tally import Tally
 from benchmarks.cost import LIMIT_FULL, LIMIT_UNCHANGED
+from benchmarks.scale.tally import Tally
 
 __all__ = ["Answer", "Down", "Link", "Machine", "Polling", "PostHog", "Timeline"]
 

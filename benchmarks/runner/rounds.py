@@ -11,8 +11,8 @@ from typing import Any
 
 from benchmarks.contestants.contestant import Contestant
 from benchmarks.contestants.registry import CONTESTANTS
-from benchmarks.model import Case, Question, Readings, Scale
-from benchmarks.stage import Stage
+from benchmarks.runner.model import Case, Question, Readings, Scale
+from benchmarks.runner.stage import Stage
 
 __all__ = ["Record", "play"]
 
