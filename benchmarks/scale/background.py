@@ -7,17 +7,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from benchmarks.scale.process import Process
+from benchmarks.scale.shared import Shared
 from flagcache.core import schedule
 from flagcache.core.schedule import ClientActivity, Schedule
 from flagcache.errors import StoreError
-from flagcache.settings import milliseconds
 from flagcache.stores.base import Notice
-
-if TYPE_CHECKING:
-    from benchmarks.scale.ours import Ours
-    from benchmarks.scale.worker import Worker
 
 __all__ = ["Background"]
 
@@ -28,18 +25,28 @@ _RECONNECTS = (0.25, 1.0)
 """Seconds after which a listener that lost its connection makes another (`flagcache.worker.listener`)."""
 
 
+class Asks(Protocol):
+    """What the background needs of its worker."""
+
+    def ask(self, now: float, *, contend: bool) -> None:
+        """Poll the stores, and act upon the answer."""
+        ...
+
+
 class Background:
     """The listener of one process.
 
     Args:
-        worker: whose.
-        fleet: which it belongs to.
+        process: its state.
+        shared: what its fleet has in common.
+        asks: polls the stores.
     """
 
-    def __init__(self, worker: Worker, fleet: Ours) -> None:
-        self._worker = worker
-        self._fleet = fleet
-        self._world = fleet.world
+    def __init__(self, process: Process, shared: Shared, asks: Asks) -> None:
+        self._process = process
+        self._shared = shared
+        self._asks = asks
+        self._world = shared.world
         self._offset = self._world.rng.uniform(0, _OFFSET)
         self._contended_at = -math.inf
         self._number = 0
@@ -47,93 +54,96 @@ class Background:
         self._pending: Notice | None = None
         self._reconnecting = False
 
+    def _subscribed(self) -> bool:
+        return self._process.me in self._shared.subscribers
+
     def listen(self, now: float) -> None:
         """Subscribe, if Redis is there."""
         try:
-            self._fleet.redis.subscribe(now)
+            self._shared.redis.subscribe(now)
         except StoreError:
             return
-        self._fleet.listeners[self._worker] = self
+        self._shared.subscribers[self._process.me] = self
 
     def reconnect(self, now: float) -> None:
         """Redis answers: subscribe anew, once, if the connection was lost, and ask what was missed."""
-        if self._worker not in self._fleet.listeners and not self._reconnecting:
+        if not self._subscribed() and not self._reconnecting:
             self._reconnecting = True
             self._world.timeline.at(now + self._world.rng.uniform(*_RECONNECTS), self._listen_again)
 
     def _listen_again(self, now: float) -> None:
         self._reconnecting = False
-        if self._worker.over or self._worker in self._fleet.listeners:
+        if self._process.over or self._subscribed():
             return
         self.listen(now)
-        if self._worker in self._fleet.listeners:
-            self._worker.catch_up()
-            self._worker.ask(now, contend=False)
+        if self._subscribed():
+            self._process.catch_up()
+            self._asks.ask(now, contend=False)
 
     def hear(self, now: float, notice: Notice) -> None:
         """A notice came; act upon it a little later, and once for several that come close together."""
         if self._pending is None:
-            self._world.timeline.at(now + self._world.rng.uniform(0, self._fleet.spread), self._on_notice)
+            self._world.timeline.at(now + self._world.rng.uniform(0, self._shared.spread), self._on_notice)
             self._pending = notice
         elif self._pending.kind != "free" or notice.kind == "free":
             self._pending = notice
 
     def _on_notice(self, now: float) -> None:
         notice, self._pending = self._pending, None
-        if self._worker.over or notice is None:
+        if self._process.over or notice is None:
             return
-        self._worker.catch_up()
-        held = self._worker.know.held
+        self._process.catch_up()
+        held = self._process.know.held
         if notice.kind != "new" or held is None or notice.version != held.meta.version:
-            self._worker.ask(now, contend=notice.kind == "free")
+            self._asks.ask(now, contend=notice.kind == "free")
 
-    def config(self, now: float) -> None:
+    def plan(self, now: float) -> None:
         """Plan what is due next."""
         self._number += 1
         number = self._number
-        soonest = min(self._due(now).soonest, self._worker.probe_at)
+        soonest = min(self._due(now).soonest, self._process.probe_at)
         if soonest < math.inf:
             self._world.timeline.at(max(now, soonest), lambda then: self._attend(then, number))
 
     def _attend(self, now: float, number: int) -> None:
-        if self._worker.over or number != self._number:
+        if self._process.over or number != self._number:
             return
-        self._worker.catch_up()
-        if now >= self._worker.probe_at:
-            self._worker.ask(now, contend=False)
+        self._process.catch_up()
+        if now >= self._process.probe_at:
+            self._asks.ask(now, contend=False)
             return
         due = self._due(now)
         if now >= due.renew_at:
             self._renew(now)
         if now >= due.over_at:
-            self._worker.forget_leadership(self._worker.in_charge)
+            self._process.forget_leadership(self._process.in_charge)
         if now >= due.contend_at:
             self._contended_at = now
-            self._worker.ask(now, contend=True)
-        self.config(now)
+            self._asks.ask(now, contend=True)
+        self.plan(now)
 
     def _due(self, now: float) -> Schedule:
         activity = ClientActivity(
             polls_every=self._world.poll_interval,
-            last_poll=self._worker.last_poll,
+            last_poll=self._process.last_poll,
             able=True,
-            longest_fetch=self._fleet.settings.fetch_timeout,
+            longest_fetch=self._shared.settings.fetch_timeout,
             offset=self._offset,
-            interval=self._fleet.settings.refresh_interval,
+            interval=self._shared.settings.refresh_interval,
             contended_at=self._contended_at,
         )
         return schedule.next_duty(
-            self._worker.know, self._worker.know.view(self._worker.in_charge.store_name), activity, now
+            self._process.know, self._process.know.view(self._process.in_charge.store_name), activity, now
         )
 
     def _renew(self, now: float) -> None:
-        lease, store = milliseconds(self._fleet.lease), self._worker.in_charge
+        store = self._process.in_charge
         try:
-            kept = store.renew(now, self._worker.me, lease)
+            kept = store.renew(now, self._process.me, self._shared.lease)
         except StoreError:
-            self._worker.lost(now, store)
+            self._process.lost(now, store)
             return
         if kept:
-            self._worker.extended(now, store)
+            self._process.extended(now, store)
         else:
-            self._worker.forget_leadership(store)
+            self._process.forget_leadership(store)

@@ -1,0 +1,149 @@
+"""The state of one simulated process: what it knows, and its stores, each behind its circuit breaker.
+
+It stands for `flagcache.worker.state`, `failover` and `last_known_good`.
+"""
+
+from __future__ import annotations
+
+import math
+
+from benchmarks.scale.shared import Shared, number_of
+from benchmarks.scale.stores import HostFile, clock_of
+from flagcache.core import knowledge
+from flagcache.core.circuit_breaker import CircuitBreaker
+from flagcache.core.knowledge import Held, Knowledge
+from flagcache.stores.rules import verbs as rules
+from flagcache.worker.last_known_good import _AFTER  # pyright: ignore[reportPrivateUsage] - that it makes no difference is a result
+
+__all__ = ["Process"]
+
+
+class Process:
+    """What one process knows.
+
+    Args:
+        shared: what its fleet has in common.
+        me: its identity.
+        host: the fallback store of the host on which it runs.
+    """
+
+    def __init__(self, shared: Shared, me: str, host: HostFile) -> None:
+        self._shared = shared
+        self._world = shared.world
+        self._host = host
+        self._breakers = {store.store_name: CircuitBreaker() for store in (shared.redis, host)}
+        self.stores: tuple[HostFile, ...] = (shared.redis, host)
+        self.me = me
+        self.base = knowledge.template(me, shared.settings, shared.lease_seconds)._replace(
+            idle=True, reports=shared.attached, listens=shared.attached
+        )
+        """What all its polls have in common."""
+        self.know = Knowledge()
+        self.over = False
+        self.started = 0.0
+        self.last_poll = 0.0
+        self.quiet_at = 0.0
+        """When it last made a quiet poll whose answer it has not taken in; 0: none."""
+
+    # --- its stores --------------------------------------------------------------------------------------------------
+
+    def admits(self, now: float, store: HostFile) -> bool:
+        """Whether this store may be asked now. A store in trouble is then being probed."""
+        breaker = self._breakers[store.store_name]
+        if not breaker.allows(now):
+            return False
+        self._breakers[store.store_name] = breaker.probing(now, longest=self._longest_pause)
+        return True
+
+    def answered(self, store: HostFile) -> None:
+        """The store answered: close its breaker."""
+        self._breakers[store.store_name] = CircuitBreaker()
+
+    def lost(self, now: float, store: HostFile) -> None:
+        """A store did not answer: it is left alone for a while, and its lease is not counted on."""
+        jitter = self._world.rng.random()
+        breaker = self._breakers[store.store_name].failed(now, longest=self._longest_pause, jitter=jitter)
+        self._breakers[store.store_name] = breaker
+        self.forget_leadership(store)
+
+    @property
+    def in_charge(self) -> HostFile:
+        """The store that coordinates it now: Redis, or the file of its host while that is in trouble."""
+        return next((store for store in self.stores if not self._breakers[store.store_name].open), self._host)
+
+    @property
+    def probe_at(self) -> float:
+        """When Redis, if it is in trouble, may be asked again."""
+        breaker = self._breakers["redis"]
+        return breaker.retry_at if breaker.open else math.inf
+
+    @property
+    def _longest_pause(self) -> float:
+        return 0.8 * self._world.poll_interval
+
+    # --- its leases --------------------------------------------------------------------------------------------------
+
+    def forget_leadership(self, store: HostFile) -> None:
+        """This process no longer holds the lease of this store."""
+        view = self.know.view(store.store_name)
+        self.know = self.know.with_view(store.store_name, view._replace(leads=False))
+
+    def extended(self, now: float, store: HostFile) -> None:
+        """The lease of this store, if this process has it, was kept from now on."""
+        view = self.know.view(store.store_name)
+        if view.leads:
+            kept = view._replace(renewed=now, lease_ends=now + self._shared.lease_seconds)
+            self.know = self.know.with_view(store.store_name, kept)
+
+    def gave_up(self, now: float, store: HostFile) -> None:
+        """This process gave up the lease of this store."""
+        view = self.know.view(store.store_name)
+        self.know = self.know.with_view(store.store_name, view._replace(leads=False, lease_ends=now))
+
+    # --- its definitions ---------------------------------------------------------------------------------------------
+
+    def take(self, now: float, held: Held) -> None:
+        """Hold these, unless newer ones came in meanwhile."""
+        before = self.know.held
+        self.know = knowledge.adopt(self.know, held)
+        if self.know.held is held and (before is None or before.meta.version != held.meta.version):
+            self._world.tally.took(now, number_of(held.meta.version), self.started)
+            if before is None:
+                self._world.tally.has_flags(now, self.started)
+            if before is None or not self._shared.attached:
+                self.keep(now)
+            else:
+                self._world.timeline.at(now + self._world.rng.uniform(_AFTER, 2 * _AFTER), self.keep)
+
+    def keep(self, now: float) -> None:
+        """Put another version into the fallback file."""
+        host, held = self._host, self.know.held
+        if self.over or held is None:
+            return
+        stored = host.state.meta
+        meta = knowledge.repair(held, host.store_name, clock_of(now), now)
+        if held.store_name != host.store_name and (
+            stored is None or (stored.version != meta.version and stored.order < meta.order)
+        ):
+            host.publish(now, self.me, self._shared.envelope(meta), fresh=False, lease=self._shared.lease)
+
+    # --- quiet polls -------------------------------------------------------------------------------------------------
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether it only follows: it holds what Redis gave it, has no part in leading, and nothing is wrong."""
+        know, held, view = self.know, self.know.held, self.know.view("redis")
+        if held is None or held.store_name != "redis" or not held.accepted or self._breakers["redis"].open:
+            return False
+        return not (view.leads or view.deputy or know.failures or know.stay_out_until or know.backoff.status)
+
+    def catch_up(self) -> None:
+        """Apply the reply to the latest quiet poll. It contains everything that the earlier ones contained."""
+        at, self.quiet_at = self.quiet_at, 0.0
+        if not at:
+            return
+        state = self._shared.redis.state_at(at)
+        after, reply = rules.poll(state, knowledge.build_poll(self.base, self.know, "redis", at), clock_of(at))
+        assert after is state
+        assert reply.payload is None
+        self.know = knowledge.apply_reply(self.know, "redis", reply, at, at)
