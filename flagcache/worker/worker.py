@@ -15,6 +15,7 @@ from flagcache.core.knowledge import Held, Knowledge
 from flagcache.core.projects import join_projects
 from flagcache.core.schedule import HEARTBEAT
 from flagcache.runtime.callers import caller, within
+from flagcache.runtime.single_flight import SingleFlight
 from flagcache.settings import SLOW_FETCH
 from flagcache.stores.base import Meta
 from flagcache.vendor import Definitions
@@ -26,7 +27,6 @@ from flagcache.worker.grants import PollOutcome, ThreadGrants
 from flagcache.worker.last_known_good import LastKnownGood
 from flagcache.worker.poll import PollIntent, StorePoller
 from flagcache.worker.publish import Publisher
-from flagcache.worker.shared_poll import SingleFlight
 from flagcache.worker.standing import Readiness, Standing, standing
 from flagcache.worker.state import ProcessState
 

@@ -12,8 +12,8 @@ import pytest
 from posthog import Posthog
 from typing_extensions import Self
 
+from flagcache.runtime.single_flight import SingleFlight
 from flagcache.worker.fetch import FetchThread
-from flagcache.worker.shared_poll import SingleFlight
 from flagcache.worker.worker import Worker
 from flagcache_posthog import from_url
 from flagcache_posthog.testing import PostHogStandIn, make_definitions

@@ -22,7 +22,7 @@ from greenlet import getcurrent, greenlet
 import flagcache.worker
 from flagcache import clients
 from flagcache.core.knowledge import Held
-from flagcache.runtime import process, threads
+from flagcache.runtime import process, single_flight, threads
 from flagcache.stores.base import Grant
 from flagcache.worker.publish import Publisher
 from tests.simulation.scheduler import Task, current_task
@@ -174,12 +174,12 @@ class _Complaints(logging.Handler):
 
 
 def _engine() -> list[ModuleType]:
-    """Return the modules that get the simulation's threads and clock: all of the worker's room, and two others.
+    """Return the modules that get the simulation's threads and clock: all of the worker's room, and three others.
 
     They are found and not listed, so that no new module of the worker waits in real time.
     """
     room = [f"flagcache.worker.{each.name}" for each in pkgutil.iter_modules(flagcache.worker.__path__)]
-    return [*map(importlib.import_module, room), clients, threads]
+    return [*map(importlib.import_module, room), clients, single_flight, threads]
 
 
 @contextmanager

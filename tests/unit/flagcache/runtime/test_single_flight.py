@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from flagcache.worker.shared_poll import SingleFlight
+from flagcache.runtime.single_flight import SingleFlight
 
 LONGEST = 5.0
 
