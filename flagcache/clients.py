@@ -10,13 +10,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 from weakref import WeakKeyDictionary
 
-from flagcache.runtime.threads import PerThread, patched_late
+from flagcache.runtime.callers import thread_record
+from flagcache.runtime.threads import patched_late
 from flagcache.vendor import Definitions, Fetcher
 
-__all__ = ["Client", "Clients"]
+__all__ = ["Client", "Clients", "Push"]
 
 
 class Client(Protocol):
@@ -99,8 +100,21 @@ class _HandOver(NamedTuple):
     at: float
 
 
-class _Thread:
-    on_behalf: Client | None = None
+class Push:
+    """One round of polls that our thread runs for clients, one after the other; all share one question to the store.
+
+    Args:
+        contends: whether the question may take the lease.
+    """
+
+    __slots__ = ("asked", "client", "contends")
+
+    def __init__(self, *, contends: bool) -> None:
+        self.contends = contends
+        self.asked = False
+        """Whether the store was asked."""
+        self.client: Client | None = None
+        """Whose poll runs now."""
 
 
 class Clients:
@@ -109,7 +123,6 @@ class Clients:
     def __init__(self) -> None:
         self._all: tuple[Client, ...] = ()
         self._given: WeakKeyDictionary[Client, _HandOver] = WeakKeyDictionary()
-        self._thread = PerThread(_Thread)
 
     def add(self, client: Client) -> None:
         """Add a client."""
@@ -156,7 +169,9 @@ class Clients:
 
     def asking(self) -> Client | None:
         """The client for whose poll the calling thread asks, if it is known."""
-        return self._thread().on_behalf or next((client for client in self._all if client.asking), None)
+        push = self.push
+        mine = push.client if push is not None else None
+        return mine or next((client for client in self._all if client.asking), None)
 
     def may_hand_over(self, definitions: Definitions, now: float) -> bool:
         """Whether the calling thread must hand these over: its client has others, and no other thread does it already.
@@ -184,13 +199,19 @@ class Clients:
     @property
     def on_behalf(self) -> bool:
         """Whether the calling thread is ours and runs a client's poll."""
-        return self._thread().on_behalf is not None
+        return self in thread_record().notes
+
+    @property
+    def push(self) -> Push | None:
+        """The push that the calling thread makes; None if it isn't ours, or makes none."""
+        return cast("Push | None", thread_record().notes.get(self))
 
     @contextmanager
-    def polling_for(self, client: Client) -> Generator[None]:
-        """Inside the `with` block the calling thread asks for this client."""
-        self._thread().on_behalf = client
+    def polling_for(self, client: Client, push: Push) -> Generator[None]:
+        """Inside the `with` block the calling thread asks for this client, in the course of a push."""
+        notes = thread_record().notes
+        push.client, notes[self] = client, push
         try:
             yield
         finally:
-            self._thread().on_behalf = None
+            del notes[self]

@@ -1,8 +1,12 @@
-"""For which thread the running thread acts: for itself, or for the thread whose call it runs.
+"""The record of the calling thread: for which thread it acts, and what it does now for the caches of this process.
 
 The vendor's SDK asks, fetches and delivers on one thread, and a grant belongs to that thread
 (`flagcache.worker.grants`). A call that must not block its thread, because that runs an event loop, runs on another
 thread, which acts for it.
+
+A thread may be inside a call of a cache and call that cache again: an `on_event`, or a logging filter, may evaluate a
+flag, which asks the cache for definitions that this very thread is about to bring. Such a call must not wait for them.
+It may also be at work in two caches at once, so what concerns one cache is noted under that cache.
 """
 
 from __future__ import annotations
@@ -13,7 +17,17 @@ from contextlib import contextmanager
 from flagcache.runtime.clock import monotonic
 from flagcache.runtime.threads import PerThread
 
-__all__ = ["Caller", "acting_for", "caller", "waits_until", "wanting", "within"]
+__all__ = [
+    "Caller",
+    "Inside",
+    "ThreadRecord",
+    "acting_for",
+    "caller",
+    "thread_record",
+    "waits_until",
+    "wanting",
+    "within",
+]
 
 
 class Caller:
@@ -28,24 +42,35 @@ class Caller:
         """Seconds; definitions may be older only if no fetch is under way. None: no limit."""
 
 
-class _Thread:
+class ThreadRecord:
+    """One thread, or under gevent one greenlet. What is noted here lasts as long as a `with` or `try` block."""
+
+    __slots__ = ("caller", "inside", "notes", "until")
+
     def __init__(self) -> None:
         self.caller = Caller()
+        """For whom it acts."""
+        self.inside: tuple[Inside, ...] = ()
+        """The caches that it is inside a call of."""
+        self.notes: dict[object, object] = {}
+        """What a module or a cache notes of it, by what notes it."""
         self.until = float("inf")
+        """When its `within` ends."""
 
 
-_thread = PerThread(_Thread)
+thread_record = PerThread(ThreadRecord)
+"""Returns the record of the running thread."""
 
 
 def caller() -> Caller:
     """Return the caller for which the running thread acts."""
-    return _thread().caller
+    return thread_record().caller
 
 
 @contextmanager
 def acting_for(who: Caller) -> Generator[None]:
     """The running thread acts for another one inside the `with` block."""
-    thread = _thread()
+    thread = thread_record()
     before, thread.caller = thread.caller, who
     try:
         yield
@@ -78,7 +103,7 @@ def within(seconds: float, *, anew: bool = False) -> Generator[None]:
         seconds: from now on; of two nested limits the one that ends first counts.
         anew: this limit counts, because the process was suspended during the outer one.
     """
-    thread = _thread()
+    thread = thread_record()
     before, until = thread.until, monotonic() + seconds
     thread.until = until if anew else min(before, until)
     try:
@@ -89,4 +114,32 @@ def within(seconds: float, *, anew: bool = False) -> Generator[None]:
 
 def waits_until() -> float:
     """Return when the running thread's `within` ends, by the system's monotonic clock; infinity without a limit."""
-    return _thread().until
+    return thread_record().until
+
+
+class Inside:
+    """For one cache: which threads are inside a call."""
+
+    @property
+    def now(self) -> bool:
+        """Whether the calling thread is inside a call of the cache."""
+        return self in thread_record().inside
+
+    @contextmanager
+    def entered(self) -> Generator[None]:
+        """Inside the `with` block the calling thread counts as inside a call."""
+        yield from self._set(now=True)
+
+    @contextmanager
+    def left(self) -> Generator[None]:
+        """Inside the `with` block it doesn't, because it runs a client's poll, which calls the cache from outside."""
+        yield from self._set(now=False)
+
+    def _set(self, *, now: bool) -> Generator[None]:
+        thread = thread_record()
+        before = thread.inside
+        thread.inside = (*before, self) if now else tuple(cache for cache in before if cache is not self)
+        try:
+            yield
+        finally:
+            thread.inside = before

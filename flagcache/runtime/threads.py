@@ -35,12 +35,12 @@ def kind_of_threads() -> type[threading.local]:
 def note_threads() -> None:
     """Record the kind of threads at the creation of the first cache of this process."""
     global _noted  # noqa: PLW0603 - one value for each process
-    _noted = _noted or kind_of_threads()
+    _noted = _noted or threading.local
 
 
 def patched_late() -> bool:
     """Whether gevent patched after the first cache was made: there are real threads and greenlets."""
-    return _noted is not None and _noted is not kind_of_threads()
+    return _noted is not None and _noted is not threading.local
 
 
 def make_event() -> threading.Event:
@@ -61,7 +61,7 @@ class PerThread(Generic[_T]):
 
     def __call__(self) -> _T:
         """Return the running thread's value."""
-        kind = kind_of_threads()
+        kind = threading.local
         local = self._by_kind.get(kind) or self._by_kind.setdefault(kind, kind())
         known: _T | None = getattr(local, "value", None)
         if known is None:

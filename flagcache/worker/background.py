@@ -11,11 +11,11 @@ import random
 from functools import partial
 from typing import Protocol
 
+from flagcache.clients import Push
 from flagcache.core import schedule
 from flagcache.core.schedule import ClientActivity
 from flagcache.events import PushLost, PushRecovered
 from flagcache.runtime.guard import guarded
-from flagcache.runtime.threads import PerThread
 from flagcache.store_failures import NO_THREAD, PATCHED_LATE
 from flagcache.stores.abilities import Subscription
 from flagcache.stores.base import GRANTED, Notice
@@ -43,11 +43,6 @@ it changes nothing: whatever is stuck, the background is never busy."""
 
 _OFFSET = 0.1
 """Seconds over which the followers of a lost leader spread."""
-
-
-class _Thread:
-    contends = True
-    asked = False
 
 
 class PollsOnce(Protocol):
@@ -87,7 +82,6 @@ class Background:
         self._poller = poller
         self._last_known_good = last_known_good
         self._asks = asks
-        self._thread = PerThread(_Thread)
         self._listener = Listener(self, config.namespace)
         self._notices = Notices(config, state, poller)
         self._pushes = Pushes(config.settings.refresh_interval, config.clock)
@@ -108,20 +102,21 @@ class Background:
         """Whether the poll of the calling thread may take the lease: not if no client here could fetch."""
         if self._config.settings.reads_only:
             return False
-        clients = self._config.clients
+        clients, push = self._config.clients, self._config.clients.push
         able = not clients.live or clients.fetcher() is not None
-        return able and (self._thread().contends or not clients.on_behalf)
+        return able and (push is None or push.contends)
 
     def watches(self) -> bool:
         """Whether the poll of the calling thread is the deputy's look at the fetch that is due."""
-        return self._config.clients.on_behalf and self._thread().contends and self._state.acting.deputy
+        push = self._config.clients.push
+        return push is not None and push.contends and self._state.acting.deputy
 
     def just_asked(self) -> bool:
         """Whether the calling thread's push has asked the store already, for another client of this process."""
-        if not self._config.clients.on_behalf:
+        push = self._config.clients.push
+        if push is None:
             return False
-        thread = self._thread()
-        asked, thread.asked = thread.asked, True
+        asked, push.asked = push.asked, True
         return asked
 
     @property
@@ -239,14 +234,13 @@ class Background:
 
     def _probe(self, now: float) -> None:
         """Bring the clients up to date, which asks the store in trouble; or ask it, if none of their pollers runs."""
-        self._push(contend=False)
-        client, thread = next(iter(self._config.clients.listening), None), self._thread()
+        push = Push(contends=False)
+        self._bring_to_all(push)
+        client = next(iter(self._config.clients.listening), None)
         if client is None or now < self._state.stores.probe_at:
             return
-        thread.contends = False
-        with self._config.clients.polling_for(client):
+        with self._config.clients.polling_for(client, push):
             guarded(self._asks.ask_once, None, "the store could not be asked", self._config.namespace)
-        thread.contends = True
 
     def _due(self, now: float) -> schedule.Schedule:
         clients = self._config.clients
@@ -273,27 +267,27 @@ class Background:
             self._check_at = now + _CHECK_AFTER
         elif self._checks and behind:
             self._checks -= 1
-            self._ask_all(contend=False)
+            self._ask_all(Push(contends=False))
 
     def _push(self, *, contend: bool) -> None:
+        self._bring_to_all(Push(contends=contend))
+
+    def _bring_to_all(self, push: Push) -> None:
         """Bring every attached client up to date, and see to it that it stays so."""
         self._checks = _CHECKS
-        self._ask_all(contend=contend)
+        self._ask_all(push)
 
-    def _ask_all(self, *, contend: bool) -> None:
+    def _ask_all(self, push: Push) -> None:
         """Run the poll of every attached client here and now; all share one question to the store.
 
         While nothing is held a client's poll could bring it nothing but "no flags", and would wait for that. A client
         whose poller does not run yet asks for itself at its first load.
         """
-        thread = self._thread()
-        thread.contends, thread.asked = contend, False
         for client in self._config.clients.listening:
-            with self._config.clients.polling_for(client):
+            with self._config.clients.polling_for(client, push):
                 if self._state.know.held is None and client.polling:
                     guarded(self._asks.ask_once, None, "the store could not be asked", self._config.namespace)
                 if self._state.know.held is not None:
                     with self._config.inside.left():
                         bring_up_to_date(client, self._config.namespace)
-        thread.contends = True
         self._check_at = self._config.clock() + _CHECK_AFTER

@@ -11,7 +11,7 @@ from flagcache.encoding.codec import Codec
 from flagcache.encoding.protection import PLAIN, Protection
 from flagcache.events import Events
 from flagcache.runtime import process
-from flagcache.runtime.reentrancy import Inside
+from flagcache.runtime.callers import Inside
 from flagcache.settings import Settings
 from flagcache.stores.spec import StoreSpec
 from flagcache.vendor import Vendor

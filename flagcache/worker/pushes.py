@@ -25,7 +25,7 @@ _PERIOD = 1.0
 """Seconds in which one more may follow; half a refresh interval if that is shorter."""
 
 
-class Push(Protocol):
+class MakePush(Protocol):
     """Brings every attached client up to date."""
 
     def __call__(self, *, contend: bool) -> None:
@@ -47,7 +47,7 @@ class Pushes:
         self._contend: bool | None = None
         """Whether the pending push contends for the lease; None: no push is pending."""
 
-    def ask(self, push: Push, *, contend: bool) -> None:
+    def ask(self, push: MakePush, *, contend: bool) -> None:
         """Push now, or once a token is back."""
         self._contend = contend or bool(self._contend)
         self.make(push)
@@ -57,7 +57,7 @@ class Pushes:
         """When the pending push is due; `math.inf`: none is pending."""
         return math.inf if self._contend is None else self._bucket.ready_at
 
-    def make(self, push: Push) -> None:
+    def make(self, push: MakePush) -> None:
         """Make the pending push, if there is one and a token is left."""
         now, contend = self._clock(), self._contend
         if contend is not None and now >= self._bucket.ready_at:

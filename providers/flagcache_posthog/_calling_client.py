@@ -11,9 +11,9 @@ from __future__ import annotations
 import inspect
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from flagcache.runtime.threads import PerThread
+from flagcache.runtime.callers import thread_record
 from flagcache_posthog._sdk import CLIENT_MODULES, is_client
 from flagcache_posthog._strays import calling_thread, client_of
 
@@ -25,22 +25,19 @@ if TYPE_CHECKING:
 __all__ = ["calling_client", "calling_for"]
 
 
-class _Thread:
-    client: Client | None = None
-
-
-_thread = PerThread(_Thread)
+_CLIENT = object()
+"""The name of our note in a thread's record."""
 
 
 @contextmanager
 def calling_for(client: Client | None) -> Generator[None]:
     """Inside the `with` block the running thread acts for a call of this client; None: the client is unknown."""
-    thread = _thread()
-    before, thread.client = thread.client, client
+    notes = thread_record().notes
+    before, notes[_CLIENT] = notes.get(_CLIENT), client
     try:
         yield
     finally:
-        thread.client = before
+        notes[_CLIENT] = before
 
 
 def calling_client() -> Client | None:
@@ -48,7 +45,7 @@ def calling_client() -> Client | None:
 
     It is unknown if the caller isn't a client, or if the client's provider calls the cache on another thread.
     """
-    client = _thread().client or client_of(calling_thread())
+    client = cast("Client | None", thread_record().notes.get(_CLIENT)) or client_of(calling_thread())
     if client is not None:
         return client
     return next((owner for owner in _owners(inspect.currentframe()) if is_client(owner)), None)

@@ -11,7 +11,7 @@ import pytest
 
 NOTES = {
     "at work in a cache": "inside.entered(); seen = lambda: inside.now",
-    "asks for a client": "clients.polling_for(object()); seen = lambda: clients.on_behalf",
+    "asks for a client": "clients.polling_for(object(), Push(contends=True)); seen = lambda: clients.on_behalf",
     "acts for another thread": "acting_for(other); seen = lambda: caller() is other",
     "has a deadline": "bounded(60.0); seen = lambda: remaining(None) is not None",
 }
@@ -21,9 +21,9 @@ NOTES = {
 def test_a_greenlet_has_its_own_notes_after_a_late_patch(note: str) -> None:
     """One greenlet's note is not another's, and a thread's of before the patch is none of them."""
     script = f"""
-        from flagcache.clients import Clients
+        from flagcache.clients import Clients, Push
         from flagcache.runtime.callers import Caller, acting_for, caller
-        from flagcache.runtime.reentrancy import Inside
+        from flagcache.runtime.callers import Inside
         from flagcache.stores.redis.deadline import bounded, remaining
 
         inside, clients, other = Inside(), Clients(), Caller()

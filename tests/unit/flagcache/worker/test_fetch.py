@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from flagcache.runtime.reentrancy import Inside
+from flagcache.runtime.callers import Inside
 from flagcache.stores.base import Grant
 from flagcache.vendor import Fetcher, FetchResult, Unchanged
 from flagcache.worker.config import CacheConfig
