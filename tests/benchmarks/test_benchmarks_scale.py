@@ -246,7 +246,7 @@ def test_prices_are_those_of_the_tiers() -> None:
 
 def test_the_documented_tables_are_those_of_the_committed_results() -> None:
     """docs/scale.md shows the model's table, and each table of the JSON, to the letter."""
-    page = (Path(__file__).parent.parent / "docs" / "scale.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "scale.md").read_text(encoding="utf-8")
     assert cost.table([cost.Fleet(n) for n in (10, 100, 1000)]) in page
     simulated, measured = report.tables(report.load(scale.RESULTS)), load_report.tables(load_report.load(load.RESULTS))
     for table in [*simulated.split("\n\n"), *measured.split("\n\n")]:
