@@ -24,6 +24,9 @@ __all__ = ["Trust"]
 _INTERVALS = 5
 """Refresh intervals for which a signed note is believed after its time is over: in an outage each fetch renews it."""
 
+_LATE, _URGENT = 0.5, 0.75
+"""Shares of `stale_after` without a signed time: then a process asks for a turn, and then for one at once."""
+
 
 class Trust:
     """The beliefs of one process.
@@ -59,7 +62,7 @@ class Trust:
         """The version that each store sent and this process did not take, because it holds a newer one."""
 
     def adjust_poll(self, ask: Ask, store_name: str) -> Ask:
-        """Return the poll of this store; it asks for a turn if the store's times are unsigned."""
+        """Return the poll of this store; it asks for a turn if the store's times are unsigned, or become old."""
         if self._config.codec.stamps.signs:
             ask = self._with_epoch(ask, store_name)
         if store_name in self._disbelieves:
@@ -68,7 +71,9 @@ class Trust:
             ask = ask._replace(held_version=self._passed_over[store_name])
         if not self._asks_for_turn(store_name):
             return ask
-        return ask._replace(interval=ask.interval // 10, challenge=min(ask.challenge, ask.interval // 2))
+        # A process that polls soon after each of the leader's fetches would find none due: in the end it doesn't wait.
+        interval = 1 if self._is_late(store_name, _URGENT) else ask.interval // 10
+        return ask._replace(interval=interval, challenge=min(ask.challenge, ask.interval // 2))
 
     def _with_epoch(self, ask: Ask, store_name: str) -> Ask:
         """Add the stamp of the held epoch, and the store's epoch if that is unsigned."""
@@ -80,11 +85,29 @@ class Trust:
         return ask._replace(epoch_stamp=self._epoch_stamp[1], unsigned_epoch=self._doubted.get(store_name, 0))
 
     def _asks_for_turn(self, store_name: str) -> bool:
-        """Whether to take a turn before the leader counts as silent; at most once an interval."""
+        """Whether to take a turn before the leader counts as silent; takes at most one an interval."""
         know = self._state.know
-        if not self._unproved.get(store_name) or know.held is None or know.view(store_name).leads:
+        if (
+            know.held is None
+            or know.view(store_name).leads
+            or not (self._unproved.get(store_name) or self._is_late(store_name))
+        ):
             return False
         return self._config.clock() - self._granted.get(store_name, -math.inf) >= self._config.settings.refresh_interval
+
+    def _is_late(self, store_name: str, share: float = _LATE) -> bool:
+        """Whether the store's latest signed time was old when it last answered: a share of `stale_after`.
+
+        Without an attack that is so if an SDK fetches for the leader, which then can't sign that nothing has changed.
+        """
+        age = self._heard.get(store_name, 0.0) - self._sound.get(store_name, 0.0)
+        return self._may_leave_aside and age > share * self._config.stale_after
+
+    @property
+    def _may_leave_aside(self) -> bool:
+        """Whether this process could fetch and sign in the place of a store that proves nothing."""
+        reads_only = self._config.settings.reads_only
+        return self._state.know.signs and not reads_only and self._config.clients.fetcher() is not None
 
     def on_reply(self, store_name: str, reply: Reply) -> Reply:
         """Return the reply without a note or failed tries that this process doesn't believe."""
@@ -164,10 +187,10 @@ class Trust:
         this process failed a moment ago. A process whose SDK fetches doesn't learn the
         result, so it leaves no store aside.
         """
-        know, clients = self._state.know, self._config.clients
-        if not know.signs or self._config.settings.reads_only or clients.fetcher() is None or reply.grant is not None:
+        if not self._may_leave_aside or reply.grant is not None:
             return False
-        now, held = self._config.clock(), know.held
+        know, now = self._state.know, self._config.clock()
+        held = know.held
         if reply.backoff_status:
             self._prove(store_name, now)
         elif reply.exhausted:
@@ -176,7 +199,7 @@ class Trust:
             self._prove(store_name, min(now, max(know.failed_at, know.stay_out_until)))
         if held is not None and held.store_name == store_name and not held.unproved:
             self._prove(store_name, held.born)
-        longest = self._config.stale_after
+        longest = max(self._config.stale_after, 2 * self._config.polls_every)  # a poll between, which asks for a turn
         if held is None:  # the first fetch of all may be under way
             longest = max(longest, self._config.settings.fetch_total_timeout)
         return now - self._sound[store_name] > longest
@@ -207,12 +230,12 @@ class Trust:
         passed, held = self._passed_over.get(store_name), self._state.know.held
         if passed is None or held is None:
             return False
-        if passed == meta.version:
+        if passed == meta.version != held.meta.version:
             found = knowledge.from_store(store_name, meta, held.definitions, clock, self._config.clock(), signs=True)
             if not order.is_newer_by_signature(found, held, clock):
                 return False
         del self._passed_over[store_name]
-        return passed == meta.version
+        return passed == meta.version != held.meta.version
 
     def _signed_note(self, store_name: str, reply: Reply) -> Reply | None:
         """Return the note with its signed length; None if it has no signature, or a later fetch succeeded."""

@@ -89,9 +89,9 @@ class Writer:
 class AttachedProcess(Process):
     """A worker with an attached client, which never listens: it acts at its polls alone."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, poll_interval: float | None = None) -> None:
         super().__init__(fleet, Knowledge())
-        self._client = _Client(self, fleet)
+        self._client = _Client(self, fleet, poll_interval or fleet.settings.refresh_interval)
         self.config.clients.add(self._client)
 
     @property
@@ -106,10 +106,10 @@ class _Client:
     project = ""
     has_no_flags = False
 
-    def __init__(self, process: AttachedProcess, fleet: Fleet) -> None:
+    def __init__(self, process: AttachedProcess, fleet: Fleet, poll_interval: float) -> None:
         self._process = process
         self._fleet = fleet
-        self.poll_interval = fleet.settings.refresh_interval
+        self.poll_interval = poll_interval
 
     @property
     def fetcher(self) -> Fetcher:
