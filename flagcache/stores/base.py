@@ -97,6 +97,8 @@ class Ask(NamedTuple):
     """The signed epoch of what is held; for a store that has lost that epoch."""
     unsigned_epoch: int = 0
     """The store's epoch that has no signature. If it is still stored, that of what is held replaces it."""
+    doubted_stamp: str = ""
+    """What stood in the place of its signature: people may have raised the epoch to the same number since."""
 
 
 class Reply(NamedTuple):

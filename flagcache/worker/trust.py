@@ -54,8 +54,8 @@ class Trust:
         """The highest epoch that this process has seen with a signature."""
         self._epoch_stamp = 0, ""
         """An epoch and its stamp, as last made here. Epoch 0, the first, has none."""
-        self._doubted: dict[str, int] = {}
-        """The epoch of each store that has one without a signature."""
+        self._doubted: dict[str, tuple[int, str]] = {}
+        """The epoch of each store that has one without a signature, and what stands in that one's place."""
         self._disbelieves: set[str] = set()
         """The stores whose note is not believed, or no longer."""
         self._passed_over: dict[str, str] = {}
@@ -82,7 +82,8 @@ class Trust:
             return ask
         if self._epoch_stamp[0] != ask.held.epoch:
             self._epoch_stamp = ask.held.epoch, self._config.codec.stamps.of_epoch(ask.held.epoch)
-        return ask._replace(epoch_stamp=self._epoch_stamp[1], unsigned_epoch=self._doubted.get(store_name, 0))
+        epoch, stamp = self._doubted.get(store_name, (0, ""))
+        return ask._replace(epoch_stamp=self._epoch_stamp[1], unsigned_epoch=epoch, doubted_stamp=stamp)
 
     def _asks_for_turn(self, store_name: str) -> bool:
         """Whether to take a turn before the leader counts as silent; takes at most one an interval."""
@@ -157,7 +158,7 @@ class Trust:
             self._epoch = reply.epoch
         known = self._known_epoch
         if reply.epoch > known:
-            self._doubted[store_name] = reply.epoch
+            self._doubted[store_name] = reply.epoch, reply.epoch_stamp
         else:
             self._doubted.pop(store_name, None)
         if reply.grant is None or reply.grant.epoch <= known:

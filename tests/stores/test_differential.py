@@ -97,7 +97,8 @@ class Poll(Step):
             held = Order(max(0, twins.state.epoch + self.held_epoch), self.held.of(twins, real=False))
         ask = self.ask._replace(last_grant=self.last_grant.of(twins, real=False), held=held)
         if ask.has_key and held is not None:
-            ask = ask._replace(epoch_stamp=f"epoch-{held.epoch}", unsigned_epoch=twins.state.epoch)
+            stamp = ask.doubted_stamp or twins.state.epoch_stamp
+            ask = ask._replace(epoch_stamp=f"epoch-{held.epoch}", unsigned_epoch=twins.state.epoch, doubted_stamp=stamp)
         twins.poll(ask)
 
 
@@ -309,6 +310,7 @@ ASKS = st.builds(
     signs=st.booleans(),
     epoch_stamp=st.just(""),
     unsigned_epoch=st.just(0),
+    doubted_stamp=st.sampled_from(["", "", "another"]),
 )
 POLLS = st.builds(Poll, ASKS, GRANTS, st.none() | MOMENTS, st.sampled_from([0, 0, 0, -1, 1]))
 PUBLISHES = st.builds(

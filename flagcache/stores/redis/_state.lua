@@ -8,7 +8,7 @@
 -- ARGV[1]  identity of the asking process; empty for people. With no other argument they only look: nothing is changed
 -- All times and lengths are whole milliseconds below 2^53; the clock is the server's own.
 -- What is not such a number counts as absent, and so do a version that cannot be a digest, an order that is no time, a
--- text that is too long or holds a control character, and a key of a foreign type.
+-- text that is too long or holds a control character, what can be no stamp, and a key of a foreign type.
 
 local HASH, LEASE, ME = KEYS[1], KEYS[2], ARGV[1]
 local GRANTS_PER_INTERVAL, REPUBLISH_EVERY, LONGEST_NOTE, GRACE = 3, 1000, 3600000, 2000
@@ -84,9 +84,9 @@ local function load()
   if state.highest > clock + FAR then state.highest = 0 end
   if state.grant > clock + FAR then state.grant = 0 end
   if state.fence > state.grant then set('fence', 0) end -- it is the `as_of` of an earlier grant
-  if #state.stamp > LONGEST_STAMP then state.stamp = '' end
-  if #state.note_stamp > LONGEST_STAMP then state.note_stamp = '' end
-  if #state.epoch_stamp > LONGEST_STAMP then state.epoch_stamp = '' end
+  for _, field in ipairs({'stamp', 'note_stamp', 'epoch_stamp'}) do
+    if #state[field] > LONGEST_STAMP or string.find(state[field], '[^ -9;-~]') then state[field] = '' end
+  end
   if state.epoch > clock + FAR then -- no `clear` counts so far; and as the clock goes on, there is always a next epoch
     invalid_epoch = true
     set('epoch', 0) set('epoch_stamp', '')

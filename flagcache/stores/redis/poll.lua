@@ -6,7 +6,7 @@
 -- ARGV[8]      as_of of the last grant that reached the asker
 -- ARGV[9]      age of the latest grant known to the asker (ms), -1: knows of none
 -- ARGV[10..13] what the asker holds: epoch (-1: nothing), as_of, age (ms), version. The epoch may be followed by `:`, its
---              stamp, `:` and the epoch of this store that the asker does not believe
+--              stamp, `:`, the epoch of this store that the asker does not believe, `:` and the stamp that this one has
 -- ARGV[14]     longest time between two grants while fetches fail (ms)
 -- ARGV[15]     bits 1: the asker reports each answer to a fetch; 2: it is the deputy, and looks; 4: it acts between polls;
 --              8: it is in its first load; 16: it does not believe the lease of ARGV[16] while the store is empty;
@@ -29,7 +29,7 @@
 
 local interval, full_lease, cold_lease, challenge = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local may_lead, idle, last_grant, grant_age = ARGV[6] == '1', ARGV[7] == '1', tonumber(ARGV[8]), tonumber(ARGV[9])
-local held_epoch, epoch_stamp, doubted = string.match(ARGV[10], '^(%-?%d+):?([^:]*):?(%d*)$')
+local held_epoch, epoch_stamp, doubted, doubted_stamp = string.match(ARGV[10], '^(%-?%d+):?([^:]*):?(%d*):?([^:]*)$')
 held_epoch, doubted = tonumber(held_epoch), tonumber(doubted)
 local held_as_of, held_age, held_version = tonumber(ARGV[11]), tonumber(ARGV[12]), ARGV[13]
 
@@ -58,7 +58,8 @@ if held_epoch > state.epoch then -- the store has lost its epoch: whoever knows 
   if state.stored and state.as_of < held_as_of then drop() end -- it may be what people cleared
 end
 
-if doubted and held_epoch >= 0 and held_epoch < state.epoch and state.epoch == doubted then -- it has no valid signature
+if doubted and held_epoch >= 0 and held_epoch < state.epoch and state.epoch == doubted
+    and state.epoch_stamp == doubted_stamp then -- it has no valid signature
   set('epoch', held_epoch) set('epoch_stamp', epoch_stamp)
 end
 

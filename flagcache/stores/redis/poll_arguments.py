@@ -25,5 +25,7 @@ def _beliefs(ask: Ask) -> int:
 
 
 def _epoch_of(ask: Ask, epoch: int) -> int | str:
-    """The epoch of what is held. A process with a key adds its stamp and the epoch that it does not believe."""
-    return f"{epoch}:{ask.epoch_stamp}:{ask.unsigned_epoch or ''}" if ask.epoch_stamp or ask.unsigned_epoch else epoch
+    """The epoch of what is held. A process with a key adds its stamp, and epoch and stamp that it doesn't believe."""
+    if ask.unsigned_epoch:
+        return f"{epoch}:{ask.epoch_stamp}:{ask.unsigned_epoch}:{ask.doubted_stamp}"
+    return f"{epoch}:{ask.epoch_stamp}:" if ask.epoch_stamp else epoch

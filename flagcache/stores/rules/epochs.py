@@ -33,7 +33,7 @@ def with_epoch_of(state: State, held: Order, ask: Ask) -> State:
     """The state with the epoch of what the asker holds, if the store has lost it, or has one without a signature."""
     if held.epoch > state.epoch:
         return _lift(state, held)._replace(epoch_stamp=ask.epoch_stamp)
-    if held.epoch < state.epoch == ask.unsigned_epoch:
+    if held.epoch < state.epoch == ask.unsigned_epoch and state.epoch_stamp == ask.doubted_stamp:
         meta = state.meta and state.meta._replace(epoch=held.epoch)
         return state._replace(epoch=held.epoch, epoch_stamp=ask.epoch_stamp, meta=meta)
     return state

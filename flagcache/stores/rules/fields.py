@@ -22,6 +22,7 @@ __all__ = [
 LONGEST_VERSION, LONGEST_TAG, LONGEST_TEXT, LONGEST_STAMP = 64, 1024, 512, 100
 
 _NAMING = frozenset(string.ascii_letters + string.digits + "._-")
+_STAMP = frozenset(map(chr, range(32, 127))) - {":"}
 _CONTROLS = frozenset(map(chr, [*range(32), 127]))
 
 
@@ -36,8 +37,8 @@ def is_tag(text: str) -> bool:
 
 
 def is_stamp(text: str) -> bool:
-    """Whether this can be a stamp."""
-    return _is_sound(text, LONGEST_STAMP)
+    """Whether this can be a stamp: ASCII without colons, which part the arguments of a poll."""
+    return len(text) <= LONGEST_STAMP and _STAMP.issuperset(text)
 
 
 def is_text(text: str) -> bool:

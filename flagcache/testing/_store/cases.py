@@ -106,6 +106,7 @@ class Worker:
     signs: bool = False
     epoch_stamp: str = ""
     unsigned_epoch: int = 0
+    doubted_stamp: str = ""
     largest: int = LARGEST_PAYLOAD
     doubts: bool = False
 
@@ -135,6 +136,7 @@ class Worker:
                 has_key=self.signs,
                 epoch_stamp=self.epoch_stamp,
                 unsigned_epoch=self.unsigned_epoch,
+                doubted_stamp=self.doubted_stamp,
                 max_payload=self.largest,
                 doubts_lease=self.doubts,
             )

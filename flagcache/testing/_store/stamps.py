@@ -128,6 +128,18 @@ class StampCases(Cases):
         newcomer = Worker(store, "c", signs=True).poll()
         assert newcomer.epoch == -1  # the epoch is 0, which a newcomer assumes
 
+    def test_an_epoch_that_was_signed_since_stays(self, store: Store, other: Store) -> None:
+        """People raised it to the number that a holder found without a signature: the holder's doubt is out of date."""
+        held = repair(store, "v1")
+        assert store.clear("signed") == 1
+        doubts = Worker(other, "b", may_lead=False, signs=True, held=held.order, held_version="v1", epoch_stamp="mine")
+        doubts.unsigned_epoch = 1
+        for doubts.doubted_stamp in ("", "forged"):
+            reply = doubts.poll()
+            assert (reply.epoch, reply.epoch_stamp) == (1, "signed")
+        doubts.doubted_stamp = "signed"  # by a key that the holder lacks
+        assert doubts.poll().epoch == -1
+
     def test_a_store_that_lost_its_epoch_is_given_the_proof(self, store: Store, other: Store) -> None:
         """A holder of a higher epoch sends its stamp, so that others believe it."""
         now = store.inspect().clock
