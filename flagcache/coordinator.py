@@ -16,7 +16,7 @@ from flagcache.core.knowledge import Held, Knowledge
 from flagcache.core.projects import join_projects
 from flagcache.runtime import process
 from flagcache.runtime import uwsgi as _uwsgi
-from flagcache.runtime.guard import guarded
+from flagcache.runtime.guard import log_exceptions
 from flagcache.runtime.threads import kind_of_threads, note_threads
 from flagcache.status import Role, State, Status
 from flagcache.vendor import Definitions
@@ -56,7 +56,9 @@ class Coordinator:
         if self._is_over or self._config.inside.now:
             return False
         with self._config.inside.entered():
-            decided = guarded(lambda: self._worker().should_fetch(), None, "deciding who fetches failed", self._name)
+            decided = log_exceptions(
+                lambda: self._worker().should_fetch(), None, self._name, "deciding who fetches failed"
+            )
         return decided if decided is not None else not (self._config.settings.reads_only or self.holds)
 
     def definitions(self, *, loads_again: bool = False) -> Definitions | None:
@@ -71,11 +73,11 @@ class Coordinator:
             return self._last_held()
         otherwise = self._last_held() if self._config.settings.reads_only else None
         with self._config.inside.entered():
-            return guarded(
+            return log_exceptions(
                 lambda: self._worker().definitions(loads_again=loads_again),
                 otherwise,
-                "handing out definitions failed",
                 self._name,
+                "handing out definitions failed",
             )
 
     def received(self, definitions: object) -> None:
@@ -83,13 +85,13 @@ class Coordinator:
         if self._is_over:
             return
         with self._config.inside.entered():
-            guarded(lambda: self._worker().received(definitions), None, "sharing definitions failed", self._name)
+            log_exceptions(lambda: self._worker().received(definitions), None, self._name, "sharing definitions failed")
 
     def shutdown(self) -> None:
         """Give up the lease and close connections. The cache can be used again and then starts from the beginning."""
         worker = self._here
         if worker is not None:
-            guarded(worker.shutdown, None, "leaving the fleet failed", self._name)
+            log_exceptions(worker.shutdown, None, self._name, "leaving the fleet failed")
 
     def attach(self, client: Client) -> None:
         """Add a client of the vendor's SDK. A listener is started for it only if it wants one."""
@@ -101,7 +103,7 @@ class Coordinator:
 
     def listen(self) -> None:
         """Start the listener now, and not with the next poll: a client that polls was just attached."""
-        guarded(self._listen, None, "starting the listener failed", self._name)
+        log_exceptions(self._listen, None, self._name, "starting the listener failed")
 
     @property
     def holds(self) -> bool:
@@ -171,7 +173,7 @@ class Coordinator:
         self._left = os.getpid()
         worker = self._here
         if worker is not None:
-            guarded(lambda: worker.leave(at_exit=True), None, "leaving the fleet failed", self._name)
+            log_exceptions(lambda: worker.leave(at_exit=True), None, self._name, "leaving the fleet failed")
 
     def ready(self) -> bool:
         """Whether this process has had definitions, and its clients have taken them; it keeps them. Does no I/O."""
@@ -214,7 +216,7 @@ class Coordinator:
         for other in strangers:
             replaced = self._workers.pop(other, None)
             if replaced is not None and other[0] == here[0]:
-                guarded(replaced.leave, None, "what ran before gevent patched could not be ended", self._name)
+                log_exceptions(replaced.leave, None, self._name, "what ran before gevent patched could not be ended")
         process.expect_end()
         return worker
 

@@ -20,7 +20,7 @@ from flagcache.failures import (
     QuotaLimited,
     QuotaRestored,
 )
-from flagcache.runtime.guard import guarded
+from flagcache.runtime.guard import log_exceptions
 from flagcache.sharing_failures import (
     ForeignKey,
     ForeignKeyGone,
@@ -231,4 +231,6 @@ class Events:
     def emit(self, event: Event) -> None:
         """Call all subscribers; if one raises, this is logged and the others are called all the same."""
         for subscriber in self._subscribers:
-            guarded(partial(subscriber, event), None, f"on_event failed on {type(event).__name__}", event.namespace)
+            log_exceptions(
+                partial(subscriber, event), None, event.namespace, "on_event failed on %s", type(event).__name__
+            )

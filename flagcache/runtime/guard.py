@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from flagcache.runtime.here import prefix
 
-__all__ = ["guarded"]
+__all__ = ["log_exceptions"]
 
 _log = logging.getLogger(__name__)
 
@@ -16,15 +16,19 @@ _T = TypeVar("_T")
 _Otherwise = TypeVar("_Otherwise")
 
 
-def guarded(call: Callable[[], _T], otherwise: _Otherwise, what: str, namespace: str) -> _T | _Otherwise:
-    """Return what `call` returns, or `otherwise` if it raises; then log `what` with the traceback.
+def log_exceptions(
+    call: Callable[[], _T], otherwise: _Otherwise, namespace: str, message: str, *args: object
+) -> _T | _Otherwise:
+    """Return what `call` returns, or `otherwise` if it raises; then log `message` with the traceback.
 
-    `namespace` names the cache in the log line; empty if the line is about no single cache.
+    `namespace` names the cache in the log line; empty if the line is about no single cache. `args` are merged into
+    `message` by `%` and only if the line is written, so a call that succeeds formats nothing.
 
     A `BaseException` that is not an `Exception` (a worker's timeout signal, `SystemExit`) passes: it isn't ours.
     """
     try:
         return call()
     except Exception:  # noqa: BLE001 - for the vendor's SDK an exception means "fetch"; one in a hook would stop others
-        _log.exception("%s: %s", prefix(namespace), what)
+        template = f"%s: {message}"
+        _log.exception(template, prefix(namespace), *args)
         return otherwise

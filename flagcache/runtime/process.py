@@ -15,7 +15,7 @@ import weakref
 from typing import Protocol
 
 from flagcache.runtime.clock import boottime
-from flagcache.runtime.guard import guarded
+from flagcache.runtime.guard import log_exceptions
 
 __all__ = ["AtExit", "AtFork", "at_exit", "at_fork", "clock", "expect_end", "hooks_run", "identity", "leave"]
 
@@ -76,7 +76,7 @@ def expect_end() -> None:
     from the second call on, this does nothing.
     """
     if "multiprocessing.util" in sys.modules:  # each of its children has it; other processes avoid the import
-        guarded(_expect_end, None, "registering a finalizer with multiprocessing failed", "")
+        log_exceptions(_expect_end, None, "", "registering a finalizer with multiprocessing failed")
 
 
 def _expect_end() -> None:
@@ -101,13 +101,13 @@ def _forked() -> None:
     atexit.unregister(leave)
     atexit.register(leave)
     for who in list(_at_fork):
-        guarded(who.forked, None, "after-fork hook failed", "")
+        log_exceptions(who.forked, None, "", "after-fork hook failed")
 
 
 def leave() -> None:
     """Call all exit hooks; also for processes that end without running exit hooks (`os._exit`)."""
     for who in list(_at_exit):
-        guarded(who.leave, None, "leaving the fleet failed", "")
+        log_exceptions(who.leave, None, "", "leaving the fleet failed")
 
 
 if hasattr(os, "register_at_fork"):

@@ -15,7 +15,7 @@ from flagcache.clients import Push
 from flagcache.core import schedule
 from flagcache.core.schedule import ClientActivity
 from flagcache.events import PushLost, PushRecovered
-from flagcache.runtime.guard import guarded
+from flagcache.runtime.guard import log_exceptions
 from flagcache.store_failures import NO_THREAD, PATCHED_LATE
 from flagcache.stores.abilities import Subscription
 from flagcache.stores.base import GRANTED, Notice
@@ -240,7 +240,7 @@ class Background:
         if client is None or now < self._state.stores.probe_at:
             return
         with self._config.clients.polling_for(client, push):
-            guarded(self._asks.ask_once, None, "the store could not be asked", self._config.namespace)
+            log_exceptions(self._asks.ask_once, None, self._config.namespace, "the store could not be asked")
 
     def _due(self, now: float) -> schedule.Schedule:
         clients = self._config.clients
@@ -286,7 +286,7 @@ class Background:
         for client in self._config.clients.listening:
             with self._config.clients.polling_for(client, push):
                 if self._state.know.held is None and client.polling:
-                    guarded(self._asks.ask_once, None, "the store could not be asked", self._config.namespace)
+                    log_exceptions(self._asks.ask_once, None, self._config.namespace, "the store could not be asked")
                 if self._state.know.held is not None:
                     with self._config.inside.left():
                         bring_up_to_date(client, self._config.namespace)

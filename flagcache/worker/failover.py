@@ -18,7 +18,7 @@ from typing import NamedTuple
 from flagcache.core.circuit_breaker import CircuitBreaker
 from flagcache.errors import NO_PLACE, FlagcacheError, StoreError
 from flagcache.events import Event, Events, PushLost, PushRecovered, StoreLost, StoreRecovered
-from flagcache.runtime.guard import guarded
+from flagcache.runtime.guard import log_exceptions
 from flagcache.runtime.here import prefix
 from flagcache.store_failures import NOT_ALLOWED
 from flagcache.stores.abilities import ProvesWrites, SendsNotices
@@ -240,7 +240,7 @@ class FailoverStores:
             for managed in self._stores:
                 managed.store = managed.prover = managed.sender = None
         for address, store in stores:
-            guarded(store.close, None, f"could not close {address}", self._namespace)
+            log_exceptions(store.close, None, self._namespace, "could not close %s", address)
 
     def _admitted(self, managed: ManagedStore) -> Store | None:
         """The store, opened, if it may be asked now; of several threads one probes what is in trouble."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from flagcache.core.knowledge import Held
 from flagcache.core.schedule import HEARTBEAT
-from flagcache.runtime.guard import guarded
+from flagcache.runtime.guard import log_exceptions
 from flagcache.runtime.threads import make_event, try_start
 from flagcache.stores.base import Grant, Meta, Scope
 from flagcache.vendor import Fetched, Fetcher, FetchResult, Refused, Unchanged
@@ -118,14 +118,14 @@ class FetchThread:
     def _land(self, bring_home: Callable[[], None]) -> None:
         """Take in what a fetch came to. The fetch is over then, whatever goes wrong."""
         try:
-            guarded(bring_home, None, "fetch thread failed", self._config.namespace)
+            log_exceptions(bring_home, None, self._config.namespace, "fetch thread failed")
         finally:
             self._fetcher = None
             try:
-                guarded(self._arrived, None, "a fetch could not be announced", self._config.namespace)
+                log_exceptions(self._arrived, None, self._config.namespace, "a fetch could not be announced")
             finally:
                 self._landed.set()
-                guarded(self._over, None, "the end of a fetch could not be dealt with", self._config.namespace)
+                log_exceptions(self._over, None, self._config.namespace, "the end of a fetch could not be dealt with")
 
     def _fetch(self, outcome: PollOutcome, grant: Grant, fetcher: Fetcher) -> None:
         held = self._publisher.held

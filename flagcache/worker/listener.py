@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from flagcache.errors import StoreError
-from flagcache.runtime.guard import guarded
+from flagcache.runtime.guard import log_exceptions
 from flagcache.runtime.threads import patched_late, try_start
 from flagcache.stores.abilities import Subscription
 from flagcache.stores.base import GRANTED, Notice
@@ -53,7 +53,7 @@ def listen_soon(start: Callable[[], None], namespace: str) -> None:
 def _begin_later(start: Callable[[], None], namespace: str) -> None:
     time.sleep(_AFTER_FORK)
     if not patched_late():
-        guarded(start, None, "a forked process could not begin to listen", namespace)
+        log_exceptions(start, None, namespace, "a forked process could not begin to listen")
 
 
 class Listening(Protocol):
@@ -129,7 +129,7 @@ class Listener:
             thread, self._thread = self._thread, None
             self._stop.set()
             stream = self._stream
-        guarded(stream.close, None, "a subscription could not be closed", self._namespace)
+        log_exceptions(stream.close, None, self._namespace, "a subscription could not be closed")
         if thread is not None and thread.is_alive() and thread is not threading.current_thread():
             thread.join(longest)
 
@@ -184,7 +184,7 @@ class _Stream:
 def _run(ref: weakref.ref[Listening], stream: _Stream, stop: threading.Event, namespace: str) -> None:
     pid = os.getpid()
     while not stop.is_set() and ref() is not None:
-        guarded(lambda: _listen(ref, stream, stop), None, "the listener failed, and goes on", namespace)
+        log_exceptions(lambda: _listen(ref, stream, stop), None, namespace, "the listener failed, and goes on")
         if os.getpid() != pid:  # a greenlet goes on in a child
             return
         stream.close()

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from flagcache.clients import Client
 from flagcache.core.token_bucket import TokenBucket
-from flagcache.runtime.guard import guarded
+from flagcache.runtime.guard import log_exceptions
 
 __all__ = ["Pushes", "bring_up_to_date"]
 
@@ -68,4 +68,4 @@ class Pushes:
 def bring_up_to_date(client: Client, namespace: str) -> None:
     """Run a client's own poll. A poll that ends its thread would end the SDK's poller; it must not end the listener."""
     with contextlib.suppress(SystemExit):
-        guarded(client.poll, None, "a client could not be brought up to date", namespace)
+        log_exceptions(client.poll, None, namespace, "a client could not be brought up to date")

@@ -18,7 +18,7 @@ from flagcache.event_log import log_events
 from flagcache.events import Event, Events
 from flagcache.runtime import process
 from flagcache.runtime.callbacks import TimedCallback
-from flagcache.runtime.guard import guarded
+from flagcache.runtime.guard import log_exceptions
 from flagcache.runtime.here import prefix
 from flagcache.runtime.process_lock import ProcessLock
 from flagcache.runtime.uwsgi import advise
@@ -178,7 +178,7 @@ class CacheBase:
         self._look_for_misfits()
         if self._looks and not self.met:
             self._looks -= 1
-            guarded(meet_keyless, None, "could not look for clients without a secret key", self._namespace)
+            log_exceptions(meet_keyless, None, self._namespace, "could not look for clients without a secret key")
         return self._coordinator.ready()
 
     def status(self) -> Status:
@@ -198,7 +198,7 @@ class CacheBase:
     def _should_fetch(self) -> bool:
         if stray_of() is not None:
             return False
-        guarded(self._meet_caller, None, "could not find out which client polls", self._namespace)
+        log_exceptions(self._meet_caller, None, self._namespace, "could not find out which client polls")
         if self._caller_is_refused:
             return not self._settings.reads_only
         return self._coordinator.should_fetch()
@@ -221,7 +221,7 @@ class CacheBase:
 
     @property
     def _caller(self) -> Client | None:
-        return guarded(calling_client, None, "could not find out which client calls", self._namespace)
+        return log_exceptions(calling_client, None, self._namespace, "could not find out which client calls")
 
     def _meet_caller(self) -> None:
         client = self._caller
@@ -252,7 +252,7 @@ class CacheBase:
         self._handed_over(definitions, received=True)
 
     def _shutdown(self) -> None:
-        guarded(self._meet_keyless_caller, None, "could not find out which client ends", self._namespace)
+        log_exceptions(self._meet_keyless_caller, None, self._namespace, "could not find out which client ends")
         self._finder.end()
         self._coordinator.shutdown()
 
@@ -262,7 +262,7 @@ class CacheBase:
         if isinstance(definitions, dict):
             flags = cast("dict[str, object]", definitions).get("flags")
             look = partial(self._finder.handed_over, flags, received=received)
-            guarded(look, None, "could not look for a thread's client", self._namespace)
+            log_exceptions(look, None, self._namespace, "could not look for a thread's client")
 
 
 def config_of(cache: CacheBase) -> CacheConfig:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from flagcache.runtime import process
-from flagcache.runtime.guard import guarded
+from flagcache.runtime.guard import log_exceptions
 from flagcache.runtime.process_lock import ProcessLock
 from flagcache.worker.listener import listen_soon
 from flagcache_posthog._strays import client_of
@@ -142,7 +142,7 @@ class ClientFinder:
 
     def _run(self, search: _Search) -> None:
         what = "the search for a cache's clients failed: their polls show them"
-        guarded(lambda: self._look_often(search), None, what, self._namespace)
+        log_exceptions(lambda: self._look_often(search), None, self._namespace, what)
 
     def _look_often(self, search: _Search) -> None:
         while (pause := self._next_pause(search)) is not None and search.goes_on(pause):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 
-from flagcache.runtime.guard import guarded
+from flagcache.runtime.guard import log_exceptions
 
 __all__ = ["learn_system"]
 
@@ -20,7 +20,7 @@ def learn_system() -> None:
     patched, which it may do later, nothing here forks by `os.fork`.
     """
     if sys.platform.startswith("linux"):
-        guarded(_ask_distro, None, "looking up the system's name failed", "")
+        log_exceptions(_ask_distro, None, "", "looking up the system's name failed")
 
 
 def _ask_distro() -> None:

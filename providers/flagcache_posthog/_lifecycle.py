@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol, cast
 
 from flagcache.runtime import process
-from flagcache.runtime.guard import guarded
+from flagcache.runtime.guard import log_exceptions
 from flagcache.runtime.threads import try_start
 from flagcache_posthog._sdk import client_classes
 
@@ -102,8 +102,8 @@ def load_clients(clients: Iterable[Client] | None = None) -> None:
     """
     if clients is None:
         for maker in _makers:
-            guarded(maker, None, "creating a client before its first use failed", "")
-        guarded(_attach_users, None, "searching for clients without flags failed", "")
+            log_exceptions(maker, None, "", "creating a client before its first use failed")
+        log_exceptions(_attach_users, None, "", "searching for clients without flags failed")
     known = attached_clients() if clients is None else clients
     cold = [client for client in known if client.feature_flags is None and not client.disabled]
     threads = {client: threading.Thread(target=_load, args=(client,), name="flagcache-load") for client in cold[1:]}
@@ -141,4 +141,4 @@ def _users(caches: list[Cache]) -> list[tuple[Cache, Client]]:
 
 
 def _load(client: Client) -> None:
-    guarded(client.load_feature_flags, None, "loading a client before the first request failed", "")
+    log_exceptions(client.load_feature_flags, None, "", "loading a client before the first request failed")

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from posthog.flag_definition_cache import FlagDefinitionCacheProvider
 
 from flagcache.errors import ConfigurationError
-from flagcache.runtime.guard import guarded
+from flagcache.runtime.guard import log_exceptions
 from flagcache.runtime.here import prefix
 from flagcache.runtime.masking import without_userinfo
 
@@ -93,7 +93,7 @@ def watch(attached: AttachedClient, look: Callable[[], object], namespace: str) 
             look()
 
     thread = threading.Thread(target=run, name="flagcache-watch", daemon=True)
-    guarded(thread.start, None, "could not watch whether a client uses its cache", namespace)
+    log_exceptions(thread.start, None, namespace, "could not watch whether a client uses its cache")
 
 
 def tell_polled_past(namespace: str) -> None:

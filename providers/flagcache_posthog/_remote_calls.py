@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from flagcache.runtime.clock import monotonic
-from flagcache.runtime.guard import guarded
+from flagcache.runtime.guard import log_exceptions
 from flagcache.runtime.here import prefix
 from flagcache.runtime.process_lock import ProcessLock
 from flagcache.runtime.threads import try_start
@@ -114,7 +114,7 @@ class RemoteCalls:
 
     def _probe(self, probe: Callable[[], bool]) -> None:
         began = self._clock()
-        answered = guarded(probe, None, "PostHog could not be asked whether it decides flags again", "")
+        answered = log_exceptions(probe, None, "", "PostHog could not be asked whether it decides flags again")
         self.note(self._clock() - began, answered=bool(answered))
 
     @property

@@ -15,7 +15,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 
 from posthog import Posthog
 
-from flagcache.runtime.guard import guarded
+from flagcache.runtime.guard import log_exceptions
 from flagcache.runtime.threads import try_start
 from flagcache_posthog._lifecycle import load_clients
 
@@ -52,7 +52,7 @@ def flags_lifespan(*clients: Posthog) -> Callable[[object], AbstractAsyncContext
 
 def _shut_down(clients: tuple[Posthog, ...]) -> None:
     for client in clients:
-        guarded(client.shutdown, None, "shutting down a client failed", "")
+        log_exceptions(client.shutdown, None, "", "shutting down a client failed")
 
 
 async def _aside(work: Callable[[], None], longest: float | None) -> None:
@@ -64,7 +64,7 @@ async def _aside(work: Callable[[], None], longest: float | None) -> None:
     loop, done = asyncio.get_running_loop(), asyncio.Event()
 
     def run() -> None:
-        guarded(work, None, "the lifespan failed", "")
+        log_exceptions(work, None, "", "the lifespan failed")
         with suppress(RuntimeError):  # the loop was closed meanwhile, so no task waits
             loop.call_soon_threadsafe(done.set)
 

@@ -17,7 +17,7 @@ from posthog import Posthog
 
 from flagcache.errors import ConfigurationError
 from flagcache.runtime.callers import wanting
-from flagcache.runtime.guard import guarded
+from flagcache.runtime.guard import log_exceptions
 
 __all__ = ["fresh"]
 
@@ -79,8 +79,8 @@ class _Freshness:
             if self._questions > before + 1 or (self._questions > before and self._is_recent(time.time())):
                 return
             now = time.time()
-            guarded(
-                self._ask, None, "updating a function's flags failed; the handler runs with what the client holds", ""
+            log_exceptions(
+                self._ask, None, "", "updating a function's flags failed; the handler runs with what the client holds"
             )
             self._asked_at = now
             self._questions += 1

@@ -16,7 +16,7 @@ import threading
 from types import ModuleType
 
 from flagcache.errors import MissingExtraError
-from flagcache.runtime.guard import guarded
+from flagcache.runtime.guard import log_exceptions
 from flagcache.runtime.threads import try_start
 from flagcache_posthog._lifecycle import load_clients, say_goodbye
 
@@ -56,17 +56,17 @@ def _signals() -> ModuleType:
 
 def _child_begins(**_: object) -> None:
     """A child of a prefork pool starts, or with the solo pool the worker itself."""
-    guarded(_load, None, "flags could not be loaded before the first task", "")
+    log_exceptions(_load, None, "", "flags could not be loaded before the first task")
 
 
 def _child_ends(**_: object) -> None:
-    guarded(say_goodbye, None, "leaving the fleet failed at the exit of a Celery child", "")
+    log_exceptions(say_goodbye, None, "", "leaving the fleet failed at the exit of a Celery child")
 
 
 def _worker_begins(sender: object = None, **_: object) -> None:
     """The worker itself is ready; with a prefork pool its children evaluate, not it."""
     if not _forks(getattr(sender, "pool", None)):
-        guarded(_load, None, "flags could not be loaded before the first task", "")
+        log_exceptions(_load, None, "", "flags could not be loaded before the first task")
 
 
 def _forks(pool: object) -> bool:

@@ -12,7 +12,7 @@ import requests
 
 from flagcache._version import __version__
 from flagcache.errors import EnvelopeError
-from flagcache.runtime.guard import guarded
+from flagcache.runtime.guard import log_exceptions
 from flagcache.runtime.masking import mask, userinfo_of, without_userinfo
 from flagcache.settings import Settings
 from flagcache.stores.base import Scope
@@ -75,7 +75,7 @@ class PostHogFetcher:
         """
         failed: FetchResult = Refused("the fetch broke off; the log has the traceback", Scope.MINE)
         known = etag if usable_etag(etag) else ""
-        return guarded(lambda: self._fetch(known), failed, "could not fetch definitions", self._namespace)
+        return log_exceptions(lambda: self._fetch(known), failed, self._namespace, "could not fetch definitions")
 
     def cancel(self) -> None:
         """End the fetches that other threads have under way; those to come are not concerned.

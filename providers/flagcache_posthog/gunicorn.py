@@ -17,7 +17,7 @@ import sys
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from flagcache.runtime.guard import guarded
+from flagcache.runtime.guard import log_exceptions
 from flagcache.runtime.here import prefix
 
 if TYPE_CHECKING:
@@ -35,15 +35,15 @@ def post_worker_init(_worker: Worker) -> None:
     This takes at most a cache's `cold_start_wait`; then the worker starts in any case. gunicorn's `timeout` doesn't end
     it meanwhile, because it counts from a worker's first heartbeat (27.0, `Arbiter.murder_workers`).
     """
-    guarded(_join_error_log, None, "connecting the log to gunicorn's error log failed", "")
-    guarded(_tell_of_late_patch, None, "checking when gevent patched failed", "")
-    guarded(
+    log_exceptions(_join_error_log, None, "", "connecting the log to gunicorn's error log failed")
+    log_exceptions(_tell_of_late_patch, None, "", "checking when gevent patched failed")
+    log_exceptions(
         _exit_upon_signals,
         None,
-        "installing the signal handler failed: the worker can't hand over if a signal ends it",
         "",
+        "installing the signal handler failed: the worker can't hand over if a signal ends it",
     )
-    guarded(_load, None, "loading a worker's flags before its first request failed", "")
+    log_exceptions(_load, None, "", "loading a worker's flags before its first request failed")
 
 
 def worker_exit(_server: Arbiter, worker: Worker) -> None:
@@ -53,7 +53,7 @@ def worker_exit(_server: Arbiter, worker: Worker) -> None:
         worker: the worker that ends. The master calls this too, for a dead worker: then this does nothing.
     """
     if str(worker.pid) == str(os.getpid()):
-        guarded(_say_goodbye, None, "leaving the fleet failed at the exit of a worker", "")
+        log_exceptions(_say_goodbye, None, "", "leaving the fleet failed at the exit of a worker")
 
 
 def _load() -> None:

@@ -38,12 +38,12 @@ def _named(nodes: list[ast.AST]) -> set[str]:
     return {name for name in named if isinstance(name, str)}
 
 
-def _guarded() -> Iterator[tuple[str, ast.Call, bool]]:
+def _caught() -> Iterator[tuple[str, ast.Call, bool]]:
     """Each call whose errors are caught and logged, and whether its module knows of which cache it is."""
     for path, nodes in _modules():
         knows = not KNOWS.isdisjoint(_named(nodes))
         for node in nodes:
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "guarded":
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "log_exceptions":
                 yield f"{path.relative_to(ROOT)}:{node.lineno}", node, knows
 
 
@@ -77,13 +77,19 @@ def test_each_line_begins_with_the_cache_and_the_process(where: str) -> None:
 
 
 def test_what_is_caught_names_its_cache() -> None:
-    """`guarded` is given the namespace wherever a module knows one; elsewhere what is caught concerns no single one."""
-    known = {where: isinstance(call.args[3], ast.Constant) for where, call, knows in _guarded() if knows}
+    """`log_exceptions` gets the namespace wherever a module knows one; elsewhere it concerns no single cache."""
+    known = {where: isinstance(call.args[2], ast.Constant) for where, call, knows in _caught() if knows}
     assert {where.partition(":")[0] for where in known} >= {
         "flagcache/worker/listener.py",
         "providers/flagcache_posthog/_base.py",
     }
     assert not [where for where, is_left_out in known.items() if is_left_out]
+
+
+def test_what_is_caught_is_formatted_only_if_it_is_logged() -> None:
+    """The message is no f-string, which each call would build: its values are arguments of `log_exceptions`."""
+    built = [where for where, call, _ in _caught() if isinstance(call.args[3], ast.JoinedStr)]
+    assert not built
 
 
 @pytest.mark.parametrize("where", LOGGERS)

@@ -15,7 +15,7 @@ import posthog as sdk
 from django.conf import settings
 
 from flagcache.errors import ConfigurationError
-from flagcache.runtime.guard import guarded
+from flagcache.runtime.guard import log_exceptions
 from flagcache.runtime.here import prefix
 from flagcache.runtime.process_lock import ProcessLock
 from flagcache.runtime.threads import try_start
@@ -143,7 +143,7 @@ def forget() -> None:
     """Read the settings anew: they were changed, by a test."""
     with _project.lock:
         if _project.client is not None:
-            guarded(_project.client.shutdown, None, "a client could not be shut down", "")
+            log_exceptions(_project.client.shutdown, None, "", "a client could not be shut down")
             sdk.default_client = None
         _project.config = _project.cache = _project.client = None
         _project.hooks.clear()

@@ -12,7 +12,7 @@ import pytest
 from flagcache.cli.lines import logging_to_stderr
 from flagcache.event_log import log_events
 from flagcache.events import DefinitionsChanged, Event
-from flagcache.runtime.guard import guarded
+from flagcache.runtime.guard import log_exceptions
 from flagcache.runtime.here import here
 from flagcache.vendor import Difference
 
@@ -22,7 +22,7 @@ def test_a_line_of_json_has_an_events_fields(capsys: pytest.CaptureFixture[str])
     many = Difference(added=tuple(f"flag-{number}" for number in range(60)))
     with logging_to_stderr(as_json=True):
         log_events(DefinitionsChanged("ns", "v2", "v1", fetched=True, difference=many))
-        guarded(lambda: int("x"), 0, "it broke", "")
+        log_exceptions(lambda: int("x"), 0, "", "it broke")
     event, other = (json.loads(line) for line in capsys.readouterr().err.splitlines())
     assert (event["event"], event["level"], event["namespace"]) == ("DefinitionsChanged", "info", "ns")
     assert (event["version"], event["previous"], event["fetched"]) == ("v2", "v1", True)
