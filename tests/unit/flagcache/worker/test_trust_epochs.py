@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from flagcache.encoding.protection import Signed
-from tests.support.in_process_fleet import content
 from tests.support.in_process_attacker import AttachedProcess, make_fleet
+from tests.support.in_process_fleet import content
 
 
 def test_a_clear_to_an_epoch_that_was_forged_before_stays() -> None:

@@ -11,8 +11,8 @@ from flagcache.stores.base import Scope
 from flagcache.vendor import Refused
 from flagcache.worker.state import ProcessState
 from flagcache.worker.trust import Trust
-from tests.support.in_process_fleet import FLEET, OWN, Fleet, Process, content
 from tests.support.in_process_attacker import AttachedProcess, Refusing, make_fleet
+from tests.support.in_process_fleet import FLEET, OWN, Fleet, Process, content
 
 EVERY, STALE_AFTER = 30.0, 150.0  # seconds
 
