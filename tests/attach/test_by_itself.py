@@ -20,7 +20,7 @@ from posthog.poller import Poller
 from flagcache_posthog import AsyncRedisFlagDefinitionCache, FlagDefinitionCache, from_url
 from flagcache_posthog._lifecycle import attached_clients
 from flagcache_posthog.testing import RemoteStandIn, StandInControl, make_definitions
-from tests.support.attached_clients import OWN_FETCH, adopted_at, listens, polls_until, threads_of
+from tests.support.attached_clients import OWN_FETCH, adopted_at, listens, polls_until
 from tests.support.fleet_tasks import (
     all_hold,
     asks,
@@ -33,6 +33,7 @@ from tests.support.fleet_tasks import (
 )
 from tests.support.grant_log import log_grants
 from tests.support.other_thread_provider import Elsewhere
+from tests.support.own_threads import threads_of
 from tests.support.real_fleet import Fleet, Seat, WatchedPosthog
 from tests.support.servers import RedisServer, free_port, until
 from tests.support.user_programs import posthog_environment

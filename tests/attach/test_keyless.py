@@ -14,8 +14,9 @@ import pytest
 from flagcache_posthog import FlagDefinitionCache, MemoryFlagDefinitionCache, _lifecycle, from_url
 from flagcache_posthog._lifecycle import load_clients
 from flagcache_posthog.testing import RemoteStandIn, make_definitions
-from tests.support.attached_clients import attached, errors, holder, threads_of
+from tests.support.attached_clients import attached, errors, holder
 from tests.support.fleet_tasks import all_hold, asks, evaluated, load, logs, status
+from tests.support.own_threads import threads_of
 from tests.support.real_fleet import Fleet, Seat, WatchedPosthog
 from tests.support.request_pace import let_pass
 from tests.support.servers import RedisServer, until

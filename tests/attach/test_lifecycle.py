@@ -22,15 +22,7 @@ from flagcache.events import FetchFailed
 from flagcache.status import Role
 from flagcache_posthog import from_url
 from flagcache_posthog.testing import PostHogStandIn, StandInControl, make_definitions
-from tests.support.attached_clients import (
-    AttachedSeat,
-    attached,
-    listens,
-    only_own_fetches,
-    polls_until,
-    subscribed,
-    threads_of,
-)
+from tests.support.attached_clients import AttachedSeat, attached, listens, only_own_fetches, polls_until, subscribed
 from tests.support.fleet_tasks import (
     all_hold,
     asks,
@@ -46,6 +38,7 @@ from tests.support.fleet_tasks import (
     trouble,
 )
 from tests.support.grant_log import log_grants
+from tests.support.own_threads import threads_of
 from tests.support.real_fleet import Fleet, Seat, WatchedPosthog
 from tests.support.servers import MakeRedis, RedisServer, until
 

@@ -12,7 +12,8 @@ from posthog.flag_definition_cache import FlagDefinitionCacheData
 
 from flagcache import ConfigurationError, FlagDefinitionCache, MemoryFlagDefinitionCache
 from flagcache_posthog.testing import StandInControl
-from tests.support.attached_clients import errors, threads_of
+from tests.support.attached_clients import errors
+from tests.support.own_threads import threads_of
 from tests.support.servers import until
 
 EVERY = 0.3

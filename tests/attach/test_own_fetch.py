@@ -28,7 +28,6 @@ from tests.support.attached_clients import (
     leads,
     only_own_fetches,
     polls_until,
-    threads_of,
     timed_load,
     timed_poll,
 )
@@ -48,6 +47,7 @@ from tests.support.fleet_tasks import (
     trouble,
 )
 from tests.support.grant_log import log_grants
+from tests.support.own_threads import threads_of
 from tests.support.real_fleet import Fleet, Seat
 from tests.support.servers import until
 

@@ -235,3 +235,12 @@ def test_a_url_names_the_cache(url: str, kind: type[FlagDefinitionCache], store:
     assert type(cache) is kind
     assert store in cache.status().store
     assert cache.status().store in repr(cache)
+
+
+@pytest.mark.parametrize("scheme", ["redis+sentinel", "valkey+sentinel", "REDISS+cluster", "valkeys+cluster", "valkey"])
+def test_from_url_takes_urls_of_sentinels_and_clusters(scheme: str, namespace: str) -> None:
+    """Those that redis-py lacks too, as whatever takes a URL does."""
+    path = "/mymaster/0" if "sentinel" in scheme else ""
+    cache = from_url(f"{scheme}://a:1,[::1]:2{path}" if "+" in scheme else f"{scheme}://a", namespace, fallback=None)
+    assert cache.status().store.startswith("redis")
+    cache.shutdown()

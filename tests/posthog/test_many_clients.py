@@ -18,7 +18,7 @@ from posthog.poller import Poller
 
 from flagcache_posthog import FlagDefinitionCache, from_url
 from flagcache_posthog.testing import REVISION_FLAG, PostHogStandIn, RemoteStandIn, make_definitions
-from tests.support.attached_clients import threads_of
+from tests.support.own_threads import threads_of
 from tests.support.real_fleet import WatchedPosthog
 from tests.support.servers import MakeRedis, RedisServer, until
 from tests.support.snippets import snippet

@@ -16,7 +16,8 @@ from posthog import Posthog
 from flagcache.status import Role
 from flagcache_posthog import FlagDefinitionCache, from_url
 from flagcache_posthog.testing import REVISION_FLAG, RemoteStandIn, make_definitions
-from tests.support.attached_clients import holder, threads_of
+from tests.support.attached_clients import holder
+from tests.support.own_threads import threads_of
 from tests.support.real_fleet import WatchedPosthog
 from tests.support.servers import MakeRedis, RedisServer, until
 from tests.support.user_programs import Program, posthog_environment

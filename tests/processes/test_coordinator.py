@@ -11,6 +11,8 @@ from typing import cast
 import pytest
 
 from flagcache.status import Role
+from flagcache.worker.fetch_limit import MAX_FETCHES
+from tests.support.in_process_attacker import grant_again
 from tests.support.in_process_cache import House, bring
 from tests.support.in_process_fleet import Fleet, content
 
@@ -153,3 +155,20 @@ def test_an_unused_one_leaves_without_asking_anybody(house: House) -> None:
     """Nothing is opened to say goodbye."""
     house.coordinator.shutdown()
     assert house.link.opened == 0
+
+
+def test_a_child_limits_its_own_fetches(house: House, fleet: Fleet) -> None:
+    """A child's limit of fetches in an interval doesn't count its parent's, nor the parent's its child's."""
+
+    def fetches() -> int:
+        made = 0
+        for number in range(2 * MAX_FETCHES):
+            grant_again(fleet)
+            if house.coordinator.should_fetch():
+                house.coordinator.received(content(number))
+                made += 1
+        return made
+
+    assert fetches() == MAX_FETCHES
+    assert in_child(lambda: [fetches()]) == [MAX_FETCHES]
+    assert fetches() == 0

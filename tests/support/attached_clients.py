@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +19,7 @@ from flagcache.stores.redis.store import keys_of
 from flagcache_posthog import from_url
 from flagcache_posthog.testing import Served, StandInControl
 from tests.support.fleet_tasks import evaluated, history, key_of, load, poll, status
+from tests.support.own_threads import threads_of
 from tests.support.real_fleet import Member, Seat, WatchedPosthog
 from tests.support.servers import until
 
@@ -42,7 +41,6 @@ __all__ = [
     "only_own_fetches",
     "polls_until",
     "subscribed",
-    "threads_of",
     "timed_evaluation",
     "timed_load",
     "timed_poll",
@@ -150,12 +148,6 @@ def polls_until(seat: Seat, revision: int, *, within: float = 5.0) -> None:
         assert time.monotonic() < deadline, f"no revision {revision}"
         poller.execute(*poller.args, **poller.kwargs)
         poller.stopped.wait(0.05)
-
-
-def threads_of() -> list[str]:
-    """The names of our own threads in this process; what is garbage is collected before."""
-    gc.collect()
-    return sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("flagcache"))
 
 
 # --- what is asked of a whole fleet ----------------------------------------------------------------------------------

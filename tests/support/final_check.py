@@ -13,8 +13,8 @@ import redis
 
 from flagcache.stores.redis.store import keys_of
 from flagcache_posthog.testing import Served, Truth, key_digest
-from tests.support.attached_clients import threads_of
 from tests.support.fleet_tasks import busiest, in_order, key_of, shutdown
+from tests.support.own_threads import threads_of
 from tests.support.real_fleet import Fleet, LogLine, Seat, Sighting
 from tests.support.servers import RedisServer, until
 

@@ -8,15 +8,15 @@ from flagcache.core.knowledge import Knowledge
 from flagcache.settings import Settings
 from flagcache.stores.base import Scope
 from flagcache.stores.memory import MemoryStore
+from flagcache.stores.rules.state import Outcome, believable
 from flagcache.stores.rules.state import State as Stored
-from flagcache.stores.rules.state import believable
 from flagcache.vendor import Definitions, Fetched, Fetcher, FetchResult, Refused, Unchanged
 from tests.support.in_process_fleet import Fleet, Process, Upstream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["AttachedProcess", "OpenStore", "Refusing", "Writer", "make_fleet"]
+__all__ = ["AttachedProcess", "OpenStore", "Refusing", "Writer", "grant_again", "make_fleet"]
 
 HOUR = 3_600_000
 
@@ -157,3 +157,9 @@ def make_fleet(settings: Settings | None = None) -> tuple[Fleet, Writer]:
     store = OpenStore(fleet.store_clock)
     fleet.store = store
     return fleet, Writer(store, fleet.store_clock)
+
+
+def grant_again(fleet: Fleet) -> None:
+    """Forge that the latest fetch failed, as a writer to the store can: the next poll gets a grant."""
+    spoilt = Stored(meta=fleet.stored, outcome=Outcome.FAILED)
+    vars(fleet.store)["_state"] = spoilt

@@ -5,19 +5,11 @@ from __future__ import annotations
 import pytest
 
 from flagcache.events import FetchFailed
-from flagcache.stores.rules.state import Outcome, State
 from flagcache.worker.fetch_limit import MAX_FETCHES, FetchLimit
-from tests.support.forked_functions import forked
-from tests.support.in_process_cache import House
+from tests.support.in_process_attacker import grant_again
 from tests.support.in_process_fleet import Clock, Fleet, content
 
 EVERY = 30.0
-
-
-def grant_again(fleet: Fleet) -> None:
-    """Forge that the latest fetch failed, as a writer to the store can: the next poll gets a grant."""
-    spoilt = State(meta=fleet.stored, outcome=Outcome.FAILED)
-    vars(fleet.store)["_state"] = spoilt
 
 
 def test_any_window_of_an_interval_has_four() -> None:
@@ -83,25 +75,6 @@ def test_fetches_that_no_store_granted_count_too(fleet: Fleet) -> None:
     fleet.clock.advance(EVERY)
     grant_again(fleet)
     assert worker.should_fetch()
-
-
-def test_a_forked_child_counts_its_own(fleet: Fleet) -> None:
-    """A child's limit doesn't count its parent's fetches."""
-    house = House(fleet)
-
-    def fetches() -> int:
-        made = 0
-        for number in range(2 * MAX_FETCHES):
-            grant_again(fleet)
-            if house.coordinator.should_fetch():
-                house.coordinator.received(content(number))
-                made += 1
-        return made
-
-    assert fetches() == MAX_FETCHES
-    with forked(lambda: str(fetches())) as child:
-        assert child.answer() == str(MAX_FETCHES)
-    assert fetches() == 0
 
 
 @pytest.mark.parametrize("down", [False, True])

@@ -16,7 +16,7 @@ from flagcache.stores.abilities import Subscription
 from flagcache.stores.base import Notice
 from flagcache.worker import listener
 from flagcache.worker.listener import Listener, listen_soon
-from tests.support.attached_clients import threads_of
+from tests.support.own_threads import threads_of
 from tests.support.servers import until
 
 NEW = Notice("new", 0, "v2")

@@ -11,7 +11,6 @@ import pytest
 from redis.connection import SSLConnection
 from redis.sentinel import Sentinel, SentinelManagedSSLConnection
 
-from flagcache import from_url
 from flagcache.errors import ConfigurationError
 from flagcache.stores.redis.address import resolve
 from flagcache.stores.redis.connection import RedisLink
@@ -74,15 +73,6 @@ def test_a_cluster_url_names_some_of_its_nodes() -> None:
     assert cluster.remap("c", 1) == ("c", 1)
     assert not cluster.complete
     assert resolve("redis+cluster://b,a:7000").address == "redis-cluster://a:7000,b:6379"
-
-
-@pytest.mark.parametrize("scheme", ["redis+sentinel", "valkey+sentinel", "REDISS+cluster", "valkeys+cluster", "valkey"])
-def test_from_url_takes_them(scheme: str, namespace: str) -> None:
-    """As does whatever takes a URL."""
-    path = "/mymaster/0" if "sentinel" in scheme else ""
-    cache = from_url(f"{scheme}://a:1,[::1]:2{path}" if "+" in scheme else f"{scheme}://a", namespace, fallback=None)
-    assert cache.status().store.startswith("redis")
-    cache.shutdown()
 
 
 @pytest.mark.parametrize(
