@@ -25,7 +25,7 @@ DEV := $(VENV)/.dev-$(VERSION)
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test matrix simulate chaos system bench check newest pins audit redis clean
+.PHONY: help demo test unit matrix simulate chaos system bench check newest pins audit redis clean
 
 help: ## What can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ demo: $(DEMO) ## A fleet of workers on one fetch, live: ARGS="--workers 8"
 
 test: $(DEV) redis ## All tests, on real servers: ARGS="-k redis -x"
 	$(BIN)/pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+unit: $(DEV) ## The unit tests, in about a minute: no server, no second process: ARGS="-k payload -x"
+	$(BIN)/pytest tests/unit -n $(JOBS) --dist worksteal $(ARGS)
 
 matrix: $(DEV) redis ## The supported versions of Python, redis-py and the SDK: ARGS="-s oldest -- -x"
 	PATH="$(PYENV):$$PATH" $(BIN)/nox --noxfile tests/noxfile.py --no-error-on-missing-interpreters $(ARGS)
