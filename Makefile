@@ -25,7 +25,7 @@ DEV := $(VENV)/.dev-$(VERSION)
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test unit matrix simulate chaos system bench check newest pins audit redis clean
+.PHONY: help demo test unit coverage matrix simulate chaos system bench check newest pins audit redis clean
 
 help: ## What can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,13 @@ test: $(DEV) redis ## All tests, on real servers: ARGS="-k redis -x"
 
 unit: $(DEV) ## The unit tests, in about a minute: no server, no second process: ARGS="-k payload -x"
 	$(BIN)/pytest tests/unit -n $(JOBS) --dist worksteal $(ARGS)
+
+# A failed test doesn't count here: some bound a time or the memory, which measuring takes too. `make test` judges.
+coverage: $(DEV) redis ## What all tests reach, in every process that they fork or start: half an hour
+	$(BIN)/coverage erase
+	-$(BIN)/coverage run -m pytest -q -n $(JOBS) --dist worksteal $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 matrix: $(DEV) redis ## The supported versions of Python, redis-py and the SDK: ARGS="-s oldest -- -x"
 	PATH="$(PYENV):$$PATH" $(BIN)/nox --noxfile tests/noxfile.py --no-error-on-missing-interpreters $(ARGS)
@@ -74,7 +81,7 @@ audit: $(DEV) $(AUDIT)/.made-$(VERSION) ## Known vulnerabilities of what is pinn
 	@PYTHONPATH=. $(BIN)/python -m tests.audit $(AUDIT)/bin/pip-audit $(ARGS)
 
 clean: ## Remove all that was made here, the .venv too
-	rm -rf $(VENV) .nox build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .nox build dist .coverage.d .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(DEV): $(MADE) pyproject.toml flagcache/_version.py .ci/requirements/dev.txt
