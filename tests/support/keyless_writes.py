@@ -49,7 +49,7 @@ def note(status: int, *, seconds: float) -> Attack:
 
     def write(writer: Writer) -> None:
         length = int(seconds * 1000)
-        writer.write(backoff_status=status, backoff_length=length, backoff_until=writer.now() + length)
+        writer.write(note_status=status, note_length=length, note_until=writer.now() + length)
         writer.publish("note 0 ")
 
     return write
