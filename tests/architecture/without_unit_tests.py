@@ -114,7 +114,6 @@ WITHOUT_UNIT_TESTS: Mapping[str, Sequence[str]] = {
         "flagcache/runtime/lookups",
         "flagcache/runtime/process",
         "flagcache/runtime/process_lock",
-        "flagcache/runtime/reentrancy",
         "flagcache/runtime/text",
         "flagcache/runtime/threads",
         "flagcache/runtime/uwsgi",
