@@ -17,7 +17,7 @@ from flagcache.runtime.callers import thread_record
 from flagcache.runtime.threads import patched_late
 from flagcache.vendor import Definitions, Fetcher
 
-__all__ = ["Client", "Clients", "Push"]
+__all__ = ["Client", "ClientSnapshot", "Clients", "Push"]
 
 
 class Client(Protocol):
@@ -62,8 +62,13 @@ class Client(Protocol):
         ...
 
     @property
+    def can_fetch(self) -> bool:
+        """Whether it has a fetcher now: it has a key, and isn't disabled."""
+        ...
+
+    @property
     def fetcher(self) -> Fetcher | None:
-        """The fetcher with its keys; None if it has no key."""
+        """A new fetcher with its keys; None if it can't fetch."""
         ...
 
     def has(self, definitions: Definitions) -> bool:
@@ -100,6 +105,23 @@ class _HandOver(NamedTuple):
     at: float
 
 
+class ClientSnapshot(NamedTuple):
+    """The clients in use at one moment, and what the engine has to know of all of them together."""
+
+    live: tuple[Client, ...]
+    """Those in use in this process."""
+    wanting: tuple[Client, ...]
+    """Those of them that want our listener."""
+    listening: tuple[Client, ...]
+    """Those that have it: none if gevent has patched since a cache was made."""
+    can_fetch: bool
+    """Whether any of them can fetch."""
+    polling: bool
+    """Whether the poller of any of them runs, or may start with its first load."""
+    poll_interval: float | None
+    """The longest time between two polls of any of them, in seconds; None if there are none."""
+
+
 class Push:
     """One round of polls that our thread runs for clients, one after the other; all share one question to the store.
 
@@ -122,30 +144,66 @@ class Clients:
 
     def __init__(self) -> None:
         self._all: tuple[Client, ...] = ()
+        self._seen = object()
+        """The name of our `seen_once` in a thread's record."""
         self._given: WeakKeyDictionary[Client, _HandOver] = WeakKeyDictionary()
 
     def add(self, client: Client) -> None:
         """Add a client."""
         self._all = (*(c for c in self._all if not c.gone), client)
+        thread_record().notes.pop(self._seen, None)  # a callback may attach a client in the course of a poll
+
+    @property
+    def now(self) -> ClientSnapshot:
+        """The clients at this moment; during the calling thread's `seen_once`, as they were at its beginning."""
+        seen = cast("ClientSnapshot | None", thread_record().notes.get(self._seen))
+        return self._look() if seen is None else seen
+
+    @contextmanager
+    def seen_once(self) -> Generator[ClientSnapshot]:
+        """Inside the `with` block the calling thread looks at the clients only once, as a poll does.
+
+        A client may be shut down or collected, or change its keys or its poll interval, at any other time.
+        """
+        notes = thread_record().notes
+        notes[self._seen] = seen = self._look()
+        try:
+            yield seen
+        finally:
+            notes.pop(self._seen, None)
+
+    def _look(self) -> ClientSnapshot:
+        live: list[Client] = []
+        wanting: list[Client] = []
+        can_fetch = polling = False
+        longest: float | None = None
+        for client in self._all:
+            if client.gone:
+                continue
+            live.append(client)
+            if client.listening:
+                wanting.append(client)
+            can_fetch = can_fetch or client.can_fetch
+            polling = polling or client.polling is not False
+            interval = client.poll_interval
+            longest = interval if longest is None else max(longest, interval)
+        listening = () if patched_late() else tuple(wanting)
+        return ClientSnapshot(tuple(live), tuple(wanting), listening, can_fetch, polling, longest)
 
     @property
     def live(self) -> tuple[Client, ...]:
-        """The clients that are in use in this process."""
-        return tuple(client for client in self._all if not client.gone)
+        """As `ClientSnapshot.live`."""
+        return self.now.live
 
     @property
     def listening(self) -> tuple[Client, ...]:
-        """The clients in use that have our listener: none if gevent has patched since a cache was made."""
-        return () if patched_late() else self._wanting
+        """As `ClientSnapshot.listening`."""
+        return self.now.listening
 
     @property
-    def unheard(self) -> bool:
-        """Whether there are clients that have no listener only because gevent has patched."""
-        return patched_late() and bool(self._wanting)
-
-    @property
-    def _wanting(self) -> tuple[Client, ...]:
-        return tuple(client for client in self.live if client.listening)
+    def can_fetch(self) -> bool:
+        """As `ClientSnapshot.can_fetch`."""
+        return self.now.can_fetch
 
     @property
     def polls(self) -> bool:
@@ -158,14 +216,9 @@ class Clients:
         """What is known of their project, which all of them share."""
         return next((client.project for client in self.live), "")
 
-    @property
-    def poll_interval(self) -> float | None:
-        """The longest time between two polls of any of them, in seconds; None if there are none."""
-        return max((client.poll_interval for client in self.live), default=None)
-
     def fetcher(self) -> Fetcher | None:
-        """The fetcher for all of them; None if no client has a key."""
-        return next((fetcher for client in self.live if (fetcher := client.fetcher) is not None), None)
+        """Create a fetcher for all of them; None if no client can fetch now."""
+        return next((fetcher for client in self._look().live if (fetcher := client.fetcher) is not None), None)
 
     def asking(self) -> Client | None:
         """The client for whose poll the calling thread asks, if it is known."""

@@ -11,7 +11,7 @@ import random
 from functools import partial
 from typing import Protocol
 
-from flagcache.clients import Push
+from flagcache.clients import ClientSnapshot, Push
 from flagcache.core import schedule
 from flagcache.core.schedule import ClientActivity
 from flagcache.events import PushLost, PushRecovered
@@ -91,47 +91,29 @@ class Background:
         self._checks = 0
         self._contended_at = -math.inf
         self._floor = _SHORTEST
+        self._in_trouble = False
+        """It was reported that no thread listens."""
 
     def note_poll(self) -> None:
         """A thread asks: note a client's own poll, and make sure that a thread listens if a client wants it."""
         if not self._config.clients.on_behalf:
             self._last_poll = self._config.clock()
-        self.start()
+        if self._in_trouble or not self._listener.alive:
+            self.start()
 
-    def may_lead(self) -> bool:
+    def may_lead(self, clients: ClientSnapshot, push: Push | None) -> bool:
         """Whether the poll of the calling thread may take the lease: not if no client here could fetch."""
-        if self._config.settings.reads_only:
-            return False
-        clients, push = self._config.clients, self._config.clients.push
-        able = not clients.live or clients.fetcher() is not None
-        return able and (push is None or push.contends)
+        able = not clients.live or clients.can_fetch
+        return able and (push is None or push.contends) and not self._config.settings.reads_only
 
-    def watches(self) -> bool:
+    def watches(self, push: Push | None) -> bool:
         """Whether the poll of the calling thread is the deputy's look at the fetch that is due."""
-        push = self._config.clients.push
         return push is not None and push.contends and self._state.acting.deputy
-
-    def just_asked(self) -> bool:
-        """Whether the calling thread's push has asked the store already, for another client of this process."""
-        push = self._config.clients.push
-        if push is None:
-            return False
-        asked, push.asked = push.asked, True
-        return asked
 
     @property
     def listens(self) -> bool:
         """Whether there is a client for which a thread of this process is to listen."""
         return bool(self._config.clients.listening) and not self._config.settings.reads_only
-
-    @property
-    def acts(self) -> bool:
-        """Whether such a thread does what is due between polls: not for clients whose pollers have ended."""
-        return self.listens and self._polls
-
-    @property
-    def _polls(self) -> bool:
-        return any(client.polling is not False for client in self._config.clients.live)
 
     @property
     def running(self) -> bool:
@@ -145,9 +127,12 @@ class Background:
 
     def start(self) -> None:
         """Start the listener, if there is a client to listen for. A reader has no thread."""
-        if self.listens:
+        clients = self._config.clients.now
+        if self._config.settings.reads_only or not clients.wanting:
+            return
+        if clients.listening:
             self._report(self._listener.start(), NO_THREAD)
-        elif self._config.clients.unheard and not self._config.settings.reads_only:
+        else:
             self._report("gevent has patched threads after this cache was made", PATCHED_LATE)
 
     def _report(self, why: str, trouble: str) -> None:
@@ -155,7 +140,9 @@ class Background:
         kept, namespace = self._state.troubles, self._config.namespace
         if why:
             self._state.emit(kept.lost(LISTENER, trouble, partial(PushLost, namespace, why, trouble)))
-        elif kept.has(LISTENER):
+            self._in_trouble = True  # only now: another thread that starts the listener meanwhile must not miss it
+        elif self._in_trouble:
+            self._in_trouble = False
             self._state.emit(kept.found(LISTENER, partial(PushRecovered, namespace)))
 
     def stop(self, longest: float) -> None:
@@ -243,11 +230,11 @@ class Background:
             log_exceptions(self._asks.ask_once, None, self._config.namespace, "the store could not be asked")
 
     def _due(self, now: float) -> schedule.Schedule:
-        clients = self._config.clients
+        clients = self._config.clients.now
         activity = ClientActivity(
-            polls_every=self._config.polls_every,
+            polls_every=self._config.settings.polls_every(clients.poll_interval),
             last_poll=self._last_poll,
-            able=clients.fetcher() is not None and self._polls,
+            able=clients.can_fetch and clients.polling,
             longest_fetch=self._config.settings.fetch_timeout,
             interval=self._config.settings.refresh_interval * self._state.stores.in_charge.spec.pace,
             fetching=self._asks.fetching,

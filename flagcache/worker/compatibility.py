@@ -83,7 +83,7 @@ class KeyCompatibility:
             return False
         view = self._state.know.view(store_name)
         emptied = bool(view.replied_at) and view.stored is None  # by people, else it will soon be filled again
-        if emptied or self._config.clients.fetcher() is not None:
+        if emptied or self._config.clients.can_fetch:
             return False
         since = self._free_since.get(store_name)
         return since is None or self._config.clock() - since < self._config.settings.challenge_after

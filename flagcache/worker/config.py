@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from typing import NamedTuple
 
 from flagcache.clients import Clients
 from flagcache.core.schedule import GRACE
@@ -16,7 +18,22 @@ from flagcache.settings import Settings
 from flagcache.stores.spec import StoreSpec
 from flagcache.vendor import Vendor
 
-__all__ = ["CacheConfig"]
+__all__ = ["CacheConfig", "Times"]
+
+_TIMES = 16
+"""How many pairs of a poll interval and a listener are remembered: a user may set any interval at any time."""
+
+
+class Times(NamedTuple):
+    """Times that follow from the clients of a cache, in seconds."""
+
+    lease: float
+    stale_after: float
+
+
+def _times(settings: Settings, poll_interval: float | None, listening: bool) -> Times:  # noqa: FBT001 - see `times`
+    lease = settings.lease_for(poll_interval, listening=listening)
+    return Times(lease, settings.stale_for(poll_interval, listening=listening))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +57,30 @@ class CacheConfig:
     mark: str = ""
     """What the identities of its processes begin with: `stores.base.REFRESHER`, or nothing for workers."""
     codec: Codec = field(init=False)
+    times: Callable[[float | None, bool], Times] = field(init=False, repr=False, compare=False)
+    """What follows from the poll interval of the clients, and from whether any has a listener. Computed once."""
 
     def __post_init__(self) -> None:
         codec = Codec(self.namespace, self.protection, limit=self.settings.max_decoded_bytes)
         object.__setattr__(self, "codec", codec)
+        object.__setattr__(self, "times", lru_cache(_TIMES)(partial(_times, self.settings)))
 
     @property
     def lease(self) -> float:
         """Seconds that a lease of these processes lasts."""
-        return self.settings.lease_for(self.clients.poll_interval, listening=bool(self.clients.listening))
+        now = self.clients.now
+        return self.times(now.poll_interval, bool(now.listening)).lease
 
     @property
     def stale_after(self) -> float:
         """Seconds without a confirmation after which definitions are stale."""
-        return self.settings.stale_for(self.clients.poll_interval, listening=bool(self.clients.listening))
+        now = self.clients.now
+        return self.times(now.poll_interval, bool(now.listening)).stale_after
 
     @property
     def polls_every(self) -> float:
         """Seconds between two polls of a client."""
-        return self.settings.polls_every(self.clients.poll_interval)
+        return self.settings.polls_every(self.clients.now.poll_interval)
 
     @property
     def settles_after(self) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from flagcache.core.first_load import is_first_load, may_start_with, waits_for_newer, waits_for_proof, waits_in_vain
-from flagcache.runtime.callers import caller
+from flagcache.runtime.callers import thread_record
 from flagcache.worker.cold_start import ColdStart
 from flagcache.worker.config import CacheConfig
 from flagcache.worker.last_known_good import LastKnownGood
@@ -91,20 +91,19 @@ class FirstLoad:
     def _wants_newer(self) -> bool:
         """Whether what is held is too old for the calling thread, and a fetch is under way or has to prove it."""
         know, worker = self._state.know, self._worker
-        max_age, first = caller().max_age, is_first_load(know)
+        who, first = thread_record().caller, is_first_load(know)
+        max_age = who.max_age
         if max_age is None:
             max_age = self._config.settings.first_load_max_age if first else None
         if max_age is None or self._config.clients.on_behalf or worker.granted:
             return False
-        granted_since = know.held is not None and know.held.born >= caller().asked_at
+        granted_since = know.held is not None and know.held.born >= who.asked_at
         if granted_since or may_start_with(know, max_age, self._config.clock()):
             return False
         store_name, now = self._state.stores.in_charge.store_name, self._config.clock()
         if waits_for_newer(know, store_name, fetching=worker.fetching):
             return True
-        return self._config.clients.fetcher() is not None and waits_for_proof(
-            know, store_name, self._config.stale_after, now
-        )
+        return self._config.clients.can_fetch and waits_for_proof(know, store_name, self._config.stale_after, now)
 
     def _newer_came(self) -> bool:
         if not self._wants_newer():
@@ -112,7 +111,7 @@ class FirstLoad:
         if self._worker.fetching:
             self._worker.keep_lease()
         else:  # a thread whose SDK fetches could not use a grant now
-            self._worker.look(contend=self._config.clients.fetcher() is not None)
+            self._worker.look(contend=self._config.clients.can_fetch)
         return not self._wants_newer()
 
     def _wait_until(self, look: Callable[[], bool], began: float) -> None:

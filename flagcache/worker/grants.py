@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
-from flagcache.runtime.callers import Caller, caller
+from flagcache.runtime.callers import Caller, thread_record
 from flagcache.settings import SLOW_FETCH
 from flagcache.stores.base import Grant
 
@@ -39,24 +39,24 @@ class ThreadGrants:
 
     def note(self, outcome: PollOutcome) -> None:
         """Note what the calling thread was just told."""
-        self._of[caller()] = outcome
+        self._of[thread_record().caller] = outcome
         if outcome.grant is not None:
             self._out = outcome
 
     @property
     def granted(self) -> bool:
         """Whether the calling thread may fetch."""
-        outcome = self._of.get(caller())
+        outcome = self._of.get(thread_record().caller)
         return outcome is not None and outcome.grant is not None
 
     @property
     def current(self) -> PollOutcome | None:
         """What the calling thread was told last, until it is back."""
-        return self._of.get(caller())
+        return self._of.get(thread_record().caller)
 
     def take(self) -> tuple[PollOutcome | None, bool]:
         """Take the calling thread's errand from it; and whether that was the one that was out."""
-        outcome = self._of.pop(caller(), None)
+        outcome = self._of.pop(thread_record().caller, None)
         was_out = outcome is not None and outcome is self._out
         if was_out:
             self._out = None

@@ -97,6 +97,12 @@ class Listener:
         self._lock = threading.RLock()  # reentrant: a signal handler may stop what it interrupted
 
     @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        thread = self._thread
+        return thread is not None and thread.is_alive()
+
+    @property
     def running(self) -> bool:
         """Whether it was started, and not stopped since."""
         return self._thread is not None

@@ -108,7 +108,7 @@ class Trust:
     def _may_leave_aside(self) -> bool:
         """Whether this process could fetch and sign in the place of a store that proves nothing."""
         reads_only = self._config.settings.reads_only
-        return self._state.know.signs and not reads_only and self._config.clients.fetcher() is not None
+        return self._state.know.signs and not reads_only and self._config.clients.can_fetch
 
     def on_reply(self, store_name: str, reply: Reply) -> Reply:
         """Return the reply without a note or failed tries that this process doesn't believe."""

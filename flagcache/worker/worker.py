@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import weakref
 
+from flagcache.clients import ClientSnapshot, Push
 from flagcache.core import knowledge
 from flagcache.core.first_load import is_starting
 from flagcache.core.knowledge import Held, Knowledge
 from flagcache.core.projects import join_projects
 from flagcache.core.schedule import HEARTBEAT
-from flagcache.runtime.callers import caller, within
+from flagcache.runtime.callers import thread_record, within
 from flagcache.runtime.single_flight import SingleFlight
 from flagcache.settings import SLOW_FETCH
-from flagcache.stores.base import Meta
-from flagcache.vendor import Definitions
+from flagcache.stores.base import Meta, Scope
+from flagcache.vendor import Definitions, Refused
 from flagcache.worker.background import Background
 from flagcache.worker.config import CacheConfig
 from flagcache.worker.fetch import FetchThread
@@ -108,7 +109,7 @@ class Worker:
     def should_fetch(self) -> bool:
         """Ask the store. True sends the calling thread to fetch, if its client is unknown; else the fleet fetches."""
         self._come_back()
-        caller().asked_at = self._config.clock()
+        thread_record().caller.asked_at = self._config.clock()
         self._background.note_poll()
         self.ask_once()
         if self._fetching.busy and not self._first_load.may_go_on():
@@ -130,7 +131,10 @@ class Worker:
 
     def ask_once(self) -> None:
         """Ask the store, unless the calling thread's push has done so; a grant is acted upon."""
-        if not self._background.just_asked():
+        push = self._config.clients.push
+        if push is None or not push.asked:
+            if push is not None:
+                push.asked = True
             self.look()
 
     def definitions(self, *, loads_again: bool = False) -> Definitions | None:
@@ -234,24 +238,28 @@ class Worker:
 
         def ask() -> None:
             with within(self._config.settings.store_timeout):
-                self._ask(contend=contend)
+                self._ask(clients, push, contend=contend, may_lead=may_lead)
 
-        self._polls.run(
-            ask,
-            contends=contend and self._background.may_lead(),
-            longest=self._config.settings.store_timeout * (1 if self.know.held else 2),  # 2: there is nothing yet
-            again=lambda: not self._state.stores.first_answers,
-            alone=self._config.clients.on_behalf,
-        )
+        push = self._config.clients.push
+        with self._config.clients.seen_once() as clients:
+            may_lead = contend and self._background.may_lead(clients, push)
+            self._polls.run(
+                ask,
+                contends=may_lead,
+                longest=self._config.settings.store_timeout * (1 if self.know.held else 2),  # 2: there is nothing yet
+                again=lambda: not self._state.stores.first_answers,
+                alone=push is not None,
+            )
 
-    def _ask(self, *, contend: bool) -> None:
+    def _ask(self, clients: ClientSnapshot, push: Push | None, *, contend: bool, may_lead: bool) -> None:
         # While a fetch is under way the listener keeps the lease, and another grant could not be used.
-        may_lead = contend and self._background.may_lead() and not self._fetching.busy
-        fetcher, before = self._config.clients.fetcher(), self.know.held
-        reports = fetcher is not None and not self._config.settings.reads_only
-        listens, watches = reports and self._background.acts, self._background.watches()
-        intent = PollIntent(may_lead, self._idle, reports, listens, watches, is_starting(self.know))
-        answer = self._poller.poll(intent, serve_first=fetcher is None and before is None)
+        may_lead, before = may_lead and not self._fetching.busy, self.know.held
+        reports = clients.can_fetch and not self._config.settings.reads_only
+        listens = reports and clients.polling and bool(clients.listening)
+        intent = PollIntent(
+            may_lead, self._idle, reports, listens, self._background.watches(push), is_starting(self.know)
+        )
+        answer = self._poller.poll(intent, serve_first=before is None and not clients.can_fetch)
         self._state.report_changes()
         if self.know.held is not before:
             self._arrived()
@@ -262,10 +270,12 @@ class Worker:
         self._deferred = answer.deferred or (self._deferred and not contend)
         grant = answer.grant if answer.grant and self._publisher.admits(answer.store_name, answer.grant) else None
         outcome = answer._replace(grant=grant)
-        if grant is None or fetcher is None:
+        if grant is None or not clients.can_fetch:
             self._grants.note(outcome)
-        else:
+        elif (fetcher := self._config.clients.fetcher()) is not None:
             self._fetching.start(outcome, grant, fetcher)
+        else:  # a client was shut down, or its key taken away, during the poll
+            self._publisher.fail(outcome.store_name, grant, Refused("no client can fetch any more", Scope.MINE))
 
     def _stand_down(self) -> None:
         """Give up a lease that no client here will use: without a poller, a process fetches for its loads alone."""

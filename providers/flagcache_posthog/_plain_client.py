@@ -20,6 +20,7 @@ class PlainClient:
 
     asking = False
     """No thread asks for definitions here."""
+    can_fetch = True
     listening = True
     polls = True
 

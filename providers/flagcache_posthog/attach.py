@@ -125,8 +125,14 @@ class AttachedClient:
         return self._project
 
     @property
+    def can_fetch(self) -> bool:
+        """As `Client.can_fetch`; without a secret key, or disabled, a client cannot fetch."""
+        client = self._ref()
+        return client is not None and not client.disabled and bool(client.personal_api_key) and bool(client.api_key)
+
+    @property
     def fetcher(self) -> Fetcher | None:
-        """As `Client.fetcher`; without a secret key, or disabled, a client cannot fetch."""
+        """As `Client.fetcher`."""
         client = self._ref()
         if client is None or client.disabled:
             return None

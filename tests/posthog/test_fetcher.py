@@ -244,6 +244,25 @@ def test_a_wrapped_sdk_keeps_its_name(standin: PostHogStandIn) -> None:
     client.shutdown()
 
 
+@pytest.mark.parametrize("lacks", ["nothing", "secret key", "public key", "permission", "client"])
+def test_a_client_can_fetch_if_it_has_a_fetcher(lacks: str) -> None:
+    """A poll asks the first question without creating a fetcher; what the client has may change at any time."""
+    client = Posthog("phc_test", secret_key="phs_0", host="http://127.0.0.1:9", send=False)
+    attached = AttachedClient(client, VENDOR, Settings(), "team")
+    assert attached.can_fetch
+    if lacks == "secret key":
+        client.personal_api_key = None
+    elif lacks == "public key":
+        client.api_key = ""
+    elif lacks == "permission":
+        client.disabled = True
+    client.shutdown()
+    if lacks == "client":
+        del client
+        gc.collect()
+    assert attached.can_fetch is (attached.fetcher is not None) is (lacks == "nothing")
+
+
 def test_no_thread_is_left_to_the_garbage_collector(standin: PostHogStandIn) -> None:
     """A signal handler that runs while a thread object is collected cannot end the program: its exception is lost."""
     gc.collect()

@@ -186,6 +186,11 @@ class Attached:
         return "key=abc"
 
     @property
+    def can_fetch(self) -> bool:
+        """As `Client.can_fetch`."""
+        return self._has_key
+
+    @property
     def fetcher(self) -> Fetcher | None:
         """As `Client.fetcher`."""
         return _Fetcher(self._process) if self._has_key else None

@@ -102,7 +102,7 @@ class AttachedProcess(Process):
 
 class _Client:
     gone = listening = asking = False
-    polling = polls = True
+    polling = polls = can_fetch = True
     project = ""
     has_no_flags = False
 

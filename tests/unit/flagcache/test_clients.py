@@ -21,6 +21,7 @@ class Adopting:
     polling: bool | None = True
     asking = True
     project = ""
+    can_fetch = False
     fetcher: Fetcher | None = None
 
     def __init__(self, has: Definitions | None) -> None:

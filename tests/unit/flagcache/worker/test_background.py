@@ -74,7 +74,7 @@ def paced(
     config = House(fleet).config
     state = ProcessState(config, Knowledge())
     client = SimpleNamespace(
-        listening=True, gone=False, polling=polling, fetcher=None, poll_interval=30.0, asking=False
+        listening=True, gone=False, polling=polling, can_fetch=False, poll_interval=30.0, asking=False
     )
     client.poll = client.close = lambda: None
     config.clients.add(cast("Client", client))
