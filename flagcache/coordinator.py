@@ -8,6 +8,7 @@ fetch after an exception (posthog 7.91, `client.py`).
 from __future__ import annotations
 
 import os
+import threading
 import time
 from typing import TypeAlias
 
@@ -16,8 +17,9 @@ from flagcache.core.knowledge import Held, Knowledge
 from flagcache.core.projects import join_projects
 from flagcache.runtime import process
 from flagcache.runtime import uwsgi as _uwsgi
-from flagcache.runtime.guard import log_exceptions
-from flagcache.runtime.threads import kind_of_threads, note_threads
+from flagcache.runtime.callers import thread_record
+from flagcache.runtime.guard import log_exceptions, log_failure
+from flagcache.runtime.threads import note_threads
 from flagcache.status import Role, State, Status
 from flagcache.vendor import Definitions
 from flagcache.worker.config import CacheConfig
@@ -29,7 +31,7 @@ from flagcache.worker.worker import Worker
 __all__ = ["Coordinator"]
 
 _Here: TypeAlias = tuple[int, type]
-"""The pid of a process, and the kind of its threads: each such pair has its own worker."""
+"""The pid of a process, and the class of its thread-locals, which gevent replaces: each pair has its own worker."""
 
 
 class Coordinator:
@@ -53,13 +55,18 @@ class Coordinator:
 
     def should_fetch(self) -> bool:
         """Whether the calling thread must fetch from the vendor. After an error, only if nothing is held."""
-        if self._is_over or self._config.inside.now:
+        thread, inside = thread_record(), self._config.inside
+        before = thread.inside
+        if self._left == os.getpid() or inside in before:
             return False
-        with self._config.inside.entered():
-            decided = log_exceptions(
-                lambda: self._worker().should_fetch(), None, self._name, "deciding who fetches failed"
-            )
-        return decided if decided is not None else not (self._config.settings.reads_only or self.holds)
+        thread.inside = (*before, inside)
+        try:
+            return self._worker().should_fetch()
+        except Exception:  # noqa: BLE001 - for the vendor's SDK an exception means "fetch"
+            log_failure(self._name, "deciding who fetches failed")
+        finally:
+            thread.inside = before
+        return not (self._config.settings.reads_only or self.holds)
 
     def definitions(self, *, loads_again: bool = False) -> Definitions | None:
         """The definitions to use; None sends the calling thread to fetch.
@@ -69,16 +76,18 @@ class Coordinator:
         Args:
             loads_again: as in `Worker.definitions`.
         """
-        if self._is_over or self._config.inside.now:
+        thread, inside = thread_record(), self._config.inside
+        before = thread.inside
+        if self._left == os.getpid() or inside in before:
             return self._last_held()
-        otherwise = self._last_held() if self._config.settings.reads_only else None
-        with self._config.inside.entered():
-            return log_exceptions(
-                lambda: self._worker().definitions(loads_again=loads_again),
-                otherwise,
-                self._name,
-                "handing out definitions failed",
-            )
+        thread.inside = (*before, inside)
+        try:
+            return self._worker().definitions(loads_again=loads_again)
+        except Exception:  # noqa: BLE001 - an exception would end the SDK's load, and a reader must not fetch
+            log_failure(self._name, "handing out definitions failed")
+        finally:
+            thread.inside = before
+        return self._last_held() if self._config.settings.reads_only else None
 
     def received(self, definitions: object) -> None:
         """Share what the calling thread has fetched."""
@@ -193,13 +202,15 @@ class Coordinator:
             self._worker().background.start()
 
     def _worker(self) -> Worker:
-        return self._workers.get(_here()) or self._enter(_here())
+        here = os.getpid(), threading.local
+        return self._workers.get(here) or self._enter(here)
 
     @property
     def _here(self) -> Worker | None:
         """This process's worker, if there is one; the one from before gevent patched, while there is no other."""
-        mine = (worker for (pid, _), worker in [*self._workers.items()] if pid == os.getpid())
-        return self._workers.get(_here()) or next(mine, None)
+        if (worker := self._workers.get((os.getpid(), threading.local))) is not None:
+            return worker
+        return next((worker for (pid, _), worker in [*self._workers.items()] if pid == os.getpid()), None)
 
     def _enter(self, here: _Here) -> Worker:
         """Create this process's worker, also after a fork that ran no hook and left the parent's registered.
@@ -236,10 +247,6 @@ class Coordinator:
         worker = self._here
         held = worker.know.held if worker is not None and not are_emptied(worker.know, self._config.settings) else None
         return held.definitions if held is not None else self._config.vendor.empty()
-
-
-def _here() -> _Here:
-    return os.getpid(), kind_of_threads()
 
 
 def _state(held: Held | None, here: Standing) -> State:

@@ -1,4 +1,4 @@
-"""The one place that catches any exception, so that our bugs don't reach the code that calls us."""
+"""Exceptions that we catch whatever they are, so that our bugs don't reach the code that calls us."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from flagcache.runtime.here import prefix
 
-__all__ = ["log_exceptions"]
+__all__ = ["log_exceptions", "log_failure"]
 
 _log = logging.getLogger(__name__)
 
@@ -29,6 +29,15 @@ def log_exceptions(
     try:
         return call()
     except Exception:  # noqa: BLE001 - for the vendor's SDK an exception means "fetch"; one in a hook would stop others
-        template = f"%s: {message}"
-        _log.exception(template, prefix(namespace), *args)
+        log_failure(namespace, message, *args)
         return otherwise
+
+
+def log_failure(namespace: str, message: str, *args: object) -> None:
+    """Log `message % args` with the traceback of the exception that the caller has just caught.
+
+    Each poll passes through some callers, and these catch exceptions themselves: `log_exceptions` would be two more
+    calls.
+    """
+    template = f"%s: {message}"
+    _log.exception(template, prefix(namespace), *args)

@@ -48,14 +48,13 @@ _expecting = 0
 """Pid of the process in which `leave` is registered for its end."""
 
 
+clock = boottime
+"""Monotonic seconds, which continue while the machine sleeps if the system supports that (Linux)."""
+
+
 def identity() -> str:
     """Return a name that is unique to this process and cache object: host, pid and a random token."""
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(6)}"
-
-
-def clock() -> float:
-    """Monotonic seconds, which continue while the machine sleeps if the system supports that (Linux)."""
-    return boottime()
 
 
 def at_fork(who: AtFork) -> None:

@@ -6,8 +6,6 @@ import os
 import threading
 from types import TracebackType
 
-from flagcache.runtime.threads import kind_of_threads
-
 __all__ = ["ProcessLock"]
 
 
@@ -21,11 +19,11 @@ class ProcessLock:
         self._locks: dict[tuple[int, type[threading.local]], threading.RLock] = {}
 
     def __enter__(self) -> None:
-        self._locks.setdefault((os.getpid(), kind_of_threads()), threading.RLock()).acquire()
+        self._locks.setdefault((os.getpid(), threading.local), threading.RLock()).acquire()
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         # Missing if a greenlet entered before a fork and continues in the child.
-        if (lock := self._locks.get((os.getpid(), kind_of_threads()))) is not None:
+        if (lock := self._locks.get((os.getpid(), threading.local))) is not None:
             lock.release()

@@ -1,7 +1,7 @@
-"""One poll of the stores at a time in a process, shared by all threads that want to know now.
+"""One call at a time in a process, shared by all threads that want its result now (single-flight).
 
-A thread that finds a poll under way waits for it and uses what it brought. It makes its own afterwards only if it asks
-on behalf of a notice, or if that poll could not bring what this one is for (`SingleFlight.run`).
+A thread that finds a call under way waits for it and uses what it brought. It makes its own afterwards only if what it
+wants may be newer than that call, or if that call could not bring it (`SingleFlight.run`).
 """
 
 from __future__ import annotations
@@ -16,62 +16,62 @@ from flagcache.runtime.threads import make_event
 __all__ = ["SingleFlight"]
 
 _LOOKS = 0.005
-"""Seconds between two looks at whether the poll under way has ended."""
+"""Seconds between two looks at whether the call under way has ended."""
 
 
-class _Poll(NamedTuple):
+class _Flight(NamedTuple):
     over: threading.Event
     thread: int
-    contends: bool
+    full: bool
 
 
 class SingleFlight:
-    """The polls of one process. After `close` there are none."""
+    """The calls of one process. After `close` there are none."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # reentrant: a signal handler may need what it interrupted
-        self._current: _Poll | None = None
+        self._current: _Flight | None = None
         self._closed = False
 
     def close(self) -> None:
-        """Let no further poll begin."""
+        """Let no further call begin."""
         with self._lock:
             self._closed = True
 
     def run(
-        self, ask: Callable[[], None], *, contends: bool, longest: float, again: Callable[[], bool], alone: bool
+        self, call: Callable[[], None], *, full: bool, longest: float, again: Callable[[], bool], newer: bool
     ) -> None:
-        """Ask the stores, or wait for the poll under way.
+        """Make the call, or wait for the one under way.
 
-        Timeline without `again`, while the store hangs: the listener probes it and may not fetch. The client's poller
-        arrives, waits for the probe's timeout and returns. Its next poll arrives during the next probe. Nothing
-        fetches.
+        Timeline without `again`, while a server hangs: one thread probes it, which brings nothing else. Another thread
+        arrives to do the work, waits for the probe's timeout and returns. Its next call arrives during the next probe.
+        The work is never done.
 
         Args:
-            ask: makes the poll.
-            contends: this poll may take the lease or a grant.
-            longest: seconds to wait for a poll under way.
-            again: asked after a poll that could not contend, if this one can: whether to make this one still.
-            alone: make this one in any case, after the one under way: it follows a notice, and must not be older.
+            call: what to do.
+            full: this call may bring all that any caller wants; otherwise, only a part.
+            longest: seconds to wait for a call under way.
+            again: asked after a call that was not full, if this one is: whether to make this one still.
+            newer: make this one in any case, after the one under way, which may be older than what this one is for.
         """
-        mine = _Poll(make_event(), threading.get_ident(), contends)
-        until = monotonic() + longest
+        mine = _Flight(make_event(), threading.get_ident(), full)
+        until: float | None = None
         try:
             while (running := self._join(mine)) is not mine:
                 if running is None:
                     return
-                left = longest if alone else max(0.0, until - monotonic())
-                ended = running.over.wait(left)
-                if not alone and not (ended and contends and not running.contends and again()):
+                until = monotonic() + longest if until is None else until
+                ended = running.over.wait(longest if newer else max(0.0, until - monotonic()))
+                if not newer and not (ended and full and not running.full and again()):
                     return
-            ask()
+            call()
         finally:  # also if a signal handler raises meanwhile
             if self._current is mine:
                 self._current = None
             mine.over.set()
 
     def settle(self, longest: float) -> None:
-        """Wait until another thread's poll under way has ended: it may take the lease, which must then be released.
+        """Wait until another thread's call under way has ended, at most so many seconds.
 
         Looks repeatedly instead of waiting for the event: a signal handler may call this on a thread that it
         interrupted while that thread held the event's lock.
@@ -82,8 +82,8 @@ class SingleFlight:
                 return
             threading.Event().wait(_LOOKS)
 
-    def _join(self, mine: _Poll) -> _Poll | None:
-        """Return the poll under way, which is this one if there was none; None after `close`."""
+    def _join(self, mine: _Flight) -> _Flight | None:
+        """Return the call under way, which is this one if there was none; None after `close`."""
         with self._lock:
             if self._closed:
                 return None

@@ -5,8 +5,9 @@ interpreter shuts down. Everything here works without its thread, so a refusal i
 
 gevent replaces the threads, locks, thread-locals and sockets of the standard library in a running process
 (`gevent.monkey`). Threads that already run continue, each with its own event loop, beside greenlets. A lock made before
-the patch blocks all greenlets, and a thread-local made before it is shared by them. A socket made after the patch
-belongs to the loop of the thread that made it: if another thread uses it, that loop never stops running.
+the patch blocks all greenlets, and a thread-local made before it is shared by them. So what belongs to one kind of
+threads is kept under `threading.local`, the class that the patch replaces. A socket made after the patch belongs to the
+loop of the thread that made it: if another thread uses it, that loop never stops running.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-__all__ = ["PerThread", "kind_of_threads", "make_event", "note_threads", "patched_late", "try_start"]
+__all__ = ["PerThread", "make_event", "note_threads", "patched_late", "try_start"]
 
 _T = TypeVar("_T")
 
@@ -25,11 +26,6 @@ locks, which work for the greenlets of all threads."""
 
 _noted: type[threading.local] | None = None
 """The kind of threads at the creation of the first cache of this process or its parents."""
-
-
-def kind_of_threads() -> type[threading.local]:
-    """Return the class of thread-locals, which identifies the kind of threads: gevent's patch replaces it."""
-    return threading.local
 
 
 def note_threads() -> None:
@@ -45,7 +41,8 @@ def patched_late() -> bool:
 
 def make_event() -> threading.Event:
     """Return an event that works for all threads and greenlets. gevent's own works within one thread only."""
-    return (_Event if patched_late() else threading.Event)()
+    late = _noted is not None and _noted is not threading.local  # as `patched_late`; each poll comes by here
+    return (_Event if late else threading.Event)()
 
 
 class PerThread(Generic[_T]):

@@ -94,9 +94,9 @@ class Background:
         self._in_trouble = False
         """It was reported that no thread listens."""
 
-    def note_poll(self) -> None:
+    def note_poll(self, push: Push | None) -> None:
         """A thread asks: note a client's own poll, and make sure that a thread listens if a client wants it."""
-        if not self._config.clients.on_behalf:
+        if push is None:
             self._last_poll = self._config.clock()
         if self._in_trouble or not self._listener.alive:
             self.start()

@@ -110,8 +110,12 @@ class Worker:
         """Ask the store. True sends the calling thread to fetch, if its client is unknown; else the fleet fetches."""
         self._come_back()
         thread_record().caller.asked_at = self._config.clock()
-        self._background.note_poll()
-        self.ask_once()
+        push = self._config.clients.push
+        self._background.note_poll(push)
+        if push is None:
+            self.look()
+        else:
+            self.ask_once()
         if self._fetching.busy and not self._first_load.may_go_on():
             self._wait_for_fetch()
         return self._grants.granted
@@ -132,10 +136,11 @@ class Worker:
     def ask_once(self) -> None:
         """Ask the store, unless the calling thread's push has done so; a grant is acted upon."""
         push = self._config.clients.push
-        if push is None or not push.asked:
-            if push is not None:
-                push.asked = True
-            self.look()
+        if push is not None:
+            if push.asked:
+                return
+            push.asked = True
+        self.look()
 
     def definitions(self, *, loads_again: bool = False) -> Definitions | None:
         """What the calling thread's client lacks; None if nothing. A first load may wait, once.
@@ -206,7 +211,7 @@ class Worker:
         if at_exit:
             self._polls.close()
         self._background.stop(budget)
-        self._polls.settle(budget)
+        self._polls.settle(budget)  # it may take the lease, which must then be released
         self._fetching.settle(budget)
         self._fetching.cancel(budget)
         self._last_known_good.settle()
@@ -245,10 +250,10 @@ class Worker:
             may_lead = contend and self._background.may_lead(clients, push)
             self._polls.run(
                 ask,
-                contends=may_lead,
+                full=may_lead,
                 longest=self._config.settings.store_timeout * (1 if self.know.held else 2),  # 2: there is nothing yet
                 again=lambda: not self._state.stores.first_answers,
-                alone=push is not None,
+                newer=push is not None,
             )
 
     def _ask(self, clients: ClientSnapshot, push: Push | None, *, contend: bool, may_lead: bool) -> None:

@@ -10,8 +10,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ROOMS = (ROOT / "flagcache", ROOT / "providers" / "flagcache_posthog")
-KNOWS = {"_namespace", "_plan", "namespace", "plan"}
+KNOWS = {"CacheConfig", "_namespace", "namespace"}
 """The names by which a module knows of which cache it is."""
+
+CATCHES = {"log_exceptions": 2, "log_failure": 0}
+"""What logs an exception that was caught, and at which place its namespace stands; the message follows it."""
 
 LEVELS = {"critical", "debug", "error", "exception", "info", "log", "warning"}
 
@@ -43,8 +46,14 @@ def _caught() -> Iterator[tuple[str, ast.Call, bool]]:
     for path, nodes in _modules():
         knows = not KNOWS.isdisjoint(_named(nodes))
         for node in nodes:
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "log_exceptions":
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in CATCHES:
                 yield f"{path.relative_to(ROOT)}:{node.lineno}", node, knows
+
+
+def _arguments(call: ast.Call) -> list[ast.expr]:
+    """The namespace, the message and its values, in a call that logs what was caught."""
+    assert isinstance(call.func, ast.Name)
+    return call.args[CATCHES[call.func.id] :]
 
 
 CALLS = dict(_calls())
@@ -77,9 +86,10 @@ def test_each_line_begins_with_the_cache_and_the_process(where: str) -> None:
 
 
 def test_what_is_caught_names_its_cache() -> None:
-    """`log_exceptions` gets the namespace wherever a module knows one; elsewhere it concerns no single cache."""
-    known = {where: isinstance(call.args[2], ast.Constant) for where, call, knows in _caught() if knows}
+    """They are given the namespace if their module knows one; else the line concerns no single cache."""
+    known = {where: isinstance(_arguments(call)[0], ast.Constant) for where, call, knows in _caught() if knows}
     assert {where.partition(":")[0] for where in known} >= {
+        "flagcache/coordinator.py",
         "flagcache/worker/listener.py",
         "providers/flagcache_posthog/_base.py",
     }
@@ -87,8 +97,8 @@ def test_what_is_caught_names_its_cache() -> None:
 
 
 def test_what_is_caught_is_formatted_only_if_it_is_logged() -> None:
-    """The message is no f-string, which each call would build: its values are arguments of `log_exceptions`."""
-    built = [where for where, call, _ in _caught() if isinstance(call.args[3], ast.JoinedStr)]
+    """The message is no f-string, which each call would build: its values are arguments."""
+    built = [where for where, call, _ in _caught() if isinstance(_arguments(call)[1], ast.JoinedStr)]
     assert not built
 
 

@@ -14,7 +14,7 @@ LONGEST = 5.0
 
 
 @contextmanager
-def under_way(polls: SingleFlight, *, contends: bool) -> Generator[threading.Event]:
+def under_way(polls: SingleFlight, *, full: bool) -> Generator[threading.Event]:
     """A poll on a thread of its own, which ends when the event is set, at the latest with the block."""
     end, began = threading.Event(), threading.Event()
 
@@ -23,7 +23,7 @@ def under_way(polls: SingleFlight, *, contends: bool) -> Generator[threading.Eve
         end.wait(LONGEST)
 
     def run() -> None:
-        polls.run(ask, contends=contends, longest=LONGEST, again=lambda: False, alone=False)
+        polls.run(ask, full=full, longest=LONGEST, again=lambda: False, newer=False)
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -36,13 +36,13 @@ def under_way(polls: SingleFlight, *, contends: bool) -> Generator[threading.Eve
 
 
 def ask_meanwhile(
-    polls: SingleFlight, end: threading.Event, *, contends: bool = True, in_trouble: bool = True, alone: bool = False
+    polls: SingleFlight, end: threading.Event, *, full: bool = True, in_trouble: bool = True, newer: bool = False
 ) -> int:
     """Poll on another thread while one is under way, then let that one end; returns how often this thread asked."""
     asked: list[None] = []
     waits = threading.Thread(
         target=lambda: polls.run(
-            lambda: asked.append(None), contends=contends, longest=LONGEST, again=lambda: in_trouble, alone=alone
+            lambda: asked.append(None), full=full, longest=LONGEST, again=lambda: in_trouble, newer=newer
         )
     )
     waits.start()
@@ -56,7 +56,7 @@ def ask_meanwhile(
 
 
 @pytest.mark.parametrize(
-    ("first_contends", "contends", "in_trouble", "own"),
+    ("first_full", "full", "in_trouble", "own"),
     [
         (False, True, True, 1),
         (False, True, False, 0),
@@ -65,38 +65,36 @@ def ask_meanwhile(
     ],
     ids=["probe of a hung store", "store answers", "may not contend either", "the first one contended"],
 )
-def test_a_poll_that_waited_for_a_probe_makes_its_own(
-    first_contends: bool, contends: bool, in_trouble: bool, own: int
-) -> None:
+def test_a_poll_that_waited_for_a_probe_makes_its_own(first_full: bool, full: bool, in_trouble: bool, own: int) -> None:
     """After a poll that could not take a grant, from a store in trouble, a poll that can still asks; no other does."""
     polls = SingleFlight()
-    with under_way(polls, contends=first_contends) as end:
-        assert ask_meanwhile(polls, end, contends=contends, in_trouble=in_trouble) == own
+    with under_way(polls, full=first_full) as end:
+        assert ask_meanwhile(polls, end, full=full, in_trouble=in_trouble) == own
 
 
 def test_a_poll_that_follows_a_notice_makes_its_own() -> None:
     """What was under way may be older than the notice."""
     polls = SingleFlight()
-    with under_way(polls, contends=True) as end:
-        assert ask_meanwhile(polls, end, contends=False, in_trouble=False, alone=True) == 1
+    with under_way(polls, full=True) as end:
+        assert ask_meanwhile(polls, end, full=False, in_trouble=False, newer=True) == 1
 
 
 def test_a_poll_waits_no_longer_than_it_may() -> None:
     """If the poll under way does not end in time, the caller goes on without one of its own."""
     polls = SingleFlight()
-    with under_way(polls, contends=False):
+    with under_way(polls, full=False):
         asked: list[None] = []
-        polls.run(lambda: asked.append(None), contends=True, longest=0.05, again=lambda: True, alone=False)
+        polls.run(lambda: asked.append(None), full=True, longest=0.05, again=lambda: True, newer=False)
         assert not asked
 
 
 def test_nothing_is_asked_once_it_is_closed() -> None:
     """A process that has left takes no lease anew; a poll under way ends as it would have."""
     polls = SingleFlight()
-    with under_way(polls, contends=True) as end:
+    with under_way(polls, full=True) as end:
         polls.close()
         asked: list[None] = []
-        polls.run(lambda: asked.append(None), contends=True, longest=LONGEST, again=lambda: True, alone=True)
+        polls.run(lambda: asked.append(None), full=True, longest=LONGEST, again=lambda: True, newer=True)
         assert not asked
         threading.Timer(0.05, end.set).start()
         polls.settle(LONGEST)
