@@ -19,7 +19,7 @@ import flagcache_posthog
 from flagcache.status import Role
 from flagcache_posthog import FlagDefinitionCache, from_url
 from flagcache_posthog.testing import RemoteStandIn
-from tests.servers import RedisServer, until
+from tests.support.servers import RedisServer, until
 
 ROOTS = tuple(Path(str(package.__file__)).parent for package in (flagcache, flagcache_posthog))
 MakeClient = Callable[[float], tuple[FlagDefinitionCache, Posthog]]
@@ -39,7 +39,7 @@ class Walk(NamedTuple):
     """The most calls of ours on the stack."""
 
 
-WALK = Walk(calls=414, files=50, rooms=9, depth=23)
+WALK = Walk(calls=320, files=46, rooms=9, depth=23)
 """An unchanged poll of an attached follower. If the walk is shorter now, write its numbers here. If it is longer, find
 the new call in the list that the failed test prints, and take it off the walk of every poll."""
 
