@@ -22,7 +22,7 @@ def call_size(*words: object) -> int:
 
 def poll_words(keys: Keys, ask: Ask) -> tuple[str | int, ...]:
     """Keys and arguments of a poll, as `flagcache.stores.redis.store` sends them."""
-    return (keys.hash, keys.lease, ask.me, *poll_arguments(ask), 0, 0, ask.max_payload)  # database, and no time to live
+    return keys.hash, keys.lease, ask.me, *poll_arguments(ask, database=0, forget_after=0)
 
 
 def poll_size(keys: Keys, ask: Ask) -> int:

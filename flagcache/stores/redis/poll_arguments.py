@@ -7,25 +7,25 @@ from flagcache.stores.base import Ask
 __all__ = ["poll_arguments"]
 
 
-def poll_arguments(ask: Ask) -> tuple[str | int, ...]:
-    """Return ARGV[2] to ARGV[16] of `poll.lua`."""
+def poll_arguments(ask: Ask, database: int, forget_after: int) -> tuple[str | int, ...]:
+    """Return ARGV[2] to ARGV[19] of `poll.lua`.
+
+    Args:
+        ask: the poll.
+        database: the number of the database.
+        forget_after: milliseconds after which all goes unless a leader writes; 0: never.
+    """
     held = ask.held
+    epoch: str | int = held.epoch if held else -1
+    if held and ask.unsigned_epoch:  # from a process with a key, which doesn't believe the stored epoch and its stamp
+        epoch = f"{epoch}:{ask.epoch_stamp}:{ask.unsigned_epoch}:{ask.doubted_stamp}"
+    elif held and ask.epoch_stamp:
+        epoch = f"{epoch}:{ask.epoch_stamp}:"
+    bits = ask.reports + 2 * ask.watches + 4 * ask.listens + 8 * ask.starts + 16 * ask.doubts_lease
     return (
         *(ask.interval, ask.lease, ask.cold_lease, ask.challenge, int(ask.may_lead), int(ask.idle)),
         *(ask.last_grant, ask.grant_age),
-        *((_epoch_of(ask, held.epoch), held.as_of) if held else (-1, 0)),
-        *(ask.held_age, ask.held_version, ask.backoff),
-        ask.reports + 2 * ask.watches + 4 * ask.listens + 8 * ask.starts + 16 * ask.doubts_lease + _beliefs(ask),
-        ask.leader,
+        *(epoch, held.as_of if held else 0, ask.held_age, ask.held_version, ask.backoff),
+        *(bits + 32 * ask.ignores_backoff + 64 * ask.has_key, ask.leader),
+        *(database, forget_after, ask.max_payload),
     )
-
-
-def _beliefs(ask: Ask) -> int:
-    return 32 * ask.ignores_backoff + 64 * ask.has_key
-
-
-def _epoch_of(ask: Ask, epoch: int) -> int | str:
-    """The epoch of what is held. A process with a key adds its stamp, and epoch and stamp that it doesn't believe."""
-    if ask.unsigned_epoch:
-        return f"{epoch}:{ask.epoch_stamp}:{ask.unsigned_epoch}:{ask.doubted_stamp}"
-    return f"{epoch}:{ask.epoch_stamp}:" if ask.epoch_stamp else epoch

@@ -21,8 +21,32 @@ def read_notice(message: bytes) -> Notice:
     return Notice(printable(kind), int(epoch) if epoch.isdecimal() else 0, printable(version))
 
 
+_NO_NEWS = [0, 0, 0, 0, 0]
+"""Grant, note, metadata, payload and leader in the usual reply of `poll`."""
+
+_NUMBERS = (int,) * 10
+
+
 def read_reply(raw: object) -> Reply:
     """Read the reply of `poll`."""
+    if isinstance(raw, list) and raw[5:] == _NO_NEWS and tuple(map(type, raw)) == _NUMBERS:
+        clock, leads, lease_left, granted_at, bits = cast("list[int]", raw[:5])
+        return Reply(
+            clock,
+            bool(leads),
+            lease_left,
+            granted_at,
+            unchanged=bits & 1 != 0,
+            republish=bits & 2 != 0,
+            deputy=bits & 4 != 0,
+            fetching=bits & 8 != 0,
+            exhausted=bits & 16 != 0,
+            too_large=bits & 32 != 0,
+        )
+    return _read_news(raw)
+
+
+def _read_news(raw: object) -> Reply:
     clock, leads, lease_left, granted_at, bits, grant, note, meta, payload, leader, *epoch = as_list(raw)
     number, epoch_stamp = as_list(epoch[0]) if epoch else (-1, b"")
     status, backoff_left, backoff_stamp = as_list(note) if note else (0, 0, b"")

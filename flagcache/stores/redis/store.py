@@ -130,11 +130,12 @@ class RedisStore:
         """As `Store.poll`."""
         self._contends = self._contends or ask.may_lead
         try:
-            return self._run("poll", ask.me, self._words_of(ask), read_reply)
+            return self._run("poll", ask.me, poll_arguments(ask, self._link.database, self._forget_after), read_reply)
         except StoreError as exc:
             if not self._may_do_without_lease(ask, exc):
                 raise
-        return self._run("poll", ask.me, self._words_of(ask._replace(may_lead=False)), read_reply, lease=False)
+        words = poll_arguments(ask._replace(may_lead=False), self._link.database, self._forget_after)
+        return self._run("poll", ask.me, words, read_reply, lease=False)
 
     def publish(
         self, me: str, envelope: Envelope, *, fresh: bool, lease: int, replacing: Replacing | None = None
@@ -234,9 +235,6 @@ class RedisStore:
                 self.address,
                 plain(refusal),
             )
-
-    def _words_of(self, ask: Ask) -> tuple[str | int, ...]:
-        return *poll_arguments(ask), self._link.database, self._forget_after, ask.max_payload
 
     def _may_do_without_lease(self, ask: Ask, failure: StoreError) -> bool:
         """Whether a poll may read without the lease, which lies on another node than the definitions, or nowhere.
