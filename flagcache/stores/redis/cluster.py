@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 import redis
@@ -15,7 +15,7 @@ from redis.exceptions import AskError, ClusterDownError, MovedError, TryAgainErr
 
 from flagcache.runtime.clock import monotonic
 from flagcache.stores.redis.cluster_nodes import KnownNodes
-from flagcache.stores.redis.commands import send
+from flagcache.stores.redis.commands import PoolRoute
 from flagcache.stores.redis.deadline import remaining
 from flagcache.stores.redis.pools import Address, ClusterNodes, Word
 
@@ -38,11 +38,11 @@ class ClusterRoute:
     def __init__(self, nodes: ClusterNodes, timeout: float) -> None:
         self._nodes = nodes
         self._timeout = timeout
-        self._lock = threading.RLock()  # guards _owners and _pools; never held while a server is asked
+        self._lock = threading.RLock()  # guards _owners and _routes; never held while a server is asked
         self._known = KnownNodes(nodes, lambda: monotonic())  # noqa: PLW0108 - tests move this module's clock
         self._listened = False
         self._owners: dict[int, Address] = {}
-        self._pools: dict[Address, ConnectionPool] = {}
+        self._routes: dict[Address, PoolRoute] = {}
 
     def execute(self, keys: Sequence[str], *command: Word) -> object:
         """Send one command to the node that owns the slot of the first key, wherever it moved to; return its reply."""
@@ -66,14 +66,15 @@ class ClusterRoute:
     def close(self) -> None:
         """Close the connections that are idle."""
         with self._lock:
-            _disconnect(self._pools.values())
+            for route in self._routes.values():
+                route.close()
 
-    def _pool_at(self, address: Address) -> ConnectionPool:
+    def _route_to(self, address: Address) -> PoolRoute:
         with self._lock:
-            pool = self._pools.get(address)
-            if pool is None:
-                pool = self._pools[address] = self._nodes.server.at(address).pool(self._timeout)
-            return pool
+            route = self._routes.get(address)
+            if route is None:
+                route = self._routes[address] = PoolRoute(self._nodes.server.at(address), self._timeout)
+            return route
 
     def _follow(self, slot: int, command: Sequence[Word]) -> object:
         address = self._owners.get(slot) or self._known.next()
@@ -82,7 +83,7 @@ class ClusterRoute:
             if not asking:
                 self._owners[slot] = address  # until it says otherwise
             try:
-                reply = self._ask(slot, address, *([("ASKING",)] if asking else []), command)
+                reply = self._ask(slot, address, command, asking=asking)
             except redis.ResponseError as exc:
                 redirect = _redirect_in(exc)
                 if redirect is None:
@@ -100,9 +101,9 @@ class ClusterRoute:
             f"redirected {_MAX_REDIRECTS} times: the nodes do not agree on the owner of slot {slot}"
         )
 
-    def _ask(self, slot: int, address: Address, *commands: Sequence[Word]) -> object:
+    def _ask(self, slot: int, address: Address, command: Sequence[Word], *, asking: bool) -> object:
         try:
-            reply = send(self._pool_at(address), *commands)
+            reply = self._route_to(address).execute((), *command, asking=asking)
         except Exception as exc:
             if _is_lost(exc):
                 self._known.failed(address)
@@ -115,10 +116,13 @@ class ClusterRoute:
         """Ask a node that just answered which others there are."""
         self._known.asked()
         with contextlib.suppress(redis.RedisError, OSError, ValueError, TypeError, IndexError):
-            self._known.learn(_nodes_in(send(self._pool_at(address), ("CLUSTER", "SLOTS")), address[0]))
+            slots = self._route_to(address).execute((), "CLUSTER", "SLOTS")
+            self._known.learn(_nodes_in(slots, address[0]))
             with self._lock:
-                gone = [self._pools.pop(each) for each in [*self._pools] if each not in self._known and each != address]
-            _disconnect(gone)
+                away = [each for each in self._routes if each not in self._known and each != address]
+                gone = [self._routes.pop(each) for each in away]
+            for route in gone:
+                route.close()
 
 
 def pause(seconds: float) -> None:
@@ -152,11 +156,6 @@ def _nodes_in(slots: object, asked_host: str) -> list[Address]:
     ranges = cast("list[list[list[bytes | int]]]", slots)
     nodes = [node for each in ranges for node in each[2:]]
     return [(_text(node[0]) or asked_host, int(node[1])) for node in nodes]
-
-
-def _disconnect(pools: Iterable[ConnectionPool]) -> None:
-    for pool in pools:
-        pool.disconnect(inuse_connections=False)
 
 
 def _text(value: object) -> str:

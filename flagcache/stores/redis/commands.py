@@ -7,6 +7,7 @@ in the connection, and the next command takes it for its own.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol, cast
@@ -15,9 +16,9 @@ import redis
 from redis.connection import Connection as RedisConnection
 from redis.connection import ConnectionPool
 
-from flagcache.stores.redis.pools import Word
+from flagcache.stores.redis.pools import SentinelMaster, Server, Word
 
-__all__ = ["send"]
+__all__ = ["PoolRoute"]
 
 
 class _Connection(Protocol):
@@ -26,6 +27,8 @@ class _Connection(Protocol):
     def disconnect(self) -> None: ...
 
     def send_command(self, *words: Word) -> None: ...
+
+    def send_packed_command(self, command: list[bytes]) -> None: ...
 
     def read_response(self) -> object: ...
 
@@ -37,35 +40,71 @@ _NAMES_COMMAND: Final = (
 """Whether a pool wants to be told the command for which a connection is taken, as before redis-py 5.3."""
 
 
-def send(pool: ConnectionPool, *commands: Sequence[Word]) -> object:
-    """Send commands over one connection and return the reply to the last.
+class PoolRoute:
+    """The way to one server, or to the master of the moment."""
 
-    Raises:
-        redis.RedisError: as redis-py raises it; of replies, the last one's.
-    """
-    connection = _taken_from(pool)
-    try:
-        for command in commands:
-            connection.send_command(*command)
-        replies = [_read(connection) for _ in commands]
-    except BaseException:
-        connection.disconnect()
-        raise
-    finally:
-        pool.release(cast("RedisConnection", connection))
-    if isinstance(replies[-1], redis.ResponseError):
-        raise replies[-1]
-    return replies[-1]
+    def __init__(self, reach: Server | SentinelMaster, timeout: float) -> None:
+        self._reach = reach
+        self._timeout = timeout
+        self._pool = self.pool()
+        self._names = ("EVALSHA",) if _NAMES_COMMAND else ()
+
+    def execute(self, keys: Sequence[str], *command: Word, asking: bool = False) -> object:
+        """Send one command and return its reply.
+
+        Args:
+            keys: unused, because there is one server.
+            command: the command.
+            asking: tell a node of a cluster before it, over the same connection, that another node sent us.
+
+        Raises:
+            redis.RedisError: as redis-py raises it.
+        """
+        connection = cast("Callable[..., _Connection]", self._pool.get_connection)(*self._names)
+        try:
+            if asking:
+                connection.send_command("ASKING")
+            packed = _packed(command)
+            if packed is None:
+                connection.send_command(*command)
+            else:
+                connection.send_packed_command([packed])
+            if asking:
+                with contextlib.suppress(redis.ResponseError):  # its own reply still follows
+                    connection.read_response()
+            try:
+                return connection.read_response()
+            except redis.ResponseError as exc:  # a whole reply, after which the connection is good
+                refused = exc
+        except BaseException:
+            connection.disconnect()
+            raise
+        finally:
+            self._pool.release(cast("RedisConnection", connection))
+        if _says_read_only(refused):
+            self.close()  # a new connection asks DNS or the sentinels again, and finds the new master
+        raise refused
+
+    def pool(self) -> ConnectionPool:
+        """Return a new pool to the same server."""
+        return self._reach.pool(self._timeout)
+
+    def close(self) -> None:
+        """Close the connections that are idle."""
+        self._pool.disconnect(inuse_connections=False)
 
 
-def _taken_from(pool: ConnectionPool) -> _Connection:
-    take = cast("Callable[..., _Connection]", pool.get_connection)
-    return take("EVALSHA") if _NAMES_COMMAND else take()
+def _packed(command: Sequence[Word]) -> bytes | None:
+    """Return the command as it is sent, if it is plain ASCII: made in a third of the time that redis-py takes."""
+    if bytes in map(type, command):
+        return None
+    parts = [f"*{len(command)}\r\n"]
+    for word in command:
+        text = str(word)
+        parts.append(f"${len(text)}\r\n{text}\r\n")
+    packed = "".join(parts)
+    return packed.encode() if packed.isascii() else None
 
 
-def _read(connection: _Connection) -> object:
-    """Return the next reply; one that says no is returned too, since more may follow it."""
-    try:
-        return connection.read_response()
-    except redis.ResponseError as exc:
-        return exc
+def _says_read_only(exc: redis.ResponseError) -> bool:
+    return isinstance(exc, redis.ReadOnlyError) or "READONLY" in str(exc)  # 6.2 wraps the error of a script
