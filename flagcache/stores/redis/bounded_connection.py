@@ -13,10 +13,13 @@ from redis.connection import AbstractConnection
 
 from flagcache.runtime import process
 from flagcache.runtime.lookups import addresses_of
-from flagcache.stores.redis.deadline import note_received, note_sending, note_sent, remaining
+from flagcache.stores.redis.deadline import remaining, running_thread
 from flagcache.stores.redis.dialing import Dials, that_dials
 
 __all__ = ["Abandonable", "that_keeps_deadlines"]
+
+_FIRST_READ = 4096
+"""Bytes of the first read of a reply, which are most replies; of a long one each further read takes as much as came."""
 
 
 def that_keeps_deadlines(kind: type[AbstractConnection]) -> type[AbstractConnection]:
@@ -106,7 +109,8 @@ class _Socket:
     def __init__(self, connected: socket.socket, timeout: float | None) -> None:
         self._socket = connected
         self._timeout = timeout
-        self._identity = _identity(connected)
+        found = os.fstat(connected.fileno())
+        self._identity = found.st_dev, found.st_ino
         process.at_fork(self)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the socket has
@@ -121,14 +125,19 @@ class _Socket:
             os.close(self._known().fileno())
 
     def settimeout(self, timeout: float | None) -> None:
-        """Bound each step, deadline or not."""
+        """Bound each step from the next one on, deadline or not."""
         self._timeout = timeout
-        self._known().settimeout(timeout)
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         """Read once."""
-        received = self._ready().recv(size, flags)
-        note_received(received)
+        known = self._known()
+        if self._timeout == 0:  # redis-py looks whether an idle connection is still good
+            known.settimeout(0)
+            return known.recv(min(size, _FIRST_READ), flags)
+        deadline = running_thread().deadline
+        known.settimeout(deadline.left(self._timeout))
+        received = known.recv(min(size, max(_FIRST_READ, deadline.received)), flags)
+        deadline.note_received(received)
         return received
 
     def fileno(self) -> int:
@@ -137,17 +146,21 @@ class _Socket:
 
     def recv_into(self, buffer: bytearray) -> int:
         """Read once, as the parser of hiredis does."""
-        number = self._ready().recv_into(buffer)
-        note_received(memoryview(buffer)[:number])
+        known, deadline = self._known(), running_thread().deadline
+        known.settimeout(deadline.left(self._timeout))
+        number = known.recv_into(buffer)
+        deadline.note_received(memoryview(buffer)[:number])
         return number
 
     def sendall(self, words: bytes | memoryview) -> None:
         """Send all; of a TLS socket's own `sendall` each record may take the whole timeout."""
-        rest = memoryview(words).cast("B")
-        note_sending(len(rest))
+        rest, deadline = memoryview(words).cast("B"), running_thread().deadline
+        deadline.sending += len(rest)
         while rest:
-            number = self._ready().send(rest)
-            note_sent(number)
+            known = self._known()
+            known.settimeout(deadline.left(self._timeout))
+            number = known.send(rest)
+            deadline.sent += number
             rest = rest[number:]
 
     def shutdown(self, how: int) -> None:
@@ -159,28 +172,17 @@ class _Socket:
         with contextlib.suppress(OSError):
             self._known().close()
 
-    def _ready(self) -> socket.socket:
-        """Return the socket, with the time that its next step may take."""
-        known = self._known()
-        known.settimeout(remaining(self._timeout))
-        return known
-
     def _known(self) -> socket.socket:
         """Return the socket, unless its number leads elsewhere.
 
         Raises:
             ConnectionError: somebody has closed it.
         """
-        if _identity(self._socket) != self._identity:
+        try:
+            found = os.fstat(self._socket.fileno())
+        except OSError:
+            found = None
+        if found is None or (found.st_dev, found.st_ino) != self._identity:
             self._socket.detach()  # or its end would close what has the number now
             raise ConnectionError("the connection was closed by other code in this process")
         return self._socket
-
-
-def _identity(connected: socket.socket) -> tuple[int, int] | None:
-    """Tell which socket the descriptor leads to; None if it is closed."""
-    try:
-        found = os.fstat(connected.fileno())
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino

@@ -6,10 +6,9 @@ decodes or retries, replies here are bytes, a failure is a `StoreError`, and no 
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import redis
@@ -20,18 +19,19 @@ from flagcache.errors import StoreError
 from flagcache.runtime.clock import monotonic
 from flagcache.runtime.threads import patched_late
 from flagcache.stores.redis.address import RedisTarget, resolve
-from flagcache.stores.redis.deadline import bounded, remaining
+from flagcache.stores.redis.deadline import Deadline, bounded, running_thread
 from flagcache.stores.redis.pools import Word, connection_of
-from flagcache.stores.redis.routing import Route, route_to
+from flagcache.stores.redis.routing import route_to
 from flagcache.stores.redis.scripts import Script, load_script, run_script
-from flagcache.stores.redis.trouble import as_store_error
+from flagcache.stores.redis.trouble import as_store_error, for_users
 
 __all__ = ["RedisLink", "Script", "Subscription", "load_script"]
 
 
 _TRUSTED_FOR = 60.0
-"""Seconds without a command after which a new connection is made. By the wall clock: a function that a serverless
-platform freezes between two invocations does not see the time pass on any other."""
+"""Seconds without a command after which a new connection is made: while a process is frozen, the other end of its own
+goes without a word. By the wall clock: a function that a serverless platform freezes between two invocations does not
+see the time pass on any other."""
 
 _SILENCE = 30.0
 """Seconds without a word from the server after which a subscription asks for one: a proxy, or a host that vanished, may
@@ -85,11 +85,13 @@ class RedisLink:
     def __repr__(self) -> str:
         return f"<RedisLink {self.address}{' closed' if self._closed else ''}>"
 
-    def run(self, script: Script, keys: Sequence[str], args: Sequence[Word], *, read_only: bool = False) -> object:
+    def run(
+        self, script: Script | None, keys: Sequence[str], args: Sequence[Word], *, read_only: bool = False
+    ) -> object:
         """Run a script in one round trip (two where the server has not seen it) and return its reply, texts as bytes.
 
         Args:
-            script: What to run.
+            script: What to run; None: `args` are a command of Redis's own.
             keys: At least one; in a cluster all of one slot.
             args: Further arguments.
             read_only: The script writes nothing: this user need not have the right to write.
@@ -98,11 +100,31 @@ class RedisLink:
             StoreError: The server could not be asked, did not answer in time, or answered with an error. After a
                 timeout nobody knows whether the script ran.
         """
-        words: tuple[Word, ...] = (len(keys), *keys, *args)
-        with self._way(in_all=self._in_all) as route:
-            if read_only:
-                return self._read(partial(run_script, route, script, keys, words))
-            return run_script(route, script, keys, words)
+        deadline = Deadline(self._timeout, in_all=self._in_all if script else None)
+        thread, route = running_thread(), self._route
+        before = thread.deadline
+        if self._closed or not self._turns.acquire(timeout=self._timeout):
+            raise self._refusal()
+        try:
+            thread.deadline = deadline
+            used_at, self._used_at = self._used_at, time.time()
+            if not 0 <= self._used_at - used_at <= _TRUSTED_FOR:
+                route.close()
+            if patched_late():  # a thread must not use what another one has opened there
+                route = route_to(self._reach, self._timeout)
+            if read_only and script:
+                return self._read(partial(run_script, route, script, keys, args))
+            return run_script(route, script, keys, args) if script else route.execute(keys, *args)
+        except Exception as exc:
+            failure = for_users(exc, self.address, self._timeout, deadline=deadline, reach=self._reach)
+            if failure is exc:
+                raise
+            raise failure from exc
+        finally:
+            thread.deadline = before
+            self._turns.release()
+            if route is not self._route or self._closed:  # nothing stays open
+                route.close()
 
     def _read(self, run: Callable[..., object]) -> object:
         """Run a script that only reads: as `EVALSHA_RO` if this user may not use `EVALSHA`, or only read keys."""
@@ -129,8 +151,7 @@ class RedisLink:
         Raises:
             StoreError: as of `run`.
         """
-        with self._way() as route:
-            return route.execute(keys, *words)
+        return self.run(None, keys, words)
 
     def subscribe(self, channel: str) -> Subscription:
         """Listen to a channel over a connection of its own; the server has confirmed it when this returns.
@@ -140,8 +161,9 @@ class RedisLink:
         Raises:
             StoreError: The server could not be asked.
         """
-        self._refuse_if_closed()
-        with as_store_error(self.address, self._timeout, reach=self._reach):
+        if self._closed:
+            raise self._refusal()
+        with as_store_error(self.address, self._timeout, self._reach):
             return Subscription(self._route.pool(), channel, self.address, self._timeout)
 
     def close(self) -> None:
@@ -152,43 +174,11 @@ class RedisLink:
         self._closed = True
         self._route.close()
 
-    @contextlib.contextmanager
-    def _way(self, *, in_all: float | None = None) -> Generator[Route]:
-        """The way for one command of this thread, in its turn. If the link is closed meanwhile, nothing stays open."""
-        with (
-            bounded(self._timeout, in_all=in_all) as progress,
-            self._turn(),
-            as_store_error(self.address, self._timeout, progress, self._reach),
-        ):
-            self._drop_if_old()
-            # A thread must not use what another one has opened there.
-            route = route_to(self._reach, self._timeout) if patched_late() else self._route
-            try:
-                yield route
-            finally:
-                if self._closed or route is not self._route:
-                    route.close()
-
-    def _drop_if_old(self) -> None:
-        """Close connections that nobody used for long: while a process is frozen, its other end goes without a word."""
-        used_at, self._used_at = self._used_at, time.time()
-        if not 0 <= self._used_at - used_at <= _TRUSTED_FOR:
-            self._route.close()
-
-    def _refuse_if_closed(self) -> None:
+    def _refusal(self) -> StoreError:
         if self._closed:
-            raise StoreError("this link was closed", address=self.address)
-
-    @contextlib.contextmanager
-    def _turn(self) -> Generator[None]:
-        self._refuse_if_closed()
-        if not self._turns.acquire(timeout=remaining(self._timeout)):
-            why = f"other threads' commands kept this one waiting for {self._timeout:g} s"
-            raise StoreError(why, "timeout", self.address)
-        try:
-            yield
-        finally:
-            self._turns.release()
+            return StoreError("this link was closed", address=self.address)
+        why = f"other threads' commands kept this one waiting for {self._timeout:g} s"
+        return StoreError(why, "timeout", self.address)
 
 
 class Subscription:

@@ -15,7 +15,7 @@ from collections.abc import Generator
 from flagcache.runtime.clock import monotonic
 from flagcache.runtime.threads import PerThread
 
-__all__ = ["Progress", "bounded", "note_received", "note_sending", "note_sent", "remaining"]
+__all__ = ["Deadline", "bounded", "remaining", "running_thread"]
 
 _LAST_MOMENT = 0.05
 """The part of its time that a command is given once more when it finds its time over. A process that itself stood still
@@ -33,24 +33,69 @@ _LARGE = 100_000
 _LENGTH = re.compile(rb"\$(\d{4,10})\r\n")
 
 
-class Progress:
-    """What a command has sent and received so far, in bytes."""
+class Deadline:
+    """When one command has to end, and what it has sent and received so far, in bytes.
 
-    def __init__(self, began: float, seconds: float, *, grows: bool) -> None:
-        self._began = began
+    Args:
+        seconds: for all of it; or, with `in_all`, without a word of a reply that says something.
+        in_all: seconds for all of it, where a reply may take long as long as it comes.
+    """
+
+    __slots__ = (
+        "_began",
+        "_counted",
+        "_ends",
+        "_head",
+        "_last_moment",
+        "_latest",
+        "_seconds",
+        "received",
+        "sending",
+        "sent",
+    )
+
+    def __init__(self, seconds: float, *, in_all: float | None = None) -> None:
         self._seconds = seconds
-        self._grows = grows
+        self._began = now = monotonic()
+        self._ends = now + seconds
+        self._last_moment = seconds * _LAST_MOMENT
+        self._latest = None if in_all is None else now + in_all
+        """Where the end cannot move beyond; None: it does not move."""
+        self._counted = 0
+        """Bytes received when the end moved last."""
+        self._head = b""
+        """The first bytes of the reply."""
         self.sending = 0
         """To be sent in all."""
         self.sent = 0
-        self.expected = 0
-        """Of the longest part of the reply, as far as the reply says; 0: it does not."""
         self.received = 0
+
+    def left(self, longest: float | None) -> float | None:
+        """As `remaining`."""
+        if self._ends == math.inf:
+            return longest
+        left = self._ends - monotonic()
+        if left <= 0:
+            left, self._last_moment = self._last_moment, 0.0
+            self._ends = monotonic() + left
+        if left <= 0:
+            raise TimeoutError("the command's time is over")
+        return left if longest is None or left < longest else longest
+
+    def note_received(self, part: bytes | memoryview) -> None:
+        """This much of the reply came."""
+        if self.received < _HEAD:
+            self._head += bytes(part[:_HEAD])
+        self.received += len(part)
+        if self._latest is not None and self.received - self._counted >= _TRICKLE:
+            self._counted = self.received
+            self._ends = min(self._latest, monotonic() + self._seconds)
 
     def told(self) -> str:
         """Say what came of a command that took too long, if its size may be why; else nothing."""
         if self.received >= _TRICKLE:
-            of = f" of {_shown(self.expected)}" if self.expected > self.received else ""
+            expected = max(map(int, _LENGTH.findall(self._head)), default=0)  # of the longest part, if it says so
+            of = f" of {_shown(expected)}" if expected > self.received else ""
             what = f"only {_shown(self.received)}{of} came"
         elif self.sent < self.sending and self.sending >= _LARGE:
             what = f"only {_shown(self.sent)} of {_shown(self.sending)} could be sent"
@@ -58,44 +103,29 @@ class Progress:
             what = f"no answer to {_shown(self.sending)} that was sent"
         else:
             return ""
-        seconds = f"{monotonic() - self._began:.2g}" if self._grows else f"{self._seconds:g}"
+        seconds = f"{self._seconds:g}" if self._latest is None else f"{monotonic() - self._began:.2g}"
         return f"{what} within {seconds} s; a longer store_timeout gives it more time"
 
 
-class _Deadline:
-    ends = math.inf
-    last_moment = 0.0
-    silence = 0.0
-    """Seconds by which the end moves with what is received; 0: it does not move."""
-    latest = math.inf
-    """Where the end cannot move beyond."""
-    counted = 0
-    """Bytes received when the end moved last."""
-    progress = Progress(0.0, math.inf, grows=False)
+class _Thread:
+    def __init__(self) -> None:
+        self.deadline = Deadline(math.inf)
 
 
-_deadline = PerThread(_Deadline)
+running_thread = PerThread(_Thread)
+"""Returns the record that holds the running thread's deadline."""
 
 
 @contextlib.contextmanager
-def bounded(seconds: float, *, in_all: float | None = None) -> Generator[Progress]:
-    """Let all that this thread does on our sockets in here end within so many seconds.
-
-    Args:
-        seconds: for all of it; or, with `in_all`, without a word of a reply that says something.
-        in_all: seconds for all of it, where a reply may take long as long as it comes.
-    """
-    deadline, now = _deadline(), monotonic()
-    progress = Progress(now, seconds, grows=in_all is not None)
-    before = dict(vars(deadline))
+def bounded(seconds: float) -> Generator[None]:
+    """Let all that this thread does on our sockets in here end within so many seconds."""
+    thread, deadline = running_thread(), Deadline(seconds)
+    before = thread.deadline
     try:
-        deadline.ends, deadline.last_moment = now + seconds, seconds * _LAST_MOMENT
-        deadline.silence, deadline.latest = (0.0, math.inf) if in_all is None else (seconds, now + in_all)
-        deadline.counted, deadline.progress = 0, progress
-        yield progress
+        thread.deadline = deadline
+        yield
     finally:
-        vars(deadline).clear()
-        vars(deadline).update(before)
+        thread.deadline = before
 
 
 def remaining(longest: float | None) -> float | None:
@@ -104,39 +134,7 @@ def remaining(longest: float | None) -> float | None:
     Raises:
         TimeoutError: none are left.
     """
-    deadline = _deadline()
-    if deadline.ends == math.inf:
-        return longest
-    left = deadline.ends - monotonic()
-    if left <= 0:
-        left, deadline.last_moment = deadline.last_moment, 0.0
-        deadline.ends = monotonic() + left
-    if left <= 0:
-        raise TimeoutError("the command's time is over")
-    return left if longest is None else min(left, longest)
-
-
-def note_sending(number: int) -> None:
-    """So many bytes of this thread's command are to be sent."""
-    _deadline().progress.sending += number
-
-
-def note_sent(number: int) -> None:
-    """So many of them were."""
-    _deadline().progress.sent += number
-
-
-def note_received(part: bytes | memoryview) -> None:
-    """This much of the reply came."""
-    deadline = _deadline()
-    progress = deadline.progress
-    if progress.received < _HEAD:
-        lengths = [int(digits) for digits in _LENGTH.findall(bytes(part[:_HEAD]))]
-        progress.expected = max([progress.expected, *lengths])
-    progress.received += len(part)
-    if deadline.silence and progress.received - deadline.counted >= _TRICKLE:
-        deadline.counted = progress.received
-        deadline.ends = min(deadline.latest, monotonic() + deadline.silence)
+    return running_thread().deadline.left(longest)
 
 
 def _shown(number: int) -> str:

@@ -34,10 +34,10 @@ def load_script(name: str) -> Script:
     return Script.of(resources.files("flagcache.stores.redis").joinpath(f"{name}.lua").read_text(encoding="utf-8"))
 
 
-def run_script(route: Route, script: Script, keys: Sequence[str], words: Sequence[Word], *, suffix: str = "") -> object:
+def run_script(route: Route, script: Script, keys: Sequence[str], args: Sequence[Word], *, suffix: str = "") -> object:
     """Run a script by its digest, or by its text if the server does not have it; `suffix` ends the command's name."""
     try:
-        return route.execute(keys, f"EVALSHA{suffix}", script.sha1, *words)
+        return route.execute(keys, f"EVALSHA{suffix}", script.sha1, len(keys), *keys, *args)
     except NoScriptError:
         # Not SCRIPT LOAD: EVAL also reaches the node that took over a slot and has none of the scripts.
-        return route.execute(keys, f"EVAL{suffix}", script.text, *words)
+        return route.execute(keys, f"EVAL{suffix}", script.text, len(keys), *keys, *args)

@@ -19,10 +19,10 @@ from redis.exceptions import (
 from flagcache.errors import StoreError
 from flagcache.runtime.background_call import SlowCallError
 from flagcache.runtime.masking import mask_chain
-from flagcache.stores.redis.deadline import Progress
+from flagcache.stores.redis.deadline import Deadline
 from flagcache.stores.redis.pools import Reach
 
-__all__ = ["as_store_error", "plain", "store_error", "with_right"]
+__all__ = ["as_store_error", "for_users", "plain", "store_error", "with_right"]
 
 _CLASSES: tuple[tuple[type[Exception], str], ...] = (
     (AuthenticationError, "password"),
@@ -76,26 +76,35 @@ def with_right(refusal: str, command: str, channels: str) -> str:
 
 
 @contextmanager
-def as_store_error(
-    address: str, timeout: float, progress: Progress | None = None, reach: Reach | None = None
-) -> Generator[None]:
-    """Convert what a block raises to a `StoreError`, with passwords masked in it and in its causes.
-
-    Args:
-        address: of the server, for people.
-        timeout: seconds that the command had.
-        progress: how far the command got.
-        reach: the server, if the block may log in there: a server that does not know AUTH repeats its arguments.
-    """
+def as_store_error(address: str, timeout: float, reach: Reach | None = None) -> Generator[None]:
+    """Convert what a block raises, as `for_users` does."""
     try:
         yield
     except Exception as exc:
-        mask_chain(exc, reach.secrets if reach is not None else ())
-        if not isinstance(exc, (redis.RedisError, OSError)):
+        failure = for_users(exc, address, timeout, reach=reach)
+        if failure is exc:
             raise
-        error = store_error(exc, address, timeout)
-        told = progress.told() if progress is not None and error.kind == "timeout" else ""
-        raise (StoreError(told, error.kind, address) if told else error) from exc
+        raise failure from exc
+
+
+def for_users(
+    exc: Exception, address: str, timeout: float, *, deadline: Deadline | None = None, reach: Reach | None = None
+) -> Exception:
+    """Return the `StoreError` of what redis-py or the system raised; what others raised as it is. Masks passwords.
+
+    Args:
+        exc: what was raised; passwords are masked in its causes too.
+        address: of the server, for people.
+        timeout: seconds that the command had.
+        deadline: the command's, which says how far it got.
+        reach: the server, if the command may log in there: a server that does not know AUTH repeats its arguments.
+    """
+    mask_chain(exc, reach.secrets if reach is not None else ())
+    if not isinstance(exc, (redis.RedisError, OSError)):
+        return exc
+    error = store_error(exc, address, timeout)
+    told = deadline.told() if deadline is not None and error.kind == "timeout" else ""
+    return StoreError(told, error.kind, address) if told else error
 
 
 def store_error(exc: BaseException, address: str, timeout: float) -> StoreError:
