@@ -14,8 +14,8 @@ import redis
 
 from flagcache.events import PushLost, StoreLost
 from flagcache.stores.base import Notice
-from flagcache.stores.redis.replies import LONGEST_NOTICE
 from flagcache.stores.redis.store import RedisStore, keys_of
+from flagcache.stores.redis.wire import LONGEST_NOTICE
 from flagcache_posthog.testing import RemoteStandIn, StandInControl, make_definitions
 from tests.support.attached_clients import adopted_at, attached, events_of, holder, leader_of, subscribed
 from tests.support.fleet_tasks import all_hold, load, never_lost_flags, trouble

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from posthog.flag_definition_cache import FlagDefinitionCacheData
 
 from flagcache.settings import Options
-from flagcache.stores.redis.replies import LONGEST_NOTICE
 from flagcache.stores.redis.store import Keys, RedisStore, keys_of
+from flagcache.stores.redis.wire import LONGEST_NOTICE
 from flagcache_posthog import FlagDefinitionCache, RedisFlagDefinitionCache
 from tests.fuzz import strategies as hostile
 from tests.fuzz.conftest import KINDS, fuzz, named, well_formed

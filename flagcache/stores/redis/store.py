@@ -18,7 +18,8 @@ from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Repla
 from flagcache.stores.redis.cluster import says_try_again
 from flagcache.stores.redis.connection import RedisLink, Script, load_script
 from flagcache.stores.redis.poll_arguments import poll_arguments
-from flagcache.stores.redis.replies import (
+from flagcache.stores.redis.trouble import plain, with_right
+from flagcache.stores.redis.wire import (
     LONGEST_NOTICE,
     as_flag,
     as_list,
@@ -28,7 +29,6 @@ from flagcache.stores.redis.replies import (
     read_reply,
     read_snapshot,
 )
-from flagcache.stores.redis.trouble import plain, with_right
 from flagcache.stores.unexpected import only_store_errors
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from itertools import product
 
 import pytest
 
-from flagcache.stores.redis import replies
-from flagcache.stores.redis.replies import read_reply
+from flagcache.stores.redis import wire
+from flagcache.stores.redis.wire import read_reply
 
 USUAL = [1_700_000_000_000, 0, 44_000, 1_699_999_990_000, 1, 0, 0, 0, 0, 0]
 META = [b"v", b"etag", b"writer", b"project", 1, 2, 3, 4, b"stamp"]
@@ -20,7 +20,7 @@ def test_the_usual_reply_says_what_its_parts_say(leads: int) -> None:
     """With each of its bits."""
     for bits in range(64):
         raw = [*USUAL[:1], leads, *USUAL[2:4], bits, *USUAL[5:]]
-        assert read_reply(raw) == replies._read_news(raw), bits  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        assert read_reply(raw) == wire._read_news(raw), bits  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
 def test_whatever_it_says_beside_is_heard() -> None:
