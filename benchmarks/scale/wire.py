@@ -6,8 +6,8 @@ Redis counts the same in `total_net_input_bytes` and `total_net_output_bytes`; t
 from __future__ import annotations
 
 from flagcache.stores.base import Ask, Meta, Notice, Reply
-from flagcache.stores.redis.poll_arguments import poll_arguments
 from flagcache.stores.redis.store import Keys
+from flagcache.stores.redis.wire import poll_arguments
 
 __all__ = ["call_size", "notice_size", "poll_size", "poll_words", "reply_size"]
 

@@ -1,4 +1,4 @@
-"""Sends commands over connections of a pool and reads their replies.
+"""Sends commands and scripts over connections of a pool and reads their replies.
 
 redis-py's own client gives a connection back to its pool whatever was raised between a command and its reply. If that
 was none of its own errors (`MemoryError`, an exception out of a signal handler, a gevent timeout), the reply still lies
@@ -15,10 +15,12 @@ from typing import Final, Protocol, cast
 import redis
 from redis.connection import Connection as RedisConnection
 from redis.connection import ConnectionPool
+from redis.exceptions import NoScriptError
 
 from flagcache.stores.redis.pools import SentinelMaster, Server, Word
+from flagcache.stores.redis.scripts import Script
 
-__all__ = ["PoolRoute"]
+__all__ = ["PoolRoute", "Route", "run_script"]
 
 
 class _Connection(Protocol):
@@ -38,6 +40,22 @@ _NAMES_COMMAND: Final = (
     is inspect.Parameter.empty
 )
 """Whether a pool wants to be told the command for which a connection is taken, as before redis-py 5.3."""
+
+
+class Route(Protocol):
+    """Sends a command to the server that it concerns. Raises what redis-py raises."""
+
+    def execute(self, keys: Sequence[str], *command: Word) -> object:
+        """Send one command that touches `keys` and return its reply."""
+        ...
+
+    def pool(self) -> ConnectionPool:
+        """Return a new pool, for a connection beside those that commands use."""
+        ...
+
+    def close(self) -> None:
+        """Close the connections that are idle; one in use is closed by a second call after its reply."""
+        ...
 
 
 class PoolRoute:
@@ -92,6 +110,15 @@ class PoolRoute:
     def close(self) -> None:
         """Close the connections that are idle."""
         self._pool.disconnect(inuse_connections=False)
+
+
+def run_script(route: Route, script: Script, keys: Sequence[str], args: Sequence[Word], *, suffix: str = "") -> object:
+    """Run a script by its digest, or by its text if the server does not have it; `suffix` ends the command's name."""
+    try:
+        return route.execute(keys, f"EVALSHA{suffix}", script.sha1, len(keys), *keys, *args)
+    except NoScriptError:
+        # Not SCRIPT LOAD: EVAL also reaches the node that took over a slot and has none of the scripts.
+        return route.execute(keys, f"EVAL{suffix}", script.text, len(keys), *keys, *args)
 
 
 def _packed(command: Sequence[Word]) -> bytes | None:

@@ -19,10 +19,11 @@ from flagcache.errors import StoreError
 from flagcache.runtime.clock import monotonic
 from flagcache.runtime.threads import patched_late
 from flagcache.stores.redis.address import RedisTarget, resolve
+from flagcache.stores.redis.commands import run_script
 from flagcache.stores.redis.deadline import Deadline, bounded, running_thread
 from flagcache.stores.redis.pools import Word, connection_of
 from flagcache.stores.redis.routing import route_to
-from flagcache.stores.redis.scripts import Script, load_script, run_script
+from flagcache.stores.redis.scripts import Script, load_script
 from flagcache.stores.redis.trouble import as_store_error, for_users
 
 __all__ = ["RedisLink", "Script", "Subscription", "load_script"]

@@ -2,32 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
-
-from redis.connection import ConnectionPool
-
 from flagcache.stores.redis.cluster import ClusterRoute
-from flagcache.stores.redis.commands import PoolRoute
-from flagcache.stores.redis.pools import ClusterNodes, SentinelMaster, Server, Word
+from flagcache.stores.redis.commands import PoolRoute, Route
+from flagcache.stores.redis.pools import ClusterNodes, SentinelMaster, Server
 
-__all__ = ["Route", "route_to"]
-
-
-class Route(Protocol):
-    """Sends a command to the server that it concerns. Raises what redis-py raises."""
-
-    def execute(self, keys: Sequence[str], *command: Word) -> object:
-        """Send one command that touches `keys` and return its reply."""
-        ...
-
-    def pool(self) -> ConnectionPool:
-        """Return a new pool, for a connection beside those that commands use."""
-        ...
-
-    def close(self) -> None:
-        """Close the connections that are idle; one in use is closed by a second call after its reply."""
-        ...
+__all__ = ["route_to"]
 
 
 def route_to(reach: Server | SentinelMaster | ClusterNodes, timeout: float) -> Route:

@@ -1,19 +1,13 @@
-"""Lua scripts: read from their files, and run by the digest that names them in Redis."""
+"""Lua scripts: read from their files, and the digest that names them in Redis."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Sequence
 from importlib import resources
 from typing import NamedTuple
 
-from redis.exceptions import NoScriptError
-
-from flagcache.stores.redis.pools import Word
-from flagcache.stores.redis.routing import Route
-
-__all__ = ["Script", "load_script", "run_script"]
+__all__ = ["Script", "load_script"]
 
 
 class Script(NamedTuple):
@@ -32,12 +26,3 @@ class Script(NamedTuple):
 def load_script(name: str) -> Script:
     """Return the script in `flagcache/stores/redis/<name>.lua`."""
     return Script.of(resources.files("flagcache.stores.redis").joinpath(f"{name}.lua").read_text(encoding="utf-8"))
-
-
-def run_script(route: Route, script: Script, keys: Sequence[str], args: Sequence[Word], *, suffix: str = "") -> object:
-    """Run a script by its digest, or by its text if the server does not have it; `suffix` ends the command's name."""
-    try:
-        return route.execute(keys, f"EVALSHA{suffix}", script.sha1, len(keys), *keys, *args)
-    except NoScriptError:
-        # Not SCRIPT LOAD: EVAL also reaches the node that took over a slot and has none of the scripts.
-        return route.execute(keys, f"EVAL{suffix}", script.text, len(keys), *keys, *args)

@@ -17,7 +17,6 @@ from flagcache.stores.abilities import Subscription
 from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Replacing, Reply, Scope, Snapshot
 from flagcache.stores.redis.cluster import says_try_again
 from flagcache.stores.redis.connection import RedisLink, Script, load_script
-from flagcache.stores.redis.poll_arguments import poll_arguments
 from flagcache.stores.redis.trouble import plain, with_right
 from flagcache.stores.redis.wire import (
     LONGEST_NOTICE,
@@ -25,6 +24,7 @@ from flagcache.stores.redis.wire import (
     as_list,
     as_text,
     as_whole,
+    poll_arguments,
     read_notice,
     read_reply,
     read_snapshot,

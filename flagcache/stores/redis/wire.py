@@ -1,17 +1,54 @@
-"""What the scripts reply, and the channel carries, as values. Anything else is a `TypeError` or a `ValueError`."""
+"""What `poll.lua` takes, and what the scripts reply and the channel carries as values.
+
+A reply or message that is nothing of that is a `TypeError` or a `ValueError`.
+"""
 
 from __future__ import annotations
 
 from typing import cast
 
 from flagcache.runtime.text import printable
-from flagcache.stores.base import Grant, Meta, Notice, Reply, Snapshot
+from flagcache.stores.base import Ask, Grant, Meta, Notice, Reply, Snapshot
 
-__all__ = ["LONGEST_NOTICE", "as_flag", "as_list", "as_text", "as_whole", "read_notice", "read_reply", "read_snapshot"]
+__all__ = [
+    "LONGEST_NOTICE",
+    "as_flag",
+    "as_list",
+    "as_text",
+    "as_whole",
+    "poll_arguments",
+    "read_notice",
+    "read_reply",
+    "read_snapshot",
+]
 
 
 LONGEST_NOTICE = 200
 """Bytes of a message beyond which it is no notice."""
+
+
+def poll_arguments(ask: Ask, database: int, forget_after: int) -> tuple[str | int, ...]:
+    """Return ARGV[2] to ARGV[19] of `poll.lua`.
+
+    Args:
+        ask: the poll.
+        database: the number of the database.
+        forget_after: milliseconds after which all goes unless a leader writes; 0: never.
+    """
+    held = ask.held
+    epoch: str | int = held.epoch if held else -1
+    if held and ask.unsigned_epoch:  # from a process with a key, which doesn't believe the stored epoch and its stamp
+        epoch = f"{epoch}:{ask.epoch_stamp}:{ask.unsigned_epoch}:{ask.doubted_stamp}"
+    elif held and ask.epoch_stamp:
+        epoch = f"{epoch}:{ask.epoch_stamp}:"
+    bits = ask.reports + 2 * ask.watches + 4 * ask.listens + 8 * ask.starts + 16 * ask.doubts_lease
+    return (
+        *(ask.interval, ask.lease, ask.cold_lease, ask.challenge, int(ask.may_lead), int(ask.idle)),
+        *(ask.last_grant, ask.grant_age),
+        *(epoch, held.as_of if held else 0, ask.held_age, ask.held_version, ask.backoff),
+        *(bits + 32 * ask.ignores_backoff + 64 * ask.has_key, ask.leader),
+        *(database, forget_after, ask.max_payload),
+    )
 
 
 def read_notice(message: bytes) -> Notice:
