@@ -128,8 +128,9 @@ class Background:
             last_poll=self._process.last_poll,
             able=True,
             longest_fetch=self._shared.settings.fetch_timeout,
-            offset=self._offset,
             interval=self._shared.settings.refresh_interval,
+            fetching=self._process.fetching,
+            offset=self._offset,
             contended_at=self._contended_at,
         )
         return schedule.next_duty(

@@ -38,7 +38,6 @@ class Fetching:
         self._shared = shared
         self._over = over
         self._world = shared.world
-        self.busy = False
         self._sdk_version: int | None = None
         """What the entity tag of its own SDK names, where the SDK fetches."""
         self._in_vain: tuple[HostFile, Grant] | None = None
@@ -46,7 +45,7 @@ class Fetching:
 
     def begin(self, now: float, store: HostFile, grant: Grant, asked: float) -> None:
         """Ask PostHog: attached with the entity tag of what the fleet holds, else with the SDK's own."""
-        self.busy = True
+        self._process.fetching = True
         held = self._process.know.held
         known = self._sdk_version
         if self._shared.attached:
@@ -79,7 +78,7 @@ class Fetching:
 
     def _end(self, now: float, outcome: _Errand) -> None:
         process, grant, status = self._process, outcome.grant, outcome.answer.status
-        self.busy = False
+        process.fetching = False
         if process.over:
             return
         process.catch_up()

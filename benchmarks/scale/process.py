@@ -12,6 +12,8 @@ from benchmarks.scale.stores import HostFile, clock_of
 from flagcache.core import knowledge
 from flagcache.core.circuit_breaker import CircuitBreaker
 from flagcache.core.knowledge import Held, Knowledge
+from flagcache.core.renewals import with_last_renewal
+from flagcache.stores.base import Reply
 from flagcache.stores.rules import verbs as rules
 from flagcache.worker.last_known_good import _AFTER  # pyright: ignore[reportPrivateUsage] - that it makes no difference is a result
 
@@ -42,6 +44,8 @@ class Process:
         self.over = False
         self.started = 0.0
         self.last_poll = 0.0
+        self.fetching = False
+        """A fetch of this process is under way."""
         self.quiet_at = 0.0
         """When it last made a quiet poll whose answer it has not taken in; 0: none."""
 
@@ -81,12 +85,25 @@ class Process:
     def _longest_pause(self) -> float:
         return 0.8 * self._world.poll_interval
 
+    def apply(self, store: HostFile, reply: Reply, now: float, asked: float) -> None:
+        """Learn from a reply what it says about lease, grants and ages.
+
+        Args:
+            store: the one that replied.
+            reply: its reply.
+            now: when it was read.
+            asked: when it was asked.
+        """
+        before = self.know.view(store.store_name)
+        know = knowledge.apply_reply(self.know, store.store_name, reply, now, asked)
+        self.know = with_last_renewal(know, store.store_name, before)
+
     # --- its leases --------------------------------------------------------------------------------------------------
 
     def forget_leadership(self, store: HostFile) -> None:
-        """This process no longer holds the lease of this store."""
+        """This process no longer holds the lease of this store, and is not its deputy until a reply says so."""
         view = self.know.view(store.store_name)
-        self.know = self.know.with_view(store.store_name, view._replace(leads=False))
+        self.know = self.know.with_view(store.store_name, view._replace(leads=False, deputy=False))
 
     def extended(self, now: float, store: HostFile) -> None:
         """The lease of this store, if this process has it, was kept from now on."""
@@ -146,4 +163,4 @@ class Process:
         after, reply = rules.poll(state, knowledge.build_poll(self.base, self.know, "redis", at), clock_of(at))
         assert after is state
         assert reply.payload is None
-        self.know = knowledge.apply_reply(self.know, "redis", reply, at, at)
+        self.apply(self._shared.redis, reply, at, at)

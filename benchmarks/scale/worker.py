@@ -63,7 +63,7 @@ class Worker:
         process = self._process
         if process.over:
             return
-        if process.know.held is None and not self._fetching.busy and not self._asking:
+        if process.know.held is None and not self._process.fetching and not self._asking:
             self.ask(now, contend=True)
         if process.know.held is None and now - process.started < self._shared.settings.cold_start_wait:
             pause = min(0.5, 0.01 * 1.25 ** (attempt - 1)) + self._world.rng.uniform(0, 0.01)
@@ -101,7 +101,7 @@ class Worker:
                     store.release(now, process.me)
 
     def _poll_next(self, now: float) -> None:
-        spent = self._world.machine.fetch if self._fetching.busy else 0.0
+        spent = self._world.machine.fetch if self._process.fetching else 0.0
         self._world.timeline.poll_at(now + spent + self._world.poll_interval, self)
 
     # --- asking ------------------------------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ class Worker:
         self._settle(now)
 
     def _poll_store(self, now: float, store: HostFile, *, contend: bool) -> None:
-        base, know, busy = self._process.base, self._process.know, self._fetching.busy
+        base, know, busy = self._process.base, self._process.know, self._process.fetching
         if busy or not contend:
             base = base._replace(may_lead=contend and not busy, idle=not busy)
         base = base._replace(watches=contend and know.view(store.store_name).deputy)
@@ -155,7 +155,7 @@ class Worker:
             self._background.reconnect(now)
         if not self._shared.attached and process.know.held is None and self._is_young(reply):
             reply = reply._replace(grant=None)  # its SDK starts with what is there; the grant is given again
-        process.know = knowledge.apply_reply(process.know, store.store_name, reply, now, asked)
+        process.apply(store, reply, now, asked)
         if reply.meta is not None and reply.payload is not None:
             process.take(now, knowledge.from_store(store.store_name, reply.meta, {}, reply.clock, asked))
         elif reply.republish:
@@ -173,6 +173,7 @@ class Worker:
         if self._background is not None and not self._process.over:
             self._background.plan(now)
         held = self._process.know.held
-        self._calm = self._shared.may_be_quiet and self._process.is_calm and not (self._fetching.busy or self._asking)
+        process = self._process
+        self._calm = self._shared.may_be_quiet and process.is_calm and not (process.fetching or self._asking)
         if held is not None:
             self._version, self._seen = held.meta.version, held.meta.as_of
