@@ -25,11 +25,11 @@ _RECONNECTS = (0.25, 1.0)
 """Seconds after which a listener that lost its connection makes another (`flagcache.worker.listener`)."""
 
 
-class Asks(Protocol):
+class Pushes(Protocol):
     """What the background needs of its worker."""
 
-    def ask(self, now: float, *, contend: bool) -> None:
-        """Poll the stores, and act upon the answer."""
+    def push(self, now: float, *, contend: bool) -> None:
+        """Poll on behalf of the client; `contend` also for the lease, or as the deputy."""
         ...
 
 
@@ -39,13 +39,13 @@ class Background:
     Args:
         process: its state.
         shared: what its fleet has in common.
-        asks: polls the stores.
+        worker: polls the stores.
     """
 
-    def __init__(self, process: Process, shared: Shared, asks: Asks) -> None:
+    def __init__(self, process: Process, shared: Shared, worker: Pushes) -> None:
         self._process = process
         self._shared = shared
-        self._asks = asks
+        self._worker = worker
         self._world = shared.world
         self._offset = self._world.rng.uniform(0, _OFFSET)
         self._contended_at = -math.inf
@@ -78,7 +78,7 @@ class Background:
         self.listen(now)
         if self._subscribed():
             self._process.catch_up()
-            self._asks.ask(now, contend=False)
+            self._worker.push(now, contend=False)
 
     def hear(self, now: float, notice: Notice) -> None:
         """A notice came; act upon it a little later, and once for several that come close together."""
@@ -95,7 +95,7 @@ class Background:
         self._process.catch_up()
         held = self._process.know.held
         if notice.kind != "new" or held is None or notice.version != held.meta.version:
-            self._asks.ask(now, contend=notice.kind == "free")
+            self._worker.push(now, contend=notice.kind == "free")
 
     def plan(self, now: float) -> None:
         """Plan what is due next."""
@@ -110,7 +110,7 @@ class Background:
             return
         self._process.catch_up()
         if now >= self._process.probe_at:
-            self._asks.ask(now, contend=False)
+            self._worker.push(now, contend=False)
             return
         due = self._due(now)
         if now >= due.renew_at:
@@ -119,7 +119,7 @@ class Background:
             self._process.forget_leadership(self._process.in_charge)
         if now >= due.contend_at:
             self._contended_at = now
-            self._asks.ask(now, contend=True)
+            self._worker.push(now, contend=True)
         self.plan(now)
 
     def _due(self, now: float) -> Schedule:

@@ -46,8 +46,15 @@ class Process:
         self.last_poll = 0.0
         self.fetching = False
         """A fetch of this process is under way."""
-        self.quiet_at = 0.0
-        """When it last made a quiet poll whose answer it has not taken in; 0: none."""
+        self.asking = False
+        """The answer of a store is on its way."""
+        self._calm = False
+        self._version, self._seen = "", 0
+        """What it held at its last poll in full, and `as_of` of what it last saw at Redis."""
+        self._quiet_at = 0.0
+        """When Redis answered its last quiet poll, if it has not taken in that answer; 0: it has."""
+        self._quietly_granted = (0, 0.0)
+        """The latest grant that its quiet polls saw: on Redis's clock, and on its own as these told at the latest."""
 
     # --- its stores --------------------------------------------------------------------------------------------------
 
@@ -146,17 +153,35 @@ class Process:
 
     # --- quiet polls -------------------------------------------------------------------------------------------------
 
-    @property
-    def is_calm(self) -> bool:
-        """Whether it only follows: it holds what Redis gave it, has no part in leading, and nothing is wrong."""
+    def settle(self) -> None:
+        """Find out whether the next polls can be quiet: it only follows, holds what Redis gave it, nothing is wrong."""
         know, held, view = self.know, self.know.held, self.know.view("redis")
-        if held is None or held.store_name != "redis" or not held.accepted or self._breakers["redis"].open:
+        if held is None:
+            return
+        self._version, self._seen = held.meta.version, held.meta.as_of
+        busy = self.fetching or self.asking or self._breakers["redis"].open
+        troubled = know.failures or know.stay_out_until or know.backoff.status
+        follows = held.store_name == "redis" and held.accepted and not (view.leads or view.deputy)
+        self._calm = self._shared.may_be_quiet and follows and not (busy or troubled)
+
+    def polls_quietly(self, now: float) -> bool:
+        """Poll now, if the poll can change nothing. False: it has to be made in full."""
+        redis = self._shared.redis
+        if not self._calm or not (as_of := redis.pass_quietly(now, self._version, self._seen)):
             return False
-        return not (view.leads or view.deputy or know.failures or know.stay_out_until or know.backoff.status)
+        self._seen, self._quiet_at = as_of, now + self._world.machine.round_trip / 2
+        granted_at = redis.state.granted[0]
+        known = self._quiet_at - (clock_of(self._quiet_at) - granted_at) / 1000
+        at, before = self._quietly_granted
+        self._quietly_granted = granted_at, max(known, before) if at == granted_at else known
+        return True
 
     def catch_up(self) -> None:
-        """Apply the reply to the latest quiet poll. It contains everything that the earlier ones contained."""
-        at, self.quiet_at = self.quiet_at, 0.0
+        """Apply the reply to the latest quiet poll. It contains everything that the earlier ones contained.
+
+        Only the time of the latest grant, which is rounded to a millisecond at each poll, is the latest that any said.
+        """
+        at, self._quiet_at = self._quiet_at, 0.0
         if not at:
             return
         state = self._shared.redis.state_at(at)
@@ -164,3 +189,6 @@ class Process:
         assert after is state
         assert reply.payload is None
         self.apply(self._shared.redis, reply, at, at)
+        granted_at, known = self._quietly_granted
+        if granted_at == reply.granted_at and self.know.granted is not None:
+            self.know = self.know._replace(granted=max(self.know.granted, known))

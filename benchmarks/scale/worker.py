@@ -17,7 +17,7 @@ from benchmarks.scale.stores import HostFile
 from flagcache.core import knowledge
 from flagcache.errors import StoreError
 from flagcache.settings import milliseconds
-from flagcache.stores.base import Reply
+from flagcache.stores.base import Ask, Reply
 
 __all__ = ["Worker"]
 
@@ -35,12 +35,6 @@ class Worker:
         self._shared = shared
         self._world = shared.world
         self._process = Process(shared, me, host)
-        self._calm = False
-        """A poll of it can be quiet: it follows, holds what Redis gave it, and nothing is wrong."""
-        self._version = ""
-        self._seen = 0
-        """`as_of` of what it last saw at Redis."""
-        self._asking = False
         self._fetching = Fetching(self._process, shared, self._settle)
         self._background = Background(self._process, shared, self) if shared.attached else None
 
@@ -63,8 +57,8 @@ class Worker:
         process = self._process
         if process.over:
             return
-        if process.know.held is None and not self._process.fetching and not self._asking:
-            self.ask(now, contend=True)
+        if process.know.held is None and not self._process.fetching and not self._process.asking:
+            self._ask(now, self._manner(contend=True))
         if process.know.held is None and now - process.started < self._shared.settings.cold_start_wait:
             pause = min(0.5, 0.01 * 1.25 ** (attempt - 1)) + self._world.rng.uniform(0, 0.01)
             self._world.timeline.at(now + pause, lambda then: self._load(then, attempt + 1))
@@ -77,13 +71,12 @@ class Worker:
         if process.over:
             return
         process.last_poll = now
-        if self._calm and (as_of := self._shared.redis.pass_quietly(now, self._version, self._seen)):
-            self._seen, process.quiet_at = as_of, now
+        if process.polls_quietly(now):
             self._world.timeline.poll_at(now + self._world.poll_interval, self)
             return
         process.catch_up()
         self._fetching.sdk_asks_again(now)
-        self.ask(now, contend=True)
+        self._ask(now, self._manner(contend=True))
         self._poll_next(now)
 
     def end(self, now: float, *, politely: bool) -> None:
@@ -106,46 +99,53 @@ class Worker:
 
     # --- asking ------------------------------------------------------------------------------------------------------
 
-    def ask(self, now: float, *, contend: bool) -> None:
+    def push(self, now: float, *, contend: bool) -> None:
+        """Poll on behalf of the client, between its own polls; `contend` also for the lease, or as the deputy."""
+        self._ask(now, self._manner(contend=contend, pushes=True))
+
+    def _manner(self, *, contend: bool, pushes: bool = False) -> Ask:
+        """What this process wants of a store at this moment."""
+        process = self._process
+        return process.base._replace(
+            may_lead=contend and not process.fetching,
+            idle=not process.fetching,
+            watches=contend and pushes and process.know.view(process.in_charge.store_name).deputy,
+        )
+
+    def _ask(self, now: float, manner: Ask) -> None:
         """Poll the first store that answers."""
         for store in self._process.stores:
             if not self._process.admits(now, store):
                 continue
             try:
-                self._poll_store(now, store, contend=contend)
+                self._poll_store(now, store, manner)
             except StoreError:
                 self._process.lost(now, store)
                 continue
             break
         self._settle(now)
 
-    def _poll_store(self, now: float, store: HostFile, *, contend: bool) -> None:
-        base, know, busy = self._process.base, self._process.know, self._process.fetching
-        if busy or not contend:
-            base = base._replace(may_lead=contend and not busy, idle=not busy)
-        base = base._replace(watches=contend and know.view(store.store_name).deputy)
-        reply, at = store.poll(now, knowledge.build_poll(base, know, store.store_name, now))
+    def _poll_store(self, now: float, store: HostFile, manner: Ask) -> None:
+        reply, at = store.poll(now, knowledge.build_poll(manner, self._process.know, store.store_name, now))
         if reply.payload is None or store.store_name != "redis":
             self._hear(at, store, reply, now)
             return
-        self._asking = True
-        deadline = max(at, now + self._world.machine.timeout)
-        self._world.link.send(
-            at, self._world.sizes.envelope, deadline, lambda then, ok: self._arrived(then, store, reply, now, ok=ok)
-        )
 
-    def _arrived(self, now: float, store: HostFile, reply: Reply, asked: float, *, ok: bool) -> None:
-        """A payload came, or its reader gave up."""
-        self._asking = False
-        if self._process.over:
-            return
-        if ok:
-            self._hear(now, store, reply, asked)
-        else:
-            self._world.tally.timeouts += 1
-            self._process.lost(now, store)
-            self.ask(now, contend=False)
-        self._settle(now)
+        def arrived(then: float, ok: bool) -> None:  # noqa: FBT001 - as `Link.send` calls it
+            self._process.asking = False
+            if self._process.over:
+                return
+            if ok:
+                self._hear(then, store, reply, now)
+                self._settle(then)
+            else:
+                self._world.tally.timeouts += 1
+                self._process.lost(then, store)
+                self._ask(then, manner)
+
+        self._process.asking = True
+        deadline = max(at, now + self._world.machine.timeout)
+        self._world.link.send(at, self._world.sizes.envelope, deadline, arrived)
 
     def _hear(self, now: float, store: HostFile, reply: Reply, asked: float) -> None:
         """Take in an answer, and do what follows from it."""
@@ -170,10 +170,6 @@ class Worker:
 
     def _settle(self, now: float) -> None:
         """Plan what its background has to do next, and find out whether its next polls can be quiet."""
+        self._process.settle()
         if self._background is not None and not self._process.over:
             self._background.plan(now)
-        held = self._process.know.held
-        process = self._process
-        self._calm = self._shared.may_be_quiet and process.is_calm and not (process.fetching or self._asking)
-        if held is not None:
-            self._version, self._seen = held.meta.version, held.meta.as_of
