@@ -11,6 +11,7 @@ from benchmarks.scale.shared import Shared, number_of
 from benchmarks.scale.stores import HostFile, clock_of
 from flagcache.core import knowledge
 from flagcache.core.circuit_breaker import CircuitBreaker
+from flagcache.core.first_load import may_start_with, waits_for_newer, waits_in_vain
 from flagcache.core.knowledge import Held, Knowledge
 from flagcache.core.renewals import with_last_renewal
 from flagcache.stores.base import Reply
@@ -46,6 +47,7 @@ class Process:
         self.last_poll = 0.0
         self.fetching = False
         """A fetch of this process is under way."""
+        self._has_flags = False
         self.asking = False
         """The answer of a store is on its way."""
         self._calm = False
@@ -132,8 +134,6 @@ class Process:
         self.know = knowledge.adopt(self.know, held)
         if self.know.held is held and (before is None or before.meta.version != held.meta.version):
             self._world.tally.took(now, number_of(held.meta.version), self.started)
-            if before is None:
-                self._world.tally.has_flags(now, self.started)
             if before is None or not self._shared.attached:
                 self.keep(now)
             else:
@@ -150,6 +150,29 @@ class Process:
             stored is None or (stored.version != meta.version and stored.order < meta.order)
         ):
             host.publish(now, self.me, self._shared.envelope(meta), fresh=False, lease=self._shared.lease)
+
+    # --- its first load ----------------------------------------------------------------------------------------------
+
+    def look(self, now: float) -> None:
+        """Note when the first load is over, and when there are flags."""
+        if not (self.know.loaded or self._waits(now)):
+            self.know = self.know._replace(loaded=True)
+        if self.know.loaded and self.know.held is not None and not self._has_flags:
+            self._has_flags = True
+            self._world.tally.has_flags(now, self.started)
+
+    def _waits(self, now: float) -> bool:
+        know, settings, store_name = self.know, self._shared.settings, self.in_charge.store_name
+        ends_at = (self.started if know.waiting_since is None else know.waiting_since) + settings.cold_start_wait
+        if now >= ends_at:
+            return False
+        if know.held is None:
+            return not waits_in_vain(know, store_name, now, ends_at)
+        if self.fetching and not self._shared.attached:
+            return True  # its SDK fetches instead of taking what is held
+        if know.held.born >= self.started or may_start_with(know, settings.first_load_max_age, now):
+            return False
+        return waits_for_newer(know, store_name, fetching=self.fetching)
 
     # --- quiet polls -------------------------------------------------------------------------------------------------
 

@@ -14,9 +14,8 @@ from benchmarks.scale.fetching import Fetching
 from benchmarks.scale.process import Process
 from benchmarks.scale.shared import Shared
 from benchmarks.scale.stores import HostFile
-from flagcache.core import knowledge
+from flagcache.core import first_load, knowledge
 from flagcache.errors import StoreError
-from flagcache.settings import milliseconds
 from flagcache.stores.base import Ask, Reply
 
 __all__ = ["Worker"]
@@ -35,6 +34,8 @@ class Worker:
         self._shared = shared
         self._world = shared.world
         self._process = Process(shared, me, host)
+        self._deferred = False
+        """A grant was left for the next poll."""
         self._fetching = Fetching(self._process, shared, self._settle)
         self._background = Background(self._process, shared, self) if shared.attached else None
 
@@ -53,17 +54,18 @@ class Worker:
         self._load(now, 1)
 
     def _load(self, now: float, attempt: int) -> None:
-        """Look for the first definitions in growing pauses, as `flagcache.worker.cold_start` does."""
+        """Look for definitions to start with in growing pauses, as `flagcache.worker.cold_start` does."""
         process = self._process
         if process.over:
             return
-        if process.know.held is None and not self._process.fetching and not self._process.asking:
-            self._ask(now, self._manner(contend=True))
-        if process.know.held is None and now - process.started < self._shared.settings.cold_start_wait:
+        if not (process.know.loaded or process.fetching or self._process.asking):
+            self._ask(now, self._manner(contend=self._shared.attached or process.know.held is None))
+        process.look(now)
+        if process.know.loaded:
+            self._poll_next(now)
+        else:
             pause = min(0.5, 0.01 * 1.25 ** (attempt - 1)) + self._world.rng.uniform(0, 0.01)
             self._world.timeline.at(now + pause, lambda then: self._load(then, attempt + 1))
-        else:
-            self._poll_next(now)
 
     def poll(self, now: float) -> None:
         """The poll of the SDK's own poller."""
@@ -108,7 +110,8 @@ class Worker:
         process = self._process
         return process.base._replace(
             may_lead=contend and not process.fetching,
-            idle=not process.fetching,
+            idle=not (process.fetching or self._deferred),
+            starts=first_load.is_starting(process.know),
             watches=contend and pushes and process.know.view(process.in_charge.store_name).deputy,
         )
 
@@ -153,8 +156,9 @@ class Worker:
         process.answered(store)
         if self._background is not None and store.store_name == "redis":
             self._background.reconnect(now)
-        if not self._shared.attached and process.know.held is None and self._is_young(reply):
-            reply = reply._replace(grant=None)  # its SDK starts with what is there; the grant is given again
+        self._deferred = False
+        if not self._shared.attached and process.know.held is None and reply.payload is not None:
+            reply, self._deferred = first_load.defer_grant(reply, self._shared.settings)
         process.apply(store, reply, now, asked)
         if reply.meta is not None and reply.payload is not None:
             process.take(now, knowledge.from_store(store.store_name, reply.meta, {}, reply.clock, asked))
@@ -163,13 +167,9 @@ class Worker:
         if reply.grant is not None:
             self._fetching.begin(now, store, reply.grant, asked)
 
-    def _is_young(self, reply: Reply) -> bool:
-        if reply.meta is None or reply.payload is None:
-            return False
-        return reply.clock - reply.meta.confirmed_at < milliseconds(self._shared.settings.challenge_after)
-
     def _settle(self, now: float) -> None:
         """Plan what its background has to do next, and find out whether its next polls can be quiet."""
+        self._process.look(now)
         self._process.settle()
         if self._background is not None and not self._process.over:
             self._background.plan(now)
