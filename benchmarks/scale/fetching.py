@@ -70,6 +70,7 @@ class Fetching:
         if published is Published.UNSETTLED:
             return
         if published is not Published.STALE:
+            process.extended(now, store)
             process.know = process.know._replace(
                 held=held._replace(meta=meta, store_name=store.store_name, accepted=True)
             )

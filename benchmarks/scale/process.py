@@ -9,7 +9,7 @@ import math
 
 from benchmarks.scale.shared import Shared, number_of
 from benchmarks.scale.stores import HostFile, clock_of
-from flagcache.core import knowledge
+from flagcache.core import ageing, knowledge
 from flagcache.core.circuit_breaker import CircuitBreaker
 from flagcache.core.first_load import may_start_with, waits_for_newer, waits_in_vain
 from flagcache.core.knowledge import Held, Knowledge
@@ -144,12 +144,15 @@ class Process:
         host, held = self._host, self.know.held
         if self.over or held is None:
             return
-        stored = host.state.meta
-        meta = knowledge.repair(held, host.store_name, clock_of(now), now)
-        if held.store_name != host.store_name and (
-            stored is None or (stored.version != meta.version and stored.order < meta.order)
-        ):
-            host.publish(now, self.me, self._shared.envelope(meta), fresh=False, lease=self._shared.lease)
+        clock, stored = clock_of(now), host.state.meta
+        if held.store_name == host.store_name or (stored is not None and stored.version == held.meta.version):
+            return
+        meta = knowledge.repair(held, host.store_name, clock, now)
+        if stored is not None:  # the ages decide, as between any two stores
+            if knowledge.from_store(host.store_name, stored, {}, clock, now).born >= held.born:
+                return
+            meta = ageing.outranking(meta, stored)
+        host.publish(now, self.me, self._shared.envelope(meta), fresh=False, lease=self._shared.lease)
 
     # --- its first load ----------------------------------------------------------------------------------------------
 
