@@ -112,7 +112,7 @@ class Fetching:
     def _offer(self, now: float, outcome: _Errand, meta: Meta) -> None:
         """Confirm or publish what a fetch brought, and hold it unless it is refused as late."""
         process, store, grant = self._process, outcome.store, outcome.grant
-        process.know = process.know._replace(failures=0, stay_out_until=0.0, backoff=Note())
+        process.know = process.know._replace(failures=0, stay_out_until=0.0)
         held = Held(meta, {}, store.store_name, outcome.asked, accepted=False)
         stored = process.know.view(store.store_name).stored
         known = stored is not None and stored.version == meta.version and meta.etag in ("", stored.etag)
@@ -129,6 +129,7 @@ class Fetching:
             else:
                 held = held._replace(accepted=True)
                 process.extended(now, store)
+        process.know = process.know._replace(backoff=Note(store_name=store.store_name, at=now))
         process.take(now, held)
 
     def _publish(self, now: float, store: HostFile, meta: Meta, *, fresh: bool) -> Published:
