@@ -15,11 +15,9 @@ from flagcache.core import schedule
 from flagcache.core.schedule import ClientActivity, Schedule
 from flagcache.errors import StoreError
 from flagcache.stores.base import Notice
+from flagcache.worker.background import _OFFSET  # pyright: ignore[reportPrivateUsage] - followers spread as the library's do
 
 __all__ = ["Background"]
-
-_OFFSET = 0.1
-"""Seconds over which the followers of a lost leader spread (`flagcache.worker.background`)."""
 
 _RECONNECTS = (0.25, 1.0)
 """Seconds after which a listener that lost its connection makes another (`flagcache.worker.listener`)."""

@@ -17,6 +17,11 @@ from benchmarks.scale.stores import HostFile
 from flagcache.core import first_load, knowledge
 from flagcache.errors import StoreError
 from flagcache.stores.base import Ask, Reply
+from flagcache.worker.cold_start import (
+    _GROWTH,  # pyright: ignore[reportPrivateUsage] - the simulation waits as the library does
+    _LONGEST,  # pyright: ignore[reportPrivateUsage]
+    _SHORTEST,  # pyright: ignore[reportPrivateUsage]
+)
 
 __all__ = ["Worker"]
 
@@ -64,7 +69,7 @@ class Worker:
         if process.know.loaded:
             self._poll_next(now)
         else:
-            pause = min(0.5, 0.01 * 1.25 ** (attempt - 1)) + self._world.rng.uniform(0, 0.01)
+            pause = min(_LONGEST, _SHORTEST * _GROWTH ** (attempt - 1)) + self._world.rng.uniform(0, _SHORTEST)
             self._world.timeline.at(now + pause, lambda then: self._load(then, attempt + 1))
 
     def poll(self, now: float) -> None:
