@@ -92,6 +92,13 @@ def test_every_folder_of_tests_is_explained() -> None:
     assert sorted(rows) == sorted(folders)
 
 
+def test_every_folder_of_benchmarks_is_explained() -> None:
+    """benchmarks/README.md has one row for each folder, and no row without a folder."""
+    rows = re.findall(r"^\| \[`(\w+)/`\]", (ROOT / "benchmarks/README.md").read_text(), re.MULTILINE)
+    folders = {path.name for path in (ROOT / "benchmarks").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert sorted(rows) == sorted(folders)
+
+
 def test_the_index_lists_every_page() -> None:
     """docs/README.md links each page of docs/ once or more."""
     linked = set(re.findall(r"\]\(([\w-]+\.md)", (ROOT / "docs/README.md").read_text()))
