@@ -62,11 +62,13 @@ def _day(name: str, workers: int, day: Day) -> Summary:
 # --- the simulation against what it stands for -----------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("seed", [1, 3])
 @pytest.mark.parametrize("attached", [True, False])
-def test_polls_that_are_only_counted_are_those_that_change_nothing(attached: bool) -> None:
+def test_polls_that_are_only_counted_are_those_that_change_nothing(attached: bool, seed: int) -> None:
     """A day in which every poll is made in full counts the same as one in which quiet polls are only counted."""
-    quick = live(lambda world: Ours(world, attached=attached), 12, SIZES, BUSY)
-    full = live(lambda world: Ours(world, attached=attached, may_be_quiet=False), 12, SIZES, BUSY)
+    day = replace(BUSY, seed=seed)
+    quick = live(lambda world: Ours(world, attached=attached), 12, SIZES, day)
+    full = live(lambda world: Ours(world, attached=attached, may_be_quiet=False), 12, SIZES, day)
     for name in ("bytes_to_store", "bytes_from_store"):  # the digits of some ages differ
         assert quick[name] == pytest.approx(full[name], rel=0.02)
     apart = ("bytes_to_store", "bytes_from_store", "bytes_a_second")
@@ -136,6 +138,12 @@ def test_a_cold_start_asks_once_with_flagcache_and_once_a_worker_without() -> No
     day = replace(QUIET, length=20.0, start=0.1, deploys=(), changes=())
     asked = {name: _day(name, 20, day)["full"] for name in CONTESTANTS}
     assert asked == {"none": 20, "example": 20, "republishing": 20, "protocol": 1, "attached": 1}
+
+
+def test_a_start_by_protocol_waits_for_a_fetch_that_seems_to_be_under_way() -> None:
+    """A new leader's SDK is silent about "unchanged": a process with old definitions waits up to a cold lease."""
+    longest = _day("protocol", 12, QUIET)["start_to_flags"]["max"]
+    assert 1 < longest < Settings().cold_lease + 0.31
 
 
 def test_a_killed_leader_is_followed_when_its_lease_is_over() -> None:
