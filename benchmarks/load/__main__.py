@@ -96,7 +96,9 @@ def _server(path: str) -> dict[str, object]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Start a Redis, measure, write the JSON."""
-    parser = argparse.ArgumentParser(description="One real Redis under thousands of connections.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.load", description="One real Redis under thousands of connections."
+    )
     parser.add_argument("--workers", type=int, nargs="+", default=WORKERS, help="sizes of fleets")
     parser.add_argument("--seconds", type=float, default=10.0, help="how long each rate of polls lasts")
     parser.add_argument("--out", type=Path, default=RESULTS, help="the JSON")

@@ -120,7 +120,9 @@ def run(sizes: Sequence[int], pushes: Sequence[tuple[int, int]], save: Callable[
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Simulate, write the JSON, and draw."""
-    parser = argparse.ArgumentParser(description="A simulated day of fleets of many sizes.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.scale", description="A simulated day of fleets of many sizes."
+    )
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="workers of the fleets")
     parser.add_argument("--draw", action="store_true", help="simulate nothing: draw what the JSON holds")
     parser.add_argument("--out", type=Path, default=RESULTS, help="the JSON; plots are put beside it")
