@@ -41,6 +41,7 @@ PUBLIC = {
         SubscriptionContract
     """,
     "flagcache.vendor": "Fetcher Vendor",
+    "flagcache.worker.config": "CacheConfig",
     "flagcache_posthog": """
         asgi aws_lambda celery django fastapi flask gunicorn identity openfeature refresher request_flags
         starlette testing
@@ -71,7 +72,6 @@ INTERNAL = {
     "flagcache.core": "knowledge",
     "flagcache.stores.rules": "verbs",
     "flagcache.worker": "compatibility malformed",
-    "flagcache.worker.config": "CacheConfig CacheConfig",
     "flagcache.worker.worker": "Worker",
 }
 """Modules and classes of the engine that pages mention to explain it; nothing outside may rely on them."""
