@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from flagcache._version import __version__
 from flagcache.cli.app import AppCache, app_cache
 from flagcache.cli.health import Answer, HealthServer, address_of
-from flagcache.cli.lines import logging_to_stderr
+from flagcache.cli.log_format import logging_to_stderr
 from flagcache.cli.store import resolved
 from flagcache.encoding.protection import KeyMaterial, protection_of
 from flagcache.errors import ConfigurationError

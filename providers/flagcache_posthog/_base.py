@@ -27,12 +27,12 @@ from flagcache.status import Status
 from flagcache.stores.spec import StoreSpec
 from flagcache.worker.config import CacheConfig
 from flagcache_posthog._calling_client import calling_client
+from flagcache_posthog._client_checks import lacks_key, tell_polled_past, uses, watch
 from flagcache_posthog._finder import ClientFinder
 from flagcache_posthog._gevent import learn_system
 from flagcache_posthog._lifecycle import meet_keyless, remember, remember_cache
-from flagcache_posthog._misfits import lacks_key, tell_polled_past, uses, watch
+from flagcache_posthog._orphan_pollers import stray_of
 from flagcache_posthog._sdk import is_client
-from flagcache_posthog._strays import stray_of
 from flagcache_posthog.attach import AttachedClient
 from flagcache_posthog.definitions import PostHogVendor
 

@@ -14,8 +14,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, cast
 
 from flagcache.runtime.callers import thread_record
+from flagcache_posthog._orphan_pollers import calling_thread, client_of
 from flagcache_posthog._sdk import CLIENT_MODULES, is_client
-from flagcache_posthog._strays import calling_thread, client_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator

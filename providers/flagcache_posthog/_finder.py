@@ -18,7 +18,7 @@ from flagcache.runtime import process
 from flagcache.runtime.guard import log_exceptions
 from flagcache.runtime.process_lock import ProcessLock
 from flagcache.worker.listener import listen_soon
-from flagcache_posthog._strays import client_of
+from flagcache_posthog._orphan_pollers import client_of
 
 if TYPE_CHECKING:
     from posthog.client import Client

@@ -10,9 +10,9 @@ import redis
 from flagcache.events import Event
 from flagcache.settings import KeyMaterial
 from flagcache.stores.fallback import AUTO, Fallback
-from flagcache_posthog._arguments import understand
-from flagcache_posthog._mistakes import names_mistakes
-from flagcache_posthog._stores import redis_stores
+from flagcache_posthog._options import understand
+from flagcache_posthog._store_specs import redis_stores
+from flagcache_posthog._unknown_options import names_mistakes
 from flagcache_posthog.provider import FlagDefinitionCache
 
 __all__ = ["RedisFlagDefinitionCache"]

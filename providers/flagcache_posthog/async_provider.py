@@ -19,11 +19,11 @@ from flagcache.runtime.awaiting import answered, awaitable
 from flagcache.settings import KeyMaterial
 from flagcache.stores.fallback import AUTO, Fallback
 from flagcache.stores.redis.asyncio_address import resolve_asyncio
-from flagcache_posthog._arguments import understand
 from flagcache_posthog._base import CacheBase
 from flagcache_posthog._calling_client import calling_for
-from flagcache_posthog._mistakes import names_mistakes
-from flagcache_posthog._stores import redis_stores
+from flagcache_posthog._options import understand
+from flagcache_posthog._store_specs import redis_stores
+from flagcache_posthog._unknown_options import names_mistakes
 
 __all__ = ["AsyncRedisFlagDefinitionCache"]
 

@@ -12,10 +12,10 @@ import weakref
 from typing import TYPE_CHECKING, cast
 
 from flagcache.errors import ConfigurationError
-from flagcache_posthog._misfits import checked_host
+from flagcache_posthog._client_checks import checked_host
+from flagcache_posthog._orphan_pollers import calling_thread
 from flagcache_posthog._sdk import is_client
 from flagcache_posthog._sdk_request import user_agent_of
-from flagcache_posthog._strays import calling_thread
 from flagcache_posthog.fetcher import PostHogFetcher
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from flagcache.runtime.masking import mask, userinfo_of, without_userinfo
 from flagcache.settings import Settings
 from flagcache.stores.base import Scope
 from flagcache.vendor import FetchResult, Refused, Unchanged
-from flagcache_posthog._answer import understand, usable_etag
-from flagcache_posthog._deadline_session import Lifeline
-from flagcache_posthog._request import TROUBLES, DefinitionsRequest, root_of
+from flagcache_posthog._http.deadline import Lifeline
+from flagcache_posthog._http.request import TROUBLES, DefinitionsRequest, root_of
+from flagcache_posthog._http.response import understand, usable_etag
 from flagcache_posthog.definitions import PostHogVendor
 
 __all__ = ["PostHogFetcher"]

@@ -21,10 +21,10 @@ from flagcache.settings import KeyMaterial
 from flagcache.stores.fallback import AUTO, Fallback
 from flagcache.stores.memory import MemoryHub
 from flagcache.stores.spec import REDIS_SCHEMES, StoreSpec
-from flagcache_posthog._arguments import Common, common, path_of, scheme_of, understand
 from flagcache_posthog._base import CacheBase
-from flagcache_posthog._mistakes import names_mistakes
-from flagcache_posthog._stores import own_memory, refuse_expiry, sqlite_spec
+from flagcache_posthog._options import Common, common, path_of, scheme_of, understand
+from flagcache_posthog._store_specs import own_memory, refuse_expiry, sqlite_spec
+from flagcache_posthog._unknown_options import names_mistakes
 
 __all__ = ["FlagDefinitionCache", "MemoryFlagDefinitionCache", "SqliteFlagDefinitionCache", "from_url"]
 

@@ -35,10 +35,10 @@ from flagcache.status import State, Status
 from flagcache.stores.base import REFRESHER
 from flagcache.stores.spec import REDIS_SCHEMES, StoreSpec
 from flagcache.worker.config import CacheConfig
-from flagcache_posthog._arguments import all_options, path_of, scheme_of, understand
-from flagcache_posthog._plain_client import PlainClient
-from flagcache_posthog._runs import Outcome, Project, Run
-from flagcache_posthog._stores import redis_spec, sqlite_spec
+from flagcache_posthog._headless_client import PlainClient
+from flagcache_posthog._options import all_options, path_of, scheme_of, understand
+from flagcache_posthog._refresher_types import Outcome, Project, Run
+from flagcache_posthog._store_specs import redis_spec, sqlite_spec
 from flagcache_posthog.attach import project_of
 from flagcache_posthog.definitions import PostHogVendor
 from flagcache_posthog.fetcher import PostHogFetcher

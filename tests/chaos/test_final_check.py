@@ -19,7 +19,7 @@ FULL = LogLine("flagcache", logging.ERROR, "redis://db:6379/0 is full: OOM")
         (FULL, (), 1),
         (FULL, ("refuses to write",), 1),
         (FULL, ("is full",), 0),
-        (LogLine("flagcache_posthog._misfits", logging.ERROR, "no secret key"), ("is full",), 1),
+        (LogLine("flagcache_posthog._client_checks", logging.ERROR, "no secret key"), ("is full",), 1),
         (LogLine("flagcache", logging.WARNING, "redis://db:6379/0 does not answer"), (), 0),
         (LogLine("posthog", logging.WARNING, "Cache provider get error"), ("is full",), 1),
     ],

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from flagcache.cli.demo import DemoOptions, words
-from flagcache.cli.demo.ledger import Ledger, Requests
+from flagcache.cli.demo import DemoOptions, messages_text
+from flagcache.cli.demo.counts import Ledger, Requests
 from flagcache.cli.demo.messages import Report
 from flagcache_posthog.testing import PostHogStandIn
 from tests.support.servers import MakeRedis, RedisServer, until
@@ -328,14 +328,14 @@ def test_a_report_survives_its_way() -> None:
 def test_all_words_fit_80_columns() -> None:
     """Long process ids, many workers and slow machines keep every line within 80 columns."""
     options = DemoOptions(workers=64, preload=True, refresh=12.5, seconds=3600)
-    place = words.Place(
+    place = messages_text.Place(
         "http://127.0.0.1:65535", is_standin=True, url="http://127.0.0.1:65535", store="s", sdk="7.100.10"
     )
-    change = words.Change("new-checkout", 64, 123.4)
-    succession = words.Succession(4194303, 4194304, 123.4)
-    figures = words.Figures(3600.0, Requests(9999, 99), Requests(99999, 999), change, succession, 0)
-    lines = [*words.intro(options, place), *words.summary(options, place, figures)]
+    change = messages_text.Change("new-checkout", 64, 123.4)
+    succession = messages_text.Succession(4194303, 4194304, 123.4)
+    figures = messages_text.Figures(3600.0, Requests(9999, 99), Requests(99999, 999), change, succession, 0)
+    lines = [*messages_text.intro(options, place), *messages_text.summary(options, place, figures)]
     stamp = " " * len("123.4 s  ")
-    lines += [stamp + words.changed(change), stamp + words.succeeded(succession)]
-    lines += [stamp + words.replaced(replace(_REPORT, pid=4194303, requests=asked)) for asked in (0, 1, 2)]
+    lines += [stamp + messages_text.changed(change), stamp + messages_text.succeeded(succession)]
+    lines += [stamp + messages_text.replaced(replace(_REPORT, pid=4194303, requests=asked)) for asked in (0, 1, 2)]
     assert [line for line in lines if len(line) > 80] == []

@@ -30,8 +30,8 @@ from flagcache.runtime.here import here
 from flagcache.settings import Settings
 from flagcache.stores.base import Scope
 from flagcache.vendor import Fetched, Fetcher, FetchResult, Refused, Unchanged
-from flagcache_posthog._deadline_session import Lifeline
-from flagcache_posthog._misfits import checked_host
+from flagcache_posthog._client_checks import checked_host
+from flagcache_posthog._http.deadline import Lifeline
 from flagcache_posthog.attach import AttachedClient
 from flagcache_posthog.definitions import PostHogVendor
 from flagcache_posthog.fetcher import PostHogFetcher

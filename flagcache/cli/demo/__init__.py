@@ -2,12 +2,13 @@
 
 `options` are the arguments, `messages` are what the demo and its workers send each other. In each worker run `app`,
 which is what a user would write, and `reporter`, which reports its state. In the demo's own process `fleet` starts and
-ends the workers, `ledger` counts, `words` has the texts, `screen` prints them and `show` is the order of events.
+ends the workers, `counts` adds up, `messages_text` has the texts, `screen` prints them, `environment` starts what the
+demo needs and `run` is the order of events.
 """
 
 from __future__ import annotations
 
 from flagcache.cli.demo.options import DemoOptions
-from flagcache.cli.demo.show import run_demo
+from flagcache.cli.demo.run import run_demo
 
 __all__ = ["DemoOptions", "run_demo"]

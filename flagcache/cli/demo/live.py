@@ -12,8 +12,8 @@ from rich.text import Text
 from typing_extensions import Self
 
 from flagcache.cli.demo.messages import Report
+from flagcache.cli.demo.messages_text import value_name
 from flagcache.cli.demo.screen import View, age, short, stamped
-from flagcache.cli.demo.words import value_name
 
 __all__ = ["LiveScreen"]
 

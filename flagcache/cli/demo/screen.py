@@ -10,9 +10,9 @@ from typing import Protocol
 
 from typing_extensions import Self
 
-from flagcache.cli.demo.ledger import Ledger, Requests
+from flagcache.cli.demo.counts import Ledger, Requests
 from flagcache.cli.demo.messages import Report
-from flagcache.cli.demo.words import value_name
+from flagcache.cli.demo.messages_text import value_name
 
 __all__ = ["PlainScreen", "Screen", "View", "age", "make_screen", "short", "stamped"]
 

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 
 from flagcache.errors import ConfigurationError, FlagcacheError
-from flagcache_posthog._misfits import checked_host
+from flagcache_posthog._client_checks import checked_host
 from flagcache_posthog.django._defaults import with_defaults
 from flagcache_posthog.provider import FlagDefinitionCache, from_url
 

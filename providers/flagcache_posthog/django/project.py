@@ -20,8 +20,8 @@ from flagcache.runtime.here import prefix
 from flagcache.runtime.process_lock import ProcessLock
 from flagcache.runtime.threads import try_start
 from flagcache_posthog._base import CacheBase
+from flagcache_posthog._client_checks import uses
 from flagcache_posthog._lifecycle import load_clients, remember_maker
-from flagcache_posthog._misfits import uses
 from flagcache_posthog.django._config import Config, read
 from flagcache_posthog.django._config import hook as hook_of
 

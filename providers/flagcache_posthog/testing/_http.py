@@ -13,9 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
-from ._desk import Desk
+from ._backend import Desk
+from ._commands import perform
 from ._messages import Reply, Request
-from ._verbs import perform
 from .faults import refusal_body
 
 CONTROL_PREFIX = "/_standin/"

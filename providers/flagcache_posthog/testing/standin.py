@@ -16,10 +16,10 @@ from typing_extensions import Self
 
 from flagcache.errors import FlagcacheError
 
+from ._backend import Desk
 from ._client import ask_over_http
-from ._desk import Desk
+from ._commands import perform
 from ._http import StandInServer
-from ._verbs import perform
 from .certificates import Certificate
 from .control import StandInControl
 from .definitions import make_definitions

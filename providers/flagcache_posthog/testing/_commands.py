@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 
-from ._desk import Desk
+from ._backend import Desk
 from .definitions import Flag
 from .faults import Rule, unpack_fault
 from .records import Path

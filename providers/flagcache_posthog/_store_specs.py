@@ -14,7 +14,7 @@ from flagcache.settings import Settings, milliseconds
 from flagcache.stores.fallback import AUTO, Fallback, fallback_specs
 from flagcache.stores.memory import MemoryStore
 from flagcache.stores.spec import StoreSpec, missing_for_sqlite
-from flagcache_posthog._arguments import checked_path
+from flagcache_posthog._options import checked_path
 
 if TYPE_CHECKING:
     import redis

@@ -8,10 +8,10 @@ import signal
 import time
 from collections.abc import Generator, Mapping
 
-from flagcache.cli.demo import words
+from flagcache.cli.demo import messages_text
+from flagcache.cli.demo.environment import FLAG, BrokenPromiseError, Interruption, Stage, open_stage
 from flagcache.cli.demo.messages import Report
 from flagcache.cli.demo.options import DemoOptions, Project, check_extra
-from flagcache.cli.demo.stage import FLAG, BrokenPromiseError, Interruption, Stage, open_stage
 
 __all__ = ["run_demo"]
 
@@ -61,13 +61,13 @@ def _collected_signals() -> Generator[list[int], None, None]:
 
 def _perform(stage: Stage) -> None:
     began = time.monotonic()
-    for line in words.intro(stage.options, stage.place):
+    for line in messages_text.intro(stage.options, stage.place):
         stage.screen.line(line)
     with stage.screen:
         _start(stage)
         change = _change_flag(stage) if stage.standin else None
         succession = _kill_leader(stage)
-        figures = words.Figures(
+        figures = messages_text.Figures(
             seconds=time.monotonic() - began,
             together=stage.count(),
             alone=stage.ledger.alone(),
@@ -75,7 +75,7 @@ def _perform(stage: Stage) -> None:
             succession=succession,
             flags_lost=stage.ledger.flags_lost,
         )
-    for line in words.summary(stage.options, stage.place, figures):
+    for line in messages_text.summary(stage.options, stage.place, figures):
         stage.screen.line(line)
     _check(figures)
 
@@ -91,12 +91,12 @@ def _start(stage: Stage) -> None:
         return able if len(able) >= workers and stage.ledger.leader() else None
 
     stage.until(ready, _PATIENCE + 2 * workers, f"{workers} workers to have their flags")
-    sent = words.times(stage.count().full)
+    sent = messages_text.times(stage.count().full)
     stage.screen.event(f"{workers} workers started on an empty store: PostHog sent them its flags {sent}")
     stage.watch(stage.options.pause)
 
 
-def _change_flag(stage: Stage) -> words.Change:
+def _change_flag(stage: Stage) -> messages_text.Change:
     """Switch the flag on in PostHog, wait until every worker evaluates it to that, and watch."""
     assert stage.standin is not None
     stage.standin.set_flag(FLAG, active=True)
@@ -108,13 +108,13 @@ def _change_flag(stage: Stage) -> words.Change:
         return changed if len(changed) == len(stage.ledger.alive()) else None
 
     reports = stage.until(everywhere, _PATIENCE + 2 * stage.options.refresh, "every worker to see the change")
-    change = words.Change(FLAG, len(reports), max(report.value_at for report in reports) - changed_at)
-    stage.screen.event(words.changed(change))
+    change = messages_text.Change(FLAG, len(reports), max(report.value_at for report in reports) - changed_at)
+    stage.screen.event(messages_text.changed(change))
     stage.watch(stage.options.pause)
     return change
 
 
-def _kill_leader(stage: Stage) -> words.Succession:
+def _kill_leader(stage: Stage) -> messages_text.Succession:
     """Kill the leader, wait for another leader and for a new worker, and watch."""
     ledger, options = stage.ledger, stage.options
     old = stage.until(ledger.leader, _PATIENCE, "a leader")
@@ -127,15 +127,15 @@ def _kill_leader(stage: Stage) -> words.Succession:
     def replaced() -> Report | None:
         return next((report for report in ledger.with_flags() if report.pid not in known), None)
 
-    stage.screen.event(words.replaced(stage.until(replaced, _PATIENCE, "a new worker to have its flags")))
+    stage.screen.event(messages_text.replaced(stage.until(replaced, _PATIENCE, "a new worker to have its flags")))
     new = stage.until(ledger.leader, _PATIENCE + options.lease + options.refresh, "another leader")
-    succession = words.Succession(old.pid, new.pid, new.role_at - killed_at)
-    stage.screen.event(words.succeeded(succession))
+    succession = messages_text.Succession(old.pid, new.pid, new.role_at - killed_at)
+    stage.screen.event(messages_text.succeeded(succession))
     stage.watch(options.pause)
     return succession
 
 
-def _check(figures: words.Figures) -> None:
+def _check(figures: messages_text.Figures) -> None:
     if figures.flags_lost:
         raise BrokenPromiseError("a worker that had flags was seen without")
     if figures.together.requests >= figures.alone.requests:

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from flagcache.cli.demo.counts import Ledger, Requests
 from flagcache.cli.demo.fleet import Fleet
-from flagcache.cli.demo.ledger import Ledger, Requests
 from flagcache.cli.demo.messages import Wiring
+from flagcache.cli.demo.messages_text import Place
 from flagcache.cli.demo.options import DemoOptions, Project
 from flagcache.cli.demo.screen import Screen, View, make_screen
-from flagcache.cli.demo.words import Place
 from flagcache.errors import FlagcacheError, StoreError
 
 if TYPE_CHECKING:

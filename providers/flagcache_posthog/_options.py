@@ -15,7 +15,7 @@ from flagcache.errors import ConfigurationError
 from flagcache.events import Event
 from flagcache.settings import KeyMaterial, Options, Settings, check_namespace
 from flagcache.stores.spec import scheme_in
-from flagcache_posthog._mistakes import refuse_unknown
+from flagcache_posthog._unknown_options import refuse_unknown
 
 __all__ = ["Common", "all_options", "checked_path", "common", "path_of", "scheme_of", "understand"]
 

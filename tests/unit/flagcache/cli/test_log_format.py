@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from flagcache.cli.lines import logging_to_stderr
+from flagcache.cli.log_format import logging_to_stderr
 from flagcache.event_log import log_events
 from flagcache.events import DefinitionsChanged, Event
 from flagcache.runtime.guard import log_exceptions

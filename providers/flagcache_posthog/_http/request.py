@@ -15,8 +15,8 @@ import requests
 from requests.auth import AuthBase
 from urllib3.exceptions import HTTPError
 
-from flagcache_posthog._answer import Answer, read_body
-from flagcache_posthog._deadline_session import Lifeline, open_session
+from flagcache_posthog._http.deadline import Lifeline, open_session
+from flagcache_posthog._http.response import Answer, read_body
 
 __all__ = ["TROUBLES", "DefinitionsRequest", "InsecureRedirectError", "root_of"]
 

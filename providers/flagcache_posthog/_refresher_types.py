@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from flagcache.errors import ConfigurationError
-from flagcache_posthog._misfits import checked_host
+from flagcache_posthog._client_checks import checked_host
 
 __all__ = ["Outcome", "Project", "Run"]
 

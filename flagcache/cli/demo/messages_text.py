@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flagcache.cli.demo.ledger import Requests
+from flagcache.cli.demo.counts import Requests
 from flagcache.cli.demo.messages import FlagValue, Report
 from flagcache.cli.demo.options import DemoOptions
 
