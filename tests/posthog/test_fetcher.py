@@ -31,7 +31,7 @@ from flagcache.settings import Settings
 from flagcache.stores.base import Scope
 from flagcache.vendor import Fetched, Fetcher, FetchResult, Refused, Unchanged
 from flagcache_posthog._client_checks import checked_host
-from flagcache_posthog._http.deadline import Lifeline
+from flagcache_posthog._http.deadline import RequestDeadline
 from flagcache_posthog.attach import AttachedClient
 from flagcache_posthog.definitions import PostHogVendor
 from flagcache_posthog.fetcher import PostHogFetcher
@@ -215,7 +215,7 @@ def standin(
 def test_it_is_a_fetcher(standin: PostHogStandIn) -> None:
     """What it is made of fits the engine's protocol, and its repr shows state and no key."""
     made: Fetcher = fetcher(standin.url)
-    assert repr(made) == f"<PostHogFetcher host={standin.url!r} timeout=10s underway=0>"
+    assert repr(made) == f"<PostHogFetcher host={standin.url!r} timeout=10s in_flight=0>"
     assert standin.requests == 0
 
 
@@ -281,14 +281,14 @@ def _is_timer(candidate: object) -> bool:
 
 def test_socket_options_of_the_sdk_are_used(standin: PostHogStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     """What `posthog.set_socket_options` was given holds for our connections; None brings the defaults back."""
-    seen, hold = list[tuple[int, int]](), Lifeline.hold
+    seen, track = list[tuple[int, int]](), RequestDeadline.track
 
-    def look(lifeline: Lifeline, connection: socket.socket) -> None:
+    def look(deadline: RequestDeadline, connection: socket.socket) -> None:
         alive = connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         seen.append((alive, connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)))
-        hold(lifeline, connection)
+        track(deadline, connection)
 
-    monkeypatch.setattr(Lifeline, "hold", look)
+    monkeypatch.setattr(RequestDeadline, "track", look)
     keep_alive: list[tuple[int, int, int | bytes]] = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
     for options, as_they_are in ((keep_alive, (1, 0)), (None, (0, 1))):
         sdk.set_socket_options(options)
@@ -769,7 +769,7 @@ def test_cancel_ends_a_fetch(standin: PostHogStandIn) -> None:
     thread = threading.Thread(target=lambda: results.append(made.fetch("")), daemon=True)
     thread.start()
     standin.wait_for_held(1, timeout=PATIENCE)
-    assert "underway=1" in repr(made)
+    assert "in_flight=1" in repr(made)
     made.cancel()
     thread.join(PATIENCE)
     assert results == [Refused("cancelled", Scope.MINE)]
@@ -777,7 +777,7 @@ def test_cancel_ends_a_fetch(standin: PostHogStandIn) -> None:
     standin.recover()
     made.cancel()
     fetched(made.fetch(""))
-    assert "underway=0" in repr(made)
+    assert "in_flight=0" in repr(made)
 
 
 def test_a_forked_child_does_not_end_its_parents_fetch(standin: PostHogStandIn) -> None:
@@ -1016,7 +1016,7 @@ def test_an_https_answer_is_never_followed_to_http(certificate: Certificate, mon
         TlsRedirect(certificate, f"http://{plain.address}/elsewhere") as secure,
     ):
         result = refused(fetcher(secure.url).fetch(""))
-    assert "leads from https to http" in result.reason
+    assert "redirects from https to http" in result.reason
     assert result.scope is Scope.MINE
     assert not plain.heads
 

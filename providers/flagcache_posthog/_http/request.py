@@ -1,7 +1,7 @@
-"""The request for definitions: how it is sent, where redirects lead it, and when it is sent again.
+"""The request for definitions, with its redirects and its retry.
 
-It goes through `requests.Session.send`, so that whatever a test or a tracer puts there (requests-mock, responses,
-OpenTelemetry) sees it as it sees the SDK's own.
+It goes through `requests.Session.send`, so tools that replace that method (requests-mock, responses, OpenTelemetry) see
+it as they see the SDK's requests.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import requests
 from requests.auth import AuthBase
 from urllib3.exceptions import HTTPError
 
-from flagcache_posthog._http.deadline import Lifeline, open_session
-from flagcache_posthog._http.response import Answer, read_body
+from flagcache_posthog._http.deadline import RequestDeadline, open_session
+from flagcache_posthog._http.response import DefinitionsResponse, read_body
 
-__all__ = ["TROUBLES", "DefinitionsRequest", "InsecureRedirectError", "root_of"]
+__all__ = ["REQUEST_ERRORS", "DefinitionsRequest", "InsecureRedirectError", "root_cause"]
 
-_REDIRECTS = 3
+_MAX_REDIRECTS = 3
 
-TROUBLES = (HTTPError, HTTPException, OSError, RuntimeError, ValueError)
-"""What goes wrong between here and PostHog. RuntimeError: a process that is ending starts no thread any more."""
+REQUEST_ERRORS = (HTTPError, HTTPException, OSError, RuntimeError, ValueError)
+"""The errors of a request that got no complete response. RuntimeError: an ending process can't start a thread."""
 
-_DROPS = (BrokenPipeError, ConnectionAbortedError, ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
-"""The other side ended a connection. http.client's `RemoteDisconnected` is a ConnectionResetError too."""
+_DROPPED = (BrokenPipeError, ConnectionAbortedError, ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+"""The other side closed the connection. http.client's `RemoteDisconnected` is a ConnectionResetError too."""
 
 
 class InsecureRedirectError(OSError):
@@ -36,36 +36,36 @@ class InsecureRedirectError(OSError):
 class DefinitionsRequest:
     """One conditional GET, with its redirects, within a deadline.
 
-    A connection that is dropped before an answer begins is no news from PostHog: a load balancer closed it, or a server
-    was restarted. The SDK's own session tries again at once then, over https (posthog 7.91, `request.py`,
-    `_build_session`). So do we, once, within the same deadline, if the request is unconditional: who sends it has no
-    definitions, and an application may wait for them. A conditional request is not sent again: the fleet has
-    definitions, and its next grant is the retry. Refused connections, unknown hosts and timeouts are never retried.
+    If a connection is dropped before a response begins, a load balancer has closed it, or a server was restarted. The
+    SDK's session then tries again at once over https (posthog 7.91, `request.py`, `_build_session`). We do so too,
+    once and within the same deadline, if the request is unconditional: its sender has no definitions, and an
+    application may wait for them. A conditional request is not sent again, because the fleet has definitions and its
+    next grant is the retry. Refused connections, unknown hosts and timeouts are never retried.
 
     Args:
-        url: the whole address that is asked.
-        secret_key: the key that goes to the URL's host, and to no other.
+        url: the complete URL.
+        secret_key: the key, which is sent to the URL's host and to no other.
         headers: sent with each request; `If-None-Match` makes it conditional.
-        deadline: when all of it is over.
+        deadline: for all of it.
     """
 
-    def __init__(self, url: str, secret_key: str, headers: dict[str, str], deadline: Lifeline) -> None:
+    def __init__(self, url: str, secret_key: str, headers: dict[str, str], deadline: RequestDeadline) -> None:
         self._url = url
         self._secret_key = secret_key
         self._headers = headers
         self._deadline = deadline
         self.sent = 0
-        """How often the URL was asked: at most twice. A redirect that is followed does not count."""
+        """Number of requests to the URL, at most two. A redirect that is followed doesn't count."""
 
-    def answer(self, max_bytes: int) -> Answer:
-        """Ask, and read the answer completely.
+    def get(self, max_bytes: int) -> DefinitionsResponse:
+        """Send the request, and read the response completely.
 
         Args:
-            max_bytes: the largest body that is accepted, decoded.
+            max_bytes: the largest decoded body that is accepted.
 
         Raises:
             EnvelopeError: the body is larger, cut off, or not encoded as it says.
-            HTTPError, HTTPException, OSError, RuntimeError, ValueError: there is no complete answer.
+            HTTPError, HTTPException, OSError, RuntimeError, ValueError: there is no complete response.
         """
         with open_session(self._deadline) as session:
             response = self._response(session)
@@ -73,25 +73,26 @@ class DefinitionsRequest:
                 body = read_body(response, max_bytes) if response.status_code == 200 else b""
             finally:
                 _close(response)
-                self._deadline.check()  # what ends with its connection looks whole when that was cut: a header, a body
-            return Answer(response.status_code, response.headers, body)
+                self._deadline.check()  # headers or a body that end with the connection look complete if it was aborted
+            return DefinitionsResponse(response.status_code, response.headers, body)
 
     def _response(self, session: requests.Session) -> requests.Response:
         try:
             return self._follow(session)
-        except TROUBLES as exc:
+        except REQUEST_ERRORS as exc:
             if "If-None-Match" in self._headers or self._deadline.ended or not _was_dropped(exc):
                 raise
         return self._follow(session)
 
     def _follow(self, session: requests.Session) -> requests.Response:
-        """Ask, and go where redirects lead; the last answer if they are too many.
+        """Send the request and follow redirects; return the last response if there are too many.
 
-        Not left to the session: it would read the body of a redirect whole, and let `.netrc` replace the key.
+        The session doesn't follow them, because it would read a redirect's body completely, and let `.netrc` replace
+        the key.
         """
         self.sent += 1
         url, auth = self._url, _Bearer(self._secret_key)
-        for _ in range(_REDIRECTS):
+        for _ in range(_MAX_REDIRECTS):
             response = self._send(session, url, auth)
             target = session.get_redirect_target(response)
             if target is None:
@@ -110,10 +111,10 @@ class DefinitionsRequest:
 
 
 class _Bearer(AuthBase):
-    """Puts the key into a request. An `auth` of requests, because without one it would look into `.netrc`.
+    """Puts the key into a request. Without an `auth`, requests would read `.netrc`.
 
     Args:
-        key: the secret key; empty for a host that must not see it.
+        key: the secret key; empty for a host that must not get it.
     """
 
     def __init__(self, key: str) -> None:
@@ -129,27 +130,27 @@ def _refuse_plain_http(source: str, target: str, status: int) -> None:
     """Refuse a redirect from https to anything else, because an attacker on the network could answer for PostHog.
 
     Raises:
-        InsecureRedirectError: it leads there.
+        InsecureRedirectError: the redirect is insecure.
     """
     if urlsplit(source).scheme.lower() == "https" and urlsplit(target).scheme.lower() != "https":
         raise InsecureRedirectError(
-            f"the answer {status} leads from https to http, and is not followed; correct `host`"
+            f"the answer {status} redirects from https to http and was not followed; correct `host`"
         )
 
 
-def root_of(exc: BaseException) -> BaseException:
-    """Return the cause of the causes."""
-    while isinstance(deeper := exc.__cause__ or exc.__context__, TROUBLES):
-        exc = deeper
+def root_cause(exc: BaseException) -> BaseException:
+    """Return the first exception of a chain."""
+    while isinstance(cause := exc.__cause__ or exc.__context__, REQUEST_ERRORS):
+        exc = cause
     return exc
 
 
 def _was_dropped(exc: BaseException) -> bool:
-    """Whether the other side ended the connection. ENOTCONN: in the moment in which TLS was to begin."""
-    root = root_of(exc)
-    return isinstance(root, _DROPS) or (isinstance(root, OSError) and root.errno == errno.ENOTCONN)
+    """Whether the other side closed the connection. ENOTCONN: it did so when TLS was about to begin."""
+    root = root_cause(exc)
+    return isinstance(root, _DROPPED) or (isinstance(root, OSError) and root.errno == errno.ENOTCONN)
 
 
 def _close(response: requests.Response) -> None:
-    if response.raw is not None:  # None in what a test made by hand, which has no connection
+    if response.raw is not None:  # None in a response that a test created, which has no connection
         response.close()

@@ -1,4 +1,4 @@
-"""What an answer of PostHog's `/flags/definitions` means."""
+"""The response of PostHog's `/flags/definitions`, and the result that it means for the fleet."""
 
 from __future__ import annotations
 
@@ -22,113 +22,116 @@ from flagcache.stores.base import Scope
 from flagcache.vendor import Fetched, FetchResult, Refused, Unchanged
 from flagcache_posthog.definitions import PostHogVendor
 
-__all__ = ["Answer", "read_body", "understand", "usable_etag"]
+__all__ = ["DefinitionsResponse", "read_body", "result_of", "usable_etag"]
 
-_OK, _UNCHANGED, _QUOTA_USED_UP, _TOO_MANY = 200, 304, 402, 429
-_PIECE = 64 * 1024  # bytes read at a time
-_LONGEST_ETAG = 256  # characters; it is stored beside the definitions and goes with each poll of the store
+_OK, _UNCHANGED, _QUOTA_EXCEEDED, _TOO_MANY_REQUESTS = 200, 304, 402, 429
+_CHUNK = 64 * 1024  # bytes per read
+_MAX_ETAG_LENGTH = 256  # characters; it is stored with the definitions and sent with each poll of the store
 
 
-class Answer(NamedTuple):
-    """One answer, read completely."""
+class DefinitionsResponse(NamedTuple):
+    """One response, read completely."""
 
     status: int
     headers: Mapping[str, str]
-    """By name in any case."""
+    """Names in any case."""
     body: bytes
     """Decoded; empty unless the status is 200."""
 
 
 def read_body(response: requests.Response, limit: int) -> bytes:
-    """Read and decode the body piece by piece, no further than its limit.
+    """Read and decode the body in chunks, up to a limit.
 
     Args:
-        response: a streamed one, to a request that allows gzip alone.
-        limit: bytes that the decoded body may have.
+        response: a streamed response to a request that accepts only gzip.
+        limit: the largest decoded body in bytes.
 
     Raises:
-        EnvelopeError: it is larger, cut off, or not encoded as it says.
+        EnvelopeError: the body is larger, cut off, or not encoded as its header says.
         urllib3.exceptions.HTTPError: the connection broke.
     """
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in ("", "identity", "gzip", "x-gzip"):
-        raise EnvelopeError(f"the body has an encoding that was not asked for: {encoding[:40]!r}")
-    if not isinstance(response.raw, HTTPResponse):  # a test put a response of its own into the place of ours
+        raise EnvelopeError(f"the body has an encoding that was not requested: {encoding[:40]!r}")
+    if not isinstance(response.raw, HTTPResponse):  # a test has replaced our response
         return _read(io.BytesIO(response.content), limit)
     response.raw.enforce_content_length = True  # urllib3 1.26 lets a short body pass otherwise
     raw = cast("IO[bytes]", response.raw)
     try:
         if encoding in ("", "identity"):
             return _read(raw, limit)
-        with gzip.GzipFile(fileobj=raw) as unpacked:
-            return _read(cast("IO[bytes]", unpacked), limit)
+        with gzip.GzipFile(fileobj=raw) as decompressed:
+            return _read(cast("IO[bytes]", decompressed), limit)
     except (EOFError, gzip.BadGzipFile, zlib.error) as exc:
-        raise EnvelopeError(f"the body is no complete gzip: {type(exc).__name__}") from exc
+        raise EnvelopeError(f"the body is not complete gzip: {type(exc).__name__}") from exc
     except HTTPError as exc:
         if any(isinstance(part, http.client.IncompleteRead) for part in (exc, *exc.args)):
-            raise EnvelopeError("the body is shorter than it said") from exc
+            raise EnvelopeError("the body is shorter than its Content-Length") from exc
         raise
 
 
 def _read(stream: IO[bytes], limit: int) -> bytes:
-    pieces: list[bytes] = []
+    chunks: list[bytes] = []
     size = 0
-    while piece := stream.read(_PIECE):
-        size += len(piece)
+    while chunk := stream.read(_CHUNK):
+        size += len(chunk)
         if size > limit:
             raise EnvelopeError(f"the body is larger than the limit of {limit} bytes")
-        pieces.append(piece)
-    return b"".join(pieces)
+        chunks.append(chunk)
+    return b"".join(chunks)
 
 
-def understand(answer: Answer, vendor: PostHogVendor, *, conditional: bool) -> FetchResult:
+def result_of(response: DefinitionsResponse, vendor: PostHogVendor, *, conditional: bool) -> FetchResult:
     """Return the result of a fetch.
 
         200, definitions            Fetched
-        200, the quota is used up   Refused for everybody, as 402
+        200, the quota is used up   Refused for the whole fleet, as 402
         304                         Unchanged, if the request was conditional
-        402, 429, 5xx               Refused for everybody
-        anything else               Refused for this worker: its key, its way to PostHog, its settings
+        402, 429, 5xx               Refused for the whole fleet
+        anything else               Refused for this worker: its key, its network or its settings are wrong
 
     Raises:
-        EnvelopeError: the status is 200 and the body is something else.
+        EnvelopeError: the status is 200, and the body contains no definitions.
     """
-    status = answer.status
+    status = response.status
     if status == _OK:
-        return _definitions(answer, vendor)
+        return _definitions(response, vendor)
     if status == _UNCHANGED and conditional:
         return Unchanged()
-    concerns_all = status in (_QUOTA_USED_UP, _TOO_MANY) or 500 <= status <= 599
-    return _refusal(answer, f"PostHog answered {status}", Scope.EVERYBODY if concerns_all else Scope.MINE, status)
+    concerns_all = status in (_QUOTA_EXCEEDED, _TOO_MANY_REQUESTS) or 500 <= status <= 599
+    return _refusal(response, f"PostHog answered {status}", Scope.EVERYBODY if concerns_all else Scope.MINE, status)
 
 
-def _definitions(answer: Answer, vendor: PostHogVendor) -> FetchResult:
+def _definitions(response: DefinitionsResponse, vendor: PostHogVendor) -> FetchResult:
     try:
-        body: object = json.loads(answer.body)
+        body: object = json.loads(response.body)
     except (RecursionError, ValueError) as exc:
-        # Without its cause: a decoder's exception holds all that it could not decode.
+        # Without its cause, because a decoder's exception holds the text that it couldn't decode.
         raise EnvelopeError(f"the body is not JSON: {type(exc).__name__}") from None
-    if _quota_used_up(body):
-        return _refusal(answer, "PostHog's quota of flag requests is used up", Scope.EVERYBODY, _QUOTA_USED_UP)
-    etag = answer.headers.get("ETag", "")
+    if _quota_exceeded(body):
+        return _refusal(response, "PostHog's quota of flag requests is used up", Scope.EVERYBODY, _QUOTA_EXCEEDED)
+    etag = response.headers.get("ETag", "")
     definitions = vendor.of_response(body)
     return Fetched(definitions, etag if usable_etag(etag) else "", malformed=vendor.malformed(body))
 
 
-def _quota_used_up(body: object) -> bool:
-    """As the SDK sees it (posthog 7.91, `request.py`, `_process_response`); other services' quotas are listed too."""
+def _quota_exceeded(body: object) -> bool:
+    """Whether the response says so, as in the SDK (posthog 7.91, `request.py`, `_process_response`).
+
+    The list also names the quotas of other services.
+    """
     if not isinstance(body, dict):
         return False
     limited = cast("dict[str, object]", body).get("quotaLimited")
     return isinstance(limited, list) and "feature_flags" in cast("list[object]", limited)
 
 
-def _refusal(answer: Answer, reason: str, scope: Scope, status: int) -> Refused:
-    return Refused(reason, scope, status, _seconds(answer.headers.get("Retry-After", "")))
+def _refusal(response: DefinitionsResponse, reason: str, scope: Scope, status: int) -> Refused:
+    return Refused(reason, scope, status, _seconds(response.headers.get("Retry-After", "")))
 
 
 def _seconds(retry_after: str) -> float | None:
-    """The wait that a Retry-After header asks for, given in seconds or as a date; None if that makes no sense."""
+    """The wait in a Retry-After header, which has seconds or a date; None if it is invalid."""
     try:
         seconds = float(retry_after)
     except ValueError:
@@ -138,13 +141,15 @@ def _seconds(retry_after: str) -> float | None:
 
 def _seconds_until(date: str) -> float:
     try:
-        moment = parsedate_to_datetime(date)
+        date_time = parsedate_to_datetime(date)
     except (ArithmeticError, LookupError, TypeError, ValueError):
         return math.nan
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)  # `-0000`: UTC, from who knows where
-    return (moment - datetime.now(timezone.utc)).total_seconds()
+    date_time = (
+        date_time if date_time.tzinfo else date_time.replace(tzinfo=timezone.utc)
+    )  # `-0000`: UTC, from an unknown time zone
+    return (date_time - datetime.now(timezone.utc)).total_seconds()
 
 
 def usable_etag(etag: str) -> bool:
-    """Whether an entity tag can be sent back: if it makes a request invalid, it makes every request invalid."""
-    return len(etag) <= _LONGEST_ETAG and etag.isascii() and etag.isprintable() and etag == etag.strip()
+    """Whether an entity tag can be sent back: one that makes a request invalid would make every later one invalid."""
+    return len(etag) <= _MAX_ETAG_LENGTH and etag.isascii() and etag.isprintable() and etag == etag.strip()
