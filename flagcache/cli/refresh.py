@@ -134,11 +134,11 @@ def _refreshed_once(refresher: FleetRefresher) -> int:
     """Refresh once, and log the result."""
     run = refresher.once()
     told = (refresher.status().namespace, run.outcome.value, run.version, run.age)
-    if run.went_well:
+    if run.succeeded:
         log_events(RefreshDone(*told))
         return _DONE
     log_events(RefreshFailed(*told, run.reason))
-    return _TRY_LATER if run.may_go_well_later else _REFUSED
+    return _TRY_LATER if run.may_succeed_later else _REFUSED
 
 
 def _refresher(options: RefreshOptions, environ: Mapping[str, str]) -> FleetRefresher:

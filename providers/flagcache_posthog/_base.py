@@ -27,11 +27,11 @@ from flagcache.status import Status
 from flagcache.stores.spec import StoreSpec
 from flagcache.worker.config import CacheConfig
 from flagcache_posthog._calling_client import calling_client
-from flagcache_posthog._client_checks import lacks_key, tell_polled_past, uses, watch
+from flagcache_posthog._client_checks import check_cache, log_bypassed_cache, log_missing_key, watch_client
 from flagcache_posthog._finder import ClientFinder
-from flagcache_posthog._gevent import learn_system
-from flagcache_posthog._lifecycle import meet_keyless, remember, remember_cache
-from flagcache_posthog._orphan_pollers import stray_of
+from flagcache_posthog._gevent import preload_system_name
+from flagcache_posthog._lifecycle import record_keyless_clients, register_cache, register_client
+from flagcache_posthog._orphan_pollers import stop_orphan_poller
 from flagcache_posthog._sdk import is_client
 from flagcache_posthog.attach import AttachedClient
 from flagcache_posthog.definitions import PostHogVendor
@@ -44,8 +44,8 @@ _Client = TypeVar("_Client", bound=Client)
 
 _configs: weakref.WeakKeyDictionary[CacheBase, CacheConfig] = weakref.WeakKeyDictionary()
 
-_LOOKS = 3
-"""How often `ready` looks for clients that never called; each look takes 0.15 s in a process of a million objects."""
+_SEARCHES = 3
+"""How often `ready` searches for clients that never called; a search takes 0.15 s for a million objects."""
 
 
 class CacheBase:
@@ -59,7 +59,7 @@ class CacheBase:
         stores: tuple[StoreSpec, ...],
         on_event: Callable[[Event], object] | None = None,
     ) -> None:
-        learn_system()
+        preload_system_name()
         events = Events()
         events.subscribe(log_events)
         if on_event is not None:
@@ -70,16 +70,16 @@ class CacheBase:
         self._attached: tuple[AttachedClient, ...] = ()
         self._refused: weakref.WeakSet[Client] = weakref.WeakSet()
         """Clients that were found but can't be attached."""
-        self._met: weakref.WeakSet[Client] = weakref.WeakSet()
+        self._recorded: weakref.WeakSet[Client] = weakref.WeakSet()
         """Clients that called this cache."""
-        self._keyless = False
+        self._missing_key_logged = False
         """A client without a secret key was logged."""
-        self._looks = _LOOKS
-        self._attaching = ProcessLock()
+        self._searches_left = _SEARCHES
+        self._attach_lock = ProcessLock()
         if settings.auto_attach:
             advise()
-        remember_cache(self)
-        self._finder = ClientFinder(self._take, namespace, may_start_threads=not settings.reads_only)
+        register_cache(self)
+        self._finder = ClientFinder(self._attach_polling_client, namespace, may_start_threads=not settings.reads_only)
         config = _configs[self] = CacheConfig(namespace, settings, self._vendor, stores, events, protection=protection)
         self._coordinator = Coordinator(config)
 
@@ -103,28 +103,28 @@ class CacheBase:
                 scheme; or it belongs to another project than an attached client. A client without a secret key is an
                 ERROR in the log and no exception.
         """
-        called = client in self._met or (is_client(client) and uses(client, self, CacheBase))
-        self._know(client, listening=getattr(client, "enable_local_evaluation", True), called=called)
-        remember(client)
+        called = client in self._recorded or (is_client(client) and check_cache(client, self, CacheBase))
+        self._add_client(client, listening=getattr(client, "enable_local_evaluation", True), called=called)
+        register_client(client)
         return client
 
-    def _know(self, client: Client, *, listening: bool, called: bool = True) -> None:
-        with self._attaching:
+    def _add_client(self, client: Client, *, listening: bool, called: bool = True) -> None:
+        with self._attach_lock:
             known = next((attached for attached in self._attached if attached.is_for(client)), None)
             if known is None:
                 known = AttachedClient(client, self._vendor, self._settings, self._namespace, listening=listening)
                 self._add(known)
-                self._keyless = self._keyless or lacks_key(client, self._namespace)
+                self._missing_key_logged = self._missing_key_logged or log_missing_key(client, self._namespace)
                 if not called and not self._settings.reads_only:
-                    watch(known, self._look_for_misfits, self._namespace)
+                    watch_client(known, self._check_bypasses, self._namespace)
             elif listening:
                 known.listen()
-            known.uses_it = known.uses_it or called
+            known.uses_cache = known.uses_cache or called
 
-    def _look_for_misfits(self) -> None:
+    def _check_bypasses(self) -> None:
         for attached in self._attached:
-            if attached.polls_past(process.clock()):
-                tell_polled_past(self._namespace)
+            if attached.detect_bypass(process.clock()):
+                log_bypassed_cache(self._namespace)
 
     def _add(self, attached: AttachedClient) -> None:
         if any(other.project != attached.project for other in self._attached if not other.gone):
@@ -135,34 +135,34 @@ class CacheBase:
         self._attached = (*(other for other in self._attached if not other.gone), attached)
         self._coordinator.attach(attached)
 
-    def _knows(self, client: Client) -> bool:
+    def _is_attached(self, client: Client) -> bool:
         return any(attached.is_for(client) for attached in self._attached)
 
     @property
-    def met(self) -> bool:
+    def has_clients(self) -> bool:
         """Whether any client of this cache is known."""
-        return bool(self._attached or self._met)
+        return bool(self._attached or self._recorded)
 
-    def meet(self, client: Client) -> None:
+    def record_client(self, client: Client) -> None:
         """Record a client that uses this cache, and attach it if `auto_attach`. A refusal is logged once."""
-        if self._knows(client) or client in self._refused:
+        if self._is_attached(client) or client in self._refused:
             return
-        self._met.add(client)
+        self._recorded.add(client)
         try:
             if self._settings.auto_attach and client.enable_local_evaluation:
                 self.attach(client)
             else:
-                self._know(client, listening=False)
+                self._add_client(client, listening=False)
         except ConfigurationError as exc:
             self._refused.add(client)
             _log.error("%s: a client was not attached: %s", prefix(self._namespace), exc)
 
-    def _take(self, client: Client) -> None:
+    def _attach_polling_client(self, client: Client) -> None:
         """Attach a client that was found while it polls, and start to listen at once."""
-        if self._knows(client):
+        if self._is_attached(client):
             return
-        self.meet(client)
-        if not self._knows(client):
+        self.record_client(client)
+        if not self._is_attached(client):
             return
         self._coordinator.listen()
         if client.poller is None or not client.poller.is_alive():
@@ -175,10 +175,10 @@ class CacheBase:
         make all processes unready at once. `status().serving` says what clients use. Don't use it for liveness: if
         PostHog and the store are down, a restart only loses what a process holds.
         """
-        self._look_for_misfits()
-        if self._looks and not self.met:
-            self._looks -= 1
-            log_exceptions(meet_keyless, None, self._namespace, "could not look for clients without a secret key")
+        self._check_bypasses()
+        if self._searches_left and not self.has_clients:
+            self._searches_left -= 1
+            log_exceptions(record_keyless_clients, None, self._namespace, "the search for keyless clients failed")
         return self._coordinator.ready()
 
     def status(self) -> Status:
@@ -196,9 +196,9 @@ class CacheBase:
     # --- what the SDK calls, in whichever way ------------------------------------------------------------------------
 
     def _should_fetch(self) -> bool:
-        if stray_of() is not None:
+        if stop_orphan_poller() is not None:
             return False
-        log_exceptions(self._meet_caller, None, self._namespace, "could not find out which client polls")
+        log_exceptions(self._record_caller, None, self._namespace, "identifying the client that polls failed")
         if self._caller_is_refused:
             return not self._settings.reads_only
         return self._coordinator.should_fetch()
@@ -221,22 +221,22 @@ class CacheBase:
 
     @property
     def _caller(self) -> Client | None:
-        return log_exceptions(calling_client, None, self._namespace, "could not find out which client calls")
+        return log_exceptions(calling_client, None, self._namespace, "identifying the client that calls failed")
 
-    def _meet_caller(self) -> None:
+    def _record_caller(self) -> None:
         client = self._caller
         for attached in self._attached:
-            attached.uses_it = attached.uses_it or client is None or attached.is_for(client)
+            attached.uses_cache = attached.uses_cache or client is None or attached.is_for(client)
         if client is not None:
-            self.meet(client)
+            self.record_client(client)
         elif self._settings.auto_attach:
             self._finder.called()
 
-    def _meet_keyless_caller(self) -> None:
+    def _record_keyless_caller(self) -> None:
         """Record a client without a secret key, which may never have called before."""
         client = self._caller
         if client is not None and not client.personal_api_key:
-            self.meet(client)
+            self.record_client(client)
 
     def _definitions(self) -> FlagDefinitionCacheData | None:
         if self._caller_is_refused:
@@ -252,7 +252,9 @@ class CacheBase:
         self._handed_over(definitions, received=True)
 
     def _shutdown(self) -> None:
-        log_exceptions(self._meet_keyless_caller, None, self._namespace, "could not find out which client ends")
+        log_exceptions(
+            self._record_keyless_caller, None, self._namespace, "identifying the client that shuts down failed"
+        )
         self._finder.end()
         self._coordinator.shutdown()
 
@@ -261,8 +263,8 @@ class CacheBase:
             return
         if isinstance(definitions, dict):
             flags = cast("dict[str, object]", definitions).get("flags")
-            look = partial(self._finder.handed_over, flags, received=received)
-            log_exceptions(look, None, self._namespace, "could not look for a thread's client")
+            search = partial(self._finder.handed_over, flags, received=received)
+            log_exceptions(search, None, self._namespace, "the search for a thread's client failed")
 
 
 def config_of(cache: CacheBase) -> CacheConfig:

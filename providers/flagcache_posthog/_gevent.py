@@ -1,4 +1,4 @@
-"""What the SDK does not bear where gevent has patched the standard library, and what can be done beforehand."""
+"""Prevents a failure of the SDK under gevent, before gevent patches the standard library."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ import sys
 
 from flagcache.runtime.guard import log_exceptions
 
-__all__ = ["learn_system"]
+__all__ = ["preload_system_name"]
 
 
-def learn_system() -> None:
-    """Find out the system's name and version now, where gevent is installed: `distro` remembers them.
+def preload_system_name() -> None:
+    """Look up the system's name and version now if gevent is installed; `distro` caches them.
 
-    With its first event the SDK asks `distro` for them, which runs `uname` and `lsb_release`. gevent's `Popen` forks by
-    `os.fork` (26.9), so that the SDK's fork hook runs between fork and exec and starts threads there (posthog 7.91,
-    `Client._reinit_after_fork`). As these are greenlets, all others run in that child too, on the parent's connections:
-    replies get lost, or are sent twice. Before there is a client, there is no such hook; and as long as gevent has not
-    patched, which it may do later, nothing here forks by `os.fork`.
+    At its first event the SDK asks `distro` for them, which runs `uname` and `lsb_release`. gevent's `Popen` uses
+    `os.fork` (26.9), so the SDK's fork hook runs between fork and exec, and starts threads there (posthog 7.91,
+    `Client._reinit_after_fork`). These are greenlets, so all other greenlets run in that child too, on the parent's
+    connections: replies get lost, or are sent twice. Before a client exists there is no such hook, and before gevent
+    patches nothing here uses `os.fork`.
     """
     if sys.platform.startswith("linux"):
-        log_exceptions(_ask_distro, None, "", "looking up the system's name failed")
+        log_exceptions(_query_distro, None, "", "looking up the system's name failed")
 
 
-def _ask_distro() -> None:
+def _query_distro() -> None:
     if importlib.util.find_spec("gevent") is None:
         return
-    import distro  # noqa: PLC0415 - a dependency of the SDK, and slow to import where it is not needed
+    import distro  # noqa: PLC0415 - a dependency of the SDK, slow to import
 
     distro.info()
     distro.name()

@@ -1,19 +1,19 @@
-"""A client without an SDK, for a process that fetches for others and uses no flags itself."""
+"""A client without an SDK, for a process that fetches for others and evaluates no flags."""
 
 from __future__ import annotations
 
 from flagcache.coordinator import Coordinator
 from flagcache.vendor import Definitions, Fetcher
 
-__all__ = ["PlainClient"]
+__all__ = ["HeadlessClient"]
 
 
-class PlainClient:
-    """A `flagcache.clients.Client` that lets the fleet fetch, and asks for no flags.
+class HeadlessClient:
+    """A `flagcache.clients.Client` that lets the fleet fetch, and needs no flags.
 
     Args:
-        coordinator: what it polls.
-        every: seconds between two polls.
+        coordinator: the coordinator that it polls.
+        poll_interval: seconds between two polls.
         project: as `Client.project`.
         fetcher: as `Client.fetcher`.
     """
@@ -24,14 +24,14 @@ class PlainClient:
     listening = True
     polls = True
 
-    def __init__(self, coordinator: Coordinator, every: float, project: str, fetcher: Fetcher) -> None:
+    def __init__(self, coordinator: Coordinator, poll_interval: float, project: str, fetcher: Fetcher) -> None:
         self._coordinator = coordinator
-        self.poll_interval = every
+        self.poll_interval = poll_interval
         self.project = project
         self.fetcher = fetcher
         self.ended = False
-        self.pushed = True
-        """Whether the background may make its polls. If not, it only renews the lease."""
+        self.polls_in_background = True
+        """Whether the background may poll for it. If not, the background only renews the lease."""
         self._closed = False
 
     @property
@@ -63,5 +63,5 @@ class PlainClient:
 
     def poll(self) -> None:
         """As `Client.poll`."""
-        if self.pushed and not self.ended:
+        if self.polls_in_background and not self.ended:
             self._coordinator.should_fetch()

@@ -26,53 +26,53 @@ if TYPE_CHECKING:
 __all__ = [
     "Cache",
     "attached_clients",
+    "leave_fleet",
     "load_clients",
-    "meet_keyless",
-    "remember",
-    "remember_cache",
-    "remember_maker",
-    "say_goodbye",
+    "record_keyless_clients",
+    "register_cache",
+    "register_client",
+    "register_client_factory",
 ]
 
 
 class Cache(Protocol):
-    """What knows the clients that use it."""
+    """A cache that knows the clients that use it."""
 
-    def meet(self, client: Client) -> None:
+    def record_client(self, client: Client) -> None:
         """Record a client, and attach it if `auto_attach`. Never raises."""
         ...
 
     @property
-    def met(self) -> bool:
+    def has_clients(self) -> bool:
         """Whether any client is known."""
         ...
 
 
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()
 _caches: weakref.WeakSet[Cache] = weakref.WeakSet()
-_makers: list[Callable[[], object]] = []
+_client_factories: list[Callable[[], object]] = []
 
 
-def remember(client: Client) -> None:
-    """Note a client that was attached; it is held weakly, and forked children know it too."""
+def register_client(client: Client) -> None:
+    """Record an attached client; it is held weakly, and forked children know it too."""
     _clients.add(client)
 
 
-def remember_cache(cache: Cache) -> None:
-    """Note a cache whose clients are to be found; it is held weakly, and forked children know it too."""
+def register_cache(cache: Cache) -> None:
+    """Record a cache whose clients are searched for; it is held weakly, and forked children know it too."""
     _caches.add(cache)
-    _at_end.pid = os.getpid()
-    process.at_exit(_at_end)
+    _exit_check.pid = os.getpid()
+    process.at_exit(_exit_check)
 
 
-def remember_maker(maker: Callable[[], object]) -> None:
-    """Note what makes a process's client: for a framework that makes it when it is first needed."""
-    if maker not in _makers:
-        _makers.append(maker)
+def register_client_factory(factory: Callable[[], object]) -> None:
+    """Record a function that creates a process's client, for a framework that creates it when it is first used."""
+    if factory not in _client_factories:
+        _client_factories.append(factory)
 
 
-class _AtEnd:
-    """Logs clients without a key when the process that made the caches ends. Its children do not pay for the search."""
+class _ExitCheck:
+    """Logs clients without a key when the process that created the caches exits. Its children don't search."""
 
     def __init__(self) -> None:
         self.pid = 0
@@ -80,63 +80,63 @@ class _AtEnd:
     def leave(self) -> None:
         """As `AtExit.leave`."""
         if self.pid == os.getpid():
-            meet_keyless()
+            record_keyless_clients()
 
 
-_at_end = _AtEnd()
+_exit_check = _ExitCheck()
 
 
 def attached_clients() -> list[Client]:
-    """Those of this process that are still referenced."""
+    """The attached clients of this process that are still referenced."""
     return list(_clients)
 
 
 def load_clients(clients: Iterable[Client] | None = None) -> None:
     """Load every client that has no flags yet, all at once, and wait until that is done or has failed.
 
-    Bounded by each cache's `cold_start_wait`, and by the fetch of a client that is to fetch itself. Clients for which
-    the system gives no thread are loaded one after the other.
+    A load takes at most the cache's `cold_start_wait`, or one fetch if the client itself fetches. Clients for which the
+    system refuses a thread are loaded one after the other.
 
     Args:
-        clients: None: all of this process that were attached, or use a cache that attaches its clients.
+        clients: None: all clients of this process that are attached, or use a cache that attaches its clients.
     """
     if clients is None:
-        for maker in _makers:
-            log_exceptions(maker, None, "", "creating a client before its first use failed")
-        log_exceptions(_attach_users, None, "", "searching for clients without flags failed")
+        for factory in _client_factories:
+            log_exceptions(factory, None, "", "creating a client before its first use failed")
+        log_exceptions(_record_clients, None, "", "searching for clients without flags failed")
     known = attached_clients() if clients is None else clients
-    cold = [client for client in known if client.feature_flags is None and not client.disabled]
-    threads = {client: threading.Thread(target=_load, args=(client,), name="flagcache-load") for client in cold[1:]}
-    alone = [client for client, thread in threads.items() if try_start(thread)]
-    for client in (*cold[:1], *alone):
+    unloaded = [client for client in known if client.feature_flags is None and not client.disabled]
+    threads = {client: threading.Thread(target=_load, args=(client,), name="flagcache-load") for client in unloaded[1:]}
+    without_thread = [client for client, thread in threads.items() if try_start(thread)]
+    for client in (*unloaded[:1], *without_thread):
         _load(client)
     for client, thread in threads.items():
-        if client not in alone:
+        if client not in without_thread:
             thread.join()
 
 
-def say_goodbye() -> None:
-    """Hand over the lease of every cache, because this process is about to end and may run no exit hooks."""
+def leave_fleet() -> None:
+    """Hand over the lease of every cache, because this process is about to exit and may run no exit hooks."""
     process.leave()
 
 
-def meet_keyless() -> None:
-    """Have the caches that know of no client meet those without a secret key: the SDK may never load these."""
-    for cache, client in _users([cache for cache in _caches if not cache.met]):
+def record_keyless_clients() -> None:
+    """Record the clients without a secret key of caches that know no client: the SDK may never load such clients."""
+    for cache, client in _clients_using([cache for cache in _caches if not cache.has_clients]):
         if not client.personal_api_key:
-            cache.meet(client)
+            cache.record_client(client)
 
 
-def _attach_users() -> None:
-    for cache, client in _users(list(_caches)):
-        cache.meet(client)
+def _record_clients() -> None:
+    for cache, client in _clients_using(list(_caches)):
+        cache.record_client(client)
 
 
-def _users(caches: list[Cache]) -> list[tuple[Cache, Client]]:
-    """The clients that were made with these caches."""
+def _clients_using(caches: list[Cache]) -> list[tuple[Cache, Client]]:
+    """The clients that were created with these caches."""
     # By type: `isinstance` would run the code of proxies.
-    kinds = client_classes()
-    found = [cast("Client", thing) for thing in gc.get_objects() if issubclass(type(thing), kinds)] if caches else []
+    classes = client_classes()
+    found = [cast("Client", thing) for thing in gc.get_objects() if issubclass(type(thing), classes)] if caches else []
     return [(cache, client) for client in found for cache in caches if any(v is cache for v in vars(client).values())]
 
 

@@ -18,7 +18,7 @@ class LocalClient:
 
     Args:
         client: the other client.
-        remote: whether PostHog may be asked for a flag that cannot be decided locally.
+        remote: whether PostHog may be asked for a flag that can't be decided locally.
     """
 
     def __init__(self, client: Client, *, remote: bool) -> None:
@@ -34,4 +34,4 @@ class LocalClient:
         """Return the result of one flag, with the arguments of the SDK's method."""
         given = {name: value for name, value in options.items() if value is not None}
         flags = UserFlags(self._client, distinct_id, given, remote=self._remote)
-        return flags.result(key, quietly=not send_feature_flag_events)
+        return flags.result(key, without_event=not send_feature_flag_events)

@@ -1,4 +1,4 @@
-"""The arguments of caches: checked and converted before anything is created."""
+"""The options of caches, checked and converted before anything is created."""
 
 from __future__ import annotations
 
@@ -15,88 +15,88 @@ from flagcache.errors import ConfigurationError
 from flagcache.events import Event
 from flagcache.settings import KeyMaterial, Options, Settings, check_namespace
 from flagcache.stores.spec import scheme_in
-from flagcache_posthog._unknown_options import refuse_unknown
+from flagcache_posthog._unknown_options import refuse_unknown_option
 
-__all__ = ["Common", "all_options", "checked_path", "common", "path_of", "scheme_of", "understand"]
+__all__ = ["CommonOptions", "all_options", "checked_path", "common_options", "parse_options", "path_of", "scheme_of"]
 
 
-class Common(Options, total=False):
+class CommonOptions(Options, total=False):
     """The keyword arguments of every cache."""
 
     refresh_interval: float
     on_event: Callable[[Event], object] | None
 
 
-def common(given: Mapping[str, object]) -> Common:
-    """Pick what every cache takes by keyword.
+def common_options(arguments: Mapping[str, object]) -> CommonOptions:
+    """Return the options that every cache takes by keyword.
 
     Args:
-        given: a constructor's arguments by their names: its `locals()` before it has any other. Its signature names
-            each option, for `help()` and for editors; so nothing else has to.
+        arguments: a constructor's arguments by name: its `locals()` before it has other variables. Only its signature
+            names each option, for `help()` and editors.
     """
-    return cast("Common", {name: given[name] for name in Common.__annotations__})
+    return cast("CommonOptions", {name: arguments[name] for name in CommonOptions.__annotations__})
 
 
 def all_options(
     namespace: str, refresh_interval: float, on_event: Callable[[Event], object] | None, options: Options
 ) -> Mapping[str, object]:
-    """Return what `understand` takes, of options by name; those that were not given have their defaults.
+    """Return the arguments of `parse_options`; options that are missing have their defaults.
 
     Raises:
-        ConfigurationError: one of the options is none.
+        ConfigurationError: there is no such option.
     """
     for name in options:
         if name not in Options.__annotations__:
-            refuse_unknown(name, [*Common.__annotations__])
+            refuse_unknown_option(name, [*CommonOptions.__annotations__])
     defaults = {field.name: field.default for field in fields(Settings)}
-    given = {"namespace": namespace, "refresh_interval": refresh_interval, "on_event": on_event}
-    return {**defaults, "signing_key": None, "encryption_key": None, **options, **given}
+    arguments = {"namespace": namespace, "refresh_interval": refresh_interval, "on_event": on_event}
+    return {**defaults, "signing_key": None, "encryption_key": None, **options, **arguments}
 
 
-def understand(given: Mapping[str, object]) -> tuple[Settings, Protection]:
-    """Check what caches have in common; the keys go no further than into the protection.
+def parse_options(arguments: Mapping[str, object]) -> tuple[Settings, Protection]:
+    """Check the common options. The keys are stored only in the protection.
 
     Args:
-        given: as of `common`, with the namespace.
+        arguments: as in `common_options`, with the namespace.
 
     Raises:
-        ConfigurationError: one of them cannot be right.
+        ConfigurationError: an option is invalid.
     """
-    check_namespace(given["namespace"])
-    on_event = given["on_event"]
+    check_namespace(arguments["namespace"])
+    on_event = arguments["on_event"]
     if on_event is not None and not callable(on_event):
         raise ConfigurationError(f"on_event must be a function that takes an event, or None, not {on_event!r}")
     protection = protection_of(
-        cast("KeyMaterial | None", given["signing_key"]), cast("KeyMaterial | None", given["encryption_key"])
+        cast("KeyMaterial | None", arguments["signing_key"]), cast("KeyMaterial | None", arguments["encryption_key"])
     )
-    settings = Settings(**{field.name: cast("Any", given[field.name]) for field in fields(Settings)})
+    settings = Settings(**{field.name: cast("Any", arguments[field.name]) for field in fields(Settings)})
     return settings, protection
 
 
 def checked_path(path: object) -> Path:
-    """Return the file that a path names; it need not be there.
+    """Return the file that a path names; it need not exist.
 
     Raises:
-        ConfigurationError: it names no file, or this process may not even look there.
+        ConfigurationError: the path names no file, or this process has no access to it.
     """
-    shown = str(path)
-    if not isinstance(path, (str, os.PathLike)) or not shown or "\0" in shown:
-        raise ConfigurationError(f"path must name a file, not {shown!r}")
-    if "://" in shown:
-        raise ConfigurationError(f"path must name a file, not a URL: {shown!r}; from_url takes URLs")
+    text = str(path)
+    if not isinstance(path, (str, os.PathLike)) or not text or "\0" in text:
+        raise ConfigurationError(f"path must name a file, not {text!r}")
+    if "://" in text:
+        raise ConfigurationError(f"path must name a file, not a URL: {text!r}; from_url takes URLs")
     try:
         file = Path(cast("str | os.PathLike[str]", path)).expanduser().absolute()
         is_directory = _is_directory(file)
     except (OSError, RuntimeError) as exc:  # RuntimeError: `~` without a home directory
         reason = (isinstance(exc, OSError) and exc.strerror) or exc
-        raise ConfigurationError(f"path {shown!r} cannot be used: {reason}") from exc
+        raise ConfigurationError(f"path {text!r} cannot be used: {reason}") from exc
     if is_directory:
-        raise ConfigurationError(f"path must name a file, not the directory {shown!r}")
+        raise ConfigurationError(f"path must name a file, not the directory {text!r}")
     return file
 
 
 def _is_directory(file: Path) -> bool:
-    """As `Path.is_dir`, which from Python 3.14 on hides why it cannot look."""
+    """As `Path.is_dir`, which hides errors of access from Python 3.14 on."""
     try:
         return stat.S_ISDIR(file.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
@@ -104,15 +104,15 @@ def _is_directory(file: Path) -> bool:
 
 
 def scheme_of(url: object) -> str:
-    """Return the scheme of a URL, whatever is given for one."""
+    """Return the scheme of a URL; the argument may be of any type."""
     if not isinstance(url, str):
         raise ConfigurationError(f"url must be a string, not {type(url).__name__}")
-    if "+" in (scheme := scheme_in(url)):  # several hosts may stand in it, which urlsplit takes for one
+    if "+" in (scheme := scheme_in(url)):  # the URL may have several hosts, which urlsplit refuses or takes for one
         return scheme
     try:
         return urlsplit(url).scheme
     except ValueError:
-        raise ConfigurationError("url is no URL: the host in it is malformed") from None  # it may show a password
+        raise ConfigurationError("url is invalid: its host is malformed") from None  # the cause may show a password
 
 
 def path_of(url: str) -> str:

@@ -1,4 +1,4 @@
-"""Which client a poller belongs to; finds and ends orphan pollers.
+"""Pollers of clients: which client a poller belongs to, and how orphan pollers are stopped.
 
 If several threads load a new client at once, each starts a poller (posthog 7.91.1, client.py: `load_feature_flags`),
 but the client only knows the last one. The others would run for the life of the process, also after
@@ -18,11 +18,11 @@ from flagcache_posthog._sdk import is_client, is_poller
 if TYPE_CHECKING:
     from posthog.client import Client
 
-__all__ = ["calling_thread", "client_of", "stray_of"]
+__all__ = ["calling_thread", "client_of", "stop_orphan_poller"]
 
 
 def client_of(thread: threading.Thread) -> Client | None:
-    """Return the client that a thread polls for; None if it is no poller of one."""
+    """Return the client that a thread polls for; None if the thread isn't a poller."""
     if not is_poller(thread):
         return None
     execute = cast("object", thread.execute)  # of no known type in the SDK
@@ -33,8 +33,8 @@ def client_of(thread: threading.Thread) -> Client | None:
 def calling_thread() -> threading.Thread:
     """Return the running thread, as the object that started it.
 
-    Once gevent has patched, `current_thread` makes another object for a poller that ran before. Its own is on
-    its stack.
+    Once gevent has patched, `current_thread` returns a new object for a poller that was started before. The original
+    is on the poller's stack.
     """
     frame = inspect.currentframe() if patched_late() else None
     while frame is not None:
@@ -44,8 +44,8 @@ def calling_thread() -> threading.Thread:
     return threading.current_thread()
 
 
-def stray_of() -> Client | None:
-    """Return the client of an orphan poller that calls, and end the poller after this poll; otherwise None."""
+def stop_orphan_poller() -> Client | None:
+    """If an orphan poller calls, stop it after this poll and return its client; otherwise return None."""
     thread = calling_thread()
     client = client_of(thread)
     if client is None or client.poller is thread or not is_poller(thread):

@@ -10,9 +10,9 @@ import redis
 from flagcache.events import Event
 from flagcache.settings import KeyMaterial
 from flagcache.stores.fallback import AUTO, Fallback
-from flagcache_posthog._options import understand
+from flagcache_posthog._options import parse_options
 from flagcache_posthog._store_specs import redis_stores
-from flagcache_posthog._unknown_options import names_mistakes
+from flagcache_posthog._unknown_options import refuses_unknown_options
 from flagcache_posthog.provider import FlagDefinitionCache
 
 __all__ = ["RedisFlagDefinitionCache"]
@@ -68,7 +68,7 @@ class RedisFlagDefinitionCache(FlagDefinitionCache):
         ConfigurationError: an argument is invalid.
     """
 
-    @names_mistakes
+    @refuses_unknown_options
     def __init__(  # noqa: PLR0913 - each option is its own keyword: help() and editors show them
         self,
         redis: redis.Redis | redis.RedisCluster | str,
@@ -95,6 +95,6 @@ class RedisFlagDefinitionCache(FlagDefinitionCache):
         signing_key: KeyMaterial | None = None,
         encryption_key: KeyMaterial | None = None,
     ) -> None:
-        settings, protection = understand(locals())
+        settings, protection = parse_options(locals())
         stores = redis_stores(redis, namespace, fallback, settings, protection)
         super().__init__(namespace, settings, protection, stores, on_event)

@@ -1,8 +1,8 @@
-"""Requests to PostHog's `/flags` for flags that cannot be decided locally: counted, and paused while they fail.
+"""Requests to PostHog's `/flags` for flags that can't be decided locally, behind a circuit breaker.
 
-A circuit breaker for each client of a process, in memory. Several requests in a row that failed or were slow open it:
-then no request is made, and callers go on at once. When the pause is over it is half open: one of our threads asks for
-a later caller, which does not wait, and a good answer closes it.
+Each client of a process has one, in memory. Several requests in a row that fail or are slow open it: then no request is
+made, and callers continue at once. After a pause it is half open: at the next call one of our threads makes a request,
+for which the caller doesn't wait. A good response closes it.
 """
 
 from __future__ import annotations
@@ -26,36 +26,36 @@ __all__ = ["FAILURES", "PAUSE", "SLOW", "Limits", "RemoteCalls", "RemoteStatus",
 _log = logging.getLogger("flagcache")
 
 FAILURES = 3
-"""Requests that fail or are slow, in a row, until requests pause."""
+"""Failed or slow requests in a row that open the circuit breaker."""
 SLOW = 1.0
-"""Seconds from which an answer counts as slow."""
+"""Seconds from which a response counts as slow."""
 PAUSE = 30.0
-"""Seconds until PostHog is asked again, and up to a quarter more: processes don't ask in step."""
+"""Seconds until PostHog is asked again, and up to a quarter more, so that processes don't ask at the same time."""
 
-_LONGEST_PROBE = 30.0
-"""Seconds after which a probe without an outcome is given up: a forked child has no thread that would end it."""
+_MAX_PROBE = 30.0
+"""Seconds after which another probe may start: a forked child doesn't have the thread of an unfinished one."""
 
 
 class RemoteStatus(NamedTuple):
-    """What a client's requests to `/flags` came to in this process."""
+    """Counts of a client's requests to `/flags` in this process."""
 
     requests: int = 0
-    """Made, probes included."""
+    """Requests, including probes."""
     failed: int = 0
-    """Of these, without a value. One that the SDK answered from its own cache doesn't count."""
+    """Requests that returned no value. One that the SDK answered from its own cache doesn't count."""
     slow: int = 0
-    """Of these, with a value, and slower than a second."""
+    """Requests that returned a value after more than a second."""
     skipped: int = 0
-    """Not made, because requests were paused."""
+    """Requests that were not made because of a pause."""
     paused: bool = False
     """Whether requests are paused now."""
 
 
 class Limits(NamedTuple):
-    """When the requests of one client pause, if not as above."""
+    """Other limits for the requests of one client."""
 
-    longest: float
-    """Seconds from which an answer counts as slow; one that took so long pauses requests at once."""
+    max_seconds: float
+    """Seconds from which a response counts as slow; one slow response pauses requests at once."""
     pause: float
     """As `PAUSE`."""
 
@@ -71,23 +71,23 @@ class RemoteCalls:
         self._clock = clock
         self.limits: Limits | None = None
         self._lock = ProcessLock()
-        self._in_a_row = 0
+        self._failures_in_a_row = 0
         self._paused_at: float | None = None
         self._due = 0.0
         self._counts = RemoteStatus()
 
     @property
     def status(self) -> RemoteStatus:
-        """What they came to."""
+        """Their counts."""
         return self._counts._replace(paused=self.paused)
 
     @property
     def paused(self) -> bool:
-        """Whether no request is to be made."""
+        """Whether requests are paused."""
         return self._paused_at is not None
 
-    def note(self, seconds: float, *, answered: bool) -> None:
-        """Count one request, which took so many seconds."""
+    def record(self, seconds: float, *, answered: bool) -> None:
+        """Count one request and its duration."""
         with self._lock:
             counts = self._counts
             slow = answered and seconds >= self._slow
@@ -97,33 +97,33 @@ class RemoteCalls:
             if answered and not slow:
                 self._close()
             else:
-                self._fail(at_once=self.limits is not None and seconds >= self.limits.longest)
+                self._fail(at_once=self.limits is not None and seconds >= self.limits.max_seconds)
 
     def skip(self, probe: Callable[[], bool]) -> None:
-        """Count a request that is not made, and ask PostHog in the background if that is due.
+        """Count a request that is not made, and probe PostHog in the background if that is due.
 
         Args:
-            probe: makes a request; whether it was answered.
+            probe: makes a request; returns whether PostHog answered.
         """
         with self._lock:
             self._counts = self._counts._replace(skipped=self._counts.skipped + 1)
             if not self.paused or self._clock() < self._due:
                 return
-            self._due = self._clock() + _LONGEST_PROBE
+            self._due = self._clock() + _MAX_PROBE
         try_start(threading.Thread(target=self._probe, args=(probe,), name="flagcache-probe", daemon=True))
 
     def _probe(self, probe: Callable[[], bool]) -> None:
         began = self._clock()
-        answered = log_exceptions(probe, None, "", "PostHog could not be asked whether it decides flags again")
-        self.note(self._clock() - began, answered=bool(answered))
+        answered = log_exceptions(probe, None, "", "the probe of PostHog's /flags failed")
+        self.record(self._clock() - began, answered=bool(answered))
 
     @property
     def _slow(self) -> float:
-        return SLOW if self.limits is None else self.limits.longest
+        return SLOW if self.limits is None else self.limits.max_seconds
 
     def _fail(self, *, at_once: bool) -> None:
-        self._in_a_row += 1
-        if self._in_a_row < FAILURES and not at_once and not self.paused:
+        self._failures_in_a_row += 1
+        if self._failures_in_a_row < FAILURES and not at_once and not self.paused:
             return
         now = self._clock()
         self._due = now + (PAUSE if self.limits is None else self.limits.pause) * random.uniform(1.0, 1.25)
@@ -133,7 +133,7 @@ class RemoteCalls:
                 "%s: requests to PostHog (%d in a row), for flags that cannot be decided locally, failed or took over"
                 " %.0f s: such flags read as their defaults, and PostHog is asked again in %.0f s",
                 prefix(),
-                self._in_a_row,
+                self._failures_in_a_row,
                 self._slow,
                 self._due - now,
             )
@@ -145,7 +145,7 @@ class RemoteCalls:
                 prefix(),
                 self._clock() - self._paused_at,
             )
-        self._in_a_row, self._paused_at = 0, None
+        self._failures_in_a_row, self._paused_at = 0, None
 
 
 _calls: weakref.WeakKeyDictionary[object, RemoteCalls] = weakref.WeakKeyDictionary()
@@ -162,7 +162,7 @@ def limit(client: object, limits: Limits) -> None:
 
 
 def on_event_loop() -> bool:
-    """Whether the calling thread runs an event loop, which a request would stop."""
+    """Whether the calling thread runs an event loop, which a request would block."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

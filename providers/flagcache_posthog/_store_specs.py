@@ -1,4 +1,4 @@
-"""How each process opens its stores: the one that its fleet shares, and those behind it."""
+"""How each process opens its stores: the one that its fleet shares, and the fallbacks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from flagcache.stores.redis.store import RedisStore
     from flagcache.stores.sqlite.store import SqliteStore
 
-__all__ = ["own_memory", "redis_spec", "redis_stores", "refuse_expiry", "sqlite_spec"]
+__all__ = ["process_memory_spec", "redis_spec", "redis_stores", "refuse_expiry", "sqlite_spec"]
 
 
 def redis_stores(
@@ -33,24 +33,24 @@ def redis_stores(
     settings: Settings,
     protection: Protection,
 ) -> tuple[StoreSpec, ...]:
-    """Return how a process opens its stores where the fleet's is a Redis, best first.
+    """Return how a process opens its stores if the fleet's store is Redis, in the order of use.
 
     Args:
-        source: where the Redis is.
-        namespace: of the fleet.
-        fallback: as the user said.
-        settings: bound what is asked of the stores.
-        protection: of what is in them.
+        source: the Redis server.
+        namespace: the fleet's namespace.
+        fallback: the user's option.
+        settings: the cache's settings.
+        protection: of the stored definitions.
 
     Raises:
-        ConfigurationError: `source` or `fallback` cannot be right.
+        ConfigurationError: `source` or `fallback` is invalid.
     """
     if settings.reads_only and fallback == AUTO:
-        fallback = None  # often it has no disk that lasts, and nothing to coordinate
+        fallback = None  # a reader has nothing to coordinate, and often no persistent disk
     shared, fingerprint = redis_spec(source, namespace, settings, protection)
     timeout, label = settings.store_timeout, label_of(protection)
     on_disk = fallback_specs(fallback, fingerprint, namespace, timeout=timeout, format_and_protection=label)
-    return shared, *on_disk, own_memory()
+    return shared, *on_disk, process_memory_spec()
 
 
 def redis_spec(
@@ -62,9 +62,9 @@ def redis_spec(
     """Return how a store on Redis is opened, and the fingerprint of its server and database.
 
     Raises:
-        ConfigurationError: the client or URL cannot be right.
+        ConfigurationError: the client or URL is invalid.
     """
-    from flagcache.stores.redis.reader import RedisReaderStore  # noqa: PLC0415 - only who uses Redis pays for its import
+    from flagcache.stores.redis.reader import RedisReaderStore  # noqa: PLC0415 - imported only if Redis is used
     from flagcache.stores.redis.store import RedisStore  # noqa: PLC0415 - likewise
 
     def make(kind: type[RedisStore]) -> RedisStore:
@@ -84,11 +84,11 @@ def sqlite_spec(path: str | os.PathLike[str], namespace: str, settings: Settings
     """Return how a store in a file is opened.
 
     Raises:
-        ConfigurationError: the path cannot be right, or this system lacks what a SQLite store needs.
+        ConfigurationError: the path is invalid, or this system lacks what an SQLite store needs.
     """
     if missing := missing_for_sqlite():
         raise ConfigurationError(
-            f"SqliteFlagDefinitionCache cannot work on this system: {missing}; take RedisFlagDefinitionCache, or"
+            f"SqliteFlagDefinitionCache cannot work on this system: {missing}; use RedisFlagDefinitionCache, or"
             " MemoryFlagDefinitionCache for one process"
         )
     from flagcache.stores.sqlite.reader import SqliteReaderStore  # noqa: PLC0415 - needs SQLite
@@ -105,15 +105,17 @@ def sqlite_spec(path: str | os.PathLike[str], namespace: str, settings: Settings
 
 
 def refuse_expiry(settings: Settings) -> None:
-    """Refuse a time to live where there is none.
+    """Refuse `forget_after` for a store without a time to live.
 
     Raises:
-        ConfigurationError: there is one.
+        ConfigurationError: `forget_after` is set.
     """
     if settings.forget_after:
-        raise ConfigurationError(f"forget_after={settings.forget_after!r}: only a cache on Redis forgets by itself")
+        raise ConfigurationError(
+            f"forget_after={settings.forget_after!r}: only a cache on Redis deletes its namespace by itself"
+        )
 
 
-def own_memory() -> StoreSpec:
-    """The last resort of a process whose store is away: it fetches for itself, more slowly and out of step."""
+def process_memory_spec() -> StoreSpec:
+    """The last fallback, for a process without any other store: it fetches for itself, at a slower and random pace."""
     return StoreSpec("this process alone", MemoryStore, pace=random.uniform(2, 3), private=True)

@@ -21,7 +21,7 @@ from flagcache_posthog._lifecycle import load_clients
 
 __all__ = ["flags_lifespan"]
 
-_LONGEST_END = 10.0
+_SHUTDOWN_TIMEOUT = 10.0
 """Seconds for the shutdown: the SDK has no limit for sending its last events (posthog 7.91, `Client.shutdown`)."""
 
 
@@ -41,11 +41,11 @@ def flags_lifespan(*clients: Posthog) -> Callable[[object], AbstractAsyncContext
 
     @asynccontextmanager
     async def lifespan(_app: object) -> AsyncGenerator[None]:
-        await _aside(lambda: load_clients(clients), None)
+        await _run_in_thread(lambda: load_clients(clients), None)
         try:
             yield
         finally:
-            await _aside(lambda: _shut_down(clients), _LONGEST_END)
+            await _run_in_thread(lambda: _shut_down(clients), _SHUTDOWN_TIMEOUT)
 
     return lifespan
 
@@ -55,8 +55,8 @@ def _shut_down(clients: tuple[Posthog, ...]) -> None:
         log_exceptions(client.shutdown, None, "", "shutting down a client failed")
 
 
-async def _aside(work: Callable[[], None], longest: float | None) -> None:
-    """Run a call on a new thread and wait for it, for at most `longest` seconds.
+async def _run_in_thread(work: Callable[[], None], timeout: float | None) -> None:
+    """Run a call on a new thread and wait for it, for at most `timeout` seconds.
 
     The thread is a daemon, because the interpreter waits at exit for the threads of the event loop's executor. If the
     system refuses a thread, the call runs on the event loop's thread, and the loop waits.
@@ -71,4 +71,4 @@ async def _aside(work: Callable[[], None], longest: float | None) -> None:
     if try_start(threading.Thread(target=run, name="flagcache-lifespan", daemon=True)):
         run()
     with suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(done.wait(), longest)
+        await asyncio.wait_for(done.wait(), timeout)

@@ -21,9 +21,9 @@ from flagcache.stores.fallback import AUTO, Fallback
 from flagcache.stores.redis.asyncio_address import resolve_asyncio
 from flagcache_posthog._base import CacheBase
 from flagcache_posthog._calling_client import calling_for
-from flagcache_posthog._options import understand
+from flagcache_posthog._options import parse_options
 from flagcache_posthog._store_specs import redis_stores
-from flagcache_posthog._unknown_options import names_mistakes
+from flagcache_posthog._unknown_options import refuses_unknown_options
 
 __all__ = ["AsyncRedisFlagDefinitionCache"]
 
@@ -51,7 +51,7 @@ class AsyncRedisFlagDefinitionCache(CacheBase):
         ConfigurationError: an argument is invalid.
     """
 
-    @names_mistakes
+    @refuses_unknown_options
     def __init__(  # noqa: PLR0913 - each option is its own keyword: help() and editors show them
         self,
         redis: redis.asyncio.Redis | redis.asyncio.RedisCluster | str,
@@ -78,7 +78,7 @@ class AsyncRedisFlagDefinitionCache(CacheBase):
         signing_key: KeyMaterial | None = None,
         encryption_key: KeyMaterial | None = None,
     ) -> None:
-        settings, protection = understand(locals())
+        settings, protection = parse_options(locals())
         stores = redis_stores(resolve_asyncio(redis), namespace, fallback, settings, protection)
         super().__init__(namespace, settings, protection, stores, on_event)
 

@@ -61,19 +61,19 @@ class AttachedClient:
         self._listening = listening
         self._project = project_of(str(client.api_key))
         checked_host(client.host)
-        self.uses_it = False
+        self.uses_cache = False
         """Whether it is known to call the cache. With the user's own provider this is known after its first call."""
-        self.polled_past = False
+        self.bypasses_cache = False
         self._loaded_at: float | None = None
 
-    def polls_past(self, now: float) -> bool:
+    def detect_bypass(self, now: float) -> bool:
         """Whether it has had flags for a poll interval and never called the cache; True once."""
         client = self._ref()
-        if self.uses_it or self.polled_past or client is None or not client.feature_flags:
+        if self.uses_cache or self.bypasses_cache or client is None or not client.feature_flags:
             return False
         self._loaded_at = now if self._loaded_at is None else self._loaded_at
-        self.polled_past = now - self._loaded_at >= self.poll_interval
-        return self.polled_past
+        self.bypasses_cache = now - self._loaded_at >= self.poll_interval
+        return self.bypasses_cache
 
     def is_for(self, client: PostHogClient) -> bool:
         """Whether it represents this client."""

@@ -63,9 +63,9 @@ class _Freshness:
     def __init__(self, client: Posthog, max_age: float) -> None:
         self._client = client
         self._max_age = max_age
-        self._asked_at = -math.inf
-        self._questions = 0
-        self._one_asks = threading.Lock()
+        self._polled_at = -math.inf
+        self._polls = 0
+        self._poll_lock = threading.Lock()
 
     def ensure(self) -> None:
         """Update the client if its last poll is too old.
@@ -74,26 +74,26 @@ class _Freshness:
         """
         if self._is_recent(time.time()):
             return
-        before = self._questions
-        with self._one_asks:
-            if self._questions > before + 1 or (self._questions > before and self._is_recent(time.time())):
+        before = self._polls
+        with self._poll_lock:
+            if self._polls > before + 1 or (self._polls > before and self._is_recent(time.time())):
                 return
             now = time.time()
             log_exceptions(
-                self._ask, None, "", "updating a function's flags failed; the handler runs with what the client holds"
+                self._poll, None, "", "updating a function's flags failed; the handler runs with what the client holds"
             )
-            self._asked_at = now
-            self._questions += 1
+            self._polled_at = now
+            self._polls += 1
 
     def _is_recent(self, now: float) -> bool:
         """Whether the last poll is recent enough. If the clock was stepped back, it isn't."""
-        return 0 <= now - self._asked_at < self._max_age
+        return 0 <= now - self._polled_at < self._max_age
 
-    def _ask(self) -> None:
+    def _poll(self) -> None:
         with wanting(self._max_age):
-            self._bring_up_to_date()
+            self._run_poll()
 
-    def _bring_up_to_date(self) -> None:
+    def _run_poll(self) -> None:
         """Run the client's own poll here and now; the first one starts its poller too."""
         poller = self._client.poller
         if poller is not None and poller.is_alive():

@@ -18,11 +18,11 @@ from types import ModuleType
 from flagcache.errors import MissingExtraError
 from flagcache.runtime.guard import log_exceptions
 from flagcache.runtime.threads import try_start
-from flagcache_posthog._lifecycle import load_clients, say_goodbye
+from flagcache_posthog._lifecycle import leave_fleet, load_clients
 
 __all__ = ["install"]
 
-_LONGEST = 2.0
+_MAX_WAIT = 2.0
 """Seconds that a start waits for flags: half of the time after which Celery kills a new child
 (`worker_proc_alive_timeout`, 4 s). A longer load continues during the tasks."""
 
@@ -40,9 +40,9 @@ def install() -> None:
     """
     signals = _signals()
     for name, receiver in (
-        ("worker_process_init", _child_begins),
-        ("worker_process_shutdown", _child_ends),
-        ("worker_ready", _worker_begins),
+        ("worker_process_init", _on_child_start),
+        ("worker_process_shutdown", _on_child_exit),
+        ("worker_ready", _on_worker_ready),
     ):
         getattr(signals, name).connect(receiver, weak=False, dispatch_uid=f"flagcache.{name}")
 
@@ -54,16 +54,16 @@ def _signals() -> ModuleType:
         raise MissingExtraError("flagcache_posthog.celery needs Celery: pip install celery") from exc
 
 
-def _child_begins(**_: object) -> None:
+def _on_child_start(**_: object) -> None:
     """A child of a prefork pool starts, or with the solo pool the worker itself."""
     log_exceptions(_load, None, "", "flags could not be loaded before the first task")
 
 
-def _child_ends(**_: object) -> None:
-    log_exceptions(say_goodbye, None, "", "leaving the fleet failed at the exit of a Celery child")
+def _on_child_exit(**_: object) -> None:
+    log_exceptions(leave_fleet, None, "", "leaving the fleet failed at the exit of a Celery child")
 
 
-def _worker_begins(sender: object = None, **_: object) -> None:
+def _on_worker_ready(sender: object = None, **_: object) -> None:
     """The worker itself is ready; with a prefork pool its children evaluate, not it."""
     if not _forks(getattr(sender, "pool", None)):
         log_exceptions(_load, None, "", "flags could not be loaded before the first task")
@@ -76,4 +76,4 @@ def _forks(pool: object) -> bool:
 def _load() -> None:
     loading = threading.Thread(target=load_clients, name="flagcache-load", daemon=True)
     if not try_start(loading):  # without a thread the first task loads them
-        loading.join(_LONGEST)
+        loading.join(_MAX_WAIT)

@@ -29,8 +29,8 @@ from flagcache.vendor import Definitions, Difference
 __all__ = ["PostHogVendor"]
 
 _MAPPINGS = ("group_type_mapping", "cohorts")
-_OF_THE_ANSWER = frozenset({"quotaLimited"})  # tells of the answer and not of flags
-_ASIDE = "flagcache_malformed_flags"  # in stores: flags whose key is no string, by their places among all
+_RESPONSE_KEYS = frozenset({"quotaLimited"})  # tells of the answer and not of flags
+_MALFORMED_KEY = "flagcache_malformed_flags"  # in stores: flags whose key is no string, by their places among all
 
 
 class PostHogVendor:
@@ -62,8 +62,8 @@ class PostHogVendor:
         known = cast("Definitions", definitions)
         if not isinstance(known.get("flags"), list):
             raise EnvelopeError(f"flags are {type(known.get('flags')).__name__}, not a list")
-        if _ASIDE in known:
-            known = _put_back(known)
+        if _MALFORMED_KEY in known:
+            known = _restore(known)
         for index, flag in enumerate(cast("list[object]", known["flags"])):
             _check_flag(index, flag)
         for key in _MAPPINGS:
@@ -80,7 +80,7 @@ class PostHogVendor:
         """
         known = cast("Definitions", definitions)
         flags = enumerate(cast("list[dict[str, object]]", known["flags"]))
-        wrong = [_told(index, flag) for index, flag in flags if not isinstance(flag.get("key"), str)]
+        wrong = [_described(index, flag) for index, flag in flags if not isinstance(flag.get("key"), str)]
         others = {key: known[key] for key in _MAPPINGS if known[key] is not None}
         wrong += [f"{key} is a {type(value).__name__}" for key, value in others.items() if not isinstance(value, dict)]
         return tuple(wrong)
@@ -88,11 +88,11 @@ class PostHogVendor:
     def shared(self, definitions: Definitions) -> Definitions:
         """Return what stores carry of checked definitions: these very objects, unless a flag is malformed."""
         flags = cast("list[dict[str, object]]", definitions["flags"])
-        aside = {str(index): flag for index, flag in enumerate(flags) if not isinstance(flag.get("key"), str)}
-        if not aside:
+        malformed = {str(index): flag for index, flag in enumerate(flags) if not isinstance(flag.get("key"), str)}
+        if not malformed:
             return definitions
         others = [flag for flag in flags if isinstance(flag.get("key"), str)]
-        return {**definitions, "flags": others, _ASIDE: aside}
+        return {**definitions, "flags": others, _MALFORMED_KEY: malformed}
 
     def of_response(self, body: object) -> Definitions:
         """Return the definitions in the body of an answer, as the SDK hands them to a provider.
@@ -106,7 +106,7 @@ class PostHogVendor:
         """
         if isinstance(body, dict):
             body = {key: _filled(key, value) for key, value in cast("Definitions", body).items()}
-        definitions = {key: value for key, value in self.check(body).items() if key not in _OF_THE_ANSWER}
+        definitions = {key: value for key, value in self.check(body).items() if key not in _RESPONSE_KEYS}
         definitions["minimal_flag_called_events"] = definitions.get("minimal_flag_called_events") is True
         definitions.setdefault("property_matching_version", 1)
         return definitions
@@ -171,22 +171,22 @@ def _check_flag(index: int, flag: object) -> None:
         raise EnvelopeError(f"the key of flag {index} is a {type(cast('object', key)).__name__}, not a string")
 
 
-def _told(index: int, flag: dict[str, object]) -> str:
+def _described(index: int, flag: dict[str, object]) -> str:
     named = f"the flag with id {flag['id']}" if type(flag.get("id")) is int else f"flag {index}"
     key = flag.get("key")
     return f"{named} has no key" if key is None else f"{named} has the key {key!r}, which is no string"
 
 
-def _put_back(known: Definitions) -> Definitions:
+def _restore(known: Definitions) -> Definitions:
     """Return definitions as they were before `PostHogVendor.shared`.
 
     Raises:
         EnvelopeError: these are not what that makes.
     """
     others = iter(cast("list[object]", known["flags"]))
-    aside = cast("dict[str, object]", known[_ASIDE]) if isinstance(known[_ASIDE], dict) else {}
-    places = range(len(cast("list[object]", known["flags"])) + len(aside))
-    if not aside or not aside.keys() <= set(map(str, places)):
+    malformed = cast("dict[str, object]", known[_MALFORMED_KEY]) if isinstance(known[_MALFORMED_KEY], dict) else {}
+    positions = range(len(cast("list[object]", known["flags"])) + len(malformed))
+    if not malformed or not malformed.keys() <= set(map(str, positions)):
         raise EnvelopeError("malformed flags are not where they belong")
-    flags = [aside[str(place)] if str(place) in aside else next(others) for place in places]
-    return {key: flags if key == "flags" else value for key, value in known.items() if key != _ASIDE}
+    flags = [malformed[str(position)] if str(position) in malformed else next(others) for position in positions]
+    return {key: flags if key == "flags" else value for key, value in known.items() if key != _MALFORMED_KEY}

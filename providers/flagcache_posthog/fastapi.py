@@ -68,10 +68,10 @@ def flags_dependency(
         person_properties: Properties | None = Depends(person_properties),
         groups: Groups | None = Depends(groups),
     ) -> RequestFlags:
-        def who() -> str | None:
+        def resolve_user() -> str | None:
             key, cookies = client.api_key, connection.cookies
             return distinct_id_of(user=user, cookies=cookies, project_api_key=key, session=session)
 
-        return RequestFlags(client, who, person_properties=person_properties, groups=groups, remote=remote)
+        return RequestFlags(client, resolve_user, person_properties=person_properties, groups=groups, remote=remote)
 
     return request_flags

@@ -57,10 +57,10 @@ def init_flags(  # noqa: PLR0913 - the keywords are those of `RequestFlags` and 
     def make() -> RequestFlags:
         cookies = request.cookies if has_request_context() else None
 
-        def who() -> str | None:
+        def resolve_user() -> str | None:
             return distinct_id_of(user=user, cookies=cookies, project_api_key=client.api_key, session=session)
 
-        return RequestFlags(client, who, person_properties=person_properties, groups=groups, remote=remote)
+        return RequestFlags(client, resolve_user, person_properties=person_properties, groups=groups, remote=remote)
 
     app.extensions[_NAME] = make
     app.context_processor(lambda: {"flags": flags})

@@ -36,9 +36,9 @@ def post_worker_init(_worker: Worker) -> None:
     it meanwhile, because it counts from a worker's first heartbeat (27.0, `Arbiter.murder_workers`).
     """
     log_exceptions(_join_error_log, None, "", "connecting the log to gunicorn's error log failed")
-    log_exceptions(_tell_of_late_patch, None, "", "checking when gevent patched failed")
+    log_exceptions(_log_late_patch, None, "", "checking when gevent patched failed")
     log_exceptions(
-        _exit_upon_signals,
+        _exit_on_signals,
         None,
         "",
         "installing the signal handler failed: the worker can't hand over if a signal ends it",
@@ -53,7 +53,7 @@ def worker_exit(_server: Arbiter, worker: Worker) -> None:
         worker: the worker that ends. The master calls this too, for a dead worker: then this does nothing.
     """
     if str(worker.pid) == str(os.getpid()):
-        log_exceptions(_say_goodbye, None, "", "leaving the fleet failed at the exit of a worker")
+        log_exceptions(_leave_fleet, None, "", "leaving the fleet failed at the exit of a worker")
 
 
 def _load() -> None:
@@ -62,18 +62,19 @@ def _load() -> None:
     load_clients()
 
 
-def _say_goodbye() -> None:
-    from flagcache_posthog._lifecycle import say_goodbye  # noqa: PLC0415 - as above
+def _leave_fleet() -> None:
+    from flagcache_posthog._lifecycle import leave_fleet  # noqa: PLC0415 - as above
 
-    say_goodbye()
+    leave_fleet()
 
 
-def _tell_of_late_patch() -> None:
-    """Gevent patched after the SDK was imported: over https it cannot work any more."""
-    tls, theirs = sys.modules.get("ssl"), sys.modules.get("urllib3.util.ssl_")
-    if theirs is not None and getattr(theirs, "SSLContext", None) is not getattr(tls, "SSLContext", None):
+def _log_late_patch() -> None:
+    """Log an error if gevent patched after the SDK was imported: the SDK then fails over https."""
+    ssl_module, urllib3_ssl = sys.modules.get("ssl"), sys.modules.get("urllib3.util.ssl_")
+    used = getattr(urllib3_ssl, "SSLContext", None)
+    if urllib3_ssl is not None and used is not getattr(ssl_module, "SSLContext", None):
         _log.error(
-            "%s: gevent has patched `ssl` after the PostHog SDK was imported, whose requests over https fail now: with"
+            "%s: gevent patched `ssl` after the PostHog SDK was imported, so the SDK's requests over https fail: with"
             " --preload, begin gunicorn.conf.py with `from gevent import monkey; monkey.patch_all()`",
             prefix(),
         )
@@ -82,12 +83,12 @@ def _tell_of_late_patch() -> None:
 # --- how uvicorn's workers end ---------------------------------------------------------------------------------------
 
 
-def _exit_upon_signals() -> None:
-    """Let a worker of uvicorn's class end in order, so that `worker_exit` and exit handlers run.
+def _exit_on_signals() -> None:
+    """Let a worker of uvicorn's class exit normally, so that `worker_exit` and exit handlers run.
 
-    When it has served its last request, uvicorn raises the signal that ended it once more (0.54, `server.py`), and its
-    worker leaves signals to the system (uvicorn-worker 0.4): the process would be gone at once. Other classes have
-    handlers of their own.
+    After its last request uvicorn raises the signal that ended it again (0.54, `server.py`), and its worker class has
+    no handler for it (uvicorn-worker 0.4), so the system would end the process at once. Other worker classes have
+    their own handlers.
     """
     for signum in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(signum) is signal.SIG_DFL:
@@ -113,14 +114,14 @@ class _ErrorLog(logging.Handler):
 
 def _join_error_log() -> None:
     """Do nothing if logging is configured; this is checked for each record, because it may be configured later."""
-    ours = logging.getLogger("flagcache")
+    logger = logging.getLogger("flagcache")
     if _handled(besides=None):
         return
-    ours.addHandler(_ErrorLog())
-    if ours.level == logging.NOTSET:
-        ours.setLevel(logging.getLogger("gunicorn.error").getEffectiveLevel())
+    logger.addHandler(_ErrorLog())
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.getLogger("gunicorn.error").getEffectiveLevel())
 
 
 def _handled(*, besides: logging.Handler | None) -> bool:
-    ours, root = logging.getLogger("flagcache"), logging.getLogger()
-    return any(handler is not besides for handler in ours.handlers) or (ours.propagate and bool(root.handlers))
+    logger, root = logging.getLogger("flagcache"), logging.getLogger()
+    return any(handler is not besides for handler in logger.handlers) or (logger.propagate and bool(root.handlers))

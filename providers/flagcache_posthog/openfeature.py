@@ -46,32 +46,32 @@ class FlagcacheProvider(PostHogProvider):
         super().__init__(local, default_distinct_id=default_distinct_id)
         self._loaded, self._stale = True, False
         self._owner = client
-        config_of(cache).events.subscribe(self._pass_on)
+        config_of(cache).events.subscribe(self._forward)
 
     def initialize(self, evaluation_context: EvaluationContext) -> None:
         """Load the definitions, within the cache's `cold_start_wait`. OpenFeature calls it."""
-        api.add_handler(ProviderEvent.PROVIDER_READY, self._say_stale)
+        api.add_handler(ProviderEvent.PROVIDER_READY, self._emit_stale)
         super().initialize(evaluation_context)
         self._loaded = bool(self._owner.feature_flags)
 
     def shutdown(self) -> None:
         """Undo `initialize`; the client stays in use. OpenFeature calls it."""
         with suppress(ValueError):  # OpenFeature has dropped all handlers
-            api.remove_handler(ProviderEvent.PROVIDER_READY, self._say_stale)
+            api.remove_handler(ProviderEvent.PROVIDER_READY, self._emit_stale)
 
-    def _pass_on(self, event: Event) -> None:
+    def _forward(self, event: Event) -> None:
         details = ProviderEventDetails(message=str(event))
         if isinstance(event, DefinitionsChanged):
-            what = event.difference
-            if not (what.cohorts or what.group_types or what.others):  # any flag may use these
-                details.flags_changed = [*what.added, *what.removed, *what.changed]
+            difference = event.difference
+            if not (difference.cohorts or difference.group_types or difference.others):  # any flag may use these
+                details.flags_changed = [*difference.added, *difference.removed, *difference.changed]
             if event.previous or not self._loaded:  # otherwise it makes the provider ready
                 self.emit_provider_configuration_changed(details)
         elif isinstance(event, DefinitionsStale | DefinitionsFresh):
             self._stale = isinstance(event, DefinitionsStale)
             (self.emit_provider_stale if self._stale else self.emit_provider_ready)(details)
 
-    def _say_stale(self, _ready: EventDetails) -> None:
+    def _emit_stale(self, _ready: EventDetails) -> None:
         """OpenFeature calls a provider ready when it has loaded, even if what it has loaded is stale."""
         if self._stale:
             self.emit_provider_stale(ProviderEventDetails(message="PostHog does not confirm the definitions"))

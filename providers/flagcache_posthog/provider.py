@@ -22,9 +22,9 @@ from flagcache.stores.fallback import AUTO, Fallback
 from flagcache.stores.memory import MemoryHub
 from flagcache.stores.spec import REDIS_SCHEMES, StoreSpec
 from flagcache_posthog._base import CacheBase
-from flagcache_posthog._options import Common, common, path_of, scheme_of, understand
-from flagcache_posthog._store_specs import own_memory, refuse_expiry, sqlite_spec
-from flagcache_posthog._unknown_options import names_mistakes
+from flagcache_posthog._options import CommonOptions, common_options, parse_options, path_of, scheme_of
+from flagcache_posthog._store_specs import process_memory_spec, refuse_expiry, sqlite_spec
+from flagcache_posthog._unknown_options import refuses_unknown_options
 
 __all__ = ["FlagDefinitionCache", "MemoryFlagDefinitionCache", "SqliteFlagDefinitionCache", "from_url"]
 
@@ -76,7 +76,7 @@ class SqliteFlagDefinitionCache(FlagDefinitionCache):
         ConfigurationError: an argument is invalid.
     """
 
-    @names_mistakes
+    @refuses_unknown_options
     def __init__(  # noqa: PLR0913 - each option is its own keyword: help() and editors show them
         self,
         path: str | os.PathLike[str],
@@ -102,9 +102,9 @@ class SqliteFlagDefinitionCache(FlagDefinitionCache):
         signing_key: KeyMaterial | None = None,
         encryption_key: KeyMaterial | None = None,
     ) -> None:
-        settings, protection = understand(locals())
+        settings, protection = parse_options(locals())
         shared = sqlite_spec(path, namespace, settings, protection)
-        super().__init__(namespace, settings, protection, (shared, own_memory()), on_event)
+        super().__init__(namespace, settings, protection, (shared, process_memory_spec()), on_event)
 
 
 class MemoryFlagDefinitionCache(FlagDefinitionCache):
@@ -124,7 +124,7 @@ class MemoryFlagDefinitionCache(FlagDefinitionCache):
         ConfigurationError: an argument is invalid.
     """
 
-    @names_mistakes
+    @refuses_unknown_options
     def __init__(  # noqa: PLR0913 - each option is its own keyword: help() and editors show them
         self,
         namespace: str,
@@ -149,7 +149,7 @@ class MemoryFlagDefinitionCache(FlagDefinitionCache):
         signing_key: KeyMaterial | None = None,
         encryption_key: KeyMaterial | None = None,
     ) -> None:
-        settings, protection = understand(locals())
+        settings, protection = parse_options(locals())
         refuse_expiry(settings)
         name = f"{label_of(protection)}:{namespace}"
         stores = (StoreSpec("memory://", lambda: _hub.store(name), private=True),)
@@ -167,7 +167,7 @@ class MemoryFlagDefinitionCache(FlagDefinitionCache):
         _hub.forget(lambda name: namespace is None or name.partition(":")[2] == namespace)
 
 
-@names_mistakes
+@refuses_unknown_options
 def from_url(  # noqa: D417, PLR0913 - as the constructors
     url: str,
     namespace: str,
@@ -209,10 +209,10 @@ def from_url(  # noqa: D417, PLR0913 - as the constructors
     Raises:
         ConfigurationError: the scheme is unknown, or an argument is invalid.
     """
-    return _named_by(url, namespace, fallback, common(locals()))
+    return _named_by(url, namespace, fallback, common_options(locals()))
 
 
-def _named_by(url: str, namespace: str, fallback: Fallback, options: Common) -> FlagDefinitionCache:
+def _named_by(url: str, namespace: str, fallback: Fallback, options: CommonOptions) -> FlagDefinitionCache:
     scheme = scheme_of(url)
     if scheme in REDIS_SCHEMES:
         # Imported here, so that other caches don't import redis-py.

@@ -35,8 +35,8 @@ from flagcache.status import State, Status
 from flagcache.stores.base import REFRESHER
 from flagcache.stores.spec import REDIS_SCHEMES, StoreSpec
 from flagcache.worker.config import CacheConfig
-from flagcache_posthog._headless_client import PlainClient
-from flagcache_posthog._options import all_options, path_of, scheme_of, understand
+from flagcache_posthog._headless_client import HeadlessClient
+from flagcache_posthog._options import all_options, parse_options, path_of, scheme_of
 from flagcache_posthog._refresher_types import Outcome, Project, Run
 from flagcache_posthog._store_specs import redis_spec, sqlite_spec
 from flagcache_posthog.attach import project_of
@@ -48,17 +48,17 @@ __all__ = ["FleetRefresher", "Outcome", "Project", "Refresher", "Run"]
 _GRACE = 30.0
 """Seconds of delay after which the loop counts as hung: far more than its longest step."""
 
-_LONGEST_LEASE = 45.0
+_MAX_LEASE = 45.0
 """Seconds that others wait for a killed refresher, even if it fetches rarely. It equals the lease of workers that poll
 every 30 s; a shorter lease would expire between two of their polls."""
 
-_LOOK_AGAIN = 0.1
-"""Seconds between two checks of a single run whether it is done."""
+_CHECK_EVERY = 0.1
+"""Seconds between two checks whether a single run is done."""
 
-_NO_GRANT = "no fetch was granted: others lead, or their latest fetch failed"
-_NO_END = "the fetch did not end in its time"
+_NO_GRANT = "no fetch was granted: another process leads, or its latest fetch failed"
+_NO_END = "the fetch didn't end in time"
 
-_PASSING = frozenset({402, 408, 425, 429})
+_TEMPORARY = frozenset({402, 408, 425, 429})
 """The statuses from 400 to 499 that are temporary: the quota, a time limit, a rate limit."""
 
 
@@ -84,11 +84,11 @@ class FleetRefresher:
         protection: Protection,
         on_event: Callable[[Event], object] | None = None,
     ) -> None:
-        lease = settings.lease or min(settings.lease_for(settings.polls_every(), listening=True), _LONGEST_LEASE)
+        lease = settings.lease or min(settings.lease_for(settings.polls_every(), listening=True), _MAX_LEASE)
         settings = replace(settings, lease=lease)
         vendor, events = PostHogVendor(), Events()
         events.subscribe(log_events)
-        events.subscribe(self._note_trouble)
+        events.subscribe(self._record_failure)
         if on_event is not None:
             events.subscribe(TimedCallback(on_event, "on_event"))
         config = CacheConfig(namespace, settings, vendor, (store,), events, protection=protection, mark=REFRESHER)
@@ -106,11 +106,11 @@ class FleetRefresher:
         """Seconds between two requests to PostHog."""
         self._settings = settings
         self._coordinator = Coordinator(config)
-        self._client = PlainClient(self._coordinator, settings.polls_every(), project_of(project.api_key), fetcher)
+        self._client = HeadlessClient(self._coordinator, settings.polls_every(), project_of(project.api_key), fetcher)
         self._coordinator.attach(self._client)
         self._end: queue.SimpleQueue[None] = queue.SimpleQueue()  # `put` may interrupt a `get` on the same thread
-        self._trouble: Event | None = None
-        self._late_at = math.inf
+        self._failure: Event | None = None
+        self._hung_at = math.inf
 
     def run(self) -> None:
         """Fetch and publish repeatedly until `stop` is called; then hand over the lease.
@@ -119,11 +119,11 @@ class FleetRefresher:
         """
         try:
             while True:
-                self._late_at = monotonic() + _GRACE
+                self._hung_at = monotonic() + _GRACE
                 self._coordinator.should_fetch()
                 pause = self._pause()
-                self._late_at = monotonic() + pause + _GRACE
-                if self._stopped(pause):
+                self._hung_at = monotonic() + pause + _GRACE
+                if self._wait_for_stop(pause):
                     return
         finally:
             self._leave()
@@ -136,20 +136,21 @@ class FleetRefresher:
         """
         began = monotonic()
         settings = self._settings
-        self._client.pushed = False  # the background would fetch again if another fetch were due before the end
+        self._client.polls_in_background = False  # it would fetch again if another fetch became due before the end
         try:
             while True:
-                fetching = self._coordinator.fetching  # what lands from now on is judged before anything is asked again
-                run = None if fetching else self._judged(began)
+                # Read first: the result of a fetch that ends now is checked before the next poll.
+                fetching = self._coordinator.fetching
+                run = None if fetching else self._result(began)
                 if run is not None:
                     return run
-                longest = settings.fetch_total_timeout if fetching else settings.fetch_timeout
-                if monotonic() >= began + longest + 3 * settings.store_timeout:
+                limit = settings.fetch_total_timeout if fetching else settings.fetch_timeout
+                if monotonic() >= began + limit + 3 * settings.store_timeout:
                     return self._run(Outcome.FAILED, _NO_END if fetching else _NO_GRANT)
                 if not fetching:
                     self._coordinator.should_fetch()
-                if self._stopped(_LOOK_AGAIN):
-                    return self._run(Outcome.FAILED, "it was told to stop")
+                if self._wait_for_stop(_CHECK_EVERY):
+                    return self._run(Outcome.FAILED, "the refresher was stopped")
         finally:
             self._leave()
 
@@ -160,7 +161,7 @@ class FleetRefresher:
     @property
     def alive(self) -> bool:
         """Whether its loop runs, whatever the state of PostHog and the store."""
-        return monotonic() < self._late_at
+        return monotonic() < self._hung_at
 
     @property
     def ready(self) -> bool:
@@ -177,18 +178,18 @@ class FleetRefresher:
         left = every if age is None else every - age
         return left if left > every / 10 else every
 
-    def _stopped(self, longest: float) -> bool:
-        """Wait so many seconds, and tell whether it is to end."""
+    def _wait_for_stop(self, limit: float) -> bool:
+        """Wait up to `limit` seconds; returns whether `stop` was called."""
         try:
-            self._end.get(timeout=longest)
+            self._end.get(timeout=limit)
         except queue.Empty:
             return False
         return True
 
-    def _judged(self, began: float) -> Run | None:
-        """The result of the single run that began then; None while it is open."""
-        if self._trouble is not None:
-            return self._run(*_verdict(self._trouble))
+    def _result(self, began: float) -> Run | None:
+        """The result of the single run that began at `began`; None if there is none yet."""
+        if self._failure is not None:
+            return self._run(*_outcome_of(self._failure))
         status = self.status()
         fresh = max(self._settings.refresh_interval, monotonic() - began)  # or confirmed since it began
         if not self._coordinator.shared or status.age is None or status.age >= fresh:
@@ -201,9 +202,9 @@ class FleetRefresher:
         status = self.status()
         return Run(outcome, reason, status.version, status.age)
 
-    def _note_trouble(self, event: Event) -> None:
+    def _record_failure(self, event: Event) -> None:
         if isinstance(event, (FetchFailed, ForeignKey, ForeignProject, PublicationRefused, StoreLost)):
-            self._trouble = event
+            self._failure = event
 
     def _leave(self) -> None:
         self._client.ended = True
@@ -242,9 +243,9 @@ class Refresher(FleetRefresher):
         on_event: Callable[[Event], object] | None = None,
         **options: Unpack[Options],
     ) -> None:
-        settings, protection = understand(all_options(namespace, refresh_interval, on_event, options))
+        settings, protection = parse_options(all_options(namespace, refresh_interval, on_event, options))
         if settings.reads_only:
-            raise ConfigurationError('a refresher is there to fetch: it cannot be a role="reader"')
+            raise ConfigurationError('a refresher fetches, so it cannot have role="reader"')
         store = _shared_store(store_url, namespace, settings, protection)
         super().__init__(store, namespace, project, settings=settings, protection=protection, on_event=on_event)
 
@@ -256,12 +257,14 @@ def _shared_store(url: str, namespace: str, settings: Settings, protection: Prot
         return redis_spec(url, namespace, settings, protection)[0]
     if scheme == "sqlite":
         return sqlite_spec(path_of(url), namespace, settings, protection)
-    raise ConfigurationError("a refresher's store is redis://, rediss://, unix:// or sqlite:///: others must reach it")
+    raise ConfigurationError(
+        "a refresher's store is redis://, rediss://, unix:// or sqlite:///, which other processes can reach"
+    )
 
 
-def _verdict(trouble: Event) -> tuple[Outcome, str]:
-    """What a failure means for a single run."""
-    if isinstance(trouble, FetchFailed):
-        lasting = 400 <= trouble.status < 500 and trouble.status not in _PASSING
-        return Outcome.REFUSED if lasting else Outcome.FAILED, trouble.reason
-    return Outcome.FAILED if isinstance(trouble, StoreLost) else Outcome.REFUSED, str(trouble)
+def _outcome_of(failure: Event) -> tuple[Outcome, str]:
+    """The outcome and reason of a single run that failed."""
+    if isinstance(failure, FetchFailed):
+        lasting = 400 <= failure.status < 500 and failure.status not in _TEMPORARY
+        return Outcome.REFUSED if lasting else Outcome.FAILED, failure.reason
+    return Outcome.FAILED if isinstance(failure, StoreLost) else Outcome.REFUSED, str(failure)

@@ -1,10 +1,10 @@
-"""The flags of one request, or of one task: each evaluated when it is first asked for, once, and locally.
+"""The flags of one request or task: each is evaluated once, locally, when it is first read.
 
     flags = RequestFlags(posthog, user_id)
     if flags.is_enabled("new-checkout"): ...
     posthog.capture("bought", distinct_id=user_id, flags=flags.snapshot())
 
-For any framework: make one where a request begins. Values and events are the SDK's own (posthog 7.37.3 to 7.91.1).
+For any framework: create one when a request begins. Values and events are the SDK's own (posthog 7.37.3 to 7.91.1).
 """
 
 from __future__ import annotations
@@ -30,34 +30,34 @@ _T = TypeVar("_T")
 Lazy: TypeAlias = "_T | Callable[[], _T | None] | None"
 """A value, or a function that returns it and is called when a flag of a user is first read."""
 Properties: TypeAlias = Mapping[str, object]
-"""What local evaluation may know of a person."""
+"""Properties of a person, for local evaluation."""
 Groups: TypeAlias = Mapping[str, str | int]
 """The key of a user's group, by the type of group."""
 Remote: TypeAlias = Literal["never", "needed"]
-"""Whether PostHog is asked for a flag that cannot be decided locally."""
+"""Whether PostHog is asked for a flag that can't be decided locally."""
 
 
 class RequestFlags:
     """The flags of one request.
 
-    A flag keeps its value for the request, also if definitions change meanwhile. Not for several threads at a time.
+    A flag keeps its value for the request, even if definitions change. Don't use it on several threads at a time.
 
     Args:
         client: a `posthog.Posthog`.
-        distinct_id: the user's, or a function that returns it, called at each read. Without one that of the SDK's
-            context (`posthog.integrations`). If there is none, flags have no value.
-        groups: as of the SDK's `evaluate_flags`; so are the next three. This and the next may be functions, which are
-            called when a flag of a user is first read.
-        person_properties: what local evaluation may know of the user.
-        group_properties: what it may know of the groups.
+        distinct_id: the user's, or a function that returns it, called at each read. Without one, the distinct id of the
+            SDK's context (`posthog.integrations`). If there is none, flags have no value.
+        groups: this and the next three: as in the SDK's `evaluate_flags`. This and the next may be functions, which
+            are called when a flag of a user is first read.
+        person_properties: properties of the user, for local evaluation.
+        group_properties: properties of the groups.
         device_id: for flags that are rolled out by device.
-        remote: `"never"`: a flag that cannot be decided locally has no value. `"needed"`: PostHog is asked for it,
-            on this thread, for up to the client's `feature_flags_request_timeout_seconds` a try. Not for a flag of
-            which the client has no definition, not on an event loop, and, once three requests in a row failed or took
-            over a second, not for half a minute.
+        remote: `"never"`: a flag that can't be decided locally has no value. `"needed"`: PostHog is asked for it on
+            this thread, for at most the client's `feature_flags_request_timeout_seconds` per attempt. PostHog is not
+            asked for a flag of which the client has no definition, on an event loop, or for half a minute after three
+            requests in a row that failed or took over a second.
 
     Raises:
-        ConfigurationError: `remote` is neither, or `client` is no `posthog.Posthog`.
+        ConfigurationError: `remote` is another value, or `client` isn't a `posthog.Posthog`.
     """
 
     def __init__(  # noqa: PLR0913 - the keywords are those of the SDK
@@ -98,20 +98,20 @@ class RequestFlags:
         return default if value is None else value
 
     def payload(self, key: str, default: object = None) -> object:
-        """What comes with a flag's value; `default` if nothing does. Like the SDK it sends no event."""
+        """The payload of a flag; `default` if it has none. Like the SDK it sends no event."""
         user = self._user()
         payload = None if user is None else user.payload(key)
         return default if payload is None else payload
 
     def snapshot(self, *keys: str) -> FeatureFlagEvaluations:
-        """The flags that were read and those that are named here, as of `evaluate_flags`: for `capture(flags=...)`.
+        """The flags that were read and those that are named here, as from `evaluate_flags`: for `capture(flags=...)`.
 
-        With `remote="needed"` it takes a request if one of them cannot be decided locally, one for all. Name such flags
-        here before you read them: reads then take their values from it.
+        With `remote="needed"` it makes one request if any of them can't be decided locally. Name such flags here before
+        you read them: reads then take their values from it.
         """
         user = self._user()
-        taken = None if user is None else user.snapshot(keys)
-        return self._client.evaluate_flags("") if taken is None else taken  # for no user: an empty one
+        snapshot = None if user is None else user.snapshot(keys)
+        return self._client.evaluate_flags("") if snapshot is None else snapshot  # for no user: an empty one
 
     def _user(self) -> UserFlags | None:
         given = self._distinct_id() if callable(self._distinct_id) else self._distinct_id
@@ -133,5 +133,5 @@ def _made(given: Lazy[Mapping[str, object]]) -> dict[str, object]:
 
 
 def remote_status(client: Client) -> RemoteStatus:
-    """What the requests of this client, for `remote="needed"`, came to in this process. Does no I/O."""
+    """Return the counts of this client's requests for `remote="needed"` in this process. Does no I/O."""
     return calls_of(client).status

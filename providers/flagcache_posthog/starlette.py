@@ -52,15 +52,15 @@ class FlagsMiddleware:
         remote: Remote = "never",
     ) -> None:
         def flags_of(connection: HTTPConnection) -> RequestFlags:
-            def asked(function: Callable[[HTTPConnection], _T] | None) -> Callable[[], _T | None]:
+            def bound(function: Callable[[HTTPConnection], _T] | None) -> Callable[[], _T | None]:
                 return lambda: None if function is None else function(connection)
 
-            def who() -> str | None:
+            def resolve_user() -> str | None:
                 cookies, key = connection.cookies, client.api_key
-                return distinct_id_of(user=asked(user), cookies=cookies, project_api_key=key, session=asked(session))
+                return distinct_id_of(user=bound(user), cookies=cookies, project_api_key=key, session=bound(session))
 
             return RequestFlags(
-                client, who, person_properties=asked(person_properties), groups=asked(groups), remote=remote
+                client, resolve_user, person_properties=bound(person_properties), groups=bound(groups), remote=remote
             )
 
         self._app = app

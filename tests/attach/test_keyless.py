@@ -124,7 +124,7 @@ def test_it_is_one_error_with_the_remedy(
     [told] = errors(caplog)
     assert told.startswith(f"flagcache[{namespace}] ")
     assert "no secret key" in told
-    assert "Give it secret_key=" in told
+    assert "Set secret_key=" in told
     for again in MOMENTS:
         again(seat)
     assert len(errors(caplog)) == 1

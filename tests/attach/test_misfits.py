@@ -71,7 +71,7 @@ def make_client(posthog: StandInControl) -> Iterator[MakeClient]:
 
 def test_a_client_without_a_provider_is_refused(cache: FlagDefinitionCache, make_client: MakeClient) -> None:
     """It would ask PostHog by itself; the remedy is named, for the global client too."""
-    with pytest.raises(ConfigurationError, match=r"make it with flag_definition_cache_provider=.*posthog\.capture"):
+    with pytest.raises(ConfigurationError, match=r"create it with flag_definition_cache_provider=.*posthog\.capture"):
         cache.attach(make_client())
     assert threads_of() == []
 
@@ -107,7 +107,7 @@ def test_a_client_without_a_key_is_one_error(
         assert client.evaluate_flags("user", only_evaluate_locally=True).get_flag("flag-1") is None
     (told,) = errors(caplog)
     assert "no secret key" in told
-    assert "Give it secret_key=" in told
+    assert "Set secret_key=" in told
 
 
 def test_a_provider_around_the_cache_is_taken(
@@ -134,7 +134,7 @@ def test_a_provider_that_never_calls_the_cache_is_named_once(
     until(lambda: threads_of() == [], 5.0, what="the looking to end")
     assert not cache.ready()
     (told,) = errors(caplog)
-    assert "never asked this cache" in told
+    assert "without calling this cache" in told
 
 
 def test_a_reader_looks_when_it_is_asked_whether_it_is_ready(

@@ -202,7 +202,7 @@ def test_protected_stores_need_their_keys(
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["memory://", "ns"], "others must reach it"),
+        (["memory://", "ns"], "other processes can reach"),
         (["ftp://127.0.0.1", "ns"], "redis://, rediss://, unix:// or sqlite:///"),
         (["env:NOT_THERE", "ns"], "'NOT_THERE' is not set"),
         (["redis://127.0.0.1:1/0", " "], "namespace must have"),
@@ -283,7 +283,7 @@ def test_nothing_shows_the_key() -> None:
     """Neither the project nor the refresher in a traceback or a debugger; and a reader it cannot be."""
     project = Project("phc_test", SECRETS[0], "https://eu.i.posthog.com")
     refresher = Refresher("redis://:pass-sesame@127.0.0.1:1/0", "ns", project)
-    with pytest.raises(ConfigurationError, match="cannot be a role"):
+    with pytest.raises(ConfigurationError, match="cannot have role"):
         Refresher("redis://127.0.0.1:1/0", "ns", project, role="reader")
     shown = f"{project!r} {refresher!r} {refresher.status()!r}"
     assert not any(secret in shown for secret in SECRETS)

@@ -261,7 +261,7 @@ def test_a_failure_of_ours_keeps_no_worker_from_starting(
         calls.append("called")
         raise ValueError("of ours")
 
-    monkeypatch.setattr(flags, "say_goodbye", fails)
+    monkeypatch.setattr(flags, "leave_fleet", fails)
     flags.install()
     flags.install()
     try:

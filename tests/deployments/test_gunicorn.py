@@ -183,7 +183,7 @@ def test_the_helper_imports_neither_the_sdk_nor_gunicorn() -> None:
 def test_the_master_does_not_leave_for_a_dead_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """The master calls `worker_exit` for a worker that it finds dead: only the worker's own call counts."""
     left: list[str] = []
-    monkeypatch.setattr(_lifecycle, "say_goodbye", lambda: left.append("left"))
+    monkeypatch.setattr(_lifecycle, "leave_fleet", lambda: left.append("left"))
     for pid in (os.getpid() + 1, os.getpid()):
         worker_exit(cast("Arbiter", None), cast("Worker", SimpleNamespace(pid=pid)))
     assert left == ["left"]

@@ -69,7 +69,7 @@ def change(
     set_up_django()
     for name in _MODULE_OPTIONS:
         monkeypatch.setattr(sdk, name, getattr(sdk, name))
-    monkeypatch.setattr(_lifecycle, "_makers", [])
+    monkeypatch.setattr(_lifecycle, "_client_factories", [])
     sticky = make_flag("sticky", variants={"s": 100})
     sticky["ensure_experience_continuity"] = True
     flags = [make_flag("on"), make_flag("off", active=False), make_flag("price", variants={"b": 100}), sticky]

@@ -12,7 +12,7 @@ from posthog import Posthog
 from flagcache.status import Role
 from flagcache.worker import listener
 from flagcache_posthog import MemoryFlagDefinitionCache, SqliteFlagDefinitionCache
-from flagcache_posthog._lifecycle import attached_clients, load_clients, say_goodbye
+from flagcache_posthog._lifecycle import attached_clients, leave_fleet, load_clients
 from flagcache_posthog.testing import PostHogStandIn, make_definitions
 
 
@@ -84,7 +84,7 @@ def _leads_and_leaves(standin: PostHogStandIn, path: Path) -> bool:
     cache.attach(client)
     load_clients()
     led = cache.status().role is Role.LEADER
-    say_goodbye()
+    leave_fleet()
     again = [cache.should_fetch_flag_definitions() for _ in range(3)]
     served = cache.get_flag_definitions()
     return led and again == [False] * 3 and served is not None and served["flags"] is client.feature_flags
@@ -103,7 +103,7 @@ def test_a_child_that_said_goodbye_at_once_does_not_begin_to_listen(
     pid = os.fork()
     if pid == 0:
         if leaves:
-            say_goodbye()
+            leave_fleet()
         os._exit(_listens(within=1.5))
     listened = bool(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     client.shutdown()

@@ -34,7 +34,7 @@ def paused(clock: _Clock) -> RemoteCalls:
     """Requests that have just failed too often."""
     calls = RemoteCalls(clock)
     for _ in range(FAILURES):
-        calls.note(0.01, answered=False)
+        calls.record(0.01, answered=False)
     assert calls.paused
     return calls
 
@@ -51,9 +51,9 @@ def test_only_failures_in_a_row_count(clock: _Clock) -> None:
     """A good answer between them starts anew; a slow one counts as a failure."""
     calls = RemoteCalls(clock)
     for seconds, answered in ((0.1, False), (1.0, True), (0.9, True), (5.0, False), (0.1, False)):
-        calls.note(seconds, answered=answered)
+        calls.record(seconds, answered=answered)
     assert calls.status == RemoteStatus(requests=5, failed=3, slow=1)
-    calls.note(1.5, answered=True)
+    calls.record(1.5, answered=True)
     assert calls.status == RemoteStatus(requests=6, failed=3, slow=2, paused=True)
 
 
@@ -118,7 +118,7 @@ def test_a_probe_without_an_outcome_is_given_up(
 
 def test_a_late_answer_ends_the_pause(paused: RemoteCalls) -> None:
     """Of a request that began before it."""
-    paused.note(0.5, answered=True)
+    paused.record(0.5, answered=True)
     assert not paused.paused
 
 
@@ -126,7 +126,7 @@ def test_a_forked_child_goes_on_by_itself(paused: RemoteCalls) -> None:
     """With what its parent knew."""
     pid = os.fork()
     if pid == 0:
-        paused.note(0.1, answered=True)
+        paused.record(0.1, answered=True)
         os._exit(7 if paused.status == RemoteStatus(FAILURES + 1, FAILURES) else 8)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
     assert paused.paused
@@ -139,7 +139,7 @@ def test_each_client_has_its_own() -> None:
         """Something that can be held weakly."""
 
     first, second = Client(), Client()
-    calls_of(first).note(0.1, answered=True)
+    calls_of(first).record(0.1, answered=True)
     assert (calls_of(first).status.requests, calls_of(second).status.requests) == (1, 0)
     kept = weakref.ref(calls_of(first))
     del first

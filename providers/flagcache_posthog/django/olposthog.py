@@ -180,7 +180,7 @@ def _ask(client: Client, user: str, keys: list[str] | None) -> Values:
     began = monotonic()
     answer = _answer(client, user, keys)
     answered = set(keys) <= set(answer) if keys else bool(answer)
-    calls.note(monotonic() - began, answered=answered)
+    calls.record(monotonic() - began, answered=answered)
     if answered:
         _durable.write(_identity(user), keys, answer)
     return answer

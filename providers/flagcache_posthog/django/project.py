@@ -20,8 +20,8 @@ from flagcache.runtime.here import prefix
 from flagcache.runtime.process_lock import ProcessLock
 from flagcache.runtime.threads import try_start
 from flagcache_posthog._base import CacheBase
-from flagcache_posthog._client_checks import uses
-from flagcache_posthog._lifecycle import load_clients, remember_maker
+from flagcache_posthog._client_checks import check_cache
+from flagcache_posthog._lifecycle import load_clients, register_client_factory
 from flagcache_posthog.django._config import Config, read
 from flagcache_posthog.django._config import hook as hook_of
 
@@ -95,7 +95,7 @@ def client() -> Client:
         if sdk.default_client is None:
             sdk.default_client = make_client(_options(made_of, _project.cache))
         elif _project.cache is not None:
-            uses(sdk.default_client, _project.cache, CacheBase)
+            check_cache(sdk.default_client, _project.cache, CacheBase)
         _project.client = sdk.default_client
         return _project.client
 
@@ -130,7 +130,7 @@ def hook(key: str) -> Callable[[HttpRequest], Any] | None:
 
 def prepare() -> None:
     """Have the SDK's global client made as the settings say, by whatever first needs it. Never raises."""
-    remember_maker(_make_to_load)
+    register_client_factory(_make_to_load)
     try:
         config()
     except ConfigurationError as exc:
