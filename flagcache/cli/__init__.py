@@ -16,7 +16,7 @@ from flagcache._version import __version__
 from flagcache.errors import ConfigurationError, FlagcacheError, MissingExtraError
 
 if TYPE_CHECKING:
-    from flagcache.cli.store import Place
+    from flagcache.cli.store import StoreLocation
 
 __all__ = ["add_commands", "main", "run"]
 
@@ -97,7 +97,7 @@ def _clear(options: argparse.Namespace) -> int:
     return run_clear(_target(options), sure=options.yes, forget=options.forget)
 
 
-def _target(options: argparse.Namespace) -> Place:
+def _target(options: argparse.Namespace) -> StoreLocation:
     from flagcache.cli.store import Target  # noqa: PLC0415 - likewise
 
     if _names_app(options):

@@ -1,8 +1,7 @@
-"""Two questions over HTTP, for who watches over a process: does it live, and has it what it is there for?
+"""Probes over HTTP for a process: is it alive, and is it ready?
 
-Answers hold no key, address or definition. A request is bounded in time and bytes, from its connection to the end of
-its answer. If all connections are taken, a new one takes the place of the oldest, so slow clients don't keep a probe
-from being answered.
+Responses contain no key, address or definition. A request is limited in time and bytes, from its connection to the end
+of its response. If all connections are taken, a new one replaces the oldest, so slow clients can't block a probe.
 """
 
 from __future__ import annotations
@@ -25,31 +24,31 @@ from typing_extensions import Buffer, Self, override
 from flagcache.errors import ConfigurationError, FlagcacheError
 from flagcache.runtime.threads import try_start
 
-__all__ = ["Address", "Answer", "HealthServer", "address_of"]
+__all__ = ["Address", "HealthServer", "Probe", "address_of"]
 
 Address: TypeAlias = tuple[str, int]
 
-Answer: TypeAlias = Callable[[], tuple[bool, Mapping[str, object]]]
-"""Says whether all is well, and what a person would like to know of it."""
+Probe: TypeAlias = Callable[[], tuple[bool, Mapping[str, object]]]
+"""Returns whether the process is healthy, and facts for a person."""
 
-_PATIENCE = 5.0
-"""Seconds for a whole request: to send it, and to take the answer."""
+_REQUEST_TIMEOUT = 5.0
+"""Seconds for a whole request: to send it, and to receive the response."""
 
-_LONGEST = 16 * 1024
-"""Bytes of a request; a probe sends a few hundred."""
+_MAX_REQUEST_BYTES = 16 * 1024
+"""The largest request; a probe sends a few hundred bytes."""
 
-_AT_ONCE = 16
-"""Connections; a further one takes the place of the oldest."""
+_MAX_CONNECTIONS = 16
+"""Open connections; another one replaces the oldest."""
 
 _CHECK_EVERY = 0.25
 """Seconds between two checks for connections that are too old."""
 
 
 def address_of(text: str) -> Address:
-    """Return where `PORT` or `HOST:PORT` says to listen; without a host on this machine's 127.0.0.1 alone.
+    """Return the address in `PORT` or `HOST:PORT`; without a host it is 127.0.0.1.
 
     Raises:
-        ConfigurationError: it is neither.
+        ConfigurationError: the text is neither.
     """
     host, _, port = text.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
@@ -64,30 +63,30 @@ def address_of(text: str) -> Address:
 
 
 class HealthServer:
-    """Answers while a `with` block lasts.
+    """A server that answers probes inside a `with` block.
 
     Args:
         address: where to listen.
-        answers: by path.
+        probes: by path.
 
     Raises:
-        FlagcacheError: on entry, if it cannot listen there or gets no thread for it.
+        FlagcacheError: on entry, if it can't listen there or the system refuses a thread.
     """
 
-    def __init__(self, address: Address, answers: Mapping[str, Answer]) -> None:
+    def __init__(self, address: Address, probes: Mapping[str, Probe]) -> None:
         self._address = address
-        self._answers = answers
+        self._probes = probes
         self._server: _Server | None = None
 
     def __enter__(self) -> Self:
         try:
-            self._server = _Server(self._address, self._answers)
+            self._server = _Server(self._address, self._probes)
         except OSError as exc:
             host, port = self._address
             raise FlagcacheError(f"cannot listen on {host}:{port}: {exc.strerror or exc}") from exc
-        if why := try_start(threading.Thread(target=self._server.serve, name="flagcache-health", daemon=True)):
+        if reason := try_start(threading.Thread(target=self._server.serve, name="flagcache-health", daemon=True)):
             self._server.server_close()
-            raise FlagcacheError(f"no thread to answer probes: {why}")
+            raise FlagcacheError(f"no thread to answer probes: {reason}")
         return self
 
     def __exit__(
@@ -104,8 +103,8 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 128  # connections that wait to be accepted; with the default, 5, the next would wait a second
 
-    def __init__(self, address: Address, answers: Mapping[str, Answer]) -> None:
-        self.answers = answers
+    def __init__(self, address: Address, probes: Mapping[str, Probe]) -> None:
+        self.probes = probes
         self._address = address
         self._lock = threading.Lock()
         self._open: dict[socket.socket, float] = {}
@@ -120,7 +119,7 @@ class _Server(ThreadingHTTPServer):
 
     @override
     def server_bind(self) -> None:
-        """Listen, without the look-up of this host's own name, which may hang."""
+        """Listen without looking up this host's name, which may hang."""
         TCPServer.server_bind(self)
         self.server_name, self.server_port = self._address
 
@@ -128,18 +127,18 @@ class _Server(ThreadingHTTPServer):
     def process_request(self, request: socket.socket | tuple[bytes, socket.socket], client_address: object) -> None:
         connection = cast("socket.socket", request)
         with self._lock:
-            if len(self._open) >= _AT_ONCE:
+            if len(self._open) >= _MAX_CONNECTIONS:
                 self._end(next(iter(self._open)))
             self._open[connection] = time.monotonic()
         try:
             super().process_request(request, client_address)
-        except RuntimeError:  # the system gives no thread for it: the next probe may be answered
+        except RuntimeError:  # the system refuses a thread: the next probe may be answered
             self.shutdown_request(request)
 
     @override
     def service_actions(self) -> None:
-        """End the connections that took too long, however steadily they send."""
-        before = time.monotonic() - (_Handler.timeout or _PATIENCE)
+        """End the connections that took too long, even if they still send."""
+        before = time.monotonic() - (_Handler.timeout or _REQUEST_TIMEOUT)
         with self._lock:
             for connection in [each for each, since in self._open.items() if since < before]:
                 self._end(connection)
@@ -153,21 +152,21 @@ class _Server(ThreadingHTTPServer):
 
     @override
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that went away is no trouble of ours."""
+        """Log nothing if a client has disconnected."""
 
     def _end(self, connection: socket.socket) -> None:
-        """Wake the thread that reads from it or writes to it, which then closes it. With the lock held."""
+        """Wake the thread that uses a connection, which then closes it. Call it with the lock held."""
         del self._open[connection]
-        with suppress(OSError):  # the client was quicker
+        with suppress(OSError):  # the client has closed it
             connection.shutdown(socket.SHUT_RDWR)
 
 
-class _Bounded(io.RawIOBase):
+class _LimitedReader(io.RawIOBase):
     """Reads from a connection, up to the largest request."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._left = _LONGEST
+        self._left = _MAX_REQUEST_BYTES
 
     @override
     def readable(self) -> bool:
@@ -184,28 +183,28 @@ class _Bounded(io.RawIOBase):
 
 class _Handler(BaseHTTPRequestHandler):
     server_version, sys_version = "flagcache", ""
-    timeout = _PATIENCE
+    timeout = _REQUEST_TIMEOUT
 
     @override
     def setup(self) -> None:
         super().setup()
         self.rfile.close()
-        self.rfile = io.BufferedReader(_Bounded(self.connection))
+        self.rfile = io.BufferedReader(_LimitedReader(self.connection))
 
     def do_GET(self) -> None:
-        """Answer with JSON: 200 if all is well, 503 if not."""
-        answers = cast("_Server", self.server).answers
-        answer = answers.get(self.path.partition("?")[0])
+        """Respond with JSON: 200 if the process is healthy, otherwise 503."""
+        probes = cast("_Server", self.server).probes
+        answer = probes.get(self.path.partition("?")[0])
         if answer is None:
-            return self._send(HTTPStatus.NOT_FOUND, {"paths": sorted(answers)})
-        well, facts = answer()
-        return self._send(HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE, {"ok": well, **facts})
+            return self._send(HTTPStatus.NOT_FOUND, {"paths": sorted(probes)})
+        healthy, facts = answer()
+        return self._send(HTTPStatus.OK if healthy else HTTPStatus.SERVICE_UNAVAILABLE, {"ok": healthy, **facts})
 
     do_HEAD = do_GET  # noqa: N815 - the names that http.server looks for
 
     @override
     def log_message(self, format: str, *args: object) -> None:
-        """A probe every few seconds is nothing to be told."""
+        """Log nothing, because probes come every few seconds."""
 
     def _send(self, status: HTTPStatus, facts: Mapping[str, object]) -> None:
         body = json.dumps(facts).encode() + b"\n"

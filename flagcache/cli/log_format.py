@@ -55,15 +55,15 @@ class _Json(logging.Formatter):
 
     @override
     def format(self, record: logging.LogRecord) -> str:
-        told = cast("dict[str, object] | None", getattr(record, "flagcache", None))
+        fields = cast("dict[str, object] | None", getattr(record, "flagcache", None))
         line: dict[str, object] = {
             "time": _utc(record.created),
             "level": record.levelname.lower(),
-            "event": told["event"] if told else "Log",
+            "event": fields["event"] if fields else "Log",
             "message": record.getMessage(),
         }
-        if told:
-            line |= {key: value for key, value in told.items() if key not in line}
+        if fields:
+            line |= {key: value for key, value in fields.items() if key not in line}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from flagcache._version import __version__
 from flagcache.cli.app import AppCache, app_cache
-from flagcache.cli.health import Answer, HealthServer, address_of
+from flagcache.cli.health import HealthServer, Probe, address_of
 from flagcache.cli.log_format import logging_to_stderr
 from flagcache.cli.store import resolved
 from flagcache.encoding.protection import KeyMaterial, protection_of
@@ -35,7 +35,7 @@ _DONE, _REFUSED, _TRY_LATER = 0, 1, 75
 _INTERVAL = 30.0
 """Seconds between two requests to PostHog, unless the command or an application's cache sets another number."""
 
-_AS_THE_APP = ("store_timeout", "fetch_timeout", "fetch_total_timeout", "max_decoded_bytes")
+_SETTINGS_OF_APP = ("store_timeout", "fetch_timeout", "fetch_total_timeout", "max_decoded_bytes")
 """Settings that a refresher takes from the application's cache."""
 
 
@@ -114,30 +114,30 @@ def run_refresh(options: RefreshOptions, environ: Mapping[str, str] = os.environ
     if options.health is not None:
         address_of(options.health)  # an invalid value is reported before anything starts
     refresher = _refresher(options, environ)
-    with logging_to_stderr(as_json=options.json), _stopped_by_signals(refresher.stop) as heard:
-        status = _refreshed_once(refresher) if options.once else _refreshed(refresher, options, heard)
-    return 128 + signal.SIGINT if signal.SIGINT in heard[:1] else status
+    with logging_to_stderr(as_json=options.json), _stopped_by_signals(refresher.stop) as received:
+        status = _refreshed_once(refresher) if options.once else _refreshed(refresher, options, received)
+    return 128 + signal.SIGINT if signal.SIGINT in received[:1] else status
 
 
-def _refreshed(refresher: FleetRefresher, options: RefreshOptions, heard: Sequence[signal.Signals]) -> int:
+def _refreshed(refresher: FleetRefresher, options: RefreshOptions, received: Sequence[signal.Signals]) -> int:
     """Refresh until a signal comes."""
-    with nullcontext() if options.health is None else HealthServer(address_of(options.health), _answers(refresher)):
+    with nullcontext() if options.health is None else HealthServer(address_of(options.health), _probes(refresher)):
         status = refresher.status()
         what = (status.namespace, status.store, refresher.protection, refresher.interval)
         log_events(RefresherStarted(*what, __version__, os.getpid()))
         refresher.run()
-        log_events(RefresherEnded(status.namespace, heard[0].name if heard else "stopped"))
+        log_events(RefresherEnded(status.namespace, received[0].name if received else "stopped"))
     return _DONE
 
 
 def _refreshed_once(refresher: FleetRefresher) -> int:
     """Refresh once, and log the result."""
     run = refresher.once()
-    told = (refresher.status().namespace, run.outcome.value, run.version, run.age)
+    fields = (refresher.status().namespace, run.outcome.value, run.version, run.age)
     if run.succeeded:
-        log_events(RefreshDone(*told))
+        log_events(RefreshDone(*fields))
         return _DONE
-    log_events(RefreshFailed(*told, run.reason))
+    log_events(RefreshFailed(*fields, run.reason))
     return _TRY_LATER if run.may_succeed_later else _REFUSED
 
 
@@ -165,14 +165,14 @@ def _refresher_of(app: AppCache, options: RefreshOptions, environ: Mapping[str, 
     from flagcache_posthog.refresher import FleetRefresher  # noqa: PLC0415 - as above
 
     _check_protection(options, app.protection, "the keys of that cache result in")
-    theirs = {name: getattr(app.settings, name) for name in _AS_THE_APP}
+    app_settings = {name: getattr(app.settings, name) for name in _SETTINGS_OF_APP}
     interval = app.settings.refresh_interval if options.interval is None else options.interval
     forget_after = app.settings.forget_after if options.forget_after is None else options.forget_after
     return FleetRefresher(
         app.spec._replace(open=app.spec.open_to_lead or app.spec.open),
         app.namespace,
         _project(environ),
-        settings=Settings(refresh_interval=interval, forget_after=forget_after, **theirs),
+        settings=Settings(refresh_interval=interval, forget_after=forget_after, **app_settings),
         protection=app.keys,
     )
 
@@ -215,21 +215,21 @@ def _keys(environ: Mapping[str, str], name: str) -> KeyMaterial | None:
 @contextmanager
 def _stopped_by_signals(stop: Callable[[], None]) -> Generator[list[signal.Signals]]:
     """Call `stop` on SIGTERM and SIGINT inside the `with` block; yields the list of received signals."""
-    heard: list[signal.Signals] = []
+    received: list[signal.Signals] = []
 
-    def hear(number: int, _frame: object) -> None:
-        heard.append(signal.Signals(number))
+    def receive(number: int, _frame: object) -> None:
+        received.append(signal.Signals(number))
         stop()
 
-    before = {number: signal.signal(number, hear) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, receive) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield heard
+        yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _answers(refresher: FleetRefresher) -> dict[str, Answer]:
+def _probes(refresher: FleetRefresher) -> dict[str, Probe]:
     def alive() -> tuple[bool, Mapping[str, object]]:
         return refresher.alive, {}
 

@@ -24,16 +24,16 @@ from flagcache.stores.abilities import Forgets
 from flagcache.stores.base import Meta, Snapshot, Store
 from flagcache.stores.spec import REDIS_SCHEMES, scheme_in
 
-__all__ = ["Place", "Target", "resolved", "run_clear", "run_inspect"]
+__all__ = ["StoreLocation", "Target", "resolved", "run_clear", "run_inspect"]
 
-_CLEARS = 5
+_CLEAR_ATTEMPTS = 5
 """How often a `clear` is tried if another one raises the epoch at the same time."""
 
 _TIMEOUT = 5.0
 """Seconds that a store may take to answer a command."""
 
 
-class Place(Protocol):
+class StoreLocation(Protocol):
     """A namespace in a store, as named on the command line."""
 
     @property
@@ -108,15 +108,15 @@ class Target:
         )
 
 
-def run_inspect(target: Place, *, as_json: bool) -> int:
+def run_inspect(target: StoreLocation, *, as_json: bool) -> int:
     """Print what the store holds, and change nothing. Returns the exit status."""
-    with _looked_at(target) as store:
-        seen = store.inspect()
-    print(json.dumps(_values(seen, target), indent=2) if as_json else "\n".join(_lines(seen, target)))
+    with _opened_read_only(target) as store:
+        snapshot = store.inspect()
+    print(json.dumps(_values(snapshot, target), indent=2) if as_json else "\n".join(_lines(snapshot, target)))
     return 0
 
 
-def run_clear(target: Place, *, sure: bool, forget: bool = False) -> int:
+def run_clear(target: StoreLocation, *, sure: bool, forget: bool = False) -> int:
     """Empty the store and print the new epoch, or delete the namespace. Returns the exit status."""
     if forget:
         return _forget(target, sure=sure)
@@ -134,7 +134,7 @@ def run_clear(target: Place, *, sure: bool, forget: bool = False) -> int:
     return 0
 
 
-def _cleared(store: Store, target: Place) -> int:
+def _cleared(store: Store, target: StoreLocation) -> int:
     """Empty the store; return the new epoch. It is signed if the fleet has a key, or workers would undo it."""
     if target.protection == "plain":
         return store.clear()
@@ -144,14 +144,14 @@ def _cleared(store: Store, target: Place) -> int:
             f"namespace {target.namespace!r} is {target.protection}: its workers undo a clear that is not signed with"
             " their key; give --app MODULE:ATTRIBUTE, whose cache has it"
         )
-    for _ in range(_CLEARS):
+    for _ in range(_CLEAR_ATTEMPTS):
         expected = store.inspect().epoch + 1
         if (epoch := store.clear(stamps.of_epoch(expected))) == expected:
             return epoch
-    raise StoreError(f"another process raised the epoch during each of {_CLEARS} attempts; run it again")
+    raise StoreError(f"another process raised the epoch during each of {_CLEAR_ATTEMPTS} attempts; run it again")
 
 
-def _forget(target: Place, *, sure: bool) -> int:
+def _forget(target: StoreLocation, *, sure: bool) -> int:
     if not sure:
         raise ConfigurationError(
             f"this deletes all of namespace {target.namespace!r}; workers that still run store what they hold again:"
@@ -161,11 +161,11 @@ def _forget(target: Place, *, sure: bool) -> int:
     try:
         if not isinstance(store, Forgets):
             raise ConfigurationError("this store cannot delete a namespace")
-        had = store.forget()
+        deleted = store.forget()
     finally:
         store.close()
     name = f"namespace {target.namespace!r} ({target.protection})"
-    print(f"{name} is deleted" if had else f"the store has nothing of {name}: see --protection")
+    print(f"{name} is deleted" if deleted else f"the store has nothing of {name}: see --protection")
     return 0
 
 
@@ -192,7 +192,7 @@ def _path_in(url: str) -> Path:
 
 
 @contextmanager
-def _looked_at(target: Place) -> Generator[Store]:
+def _opened_read_only(target: StoreLocation) -> Generator[Store]:
     """Open the store without changing it.
 
     If an SQLite store was copied without its index (`-shm`), its log can only be read by creating another index. That
@@ -222,52 +222,54 @@ _PRINTED_AS = {"backoff_status": "note_status", "backoff_left": "note_left"}
 """The names of two values as programs know them since 0.1."""
 
 
-def _values(seen: Snapshot, target: Place) -> dict[str, object]:
+def _values(snapshot: Snapshot, target: StoreLocation) -> dict[str, object]:
     """Return a snapshot in its own units. If entity tags are protected, there is none."""
-    meta: dict[str, object] | None = seen.meta._asdict() if seen.meta is not None else None
+    meta: dict[str, object] | None = snapshot.meta._asdict() if snapshot.meta is not None else None
     if meta is not None and target.protection != "plain":
         meta["etag"] = None
-    values = {_PRINTED_AS.get(name, name): value for name, value in seen._asdict().items()}
+    values = {_PRINTED_AS.get(name, name): value for name, value in snapshot._asdict().items()}
     return {"namespace": target.namespace, "protection": target.protection, **values, "meta": meta}
 
 
-def _lines(seen: Snapshot, target: Place) -> list[str]:
+def _lines(snapshot: Snapshot, target: StoreLocation) -> list[str]:
     facts = [
         ("namespace", f"{target.namespace} ({target.protection})"),
-        ("store's clock", _utc(seen.clock)),
-        ("epoch", str(seen.epoch)),
-        *(_of_definitions(seen.meta, seen, target) if seen.meta else [("definitions", "none")]),
-        ("leader", f"{seen.leader}, for {seen.lease_left / 1000:.1f} s more" if seen.leader else "none"),
+        ("store's clock", _utc(snapshot.clock)),
+        ("epoch", str(snapshot.epoch)),
+        *(_of_definitions(snapshot.meta, snapshot, target) if snapshot.meta else [("definitions", "none")]),
+        ("leader", f"{snapshot.leader}, for {snapshot.lease_left / 1000:.1f} s more" if snapshot.leader else "none"),
         (
             "latest grant",
-            f"{_time(seen.granted_at, seen.clock)}, to {seen.grant_holder}" if seen.granted_at else "none",
+            f"{_time(snapshot.granted_at, snapshot.clock)}, to {snapshot.grant_holder}"
+            if snapshot.granted_at
+            else "none",
         ),
-        ("failure", _failure(seen)),
+        ("failure", _failure(snapshot)),
     ]
     return [f"{name:<14}{printable(value)}" for name, value in facts]
 
 
-def _of_definitions(meta: Meta, seen: Snapshot, target: Place) -> list[tuple[str, str]]:
+def _of_definitions(meta: Meta, snapshot: Snapshot, target: StoreLocation) -> list[tuple[str, str]]:
     return [
-        ("definitions", f"{meta.version}, {seen.payload_size} bytes"),
-        ("confirmed", _time(meta.confirmed_at, seen.clock)),
-        ("changed", _time(meta.changed_at, seen.clock)),
-        ("as of", _time(meta.as_of, seen.clock)),
+        ("definitions", f"{meta.version}, {snapshot.payload_size} bytes"),
+        ("confirmed", _time(meta.confirmed_at, snapshot.clock)),
+        ("changed", _time(meta.changed_at, snapshot.clock)),
+        ("as of", _time(meta.as_of, snapshot.clock)),
         ("entity tag", (meta.etag or "not known") if target.protection == "plain" else "protected"),
         ("writer", meta.writer or "not known"),
         ("project", meta.project or "not known"),
     ]
 
 
-def _failure(seen: Snapshot) -> str:
-    if not seen.backoff_status and not seen.backoff_left:
+def _failure(snapshot: Snapshot) -> str:
+    if not snapshot.backoff_status and not snapshot.backoff_left:
         return "none for the whole fleet"
     wait = (
-        f"no worker fetches for {seen.backoff_left / 1000:.1f} s more"
-        if seen.backoff_left
+        f"no worker fetches for {snapshot.backoff_left / 1000:.1f} s more"
+        if snapshot.backoff_left
         else "the next fetch is allowed"
     )
-    return f"HTTP {seen.backoff_status}; {wait}"
+    return f"HTTP {snapshot.backoff_status}; {wait}"
 
 
 def _time(at: int, clock: int) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from flagcache.cli.demo import DemoOptions, messages_text
-from flagcache.cli.demo.counts import Ledger, Requests
+from flagcache.cli.demo.counts import Counts, Requests
 from flagcache.cli.demo.messages import Report
 from flagcache_posthog.testing import PostHogStandIn
 from tests.support.servers import MakeRedis, RedisServer, until
@@ -297,8 +297,8 @@ _REPORT = Report(
 
 def test_what_a_killed_worker_asked_stays_counted() -> None:
     """The sums hold the latest report of every worker that ever was; a killed one neither leads nor evaluates."""
-    ledger = Ledger()
-    ledger.take([replace(_REPORT, role="leader"), replace(_REPORT, pid=2), replace(_REPORT, polls=11, role="leader")])
+    ledger = Counts()
+    ledger.add([replace(_REPORT, role="leader"), replace(_REPORT, pid=2), replace(_REPORT, polls=11, role="leader")])
     assert ledger.sent() == Requests(8, 2)
     assert ledger.alone() == Requests(21, 4)
     assert ledger.alone().billed == 21 + 9 * 4
@@ -310,10 +310,10 @@ def test_what_a_killed_worker_asked_stays_counted() -> None:
 
 def test_a_worker_that_loses_its_flags_is_noticed() -> None:
     """Flags that were there and are gone are counted; a worker that has none yet has lost nothing."""
-    ledger = Ledger()
-    ledger.take([replace(_REPORT, flags=0), _REPORT])
+    ledger = Counts()
+    ledger.add([replace(_REPORT, flags=0), _REPORT])
     assert ledger.flags_lost == 0
-    ledger.take([replace(_REPORT, flags=0), replace(_REPORT, flags=0)])
+    ledger.add([replace(_REPORT, flags=0), replace(_REPORT, flags=0)])
     assert ledger.flags_lost == 1
 
 
@@ -328,14 +328,14 @@ def test_a_report_survives_its_way() -> None:
 def test_all_words_fit_80_columns() -> None:
     """Long process ids, many workers and slow machines keep every line within 80 columns."""
     options = DemoOptions(workers=64, preload=True, refresh=12.5, seconds=3600)
-    place = messages_text.Place(
+    place = messages_text.DemoSetup(
         "http://127.0.0.1:65535", is_standin=True, url="http://127.0.0.1:65535", store="s", sdk="7.100.10"
     )
     change = messages_text.Change("new-checkout", 64, 123.4)
-    succession = messages_text.Succession(4194303, 4194304, 123.4)
+    succession = messages_text.LeaderChange(4194303, 4194304, 123.4)
     figures = messages_text.Figures(3600.0, Requests(9999, 99), Requests(99999, 999), change, succession, 0)
     lines = [*messages_text.intro(options, place), *messages_text.summary(options, place, figures)]
     stamp = " " * len("123.4 s  ")
-    lines += [stamp + messages_text.changed(change), stamp + messages_text.succeeded(succession)]
+    lines += [stamp + messages_text.changed(change), stamp + messages_text.leader_changed(succession)]
     lines += [stamp + messages_text.replaced(replace(_REPORT, pid=4194303, requests=asked)) for asked in (0, 1, 2)]
     assert [line for line in lines if len(line) > 80] == []

@@ -20,7 +20,7 @@ from flagcache.status import State
 from flagcache_posthog import _lifecycle, _remote_calls
 from flagcache_posthog.django import olposthog, project
 from flagcache_posthog.django._config import given
-from flagcache_posthog.django._defaults import assume
+from flagcache_posthog.django._defaults import use_defaults_from
 from flagcache_posthog.request_flags import remote_status
 from flagcache_posthog.testing import Drop, StandInControl, UnknownFlagError, make_flag, override_flags
 from tests.django.conftest import set_up_django
@@ -93,14 +93,14 @@ def change(
     def set_to(**more: object) -> None:
         active.append(override_settings(**{**(works if not active else {}), **more}))
         active[-1].enable()
-        assume(None)
+        use_defaults_from(None)
         olposthog.configure()
 
     yield set_to
     client = sdk.default_client
     if client is not None:
         client.shutdown()
-    assume(None)
+    use_defaults_from(None)
     while active:
         active.pop().disable()
     project.forget()
@@ -211,7 +211,7 @@ def test_the_module_makes_the_same_client(change: Change, key: str) -> None:
 def test_settings_that_were_read_before_are_read_again(change: Change) -> None:
     """The Django application reads them in its own `ready()`, which may come first."""
     change()
-    assume(None)
+    use_defaults_from(None)
     project.forget()
     assert project.config().client_options == {}
     olposthog.configure()
@@ -234,7 +234,7 @@ def test_without_a_personal_key_no_store_is_needed(change: Change, caplog: pytes
 def test_without_configure(change: Change) -> None:
     """The first read configures."""
     change()
-    assume(None)
+    use_defaults_from(None)
     assert olposthog.is_enabled("on")
 
 

@@ -12,7 +12,7 @@ from django.core.checks import Error, run_checks
 from flagcache.errors import ConfigurationError
 from flagcache_posthog._base import config_of
 from flagcache_posthog.django import cache, client, olposthog
-from flagcache_posthog.django._defaults import assume
+from flagcache_posthog.django._defaults import use_defaults_from
 from flagcache_posthog.django.middleware import FlagsMiddleware
 from flagcache_posthog.django.project import prepare
 from tests.django.conftest import Configure
@@ -125,7 +125,7 @@ def test_a_moved_project_without_keys_starts_silently(configure: Configure, capl
         assert _found() == {}
         assert olposthog.is_enabled("new-checkout", default=True, opt_unique_id="7") is True
     finally:
-        assume(None)
+        use_defaults_from(None)
 
 
 def test_a_server_does_not_start_with_what_is_refused(configure: Configure, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,33 +12,33 @@ from typing import TYPE_CHECKING
 from posthog import Posthog
 
 from flagcache import from_url
-from flagcache.cli.demo.messages import Wiring
-from flagcache.cli.demo.reporter import Reporter, Tally, evaluate
+from flagcache.cli.demo.messages import WorkerConfig
+from flagcache.cli.demo.reporter import CallCounts, Reporter, evaluate
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 __all__ = ["application", "reporter"]
 
-_wiring = Wiring.from_environ()
+_config = WorkerConfig.from_environ()
 
 _cache = from_url(
-    _wiring.store,
-    _wiring.namespace,
-    refresh_interval=_wiring.refresh,
-    lease=_wiring.lease,
+    _config.store,
+    _config.namespace,
+    refresh_interval=_config.refresh,
+    lease=_config.lease,
     challenge_after=600,  # longer than the demo, so that the leader changes only once
 )
-_tally = Tally(_cache)
+_calls = CallCounts(_cache)
 _client = Posthog(
     os.environ["POSTHOG_PROJECT_API_KEY"],
     secret_key=os.environ["POSTHOG_SECRET_KEY"],
     host=os.environ["POSTHOG_HOST"],
-    poll_interval=_wiring.refresh,  # pyright: ignore[reportArgumentType] - int by its default; the SDK takes floats
+    poll_interval=_config.refresh,  # pyright: ignore[reportArgumentType] - int by its default; the SDK takes floats
     flag_definition_cache_provider=_cache,
 )
 
-reporter = Reporter(_wiring, _client, _cache, _tally)
+reporter = Reporter(_config, _client, _cache, _calls)
 """Started in each worker by `gunicorn_conf`."""
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from flagcache.cli.demo.messages import FlagValue, Report
 
-__all__ = ["Ledger", "Requests"]
+__all__ = ["Counts", "Requests"]
 
 _FULL_COST = 10
 """Flag requests that PostHog bills for an answer with definitions; "unchanged" is one."""
@@ -27,7 +27,7 @@ class Requests:
         return self.requests + (_FULL_COST - 1) * self.full
 
 
-class Ledger:
+class Counts:
     """The latest report of each worker, also of ended ones, in the order of the first reports."""
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Ledger:
         self.flags_lost = 0
         """Number of times that a worker lost its flags."""
 
-    def take(self, reports: Iterable[Report]) -> None:
+    def add(self, reports: Iterable[Report]) -> None:
         """Record reports."""
         for report in reports:
             before = self._latest.get(report.pid)

@@ -1,4 +1,4 @@
-"""What the demo needs: a PostHog, a store, a fleet, a screen. All of it ends with the `with` block."""
+"""The environment of the demo: a PostHog, a store, a fleet, a screen. All of it ends with the `with` block."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from flagcache.cli.demo.counts import Ledger, Requests
+from flagcache.cli.demo.counts import Counts, Requests
 from flagcache.cli.demo.fleet import Fleet
-from flagcache.cli.demo.messages import Wiring
-from flagcache.cli.demo.messages_text import Place
+from flagcache.cli.demo.messages import WorkerConfig
+from flagcache.cli.demo.messages_text import DemoSetup
 from flagcache.cli.demo.options import DemoOptions, Project
 from flagcache.cli.demo.screen import Screen, View, make_screen
 from flagcache.errors import FlagcacheError, StoreError
@@ -24,7 +24,7 @@ from flagcache.errors import FlagcacheError, StoreError
 if TYPE_CHECKING:
     from flagcache_posthog.testing import RemoteStandIn
 
-__all__ = ["FLAG", "BrokenPromiseError", "Interruption", "Stage", "open_stage"]
+__all__ = ["FLAG", "DemoEnvironment", "DemoFailedError", "Interruption", "start_demo"]
 
 _T = TypeVar("_T")
 
@@ -32,12 +32,12 @@ FLAG = "new-checkout"
 """The flag of the stand-in that changes."""
 
 _ANSWER_TAKES = 0.2  # seconds that the stand-in takes for definitions, like a PostHog that is far away
-_LOOK_EVERY = 0.1  # seconds
+_READ_EVERY = 0.1  # seconds
 _COUNT_EVERY = 0.5  # seconds
 
 
-class BrokenPromiseError(FlagcacheError):
-    """Something that the demo is there to show did not happen."""
+class DemoFailedError(FlagcacheError):
+    """Something that the demo shows did not happen."""
 
 
 class Interruption(Exception):  # noqa: N818 - not an error: the user ends the demo
@@ -45,64 +45,64 @@ class Interruption(Exception):  # noqa: N818 - not an error: the user ends the d
 
 
 @dataclass(slots=True)
-class Stage:
-    """Everything that takes part, and how time passes."""
+class DemoEnvironment:
+    """Everything that the demo runs, and its loop."""
 
     options: DemoOptions
-    place: Place
+    setup: DemoSetup
     fleet: Fleet
     standin: RemoteStandIn | None
     """None if the user's own project is used."""
     screen: Screen
     stops: list[int]
     """Received signals; the first one ends the demo."""
-    ledger: Ledger = field(default_factory=Ledger)
-    _together: Requests = field(default_factory=lambda: Requests(0, 0))
+    counts: Counts = field(default_factory=Counts)
+    _shared: Requests = field(default_factory=lambda: Requests(0, 0))
     _count_at: float = 0.0
 
     def watch(self, seconds: float) -> None:
-        """Let `seconds` pass."""
+        """Show the fleet for `seconds` seconds."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            self._pass()
+            self._step()
 
-    def until(self, look: Callable[[], _T | None], patience: float, what: str) -> _T:
-        """Let time pass until `look()` finds something, and return that.
+    def until(self, find: Callable[[], _T | None], timeout: float, awaited: str) -> _T:
+        """Show the fleet until `find()` returns something other than None, and return that.
 
         Raises:
-            BrokenPromiseError: it has found nothing after `patience` seconds.
+            DemoFailedError: it has found nothing after `timeout` seconds.
         """
-        end = time.monotonic() + patience
-        while (found := look()) is None:
+        end = time.monotonic() + timeout
+        while (found := find()) is None:
             if time.monotonic() > end:
-                raise BrokenPromiseError(f"waited {patience:.0f} s for {what}, which did not happen{self._log()}")
-            self._pass()
+                raise DemoFailedError(f"waited {timeout:.0f} s for {awaited}, which did not happen{self._log()}")
+            self._step()
         return found
 
     def count(self) -> Requests:
         """Count the requests to PostHog up to now, and show them.
 
-        The stand-in counts what it saw; for another PostHog the workers count their requests.
+        The stand-in counts the requests that it received; for another PostHog the workers count theirs.
         """
         if self.standin is None:
-            self._together = self.ledger.sent()
+            self._shared = self.counts.sent()
         else:
-            counts = self.standin.counts()
-            self._together = Requests(counts.requests, counts.full_fetches)
+            served = self.standin.counts()
+            self._shared = Requests(served.requests, served.full_fetches)
         self._count_at = time.monotonic() + _COUNT_EVERY
-        self.screen.show(View(self.ledger, self._together))
-        return self._together
+        self.screen.show(View(self.counts, self._shared))
+        return self._shared
 
-    def _pass(self) -> None:
-        self.ledger.take(self.fleet.reports(_LOOK_EVERY))
+    def _step(self) -> None:
+        self.counts.add(self.fleet.reports(_READ_EVERY))
         if self.stops:
             raise Interruption
         if self.fleet.ended:
-            raise BrokenPromiseError(f"gunicorn ended by itself{self._log()}")
+            raise DemoFailedError(f"gunicorn ended by itself{self._log()}")
         if time.monotonic() >= self._count_at:
             self.count()
         else:
-            self.screen.show(View(self.ledger, self._together))
+            self.screen.show(View(self.counts, self._shared))
 
     def _log(self) -> str:
         tail = self.fleet.log_tail()
@@ -110,7 +110,9 @@ class Stage:
 
 
 @contextlib.contextmanager
-def open_stage(options: DemoOptions, project: Project | None, stops: list[int]) -> Generator[Stage, None, None]:
+def start_demo(
+    options: DemoOptions, project: Project | None, stops: list[int]
+) -> Generator[DemoEnvironment, None, None]:
     """Start everything, and end everything after the `with` block.
 
     Args:
@@ -126,26 +128,26 @@ def open_stage(options: DemoOptions, project: Project | None, stops: list[int]) 
         folder = Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="flagcache-demo-", ignore_cleanup_errors=True))
         )
-        wiring = _wire(options, folder, "" if project else FLAG)
-        address = _check_store(wiring)
+        config = _worker_config(options, folder, "" if project else FLAG)
+        address = _check_store(config)
         standin = None if project else stack.enter_context(_make_standin())
         if standin is not None:
             project = Project("phc_demo", "phs_demo", standin.url)
         assert project is not None
-        stack.callback(_tidy_store, wiring)
-        fleet = stack.enter_context(Fleet(options, project, wiring, folder))
-        place = Place(
+        stack.callback(_delete_keys, config)
+        fleet = stack.enter_context(Fleet(options, project, config, folder))
+        setup = DemoSetup(
             host=project.host,
             is_standin=standin is not None,
             url=fleet.url,
             store=address,
             sdk=importlib.metadata.version("posthog"),
         )
-        yield Stage(options, place, fleet, standin, make_screen(plain=options.plain), stops)
+        yield DemoEnvironment(options, setup, fleet, standin, make_screen(plain=options.plain), stops)
 
 
-def _wire(options: DemoOptions, folder: Path, flag: str) -> Wiring:
-    return Wiring(
+def _worker_config(options: DemoOptions, folder: Path, flag: str) -> WorkerConfig:
+    return WorkerConfig(
         store=options.store or f"sqlite:///{folder / 'flags.db'}",
         namespace=f"flagcache-demo-{secrets.token_hex(4)}",  # unique, because the user's store may hold others
         refresh=options.refresh,
@@ -157,20 +159,20 @@ def _wire(options: DemoOptions, folder: Path, flag: str) -> Wiring:
     )
 
 
-def _check_store(wiring: Wiring) -> str:
+def _check_store(config: WorkerConfig) -> str:
     """Return the store's address without a password."""
     from flagcache import from_url  # noqa: PLC0415 - loads the SDK, which takes a moment
 
-    return from_url(wiring.store, wiring.namespace, refresh_interval=wiring.refresh).status().store
+    return from_url(config.store, config.namespace, refresh_interval=config.refresh).status().store
 
 
-def _tidy_store(wiring: Wiring) -> None:
+def _delete_keys(config: WorkerConfig) -> None:
     """Delete this run's keys from the user's Redis."""
-    if wiring.store.startswith("sqlite:"):
+    if config.store.startswith("sqlite:"):
         return
     from flagcache.stores.redis.store import RedisStore  # noqa: PLC0415 - a client library, only if it is needed
 
-    with contextlib.suppress(StoreError), contextlib.closing(RedisStore(wiring.store, wiring.namespace)) as store:
+    with contextlib.suppress(StoreError), contextlib.closing(RedisStore(config.store, config.namespace)) as store:
         store.forget()
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from typing_extensions import Self
 
-from flagcache.cli.demo.messages import Report, Wiring
+from flagcache.cli.demo.messages import Report, WorkerConfig
 from flagcache.cli.demo.options import DemoOptions, Project
 
 __all__ = ["Fleet"]
@@ -38,7 +38,7 @@ class Fleet:
         folder: for their log.
     """
 
-    def __init__(self, options: DemoOptions, project: Project, wiring: Wiring, folder: Path) -> None:
+    def __init__(self, options: DemoOptions, project: Project, config: WorkerConfig, folder: Path) -> None:
         self._log = folder / "gunicorn.log"
         self._unread = b""
         self._reports, theirs = os.pipe()
@@ -47,7 +47,7 @@ class Fleet:
             self._master = subprocess.Popen(  # noqa: S603 - gunicorn, with this interpreter
                 _command(options, listener.fileno()),
                 cwd=folder,
-                env=_environment(project, replace(wiring, reports=theirs)),
+                env=_environment(project, replace(config, reports=theirs)),
                 pass_fds=(theirs, listener.fileno()),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -106,9 +106,9 @@ def _command(options: DemoOptions, listener: int) -> list[str]:
     return [*command, *(["--preload"] if options.preload else []), "flagcache.cli.demo.app:application"]
 
 
-def _environment(project: Project, wiring: Wiring) -> dict[str, str]:
+def _environment(project: Project, config: WorkerConfig) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in ("GUNICORN_CMD_ARGS", "WEB_CONCURRENCY")}
     for name in ("NO_PROXY", "no_proxy"):  # the stand-in is on this machine, not behind a proxy
         kept[name] = ",".join(filter(None, [kept.get(name), "127.0.0.1"]))
     path = os.pathsep.join(filter(None, sys.path))  # also if flagcache is not installed
-    return {**kept, "PYTHONPATH": path, **project.environment(), **wiring.environment()}
+    return {**kept, "PYTHONPATH": path, **project.environment(), **config.environment()}

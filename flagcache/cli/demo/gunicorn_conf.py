@@ -6,7 +6,7 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
-from flagcache.cli.demo.messages import Wiring
+from flagcache.cli.demo.messages import WorkerConfig
 
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
@@ -24,6 +24,6 @@ def post_worker_init(worker: Worker) -> None:
 
 def on_exit(_server: Arbiter) -> None:
     """Clean up if the demo was killed and can't do it."""
-    wiring = Wiring.from_environ()
-    if os.getppid() != wiring.owner:
-        shutil.rmtree(wiring.folder, ignore_errors=True)
+    config = WorkerConfig.from_environ()
+    if os.getppid() != config.owner:
+        shutil.rmtree(config.folder, ignore_errors=True)

@@ -48,16 +48,16 @@ class LiveScreen:
 
 def _table(view: View) -> Table:
     table = Table(box=SIMPLE_HEAD, show_footer=True, pad_edge=False)
-    alone = view.ledger.alone()
+    alone = view.counts.alone()
     table.add_column("worker")
     table.add_column("role")
     table.add_column("version")
     table.add_column("age", justify="right")
-    table.add_column(short(view.ledger.flag()) or "flag", Text("all together\nbilled as"), min_width=12)
-    table.add_column("requests", Text(f"{view.together.requests}\n{view.together.billed}", "bold"), justify="right")
+    table.add_column(short(view.counts.flag()) or "flag", Text("all together\nbilled as"), min_width=12)
+    table.add_column("requests", Text(f"{view.shared.requests}\n{view.shared.billed}", "bold"), justify="right")
     table.add_column("if alone", Text(f"{alone.requests}\n{alone.billed}"), justify="right")
-    for report in view.ledger.all():
-        killed = view.ledger.is_killed(report.pid)
+    for report in view.counts.all():
+        killed = view.counts.is_killed(report.pid)
         table.add_row(*_cells(report, killed=killed), style="dim" if killed else "")
     return table
 

@@ -7,7 +7,7 @@ import os
 from dataclasses import asdict, dataclass
 from typing import TypeAlias
 
-__all__ = ["FlagValue", "Report", "Wiring"]
+__all__ = ["FlagValue", "Report", "WorkerConfig"]
 
 _VARIABLE = "FLAGCACHE_DEMO"
 
@@ -16,7 +16,7 @@ FlagValue: TypeAlias = "bool | str | None"
 
 
 @dataclass(frozen=True, slots=True)
-class Wiring:
+class WorkerConfig:
     """The configuration of a worker, passed in the environment."""
 
     store: str
@@ -40,7 +40,7 @@ class Wiring:
         return {_VARIABLE: json.dumps(asdict(self))}
 
     @classmethod
-    def from_environ(cls) -> Wiring:
+    def from_environ(cls) -> WorkerConfig:
         """Read it in a process of the fleet."""
         return cls(**json.loads(os.environ[_VARIABLE]))
 

@@ -10,14 +10,14 @@ from flagcache.cli.demo.options import DemoOptions
 
 __all__ = [
     "Change",
+    "DemoSetup",
     "Figures",
-    "Place",
-    "Succession",
+    "LeaderChange",
     "changed",
     "intro",
+    "leader_changed",
     "number",
     "replaced",
-    "succeeded",
     "summary",
     "times",
     "value_name",
@@ -25,7 +25,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class DemoSetup:
     """Where the demo runs."""
 
     host: str
@@ -46,7 +46,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Succession:
+class LeaderChange:
     """A leader that was killed, and how long it took until another worker led."""
 
     old: int
@@ -59,19 +59,19 @@ class Figures:
     """The figures of one run."""
 
     seconds: float
-    together: Requests
+    shared: Requests
     alone: Requests
     change: Change | None
     """None for the user's own project, in which nothing is changed."""
-    succession: Succession
+    leader_change: LeaderChange
     flags_lost: int
 
 
-def intro(options: DemoOptions, place: Place) -> list[str]:
+def intro(options: DemoOptions, setup: DemoSetup) -> list[str]:
     """What the demo shows, and where."""
     every = f"every {number(options.refresh)} s"
     posthog = (
-        f"{place.host} ({'a stand-in on this machine' if place.is_standin else 'your project: the demo only reads it'})"
+        f"{setup.host} ({'a stand-in on this machine' if setup.is_standin else 'your project: the demo only reads it'})"
     )
     loaded = ", preloaded" if options.preload else ""
     return [
@@ -81,35 +81,35 @@ def intro(options: DemoOptions, place: Place) -> list[str]:
         "Here one worker, the leader, asks; the others get the answer from the store.",
         "",
         f"  PostHog  {posthog}",
-        f"  workers  {options.workers} of gunicorn{loaded}, each with posthog {place.sdk}",
-        f"  store    {place.store}",
-        f"  try      curl {place.url}",
+        f"  workers  {options.workers} of gunicorn{loaded}, each with posthog {setup.sdk}",
+        f"  store    {setup.store}",
+        f"  try      curl {setup.url}",
         "",
     ]
 
 
-def summary(options: DemoOptions, place: Place, figures: Figures) -> list[str]:
+def summary(options: DemoOptions, setup: DemoSetup, figures: Figures) -> list[str]:
     """What the demo showed. Every figure was counted in this run."""
-    together, alone, succession = figures.together, figures.alone, figures.succession
-    counted = "counted by the stand-in" if place.is_standin else "counted by the workers"
+    shared, alone, leader_change = figures.shared, figures.alone, figures.leader_change
+    counted = "counted by the stand-in" if setup.is_standin else "counted by the workers"
     lines = [
         "",
         f"Counted in these {figures.seconds:.1f} s, with {options.workers} workers:",
         "",
         _row("", f"{'shared':>6}  {'alone':>6}"),
-        _row("requests to PostHog", f"{together.requests:6}  {alone.requests:6}", counted),
-        _row("billed flag requests", f"{together.billed:6}  {alone.billed:6}", "10 when flags are sent, else 1"),
+        _row("requests to PostHog", f"{shared.requests:6}  {alone.requests:6}", counted),
+        _row("billed flag requests", f"{shared.billed:6}  {alone.billed:6}", "10 when flags are sent, else 1"),
         "",
     ]
     if figures.change is not None:
         change = figures.change
         lines.append(_row("flag change to last worker", f"{change.seconds:6.1f} s", f"{change.workers} workers"))
-    by = f"{succession.old}, then {succession.new}"
+    by = f"{leader_change.old}, then {leader_change.new}"
     return [
         *lines,
-        _row("killed leader to next one", f"{succession.seconds:6.1f} s", by),
+        _row("killed leader to next one", f"{leader_change.seconds:6.1f} s", by),
         _row("workers that lost flags", f"{figures.flags_lost:6}"),
-        _row("store", f"  {place.store}"),
+        _row("store", f"  {setup.store}"),
         "",
         '"Alone" counts the polls of each worker\'s SDK: without the cache, each poll is a',
         "request to PostHog.",
@@ -127,9 +127,9 @@ def replaced(worker: Report) -> str:
     return f"worker {worker.pid} replaces it, and has flags {asked}"
 
 
-def succeeded(succession: Succession) -> str:
+def leader_changed(leader_change: LeaderChange) -> str:
     """Another worker leads."""
-    return f"worker {succession.new} leads {succession.seconds:.1f} s later, because the old leader is silent"
+    return f"worker {leader_change.new} leads {leader_change.seconds:.1f} s later, because the old leader is silent"
 
 
 def value_name(value: FlagValue) -> str:

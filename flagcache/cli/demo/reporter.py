@@ -13,18 +13,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from flagcache.cli.demo.messages import FlagValue, Report, Wiring
+from flagcache.cli.demo.messages import FlagValue, Report, WorkerConfig
 
 if TYPE_CHECKING:
     from posthog.flag_definition_cache import FlagDefinitionCacheData
 
     from flagcache import FlagDefinitionCache
 
-__all__ = ["Client", "Reporter", "Tally", "evaluate"]
+__all__ = ["CallCounts", "Client", "Reporter", "evaluate"]
 
 _USER = "user-1"
-_LOOK_EVERY = 0.05  # seconds between two evaluations: the precision of a change's time
-_TELL_EVERY = 0.25  # seconds between two reports if nothing has changed
+_EVALUATE_EVERY = 0.05  # seconds between two evaluations: the precision of a change's time
+_REPORT_EVERY = 0.25  # seconds between two reports if nothing has changed
 
 
 class Client(Protocol):
@@ -45,7 +45,7 @@ class Client(Protocol):
         ...
 
 
-class Tally:
+class CallCounts:
     """Counts the SDK's calls of a cache, on the cache itself, so that the SDK gets the same object as in real use.
 
     Args:
@@ -56,19 +56,21 @@ class Tally:
         self.polls = 0
         self.requests = 0
         self.full = 0
-        self._ask, self._hear = cache.should_fetch_flag_definitions, cache.on_flag_definitions_received
-        vars(cache).update(should_fetch_flag_definitions=self._asked, on_flag_definitions_received=self._heard)
+        self._should_fetch, self._on_received = cache.should_fetch_flag_definitions, cache.on_flag_definitions_received
+        vars(cache).update(
+            should_fetch_flag_definitions=self._count_poll, on_flag_definitions_received=self._count_received
+        )
 
-    def _asked(self) -> bool:
+    def _count_poll(self) -> bool:
         # A poll on a flagcache thread is not one that a worker without a cache would make.
         self.polls += not threading.current_thread().name.startswith("flagcache")
-        fetch = self._ask()
+        fetch = self._should_fetch()
         self.requests += fetch
         return fetch
 
-    def _heard(self, data: FlagDefinitionCacheData) -> None:
+    def _count_received(self, data: FlagDefinitionCacheData) -> None:
         self.full += 1
-        self._hear(data)
+        self._on_received(data)
 
 
 class Reporter:
@@ -81,13 +83,13 @@ class Reporter:
         tally: counts the cache's calls.
     """
 
-    def __init__(self, wiring: Wiring, client: Client, cache: FlagDefinitionCache, tally: Tally) -> None:
-        self._wiring = wiring
+    def __init__(self, config: WorkerConfig, client: Client, cache: FlagDefinitionCache, calls: CallCounts) -> None:
+        self._config = config
         self._client = client
         self._cache = cache
-        self._tally = tally
+        self._calls = calls
         self._last: Report | None = None
-        self.flag = wiring.flag
+        self.flag = config.flag
 
     def start(self, master: int) -> None:
         """Report on a new thread, until the process ends.
@@ -99,31 +101,31 @@ class Reporter:
 
     def _run(self, master: int) -> None:
         try:
-            self._tell(self._look())
+            self._send(self._observe())
             self._client.load_feature_flags()
-            self._keep_telling()
+            self._report_changes()
         except BrokenPipeError:
             if os.getppid() == master:
                 os.kill(master, signal.SIGTERM)
 
-    def _keep_telling(self) -> None:
-        told_at = 0.0
+    def _report_changes(self) -> None:
+        sent_at = 0.0
         while True:
-            before, report = self._last, self._look()
-            news = before is None or (before.value, before.role, before.version) != (
+            before, report = self._last, self._observe()
+            changed = before is None or (before.value, before.role, before.version) != (
                 report.value,
                 report.role,
                 report.version,
             )
-            if news or time.monotonic() - told_at >= _TELL_EVERY:
-                self._tell(report)
-                told_at = time.monotonic()
-            time.sleep(_LOOK_EVERY)
+            if changed or time.monotonic() - sent_at >= _REPORT_EVERY:
+                self._send(report)
+                sent_at = time.monotonic()
+            time.sleep(_EVALUATE_EVERY)
 
-    def _tell(self, report: Report) -> None:
-        os.write(self._wiring.reports, report.to_line())
+    def _send(self, report: Report) -> None:
+        os.write(self._config.reports, report.to_line())
 
-    def _look(self) -> Report:
+    def _observe(self) -> Report:
         flags = self._client.feature_flag_definitions() or []
         if not self.flag:
             self.flag = min((str(flag["key"]) for flag in flags if flag.get("active")), default="")
@@ -145,9 +147,9 @@ class Reporter:
             value_at=now,
             store=status.store,
             store_answers=status.store_answers,
-            polls=self._tally.polls,
-            requests=self._tally.requests + status.fetches,
-            full=self._tally.full + status.full_fetches,
+            polls=self._calls.polls,
+            requests=self._calls.requests + status.fetches,
+            full=self._calls.full + status.full_fetches,
             changes=int(bool(status.version)),
         )
         self._last = report if before is None else _since(before, report)

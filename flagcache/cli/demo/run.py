@@ -9,7 +9,7 @@ import time
 from collections.abc import Generator, Mapping
 
 from flagcache.cli.demo import messages_text
-from flagcache.cli.demo.environment import FLAG, BrokenPromiseError, Interruption, Stage, open_stage
+from flagcache.cli.demo.environment import FLAG, DemoEnvironment, DemoFailedError, Interruption, start_demo
 from flagcache.cli.demo.messages import Report
 from flagcache.cli.demo.options import DemoOptions, Project, check_extra
 
@@ -38,8 +38,8 @@ def run_demo(options: DemoOptions, environ: Mapping[str, str] = os.environ) -> i
     project = Project.from_environ(environ)
     with _collected_signals() as stops:
         try:
-            with open_stage(options, project, stops) as stage:
-                _perform(stage)
+            with start_demo(options, project, stops) as demo:
+                _run_steps(demo)
         except Interruption:
             print("ended early; everything that was started has been stopped", flush=True)
             return 128 + stops[0]
@@ -49,94 +49,94 @@ def run_demo(options: DemoOptions, environ: Mapping[str, str] = os.environ) -> i
 @contextlib.contextmanager
 def _collected_signals() -> Generator[list[int], None, None]:
     """Collect the signals to end: to die from one could leave something half started or half ended."""
-    came: list[int] = []
-    wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {signum: signal.signal(signum, lambda signum, _frame: came.append(signum)) for signum in wanted}
+    received: list[int] = []
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {signum: signal.signal(signum, lambda signum, _frame: received.append(signum)) for signum in signals}
     try:
-        yield came
+        yield received
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
 
 
-def _perform(stage: Stage) -> None:
+def _run_steps(demo: DemoEnvironment) -> None:
     began = time.monotonic()
-    for line in messages_text.intro(stage.options, stage.place):
-        stage.screen.line(line)
-    with stage.screen:
-        _start(stage)
-        change = _change_flag(stage) if stage.standin else None
-        succession = _kill_leader(stage)
+    for line in messages_text.intro(demo.options, demo.setup):
+        demo.screen.line(line)
+    with demo.screen:
+        _start(demo)
+        change = _change_flag(demo) if demo.standin else None
+        leader_change = _kill_leader(demo)
         figures = messages_text.Figures(
             seconds=time.monotonic() - began,
-            together=stage.count(),
-            alone=stage.ledger.alone(),
+            shared=demo.count(),
+            alone=demo.counts.alone(),
             change=change,
-            succession=succession,
-            flags_lost=stage.ledger.flags_lost,
+            leader_change=leader_change,
+            flags_lost=demo.counts.flags_lost,
         )
-    for line in messages_text.summary(stage.options, stage.place, figures):
-        stage.screen.line(line)
+    for line in messages_text.summary(demo.options, demo.setup, figures):
+        demo.screen.line(line)
     _check(figures)
 
 
-def _start(stage: Stage) -> None:
+def _start(demo: DemoEnvironment) -> None:
     """Wait until the fleet has started, and watch it."""
-    workers = stage.options.workers
+    workers = demo.options.workers
 
     def ready() -> list[Report] | None:
-        able = stage.ledger.with_flags()
-        if not all(report.store_answers for report in able):
-            raise BrokenPromiseError(f"the store {stage.place.store} does not answer: each worker works alone")
-        return able if len(able) >= workers and stage.ledger.leader() else None
+        with_flags = demo.counts.with_flags()
+        if not all(report.store_answers for report in with_flags):
+            raise DemoFailedError(f"the store {demo.setup.store} does not answer: each worker works alone")
+        return with_flags if len(with_flags) >= workers and demo.counts.leader() else None
 
-    stage.until(ready, _PATIENCE + 2 * workers, f"{workers} workers to have their flags")
-    sent = messages_text.times(stage.count().full)
-    stage.screen.event(f"{workers} workers started on an empty store: PostHog sent them its flags {sent}")
-    stage.watch(stage.options.pause)
+    demo.until(ready, _PATIENCE + 2 * workers, f"{workers} workers to have their flags")
+    sent = messages_text.times(demo.count().full)
+    demo.screen.event(f"{workers} workers started on an empty store: PostHog sent them its flags {sent}")
+    demo.watch(demo.options.pause)
 
 
-def _change_flag(stage: Stage) -> messages_text.Change:
+def _change_flag(demo: DemoEnvironment) -> messages_text.Change:
     """Switch the flag on in PostHog, wait until every worker evaluates it to that, and watch."""
-    assert stage.standin is not None
-    stage.standin.set_flag(FLAG, active=True)
-    changed_at = stage.standin.truths()[-1].changed_at
-    stage.screen.event(f"{FLAG} is switched on in PostHog")
+    assert demo.standin is not None
+    demo.standin.set_flag(FLAG, active=True)
+    changed_at = demo.standin.truths()[-1].changed_at
+    demo.screen.event(f"{FLAG} is switched on in PostHog")
 
     def everywhere() -> list[Report] | None:
-        changed = stage.ledger.evaluating(value=True)
-        return changed if len(changed) == len(stage.ledger.alive()) else None
+        changed = demo.counts.evaluating(value=True)
+        return changed if len(changed) == len(demo.counts.alive()) else None
 
-    reports = stage.until(everywhere, _PATIENCE + 2 * stage.options.refresh, "every worker to see the change")
+    reports = demo.until(everywhere, _PATIENCE + 2 * demo.options.refresh, "every worker to see the change")
     change = messages_text.Change(FLAG, len(reports), max(report.value_at for report in reports) - changed_at)
-    stage.screen.event(messages_text.changed(change))
-    stage.watch(stage.options.pause)
+    demo.screen.event(messages_text.changed(change))
+    demo.watch(demo.options.pause)
     return change
 
 
-def _kill_leader(stage: Stage) -> messages_text.Succession:
+def _kill_leader(demo: DemoEnvironment) -> messages_text.LeaderChange:
     """Kill the leader, wait for another leader and for a new worker, and watch."""
-    ledger, options = stage.ledger, stage.options
-    old = stage.until(ledger.leader, _PATIENCE, "a leader")
-    known = {report.pid for report in ledger.all()}
-    stage.fleet.kill(old.pid)
+    counts, options = demo.counts, demo.options
+    old = demo.until(counts.leader, _PATIENCE, "a leader")
+    known = {report.pid for report in counts.all()}
+    demo.fleet.kill(old.pid)
     killed_at = time.monotonic()
-    ledger.killed(old.pid)
-    stage.screen.event(f"leader {old.pid} is killed (kill -9), without a hand-over")
+    counts.killed(old.pid)
+    demo.screen.event(f"leader {old.pid} is killed (kill -9), without a hand-over")
 
     def replaced() -> Report | None:
-        return next((report for report in ledger.with_flags() if report.pid not in known), None)
+        return next((report for report in counts.with_flags() if report.pid not in known), None)
 
-    stage.screen.event(messages_text.replaced(stage.until(replaced, _PATIENCE, "a new worker to have its flags")))
-    new = stage.until(ledger.leader, _PATIENCE + options.lease + options.refresh, "another leader")
-    succession = messages_text.Succession(old.pid, new.pid, new.role_at - killed_at)
-    stage.screen.event(messages_text.succeeded(succession))
-    stage.watch(options.pause)
-    return succession
+    demo.screen.event(messages_text.replaced(demo.until(replaced, _PATIENCE, "a new worker to have its flags")))
+    new = demo.until(counts.leader, _PATIENCE + options.lease + options.refresh, "another leader")
+    leader_change = messages_text.LeaderChange(old.pid, new.pid, new.role_at - killed_at)
+    demo.screen.event(messages_text.leader_changed(leader_change))
+    demo.watch(options.pause)
+    return leader_change
 
 
 def _check(figures: messages_text.Figures) -> None:
     if figures.flags_lost:
-        raise BrokenPromiseError("a worker that had flags was seen without")
-    if figures.together.requests >= figures.alone.requests:
-        raise BrokenPromiseError("sharing saved no request")
+        raise DemoFailedError("a worker that had flags was seen without")
+    if figures.shared.requests >= figures.alone.requests:
+        raise DemoFailedError("sharing saved no request")

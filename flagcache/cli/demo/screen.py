@@ -10,7 +10,7 @@ from typing import Protocol
 
 from typing_extensions import Self
 
-from flagcache.cli.demo.counts import Ledger, Requests
+from flagcache.cli.demo.counts import Counts, Requests
 from flagcache.cli.demo.messages import Report
 from flagcache.cli.demo.messages_text import value_name
 
@@ -24,8 +24,8 @@ _LONGEST_NAME = 20  # columns for a flag's key or value
 class View:
     """One moment of the demo."""
 
-    ledger: Ledger
-    together: Requests
+    counts: Counts
+    shared: Requests
 
 
 class Screen(Protocol):
@@ -82,15 +82,15 @@ class PlainScreen:
 
     def show(self, view: View) -> None:
         """As `Screen.show`."""
-        for report in view.ledger.with_flags():
-            looks = (report.role, report.version, report.value)
-            if self._shown.get(report.pid) != looks:
-                self._shown[report.pid] = looks
+        for report in view.counts.with_flags():
+            state = (report.role, report.version, report.value)
+            if self._shown.get(report.pid) != state:
+                self._shown[report.pid] = state
                 self.event("  worker " + _plain_row(report))
         if time.monotonic() - self._start >= self._next_sum:
             self._next_sum += _SUM_EVERY
-            alone = view.ledger.alone()
-            self.event(f"  requests to PostHog: {view.together.requests}, alone {alone.requests}")
+            alone = view.counts.alone()
+            self.event(f"  requests to PostHog: {view.shared.requests}, alone {alone.requests}")
 
 
 def stamped(start: float, text: str) -> str:

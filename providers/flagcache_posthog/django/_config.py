@@ -59,16 +59,23 @@ _WRONG_KEYS = {
 _OTHER_NAMES = {"SECRET_KEY": "PERSONAL_API_KEY", "HOST": "API_HOST"}
 """Names of plain settings that many projects already have."""
 
-_ALIKE = 0.8
+_MIN_SIMILARITY = 0.8
 """Similarity, from 0 to 1, from which a name counts as a typo of another."""
 
-_OURS_TO_SAY = ("self", "project_api_key", "host", "secret_key", "personal_api_key", "flag_definition_cache_provider")
+_RESERVED_OPTIONS = (
+    "self",
+    "project_api_key",
+    "host",
+    "secret_key",
+    "personal_api_key",
+    "flag_definition_cache_provider",
+)
 """Arguments of a `Posthog` that `CLIENT` does not take."""
 
-_FOREIGN = ("POSTHOG_MW_", "POSTHOG_DRF_")
+_SDK_PREFIXES = ("POSTHOG_MW_", "POSTHOG_DRF_")
 """Prefixes of the settings of the SDK's own integrations (posthog 7.91, `integrations/`)."""
 
-_FOREIGN_NAMES = frozenset(
+_OLPOSTHOG_NAMES = frozenset(
     {
         "POSTHOG_CIRCUIT_BREAKER_COOLDOWN_SECONDS",
         "POSTHOG_CIRCUIT_BREAKER_TRIP_THRESHOLD_SECONDS",
@@ -124,7 +131,7 @@ def problems() -> list[Problem]:
     if not isinstance(dictionary, Mapping):
         return [Problem("E001", f"FLAGCACHE must be a dictionary, not a {type(dictionary).__name__}.")]
     unknown = [*_unknown_keys(cast("Mapping[object, object]", dictionary)), *_unknown_settings()]
-    return unknown or _mistakes(_given())
+    return unknown or _invalid_values(_given())
 
 
 def _nearest(name: str, known: Iterable[str]) -> str | None:
@@ -148,11 +155,11 @@ def _unknown_keys(dictionary: Mapping[object, object]) -> list[Problem]:
 def _unknown_settings() -> list[Problem]:
     """Settings whose name is close to one of flagcache's; others with this prefix belong to the project."""
     known = (*KEYS, *_OTHER_NAMES.values())
-    names = [name for name in dir(settings) if name.startswith(PREFIX) and not name.startswith(_FOREIGN)]
+    names = [name for name in dir(settings) if name.startswith(PREFIX) and not name.startswith(_SDK_PREFIXES)]
     found: list[Problem] = []
     for name in names:
-        near = get_close_matches(name.removeprefix(PREFIX), known, n=1, cutoff=_ALIKE)
-        if near and near[0] != name.removeprefix(PREFIX) and name not in _FOREIGN_NAMES:
+        near = get_close_matches(name.removeprefix(PREFIX), known, n=1, cutoff=_MIN_SIMILARITY)
+        if near and near[0] != name.removeprefix(PREFIX) and name not in _OLPOSTHOG_NAMES:
             hint = f"Did you mean {PREFIX}{near[0]}?"
             found.append(Problem("E002", f"{name} is no setting of flagcache.", hint))
     return found
@@ -177,9 +184,9 @@ def given(key: str) -> Any:  # noqa: ANN401 - of any type
 # --- values ----------------------------------------------------------------------------------------------------------
 
 
-def _mistakes(given: Mapping[str, Any]) -> list[Problem]:
+def _invalid_values(given: Mapping[str, Any]) -> list[Problem]:
     found = [] if given.get("DISABLED") else [*_missing(given), *_misplaced(given)]
-    found += _client_mistakes(given.get("CLIENT", {}))
+    found += _invalid_client_options(given.get("CLIENT", {}))
     if given.get("REMOTE", "never") not in ("never", "needed"):
         found.append(Problem("E005", f"REMOTE is 'never' or 'needed', not {given['REMOTE']!r}."))
     if found or not given.get("STORE"):
@@ -209,10 +216,10 @@ def _misplaced(given: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem("E005", f"HOST is refused: {exc}.")
 
 
-def _client_mistakes(options: object) -> list[Problem]:
+def _invalid_client_options(options: object) -> list[Problem]:
     if not isinstance(options, Mapping):
         return [Problem("E005", f"CLIENT must be a dictionary of options, not a {type(options).__name__}.")]
-    known = [name for name in inspect.signature(sdk.Posthog).parameters if name not in _OURS_TO_SAY]
+    known = [name for name in inspect.signature(sdk.Posthog).parameters if name not in _RESERVED_OPTIONS]
     return [
         Problem(
             "E004", f"CLIENT has {name!r}, which is no option of a posthog.Posthog here.", _nearest(str(name), known)

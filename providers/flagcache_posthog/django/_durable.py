@@ -1,4 +1,4 @@
-"""The cache `durable` of a Django project: values that PostHog was asked for, kept for the cache's `TIMEOUT`."""
+"""The cache `durable` of a Django project: values that PostHog returned, kept for the cache's `TIMEOUT`."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ class Durable:
     def __init__(self) -> None:
         self._failing = False
 
-    def read(self, who: object, keys: list[str] | None) -> Values:
+    def read(self, identity: object, keys: list[str] | None) -> Values:
         """Return the values that the cache has.
 
         Args:
-            who: whose values, as anything that JSON can hold.
-            keys: of the flags; None for an answer that had all.
+            identity: the user and properties, as JSON values.
+            keys: the flags' keys; None for a response with all flags.
         """
-        found: dict[str, Values] = self._use("get_many", list(_names(who, keys))) or {}
+        found: dict[str, Values] = self._call("get_many", list(_names(identity, keys))) or {}
         return {key: value for values in found.values() for key, value in values.items()}
 
-    def write(self, who: object, keys: list[str] | None, values: Values) -> None:
-        """Keep an answer, in an entry for each of these flags, or in one for all."""
-        self._use(
+    def write(self, identity: object, keys: list[str] | None, values: Values) -> None:
+        """Store a response, in an entry for each of these flags, or in one entry for all."""
+        self._call(
             "set_many",
-            {name: values if key is None else {key: values[key]} for name, key in _names(who, keys).items()},
+            {name: values if key is None else {key: values[key]} for name, key in _names(identity, keys).items()},
         )
 
-    def _use(self, verb: str, argument: object) -> Any:  # noqa: ANN401 - what the cache's method returns
+    def _call(self, method: str, argument: object) -> Any:  # noqa: ANN401 - what the cache's method returns
         if "durable" not in settings.CACHES:
             return None
         try:
-            found = getattr(caches["durable"], verb)(argument)
-        except Exception as exc:  # noqa: BLE001 - whatever a backend raises, flags go on
+            found = getattr(caches["durable"], method)(argument)
+        except Exception as exc:  # noqa: BLE001 - a failing backend must not fail flags
             if not self._failing:
-                _log.warning("%s: CACHES['durable'] failed, PostHog is asked without it: %s", prefix(), exc)
+                _log.warning("%s: CACHES['durable'] failed; PostHog is asked without it: %s", prefix(), exc)
             self._failing = True
             return None
         if self._failing:
@@ -59,9 +59,9 @@ class Durable:
         return found
 
 
-def _names(who: object, keys: list[str] | None) -> dict[str, str | None]:
-    """The names of entries, with the flag of each: digests, because memcached takes no spaces and at most 250 bytes."""
+def _names(identity: object, keys: list[str] | None) -> dict[str, str | None]:
+    """Entry names with their flags: digests, because memcached takes no spaces and at most 250 bytes."""
     names: list[str | None] = [None]
     if keys is not None:
         names = [*keys]
-    return {f"flagcache:{hashlib.sha256(json.dumps([who, key]).encode()).hexdigest()}": key for key in names}
+    return {f"flagcache:{hashlib.sha256(json.dumps([identity, key]).encode()).hexdigest()}": key for key in names}

@@ -19,13 +19,13 @@ def check_settings(**_: object) -> list[CheckMessage]:
     found = problems()
     if found:
         return [Error(each.message, hint=each.hint, id=f"{TAG}.{each.code}") for each in found]
-    return list(_more(read()))
+    return list(_further_checks(read()))
 
 
-def _more(config: Config) -> Iterator[CheckMessage]:
+def _further_checks(config: Config) -> Iterator[CheckMessage]:
     for key in HOOKS:
-        if mistake := _hook_mistake(config, key):
-            yield Error(f"flagcache refuses a setting: {mistake}.", id=f"{TAG}.E005")
+        if error := _hook_error(config, key):
+            yield Error(f"flagcache refuses a setting: {error}.", id=f"{TAG}.E005")
     if not config.secret_key and not config.disabled:
         yield Warning(
             "FLAGCACHE has no SECRET_KEY: no flag can be evaluated, and each reads as its default.",
@@ -34,7 +34,7 @@ def _more(config: Config) -> Iterator[CheckMessage]:
         )
 
 
-def _hook_mistake(config: Config, key: str) -> str:
+def _hook_error(config: Config, key: str) -> str:
     try:
         hook(config, key)
     except ConfigurationError as exc:

@@ -109,14 +109,14 @@ class HttpRequestFlags:
             self._users[user] = RequestFlags(
                 client(),
                 lambda: user,
-                groups=self._hooked("GROUPS"),
-                person_properties=self._hooked("PERSON_PROPERTIES"),
-                group_properties=self._hooked("GROUP_PROPERTIES"),
+                groups=self._from_hook("GROUPS"),
+                person_properties=self._from_hook("PERSON_PROPERTIES"),
+                group_properties=self._from_hook("GROUP_PROPERTIES"),
                 remote=cast("Literal['never', 'needed']", config().remote),
             )
         return self._users[user]
 
-    def _hooked(self, key: str) -> Mapping[str, Any] | None:
+    def _from_hook(self, key: str) -> Mapping[str, Any] | None:
         function = hook(key)
         return None if function is None else cast("Mapping[str, Any] | None", function(self._request))
 

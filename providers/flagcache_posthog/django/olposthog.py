@@ -23,7 +23,7 @@ from flagcache.runtime.clock import monotonic
 from flagcache.runtime.process_lock import ProcessLock
 from flagcache_posthog._remote_calls import Limits, calls_of, limit, on_event_loop
 from flagcache_posthog.django import _config, project
-from flagcache_posthog.django._defaults import assume, assumes
+from flagcache_posthog.django._defaults import use_defaults_from, uses_defaults_from
 from flagcache_posthog.django._durable import Durable, Values
 from flagcache_posthog.django._olposthog_settings import DEFAULTS, check_settings, setting
 
@@ -63,11 +63,11 @@ def configure() -> None:
         ConfigurationError: a setting cannot be right, or a personal API key is given and `FLAGCACHE` names no store.
     """
     check_settings()
-    if not assumes(_assumed):
-        assume(_assumed)
-        if _shares() or apps.is_installed("flagcache_posthog.django"):
+    if not uses_defaults_from(_defaults_of_settings):
+        use_defaults_from(_defaults_of_settings)
+        if _has_secret_key() or apps.is_installed("flagcache_posthog.django"):
             project.forget()
-    if _shares():
+    if _has_secret_key():
         project.config()
         _replace_foreign_client()
         return
@@ -106,7 +106,7 @@ def get_all_feature_flags(opt_unique_id: str | None = None) -> Values:
         return {}
     user = opt_unique_id or default_unique_id()
     client = _client()
-    if not _decides(client):
+    if not _decides_locally(client):
         return {} if on_event_loop() else _ask(client, user, None)
     found = client.get_all_flags(user, person_properties=_properties(user), only_evaluate_locally=True) or {}
     found.update({key: False for key, active in _defined(client).items() if key not in found and not active})
@@ -123,7 +123,7 @@ def get_all_feature_flags(opt_unique_id: str | None = None) -> Values:
 
 def _value(name: str, user: str) -> bool | str | None:
     client, keys = _client(), None
-    if _decides(client):
+    if _decides_locally(client):
         value = _local_value(client, name, user)
         if value is not None:
             return value
@@ -145,7 +145,7 @@ def _local_value(client: Client, name: str, user: str) -> bool | str | None:
     return result.get_value()
 
 
-def _decides(client: Client) -> bool:
+def _decides_locally(client: Client) -> bool:
     """Whether it has definitions, or may load them. If not, one answer of PostHog has all flags of a user."""
     # `override_flags` shows definitions; what the SDK loads without a key is an empty list.
     return bool(cast("str | None", client.personal_api_key)) or bool(_definitions(client))
@@ -213,7 +213,7 @@ def _properties(user: str) -> dict[str, object]:
 # --- settings and the client -----------------------------------------------------------------------------------------
 
 
-def _shares() -> bool:
+def _has_secret_key() -> bool:
     """Whether there are definitions to share."""
     keys = (setting("POSTHOG_PERSONAL_API_KEY"), getattr(settings, "POSTHOG_SECRET_KEY", ""))
     return bool(setting("POSTHOG_ENABLED")) and any((*keys, getattr(settings, "FLAGCACHE", {}).get("SECRET_KEY")))
@@ -229,9 +229,9 @@ def _replace_foreign_client() -> None:
 
 
 def _client() -> Client:
-    if not assumes(_assumed):
+    if not uses_defaults_from(_defaults_of_settings):
         configure()
-    if _shares():
+    if _has_secret_key():
         return project.client()
     if sdk.default_client is None:
         with _lock:
@@ -240,7 +240,7 @@ def _client() -> Client:
     return sdk.default_client
 
 
-def _assumed() -> dict[str, Any]:
+def _defaults_of_settings() -> dict[str, Any]:
     """What these settings mean for the project's client and cache, where `FLAGCACHE` does not say otherwise."""
     return {
         "HOST": setting("POSTHOG_API_HOST"),

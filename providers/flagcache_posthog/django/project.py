@@ -90,10 +90,10 @@ def client() -> Client:
     """
     if _project.client is not None and _project.client is sdk.default_client:
         return _project.client
-    made_of = config()
+    config_used = config()
     with _project.lock:
         if sdk.default_client is None:
-            sdk.default_client = make_client(_options(made_of, _project.cache))
+            sdk.default_client = make_client(_options(config_used, _project.cache))
         elif _project.cache is not None:
             check_cache(sdk.default_client, _project.cache, CacheBase)
         _project.client = sdk.default_client
@@ -130,7 +130,7 @@ def hook(key: str) -> Callable[[HttpRequest], Any] | None:
 
 def prepare() -> None:
     """Have the SDK's global client made as the settings say, by whatever first needs it. Never raises."""
-    register_client_factory(_make_to_load)
+    register_client_factory(_create_client)
     try:
         config()
     except ConfigurationError as exc:
@@ -151,19 +151,19 @@ def forget() -> None:
         config()
 
 
-def _make_to_load() -> None:
+def _create_client() -> None:
     """Make the client for a server's helper, which loads it before the first request."""
     if not config().disabled:
         client()
 
 
-def _options(made_of: Config, provider: FlagDefinitionCache | None) -> dict[str, object]:
+def _options(config_used: Config, provider: FlagDefinitionCache | None) -> dict[str, object]:
     return {
-        **made_of.client_options,
-        "api_key": made_of.project_api_key,
-        "secret_key": made_of.secret_key or None,
-        "host": made_of.host,
-        "disabled": made_of.disabled or bool(made_of.client_options.get("disabled")),
+        **config_used.client_options,
+        "api_key": config_used.project_api_key,
+        "secret_key": config_used.secret_key or None,
+        "host": config_used.host,
+        "disabled": config_used.disabled or bool(config_used.client_options.get("disabled")),
         "flag_definition_cache_provider": provider,
     }
 

@@ -1,10 +1,10 @@
-"""What tests need: flags with fixed values, a stand-in for PostHog, definitions to serve, the contract of a provider.
+"""Tools for tests: flags with fixed values, a stand-in for PostHog, made-up definitions, a provider's contract.
 
-`override_flags` says which flags are on, through the real SDK and without a network.
-`PostHogStandIn` serves from this process, `PostHogStandIn.spawn()` from one of its own; both are asked and told the
-same things, those of `StandInControl`. pytest users find a fixture in `flagcache_posthog.testing.pytest_plugin`.
-`ProviderContract` is what every provider does, as tests to subclass (see `provider_contract`). Only these, that fixture
-and `make_certificate` need the extra `flagcache[testing]`.
+`override_flags` gives flags fixed values, through the real SDK and without a network.
+`PostHogStandIn` serves from this process, `PostHogStandIn.spawn()` from its own process; both are controlled by the
+methods of `StandInControl`. `flagcache_posthog.testing.pytest_plugin` has fixtures for pytest.
+`ProviderContract` contains the tests that every provider passes (see `provider_contract`). Only these, the fixtures and
+`make_certificate` need the extra `flagcache[testing]`.
 """
 
 from __future__ import annotations

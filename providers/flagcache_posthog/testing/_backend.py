@@ -1,7 +1,7 @@
-"""The stand-in's state: what it serves, what goes wrong, who is kept waiting, and the log.
+"""The state of the stand-in: what it serves, its faults, the waiting requests, and the log.
 
-Everything happens under one lock, so that a request falls clearly before or after a change: `Served.arrived_at` and
-`Truth.changed_at` never leave it open which definitions an answer was made from.
+Everything happens under one lock, so each request comes before or after a change: `Served.arrived_at` and
+`Truth.changed_at` show from which definitions a response was made.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from .faults import Drop, Fault, Garble, Hang, Refuse, Rule, refusal_body
 from .records import Counts, Path, Served, Truth, count, key_digest
 
 
-class Desk:
-    """Where requests and the test's wishes meet; safe from any thread."""
+class Backend:
+    """Answers requests as the test's commands say; safe to call on any thread."""
 
     def __init__(self, definitions: Mapping[str, object]) -> None:
         self._changed = threading.Condition()
@@ -41,11 +41,11 @@ class Desk:
     # --- requests ---
 
     def receive(self, request: Request) -> Reply:
-        """Log a request and decide its answer from what is so now."""
+        """Log a request and decide its response from the current state."""
         digest = key_digest(request.secret_key) if request.secret_key else None
         with self._changed:
             reply = self._decide(request, self._fault_for(request, digest))
-            told = request.path == "definitions" and (reply.status == 304 or "ETag" in reply.headers)
+            shows_version = request.path == "definitions" and (reply.status == 304 or "ETag" in reply.headers)
             self._served.append(
                 Served(
                     sequence=reply.sequence,
@@ -54,7 +54,7 @@ class Desk:
                     arrived_at=time.monotonic(),
                     answered_at=None,
                     status=reply.status,
-                    version=self._content.version if told else None,
+                    version=self._content.version if shows_version else None,
                     if_none_match=request.if_none_match,
                     token=request.token,
                     key_digest=digest,
@@ -66,8 +66,8 @@ class Desk:
             self._changed.notify_all()
             return replace(reply, delay=self._delays.get(request.path, 0.0), gate=reply.gate or self._hold(request))
 
-    def keep_waiting(self, reply: Reply) -> bool:
-        """Let the reply's delay pass and its gate open; False if the connection is to be closed without an answer."""
+    def wait_before(self, reply: Reply) -> bool:
+        """Wait for the reply's delay and gate; returns False if the connection is to be closed without a response."""
         self._closing.wait(reply.delay)
         if reply.gate is not None:
             gate, ticket = reply.gate
@@ -79,17 +79,17 @@ class Desk:
         return reply.status is not None and not self._closing.is_set()
 
     def drip(self, seconds: float) -> None:
-        """Let a dripping answer's pause pass, or the stand-in's end come."""
+        """Wait between two parts of a dripping body; `close` ends the wait."""
         self._closing.wait(seconds)
 
-    def answering(self, reply: Reply) -> None:
-        """Note that the answer goes out now."""
+    def mark_answered(self, reply: Reply) -> None:
+        """Record that the response is sent now."""
         with self._changed:
             self._served[reply.sequence - 1] = replace(self._served[reply.sequence - 1], answered_at=time.monotonic())
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Let everybody who waits go."""
+        """End all waits."""
         with self._changed:
             self._closing.set()
             self._changed.notify_all()
@@ -117,10 +117,10 @@ class Desk:
             return Reply(sequence, fault.status, refusal_body(fault.status), headers)
         if isinstance(fault, Garble):
             return Reply(sequence, 200, fault.body.encode())
-        reply = self._right_answer(sequence, request)
+        reply = self._regular_reply(sequence, request)
         return reply if fault is None else replace(reply, drip=fault.seconds)
 
-    def _right_answer(self, sequence: int, request: Request) -> Reply:
+    def _regular_reply(self, sequence: int, request: Request) -> Reply:
         if request.path == "capture":
             return Reply(sequence, 200, b'{"status": 1}')
         if request.path == "flags":
@@ -133,7 +133,7 @@ class Desk:
     def _evaluate(self, sequence: int) -> Reply:
         try:
             return Reply(sequence, 200, flags_body(json.loads(self._content.body)))
-        except (LookupError, TypeError, AttributeError):  # definitions made wrong on purpose
+        except (LookupError, TypeError, AttributeError):  # definitions that a test made invalid
             return Reply(sequence, 500, refusal_body(500))
 
     def _hold(self, request: Request) -> tuple[Gate, int] | None:
@@ -142,17 +142,17 @@ class Desk:
         self._hold_next -= 1
         return "release", self._opened["release"]
 
-    # --- wishes ---
+    # --- commands ---
 
     def serve(self, definitions: Mapping[str, object]) -> str:
-        """Serve these definitions from now on; returns their version."""
+        """Serve these definitions from now on, and return their version."""
         content = Content.of(definitions)
         with self._changed:
             self._put(content)
         return content.version
 
     def set_flag(self, key: str, change: Callable[[Flag], None]) -> str | None:
-        """Change one flag where it stands; returns the new version, or None if there is no such flag."""
+        """Change one flag, and return the new version; None if there is no such flag."""
         with self._changed:
             definitions: Definitions = json.loads(self._content.body)
             flag = next((flag for flag in definitions["flags"] if flag.get("key") == key), None)
@@ -169,28 +169,28 @@ class Desk:
             self._truths.append(Truth(time.time(), time.monotonic(), content.version, content.revision))
 
     def set_delay(self, path: Path, seconds: float) -> None:
-        """Answer requests of this kind so many seconds after they arrive."""
+        """Answer requests of this kind `seconds` after they arrive."""
         with self._changed:
             self._delays[path] = seconds
 
     def add_rule(self, rule: Rule) -> None:
-        """Let something go wrong from now on; the latest rule that meets a request wins."""
+        """Add a fault; the latest rule that matches a request applies."""
         with self._changed:
             self._rules.append(rule)
 
     def recover(self) -> None:
-        """Take back all rules and drop what hangs."""
+        """Remove all rules, and drop the requests that hang."""
         with self._changed:
             self._rules.clear()
             self._open("recover")
 
     def hold(self, times: int | None) -> None:
-        """Keep back the answers to the next requests for definitions; None means all until `release`."""
+        """Hold the responses to the next requests for definitions; None holds all until `release`."""
         with self._changed:
             self._hold_next = math.inf if times is None else times
 
     def release(self) -> None:
-        """Send the answers kept back, and keep back no more."""
+        """Send the held responses, and hold no more."""
         with self._changed:
             self._hold_next = 0.0
             self._open("release")
@@ -218,7 +218,7 @@ class Desk:
             return list(self._truths)
 
     def counts(self) -> Counts:
-        """Add up what has been served since the last reset."""
+        """Return the counts since the last reset."""
         with self._changed:
             return count(self._served[self._counted_from :], self._events)
 
@@ -229,11 +229,11 @@ class Desk:
             self._events.clear()
 
     def wait_for_requests(self, n: int, timeout: float) -> bool:
-        """Wait until so many requests for definitions have arrived since the last reset."""
+        """Wait until `n` requests for definitions have arrived since the last reset."""
         return self._wait_until(lambda: self._arrived() >= n, timeout)
 
     def wait_for_held(self, n: int, timeout: float) -> bool:
-        """Wait until so many requests are kept waiting by `hold` or `Hang` at one time."""
+        """Wait until `hold` or `Hang` keeps `n` requests waiting at the same time."""
         return self._wait_until(lambda: self._waiting >= n, timeout)
 
     def _wait_until(self, condition: Callable[[], bool], timeout: float) -> bool:

@@ -1,4 +1,4 @@
-"""Asking a stand-in in another process."""
+"""Runs commands on a stand-in in another process."""
 
 from __future__ import annotations
 
@@ -12,27 +12,29 @@ from flagcache.errors import FlagcacheError
 
 from ._http import CONTROL_PREFIX
 
-_PATIENCE = 30.0  # seconds for an answer, on top of what the verb itself may wait
+_TIMEOUT = 30.0  # seconds for a reply, in addition to the time that the command itself may wait
 
 
-def ask_over_http(url: str, ca_file: str | None, verb: str, arguments: Mapping[str, object]) -> object:
-    """Have one verb done, on a connection of its own: nothing is shared with other threads or forked children.
+def run_over_http(url: str, ca_file: str | None, command: str, arguments: Mapping[str, object]) -> object:
+    """Run one command on a new connection, which no other thread or forked child shares.
 
     Raises:
         FlagcacheError: The stand-in is gone or refuses.
     """
-    waits = arguments.get("timeout", 0.0)
-    connection = _connect(url, ca_file, _PATIENCE + (waits if isinstance(waits, (int, float)) else 0.0))
+    wait = arguments.get("timeout", 0.0)
+    connection = _connect(url, ca_file, _TIMEOUT + (wait if isinstance(wait, (int, float)) else 0.0))
     try:
-        connection.request("POST", CONTROL_PREFIX + verb, json.dumps(arguments), {"Content-Type": "application/json"})
-        answer: dict[str, object] = json.loads(connection.getresponse().read())
+        connection.request(
+            "POST", CONTROL_PREFIX + command, json.dumps(arguments), {"Content-Type": "application/json"}
+        )
+        reply: dict[str, object] = json.loads(connection.getresponse().read())
     except (OSError, http.client.HTTPException, ValueError) as exc:
-        raise FlagcacheError(f"the stand-in at {url} does not answer {verb!r}: has it been stopped?") from exc
+        raise FlagcacheError(f"the stand-in at {url} does not answer {command!r}: has it been stopped?") from exc
     finally:
         connection.close()
-    if "error" in answer:
-        raise FlagcacheError(f"the stand-in at {url} refuses {answer['error']}")
-    return answer["told"]
+    if "error" in reply:
+        raise FlagcacheError(f"the stand-in at {url} refuses {reply['error']}")
+    return reply["result"]
 
 
 def _connect(url: str, ca_file: str | None, timeout: float) -> http.client.HTTPConnection:

@@ -1,67 +1,67 @@
-"""The test's wishes as verbs with JSON arguments: the one way to the desk, in this process and over HTTP alike."""
+"""Commands of a test with JSON arguments; they control the backend in this process and over HTTP."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
 
-from ._backend import Desk
+from ._backend import Backend
 from .definitions import Flag
 from .faults import Rule, unpack_fault
 from .records import Path
 
 
-def perform(desk: Desk, verb: str, arguments: dict[str, object]) -> object:
-    """Do one verb and return what it tells, as values that JSON can carry.
+def perform(backend: Backend, command: str, arguments: dict[str, object]) -> object:
+    """Run one command and return its result, as JSON values.
 
     Raises:
-        LookupError: There is no such verb.
-        TypeError: The arguments are not the verb's.
+        LookupError: There is no such command.
+        TypeError: The arguments are invalid.
     """
-    return _VERBS[verb](desk, **arguments)
+    return _COMMANDS[command](backend, **arguments)
 
 
-def _set_flag(desk: Desk, *, key: str, active: bool | None, rollout: int | None) -> str | None:
+def _set_flag(backend: Backend, *, key: str, active: bool | None, rollout: int | None) -> str | None:
     def change(flag: Flag) -> None:
         if active is not None:
             flag["active"] = active
         if rollout is not None:
             flag["filters"]["groups"][-1]["rollout_percentage"] = rollout
 
-    return desk.set_flag(key, change)
+    return backend.set_flag(key, change)
 
 
-def _fail(desk: Desk, *, fault: dict[str, object], path: Path, key_digest: str | None, times: int | None) -> None:
-    desk.add_rule(Rule(unpack_fault(fault), path, key_digest, times))
+def _fail(backend: Backend, *, fault: dict[str, object], path: Path, key_digest: str | None, times: int | None) -> None:
+    backend.add_rule(Rule(unpack_fault(fault), path, key_digest, times))
 
 
-def _counts(desk: Desk) -> dict[str, object]:
-    counts = desk.counts()
-    # Pairs, not an object: JSON would turn the statuses into strings.
+def _counts(backend: Backend) -> dict[str, object]:
+    counts = backend.counts()
+    # Pairs, because the keys of a JSON object are strings.
     return {**asdict(counts), "by_status": list(counts.by_status.items())}
 
 
-def _served(desk: Desk, *, after: int) -> list[dict[str, object]]:
-    return [asdict(record) for record in desk.served(after)]
+def _served(backend: Backend, *, after: int) -> list[dict[str, object]]:
+    return [asdict(record) for record in backend.served(after)]
 
 
-def _truths(desk: Desk) -> list[dict[str, object]]:
-    return [asdict(truth) for truth in desk.truths()]
+def _truths(backend: Backend) -> list[dict[str, object]]:
+    return [asdict(truth) for truth in backend.truths()]
 
 
-_VERBS: dict[str, Callable[..., object]] = {
+_COMMANDS: dict[str, Callable[..., object]] = {
     "counts": _counts,
-    "definitions": Desk.definitions,
+    "definitions": Backend.definitions,
     "fail": _fail,
-    "hold": Desk.hold,
-    "recover": Desk.recover,
-    "release": Desk.release,
-    "reset_counts": Desk.reset_counts,
-    "serve": Desk.serve,
+    "hold": Backend.hold,
+    "recover": Backend.recover,
+    "release": Backend.release,
+    "reset_counts": Backend.reset_counts,
+    "serve": Backend.serve,
     "served": _served,
-    "set_delay": Desk.set_delay,
+    "set_delay": Backend.set_delay,
     "set_flag": _set_flag,
     "truths": _truths,
-    "wait_for_held": Desk.wait_for_held,
-    "wait_for_requests": Desk.wait_for_requests,
+    "wait_for_held": Backend.wait_for_held,
+    "wait_for_requests": Backend.wait_for_requests,
 }

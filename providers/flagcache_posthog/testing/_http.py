@@ -1,4 +1,4 @@
-"""The stand-in's HTTP side: PostHog's endpoints, and `POST /_standin/<verb>` for control from other processes."""
+"""The stand-in's HTTP server: PostHog's endpoints, and `POST /_standin/<command>` for control from other processes."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
-from ._backend import Desk
+from ._backend import Backend
 from ._commands import perform
 from ._messages import Reply, Request
 from .faults import refusal_body
 
 CONTROL_PREFIX = "/_standin/"
 _CAPTURE = ("/batch", "/capture", "/e", "/i/")
-_DRIP_PIECES = 20
-_LARGEST_BODY = 64 * 1024 * 1024  # bytes, also once unpacked: twenty thousand flags have some twenty million
+_DRIP_PARTS = 20
+_MAX_BODY = 64 * 1024 * 1024  # bytes, also decompressed: twenty thousand flags have about twenty million
 _OWN_NAMES = ("127.0.0.1", "localhost")
 
 logger = logging.getLogger(__name__)
 
 
 class StandInServer(ThreadingHTTPServer):
-    """A loopback server with a thread a connection."""
+    """A loopback server with one thread per connection."""
 
     daemon_threads = True
-    request_queue_size = 1024  # a fleet's cold start comes in one burst
+    request_queue_size = 1024  # a cold start of a fleet is one burst
 
-    def __init__(self, desk: Desk, port: int, context: ssl.SSLContext | None) -> None:
-        self.desk = desk
+    def __init__(self, backend: Backend, port: int, context: ssl.SSLContext | None) -> None:
+        self.backend = backend
         self._context = context
         self._connections: set[socket.socket] = set()
         super().__init__(("127.0.0.1", port), _Handler)
 
     def get_request(self) -> tuple[socket.socket, object]:
-        """Accept a connection; its TLS handshake is left to its own thread."""
+        """Accept a connection; its own thread does the TLS handshake."""
         connection, address = super().get_request()
         if self._context is not None:
             connection = self._context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
@@ -53,26 +53,26 @@ class StandInServer(ThreadingHTTPServer):
         super().close_request(request)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Note, without a traceback on the terminal, that a connection ended early: clients do go away."""
+        """Log without a traceback that a connection ended early, because clients may disconnect."""
         logger.debug("a connection from %s ended early: %r", client_address, sys.exc_info()[1])
 
     def close(self) -> None:
         """End the listening socket and all connections, for children that inherited them too."""
-        _cut(self.socket)
+        _shut_down(self.socket)
         self.shutdown()
         for connection in list(self._connections):
-            _cut(connection)
+            _shut_down(connection)
         self.server_close()
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "PostHogStandIn"
-    disable_nagle_algorithm = True  # else each answer on a kept-alive connection takes 44 ms instead of 0.6
+    disable_nagle_algorithm = True  # otherwise each response on a kept-alive connection takes 44 ms instead of 0.6
 
     @property
-    def _desk(self) -> Desk:
-        return cast("StandInServer", self.server).desk
+    def _backend(self) -> Backend:
+        return cast("StandInServer", self.server).backend
 
     def do_GET(self) -> None:
         """Serve definitions."""
@@ -92,7 +92,7 @@ class _Handler(BaseHTTPRequestHandler):
         )
 
     def do_POST(self) -> None:
-        """Evaluate flags, take events, or obey the test."""
+        """Evaluate flags, accept events, or run a test's command."""
         path = urlsplit(self.path).path
         if (refused := self._refusal(path)) is not None:
             self.close_connection = True  # the body is not read
@@ -110,12 +110,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(Reply(0, 404, refusal_body(404)))
 
     def _answer(self, request: Request) -> None:
-        reply = self._desk.receive(request)
-        if not self._desk.keep_waiting(reply):
+        reply = self._backend.receive(request)
+        if not self._backend.wait_before(reply):
             self.close_connection = True
-            _cut(self.connection)
+            _shut_down(self.connection)
             return
-        self._desk.answering(reply)  # first: whoever has the answer finds it in the log
+        self._backend.mark_answered(reply)  # first, so that the log has the response when a client has it
         self._send(reply)
 
     def _send(self, reply: Reply) -> None:
@@ -133,18 +133,18 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(reply.body)
 
     def _drip(self, reply: Reply) -> None:
-        size = max(1, -(-len(reply.body) // _DRIP_PIECES))
+        size = max(1, -(-len(reply.body) // _DRIP_PARTS))
         for start in range(0, len(reply.body), size):
-            self._desk.drip(reply.drip / _DRIP_PIECES)
+            self._backend.drip(reply.drip / _DRIP_PARTS)
             self.wfile.write(reply.body[start : start + size])
 
-    def _control(self, verb: str, body: dict[str, object]) -> None:
+    def _control(self, command: str, body: dict[str, object]) -> None:
         try:
-            told = perform(self._desk, verb, body)
+            result = perform(self._backend, command, body)
         except (LookupError, TypeError, ValueError) as exc:
-            self._send(Reply(0, 400, json.dumps({"error": f"{verb}: {exc!r}"}).encode()))
+            self._send(Reply(0, 400, json.dumps({"error": f"{command}: {exc!r}"}).encode()))
         else:
-            self._send(Reply(0, 200, json.dumps({"told": told}).encode()))
+            self._send(Reply(0, 200, json.dumps({"result": result}).encode()))
 
     def _refusal(self, path: str) -> Reply | None:
         """The refusal of a request, made before its body is read; None if the request is valid.
@@ -155,8 +155,8 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "0")
         if not (length.isascii() and length.isdigit()):
             return _refused(400, "Content-Length must be a number")
-        if int(length) > _LARGEST_BODY:
-            return _refused(413, f"a body may have {_LARGEST_BODY} bytes")
+        if int(length) > _MAX_BODY:
+            return _refused(413, f"a body may have {_MAX_BODY} bytes")
         if path.startswith(CONTROL_PREFIX) and not self._is_own():
             return _refused(403, "only this machine's own programs may control the stand-in")
         return None
@@ -171,34 +171,34 @@ class _Handler(BaseHTTPRequestHandler):
         )
 
     def _read_body(self) -> dict[str, object]:
-        """Drain the body; whatever is not a JSON object counts as an empty one."""
+        """Read the body; one that isn't a JSON object counts as empty."""
         raw = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         try:
             if self.headers.get("Content-Encoding") == "gzip":
-                raw = _unpacked(raw)
+                raw = _decompressed(raw)
             body = json.loads(raw)
         except (OSError, EOFError, RecursionError, ValueError, zlib.error):
             return {}
         return cast("dict[str, object]", body) if isinstance(body, dict) else {}
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the standard library's name
-        """Keep the terminal quiet: what was served is in the log that tests read."""
+        """Print nothing, because the log that tests read has each request."""
 
 
-def _refused(status: int, why: str) -> Reply:
-    return Reply(0, status, json.dumps({"error": why}).encode())
+def _refused(status: int, reason: str) -> Reply:
+    return Reply(0, status, json.dumps({"error": reason}).encode())
 
 
-def _unpacked(raw: bytes) -> bytes:
-    """Unpack gzip, up to the largest size of a body.
+def _decompressed(raw: bytes) -> bytes:
+    """Decompress gzip, up to the largest size of a body.
 
     Raises:
-        ValueError: it is larger, or cut off.
-        zlib.error: it is not gzip.
+        ValueError: the body is larger, or cut off.
+        zlib.error: the body is not gzip.
     """
-    unpacker = zlib.decompressobj(wbits=31)
-    body = unpacker.decompress(raw, _LARGEST_BODY)
-    if not unpacker.eof:
+    decompressor = zlib.decompressobj(wbits=31)
+    body = decompressor.decompress(raw, _MAX_BODY)
+    if not decompressor.eof:
         raise ValueError("the body is too large, or cut off")
     return body
 
@@ -215,10 +215,10 @@ def _event_names(body: dict[str, object]) -> tuple[str, ...]:
     return tuple(name for name in names if isinstance(name, str))
 
 
-def _cut(connection: socket.socket) -> None:
-    """End a connection for every process that holds it, which `close` would not do.
+def _shut_down(connection: socket.socket) -> None:
+    """End a connection for every process that has it open, which `close` doesn't do.
 
-    The plain socket's method: that of a TLS socket would pull its state from under the thread that reads.
+    We call the plain socket's method, because a TLS socket's would remove state that the reading thread uses.
     """
     with contextlib.suppress(OSError):
         socket.socket.shutdown(connection, socket.SHUT_RDWR)

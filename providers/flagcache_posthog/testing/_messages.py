@@ -1,4 +1,4 @@
-"""What passes between the stand-in's HTTP side and its desk."""
+"""The messages between the stand-in's HTTP server and its backend."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .definitions import revision_of
 from .records import Path
 
 Gate: TypeAlias = Literal["release", "recover"]
-"""What can let a waiting answer go."""
+"""The event that a held response waits for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the desk needs to know of a request."""
+    """A request, as the backend needs it."""
 
     path: Path
     secret_key: str | None = None
@@ -29,16 +29,16 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """How to answer one request, decided when it arrived.
+    """The response to one request, decided when it arrived.
 
     Attributes:
         sequence: The request's number in the log.
         status: The HTTP status; None to close the connection instead.
-        body: The answer's body.
+        body: The response's body.
         headers: Further headers.
-        delay: Seconds before the answer.
+        delay: Seconds before the response.
         drip: Seconds over which the body is spread.
-        gate: What must happen before the answer, and how often it had happened when the request arrived.
+        gate: The event to wait for, and how often it had happened when the request arrived.
     """
 
     sequence: int
@@ -52,7 +52,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """Definitions as they go over the wire."""
+    """Encoded definitions."""
 
     body: bytes
     version: str
@@ -66,5 +66,5 @@ class Content:
 
     @property
     def etag(self) -> str:
-        """The ETag header of an answer that brings or confirms this."""
+        """The ETag header of a response that sends or confirms these definitions."""
         return f'"{self.version}"'

@@ -58,7 +58,7 @@ _METHODS = READS.union(_SNAPSHOT_READS, ("capture", "load_feature_flags"))
 _Function = Callable[..., Any]
 
 
-class _Shown:
+class _State:
     """What is shown now, and what was put in place of the SDK's own for that."""
 
     def __init__(self) -> None:
@@ -66,13 +66,13 @@ class _Shown:
         self.undo: list[Callable[[], None]] = []
 
 
-_now = _Shown()
+_state = _State()
 
 
 def show(flags: ShownFlags | None) -> None:
     """Show these flags from now on; None: the clients' own."""
-    _now.flags = flags
-    if flags is not None and not _now.undo:
+    _state.flags = flags
+    if flags is not None and not _state.undo:
         importlib.import_module("posthog.client")  # not before: the stand-in's process can do without
         OVERRIDDEN.set()
         for module in loaded("client"):
@@ -81,8 +81,8 @@ def show(flags: ShownFlags | None) -> None:
             _replace_in_async(module)
         _replace_in_requests()
     elif flags is None:
-        while _now.undo:
-            _now.undo.pop()()
+        while _state.undo:
+            _state.undo.pop()()
         OVERRIDDEN.clear()
 
 
@@ -140,7 +140,7 @@ class _Attribute:
         if client is None:
             return self._own if self._own is not None else self
         held = self._held(client)
-        flags = _now.flags
+        flags = _state.flags
         return held if flags is None else self._shown(flags, held)
 
     def __set__(self, client: object, value: object) -> None:
@@ -180,7 +180,7 @@ def _replace_in(module: ModuleType) -> None:
     _replace(
         client, "get_all_flags_and_payloads", _checking(client.get_all_flags_and_payloads, "flag_keys_to_evaluate")
     )
-    _replace(client, "get_remote_config_payload", _paying(client.get_remote_config_payload))
+    _replace(client, "get_remote_config_payload", _reading_payload(client.get_remote_config_payload))
     snapshot: type[FeatureFlagEvaluations] = module.FeatureFlagEvaluations
     for name in _SNAPSHOT_READS:
         _replace(snapshot, name, _checking_snapshot(getattr(snapshot, name)))
@@ -196,7 +196,7 @@ def _replace_in_requests() -> None:
 def _replace(owner: type | ModuleType, name: str, by: object) -> None:
     own = vars(owner).get(name)
     setattr(owner, name, by)
-    _now.undo.append(
+    _state.undo.append(
         functools.partial(setattr, owner, name, own) if own is not None else functools.partial(delattr, owner, name)
     )
 
@@ -206,7 +206,7 @@ def _answering(own: _Function) -> _Function:
 
     @functools.wraps(own)
     def flags(*args: object, **request: object) -> object:
-        shown = _now.flags
+        shown = _state.flags
         if shown is None:
             return own(*args, **request)
         return shown.answer(cast("Collection[str] | None", request.get("flag_keys_to_evaluate")))
@@ -225,10 +225,10 @@ def _checking(own: _Function, option: str) -> _Function:
     return read
 
 
-def _paying(own: _Function) -> _Function:
+def _reading_payload(own: _Function) -> _Function:
     @functools.wraps(own)
     def payload(client: Client, key: str) -> object:
-        shown = _now.flags
+        shown = _state.flags
         if shown is None:
             return own(client, key)
         shown.check(key)
@@ -248,7 +248,7 @@ def _checking_snapshot(own: _Function) -> _Function:
 
 
 def _check(keys: Collection[str] | None) -> None:
-    shown = _now.flags
+    shown = _state.flags
     if shown is not None:
         for key in keys or ():
             shown.check(key)
@@ -264,14 +264,14 @@ def _replace_in_async(module: ModuleType) -> None:
 
     @functools.wraps(own[0])
     async def evaluate_flags(client: object, *args: object, **options: object) -> object:
-        if _now.flags is None:
+        if _state.flags is None:
             return await own[0](client, *args, **options)
         evaluate: _Function = _evaluator().evaluate_flags
         return evaluate(*args, **options)
 
     @functools.wraps(own[1])
     async def get_remote_config_payload(client: object, key: str) -> object:
-        if _now.flags is None:
+        if _state.flags is None:
             return await own[1](client, key)
         return _evaluator().get_remote_config_payload(key)
 

@@ -46,8 +46,8 @@ class Overrides:
         if isinstance(allow_unknown, str):
             raise TypeError(f"allow_unknown takes True or a list of keys: write [{allow_unknown!r}]")
         given = dict(payloads or {})
-        if homeless := sorted(key for key in given if values.get(key, False) is False):
-            raise ValueError(f"payloads for flags that are not on: {', '.join(homeless)}; PostHog sends none for those")
+        if unused := sorted(key for key in given if values.get(key, False) is False):
+            raise ValueError(f"payloads for flags that are not on: {', '.join(unused)}; PostHog sends none for those")
         self.flags = {key: _definition(key, value, given.get(key)) for key, value in values.items()}
         self.values = dict(values)
         self.unknown: list[str] = []

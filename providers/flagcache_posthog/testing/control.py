@@ -1,4 +1,4 @@
-"""What a test can ask of a stand-in, wherever that runs."""
+"""The methods by which a test controls a stand-in, in this process or another one."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ __all__ = ["StandInControl"]
 
 
 class StandInControl(ABC):
-    """The wishes and questions that every form of the stand-in understands.
+    """The methods of every form of the stand-in.
 
-    All of them go through one verb-and-arguments call, so the form in this process and the one in a process of its own
-    cannot differ. They may be used from any thread, and in forked children too; only whoever made it can stop it.
+    Each sends one command with arguments, so the form in this process and the one in its own process can't differ. Call
+    them on any thread, also in forked children; only the process that created the stand-in can stop it.
     """
 
     @abstractmethod
     def start(self) -> Self:
-        """Begin to serve; returns itself."""
+        """Start to serve; returns itself."""
 
     @abstractmethod
     def stop(self) -> None:
-        """End all connections and cease to serve; in a forked child and when stopped already, do nothing."""
+        """End all connections and stop serving; does nothing in a forked child or if already stopped."""
 
     def __enter__(self) -> Self:
         return self.start()
@@ -49,25 +49,25 @@ class StandInControl(ABC):
         """The certificate file that clients must trust (as `REQUESTS_CA_BUNDLE`); None over plain http."""
 
     @abstractmethod
-    def _ask(self, verb: str, **arguments: object) -> object:
-        """Have one verb done and return what it tells."""
+    def _run_command(self, command: str, **arguments: object) -> object:
+        """Run one command and return its result."""
 
     # --- what is served ---
 
     def serve(self, definitions: Mapping[str, object]) -> str:
         """Serve these definitions from now on.
 
-        They may be of any form that JSON allows: wrong ones are served as they are.
+        They may be any JSON object; invalid definitions are served unchanged.
 
         Returns:
-            Their version, as in `Truth.version`. Equal bytes have equal versions, also when they come back later.
+            Their version, as in `Truth.version`. Equal bytes always have equal versions.
         """
-        return str(self._ask("serve", definitions=definitions))
+        return str(self._run_command("serve", definitions=definitions))
 
     def set_flag(self, key: str, *, active: bool | None = None, rollout: int | None = None) -> str:
         """Change one flag of the definitions served now.
 
-        The flag's own `version` number stays, so that undoing a change brings back the very bytes of before.
+        The flag's own `version` number doesn't change, so undoing a change restores the same bytes.
 
         Args:
             key: The flag's key.
@@ -80,19 +80,19 @@ class StandInControl(ABC):
         Raises:
             ConfigurationError: No such flag is served.
         """
-        version = self._ask("set_flag", key=key, active=active, rollout=rollout)
+        version = self._run_command("set_flag", key=key, active=active, rollout=rollout)
         if version is None:
             raise ConfigurationError(f"the definitions served have no flag {key!r}")
         return str(version)
 
     def definitions(self) -> dict[str, object]:
         """Return a copy of the definitions served now."""
-        return cast("dict[str, object]", self._ask("definitions"))
+        return cast("dict[str, object]", self._run_command("definitions"))
 
-    # --- what goes wrong ---
+    # --- faults ---
 
     def set_delay(self, seconds: float, *, path: Path = "definitions") -> None:
-        """Answer each further request so many seconds after it arrived, with what was so when it arrived.
+        """Answer each later request `seconds` after it arrives, from the state at its arrival.
 
         Args:
             seconds: 0 answers at once.
@@ -100,7 +100,7 @@ class StandInControl(ABC):
         """
         if not (math.isfinite(seconds) and seconds >= 0):
             raise ConfigurationError(f"a delay must be a finite number of seconds from 0 up, not {seconds}")
-        self._ask("set_delay", path=path, seconds=seconds)
+        self._run_command("set_delay", path=path, seconds=seconds)
 
     def fail(
         self,
@@ -110,17 +110,17 @@ class StandInControl(ABC):
         secret_key: str | None = None,
         path: Path = "definitions",
     ) -> None:
-        """Let something go wrong with the further requests. If several faults fit a request, the latest one meets it.
+        """Let later requests fail. If several faults match a request, the latest one applies.
 
         Args:
             fault: What goes wrong; a number is `Refuse` with that status.
-            times: For so many requests, then all is as before; None until `recover()`.
-            secret_key: Only for whoever asks with this key, as if it had been revoked; None for everybody.
-            path: On this kind of endpoint.
+            times: The number of requests that fail; None: all until `recover()`.
+            secret_key: Only requests with this key fail, as if it had been revoked; None: all requests.
+            path: The kind of endpoint.
         """
         if times is not None and times < 1:
-            raise ConfigurationError(f"a fault must meet 1 request or more, not {times}")
-        self._ask(
+            raise ConfigurationError(f"times must be at least 1, not {times}")
+        self._run_command(
             "fail",
             fault=pack_fault(Refuse(fault) if isinstance(fault, int) else fault),
             path=path,
@@ -129,57 +129,57 @@ class StandInControl(ABC):
         )
 
     def recover(self) -> None:
-        """Let nothing go wrong any more; requests left hanging lose their connections. A delay and a hold stay."""
-        self._ask("recover")
+        """Remove all faults; requests that hang lose their connections. A delay and a hold stay."""
+        self._run_command("recover")
 
     def hold(self, *, times: int | None = None) -> None:
-        """Take requests for definitions, choose their answers, and keep these back until `release()`.
+        """Accept requests for definitions, decide their responses, and hold these until `release()`.
 
-        This is how a worker is caught in mid-fetch: what it gets later is what was right when it asked.
+        Use it to stop a worker during a fetch: later it gets the response from the time of its request.
 
         Args:
-            times: Keep back the next so many answers; None keeps back all.
+            times: The number of responses to hold; None holds all.
         """
         if times is not None and times < 1:
-            raise ConfigurationError(f"a hold must keep back 1 answer or more, not {times}")
-        self._ask("hold", times=times)
+            raise ConfigurationError(f"times must be at least 1, not {times}")
+        self._run_command("hold", times=times)
 
     def release(self) -> None:
-        """Send all answers kept back, and keep back no more."""
-        self._ask("release")
+        """Send all held responses, and hold no more."""
+        self._run_command("release")
 
-    # --- what was ---
+    # --- the log ---
 
     def served(self, *, after: int = 0) -> list[Served]:
-        """Return what was served since the start, in the order of arrival.
+        """Return the requests since the start, in the order of arrival.
 
         Args:
             after: Leave out requests up to this sequence number.
         """
-        return [Served(**fields) for fields in _rows(self._ask("served", after=after))]
+        return [Served(**fields) for fields in _rows(self._run_command("served", after=after))]
 
     def truths(self) -> list[Truth]:
-        """Return each change of the definitions since the start; the first entry is the start itself."""
-        return [Truth(**fields) for fields in _rows(self._ask("truths"))]
+        """Return each change of the definitions since the start; the first entry is the start."""
+        return [Truth(**fields) for fields in _rows(self._run_command("truths"))]
 
     def counts(self) -> Counts:
-        """Return all sums of one moment since the start or the last `reset_counts()`."""
-        fields = cast("dict[str, Any]", self._ask("counts"))
+        """Return all counts since the start or the last `reset_counts()`."""
+        fields = cast("dict[str, Any]", self._run_command("counts"))
         by_status: list[tuple[int | None, int]] = fields.pop("by_status")
         return Counts(by_status=dict(by_status), **fields)
 
     def reset_counts(self) -> None:
-        """Let the sums start from 0; the log stays."""
-        self._ask("reset_counts")
+        """Reset the counts; the log stays."""
+        self._run_command("reset_counts")
 
     @property
     def requests(self) -> int:
-        """How often definitions were asked for, whatever the answer."""
+        """Number of requests for definitions, whatever the response."""
         return self.counts().requests
 
     @property
     def full_fetches(self) -> int:
-        """How often definitions were sent (200)."""
+        """Number of responses with definitions (200)."""
         return self.counts().full_fetches
 
     @property
@@ -188,23 +188,23 @@ class StandInControl(ABC):
         return self.counts().flag_requests
 
     def wait_for_requests(self, n: int, *, timeout: float) -> None:
-        """Wait until so many requests for definitions have arrived since the start or the last `reset_counts()`.
+        """Wait until `n` requests for definitions have arrived since the start or the last `reset_counts()`.
 
         Raises:
-            TimeoutError: They have not, after so many seconds.
+            TimeoutError: Fewer have arrived after `timeout` seconds.
         """
-        if not self._ask("wait_for_requests", n=n, timeout=timeout):
+        if not self._run_command("wait_for_requests", n=n, timeout=timeout):
             raise TimeoutError(f"{self.requests} of {n} requests for definitions arrived within {timeout} s")
 
     def wait_for_held(self, n: int, *, timeout: float) -> None:
-        """Wait until so many requests at one time are kept waiting by `hold()` or `Hang`.
+        """Wait until `hold()` or `Hang` keeps `n` requests waiting at the same time.
 
         Raises:
-            TimeoutError: They are not, after so many seconds.
+            TimeoutError: Fewer are waiting after `timeout` seconds.
         """
-        if not self._ask("wait_for_held", n=n, timeout=timeout):
+        if not self._run_command("wait_for_held", n=n, timeout=timeout):
             raise TimeoutError(f"fewer than {n} requests were kept waiting within {timeout} s")
 
 
-def _rows(told: object) -> list[dict[str, Any]]:
-    return cast("list[dict[str, Any]]", told)
+def _rows(result: object) -> list[dict[str, Any]]:
+    return cast("list[dict[str, Any]]", result)

@@ -18,7 +18,7 @@ __all__ = ["AsyncView", "Broken", "Direct", "data", "evaluate", "held", "load", 
 
 _T = TypeVar("_T")
 
-_HANGS = 60.0
+_TIMEOUT = 60.0
 """Seconds after which an awaited call is taken to hang."""
 
 
@@ -60,8 +60,8 @@ class Direct:
     def _result(self, answer: _T | Awaitable[_T]) -> _T:
         if not isinstance(answer, Awaitable):
             return answer
-        waiting = _awaited(cast("Awaitable[_T]", answer))
-        return asyncio.run_coroutine_threadsafe(waiting, self._running_loop()).result(_HANGS)
+        coroutine = _awaited(cast("Awaitable[_T]", answer))
+        return asyncio.run_coroutine_threadsafe(coroutine, self._running_loop()).result(_TIMEOUT)
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:

@@ -56,10 +56,10 @@ class ProtocolCases(Cases):
     def test_a_namespace_keeps_to_itself(self, make_provider: MakeProvider, writer: Direct, namespace: str) -> None:
         """A provider of another namespace gets nothing of this one's, and is sent to fetch its own."""
         self.bring(_VALID, writer)
-        stranger = Direct(make_provider(f"{namespace}-2"))
-        assert stranger.should_fetch() is True
-        assert stranger.get() in (None, _NO_FLAGS)
-        stranger.close()
+        other = Direct(make_provider(f"{namespace}-2"))
+        assert other.should_fetch() is True
+        assert other.get() in (None, _NO_FLAGS)
+        other.close()
 
     def test_unknown_keys_pass_through(self, writer: Direct, reader: Direct) -> None:
         """What a newer SDK adds, at the top or in a flag, comes out as it went in."""
