@@ -194,7 +194,7 @@ class Chaos:
         """People clear a store."""
         store = self._world.fleet
         self._say(f"{store.uid} cleared")
-        store.clear()
+        store.clear(self._world.stamps.of_epoch(store.state.epoch + 1))
         store.tell()
         store.spoiled()
 

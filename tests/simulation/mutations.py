@@ -18,6 +18,7 @@ from flagcache.core import knowledge, order
 from flagcache.core.knowledge import Held, Knowledge
 from flagcache.encoding import payload as envelope
 from flagcache.encoding.codec import Codec
+from flagcache.encoding.stamps import Stamps
 from flagcache.errors import EnvelopeError
 from flagcache.stores.base import Ask, Envelope, Grant, Meta, Notice, Order, Published, Replacing, Reply, Store
 from flagcache.stores.memory import MemoryStore
@@ -33,10 +34,13 @@ from flagcache.worker.grants import PollOutcome
 from flagcache.worker.managed_store import ManagedStore
 from flagcache.worker.poll import StorePoller
 from flagcache.worker.state import ProcessState
+from flagcache.worker.trust import Trust
 from flagcache.worker.worker import Worker
 from tests.simulation.run import simulate
 
 __all__ = ["LONGEST", "MUTATIONS", "Mutation", "runs_until_found"]
+
+_KEY = ("signed",)
 
 LONGEST = 500
 """Number of runs after which a broken rule counts as not found."""
@@ -50,6 +54,8 @@ class Mutation:
     what: str
     changes: tuple[tuple[object, str, object], ...]
     """Owner, attribute and replacement of each patch."""
+    variants: tuple[str, ...] = ()
+    """How the runs that find it differ from those that are drawn (`run_plan.VARIANTS`)."""
 
     @contextmanager
     def applied(self) -> Generator[None, None, None]:
@@ -76,6 +82,10 @@ def _yes(*_: object) -> bool:
 
 def _no(*_: object) -> bool:
     return False
+
+
+def _nothing(*_: object) -> None:
+    """None, whatever is asked."""
 
 
 def _only_if_stored(_state: State, _envelope: Envelope, published: Published) -> bool:
@@ -240,6 +250,11 @@ MUTATIONS = (
         "times ahead of the clock are believed",
         tuple((m, "running", _believes_any_time) for m in (granting, state)),
     ),
+    Mutation(1, "a worker with a key leaves the turn to a leader that cannot sign", ((Trust, "_is_late", _no),), _KEY),
+    Mutation(1, "a worker with a key believes no signed note", ((Stamps, "note", _nothing),), _KEY),
+    Mutation(2, "a key makes no difference to what is newer", ((knowledge, "is_newer_by_signature", _yes),), _KEY),
+    Mutation(2, "a worker with a key believes no signed clear", ((Stamps, "proves_epoch", _no),), _KEY),
+    Mutation(9, "a version that was passed over is asked for at each poll", ((Trust, "wants", _yes),), _KEY),
 )
 """Each one breaks the rule with its number. Another rule's check may find it first."""
 
@@ -254,7 +269,7 @@ def runs_until_found(mutation: Mutation, longest: int, first: int = 0) -> tuple[
     """
     with mutation.applied():
         for run in range(1, longest + 1):
-            faults = simulate(first + run - 1, largest=30).faults
+            faults = simulate(first + run - 1, largest=30, variants=mutation.variants).faults
             if faults:
                 return run, faults[0]
     return 0, ""

@@ -88,6 +88,8 @@ class Oracle:
         self.disordered: Callable[[str], bool] = lambda _: False
         """Whether a store, by its uid, grants in no order any more (`SharedStore.disordered`)."""
         self.grants = 0
+        self.quiet = False
+        """All troubles ended long ago."""
 
     def report(self, fault: str) -> None:
         """Something must not be as it is."""
@@ -118,6 +120,8 @@ class Oracle:
             self._check_heals(store, ask, asked.evidence, reply)
         if reply.meta and reply.payload is not None and ask.held_version == reply.meta.version:
             self.report(f"rule 9: {store.uid} sent {ask.me} what it holds")
+        if before.epoch_stamp and store.state.epoch < before.epoch:
+            self.report(f"rule 2: {ask.me} undid a clear of {store.uid} that was signed")
         grant = reply.grant
         if grant is None:
             return
@@ -126,6 +130,8 @@ class Oracle:
             return  # given once more, for its reply was lost
         self.grants += 1
         self.note(f"{store.uid} gives {ask.me} a grant")
+        if self.quiet and store.uid != "fleet":
+            self.report(f"rule 1: {store.uid} gave {ask.me} a grant, which left the fleet's store for no reason")
         ago = float("inf") if asked.granted_ago is None or self.confused() else asked.granted_ago
         if before.outcome is Outcome.DONE and before.meta and ago < 0.9 * ask.interval / 1000 - _LATENCY:
             self.report(f"rule 1: {store.uid} gave {ask.me} a grant, who knew of one {ago:.1f} s ago")

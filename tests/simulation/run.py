@@ -11,16 +11,17 @@ import random
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
+from flagcache.encoding.protection import PLAIN, Signed
 from flagcache.settings import SLOW_FETCH
 from tests.simulation.faults import TROUBLES, Chaos
 from tests.simulation.oracle import Oracle
 from tests.simulation.posthog import PostHog
-from tests.simulation.run_plan import Plot, draw, under_eviction, with_refreshers
+from tests.simulation.run_plan import VARIANTS, Plot, draw
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.simulated_fleet import Fleet, Process
 from tests.simulation.stores import Network, SharedStore
@@ -28,6 +29,8 @@ from tests.simulation.threads import simulated
 from tests.simulation.world import World
 
 __all__ = ["Outcome", "main", "simulate"]
+
+_KEY = "the signing key of a simulated fleet"
 
 _LONGEST_NOTE = 60.0
 """Seconds for which PostHog's failures of a run may keep a fleet from fetching."""
@@ -57,8 +60,7 @@ def simulate(
     smallest: int = 1,
     largest: int = 200,
     trace: int = 40,
-    refreshers: bool = False,
-    evicting: bool = False,
+    variants: Collection[str] = (),
 ) -> Outcome:
     """Run a fleet through what this seed holds in store for it; stops at the first fault.
 
@@ -67,21 +69,17 @@ def simulate(
         smallest: how many workers there are at least.
         largest: how many there may be.
         trace: how many lines of what happened are kept.
-        refreshers: whether some of the workers are such.
-        evicting: whether the one trouble is a store that keeps nothing for long.
+        variants: how the run differs from what is drawn: names in `run_plan.VARIANTS`.
     """
     random.seed(seed)
     plot = draw(seed, set(TROUBLES) - {"evict"}, smallest=smallest, largest=largest)
-    if refreshers:
-        plot = with_refreshers(plot)
-    if evicting:
-        plot = under_eviction(plot)
+    for name in variants:
+        plot = VARIANTS[name](plot)
     run = _Run(plot, trace)
     with simulated(now=lambda: run.scheduler.now, report=run.oracle.report, brought=run.oracle.brought):
         run.go()
-        outcome = run.outcome(
-            f"--smallest {smallest} --largest {largest}{' --refreshers' * refreshers}{' --evicting' * evicting}"
-        )
+        options = [f"--smallest {smallest} --largest {largest}", *(f"--{name}" for name in variants)]
+        outcome = run.outcome(" ".join(options))
         run.scheduler.close()
     return outcome
 
@@ -95,9 +93,10 @@ class _Run:
         posthog = PostHog(self.scheduler, self._rng)
         self.oracle = Oracle(self.scheduler, posthog)
         network = Network(self._rng)
-        hosts = tuple(SharedStore(f"host {i}", self.scheduler, network) for i in range(plot.hosts))
-        fleet_store = SharedStore("fleet", self.scheduler, network)
+        shared = partial(SharedStore, scheduler=self.scheduler, network=network, signed=plot.signed)
+        fleet_store, hosts = shared("fleet"), tuple(shared(f"host {i}") for i in range(plot.hosts))
         self.world = World(self.scheduler, posthog, network, self.oracle, fleet_store, hosts, self._note)
+        self.world.protection = Signed(_KEY) if plot.signed else PLAIN
         self.oracle.confused, self.oracle.disordered = self.world.confused, self.world.disordered
         self.oracle.note = self._note
         self.fleet = Fleet(self.world)
@@ -123,6 +122,7 @@ class _Run:
             self.fleet.add(plot.kinds[0])
         self._pass(_LONGEST_NOTE + SLOW_FETCH + self._patience())
         self._check_converged("after all troubles ended")
+        self.oracle.quiet = True
         if self.oracle.faults:
             return
         self._change()
@@ -195,8 +195,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=2, help="how many at a time")
     parser.add_argument("--smallest", type=int, default=1, help="how many workers a run has at least")
     parser.add_argument("--largest", type=int, default=200, help="how many it may have")
-    parser.add_argument("--refreshers", action="store_true", help="let some of the workers be refreshers")
-    parser.add_argument("--evicting", action="store_true", help="let the store keep nothing for long, and nothing else")
+    for name, change in VARIANTS.items():
+        parser.add_argument(f"--{name}", action="append_const", const=name, dest="variants", help=change.__doc__)
     parser.add_argument("--trace", type=int, default=200, help="how many lines of what happened are shown")
     options = parser.parse_args(arguments)
     seeds = [options.seed] if options.seed is not None else range(options.first, options.first + options.runs)
@@ -205,8 +205,7 @@ def main(arguments: list[str] | None = None) -> int:
         smallest=options.smallest,
         largest=options.largest,
         trace=options.trace,
-        refreshers=options.refreshers,
-        evicting=options.evicting,
+        variants=options.variants or (),
     )
     return 1 if _try(seeds, options.jobs, one) else 0
 

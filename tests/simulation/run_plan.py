@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from flagcache.settings import Settings
 from tests.simulation.world import Kind
 
-__all__ = ["Plot", "draw", "under_eviction", "with_refreshers"]
+__all__ = ["VARIANTS", "Plot", "draw"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +29,20 @@ class Plot:
     """Which kinds of trouble strike."""
     every: float
     """Mean seconds between two strikes."""
+    signed: bool = False
+    """All processes have the same signing key."""
 
     def __str__(self) -> str:
         """Tell the run in one line."""
         refreshers = sum(kind.refresher for kind in self.kinds)
         count = f"{len(self.kinds)} workers" + (f" ({refreshers} refreshers)" if refreshers else "")
         return (
-            f"seed {self.seed}: {count}, {self.mode}, {self.hosts} hosts with a fallback, refresh"
-            f" {self.refresh:g} s, {', '.join(self.troubles) or 'no trouble'}"
+            f"seed {self.seed}: {count}, {self.mode}{', signed' * self.signed}, {self.hosts} hosts with a fallback,"
+            f" refresh {self.refresh:g} s, {', '.join(self.troubles) or 'no trouble'}"
         )
 
 
-def with_refreshers(plot: Plot) -> Plot:
+def _with_refreshers(plot: Plot) -> Plot:
     """The same run, but that every third of its workers that could is a refresher."""
     kinds = (
         replace(kind, refresher=kind.attached and kind.has_key and not number % 3)
@@ -49,7 +51,12 @@ def with_refreshers(plot: Plot) -> Plot:
     return replace(plot, kinds=tuple(kinds))
 
 
-def under_eviction(plot: Plot) -> Plot:
+def _with_key(plot: Plot) -> Plot:
+    """The same run, but that the fleet has a signing key."""
+    return replace(plot, signed=True)
+
+
+def _under_eviction(plot: Plot) -> Plot:
     """The same fleet, all of whose workers listen, on a store that keeps nothing for long; nothing else goes wrong."""
     settings = Settings(refresh_interval=plot.refresh)
     kinds = (
@@ -57,6 +64,14 @@ def under_eviction(plot: Plot) -> Plot:
         for kind in plot.kinds
     )
     return replace(plot, mode="attached", kinds=tuple(kinds), hosts=0, length=12 * plot.refresh, troubles=("evict",))
+
+
+VARIANTS: dict[str, Callable[[Plot], Plot]] = {
+    "refreshers": _with_refreshers,
+    "evicting": _under_eviction,
+    "signed": _with_key,
+}
+"""How a run may differ from what its seed draws, by the name of the option."""
 
 
 def draw(seed: int, troubles: Collection[str], *, smallest: int, largest: int) -> Plot:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from flagcache.clients import Clients
 from flagcache.core.knowledge import Held, Knowledge
@@ -17,7 +18,7 @@ from tests.simulation.posthog import Response, vendor, version_of
 from tests.simulation.scheduler import Owner, current_task
 from tests.simulation.sdk import Attached, Sdk
 from tests.simulation.stores import Network, SharedStore
-from tests.simulation.world import Kind, World
+from tests.simulation.world import NAMESPACE, Kind, World
 
 __all__ = ["Fleet", "Process", "Trap"]
 
@@ -76,9 +77,9 @@ class Process(Owner):
         if self.kind.attached:
             clients.add(Attached(self, self.sdk, has_key=self.kind.has_key))
         events.subscribe(self._on_event)
-        return CacheConfig(
-            "simulated", self.kind.settings, vendor, self._stores(), events, clock=self.clock, clients=clients
-        )
+        stores, protection = self._stores(), self.world.protection
+        made = partial(CacheConfig, NAMESPACE, self.kind.settings, vendor, stores, events, protection=protection)
+        return made(clock=self.clock, clients=clients)
 
     def _stores(self) -> tuple[StoreSpec, ...]:
         world = self.world

@@ -17,7 +17,8 @@ from tests.simulation.threads import Event
 
 __all__ = ["Network", "Party", "SharedStore"]
 
-_UNUSED = ("note_stamp", "epoch_stamp", "invalid_epoch")
+_NOT_STORED = ("invalid_epoch",)
+_OF_A_KEY = ("note_stamp", "epoch_stamp")
 """Fields that a fleet without a key leaves empty: to lose one would only change what else is drawn by lot."""
 
 _BEGINNING = 1_000_000.0
@@ -71,13 +72,15 @@ class SharedStore(MemoryStore):
         uid: names it among all stores of the run.
         scheduler: tells the time.
         network: how messages fare.
+        signed: its processes have a key.
     """
 
-    def __init__(self, uid: str, scheduler: Scheduler, network: Network) -> None:
+    def __init__(self, uid: str, scheduler: Scheduler, network: Network, *, signed: bool = False) -> None:
         super().__init__(clock=self.clock)
         self.uid = uid
         self.scheduler = scheduler
         self.network = network
+        self._unused = _NOT_STORED if signed else (*_NOT_STORED, *_OF_A_KEY)
         self.offset = _BEGINNING
         self.stepped = False
         """Its clock was stepped."""
@@ -151,7 +154,7 @@ class SharedStore(MemoryStore):
 
     def forget_some(self, rng: random.Random) -> None:
         """Lose some fields of the metadata."""
-        fields = {name: value for name, value in State._field_defaults.items() if name not in _UNUSED}
+        fields = {name: value for name, value in State._field_defaults.items() if name not in self._unused}
         lost = {name: default for name, default in fields.items() if rng.random() < 0.3}
         self._replace(self._state._replace(**lost), self._payload)
 

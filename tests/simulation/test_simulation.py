@@ -32,15 +32,27 @@ def test_fleets_keep_the_rules_whatever_happens() -> None:
 def test_fleets_with_refreshers_keep_them_too() -> None:
     """The same where some go before the others, die and come back."""
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        outcomes = list(pool.map(partial(simulate, largest=SMALL, refreshers=True), range(RUNS // 5), chunksize=4))
+        runs = pool.map(partial(simulate, largest=SMALL, variants=("refreshers",)), range(RUNS // 5), chunksize=4)
+        outcomes = list(runs)
     failed = [str(outcome) for outcome in outcomes if outcome.faults]
     assert not failed, "\n\n".join(failed[:3])
     assert sum(kind.refresher for outcome in outcomes for kind in outcome.plot.kinds) >= RUNS // 10
 
 
+def test_fleets_with_a_key_keep_them_too() -> None:
+    """The same where all go by signed times: also where SDKs fetch, which can't sign that nothing has changed."""
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        runs = pool.map(partial(simulate, largest=SMALL, variants=("signed",)), range(RUNS // 3), chunksize=4)
+        outcomes = list(runs)
+    failed = [str(outcome) for outcome in outcomes if outcome.faults]
+    assert not failed, "\n\n".join(failed[:3])
+    assert all(outcome.plot.signed for outcome in outcomes)
+    assert {outcome.plot.mode for outcome in outcomes} == {"attached", "mixed", "protocol"}
+
+
 def test_fleets_keep_the_pace_on_a_store_that_forgets() -> None:
     """Under memory pressure no worker finds what another left; each goes by what it heard of the latest grant."""
-    outcomes = [simulate(seed, smallest=6, largest=10, evicting=True) for seed in range(RUNS // 10)]
+    outcomes = [simulate(seed, smallest=6, largest=10, variants=("evicting",)) for seed in range(RUNS // 10)]
     assert not [str(outcome) for outcome in outcomes if outcome.faults]
     assert sum(outcome.grants for outcome in outcomes) > 10 * len(outcomes)
 
@@ -52,7 +64,7 @@ def test_without_word_of_each_others_grants_they_do_not(monkeypatch: pytest.Monk
         """Nothing is."""
 
     monkeypatch.setattr(rules, "announced", announced)
-    assert any(simulate(seed, smallest=6, largest=10, evicting=True).faults for seed in range(RUNS // 10))
+    assert any(simulate(seed, smallest=6, largest=10, variants=("evicting",)).faults for seed in range(RUNS // 10))
 
 
 def test_a_run_is_a_function_of_its_seed() -> None:

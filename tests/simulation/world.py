@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from flagcache.encoding.codec import Codec
+from flagcache.encoding.protection import PLAIN, Protection
+from flagcache.encoding.stamps import Stamps
 from flagcache.settings import Settings
 from tests.simulation.oracle import Oracle
 from tests.simulation.posthog import PostHog
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.stores import Network, SharedStore
 
-__all__ = ["Kind", "World"]
+__all__ = ["NAMESPACE", "Kind", "World"]
+
+NAMESPACE = "simulated"
 
 
 @dataclass(slots=True)
@@ -27,8 +32,15 @@ class World:
     """Fallback stores, one for each host; may be none."""
     note: Callable[[str], None]
     """Adds a line to the trace."""
+    protection: Protection = PLAIN
+    """Of the envelopes in all stores."""
     paused: float = 0.0
     """Seconds for which own clocks of processes stood still, in all."""
+
+    @property
+    def stamps(self) -> Stamps:
+        """What signs in this run, if there is a key."""
+        return Codec(NAMESPACE, self.protection, limit=1024).stamps
 
     @property
     def stores(self) -> tuple[SharedStore, ...]:
