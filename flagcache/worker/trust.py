@@ -11,6 +11,7 @@ A process without a key believes a note for as long as a worker's note can last.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 
 from flagcache.core import knowledge, order
 from flagcache.core.notes import longest_backoff
@@ -28,8 +29,30 @@ _LATE, _URGENT = 0.5, 0.75
 """Shares of `stale_after` without a signed time: then a process asks for a turn, and then for one at once."""
 
 
+class _Store:
+    """What this process believes of one store, and why. All times are of its own clock."""
+
+    unproved: bool = False
+    """The latest times had no signature."""
+    granted_at: float = -math.inf
+    """When it last granted this process a fetch."""
+    sound_at: float = 0.0
+    """When it was last known to coordinate a fleet: it returned a grant or signed times, or the reason why there were
+    none."""
+    replied_at: float | None = None
+    """When it last answered."""
+    long_backoff_since: float | None = None
+    """Since when it has had a note that lasts longer than a worker's note can."""
+    unsigned_epoch: tuple[int, str] = 0, ""
+    """Its epoch, if that has no signature, and what stands in that one's place."""
+    ignores_backoff: bool = False
+    """Its note is not believed, or no longer."""
+    passed_over: str = ""
+    """The version that it sent and this process did not take, because it holds a newer one."""
+
+
 class Trust:
-    """The beliefs of one process.
+    """The beliefs of one process: one object, because an epoch that one store has proved is true of all.
 
     Args:
         config: what all processes of the cache have in common.
@@ -39,40 +62,26 @@ class Trust:
     def __init__(self, config: CacheConfig, state: ProcessState) -> None:
         self._config = config
         self._state = state
-        self._unproved: dict[str, bool] = {}
-        """Whether the latest times of each store had no signature."""
-        self._granted: dict[str, float] = {}
-        """Own clock when each store last granted this process a fetch."""
-        self._sound: dict[str, float] = {}
-        """Own clock when each store was last known to coordinate a fleet: it returned a grant or signed times, or the
-        reason why there were none."""
-        self._heard: dict[str, float] = {}
-        """Own clock when each store last answered."""
-        self._noted: dict[str, float] = {}
-        """Own clock since when each store has had a note that lasts longer than a worker's note can."""
+        self._stores: defaultdict[str, _Store] = defaultdict(_Store)
+        """By the store's name."""
         self._epoch = 0
         """The highest epoch that this process has seen with a signature."""
         self._epoch_stamp = 0, ""
         """An epoch and its stamp, as last made here. Epoch 0, the first, has none."""
-        self._doubted: dict[str, tuple[int, str]] = {}
-        """The epoch of each store that has one without a signature, and what stands in that one's place."""
-        self._disbelieves: set[str] = set()
-        """The stores whose note is not believed, or no longer."""
-        self._passed_over: dict[str, str] = {}
-        """The version that each store sent and this process did not take, because it holds a newer one."""
 
     def adjust_poll(self, ask: Ask, store_name: str) -> Ask:
         """Return the poll of this store; it asks for a turn if the store's times are unsigned, or become old."""
+        store = self._stores[store_name]
         if self._config.codec.stamps.signs:
             ask = self._with_epoch(ask, store_name)
-        if store_name in self._disbelieves:
+        if store.ignores_backoff:
             ask = ask._replace(ignores_backoff=True)
-        if store_name in self._passed_over:
-            ask = ask._replace(held_version=self._passed_over[store_name])
+        if store.passed_over:
+            ask = ask._replace(held_version=store.passed_over)
         if not self._asks_for_turn(store_name):
             return ask
         # A process that polls soon after each of the leader's fetches would find none due: in the end it doesn't wait.
-        interval = 1 if self._is_late(store_name, _URGENT) else ask.interval // 10
+        interval = 1 if self._is_late(store, _URGENT) else ask.interval // 10
         return ask._replace(interval=interval, challenge=min(ask.challenge, ask.interval // 2))
 
     def _with_epoch(self, ask: Ask, store_name: str) -> Ask:
@@ -82,26 +91,22 @@ class Trust:
             return ask
         if self._epoch_stamp[0] != ask.held.epoch:
             self._epoch_stamp = ask.held.epoch, self._config.codec.stamps.of_epoch(ask.held.epoch)
-        epoch, stamp = self._doubted.get(store_name, (0, ""))
+        epoch, stamp = self._stores[store_name].unsigned_epoch
         return ask._replace(epoch_stamp=self._epoch_stamp[1], unsigned_epoch=epoch, doubted_stamp=stamp)
 
     def _asks_for_turn(self, store_name: str) -> bool:
         """Whether to take a turn before the leader counts as silent; takes at most one an interval."""
-        know = self._state.know
-        if (
-            know.held is None
-            or know.view(store_name).leads
-            or not (self._unproved.get(store_name) or self._is_late(store_name))
-        ):
+        know, store = self._state.know, self._stores[store_name]
+        if know.held is None or know.view(store_name).leads or not (store.unproved or self._is_late(store)):
             return False
-        return self._config.clock() - self._granted.get(store_name, -math.inf) >= self._config.settings.refresh_interval
+        return self._config.clock() - store.granted_at >= self._config.settings.refresh_interval
 
-    def _is_late(self, store_name: str, share: float = _LATE) -> bool:
+    def _is_late(self, store: _Store, share: float = _LATE) -> bool:
         """Whether the store's latest signed time was old when it last answered: a share of `stale_after`.
 
         Without an attack that is so if an SDK fetches for the leader, which then can't sign that nothing has changed.
         """
-        age = self._heard.get(store_name, 0.0) - self._sound.get(store_name, 0.0)
+        age = 0.0 if store.replied_at is None else store.replied_at - store.sound_at
         return self._may_leave_aside and age > share * self._config.stale_after
 
     @property
@@ -112,55 +117,46 @@ class Trust:
 
     def on_reply(self, store_name: str, reply: Reply) -> Reply:
         """Return the reply without a note or failed tries that this process doesn't believe."""
-        signs = self._config.codec.stamps.signs
+        store, signs = self._stores[store_name], self._config.codec.stamps.signs
         if signs:
-            reply = self._hear_epoch(store_name, reply)
+            reply = self._hear_epoch(store, reply)
             reply = reply._replace(exhausted=reply.exhausted and self._failed_lately(reply))
-            self._note_proof(store_name, reply)
+            self._note_proof(store, reply)
         if reply.grant is not None:
-            self._noted.pop(store_name, None)
+            store.long_backoff_since = None
         if not reply.backoff_status and not reply.backoff_left:
-            self._disbelieves.discard(store_name)
-            self._noted.pop(store_name, None)
+            store.ignores_backoff, store.long_backoff_since = False, None
             return reply
-        believed = self._signed_note(store_name, reply) if signs else self._plain_note(store_name, reply)
-        over = believed is None or (signs and not believed.backoff_left)
-        (self._disbelieves.add if over else self._disbelieves.discard)(store_name)
+        believed = self._signed_note(store_name, reply) if signs else self._plain_note(store, reply)
+        store.ignores_backoff = believed is None or (signs and not believed.backoff_left)
         return reply._replace(backoff_status=0, backoff_left=0) if believed is None else believed
 
-    def _note_proof(self, store_name: str, reply: Reply) -> None:
+    def _note_proof(self, store: _Store, reply: Reply) -> None:
         """Note what this reply proves about the store: that it grants, or still has what this process holds."""
         now, held = self._config.clock(), self._state.know.held
-        self._pass_silence(store_name, now)
+        self._pass_silence(store, now)
         if reply.grant is not None:
-            self._granted[store_name] = self._sound[store_name] = now
+            store.granted_at = store.sound_at = now
         if reply.unchanged and held is not None:  # what this process holds, it may have put there since
-            self._unproved[store_name] = held.unproved
+            store.unproved = held.unproved
 
-    def _pass_silence(self, store_name: str, now: float) -> None:
+    def _pass_silence(self, store: _Store, now: float) -> None:
         """Leave out the time in which the store did not answer: it could prove nothing then."""
-        silence = (
-            now
-            - self._heard.get(store_name, now)
-            - max(self._config.settings.refresh_interval, self._config.polls_every)
-        )
-        self._sound[store_name] = min(now, self._sound.get(store_name, now) + max(0.0, silence))
-        self._heard[store_name] = now
+        expected = max(self._config.settings.refresh_interval, self._config.polls_every)
+        silence = math.inf if store.replied_at is None else max(0.0, now - store.replied_at - expected)
+        store.sound_at, store.replied_at = min(now, store.sound_at + silence), now
 
     @property
     def _known_epoch(self) -> int:
         held = self._state.know.held
         return max(self._epoch, held.meta.epoch if held is not None else 0)
 
-    def _hear_epoch(self, store_name: str, reply: Reply) -> Reply:
+    def _hear_epoch(self, store: _Store, reply: Reply) -> Reply:
         """Accept the store's epoch if it is signed; a grant has the known epoch."""
         if reply.epoch > self._known_epoch and self._config.codec.stamps.proves_epoch(reply.epoch, reply.epoch_stamp):
             self._epoch = reply.epoch
         known = self._known_epoch
-        if reply.epoch > known:
-            self._doubted[store_name] = reply.epoch, reply.epoch_stamp
-        else:
-            self._doubted.pop(store_name, None)
+        store.unsigned_epoch = (reply.epoch, reply.epoch_stamp) if reply.epoch > known else (0, "")
         if reply.grant is None or reply.grant.epoch <= known:
             return reply
         return reply._replace(grant=reply.grant._replace(epoch=known))
@@ -175,10 +171,11 @@ class Trust:
             signed = signed._replace(stamp="")
         elif signed.stamp:
             self._epoch = known = signed.epoch
-        self._unproved[store_name] = not signed.stamp or signed._replace(epoch=meta.epoch) != meta
+        store = self._stores[store_name]
+        store.unproved = not signed.stamp or signed._replace(epoch=meta.epoch) != meta
         signed = signed._replace(epoch=min(known, max(meta.epoch, signed.epoch if signed.stamp else 0)))
         if signed.stamp and (at := order.granted_at(signed, clock)):
-            self._prove(store_name, self._config.clock() - (clock - at) / 1000)
+            _prove(store, self._config.clock() - (clock - at) / 1000)
         return signed
 
     def leaves_aside(self, store_name: str, reply: Reply) -> bool:
@@ -190,20 +187,20 @@ class Trust:
         """
         if not self._may_leave_aside or reply.grant is not None:
             return False
-        know, now = self._state.know, self._config.clock()
+        know, now, store = self._state.know, self._config.clock(), self._stores[store_name]
         held = know.held
         if reply.backoff_status:
-            self._prove(store_name, now)
+            _prove(store, now)
         elif reply.exhausted:
-            self._prove(store_name, min(now, self._tried_at(reply) + self._config.settings.backoff_ceiling))
+            _prove(store, min(now, self._tried_at(reply) + self._config.settings.backoff_ceiling))
         if know.failures:
-            self._prove(store_name, min(now, max(know.failed_at, know.stay_out_until)))
+            _prove(store, min(now, max(know.failed_at, know.stay_out_until)))
         if held is not None and held.store_name == store_name and not held.unproved:
-            self._prove(store_name, held.born)
+            _prove(store, held.born)
         longest = max(self._config.stale_after, 2 * self._config.polls_every)  # a poll between, which asks for a turn
         if held is None:  # the first fetch of all may be under way
             longest = max(longest, self._config.settings.fetch_total_timeout)
-        return now - self._sound[store_name] > longest
+        return now - store.sound_at > longest
 
     def _failed_lately(self, reply: Reply) -> bool:
         """Whether a fetch failed, by signature, so lately that no try may be left in this interval."""
@@ -218,24 +215,22 @@ class Trust:
             return -math.inf
         return self._config.clock() - (reply.clock - tried.at) / 1000
 
-    def _prove(self, store_name: str, at: float) -> None:
-        self._sound[store_name] = max(at, self._sound.get(store_name, at))
-
     def passed_over(self, store_name: str, version: str) -> None:
         """Note that this version was sent and not adopted, so that it isn't sent again."""
         if self._config.codec.stamps.signs:
-            self._passed_over[store_name] = version
+            self._stores[store_name].passed_over = version
 
     def wants(self, store_name: str, meta: Meta, clock: int) -> bool:
         """Whether a version that was passed over is newer than what is held by now, so that it must be sent again."""
-        passed, held = self._passed_over.get(store_name), self._state.know.held
-        if passed is None or held is None:
+        store, held = self._stores[store_name], self._state.know.held
+        passed = store.passed_over
+        if not passed or held is None:
             return False
         if passed == meta.version != held.meta.version:
             found = knowledge.from_store(store_name, meta, held.definitions, clock, self._config.clock(), signs=True)
             if not order.is_newer_by_signature(found, held, clock):
                 return False
-        del self._passed_over[store_name]
+        store.passed_over = ""
         return passed == meta.version != held.meta.version
 
     def _signed_note(self, store_name: str, reply: Reply) -> Reply | None:
@@ -250,7 +245,7 @@ class Trust:
         if left < -_INTERVALS * milliseconds(settings.refresh_interval):
             return None
         # The script returns no time left to a worker that ignores the note.
-        stored = left if store_name in self._disbelieves else reply.backoff_left
+        stored = left if self._stores[store_name].ignores_backoff else reply.backoff_left
         return reply._replace(backoff_left=max(0, min(left, stored)))
 
     def _confirmed_at(self, store_name: str, reply: Reply) -> int:
@@ -263,10 +258,15 @@ class Trust:
         signed = stored.confirmed_at if stored is not None and stored.stamp else 0
         return max((at for at in (known, signed) if at <= reply.clock), default=0)
 
-    def _plain_note(self, store_name: str, reply: Reply) -> Reply | None:
+    def _plain_note(self, store: _Store, reply: Reply) -> Reply | None:
         """The note, unless it has lasted longer than any note that a worker writes."""
         now, longest = self._config.clock(), longest_backoff(self._config.settings)
-        if reply.backoff_left > milliseconds(longest):
-            self._noted.setdefault(store_name, now)
-        since = self._noted.get(store_name)
+        since = store.long_backoff_since
+        if since is None and reply.backoff_left > milliseconds(longest):
+            since = store.long_backoff_since = now
         return None if since is not None and now - since > longest else reply
+
+
+def _prove(store: _Store, at: float) -> None:
+    """The store was sound then."""
+    store.sound_at = max(at, store.sound_at)
