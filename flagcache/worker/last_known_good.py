@@ -22,6 +22,7 @@ from flagcache.worker.config import CacheConfig
 from flagcache.worker.managed_store import ManagedStore
 from flagcache.worker.publish import Publisher
 from flagcache.worker.state import ProcessState
+from flagcache.worker.trust import Trust
 from flagcache.worker.verify import ReplyVerifier
 
 __all__ = ["LastKnownGood"]
@@ -50,13 +51,14 @@ class LastKnownGood:
         config: what all processes of the cache have in common.
         state: what this process knows.
         publisher: writes to it.
+        trust: what this process believes of it.
     """
 
-    def __init__(self, config: CacheConfig, state: ProcessState, publisher: Publisher) -> None:
+    def __init__(self, config: CacheConfig, state: ProcessState, publisher: Publisher, trust: Trust) -> None:
         self._config = config
         self._state = state
         self._publisher = publisher
-        self._verifier = ReplyVerifier(config, state)
+        self._verifier = ReplyVerifier(config, state, trust)
         self._tried = False
         """Whether this process has tried to keep anything yet."""
         self._version, self._born = "", -math.inf

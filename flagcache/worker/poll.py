@@ -30,6 +30,7 @@ from flagcache.worker.managed_store import ManagedStore
 from flagcache.worker.publish import Publisher
 from flagcache.worker.repairs import Repairs
 from flagcache.worker.state import ProcessState
+from flagcache.worker.trust import Trust
 from flagcache.worker.verify import ReplyVerifier, VerifiedReply
 
 __all__ = ["PollIntent", "StorePoller"]
@@ -53,13 +54,14 @@ class StorePoller:
         config: what all processes of the cache have in common.
         state: what this process knows.
         publisher: writes to them.
+        trust: what it believes of them.
     """
 
-    def __init__(self, config: CacheConfig, state: ProcessState, publisher: Publisher) -> None:
+    def __init__(self, config: CacheConfig, state: ProcessState, publisher: Publisher, trust: Trust) -> None:
         self._config = config
         self._state = state
         self._publisher = publisher
-        self._verifier = ReplyVerifier(config, state)
+        self._verifier = ReplyVerifier(config, state, trust)
         self._compatibility = KeyCompatibility(config, state)
         self._repairs = Repairs(config, state)
         self._lease_doubts = LeaseDoubts(config.settings.fetch_total_timeout)

@@ -70,12 +70,13 @@ class ReplyVerifier:
     Args:
         config: what all processes of the cache have in common.
         state: what this process knows.
+        trust: what it believes of its stores.
     """
 
-    def __init__(self, config: CacheConfig, state: ProcessState) -> None:
+    def __init__(self, config: CacheConfig, state: ProcessState, trust: Trust) -> None:
         self._config = config
         self._state = state
-        self.trust = Trust(config, state)
+        self.trust = trust
         self._refused: dict[str, _Refused] = {}
         """By store."""
         self._replaced: tuple[bytes, int] = b"", 0

@@ -30,6 +30,7 @@ from flagcache.worker.poll import PollIntent, StorePoller
 from flagcache.worker.publish import Publisher
 from flagcache.worker.standing import Readiness, Standing, standing
 from flagcache.worker.state import ProcessState
+from flagcache.worker.trust import Trust
 
 __all__ = ["Worker"]
 
@@ -46,11 +47,12 @@ class Worker:
         self._config = config
         self._state = ProcessState(config, know)
         self._publisher = Publisher(config, self._state)
-        self._poller = StorePoller(config, self._state, self._publisher)
+        trust = Trust(config, self._state)
+        self._poller = StorePoller(config, self._state, self._publisher, trust)
         self._grants = ThreadGrants()
         self._deferred = False
         """A grant was left for the next poll: no thread fetches on it now."""
-        self._last_known_good = LastKnownGood(config, self._state, self._publisher)
+        self._last_known_good = LastKnownGood(config, self._state, self._publisher, trust)
         self._fetching = FetchThread(config, self._publisher, self._arrived, self._stand_down)
         self._first_load = FirstLoad(config, self._state, self._last_known_good, self)
         self._background = Background(config, self._state, self._poller, self._last_known_good, weakref.proxy(self))

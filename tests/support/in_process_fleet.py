@@ -23,13 +23,25 @@ from flagcache.vendor import Definitions, Difference
 from flagcache.worker.config import CacheConfig
 from flagcache.worker.worker import Worker
 
-__all__ = ["FLEET", "OWN", "Clock", "Fleet", "Link", "ManualVendor", "Process", "Upstream", "content", "in_thread"]
+__all__ = [
+    "DISK",
+    "FLEET",
+    "OWN",
+    "Clock",
+    "Fleet",
+    "Link",
+    "ManualVendor",
+    "Process",
+    "Upstream",
+    "content",
+    "in_thread",
+]
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Event)
 
-FLEET, OWN = "memory://fleet", "this process alone"
-"""The addresses of the shared store and of each process's own."""
+FLEET, DISK, OWN = "memory://fleet", "disk", "this process alone"
+"""The addresses of the shared store, of the machine's file, and of each process's own memory."""
 
 
 class Clock:
@@ -218,7 +230,9 @@ class Process:
         self._upstream = fleet.upstream
         events = Events()
         events.subscribe(self.seen.append)
-        stores = (StoreSpec(FLEET, self.link.open), StoreSpec(OWN, lambda: self.own, pace=2.0))
+        disk = fleet.disk
+        archive = (StoreSpec(DISK, lambda: disk, archive=True),) if disk is not None else ()
+        stores = (StoreSpec(FLEET, self.link.open), *archive, StoreSpec(OWN, lambda: self.own, pace=2.0))
         self.vendor = vendor or fleet.vendor
         self.config = CacheConfig(
             "fleet", fleet.settings, self.vendor, stores, events, fleet.clock, protection=fleet.protection
@@ -261,6 +275,8 @@ class Fleet:
         """By how many seconds the store's wall clock was stepped since the start."""
         self.protection: Protection = PLAIN
         """Of the processes that are made from now on."""
+        self.disk: MemoryStore | None = None
+        """What stands for the file of their machine; None: they have none."""
         self.vendor = ManualVendor()
         self.upstream = Upstream()
         self.upstream.clock = self.clock

@@ -19,6 +19,7 @@ from flagcache.worker.config import CacheConfig
 from flagcache.worker.last_known_good import LastKnownGood
 from flagcache.worker.publish import Publisher
 from flagcache.worker.state import ProcessState
+from flagcache.worker.trust import Trust
 from tests.support.in_process_fleet import FLEET, OWN, Fleet, Link, content
 
 
@@ -37,7 +38,7 @@ class Disk:
         config = CacheConfig("team", fleet.settings, fleet.vendor, stores, Events(), fleet.clock, protection=protection)
         self.config = config
         self.state = ProcessState(config, Knowledge())
-        self.archive = LastKnownGood(config, self.state, Publisher(config, self.state))
+        self.archive = LastKnownGood(config, self.state, Publisher(config, self.state), Trust(config, self.state))
 
     def hold(self, revision: int) -> str:
         """Hold these definitions, just fetched by another process, from now on; returns their version."""

@@ -1,9 +1,12 @@
-"""A signed `clear` beside an attacker who raises the epoch without a key."""
+"""A signed `clear`: what undoes it, and what it says of the machine's file."""
 
 from __future__ import annotations
 
 from flagcache.encoding.protection import Signed
-from tests.support.in_process_attacker import AttachedProcess, make_fleet
+from flagcache.stores.base import Scope
+from flagcache.stores.memory import MemoryStore
+from flagcache.vendor import Refused
+from tests.support.in_process_attacker import AttachedProcess, Refusing, make_fleet
 from tests.support.in_process_fleet import content
 
 
@@ -29,3 +32,22 @@ def test_a_clear_to_an_epoch_that_was_forged_before_stays() -> None:
             fleet.clock.advance(10)
     assert fleet.store.inspect().epoch == 1
     assert [first.flags, second.flags] == [content(2)] * 2
+
+
+def test_what_people_cleared_is_not_fresh_in_the_machines_file() -> None:
+    """A process finds the fleet's store cleared, and PostHog fails: it starts from the file, and calls it stale."""
+    fleet, _ = make_fleet()
+    fleet.protection, fleet.disk = Signed("0123456789abcdef" * 2), MemoryStore(fleet.store_clock)
+    before = AttachedProcess(fleet)
+    before.poll()
+    before.poll()
+    assert before.fresh
+    assert fleet.disk.inspect().meta is not None
+    fleet.store.clear(before.config.codec.stamps.of_epoch(1))
+    upstream = fleet.upstream
+    assert isinstance(upstream, Refusing)
+    upstream.refuses = Refused("status 503", Scope.EVERYBODY, 503)
+    newcomer = AttachedProcess(fleet)
+    newcomer.poll()
+    assert newcomer.flags == content(1)
+    assert not newcomer.fresh
