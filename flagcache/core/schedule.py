@@ -2,8 +2,8 @@
 
 The leader renews its lease on its own clock while a client's poller runs, and fetches when the fleet's fetch is due,
 whatever the SDK's poll interval. A follower contends for the lease when it expires, if its own next poll would be
-later. One follower, the deputy, checks whether each due fetch was granted. Times are seconds of the process's own
-clock.
+later. One follower, the deputy, checks whether each due fetch was granted. A follower with a key takes a turn from a
+leader without one. Times are seconds of the process's own clock.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ _AGAIN = 0.25
 
 _COLD = 0.5
 """Seconds until the second attempt of a fleet without definitions; all its processes wait for it."""
+
+_TURN = 0.5
+"""Refresh intervals after a confirmation without a signature, after which a store grants a turn (`Trust.asks`)."""
 
 _AT_MOST = 1.0
 """Seconds between two attempts of a follower to take an expired lease, if the first changed nothing."""
@@ -88,7 +91,8 @@ def next_duty(know: Knowledge, view: StoreView, activity: ClientActivity, now: f
         return _leaders(know, view, activity, now)
     if not activity.healthy(now) or view.foreign or not view.replied_at:
         return Schedule()
-    return Schedule(contend_at=min(_when_free(know, view, activity), _when_overdue(know, view, activity)))
+    unsigned_at = _when_unsigned(know, view, activity)
+    return Schedule(contend_at=min(_when_free(know, view, activity), _when_overdue(know, view, activity), unsigned_at))
 
 
 def _leaders(know: Knowledge, view: StoreView, activity: ClientActivity, now: float) -> Schedule:
@@ -128,6 +132,19 @@ def _when_overdue(know: Knowledge, view: StoreView, activity: ClientActivity) ->
         return math.inf
     overdue_at = max(_due_at(know, activity) + GRACE, know.stay_out_until) + activity.offset
     return max(overdue_at, activity.contended_at + max(GRACE, _AGAIN * activity.interval))
+
+
+def _when_unsigned(know: Knowledge, view: StoreView, activity: ClientActivity) -> float:
+    """When a follower takes a turn because the stored times have no signature, as a release without stamps writes them.
+
+    Its own polls may all come soon after the leader's confirmations, when the store lets no worker take a turn.
+    """
+    stored, turn = view.stored, _TURN * activity.interval
+    if not know.signs or know.held is None or stored is None or stored.stamp:
+        return math.inf
+    since = min(max(0.0, (view.clock - stored.confirmed_at) / 1000), turn)
+    turn_at = max(view.replied_at + turn - since, know.stay_out_until) + activity.offset
+    return max(turn_at, activity.contended_at + turn)
 
 
 def backoff(failures: int, settings: Settings, jitter: float, *, cold: bool = False) -> float:

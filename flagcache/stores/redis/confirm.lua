@@ -12,7 +12,7 @@
 
 local as_of, at, keep = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 if not state.stored or state.version ~= ARGV[2] then return {0, notice} end
-local first = state.confirmed_at < state.led_since
+local first, unsigned = state.confirmed_at < state.led_since, state.stamp == ''
 if as_of > state.as_of then
   set('as_of', as_of) set('confirmed_at', at) set('stamp', ARGV[8])
   set('highest', math.max(state.highest, as_of))
@@ -22,6 +22,8 @@ answered(as_of)
 extend(keep)
 save()
 live(tonumber(ARGV[7]))
--- The first confirmation of a leader without a deputy: followers ask at once, and the first of them becomes it.
-if noted > 0 and state.note_status == 0 or first and state.deputy == '' then notify(ARGV[6], 'note') end
+-- The first confirmation of a leader without a deputy: followers ask at once, and the first of them becomes it. The first
+-- signature of unsigned times: processes that have a key doubted them.
+local signed = unsigned and state.stamp ~= ''
+if noted > 0 and state.note_status == 0 or signed or first and state.deputy == '' then notify(ARGV[6], 'note') end
 return {1, notice, expiry}

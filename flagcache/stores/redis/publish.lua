@@ -50,6 +50,7 @@ if fresh and state.stored and fenced(as_of) then return {'unsettled', notice} en
 
 local noted = state.note_status
 local same = state.stored and state.version == version
+local signed = same and state.stamp == '' and stamp ~= '' -- processes that have a key doubted the times
 if same then
   changed_at = state.changed_at
   if etag == '' then etag = state.etag end
@@ -65,7 +66,7 @@ extend(keep)
 save()
 live(tonumber(ARGV[16]))
 if same then
-  if noted > 0 and state.note_status == 0 then notify(ARGV[2], 'note') end
+  if noted > 0 and state.note_status == 0 or signed then notify(ARGV[2], 'note') end
   return {'confirmed', notice, expiry}
 end
 notify(ARGV[2], 'new')

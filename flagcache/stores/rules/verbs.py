@@ -147,7 +147,7 @@ def _accept(
         state = _answered(state, me, meta.as_of)
     state = extend(state, me, lease, clock)
     if same:
-        return state, Published.CONFIRMED, _note_ended(state, noted)
+        return state, Published.CONFIRMED, _note_ended(state, noted) or _signed(state, stored)
     return state, Published.STORED, Notice("new", meta.epoch, meta.version)
 
 
@@ -157,13 +157,13 @@ def confirm(  # noqa: PLR0913 - the verb's arguments, and what every verb gets: 
     """Move the ages of the stored version forward to the grant's time."""
     if state.meta is None or state.meta.version != version:
         return state, False, None
-    noted, first = state.backoff_status, state.meta.confirmed_at < state.led_since
+    noted, first, before = state.backoff_status, state.meta.confirmed_at < state.led_since, state.meta
     as_of = max(state.meta.as_of, grant.as_of)
     moved = as_of > state.meta.as_of
     meta = state.meta._replace(as_of=as_of, confirmed_at=grant.at, stamp=stamp) if moved else state.meta
     state = state._replace(meta=meta, highest=max(state.highest, as_of))
     state = extend(_answered(state, me, grant.as_of), me, lease, clock)
-    return state, True, _note_ended(state, noted) or _vacancy(state, first=first)
+    return state, True, _note_ended(state, noted) or _signed(state, before) or _vacancy(state, first=first)
 
 
 def discard(state: State, version: str, clock: int) -> tuple[State, bool, Notice | None]:
@@ -275,6 +275,13 @@ def _answered(state: State, me: str, as_of: int) -> State:
 
 def _note_ended(state: State, noted: int) -> Notice | None:
     if not noted or state.backoff_status or state.meta is None:
+        return None
+    return Notice("note", state.epoch, state.meta.version)
+
+
+def _signed(state: State, before: Meta | None) -> Notice | None:
+    """Unsigned times are signed now: processes that have a key doubted them, and ask at once."""
+    if before is None or before.stamp or state.meta is None or not state.meta.stamp:
         return None
     return Notice("note", state.epoch, state.meta.version)
 

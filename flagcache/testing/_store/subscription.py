@@ -60,6 +60,23 @@ class SubscriptionContract(Cases):
         leader.bring("v2")
         assert subscription.get(WAIT) == Notice("new", 0, "v2")
 
+    @pytest.mark.parametrize("how", ["confirmed", "published again"])
+    def test_the_first_signature_is_told(self, store: Store, subscription: Subscription, how: str) -> None:
+        """Processes with a key doubt unsigned times, and are to look once they are signed; not with each signature."""
+        leader = Worker(store, "a", interval=AT_ONCE)
+        leader.bring("v1")
+        for stamp in ("first", "second"):
+            grant = leader.granted()
+            if how == "confirmed":
+                assert store.confirm("a", "v1", grant, lease=LONG, stamp=stamp)
+            else:
+                content = envelope(grant, "v1")
+                content = content._replace(meta=content.meta._replace(stamp=stamp))
+                assert store.publish("a", content, fresh=True, lease=LONG) is Published.CONFIRMED
+        leader.bring("v2")
+        told = [subscription.get(WAIT) for _ in range(3)]
+        assert told == [Notice("new", 0, "v1"), Notice("note", 0, "v1"), Notice("new", 0, "v2")]
+
     def test_a_lacking_key_is_told(self, store: Store, subscription: Subscription) -> None:
         """Holders are to look at what is stored: they may lack the key too, and replace it."""
         repair(store, "v1")

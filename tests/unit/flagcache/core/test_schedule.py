@@ -5,10 +5,11 @@ import math
 import pytest
 
 from flagcache.core import knowledge
-from flagcache.core.knowledge import Knowledge, StoreView
+from flagcache.core.knowledge import Held, Knowledge, StoreView
 from flagcache.core.notes import Note
 from flagcache.core.schedule import GRACE, HEARTBEAT, RENEWALS, ClientActivity, Schedule, next_duty
 from flagcache.settings import Settings
+from flagcache.stores.base import Meta
 from flagcache.stores.rules import leases
 
 NOW = 1000.0
@@ -122,6 +123,28 @@ def test_a_follower_that_failed_stays_out_until_its_backoff_ends() -> None:
     assert at(FOLLOWER, know=Knowledge(stay_out_until=NOW + 6))[1] == NOW + 6
     assert at(FOLLOWER, know=Knowledge(stay_out_until=NOW + 4))[1] == FOLLOWER.lease_ends
     assert at(FOLLOWER, know=Knowledge(stay_out_until=NOW + 60))[1] == math.inf
+
+
+def unsigned(confirmed: float, stamp: str = "") -> tuple[StoreView, Knowledge]:
+    """A follower with a key, which last heard of times without a signature, confirmed so many seconds before."""
+    clock = 1_000_000
+    meta = Meta("v1", 0, clock, clock, clock - round(confirmed * 1000))
+    view = FOLLOWER._replace(clock=clock, stored=meta._replace(stamp=stamp), lease_ends=NOW + 1000)
+    return view, Knowledge(held=Held(meta, {}, "store", 0.0), signs=True)
+
+
+def test_a_follower_with_a_key_takes_a_turn_from_a_leader_without_one() -> None:
+    """Half an interval after the latest confirmation, whenever its own polls are; and half an interval later again."""
+    for confirmed, then in ((0.0, INTERVAL / 2), (1.0, INTERVAL / 2 - 1), (100.0, 0.0), (-5.0, INTERVAL / 2)):
+        view, know = unsigned(confirmed)
+        assert at(view, know=know) == (math.inf, view.replied_at + then)
+        assert at(view, ACTIVITY._replace(offset=0.1), know)[1] == pytest.approx(view.replied_at + then + 0.1)
+        assert at(view, ACTIVITY._replace(contended_at=NOW), know)[1] == NOW + INTERVAL / 2
+        assert at(view, know=know._replace(stay_out_until=NOW + 60))[1] == NOW + 60
+        assert at(view, know=know._replace(signs=False))[1] == math.inf
+        assert at(view, know=know._replace(held=None))[1] == math.inf
+    view, know = unsigned(100.0, stamp="stamp")
+    assert at(view, know=know) == (math.inf, math.inf)
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import pytest
 
+from flagcache.core.schedule import ClientActivity, next_duty
 from flagcache.encoding.protection import Signed
 from flagcache.encoding.stamps import StampKey
 from flagcache.events import LeadershipTaken
 from flagcache.settings import Settings
 from tests.support.in_process_attacker import AttachedProcess, make_fleet
-from tests.support.in_process_fleet import content
+from tests.support.in_process_fleet import FLEET, content
 
 KEY = "0123456789abcdef" * 2
 
@@ -118,6 +119,25 @@ def test_one_of_before_leads_only_until_one_that_signs_has_its_turn(mixed: Mixed
     assert mixed.is_signed
     assert not mixed.leaders([old])
     assert all(member.fresh for member in mixed.members)
+
+
+def test_polls_just_after_the_leaders_fetches_end_in_a_turn(mixed: Mixed) -> None:
+    """A store lets it take a turn half an interval later; its background polls then."""
+    old, new = mixed.join(new=False), mixed.join(new=True)
+    clock, interval = mixed.fleet.clock, mixed.fleet.settings.refresh_interval
+    for _ in range(4):
+        clock.advance(interval - 0.1)
+        old.poll()
+        clock.advance(0.1)
+        new.poll()
+        assert mixed.leaders([old])
+    activity = ClientActivity(interval, clock(), able=True, longest_fetch=1.0, interval=interval)
+    due = next_duty(new.worker.know, new.worker.know.view(FLEET), activity, clock())
+    assert interval / 2 - 0.2 < due.contend_at - clock() < interval / 2
+    clock.advance(due.contend_at - clock())
+    new.poll()
+    assert mixed.leaders([new])
+    assert mixed.is_signed
 
 
 def test_what_only_those_of_before_write_is_used_and_of_unknown_age(mixed: Mixed) -> None:
