@@ -37,6 +37,10 @@ _SPREAD = 0.05
 _AT_ONCE = 64
 """How many notices are taken for one; those of a flood must not keep the thread from what is due."""
 
+_FLOOD = 16
+"""How often in a row so many may be taken while more are waiting. Then the subscription is opened anew, and drops them:
+they are old, and a server keeps up to 32 MB of them for each subscriber (Redis's `client-output-buffer-limit`)."""
+
 
 def listen_soon(start: Callable[[], None], namespace: str) -> None:
     """In a forked child whose parent listened: begin to listen a little later.
@@ -147,6 +151,8 @@ class _Stream:
         self._subscription: Subscription | None = None
         self._grants: list[Notice] = []
         """Came close to another notice, and are still to be told."""
+        self._full = 0
+        """How often in a row more notices were waiting than are taken for one."""
 
     @property
     def is_open(self) -> bool:
@@ -157,28 +163,43 @@ class _Stream:
         """Connect if there is no connection; whether there is a new one."""
         if self._subscription is not None:
             return False
-        self._subscription = worker.subscribe()
+        self._subscription, self._grants, self._full = worker.subscribe(), [], 0
         return self._subscription is not None
 
     def get(self, pause: float, stop: threading.Event) -> Notice | None:
-        """Wait so long for a notice, or for the last of several that came close together."""
+        """Wait so long for a notice, or for the last of several that came close together.
+
+        Raises:
+            StoreError: the subscription is of no use any more.
+        """
         subscription = self._subscription
         if subscription is None:
             stop.wait(max(pause, 0.05))
             return None
         notice = self._grants.pop() if self._grants else subscription.get(pause)
-        if notice is None or notice.kind == GRANTED:
-            return notice
-        stop.wait(random.uniform(0, _SPREAD))
+        if notice is None:
+            return None
+        if notice.kind != GRANTED:
+            stop.wait(random.uniform(0, _SPREAD))
         for _ in range(_AT_ONCE):
             if (later := subscription.get(0)) is None:
-                break
-            if later.kind == GRANTED:
-                self._grants = [later]
-                continue
-            # Of a lease that fell free nothing else tells.
-            notice = notice if notice.kind == "free" and later.kind != "free" else later
+                self._full = 0
+                return notice
+            notice = self._merged(notice, later)
+        self._full += 1
+        if self._full == _FLOOD:
+            raise StoreError("more notices came than a fleet sends")
         return notice
+
+    def _merged(self, notice: Notice, later: Notice) -> Notice:
+        """Return the one of two notices that counts. One of a grant is kept beside another one: it comes next."""
+        if GRANTED in (notice.kind, later.kind):
+            granted, other = (later, notice) if later.kind == GRANTED else (notice, later)
+            if other.kind != GRANTED:
+                self._grants = [granted]
+            return other
+        # Of a lease that fell free nothing else tells.
+        return notice if notice.kind == "free" and later.kind != "free" else later
 
     def close(self) -> None:
         """Disconnect; wakes a `get` under way."""

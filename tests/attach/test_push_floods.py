@@ -108,6 +108,32 @@ def test_notices_of_grants_do_not_stop_fetches(posthog: RemoteStandIn, make_redi
                 all_hold(fleet, number, within=8 * EVERY)
 
 
+@pytest.mark.parametrize("messages", [FLOODS["of all kinds"][:5], ["granted 0 {}"]], ids=["of all kinds", "of grants"])
+def test_a_backlog_of_notices_is_dropped(
+    posthog: StandInControl, make_redis: MakeRedis, namespace: str, messages: Sequence[str]
+) -> None:
+    """After 300,000 messages at once the fleet goes on as before, and the server keeps none of them."""
+    server = make_redis()
+    admin, channel = server.client(), keys_of(namespace, 0).channel
+    with Fleet(attached(posthog, server.url, namespace, every=EVERY, polls=LONG), WORKERS) as fleet:
+        fleet.call(load)
+        subscribed(admin, namespace, WORKERS)
+        publish = "for i = 1, 300000 do redis.call('PUBLISH', KEYS[1], ARGV[i % #ARGV + 1]) end"
+        admin.eval(publish, 1, channel, *(message.format(7) for message in messages))
+        waiting = lambda: [int(client["omem"]) for client in admin.client_list() if client["sub"] != "0"]  # noqa: E731
+        until(lambda: waiting() == [0] * WORKERS, 10.0, what="listeners that are up to date")
+        leads = until(lambda: holder(admin, namespace), what="a leader")
+        before = posthog.requests
+        let_pass(4 * EVERY)
+        assert posthog.requests - before >= 3
+        assert holder(admin, namespace) == leads
+        posthog.serve(make_definitions(5, revision=2))
+        all_hold(fleet, 2, within=10.0)
+        assert not events_of(fleet, PushLost)
+        assert not events_of(fleet, StoreLost)
+        assert all(never_lost_flags(member) and not trouble(member) for member in fleet)
+
+
 def test_a_message_that_is_too_long_is_no_notice(make_redis: MakeRedis, namespace: str) -> None:
     """It is read and ignored; the next notice arrives."""
     server = make_redis()

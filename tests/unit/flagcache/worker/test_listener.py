@@ -13,7 +13,7 @@ import pytest
 
 from flagcache.errors import StoreError
 from flagcache.stores.abilities import Subscription
-from flagcache.stores.base import Notice
+from flagcache.stores.base import GRANTED, Notice
 from flagcache.worker import listener
 from flagcache.worker.listener import Listener, listen_soon
 from tests.support.own_threads import threads_of
@@ -147,6 +147,43 @@ def test_notices_in_a_row_are_heeded_once(start: Start) -> None:
     script.say(Notice("note", 0, "v2"))
     until(lambda: len(worker.notes) > 3, what="a notice")
     assert worker.notes[3:] in (["note"], ["new", "note"])
+
+
+GRANT = Notice(GRANTED, 0, "7")
+
+
+def test_a_grant_beside_another_notice_is_told_too(start: Start) -> None:
+    """Whichever came first; of several grants the last."""
+    script = Script(GRANT, NEW, GRANT, GRANT)
+    worker = Worker([script])
+    start(worker)
+    until(lambda: len(worker.notes) > 3, what="both notices")
+    assert worker.notes == ["subscribe", "ask again", "new", GRANTED]
+
+
+@pytest.mark.parametrize("notice", [NEW, GRANT], ids=["changes", "grants"])
+def test_what_waits_in_a_flood_is_dropped(start: Start, notice: Notice) -> None:
+    """Above a thousand notices at once the subscription is opened anew, and the store asked what was missed."""
+    flooded, second = Script(*[notice] * 2000), Script(FREE)
+    worker = Worker([flooded, second])
+    start(worker)
+    until(lambda: "free" in worker.notes, 5.0, what="a notice of the new subscription")
+    assert flooded.closed
+    assert 900 < len(flooded.waits) < 1100
+    assert worker.notes[-3:] == ["subscribe", "ask again", "free"]
+    assert not second.closed
+
+
+def test_many_notices_one_after_the_other_are_no_flood(start: Start) -> None:
+    """As long as the listener takes all that came, its subscription lives on."""
+    script = Script()
+    worker = Worker([script, None])
+    start(worker)
+    for number in range(1, 40):
+        for _ in range(50):
+            script.say(GRANT)
+        until(lambda: len(worker.notes) > number + 1, what="a notice")  # noqa: B023
+    assert not script.closed
 
 
 @pytest.mark.parametrize(("pause", "waits"), [(0.05, 0.05), (0.0, 0.0), (3600.0, 5.0)])
