@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import threading
 from collections import Counter
@@ -31,7 +32,7 @@ class Walk(NamedTuple):
     """What one poll cost."""
 
     calls: int
-    """Calls of functions of ours; a generator counts each time that it continues."""
+    """Calls of functions of ours. A generator counts once: Python's version decides whether its end is a call too."""
     files: int
     rooms: int
     """Modules and packages directly in `flagcache`; the provider is one more."""
@@ -57,11 +58,14 @@ class Recorder:
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
+        self._generators: set[FrameType] = set()
 
     def __call__(self, frame: FrameType, event: str, _argument: Any) -> None:  # noqa: ANN401 - as sys.setprofile has it
         """As `sys.setprofile` calls it."""
-        file = file_of(frame) if event == "call" else ""
+        file = file_of(frame) if event == "call" and frame not in self._generators else ""
         if file:
+            if frame.f_code.co_flags & inspect.CO_GENERATOR:
+                self._generators.add(frame)
             depth = sum(1 for each in stack_of(frame) if file_of(each))
             self.calls.append(Call(depth, file, frame.f_code.co_name))
 
