@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flagcache.stores.base import Grant, Meta, Notice
-from flagcache.stores.redis.replies import as_flag, as_list, as_text, as_whole, read_notice, read_reply, read_snapshot
+from flagcache.stores.redis.wire import as_flag, as_list, as_text, as_whole, read_notice, read_reply, read_snapshot
 
 META = [b"v1", b"tag", b"writer\n", b"team=1", 2, 30, 10, 20, b"stamp"]
 READ = Meta("v1", 2, 30, 10, 20, "tag", "writer?", "team=1", "stamp")
