@@ -50,6 +50,9 @@ and a reply, and returns the next value. `flagcache.worker` stores it under its 
     troubles          when a lasting failure is reported again
     projects          which project definitions belong to
     circuit_breaker   when to probe a store that failed
-    renewals          when a process last renewed its lease
+    renewals          the lease of this process: renewed, extended, given up
+    reply             what to do about a reply
+    publication       what to write, and what follows from the store's verdict
+    compatibility     old and new SDKs in one fleet
     token_bucket      how often something may happen
 """

@@ -1,10 +1,10 @@
-"""When a process last renewed its lease: pure."""
+"""The lease of this process: when it was renewed, how long it lasts, when it is over. Pure."""
 
 from __future__ import annotations
 
 from flagcache.core.knowledge import Knowledge, StoreView
 
-__all__ = ["with_last_renewal"]
+__all__ = ["extended", "forgotten", "given_up", "with_last_renewal"]
 
 _DRIFT = 0.01
 """Seconds by which the computed end of an unchanged lease may differ between two replies of a store."""
@@ -21,3 +21,20 @@ def with_last_renewal(know: Knowledge, store_name: str, before: StoreView) -> Kn
     if not view.leads or renewed:
         return know
     return know.with_view(store_name, view._replace(renewed=before.renewed))
+
+
+def extended(know: Knowledge, store_name: str, seconds: float, now: float) -> Knowledge:
+    """The lease of this store, if this process has it, was kept for so many seconds from now."""
+    view = know.view(store_name)
+    return know.with_view(store_name, view._replace(renewed=now, lease_ends=now + seconds)) if view.leads else know
+
+
+def given_up(know: Knowledge, store_name: str, now: float) -> Knowledge:
+    """This process has just released the lease of this store, if it had it, so the lease is free."""
+    view = know.view(store_name)
+    return know.with_view(store_name, view._replace(lease_ends=now)) if view.leads else know
+
+
+def forgotten(know: Knowledge, store_name: str) -> Knowledge:
+    """This process neither leads in this store nor is its deputy, until a reply says so again."""
+    return know.with_view(store_name, know.view(store_name)._replace(leads=False, deputy=False))

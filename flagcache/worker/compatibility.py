@@ -1,23 +1,11 @@
-"""Old and new SDKs in one fleet: what a newer one wrote is not lost to an older one that knows fewer keys.
-
-An SDK that fetches hands over the keys that it knows, and drops the others (`Vendor.keys`). Hence three rules for what
-another SDK wrote:
-
-1. Who would drop a key does not lead. Unless nobody else does: when the lease has been free for a challenge time, those
-   who could carry the key have gone for good.
-2. Who misses a key asks for a turn at once, once for each publication, and not only when the leader is silent.
-3. Who holds a key keeps what it holds, older as it may be, until somebody brings a newer one with that key. Unless
-   people cleared the store since.
-
-The fleet's own fetch drops nothing, whichever SDK it serves: attached processes lead under the first rule too.
-"""
+"""Applies the rules for old and new SDKs in one fleet (`flagcache.core.compatibility`) to one process's stores."""
 
 from __future__ import annotations
 
 import logging
 from functools import partial
-from typing import NamedTuple
 
+from flagcache.core import compatibility as rules
 from flagcache.event import Event, Recovery, shown
 from flagcache.stores.base import Ask, Meta, Reply
 from flagcache.vendor import Definitions
@@ -54,13 +42,6 @@ class KeysRestored(Recovery):
         return f"definitions in {self.store} have all keys again after {shown(self.lasted)}"
 
 
-class _Lacking(NamedTuple):
-    """What is stored lacks keys."""
-
-    meta: Meta
-    kept: bool
-
-
 class KeyCompatibility:
     """Applies the rules for one process.
 
@@ -72,45 +53,37 @@ class KeyCompatibility:
     def __init__(self, config: CacheConfig, state: ProcessState) -> None:
         self._config = config
         self._state = state
-        self._lacking: dict[str, _Lacking] = {}
+        self._lacking: dict[str, rules.Lacking] = {}
         self._free_since: dict[str, float] = {}
         """Own clock since when each store's lease was free, or taken by this process when it was."""
 
     def must_not_lead(self, store_name: str) -> bool:
-        """Whether to leave the lead of this store to others, who lose nothing of what is held (rule 1)."""
-        held = self._state.know.held
-        if held is None or not self._is_foreign(held.meta) or self._config.vendor.keys.issuperset(held.definitions):
+        """Whether to leave the lead of this store to processes that lose nothing of what is held (rule 1)."""
+        vendor = self._config.vendor
+        if not rules.drops_keys(self._state.know.held, vendor.writer, vendor.keys):
             return False
-        view = self._state.know.view(store_name)
-        emptied = bool(view.replied_at) and view.stored is None  # by people, else it will soon be filled again
-        if emptied or self._config.clients.can_fetch:
+        if rules.is_emptied(self._state.know.view(store_name)) or self._config.clients.can_fetch:
             return False
         since = self._free_since.get(store_name)
         return since is None or self._config.clock() - since < self._config.settings.challenge_after
 
     def adjust_poll(self, ask: Ask, store_name: str) -> Ask:
-        """The poll of this store, as these rules want it."""
-        ask = ask._replace(may_lead=ask.may_lead and not self.must_not_lead(store_name))
-        lacking, held = self._lacking.get(store_name), self._state.know.held
+        """Return the poll of this store as these rules want it."""
+        if ask.may_lead and self.must_not_lead(store_name):
+            ask = ask._replace(may_lead=False)
+        held, lacking = self._state.know.held, self._lacking.get(store_name)
         if held is None:
             return ask
         mended = held.accepted and held.store_name == store_name
         if mended and (lacking is None or held.meta.order > lacking.meta.order):
             self._lacking.pop(store_name, None)
             if self._state.troubles.known:
-                self._tell_mended(store_name)
-        if store_name not in self._lacking or lacking is None:
+                self._report_restored(store_name)
             return ask
-        if lacking.kept:  # say that it is known, so that it is not sent again
-            ask = ask._replace(held=lacking.meta.order, held_version=lacking.meta.version)
-        view = self._state.know.view(store_name)
-        if view.leads or view.last_grant > lacking.meta.as_of:
-            return ask
-        # With half an interval for each, more than three in one interval never get a turn so.
-        return ask._replace(interval=ask.interval // 10, challenge=min(ask.challenge, ask.interval // 2))
+        return ask if lacking is None else rules.ask_for_turn(ask, self._state.know.view(store_name), lacking)
 
     def on_reply(self, store_name: str, reply: Reply) -> Reply:
-        """Take in who leads, and what is stored; the answer in terms of what this process really holds."""
+        """Record who leads and what is stored; return the reply in terms of what this process really holds."""
         if reply.lease_left == 0:
             self._free_since.setdefault(store_name, self._config.clock())
         elif not reply.leads:
@@ -118,31 +91,27 @@ class KeyCompatibility:
         lacking = self._lacking.get(store_name)
         if lacking is None:
             return reply
-        if reply.unchanged and lacking.kept:
-            reply = reply._replace(unchanged=False, meta=lacking.meta)
-        if reply.meta is not None and reply.meta.version == lacking.meta.version:
-            self._lacking[store_name] = lacking._replace(meta=reply.meta)
-        elif not reply.unchanged:
+        reply = rules.as_held(reply, lacking)
+        left = rules.still_lacking(reply, lacking)
+        if left is None:
             del self._lacking[store_name]
+        else:
+            self._lacking[store_name] = left
         return reply
 
     def accepts(self, store_name: str, meta: Meta, definitions: Definitions) -> bool:
         """Whether to hold what was sent, instead of what is held (rules 2 and 3)."""
-        missing = self._config.vendor.keys - definitions.keys()
-        if not missing or not self._is_foreign(meta):
-            self._tell_mended(store_name)
+        vendor = self._config.vendor
+        missing = rules.missing_keys(meta, definitions, vendor.writer, vendor.keys)
+        if not missing:
+            self._report_restored(store_name)
             return True
-        held = self._state.know.held
-        kept = held is not None and held.meta.epoch == meta.epoch and not missing.isdisjoint(held.definitions)
-        told = partial(KeysMissing, self._config.namespace, store_name, meta.writer, tuple(sorted(missing)), kept)
-        self._state.emit(self._state.troubles.lost(troubles.KEYS_MISSING, "keys_missing", told, store_name))
-        self._lacking[store_name] = _Lacking(meta, kept)
+        kept = rules.keeps_held(self._state.know.held, meta, missing)
+        event = partial(KeysMissing, self._config.namespace, store_name, meta.writer, missing, kept)
+        self._state.emit(self._state.troubles.lost(troubles.KEYS_MISSING, "keys_missing", event, store_name))
+        self._lacking[store_name] = rules.Lacking(meta, kept)
         return not kept
 
-    def _tell_mended(self, store_name: str) -> None:
+    def _report_restored(self, store_name: str) -> None:
         made = partial(KeysRestored, self._config.namespace)
         self._state.emit(self._state.troubles.found(troubles.KEYS_MISSING, made, store=store_name))
-
-    def _is_foreign(self, meta: Meta) -> bool:
-        """Whether another SDK wrote it: what the one here did not hand over is no loss to it."""
-        return meta.writer != self._config.vendor.writer

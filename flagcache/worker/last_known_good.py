@@ -15,6 +15,7 @@ from enum import Enum, auto
 
 from flagcache.core import ageing, knowledge
 from flagcache.core.knowledge import Held
+from flagcache.core.publication import Copy, renew_copy
 from flagcache.errors import EnvelopeError, StoreError, UnknownKeyError
 from flagcache.runtime.callers import within
 from flagcache.stores.base import Grant, Meta, Published, Reply, Store
@@ -183,11 +184,11 @@ class LastKnownGood:
         self, managed: ManagedStore, store: Store, held: Held, meta: Meta, stored: Meta, there: float
     ) -> float | None:
         """This content is there, of that age: renew its times if they are old, and its protection; as `_offer`."""
-        fresh, key = held.born - there < self._config.stale_after, self._key_of(stored)
+        key, cleared = self._key_of(stored), stored.epoch < meta.epoch
         renamed = stored.project != meta.project and there < held.born
-        cleared = stored.epoch < meta.epoch
         current = key is _Key.CURRENT and not cleared and not renamed
-        if fresh and (current or (key is _Key.LACKING and not cleared)):
+        copy = Copy(there, current=current, readable_by_others=key is _Key.LACKING and not cleared)
+        if not renew_copy(held, copy, self._config.stale_after):
             return there
         if there > held.born:
             meta = meta._replace(as_of=stored.as_of, confirmed_at=stored.confirmed_at)

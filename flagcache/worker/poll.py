@@ -13,7 +13,9 @@ from typing import NamedTuple
 
 from flagcache.core import first_load, knowledge
 from flagcache.core.knowledge import StoreView
+from flagcache.core.publication import kind_of_repair
 from flagcache.core.renewals import with_last_renewal
+from flagcache.core.reply import Action, must_release, next_action, yield_turn
 from flagcache.errors import StoreError
 from flagcache.events import Event, ForeignProject, ForeignProjectGone
 from flagcache.runtime.callers import within
@@ -90,7 +92,8 @@ class StorePoller:
             ours = self._apply(managed, reply, asked_at) and verified.usable
             if ours:
                 self._act(managed, store, verified, asked_at)
-            if reply.leads and (not ours or self._compatibility.must_not_lead(managed.store_name)):
+            barred = reply.leads and self._compatibility.must_not_lead(managed.store_name)
+            if must_release(reply, ours=ours, must_not_lead=barred):
                 # It took the lease before it had read what is there: a worker that can use it takes over.
                 self._release(managed, store, idle=ours and intent.idle)
                 reply = reply._replace(grant=None)
@@ -149,8 +152,8 @@ class StorePoller:
         ask = knowledge.build_poll(ask, know, name, now)
         if know.held is None:  # what a process holds fills a store that lost it
             ask = self._lease_doubts.adjust_poll(ask, know, name, now)
-        elif self._state.alone_with_it and not know.view(name).leads:
-            ask = ask._replace(challenge=2 * ask.challenge)  # those that do not have it go first
+        elif self._state.alone_with_it:
+            ask = yield_turn(ask, know.view(name), unshareable=True)
         return self._verifier.adjust_poll(self._compatibility.adjust_poll(ask, name), name)
 
     def _template(self, lease: float) -> Ask:
@@ -191,17 +194,16 @@ class StorePoller:
 
     def _act(self, managed: ManagedStore, store: Store, verified: VerifiedReply, asked_at: float) -> None:
         """Adopt what the store sent, or repair it. A store that fails now has still given its grant."""
-        reply = verified.reply
-        if reply.meta is not None and verified.definitions is not None:
-            if self._compatibility.accepts(managed.store_name, reply.meta, verified.definitions):
-                self._adopt(managed.store_name, reply, reply.meta, verified.definitions, asked_at)
-            return
-        if not (reply.republish or reply.leads) or self._config.settings.reads_only:
+        reply, definitions = verified.reply, verified.definitions
+        action = next_action(reply, brought=definitions is not None, reads_only=self._config.settings.reads_only)
+        if action is Action.ADOPT and reply.meta is not None and definitions is not None:
+            if self._compatibility.accepts(managed.store_name, reply.meta, definitions):
+                self._adopt(managed.store_name, reply, reply.meta, definitions, asked_at)
             return
         try:
-            if reply.republish:
+            if action is Action.REPAIR:
                 self._repair(managed, store, reply)
-            elif reply.leads:
+            elif action is Action.RENEW_PROTECTION:
                 self._protect_anew(managed, store, reply.clock)
         except StoreError as exc:
             self._state.store_failed(managed, exc)
@@ -238,14 +240,11 @@ class StorePoller:
 
     def _repair(self, managed: ManagedStore, store: Store, reply: Reply) -> None:
         """Give the store what it lost, as old as it is. One that only takes over lost nothing."""
-        had, stored = self._state.know.held, managed.held
+        had, newest = self._state.know.held, managed.held
         published, held = self._publisher.repair(managed, store, reply.clock), self._state.know.held
         if published is Published.STORED and held is not None and managed is self._state.stores.first:
-            had_it = (
-                had is None or (had.accepted and had.store_name == managed.store_name) or stored == had.meta.version
-            )
-            behind, known = reply.meta is not None and not had_it, had_it or bool(stored)
-            self._repairs.made(held.meta.version, managed, store, behind=behind, known=known)
+            kind = kind_of_repair(had, managed.store_name, newest, empty=reply.meta is None)
+            self._repairs.made(held.meta.version, managed, store, behind=kind.behind, known=kind.known)
 
     def renew(self) -> None:
         """Keep the lease of the store in charge, if this process has it."""

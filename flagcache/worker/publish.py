@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 
-from flagcache.core import knowledge, schedule
+from flagcache.core import knowledge, publication, schedule
 from flagcache.core.knowledge import Held
 from flagcache.core.notes import Note, longest_backoff
 from flagcache.core.projects import join_projects
@@ -17,7 +17,6 @@ from flagcache.errors import StoreError
 from flagcache.events import LateFetchRefused
 from flagcache.settings import milliseconds
 from flagcache.stores.base import Grant, Meta, Published, Replacing, Scope, Store
-from flagcache.stores.rules.fields import is_text
 from flagcache.vendor import Definitions, Refused
 from flagcache.worker.config import CacheConfig
 from flagcache.worker.fetch_limit import FetchLimit
@@ -161,6 +160,7 @@ class Publisher:
             managed, store = found
             try:
                 published = self._publish(managed, store, held, times)
+                late = published is Published.STALE and self._is_late(store, times)
             except StoreError as exc:
                 self._state.store_failed(managed, exc)
             else:
@@ -169,17 +169,13 @@ class Publisher:
                 managed.held = held.meta.version if wrote else managed.held
                 if published is None:  # it cannot be shared: other workers must fetch it themselves
                     self._note(managed.store_name, times, _UNSHAREABLE, 0.0)
+                kept = publication.after_offer(held, published, late=late, now=self._config.clock())
                 if published in (Published.STALE, Published.UNSETTLED):
-                    kept = published is Published.UNSETTLED or not self._is_late(store, times)
-                    self._state.emit(
-                        LateFetchRefused(self._config.namespace, held.meta.version, managed.store_name, kept)
-                    )
-                    if not kept:
-                        return
-                    # The vendor has just sent it, and what the store has is older.
-                    held = held._replace(unsettled=self._config.clock())
-                else:
-                    held = held._replace(accepted=True)
+                    name, version = managed.store_name, held.meta.version
+                    self._state.emit(LateFetchRefused(self._config.namespace, version, name, kept is not None))
+                if kept is None:
+                    return
+                held = kept
         # Only now: a poll that asked before the store was given this has heard of the old failure.
         note = Note(store_name=held.store_name, at=self._config.clock())
         self._state.update(lambda know: know._replace(backoff=note))
@@ -199,24 +195,14 @@ class Publisher:
         return signed is not None and times.at <= signed.confirmed_at <= found.clock
 
     def _publish(self, managed: ManagedStore, store: Store, held: Held, times: Grant) -> Published | None:
-        """Confirm or publish what was fetched; None if every reader would refuse it.
-
-        If this process knows of the project what the store doesn't, such as its new token, it publishes the same
-        version anew: without that, processes that know nothing else of their project would take what is stored for
-        another's.
-        """
-        meta, stored = held.meta, self._state.know.view(managed.store_name).stored
-        known = stored is not None and stored.version == meta.version and meta.etag in ("", stored.etag)
-        news = False
-        if known and stored is not None:
-            joined = join_projects(meta.project, stored.project)
-            meta = meta._replace(project=joined if is_text(joined) else meta.project)  # longer than any store takes
-            news = meta.project != join_projects(stored.project, "")
-        if known and not news and self.confirm_stored(managed, store, meta.version, times):
+        """Confirm or publish what was fetched; None if every reader would refuse it."""
+        offer = publication.plan_offer(held.meta, self._state.know.view(managed.store_name).stored)
+        version = offer.meta.version
+        if offer.confirm_first and self.confirm_stored(managed, store, version, times):
             return Published.CONFIRMED
-        published = self.put(managed, store, held, meta, fresh=True)
+        published = self.put(managed, store, held, offer.meta, fresh=True)
         late = published in (Published.STALE, Published.UNSETTLED)
-        if late and news and self.confirm_stored(managed, store, meta.version, times):
+        if late and offer.confirm_if_late and self.confirm_stored(managed, store, version, times):
             return Published.CONFIRMED
         return published
 
@@ -236,18 +222,16 @@ class Publisher:
             return None
         meta = knowledge.repair(held, managed.store_name, clock, self._config.clock())
         published = self.put(managed, store, held, meta, fresh=not held.accepted, replacing=place)
+        kept = publication.after_repair(
+            held, meta, managed.store_name, published, replacing=place is not None, signs=self._state.know.signs
+        )
         if published in (Published.STORED, Published.CONFIRMED):
             self._state.stores.answered(managed, wrote=True, stored=published is Published.STORED)
             managed.held = meta.version
-        elif published is None or held.accepted or published is Published.UNSETTLED or place is not None:
-            return published  # another process was quicker, or the order is still open: the next poll shows it
-        elif self._state.know.signs:
-            return published  # the store's order is unsigned: the next poll shows it
-        kept = held._replace(meta=meta, store_name=managed.store_name, accepted=True, unsettled=None)
-        if published is Published.STALE:
-            kept = knowledge.superseded(held)
+        elif kept is not held:
             self._state.emit(LateFetchRefused(self._config.namespace, meta.version, managed.store_name))
-        self._state.update(lambda know: know._replace(held=kept) if know.held is held else know)
+        if kept is not held:
+            self._state.update(lambda know: know._replace(held=kept) if know.held is held else know)
         return published
 
     def put(

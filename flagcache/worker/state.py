@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
-from flagcache.core import ageing, knowledge
+from flagcache.core import ageing, knowledge, renewals
 from flagcache.core.knowledge import Held, Knowledge, StoreView
 from flagcache.errors import StoreError
 from flagcache.event_log import log_events
@@ -260,26 +260,20 @@ class ProcessState:
     def lease_extended(self, managed: ManagedStore, lease: float) -> None:
         """The lease of this store, if this process has it, was kept for so many seconds from now."""
         now = self._config.clock()
-        with self.lock:
-            view = self.know.view(managed.store_name)
-            if view.leads:
-                kept = view._replace(renewed=now, lease_ends=now + lease)
-                self.know = self.know.with_view(managed.store_name, kept)
+        self.update(lambda know: renewals.extended(know, managed.store_name, lease, now))
 
     def lease_given_up(self, managed: ManagedStore) -> None:
-        """This process has just given up the lease of this store, if it had it, so the lease is free."""
-        with self.lock:
-            view = self.know.view(managed.store_name)
-            if view.leads:
-                self.know = self.know.with_view(managed.store_name, view._replace(lease_ends=self._config.clock()))
+        """This process has just released the lease of this store, if it had it, so the lease is free."""
+        now = self._config.clock()
+        self.update(lambda know: renewals.given_up(know, managed.store_name, now))
         self.forget_leadership(managed)
 
     def forget_leadership(self, managed: ManagedStore) -> None:
         """This process no longer holds the lease of this store, and is not its deputy until it hears so again."""
         with self.lock:
-            view = self.know.view(managed.store_name)
-            self.know = self.know.with_view(managed.store_name, view._replace(leads=False, deputy=False))
-        if view.leads:
+            led = self.know.view(managed.store_name).leads
+            self.know = renewals.forgotten(self.know, managed.store_name)
+        if led:
             self.report_leadership(managed.store_name, leads=False)
 
     def report_leadership(self, store_name: str, *, leads: bool) -> None:

@@ -14,6 +14,7 @@ from flagcache.core import knowledge
 from flagcache.core.first_load import is_starting
 from flagcache.core.knowledge import Held, Knowledge
 from flagcache.core.projects import join_projects
+from flagcache.core.reply import serves_first
 from flagcache.core.schedule import HEARTBEAT
 from flagcache.runtime.callers import thread_record, within
 from flagcache.runtime.single_flight import SingleFlight
@@ -266,7 +267,7 @@ class Worker:
         intent = PollIntent(
             may_lead, self._idle, reports, listens, self._background.watches(push), is_starting(self.know)
         )
-        answer = self._poller.poll(intent, serve_first=before is None and not clients.can_fetch)
+        answer = self._poller.poll(intent, serve_first=serves_first(self.know, can_fetch=clients.can_fetch))
         self._state.report_changes()
         if self.know.held is not before:
             self._arrived()
