@@ -1,9 +1,12 @@
 """How long a process without definitions believes that another one leads an empty store: on its own clock.
 
-Another program can write a lease that belongs to no worker, again and again, and keep the fleet from fetching. While
-the store has definitions, their age decides. While it has none, a process believes one leader for the length of its own
-longest lease or fetch, and then asks for the lease all the same (`Ask.doubts`). A process with definitions never does:
-it stores them again, and in a store that loses them at once (under eviction) an unknown leader is no sign of an attack.
+Another program can write a lease that belongs to no worker, once or again and again, and keep the fleet from fetching.
+While the store has definitions, their age decides. While it has none, a worker that fetches renews its lease each
+second, or has one that is as short as a cold lease. So a process believes one leader for the length of its own cold
+lease, or a few seconds, after the last renewal that it sees; and however often the lease is renewed, for the length of
+its own longest lease or fetch. Then it asks for the lease all the same (`Ask.doubts_lease`). A process with definitions
+never does: it stores them again, and in a store that loses them at once (under eviction) an unknown leader is no sign
+of an attack.
 """
 
 from __future__ import annotations
@@ -16,11 +19,23 @@ from flagcache.stores.base import Ask
 __all__ = ["LeaseDoubts"]
 
 
+_DRIFT = 0.25
+"""Seconds by which the computed end of a lease that no process renews may differ between two replies of a store."""
+
+
+_SILENT = 3.0
+"""Seconds after which a lease that is renewed each second was certainly renewed, even if two renewals were lost."""
+
+
 class _Watched(NamedTuple):
     """A leader of an empty store."""
 
     leader: str
     since: float
+    renewed: float
+    """Own clock at the reply that last showed that the lease was renewed."""
+    ends: float
+    """When the lease ends that was in force then."""
 
 
 class LeaseDoubts:
@@ -43,6 +58,10 @@ class LeaseDoubts:
             return ask
         watched = self._watched.get(store_name)
         if watched is None or watched.leader != view.leader:
-            watched = self._watched[store_name] = _Watched(view.leader, now)
+            watched = _Watched(view.leader, now, view.replied_at, view.lease_ends)
+        elif view.lease_ends > watched.ends + _DRIFT:
+            watched = watched._replace(renewed=view.replied_at, ends=view.lease_ends)
+        self._watched[store_name] = watched
         longest = max(ask.lease, ask.cold_lease) / 1000
-        return ask._replace(doubts_lease=now - watched.since > max(longest, self._longest_fetch))
+        silent = view.replied_at - watched.renewed > max(ask.cold_lease / 1000, _SILENT)
+        return ask._replace(doubts_lease=silent or now - watched.since > max(longest, self._longest_fetch))

@@ -10,7 +10,7 @@ import pytest
 
 from flagcache.encoding.payload import digest, encode
 from flagcache.events import PayloadRefused
-from flagcache.settings import Options
+from flagcache.settings import COLD_START_WAIT, Options
 from flagcache.stores.redis.store import RedisStore
 from flagcache.worker.fetch_limit import MAX_FETCHES
 from flagcache_posthog.definitions import PostHogVendor
@@ -98,18 +98,23 @@ def test_a_content_of_others_beside_the_true_tag_ends_with_a_clear(
         assert posthog.full_fetches > full
 
 
+@pytest.mark.parametrize("claims", [False, True], ids=["a lease", "a lease and a fetch"])
 @each_fleet
 def test_a_lease_of_nobody_on_an_empty_store_keeps_nobody_waiting(
-    posthog: StandInControl, make_redis: MakeRedis, namespace: str, options: Options
+    posthog: StandInControl, make_redis: MakeRedis, namespace: str, options: Options, claims: bool
 ) -> None:
-    """A fleet that starts on it fetches within its first load, and once."""
+    """A fleet that starts on it fetches within its first load, and once; also if a fetch seems to have just begun."""
     server = make_redis()
-    forger_of(server, namespace, options).lead(lasts=YEAR)
+    forger = forger_of(server, namespace, options)
+    if claims:
+        now = forger.now()
+        forger.write(**dict.fromkeys(("granted_1", "granted_2", "granted_3", "led_since", "grant", "renewing"), now))
+        forger.write(outcome="open", holder="nobody:1:x")
+    forger.lead(lasts=YEAR)
     began = time.monotonic()
-    waits: Options = {**options, "cold_start_wait": 20.0}
-    with Fleet(attached(posthog, server.url, namespace, every=LONG, **waits), 3) as fleet:
+    with Fleet(attached(posthog, server.url, namespace, every=LONG, **options), 3) as fleet:
         assert fleet.call(load) == [1, 1, 1]
-        assert time.monotonic() - began < 20.0
+        assert time.monotonic() - began < COLD_START_WAIT
         assert posthog.full_fetches == 1
 
 

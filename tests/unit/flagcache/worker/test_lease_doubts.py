@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flagcache.settings import Settings
 from flagcache.stores.base import Ask
 from flagcache.stores.rules.state import Outcome, State
 from tests.support.in_process_fleet import Fleet, Process, content
@@ -67,8 +68,8 @@ def test_a_new_leader_is_given_as_long(fleet: Fleet) -> None:
     """Each has the time for a fetch of its own; of two processes that doubt one leader the second follows the first."""
     process = fleet.process()
     for number in range(10):
-        forge(fleet, f"worker {number}")
         for _ in range(round(longest(process)) // 2):
+            forge(fleet, f"worker {number}")  # which renews it
             process.poll()
             fleet.clock.advance(1)
     assert not any(ask.doubts_lease for ask in process.link.asks)
@@ -85,3 +86,41 @@ def test_leaders_of_unlike_leases_do_not_take_turns(fleet: Fleet) -> None:
                 leaders.append(ask.me)
         fleet.clock.advance(1)
     assert leaders == ["seldom", "often"]
+
+
+def test_a_lease_that_is_forged_once_holds_up_a_fetch_for_a_cold_lease(fleet: Fleet) -> None:
+    """No process renews it: whatever it claims, this process leads before its first load ends without flags."""
+    fleet.settings = Settings(refresh_interval=30)
+    process, began = fleet.process(), fleet.clock()
+    forge(fleet)
+    while not fleet.upstream.requests:
+        process.worker.look()
+        if process.worker.granted:
+            process.fetch()
+        fleet.clock.advance(0.5)
+    assert fleet.clock() - began <= process.config.settings.cold_lease + 2
+    assert process.flags == content(1)
+
+
+def test_a_leader_that_renews_is_believed(fleet: Fleet) -> None:
+    """A first fetch may last longer than a cold lease: its holder renews the lease each second."""
+    ask = Ask("leader", 30_000, lease=10_000, cold_lease=4_000, challenge=300_000, listens=True, reports=True)
+    assert fleet.store.poll(ask).grant is not None
+    process = fleet.process()
+    for _ in range(round(process.config.settings.fetch_total_timeout) - 2):
+        process.poll()
+        fleet.clock.advance(1)
+        assert fleet.store.renew("leader", 2_000)
+    assert not any(ask.doubts_lease for ask in process.link.asks)
+
+
+def test_who_polls_seldom_believes_a_leader_that_renews(fleet: Fleet) -> None:
+    """Between two of its polls it sees no renewal; each reply shows that there was one."""
+    ask = Ask("leader", 30_000, lease=60_000, cold_lease=60_000, challenge=300_000, listens=True, reports=True)
+    assert fleet.store.poll(ask).grant is not None
+    process = fleet.process()
+    for _ in range(3):
+        process.poll()
+        fleet.clock.advance(15)
+        assert fleet.store.renew("leader", 60_000)
+    assert not any(ask.doubts_lease for ask in process.link.asks)
