@@ -106,7 +106,6 @@ WITHOUT_UNIT_TESTS: Mapping[str, Sequence[str]] = {
     "the in-process fleets of its neighbours run it: tests/unit/flagcache/worker": (
         "flagcache/worker/config",
         "flagcache/worker/encoded",
-        "flagcache/worker/notices",
         "flagcache/worker/standing",
     ),
     "the tests of the payload and of the protection run it": (),
