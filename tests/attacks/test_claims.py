@@ -9,7 +9,15 @@ import pytest
 
 from flagcache.stores.redis.store import RedisStore
 from tests.support.attacked_fleet import KINDS, KINDS_WITH_A_KEY, Attack, Toll, battle
-from tests.support.keyless_writes import forge_the_epoch, freeze, lead_an_empty_store, note, roll_back, spoil_the_epoch
+from tests.support.keyless_writes import (
+    forge_the_epoch,
+    freeze,
+    lead_an_empty_store,
+    note,
+    replay,
+    roll_back,
+    spoil_the_epoch,
+)
 from tests.support.servers import RedisServer, until
 
 WATCHED = 6.0
@@ -41,6 +49,18 @@ def test_an_old_envelope_brings_no_old_flag_back(
     with battle(redis_server, namespace, kind) as fleet:
         toll = fleet.suffer(roll_back, times=times, seconds=WATCHED, change=True)
     _assert_change_arrived(toll)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attack", [replay, roll_back])
+@each_key
+def test_what_the_old_key_protected_is_not_fresh_while_keys_are_rotated(
+    redis_server: RedisServer, namespace: str, kind: str, attack: Attack
+) -> None:
+    """What it protected is written all the while: no flag goes back or is lost, no age is too low."""
+    with battle(redis_server, namespace, kind) as fleet:
+        toll = fleet.rotate_keys(attack)
+    assert (toll.wrong, toll.lost, toll.false_fresh) == (set(), 0, 0)
 
 
 def test_an_old_envelope_brings_old_flags_back_without_a_key(redis_server: RedisServer, namespace: str) -> None:

@@ -10,14 +10,15 @@ process and with short intervals.
 from __future__ import annotations
 
 import secrets
+import threading
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from flagcache.events import StoreLost
-from flagcache.settings import Options
+from flagcache.settings import KeyMaterial, Options
 from flagcache.status import State
 from flagcache_posthog.testing import PostHogStandIn, make_definitions
 from tests.support.attached_clients import AttachedSeat, attached
@@ -33,12 +34,18 @@ EVERY = 0.4
 SIZE = 3
 """Workers in it."""
 
-_KEY = secrets.token_hex(16)
+_KEY, _NEW_KEY = secrets.token_hex(16), secrets.token_hex(16)
 
 KINDS: Mapping[str, Options] = {"plain": {}, "signed": {"signing_key": _KEY}, "sealed": {"encryption_key": _KEY}}
 """The options of each protection."""
 
 KINDS_WITH_A_KEY = ("signed", "sealed")
+
+_ROTATION: Sequence[KeyMaterial] = ([_KEY, _NEW_KEY], [_NEW_KEY, _KEY], _NEW_KEY)
+"""The keys of the three deployments that replace a key (`docs/security.md`)."""
+
+_DEPLOYED_EVERY = 4.0
+"""Seconds from one of them to the next: twice `stale_after`."""
 
 _LATE = 8 * EVERY
 """Seconds after a change from which definitions of before may not be called fresh: `stale_after` (five intervals),
@@ -103,9 +110,13 @@ class Toll:
 class Battle:
     """A fleet, and an attacker who can write to its store."""
 
-    def __init__(self, posthog: PostHogStandIn, seats: list[AttachedSeat], writer: Writer) -> None:
+    def __init__(
+        self, posthog: PostHogStandIn, hire: Callable[[int, Options], AttachedSeat], kind: str, writer: Writer
+    ) -> None:
         self._posthog = posthog
-        self._seats = seats
+        self._hire = hire
+        self._kind = kind
+        self._seats = [hire(index, KINDS[kind]) for index in range(SIZE)]
         self._writer = writer
         self._newest = 1
         self._changed_at = time.monotonic()
@@ -150,6 +161,36 @@ class Battle:
         toll.failures = sum(isinstance(event, StoreLost) for seat in self._seats for event in seat.events)
         return toll
 
+    def rotate_keys(self, attack: Attack) -> Toll:
+        """Replace the fleet's key while the attack goes on, with a change at PostHog after each deployment.
+
+        The attack ends with the last deployment; then the fleet heals.
+        """
+        toll = Toll()
+        with _repeated(attack, self._writer):
+            for keys in _ROTATION:
+                self._deploy({"signing_key": keys} if self._kind == "signed" else {"encryption_key": keys}, toll)
+                self.change()
+                self._watch(toll, _DEPLOYED_EVERY)
+        seen = [len(seat.client.history) for seat in self._seats]
+        self.change()
+        toll.healed = self.settled(within=20 * EVERY)
+        self._judge(toll, seen)
+        return toll
+
+    def _deploy(self, options: Options, toll: Toll) -> None:
+        """Replace one worker after the other; look through what each of the old ones held."""
+        for index, old in enumerate(self._seats):
+            self._seats[index] = self._hire(index, options)
+            old.client.shutdown()
+            self._judge_one(toll, old, 0)
+
+    def _watch(self, toll: Toll, seconds: float) -> None:
+        until_then = time.monotonic() + seconds
+        while time.monotonic() < until_then:
+            self._look(toll)
+            time.sleep(0.02)
+
     def write(self, attack: Attack) -> None:
         """Let the attack happen once, and don't watch."""
         attack(self._writer)
@@ -177,15 +218,36 @@ class Battle:
     def _judge(self, toll: Toll, seen: list[int]) -> None:
         """Look through all that the clients held since: wrong definitions count even if they were held for a moment."""
         for seat, known in zip(self._seats, seen, strict=True):
-            newest = seat.client.history[known - 1].revision or 0
-            for sighting in seat.client.history[known:]:
-                toll.lost += not sighting.flags
-                if not sighting.flags:
-                    continue
-                if sighting.revision is None or not newest <= sighting.revision <= self._newest:
-                    toll.wrong.add(sighting.revision)
-                else:
-                    newest = sighting.revision
+            self._judge_one(toll, seat, known)
+
+    def _judge_one(self, toll: Toll, seat: AttachedSeat, known: int) -> None:
+        newest = (seat.client.history[known - 1].revision or 0) if known else 0
+        for sighting in seat.client.history[known:]:
+            toll.lost += not sighting.flags and newest > 0
+            if not sighting.flags:
+                continue
+            if sighting.revision is None or not newest <= sighting.revision <= self._newest:
+                toll.wrong.add(sighting.revision)
+            else:
+                newest = sighting.revision
+
+
+@contextmanager
+def _repeated(attack: Attack, writer: Writer) -> Generator[None]:
+    """The attack goes on, twenty times a second, while the body runs."""
+    over = threading.Event()
+
+    def write() -> None:
+        while not over.wait(0.05):
+            attack(writer)
+
+    thread = threading.Thread(target=write, name="attacker")
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _sent(writer: Writer) -> int:
@@ -197,16 +259,18 @@ def battle(server: RedisServer, namespace: str, kind: str) -> Generator[Battle]:
     """A fleet with this protection that has seen one change, and a writer that has a copy of the store before it."""
     with ExitStack() as stack:
         posthog = stack.enter_context(PostHogStandIn(make_definitions(5)))
-        make = attached(posthog, server.url, namespace, every=EVERY, **KINDS[kind])
-        seats = [make(index) for index in range(SIZE)]
-        for seat in seats:
+
+        def hire(index: int, options: Options) -> AttachedSeat:
+            seat = attached(posthog, server.url, namespace, every=EVERY, **options)(index)
             stack.callback(seat.client.shutdown)
             load(seat)
+            return seat
+
         writer = Writer(server, namespace, kind)
+        fleet = Battle(posthog, hire, kind, writer)
         stack.callback(writer.redis.close)
         until(lambda: writer.read("payload"), what="the first definitions in Redis")
         writer.before = writer.fields()
-        fleet = Battle(posthog, seats, writer)
         fleet.change()
         fleet.settled(within=20 * EVERY)
         yield fleet

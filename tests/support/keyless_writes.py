@@ -18,6 +18,7 @@ __all__ = [
     "lead_an_empty_store",
     "note",
     "plant",
+    "replay",
     "roll_back",
     "spoil_a_field",
     "spoil_the_epoch",
@@ -41,6 +42,12 @@ def roll_back(writer: Writer) -> None:
     """Restore the envelope from before the latest change, with new times, and send a notice."""
     writer.write(**{name: writer.before.get(name.encode(), b"") for name in _ENVELOPE}, changed_at=writer.now())
     freeze(writer)
+    writer.publish(b"new 0 " + writer.before[b"version"])
+
+
+def replay(writer: Writer) -> None:
+    """Restore all that was there before the latest change, as it was then, and send a notice."""
+    writer.write(**{name.decode(): value for name, value in writer.before.items()})
     writer.publish(b"new 0 " + writer.before[b"version"])
 
 
