@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import cast
 
 import pytest
@@ -63,21 +62,17 @@ def test_a_payload_belongs_to_its_namespace_and_key(kind: Protection) -> None:
 
 
 @with_a_key
-@pytest.mark.parametrize(
-    "forge",
-    [
-        lambda meta: meta._replace(writer="x"),
-        lambda meta: meta._replace(project="team=2"),
-        lambda meta: meta._replace(etag=META.etag),
-        lambda meta: meta._replace(etag=""),
-    ],
-    ids=["writer", "project", "plain tag", "no tag"],
-)
-def test_metadata_belong_together(kind: Protection, forge: Callable[[Meta], Meta]) -> None:
+def test_metadata_belong_together(kind: Protection) -> None:
     """Without the payload too: none can be replaced by one of another envelope."""
     stored = codec(kind).write(DEFINITIONS, META).meta
-    with pytest.raises(EnvelopeError):
-        codec(kind).read_meta(forge(stored))
+    for forged in (
+        stored._replace(writer="x"),
+        stored._replace(project="team=2"),
+        stored._replace(etag=META.etag),
+        stored._replace(etag=""),
+    ):
+        with pytest.raises(EnvelopeError):
+            codec(kind).read_meta(forged)
 
 
 def test_a_version_is_a_digest() -> None:

@@ -43,21 +43,21 @@ def test_depth_costs_no_stack() -> None:
     assert depth == 50_000
 
 
-@pytest.mark.parametrize(
-    "nodes",
-    [
-        None,
-        [],
-        {},
-        [1],
-        ["text"],
-        [[], []],  # a container without a place
-        [[[]]],  # a place without its container
-        [[[1]], []],  # a place that isn't empty
-        [{"a": []}, {"b": []}],
-        [{"a": []}, 7],
-    ],
-)
+REFUSED: list[object] = [
+    None,
+    [],
+    {},
+    [1],
+    ["text"],
+    [[], []],  # a container without a place
+    [[[]]],  # a place without its container
+    [[[1]], []],  # a place that isn't empty
+    [{"a": []}, {"b": []}],
+    [{"a": []}, 7],
+]
+
+
+@pytest.mark.parametrize("nodes", REFUSED)
 def test_what_is_no_flat_document_is_refused(nodes: object) -> None:
     """Anything may stand in a payload."""
     with pytest.raises(EnvelopeError):

@@ -63,9 +63,10 @@ def test_nothing_may_follow_a_document() -> None:
 
 def test_there_is_a_limit_of_containers() -> None:
     """In a body that is large enough to hold more."""
-    assert read({"flags": [{}] * 500}, most=600) == {"flags": [{}] * 500}
+    empty: dict[str, object] = {}
+    assert read({"flags": [empty] * 500}, most=600) == {"flags": [empty] * 500}
     with pytest.raises(EnvelopeError):
-        read({"flags": [{}] * 700}, most=600)
+        read({"flags": [empty] * 700}, most=600)
 
 
 def test_a_list_may_not_be_longer_than_readers_make_room_for() -> None:

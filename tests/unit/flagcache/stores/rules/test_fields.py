@@ -18,7 +18,7 @@ from flagcache.stores.rules.fields import (
 )
 
 Check = Callable[[str], bool]
-BOUNDS = [(is_stamp, LONGEST_STAMP), (is_tag, LONGEST_TAG), (is_text, LONGEST_TEXT)]
+BOUNDS = [(is_tag, LONGEST_TAG), (is_text, LONGEST_TEXT)]
 
 
 @pytest.mark.parametrize(("check", "longest"), BOUNDS)
@@ -38,6 +38,14 @@ def test_a_text_has_no_control_character(check: Check, _longest: int, control: s
     """No worker writes one."""
     assert not check(f"a{control}")
     assert check("a b\u0085")
+
+
+def test_a_stamp_can_be_an_argument_of_a_poll() -> None:
+    """Printing ASCII of some length, without the colons that part the arguments."""
+    for text in ("", "x" * LONGEST_STAMP, "aZ09-_=+/ ~"):
+        assert is_stamp(text)
+    for text in ("x" * (LONGEST_STAMP + 1), "a:b", "é", "\x00", "a\n", "\x7f"):
+        assert not is_stamp(text)
 
 
 def test_a_version_names_a_content() -> None:

@@ -42,7 +42,7 @@ def led_by(owner: str, *, left: int = LEASE, **fields: object) -> State:
         lease_length=LEASE,
         led_since=at,
     )
-    return state._replace(**fields)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    return state._replace(**fields)  # type: ignore[arg-type]
 
 
 def test_a_free_lease_goes_to_the_asker() -> None:
