@@ -108,14 +108,12 @@ WITHOUT_UNIT_TESTS: Mapping[str, Sequence[str]] = {
         "flagcache/worker/encoded",
         "flagcache/worker/standing",
     ),
-    "the tests of the payload and of the protection run it": (),
     "tests/unit/flagcache/test_events.py has all events": (
         "flagcache/event_log",
         "flagcache/failures",
         "flagcache/sharing_failures",
         "flagcache/store_failures",
     ),
-    "the tests of its neighbours in core run it": (),
     "tests/posthog/test_standin.py and test_override_flags.py run it with the SDK": (
         "providers/flagcache_posthog/testing/__main__",
         "providers/flagcache_posthog/testing/_backend",
