@@ -128,7 +128,9 @@ class AttachedClient:
     def can_fetch(self) -> bool:
         """As `Client.can_fetch`; without a secret key, or disabled, a client cannot fetch."""
         client = self._ref()
-        return client is not None and not client.disabled and bool(client.personal_api_key) and bool(client.api_key)
+        if client is None or client.disabled:
+            return False
+        return bool(cast("str | None", client.personal_api_key)) and bool(client.api_key)  # of no known type in the SDK
 
     @property
     def fetcher(self) -> Fetcher | None:

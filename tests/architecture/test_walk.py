@@ -109,7 +109,7 @@ def make_client(posthog: RemoteStandIn, redis_server: RedisServer, namespace: st
                 "phc_test",
                 secret_key="phs_0",
                 host=posthog.url,
-                poll_interval=poll_interval,
+                poll_interval=poll_interval,  # pyright: ignore[reportArgumentType]  # the SDK takes any number
                 flag_definition_cache_provider=cache,
                 flush_at=1,
             )
