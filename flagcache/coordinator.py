@@ -66,7 +66,7 @@ class Coordinator:
             log_failure(self._name, "deciding who fetches failed")
         finally:
             thread.inside = before
-        return not (self._config.settings.reads_only or self.holds)
+        return not (self._config.settings.reads_only or self.has_definitions)
 
     def definitions(self, *, loads_again: bool = False) -> Definitions | None:
         """The definitions to use; None sends the calling thread to fetch.
@@ -115,7 +115,7 @@ class Coordinator:
         log_exceptions(self._listen, None, self._name, "starting the listener failed")
 
     @property
-    def holds(self) -> bool:
+    def has_definitions(self) -> bool:
         """Whether this process has definitions."""
         worker = self._here
         return worker is not None and worker.know.held is not None
@@ -228,7 +228,7 @@ class Coordinator:
             replaced = self._workers.pop(other, None)
             if replaced is not None and other[0] == here[0]:
                 log_exceptions(replaced.leave, None, self._name, "what ran before gevent patched could not be ended")
-        process.expect_end()
+        process.leave_at_end()
         return worker
 
     def _inherited(self, parents: Worker) -> Knowledge:

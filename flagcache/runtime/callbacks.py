@@ -30,7 +30,7 @@ class TimedCallback(Generic[_T]):
     def __init__(self, call: Callable[[_T], object], name: str) -> None:
         self._call = call
         self._name = name
-        self._told = False
+        self._logged = False
 
     def __call__(self, value: _T) -> None:
         """Call the callback."""
@@ -39,8 +39,8 @@ class TimedCallback(Generic[_T]):
             self._call(value)
         finally:
             took = monotonic() - began
-            if took > _LONG and not self._told:
-                self._told = True
+            if took > _LONG and not self._logged:
+                self._logged = True
                 _log.warning(
                     "%s: %s=%r took %.1f s on %s: fetches and polls wait for it; do long work on another thread",
                     prefix(),

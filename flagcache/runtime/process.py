@@ -17,7 +17,7 @@ from typing import Protocol
 from flagcache.runtime.clock import boottime
 from flagcache.runtime.guard import log_exceptions
 
-__all__ = ["AtExit", "AtFork", "at_exit", "at_fork", "clock", "expect_end", "hooks_run", "identity", "leave"]
+__all__ = ["AtExit", "AtFork", "at_exit", "at_fork", "clock", "hooks_run", "identity", "leave", "leave_at_end"]
 
 
 class AtFork(Protocol):
@@ -29,22 +29,22 @@ class AtFork(Protocol):
 
 
 class AtExit(Protocol):
-    """Something that has to say goodbye."""
+    """An object that does something when the process exits."""
 
     def leave(self) -> None:
-        """Called when the interpreter exits in an orderly way. Must be bounded in time."""
+        """Called when the interpreter exits normally. It must return within a limited time."""
         ...
 
 
 _at_fork: weakref.WeakSet[AtFork] = weakref.WeakSet()
 _at_exit: weakref.WeakSet[AtExit] = weakref.WeakSet()
-_told = os.getpid()
+_hooked_pid = os.getpid()
 """Pid of the process in which this module was imported or a fork hook was last run."""
 
 _AFTER_ALL_OTHERS = -1000
 """Priority among multiprocessing's finalizers, of which the highest runs first: those of users may still evaluate."""
 
-_expecting = 0
+_finalizer_pid = 0
 """Pid of the process in which `leave` is registered for its end."""
 
 
@@ -57,17 +57,17 @@ def identity() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(6)}"
 
 
-def at_fork(who: AtFork) -> None:
-    """Call `who.forked` in every forked child; holds `who` weakly."""
-    _at_fork.add(who)
+def at_fork(owner: AtFork) -> None:
+    """Call `owner.forked` in every forked child; holds `owner` weakly."""
+    _at_fork.add(owner)
 
 
-def at_exit(who: AtExit) -> None:
-    """Call `who.leave` at exit; holds `who` weakly."""
-    _at_exit.add(who)
+def at_exit(owner: AtExit) -> None:
+    """Call `owner.leave` at exit; holds `owner` weakly."""
+    _at_exit.add(owner)
 
 
-def expect_end() -> None:
+def leave_at_end() -> None:
     """Call `leave` at the end of a child of `multiprocessing`, once, after other finalizers.
 
     Most of these children end by `os._exit`; those that also run exit hooks (spawned ones, and all since Python 3.13)
@@ -75,38 +75,38 @@ def expect_end() -> None:
     from the second call on, this does nothing.
     """
     if "multiprocessing.util" in sys.modules:  # each of its children has it; other processes avoid the import
-        log_exceptions(_expect_end, None, "", "registering a finalizer with multiprocessing failed")
+        log_exceptions(_register_finalizer, None, "", "registering a finalizer with multiprocessing failed")
 
 
-def _expect_end() -> None:
-    global _expecting  # noqa: PLW0603 - one value for each process
+def _register_finalizer() -> None:
+    global _finalizer_pid  # noqa: PLW0603 - one value for each process
     from multiprocessing import parent_process, util  # noqa: PLC0415 - it is imported already
 
-    if parent_process() is not None and _expecting != os.getpid():
-        _expecting = os.getpid()
+    if parent_process() is not None and _finalizer_pid != os.getpid():
+        _finalizer_pid = os.getpid()
         util.Finalize(None, leave, exitpriority=_AFTER_ALL_OTHERS)
         atexit.unregister(leave)
 
 
 def hooks_run() -> bool:
     """Whether fork hooks ran since the last fork; servers written in C may fork without them."""
-    return os.getpid() == _told
+    return os.getpid() == _hooked_pid
 
 
 def _forked() -> None:
-    global _told  # noqa: PLW0603 - one value for each process
-    _told = os.getpid()
+    global _hooked_pid  # noqa: PLW0603 - one value for each process
+    _hooked_pid = os.getpid()
     # A child of multiprocessing may have unregistered it; a process that it forks is no child of multiprocessing.
     atexit.unregister(leave)
     atexit.register(leave)
-    for who in list(_at_fork):
-        log_exceptions(who.forked, None, "", "after-fork hook failed")
+    for owner in list(_at_fork):
+        log_exceptions(owner.forked, None, "", "after-fork hook failed")
 
 
 def leave() -> None:
     """Call all exit hooks; also for processes that end without running exit hooks (`os._exit`)."""
-    for who in list(_at_exit):
-        log_exceptions(who.leave, None, "", "leaving the fleet failed")
+    for owner in list(_at_exit):
+        log_exceptions(owner.leave, None, "", "leaving the fleet failed")
 
 
 if hasattr(os, "register_at_fork"):

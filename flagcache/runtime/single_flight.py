@@ -15,7 +15,7 @@ from flagcache.runtime.threads import make_event
 
 __all__ = ["SingleFlight"]
 
-_LOOKS = 0.005
+_CHECK_EVERY = 0.005
 """Seconds between two looks at whether the call under way has ended."""
 
 
@@ -77,10 +77,10 @@ class SingleFlight:
         interrupted while that thread held the event's lock.
         """
         running = self._current
-        for _ in range(round(longest / _LOOKS)):
+        for _ in range(round(longest / _CHECK_EVERY)):
             if running is None or self._current is not running or running.thread == threading.get_ident():
                 return
-            threading.Event().wait(_LOOKS)
+            threading.Event().wait(_CHECK_EVERY)
 
     def _join(self, mine: _Flight) -> _Flight | None:
         """Return the call under way, which is this one if there was none; None after `close`."""

@@ -32,7 +32,7 @@ _NO_HOOKS = (
     "uWSGI will fork its workers without Python's fork hooks: clients made before that do not poll in them, and"
     f" their flags are never updated; {_REMEDY}"
 )
-_FORKED_UNHEARD = (
+_NO_FORK_HOOKS = (
     "this process was forked without Python's fork hooks: clients made before that do not poll here, and their flags"
     f" are never updated; make them after the fork, or under uWSGI {_REMEDY}"
 )
@@ -52,14 +52,14 @@ class Server(Protocol):
     """Pid of the master; 0: there is no master."""
 
 
-_said = False
+_advised = False
 
 
 def advise() -> None:
     """Log a warning if clients made in this process won't work; once, including its forked children."""
-    global _said  # noqa: PLW0603 - one value for each process
-    if not _said and (text := advice(sys.modules.get("uwsgi"))):
-        _said = True
+    global _advised  # noqa: PLW0603 - one value for each process
+    if not _advised and (text := advice(sys.modules.get("uwsgi"))):
+        _advised = True
         _log.warning("%s: %s", prefix(), text)
 
 
@@ -74,7 +74,7 @@ def advice(server: object) -> str:
             return _NO_THREADS
         if _will_fork(server) and not any(_is_on(server.opt.get(name)) for name in _FORK_HOOKS):
             return _NO_HOOKS
-    return "" if process.hooks_run() else _FORKED_UNHEARD
+    return "" if process.hooks_run() else _NO_FORK_HOOKS
 
 
 def _will_fork(server: Server) -> bool:

@@ -214,7 +214,7 @@ class CacheBase:
     @property
     def _caller_loads_again(self) -> bool:
         """Whether the process holds nothing and the calling client never polls: without flags the SDK keeps loading."""
-        if self._coordinator.holds or self._settings.reads_only:
+        if self._coordinator.has_definitions or self._settings.reads_only:
             return False
         client = self._caller
         return client is not None and not client.enable_local_evaluation

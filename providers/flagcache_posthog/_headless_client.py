@@ -45,7 +45,7 @@ class HeadlessClient:
         return not self.ended
 
     def has(self, definitions: Definitions) -> bool:
-        """As `Client.holds`: it needs none."""
+        """As `Client.has`: it needs none."""
         return True
 
     def differs_from(self, definitions: Definitions) -> bool:

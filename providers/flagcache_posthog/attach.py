@@ -153,7 +153,7 @@ class AttachedClient:
         return fetcher
 
     def has(self, definitions: Definitions) -> bool:
-        """As `Client.holds`."""
+        """As `Client.has`."""
         client = self._ref()
         return client is not None and bool(client.feature_flags) and client.feature_flags is definitions["flags"]
 

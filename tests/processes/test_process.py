@@ -171,15 +171,15 @@ def test_a_child_of_multiprocessing_is_told_of_its_end(tmp_path: Path, method: s
                 pid = os.getpid()
                 Finalize(None, print, args=("their own",), kwargs={"flush": True}, exitpriority=-10)
                 process.at_exit(guest)
-                process.expect_end()
-                process.expect_end()
+                process.leave_at_end()
+                process.leave_at_end()
                 if os.fork() == 0:
                     multiprocessing.util._exit_function()
                     os._exit(0)
                 os.wait()
 
             if __name__ == "__main__":
-                process.expect_end()
+                process.leave_at_end()
                 child = multiprocessing.get_context(sys.argv[1]).Process(target=work)
                 child.start()
                 child.join()
@@ -201,7 +201,7 @@ def test_the_end_is_expected_without_importing_multiprocessing() -> None:
         """
         import sys
         from flagcache.runtime import process
-        process.expect_end()
+        process.leave_at_end()
         print("multiprocessing" in sys.modules)
         """
     )

@@ -196,7 +196,7 @@ class Attached:
         return _Fetcher(self._process) if self._has_key else None
 
     def has(self, definitions: Definitions) -> bool:
-        """As `Client.holds`."""
+        """As `Client.has`."""
         return bool(self._sdk.flags) and self._sdk.flags is definitions["flags"]
 
     def differs_from(self, definitions: Definitions) -> bool:

@@ -91,7 +91,7 @@ class Deadline:
             self._counted = self.received
             self._ends = min(self._latest, monotonic() + self._seconds)
 
-    def told(self) -> str:
+    def explanation(self) -> str:
         """Say what came of a command that took too long, if its size may be why; else nothing."""
         if self.received >= _TRICKLE:
             expected = max(map(int, _LENGTH.findall(self._head)), default=0)  # of the longest part, if it says so

@@ -103,7 +103,7 @@ def for_users(
     if not isinstance(exc, (redis.RedisError, OSError)):
         return exc
     error = store_error(exc, address, timeout)
-    told = deadline.told() if deadline is not None and error.kind == "timeout" else ""
+    told = deadline.explanation() if deadline is not None and error.kind == "timeout" else ""
     return StoreError(told, error.kind, address) if told else error
 
 

@@ -166,7 +166,7 @@ class Worker:
         """Report that the fetch of this grant failed."""
         return self.store.fail(self.me, grant.as_of, scope, status=status, retry_after=retry_after)
 
-    def hold(self, meta: Meta) -> None:
+    def adopt(self, meta: Meta) -> None:
         """Adopt definitions."""
         self.held, self.held_version = meta.order, meta.version
 

@@ -144,7 +144,7 @@ class DamageContract(Cases):
         meta = store.inspect().meta
         assert meta is not None
         damage.payload(namespace, None)
-        leader.hold(meta)
+        leader.adopt(meta)
         reply = leader.poll()
         assert (reply.unchanged, reply.republish, reply.payload) == (False, True, None)
         assert leader.publish(grant, "v1") is Published.STORED

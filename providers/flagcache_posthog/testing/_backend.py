@@ -64,7 +64,7 @@ class Backend:
             if reply.status == 200:
                 self._events.update(request.events)
             self._changed.notify_all()
-            return replace(reply, delay=self._delays.get(request.path, 0.0), gate=reply.gate or self._hold(request))
+            return replace(reply, delay=self._delays.get(request.path, 0.0), gate=reply.gate or self._gate_for(request))
 
     def wait_before(self, reply: Reply) -> bool:
         """Wait for the reply's delay and gate; returns False if the connection is to be closed without a response."""
@@ -136,7 +136,7 @@ class Backend:
         except (LookupError, TypeError, AttributeError):  # definitions that a test made invalid
             return Reply(sequence, 500, refusal_body(500))
 
-    def _hold(self, request: Request) -> tuple[Gate, int] | None:
+    def _gate_for(self, request: Request) -> tuple[Gate, int] | None:
         if request.path != "definitions" or self._hold_next < 1:
             return None
         self._hold_next -= 1
