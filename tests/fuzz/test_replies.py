@@ -93,7 +93,7 @@ _meta_lies = st.fixed_dictionaries(
 _reply_lies = st.fixed_dictionaries(
     {},
     optional={
-        **dict.fromkeys(("clock", "lease_left", "granted_at", "note_status", "note_left"), _whole),
+        **dict.fromkeys(("clock", "lease_left", "granted_at", "backoff_status", "backoff_left"), _whole),
         **dict.fromkeys(("leads", "unchanged", "republish"), st.booleans()),
         "grant": st.none() | st.builds(Grant, _whole, _whole, _whole),
         "payload": st.none() | st.binary(max_size=200),
