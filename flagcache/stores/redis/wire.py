@@ -66,8 +66,9 @@ _NUMBERS = (int,) * 10
 
 def read_reply(raw: object) -> Reply:
     """Read the reply of `poll`."""
-    if isinstance(raw, list) and raw[5:] == _NO_NEWS and tuple(map(type, raw)) == _NUMBERS:
-        clock, leads, lease_left, granted_at, bits = cast("list[int]", raw[:5])
+    parts = cast("list[object]", raw) if isinstance(raw, list) else []
+    if parts[5:] == _NO_NEWS and tuple(map(type, parts)) == _NUMBERS:
+        clock, leads, lease_left, granted_at, bits = cast("list[int]", parts[:5])
         return Reply(
             clock,
             bool(leads),
@@ -80,11 +81,11 @@ def read_reply(raw: object) -> Reply:
             exhausted=bits & 16 != 0,
             too_large=bits & 32 != 0,
         )
-    return _read_news(raw)
+    return _read_news(parts)
 
 
-def _read_news(raw: object) -> Reply:
-    clock, leads, lease_left, granted_at, bits, grant, note, meta, payload, leader, *epoch = as_list(raw)
+def _read_news(raw: list[object]) -> Reply:
+    clock, leads, lease_left, granted_at, bits, grant, note, meta, payload, leader, *epoch = raw
     number, epoch_stamp = as_list(epoch[0]) if epoch else (-1, b"")
     status, backoff_left, backoff_stamp = as_list(note) if note else (0, 0, b"")
     return Reply(

@@ -9,7 +9,7 @@ import pytest
 from flagcache.stores.redis import wire
 from flagcache.stores.redis.wire import read_reply
 
-USUAL = [1_700_000_000_000, 0, 44_000, 1_699_999_990_000, 1, 0, 0, 0, 0, 0]
+USUAL: list[object] = [1_700_000_000_000, 0, 44_000, 1_699_999_990_000, 1, 0, 0, 0, 0, 0]
 META = [b"v", b"etag", b"writer", b"project", 1, 2, 3, 4, b"stamp"]
 NEWS = [[0, 7, 8], [503, 10, b"stamp"], META, b"payload", b"other:1:x"]
 """Grant, note, metadata, payload and leader."""
@@ -19,7 +19,7 @@ NEWS = [[0, 7, 8], [503, 10, b"stamp"], META, b"payload", b"other:1:x"]
 def test_the_usual_reply_says_what_its_parts_say(leads: int) -> None:
     """With each of its bits."""
     for bits in range(64):
-        raw = [*USUAL[:1], leads, *USUAL[2:4], bits, *USUAL[5:]]
+        raw: list[object] = [*USUAL[:1], leads, *USUAL[2:4], bits, *USUAL[5:]]
         assert read_reply(raw) == wire._read_news(raw), bits  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
