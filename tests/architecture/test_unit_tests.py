@@ -15,7 +15,7 @@ from tests.architecture.without_unit_tests import WITHOUT_UNIT_TESTS
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "tests/unit"
-EXCEPTIONS = 163
+EXCEPTIONS = 162
 """How many modules may be without unit tests. The number only goes down."""
 
 EXCEPTED = [name for names in WITHOUT_UNIT_TESTS.values() for name in names]
