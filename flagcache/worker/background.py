@@ -78,6 +78,7 @@ class Background:
         asks: PollsOnce,
     ) -> None:
         self._config = config
+        self._reads_only = config.settings.reads_only
         self._state = state
         self._poller = poller
         self._last_known_good = last_known_good
@@ -94,21 +95,21 @@ class Background:
         self._in_trouble = False
         """It was reported that no thread listens."""
 
-    def note_poll(self, push: Push | None) -> None:
-        """A thread asks: note a client's own poll, and make sure that a thread listens if a client wants it."""
+    def note_poll(self, push: Push | None, now: float) -> None:
+        """A thread polls: note a client's own poll, and make sure that a thread listens if a client wants it."""
         if push is None:
-            self._last_poll = self._config.clock()
+            self._last_poll = now
         if self._in_trouble or not self._listener.alive:
             self.start()
 
     def may_lead(self, clients: ClientSnapshot, push: Push | None) -> bool:
         """Whether the poll of the calling thread may take the lease: not if no client here could fetch."""
         able = not clients.live or clients.can_fetch
-        return able and (push is None or push.contends) and not self._config.settings.reads_only
+        return able and (push is None or push.contends) and not self._reads_only
 
-    def watches(self, push: Push | None) -> bool:
-        """Whether the poll of the calling thread is the deputy's look at the fetch that is due."""
-        return push is not None and push.contends and self._state.acting.deputy
+    def watches(self, push: Push) -> bool:
+        """Whether a poll in the course of a push is the deputy's look at the fetch that is due."""
+        return push.contends and self._state.acting.deputy
 
     @property
     def listens(self) -> bool:

@@ -78,7 +78,10 @@ class FirstLoad:
 
     def wait(self) -> None:
         """Wait for what the calling thread's client may start with, if there is hope. Push never waits for newer."""
-        know, now = self._state.know, self._config.clock()
+        know = self._state.know
+        if know.loaded and know.held is not None and thread_record().caller.max_age is None:
+            return  # as at almost every poll
+        now = self._config.clock()
         if know.held is None:
             if not know.gave_up_waiting and know.waiting_since is not None:  # else there is no store to wait for
                 self._wait_for_first(know.waiting_since)

@@ -37,9 +37,9 @@ class ThreadGrants:
         self._of: WeakKeyDictionary[Caller, PollOutcome] = WeakKeyDictionary()
         self._out: PollOutcome | None = None
 
-    def note(self, outcome: PollOutcome) -> None:
-        """Note what the calling thread was just told."""
-        self._of[thread_record().caller] = outcome
+    def note(self, outcome: PollOutcome, who: Caller | None = None) -> None:
+        """Note the result of the poll that was made for this caller: that of the calling thread, if none is given."""
+        self._of[who or thread_record().caller] = outcome
         if outcome.grant is not None:
             self._out = outcome
 
@@ -54,9 +54,9 @@ class ThreadGrants:
         """What the calling thread was told last, until it is back."""
         return self._of.get(thread_record().caller)
 
-    def take(self) -> tuple[PollOutcome | None, bool]:
-        """Take the calling thread's errand from it; and whether that was the one that was out."""
-        outcome = self._of.pop(thread_record().caller, None)
+    def take(self, who: Caller | None = None) -> tuple[PollOutcome | None, bool]:
+        """Remove and return what was noted for the caller; and whether its grant was the latest one, still in use."""
+        outcome = self._of.pop(who or thread_record().caller, None)
         was_out = outcome is not None and outcome is self._out
         if was_out:
             self._out = None

@@ -61,6 +61,7 @@ class StorePoller:
 
     def __init__(self, config: CacheConfig, state: ProcessState, publisher: Publisher, trust: Trust) -> None:
         self._config = config
+        self._reads_only = config.settings.reads_only
         self._state = state
         self._publisher = publisher
         self._verifier = ReplyVerifier(config, state, trust)
@@ -195,7 +196,7 @@ class StorePoller:
     def _act(self, managed: ManagedStore, store: Store, verified: VerifiedReply, asked_at: float) -> None:
         """Adopt what the store sent, or repair it. A store that fails now has still given its grant."""
         reply, definitions = verified.reply, verified.definitions
-        action = next_action(reply, brought=definitions is not None, reads_only=self._config.settings.reads_only)
+        action = next_action(reply, brought=definitions is not None, reads_only=self._reads_only)
         if action is Action.ADOPT and reply.meta is not None and definitions is not None:
             if self._compatibility.accepts(managed.store_name, reply.meta, definitions):
                 self._adopt(managed.store_name, reply, reply.meta, definitions, asked_at)

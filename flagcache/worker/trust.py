@@ -62,6 +62,8 @@ class Trust:
     def __init__(self, config: CacheConfig, state: ProcessState) -> None:
         self._config = config
         self._state = state
+        self._signs = config.codec.stamps.signs
+        """This process has a key."""
         self._stores: defaultdict[str, _Store] = defaultdict(_Store)
         """By the store's name."""
         self._epoch = 0
@@ -72,13 +74,13 @@ class Trust:
     def adjust_poll(self, ask: Ask, store_name: str) -> Ask:
         """Return the poll of this store; it asks for a turn if the store's times are unsigned, or become old."""
         store = self._stores[store_name]
-        if self._config.codec.stamps.signs:
+        if self._signs:
             ask = self._with_epoch(ask, store_name)
         if store.ignores_backoff:
             ask = ask._replace(ignores_backoff=True)
         if store.passed_over:
             ask = ask._replace(held_version=store.passed_over)
-        if not self._asks_for_turn(store_name):
+        if not self._signs or not self._asks_for_turn(store_name):
             return ask
         # A process that polls soon after each of the leader's fetches would find none due: in the end it doesn't wait.
         interval = 1 if self._is_late(store, _URGENT) else ask.interval // 10
@@ -117,7 +119,7 @@ class Trust:
 
     def on_reply(self, store_name: str, reply: Reply) -> Reply:
         """Return the reply without a note or failed tries that this process doesn't believe."""
-        store, signs = self._stores[store_name], self._config.codec.stamps.signs
+        store, signs = self._stores[store_name], self._signs
         if signs:
             reply = self._hear_epoch(store, reply)
             reply = reply._replace(exhausted=reply.exhausted and self._failed_lately(reply))
@@ -185,7 +187,7 @@ class Trust:
         this process failed a moment ago. A process whose SDK fetches doesn't learn the
         result, so it leaves no store aside.
         """
-        if not self._may_leave_aside or reply.grant is not None:
+        if not self._signs or not self._may_leave_aside or reply.grant is not None:
             return False
         know, now, store = self._state.know, self._config.clock(), self._stores[store_name]
         held = know.held

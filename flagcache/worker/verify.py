@@ -96,7 +96,8 @@ class ReplyVerifier:
             heard = self._verify(managed, store, reply, reply.meta)
         else:
             heard = VerifiedReply(reply)
-            if reply.unchanged and not self._state.know.view(managed.store_name).foreign:  # it is what is held
+            doubted = bool(self._refused or self._state.troubles.known)
+            if doubted and reply.unchanged and not self._state.know.view(managed.store_name).foreign:  # it is held
                 self._readable(managed)
         if not self.trust.leaves_aside(managed.store_name, heard.reply):
             return heard
@@ -157,8 +158,6 @@ class ReplyVerifier:
     def _readable(self, managed: ManagedStore) -> None:
         """What this store has can be read: say so, if it could not be before."""
         self._refused.pop(managed.store_name, None)
-        if not self._state.troubles.known:
-            return
         ends = {troubles.UNREADABLE: PayloadAccepted, troubles.FOREIGN_KEY: ForeignKeyGone}
         for kind, end in ends.items():
             self._state.emit(

@@ -16,7 +16,7 @@ from flagcache.core.knowledge import Held, Knowledge
 from flagcache.core.projects import join_projects
 from flagcache.core.reply import serves_first
 from flagcache.core.schedule import HEARTBEAT
-from flagcache.runtime.callers import thread_record, within
+from flagcache.runtime.callers import Caller, thread_record, within
 from flagcache.runtime.single_flight import SingleFlight
 from flagcache.settings import SLOW_FETCH
 from flagcache.stores.base import Meta, Scope
@@ -46,6 +46,7 @@ class Worker:
 
     def __init__(self, config: CacheConfig, know: Knowledge) -> None:
         self._config = config
+        self._reads_only = config.settings.reads_only
         self._state = ProcessState(config, know)
         self._publisher = Publisher(config, self._state)
         trust = Trust(config, self._state)
@@ -111,10 +112,11 @@ class Worker:
 
     def should_fetch(self) -> bool:
         """Ask the store. True sends the calling thread to fetch, if its client is unknown; else the fleet fetches."""
-        self._come_back()
-        thread_record().caller.asked_at = self._config.clock()
+        who, now = thread_record().caller, self._config.clock()
+        self._come_back(who)
+        who.asked_at = now
         push = self._config.clients.push
-        self._background.note_poll(push)
+        self._background.note_poll(push, now)
         if push is None:
             self.look()
         else:
@@ -157,9 +159,8 @@ class Worker:
         if self._state.emptied:
             return self._config.vendor.empty()
         if held is not None:
-            return (
-                held.definitions if self._config.clients.may_hand_over(held.definitions, self._config.clock()) else None
-            )
+            lacks_them = self._config.clients.may_hand_over(held.definitions, self._config.clock())
+            return held.definitions if lacks_them else None
         if self._grants.granted:
             return None
         if not loads_again:
@@ -225,13 +226,13 @@ class Worker:
         sdk_fetches = not self._grants.idle(self._config.clock())
         return not (sdk_fetches or self._fetching.busy or self._deferred)
 
-    def _come_back(self) -> None:
+    def _come_back(self, who: Caller) -> None:
         """The thread asks again: the fetch that it was sent on has ended, and brought nothing.
 
         A process that never received definitions has no entity tag, so that its silence cannot mean "unchanged". If
         people cleared the store since, "unchanged" is of no use to it.
         """
-        outcome, was_out = self._grants.take()
+        outcome, was_out = self._grants.take(who)
         if outcome is None or outcome.grant is None or not was_out:
             return
         know = self.know
@@ -261,15 +262,14 @@ class Worker:
 
     def _ask(self, clients: ClientSnapshot, push: Push | None, *, contend: bool, may_lead: bool) -> None:
         # While a fetch is under way the listener keeps the lease, and another grant could not be used.
-        may_lead, before = may_lead and not self._fetching.busy, self.know.held
-        reports = clients.can_fetch and not self._config.settings.reads_only
+        know = self._state.know
+        idle, reports = self._idle, clients.can_fetch and not self._reads_only
         listens = reports and clients.polling and bool(clients.listening)
-        intent = PollIntent(
-            may_lead, self._idle, reports, listens, self._background.watches(push), is_starting(self.know)
-        )
-        answer = self._poller.poll(intent, serve_first=serves_first(self.know, can_fetch=clients.can_fetch))
+        watches = push is not None and self._background.watches(push)
+        intent = PollIntent(may_lead and not self._fetching.busy, idle, reports, listens, watches, is_starting(know))
+        answer = self._poller.poll(intent, serve_first=serves_first(know, can_fetch=clients.can_fetch))
         self._state.report_changes()
-        if self.know.held is not before:
+        if self._state.know.held is not know.held:
             self._arrived()
         elif not self._background.running:
             self._last_known_good.settle()

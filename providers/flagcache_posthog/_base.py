@@ -18,7 +18,7 @@ from flagcache.event_log import log_events
 from flagcache.events import Event, Events
 from flagcache.runtime import process
 from flagcache.runtime.callbacks import TimedCallback
-from flagcache.runtime.guard import log_exceptions
+from flagcache.runtime.guard import log_exceptions, log_failure
 from flagcache.runtime.here import prefix
 from flagcache.runtime.process_lock import ProcessLock
 from flagcache.runtime.uwsgi import advise
@@ -196,18 +196,20 @@ class CacheBase:
     # --- what the SDK calls, in whichever way ------------------------------------------------------------------------
 
     def _should_fetch(self) -> bool:
-        if stop_orphan_poller() is not None:
-            return False
-        log_exceptions(self._record_caller, None, self._namespace, "identifying the client that polls failed")
-        if self._caller_is_refused:
+        try:
+            client = calling_client()
+            if stop_orphan_poller(client):
+                return False
+            self._record_caller(client)
+        except Exception:  # noqa: BLE001 - a client that is not found is one that polls by protocol
+            log_failure(self._namespace, "identifying the client that polls failed")
+        if self._refused and self._caller_is_refused:
             return not self._settings.reads_only
         return self._coordinator.should_fetch()
 
     @property
     def _caller_is_refused(self) -> bool:
         """Whether the calling client was refused: it fetches for itself, and shares nothing here."""
-        if not self._refused:
-            return False
         client = self._caller
         return client is not None and client in self._refused
 
@@ -223,14 +225,16 @@ class CacheBase:
     def _caller(self) -> Client | None:
         return log_exceptions(calling_client, None, self._namespace, "identifying the client that calls failed")
 
-    def _record_caller(self) -> None:
-        client = self._caller
+    def _record_caller(self, client: Client | None) -> None:
+        is_attached = False
         for attached in self._attached:
-            attached.uses_cache = attached.uses_cache or client is None or attached.is_for(client)
-        if client is not None:
+            if client is None or attached.is_for(client):
+                attached.uses_cache = is_attached = True
+        if client is None:
+            if self._settings.auto_attach:
+                self._finder.called()
+        elif not is_attached:
             self.record_client(client)
-        elif self._settings.auto_attach:
-            self._finder.called()
 
     def _record_keyless_caller(self) -> None:
         """Record a client without a secret key, which may never have called before."""
@@ -239,14 +243,14 @@ class CacheBase:
             self.record_client(client)
 
     def _definitions(self) -> FlagDefinitionCacheData | None:
-        if self._caller_is_refused:
+        if self._refused and self._caller_is_refused:
             return cast("FlagDefinitionCacheData", self._vendor.empty()) if self._settings.reads_only else None
         definitions = self._coordinator.definitions(loads_again=self._caller_loads_again)
         self._handed_over(definitions, received=False)
         return cast("FlagDefinitionCacheData | None", definitions)
 
     def _received(self, definitions: object) -> None:
-        if self._caller_is_refused:
+        if self._refused and self._caller_is_refused:
             return
         self._coordinator.received(definitions)
         self._handed_over(definitions, received=True)
@@ -259,9 +263,9 @@ class CacheBase:
         self._coordinator.shutdown()
 
     def _handed_over(self, definitions: object, *, received: bool) -> None:
-        if not self._settings.auto_attach or self._coordinator.pushing or self._caller is not None:
+        if not isinstance(definitions, dict) or not self._settings.auto_attach:
             return
-        if isinstance(definitions, dict):
+        if not self._coordinator.pushing and self._caller is None:
             flags = cast("dict[str, object]", definitions).get("flags")
             search = partial(self._finder.handed_over, flags, received=received)
             log_exceptions(search, None, self._namespace, "the search for a thread's client failed")

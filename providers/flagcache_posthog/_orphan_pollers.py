@@ -44,11 +44,16 @@ def calling_thread() -> threading.Thread:
     return threading.current_thread()
 
 
-def stop_orphan_poller() -> Client | None:
-    """If an orphan poller calls, stop it after this poll and return its client; otherwise return None."""
+def stop_orphan_poller(client: Client | None) -> bool:
+    """If the calling thread is an orphan poller of this client, stop it after this poll.
+
+    Returns:
+        Whether it is one.
+    """
+    if client is None or client.poller is threading.current_thread():  # as a rule
+        return False
     thread = calling_thread()
-    client = client_of(thread)
-    if client is None or client.poller is thread or not is_poller(thread):
-        return None
+    if client_of(thread) is not client or client.poller is thread or not is_poller(thread):
+        return False
     thread.stopped.set()
-    return client
+    return True
