@@ -1,6 +1,6 @@
 """PostHog's SDK under either of its names: `posthog`, and `posthoganalytics`, under which it is published too.
 
-Both have the same classes, each its own. A client or poller can only be of one that is loaded.
+Each has its own classes of the same names. A client or poller can only come from a name that is loaded.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What the SDK's own requests carry and no public name shows: read here, never written.
+"""Reads two options of the SDK's own requests that have no public name.
 
-Our own fetch is to pass wherever the SDK's request would: firewalls and logs may go by the user agent of a wrapped SDK,
+Our own fetch must work wherever the SDK's request does: firewalls and logs may check the user agent of a wrapped SDK,
 and networks may need socket options. No public name shows them (posthog 7.91.1: `request._socket_options`, and
 `Client._sdk_info`, which 7.37.3 has not). An SDK without these names counts as one without these options.
 """
@@ -24,7 +24,7 @@ SocketOptions: TypeAlias = Sequence[tuple[int, int, "int | bytes"]]
 
 
 def user_agent_of(client: Client) -> str:
-    """Return how a client's requests name their sender: the SDK, or the library that wraps it."""
+    """Return the user agent of a client's requests: the SDK, or the library that wraps it."""
     named = cast("object", getattr(client, "_sdk_info", None))
     if isinstance(named, str) and re.fullmatch(r"[!-~]+( [!-~]+)*", named):
         return named
@@ -34,6 +34,6 @@ def user_agent_of(client: Client) -> str:
 
 
 def socket_options() -> SocketOptions | None:
-    """Return what `posthog.set_socket_options` was last given; None if nothing."""
+    """Return the last argument of `posthog.set_socket_options`; None if there is none."""
     told = (cast("SocketOptions | None", getattr(module, "_socket_options", None)) for module in loaded("request"))
     return next((options for options in told if options is not None), None)

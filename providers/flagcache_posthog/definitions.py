@@ -1,19 +1,19 @@
-"""What PostHog's flag definitions look like, as far as the SDK relies on it without checking.
+"""Checks PostHog's flag definitions, as far as the SDK relies on their shape without checking it.
 
-The SDK applies what a provider hands it key by key and unchecked: flags that are no dicts, or whose key cannot be
+The SDK applies a provider's definitions key by key and unchecked: flags that aren't dicts, or whose key can't be
 hashed, stay in its memory after the error (posthog 7.91, `client.py`, `_update_flag_state` and the setter of
 `feature_flags`). So the shape is checked here, fully, before anything is handed out; unknown keys pass through
 untouched.
 
-What the SDK evaluates around is taken: a flag whose key is absent or no string, and group types or cohorts that are no
-mapping, which count as none. Older versions of flagcache discard definitions with such a flag, so a worker that
-holds them would republish them at each poll. So stores carry these flags beside the others, under a key that older
-versions hand on unread (`PostHogVendor.shared`).
+Definitions that the SDK tolerates are accepted: a flag whose key is absent or isn't a string, and group types or
+cohorts that aren't a mapping, which count as empty. Older versions of flagcache discard definitions with such a flag,
+so a worker that has them would republish them at each poll. So stores keep these flags beside the others, under a key
+that older versions pass through unread (`PostHogVendor.shared`).
 
-One content must have one version, whoever fetched it. The SDK hands a provider not the body of PostHog's answer but
-what it made of it, with defaults filled in; `PostHogVendor.of_response` does the same for our own fetches. Keys of the
-body that no SDK knows yet stay, although this SDK would drop them: then the content does not depend on the fetching
-worker's SDK, and a worker with a newer one, which knows them, misses nothing when an older one fetches for it.
+The same content must have the same version, whichever process fetched it. The SDK doesn't give a provider the body of
+PostHog's response, but its own form of it, with defaults filled in; `PostHogVendor.of_response` does the same for our
+own fetches. It keeps keys that no SDK knows yet, although this SDK would drop them. So the content doesn't depend on
+the fetching worker's SDK, and a worker with a newer SDK gets all its keys when an older one fetches for it.
 """
 
 from __future__ import annotations
@@ -34,28 +34,28 @@ _MALFORMED_KEY = "flagcache_malformed_flags"  # in stores: flags whose key is no
 
 
 class PostHogVendor:
-    """PostHog, as the engine needs to know it (`flagcache.vendor.Vendor`)."""
+    """PostHog as a vendor (`flagcache.vendor.Vendor`)."""
 
     @property
     def name(self) -> str:
-        """As a trouble with it begins."""
+        """The name with which messages about it begin."""
         return "posthog"
 
     @property
     def writer(self) -> str:
-        """The SDK whose definitions are written here."""
+        """The SDK with which this process writes definitions."""
         return f"posthog-python/{VERSION}"
 
     @property
     def keys(self) -> frozenset[str]:
-        """What the SDK here says that a provider is handed: four keys before posthog 7.59, five since."""
+        """The keys that this SDK gives to a provider: four before posthog 7.59, five since."""
         return frozenset(FlagDefinitionCacheData.__annotations__)
 
     def check(self, definitions: object) -> Definitions:
-        """Return the definitions if the SDK can take them; of what is well-formed the very object.
+        """Return the definitions if the SDK can use them; the same object if it is well-formed.
 
         Raises:
-            EnvelopeError: flags, group types or cohorts are missing, or flags are what the SDK would half apply.
+            EnvelopeError: flags, group types or cohorts are missing, or the SDK would apply the flags only in part.
         """
         if not isinstance(definitions, dict):
             raise EnvelopeError(f"definitions are a {type(definitions).__name__}, not a dict")
@@ -68,15 +68,15 @@ class PostHogVendor:
             _check_flag(index, flag)
         for key in _MAPPINGS:
             if not known.get(key) and not isinstance(known.get(key), dict):
-                # Not of the SDK, which hands over an empty dict for whatever is empty.
+                # This is not from the SDK, which gives an empty dict for any empty value.
                 raise EnvelopeError(f"{key} is {type(known.get(key)).__name__}, not a dict")
         wrong: Definitions = {key: {} for key in _MAPPINGS if not isinstance(known[key], dict)}
         return {**known, **wrong} if wrong else known
 
     def malformed(self, definitions: object) -> tuple[str, ...]:
-        """Name what is malformed in definitions that are accepted: flags by their `id` in PostHog if they have one.
+        """Describe what is malformed in accepted definitions; flags are named by their `id` if they have one.
 
-        Null group types and cohorts are PostHog's way to say that there are none.
+        Null group types and cohorts aren't malformed: PostHog sends null if there are none.
         """
         known = cast("Definitions", definitions)
         flags = enumerate(cast("list[dict[str, object]]", known["flags"]))
@@ -86,7 +86,7 @@ class PostHogVendor:
         return tuple(wrong)
 
     def shared(self, definitions: Definitions) -> Definitions:
-        """Return what stores carry of checked definitions: these very objects, unless a flag is malformed."""
+        """Return checked definitions as stores keep them: the same object, unless a flag is malformed."""
         flags = cast("list[dict[str, object]]", definitions["flags"])
         malformed = {str(index): flag for index, flag in enumerate(flags) if not isinstance(flag.get("key"), str)}
         if not malformed:
@@ -95,14 +95,14 @@ class PostHogVendor:
         return {**definitions, "flags": others, _MALFORMED_KEY: malformed}
 
     def of_response(self, body: object) -> Definitions:
-        """Return the definitions in the body of an answer, as the SDK hands them to a provider.
+        """Return the definitions in the body of a response, as the SDK gives them to a provider.
 
-        Rests on posthog 7.91, `client.py`, `_update_flag_state` and `_publish_flag_definitions_response`: a mapping
-        that is null or no mapping is empty, and what is absent has its default. Null flags are refused; the SDK takes
-        them for none.
+        As in posthog 7.91, `client.py`, `_update_flag_state` and `_publish_flag_definitions_response`: a null or
+        invalid mapping is empty, and an absent key has its default. Null flags are refused; the SDK treats them as
+        none.
 
         Raises:
-            EnvelopeError: the body holds no definitions.
+            EnvelopeError: the body contains no definitions.
         """
         if isinstance(body, dict):
             body = {key: _filled(key, value) for key, value in cast("Definitions", body).items()}
@@ -112,11 +112,11 @@ class PostHogVendor:
         return definitions
 
     def empty(self) -> Definitions:
-        """No flags; a truthy value, so that the SDK neither fetches nor asks again in each request."""
+        """No flags; a truthy value, so that the SDK neither fetches nor asks again at each request."""
         return {"flags": [], "group_type_mapping": {}, "cohorts": {}}
 
     def count(self, definitions: Definitions) -> int:
-        """How many flags they have."""
+        """The number of flags."""
         return len(cast("list[object]", definitions["flags"]))
 
     def project(self, definitions: Definitions) -> str:
@@ -181,7 +181,7 @@ def _restore(known: Definitions) -> Definitions:
     """Return definitions as they were before `PostHogVendor.shared`.
 
     Raises:
-        EnvelopeError: these are not what that makes.
+        EnvelopeError: `shared` didn't make these.
     """
     others = iter(cast("list[object]", known["flags"]))
     malformed = cast("dict[str, object]", known[_MALFORMED_KEY]) if isinstance(known[_MALFORMED_KEY], dict) else {}

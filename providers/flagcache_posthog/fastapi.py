@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["flags_dependency"]
 
 _Dependency: TypeAlias = "Callable[..., object]"
-"""Whatever FastAPI's `Depends` takes."""
+"""An argument of FastAPI's `Depends`."""
 
 
 def _nothing() -> None:
@@ -47,18 +47,18 @@ def flags_dependency(
     groups: _Dependency = _nothing,
     remote: Remote = "never",
 ) -> Callable[..., Coroutine[None, None, RequestFlags]]:
-    """Make a dependency that gives each request its flags: one `RequestFlags` for all that depend on it.
+    """Create a dependency that gives each request its flags: one `RequestFlags` for all its dependents.
 
-    All but the client and `remote` are dependencies themselves, with dependencies of their own if they need them.
+    All arguments except the client and `remote` are dependencies themselves, and may have dependencies of their own.
 
     Args:
         client: evaluates the flags.
-        user: returns the id of the authenticated user, None for one who is not. Without one the SDK's context, or
-            PostHog's cookie, says who it is.
+        user: returns the id of the authenticated user; None if there is none. Without an id, the SDK's context or
+            PostHog's cookie identifies the user.
         session: returns the key of the session, for visitors who have no other id.
-        person_properties: returns what local evaluation may know of the user, as a mapping or None.
+        person_properties: returns the user's properties for local evaluation, as a mapping or None.
         groups: returns the user's groups, as a mapping or None.
-        remote: as of `RequestFlags`; PostHog is asked in routes that are no coroutines.
+        remote: as in `RequestFlags`; PostHog is asked only in routes that aren't coroutines.
     """
 
     async def request_flags(

@@ -6,7 +6,7 @@
     def home():
         return "new" if flags.is_enabled("new-checkout") else "old"
 
-`flags` stands for the `RequestFlags` of the request under way, as `flask.g` does; templates have it too.
+`flags` is a proxy of the current request's `RequestFlags`, as `flask.g` is; templates have it too.
 """
 
 from __future__ import annotations
@@ -47,11 +47,12 @@ def init_flags(  # noqa: PLR0913 - the keywords are those of `RequestFlags` and 
     Args:
         app: the application.
         client: evaluates the flags.
-        user: as of `distinct_id_of`, best a function; without it the SDK's context or PostHog's cookie says who it is.
-        session: as of `distinct_id_of`.
-        person_properties: as of `RequestFlags`.
-        groups: as of `RequestFlags`.
-        remote: as of `RequestFlags`.
+        user: as in `distinct_id_of`, best a function; without it the SDK's context or PostHog's cookie identifies the
+            user.
+        session: as in `distinct_id_of`.
+        person_properties: as in `RequestFlags`.
+        groups: as in `RequestFlags`.
+        remote: as in `RequestFlags`.
     """
 
     def make() -> RequestFlags:
@@ -70,7 +71,7 @@ def _flags() -> RequestFlags:
     make: Callable[[], RequestFlags] | None = current_app.extensions.get(_NAME)
     if make is None:
         raise ConfigurationError(f"the application {current_app.name!r} has no flags: call init_flags(app, client)")
-    # A request keeps them itself: in a test one application context, and its `g`, may be around several requests.
+    # The request keeps them: in a test several requests may share one application context and its `g`.
     kept = request.environ if has_request_context() else vars(g)
     return cast("RequestFlags", kept.get(_NAME) or kept.setdefault(_NAME, make()))
 

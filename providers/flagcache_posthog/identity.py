@@ -18,14 +18,14 @@ from posthog.contexts import get_context_distinct_id
 __all__ = ["Given", "cookie_name", "distinct_id_of", "from_cookie", "from_session"]
 
 Given: TypeAlias = str | int | UUID | Callable[[], str | int | UUID | None] | None
-"""An id, or a function that returns one and is called only if it is needed. A `bool` is none, so that
-`user.is_authenticated and user.pk` may be given."""
+"""An id, or a function that returns one and is called only if it is needed. A `bool` counts as no id, so you can pass
+`user.is_authenticated and user.pk`."""
 
 _LONGEST_COOKIE = 4096
 _LONGEST_ID = 200
-"""Characters; PostHog takes no longer ones."""
+"""Characters; PostHog refuses longer ids."""
 _COOKIELESS = "$posthog_cookieless"
-"""What posthog-js writes for all visitors if it may not tell them apart."""
+"""What posthog-js writes for all visitors in cookieless mode."""
 
 
 def distinct_id_of(
@@ -41,12 +41,12 @@ def distinct_id_of(
     The first of these that gives one: `explicit`, `user`, the SDK's context, PostHog's cookie, `session`.
 
     Args:
-        explicit: what the application says.
-        user: the id of the authenticated user; None for one who is not.
-        cookies: of the request, by name.
-        project_api_key: names PostHog's cookie; without it the cookie is not looked for.
-        session: the session's key, if there is a session. PostHog gets a digest of it: with the key itself one could
-            take the session over.
+        explicit: the application's own choice.
+        user: the id of the authenticated user; None if the visitor isn't authenticated.
+        cookies: the request's cookies, by name.
+        project_api_key: is part of the name of PostHog's cookie; without it the cookie isn't read.
+        session: the session's key, if there is a session. PostHog gets a digest of it, because the key itself would
+            let others take over the session.
     """
     found = _text(explicit) or _text(user) or get_context_distinct_id()
     if not found and cookies is not None and project_api_key:
@@ -60,7 +60,7 @@ def cookie_name(project_api_key: str) -> str:
 
 
 def from_cookie(cookies: Mapping[str, str], project_api_key: str) -> str | None:
-    """Return the distinct id in PostHog's cookie; None without one, or if it cannot be read."""
+    """Return the distinct id in PostHog's cookie; None if there is none, or it is invalid."""
     text = cookies.get(cookie_name(project_api_key), "")
     return _id_in(text) if text and len(text) <= _LONGEST_COOKIE else None
 
@@ -76,7 +76,7 @@ def _id_in(text: str) -> str | None:
 
 
 def from_session(key: str) -> str | None:
-    """Return a distinct id for a session that has no other: a digest of its key; None without one."""
+    """Return a distinct id for a session: a digest of its key; None without a key."""
     return f"session-{hashlib.sha256(key.encode()).hexdigest()[:32]}" if key else None
 
 

@@ -30,13 +30,13 @@ __all__ = ["FlagcacheProvider"]
 
 
 class FlagcacheProvider(PostHogProvider):
-    """PostHog's provider on a client that was made with a cache.
+    """PostHog's provider on a client that has a cache.
 
     Args:
         client: evaluates the flags.
-        cache: the client's.
-        default_distinct_id: as of PostHog's provider.
-        remote: as of `flagcache_posthog.request_flags.RequestFlags`.
+        cache: the client's cache.
+        default_distinct_id: as in PostHog's provider.
+        remote: as in `flagcache_posthog.request_flags.RequestFlags`.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class FlagcacheProvider(PostHogProvider):
         self._loaded = bool(self._owner.feature_flags)
 
     def shutdown(self) -> None:
-        """Undo `initialize`; the client stays in use. OpenFeature calls it."""
+        """Undo `initialize`; the client isn't shut down. OpenFeature calls it."""
         with suppress(ValueError):  # OpenFeature has dropped all handlers
             api.remove_handler(ProviderEvent.PROVIDER_READY, self._emit_stale)
 
@@ -72,6 +72,6 @@ class FlagcacheProvider(PostHogProvider):
             (self.emit_provider_stale if self._stale else self.emit_provider_ready)(details)
 
     def _emit_stale(self, _ready: EventDetails) -> None:
-        """OpenFeature calls a provider ready when it has loaded, even if what it has loaded is stale."""
+        """Report stale definitions again after OpenFeature reports a loaded provider as ready."""
         if self._stale:
             self.emit_provider_stale(ProviderEventDetails(message="PostHog does not confirm the definitions"))

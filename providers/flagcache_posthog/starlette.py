@@ -1,4 +1,4 @@
-"""The flags of a request as `request.state.flags`, for Starlette and applications of its kind; WebSockets too.
+"""The flags of a request as `request.state.flags`, for Starlette and frameworks based on it; WebSockets too.
 
 Middleware(FlagsMiddleware, client=posthog, user=lambda request: request.session.get("user_id"))
 """
@@ -33,11 +33,11 @@ class FlagsMiddleware:
     Args:
         app: the application.
         client: evaluates the flags.
-        user: as of `distinct_id_of`; without it the SDK's context or PostHog's cookie says who it is.
-        session: as of `distinct_id_of`.
-        person_properties: as of `RequestFlags`.
-        groups: as of `RequestFlags`.
-        remote: as of `RequestFlags`.
+        user: as in `distinct_id_of`; without it the SDK's context or PostHog's cookie identifies the user.
+        session: as in `distinct_id_of`.
+        person_properties: as in `RequestFlags`.
+        groups: as in `RequestFlags`.
+        remote: as in `RequestFlags`.
     """
 
     def __init__(  # noqa: PLR0913 - the keywords are those of `RequestFlags` and `distinct_id_of`

@@ -1,4 +1,4 @@
-"""What a project's settings say, checked: `FLAGCACHE = {...}`, or plain settings with the prefix `POSTHOG_`."""
+"""A project's settings, checked: `FLAGCACHE = {...}`, or plain settings with the prefix `POSTHOG_`."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _WRONG_KEYS = {
     ),
     "SECRET_KEY": (("phc_",), "a project API key", "Set it to the phs_... key, and PROJECT_API_KEY to the other one."),
 }
-"""Prefixes of keys that belong in another setting, what such a key is, and the remedy."""
+"""Prefixes of keys that belong in another setting, the kind of such a key, and the remedy."""
 
 _OTHER_NAMES = {"SECRET_KEY": "PERSONAL_API_KEY", "HOST": "API_HOST"}
 """Names of plain settings that many projects already have."""
@@ -105,19 +105,19 @@ class Config(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """What is wrong with a setting."""
+    """One error in a setting."""
 
     code: str
-    """Of Django's system check, without the prefix."""
+    """The id of Django's system check, without the prefix."""
     message: str
     hint: str | None = None
 
 
 def read() -> Config:
-    """Return what the settings say.
+    """Return the settings.
 
     Raises:
-        ConfigurationError: something in them cannot be right.
+        ConfigurationError: a setting is invalid.
     """
     found = problems()
     if found:
@@ -126,7 +126,7 @@ def read() -> Config:
 
 
 def problems() -> list[Problem]:
-    """What is wrong with the settings, each with its remedy. Connects to nothing."""
+    """Return the errors in the settings, each with its remedy. Connects to nothing."""
     dictionary: object = getattr(settings, "FLAGCACHE", {})
     if not isinstance(dictionary, Mapping):
         return [Problem("E001", f"FLAGCACHE must be a dictionary, not a {type(dictionary).__name__}.")]
@@ -177,7 +177,7 @@ def _given() -> dict[str, Any]:
 
 
 def given(key: str) -> Any:  # noqa: ANN401 - of any type
-    """Return a setting that is not checked yet; None if there is none."""
+    """Return an unchecked setting; None if it is missing."""
     return _given().get(key)
 
 
@@ -205,7 +205,7 @@ def _missing(given: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _misplaced(given: Mapping[str, Any]) -> Iterator[Problem]:
-    """Keys that were swapped, and a host that no request can reach. Shows no key."""
+    """Keys that are in the wrong setting, and an invalid host. Shows no key."""
     for key, (beginnings, what, remedy) in _WRONG_KEYS.items():
         if str(given.get(key, "")).startswith(beginnings):
             yield Problem("E005", f"{key} is {what} of PostHog.", remedy)
@@ -256,7 +256,7 @@ def hook(config: Config, key: str) -> Callable[[HttpRequest], Any] | None:
     """Return a function of the project; None if it has none.
 
     Raises:
-        ConfigurationError: it is no function, or its dotted path names nothing.
+        ConfigurationError: it isn't a function, or its dotted path doesn't exist.
     """
     found = config.hooks.get(key)
     if isinstance(found, str):

@@ -1,4 +1,4 @@
-"""Defaults for settings that a project does not have, taken from a module that reads other settings."""
+"""Defaults for missing settings, from a module that reads other settings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["use_defaults_from", "uses_defaults_from", "with_defaults"]
 
 
 class _DefaultsSource:
-    """Where defaults come from in this process."""
+    """The function from which this process takes defaults."""
 
     def __init__(self) -> None:
         self.read: Callable[[], dict[str, Any]] | None = None
@@ -19,9 +19,9 @@ _source = _DefaultsSource()
 
 
 def use_defaults_from(read: Callable[[], dict[str, Any]] | None) -> None:
-    """Take the defaults from a function, which returns them by the keys of `FLAGCACHE`; None: there are none.
+    """Take the defaults from a function, which returns them by the keys of `FLAGCACHE`; None: no defaults.
 
-    Those of `CLIENT` are completed option by option.
+    The options in `CLIENT` are completed one by one.
     """
     _source.read = read
 

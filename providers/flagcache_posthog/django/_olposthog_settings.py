@@ -23,7 +23,7 @@ DEFAULTS: Mapping[str, Any] = {
     "POSTHOG_CIRCUIT_BREAKER_COOLDOWN_SECONDS": 60,
     "POSTHOG_CIRCUIT_BREAKER_TRIP_THRESHOLD_SECONDS": 6,
 }
-"""Values for the settings that a project does not have."""
+"""Defaults of missing settings."""
 
 
 def setting(name: str) -> Any:  # noqa: ANN401 - of any type
@@ -32,10 +32,10 @@ def setting(name: str) -> Any:  # noqa: ANN401 - of any type
 
 
 def check_settings() -> None:
-    """Check the types of all.
+    """Check all settings.
 
     Raises:
-        ConfigurationError: one of them cannot be right.
+        ConfigurationError: a setting is invalid.
     """
     if not isinstance(setting("POSTHOG_ENABLED"), bool):
         raise ConfigurationError(f"POSTHOG_ENABLED must be True or False, not {setting('POSTHOG_ENABLED')!r}")

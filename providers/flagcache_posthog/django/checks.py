@@ -1,4 +1,4 @@
-"""Django's system checks of the settings: every mistake, with its remedy."""
+"""Django's system checks of the settings: each error has its remedy."""
 
 from __future__ import annotations
 

@@ -29,8 +29,8 @@ _ASYNC_REMEDY = (
 class HttpRequestFlags:
     """The flags of one request.
 
-    It knows the user at each read: the one that a session, a token of Django REST framework or a login during the
-    request gave. In an async view await it first: `flags = await request.flags`.
+    Each read uses the current user, also after a login during the request or the authentication of Django REST
+    framework. In an async view await it first: `flags = await request.flags`.
 
     Args:
         request: Django's.
@@ -40,7 +40,7 @@ class HttpRequestFlags:
         self._request = request
         self._users: dict[str, RequestFlags] = {}
         self.read = False
-        """Whether a flag was asked for: then the response depends on who asks."""
+        """Whether a flag was read, so that the response depends on the user."""
 
     def is_enabled(self, key: str, default: bool = False) -> bool:  # noqa: FBT001, FBT002 - as of the SDK's snapshots
         """Whether a flag is on; `default` if it has no value."""
@@ -51,7 +51,7 @@ class HttpRequestFlags:
         return self._flags().get(key, default)
 
     def payload(self, key: str, default: object = None) -> object:
-        """What comes with a flag's value; `default` if nothing does."""
+        """The payload of a flag; `default` if it has none."""
         return self._flags().payload(key, default)
 
     def snapshot(self, *keys: str) -> FeatureFlagEvaluations:
@@ -60,7 +60,7 @@ class HttpRequestFlags:
 
     @property
     def distinct_id(self) -> str | None:
-        """Who asks: the first of `IDENTIFY`, the user, the SDK's context, PostHog's cookie, the session."""
+        """The first id of: `IDENTIFY`, the user, the SDK's context, PostHog's cookie, the session."""
         request = self._request
         identify = hook("IDENTIFY")
         session = getattr(request, "session", None)
@@ -76,7 +76,7 @@ class HttpRequestFlags:
         """Look up the user and load flags without stopping the event loop; then reads do neither."""
         return self._prepared().__await__()
 
-    # --- who asks ----------------------------------------------------------------------------------------------------
+    # --- the user ----------------------------------------------------------------------------------------------------
 
     def _user_id(self) -> str | None:
         try:
@@ -100,7 +100,7 @@ class HttpRequestFlags:
             await sync_to_async(self._flags)()
         return self
 
-    # --- their flags -------------------------------------------------------------------------------------------------
+    # --- the user's flags --------------------------------------------------------------------------------------------
 
     def _flags(self) -> RequestFlags:
         self.read = True
@@ -125,7 +125,7 @@ def flags_of(request: HttpRequest) -> HttpRequestFlags:
     """Return the flags of a request: `request.flags`, also without the middleware, and typed.
 
     Args:
-        request: Django's, or one of Django REST framework, which stands for Django's.
+        request: Django's, or one of Django REST framework, which wraps Django's.
     """
     django_request: HttpRequest = getattr(request, "_request", request)
     own = vars(django_request)

@@ -18,15 +18,15 @@ _Response: TypeAlias = "HttpResponseBase | Awaitable[HttpResponseBase]"
 
 
 class FlagsMiddleware:
-    """Gives each request its `flags`, in any place of `MIDDLEWARE`: the user is looked up when a flag is read.
+    """Gives each request its `flags`, at any place in `MIDDLEWARE`: the user is looked up when a flag is read.
 
-    A response in which flags were read varies by cookie, so that no HTTP cache gives it to other visitors.
+    If flags were read, the response varies by cookie, so that no HTTP cache serves it to other visitors.
 
     Args:
-        get_response: of the next middleware.
+        get_response: calls the next middleware.
 
     Raises:
-        ConfigurationError: the settings cannot be right; a server then does not start.
+        ConfigurationError: the settings are invalid, so the server doesn't start.
     """
 
     sync_capable = True

@@ -1,10 +1,10 @@
-"""What `mitol.olposthog.features` has, on a fleet's shared definitions: for projects that move over.
+"""The functions of `mitol.olposthog.features`, with a fleet's shared definitions, for projects that migrate.
 
     from flagcache_posthog.django.olposthog import configure, is_enabled
 
-The names, arguments and settings are those of mitol-django-olposthog 2026.4.2; what is behind them is flagcache and the
-SDK. docs/moving.md says what differs. A flag that can be decided locally never comes from `CACHES["durable"]`, which
-holds what PostHog answered for the others.
+The names, arguments and settings are those of mitol-django-olposthog 2026.4.2; the implementation is flagcache and the
+SDK. docs/moving.md lists the differences. A flag that can be decided locally never comes from `CACHES["durable"]`,
+which has PostHog's responses for the others.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ __all__ = [
 ]
 
 log = logging.getLogger("flagcache")
-"""A name of the published module; nothing is logged here."""
+"""A name of the published module; it isn't used here."""
 
 CIRCUIT_BREAKER_CACHE_KEY = "posthog_circuit_open"
-"""Kept for code that names it. Nothing is stored under it: each process pauses its requests by itself."""
+"""For code that imports it. Nothing is stored under it, because each process pauses its own requests."""
 
 _lock = ProcessLock()
 _durable = Durable()
@@ -55,12 +55,12 @@ class Features:
 
 
 def configure() -> None:
-    """Say how this process makes its client, which it does when it first needs one. To be called in `ready()`.
+    """Configure how this process creates its client when it is first used. Call it in `ready()`.
 
     The client is the SDK's global one too: `posthog.capture(...)` uses it.
 
     Raises:
-        ConfigurationError: a setting cannot be right, or a personal API key is given and `FLAGCACHE` names no store.
+        ConfigurationError: a setting is invalid, or there is a personal API key and `FLAGCACHE` names no store.
     """
     check_settings()
     if not uses_defaults_from(_defaults_of_settings):
@@ -76,16 +76,16 @@ def configure() -> None:
 
 
 def default_unique_id() -> str:
-    """Return the setting `HOSTNAME`, which stands for a user if none is given."""
+    """Return the setting `HOSTNAME`, which is used as the user if none is given."""
     return str(settings.HOSTNAME)
 
 
 def is_enabled(name: str, default: bool | None = None, opt_unique_id: str | None = None) -> bool | str:  # noqa: FBT001
-    """Whether a flag is on; of a flag with variants, the variant's key.
+    """Return whether a flag is on, or the variant's key of a flag with variants.
 
     Args:
         name: the flag's key.
-        default: the value if there is none, neither at PostHog nor in the setting `FEATURES`.
+        default: the value if neither PostHog nor the setting `FEATURES` has one.
         opt_unique_id: the user; without it `default_unique_id()`.
     """
     user = opt_unique_id or default_unique_id()
@@ -97,7 +97,7 @@ def is_enabled(name: str, default: bool | None = None, opt_unique_id: str | None
 
 
 def get_all_feature_flags(opt_unique_id: str | None = None) -> Values:
-    """Return the values of all flags for a user; empty if flags are switched off, or PostHog does not answer.
+    """Return the values of all flags for a user; empty if flags are disabled, or PostHog doesn't answer.
 
     Args:
         opt_unique_id: the user; without it `default_unique_id()`.
@@ -146,15 +146,15 @@ def _local_value(client: Client, name: str, user: str) -> bool | str | None:
 
 
 def _decides_locally(client: Client) -> bool:
-    """Whether it has definitions, or may load them. If not, one answer of PostHog has all flags of a user."""
+    """Whether it has definitions, or can load them. If not, one response of PostHog has all flags of a user."""
     # `override_flags` shows definitions; what the SDK loads without a key is an empty list.
     return bool(cast("str | None", client.personal_api_key)) or bool(_definitions(client))
 
 
 def _defined(client: Client) -> dict[str, bool]:
-    """The flags that it has definitions of, and whether they are active. PostHog knows no others, or not for long.
+    """The keys of its definitions, and whether the flags are active. PostHog doesn't know others, or won't for long.
 
-    Older SDKs (posthog 7.37.3) don't decide some flags that are not active, and so are off.
+    Older SDKs (posthog 7.37.3) don't decide some inactive flags, which are off.
     """
     return {flag["key"]: flag.get("active") is not False for flag in _definitions(client) or [] if flag.get("key")}
 
@@ -165,12 +165,12 @@ def _definitions(client: Client) -> list[dict[str, Any]] | None:
 
 
 def _ask(client: Client, user: str, keys: list[str] | None) -> Values:
-    """Ask PostHog in one request, unless requests are paused; empty without an answer.
+    """Ask PostHog in one request, unless requests are paused; empty without a response.
 
     Args:
-        client: asks.
+        client: sends the request.
         user: the distinct id.
-        keys: of the flags; None for all.
+        keys: the flags' keys; None for all.
     """
     limit(client, Limits(*(float(setting(f"POSTHOG_CIRCUIT_BREAKER_{name}")) for name in _LIMITS)))
     calls = calls_of(client)
@@ -214,13 +214,13 @@ def _properties(user: str) -> dict[str, object]:
 
 
 def _has_secret_key() -> bool:
-    """Whether there are definitions to share."""
+    """Whether a secret key is set, so that there are definitions to share."""
     keys = (setting("POSTHOG_PERSONAL_API_KEY"), getattr(settings, "POSTHOG_SECRET_KEY", ""))
     return bool(setting("POSTHOG_ENABLED")) and any((*keys, getattr(settings, "FLAGCACHE", {}).get("SECRET_KEY")))
 
 
 def _replace_foreign_client() -> None:
-    """Let go of a global client that something made before, without the cache."""
+    """Drop a global client that other code has created without the cache."""
     try:
         if sdk.default_client is not None:
             project.client()
@@ -241,7 +241,7 @@ def _client() -> Client:
 
 
 def _defaults_of_settings() -> dict[str, Any]:
-    """What these settings mean for the project's client and cache, where `FLAGCACHE` does not say otherwise."""
+    """The defaults that these settings give to the project's client and cache."""
     return {
         "HOST": setting("POSTHOG_API_HOST"),
         "POLL_INTERVAL": setting("POSTHOG_POLL_INTERVAL"),
@@ -257,7 +257,7 @@ def _defaults_of_settings() -> dict[str, Any]:
 
 
 def _plain_options() -> dict[str, Any]:
-    """Of a client without definitions: it asks PostHog."""
+    """The options of a client without definitions, which asks PostHog."""
     return {
         **cast("dict[str, Any]", _config.given("CLIENT")),
         "api_key": setting("POSTHOG_PROJECT_API_KEY"),
@@ -268,7 +268,7 @@ def _plain_options() -> dict[str, Any]:
 
 
 def __getattr__(name: str) -> object:
-    """The other names of the published module, which need applications, or a cache, to be there."""
+    """The other names of the published module, which need applications or a cache."""
     if name == "User":
         return get_user_model()
     if name == "durable_cache":

@@ -1,4 +1,4 @@
-"""The cache and the client of a Django project: one of each in a process, made when they are first needed.
+"""The cache and the client of a Django project: one of each per process, created when they are first used.
 
 The client is the SDK's global one too, so `posthog.capture(...)`, and the SDK's own middleware and handlers, use it.
 """
@@ -37,7 +37,7 @@ _log = logging.getLogger("flagcache")
 
 
 class _Project:
-    """What this process has of the project. A forked child goes on with what it inherits."""
+    """The state of the project in this process. A forked child uses what it inherits."""
 
     def __init__(self) -> None:
         self.lock = ProcessLock()
@@ -81,12 +81,12 @@ def cache() -> FlagDefinitionCache:
 
 
 def client() -> Client:
-    """Return this process's client; the first call makes it. Flags are loaded when one is first evaluated.
+    """Return this process's client; the first call creates it. Flags are loaded when one is first evaluated.
 
-    Call it where you use it. At import, it would be made in the process from which a server forks its workers.
+    Call it where you use it. At import, it would be created in the process from which a server forks its workers.
 
     Raises:
-        ConfigurationError: the settings cannot be right, or something else made the SDK's global client before.
+        ConfigurationError: the settings are invalid, or other code has created the SDK's global client before.
     """
     if _project.client is not None and _project.client is sdk.default_client:
         return _project.client
@@ -103,10 +103,10 @@ def client() -> Client:
 def ready() -> bool:
     """Whether this process has had flags: for the view of a readiness probe. Never waits.
 
-    A process that nothing has asked for flags yet loads them now, on another thread. True if `DISABLED`.
+    A process that hasn't evaluated a flag yet loads them now, on another thread. True if `DISABLED`.
 
     Raises:
-        ConfigurationError: as of `client`.
+        ConfigurationError: as in `client`.
     """
     if config().disabled:
         return True
@@ -129,18 +129,18 @@ def hook(key: str) -> Callable[[HttpRequest], Any] | None:
 
 
 def prepare() -> None:
-    """Have the SDK's global client made as the settings say, by whatever first needs it. Never raises."""
+    """Let the first use of the SDK's global client create it from the settings. Never raises."""
     register_client_factory(_create_client)
     try:
         config()
     except ConfigurationError as exc:
         if hasattr(settings, "POSTHOG_ENABLED"):  # `olposthog.configure()` runs later, adds defaults, and raises itself
             return
-        _log.error("%s: the settings are refused, and request.flags raises until they are mended: %s", prefix(), exc)
+        _log.error("%s: the settings are invalid, and request.flags raises until they are corrected: %s", prefix(), exc)
 
 
 def forget() -> None:
-    """Read the settings anew: they were changed, by a test."""
+    """Read the settings again, because a test has changed them."""
     with _project.lock:
         if _project.client is not None:
             log_exceptions(_project.client.shutdown, None, "", "a client could not be shut down")
@@ -152,7 +152,7 @@ def forget() -> None:
 
 
 def _create_client() -> None:
-    """Make the client for a server's helper, which loads it before the first request."""
+    """Create the client for a server's helper, which loads it before the first request."""
     if not config().disabled:
         client()
 
@@ -175,7 +175,7 @@ def make_client(options: Mapping[str, Any]) -> Client:
 
 
 def set_module_options(options: Mapping[str, object]) -> None:
-    """Set them on the module `posthog`, which makes its client of them and sets some on it again at each call."""
+    """Set them on the module `posthog`, which creates its client with them, and copies some of them at each call."""
     for name, value in options.items():
         if hasattr(sdk, name):
             setattr(sdk, name, value)

@@ -30,8 +30,8 @@ def flagged_path(  # noqa: PLR0913 - those of Django's `path`, and the flag
         view: a function, or `SomeView.as_view()`.
         kwargs: for both views.
         name: of the URL.
-        value: what the flag must be: a variant's key, or False for a flag that is off. None: it is on.
-        fallback: the view for all others, with the same arguments.
+        value: the value that the flag must have: a variant's key, or False for a flag that is off. None: it is on.
+        fallback: the view for all other users, with the same arguments.
 
     Raises:
         TypeError: the view is an `include()`.

@@ -22,12 +22,12 @@ def flag_required(
 ) -> Callable[[_View], _View]:
     """Decorate a view that exists only if a flag is on; otherwise the response is a 404, or another view's.
 
-    Under Django REST framework it stands below `@api_view`, which looks up the user.
+    With Django REST framework write it below `@api_view`, which looks up the user.
 
     Args:
-        key: of the flag.
-        value: what the flag must be: a variant's key, or False for a flag that is off. None: it is on.
-        fallback: the view for all others, with the same arguments.
+        key: the flag's key.
+        value: the value that the flag must have: a variant's key, or False for a flag that is off. None: it is on.
+        fallback: the view for all other users, with the same arguments.
     """
 
     def decorate(view: _View) -> _View:
@@ -94,7 +94,7 @@ class _FlagIsOffError(Exception):
 class FlagRequiredMixin:
     """A class-based view that exists only if a flag is on; otherwise `flag_is_off` answers, by default with a 404.
 
-    Also for the views of Django REST framework, whose user is known by then. To be named before the view's class.
+    Also for the views of Django REST framework, after the authentication. Name it before the view's class.
     """
 
     flag_required: str = ""

@@ -1,7 +1,7 @@
-"""`python -m flagcache_posthog.testing`: the stand-in as a process of its own.
+"""`python -m flagcache_posthog.testing`: the stand-in in its own process.
 
 It prints one line of JSON with its `url` and `pid`, and ends when its standard input closes or on SIGTERM. Other
-processes control it by `POST <url>/_standin/<verb>`, which is what `RemoteStandIn` does.
+processes control it by `POST <url>/_standin/<command>`, as `RemoteStandIn` does.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .standin import PostHogStandIn
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Serve until told to end."""
+    """Serve until standard input closes, or SIGTERM."""
     options = _parser().parse_args(argv)
     definitions = (
         json.loads(options.definitions.read_text()) if options.definitions else make_definitions(options.flags)

@@ -1,4 +1,4 @@
-"""The stand-in's answer to `/flags`: simple, but of the right form."""
+"""The stand-in's response to `/flags`: simple, but in PostHog's form."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from .definitions import Condition, Definitions, Flag
 
 
 def flags_body(definitions: Definitions) -> bytes:
-    """Evaluate all flags for anybody, in the second version of PostHog's `/flags` answer.
+    """Evaluate all flags, for any user, in the second version of PostHog's `/flags` response.
 
-    A flag is on if it is active and has a condition that asks for nothing and is rolled out to all. A multivariate
+    A flag is on if it is active and has a condition without properties that is rolled out to all. A multivariate
     flag's value is its largest variant. A flag without a key is left out.
     """
     flags = {flag["key"]: _evaluate(flag) for flag in definitions["flags"] if flag.get("key")}

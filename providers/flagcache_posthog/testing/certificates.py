@@ -17,7 +17,7 @@ class Certificate:
     Attributes:
         certfile: The server's certificate, PEM.
         keyfile: Its private key, PEM.
-        ca_file: The certificate of whoever signed it, for clients to trust, PEM.
+        ca_file: The certificate of its authority, which clients must trust, PEM.
     """
 
     certfile: str
@@ -26,16 +26,16 @@ class Certificate:
 
 
 def make_certificate(directory: Path) -> Certificate:
-    """Make a certificate for 127.0.0.1 and localhost, and the authority that signs it, valid for a day.
+    """Create a certificate for 127.0.0.1 and localhost, and the authority that signs it, valid for a day.
 
     Args:
-        directory: Where the three files go; it must exist.
+        directory: The directory of the three files; it must exist.
 
     Raises:
         MissingExtraError: The `cryptography` package is not installed.
     """
     try:
-        from ._x509 import write_files  # noqa: PLC0415 - what it needs is an extra
+        from ._x509 import write_files  # noqa: PLC0415 - needs an extra
     except ImportError as exc:
         raise MissingExtraError('certificates need cryptography: pip install "flagcache[testing]"') from exc
     certfile, keyfile, ca_file = (directory / name for name in ("server.pem", "server.key", "ca.pem"))

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 REVISION_FLAG = "revision"
-"""The key of the flag whose variant tells the revision: `r7` to everybody, for revision 7."""
+"""The key of the flag whose variant is the revision: `r7` for every user, at revision 7."""
 
 _COHORTS = 3
 _PLANS = ("free", "team", "scale", "enterprise")
@@ -44,7 +44,7 @@ class Property(TypedDict, total=False):
 
 
 class Condition(TypedDict):
-    """A release condition: whoever has all the properties, up to the rollout percentage."""
+    """A release condition: users with all the properties, up to the rollout percentage."""
 
     properties: list[Property]
     rollout_percentage: int
@@ -116,7 +116,7 @@ def make_flag(  # noqa: PLR0913 - a flag has that many sides, and all but the ke
     cohort: int | None = None,
     team_id: int = 1,
 ) -> Flag:
-    """Make one flag, on for everybody by default.
+    """Make one flag, on for every user by default.
 
     Its last condition asks for no property: at a rollout of 100 the SDK needs to know nothing of the user.
 
@@ -157,7 +157,7 @@ def make_flag(  # noqa: PLR0913 - a flag has that many sides, and all but the ke
 def make_definitions(n_flags: int = 20, *, team_id: int = 1, revision: int | None = 1, seed: int = 0) -> Definitions:
     """Make a whole set of definitions, with flags `flag-0`, `flag-1` and so on.
 
-    `flag-0` is on for everybody and has no other condition. The others look at a user's `plan` and `email` first. Of
+    `flag-0` is on for every user and has no other condition. The others look at a user's `plan` and `email` first. Of
     them every third is multivariate, every fifth names a cohort, every seventh is rolled out to half of the users and
     every tenth is switched off.
 

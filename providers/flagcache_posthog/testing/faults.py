@@ -1,4 +1,4 @@
-"""What can go wrong with an answer, and for whom."""
+"""Faults of the stand-in's responses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["MALFORMED", "QUOTA_LIMITED", "Drip", "Drop", "Fault", "Garble", "Han
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Answer with an error, in PostHog's words.
+    """Respond with an error, as PostHog does.
 
     Attributes:
         status: The HTTP status, 400 to 599.
@@ -34,24 +34,24 @@ class Refuse:
 
 @dataclass(frozen=True, slots=True)
 class Garble:
-    """Answer 200, without an ETag, with this text for a body."""
+    """Respond with 200, no ETag, and this text as the body."""
 
     body: str
 
 
 @dataclass(frozen=True, slots=True)
 class Hang:
-    """Take the request and never answer; the connection is dropped at `recover()` or `stop()`."""
+    """Accept the request and never respond; the connection is closed at `recover()` or `stop()`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Take the request and close the connection without an answer."""
+    """Accept the request and close the connection without a response."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drip:
-    """Answer rightly, but with the body spread evenly over this many seconds."""
+    """Respond correctly, but send the body evenly over this many seconds."""
 
     seconds: float
 
@@ -81,13 +81,13 @@ _REFUSALS = {
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A fault and whom it meets.
+    """A fault and the requests that it applies to.
 
     Attributes:
-        fault: What goes wrong.
-        path: On which kind of endpoint.
-        key_digest: Only for the asker with this secret key's digest; None for everybody.
-        times: For how many more requests; None until it is taken back.
+        fault: The fault.
+        path: The kind of endpoint.
+        key_digest: The digest of the secret key of these requests; None: of any key.
+        times: The number of further requests; None: all until `recover()`.
     """
 
     fault: Fault
@@ -96,23 +96,23 @@ class Rule:
     times: int | None
 
     def meets(self, path: Path, key_digest: str | None) -> bool:
-        """Tell whether this rule holds for a request."""
+        """Whether this rule applies to a request."""
         return self.path == path and self.key_digest in (None, key_digest)
 
 
 def refusal_body(status: int) -> bytes:
-    """Make the body that PostHog sends with an error status."""
+    """Return the body that PostHog sends with an error status."""
     name = http.HTTPStatus(status).phrase if status in list(http.HTTPStatus) else "Error"
     kind, code, detail = _REFUSALS.get(status, ("server_error", "error", f"{name}."))
     return json.dumps({"type": kind, "code": code, "detail": detail, "attr": None}).encode()
 
 
 def pack_fault(fault: Fault) -> dict[str, object]:
-    """Turn a fault into what JSON can carry."""
+    """Return a fault as JSON values."""
     return {"kind": type(fault).__name__, **asdict(fault)}
 
 
 def unpack_fault(packed: dict[str, object]) -> Fault:
-    """Turn what JSON carried back into the fault."""
+    """Return the fault from its JSON values."""
     fields = cast("dict[str, Any]", dict(packed))
     return _KINDS[fields.pop("kind")](**fields)

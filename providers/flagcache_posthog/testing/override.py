@@ -1,4 +1,4 @@
-"""Say in a test which flags are on: through the real SDK, for every client and every thread, without a network."""
+"""Gives flags fixed values in a test: through the real SDK, for every client and thread, without a network."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ _active: list[Overrides] = []
 
 
 class override_flags:  # noqa: N801 - reads as what it does, like Django's `override_settings`
-    """Give flags fixed values for as long as a block, a test or a class of tests runs.
+    """Give flags fixed values while a block, a test or a class of tests runs.
 
-    A context manager, and a decorator of functions, coroutine functions and classes of tests. It holds for the whole
-    process: every client, made before or inside, every thread, whatever the user. Clients without a key, and those that
-    are `disabled`, show the values too. Overrides nest: of two that name one flag, the one that began later counts.
+    A context manager, and a decorator of functions, coroutine functions and classes of tests. It applies to the whole
+    process: to every user, thread and client, even if the client was created before. Clients without a key and
+    `disabled` clients have the values too. Overrides nest: if two name the same flag, the later one applies.
 
-    Only these flags exist meanwhile. Reading another one raises `UnknownFlagError` at once and, should the code under
-    test swallow that, again at the end. No request is made to read a flag, and no event of a flag that was read
-    (`$feature_flag_called`, `$experiment_exposure`) is sent.
+    Only these flags exist meanwhile. Reading another one raises `UnknownFlagError` at once and, if the code under test
+    swallows that, again at the end. Reading a flag makes no request and sends no event (`$feature_flag_called`,
+    `$experiment_exposure`).
 
-    Clients go on holding, and updating, the definitions that they loaded; they evaluate with them again afterwards.
+    Clients keep and update the definitions that they loaded, and evaluate with them again afterwards.
 
     Args:
         values: by flag key: True, False, or the key of a variant.
-        payloads: by flag key: what comes with the value, as anything that JSON can hold. Only for flags that are on.
-        allow_unknown: True, or the keys of flags that may be read though no override names them. They read as
-            flags that PostHog does not know: None, or False.
+        payloads: by flag key: the payload as a JSON value. Only for flags that are on.
+        allow_unknown: True, or the keys of flags that may be read although no override names them. They read as flags
+            that PostHog doesn't know: None, or False.
 
     Raises:
-        TypeError: a value is neither a bool nor a variant's key, or a payload cannot be JSON.
-        ValueError: a payload belongs to no flag, or to one that is off.
+        TypeError: a value is neither a bool nor a variant's key, or a payload isn't a JSON value.
+        ValueError: a payload belongs to no flag, or to a flag that is off.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class override_flags:  # noqa: N801 - reads as what it does, like Django's `over
         return kind
 
     def _of_test_case(self, kind: type[unittest.TestCase]) -> None:
-        """What a test sets up reads the flags too."""
+        """Start the override before `setUp`, so that it sees the flags."""
         own = kind.setUp
 
         @functools.wraps(own)
@@ -132,12 +132,12 @@ def _wrap(method: Any, override: override_flags) -> object:  # noqa: ANN401 - a 
 
 
 def raise_unknown() -> None:
-    """Raise for flags that were read and that no active override names, if there are any; once for each.
+    """Raise if unknown flags were read; each read is reported once.
 
-    For the plugins of test frameworks, which learn of a swallowed error before the override ends.
+    For plugins of test frameworks, which so report a swallowed error before the override ends.
 
     Raises:
-        UnknownFlagError: there are.
+        UnknownFlagError: a flag was read that no active override names.
     """
     with _lock:
         unknown = [message for overrides in _active for message in overrides.unknown]
@@ -146,7 +146,7 @@ def raise_unknown() -> None:
 
 
 def forget_unknown() -> None:
-    """As if none of the active overrides had seen a flag that it does not know."""
+    """Forget the unknown flags that were read under the active overrides."""
     with _lock:
         for overrides in _active:
             overrides.unknown = []

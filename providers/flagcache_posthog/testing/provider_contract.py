@@ -1,9 +1,9 @@
-"""The contract of a provider: `ProviderContract` for every one, `OutageContract` for those whose store can be away.
+"""The contract of a provider: `ProviderContract` for every one, `OutageContract` for those whose store can fail.
 
 | class              | for providers                    | fixtures to give          |
 |--------------------|----------------------------------|---------------------------|
 | `ProviderContract` | all                              | `make_provider`           |
-| `OutageContract`   | whose store tests can take away  | `make_provider`, `outage` |
+| `OutageContract`   | whose store tests can stop       | `make_provider`, `outage` |
 
 A provider of your own passes if this does:
 
@@ -13,8 +13,8 @@ A provider of your own passes if this does:
             return lambda namespace: MyProvider(namespace, refresh_interval=0.2)
 
 It runs through the real `posthog.Posthog` against `PostHogStandIn`, and includes the behaviours on which PostHog's SDKs
-agree. Methods may be plain or asynchronous. Give the provider the shortest interval that it takes, for cases wait until
-it is sent to fetch a second time (`next_fetch` seconds at most). Where its wait for another's first fetch can be set,
+agree. Methods may be plain or asynchronous. Give the provider the shortest interval that it allows, because cases wait
+until it fetches a second time (at most `next_fetch` seconds). If its wait for another process's first fetch can be set,
 override `make_impatient` too: every call must return within `longest_wait` seconds.
 
 Needs pytest: `pip install "flagcache[testing]"`.
@@ -41,4 +41,4 @@ __all__ = ["MakeProvider", "Outage", "OutageContract", "ProviderContract"]
 
 
 class ProviderContract(ProtocolCases, LoaderCases, WaitingCases):
-    """What every provider does. Subclass it as `Test...` and give it the fixture `make_provider`."""
+    """The tests that every provider passes. Subclass it as `Test...`, and add the fixture `make_provider`."""

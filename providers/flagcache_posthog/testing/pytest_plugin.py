@@ -1,10 +1,10 @@
-"""For pytest: flags with fixed values, by a marker or a fixture, and a PostHog for tests that need one.
+"""Fixtures and a marker for pytest: flags with fixed values, and a stand-in for PostHog.
 
-Switch it on in the top `conftest.py`:
+Enable it in the top `conftest.py`:
 
     pytest_plugins = ["flagcache_posthog.testing.pytest_plugin"]
 
-and say which flags are on:
+and give flags fixed values:
 
     @pytest.mark.flags({"new-checkout": True, "price": "b"}, payloads={"price": {"amount": 9}})
     def test_checkout(client): ...
@@ -13,7 +13,7 @@ and say which flags are on:
         override_flags({"new-checkout": False})
         ...
 
-or ask for a PostHog by its name:
+or request a stand-in for PostHog by its name:
 
     def test_checkout(posthog_standin):
         client = Posthog("phc_test", secret_key="phs_test", host=posthog_standin.url)
@@ -38,7 +38,7 @@ __all__ = ["OverrideFlags", "override_flags", "posthog_standin"]
 
 
 class OverrideFlags(Protocol):
-    """What the fixture `override_flags` is."""
+    """The type of the fixture `override_flags`."""
 
     def __call__(
         self,
@@ -52,7 +52,7 @@ class OverrideFlags(Protocol):
 
 @pytest.fixture
 def posthog_standin() -> Iterator[PostHogStandIn]:
-    """A PostHog for one test, on 127.0.0.1, serving `make_definitions()`: `flag-0` is on for everybody."""
+    """A PostHog for one test, on 127.0.0.1, serving `make_definitions()`: `flag-0` is on for every user."""
     with PostHogStandIn() as standin:
         yield standin
 

@@ -1,4 +1,4 @@
-"""What the stand-in tells of the past: each request it served, each change of its definitions, and the sums."""
+"""The stand-in's log: each request that it served, each change of its definitions, and the counts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Literal
 __all__ = ["Counts", "Path", "Served", "Truth", "count", "key_digest"]
 
 Path = Literal["definitions", "flags", "capture"]
-"""Which of PostHog's endpoints: `/flags/definitions`, `/flags`, or any that takes events."""
+"""An endpoint of PostHog: `/flags/definitions`, `/flags`, or any that accepts events."""
 
 # What PostHog bills, in flag requests.
 _FULL_COST = 10
@@ -20,7 +20,7 @@ _UNCHANGED_COST = 1
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """One request, and what it was answered.
+    """One request and its response.
 
     The monotonic times are the system's `time.monotonic()`, comparable with those of other processes of this machine.
 
@@ -28,16 +28,16 @@ class Served:
         sequence: 1 for the first request since the start; the order of arrival.
         path: The kind of endpoint.
         wall_time: When it arrived, in seconds since the epoch.
-        arrived_at: When it arrived, monotonic seconds. The answer's content was chosen at this moment.
-        answered_at: When the answer went out, monotonic seconds, noted just before its first byte, so that whoever has
-            it finds it in the log; None if none did.
+        arrived_at: When it arrived, monotonic seconds. The response's content is from this moment.
+        answered_at: When the response was sent, monotonic seconds, recorded just before its first byte, so that a
+            client that has it finds it in the log; None if there was no response.
         status: The HTTP status; None if the request was left hanging or the connection was dropped.
-        version: The definitions that the answer brought (200) or confirmed (304), as `Truth.version`; else None.
+        version: The definitions that the response sent (200) or confirmed (304), as `Truth.version`; else None.
             The ETag header is this in quotes.
-        if_none_match: The ETag that the asker sent, as sent.
-        token: The project's public key that the asker sent.
-        key_digest: `key_digest(secret_key)` of the asker's secret key: the key itself is kept nowhere.
-        user_agent: The asker's own name for itself.
+        if_none_match: The ETag in the request.
+        token: The project's public key in the request.
+        key_digest: `key_digest(secret_key)` of the request's secret key; the key itself isn't stored.
+        user_agent: The request's user agent.
     """
 
     sequence: int
@@ -55,13 +55,13 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """From this moment on, until the next one, these were the definitions.
+    """The definitions that the stand-in served from a moment on, until the next change.
 
     Attributes:
         wall_time: Seconds since the epoch.
-        changed_at: Monotonic seconds. A request with `arrived_at` before it was answered from the older definitions.
-        version: A digest of the answer's body; equal for equal bytes, also when they come back later.
-        revision: The number told by the `revision` flag of `make_definitions`; None if there is no such flag.
+        changed_at: Monotonic seconds. A request that arrived before was answered from the older definitions.
+        version: A digest of the response's body; equal bytes always have the same digest.
+        revision: The number in the `revision` flag of `make_definitions`; None if there is no such flag.
     """
 
     wall_time: float
@@ -72,14 +72,14 @@ class Truth:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Sums over the requests that arrived since the start or the last `reset_counts()`.
+    """Counts of the requests since the start or the last `reset_counts()`.
 
     Attributes:
-        requests: How often definitions were asked for, whatever the answer.
-        by_status: The same by HTTP status; None for those left hanging or dropped.
-        full_fetches: How often definitions were sent (200).
-        not_modified: How often "unchanged" was the answer (304).
-        conditional: How often the asker sent an ETag.
+        requests: Requests for definitions, whatever the response.
+        by_status: The same by HTTP status; None: left hanging or dropped.
+        full_fetches: Responses with definitions (200).
+        not_modified: Responses "unchanged" (304).
+        conditional: Requests with an ETag.
         flags_calls: Requests to `/flags`, which evaluate flags on the server.
         flag_requests: What PostHog would bill: 10 for definitions sent, 1 for "unchanged", 1 for `/flags`.
         events: Captured events by name.
@@ -96,7 +96,7 @@ class Counts:
 
 
 def count(records: Iterable[Served], events: Mapping[str, int]) -> Counts:
-    """Add up what was served."""
+    """Count the requests."""
     served = list(records)
     definitions = [record for record in served if record.path == "definitions"]
     by_status = Counter(record.status for record in definitions)
@@ -114,5 +114,5 @@ def count(records: Iterable[Served], events: Mapping[str, int]) -> Counts:
 
 
 def key_digest(secret_key: str) -> str:
-    """Shorten a secret key to eight hex digits that tell it from others and do not give it away."""
+    """Return eight hex digits that distinguish a secret key from others, and don't reveal it."""
     return hashlib.sha256(secret_key.encode()).hexdigest()[:8]

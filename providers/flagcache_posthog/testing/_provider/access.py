@@ -175,7 +175,7 @@ def until(condition: Callable[[], object], seconds: float, what: str) -> None:
     """
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain for {what}"
+        assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}, which did not happen"
         time.sleep(0.01)
 
 

@@ -1,4 +1,4 @@
-"""What all cases stand on: a namespace of their own, a stand-in for PostHog, and providers that are shut down again."""
+"""The base of all cases: their own namespace, a stand-in for PostHog, and providers that are shut down."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Cases:
 
     @pytest.fixture
     def standin(self) -> Iterator[PostHogStandIn]:
-        """Serve `make_definitions()`: `flag-0` is on for everybody."""
+        """Serve `make_definitions()`: `flag-0` is on for every user."""
         with PostHogStandIn() as standin:
             yield standin
 

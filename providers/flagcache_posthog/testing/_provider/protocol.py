@@ -137,7 +137,7 @@ class ProtocolCases(Cases):
 
     @malformed
     def test_malformed_data_never_erase_valid_definitions(self, writer: Direct, reader: Direct, wrong: object) -> None:
-        """Whoever holds definitions, and whoever comes later, still gets them."""
+        """Providers that have definitions, and new ones, still return them."""
         self.bring(_VALID, writer)
         self.bring(wrong, writer, reader)
         for provider in (writer, reader):

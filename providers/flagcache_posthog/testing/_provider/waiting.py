@@ -39,10 +39,10 @@ class WaitingCases(Cases):
     """A provider on an empty store, while another's fetch does not end."""
 
     def test_waits_are_bounded(self, make_impatient: MakeProvider, namespace: str) -> None:
-        """While another's first fetch takes for ever, asking and reading return in time."""
+        """While another provider's first fetch never ends, asking and reading return in time."""
         writer, reader = (Direct(make_impatient(namespace)) for _ in range(2))
         assert writer.should_fetch() is True
-        with _asking(writer):  # so that it stays the one who fetches
+        with _asking(writer):  # so that it remains the one that fetches
             began = time.monotonic()
             reader.should_fetch()
             asked = time.monotonic()
