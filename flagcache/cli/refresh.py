@@ -134,11 +134,11 @@ def _refreshed_once(refresher: FleetRefresher) -> int:
     """Refresh once, and log the result."""
     run = refresher.once()
     fields = (refresher.status().namespace, run.outcome.value, run.version, run.age)
-    if run.succeeded:
+    if run.went_well:
         log_events(RefreshDone(*fields))
         return _DONE
     log_events(RefreshFailed(*fields, run.reason))
-    return _TRY_LATER if run.may_succeed_later else _REFUSED
+    return _TRY_LATER if run.may_go_well_later else _REFUSED
 
 
 def _refresher(options: RefreshOptions, environ: Mapping[str, str]) -> FleetRefresher:

@@ -60,11 +60,11 @@ class Run:
     """Seconds since PostHog confirmed it."""
 
     @property
-    def succeeded(self) -> bool:
+    def went_well(self) -> bool:
         """Whether the store has PostHog's current definitions."""
         return self.outcome not in (Outcome.REFUSED, Outcome.FAILED)
 
     @property
-    def may_succeed_later(self) -> bool:
+    def may_go_well_later(self) -> bool:
         """Whether another run may succeed without a change."""
         return self.outcome is not Outcome.REFUSED
