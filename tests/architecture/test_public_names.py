@@ -107,7 +107,7 @@ def _named(page: str) -> set[str]:
 
 
 def _documented() -> set[str]:
-    return set().union(*(_named(page) for page in PAGES if ROOT / page != MAP))
+    return {name for page in PAGES if ROOT / page != MAP for name in _named(page)}
 
 
 def _listed(names: dict[str, str]) -> set[str]:
