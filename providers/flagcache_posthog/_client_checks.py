@@ -93,7 +93,7 @@ def watch_client(attached: AttachedClient, check: Callable[[], object], namespac
             check()
 
     thread = threading.Thread(target=run, name="flagcache-watch", daemon=True)
-    log_exceptions(thread.start, None, namespace, "could not watch whether a client uses its cache")
+    log_exceptions(thread.start, None, namespace, "starting the check of a client's cache failed")
 
 
 def log_bypassed_cache(namespace: str) -> None:

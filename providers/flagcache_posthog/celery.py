@@ -56,7 +56,7 @@ def _signals() -> ModuleType:
 
 def _on_child_start(**_: object) -> None:
     """A child of a prefork pool starts, or with the solo pool the worker itself."""
-    log_exceptions(_load, None, "", "flags could not be loaded before the first task")
+    log_exceptions(_load, None, "", "loading flags before the first task failed")
 
 
 def _on_child_exit(**_: object) -> None:
@@ -66,7 +66,7 @@ def _on_child_exit(**_: object) -> None:
 def _on_worker_ready(sender: object = None, **_: object) -> None:
     """The worker itself is ready; with a prefork pool its children evaluate, not it."""
     if not _forks(getattr(sender, "pool", None)):
-        log_exceptions(_load, None, "", "flags could not be loaded before the first task")
+        log_exceptions(_load, None, "", "loading flags before the first task failed")
 
 
 def _forks(pool: object) -> bool:

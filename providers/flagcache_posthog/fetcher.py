@@ -75,7 +75,7 @@ class PostHogFetcher:
         """
         failed: FetchResult = Refused("the fetch raised an exception; the log has the traceback", Scope.MINE)
         known = etag if usable_etag(etag) else ""
-        return log_exceptions(lambda: self._fetch(known), failed, self._namespace, "could not fetch definitions")
+        return log_exceptions(lambda: self._fetch(known), failed, self._namespace, "fetching definitions failed")
 
     def cancel(self) -> None:
         """End the fetches that other threads are making; later fetches are not affected.

@@ -1101,7 +1101,7 @@ def test_a_fault_of_ours_raises_nothing(monkeypatch: pytest.MonkeyPatch, caplog:
             namespace="team",
         )
         assert refused(made.fetch("")).scope is Scope.MINE
-    assert f"flagcache[team] {here()}: could not fetch definitions" in caplog.text
+    assert f"flagcache[team] {here()}: fetching definitions failed" in caplog.text
     assert SECRET not in caplog.text
 
 

@@ -143,7 +143,7 @@ def forget() -> None:
     """Read the settings again, because a test has changed them."""
     with _project.lock:
         if _project.client is not None:
-            log_exceptions(_project.client.shutdown, None, "", "a client could not be shut down")
+            log_exceptions(_project.client.shutdown, None, "", "shutting down a client failed")
             sdk.default_client = None
         _project.config = _project.cache = _project.client = None
         _project.hooks.clear()
