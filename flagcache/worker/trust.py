@@ -49,6 +49,10 @@ class _Store:
     """Its note is not believed, or no longer."""
     passed_over: str = ""
     """The version that it sent and this process did not take, because it holds a newer one."""
+    named: str = ""
+    """The version that the latest poll said to be held."""
+    withheld: bool = False
+    """It has newer definitions by signature, and sent none, because its unsigned order makes them older."""
 
 
 class Trust:
@@ -80,6 +84,9 @@ class Trust:
             ask = ask._replace(ignores_backoff=True)
         if store.passed_over:
             ask = ask._replace(held_version=store.passed_over)
+        if store.withheld:
+            ask = ask._replace(held=None, held_version="")
+        store.named, store.withheld = ask.held_version, False
         if not self._signs or not self._asks_for_turn(store_name):
             return ask
         # A process that polls soon after each of the leader's fetches would find none due: in the end it doesn't wait.
@@ -222,18 +229,23 @@ class Trust:
         if self._config.codec.stamps.signs:
             self._stores[store_name].passed_over = version
 
-    def wants(self, store_name: str, meta: Meta, clock: int) -> bool:
-        """Whether a version that was passed over is newer than what is held by now, so that it must be sent again."""
+    def wants(self, store_name: str, meta: Meta, clock: int, *, sent: bool) -> bool:
+        """Whether a version that was not sent is newer by signature than what is held, so that it must be sent.
+
+        It was passed over before, or the store's order, which another program has changed, makes it older.
+        """
         store, held = self._stores[store_name], self._state.know.held
-        passed = store.passed_over
-        if not passed or held is None:
+        if held is None or not (store.passed_over or store.unproved):
             return False
-        if passed == meta.version != held.meta.version:
-            found = knowledge.from_store(store_name, meta, held.definitions, clock, self._config.clock(), signs=True)
-            if not order.is_newer_by_signature(found, held, clock):
-                return False
-        store.passed_over = ""
-        return passed == meta.version != held.meta.version
+        found = knowledge.from_store(store_name, meta, held.definitions, clock, self._config.clock(), signs=True)
+        newer = order.is_newer_by_signature(found, held, clock)
+        if store.passed_over == meta.version != held.meta.version and not newer:
+            return False
+        passed, store.passed_over = store.passed_over, ""
+        if sent or meta.version == held.meta.version:
+            return False
+        store.withheld = not passed and bool(meta.stamp) and newer and meta.version != store.named
+        return store.withheld or passed == meta.version
 
     def _signed_note(self, store_name: str, reply: Reply) -> Reply | None:
         """Return the note with its signed length; None if it has no signature, or a later fetch succeeded."""

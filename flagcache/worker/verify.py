@@ -130,7 +130,7 @@ class ReplyVerifier:
         self._readable(managed)
         self._outdated[managed.store_name] = "" if self._config.codec.is_current(reply.meta or meta) else meta.version
         meta = self.trust.believed(managed.store_name, meta, reply.clock)
-        if self.trust.wants(managed.store_name, meta, reply.clock) and definitions is None:
+        if self.trust.wants(managed.store_name, meta, reply.clock, sent=definitions is not None):
             return VerifiedReply(_without_content(reply), again=True)
         return VerifiedReply(reply._replace(meta=meta), definitions)
 

@@ -76,11 +76,11 @@ _poll, _publish, _build_poll, _told, _repair = (
 _poller_poll, _decode, _hold, _definitions = StorePoller.poll, envelope.decode, FetchThread._hold, Worker.definitions  # noqa: SLF001
 
 
-def _yes(*_: object) -> bool:
+def _yes(*_: object, **__: object) -> bool:
     return True
 
 
-def _no(*_: object) -> bool:
+def _no(*_: object, **__: object) -> bool:
     return False
 
 

@@ -123,6 +123,10 @@ def _take_another_stamp(attacked: Attacked) -> None:
     attacked.writer.meta(stamp=attacked.old[0].meta.stamp, as_of=attacked.fleet.store_clock())
 
 
+def _lower_the_order(attacked: Attacked) -> None:
+    attacked.writer.meta(as_of=0)
+
+
 def _raise_the_order(attacked: Attacked) -> None:
     attacked.writer.state(highest=attacked.fleet.store_clock() + 9 * YEAR)
 
@@ -164,7 +168,7 @@ ATTACKS: list[Callable[[Attacked], None]] = [
     *(_roll_back, _roll_back_in_the_future, _put_back_as_it_was, _freeze, _strip_the_stamp, _take_another_stamp),
     _claim_that_all_tries_failed,
     *(_spoil_the_epoch, _raise_the_epoch, _put_back_under_another_epoch),
-    *(_raise_the_order, _raise_the_fence, _claim_a_grant, _empty, _note_a_quota),
+    *(_lower_the_order, _raise_the_order, _raise_the_fence, _claim_a_grant, _empty, _note_a_quota),
 ]
 each_attack = pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__.strip("_"))
 
@@ -177,6 +181,16 @@ def test_one_write_does_nothing_that_lasts(attacked: Attacked, attack: Callable[
     assert attacked.run(3) == []
     assert attacked.all_hold(3)
     assert attacked.requests_since <= 2 * 3
+
+
+def test_a_change_that_is_called_old_is_taken_at_the_next_poll(attacked: Attacked) -> None:
+    """Before each poll the stored order is lowered, so that the store would send nothing: the signed time counts."""
+    attacked.fleet.upstream.serves = content(3)
+    assert attacked.run(3, _lower_the_order) == []
+    assert attacked.all_hold(3)
+    asked = sum(len(member.link.asks) for member in attacked.members)
+    assert attacked.run(10, _lower_the_order) == []
+    assert sum(len(member.link.asks) for member in attacked.members) - asked == 3 * 10 * len(attacked.members)
 
 
 @each_attack
