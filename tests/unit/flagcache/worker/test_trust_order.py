@@ -239,6 +239,22 @@ def test_what_a_process_fetched_is_not_taken_from_it_by_a_forged_order(attacked:
     assert [member.flags for member in attacked.members] == [content(3)] * 3
 
 
+def test_what_a_process_fetched_is_kept_if_the_store_fails_as_it_is_looked_at(attacked: Attacked) -> None:
+    """It refuses the definitions as late by a forged order, and can't say whether they are: they are used."""
+
+    def forge_and_fail(verb: str) -> None:
+        if verb in ("publish", "confirm"):
+            attacked.writer.meta(as_of=attacked.fleet.store_clock() + YEAR)
+        elif verb == "inspect":
+            raise StoreError("it is away")
+
+    for member in attacked.members:
+        member.link.before = forge_and_fail
+    attacked.fleet.upstream.serves = content(3)
+    attacked.run(1)
+    assert content(3) in [member.flags for member in attacked.members]
+
+
 def test_what_stays_unsettled_is_kept_until_a_signature_says_better(attacked: Attacked) -> None:
     """However long a forged fence keeps it out of the store: what the store has is older by signature."""
     fleet, member = attacked.fleet, attacked.members[0]
