@@ -89,9 +89,11 @@ class Trust:
         store.named, store.withheld = ask.held_version, False
         if not self._signs or not self._asks_for_turn(store_name):
             return ask
-        # A process that polls soon after each of the leader's fetches would find none due: in the end it doesn't wait.
-        interval = 1 if self._is_late(store, _URGENT) else ask.interval // 10
-        return ask._replace(interval=interval, challenge=min(ask.challenge, ask.interval // 2))
+        # A process that polls soon after each fetch would find none due, and each new leader has half an interval: in
+        # the end it waits for no more than the fetch of another one that takes this turn.
+        urgent = self._is_late(store, _URGENT)
+        turn, due = (ask.interval // 10, 1) if urgent else (ask.interval // 2, ask.interval // 10)
+        return ask._replace(interval=due, challenge=min(ask.challenge, turn))
 
     def _with_epoch(self, ask: Ask, store_name: str) -> Ask:
         """Add the stamp of the held epoch, and the store's epoch if that is unsigned."""

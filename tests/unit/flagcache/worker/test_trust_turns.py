@@ -25,7 +25,7 @@ def fleet() -> Fleet:
     return fleet
 
 
-def run(fleet: Fleet, steps: tuple[tuple[float, Process], ...], intervals: int) -> list[str]:
+def run(fleet: Fleet, steps: tuple[tuple[float, Process], ...], intervals: float) -> list[str]:
     """Let each process poll so many seconds after the one before; return which left the store aside, and when."""
     aside: list[str] = []
     began = fleet.clock()
@@ -55,6 +55,19 @@ def test_a_worker_that_signs_takes_a_turn_before_what_it_holds_is_stale(fleet: F
     fleet.upstream.serves = content(2)
     run(fleet, ((later, attached), (EVERY - later, leader)), 2)
     assert [leader.flags, attached.flags] == [content(2)] * 2
+
+
+def test_a_lease_that_goes_from_one_to_the_other_keeps_no_turn_from_a_worker_that_signs(fleet: Fleet) -> None:
+    """Of two processes whose SDKs fetch each takes the lease that the other one gave up: none leads for long."""
+    others = [fleet.process(), fleet.process()]
+    others[0].poll()
+    attached, aside = AttachedProcess(fleet), list[str]()
+    for turn in range(80):
+        aside += run(fleet, ((EVERY / 3, others[turn % 2]), (EVERY / 6, attached)), 0.5)
+        if not attached.worker.know.view(FLEET).leads:
+            others[turn % 2].worker.leave()
+    assert aside == []
+    assert attached.worker.know.view(FLEET).leads
 
 
 def test_while_signed_times_come_no_turn_is_asked_for(fleet: Fleet) -> None:
