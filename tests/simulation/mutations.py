@@ -151,10 +151,11 @@ def _fails_silently(state: State, *_: object, **__: object) -> tuple[State, bool
     return state, False, None
 
 
-def _counts_from_the_reading(self: StorePoller, managed: ManagedStore, store: Store, base: Ask) -> tuple[Reply, float]:
-    state, config = self._state, self._config
-    reply = store.poll(knowledge.build_poll(base, state.know, managed.store_name, config.clock()))
-    return reply, config.clock()
+def _counts_from_the_reading(
+    self: StorePoller, managed: ManagedStore, store: Store, intent: poller.PollIntent
+) -> tuple[Reply, float]:
+    reply = store.poll(self._build_poll(managed, intent, self._config.clock()))
+    return reply, self._config.clock()
 
 
 def _restamps(held: Held, store_name: str, clock: int, now: float) -> Meta:
@@ -229,7 +230,7 @@ MUTATIONS = (
     Mutation(6, "a challenged leader gets the next grant at once", ((granting, "_silent", _leaves_no_time),)),
     Mutation(1, "the listener renews the lease too late", ((Background, "run_due", _sleeps_long),)),
     Mutation(7, "a forked child keeps its parent's grants", ((Knowledge, "in_child", _inherits_all),)),
-    Mutation(8, "ages count from the time a reply is read", ((StorePoller, "_poll", _counts_from_the_reading),)),
+    Mutation(8, "ages count from the time a reply is read", ((StorePoller, "_timely", _counts_from_the_reading),)),
     Mutation(
         8,
         "an order counts as a time after the clock stepped back",
