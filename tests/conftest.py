@@ -13,6 +13,26 @@ import pytest
 from flagcache_posthog.testing import PostHogStandIn, RemoteStandIn, make_definitions
 from tests.support.servers import SERVER_NAMES, MakeRedis, RedisServer, find_binary, newest_binary, until
 
+COMPUTE = ("architecture", "stores", "typing", "unit")
+"""The folders of tests that compute; all others mostly wait, for processes and for time to pass."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Among several workers (pytest-xdist), let each begin with its share of the tests that wait.
+
+    Each worker starts with an equal part of the list. In the order of the folders one worker would get all tests that
+    take long, and the others would end with nothing to do. And tests that take all the CPU would run beside tests that
+    need it in time.
+    """
+    workers: int = getattr(config, "workerinput", {}).get("workercount", 1)
+    root = Path(__file__).parent
+    computing = [item for item in items if item.path.relative_to(root).parts[0] in COMPUTE]
+    waiting = [item for item in items if item.path.relative_to(root).parts[0] not in COMPUTE]
+    if workers > 1:
+        items[:] = [
+            item for worker in range(workers) for item in (*waiting[worker::workers], *computing[worker::workers])
+        ]
+
 
 @pytest.fixture(scope="session", params=SERVER_NAMES)
 def redis_server_any(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
