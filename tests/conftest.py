@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from flagcache_posthog.testing import PostHogStandIn, RemoteStandIn, make_definitions
+from tests.support.own_threads import begin_test
 from tests.support.servers import SERVER_NAMES, MakeRedis, RedisServer, find_binary, newest_binary, until
 
 COMPUTE = ("architecture", "stores", "typing", "unit")
@@ -94,6 +95,12 @@ def no_threads_left() -> Iterator[None]:
 
     yield
     until(lambda: not left(), 5.0, what=f"threads to end: {left()}")
+
+
+@pytest.fixture(autouse=True)
+def own_threads() -> None:
+    """`threads_of` names the threads of this test alone."""
+    begin_test()
 
 
 @pytest.fixture(autouse=True)

@@ -23,6 +23,7 @@ from flagcache.stores.redis.store import keys_of
 from flagcache_posthog import FlagDefinitionCache
 from flagcache_posthog.aws_lambda import fresh
 from flagcache_posthog.testing import PostHogStandIn, make_definitions, revision_of
+from tests.support.own_threads import threads_of
 from tests.support.servers import MakeRedis, until
 from tests.support.snippets import snippet
 from tests.support.user_programs import posthog_environment
@@ -99,7 +100,7 @@ def test_a_reader_uses_what_the_store_has(store_url: str, namespace: str, postho
         poll(client)
     assert reader.status().role is Role.READER
     assert posthog.requests == requests
-    assert not [each.name for each in threading.enumerate() if each.name.startswith("flagcache")]
+    assert not threads_of()
     posthog.serve(make_definitions(3, revision=2))
     requests = fill(store_url, namespace, posthog)
     assert poll(client) == 2
