@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import uuid
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -19,20 +20,24 @@ COMPUTE = ("architecture", "stores", "typing", "unit")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Among several workers (pytest-xdist), let each begin with its share of the tests that wait.
+    """Among several workers (pytest-xdist), let each begin with its share of the files with tests that wait.
 
     Each worker starts with an equal part of the list. In the order of the folders one worker would get all tests that
     take long, and the others would end with nothing to do. And tests that take all the CPU would run beside tests that
     need it in time.
     """
     workers: int = getattr(config, "workerinput", {}).get("workercount", 1)
+    if workers == 1:
+        return
     root = Path(__file__).parent
-    computing = [item for item in items if item.path.relative_to(root).parts[0] in COMPUTE]
-    waiting = [item for item in items if item.path.relative_to(root).parts[0] not in COMPUTE]
-    if workers > 1:
-        items[:] = [
-            item for worker in range(workers) for item in (*waiting[worker::workers], *computing[worker::workers])
-        ]
+    files: defaultdict[Path, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        files[item.path].append(item)
+    computes = {path: path.relative_to(root).parts[0] in COMPUTE for path in files}
+    shares: list[list[pytest.Item]] = [[] for _ in range(workers)]
+    for path in sorted(files, key=lambda path: (computes[path], -len(files[path]), path)):
+        min(shares, key=len).extend(files[path])
+    items[:] = [item for share in shares for item in share]
 
 
 @pytest.fixture(scope="session", params=SERVER_NAMES)
