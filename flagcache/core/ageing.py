@@ -42,5 +42,5 @@ def is_stale(know: Knowledge, stale_after: float, polls_every: float, now: float
     held = know.held
     if held is None or now - held.born <= stale_after:
         return False
-    heard = max((view.replied_at for view in know.views.values()), default=-math.inf)
-    return heard - held.born > stale_after or now - heard > 1.5 * polls_every
+    replied_at = max((view.replied_at for view in know.views.values()), default=-math.inf)
+    return replied_at - held.born > stale_after or now - replied_at > 1.5 * polls_every

@@ -169,7 +169,7 @@ class Background:
                 self._on_notice(notice)
 
     def _on_notice(self, notice: Notice) -> None:
-        self._notices.heard(notice.version)
+        self._notices.received(notice.version)
         held = self._state.know.held
         if notice.kind == "new" and held is not None and notice.version == held.meta.version:
             self._checks = _CHECKS

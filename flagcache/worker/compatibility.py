@@ -28,9 +28,9 @@ class KeysMissing(Event):
     _level = logging.WARNING
 
     def __str__(self) -> str:
-        told = f"definitions that {self.writer} wrote into {self.store} lack {', '.join(self.keys)}"
+        found = f"definitions that {self.writer} wrote into {self.store} lack {', '.join(self.keys)}"
         then = "clients keep what they have" if self.kept else "clients use them all the same"
-        return f"{told}; {then} until a newer SDK fetches"
+        return f"{found}; {then} until a newer SDK fetches"
 
 
 class KeysRestored(Recovery):

@@ -132,22 +132,22 @@ class FailoverStores:
 
     def lost(self, managed: ManagedStore, reason: FlagcacheError) -> None:
         """The store did not answer: open the breaker."""
-        told = reason if isinstance(reason, StoreError) else StoreError(str(reason))
-        trouble = f"{'store' if managed is self.first else 'fallback'}_{told.kind}"
+        exc = reason if isinstance(reason, StoreError) else StoreError(str(reason))
+        trouble = f"{'store' if managed is self.first else 'fallback'}_{exc.kind}"
         with self._lock:
             managed.breaker = managed.breaker.failed(
                 self._clock(), longest=self._pauses.longest, jitter=random.random()
             )
             proved = managed.prover.proves if managed.prover is not None else ()
-            doubted = told.kind in _WRITES and told.kind not in proved
-            managed.refuses, managed.well_since = told.kind if doubted else managed.refuses, None
-        if told.kind == NO_PLACE:
-            self._do_without(managed, told)
+            doubted = exc.kind in _WRITES and exc.kind not in proved
+            managed.refuses, managed.well_since = exc.kind if doubted else managed.refuses, None
+        if exc.kind == NO_PLACE:
+            self._do_without(managed, exc)
             return
         if managed is self.first:
             self._open_others()  # so that what is said of the meanwhile is so
         with self._lock:
-            made = partial(StoreLost, self._namespace, managed.store_name, told.what, trouble, self._meanwhile(managed))
+            made = partial(StoreLost, self._namespace, managed.store_name, exc.what, trouble, self._meanwhile(managed))
             event = self._troubles.lost(self._kind(managed), trouble, made, managed.store_name)
         if event is not None:
             self._events.emit(event)

@@ -41,10 +41,10 @@ class FetchThread:
     """
 
     def __init__(
-        self, config: CacheConfig, reports: Publisher, arrived: Callable[[], None], over: Callable[[], None]
+        self, config: CacheConfig, publisher: Publisher, arrived: Callable[[], None], over: Callable[[], None]
     ) -> None:
         self._config = config
-        self._publisher = reports
+        self._publisher = publisher
         self._arrived = arrived
         self._over = over
         self.requests = self.full = 0
@@ -115,10 +115,10 @@ class FetchThread:
         with self._config.inside.entered():
             self._land(lambda: self._fetch(outcome, grant, fetcher))
 
-    def _land(self, bring_home: Callable[[], None]) -> None:
+    def _land(self, take_in: Callable[[], None]) -> None:
         """Take in what a fetch came to. The fetch is over then, whatever goes wrong."""
         try:
-            log_exceptions(bring_home, None, self._config.namespace, "fetch thread failed")
+            log_exceptions(take_in, None, self._config.namespace, "fetch thread failed")
         finally:
             self._fetcher = None
             try:
@@ -134,7 +134,7 @@ class FetchThread:
         if isinstance(result, Fetched):
             self.full += 1
             self._publisher.malformed(result.malformed)
-            self._publisher.publish(self._hold(result, outcome, grant, held), grant)
+            self._publisher.publish(self._fetched(result, outcome, grant, held), grant)
         elif isinstance(result, Refused) and self._called_off and result.scope is Scope.MINE:
             self._publisher.abandon(outcome.store_name, grant, result)
         elif isinstance(result, Refused):
@@ -153,7 +153,7 @@ class FetchThread:
             self.requests += result.requests - 1  # an unconditional request may have been repeated
         return result
 
-    def _hold(self, result: Fetched, outcome: PollOutcome, grant: Grant, held: Held | None) -> Held:
+    def _fetched(self, result: Fetched, outcome: PollOutcome, grant: Grant, held: Held | None) -> Held:
         version = self._publisher.name_of(outcome.store_name, result.definitions)
         self._tags.received(version, result.etag)
         same = held is not None and held.meta.version == version

@@ -108,8 +108,8 @@ class LastKnownGood:
         """Offer it; False if the archive did not answer, and so is to be asked again."""
         try:
             with within(self._config.settings.store_timeout):
-                asked = self._config.clock()
-                born = self._offer(managed, store, held, self._ask(managed, store, asked), asked)
+                asked_at = self._config.clock()
+                born = self._offer(managed, store, held, self._ask(managed, store, asked_at), asked_at)
         except StoreError as exc:
             self._state.store_failed(managed, exc)
             return False
@@ -125,36 +125,36 @@ class LastKnownGood:
         found = self._state.stores.named(store_name) if store_name and self._state.know.held is None else None
         if found is not None:
             managed, store = found
-            asked = self._config.clock()
+            asked_at = self._config.clock()
             try:
-                reply = self._ask(managed, store, asked)
+                reply = self._ask(managed, store, asked_at)
                 self._state.stores.answered(managed)
-                heard = self._verifier.verify(managed, store, reply)
+                verified = self._verifier.verify(managed, store, reply)
             except StoreError as exc:
                 self._state.store_failed(managed, exc)
             else:
-                meta = heard.reply.meta
-                if meta is not None and heard.definitions is not None and not self._is_foreign(heard.reply):
+                meta = verified.reply.meta
+                if meta is not None and verified.definitions is not None and not self._is_foreign(verified.reply):
                     held = knowledge.from_store(
                         managed.store_name,
                         meta,
-                        heard.definitions,
-                        heard.reply.clock,
-                        asked,
+                        verified.definitions,
+                        verified.reply.clock,
+                        asked_at,
                         signs=self._state.know.signs,
                     )
                     self._state.adopt(held, fetched=False)
         return self._state.know.held is not None
 
-    def _ask(self, managed: ManagedStore, store: Store, asked: float) -> Reply:
+    def _ask(self, managed: ManagedStore, store: Store, asked_at: float) -> Reply:
         """Ask for what is there, contending for nothing."""
         base = knowledge.template(self._state.me, self._config.settings, self._config.lease)
         base = base._replace(max_payload=self._config.codec.largest)
         return store.poll(
-            knowledge.build_poll(base, self._state.know, managed.store_name, asked)._replace(may_lead=False)
+            knowledge.build_poll(base, self._state.know, managed.store_name, asked_at)._replace(may_lead=False)
         )
 
-    def _offer(self, managed: ManagedStore, store: Store, held: Held, reply: Reply, asked: float) -> float | None:
+    def _offer(self, managed: ManagedStore, store: Store, held: Held, reply: Reply, asked_at: float) -> float | None:
         """Put it there if what is there is older.
 
         The ages decide, as between any two stores: the archive may be of a higher epoch, because the fleet's store has
@@ -165,20 +165,20 @@ class LastKnownGood:
         """
         if reply.unchanged or self._is_foreign(reply):
             return held.born
-        meta, stored = knowledge.repair(held, managed.store_name, reply.clock, asked), reply.meta
+        meta, stored = knowledge.repair(held, managed.store_name, reply.clock, asked_at), reply.meta
         if stored is None:
             return self._write(managed, store, held, meta)
-        there = self._born_there(managed.store_name, stored, held, reply.clock, asked)
+        there = self._born_there(managed.store_name, stored, held, reply.clock, asked_at)
         if stored.version == meta.version:
             return self._renew(managed, store, held, meta, stored, there)
         # If it is younger, others here know better, and the next poll shows it.
         return self._write(managed, store, held, ageing.outranking(meta, stored)) if there < held.born else None
 
-    def _born_there(self, store_name: str, stored: Meta, held: Held, clock: int, asked: float) -> float:
+    def _born_there(self, store_name: str, stored: Meta, held: Held, clock: int, asked_at: float) -> float:
         """`Held.born` of what is there: by its stamp, unless that was made with a key that this process lacks."""
         signs = self._state.know.signs and self._key_of(stored) is not _Key.LACKING
         stored = self._config.codec.believed(stored) if signs else stored
-        return knowledge.from_store(store_name, stored, held.definitions, clock, asked, signs=signs).born
+        return knowledge.from_store(store_name, stored, held.definitions, clock, asked_at, signs=signs).born
 
     def _renew(
         self, managed: ManagedStore, store: Store, held: Held, meta: Meta, stored: Meta, there: float

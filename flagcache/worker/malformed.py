@@ -39,10 +39,10 @@ class MalformedDefinitions:
     def __init__(self, namespace: str, events: Events) -> None:
         self._namespace = namespace
         self._events = events
-        self._told: tuple[str, ...] = ()
+        self._reported: tuple[str, ...] = ()
 
     def fetched(self, malformed: tuple[str, ...]) -> None:
         """The vendor sent definitions; these parts of them are malformed, or none is."""
-        told, self._told = self._told, malformed
-        if malformed and malformed != told:
+        before, self._reported = self._reported, malformed
+        if malformed and malformed != before:
             self._events.emit(DefinitionsMalformed(self._namespace, malformed))

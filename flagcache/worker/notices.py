@@ -51,7 +51,7 @@ class Notices:
         self._subscribed = False
         self._version: str | None = None
         """What was held at the last check; None before the first one of a subscription."""
-        self._heard = ""
+        self._announced = ""
         """The version in the latest notice."""
         self._changed_at = math.inf
         """When a change was found whose notice has not come."""
@@ -77,9 +77,9 @@ class Notices:
             self._opened()
         return subscription
 
-    def heard(self, version: str) -> None:
+    def received(self, version: str) -> None:
         """A notice of this version came."""
-        self._heard, self._changed_at = version, math.inf
+        self._announced, self._changed_at = version, math.inf
 
     def granted(self, as_of: str) -> None:
         """A process was granted a fetch, this one or another, by a store that may forget it, and who leads too.
@@ -112,7 +112,7 @@ class Notices:
         now, before = self._config.clock(), self._version
         self._version = held.meta.version
         if before not in (None, self._version):
-            self._changed_at = math.inf if self._version == self._heard else min(self._changed_at, now)
+            self._changed_at = math.inf if self._version == self._announced else min(self._changed_at, now)
         if now - self._changed_at > _LATE:
             _log.info("%s: no notice of a change came: subscribing anew", prefix(self._config.namespace))
             raise StoreError("a poll brought a change of which no notice came")

@@ -190,8 +190,8 @@ class StorePoller:
             return known.found(troubles.FOREIGN_PROJECT, partial(ForeignProjectGone, namespace), store=store_name)
         made = partial(ForeignProject, namespace, store_name, self._state.know.project, view.stored.project)
         empty = self._state.know.held is None or self._state.emptied
-        told = partial(made, empty=empty, fetches=not self._config.settings.reads_only)
-        return known.lost(troubles.FOREIGN_PROJECT, "foreign_project", told, store_name)
+        event = partial(made, empty=empty, fetches=not self._config.settings.reads_only)
+        return known.lost(troubles.FOREIGN_PROJECT, "foreign_project", event, store_name)
 
     def _act(self, managed: ManagedStore, store: Store, verified: VerifiedReply, asked_at: float) -> None:
         """Adopt what the store sent, or repair it. A store that fails now has still given its grant."""

@@ -24,7 +24,7 @@ class Repairs:
 
     Args:
         config: what all processes of the cache have in common.
-        ledger: emits the events.
+        state: emits the events.
     """
 
     def __init__(self, config: CacheConfig, state: ProcessState) -> None:

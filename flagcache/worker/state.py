@@ -129,8 +129,8 @@ class ProcessState:
         if self._is_uneventful(view, now):
             return
         with self.lock:
-            told = (self._look_at_quota(), self._look_at_age(), self._look_at_fetches(), self._look_at_first_load())
-        for event in told:
+            events = (self._look_at_quota(), self._look_at_age(), self._look_at_fetches(), self._look_at_first_load())
+        for event in events:
             self.emit(event)
 
     def _is_uneventful(self, view: StoreView, now: float) -> bool:

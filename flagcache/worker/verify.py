@@ -93,15 +93,15 @@ class ReplyVerifier:
         """Verify what the store sent. What is broken counts as absent, and is dropped so that it is repaired."""
         reply = self.trust.on_reply(managed.store_name, reply)
         if reply.meta is not None:
-            heard = self._verify(managed, store, reply, reply.meta)
+            verified = self._verify(managed, store, reply, reply.meta)
         else:
-            heard = VerifiedReply(reply)
+            verified = VerifiedReply(reply)
             doubted = bool(self._refused or self._state.troubles.known)
             if doubted and reply.unchanged and not self._state.know.view(managed.store_name).foreign:  # it is held
                 self._readable(managed)
-        if not self.trust.leaves_aside(managed.store_name, heard.reply):
-            return heard
-        return heard._replace(reply=heard.reply._replace(granted_at=0), usable=False)
+        if not self.trust.leaves_aside(managed.store_name, verified.reply):
+            return verified
+        return verified._replace(reply=verified.reply._replace(granted_at=0), usable=False)
 
     def _verify(self, managed: ManagedStore, store: Store, reply: Reply, stored: Meta) -> VerifiedReply:
         if reply.too_large:
@@ -171,7 +171,7 @@ class ReplyVerifier:
             return None
         if isinstance(refused.reason, UnreadableHereError):
             return self._refuse(managed, store, reply, stored, refused.reason)
-        if self._holds(stored.version):
+        if self._is_held(stored.version):
             return None
         if _is_broken(refused.reason):
             return VerifiedReply(_without_content(reply))  # not deleted unseen: it may be sound by now
@@ -207,7 +207,7 @@ class ReplyVerifier:
             return False
         return True
 
-    def _holds(self, version: str) -> bool:
+    def _is_held(self, version: str) -> bool:
         held = self._state.know.held
         return held is not None and held.meta.version == version
 
@@ -233,8 +233,8 @@ class ReplyVerifier:
         kept, reason = isinstance(refused.reason, UnreadableHereError), str(refused.reason)
         made = partial(PayloadRefused, self._config.namespace, refused.version, store_name, reason)
         fetches = not self._config.settings.reads_only
-        told = partial(made, empty=empty, kept=kept, fetches=fetches, deleted=deleted and not kept)
-        self._state.emit(self._state.troubles.lost(troubles.UNREADABLE, "unreadable", told, store_name))
+        event = partial(made, empty=empty, kept=kept, fetches=fetches, deleted=deleted and not kept)
+        self._state.emit(self._state.troubles.lost(troubles.UNREADABLE, "unreadable", event, store_name))
 
     def _without_key(
         self, managed: ManagedStore, store: Store, reply: Reply, stored: Meta, refused: _Refused
@@ -251,10 +251,10 @@ class ReplyVerifier:
                 return VerifiedReply(reply)
             self._tell_foreign_key(managed.store_name)
             return alone
-        told = self._state.troubles.shuns(managed.store_name)
+        reported = self._state.troubles.shuns(managed.store_name)
         if refused.times > _TOLERATED:
             self._tell_foreign_key(managed.store_name)
-        if reads_only or (told and not self._is_unattended(stored, reply)) or not self._may_replace(refused):
+        if reads_only or (reported and not self._is_unattended(stored, reply)) or not self._may_replace(refused):
             return alone
         return alone._replace(replaceable=refused.version)
 
@@ -275,8 +275,8 @@ class ReplyVerifier:
 
     def _tell_foreign_key(self, store_name: str) -> None:
         empty, fetches = self._state.know.held is None or self._state.emptied, not self._config.settings.reads_only
-        told = partial(ForeignKey, self._config.namespace, store_name, empty=empty, fetches=fetches)
-        self._state.emit(self._state.troubles.lost(troubles.FOREIGN_KEY, "foreign_key", told, store_name))
+        event = partial(ForeignKey, self._config.namespace, store_name, empty=empty, fetches=fetches)
+        self._state.emit(self._state.troubles.lost(troubles.FOREIGN_KEY, "foreign_key", event, store_name))
 
 
 def _is_broken(reason: EnvelopeError) -> bool:

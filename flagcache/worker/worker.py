@@ -267,17 +267,17 @@ class Worker:
         listens = reports and clients.polling and bool(clients.listening)
         watches = push is not None and self._background.watches(push)
         intent = PollIntent(may_lead and not self._fetching.busy, idle, reports, listens, watches, is_starting(know))
-        answer = self._poller.poll(intent, serve_first=serves_first(know, can_fetch=clients.can_fetch))
+        outcome = self._poller.poll(intent, serve_first=serves_first(know, can_fetch=clients.can_fetch))
         self._state.report_changes()
         if self._state.know.held is not know.held:
             self._arrived()
         elif not self._background.running:
             self._last_known_good.settle()
-        if answer is None:
+        if outcome is None:
             return
-        self._deferred = answer.deferred or (self._deferred and not contend)
-        grant = answer.grant if answer.grant and self._publisher.admits(answer.store_name, answer.grant) else None
-        outcome = answer._replace(grant=grant)
+        self._deferred = outcome.deferred or (self._deferred and not contend)
+        grant = outcome.grant if outcome.grant and self._publisher.admits(outcome.store_name, outcome.grant) else None
+        outcome = outcome._replace(grant=grant)
         if grant is None or not clients.can_fetch:
             self._grants.note(outcome)
         elif (fetcher := self._config.clients.fetcher()) is not None:

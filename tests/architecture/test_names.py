@@ -87,10 +87,6 @@ OF_THE_PROVIDERS = {
 OLD = OF_THE_ENGINE | OF_THE_PROVIDERS
 """Words that no name may have, without leading underscores, and the words that stand for them now."""
 
-ENGINE_LATER = frozenset({"heard", "hold", "holds", "told"})
-"""Words that a few names in these rooms still have. Remove a word from the set when its last name there is renamed."""
-ENGINE = ("flagcache/core/", "flagcache/worker/")
-
 ALLOWED = {
     "hold": ("flagcache_posthog/testing/_backend.py", "flagcache_posthog/testing/control.py"),
     "home": ("flagcache/stores/fallback.py",),
@@ -135,6 +131,5 @@ FOUND = sorted(_old_names())
 @pytest.mark.parametrize("word", sorted(OLD))
 def test_no_name_is_an_old_word(word: str) -> None:
     """Classes, functions, attributes and parameters have the new word; the failure says which."""
-    later = ENGINE if word in ENGINE_LATER else ()
-    places = [where for found, where in FOUND if found == word and not where.startswith(later)]
+    places = [where for found, where in FOUND if found == word]
     assert not places, f"{word} is called {OLD[word]}: {', '.join(places)}"

@@ -73,7 +73,8 @@ _poll, _publish, _build_poll, _told, _repair = (
     knowledge.from_store,
     knowledge.repair,
 )
-_poller_poll, _decode, _hold, _definitions = StorePoller.poll, envelope.decode, FetchThread._hold, Worker.definitions  # noqa: SLF001
+_poller_poll, _decode, _definitions = StorePoller.poll, envelope.decode, Worker.definitions
+_fetched = FetchThread._fetched  # noqa: SLF001
 
 
 def _yes(*_: object, **__: object) -> bool:
@@ -114,7 +115,7 @@ def _publishes_anything(  # noqa: PLR0913 - the signature of the function that i
 def _stamped_when_read(
     self: FetchThread, result: Fetched, outcome: PollOutcome, grant: Grant, held: Held | None
 ) -> Held:
-    taken = _hold(self, result, outcome, grant, held)
+    taken = _fetched(self, result, outcome, grant, held)
     late = round((self._config.clock() - outcome.asked_at) * 1000)
     return taken._replace(meta=taken.meta._replace(as_of=grant.as_of + late))
 
@@ -217,7 +218,7 @@ MUTATIONS = (
     Mutation(2, "a late publication is not refused", ((rules, "publish", _publishes_anything),)),
     Mutation(2, "a later grant counts before its fetch is answered", ((rules, "publish", _counts_given_grants),)),
     Mutation(2, "a worker adopts older definitions", ((knowledge, "adopt", _takes_everything),)),
-    Mutation(2, "definitions are dated when the response is read", ((FetchThread, "_hold", _stamped_when_read),)),
+    Mutation(2, "definitions are dated when the response is read", ((FetchThread, "_fetched", _stamped_when_read),)),
     Mutation(3, "the store asks no worker to repair it", ((rules, "poll", _never_heals),)),
     Mutation(3, "a worker ignores the request to repair the store", ((StorePoller, "_repair", _does_not_repair),)),
     Mutation(
