@@ -82,7 +82,7 @@ class RepairKind(NamedTuple):
     """How a repair is reported."""
 
     behind: bool
-    """The store only had an older version, because it was away."""
+    """The store only had an older version, because it was down."""
     known: bool
     """As far as this process knows, the store had definitions before."""
 

@@ -11,7 +11,7 @@ _DRIFT = 0.01
 
 
 def with_last_renewal(know: Knowledge, store_name: str, before: StoreView) -> Knowledge:
-    """Keep the time of the last renewal if the store's answer shows that the poll renewed nothing.
+    """Keep the time of the last renewal if the reply shows that the poll renewed nothing.
 
     A poll that does not contend leaves the lease's end where it was. If it counted as a renewal, frequent pushes would
     put off the next one until the lease expires.
@@ -24,7 +24,7 @@ def with_last_renewal(know: Knowledge, store_name: str, before: StoreView) -> Kn
 
 
 def extended(know: Knowledge, store_name: str, seconds: float, now: float) -> Knowledge:
-    """The lease of this store, if this process has it, was kept for so many seconds from now."""
+    """The lease of this store, if this process has it, lasts `seconds` from now."""
     view = know.view(store_name)
     return know.with_view(store_name, view._replace(renewed=now, lease_ends=now + seconds)) if view.leads else know
 

@@ -33,7 +33,8 @@ _COLD = 0.5
 """Seconds until the second attempt of a fleet without definitions; all its processes wait for it."""
 
 _TURN = 0.5
-"""Refresh intervals after a confirmation without a signature, after which a store grants a turn (`Trust.asks`)."""
+"""Refresh intervals from a confirmation without a signature until a worker with a key takes a turn. Its polls ask for
+the same (`flagcache.worker.trust`)."""
 
 _AT_MOST = 1.0
 """Seconds between two attempts of a follower to take an expired lease, if the first changed nothing."""

@@ -1,7 +1,7 @@
-"""What a process with attached clients does between their polls: it listens, renews, takes over and pushes.
+"""The work of a process with attached clients between their polls: listen, renew the lease, take over, push.
 
-The listener's thread calls in here; `flagcache.core.schedule` decides when what is due. A push is the client's own
-poll, run on the listener's thread, and asks the store without contending unless it is meant to take over.
+The listener's thread calls this. `flagcache.core.schedule` decides what is due when. A push is the client's own poll,
+run on the listener's thread. It contends for the lease only if it is meant to take over.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ from flagcache.worker.troubles import LISTENER
 __all__ = ["Background"]
 
 _CHECK_AFTER = 0.1
-"""Seconds after a push at which is looked whether every client holds the newest definitions: its own poll, under way at
-that moment, may have put the older ones back."""
+"""Seconds from a push until a check that every client holds the newest definitions: its own poll, under way during the
+push, may have put the older ones back."""
 
 _CHECKS = 3
-"""How often that is mended after one push."""
+"""How often that is corrected after one push."""
 
 _SHORTEST, _LONGEST = 0.02, 1.0
-"""Seconds between two looks at what is due. The shortest doubles up to the other while a duty stays due because doing
-it changes nothing: whatever is stuck, the background is never busy."""
+"""Seconds between two looks at what is due. The pause doubles from the first to the second while something stays due
+because doing it changes nothing, so that the thread is never busy."""
 
 _OFFSET = 0.1
-"""Seconds over which the followers of a lost leader spread."""
+"""Seconds over which the followers of a lost leader spread their polls."""
 
 
 class PollsOnce(Protocol):
-    """What the background needs of the worker. Held weakly by the listener alone, so that it ends with its worker."""
+    """The worker, as the background needs it: a weak proxy, so that the background doesn't keep it alive."""
 
     def ask_once(self) -> None:
-        """Ask the store, once for all threads, and act upon its answer; hand nothing out and wait for nothing."""
+        """Poll the stores, once for all threads, and act on the reply; return nothing and wait for nothing."""
         ...
 
     @property
@@ -64,9 +64,9 @@ class Background:
     Args:
         config: what all processes of the cache have in common.
         state: what this process knows.
-        poller: asks its stores.
-        last_known_good: keeps what the clients have.
-        asks: asks the store on behalf of clients that cannot, and knows whether a fetch is under way.
+        poller: polls its stores.
+        last_known_good: saves what the clients have.
+        asks: polls on behalf of clients that can't, and knows whether a fetch is under way.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Background:
         """It was reported that no thread listens."""
 
     def note_poll(self, push: Push | None, now: float) -> None:
-        """A thread polls: note a client's own poll, and make sure that a thread listens if a client wants it."""
+        """A thread polls: note when a client's own poller did, and start the listener if a client wants it."""
         if push is None:
             self._last_poll = now
         if self._in_trouble or not self._listener.alive:
@@ -108,12 +108,12 @@ class Background:
         return able and (push is None or push.contends) and not self._reads_only
 
     def watches(self, push: Push) -> bool:
-        """Whether a poll in the course of a push is the deputy's look at the fetch that is due."""
+        """Whether a push is the deputy's check of the fetch that is due."""
         return push.contends and self._state.acting.deputy
 
     @property
     def listens(self) -> bool:
-        """Whether there is a client for which a thread of this process is to listen."""
+        """Whether there is a client for which a thread of this process must listen."""
         return bool(self._config.clients.listening) and not self._config.settings.reads_only
 
     @property
@@ -123,11 +123,11 @@ class Background:
 
     @property
     def subscribed(self) -> bool:
-        """Whether the listener hears the store's notices."""
+        """Whether the listener is subscribed to the store's notices."""
         return self._listener.subscribed
 
     def start(self) -> None:
-        """Start the listener, if there is a client to listen for. A reader has no thread."""
+        """Start the listener, if a client wants it. A reader has no thread."""
         clients = self._config.clients.now
         if self._config.settings.reads_only or not clients.wanting:
             return
@@ -141,13 +141,13 @@ class Background:
         kept, namespace = self._state.troubles, self._config.namespace
         if why:
             self._state.emit(kept.lost(LISTENER, trouble, partial(PushLost, namespace, why, trouble)))
-            self._in_trouble = True  # only now: another thread that starts the listener meanwhile must not miss it
+            self._in_trouble = True  # last, so that another thread that starts the listener meanwhile sees it
         elif self._in_trouble:
             self._in_trouble = False
             self._state.emit(kept.found(LISTENER, partial(PushRecovered, namespace)))
 
     def stop(self, longest: float) -> None:
-        """End the listener; waits at most so many seconds. Emit pending change events."""
+        """End the listener, waiting for at most `longest` seconds, and emit pending change events."""
         self._listener.stop(longest)
         self._state.changes.flush()
 
@@ -161,7 +161,7 @@ class Background:
             self._pushes.ask(self._push, contend=False)
 
     def on_notice(self, notice: Notice) -> None:
-        """Ask the store if a notice tells something new."""
+        """Poll the store if a notice announces something new."""
         with self._config.inside.entered():
             if notice.kind == GRANTED:  # nothing has changed yet
                 self._notices.granted(notice.version)
@@ -175,21 +175,21 @@ class Background:
             self._checks = _CHECKS
             self._check_at = min(self._check_at, self._config.clock() + _CHECK_AFTER)
         else:
-            # What people cleared the leader fetches at once: new workers wait for it.
+            # After `clear` the leader fetches at once, because new workers wait for definitions.
             contend = notice.kind == "free" or (notice.kind == "clear" and self._state.acting.leads)
             self._pushes.ask(self._push, contend=contend)
 
     def run_due(self) -> float:
-        """Do what is due; return the seconds until something else may be.
+        """Do what is due; return the seconds until something else may be due.
 
-        A poll on another thread may take the lease at any time, which then has to be renewed soon.
+        These are few, because a poll on another thread may take the lease at any time, which must soon be renewed.
 
         Raises:
-            StoreError: the subscription carries nothing.
+            StoreError: the subscription is broken.
         """
         with self._config.inside.entered():
             seconds, floor = self._run_due(), self._floor
-        if seconds > _SHORTEST:  # nothing is due at once, so nothing is stuck
+        if seconds > _SHORTEST:  # nothing is due at once, so there was progress
             self._floor = _SHORTEST
             return seconds
         self._floor = min(2 * floor, _LONGEST)
@@ -200,8 +200,8 @@ class Background:
         now = self._config.clock()
         if not self._config.clients.listening:
             self._listener.stop(0)  # its clients are gone
-        if now >= self._state.stores.probe_at:  # its notices may come all the while, from another node of a cluster
-            self._probe(now)  # and then what else is due: a store that hangs must not keep this process from fetching
+        if now >= self._state.stores.probe_at:  # even while notices arrive, from another node of a cluster
+            self._probe(now)  # then go on: a store that hangs must not keep this process from fetching
             now = self._config.clock()
         if now >= self._check_at:
             self._check(now)
@@ -221,7 +221,7 @@ class Background:
         return max(_SHORTEST, min(soonest - now, self._config.lease / schedule.RENEWALS))
 
     def _probe(self, now: float) -> None:
-        """Bring the clients up to date, which asks the store in trouble; or ask it, if none of their pollers runs."""
+        """Probe the failed store: by the clients' polls, or by a poll of our own if no client's poller runs."""
         push = Push(contends=False)
         self._bring_to_all(push)
         client = next(iter(self._config.clients.listening), None)
@@ -261,15 +261,15 @@ class Background:
         self._bring_to_all(Push(contends=contend))
 
     def _bring_to_all(self, push: Push) -> None:
-        """Bring every attached client up to date, and see to it that it stays so."""
+        """Bring every attached client up to date, and check a little later that it is."""
         self._checks = _CHECKS
         self._ask_all(push)
 
     def _ask_all(self, push: Push) -> None:
-        """Run the poll of every attached client here and now; all share one question to the store.
+        """Run the poll of every attached client on this thread; all share one poll of the store.
 
-        While nothing is held a client's poll could bring it nothing but "no flags", and would wait for that. A client
-        whose poller does not run yet asks for itself at its first load.
+        While nothing is held, a client's own poll would wait and then return no flags, so the store is polled first. A
+        client whose poller doesn't run yet polls at its first load.
         """
         for client in self._config.clients.listening:
             with self._config.clients.polling_for(client, push):

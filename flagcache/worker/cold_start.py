@@ -1,11 +1,11 @@
-"""How a process waits at its first load: once, bounded, in short, spread, growing pauses.
+"""The wait of a process at its first load: one wait, limited, with short, random, growing pauses.
 
-One thread looks, the others wait for it; what for is told in `flagcache.worker.first_load`. Must never end early with
-"nothing" while a look could still succeed, nor be entered again when it has ended.
+One thread polls and the others wait for it; `flagcache.worker.first_load` says what for. Invariant: the wait doesn't
+end without a result while a poll could still succeed, and doesn't begin again after its end.
 
-tenacity is a fifth of what importing a cache takes, and yet is not left to the first wait. That happens on a thread of
-the SDK, in the parent of a preloading server too; and a child that is forked while another thread imports a module
-finds it locked for ever (Python 3.10 to 3.13).
+tenacity takes a fifth of a cache's import time, and yet isn't imported at the first wait. That wait is on a thread of
+the SDK, also in the parent of a preloading server, and a child that is forked while another thread imports a module
+finds that module's lock held forever (Python 3.10 to 3.13).
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from flagcache.runtime.threads import make_event
 __all__ = ["ColdStart"]
 
 _SHORTEST, _LONGEST = 0.01, 0.5
-"""Seconds between two looks at the store: short at first, for a fetch takes a fraction of a second, and never so short
-later that a thousand waiting processes would keep a store busy."""
+"""Seconds between two polls of the store: short at first, because a fetch takes a fraction of a second; then longer, so
+that a thousand waiting processes don't keep a store busy."""
 
 _GROWTH = 1.25
-"""Each pause is about a fifth of the wait so far, which is how much later than its leader a follower may start."""
+"""Each pause is about a fifth of the wait so far: that much later than its leader a follower may start."""
 
 
 class ColdStart:
@@ -37,14 +37,14 @@ class ColdStart:
         self._arrived = make_event()
 
     def arrived(self) -> None:
-        """Definitions came by another thread of this process: look at once."""
+        """Another thread of this process got definitions: look at once."""
         self._arrived.set()
 
     def wait(self, look: Callable[[], bool], longest: float, clock: Callable[[], float]) -> bool:
         """Look until it succeeds or the time is over.
 
         Args:
-            look: asks the store; True ends the wait.
+            look: polls the store; True ends the wait.
             longest: seconds that the wait may still take.
             clock: this process's own clock, in seconds.
 

@@ -17,13 +17,13 @@ __all__ = ["KeyCompatibility", "KeysMissing", "KeysRestored"]
 
 
 class KeysMissing(Event):
-    """What an older SDK published lacks keys that the one here reads; a turn is asked for to bring them."""
+    """Definitions of an older SDK lack keys that this process's SDK reads; it asks for a turn to fetch them."""
 
     store: str
     writer: str
     keys: tuple[str, ...]
     kept: bool
-    """True: clients go on with what they have. False: they use what there is, for this process has nothing better."""
+    """True: clients keep what they have. False: they use these, because this process has nothing better."""
     lasted: float = 0.0
     _level = logging.WARNING
 
@@ -34,7 +34,7 @@ class KeysMissing(Event):
 
 
 class KeysRestored(Recovery):
-    """What is published has the keys again that were missing."""
+    """The stored definitions have the missing keys again."""
 
     store: str
 
@@ -55,7 +55,7 @@ class KeyCompatibility:
         self._state = state
         self._lacking: dict[str, rules.Lacking] = {}
         self._free_since: dict[str, float] = {}
-        """Own clock since when each store's lease was free, or taken by this process when it was."""
+        """By store: own clock since when the lease was free, or taken by this process while it was free."""
 
     def must_not_lead(self, store_name: str) -> bool:
         """Whether to leave the lead of this store to processes that lose nothing of what is held (rule 1)."""

@@ -21,7 +21,7 @@ from flagcache.vendor import Vendor
 __all__ = ["CacheConfig", "Times"]
 
 _TIMES = 16
-"""How many pairs of a poll interval and a listener are remembered: a user may set any interval at any time."""
+"""How many results of `_times` are cached: a user may set any interval at any time."""
 
 
 class Times(NamedTuple):
@@ -44,18 +44,18 @@ class CacheConfig:
     settings: Settings
     vendor: Vendor
     stores: tuple[StoreSpec, ...]
-    """Best first; the last always answers."""
+    """Best first; the last one, this process's memory, always answers."""
     events: Events
     clock: Callable[[], float] = process.clock
     """The process's own clock, in seconds."""
     clients: Clients = field(default_factory=Clients)
-    """Those that are known."""
+    """The known clients."""
     inside: Inside = field(default_factory=Inside)
-    """Which threads are at work in this cache."""
+    """Which threads are inside a call of this cache."""
     protection: Protection = PLAIN
     """Of the envelopes in all stores."""
     mark: str = ""
-    """What the identities of its processes begin with: `stores.base.REFRESHER`, or nothing for workers."""
+    """The beginning of its processes' identities: `stores.base.REFRESHER`, or empty for workers."""
     codec: Codec = field(init=False)
     times: Callable[[float | None, bool], Times] = field(init=False, repr=False, compare=False)
     """What follows from the poll interval of the clients, and from whether any has a listener. Computed once."""

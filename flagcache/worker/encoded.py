@@ -1,8 +1,8 @@
-"""The encoded payload of what a process holds, kept until the fallback file has it; or why it cannot be shared.
+"""The encoded payload of what a process holds, kept until the fallback file has it; or why no store takes it.
 
-Encoding 20,000 flags takes most of a second and holds the interpreter all the while. What Redis sent, or was sent, is
-byte for byte what the file is to hold: a payload is bound to namespace, version and protection, not to a store.
-Must never hand out bytes that are protected with another than the first key.
+Encoding 20,000 flags takes most of a second and blocks the interpreter meanwhile. The file gets the same bytes as
+Redis, because a payload is bound to namespace, version and protection, not to a store. Invariant: all bytes that are
+returned are protected with the first key.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["Encoded"]
 
 
 class Encoded:
-    """The latest payload of one process. Empty if there is no fallback file, or once that has it.
+    """The latest payload of one process. Empty if there is no fallback file, or if that has the payload.
 
     Args:
         config: what all processes of the cache have in common.
@@ -35,20 +35,20 @@ class Encoded:
         self._payload: tuple[str, bytes] | None = None
         """Version and bytes; swapped by one assignment."""
         self._refused = "", ""
-        """The version that was last found to be one that no reader takes, and why; swapped by one assignment."""
+        """The latest version that no reader would take, and why; swapped by one assignment."""
 
     @property
     def unshareable(self) -> str:
-        """The version that every reader would refuse; empty if none was found."""
+        """The latest version that every reader would refuse; empty: none."""
         return self._refused[0]
 
     def received(self, version: str, payload: bytes) -> None:
-        """A store sent these bytes, and the definitions in them are now held."""
+        """Keep these bytes: a store sent them, and this process now holds the definitions in them."""
         if self._wanted and self._codec.is_current_payload(payload):
             self._payload = version, payload
 
     def accepted(self, version: str) -> None:
-        """A store has this version, so it can be shared."""
+        """A store took this version: end the failure of an earlier one, if there was one."""
         if self._troubles.known and version != self.unshareable:
             accepted = partial(PublicationAccepted, self._config.namespace)
             self._emit(self._troubles.found(UNSHAREABLE, accepted, version))
@@ -65,7 +65,7 @@ class Encoded:
         return None
 
     def _envelope(self, held: Held, meta: Meta) -> Envelope:
-        """Make an envelope, of the bytes that are here if they are of this version."""
+        """Make an envelope, of the kept bytes if they are of this version."""
         found = self._payload
         if found is not None and found[0] == meta.version:
             return self._codec.envelope(meta, found[1])
@@ -75,7 +75,7 @@ class Encoded:
         return envelope
 
     def drop(self) -> None:
-        """The fallback file has what is held: these bytes are of no more use."""
+        """The fallback file has what is held, so drop the bytes."""
         self._payload = None
 
     def _emit(self, event: Event | None) -> None:

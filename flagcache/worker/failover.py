@@ -37,13 +37,13 @@ _WRITES = ("read_only", "rights", "full")
 
 
 class Pauses(NamedTuple):
-    """How long a store in trouble is left alone, and doubted: seconds."""
+    """How long a failed store is not called, and how long it is doubted, in seconds."""
 
     longest: float
-    """A store in trouble is probed after so long in any case."""
+    """A failed store is probed after this time at the latest."""
     settles_after: float = 0.0
-    """A store that refused to write counts as writing again once it has answered, and refused nothing, for so long. Not
-    needed if its answers prove that it writes (`ProvesWrites`)."""
+    """A store that refused a write has recovered if it has answered, and refused nothing, for this time. Not needed if
+    its replies prove that it writes (`ProvesWrites`)."""
 
 
 class FailoverStores:
@@ -51,11 +51,11 @@ class FailoverStores:
 
     Args:
         specs: the stores, best first.
-        pauses: how long a store in trouble is left alone, and doubted.
+        pauses: how long a failed store is not called, and doubted.
         clock: this process's own clock, in seconds.
-        events: told when a store is lost or answers again.
+        events: receives an event when a store is lost or answers again.
         namespace: for the events.
-        troubles: records what was reported about them.
+        troubles: remembers which failures were reported.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class FailoverStores:
         self._lock = threading.RLock()
 
     def usable(self) -> Iterator[tuple[ManagedStore, Store]]:
-        """The stores that may be asked now, best first."""
+        """Yield the stores that may be called now, best first."""
         for managed in self._stores:
             known = managed.store if not managed.breaker.failures else None
             store = known if known is not None else self._admitted(managed)
@@ -91,12 +91,12 @@ class FailoverStores:
 
     @property
     def archive(self) -> str:
-        """Name of the store that is to keep the last known good definitions; empty where there is none."""
+        """Name of the store with the last known good definitions, the fallback file; empty if there is none."""
         return next((managed.store_name for managed in self._stores if managed.spec.archive), "")
 
     @property
     def in_charge(self) -> ManagedStore:
-        """The store that coordinates this process now: the first that has answered, or was not asked yet."""
+        """The store that coordinates this process now: the first whose last call didn't fail."""
         for managed in self._stores:
             if not managed.breaker.failures:
                 return managed
@@ -104,7 +104,7 @@ class FailoverStores:
 
     @property
     def answering(self) -> tuple[str, ...]:
-        """The names of those that are not in trouble, best first."""
+        """The names of the stores whose last call didn't fail, best first."""
         return tuple(managed.store_name for managed in self._stores if not managed.breaker.open)
 
     @property
@@ -114,16 +114,16 @@ class FailoverStores:
 
     @property
     def probe_at(self) -> float:
-        """When the fleet's own store, if it is in trouble, may be probed."""
+        """When the fleet's own store may be probed, if it failed; `math.inf` if it didn't."""
         breaker = self.first.breaker
         return breaker.retry_at if breaker.open else math.inf
 
     def askable_at(self, store_name: str) -> float:
-        """When the store of this name may be asked; in the past unless it is in trouble."""
+        """When the store of this name may be called; in the past unless it failed."""
         return next((managed.breaker.retry_at for managed in self._stores if managed.store_name == store_name), 0.0)
 
     def named(self, store_name: str) -> tuple[ManagedStore, Store] | None:
-        """The store of this name, if it may be asked now."""
+        """Return the store of this name, if it may be called now."""
         for managed in self._stores:
             if managed.store_name == store_name:
                 store = self._admitted(managed)
@@ -145,7 +145,7 @@ class FailoverStores:
             self._do_without(managed, exc)
             return
         if managed is self.first:
-            self._open_others()  # so that what is said of the meanwhile is so
+            self._open_others()  # so that the event names the store that really takes over
         with self._lock:
             made = partial(StoreLost, self._namespace, managed.store_name, exc.what, trouble, self._meanwhile(managed))
             event = self._troubles.lost(self._kind(managed), trouble, made, managed.store_name)
@@ -159,7 +159,7 @@ class FailoverStores:
                 self._admitted(managed)
 
     def _do_without(self, managed: ManagedStore, reason: StoreError) -> None:
-        """This machine has no place for a store that was not asked for: no trouble, and said once."""
+        """This machine has no place for a store that the user didn't ask for: no failure, one log line."""
         if not managed.missing:
             managed.missing = True
             _log.info("%s: %s", prefix(self._namespace), reason)
@@ -167,19 +167,19 @@ class FailoverStores:
     def answered(self, managed: ManagedStore, *, wrote: bool = False, stored: bool = False) -> None:
         """The store answered: close the breaker.
 
-        A store that refuses to write may still answer what only reads. Unless its answers prove that it writes, its
-        trouble ends with a write, or when it has refused nothing for `Pauses.settles_after`.
+        A store that refuses to write may still answer calls that only read. Unless its replies prove that it writes,
+        its failure ends with a write, or when it has refused nothing for `Pauses.settles_after`.
 
         Args:
             managed: the store.
-            wrote: it wrote for this process.
-            stored: it took a payload, which a full store cannot.
+            wrote: it wrote something for this process.
+            stored: it wrote a payload, which a full store can't.
         """
         self._look_at_notices(managed)
         if managed.sound and not self._troubles.known:
             return
         if managed.prover is not None and managed.prover.refuses:
-            return  # it was asked before it refused
+            return  # this call began before the refusal
         with self._lock:
             managed.breaker = CircuitBreaker()
             if not managed.refuses or stored or (wrote and managed.refuses != "full"):
@@ -196,10 +196,10 @@ class FailoverStores:
     def _look_at_notices(self, managed: ManagedStore) -> None:
         """Report once that the store refuses notices, and once that it sends them again.
 
-        If it refuses this process's subscription too, that was reported: as a rule one right is missing for both.
+        If it refuses this process's subscription too, that was reported already: usually one right is missing for both.
         """
         refused = None if managed.sender is None else managed.sender.push_refused
-        if refused is None:  # a store that was just opened again has sent none yet: what was reported stands
+        if refused is None:  # just opened again, it has sent none yet
             return
         event: Event | None
         if not refused:
@@ -218,7 +218,7 @@ class FailoverStores:
         return STORE if managed is self.first else FALLBACK
 
     def _meanwhile(self, lost: ManagedStore) -> str:
-        """What goes on while this one does not answer, for people."""
+        """Say for a log line what happens while this store doesn't answer."""
         instead = self.in_charge
         if instead is lost:
             return "it is asked again until it answers"
@@ -243,7 +243,7 @@ class FailoverStores:
             log_exceptions(store.close, None, self._namespace, "could not close %s", address)
 
     def _admitted(self, managed: ManagedStore) -> Store | None:
-        """The store, opened, if it may be asked now; of several threads one probes what is in trouble."""
+        """Return the opened store if it may be called now; of several threads only one probes a failed store."""
         now = self._clock()
         with self._lock:
             if not managed.breaker.allows(now):
@@ -253,7 +253,7 @@ class FailoverStores:
             return self._opened(managed)
         except FlagcacheError as exc:
             self.lost(managed, exc)
-        except Exception as exc:  # noqa: BLE001 - as a verb's: it is trouble of this store, and the next one is asked
+        except Exception as exc:  # noqa: BLE001 - a failure of this store, as in a verb: the next one is polled
             self.lost(managed, unexpected(exc, managed.spec.address))
         return None
 

@@ -1,7 +1,7 @@
-"""The fleet's own fetch: one at a time in a process, on a thread of its own, and what its result means.
+"""The fleet's own fetch: one at a time in a process, on a separate thread.
 
-A provider call may wait for it a little; the result reaches the clients by push when it comes later. The entity tag
-sent is that of definitions which this process holds decoded, so that "unchanged" always speaks of them
+A provider call waits for the fetch for a short time. A later result reaches the clients by push. The request has the
+entity tag of definitions that this process holds, so "unchanged" always refers to them
 (`flagcache.worker.entity_tags`).
 """
 
@@ -27,7 +27,7 @@ _SDK_TIMEOUT = 10.0
 """Seconds that the SDK waits for an answer (posthog 7.91, `client.py`, `_request_flag_definitions`)."""
 
 _LOOKS = 0.005
-"""Seconds between two looks at whether a fetch has landed."""
+"""Seconds between two looks at whether a fetch has ended."""
 
 
 class FetchThread:
@@ -35,9 +35,9 @@ class FetchThread:
 
     Args:
         config: what all processes of the cache have in common.
-        publisher: takes the results.
-        arrived: called after each fetch, on its thread, before those are woken who wait for the fetch.
-        over: called when the fetch is over and those that wait for it are woken.
+        publisher: publishes the results.
+        arrived: called after each fetch, on its thread, before the threads that wait for it are woken.
+        over: called when these threads are woken.
     """
 
     def __init__(
@@ -62,9 +62,9 @@ class FetchThread:
         return not self._landed.is_set()
 
     def start(self, outcome: PollOutcome, grant: Grant, fetcher: Fetcher) -> None:
-        """Fetch once, on a new thread. Only when none is under way.
+        """Fetch once, on a new thread. Call it only if no fetch is under way.
 
-        Without a thread the fetch has failed: this process gives up the lease, and tries again after its back-off.
+        If the system refuses the thread, the fetch has failed: this process gives up the lease and backs off.
         """
         self._called_off = False
         self._began = outcome.asked_at
@@ -84,30 +84,30 @@ class FetchThread:
             self._land(lambda: self._publisher.fail(outcome.store_name, grant, refused))
 
     def wait(self, longest: float, keep_lease: Callable[[], None]) -> None:
-        """Wait for the fetch under way, at most so many seconds, and keep the lease meanwhile."""
+        """Wait for the fetch under way, at most `longest` seconds, and keep the lease meanwhile."""
         until = self._config.clock() + longest
         while (left := until - self._config.clock()) > 0 and not self._landed.wait(min(left, HEARTBEAT / 4)):
             keep_lease()
 
     def settle(self, longest: float) -> None:
-        """Let the fetch under way land: a process may live shorter than its fetch, and the next one need not repeat it.
+        """Let the fetch under way end, so that a process that exits earlier doesn't leave it to the next one.
 
-        Waits at most so many seconds, and no longer than the vendor's SDK would wait for an answer. Looks, and does not
-        wait for the event: a signal handler may have interrupted this thread with the event's lock in hand.
+        Waits at most `longest` seconds, and no longer than the vendor's SDK would wait for a response. It looks
+        repeatedly instead of waiting for the event: a signal handler may have interrupted a thread that holds its lock.
         """
         until = min(self._config.clock() + longest, self._began + _SDK_TIMEOUT)
         while self.busy and self._config.clock() < until and self._thread is not threading.current_thread():
             threading.Event().wait(_LOOKS)
 
     def cancel(self, longest: float) -> None:
-        """End the fetch under way; its result counts for nothing. Waits at most so many seconds for its thread."""
+        """End the fetch under way; its result is not used. Waits at most `longest` seconds for its thread."""
         fetcher, thread = self._fetcher, self._thread
         if fetcher is not None and self.busy:
             self._called_off = True
             fetcher.cancel()
         if thread is None or thread is threading.current_thread():
             return
-        # Not joined before: another thread may have made it, and not started it yet.
+        # Wait first: another thread may have created it without having started it, and such a thread can't be joined.
         if self._landed.wait(longest) and thread.is_alive():
             thread.join(longest)
 
@@ -116,7 +116,7 @@ class FetchThread:
             self._land(lambda: self._fetch(outcome, grant, fetcher))
 
     def _land(self, take_in: Callable[[], None]) -> None:
-        """Take in what a fetch came to. The fetch is over then, whatever goes wrong."""
+        """Take in the result of a fetch. After that the fetch is over, even if this fails."""
         try:
             log_exceptions(take_in, None, self._config.namespace, "fetch thread failed")
         finally:
@@ -145,7 +145,7 @@ class FetchThread:
             self._publisher.fail(outcome.store_name, grant, Refused("304 to an unconditional request", Scope.MINE, 304))
 
     def _ask(self, fetcher: Fetcher, etag: str) -> FetchResult:
-        if self._called_off:  # before it began
+        if self._called_off:  # before the request
             return Refused("cancelled", Scope.MINE)
         self.requests += 1
         result = fetcher.fetch(etag)
@@ -169,7 +169,7 @@ class FetchThread:
             writer=self._config.vendor.writer,
             project=self._config.vendor.project(result.definitions),
         )
-        # Of the same content the objects that the clients already use are kept: nothing is hashed or copied anew.
+        # The same version keeps the objects that the clients already use, so nothing is hashed or copied again.
         definitions = held.definitions if same and held else result.definitions
         return Held(meta, definitions, outcome.store_name, outcome.asked_at, accepted=False)
 

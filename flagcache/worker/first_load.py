@@ -1,7 +1,7 @@
 """A process's first load: what it waits for, and what it starts with when the wait is over.
 
-`flagcache.core.first_load` decides; we ask the stores here. Invariant: a push never waits, and a process that holds
-definitions waits only while some worker is fetching, or, with a key, for a signature.
+`flagcache.core.first_load` decides; this module polls the stores. Invariant: a push never waits, and a process that
+holds definitions waits only while some worker is fetching, or, with a key, for a signature.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["FirstLoad", "PollsStores"]
 
 
 class PollsStores(Protocol):
-    """What the first load needs of its worker."""
+    """The worker, as the first load needs it."""
 
     @property
     def granted(self) -> bool:
@@ -33,7 +33,7 @@ class PollsStores(Protocol):
         ...
 
     def look(self, *, contend: bool) -> None:
-        """Ask the stores; `contend`: also for the lease and a grant."""
+        """Poll the stores; `contend`: also for the lease and a grant."""
         ...
 
     def keep_lease(self) -> None:
@@ -42,13 +42,13 @@ class PollsStores(Protocol):
 
 
 class FirstLoad:
-    """What a process that starts waits for, and for how long.
+    """The first load of one process: what it waits for, and for how long.
 
     Args:
         config: what all processes of the cache have in common.
         state: what this process knows.
-        last_known_good: has the last known good definitions.
-        worker: asks and fetches.
+        last_known_good: loads the fallback file.
+        worker: polls and fetches.
     """
 
     def __init__(
@@ -61,23 +61,23 @@ class FirstLoad:
         self._wait = ColdStart()
 
     def arrived(self) -> None:
-        """Definitions came, or a fetch of this process ended: look at once."""
+        """Definitions arrived, or a fetch of this process ended: look at once."""
         self._wait.arrived()
 
     def over(self) -> None:
-        """Definitions were handed out, or brought by the vendor's SDK: later loads don't wait for newer ones."""
+        """Definitions were returned, or fetched by the vendor's SDK: later loads don't wait for newer ones."""
         if not self._state.know.loaded:
             self._state.update(lambda know: know._replace(loaded=True))
 
     def may_go_on(self) -> bool:
-        """Whether a client that loads need not wait for the fetch that this process has just begun."""
+        """Whether a client that loads need not wait for the fetch that this process has just started."""
         know, clients = self._state.know, self._config.clients
         loads = clients.asking() is None and any(client.polling is None for client in clients.live)
         may_start = know.held is not None or not self._config.settings.cold_start_wait
         return loads and is_first_load(know) and may_start and not self._wants_newer()
 
     def wait(self) -> None:
-        """Wait for what the calling thread's client may start with, if there is hope. Push never waits for newer."""
+        """Wait for what the calling thread's client may start with, if it may still come. A push never waits."""
         know = self._state.know
         if know.loaded and know.held is not None and thread_record().caller.max_age is None:
             return  # as at almost every poll
@@ -92,7 +92,7 @@ class FirstLoad:
             self.over()
 
     def _wants_newer(self) -> bool:
-        """Whether what is held is too old for the calling thread, and a fetch is under way or has to prove it."""
+        """Whether what is held is too old for the calling thread, and a fetch is under way or needed as a proof."""
         know, worker = self._state.know, self._worker
         who, first = thread_record().caller, is_first_load(know)
         max_age = who.max_age
@@ -122,18 +122,18 @@ class FirstLoad:
         self._wait.wait(look, left, self._config.clock)
 
     def _wait_for_first(self, began: float) -> None:
-        """Wait for the first definitions: one wait a process, however many threads want them."""
+        """Wait for the first definitions: one wait per process, even if several threads want them."""
         self._wait_until(self._first_came, began)
         if self._state.know.held is None and not self._worker.granted and not self._last_known_good.load():
             self._give_up(began)
 
     def _first_came(self) -> bool:
-        """Whether the wait is over: definitions came, this thread may fetch them, or none are to be expected."""
+        """Whether the wait is over: definitions came, this thread may fetch them, or none will come."""
         if self._worker.fetching:
             self._worker.keep_lease()
         elif self._state.know.held is None and not self._worker.granted:
             self._worker.look(contend=True)
-        if self._state.know.failures:  # nor may others be able to fetch now: better the last known good than none
+        if self._state.know.failures:  # others may fail too, so the last known good is better than nothing
             self._last_known_good.load()
         know = self._state.know
         if know.held is not None or self._worker.granted:

@@ -1,7 +1,7 @@
-"""Which thread of a process is out fetching, and on whose permission.
+"""The grants of one process, by thread: which thread fetches, and with which store's permission.
 
-The vendor's SDK asks, fetches and delivers on the same thread and tells a cache nothing of a fetch that failed or
-brought nothing new. So each errand is kept on its thread, and the process remembers the latest one.
+The vendor's SDK asks, fetches and delivers on the same thread, and doesn't report a fetch that failed or brought
+nothing new. So each poll's outcome is kept for its thread, and the process remembers the latest grant.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ class PollOutcome(NamedTuple):
 
 
 class ThreadGrants:
-    """The errands of one process. The last one granted is `out` until it is delivered or its thread asks again."""
+    """The outcomes of one process's polls. The latest grant is in use until its thread delivers or asks again."""
 
     def __init__(self) -> None:
         self._of: WeakKeyDictionary[Caller, PollOutcome] = WeakKeyDictionary()
         self._out: PollOutcome | None = None
 
     def note(self, outcome: PollOutcome, who: Caller | None = None) -> None:
-        """Note the result of the poll that was made for this caller: that of the calling thread, if none is given."""
+        """Note the outcome of the poll that was made for this caller; without one, for the calling thread."""
         self._of[who or thread_record().caller] = outcome
         if outcome.grant is not None:
             self._out = outcome
@@ -51,7 +51,7 @@ class ThreadGrants:
 
     @property
     def current(self) -> PollOutcome | None:
-        """What the calling thread was told last, until it is back."""
+        """The outcome of the calling thread's latest poll, until it is taken."""
         return self._of.get(thread_record().caller)
 
     def take(self, who: Caller | None = None) -> tuple[PollOutcome | None, bool]:
@@ -63,6 +63,6 @@ class ThreadGrants:
         return outcome, was_out
 
     def idle(self, now: float) -> bool:
-        """Whether no thread is out. One that never came back counts as lost after the longest fetch."""
+        """Whether no thread fetches with a grant. After the time of the longest fetch a thread counts as lost."""
         out = self._out
         return out is None or now - out.asked_at > SLOW_FETCH

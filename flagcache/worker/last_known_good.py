@@ -1,10 +1,11 @@
-"""The last known good definitions on this machine's disk: kept there while the fleet's store answers, used when not.
+"""The last known good definitions in the fallback file: saved while the fleet's store answers, loaded if none does.
 
-The archive is a store like any other, and takes the fleet's place while that is away. So that it has something to give
-then, each process that holds something newer sees to it that this is there: the first at once, what replaces it after
-the clients have it. One process of a machine writes a content, as the bytes that the fleet's store has; the others find
-its version there. Of a content that is there only the times are renewed. Must never make a poll of the fleet's store
-wait for the disk beyond one store timeout, nor fail because of it.
+The fallback file is a store like any other and replaces the fleet's store while that is down. So each process makes
+sure that the file has what it holds: its first definitions at once, later ones after the clients have them. One process
+of a machine writes a version, as the bytes that the fleet's store has. The others find the version in the file. If the
+file already has it, only its times are renewed.
+
+Invariant: a poll of the fleet's store waits at most one `store_timeout` for the disk, and never fails because of it.
 """
 
 from __future__ import annotations
@@ -29,30 +30,30 @@ from flagcache.worker.verify import ReplyVerifier
 __all__ = ["LastKnownGood"]
 
 _AFTER = 1.0
-"""Seconds after which definitions that replace others are kept, and over which the processes of a machine spread that:
-the first of them writes, and the others find it done."""
+"""Seconds after which definitions that replace others are saved. The processes of a machine also spread over this time:
+the first one writes, and the others find the version in the file."""
 
 
 class _Key(Enum):
-    """How something is protected, in the eyes of one process."""
+    """The key that protects stored definitions, as one process sees it."""
 
     CURRENT = auto()
-    """With its first key."""
+    """The first key of this process."""
     OUTDATED = auto()
-    """With a key on its way out, so that it could not be read one day; or not as it should be."""
+    """A key that is being replaced, so it will not be readable later; or the protection is broken."""
     LACKING = auto()
-    """With a key that it lacks: of workers that are a step ahead or behind while keys are rotated. They renew it while
-    they live; replacing it would make each process rewrite what another one wrote."""
+    """A key that this process lacks, of workers that are a step ahead or behind in a rotation. They renew the file
+    themselves. If each process replaced what another one wrote, both would write without end."""
 
 
 class LastKnownGood:
-    """Keeps and reads the archive of one process; does nothing where there is none.
+    """Saves to and loads from the fallback file; does nothing if there is none.
 
     Args:
         config: what all processes of the cache have in common.
         state: what this process knows.
-        publisher: writes to it.
-        trust: what this process believes of it.
+        publisher: writes to the file.
+        trust: which of its times and notes this process believes.
     """
 
     def __init__(self, config: CacheConfig, state: ProcessState, publisher: Publisher, trust: Trust) -> None:
@@ -61,17 +62,18 @@ class LastKnownGood:
         self._publisher = publisher
         self._verifier = ReplyVerifier(config, state, trust)
         self._tried = False
-        """Whether this process has tried to keep anything yet."""
+        """Whether this process has tried to save anything yet."""
         self._version, self._born = "", -math.inf
-        """Of what is there, as far as this process knows. Not the definitions: these may have been replaced."""
+        """Version and age of the saved definitions, as far as this process knows. Not the definitions themselves, which
+        would stay in memory."""
         self.due_at = math.inf
-        """When what is held is to be kept, on this process's own clock."""
+        """When to save what is held, on this process's own clock."""
 
     def offer_soon(self, *, later: bool) -> None:
-        """Something may have come. Keep it, or let it be due a little later, if an older one is kept.
+        """Save what is held if that may be new; a little later if older definitions are saved already.
 
         Args:
-            later: whether somebody looks what is due.
+            later: a thread runs that saves what is due.
         """
         held = self._state.know.held
         if held is None:
@@ -82,14 +84,14 @@ class LastKnownGood:
             self.due_at = self._config.clock() + random.uniform(_AFTER, 2 * _AFTER)
 
     def settle(self) -> None:
-        """Keep now what is due."""
+        """Save now what is due."""
         if self.due_at < math.inf:
             self.save()
 
     def save(self) -> None:
-        """See to it that what is held is in the archive; asks it only for another version, or much younger ages.
+        """Make sure that the file has what is held. Asks the file only for another version, or much younger times.
 
-        What could not be kept is due again: another process may only have been writing.
+        If that fails, it is due again: another process may have been writing at that moment.
         """
         self.due_at = math.inf
         held, store_name = self._state.know.held, self._state.stores.archive
@@ -105,7 +107,7 @@ class LastKnownGood:
             self.due_at = max(self._config.clock() + pause, self._state.stores.askable_at(store_name))
 
     def _offered(self, managed: ManagedStore, store: Store, held: Held) -> bool:
-        """Offer it; False if the archive did not answer, and so is to be asked again."""
+        """Offer it to the file; return False if the file did not answer, so that it must be asked again."""
         try:
             with within(self._config.settings.store_timeout):
                 asked_at = self._config.clock()
@@ -120,7 +122,7 @@ class LastKnownGood:
         return True
 
     def load(self) -> bool:
-        """Hold what is in the archive, if nothing is held yet; whether anything is held now."""
+        """Adopt the definitions in the file if nothing is held yet. Return whether anything is held now."""
         store_name = self._state.stores.archive
         found = self._state.stores.named(store_name) if store_name and self._state.know.held is None else None
         if found is not None:
@@ -147,7 +149,7 @@ class LastKnownGood:
         return self._state.know.held is not None
 
     def _ask(self, managed: ManagedStore, store: Store, asked_at: float) -> Reply:
-        """Ask for what is there, contending for nothing."""
+        """Poll the file without contending for the lease."""
         base = knowledge.template(self._state.me, self._config.settings, self._config.lease)
         base = base._replace(max_payload=self._config.codec.largest)
         return store.poll(
@@ -155,13 +157,13 @@ class LastKnownGood:
         )
 
     def _offer(self, managed: ManagedStore, store: Store, held: Held, reply: Reply, asked_at: float) -> float | None:
-        """Put it there if what is there is older.
+        """Write to the file if it has older definitions.
 
-        The ages decide, as between any two stores: the archive may be of a higher epoch, because the fleet's store has
-        lost its own, or of a time of the future, because this machine's clock was ahead.
+        The ages decide, as between any two stores. The file may have a higher epoch, if the fleet's store has lost its
+        own, or a time in the future, if this machine's clock was ahead.
 
         Returns:
-            `Held.born` of what is there now if it is this content, or not ours to replace; None if younger is there.
+            `Held.born` of what the file has now, if it is this version or must not be replaced; None if it is younger.
         """
         if reply.unchanged or self._is_foreign(reply):
             return held.born
@@ -171,11 +173,11 @@ class LastKnownGood:
         there = self._born_there(managed.store_name, stored, held, reply.clock, asked_at)
         if stored.version == meta.version:
             return self._renew(managed, store, held, meta, stored, there)
-        # If it is younger, others here know better, and the next poll shows it.
+        # If it is younger, other processes here hold newer definitions, which the next poll brings.
         return self._write(managed, store, held, ageing.outranking(meta, stored)) if there < held.born else None
 
     def _born_there(self, store_name: str, stored: Meta, held: Held, clock: int, asked_at: float) -> float:
-        """`Held.born` of what is there: by its stamp, unless that was made with a key that this process lacks."""
+        """`Held.born` of what the file has: by its stamp, unless that was made with a key that this process lacks."""
         signs = self._state.know.signs and self._key_of(stored) is not _Key.LACKING
         stored = self._config.codec.believed(stored) if signs else stored
         return knowledge.from_store(store_name, stored, held.definitions, clock, asked_at, signs=signs).born
@@ -183,7 +185,7 @@ class LastKnownGood:
     def _renew(
         self, managed: ManagedStore, store: Store, held: Held, meta: Meta, stored: Meta, there: float
     ) -> float | None:
-        """This content is there, of that age: renew its times if they are old, and its protection; as `_offer`."""
+        """Renew times and protection of this version in the file if they are old. Returns as `_offer`."""
         key, cleared = self._key_of(stored), stored.epoch < meta.epoch
         renamed = stored.project != meta.project and there < held.born
         current = key is _Key.CURRENT and not cleared and not renamed
@@ -201,7 +203,7 @@ class LastKnownGood:
     def _write(
         self, managed: ManagedStore, store: Store, held: Held, meta: Meta, *, born: float | None = None
     ) -> float | None:
-        """Put it there under these metadata; returns as `_offer`."""
+        """Write it with these metadata. Returns as `_offer`."""
         published = self._publisher.put(managed, store, held, meta, fresh=False)
         if published is Published.STALE:  # another process was quicker; or nothing is stored, under a higher epoch
             found = store.inspect()
@@ -215,7 +217,7 @@ class LastKnownGood:
         return held.born if born is None else born
 
     def _key_of(self, stored: Meta) -> _Key:
-        """How what is there is protected, as this process sees it."""
+        """Return which key protects what the file has."""
         try:
             self._config.codec.read_meta(stored)
         except UnknownKeyError:

@@ -1,4 +1,4 @@
-"""What one process says of who leads: each change is an event, of which the log has at most one a minute."""
+"""Reports that this process leads or no longer does: an event for each change, at most one log line a minute."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from flagcache.events import Event, LeadershipLost, LeadershipTaken
 __all__ = ["Leadership"]
 
 _EVERY = 60.0
-"""Seconds between two lines in the log about who leads, at least."""
+"""Least seconds between two log lines about who leads."""
 
 
 class Leadership:
-    """What was said last.
+    """The reports of one process.
 
     Args:
         namespace: for the events.
@@ -26,12 +26,12 @@ class Leadership:
         self._namespace = namespace
         self._clock = clock
         self._logged = ""
-        """Where this process leads, as it was logged last."""
+        """The store in which this process leads, according to the last log line; empty: none."""
         self._logged_at = -math.inf
         self._lock = threading.RLock()  # reentrant: a signal handler may interrupt what holds it
 
     def changed(self, store_name: str, *, leads: bool) -> Event:
-        """Return the event. Of what changes within a minute the log has the first and the last alone."""
+        """Return the event. Of the changes within a minute only the first and the last are logged."""
         with self._lock:
             quiet = self._clock() - self._logged_at < _EVERY
             if not quiet:
@@ -39,10 +39,10 @@ class Leadership:
         return self._event(store_name, leads=leads, quiet=quiet)
 
     def left_out(self, store_name: str, now: float) -> Event | None:
-        """Return what the log lacks, once the minute is over.
+        """Return the event that was not logged, once the minute is over.
 
         Args:
-            store_name: where this process leads now; empty if it does not.
+            store_name: the store in which this process leads now; empty: none.
             now: this process's own clock.
         """
         with self._lock:

@@ -1,4 +1,4 @@
-"""How long a process without definitions believes that another one leads an empty store: on its own clock.
+"""How long a process without definitions believes that another process leads an empty store, by its own clock.
 
 Another program can write a lease that belongs to no worker, once or again and again, and keep the fleet from fetching.
 While the store has definitions, their age decides. While it has none, a worker that fetches renews its lease each
@@ -33,13 +33,13 @@ class _Watched(NamedTuple):
     leader: str
     since: float
     renewed: float
-    """Own clock at the reply that last showed that the lease was renewed."""
+    """Own clock at the latest reply that showed a renewal of the lease."""
     ends: float
-    """When the lease ends that was in force then."""
+    """When the lease of that reply ends."""
 
 
 class LeaseDoubts:
-    """The leaders of one process's stores that have published nothing yet.
+    """The leaders of one process's empty stores.
 
     Args:
         longest_fetch: seconds that a fetch may take.
@@ -50,7 +50,7 @@ class LeaseDoubts:
         self._watched: dict[str, _Watched] = {}
 
     def adjust_poll(self, ask: Ask, know: Knowledge, store_name: str, now: float) -> Ask:
-        """The poll of this store, which says whether its leader is still believed."""
+        """Return the poll of this store, which says whether its leader is still believed."""
         view = know.view(store_name)
         empty = view.stored is None and know.held is None  # what a process holds fills a store that lost it
         if not view.leader or view.leads or not empty or know.backoff.status:

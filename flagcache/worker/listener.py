@@ -1,8 +1,8 @@
-"""The background thread of a process with attached clients: hears notices, keeps the lease, takes over, pushes.
+"""The background thread of a process with attached clients: receives notices, renews the lease, takes over, pushes.
 
-Polling is the truth and a notice only a hint: after each (re)connection the worker asks before it trusts, and what a
-lost notice would have told, the next poll tells. The thread holds its worker weakly, ends with it, and never outlives
-`stop`. When it acts is decided by `flagcache.core.schedule`.
+Polling is authoritative; notices are hints. The worker polls after every (re)connect, so a lost notice costs at most
+one poll interval. The thread holds its worker weakly, ends with it, and never outlives `stop`.
+`flagcache.core.schedule` decides when it acts.
 """
 
 from __future__ import annotations
@@ -26,29 +26,30 @@ from flagcache.stores.base import GRANTED, Notice
 __all__ = ["Listener", "Listening", "listen_soon"]
 
 _AFTER_FORK = 1.0
-"""Seconds after which a forked child begins to listen: one that lives shorter has no use for it."""
+"""Seconds after which a forked child begins to listen: a shorter-lived child doesn't need it."""
 
 _LONGEST_SLEEP = 5.0
-"""Seconds after which the thread looks whether its worker still exists."""
+"""Seconds after which the thread checks that its worker still exists."""
 
 _SPREAD = 0.05
-"""Seconds over which workers spread what they do upon the same notice, so that a store does not meet all at once."""
+"""Seconds over which workers spread their polls after one notice, so that they don't reach the store all at once."""
 
 _AT_ONCE = 64
-"""How many notices are taken for one; those of a flood must not keep the thread from what is due."""
+"""How many notices are merged into one, so that a flood doesn't keep the thread from what is due."""
 
 _FLOOD = 16
-"""How often in a row so many may be taken while more are waiting. Then the subscription is opened anew, and drops them:
-they are old, and a server keeps up to 32 MB of them for each subscriber (Redis's `client-output-buffer-limit`)."""
+"""How often in a row that many may be merged while more are waiting. Then the subscription is opened again, which drops
+the rest: they are old, and a server keeps up to 32 MB of them for each subscriber (Redis's
+`client-output-buffer-limit`)."""
 
 
 def listen_soon(start: Callable[[], None], namespace: str) -> None:
     """In a forked child whose parent listened: begin to listen a little later.
 
-    A `threading.Thread` would wait for its own start. With gevent, whose subprocesses are forks that run hooks, another
-    greenlet of the parent's would go on meanwhile, in the child; and the child is about to execute another program.
-    Without a thread, the child begins with its first poll. So it does if gevent has patched meanwhile: this thread is
-    none of gevent's, and greenlets that it starts would end with it.
+    A `threading.Thread` would wait for its own start. gevent's subprocesses are forks that run hooks: during that wait
+    another greenlet of the parent would run in the child, which is about to execute another program. Without a thread,
+    the child begins to listen with its first poll. It also does if gevent has patched meanwhile, because greenlets that
+    this thread starts would end with it.
     """
     with suppress(RuntimeError):
         _thread.start_new_thread(_begin_later, (start, namespace))
@@ -61,10 +62,10 @@ def _begin_later(start: Callable[[], None], namespace: str) -> None:
 
 
 class Listening(Protocol):
-    """What the listener does its work on: the worker."""
+    """The background of a worker, as the listener calls it."""
 
     def subscribe(self) -> Subscription | None:
-        """Open a stream of notices; None if the store gives none now."""
+        """Open a subscription; None if the store has no notices now."""
         ...
 
     def on_reconnect(self) -> None:
@@ -76,10 +77,10 @@ class Listening(Protocol):
         ...
 
     def run_due(self) -> float:
-        """Do what is due, and tell the seconds until the next duty.
+        """Do what is due; return the seconds until something else may be due.
 
         Raises:
-            StoreError: the subscription carries nothing, and is to be opened anew.
+            StoreError: the subscription is broken and must be opened again.
         """
         ...
 
@@ -89,7 +90,7 @@ class Listener:
 
     Args:
         worker: does the work; held weakly.
-        namespace: of its cache, for the log.
+        namespace: its cache, as named in log lines.
     """
 
     def __init__(self, worker: Listening, namespace: str) -> None:
@@ -113,11 +114,11 @@ class Listener:
 
     @property
     def subscribed(self) -> bool:
-        """Whether it hears the store's notices."""
+        """Whether it is subscribed to the store's notices."""
         return self._thread is not None and self._stream.is_open
 
     def start(self) -> str:
-        """Start the thread, unless it runs; one, however many threads ask for it at once.
+        """Start the thread unless it runs; only one, even if several threads call this at once.
 
         Returns:
             Why the system refused the thread; empty if it runs. A later call tries again.
@@ -134,7 +135,7 @@ class Listener:
             return refused
 
     def stop(self, longest: float) -> None:
-        """End the thread, and wait at most so many seconds for its end."""
+        """End the thread, and wait at most `longest` seconds for its end."""
         with self._lock:
             thread, self._thread = self._thread, None
             self._stop.set()
@@ -145,14 +146,14 @@ class Listener:
 
 
 class _Stream:
-    """The notices of one connection after the other; only waits where there is none."""
+    """The notices of one connection after another; without a connection it only waits."""
 
     def __init__(self) -> None:
         self._subscription: Subscription | None = None
         self._grants: list[Notice] = []
-        """Came close to another notice, and are still to be told."""
+        """Notices of grants that arrived together with another notice and are returned next."""
         self._full = 0
-        """How often in a row more notices were waiting than are taken for one."""
+        """How often in a row more notices were waiting than are merged into one."""
 
     @property
     def is_open(self) -> bool:
@@ -160,17 +161,17 @@ class _Stream:
         return self._subscription is not None
 
     def open(self, worker: Listening) -> bool:
-        """Connect if there is no connection; whether there is a new one."""
+        """Connect if there is no connection; return whether there is a new one."""
         if self._subscription is not None:
             return False
         self._subscription, self._grants, self._full = worker.subscribe(), [], 0
         return self._subscription is not None
 
     def get(self, pause: float, stop: threading.Event) -> Notice | None:
-        """Wait so long for a notice, or for the last of several that came close together.
+        """Wait at most `pause` seconds for a notice; of several that arrive together, return the one that counts.
 
         Raises:
-            StoreError: the subscription is of no use any more.
+            StoreError: the subscription is broken.
         """
         subscription = self._subscription
         if subscription is None:
@@ -192,13 +193,13 @@ class _Stream:
         return notice
 
     def _merged(self, notice: Notice, later: Notice) -> Notice:
-        """Return the one of two notices that counts. One of a grant is kept beside another one: it comes next."""
+        """Return the one of two notices that counts. A notice of a grant is kept, and returned next."""
         if GRANTED in (notice.kind, later.kind):
             granted, other = (later, notice) if later.kind == GRANTED else (notice, later)
             if other.kind != GRANTED:
                 self._grants = [granted]
             return other
-        # Of a lease that fell free nothing else tells.
+        # Only this notice says that the lease is free.
         return notice if notice.kind == "free" and later.kind != "free" else later
 
     def close(self) -> None:
@@ -212,14 +213,14 @@ def _run(ref: weakref.ref[Listening], stream: _Stream, stop: threading.Event, na
     pid = os.getpid()
     while not stop.is_set() and ref() is not None:
         log_exceptions(lambda: _listen(ref, stream, stop), None, namespace, "the listener failed, and goes on")
-        if os.getpid() != pid:  # a greenlet goes on in a child
+        if os.getpid() != pid:  # a greenlet continues in a forked child
             return
         stream.close()
         stop.wait(random.uniform(0.25, 1.0))
 
 
 def _listen(ref: weakref.ref[Listening], stream: _Stream, stop: threading.Event) -> None:
-    """Subscribe, then ask, then listen, until the connection is lost."""
+    """Subscribe, then poll, then listen, until the connection is lost."""
     while not stop.is_set() and (worker := ref()) is not None:
         if stream.open(worker):
             worker.on_reconnect()

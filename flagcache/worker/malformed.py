@@ -1,4 +1,4 @@
-"""What the vendor sends malformed, and its SDK evaluates around: taken, shared, and said once."""
+"""Malformed parts of definitions, which the SDK ignores: the definitions are shared, and one event reports them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NAMED = 10
 
 
 class DefinitionsMalformed(Event):
-    """The vendor sent definitions of which parts are malformed; the SDK evaluates around these, and uses the others."""
+    """Parts of the vendor's definitions are malformed; the SDK ignores these and uses the others."""
 
     malformed: tuple[str, ...]
     """Each malformed part, and what is wrong with it."""
@@ -29,7 +29,7 @@ class DefinitionsMalformed(Event):
 
 
 class MalformedDefinitions:
-    """Says what is malformed in what one process fetches, once in a row.
+    """Reports malformed parts of what one process fetches, once as long as they stay the same.
 
     Args:
         namespace: of its fleet.
@@ -42,7 +42,7 @@ class MalformedDefinitions:
         self._reported: tuple[str, ...] = ()
 
     def fetched(self, malformed: tuple[str, ...]) -> None:
-        """The vendor sent definitions; these parts of them are malformed, or none is."""
+        """Report the malformed parts of definitions that the vendor has just sent, if any."""
         before, self._reported = self._reported, malformed
         if malformed and malformed != before:
             self._events.emit(DefinitionsMalformed(self._namespace, malformed))

@@ -1,4 +1,4 @@
-"""One store of this process: how to open it, and how far it can be relied on."""
+"""One store of this process: how to open it, its circuit breaker, and what it refuses."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ class ManagedStore:
     def __init__(self, spec: StoreSpec) -> None:
         self.spec = spec
         self.store_name = spec.address
-        """The name under which `Knowledge` speaks of this store."""
+        """Its key in `Knowledge.views`."""
         self.store: Store | None = None
         self.prover: ProvesWrites | None = None
-        """The same, if its answers prove that it writes."""
+        """The same, if its replies prove that it writes."""
         self.sender: SendsNotices | None = None
-        """The same, if it sends notices, which it may be refused."""
+        """The same, if it sends notices, for which it may lack the right."""
         self.breaker = CircuitBreaker()
         self.refuses = ""
-        """Why it refused to write (a kind of `StoreError`), until a write is known to succeed; empty if each of its
-        answers proves that (`ProvesWrites`)."""
+        """Why it refused to write (a kind of `StoreError`), until a write succeeds; empty if each of its replies proves
+        that it writes (`ProvesWrites`)."""
         self.held = ""
-        """The newest version that this process knows it to have held."""
+        """The newest version that the store had, as far as this process knows."""
         self.missing = False
-        """It was said that this machine has no place for it."""
+        """It was logged that this machine has no place for it."""
         self.well_since: float | None = None
-        """Own clock at its first answer after the latest refusal."""
+        """Own clock at its first reply after the latest refusal."""
 
     @property
     def sound(self) -> bool:
-        """Whether it answered when it was last asked, and is not doubted."""
+        """Whether its last call succeeded and it refuses no writes."""
         return not (self.breaker.failures or self.refuses or self.well_since is not None)

@@ -1,8 +1,8 @@
-"""Whether a process hears of changes: its subscription is opened anew when it is refused, or tells nothing.
+"""The subscription of a process to its store's notices: opened again after a refusal, or if no notices arrive.
 
-Polling is authoritative and notices are hints, so nothing here costs a poll. A store that refuses subscriptions is
-asked for one ever more rarely, which is one event. A subscription whose connection stands and carries nothing shows
-itself when a poll brings a change of which no notice came.
+Polling is authoritative and notices are hints, so a broken subscription costs no poll. If the store refuses
+subscriptions, the process retries with growing pauses and reports it once. If the connection is open but carries
+nothing, a poll brings a change without a notice, and the process subscribes again.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 300.0
 """Seconds before a refused subscription is tried again: at first, and at most. Each pause is twice the one before."""
 
 _LATE = 2.0
-"""Seconds after a change that a poll brought within which its notice may still come."""
+"""Seconds after a poll that brought a change, within which its notice may still arrive."""
 
 _CONFIRMED = 2.0
-"""Refresh intervals without a confirmation after which a notice of a grant is believed of an empty store alone."""
+"""Refresh intervals without a confirmation, after which a notice of a grant is believed only for an empty store."""
 
 
 class Notices:
@@ -54,13 +54,13 @@ class Notices:
         self._announced = ""
         """The version in the latest notice."""
         self._changed_at = math.inf
-        """When a change was found whose notice has not come."""
+        """When a change was found whose notice has not arrived."""
         self._pause = 0.0
         self._again_at = -math.inf
         self._refused_since = math.inf
 
     def subscribe(self) -> Subscription | None:
-        """Open a stream of notices; None if the store is in trouble, has none, or refused one a short while ago."""
+        """Open a subscription; None if the store fails, has no notices, or refused a subscription shortly before."""
         self._subscribed, self._version, self._changed_at = False, None, math.inf
         now = self._config.clock()
         if not self._state.stores.first_answers:
@@ -78,15 +78,15 @@ class Notices:
         return subscription
 
     def received(self, version: str) -> None:
-        """A notice of this version came."""
+        """A notice with this version arrived."""
         self._announced, self._changed_at = version, math.inf
 
     def granted(self, as_of: str) -> None:
-        """A process was granted a fetch, this one or another, by a store that may forget it, and who leads too.
+        """A process was granted a fetch. A store that evicts keys may forget the grant and the lease, so note it here.
 
-        Any client with the right to publish can say so, and thereby put off the fleet's next fetch. It is believed only
-        as long as fetches bring something, or if this process found the store empty when it last polled: a store that
-        forgets keeps no confirmation, and a right to publish empties none.
+        Any program with the right to publish can send this notice and so delay the fleet's next fetch. It is believed
+        only while fetches succeed, or if the store was empty at the latest poll: a store that evicts keys keeps no
+        confirmation, and the right to publish is not enough to empty it.
         """
         now, managed = self._config.clock(), self._state.stores.first
         held, interval = self._state.know.held, self._config.settings.refresh_interval
@@ -101,10 +101,10 @@ class Notices:
             self._state.forget_leadership(managed)
 
     def check(self) -> None:
-        """Look whether notices come.
+        """Check that notices arrive.
 
         Raises:
-            StoreError: a poll brought a change of which no notice came. The subscription is of no use.
+            StoreError: a poll brought a change without a notice, so the subscription is broken.
         """
         held = self._state.know.held
         if not self._subscribed or held is None or not self._state.shared:
@@ -123,7 +123,7 @@ class Notices:
         self._state.emit(self._state.troubles.found(PUSH, partial(PushRecovered, self._config.namespace)))
 
     def _refused(self, exc: StoreError, now: float) -> None:
-        """Try again later. Reported once a poll was answered meanwhile: an outage of the store is another event."""
+        """Retry later. Report it only after a poll was answered meanwhile: an outage of the store is another event."""
         self._pause = min(max(_FIRST_PAUSE, 2 * self._pause), _LONGEST_PAUSE)
         self._again_at = now + self._pause
         self._refused_since = min(self._refused_since, now)

@@ -2,8 +2,9 @@
 
 `StorePoller.poll` builds the poll, sends it, has the reply verified (`worker/verify.py`), applies it to what this
 process knows (`core/knowledge.py`), and acts: it adopts newer definitions, repairs the store (`worker/publish.py`), or
-releases a lease that it cannot use. Invariant: it uses nothing that `ReplyVerifier` has not verified, and nothing that
-another project wrote.
+releases a lease that it cannot use.
+
+Invariant: it uses nothing that `ReplyVerifier` has not verified, and nothing that another project wrote.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ __all__ = ["PollIntent", "StorePoller"]
 
 
 class PollIntent(NamedTuple):
-    """What a process wants of a store, and does, at the moment when it asks (`flagcache.stores.base.Ask`)."""
+    """What a process wants from a store, and what it does, at the moment of a poll (`flagcache.stores.base.Ask`)."""
 
     may_lead: bool
     idle: bool
@@ -50,13 +51,13 @@ class PollIntent(NamedTuple):
 
 
 class StorePoller:
-    """Asks the stores of one process.
+    """Polls the stores of one process.
 
     Args:
         config: what all processes of the cache have in common.
         state: what this process knows.
         publisher: writes to them.
-        trust: what it believes of them.
+        trust: which of their times and notes it believes.
     """
 
     def __init__(self, config: CacheConfig, state: ProcessState, publisher: Publisher, trust: Trust) -> None:
@@ -69,7 +70,7 @@ class StorePoller:
         self._repairs = Repairs(config, state)
         self._lease_doubts = LeaseDoubts(config.settings.fetch_total_timeout)
         self._common_for = -1.0
-        """The lease that `_common` has."""
+        """The lease, in seconds, for which `_common` was built."""
         self._common: Ask = self._template(config.lease)
 
     def poll(self, intent: PollIntent, *, serve_first: bool = False) -> PollOutcome | None:
@@ -77,9 +78,8 @@ class StorePoller:
 
         Args:
             intent: what this process wants and does at this moment.
-            serve_first: only for unknown clients. Leave a grant that comes with young definitions for the next poll,
-                which is given it again: a client that has none yet starts with these, and not with a request that may
-                fail.
+            serve_first: only for unknown clients. Defer a grant that comes with young definitions to the next poll,
+                which gets it again: a client without flags starts with these, and not with a request that may fail.
         """
         self._state.settle()
         for managed, store in self._state.stores.usable():
@@ -95,7 +95,7 @@ class StorePoller:
                 self._act(managed, store, verified, asked_at)
             barred = reply.leads and self._compatibility.must_not_lead(managed.store_name)
             if must_release(reply, ours=ours, must_not_lead=barred):
-                # It took the lease before it had read what is there: a worker that can use it takes over.
+                # The poll took the lease before this process could read the reply. Another worker can use it.
                 self._release(managed, store, idle=ours and intent.idle)
                 reply = reply._replace(grant=None)
             if ours:
@@ -103,7 +103,7 @@ class StorePoller:
         return None
 
     def _ask(self, managed: ManagedStore, store: Store, intent: PollIntent) -> tuple[VerifiedReply, float]:
-        """Poll one store and verify its reply; once more if the payload can be read by now.
+        """Poll one store and verify its reply; once more if the payload was not sent but is needed.
 
         Returns:
             The reply, and own clock before the poll, from which the ages in it count.
@@ -184,7 +184,7 @@ class StorePoller:
         return not foreign
 
     def _look_at_project(self, store_name: str, view: StoreView) -> Event | None:
-        """The event to emit about a foreign project, or about its end."""
+        """Return the event for a foreign project, or for its end."""
         namespace, known = self._config.namespace, self._state.troubles
         if not view.foreign or view.stored is None:
             return known.found(troubles.FOREIGN_PROJECT, partial(ForeignProjectGone, namespace), store=store_name)
@@ -194,7 +194,7 @@ class StorePoller:
         return known.lost(troubles.FOREIGN_PROJECT, "foreign_project", event, store_name)
 
     def _act(self, managed: ManagedStore, store: Store, verified: VerifiedReply, asked_at: float) -> None:
-        """Adopt what the store sent, or repair it. A store that fails now has still given its grant."""
+        """Adopt what the store sent, or repair the store. If that fails, the grant in the reply still counts."""
         reply, definitions = verified.reply, verified.definitions
         action = next_action(reply, brought=definitions is not None, reads_only=self._reads_only)
         if action is Action.ADOPT and reply.meta is not None and definitions is not None:
@@ -210,7 +210,7 @@ class StorePoller:
             self._state.store_failed(managed, exc)
 
     def _adopt(self, name: str, reply: Reply, meta: Meta, definitions: Definitions, asked_at: float) -> None:
-        """Hold what a verified reply brought, unless what is held is newer."""
+        """Adopt what a verified reply brought, unless what is held is newer."""
         held = knowledge.from_store(name, meta, definitions, reply.clock, asked_at, signs=self._state.know.signs)
         self._state.adopt(held, fetched=False)
         if self._state.know.held is not held:
@@ -219,13 +219,13 @@ class StorePoller:
             self._state.encoded.received(meta.version, reply.payload)
 
     def _protect_anew(self, managed: ManagedStore, store: Store, clock: int) -> None:
-        """Replace what an old key protects, while all still have it."""
+        """Publish what is held with the first key if the store has it with a key that is being replaced."""
         held = self._state.know.held
         if held is not None and self._verifier.tell_outdated(managed.store_name, held.meta.version):
             self._publisher.repair(managed, store, clock)
 
     def _replace(self, managed: ManagedStore, store: Store, verified: VerifiedReply) -> VerifiedReply:
-        """Put what is held in the place of definitions whose key this process lacks, if it may."""
+        """Replace definitions whose key this process lacks by those that it holds."""
         place = Replacing(verified.replaceable, milliseconds(self._config.settings.refresh_interval))
         try:
             published = self._publisher.repair(managed, store, verified.reply.clock, place)
@@ -240,7 +240,7 @@ class StorePoller:
         return verified._replace(usable=True)
 
     def _repair(self, managed: ManagedStore, store: Store, reply: Reply) -> None:
-        """Give the store what it lost, as old as it is. One that only takes over lost nothing."""
+        """Publish what is held, with its own age. Only a repair of the fleet's store is reported."""
         had, newest = self._state.know.held, managed.held
         published, held = self._publisher.repair(managed, store, reply.clock), self._state.know.held
         if published is Published.STORED and held is not None and managed is self._state.stores.first:
@@ -248,7 +248,7 @@ class StorePoller:
             self._repairs.made(held.meta.version, managed, store, behind=kind.behind, known=kind.known)
 
     def renew(self) -> None:
-        """Keep the lease of the store in charge, if this process has it."""
+        """Renew the lease of the store in charge, if this process has it."""
         managed = self._state.stores.in_charge
         found = self._state.stores.named(managed.store_name)
         if found is None:
@@ -264,10 +264,10 @@ class StorePoller:
         return self._state.lease_extended(managed, lease) if kept else self._state.forget_leadership(managed)
 
     def subscribe(self) -> Subscription | None:
-        """Listen to the fleet's store; None if it is in trouble or has no notices.
+        """Subscribe to the fleet's store; None if it failed or has no notices.
 
         Raises:
-            StoreError: it refuses, which is no trouble yet: polls alone show whether a store answers.
+            StoreError: it refuses. That alone doesn't open its circuit breaker: only polls show whether it answers.
         """
         stores = self._state.stores
         found = stores.named(stores.first.store_name) if stores.first_answers else None
@@ -276,12 +276,12 @@ class StorePoller:
         return found[1].subscribe()
 
     def leave(self, *, idle: bool) -> None:
-        """Give up the leases and close what is open. A later call opens it again."""
+        """Release the leases and close the stores. A later call opens them again."""
         self.stand_down(idle=idle)
         self._state.stores.close()
 
     def stand_down(self, *, idle: bool) -> None:
-        """Give up the leases."""
+        """Release the leases."""
         for store_name in self._state.stores.store_names:
             view = self._state.know.view(store_name)
             if (view.leads or view.deputy) and (found := self._state.stores.named(store_name)):

@@ -50,13 +50,13 @@ class Publisher:
         return self._state.know.held
 
     def changed_at(self, store_name: str, version: str, times: Grant) -> int:
-        """When the content that a fetch has just brought first came."""
+        """When the version that a fetch has just brought was first fetched."""
         return knowledge.changed_at(self._state.know, store_name, version, times)
 
     def admits(self, store_name: str, grant: Grant) -> bool:
-        """Count the fetch that this process was granted. If there were too many, the grant is another one's to take.
+        """Count a granted fetch; False, and the grant goes back to the store, if this process fetched too often.
 
-        Until it may fetch again this process asks for no grant.
+        Until it may fetch again, this process asks for no grant.
         """
         if self._limit.take():
             return True
@@ -65,14 +65,14 @@ class Publisher:
         return False
 
     def count_without_grant(self) -> None:
-        """Count a fetch of the vendor's SDK that no store granted. It is never refused: its client has no flags."""
+        """Count a fetch of the vendor's SDK without a grant. It is never refused, because its client has no flags."""
         self._limit.take()
 
     def name_of(self, store_name: str, definitions: Definitions) -> str:
-        """The version of definitions that a fetch has just brought.
+        """Return the version of definitions that a fetch has just brought.
 
-        If they are in the store or in this process already, under whichever of their names, they keep that name: keys
-        are rotated, and workers of 0.1 knew no keyed names, without a publication for each.
+        If the store or this process has them under one of their names, they keep it. So neither a rotation of keys nor
+        the change from plain to keyed names publishes them again.
 
         Raises:
             EnvelopeError: they hold what is not JSON.
@@ -82,35 +82,35 @@ class Publisher:
         return next((meta.version for meta in known if meta is not None and meta.version in names), names[0])
 
     def own_fetch_failed(self, store_name: str, grant: Grant) -> None:
-        """A fetch by the SDK of this process certainly failed; why, it does not tell."""
+        """A fetch by the SDK of this process failed; the SDK doesn't report why."""
         self.fail(store_name, grant, Refused("it brought no definitions (the log of the SDK says why)", Scope.MINE))
 
     def malformed(self, parts: tuple[str, ...]) -> None:
-        """These parts of what a fetch has just brought are malformed, or none is (`Vendor.malformed`)."""
+        """Report the malformed parts of what a fetch has just brought, if any (`Vendor.malformed`)."""
         self._malformed.fetched(parts)
 
     def publish(self, held: Held, grant: Grant) -> None:
-        """A fetch brought definitions."""
+        """Publish what a fetch brought."""
         self._state.fetch_succeeded()
         self._state.update(lambda know: know._replace(received=True))
         self._offer(self._of_our_project(held), grant)
 
     def confirm(self, held: Held, grant: Grant) -> None:
-        """The vendor said that what this process holds is still right."""
+        """The vendor answered "unchanged": confirm what this process holds."""
         self._state.fetch_succeeded()
         self._offer(self._of_our_project(held), grant)
 
     def _of_our_project(self, held: Held) -> Held:
-        """The same, with what this process knows of its project: by the definitions, and by its own clients.
+        """Return it with this process's project, as its definitions and its own clients have it.
 
-        What it has learned from others is left out: the token that they had may have been reset since.
+        What other processes stored is left out, because their token may have been reset since.
         """
         project = join_projects(self._config.vendor.project(held.definitions), self._config.clients.project)
         self._state.update(lambda know: know._replace(project=join_projects(project, know.project)))
         return held._replace(meta=held.meta._replace(project=project))
 
     def fail(self, store_name: str, grant: Grant, refused: Refused) -> None:
-        """A fetch failed: what concerns all is noted for all, what concerns this process makes it stay out."""
+        """A fetch failed: note it for all processes, or make this one stay out, depending on the failure's scope."""
         settings, now = self._config.settings, self._config.clock()
         passing = not refused.status or refused.status >= 500
         cold = passing and self._state.know.held is None
@@ -121,17 +121,17 @@ class Publisher:
             self._state.fetch_failed(store_name, refused, now, pause)
 
     def abandon(self, store_name: str, grant: Grant, refused: Refused) -> None:
-        """This process ended its fetch because it leaves: no trouble, but another one's turn."""
+        """This process cancelled its fetch because it exits: no failure, and another process may fetch."""
         self._note(store_name, grant, refused, 0.0)
 
     def _note(self, store_name: str, grant: Grant, refused: Refused, pause: float) -> bool:
-        """Tell the store of a failure; False if a later grant was given since, and then it counts for nothing."""
+        """Report a failure to the store; False if the store has given a later grant since and ignores it."""
         found = self._state.stores.named(store_name)
         if found is None:
             return True
         managed, store = found
         retry_after = milliseconds(pause)
-        status = refused.status if refused.scope is Scope.EVERYBODY else 0  # else it could be put in a note's place
+        status = refused.status if refused.scope is Scope.EVERYBODY else 0  # else the stamp could prove a note
         try:
             noted = store.fail(
                 self._state.me,
@@ -150,9 +150,9 @@ class Publisher:
         return noted
 
     def _offer(self, held: Held, times: Grant) -> None:
-        """Give the store what was just fetched, and keep it, unless it is refused as late.
+        """Offer the store what was just fetched, and adopt it unless the store refuses it as late.
 
-        A store that cannot be reached refuses nothing yet: what is held is offered to the store that answers next.
+        If the store can't be reached, it is adopted, and offered to the store that answers next.
         """
         foreign = knowledge.is_foreign(self._state.know, self._state.know.view(held.store_name).stored)
         found = None if foreign else self._state.stores.named(held.store_name)
@@ -167,7 +167,7 @@ class Publisher:
                 wrote = published in (Published.STORED, Published.CONFIRMED)
                 self._state.stores.answered(managed, wrote=wrote, stored=published is Published.STORED)
                 managed.held = held.meta.version if wrote else managed.held
-                if published is None:  # it cannot be shared: other workers must fetch it themselves
+                if published is None:  # no store takes it: other workers must fetch it themselves
                     self._note(managed.store_name, times, _UNSHAREABLE, 0.0)
                 kept = publication.after_offer(held, published, late=late, now=self._config.clock())
                 if published in (Published.STALE, Published.UNSETTLED):
@@ -176,13 +176,13 @@ class Publisher:
                 if kept is None:
                     return
                 held = kept
-        # Only now: a poll that asked before the store was given this has heard of the old failure.
+        # Only now: a poll that began before the publication may still return the note of the old failure.
         note = Note(store_name=held.store_name, at=self._config.clock())
         self._state.update(lambda know: know._replace(backoff=note))
         self._state.adopt(held, fetched=True)
 
     def _is_late(self, store: Store, times: Grant) -> bool:
-        """Whether what a store calls newer is so: with a key a process believes its own fetch more than an order.
+        """Whether the store really has newer definitions. With a key only a signed time proves that, not their order.
 
         Raises:
             StoreError: the store does not answer.
@@ -213,7 +213,7 @@ class Publisher:
 
         Args:
             managed: the store.
-            store: the same.
+            store: the same, opened.
             clock: its clock.
             place: the only version that may be replaced, whatever its order.
         """

@@ -1,4 +1,4 @@
-"""What is said of a store that loses the definitions: each repair is an event, and the log has one line a minute."""
+"""Reports repairs of a store that lost the definitions: an event for each, and one log line a minute."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flagcache.worker.state import ProcessState
 __all__ = ["Repairs"]
 
 _EVERY = 60.0
-"""Seconds between two lines in the log, at least."""
+"""Least seconds between two log lines."""
 
 
 class Repairs:
@@ -32,23 +32,23 @@ class Repairs:
         self._state = state
         self._said_at = -math.inf
         self._times = 0
-        """How often this process repaired a store since it was last said."""
+        """Number of repairs since the last log line."""
 
     def replaced(self, version: str, managed: ManagedStore) -> None:
-        """This process put definitions in the place of those that it lacks the key of: the store has lost nothing."""
+        """This process replaced definitions whose key it lacks: the store has lost nothing."""
         self._state.emit(DefinitionsRepaired(self._config.namespace, version, managed.store_name, unread=True))
 
     def made(
         self, version: str, managed: ManagedStore, store: Store, *, behind: bool = False, known: bool = True
     ) -> None:
-        """This process gave a store what that had lost.
+        """This process published what a store had lost.
 
         Args:
             version: of the definitions.
             managed: the store.
-            store: the same.
-            behind: it only had an older version, because it was away.
-            known: as far as this process knows it ever had any.
+            store: the same, opened.
+            behind: the store only had an older version, because it was down.
+            known: as far as this process knows, the store had definitions before.
         """
         if behind or not known:
             return self._state.emit(
@@ -63,7 +63,7 @@ class Repairs:
 
 
 def _policy(store: Store) -> str:
-    """Which keys the store evicts; empty if it does not say."""
+    """Return the store's policy of eviction; empty if it doesn't report one."""
     try:
         return store.eviction_policy() if isinstance(store, EvictsKeys) else ""
     except StoreError:

@@ -1,4 +1,4 @@
-"""How one process stands in its fleet, for its status. Does no I/O."""
+"""The part of a process's status that is not about the definitions held: stores, leader, failures. No I/O."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ _TAKES = 5.0
 
 
 class Standing(NamedTuple):
-    """What a status has besides the definitions held."""
+    """A snapshot of a process's place in its fleet."""
 
     store: str
     """Address of the store that coordinates this process now."""
     store_answers: bool
-    """The fleet's own store did when it was last asked."""
+    """The fleet's own store answered the last call."""
     alone: bool
-    """What is in the fleet's store must not be used here."""
+    """This process must not use what is in the fleet's store."""
     leader: str
-    """Identity of the process that led when this one last asked; empty if none did."""
+    """Identity of the process that led at this one's last poll; empty if none did."""
     stale: bool
-    """The vendor has not confirmed for too long what is held."""
+    """The last confirmation of what is held is too old."""
     serving: Serving
     flags: int
-    """How many the clients evaluate with."""
+    """Number of flags that the clients evaluate with."""
     trouble: Trouble | None
 
 
 def standing(config: CacheConfig, state: ProcessState) -> Standing:
-    """Return how this process stands now."""
-    # A store whose content is another project's coordinates nothing here.
+    """Return the snapshot."""
+    # A store with another project's definitions doesn't coordinate this process.
     store = next(
         (store_name for store_name in state.stores.answering if not state.troubles.shuns(store_name)),
         state.stores.store_names[-1],
@@ -59,7 +59,7 @@ def standing(config: CacheConfig, state: ProcessState) -> Standing:
 
 
 def _without_flags(config: CacheConfig, state: ProcessState) -> bool:
-    """Whether the clients evaluate without what is held. Those that are known show it; a refresher's keeps no flags."""
+    """Whether the clients evaluate without flags. Known clients show it, except a refresher's, which keeps no flags."""
     held, clients = state.know.held, config.clients.live
     if held is None or config.mark or not clients or not config.vendor.count(held.definitions):
         return state.emptied

@@ -1,7 +1,9 @@
-"""What one process knows of its fleet, and who is told when that changes.
+"""The one mutable state of a process: what it knows of its fleet, and the events that report changes of it.
 
-What is known is one immutable value, swapped under the lock; stores are never asked under it. Must never hold
-definitions that are older than those it replaced.
+What it knows is one immutable value (`flagcache.core.knowledge.Knowledge`), swapped under the lock. Stores are never
+called under the lock.
+
+Invariant: definitions are never replaced by older ones.
 """
 
 from __future__ import annotations
@@ -44,11 +46,11 @@ from flagcache.worker.troubles import Troubles
 __all__ = ["ProcessState", "are_emptied"]
 
 _KEYS_REFUSED = (401, 403)
-"""The HTTP statuses that say so."""
+"""HTTP statuses of a refused key."""
 
 
 def are_emptied(know: Knowledge, settings: Settings) -> bool:
-    """Whether clients are to be handed no flags, because the quota is used up."""
+    """Whether clients must get no flags, because the quota is used up."""
     return know.backoff.status == QUOTA and settings.on_quota_limited == "clear"
 
 
@@ -64,7 +66,7 @@ class ProcessState:
         self.me = config.mark + process.identity()
         self.know = know._replace(signs=config.codec.stamps.signs)
         self.troubles = Troubles(config.clock)
-        """What is wrong here, and what was reported about it."""
+        """Failures that last, and what was reported about them."""
         self.stores = FailoverStores(
             config.stores,
             pauses=Pauses(config.polls_every * 0.8, config.settles_after),
@@ -78,25 +80,25 @@ class ProcessState:
         self._leadership = Leadership(config.namespace, config.clock)
         self._config = config
         self._failed_at = 0.0
-        """Own clock before the latest failed fetch of this process was reported: later grants are of later fetches."""
+        """Own clock before the latest failed fetch of this process was reported: a later grant is for another."""
         self._all_failed_at = -math.inf
-        """Own clock when it was last known that not only this process's fetches failed."""
+        """Own clock when a store last replied that the fetches of other processes failed too."""
         self.lock = threading.RLock()  # reentrant: a signal handler may shut down the client that it interrupted
 
     def update(self, change: Callable[[Knowledge], Knowledge]) -> None:
-        """Swap what is known for what follows from it."""
+        """Replace what is known by what `change` returns for it."""
         with self.lock:
             self.know = change(self.know)
 
     def settle(self) -> None:
-        """Give up definitions whose place in the order stayed unknown for too long."""
+        """Order definitions before all others if their place in the order stayed unknown for too long."""
         held = self.know.held
         if held is not None and held.unsettled is not None:
             longest = self._config.settings.challenge_after
             self.update(lambda know: ageing.settled(know, longest, self._config.clock()))
 
     def adopt(self, held: Held, *, fetched: bool) -> None:
-        """Hold these definitions, unless newer ones came in meanwhile."""
+        """Hold these definitions, unless newer ones were adopted meanwhile."""
         with self.lock:
             before = self.know.held
             self.know = knowledge.adopt(self.know, held)
@@ -114,9 +116,9 @@ class ProcessState:
         self.changes.tell(event, held.definitions)
 
     def report_changes(self) -> None:
-        """Say so when the quota, the age of what is held or others' fetches have changed, or the lease is over.
+        """Report changes of the quota, of the age of what is held and of others' fetches, and the end of the lease.
 
-        Polls and the listener look at the same time, so we check and record under one lock.
+        Polls and the listener call this at the same time, so we check and record under one lock.
         """
         now, managed = self._config.clock(), self.stores.in_charge
         view = self.know.view(managed.store_name)
@@ -134,7 +136,7 @@ class ProcessState:
             self.emit(event)
 
     def _is_uneventful(self, view: StoreView, now: float) -> bool:
-        """Whether nothing is wrong, nothing was, and so nothing can have changed."""
+        """Whether there is no failure and none was reported, so that nothing can have changed."""
         know = self.know
         if know.held is None or know.failures or know.backoff.status or view.exhausted or self.troubles.known:
             return False
@@ -161,9 +163,10 @@ class ProcessState:
         return self.troubles.lost(troubles.STALE, "quota" if quota else "stale", stale)
 
     def _look_at_fetches(self) -> Event | None:
-        """A row of failed fetches ends when anybody's succeeds, which the age of what is held shows.
+        """Report the end of failed fetches if any process's fetch succeeded, which the age of what is held shows.
 
-        So do refused keys if those of others were refused too: after each failure they have three tries in an interval.
+        If the keys of other processes were refused too, this also ends the failure of refused keys. Others have up to
+        three tries in an interval after each failure.
         """
         held, failures = self.know.held, self.know.failures
         if self.acting.exhausted:
@@ -179,7 +182,7 @@ class ProcessState:
         return self.troubles.found(troubles.FETCH, partial(FetchRecovered, self._config.namespace, own=False))
 
     def _look_at_first_load(self) -> Event | None:
-        """`take` reports definitions that came too late; this repeats that none came."""
+        """Report again that no definitions came; `adopt` reports definitions that came too late."""
         if self.know.held is not None or not self.troubles.has(troubles.FIRST_LOAD):
             return None
         return self._without(self._config.settings.cold_start_wait)
@@ -194,11 +197,11 @@ class ProcessState:
         return self.troubles.lost(troubles.FIRST_LOAD, "no_definitions", expired)
 
     def went_without(self, waited: float) -> None:
-        """The first load waited so many seconds for definitions, and none came."""
+        """Report that the first load waited for `waited` seconds and no definitions came."""
         self.emit(self._without(waited))
 
     def fetch_failed(self, store_name: str, refused: Refused, began: float, pause: float) -> None:
-        """A fetch that this store granted failed, which was reported at that moment of the own clock."""
+        """A fetch that this store granted failed; `began` is the own clock before the store was told."""
         made = partial(FetchFailed, self._config.namespace, refused.reason, refused.status, refused.scope, pause)
         trouble = refused.trouble(self._config.vendor.name)
         with self.lock:
@@ -225,7 +228,7 @@ class ProcessState:
 
     @property
     def emptied(self) -> bool:
-        """Whether clients are to be handed no flags, because the quota is used up."""
+        """Whether clients must get no flags, because the quota is used up."""
         return are_emptied(self.know, self._config.settings)
 
     @property
@@ -238,7 +241,7 @@ class ProcessState:
 
     @property
     def alone_with_it(self) -> bool:
-        """Whether what is held cannot be shared: each process has to fetch it for itself."""
+        """Whether no store takes what is held, so that each process must fetch it for itself."""
         held = self.know.held
         return held is not None and held.meta.version == self.encoded.unshareable
 
@@ -249,16 +252,16 @@ class ProcessState:
 
     @property
     def acting(self) -> StoreView:
-        """What is known of the store that coordinates this process now: the fleet's, or what stands in for it."""
+        """What is known of the store that coordinates this process now: the fleet's, or the one that replaces it."""
         return self.know.view(self.stores.in_charge.store_name)
 
     def store_failed(self, managed: ManagedStore, reason: StoreError) -> None:
-        """A store did not answer: it is left alone for a while, and its lease is not counted on."""
+        """A store did not answer: open its circuit breaker and forget its lease."""
         self.stores.lost(managed, reason)
         self.forget_leadership(managed)
 
     def lease_extended(self, managed: ManagedStore, lease: float) -> None:
-        """The lease of this store, if this process has it, was kept for so many seconds from now."""
+        """The lease of this store, if this process has it, lasts `lease` seconds from now."""
         now = self._config.clock()
         self.update(lambda know: renewals.extended(know, managed.store_name, lease, now))
 
@@ -269,7 +272,7 @@ class ProcessState:
         self.forget_leadership(managed)
 
     def forget_leadership(self, managed: ManagedStore) -> None:
-        """This process no longer holds the lease of this store, and is not its deputy until it hears so again."""
+        """This process neither leads in this store nor is its deputy, until a reply says so again."""
         with self.lock:
             led = self.know.view(managed.store_name).leads
             self.know = renewals.forgotten(self.know, managed.store_name)
@@ -277,10 +280,10 @@ class ProcessState:
             self.report_leadership(managed.store_name, leads=False)
 
     def report_leadership(self, store_name: str, *, leads: bool) -> None:
-        """Say who leads."""
+        """Report that this process leads in this store, or no longer does."""
         self.emit(self._leadership.changed(store_name, leads=leads))
 
     def emit(self, event: Event | None) -> None:
-        """Tell all who subscribed, if there is something to tell."""
+        """Emit an event, if there is one."""
         if event is not None:
             self._config.events.emit(event)

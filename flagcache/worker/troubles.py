@@ -1,6 +1,7 @@
-"""What is wrong in one process, since when, and what was said of it.
+"""The failures that last in one process: which, since when, and whether they were reported.
 
-Invariant: each trouble that was said is followed by its end, once, with its length and at its level; nothing else ends.
+Invariant: the end of each reported failure is reported once, with its duration and at its level. No other end is
+reported.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ FIRST_LOAD: Final = "first_load"
 FOREIGN_PROJECT: Final = "foreign_project"
 FOREIGN_KEY: Final = "foreign_key"
 KEYS_REFUSED: Final = "keys_refused"
-"""The vendor refused the keys of this process. Ends with a fetch of its own, because others may have other keys; if
-those of all were refused, with anyone's."""
+"""The vendor refused this process's keys. Ends with a fetch of this process, because others may have other keys. If
+the keys of all were refused, it ends with a fetch of any process."""
 FLEET: Final = "fleet"
 """The fleet's latest fetch failed, in this process or another."""
 FETCH: Final = "fetch"
@@ -64,9 +65,9 @@ _GRAVEST_FIRST = (
 
 
 class Troubles:
-    """The troubles of one process, by their kinds.
+    """The lasting failures of one process, by kind.
 
-    Events are returned and not emitted: a caller may hold a lock under which it found out.
+    Events are returned and not emitted, because the caller may hold a lock.
 
     Args:
         clock: this process's own clock, in seconds.
@@ -75,17 +76,17 @@ class Troubles:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self.known: dict[tuple[str, str], Trouble] = {}
-        """By kind and store. Read it to see whether there are any; it is changed here alone."""
+        """By kind and store. Others only read whether it is empty."""
         self._lock = threading.RLock()  # reentrant: a signal handler may interrupt what holds it
 
     def lost(self, kind: str, reason: str, event: Callable[[float], Event], store: str = "") -> Event | None:
-        """Note a trouble that is there; the event that says it, or None if it was said.
+        """Note a failure; return the event that reports it, or None if it was reported already.
 
         Args:
-            kind: which trouble it is; it ends as a whole.
-            reason: what it is now, in one word.
-            event: made of the seconds since it began.
-            store: of which it is the trouble, if there may be one of each.
+            kind: which failure it is; its reasons may change, and it ends as a whole.
+            reason: its reason now, in one word.
+            event: makes the event from the seconds since it began.
+            store: the store that it concerns, if each may have one.
         """
         now = self._clock()
         with self._lock:
@@ -102,14 +103,14 @@ class Troubles:
     def found(
         self, kind: str, event: Callable[..., Recovery], *more: object, store: str = "", at: float | None = None
     ) -> Recovery | None:
-        """Note that a trouble is over; the event that says it, or None if there was none.
+        """Note the end of a failure; return the event that reports it, or None if there was no reported failure.
 
         Args:
             kind: which.
-            event: made of what every `Recovery` has, but the namespace, and of `more`.
-            more: what else the event tells; the store after that.
-            store: of which it was the trouble.
-            at: when it was over; None: now.
+            event: makes the event from the fields of every `Recovery`, except the namespace, and from `more`.
+            more: further fields of the event; the store comes after them.
+            store: the store that it concerned.
+            at: when it ended; None: now.
         """
         with self._lock:
             trouble = self.known.pop((kind, store), None)
@@ -119,13 +120,13 @@ class Troubles:
         return event((self._clock() if at is None else at) - trouble.since, trouble.reason, trouble.level, *more)
 
     def note(self, kind: str, reason: str) -> None:
-        """Note a trouble that no event tells: it shows in the status alone."""
+        """Note a failure without an event: only the status shows it."""
         with self._lock:
             before = self.known.get((kind, ""))
             self.known[kind, ""] = Trouble(reason, before.since if before else self._clock())
 
     def drop(self, kind: str) -> None:
-        """Note that such a trouble is over."""
+        """Note the end of a failure without an event."""
         with self._lock:
             self.known.pop((kind, ""), None)
 
@@ -134,14 +135,14 @@ class Troubles:
         return any(known == kind for known, _ in list(self.known))
 
     def shuns(self, store_name: str) -> bool:
-        """Whether what is in this store must not be used here."""
+        """Whether this process must not use what is in this store."""
         return (FOREIGN_PROJECT, store_name) in self.known or (FOREIGN_KEY, store_name) in self.known
 
     @property
     def gravest(self) -> Trouble | None:
-        """The one that concerns most: what leaves clients without flags first, what will pass by itself last.
+        """The gravest failure: first those that leave clients without flags, last those that end by themselves.
 
-        What was left unsaid because of another store is not one of its own.
+        A failure that was not reported because another store has it too doesn't count.
         """
         with self._lock:
             shown = (key for key, trouble in self.known.items() if trouble.said or key[0] not in _ONCE)

@@ -56,7 +56,7 @@ class _Store:
 
 
 class Trust:
-    """The beliefs of one process: one object, because an epoch that one store has proved is true of all.
+    """The trust of one process: one object for all stores, because an epoch that one store has proved holds for all.
 
     Args:
         config: what all processes of the cache have in common.
@@ -89,8 +89,8 @@ class Trust:
         store.named, store.withheld = ask.held_version, False
         if not self._signs or not self._asks_for_turn(store_name):
             return ask
-        # A process that polls soon after each fetch would find none due, and each new leader has half an interval: in
-        # the end it waits for no more than the fetch of another one that takes this turn.
+        # A process that polls soon after each fetch would find none due, and each new leader has half an interval. So
+        # at last it waits only for the fetch of another process that takes this turn.
         urgent = self._is_late(store, _URGENT)
         turn, due = (ask.interval // 10, 1) if urgent else (ask.interval // 2, ask.interval // 10)
         return ask._replace(interval=due, challenge=min(ask.challenge, turn))
@@ -275,7 +275,7 @@ class Trust:
         return max((at for at in (known, signed) if at <= reply.clock), default=0)
 
     def _plain_note(self, store: _Store, reply: Reply) -> Reply | None:
-        """The note, unless it has lasted longer than any note that a worker writes."""
+        """Return the note; None if it has lasted longer than any note that a worker writes."""
         now, longest = self._config.clock(), longest_backoff(self._config.settings)
         since = store.long_backoff_since
         if since is None and reply.backoff_left > milliseconds(longest):
@@ -284,5 +284,5 @@ class Trust:
 
 
 def _prove(store: _Store, at: float) -> None:
-    """The store was sound then."""
+    """Note that the store was sound at this time."""
     store.sound_at = max(at, store.sound_at)

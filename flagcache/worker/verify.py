@@ -1,9 +1,11 @@
-"""What a process believes of a store's answer.
+"""Checks of a store's reply: definitions that this process can't read or verify are left out of it.
 
-Must never let pass what the codec and `Vendor.check` did not verify, be it a single field of the metadata. One is
-believed unverified: the project of what this process lacks the key of, and only in order to leave it alone. What is
-broken is dropped. What others may be able to read is left to them: a process that lacks the key waits a moment for a
-holder to replace it, or replaces it if it holds definitions itself, and else goes on alone.
+Broken definitions are discarded. Definitions that other processes may be able to read stay in the store. If this
+process lacks their key, it replaces them by those that it holds. If it holds none, it waits a moment for another
+process to replace them, and then continues without the store.
+
+Invariant: no field of the metadata is used that the codec and `Vendor.check` did not verify. The one exception is the
+project of definitions whose key this process lacks: if it is another project's, they are left alone.
 """
 
 from __future__ import annotations
@@ -26,51 +28,51 @@ from flagcache.worker.trust import Trust
 __all__ = ["ReplyVerifier", "VerifiedReply"]
 
 _TOLERATED = 3
-"""How often a process replaces what one and the same key protects that it lacks, and how often in a row it finds such
-definitions before it says so. Somebody writes on: workers who have that key, and two halves of a fleet that replaced
-each other's for ever would both starve."""
+"""How often a process replaces definitions of one key that it lacks, and how often in a row it finds such definitions
+before it reports them. Workers with that key may still be writing. If two halves of a fleet replaced each other's
+definitions without end, neither half would keep any."""
 
 _PATIENCE = 2.0
-"""Seconds for which a process that holds nothing waits for a holder to replace what it lacks the key of."""
+"""Seconds for which a process without definitions waits for another one to replace those whose key it lacks."""
 
 _LOOKS_AGAIN = 60.0
-"""Seconds after which a reader that could not delete what is broken, and holds definitions, has it sent again: a worker
-may have repaired it under the same version."""
+"""Seconds after which a reader that holds definitions gets a broken payload again, which it can't delete: a worker may
+have repaired it under the same version."""
 
 
 class VerifiedReply(NamedTuple):
-    """A store's answer, verified: what was not ours is left out."""
+    """A store's reply, without what could not be verified."""
 
     reply: Reply
     definitions: Definitions | None = None
     usable: bool = True
-    """False: this process cannot read what others use in this store. It must do without, but for a grant."""
+    """False: this process can't use what others use in this store, and got no grant. It goes on without the store."""
     replaceable: str = ""
     """The version that this process may replace by what it holds, because it lacks the key."""
     again: bool = False
-    """The payload was not sent, because this process lacked its key; now it has the key: ask once more."""
+    """The payload was not sent, but this process needs it and can read it: poll once more."""
 
 
 class _Refused(NamedTuple):
-    """What is stored, and cannot be read by this process."""
+    """Stored definitions that this process can't read."""
 
     version: str
     reason: EnvelopeError
     since: float
-    """Own clock when it was met, or what it followed without anything readable in between."""
+    """Own clock when the first of several in a row was found."""
     met: float
-    """Own clock when it was met last."""
+    """Own clock when this one was last found."""
     times: int = 1
     """How often in a row."""
 
 
 class ReplyVerifier:
-    """Reads the answers of one process's stores.
+    """Verifies the replies of one process's stores.
 
     Args:
         config: what all processes of the cache have in common.
         state: what this process knows.
-        trust: what it believes of its stores.
+        trust: which times and notes it believes.
     """
 
     def __init__(self, config: CacheConfig, state: ProcessState, trust: Trust) -> None:
@@ -80,17 +82,17 @@ class ReplyVerifier:
         self._refused: dict[str, _Refused] = {}
         """By store."""
         self._replaced: tuple[bytes, int] = b"", 0
-        """The key of what this process replaced last, and how often."""
+        """The key of the definitions that this process replaced last, and how often it did."""
         self._outdated: dict[str, str] = {}
-        """The version in each store that is protected with another than the first key."""
+        """By store: the version that is protected with another key than the first."""
 
     def adjust_poll(self, ask: Ask, store_name: str) -> Ask:
-        """The poll of this store: what cannot be read is not to be sent again."""
+        """Return the poll of this store; it says that unreadable definitions need not be sent again."""
         ask, refused = self.trust.adjust_poll(ask, store_name), self._refused.get(store_name)
         return ask if refused is None or self._may_have_passed(refused) else ask._replace(held_version=refused.version)
 
     def verify(self, managed: ManagedStore, store: Store, reply: Reply) -> VerifiedReply:
-        """Verify what the store sent. What is broken counts as absent, and is dropped so that it is repaired."""
+        """Verify a reply. Broken definitions count as absent, and are discarded so that they are repaired."""
         reply = self.trust.on_reply(managed.store_name, reply)
         if reply.meta is not None:
             verified = self._verify(managed, store, reply, reply.meta)
@@ -126,7 +128,7 @@ class ReplyVerifier:
     def _verified(
         self, managed: ManagedStore, reply: Reply, meta: Meta, definitions: Definitions | None
     ) -> VerifiedReply:
-        """The answer with what was verified of its metadata; the times are still the store's word."""
+        """Return the reply with the verified metadata, and with the times that this process believes."""
         self._readable(managed)
         self._outdated[managed.store_name] = "" if self._config.codec.is_current(reply.meta or meta) else meta.version
         meta = self.trust.believed(managed.store_name, meta, reply.clock)
@@ -135,11 +137,11 @@ class ReplyVerifier:
         return VerifiedReply(reply._replace(meta=meta), definitions)
 
     def tell_outdated(self, store_name: str, version: str) -> bool:
-        """Whether this version is protected there with a key that is on its way out; told once."""
+        """Whether this version is protected in the store with a key that is being replaced; True only once."""
         return bool(version) and self._outdated.pop(store_name, "") == version
 
     def replaced(self, managed: ManagedStore) -> None:
-        """This process has replaced what it lacks the key of."""
+        """Note that this process has replaced definitions whose key it lacks."""
         refused = self._refused.pop(managed.store_name)
         self._tell_refused(managed.store_name, refused)
         key_id = refused.reason.key_id if isinstance(refused.reason, UnknownKeyError) else b""
@@ -147,7 +149,7 @@ class ReplyVerifier:
         self._replaced = key_id, times + 1 if key_id == known else 1
 
     def _open(self, version: str, payload: bytes) -> Definitions:
-        """Read the payload of metadata that a key of this process protects: so must it be, or it is broken."""
+        """Decode a payload. A key of this process protects its metadata, and must protect it too."""
         try:
             definitions = self._config.vendor.check(self._config.codec.read(version, payload))
         except UnknownKeyError:
@@ -156,7 +158,7 @@ class ReplyVerifier:
         return definitions
 
     def _readable(self, managed: ManagedStore) -> None:
-        """What this store has can be read: say so, if it could not be before."""
+        """Note that the stored definitions are readable; report it if they were not before."""
         self._refused.pop(managed.store_name, None)
         ends = {troubles.UNREADABLE: PayloadAccepted, troubles.FOREIGN_KEY: ForeignKeyGone}
         for kind, end in ends.items():
@@ -165,7 +167,7 @@ class ReplyVerifier:
             )
 
     def _left(self, managed: ManagedStore, store: Store, reply: Reply, stored: Meta) -> VerifiedReply | None:
-        """What becomes of a version that was not sent because it was refused before; None: it was not refused."""
+        """Return the reply for a version that was not sent because it was refused before; None: it was not refused."""
         refused = self._refused.get(managed.store_name)
         if refused is None or refused.version != stored.version:
             return None
@@ -174,8 +176,8 @@ class ReplyVerifier:
         if self._is_held(stored.version):
             return None
         if _is_broken(refused.reason):
-            return VerifiedReply(_without_content(reply))  # not deleted unseen: it may be sound by now
-        if not reply.republish:  # what is stored was protected anew
+            return VerifiedReply(_without_content(reply))  # not deleted: it may have been repaired
+        if not reply.republish:  # another process has protected it with another key
             del self._refused[managed.store_name]
             return VerifiedReply(_without_content(reply), again=True)
         return None
@@ -197,7 +199,7 @@ class ReplyVerifier:
         return VerifiedReply(reply)
 
     def _discard(self, managed: ManagedStore, store: Store, version: str) -> bool:
-        """Drop what is broken; whether it is gone: another worker may be quicker. A reader drops nothing."""
+        """Discard broken definitions; return whether they are gone. A reader discards nothing."""
         if self._config.settings.reads_only:
             return False
         try:
@@ -212,7 +214,7 @@ class ReplyVerifier:
         return held is not None and held.meta.version == version
 
     def _may_have_passed(self, refused: _Refused) -> bool:
-        """Whether it is to be sent again."""
+        """Whether the store must send it again, because it may be readable by now."""
         if _is_broken(refused.reason):
             return self._state.know.held is None or self._config.clock() - refused.met >= _LOOKS_AGAIN
         return isinstance(refused.reason, UnreadableHereError) and refused.reason.passing
@@ -239,8 +241,8 @@ class ReplyVerifier:
     def _without_key(
         self, managed: ManagedStore, store: Store, reply: Reply, stored: Meta, refused: _Refused
     ) -> VerifiedReply:
-        """Others have a key that this process lacks: it may replace what they stored, or wait for who may."""
-        if knowledge.is_foreign(self._state.know, stored):  # by mistake in our namespace: it is not ours to replace
+        """Return the reply if this process lacks the key: it may replace the definitions, wait, or go on alone."""
+        if knowledge.is_foreign(self._state.know, stored):  # in our namespace by mistake: don't replace it
             return VerifiedReply(reply._replace(meta=stored._replace(etag="")))
         reads_only = self._config.settings.reads_only
         alone = VerifiedReply(reply._replace(granted_at=0), usable=reply.grant is not None)
@@ -264,7 +266,7 @@ class ReplyVerifier:
         return not same or times < _TOLERATED
 
     def _is_unattended(self, stored: Meta, reply: Reply) -> bool:
-        """Whether those who can read it seem to be gone: the lease was free, or it has not been confirmed for long."""
+        """Whether the workers that can read it seem gone: the lease was free, or the last confirmation is old."""
         return reply.leads or reply.clock - stored.confirmed_at > milliseconds(self._config.stale_after)
 
     def _ask_holders(self, managed: ManagedStore, store: Store, version: str) -> None:
@@ -280,7 +282,7 @@ class ReplyVerifier:
 
 
 def _is_broken(reason: EnvelopeError) -> bool:
-    """Whether no process can read it."""
+    """Whether no process can read the definitions."""
     return not isinstance(reason, (UnknownKeyError, UnreadableHereError))
 
 

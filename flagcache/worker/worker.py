@@ -1,8 +1,8 @@
-"""One process of a fleet, as the vendor's SDK drives it: who fetches, what is handed out, and the one cold start wait.
+"""One process's part in its fleet, as the vendor's SDK calls it: should fetch, definitions, received, shutdown.
 
 A `Worker` belongs to one pid; `flagcache.coordinator` makes a new one in each forked child. Its `StorePoller` polls the
-stores, its `FetchThread` fetches, its `Background` works between polls. Must never let two threads ask a store for the
-same thing at once, nor return None to a client without flags, unless another thread gives them to it.
+stores, its `FetchThread` fetches, its `Background` works between polls. Invariant: two threads never ask a store for
+the same thing at once, and a client without flags never gets None, unless another thread gives it the definitions.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Worker:
         self._poller = StorePoller(config, self._state, self._publisher, trust)
         self._grants = ThreadGrants()
         self._deferred = False
-        """A grant was left for the next poll: no thread fetches on it now."""
+        """A grant was deferred to the next poll: no thread fetches with it now."""
         self._last_known_good = LastKnownGood(config, self._state, self._publisher, trust)
         self._fetching = FetchThread(config, self._publisher, self._arrived, self._stand_down)
         self._first_load = FirstLoad(config, self._state, self._last_known_good, self)
@@ -73,12 +73,12 @@ class Worker:
 
     @property
     def standing(self) -> Standing:
-        """How this process stands in its fleet, for its status."""
+        """The part of the status that is not about the definitions held."""
         return standing(self._config, self._state)
 
     @property
     def ready(self) -> bool:
-        """Whether it has had definitions that its clients took."""
+        """Whether it had definitions and its clients took them."""
         return self._readiness.reached()
 
     @property
@@ -98,7 +98,7 @@ class Worker:
 
     @property
     def fetches(self) -> FetchThread:
-        """What this process fetched for its fleet."""
+        """The fetches of this process for its fleet."""
         return self._fetching
 
     @property
@@ -107,7 +107,7 @@ class Worker:
         return self._background
 
     def learn_project(self, project: str) -> None:
-        """Know what an attached client knows of its project."""
+        """Add what an attached client knows of its project."""
         self._state.update(lambda know: know._replace(project=join_projects(know.project, project)))
 
     def should_fetch(self) -> bool:
@@ -126,7 +126,7 @@ class Worker:
         return self._grants.granted
 
     def _wait_for_fetch(self) -> None:
-        """Wait for the fetch under way; if no thread listens, as long as for the SDK's own, unless news is here."""
+        """Wait for the fetch under way; if no thread listens and nothing new is held, as long as for the SDK's."""
         settings, client, held = self._config.settings, self._config.clients.asking(), self.know.held
         news = client is not None and held is not None and client.differs_from(held.definitions)
         alone = not self._background.listens and self.know.loaded and not news
@@ -139,7 +139,7 @@ class Worker:
             self._poller.renew()
 
     def ask_once(self) -> None:
-        """Ask the store, unless the calling thread's push has done so; a grant is acted upon."""
+        """Poll the stores, unless the calling thread's push has done so; a grant starts a fetch."""
         push = self._config.clients.push
         if push is not None:
             if push.asked:
@@ -148,10 +148,10 @@ class Worker:
         self.look()
 
     def definitions(self, *, loads_again: bool = False) -> Definitions | None:
-        """What the calling thread's client lacks; None if nothing. A first load may wait, once.
+        """Return the definitions that the calling thread's client lacks; None if it lacks none. A first load may wait.
 
-        None also sends a thread to fetch that has nothing, if it was granted that (its client is unknown), or if it
-        `loads_again` (its client never polls).
+        If nothing is held, None makes the calling thread fetch: because it has a grant (its client is unknown), or
+        because it `loads_again` (its client never polls).
         """
         self._first_load.wait()
         self._stand_down()
@@ -176,11 +176,11 @@ class Worker:
             self._deliver(definitions)
         finally:
             self._first_load.over()
-            self._grants.take()  # only now: to the threads that ask meanwhile a fetch is under way still
+            self._grants.take()  # last, so that threads that ask meanwhile still see a fetch under way
 
     def _deliver(self, definitions: object) -> None:
         outcome, checked = self._grants.current, self._config.vendor.check(definitions)
-        # A thread that never asked may have begun its fetch long ago: taken for as old as a fetch can be.
+        # A thread that never asked may have begun its fetch long ago, so it counts as the longest one possible.
         outcome = outcome or PollOutcome("", None, 0, self._config.clock() - SLOW_FETCH)
         times = knowledge.times_of_fetch(self.know, outcome.store_name, outcome.grant, outcome.clock)
         version = self._publisher.name_of(outcome.store_name, checked)
@@ -198,7 +198,7 @@ class Worker:
         self._arrived()
 
     def shutdown(self) -> None:
-        """End what runs for clients that were shut down; with the last one, leave. A later call starts anew."""
+        """Close clients that were shut down, and leave the fleet if none polls any more. A later call starts again."""
         for client in self._config.clients.live:
             if client.polling is False:
                 client.close()
@@ -209,13 +209,13 @@ class Worker:
         """End all that runs, give up the lease and close what is open.
 
         Args:
-            at_exit: ask no store ever again, so that no thread that still polls takes the lease anew.
+            at_exit: never poll again, so that no thread that still polls takes the lease.
         """
         budget = self._config.settings.store_timeout
         if at_exit:
             self._polls.close()
         self._background.stop(budget)
-        self._polls.settle(budget)  # it may take the lease, which must then be released
+        self._polls.settle(budget)  # a poll under way may take the lease, which must be released
         self._fetching.settle(budget)
         self._fetching.cancel(budget)
         self._last_known_good.settle()
@@ -227,10 +227,10 @@ class Worker:
         return not (sdk_fetches or self._fetching.busy or self._deferred)
 
     def _come_back(self, who: Caller) -> None:
-        """The thread asks again: the fetch that it was sent on has ended, and brought nothing.
+        """The thread asks again, so the fetch that it was granted has ended and brought nothing: report a failure.
 
-        A process that never received definitions has no entity tag, so that its silence cannot mean "unchanged". If
-        people cleared the store since, "unchanged" is of no use to it.
+        A process that never received definitions sends no entity tag, so the vendor can't have answered "unchanged".
+        If people cleared the store since, that answer would not help either.
         """
         outcome, was_out = self._grants.take(who)
         if outcome is None or outcome.grant is None or not was_out:
@@ -240,7 +240,7 @@ class Worker:
             self._publisher.own_fetch_failed(outcome.store_name, outcome.grant)
 
     def look(self, *, contend: bool = True) -> None:
-        """Ask the stores, once for all threads that want to know now. A grant goes to the thread that asked.
+        """Poll the stores, once for all threads that ask now. A grant goes to the thread that polled.
 
         A thread that follows a notice waits for the poll under way and then makes its own, which cannot be older.
         """
@@ -255,13 +255,13 @@ class Worker:
             self._polls.run(
                 ask,
                 full=may_lead,
-                longest=self._config.settings.store_timeout * (1 if self.know.held else 2),  # 2: there is nothing yet
+                longest=self._config.settings.store_timeout * (1 if self.know.held else 2),  # 2: nothing is held yet
                 again=lambda: not self._state.stores.first_answers,
                 newer=push is not None,
             )
 
     def _ask(self, clients: ClientSnapshot, push: Push | None, *, contend: bool, may_lead: bool) -> None:
-        # While a fetch is under way the listener keeps the lease, and another grant could not be used.
+        # During a fetch the listener keeps the lease, and a second grant could not be used.
         know = self._state.know
         idle, reports = self._idle, clients.can_fetch and not self._reads_only
         listens = reports and clients.polling and bool(clients.listening)
@@ -286,15 +286,15 @@ class Worker:
             self._publisher.fail(outcome.store_name, grant, Refused("no client can fetch any more", Scope.MINE))
 
     def _stand_down(self) -> None:
-        """Give up a lease that no client here will use: without a poller, a process fetches for its loads alone."""
+        """Give up a lease that no client here will use: without a poller, a process fetches only for its loads."""
         if self._state.acting.leads and not self._fetching.busy and not self._config.clients.polls:
             self._poller.stand_down(idle=self._idle)
 
     def _arrived(self) -> None:
-        """Something may have come: keep it for worse days, and wake who waits for it.
+        """Definitions may have come: save them in the fallback file, and wake the threads that wait for them.
 
-        In this order: a thread that waited may fork next, and a child forked while a thread uses SQLite cannot use it.
-        If the listener comes back to the file, clients come first.
+        In this order, because a thread that waited may fork next, and a child that is forked while a thread uses SQLite
+        can't use it. If a listener runs, it saves them later, so that clients come first.
         """
         self._last_known_good.offer_soon(later=self._background.running)
         self._first_load.arrived()
