@@ -218,13 +218,13 @@ class Coordinator:
         Also after gevent has patched: the locks of the earlier worker would block all greenlets, so it is ended.
         """
         _uwsgi.advise()
-        strangers = [other for other in list(self._workers) if other != here]
-        parents = self._workers.get(strangers[0]) if strangers else self._parents
+        others = [other for other in list(self._workers) if other != here]
+        parents = self._workers.get(others[0]) if others else self._parents
         know = Knowledge() if parents is None else self._inherited(parents)
         know = know._replace(project=join_projects(know.project, self._config.clients.project))
         # setdefault is atomic, so that of several threads one wins without a lock that a fork could inherit
         worker = self._workers.setdefault(here, Worker(self._config, know))
-        for other in strangers:
+        for other in others:
             replaced = self._workers.pop(other, None)
             if replaced is not None and other[0] == here[0]:
                 log_exceptions(replaced.leave, None, self._name, "what ran before gevent patched could not be ended")

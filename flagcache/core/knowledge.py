@@ -136,7 +136,7 @@ def build_poll(base: Ask, know: Knowledge, store_name: str, now: float) -> Ask:
     )
 
 
-def apply_reply(know: Knowledge, store_name: str, reply: Reply, now: float, asked: float | None = None) -> Knowledge:
+def apply_reply(know: Knowledge, store_name: str, reply: Reply, now: float, asked_at: float | None = None) -> Knowledge:
     """Apply the reply to a poll, except the payload.
 
     Args:
@@ -144,7 +144,7 @@ def apply_reply(know: Knowledge, store_name: str, reply: Reply, now: float, aske
         store_name: the store that replied.
         reply: its reply.
         now: own clock when the reply is read.
-        asked: own clock before the poll, if that was earlier.
+        asked_at: own clock before the poll, if that was earlier.
     """
     before = know.view(store_name)
     stored = reply.meta
@@ -169,31 +169,31 @@ def apply_reply(know: Knowledge, store_name: str, reply: Reply, now: float, aske
         at = now - (reply.clock - reply.granted_at) / 1000
         granted = at if granted is None else max(granted, at)
     waiting_since = now if know.held is None and know.waiting_since is None else know.waiting_since
-    asked = now if asked is None else asked
+    asked_at = now if asked_at is None else asked_at
     retry_at = now + reply.backoff_left / 1000 if reply.backoff_left else 0.0
-    note = Note(reply.backoff_status, retry_at, store_name, asked, stored.as_of if stored else 0)
-    confirmed = _confirmed(know, reply, asked)
+    note = Note(reply.backoff_status, retry_at, store_name, asked_at, stored.as_of if stored else 0)
+    confirmed = _confirmed(know, reply, asked_at)
     note = know.backoff if view.foreign else latest(know.backoff, note, confirmed)
     know = know.with_view(store_name, view)._replace(granted=granted, waiting_since=waiting_since, backoff=note)
     if view.foreign or reply.meta is None:
         return know
     know = know._replace(project=recognised(know.project, reply.meta.project))
-    return _reconfirmed(know, store_name, reply, asked)
+    return _reconfirmed(know, store_name, reply, asked_at)
 
 
-def _confirmed(know: Knowledge, reply: Reply, asked: float) -> float | None:
+def _confirmed(know: Knowledge, reply: Reply, asked_at: float) -> float | None:
     """Own clock when the vendor confirmed what the store has; None if it has nothing, or that is not signed."""
     if reply.meta is None or (know.signs and not reply.meta.stamp):
         return None
-    return asked - (reply.clock - granted_at(reply.meta, reply.clock)) / 1000
+    return asked_at - (reply.clock - granted_at(reply.meta, reply.clock)) / 1000
 
 
-def _reconfirmed(know: Knowledge, store_name: str, reply: Reply, asked: float) -> Knowledge:
+def _reconfirmed(know: Knowledge, store_name: str, reply: Reply, asked_at: float) -> Knowledge:
     """The very definitions that are held were confirmed by another worker: their ages move, nothing else."""
     held, meta = know.held, reply.meta
     if held is None or meta is None or meta.version != held.meta.version or reply.republish:
         return know
-    stored = from_store(store_name, meta, held.definitions, reply.clock, asked, signs=know.signs)
+    stored = from_store(store_name, meta, held.definitions, reply.clock, asked_at, signs=know.signs)
     if not granted_at(meta, reply.clock):  # the clock was stepped back or forged, so the age is unknown
         stored = stored._replace(born=held.born)
     return know._replace(held=stored) if _takes(know, stored, held, reply.clock) else know
@@ -205,7 +205,7 @@ def is_foreign(know: Knowledge, meta: Meta | None) -> bool:
 
 
 def from_store(
-    store_name: str, meta: Meta, definitions: Definitions, clock: int, asked: float, *, signs: bool = False
+    store_name: str, meta: Meta, definitions: Definitions, clock: int, asked_at: float, *, signs: bool = False
 ) -> Held:
     """Return what a process holds after it decoded a store's payload.
 
@@ -214,12 +214,12 @@ def from_store(
         meta: their metadata.
         definitions: the payload, decoded.
         clock: the store's clock in its reply.
-        asked: own clock before the poll. With the time after the reply, a frozen process would compute a younger age.
+        asked_at: own clock before the poll. By the time after the reply a frozen process would compute a younger age.
         signs: this process has a key, so that a time without a stamp counts as none.
     """
     unproved = signs and not meta.stamp
     age = UNKNOWN_AGE if unproved else (clock - granted_at(meta, clock)) / 1000
-    return Held(meta, definitions, store_name, asked - age, unproved=unproved)
+    return Held(meta, definitions, store_name, asked_at - age, unproved=unproved)
 
 
 def adopt(know: Knowledge, held: Held) -> Knowledge:
@@ -234,7 +234,7 @@ def _takes(know: Knowledge, held: Held, old: Held, clock: int) -> bool:
     return (is_newer_by_signature if know.signs else is_newer)(held, old, clock)
 
 
-def times_of_fetch(know: Knowledge, store_name: str, grant: Grant | None, asked: int) -> Grant:
+def times_of_fetch(know: Knowledge, store_name: str, grant: Grant | None, clock: int) -> Grant:
     """Return the times for definitions that a fetch has just brought.
 
     With a grant they are the grant's. Without one they are the store's clock when the fetching thread last polled it,
@@ -243,7 +243,7 @@ def times_of_fetch(know: Knowledge, store_name: str, grant: Grant | None, asked:
     if grant is not None:
         return grant
     stored = know.view(store_name).stored
-    return Grant(stored.epoch if stored else 0, asked, asked)
+    return Grant(stored.epoch if stored else 0, clock, clock)
 
 
 def changed_at(know: Knowledge, store_name: str, version: str, times: Grant) -> int:

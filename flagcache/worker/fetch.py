@@ -49,44 +49,44 @@ class FetchThread:
         self._over = over
         self.requests = self.full = 0
         self._began = 0.0
-        self._landed = make_event()
-        self._landed.set()
+        self._ended = make_event()
+        self._ended.set()
         self._fetcher: Fetcher | None = None
         self._thread: threading.Thread | None = None
-        self._called_off = False
+        self._cancelled = False
         self._tags = EntityTags()
 
     @property
     def busy(self) -> bool:
         """Whether a fetch is under way."""
-        return not self._landed.is_set()
+        return not self._ended.is_set()
 
     def start(self, outcome: PollOutcome, grant: Grant, fetcher: Fetcher) -> None:
         """Fetch once, on a new thread. Call it only if no fetch is under way.
 
         If the system refuses the thread, the fetch has failed: this process gives up the lease and backs off.
         """
-        self._called_off = False
+        self._cancelled = False
         self._began = outcome.asked_at
         self._fetcher = fetcher
         args = (outcome, grant, fetcher)
         self._thread = thread = threading.Thread(target=self._run, args=args, name="flagcache-fetch", daemon=True)
         try:
-            self._landed.clear()
+            self._ended.clear()
             why = try_start(thread)
         except BaseException:  # a signal handler's
             if thread.ident is None:
-                self._landed.set()
+                self._ended.set()
             raise
         if why:
             self._thread = None
             refused = Refused(f"no thread for the fetch: {why}", Scope.MINE)
-            self._land(lambda: self._publisher.fail(outcome.store_name, grant, refused))
+            self._finish(lambda: self._publisher.fail(outcome.store_name, grant, refused))
 
     def wait(self, longest: float, keep_lease: Callable[[], None]) -> None:
         """Wait for the fetch under way, at most `longest` seconds, and keep the lease meanwhile."""
         until = self._config.clock() + longest
-        while (left := until - self._config.clock()) > 0 and not self._landed.wait(min(left, HEARTBEAT / 4)):
+        while (left := until - self._config.clock()) > 0 and not self._ended.wait(min(left, HEARTBEAT / 4)):
             keep_lease()
 
     def settle(self, longest: float) -> None:
@@ -103,19 +103,19 @@ class FetchThread:
         """End the fetch under way; its result is not used. Waits at most `longest` seconds for its thread."""
         fetcher, thread = self._fetcher, self._thread
         if fetcher is not None and self.busy:
-            self._called_off = True
+            self._cancelled = True
             fetcher.cancel()
         if thread is None or thread is threading.current_thread():
             return
         # Wait first: another thread may have created it without having started it, and such a thread can't be joined.
-        if self._landed.wait(longest) and thread.is_alive():
+        if self._ended.wait(longest) and thread.is_alive():
             thread.join(longest)
 
     def _run(self, outcome: PollOutcome, grant: Grant, fetcher: Fetcher) -> None:
         with self._config.inside.entered():
-            self._land(lambda: self._fetch(outcome, grant, fetcher))
+            self._finish(lambda: self._fetch(outcome, grant, fetcher))
 
-    def _land(self, take_in: Callable[[], None]) -> None:
+    def _finish(self, take_in: Callable[[], None]) -> None:
         """Take in the result of a fetch. After that the fetch is over, even if this fails."""
         try:
             log_exceptions(take_in, None, self._config.namespace, "fetch thread failed")
@@ -124,7 +124,7 @@ class FetchThread:
             try:
                 log_exceptions(self._arrived, None, self._config.namespace, "a fetch could not be announced")
             finally:
-                self._landed.set()
+                self._ended.set()
                 log_exceptions(self._over, None, self._config.namespace, "the end of a fetch could not be dealt with")
 
     def _fetch(self, outcome: PollOutcome, grant: Grant, fetcher: Fetcher) -> None:
@@ -135,7 +135,7 @@ class FetchThread:
             self.full += 1
             self._publisher.malformed(result.malformed)
             self._publisher.publish(self._fetched(result, outcome, grant, held), grant)
-        elif isinstance(result, Refused) and self._called_off and result.scope is Scope.MINE:
+        elif isinstance(result, Refused) and self._cancelled and result.scope is Scope.MINE:
             self._publisher.abandon(outcome.store_name, grant, result)
         elif isinstance(result, Refused):
             self._publisher.fail(outcome.store_name, grant, result)
@@ -145,7 +145,7 @@ class FetchThread:
             self._publisher.fail(outcome.store_name, grant, Refused("304 to an unconditional request", Scope.MINE, 304))
 
     def _ask(self, fetcher: Fetcher, etag: str) -> FetchResult:
-        if self._called_off:  # before the request
+        if self._cancelled:  # before the request
             return Refused("cancelled", Scope.MINE)
         self.requests += 1
         result = fetcher.fetch(etag)

@@ -35,13 +35,13 @@ class ThreadGrants:
 
     def __init__(self) -> None:
         self._of: WeakKeyDictionary[Caller, PollOutcome] = WeakKeyDictionary()
-        self._out: PollOutcome | None = None
+        self._in_use: PollOutcome | None = None
 
     def note(self, outcome: PollOutcome, who: Caller | None = None) -> None:
         """Note the outcome of the poll that was made for this caller; without one, for the calling thread."""
         self._of[who or thread_record().caller] = outcome
         if outcome.grant is not None:
-            self._out = outcome
+            self._in_use = outcome
 
     @property
     def granted(self) -> bool:
@@ -57,12 +57,12 @@ class ThreadGrants:
     def take(self, who: Caller | None = None) -> tuple[PollOutcome | None, bool]:
         """Remove and return what was noted for the caller; and whether its grant was the latest one, still in use."""
         outcome = self._of.pop(who or thread_record().caller, None)
-        was_out = outcome is not None and outcome is self._out
-        if was_out:
-            self._out = None
-        return outcome, was_out
+        was_in_use = outcome is not None and outcome is self._in_use
+        if was_in_use:
+            self._in_use = None
+        return outcome, was_in_use
 
     def idle(self, now: float) -> bool:
         """Whether no thread fetches with a grant. After the time of the longest fetch a thread counts as lost."""
-        out = self._out
-        return out is None or now - out.asked_at > SLOW_FETCH
+        outcome = self._in_use
+        return outcome is None or now - outcome.asked_at > SLOW_FETCH

@@ -130,7 +130,7 @@ class Trust:
         """Return the reply without a note or failed tries that this process doesn't believe."""
         store, signs = self._stores[store_name], self._signs
         if signs:
-            reply = self._hear_epoch(store, reply)
+            reply = self._take_epoch(store, reply)
             reply = reply._replace(exhausted=reply.exhausted and self._failed_lately(reply))
             self._note_proof(store, reply)
         if reply.grant is not None:
@@ -145,13 +145,13 @@ class Trust:
     def _note_proof(self, store: _Store, reply: Reply) -> None:
         """Note what this reply proves about the store: that it grants, or still has what this process holds."""
         now, held = self._config.clock(), self._state.know.held
-        self._pass_silence(store, now)
+        self._skip_silence(store, now)
         if reply.grant is not None:
             store.granted_at = store.sound_at = now
         if reply.unchanged and held is not None:  # what this process holds, it may have put there since
             store.unproved = held.unproved
 
-    def _pass_silence(self, store: _Store, now: float) -> None:
+    def _skip_silence(self, store: _Store, now: float) -> None:
         """Leave out the time in which the store did not answer: it could prove nothing then."""
         expected = max(self._config.settings.refresh_interval, self._config.polls_every)
         silence = math.inf if store.replied_at is None else max(0.0, now - store.replied_at - expected)
@@ -162,7 +162,7 @@ class Trust:
         held = self._state.know.held
         return max(self._epoch, held.meta.epoch if held is not None else 0)
 
-    def _hear_epoch(self, store: _Store, reply: Reply) -> Reply:
+    def _take_epoch(self, store: _Store, reply: Reply) -> Reply:
         """Accept the store's epoch if it is signed; a grant has the known epoch."""
         if reply.epoch > self._known_epoch and self._config.codec.stamps.proves_epoch(reply.epoch, reply.epoch_stamp):
             self._epoch = reply.epoch

@@ -113,7 +113,7 @@ class Worker:
     def should_fetch(self) -> bool:
         """Ask the store. True sends the calling thread to fetch, if its client is unknown; else the fleet fetches."""
         who, now = thread_record().caller, self._config.clock()
-        self._come_back(who)
+        self._end_silent_fetch(who)
         who.asked_at = now
         push = self._config.clients.push
         self._background.note_poll(push, now)
@@ -226,14 +226,14 @@ class Worker:
         sdk_fetches = not self._grants.idle(self._config.clock())
         return not (sdk_fetches or self._fetching.busy or self._deferred)
 
-    def _come_back(self, who: Caller) -> None:
+    def _end_silent_fetch(self, who: Caller) -> None:
         """The thread asks again, so the fetch that it was granted has ended and brought nothing: report a failure.
 
         A process that never received definitions sends no entity tag, so the vendor can't have answered "unchanged".
         If people cleared the store since, that answer would not help either.
         """
-        outcome, was_out = self._grants.take(who)
-        if outcome is None or outcome.grant is None or not was_out:
+        outcome, was_in_use = self._grants.take(who)
+        if outcome is None or outcome.grant is None or not was_in_use:
             return
         know = self.know
         if not know.received or (know.held is not None and know.held.meta.epoch < outcome.grant.epoch):
