@@ -201,7 +201,7 @@ class ProcessState:
         self.emit(self._without(waited))
 
     def fetch_failed(self, store_name: str, refused: Refused, began: float, pause: float) -> None:
-        """A fetch that this store granted failed; `began` is the own clock before the store was told."""
+        """A fetch that this store granted failed; `began` is the own clock before the failure was reported."""
         made = partial(FetchFailed, self._config.namespace, refused.reason, refused.status, refused.scope, pause)
         trouble = refused.trouble(self._config.vendor.name)
         with self.lock:
