@@ -227,7 +227,7 @@ class Coordinator:
         for other in others:
             replaced = self._workers.pop(other, None)
             if replaced is not None and other[0] == here[0]:
-                log_exceptions(replaced.leave, None, self._name, "what ran before gevent patched could not be ended")
+                log_exceptions(replaced.leave, None, self._name, "ending the worker from before gevent's patch failed")
         process.leave_at_end()
         return worker
 

@@ -228,7 +228,7 @@ class Background:
         if client is None or now < self._state.stores.probe_at:
             return
         with self._config.clients.polling_for(client, push):
-            log_exceptions(self._asks.ask_once, None, self._config.namespace, "the store could not be asked")
+            log_exceptions(self._asks.ask_once, None, self._config.namespace, "polling the store failed")
 
     def _due(self, now: float) -> schedule.Schedule:
         clients = self._config.clients.now
@@ -274,7 +274,7 @@ class Background:
         for client in self._config.clients.listening:
             with self._config.clients.polling_for(client, push):
                 if self._state.know.held is None and client.polling:
-                    log_exceptions(self._asks.ask_once, None, self._config.namespace, "the store could not be asked")
+                    log_exceptions(self._asks.ask_once, None, self._config.namespace, "polling the store failed")
                 if self._state.know.held is not None:
                     with self._config.inside.left():
                         bring_up_to_date(client, self._config.namespace)

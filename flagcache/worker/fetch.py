@@ -122,10 +122,10 @@ class FetchThread:
         finally:
             self._fetcher = None
             try:
-                log_exceptions(self._arrived, None, self._config.namespace, "a fetch could not be announced")
+                log_exceptions(self._arrived, None, self._config.namespace, "handling the result of a fetch failed")
             finally:
                 self._ended.set()
-                log_exceptions(self._over, None, self._config.namespace, "the end of a fetch could not be dealt with")
+                log_exceptions(self._over, None, self._config.namespace, "releasing the lease after a fetch failed")
 
     def _fetch(self, outcome: PollOutcome, grant: Grant, fetcher: Fetcher) -> None:
         held = self._publisher.held

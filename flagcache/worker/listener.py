@@ -58,7 +58,7 @@ def listen_soon(start: Callable[[], None], namespace: str) -> None:
 def _begin_later(start: Callable[[], None], namespace: str) -> None:
     time.sleep(_AFTER_FORK)
     if not patched_late():
-        log_exceptions(start, None, namespace, "a forked process could not begin to listen")
+        log_exceptions(start, None, namespace, "starting the listener after a fork failed: the next poll starts it")
 
 
 class Listening(Protocol):
@@ -140,7 +140,7 @@ class Listener:
             thread, self._thread = self._thread, None
             self._stop.set()
             stream = self._stream
-        log_exceptions(stream.close, None, self._namespace, "a subscription could not be closed")
+        log_exceptions(stream.close, None, self._namespace, "closing a subscription failed")
         if thread is not None and thread.is_alive() and thread is not threading.current_thread():
             thread.join(longest)
 
@@ -212,7 +212,7 @@ class _Stream:
 def _run(ref: weakref.ref[Listening], stream: _Stream, stop: threading.Event, namespace: str) -> None:
     pid = os.getpid()
     while not stop.is_set() and ref() is not None:
-        log_exceptions(lambda: _listen(ref, stream, stop), None, namespace, "the listener failed, and goes on")
+        log_exceptions(lambda: _listen(ref, stream, stop), None, namespace, "the listener failed; it continues")
         if os.getpid() != pid:  # a greenlet continues in a forked child
             return
         stream.close()

@@ -68,4 +68,4 @@ class Pushes:
 def bring_up_to_date(client: Client, namespace: str) -> None:
     """Run a client's own poll. A poll that ends its thread would end the SDK's poller; it must not end the listener."""
     with contextlib.suppress(SystemExit):
-        log_exceptions(client.poll, None, namespace, "a client could not be brought up to date")
+        log_exceptions(client.poll, None, namespace, "pushing to a client failed: its next poll updates it")
