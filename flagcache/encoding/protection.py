@@ -28,11 +28,12 @@ import hashlib
 import hmac
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from flagcache.encoding.keys import ID_SIZE, Key, checked_keys, derive, stamp_keys_of
 from flagcache.encoding.stamps import StampKey
-from flagcache.errors import ConfigurationError, EnvelopeError, MissingExtraError, UnknownKeyError
-from flagcache.runtime.values import SecretValue, Value
+from flagcache.errors import EnvelopeError, MissingExtraError, UnknownKeyError
+from flagcache.runtime.values import Value
 from flagcache.settings import KeyMaterial
 
 if TYPE_CHECKING:
@@ -42,9 +43,7 @@ __all__ = ["PLAIN", "KeyMaterial", "Plain", "Protection", "Sealed", "SealedAndSi
 
 _T = TypeVar("_T")
 
-_SHORTEST = 16
-"""Bytes of a key: 128 bits, if they are random."""
-_ID, _TAG, _NONCE = 8, 32, 12  # bytes
+_TAG, _NONCE = 32, 12  # bytes
 
 
 class Protection(Protocol):
@@ -137,9 +136,9 @@ class Signed:
     name = "signed"
 
     def __init__(self, keys: KeyMaterial) -> None:
-        checked = _checked("signing_key", keys)
-        self._keys = [_derive(key, b"signing") for key in checked]
-        self.stamp_keys: Sequence[StampKey] = _stamp_keys(checked)
+        checked = checked_keys("signing_key", keys)
+        self._keys = [derive(key, b"signing") for key in checked]
+        self.stamp_keys: Sequence[StampKey] = stamp_keys_of(checked)
 
     def protect(self, payload: bytes, bound_to: bytes) -> bytes:
         """Sign the payload."""
@@ -149,14 +148,14 @@ class Signed:
     def open(self, protected: bytes, bound_to: bytes) -> bytes:
         """Return the payload if its signature is right."""
         key = _chosen({key.id: key for key in self._keys}, protected)
-        tag, payload = protected[_ID : _ID + _TAG], protected[_ID + _TAG :]
+        tag, payload = protected[ID_SIZE : ID_SIZE + _TAG], protected[ID_SIZE + _TAG :]
         if not hmac.compare_digest(tag, _tag(key, payload, bound_to)):
             raise EnvelopeError("its signature is wrong: it was altered, or belongs to something else")
         return payload
 
     def is_current(self, protected: bytes) -> bool:
         """Whether the first key signed it."""
-        return protected[:_ID] == self._keys[0].id
+        return protected[:ID_SIZE] == self._keys[0].id
 
     def names(self, digest: str) -> tuple[str, ...]:
         """Return the digest: signed definitions can be read without a key anyway."""
@@ -173,10 +172,10 @@ class Sealed:
     name = "sealed"
 
     def __init__(self, keys: KeyMaterial) -> None:
-        checked = _checked("encryption_key", keys)
-        derived = [_derive(key, b"encryption") for key in checked]
-        self._naming = [_derive(key, b"naming").secret for key in checked]
-        self.stamp_keys: Sequence[StampKey] = _stamp_keys(checked)
+        checked = checked_keys("encryption_key", keys)
+        derived = [derive(key, b"encryption") for key in checked]
+        self._naming = [derive(key, b"naming").secret for key in checked]
+        self.stamp_keys: Sequence[StampKey] = stamp_keys_of(checked)
         aesgcm = _aesgcm()
         self._first = derived[0].id
         self._ciphers = {key.id: aesgcm(key.secret) for key in reversed(derived)}
@@ -194,7 +193,7 @@ class Sealed:
         from cryptography.exceptions import InvalidTag  # noqa: PLC0415 - an extra
 
         cipher = _chosen(self._ciphers, protected)
-        nonce, sealed = protected[_ID : _ID + _NONCE], protected[_ID + _NONCE :]
+        nonce, sealed = protected[ID_SIZE : ID_SIZE + _NONCE], protected[ID_SIZE + _NONCE :]
         try:
             return cipher.decrypt(nonce, sealed, bound_to)
         except (InvalidTag, OverflowError, ValueError):  # of the last two: what is too short or too long
@@ -202,7 +201,7 @@ class Sealed:
 
     def is_current(self, protected: bytes) -> bool:
         """Whether the first key encrypted it."""
-        return protected[:_ID] == self._first
+        return protected[:ID_SIZE] == self._first
 
     def names(self, digest: str) -> tuple[str, ...]:
         """Return one keyed digest per key, so that a guess can't be tested without the key, and 0.1's plain digest."""
@@ -231,32 +230,14 @@ class SealedAndSigned(Value):
 
     def is_current(self, protected: bytes) -> bool:
         """Whether the first key of each kind was used."""
-        return self.signed.is_current(protected) and self.sealed.is_current(protected[_ID + _TAG :])
+        return self.signed.is_current(protected) and self.sealed.is_current(protected[ID_SIZE + _TAG :])
 
     def names(self, digest: str) -> tuple[str, ...]:
         """Return the names under the encryption keys."""
         return self.sealed.names(digest)
 
 
-class _Key(SecretValue):
-    id: bytes
-    secret: bytes
-
-
-def _derive(key: bytes, purpose: bytes) -> _Key:
-    def part(name: bytes) -> bytes:
-        return hmac.digest(key, b"flagcache " + purpose + name, "sha256")
-
-    return _Key(part(b" id")[:_ID], part(b" key"))
-
-
-def _stamp_keys(keys: Sequence[bytes]) -> Sequence[StampKey]:
-    """One for each key, derived for stamps alone."""
-    derived = (_derive(key, b"order") for key in keys)
-    return tuple(StampKey(key.id, key.secret) for key in derived)
-
-
-def _tag(key: _Key, payload: bytes, bound_to: bytes) -> bytes:
+def _tag(key: Key, payload: bytes, bound_to: bytes) -> bytes:
     signature = hmac.new(key.secret, digestmod=hashlib.sha256)
     signature.update(len(bound_to).to_bytes(8, "big") + bound_to)  # the length: nothing moves from one to the other
     signature.update(payload)
@@ -264,31 +245,9 @@ def _tag(key: _Key, payload: bytes, bound_to: bytes) -> bytes:
 
 
 def _chosen(keys: Mapping[bytes, _T], protected: bytes) -> _T:
-    key = keys.get(protected[:_ID])
+    key = keys.get(protected[:ID_SIZE])
     if key is None:
-        raise UnknownKeyError(protected[:_ID])
-    return key
-
-
-def _checked(name: str, material: object) -> list[bytes]:
-    """The keys as bytes. No message may show one, not even a wrong one."""
-    if isinstance(material, (str, bytes)):
-        return [_bytes_of(name, material)]
-    if not isinstance(material, Sequence):
-        raise ConfigurationError(f"{name} must be a string, bytes, or several in a list, not {type(material).__name__}")
-    keys = cast("Sequence[object]", material)
-    if not keys:
-        raise ConfigurationError(f"{name} must hold at least one key; leave it out for no protection")
-    return [_bytes_of(f"{name}[{index}]", key) for index, key in enumerate(keys)]
-
-
-def _bytes_of(name: str, key: object) -> bytes:
-    if isinstance(key, str):
-        key = key.encode("utf-8", "surrogatepass")
-    if not isinstance(key, bytes):
-        raise ConfigurationError(f"{name} must be a string or bytes, not {type(key).__name__}")
-    if len(key) < _SHORTEST:
-        raise ConfigurationError(f"{name} must have at least {_SHORTEST} bytes, not {len(key)}")
+        raise UnknownKeyError(protected[:ID_SIZE])
     return key
 
 
