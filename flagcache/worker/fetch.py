@@ -14,7 +14,7 @@ from flagcache.core.knowledge import Held
 from flagcache.core.schedule import HEARTBEAT
 from flagcache.runtime.guard import log_exceptions
 from flagcache.runtime.threads import make_event, try_start
-from flagcache.stores.base import Grant, Meta, Scope
+from flagcache.stores.base import Grant, Scope
 from flagcache.vendor import Fetched, Fetcher, FetchResult, Refused, Unchanged
 from flagcache.worker.config import CacheConfig
 from flagcache.worker.entity_tags import EntityTags
@@ -154,24 +154,13 @@ class FetchThread:
         return result
 
     def _fetched(self, result: Fetched, outcome: PollOutcome, grant: Grant, held: Held | None) -> Held:
-        version = self._publisher.name_of(outcome.store_name, result.definitions)
-        self._tags.received(version, result.etag)
-        same = held is not None and held.meta.version == version
-        meta = Meta(
-            version=version,
-            epoch=grant.epoch,
-            as_of=grant.as_of,
-            changed_at=held.meta.changed_at
-            if same and held
-            else self._publisher.changed_at(outcome.store_name, version, grant),
-            confirmed_at=grant.at,
-            etag=result.etag,
-            writer=self._config.vendor.writer,
-            project=self._config.vendor.project(result.definitions),
-        )
+        fetched = self._publisher.as_held(result.definitions, outcome, grant, etag=result.etag)
+        self._tags.received(fetched.meta.version, result.etag)
+        if held is None or held.meta.version != fetched.meta.version:
+            return fetched
         # The same version keeps the objects that the clients already use, so nothing is hashed or copied again.
-        definitions = held.definitions if same and held else result.definitions
-        return Held(meta, definitions, outcome.store_name, outcome.asked_at, accepted=False)
+        meta = fetched.meta._replace(changed_at=held.meta.changed_at)
+        return fetched._replace(meta=meta, definitions=held.definitions)
 
 
 def _confirmed(held: Held, outcome: PollOutcome, grant: Grant) -> Held:

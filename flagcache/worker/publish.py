@@ -20,6 +20,7 @@ from flagcache.stores.base import Grant, Meta, Published, Replacing, Scope, Stor
 from flagcache.vendor import Definitions, Refused
 from flagcache.worker.config import CacheConfig
 from flagcache.worker.fetch_limit import FetchLimit
+from flagcache.worker.grants import PollOutcome
 from flagcache.worker.malformed import MalformedDefinitions
 from flagcache.worker.managed_store import ManagedStore
 from flagcache.worker.state import ProcessState
@@ -49,10 +50,6 @@ class Publisher:
         """What this process holds."""
         return self._state.know.held
 
-    def changed_at(self, store_name: str, version: str, times: Grant) -> int:
-        """When the version that a fetch has just brought was first fetched."""
-        return knowledge.changed_at(self._state.know, store_name, version, times)
-
     def admits(self, store_name: str, grant: Grant) -> bool:
         """Count a granted fetch; False, and the grant goes back to the store, if this process fetched too often.
 
@@ -80,6 +77,31 @@ class Publisher:
         know, names = self._state.know, self._config.codec.names(definitions)
         known = (know.view(store_name).stored, know.held.meta if know.held else None)
         return next((meta.version for meta in known if meta is not None and meta.version in names), names[0])
+
+    def as_held(self, definitions: Definitions, outcome: PollOutcome, times: Grant, *, etag: str = "") -> Held:
+        """Return what a fetch has just brought as what is to be held.
+
+        Args:
+            definitions: checked by the vendor.
+            outcome: of the poll that permitted the fetch.
+            times: of its grant.
+            etag: that the vendor sent with them; empty if none, or if the vendor's SDK fetched.
+
+        Raises:
+            EnvelopeError: as `name_of`.
+        """
+        version = self.name_of(outcome.store_name, definitions)
+        meta = Meta(
+            version=version,
+            epoch=times.epoch,
+            as_of=times.as_of,
+            changed_at=knowledge.changed_at(self._state.know, outcome.store_name, version, times),
+            confirmed_at=times.at,
+            etag=etag,
+            writer=self._config.vendor.writer,
+            project=self._config.vendor.project(definitions),
+        )
+        return Held(meta, definitions, outcome.store_name, outcome.asked_at, accepted=False)
 
     def own_fetch_failed(self, store_name: str, grant: Grant) -> None:
         """A fetch by the SDK of this process failed; the SDK doesn't report why."""

@@ -12,14 +12,14 @@ import weakref
 from flagcache.clients import ClientSnapshot, Push
 from flagcache.core import knowledge
 from flagcache.core.first_load import is_starting
-from flagcache.core.knowledge import Held, Knowledge
+from flagcache.core.knowledge import Knowledge
 from flagcache.core.projects import join_projects
 from flagcache.core.reply import serves_first
 from flagcache.core.schedule import HEARTBEAT
 from flagcache.runtime.callers import Caller, thread_record, within
 from flagcache.runtime.single_flight import SingleFlight
 from flagcache.settings import SLOW_FETCH
-from flagcache.stores.base import Meta, Scope
+from flagcache.stores.base import Scope
 from flagcache.vendor import Definitions, Refused
 from flagcache.worker.background import Background
 from flagcache.worker.config import CacheConfig
@@ -183,18 +183,9 @@ class Worker:
         # A thread that never asked may have begun its fetch long ago, so it counts as the longest one possible.
         outcome = outcome or PollOutcome("", None, 0, self._config.clock() - SLOW_FETCH)
         times = knowledge.times_of_fetch(self.know, outcome.store_name, outcome.grant, outcome.clock)
-        version = self._publisher.name_of(outcome.store_name, checked)
-        meta = Meta(
-            version=version,
-            epoch=times.epoch,
-            as_of=times.as_of,
-            changed_at=knowledge.changed_at(self.know, outcome.store_name, version, times),
-            confirmed_at=times.at,
-            writer=self._config.vendor.writer,
-            project=self._config.vendor.project(checked),
-        )
+        fetched = self._publisher.as_held(checked, outcome, times)
         self._publisher.malformed(self._config.vendor.malformed(definitions))
-        self._publisher.publish(Held(meta, checked, outcome.store_name, outcome.asked_at, accepted=False), times)
+        self._publisher.publish(fetched, times)
         self._arrived()
 
     def shutdown(self) -> None:
