@@ -122,7 +122,7 @@ def test_a_client_may_be_attached_after_it_was_loaded(
     cache = from_url(redis_url, namespace, refresh_interval=EVERY, auto_attach=False)
     seat = here(AttachedSeat(made_of(AttachedSeat(cast("WatchedPosthog", None), cache), posthog), cache))
     load(seat)
-    assert threads_of() == []
+    until(lambda: threads_of() == [], what="the thread of its fetch to end: no other was started")
     cache.attach(seat.client)
     attached_at = posthog.requests
     next_request(posthog)
