@@ -95,7 +95,7 @@ def _of_code(block: str) -> set[str]:
 
 
 def _named(page: str) -> set[str]:
-    """Every dotted name of ours on a page: imports of its code, names in code font, modules in other blocks."""
+    """Every dotted name of flagcache on a page: imports of its code, names in code font, modules in other blocks."""
     text = (ROOT / page).read_text()
     fonts = re.findall(r"`([^`\n]+)`", _BLOCK.sub("", text))
     found = {name for font in fonts for name in _DOTTED.findall(font)}

@@ -32,12 +32,12 @@ class Walk(NamedTuple):
     """What one poll cost."""
 
     calls: int
-    """Calls of functions of ours. A generator counts once: Python's version decides whether its end is a call too."""
+    """Calls of our functions. A generator counts once: Python's version decides whether its end is a call too."""
     files: int
     rooms: int
     """Modules and packages directly in `flagcache`; the provider is one more."""
     depth: int
-    """The most calls of ours on the stack."""
+    """The most of our calls on the stack."""
 
 
 WALK = Walk(calls=177, files=41, rooms=7, depth=20)
@@ -46,7 +46,7 @@ the new call in the list that the failed test prints, and take it off the walk o
 
 
 class Call(NamedTuple):
-    """One call of a function of ours."""
+    """One call of one of our functions."""
 
     depth: int
     file: str
@@ -54,7 +54,7 @@ class Call(NamedTuple):
 
 
 class Recorder:
-    """Records the calls of ours that one thread makes."""
+    """Records the calls of our functions that one thread makes."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
@@ -90,7 +90,7 @@ def stack_of(frame: FrameType | None) -> Iterator[FrameType]:
 
 
 def file_of(frame: FrameType) -> str:
-    """The file of a function of ours, from its package on; empty if it isn't one."""
+    """The file of one of our functions, from its package on; empty for any other function."""
     code = frame.f_code
     for root in ROOTS:
         if code.co_filename.startswith(f"{root}/") and code.co_name not in INLINED:

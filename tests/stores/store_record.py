@@ -143,7 +143,7 @@ class Facts:
         """A grant is the outstanding one again, or a new one, above all others and not too early."""
         assert reply.leads
         assert ask.may_lead
-        assert reply.clock >= self.backoff_until, "while the note stands nobody fetches"
+        assert reply.clock >= self.backoff_until, "while the note stands no worker fetches"
         assert grant.epoch == after.epoch
         latest = self.latest
         if latest is not None and grant[1:] == latest.grant[1:]:

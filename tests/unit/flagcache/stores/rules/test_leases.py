@@ -62,7 +62,7 @@ def test_a_lease_that_is_held_stays() -> None:
 
 
 def test_a_lease_beyond_its_own_length_is_none() -> None:
-    """The clock was stepped back, or somebody forged it."""
+    """The clock was stepped back, or a program forged it."""
     assert not leased(led_by("other", left=LEASE + 1), CLOCK)
     assert elect(led_by("other", left=LEASE + 1), ME, CLOCK).owner == "me"
 
@@ -163,7 +163,7 @@ def test_one_follower_is_deputy() -> None:
 
 
 def test_the_lease_of_an_emptied_store_ends_soon() -> None:
-    """Unless it ends sooner anyway, or nobody holds it; its holder renews it."""
+    """Unless it ends sooner anyway, or no worker holds it; its holder renews it."""
     assert hurry(led_by("other"), CLOCK).lease_until == CLOCK + GRACE
     for state in (led_by("other", left=GRACE), led_by("other", left=0), State()):
         assert hurry(state, CLOCK) is state

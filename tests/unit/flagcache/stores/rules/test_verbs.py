@@ -82,7 +82,7 @@ def test_unchanged_content_keeps_the_time_of_its_change() -> None:
 
 
 def test_a_late_writer_waits_for_a_silent_holder() -> None:
-    """A later grant, whose answer nobody knows, may have found newer ones; a repair from memory may be stored."""
+    """A later grant, whose answer is unknown, may have found newer ones; a repair from memory may be stored."""
     silent = State(meta=meta(60), grant=90, holder="other", reporting=0, outcome=Outcome.DONE, highest=90)
     assert put(silent, meta(80, "v2"))[1] is Published.UNSETTLED
     assert put(silent, meta(80, "v2"), fresh=False)[1] is Published.STORED
