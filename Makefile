@@ -4,7 +4,7 @@
 # Tests wait more than they compute: as many run at once as JOBS says. One after the other: JOBS=0
 
 PYTHON ?= python3
-JOBS ?= 6
+JOBS ?= 4
 VENV := .venv
 NEWEST := .nox/newest
 AUDIT := .nox/audit

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 import uuid
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,30 +13,6 @@ import pytest
 from flagcache_posthog.testing import PostHogStandIn, RemoteStandIn, make_definitions
 from tests.support.own_threads import begin_test
 from tests.support.servers import SERVER_NAMES, MakeRedis, RedisServer, find_binary, newest_binary, until
-
-COMPUTE = ("architecture", "stores", "typing", "unit")
-"""The folders of tests that compute; all others mostly wait, for processes and for time to pass."""
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Among several workers (pytest-xdist), let each begin with its share of the files with tests that wait.
-
-    Each worker starts with an equal part of the list. In the order of the folders one worker would get all tests that
-    take long, and the others would end with nothing to do. And tests that take all the CPU would run beside tests that
-    need it in time.
-    """
-    workers: int = getattr(config, "workerinput", {}).get("workercount", 1)
-    if workers == 1:
-        return
-    root = Path(__file__).parent
-    files: defaultdict[Path, list[pytest.Item]] = defaultdict(list)
-    for item in items:
-        files[item.path].append(item)
-    computes = {path: path.relative_to(root).parts[0] in COMPUTE for path in files}
-    shares: list[list[pytest.Item]] = [[] for _ in range(workers)]
-    for path in sorted(files, key=lambda path: (computes[path], -len(files[path]), path)):
-        min(shares, key=len).extend(files[path])
-    items[:] = [item for share in shares for item in share]
 
 
 @pytest.fixture(scope="session", params=SERVER_NAMES)

@@ -6,12 +6,9 @@ of tenacity's, and process names instead of random identities. A thread-local is
 
 from __future__ import annotations
 
-import gc
 import importlib
 import logging
 import pkgutil
-import threading as real
-import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from functools import partial, wraps
@@ -29,12 +26,10 @@ from flagcache.runtime import process, single_flight, threads
 from flagcache.stores.base import Grant
 from flagcache.worker.publish import Publisher
 from tests.simulation.scheduler import Task, current_task
+from tests.support.own_threads import await_earlier
 
 __all__ = ["Event", "simulated"]
 
-
-_LONGEST_END = 10.0
-"""Seconds for which real threads of earlier tests may still run."""
 
 _SHORTEST = 0.0001
 """Seconds that every wait takes, so that a task that never really waits does not stop the run."""
@@ -188,15 +183,6 @@ def _engine() -> list[ModuleType]:
     return [*map(importlib.import_module, room), clients, single_flight, threads]
 
 
-def _await_real_threads() -> None:
-    """Wait until no real thread of the engine is left, of a test that ran before: it would run in virtual time."""
-    until = time.monotonic() + _LONGEST_END
-    while left := [each.name for each in real.enumerate() if each.name.startswith("flagcache")]:
-        gc.collect()
-        assert time.monotonic() < until, f"these threads of earlier tests do not end: {left}"
-        time.sleep(0.01)
-
-
 @contextmanager
 def simulated(
     *, now: Callable[[], float], report: Callable[[str], None], brought: Callable[[Held], None]
@@ -208,7 +194,7 @@ def simulated(
         report: called with each exception that the engine logged.
         brought: called with what each fetch of the running task brought or confirmed, before the engine handles it.
     """
-    _await_real_threads()
+    await_earlier()  # a real thread would run in virtual time
     complaints = _Complaints(report)
     logger = logging.getLogger("flagcache")
     with ExitStack() as stack:

@@ -8,6 +8,8 @@ import traceback
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 
+from tests.support.own_threads import await_earlier
+
 __all__ = ["Child", "fork", "forked", "race"]
 
 
@@ -64,6 +66,7 @@ def forked(work: Callable[[], str], *, how: Callable[[], int] = os.fork) -> Gene
 
 def race(works: Sequence[Callable[[], str]]) -> list[str]:
     """Run each work in a process of its own, all released at the same instant, and return their answers."""
+    await_earlier()  # a child that is forked while a thread uses SQLite can't use it
     gate, opener = os.pipe()
 
     def waiting(work: Callable[[], str]) -> Callable[[], str]:

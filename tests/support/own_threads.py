@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 import weakref
 
-__all__ = ["begin_test", "threads_of"]
+__all__ = ["await_earlier", "begin_test", "threads_of"]
+
+_LONGEST_END = 10.0
+"""Seconds for which threads of earlier tests may still run."""
 
 
 _earlier: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
@@ -17,6 +21,15 @@ def begin_test() -> None:
     """Leave out the threads that run now: each test begins with this (tests/conftest.py)."""
     _earlier.clear()
     _earlier.update(threading.enumerate())
+
+
+def await_earlier() -> None:
+    """Wait until our threads of earlier tests have ended, for a test that they would disturb."""
+    until = time.monotonic() + _LONGEST_END
+    while left := [each.name for each in list(_earlier) if each.is_alive() and each.name.startswith("flagcache")]:
+        gc.collect()
+        assert time.monotonic() < until, f"these threads of earlier tests do not end: {left}"
+        time.sleep(0.01)
 
 
 def threads_of() -> list[str]:
