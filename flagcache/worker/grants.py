@@ -37,9 +37,9 @@ class ThreadGrants:
         self._of: WeakKeyDictionary[Caller, PollOutcome] = WeakKeyDictionary()
         self._in_use: PollOutcome | None = None
 
-    def note(self, outcome: PollOutcome, who: Caller | None = None) -> None:
-        """Note the outcome of the poll that was made for this caller; without one, for the calling thread."""
-        self._of[who or thread_record().caller] = outcome
+    def note(self, outcome: PollOutcome) -> None:
+        """Note the outcome of the calling thread's poll."""
+        self._of[thread_record().caller] = outcome
         if outcome.grant is not None:
             self._in_use = outcome
 

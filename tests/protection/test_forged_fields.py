@@ -109,7 +109,7 @@ def test_a_lease_of_nobody_on_an_empty_store_keeps_nobody_waiting(
     if claims:
         now = forger.now()
         forger.write(**dict.fromkeys(("granted_1", "granted_2", "granted_3", "led_since", "grant", "renewing"), now))
-        forger.write(outcome="open", holder="nobody:1:x")
+        forger.write(outcome="open", holder="forger:1:x")
     forger.lead(lasts=YEAR)
     began = time.monotonic()
     with Fleet(attached(posthog, server.url, namespace, every=LONG, **options), 3) as fleet:
