@@ -1,5 +1,7 @@
 """A project that reads flags by the names of mitol-django-olposthog: `python moved_project.py FEATURES_MODULE`.
 
+`python moved_project.py createcachetable` prepares its database, once, as a deployment does before any process starts.
+
 It knows nothing of what is behind them, so it runs on that package too. It reads calls as lines of JSON, each a
 function's name and arguments, and answers with what that returns and how many SQL statements it took.
 """
@@ -42,7 +44,6 @@ def set_up(database: str) -> None:
         FLAGCACHE={"STORE": ENV.get("STORE"), "NAMESPACE": ENV.get("NAMESPACE", "moved")},
     )
     django.setup()
-    call_command("createcachetable", verbosity=0)
 
 
 def main(module: str) -> None:
@@ -63,4 +64,8 @@ def main(module: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    if sys.argv[1] == "createcachetable":
+        set_up(ENV["DATABASE"])
+        call_command("createcachetable", verbosity=0)
+    else:
+        main(sys.argv[1])

@@ -67,6 +67,10 @@ class Answer(NamedTuple):
     sql: int
 
 
+def _inherited(environment: dict[str, str]) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **environment}
+
+
 class Process:
     """One process of the project."""
 
@@ -76,7 +80,7 @@ class Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **environment},
+            env=_inherited(environment),
         )
 
     def call(self, *call: object) -> Answer:
@@ -101,12 +105,13 @@ class Process:
 def start(
     posthog: RemoteStandIn, redis_server: RedisServer, namespace: str, tmp_path: Path
 ) -> Iterator[Callable[..., Process]]:
-    """Starts processes of the project, which share a database and a Redis."""
+    """Starts processes of the project, which share a prepared database and a Redis."""
     posthog.serve({**_definitions()})
+    common = {"POSTHOG_HOST": posthog.url, "DATABASE": str(tmp_path / "project.db"), "NAMESPACE": namespace}
+    subprocess.run([sys.executable, str(PROGRAM), "createcachetable"], env=_inherited(common), check=True, timeout=60)
     with ExitStack() as processes:
 
         def make(**environment: str) -> Process:
-            common = {"POSTHOG_HOST": posthog.url, "DATABASE": str(tmp_path / "project.db"), "NAMESPACE": namespace}
             module = environment.pop("MODULE", OURS)
             return processes.enter_context(Process({**common, "STORE": redis_server.url, **environment}, module))
 
