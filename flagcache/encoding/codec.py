@@ -45,13 +45,12 @@ class Codec:
         """Of the order, the ages and the notes."""
 
     def write(self, definitions: Definitions, meta: Meta) -> Envelope:
-        """Make the envelope of definitions, and read it once: what readers would refuse is never published.
+        """Make the envelope of definitions: what readers would refuse is never published.
 
         Raises:
             EnvelopeError: readers would refuse it; mostly because it is too large.
         """
-        payload = envelope.encode(definitions, meta.version)
-        envelope.verify(payload, version=meta.version, limit=self._limit)
+        payload = envelope.encode(definitions, meta.version, limit=self._limit)
         protected = self._protection.protect(payload, self._binding("payload", meta.version))
         if len(protected) > self.largest:
             raise EnvelopeError(f"the definitions are stored as {len(protected)} bytes; the limit is {self.largest}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from flagcache.errors import UnreadableHereError
 
-__all__ = ["MsgpackMemory", "check_json", "memory_for"]
+__all__ = ["MsgpackMemory", "check_json", "memory_for", "most_in_msgpack"]
 
 _PER_BYTE = 16
 """Bytes of memory for each byte of the limit. Real definitions count as eleven for each of their bytes."""
@@ -30,6 +30,17 @@ _MAP, _ENTRY, _LIST, _SLOT, _STRING, _NUMBER = 232, 100, 72, 8, 64, 32
 def memory_for(limit: int) -> int:
     """Return how many bytes of memory the objects in a body may take, if the body may have `limit` bytes."""
     return max(_LEAST, _PER_BYTE * limit)
+
+
+def most_in_msgpack(containers: int, values: int, size: int) -> int:
+    """Return the most that `MsgpackMemory` can count for a body, without going through its bytes.
+
+    Args:
+        containers: maps and lists.
+        values: in maps and lists, containers included. There are no more keys than values.
+        size: bytes of the body.
+    """
+    return containers * _MAP + values * (_ENTRY + 2 * _STRING) + size * _TEXT
 
 
 def check_json(body: bytes, memory: int) -> None:

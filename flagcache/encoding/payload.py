@@ -34,9 +34,9 @@ from typing import cast
 import msgpack
 
 from flagcache.encoding.flat import flatten, listed, unflatten
-from flagcache.encoding.memory_limit import check_json, memory_for
+from flagcache.encoding.memory_limit import check_json, memory_for, most_in_msgpack
 from flagcache.encoding.pieces import TEXT, json_pieces, msgpack_pieces
-from flagcache.encoding.shape import measure
+from flagcache.encoding.shape import Shape, measure
 from flagcache.encoding.unpack import LONGEST, inflate, read_msgpack
 from flagcache.errors import EnvelopeError, UnreadableHereError
 
@@ -89,20 +89,26 @@ def is_digest(version: str) -> bool:
     return len(version) == _DIGEST and _DIGITS.issuperset(version)
 
 
-def encode(definitions: Mapping[str, object], version: str) -> bytes:
-    """Make the payload of definitions, also of what is larger than a reader's limit.
+def encode(definitions: Mapping[str, object], version: str, *, limit: int | None = None) -> bytes:
+    """Make the payload of definitions.
 
     Args:
         definitions: Anything that `json.loads` can make of a JSON object.
         version: Their digest.
+        limit: Of the readers, as in `decode`. Without one the payload is made even if they would refuse it.
 
     Raises:
-        EnvelopeError: The definitions hold what is not JSON, or are larger than 4 GiB.
+        EnvelopeError: The definitions hold what is not JSON, or are larger than 4 GiB; or `decode` would refuse the
+            payload.
     """
     with _refusing("the definitions cannot be encoded"):
         document = dict(definitions)
-        codec, size, packed = _write(document, version)
-        return b"".join((_HEADER.pack(FORMAT, codec, size), *packed))
+        shape = measure(document)
+        codec, size, packed = _write(document, version, shape)
+        payload = b"".join((_HEADER.pack(FORMAT, codec, size), *packed))
+    if limit is not None and not _is_within(limit, codec, size, shape):
+        verify(payload, version=version, limit=limit)
+    return payload
 
 
 def decode(payload: bytes, *, version: str, limit: int) -> dict[str, object]:
@@ -144,9 +150,8 @@ def _refusing(what: str) -> Generator[None]:
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
-def _write(document: dict[str, object], version: str) -> tuple[bytes, int, list[bytes]]:
+def _write(document: dict[str, object], version: str, shape: Shape) -> tuple[bytes, int, list[bytes]]:
     """The codec, the size of the body, and the body packed: msgpack if it carries all to every reader, else JSON."""
-    shape = measure(document)
     if shape.depth <= _DEEP and shape.longest <= LONGEST:
         try:
             return _MSGPACK, *_pack(msgpack_pieces(version, document))
@@ -163,6 +168,16 @@ def _pack(pieces: Iterable[bytes]) -> tuple[int, list[bytes]]:
         size += len(piece)
         packed.append(stream.compress(piece))
     return size, [*packed, stream.flush()]
+
+
+def _is_within(limit: int, codec: bytes, size: int, shape: Shape) -> bool:
+    """Whether it is certain, without reading it, that a reader with this limit takes what was written.
+
+    False for JSON, which is rare: the brackets and commas in its strings count too, and only its text has those. More
+    containers than a reader takes always count as more memory than it allows.
+    """
+    most = most_in_msgpack(shape.containers + 1, shape.values + 2, size)  # the body is a list of two
+    return codec == _MSGPACK and size <= limit and most <= memory_for(limit)
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""How deep a document is, how long its longest list, and whether it is JSON at all."""
+"""How deep a document is, how long its longest list, how much it holds, and whether it is JSON at all."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ _KINDS: frozenset[type] = CONTAINERS | {str, int, float, bool, type(None)}
 
 
 class Shape(NamedTuple):
-    """What decides how a document can be written."""
+    """What decides how a document can be written, and whether a reader takes it."""
 
     depth: int
     """Levels of containers."""
     longest: int
     """Items of the longest list."""
+    containers: int
+    """Dicts and lists, the document itself included."""
+    values: int
+    """Items of all lists and values of all dicts, containers included."""
 
 
 def measure(document: dict[str, object]) -> Shape:
@@ -32,11 +36,13 @@ def measure(document: dict[str, object]) -> Shape:
     """
     dicts: list[dict[str, object]] = [document]
     lists: list[list[object]] = []
-    depth = longest = 0
+    depth = longest = containers = held = 0
     while dicts or lists:
         depth += 1
+        containers += len(dicts) + len(lists)
         longest = max(longest, max(map(len, lists), default=0))
         values = [*chain.from_iterable(node.values() for node in dicts), *chain.from_iterable(lists)]
+        held += len(values)
         strange = set(map(type, values)) - _KINDS | set(map(type, chain.from_iterable(dicts))) - {str}
         if strange or depth > _DEEPEST:
             raise EnvelopeError(
@@ -44,4 +50,4 @@ def measure(document: dict[str, object]) -> Shape:
             )
         dicts = [cast("dict[str, object]", value) for value in values if type(value) is dict]
         lists = [cast("list[object]", value) for value in values if type(value) is list]
-    return Shape(depth, longest)
+    return Shape(depth, longest, containers, held)

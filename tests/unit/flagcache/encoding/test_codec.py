@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import cast
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
+from flagcache.encoding import memory_limit, payload
 from flagcache.encoding.codec import Codec, label_of
-from flagcache.encoding.payload import FORMAT, digest
+from flagcache.encoding.payload import FORMAT, decode, digest, encode
 from flagcache.encoding.protection import PLAIN, Protection, Sealed, Signed
 from flagcache.errors import EnvelopeError
 from flagcache.stores.base import Grant, Meta
@@ -105,6 +109,78 @@ def test_what_readers_would_refuse_is_never_written() -> None:
         codec(limit=100).write(cast("dict[str, object]", {"flags": [{"key": "x" * 1000}]}), META)
     with pytest.raises(EnvelopeError):
         codec().write({"flags": [b"x"]}, META)
+
+
+BIG = 2**64
+"""With an integer that msgpack cannot hold, definitions are written in JSON."""
+
+ITEMS: st.SearchStrategy[object] = st.one_of(
+    st.sampled_from(list[object]([0, -9, BIG, 1.5, None, True, "", "zz", "[[[[", "\ud83d", "é" * 20])),
+    st.text(max_size=3),
+    st.builds(list[object]),
+    st.builds(dict[str, object]),
+    st.lists(st.sampled_from(list[object](["zz", 1000])), max_size=3),
+)
+CROWDS = st.tuples(ITEMS, st.integers(0, 400)).map(lambda drawn: [drawn[0]] * drawn[1])
+VALUES: st.SearchStrategy[object] = st.one_of(ITEMS, CROWDS, st.lists(ITEMS, max_size=9))
+CONTENTS = st.dictionaries(st.text(max_size=3), VALUES, max_size=5)
+
+
+def is_accepted(definitions: dict[str, object], limit: int, kind: Protection) -> tuple[bool, bool]:
+    """Whether `write` accepts these, and whether a reader takes the payload that is made without a limit."""
+    meta = META._replace(version=digest(definitions))
+    written = read = False
+    with suppress(EnvelopeError):
+        envelope = codec(kind, limit=limit).write(definitions, meta)
+        written = True
+        assert digest(codec(kind, limit=limit).read(meta.version, envelope.payload)) == meta.version
+    with suppress(EnvelopeError):
+        decode(encode(definitions, meta.version), version=meta.version, limit=limit)
+        read = True
+    return written, read
+
+
+@given(CONTENTS, st.one_of(st.integers(-3, 3), st.integers(-600, 2000)), st.sampled_from(KINDS))
+@example({"flags": ["zz"] * 400}, 0, PLAIN)
+@example({"flags": [[]] * 90}, 0, PLAIN)
+@example({"flags": ["[[[[", BIG] * 30}, 0, PLAIN)
+@settings(max_examples=300, deadline=None)
+def test_what_is_written_is_what_readers_take(definitions: dict[str, object], more: int, kind: Protection) -> None:
+    """`write` accepts exactly what `read` accepts, at the limits of size, containers and memory, in both codecs."""
+    size = int.from_bytes(encode(definitions, digest(definitions))[2:6], "big")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(payload, "_FEWEST_CONTAINERS", 60)
+        patched.setattr(memory_limit, "_LEAST", 0)
+        written, read = is_accepted(definitions, max(1, size + more), kind)
+    assert written == read
+
+
+@pytest.mark.parametrize("flags", [1, 2_000])
+def test_what_is_written_is_not_decoded(flags: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its sizes are known from the encoder. Only what comes near to a limit is read once, and what is in JSON."""
+
+    def read(*_arguments: object, **_options: object) -> object:
+        raise EnvelopeError("it was read")
+
+    monkeypatch.setattr(payload, "read_msgpack", read)
+    monkeypatch.setattr(payload, "inflate", read)
+    definitions: dict[str, object] = {
+        "flags": [{"key": f"flag-{n}", "filters": {"groups": [{}]}} for n in range(flags)]
+    }
+    assert codec().write(definitions, META._replace(version=digest(definitions)))
+    for near in ({"flags": [BIG]}, {"flags": ["zz"] * 60_000, "cohorts": ["zz"] * 60_000}):
+        with pytest.raises(EnvelopeError, match="it was read"):
+            codec().write(cast("dict[str, object]", near), META)
+
+
+@pytest.mark.parametrize("limit", [100_000, 1 << 20, 2 << 20])
+def test_more_containers_than_readers_take_are_not_written(limit: int) -> None:
+    """On both sides of the limit, `write` accepts what readers take."""
+    most = max(65_536, limit // 16) - 5  # the body, the document and three lists are containers too
+    for more in (0, 1):
+        lists: list[list[object]] = [[[]] * ((most + more + part) // 3) for part in range(3)]
+        definitions = dict[str, object](zip("abc", lists, strict=True))
+        assert is_accepted(definitions, limit, PLAIN) == (not more, not more)
 
 
 def test_a_plain_version_is_checked_against_its_definitions() -> None:

@@ -10,9 +10,12 @@ from itertools import count
 
 import msgpack
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from flagcache.encoding.memory_limit import MsgpackMemory, check_json, memory_for
+from flagcache.encoding.memory_limit import MsgpackMemory, check_json, memory_for, most_in_msgpack
 from flagcache.encoding.payload import decode, digest, encode
+from flagcache.encoding.shape import measure
 from flagcache.errors import EnvelopeError, UnreadableHereError
 from flagcache.settings import Settings
 from flagcache_posthog.testing import make_definitions
@@ -162,3 +165,32 @@ def test_pieces_count_as_the_whole(size: int) -> None:
     for start in range(0, len(body), size):
         cut.add(body[start : start + size])
     assert cut.counted == whole.counted > 70_000 * 8
+
+
+VALUES: st.SearchStrategy[object] = st.one_of(
+    st.none(), st.integers(-(2**63), 2**63), st.floats(), st.sampled_from(["", "x", "zz"]), st.text()
+)
+DOCUMENTS: st.SearchStrategy[object] = st.recursive(
+    VALUES,
+    lambda inner: st.one_of(st.lists(inner, max_size=40), st.dictionaries(st.text(), inner, max_size=20)),
+    max_leaves=60,
+)
+
+
+@given(DOCUMENTS)
+@settings(max_examples=200, deadline=None)
+def test_no_body_counts_more_than_its_shape_allows(value: object) -> None:
+    """The most that a writer computes without reading is never less than what a reader counts."""
+    body = msgpack.packb({"a": value}, unicode_errors="surrogatepass")
+    memory = MsgpackMemory(2**40, 2**40)
+    memory.add(body)
+    shape = measure({"a": value})
+    assert memory.counted <= most_in_msgpack(shape.containers, shape.values, len(body))
+
+
+@pytest.mark.parametrize("flags", [10, 5_000])
+def test_real_definitions_are_within_what_their_shape_allows(flags: int) -> None:
+    """A writer needs to read none of them, unless they are nearly as large as the limit."""
+    definitions = make_definitions(flags)
+    shape, size = measure(dict(definitions)), struct.unpack_from(">BcI", encode(definitions, VERSION))[2]
+    assert most_in_msgpack(shape.containers, shape.values, size) <= memory_for(size * 3 // 2)

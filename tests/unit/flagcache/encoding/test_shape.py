@@ -1,4 +1,4 @@
-"""How deep a document is, how long its longest list, and whether it is JSON."""
+"""How deep a document is, how long its longest list, how much it holds, and whether it is JSON."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from flagcache.errors import EnvelopeError
 @pytest.mark.parametrize(
     ("document", "shape"),
     [
-        ({}, Shape(1, 0)),
-        ({"a": 1, "b": None, "c": "x", "d": True, "e": 1.5}, Shape(1, 0)),
-        ({"a": []}, Shape(2, 0)),
-        ({"a": [1, 2, 3], "b": {"c": [1, 2, 3, 4]}}, Shape(3, 4)),
-        ({"a": [[[1, 2]]]}, Shape(4, 2)),
+        ({}, Shape(1, 0, 1, 0)),
+        ({"a": 1, "b": None, "c": "x", "d": True, "e": 1.5}, Shape(1, 0, 1, 5)),
+        ({"a": []}, Shape(2, 0, 2, 1)),
+        ({"a": [1, 2, 3], "b": {"c": [1, 2, 3, 4]}}, Shape(3, 4, 4, 10)),
+        ({"a": [[[1, 2]]]}, Shape(4, 2, 4, 5)),
     ],
 )
 def test_a_document_is_measured(document: dict[str, object], shape: Shape) -> None:
-    """Levels of containers, and items of the longest list at any level."""
+    """Levels of containers, items of the longest list at any level, and how many containers and values there are."""
     assert measure(document) == shape
 
 
