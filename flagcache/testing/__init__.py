@@ -1,6 +1,6 @@
-"""Contract suites: what every implementation of an interface must do, as tests to subclass.
+"""Contract suites: tests to subclass, which every implementation of an interface must pass.
 
-A store of your own passes if this does; the fixture gives handles onto one backing, each as a process would open it:
+Your own store passes if this class does. The fixture returns handles onto one backing, each as a process would open it:
 
     class TestMyStore(StoreContract):
         @pytest.fixture

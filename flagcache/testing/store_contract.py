@@ -1,15 +1,15 @@
-"""The contract of a store: `StoreContract` for every store, the others for those with the ability.
+"""The contract of a store: `StoreContract` is for every store, the other classes are for stores with an ability.
 
-| class                  | for stores                              | fixtures to give                       |
+| class                  | for stores                              | fixtures to define                     |
 |------------------------|-----------------------------------------|----------------------------------------|
 | `StoreContract`        | all                                     | `make_store`                           |
 | `ProcessContract`      | that several processes share            | `make_store`                           |
-| `SubscriptionContract` | that tell of changes (`Subscribable`)   | `make_store`                           |
+| `SubscriptionContract` | that send notices (`Subscribable`)      | `make_store`                           |
 | `DamageContract`       | whose content others can damage         | `make_store`, `damage`                 |
 | `ClockContract`        | whose clock tests can set               | `make_store`, `pass_time`              |
 
-`pass_time` waits by default until the store's own clock has moved on; a store with a clock of its own gives a faster
-one. `namespace` may be overridden too, where only certain names are allowed.
+By default `pass_time` waits until the store's own clock has moved on; a store whose clock can be set defines a faster
+one. Override `namespace` too if the store allows only certain names.
 """
 
 from __future__ import annotations
@@ -61,4 +61,4 @@ class StoreContract(
     StampCases,
     ConcurrencyCases,
 ):
-    """What every store does. Subclass it as `Test...` and give it the fixture `make_store`."""
+    """The tests that every store passes. Subclass it as `Test...`, and add the fixture `make_store`."""

@@ -1,7 +1,7 @@
-"""What all cases stand on: their fixtures, and a worker who polls and fetches as a process would.
+"""The base of all cases: their fixtures, and a worker that polls and fetches as a process would.
 
-Lengths of time are the asker's, so each case makes short only what it lets pass, and long what must not end meanwhile:
-a slow machine fails no test.
+Lengths of time are the asker's. Each case makes short only the times that it lets pass, and long those that must not
+end meanwhile, so a slow machine fails no test.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from flagcache.stores.base import LARGEST_PAYLOAD, Ask, Envelope, Grant, Meta, O
 __all__ = ["AT_ONCE", "LONG", "SHORT", "Cases", "MakeStore", "PassTime", "Worker", "envelope", "repair"]
 
 LONG = 1_000_000
-"""Milliseconds that no test lasts."""
+"""Milliseconds: longer than any test lasts."""
 
 SHORT = 20
 """Milliseconds that a test lets pass."""
@@ -28,23 +28,23 @@ AT_ONCE = 1
 """A refresh interval (ms) by which a grant is always due."""
 
 MakeStore: TypeAlias = "Callable[[str], Store]"
-"""Opens a new, independent handle onto the one backing, for the namespace; one after the other or from many threads."""
+"""Opens a new, independent handle onto the one backing, for the namespace; called on one thread or on many."""
 
 PassTime: TypeAlias = "Callable[[int], None]"
-"""Returns when the store's clock has moved on by so many milliseconds."""
+"""Returns when the store's clock has moved on by this many milliseconds."""
 
 
 class Cases:
-    """The fixtures of every case. Two handles, so that nothing may be remembered in one of them alone."""
+    """The fixtures of every case. There are two handles, so a store can't pass by remembering things in one of them."""
 
     @pytest.fixture
     def make_store(self) -> MakeStore:
-        """Give handles onto one backing; it may still hold other namespaces of other tests."""
+        """Return a function that opens handles onto one backing, which may still hold other tests' namespaces."""
         raise NotImplementedError("the contract needs a fixture `make_store`")
 
     @pytest.fixture
     def namespace(self) -> str:
-        """Name a namespace that no other test uses."""
+        """Return a namespace that no other test uses."""
         return f"contract-{uuid.uuid4().hex[:12]}"
 
     @pytest.fixture
@@ -63,7 +63,7 @@ class Cases:
 
     @pytest.fixture
     def pass_time(self, store: Store) -> PassTime:
-        """Wait, by the store's own clock."""
+        """Return a function that waits, by the store's own clock."""
 
         def wait(milliseconds: int) -> None:
             end = store.inspect().clock + milliseconds
@@ -77,9 +77,9 @@ class Cases:
 
 @dataclass(slots=True)
 class Worker:
-    """A process as the store sees it: it remembers its last grant and what it holds.
+    """A process as the store sees it, which remembers its last grant and what it holds.
 
-    All lengths are long unless told otherwise; they may be changed between two polls.
+    All lengths are long by default; a test may change them between two polls.
     """
 
     store: Store
@@ -111,7 +111,7 @@ class Worker:
     doubts: bool = False
 
     def poll(self) -> Reply:
-        """Ask the store; a grant is remembered."""
+        """Poll the store, and remember a grant."""
         reply = self.store.poll(
             Ask(
                 me=self.me,
@@ -146,7 +146,7 @@ class Worker:
         return reply
 
     def granted(self) -> Grant:
-        """Poll, and take the grant that must come."""
+        """Poll, and return the grant, which must come."""
         reply = self.poll()
         assert reply.leads, f"{self.me} should lead: {reply}"
         assert reply.grant is not None, f"{self.me} should be granted a fetch: {reply}"

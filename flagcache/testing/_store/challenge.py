@@ -1,4 +1,4 @@
-"""The challenge: a leader who brings nothing to light loses its turn, and nobody is left without a leader."""
+"""The challenge: a leader that publishes and confirms nothing loses its turn, and the fleet always has a leader."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CHALLENGE = 100
 
 
 class ChallengeCases(Cases):
-    """A silent leader is given rest."""
+    """A silent leader is replaced."""
 
     def test_a_silent_leader_loses_its_turn(self, store: Store, other: Store, pass_time: PassTime) -> None:
         """After the challenge time without a confirmation the next grant that is due goes to another."""
@@ -23,7 +23,7 @@ class ChallengeCases(Cases):
         assert not leader.poll().leads
 
     def test_a_leader_is_not_challenged_early(self, store: Store, other: Store, pass_time: PassTime) -> None:
-        """Neither before the challenge time, nor before a grant is due."""
+        """A leader keeps its turn before the challenge time is over, and while no grant is due."""
         leader = Worker(store, "a")
         leader.bring("v1")
         pass_time(SHORT)
@@ -32,7 +32,7 @@ class ChallengeCases(Cases):
         assert leader.poll().leads
 
     def test_who_had_the_last_turn_does_not_challenge(self, store: Store, other: Store, pass_time: PassTime) -> None:
-        """The turn of a silent leader goes to somebody else than the latest grant did."""
+        """The turn of a silent leader goes to a worker that did not get the latest grant."""
         last = Worker(store, "a")
         last.bring("v1")
         store.release("a", idle=True)
@@ -51,7 +51,7 @@ class ChallengeCases(Cases):
         assert not Worker(other, "b", interval=SHORT, challenge=SHORT).poll().leads
 
     def test_one_turn_a_challenge_time(self, store: Store, other: Store, pass_time: PassTime) -> None:
-        """Whoever took a turn has the challenge time for it; if it is as silent, another follows."""
+        """A worker that took a turn has the challenge time for it; if it is silent too, another follows."""
         Worker(store, "a").bring("v1")
         pass_time(CHALLENGE)
         second = Worker(other, "b", interval=AT_ONCE, challenge=CHALLENGE)
@@ -65,7 +65,7 @@ class ChallengeCases(Cases):
     def test_a_silent_leader_leaves_the_others_one_interval(
         self, store: Store, other: Store, pass_time: PassTime
     ) -> None:
-        """A leader who would be challenged gets its due grant an interval late, so that another can come first."""
+        """A leader that would be challenged gets its due grant an interval late, so that another can come first."""
         leader = Worker(store, "a", challenge=SHORT)
         grant = leader.bring("v1")
         pass_time(CHALLENGE)
@@ -85,7 +85,7 @@ class ChallengeCases(Cases):
         assert reply.grant is None or reply.clock - grant.at >= CHALLENGE + leader.interval * 9 // 10
 
     def test_a_lone_silent_leader_goes_on(self, store: Store, pass_time: PassTime) -> None:
-        """When nobody takes the turn within an interval, the leader keeps the lease and is granted the fetch."""
+        """If no worker takes the turn within an interval, the leader keeps the lease and is granted the fetch."""
         leader = Worker(store, "a", challenge=SHORT)
         leader.bring("v1")
         pass_time(2 * SHORT)
@@ -95,7 +95,7 @@ class ChallengeCases(Cases):
     def test_a_lone_silent_leader_is_left_alone_while_it_fetches(
         self, store: Store, other: Store, pass_time: PassTime
     ) -> None:
-        """Its late grant gives a silent leader a challenge time to bring something to light."""
+        """After its late grant a silent leader has a challenge time to publish or confirm something."""
         leader = Worker(store, "a", challenge=SHORT)
         leader.bring("v1")
         pass_time(CHALLENGE)
@@ -105,7 +105,7 @@ class ChallengeCases(Cases):
         assert not reply.leads or reply.clock - grant.at >= CHALLENGE
 
     def test_a_confirmation_ends_the_silence(self, store: Store, other: Store, pass_time: PassTime) -> None:
-        """A leader who has just confirmed is not challenged."""
+        """A leader that has just confirmed is not challenged."""
         leader = Worker(store, "a")
         leader.bring("v1")
         pass_time(CHALLENGE)
@@ -116,7 +116,7 @@ class ChallengeCases(Cases):
         assert not reply.leads or reply.clock - grant.at >= CHALLENGE
 
     def test_who_took_over_old_definitions_has_its_time(self, store: Store, other: Store) -> None:
-        """A new leader is not challenged for the silence of before it led."""
+        """A new leader is not challenged for the silence before it led."""
         repair(store, "v1", age=2 * LONG)
         Worker(store, "a").poll()
         assert not Worker(other, "b", interval=AT_ONCE).poll().leads

@@ -11,7 +11,7 @@ DAY = 24 * 3600 * 1000
 
 
 class ClockContract(Cases):
-    """A store whose clock stands still but for the test: `pass_time` moves it, back too."""
+    """A store whose clock moves only if the test moves it: `pass_time` does, also back."""
 
     def test_a_lease_ends_on_time(self, store: Store, other: Store, pass_time: PassTime) -> None:
         """A lease lasts to its last millisecond, and no longer."""
@@ -31,7 +31,7 @@ class ClockContract(Cases):
         leader.granted()
 
     def test_a_fourth_grant_waits_for_the_first_to_be_an_interval_old(self, store: Store, pass_time: PassTime) -> None:
-        """Three grants an interval: the fourth comes when the first is a whole interval ago."""
+        """Three grants an interval: the fourth comes when the first is a whole interval old."""
         for me in "abc":
             worker = Worker(store, me, interval=1000)
             worker.granted()
@@ -44,7 +44,7 @@ class ClockContract(Cases):
         last.granted()
 
     def test_a_grant_is_due_a_tenth_early_after_three_too(self, store: Store, pass_time: PassTime) -> None:
-        """Nine tenths after the latest grant, also where the first of three is not yet an interval old."""
+        """Nine tenths after the latest grant, even if the first of three is not yet an interval old."""
         for me in "ab":
             Worker(store, me, interval=1000).granted()
             store.release(me, idle=False)
@@ -88,7 +88,7 @@ class ClockContract(Cases):
         leader.granted()
 
     def test_a_clock_stepped_back_frees_the_lease(self, store: Store, other: Store, pass_time: PassTime) -> None:
-        """A lease that would end further ahead than it is long is over: nobody waits a day for it."""
+        """A lease that would end further ahead than it is long is over: no worker waits a day for it."""
         Worker(store, "a").poll()
         pass_time(-DAY)
         assert Worker(other, "b").poll().leads
@@ -104,7 +104,7 @@ class ClockContract(Cases):
         assert leader.publish(second, "v2").value == "stored"
 
     def test_a_clock_stepped_back_ends_a_note(self, store: Store, pass_time: PassTime) -> None:
-        """A time to try again that lies further ahead than it was long is over."""
+        """A back-off that would end further ahead than it is long is over."""
         leader = Worker(store, "a")
         leader.fail(leader.granted(), Scope.EVERYBODY, status=429, retry_after=LONG)
         pass_time(-DAY)
@@ -113,7 +113,7 @@ class ClockContract(Cases):
         assert reply.grant is not None
 
     def test_a_clock_stepped_back_stops_no_repair(self, store: Store, pass_time: PassTime) -> None:
-        """A holder who was asked ahead of the clock does not keep others from being asked."""
+        """If a holder was asked at a time ahead of the clock, others are still asked."""
         meta = repair(store, "v1")
         store.discard("a", "v1")
         assert Worker(store, "a", held=meta.order, held_version="v1").poll().republish
@@ -121,7 +121,7 @@ class ClockContract(Cases):
         assert Worker(store, "b", held=meta.order, held_version="v1").poll().republish
 
     def test_a_clock_stepped_back_stops_no_challenge(self, store: Store, other: Store, pass_time: PassTime) -> None:
-        """Definitions confirmed ahead of the clock do not shield a leader who is silent since."""
+        """Definitions confirmed ahead of the clock do not protect a leader that has been silent since."""
         Worker(store, "a").bring("v1")
         pass_time(-DAY)
         Worker(store, "a").poll()
@@ -131,7 +131,7 @@ class ClockContract(Cases):
         Worker(other, "b").granted()
 
     def test_what_is_stored_ahead_of_the_clock_gives_way(self, store: Store, pass_time: PassTime) -> None:
-        """After a step back, definitions as old as they are on their holder's clock are ordered by that."""
+        """After a step back, definitions are ordered by their age on their holder's clock."""
         repair(store, "v1")
         pass_time(-DAY)
         reply = Worker(store, "a", held=Order(0, 0), held_age=LONG, held_version="v0").poll()

@@ -1,4 +1,4 @@
-"""Many at one instant: threads with a handle each, and processes."""
+"""Many callers at one instant: threads with a handle each, and processes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WAIT = 30.0
 
 
 def at_once(act: Callable[[int], T]) -> list[T]:
-    """Run `act(0)` to `act(CROWD - 1)` on threads that are let loose together."""
+    """Run `act(0)` to `act(CROWD - 1)` on threads that start together."""
     barrier = threading.Barrier(CROWD)
 
     def run(number: int) -> T:
@@ -47,12 +47,12 @@ def handles(make_store: MakeStore, namespace: str) -> Generator[list[Store]]:
 
 
 def poll_at_once(stores: list[Store], held: Order | None = None) -> list[Reply]:
-    """Let a crowd of workers poll at one instant, each by its own handle."""
+    """Let a crowd of workers poll at one instant, each through its own handle."""
     return at_once(lambda n: Worker(stores[n], f"w{n}", held=held, held_version="v1" if held else "").poll())
 
 
 def assert_one_leads(replies: list[Reply]) -> None:
-    """One of them leads, and that one was granted the fetch."""
+    """Check that one of them leads and that this one was granted the fetch."""
     assert [reply.grant is not None for reply in replies if reply.leads] == [True]
     assert sum(reply.grant is not None for reply in replies) == 1
     assert all(reply.lease_left > 0 for reply in replies)
@@ -62,7 +62,7 @@ class ConcurrencyCases(Cases):
     """Each verb is atomic."""
 
     def test_many_who_ask_an_empty_store_at_once_get_one_leader(self, make_store: MakeStore, namespace: str) -> None:
-        """However many threads ask at one instant: one leads and is granted one fetch."""
+        """However many threads ask at one instant, one leads and is granted one fetch."""
         for number in range(ROUNDS):
             with handles(make_store, f"{namespace}-{number}") as stores:
                 assert_one_leads(poll_at_once(stores))
@@ -70,7 +70,7 @@ class ConcurrencyCases(Cases):
     def test_many_who_ask_when_the_lease_ends_get_one_leader(
         self, make_store: MakeStore, namespace: str, store: Store, pass_time: PassTime
     ) -> None:
-        """However many threads see a leader die: one follows it, with one grant."""
+        """However many threads see a leader die, one follows it, with one grant."""
         Worker(store, "first", cold_lease=SHORT).granted()
         pass_time(SHORT)
         with handles(make_store, namespace) as stores:
@@ -105,7 +105,7 @@ class ProcessContract(Cases):
     """A store that several processes share. Its handles are made after the fork, in the process that uses them."""
 
     def test_many_processes_that_ask_at_once_get_one_leader(self, make_store: MakeStore, namespace: str) -> None:
-        """However many processes ask an empty store at one instant: one leads and is granted one fetch."""
+        """However many processes ask an empty store at one instant, one leads and is granted one fetch."""
         context = multiprocessing.get_context("fork")
         barrier, answers = context.Barrier(CROWD), context.SimpleQueue()
 

@@ -1,4 +1,4 @@
-"""Damage: what cannot be right counts as absent, and the next publication mends it."""
+"""Damage: invalid content counts as absent, and the next publication repairs it."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from flagcache.testing._store.cases import AT_ONCE, LONG, Cases, Worker, repair
 __all__ = ["Damage", "DamageContract"]
 
 NOT_A_NUMBER = ["", "x", "nan", "inf", "-inf", "-1", "1.5", "1e400", str(2**53), str(2**64), "0x1p70"]
-"""What may stand where milliseconds should. From 2^53 on a number is not the same to all who read it."""
+"""Values that may stand in the place of milliseconds. From 2^53 on not all readers see the same number."""
 
 TEXTS = ["version", "etag", "writer", "project"]
 UNSOUND = ["\n", "a\nb", "\x1b[31m", "\x7f", "x" * 1025, "x" * 1_000_000]
-"""What no worker writes: a line feed, an escape, another control character, a text that is too long."""
+"""Texts that no worker writes: with a line feed, an escape or another control character, or too long."""
 
 NUMBERS = ["as_of", "changed_at", "confirmed_at"]
 
 
 class Damage(Protocol):
-    """Spoils what a store holds of a namespace, behind its back."""
+    """Damages what a store holds of a namespace, without the store's verbs."""
 
     def payload(self, namespace: str, payload: bytes | None) -> None:
-        """Put other bytes in the payload's place, and touch nothing else; None: take it away."""
+        """Put other bytes in the payload's place and touch nothing else; None: remove it."""
         ...
 
     def number(self, namespace: str, field: str, value: str) -> None:
@@ -33,7 +33,7 @@ class Damage(Protocol):
         ...
 
     def text(self, namespace: str, field: str, value: str) -> None:
-        """Put this in the place of a text, named as in `Meta`, or of `holder`: who was granted a fetch."""
+        """Put this in the place of a text, named as in `Meta`, or of `holder`, which was granted a fetch."""
         ...
 
     def everything(self, namespace: str) -> None:
@@ -46,14 +46,14 @@ class DamageContract(Cases):
 
     @pytest.fixture
     def damage(self) -> Damage:
-        """Give what spoils the store behind its back."""
+        """Return what damages the store."""
         raise NotImplementedError("the contract needs a fixture `damage`")
 
     @pytest.mark.parametrize("payload", [None, b"", b"payload", b"payload of v1 and more"])
     def test_a_payload_of_another_length_counts_as_absent(
         self, store: Store, other: Store, damage: Damage, namespace: str, payload: bytes | None
     ) -> None:
-        """Missing, empty, truncated, too long: nothing is stored then, and the next publication is accepted."""
+        """A missing, empty, truncated or too long payload: nothing is stored, and the next publication is accepted."""
         leader = Worker(store, "a", interval=AT_ONCE)
         leader.bring("v1")
         damage.payload(namespace, payload)
@@ -64,7 +64,7 @@ class DamageContract(Cases):
     def test_metadata_that_are_no_numbers_count_as_absent(
         self, store: Store, other: Store, damage: Damage, namespace: str, field: str, value: str
     ) -> None:
-        """Not finite, negative, no whole number, too large: nothing is stored then, until the next publication."""
+        """If a number is not finite, negative, not whole or too large, nothing is stored until the next publication."""
         leader = Worker(store, "a", interval=AT_ONCE)
         leader.bring("v1")
         damage.number(namespace, field, value)
@@ -85,7 +85,7 @@ class DamageContract(Cases):
     def test_what_cannot_be_named_is_not_stored(
         self, store: Store, other: Store, damage: Damage, namespace: str, value: str
     ) -> None:
-        """A version has up to 64 letters, digits, dots and dashes, as a digest has: with another, nothing is stored."""
+        """A version has up to 64 letters, digits, dots and dashes, as a digest; with any other, nothing is stored."""
         leader = Worker(store, "a", interval=AT_ONCE)
         leader.bring("v1")
         damage.text(namespace, "version", value)
@@ -95,7 +95,7 @@ class DamageContract(Cases):
     def test_a_holder_that_no_worker_can_be_is_nobody(
         self, store: Store, other: Store, damage: Damage, namespace: str, value: str
     ) -> None:
-        """People see the identity in the record of grants: an identity that no worker can have counts as none."""
+        """People see the identity in the record of grants. An identity that no worker can have counts as none."""
         Worker(store, "a").bring("v1")
         damage.text(namespace, "holder", value)
         assert other.inspect().grant_holder == ""
@@ -116,7 +116,7 @@ class DamageContract(Cases):
     def test_an_order_that_is_no_time_counts_as_absent(
         self, store: Store, other: Store, damage: Damage, namespace: str
     ) -> None:
-        """An `as_of` that nothing could be newer than, for its successor would be no number: nothing is stored then."""
+        """With an `as_of` whose successor would be no number, nothing is stored: nothing could be newer."""
         leader = Worker(store, "a", interval=AT_ONCE)
         leader.bring("v1")
         damage.number(namespace, "as_of", str(2**53 - 1))
@@ -138,7 +138,7 @@ class DamageContract(Cases):
         assert store.inspect().epoch == raised
 
     def test_a_holder_mends_a_damaged_store(self, store: Store, other: Store, damage: Damage, namespace: str) -> None:
-        """Who holds what was damaged is asked for it, and is not sent anything else."""
+        """A worker that holds what was damaged is asked for it, and is sent nothing else."""
         leader = Worker(store, "a")
         grant = leader.bring("v1")
         meta = store.inspect().meta
@@ -153,7 +153,7 @@ class DamageContract(Cases):
     def test_a_payload_that_nobody_can_read_is_replaced(
         self, store: Store, other: Store, damage: Damage, namespace: str
     ) -> None:
-        """Of bytes of the right length only a reader knows better: it discards them, and a holder brings good ones."""
+        """Only a reader sees that bytes of the right length are broken; it discards them, and a holder repairs."""
         grant = Worker(store, "a").bring("v1")
         damage.payload(namespace, b"garbage of v1")
         assert Worker(other, "b").poll().payload == b"garbage of v1"
@@ -162,7 +162,7 @@ class DamageContract(Cases):
         assert Worker(other, "b").poll().payload == b"payload of v1"
 
     def test_a_store_of_garbage_begins_anew(self, store: Store, other: Store, damage: Damage, namespace: str) -> None:
-        """Whatever lies in its place, the store answers, and takes new definitions."""
+        """Whatever is in its place, the store answers and takes new definitions."""
         Worker(store, "a").bring("v1")
         damage.everything(namespace)
         leader = Worker(store, "a", last_grant=store.inspect().clock, interval=AT_ONCE)
@@ -170,7 +170,7 @@ class DamageContract(Cases):
         assert store.renew("a", LONG)
 
     def assert_absent_and_mended(self, leader: Worker, other: Store) -> None:
-        """Nothing is stored; the next publication is, as if nothing had been."""
+        """Check that nothing is stored, and that the next publication is accepted."""
         reply = Worker(other, "reader", may_lead=False).poll()
         assert (reply.meta, reply.payload, reply.unchanged) == (None, None, False)
         assert other.inspect().meta is None

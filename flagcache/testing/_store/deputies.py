@@ -1,4 +1,4 @@
-"""Deputies: one follower looks whether the fetch that is due was granted, and takes it if the leader is dead."""
+"""Deputies: one follower checks whether the due fetch was granted, and takes it if the leader is dead."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from flagcache.testing._store.cases import LONG, Cases, PassTime, Worker, repair
 __all__ = ["DeputyCases"]
 
 GRACE = 2000
-"""Milliseconds for which a fetch that is due is left to the leader (`flagcache.stores.rules.leases.GRACE`)."""
+"""Milliseconds for which a due fetch is left to the leader (`flagcache.stores.rules.leases.GRACE`)."""
 
 INTERVAL = 60_000
-"""Milliseconds; what is due, and what is not yet, are far apart."""
+"""Milliseconds, so long that a slow machine can't make a fetch due early."""
 
 
 def reporting(store: Store, me: str) -> Worker:
@@ -20,10 +20,10 @@ def reporting(store: Store, me: str) -> Worker:
 
 
 class DeputyCases(Cases):
-    """The grant is watched, and not only the lease."""
+    """A deputy watches the grant, and not only the lease."""
 
     def test_the_first_follower_becomes_deputy(self, store: Store, other: Store) -> None:
-        """One that reports, the leader never, and one at a time."""
+        """The deputy is a worker that reports, never the leader, and there is one at a time."""
         leader = reporting(store, "a")
         leader.bring("v1")
         assert not leader.poll().deputy
@@ -33,14 +33,14 @@ class DeputyCases(Cases):
         assert reporting(other, "b").poll().deputy
 
     def test_a_deputy_that_leaves_makes_room(self, store: Store, other: Store) -> None:
-        """Its place is free at once when it leaves, although it gives up no lease."""
+        """When a deputy leaves, its place is free at once, although it gives up no lease."""
         reporting(store, "a").bring("v1")
         assert reporting(other, "b").poll().deputy
         assert not other.release("b", idle=True)
         assert reporting(store, "c").poll().deputy
 
     def test_a_silent_deputy_is_replaced(self, store: Store, other: Store, pass_time: PassTime) -> None:
-        """The place of one that has not looked for two intervals goes to the next asker. Plain polls are no looks."""
+        """A deputy that has not looked for two intervals is replaced by the next asker. Plain polls are no looks."""
         short = 100
         reporting(store, "a").bring("v1")
         deputy = reporting(other, "b")
@@ -58,7 +58,7 @@ class DeputyCases(Cases):
         assert hasty.poll().deputy
 
     def test_a_fetch_that_is_due_is_left_to_the_leader_first(self, store: Store, pass_time: PassTime) -> None:
-        """Until it has been due for two seconds the lease decides."""
+        """Until a fetch has been due for two seconds, the lease decides."""
         short = 100
         Worker(store, "a", interval=short, reports=True).bring("v1")
         pass_time(short)
@@ -66,7 +66,7 @@ class DeputyCases(Cases):
         assert (reply.leads, reply.grant) == (False, None)
 
     def test_a_fetch_that_was_not_granted_is_taken(self, store: Store, other: Store, pass_time: PassTime) -> None:
-        """Two seconds after it was due another worker leads and fetches, although the lease runs on."""
+        """Two seconds after the fetch was due another worker leads and fetches, although the lease has not expired."""
         short = 100
         leader = Worker(store, "a", interval=short, lease=LONG, reports=True)
         leader.bring("v1")
@@ -79,14 +79,14 @@ class DeputyCases(Cases):
         assert (reply.leads, reply.grant) == (False, None)
 
     def test_what_the_asker_knows_of_grants_counts(self, store: Store, other: Store, pass_time: PassTime) -> None:
-        """One that knows of a later grant, which the store has lost, takes nothing."""
+        """A worker that knows of a later grant, which the store has lost, takes nothing."""
         short = 100
         Worker(store, "a", interval=short, reports=True).bring("v1")
         pass_time(short + GRACE)
         assert not Worker(other, "b", interval=short, reports=True, grant_age=short).poll().leads
 
     def test_a_fetch_under_way_counts_as_begun(self, store: Store, other: Store, pass_time: PassTime) -> None:
-        """While its holder renews the lease nobody takes its place, however long the fetch lasts; then another does."""
+        """While the holder renews its lease no worker takes its place, however long the fetch lasts."""
         short = 100
         repair(store, "v1")
         leader = Worker(store, "a", interval=short, reports=True)
@@ -99,9 +99,9 @@ class DeputyCases(Cases):
         taker.granted()
 
     def test_a_first_load_follows_a_holder_that_died(self, store: Store, other: Store, pass_time: PassTime) -> None:
-        """Two seconds after the holder's last renewal one that starts is granted the fetch, before the next one is due.
+        """Two seconds after the holder's last renewal a starting worker is granted a fetch, before the next is due.
 
-        Others leave it to the holder, and so does one that may start with what is stored.
+        Running workers leave it to the holder, and so does a starting one that may begin with what is stored.
         """
         short = INTERVAL * 2 // 3
         repair(store, "v1", age=INTERVAL)
@@ -125,7 +125,7 @@ class DeputyCases(Cases):
         assert not Worker(other, "b", interval=INTERVAL // 2, reports=True, starts=True).poll().leads
 
     def test_the_fetch_of_an_sdk_counts_as_begun(self, store: Store, other: Store, pass_time: PassTime) -> None:
-        """Its holder cannot renew the lease meanwhile: the lease decides."""
+        """An SDK's fetch can't renew the lease meanwhile, so the lease decides."""
         short = 100
         repair(store, "v1")
         leader = Worker(store, "a", interval=short)
@@ -138,7 +138,7 @@ class DeputyCases(Cases):
         Worker(other, "b", interval=short, reports=True).granted()
 
     def test_a_note_is_waited_for(self, store: Store, other: Store, pass_time: PassTime) -> None:
-        """While all are to wait nothing is due, and the leader has its two seconds after that."""
+        """While a note stands nothing is due; after it the leader has its two seconds."""
         short = 100
         leader = Worker(store, "a", interval=short, reports=True)
         leader.bring("v1")
@@ -150,7 +150,7 @@ class DeputyCases(Cases):
         Worker(other, "b", interval=short, reports=True).granted()
 
     def test_an_empty_store_is_the_lease_s_business(self, store: Store, other: Store, pass_time: PassTime) -> None:
-        """Of the first fetch a short lease tells whether it is under way."""
+        """In an empty store the short lease shows whether the first fetch is under way."""
         short = 100
         Worker(store, "a", interval=short, reports=True).granted()
         pass_time(short + GRACE)

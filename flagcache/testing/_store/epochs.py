@@ -1,4 +1,4 @@
-"""Epochs: what people cleared stays away, and what they raised stays raised."""
+"""Epochs: definitions that people cleared don't return, and an epoch that they raised stays raised."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ __all__ = ["EpochCases"]
 
 
 class EpochCases(Cases):
-    """The epoch orders before all else."""
+    """The epoch orders first."""
 
     def test_clear_forgets_the_definitions_and_raises_the_epoch(self, store: Store, other: Store) -> None:
-        """After `clear` nothing is stored, and every further one returns a higher epoch."""
+        """After `clear` nothing is stored, and each further `clear` returns a higher epoch."""
         repair(store, "v1")
         assert other.clear() == 1
         seen = store.inspect()
@@ -32,14 +32,14 @@ class EpochCases(Cases):
         assert second.as_of > first.as_of
 
     def test_what_was_cleared_is_not_asked_back(self, store: Store, other: Store) -> None:
-        """Who holds definitions of an older epoch is not asked to publish them."""
+        """A worker that holds definitions of an older epoch is not asked to publish them."""
         meta = repair(store, "v1")
         store.clear()
         reply = Worker(other, "b", held=meta.order, held_version="v1").poll()
         assert (reply.republish, reply.unchanged, reply.meta) == (False, False, None)
 
     def test_what_was_cleared_does_not_come_back(self, store: Store) -> None:
-        """A repair of an older epoch is refused, though nothing is stored and it claims to be new."""
+        """A repair of an older epoch is refused, although nothing is stored and it claims to be new."""
         now = store.inspect().clock
         store.clear()
         content = envelope(Grant(0, now + LONG, now), "v1")
@@ -65,7 +65,7 @@ class EpochCases(Cases):
         assert reply.payload == b"payload of v2"
 
     def test_a_store_that_lost_its_epoch_is_told_of_it(self, store: Store) -> None:
-        """A holder of a higher epoch lifts the store to it, and brings back what it holds."""
+        """A holder of a higher epoch raises the store to it, and brings back what it holds."""
         now = store.inspect().clock
         holder = Worker(store, "a", may_lead=False, held=Order(3, now), held_version="v1")
         assert holder.poll().republish
@@ -74,7 +74,7 @@ class EpochCases(Cases):
         assert store.clear() == 4
 
     def test_what_is_stored_is_lifted_with_the_store(self, store: Store, other: Store) -> None:
-        """Definitions fetched since the epoch was lost are as good as before: they are of the holder's epoch now."""
+        """Definitions fetched since the epoch was lost are still good: they get the holder's epoch."""
         meta = repair(store, "v2")
         holder = Worker(other, "b", held=Order(3, meta.as_of - 1), held_version="v1")
         reply = holder.poll()
@@ -83,7 +83,7 @@ class EpochCases(Cases):
         assert reply.meta.order == Order(3, meta.as_of)
 
     def test_what_was_cleared_is_not_lifted_with_the_store(self, store: Store, other: Store) -> None:
-        """Where a store fell back to before a `clear`, what it then held does not pass for newer than it is."""
+        """If a store falls back to before a `clear`, its old definitions don't count as newer than they are."""
         meta = repair(store, "v1", age=1000)
         holder = Worker(other, "b", held=Order(3, meta.as_of + 500), held_version="v2")
         assert holder.poll().republish
@@ -91,7 +91,7 @@ class EpochCases(Cases):
         assert (behind.payload, behind.meta) == (None, None)
 
     def test_a_fetch_is_of_the_epoch_of_its_store(self, store: Store, other: Store) -> None:
-        """What a grant brings is stored although a holder lifted the epoch while the fetch was under way."""
+        """What a grant brings is stored although a holder raised the epoch during the fetch."""
         leader = Worker(store, "a")
         grant = leader.granted()
         Worker(other, "b", held=Order(2, grant.as_of - 1), held_version="v0").poll()

@@ -1,4 +1,4 @@
-"""Failed fetches: some bind one worker, some are a note for all."""
+"""Failed fetches: some concern one worker, others are a note for all."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["FailureCases"]
 
 
 def fail_for_all(worker: Worker, *, retry_after: int = LONG) -> Grant:
-    """Let a worker fetch and be told by the vendor that nobody is to ask for a while."""
+    """Let a worker fetch, and the vendor refuse all workers for a while."""
     grant = worker.granted()
     assert worker.fail(grant, Scope.EVERYBODY, status=429, retry_after=retry_after)
     return grant
 
 
 class FailureCases(Cases):
-    """What became of a fetch that failed."""
+    """The effects of a failed fetch."""
 
     def test_a_worker_that_fails_makes_room(self, store: Store, other: Store) -> None:
         """A failure of its own costs a worker the lease, and the next leader is granted a fetch at once."""
@@ -30,7 +30,7 @@ class FailureCases(Cases):
         assert Worker(other, "b").granted().as_of > grant.as_of
 
     def test_a_lone_worker_may_try_again(self, store: Store) -> None:
-        """When its own back-off is over it leads again, and is granted three fetches an interval, no more."""
+        """When its own back-off is over a lone worker leads again, and is granted at most three fetches an interval."""
         worker = Worker(store, "a")
         for _ in range(3):
             assert worker.fail(worker.granted())
@@ -40,7 +40,7 @@ class FailureCases(Cases):
         worker.granted()
 
     def test_failures_in_a_row_space_the_grants_out(self, store: Store, pass_time: PassTime) -> None:
-        """After three, an interval lies between two grants, and it doubles up to what the asker bears."""
+        """After three failures two grants are an interval apart, and this doubles up to the asker's limit."""
         worker = Worker(store, "a", interval=SHORT, backoff=LONG)
         for _ in range(3):
             assert worker.fail(worker.granted())
@@ -58,7 +58,7 @@ class FailureCases(Cases):
         worker.granted()
 
     def test_a_failure_for_all_is_seen_by_all(self, store: Store, other: Store) -> None:
-        """Everybody learns the status and how long to wait."""
+        """All workers get the status and how long to wait."""
         leader = Worker(store, "a")
         fail_for_all(leader)
         for reply in (leader.poll(), Worker(other, "b").poll(), Worker(other, "c", may_lead=False).poll()):
@@ -66,7 +66,7 @@ class FailureCases(Cases):
             assert 0 < reply.backoff_left <= LONG
 
     def test_while_the_note_stands_nobody_fetches(self, store: Store, other: Store) -> None:
-        """A note leaves the lease where it is, and no leader is granted anything, however due."""
+        """A note leaves the lease as it is, and no leader is granted a fetch, even if one is due."""
         leader = Worker(store, "a", interval=AT_ONCE)
         fail_for_all(leader)
         reply = leader.poll()
@@ -76,7 +76,7 @@ class FailureCases(Cases):
         assert (reply.leads, reply.grant) == (True, None)
 
     def test_a_note_ends_by_time(self, store: Store, other: Store, pass_time: PassTime) -> None:
-        """When the time to try again has come, a fetch is granted."""
+        """When the note's time is over, a fetch is granted."""
         leader = Worker(store, "a", interval=AT_ONCE)
         fail_for_all(leader, retry_after=SHORT)
         pass_time(SHORT)
@@ -97,7 +97,7 @@ class FailureCases(Cases):
         assert store.inspect().backoff_status == 0
 
     def test_a_note_does_not_end_with_an_older_success(self, store: Store, other: Store) -> None:
-        """What was fetched before the failure says nothing of after."""
+        """A fetch from before the failure says nothing about the vendor after it."""
         early, late = Worker(store, "a"), Worker(other, "b")
         first = early.granted()
         store.release("a", idle=False)
@@ -107,14 +107,14 @@ class FailureCases(Cases):
         assert store.inspect().backoff_status == 429
 
     def test_a_note_does_not_end_with_a_repair(self, store: Store) -> None:
-        """What comes from a process's memory says nothing of the vendor."""
+        """What comes from a process's memory says nothing about the vendor."""
         fail_for_all(Worker(store, "a"))
         repair(store, "v1")
         assert store.inspect().backoff_status == 429
 
     @pytest.mark.parametrize("scope", Scope)
     def test_a_late_failure_counts_for_nothing(self, store: Store, other: Store, scope: Scope) -> None:
-        """The failure of an older grant's fetch touches neither note, nor lease, nor the later grant."""
+        """The failure of an older grant's fetch changes neither the note, nor the lease, nor the later grant."""
         early, late = Worker(store, "a"), Worker(other, "b")
         first = early.granted()
         store.release("a", idle=False)
@@ -125,7 +125,7 @@ class FailureCases(Cases):
         assert (reply.leads, reply.grant, reply.backoff_status) == (True, second, 0)
 
     def test_a_failure_costs_nobody_else_the_lease(self, store: Store, other: Store) -> None:
-        """A worker that lost the lease while it fetched, and fails, leaves the lease to who has it now."""
+        """If a worker lost the lease while it fetched, and fails, the present holder keeps the lease."""
         for me in "xy":
             worker = Worker(store, me)
             worker.fail(worker.granted())

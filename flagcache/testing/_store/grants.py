@@ -1,4 +1,4 @@
-"""Grants: one fetch at a time, no more often than the interval, and again at once only for a good reason."""
+"""Grants: one fetch at a time, at most one an interval, and an early one only if the last one failed."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from flagcache.testing._store.cases import AT_ONCE, LONG, SHORT, Cases, PassTime
 __all__ = ["GrantCases"]
 
 DUE = LONG * 9 // 10
-"""After so long (ms) the next grant of an interval of `LONG` is due."""
+"""After this time (ms) the next grant of an interval of `LONG` is due."""
 
 
 class GrantCases(Cases):
     """One fetch an interval."""
 
     def test_the_leader_of_an_empty_store_is_granted_a_fetch(self, store: Store, other: Store) -> None:
-        """The first to ask is granted a fetch, and nobody else is; all are told when."""
+        """The first asker alone is granted a fetch; all replies say when."""
         leader = Worker(store, "a")
         grant = leader.granted()
         follower = Worker(other, "b").poll()
@@ -26,13 +26,13 @@ class GrantCases(Cases):
         assert store.inspect().grant_holder == "a"
 
     def test_a_grant_is_given_once(self, store: Store) -> None:
-        """While its fetch is under way, the leader who knows of it gets no other."""
+        """While its fetch is under way, a leader that knows of the grant gets no other."""
         leader = Worker(store, "a")
         leader.granted()
         assert leader.poll().grant is None
 
     def test_a_grant_whose_reply_was_lost_is_given_again(self, store: Store) -> None:
-        """A leader who names an earlier last grant did not get the latest: it is given the very same one again."""
+        """A leader that names an earlier last grant did not get the latest, and gets the same one again."""
         leader = Worker(store, "a")
         grant = leader.granted()
         leader.last_grant = 0
@@ -41,7 +41,7 @@ class GrantCases(Cases):
         assert leader.poll().grant == grant
 
     def test_a_lost_grant_is_not_given_again_once_the_next_is_due(self, store: Store, pass_time: PassTime) -> None:
-        """What is fetched then is newer than the lost grant says, and must not rank below others' definitions."""
+        """Its definitions would be newer than the lost grant says, and must not rank below others'."""
         leader = Worker(store, "a", interval=SHORT)
         grant = leader.granted()
         leader.last_grant = 0
@@ -51,7 +51,7 @@ class GrantCases(Cases):
         assert given.at >= grant.at + SHORT * 9 // 10
 
     def test_a_lost_grant_that_was_overtaken_is_not_given_again(self, store: Store) -> None:
-        """Who has got newer definitions elsewhere since waits for the next: what this one brought would be late."""
+        """A leader that got newer definitions meanwhile waits for the next grant; this one's would be late."""
         leader = Worker(store, "a")
         grant = leader.granted()
         leader.last_grant, leader.held, leader.held_version = 0, Order(0, grant.as_of), "v2"
@@ -60,7 +60,7 @@ class GrantCases(Cases):
         assert leader.poll().grant == grant
 
     def test_a_grant_that_was_answered_is_not_given_again(self, store: Store) -> None:
-        """Published or failed, it is over, whatever the leader remembers."""
+        """A grant is over once it was published or failed, whatever the leader remembers."""
         leader = Worker(store, "a")
         leader.bring("v1")
         leader.last_grant = 0
@@ -83,7 +83,7 @@ class GrantCases(Cases):
         assert second.at >= first.at + SHORT * 9 // 10
 
     def test_each_askers_own_interval_decides(self, store: Store, other: Store, pass_time: PassTime) -> None:
-        """Workers with different intervals share a store: who leads next decides by its own."""
+        """If workers with different intervals share a store, the next leader's own interval decides."""
         leader = Worker(store, "a")
         leader.bring("v1")
         pass_time(SHORT)
@@ -94,7 +94,7 @@ class GrantCases(Cases):
         hasty.granted()
 
     def test_a_grant_orders_above_all_that_is_stored(self, store: Store) -> None:
-        """A grant's `as_of` is above the stored one, though that lies ahead of the clock."""
+        """A grant's `as_of` is above the stored one, even if that lies ahead of the clock."""
         meta = repair(store, "v1", age=-LONG)
         assert Worker(store, "a").granted().as_of > meta.as_of
 
@@ -118,7 +118,7 @@ class GrantCases(Cases):
         assert holder.granted().as_of > (holder.held or Order(0, 0)).as_of
 
     def test_a_released_lease_brings_no_early_grant(self, store: Store, other: Store) -> None:
-        """Whoever takes over from a leader with no fetch under way leads, and waits for the interval."""
+        """A worker that takes over from a leader without a fetch under way leads, and waits for the interval."""
         Worker(store, "a").bring("v1")
         store.release("a", idle=True)
         reply = Worker(other, "b").poll()
@@ -134,7 +134,7 @@ class GrantCases(Cases):
         assert (heir.leads, heir.grant) == (True, None)
 
     def test_an_idle_poll_ends_the_grant(self, store: Store, other: Store) -> None:
-        """A leader may say with a poll that its fetch is over; nobody need follow it then."""
+        """A leader may say with a poll that its fetch is over; then no worker needs to repeat the fetch."""
         repair(store, "v1")
         leader = Worker(store, "a")
         leader.granted()
@@ -145,7 +145,7 @@ class GrantCases(Cases):
         assert (heir.leads, heir.grant) == (True, None)
 
     def test_a_fetch_left_behind_is_followed_by_another(self, store: Store, other: Store) -> None:
-        """A leader who releases the lease with its fetch under way is followed at once."""
+        """If a leader releases the lease during its fetch, another follows at once."""
         repair(store, "v1")
         first = Worker(store, "a").granted()
         store.release("a", idle=False)
@@ -154,13 +154,13 @@ class GrantCases(Cases):
     def test_a_leader_who_died_fetching_is_followed_by_another(
         self, store: Store, other: Store, pass_time: PassTime
     ) -> None:
-        """When the lease runs out with a grant unanswered, the next leader is granted a fetch at once."""
+        """If the lease expires with a grant unanswered, the next leader is granted a fetch at once."""
         first = Worker(store, "a", cold_lease=SHORT).granted()
         pass_time(SHORT)
         assert Worker(other, "b").granted().as_of > first.as_of
 
     def test_three_grants_an_interval_at_most(self, store: Store) -> None:
-        """However many fail, an interval sees three grants; then all wait for the next."""
+        """However many fail, an interval has three grants; then all wait for the next interval."""
         for me in "abc":
             worker = Worker(store, me)
             assert worker.fail(worker.granted())
@@ -171,7 +171,7 @@ class GrantCases(Cases):
         last.granted()
 
     def test_lost_definitions_are_fetched_again_at_once(self, store: Store) -> None:
-        """When what a grant brought is gone, a leader who holds nothing is granted one fetch more."""
+        """If what a grant brought is gone, a leader that holds nothing is granted one more fetch."""
         leader = Worker(store, "a")
         leader.bring("v1")
         store.discard("a", "v1")
@@ -179,7 +179,7 @@ class GrantCases(Cases):
         assert leader.poll().grant is None
 
     def test_lost_definitions_that_the_leader_holds_are_not_fetched(self, store: Store) -> None:
-        """A leader who holds what the store lost repairs it, and waits for the interval."""
+        """A leader that holds what the store lost repairs it, and waits for the interval."""
         leader = Worker(store, "a")
         leader.bring("v1")
         leader.held, leader.held_version = Order(0, leader.last_grant), "v1"
@@ -188,7 +188,7 @@ class GrantCases(Cases):
         assert (reply.grant, reply.republish) == (None, True)
 
     def test_a_store_that_lost_its_grants_is_told_of_them(self, store: Store) -> None:
-        """A leader who holds definitions and knows how old the latest grant is waits for that one's interval."""
+        """A leader that holds definitions and knows the age of the latest grant waits for that grant's interval."""
         now = store.inspect().clock
         leader = Worker(store, "a", held=Order(0, now), held_version="v1", grant_age=0)
         assert leader.poll().grant is None
@@ -198,7 +198,7 @@ class GrantCases(Cases):
         leader.granted()
 
     def test_readers_are_granted_nothing(self, store: Store) -> None:
-        """A worker who may not lead is granted no fetch, however due."""
+        """A worker that may not lead is granted no fetch, even if one is due."""
         reader = Worker(store, "a", may_lead=False, interval=AT_ONCE)
         assert reader.poll().grant is None
         repair(store, "v1")

@@ -17,14 +17,14 @@ class LeaseCases(Cases):
     """One worker leads."""
 
     def test_the_first_to_ask_leads(self, store: Store, other: Store) -> None:
-        """A free lease goes to the first who may lead; all others follow, and everybody is told how long it lasts."""
+        """A free lease goes to the first asker that may lead; all others follow. Each reply says how long it lasts."""
         first, second = Worker(store, "a").poll(), Worker(other, "b").poll()
         assert (first.leads, second.leads) == (True, False)
         assert first.lease_left == LONG
         assert 0 < second.lease_left <= LONG
 
     def test_the_lease_belongs_to_an_identity(self, store: Store, other: Store) -> None:
-        """Whoever asks under the leader's identity leads, through whatever handle."""
+        """An asker with the leader's identity leads, through any handle."""
         Worker(store, "a").poll()
         assert Worker(other, "a").poll().leads
 
@@ -36,13 +36,13 @@ class LeaseCases(Cases):
         assert leader.poll().lease_left == LONG
 
     def test_a_poll_of_another_does_not_renew_the_lease(self, store: Store, other: Store) -> None:
-        """A follower's poll leaves the lease as it is, whatever length it names."""
+        """A follower's poll doesn't change the lease, whatever length it names."""
         Worker(store, "a", cold_lease=HALF).poll()
         reply = Worker(other, "b", cold_lease=LONG).poll()
         assert 0 < reply.lease_left <= HALF
 
     def test_the_lease_ends_by_time(self, store: Store, other: Store, pass_time: PassTime) -> None:
-        """A leader who is not heard of loses the lease when it ends, and the next to ask leads."""
+        """A leader that doesn't renew loses the lease when it expires, and the next asker leads."""
         leader = Worker(store, "a", cold_lease=SHORT)
         leader.poll()
         pass_time(SHORT)
@@ -51,14 +51,14 @@ class LeaseCases(Cases):
         assert not leader.poll().leads
 
     def test_a_released_lease_is_free_at_once(self, store: Store, other: Store) -> None:
-        """After a release nobody leads, and the next to ask does."""
+        """After a release no worker leads, and the next asker does."""
         Worker(store, "a").poll()
         assert store.release("a", idle=True)
         assert store.inspect().leader == ""
         assert Worker(other, "b").poll().leads
 
     def test_only_its_holder_releases_the_lease(self, store: Store, other: Store) -> None:
-        """A release by another, or of a free lease, says False and does nothing."""
+        """A release by another worker, or of a free lease, returns False and does nothing."""
         assert not store.release("a", idle=True)
         Worker(store, "a").poll()
         assert not other.release("b", idle=True)
@@ -73,7 +73,7 @@ class LeaseCases(Cases):
         assert HALF < store.inspect().lease_left <= LONG
 
     def test_only_its_holder_renews_the_lease(self, store: Store, other: Store, pass_time: PassTime) -> None:
-        """`renew` of a free lease, of another's, or of one that has ended, says False and does nothing."""
+        """`renew` of a free lease, of another's, or of an expired one returns False and does nothing."""
         assert not store.renew("a", LONG)
         assert store.inspect().leader == ""
         Worker(store, "a", cold_lease=HALF).poll()
@@ -84,7 +84,7 @@ class LeaseCases(Cases):
         assert not store.renew("a", LONG)
 
     def test_who_may_not_lead_neither_takes_nor_renews(self, store: Store) -> None:
-        """A poll that may not lead leaves a free lease free, and its own lease as it is; it is granted nothing."""
+        """A poll that may not lead leaves a free lease free and its own lease unchanged; it is granted nothing."""
         worker = Worker(store, "a", may_lead=False)
         reply = worker.poll()
         assert (reply.leads, reply.lease_left, reply.grant) == (False, 0, None)
@@ -123,7 +123,7 @@ class LeaseCases(Cases):
         assert store.inspect().leader == ""
 
     def test_discard_and_clear_leave_the_lease(self, store: Store) -> None:
-        """What is stored may go: the leader stays, for two seconds if it does not renew its lease."""
+        """The leader keeps the lease although the definitions are gone, for two seconds if it does not renew it."""
         leader = Worker(store, "a")
         leader.bring("v1")
         store.discard("a", "v1")
@@ -137,7 +137,7 @@ class LeaseCases(Cases):
         assert leader.poll().lease_left == LONG
 
     def test_a_shorter_lease_is_not_prolonged_when_the_store_is_emptied(self, store: Store) -> None:
-        """It ends when it would have ended."""
+        """A lease that is shorter than two seconds ends as before."""
         leader = Worker(store, "a", lease=HURRY // 2)
         leader.publish(leader.granted(), "v1", lease=HURRY // 2)
         store.discard("a", "v1")
@@ -145,13 +145,13 @@ class LeaseCases(Cases):
         assert store.inspect().lease_left <= HURRY // 2
 
     def test_nothing_is_discarded_but_the_stored_version(self, store: Store) -> None:
-        """Who comes late with what it could not read neither empties the store nor shortens the lease."""
+        """A late discard of another version neither empties the store nor shortens the lease."""
         Worker(store, "a").bring("v1")
         assert not store.discard("b", "v0")
         assert store.inspect().lease_left > HURRY
 
     def test_a_reply_names_the_leader_if_the_asker_does_not_know_it(self, store: Store, other: Store) -> None:
-        """Nobody, the leader itself, another one; what was said in the poll is not repeated."""
+        """The reply names no leader, the asker or another worker; it does not repeat what the poll said."""
         watcher = Worker(other, "b", may_lead=False)
         assert watcher.poll().leader is None
         leader = Worker(store, "a")
@@ -201,13 +201,13 @@ class LeaseCases(Cases):
         assert not asker.poll().leads
 
     def test_a_doubted_leader_of_an_empty_store_is_followed_at_once(self, store: Store, other: Store) -> None:
-        """A worker that saw it lead an empty store for too long takes its lease, whatever the store says of it."""
+        """A worker that saw a leader lead an empty store for too long takes its lease, whatever the store says."""
         Worker(store, "a").granted()
         assert not Worker(other, "b", leader="a").poll().leads
         assert not Worker(other, "b", leader="x", doubts=True).poll().leads
         assert Worker(other, "b", leader="a", doubts=True).poll().leads
 
     def test_a_leader_is_doubted_in_an_empty_store_alone(self, store: Store, other: Store) -> None:
-        """If the store has definitions, their age decides who leads."""
+        """If the store has definitions, their age decides whether the leader is replaced."""
         Worker(store, "a").bring("v1")
         assert not Worker(other, "b", leader="a", doubts=True).poll().leads

@@ -1,4 +1,4 @@
-"""Publishing, confirming, discarding: never backwards, and never by a late writer."""
+"""Publishing, confirming and discarding: definitions never become older, and a late writer changes nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["OrderCases"]
 
 
 def stored(store: Store) -> Meta | None:
-    """Return what is known of what is stored."""
+    """Return the metadata of the stored definitions."""
     return store.inspect().meta
 
 
@@ -22,7 +22,7 @@ class OrderCases(Cases):
     """What is stored only becomes newer."""
 
     def test_what_is_published_is_stored(self, store: Store, other: Store) -> None:
-        """Payload and all metadata come back to whoever holds nothing."""
+        """An asker that holds nothing gets the payload and all metadata."""
         grant = Worker(store, "a").granted()
         meta = Meta("v1", grant.epoch, grant.as_of, grant.at, grant.at, 'W/"é"', "library/1.2", "7")
         assert store.publish("a", Envelope(meta, b"definitions"), fresh=True, lease=LONG) is Published.STORED
@@ -40,7 +40,7 @@ class OrderCases(Cases):
         assert reply.meta == envelope(grant, "v2").meta
 
     def test_older_and_equally_old_are_refused(self, store: Store, other: Store) -> None:
-        """A repair with what is older than, or as old as, what is stored changes nothing."""
+        """A repair with definitions that are not newer than the stored ones changes nothing."""
         meta = repair(store, "v1")
         for age in (1, 0):
             as_of = meta.as_of - age
@@ -49,7 +49,7 @@ class OrderCases(Cases):
             assert stored(store) == meta
 
     def test_what_is_stored_already_is_never_refused(self, store: Store, other: Store) -> None:
-        """The stored version under an older time is as good as stored: its writer need not take it for overtaken."""
+        """The stored version with an older time counts as stored, so its writer doesn't take it for superseded."""
         meta = repair(store, "v1")
         for as_of in (meta.as_of - 1, meta.as_of):
             content = envelope(Grant(0, as_of, as_of), "v1")
@@ -74,7 +74,7 @@ class OrderCases(Cases):
         assert late.publish(first, "v2") is Published.STALE
 
     def test_a_grant_that_failed_holds_nobody_up(self, store: Store, other: Store) -> None:
-        """What an earlier grant brought is stored when the later fetch is known to have failed."""
+        """What an earlier grant brought is stored if the later fetch is known to have failed."""
         repair(store, "v1", age=LONG)
         late, punctual = Worker(store, "a"), Worker(other, "b")
         first = late.granted()
@@ -85,7 +85,7 @@ class OrderCases(Cases):
         assert late.publish(first, "v2") is Published.STORED
 
     def test_an_open_grant_of_who_reports_holds_nobody_up(self, store: Store, other: Store) -> None:
-        """What a later holder that reports has found counts once it answers."""
+        """A later grant whose holder reports counts only when it answers."""
         repair(store, "v1", age=LONG)
         late, punctual = Worker(store, "a"), Worker(other, "b", reports=True)
         first = late.granted()
@@ -95,7 +95,7 @@ class OrderCases(Cases):
         assert punctual.publish(second, "v3") is Published.STORED
 
     def test_silent_grants_count_after_later_ones(self, store: Store, other: Store) -> None:
-        """A grant whose holder does not report still counts when a later one failed, or went to one that reports."""
+        """A grant whose holder doesn't report still counts after a later one failed, or went to one that reports."""
         repair(store, "v1", age=LONG)
         late, silent = Worker(store, "a"), Worker(other, "b", interval=AT_ONCE)
         first = late.granted()
@@ -128,7 +128,7 @@ class OrderCases(Cases):
         assert stored(store) == meta
 
     def test_the_stored_version_again_confirms_it(self, store: Store) -> None:
-        """A publication of the stored version moves its ages, and keeps when it changed."""
+        """A publication of the stored version moves its ages, and keeps the time of its last change."""
         leader = Worker(store, "a")
         first = leader.bring("v1")
         leader.interval = AT_ONCE
@@ -138,7 +138,7 @@ class OrderCases(Cases):
         assert stored(store) == expected
 
     def test_payload_and_metadata_are_written_together(self, store: Store, other: Store) -> None:
-        """The stored version again, newer or as old as it, brings its own payload: it may be under another key."""
+        """If the stored version comes again, as old or newer, its payload is stored: its key may be another one."""
         leader = Worker(store, "a", interval=AT_ONCE)
         first = leader.bring("v1")
         meta, payload = envelope(first, "v1").meta, b""
@@ -154,7 +154,7 @@ class OrderCases(Cases):
         assert Worker(store, "b").poll().payload == payload
 
     def test_the_stored_version_again_keeps_an_entity_tag(self, store: Store) -> None:
-        """An entity tag stays when the publication that confirms its content knows none, and gives way to another."""
+        """If the confirming publication has no entity tag, the stored tag stays; another tag replaces it."""
         leader = Worker(store, "a", interval=AT_ONCE)
         for etag, kept in (("e1", "e1"), ("", "e1"), ("e2", "e2")):
             content = tagged(envelope(leader.granted(), "v1"), etag)
@@ -184,7 +184,7 @@ class OrderCases(Cases):
         assert second.as_of > first.as_of
 
     def test_a_confirmation_never_moves_ages_back(self, store: Store) -> None:
-        """`confirm` under an older grant says that the version is there, and changes nothing."""
+        """`confirm` under an older grant returns True, and changes nothing."""
         leader = Worker(store, "a")
         first = leader.bring("v1")
         meta = stored(store)
@@ -193,7 +193,7 @@ class OrderCases(Cases):
         assert stored(store) == meta
 
     def test_only_the_stored_version_is_confirmed(self, store: Store) -> None:
-        """`confirm` of another version, or of anything in an empty store, says False and changes nothing."""
+        """`confirm` of another version, or in an empty store, returns False and changes nothing."""
         leader = Worker(store, "a")
         grant = leader.granted()
         assert not store.confirm("a", "v1", grant, lease=LONG)
@@ -204,7 +204,7 @@ class OrderCases(Cases):
         assert stored(store) == meta
 
     def test_only_the_stored_version_is_discarded(self, store: Store, other: Store) -> None:
-        """`discard` of another version says False; of the stored one it leaves nothing."""
+        """`discard` of another version returns False; of the stored one it leaves nothing."""
         meta = repair(store, "v1")
         assert not other.discard("b", "v0")
         assert stored(store) == meta
@@ -215,7 +215,7 @@ class OrderCases(Cases):
         assert store.inspect().payload_size == 0
 
     def test_anything_goes_where_something_was_discarded(self, store: Store, other: Store) -> None:
-        """After a discard older definitions are accepted: whoever can read something brings it."""
+        """After a discard older definitions are accepted, because a worker that can read any brings them."""
         meta = repair(store, "v2")
         store.discard("a", "v2")
         older = repair(other, "v1", age=LONG)
@@ -223,7 +223,7 @@ class OrderCases(Cases):
         assert stored(store) == older
 
     def test_who_holds_the_discarded_definitions_is_asked_for_them(self, store: Store, other: Store) -> None:
-        """After a discard the next holder of definitions is asked for them, though one was asked just before."""
+        """After a discard the next holder of definitions is asked for them, even if one was asked just before."""
         now = store.inspect().clock
         holder = Worker(other, "b", held=Order(0, now), held_version="v1")
         assert holder.poll().republish

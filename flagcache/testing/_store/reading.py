@@ -1,4 +1,4 @@
-"""What a reader gets: the payload only when needed, byte for byte, from its own namespace alone."""
+"""Replies to polls: the payload comes only if needed, byte for byte, and from the asker's own namespace alone."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ NAMES = [
     *("{}", "{}a", "{}A", "{}a:b", "{}:", ":{}", "{}*", "{}%3Aa", "{} ", "{}é"),
     *("{{{}}}", "{{a}}{}", "{}}}b", "{}{{b", "{{}}{}", "{{a}}{{{}}}"),
 ]
-"""Forms of namespaces that a store which glues names together might mix up."""
+"""Namespaces that a store might mix up if it joins names carelessly."""
 
 
 class ReadingCases(Cases):
-    """What a poll tells of what is stored."""
+    """What a poll returns of what is stored."""
 
     def test_an_empty_store_says_so(self, store: Store) -> None:
-        """Nothing stored: neither metadata nor payload, and not "unchanged", whatever the asker holds."""
+        """An empty store's reply has no metadata and no payload, and isn't "unchanged", whatever the asker holds."""
         for held in (None, Order(0, 0), Order(0, 1)):
             reply = Worker(store, "a", held=held, may_lead=False).poll()
             assert (reply.meta, reply.payload, reply.unchanged) == (None, None, False)
@@ -40,19 +40,19 @@ class ReadingCases(Cases):
         assert not reply.republish
 
     def test_the_payload_comes_when_it_is_newer(self, store: Store, other: Store) -> None:
-        """Who holds an older version gets the stored one, whole."""
+        """An asker that holds an older version gets the whole stored one."""
         meta = repair(store, "v2")
         reply = Worker(other, "a", held=Order(0, meta.as_of - 1), held_version="v1").poll()
         assert (reply.unchanged, reply.meta, reply.payload) == (False, meta, b"payload of v2")
 
     def test_the_payload_does_not_come_twice(self, store: Store, other: Store) -> None:
-        """Who holds the stored version as of an earlier time learns its new ages, without the payload."""
+        """An asker that holds the stored version with an earlier time gets its new ages, without the payload."""
         meta = repair(store, "v1")
         reply = Worker(other, "a", held=Order(0, meta.as_of - 1), held_version="v1").poll()
         assert (reply.unchanged, reply.meta, reply.payload) == (False, meta, None)
 
     def test_an_older_payload_does_not_come(self, store: Store, other: Store) -> None:
-        """Who holds newer definitions is told of the stored ones, and does not get them."""
+        """An asker that holds newer definitions gets the metadata of the stored ones, without the payload."""
         meta = repair(store, "v1", age=LONG)
         reply = Worker(other, "a", held=Order(0, meta.as_of + 1), held_version="v2").poll()
         assert (reply.unchanged, reply.meta, reply.payload) == (False, meta, None)
@@ -67,7 +67,7 @@ class ReadingCases(Cases):
         assert (reply.meta, reply.payload, reply.too_large) == (meta, b"payload of v1", False)
 
     def test_only_a_payload_that_is_wanted_is_too_large(self, store: Store, other: Store) -> None:
-        """A process that holds the stored version, or newer definitions, lacks nothing."""
+        """A process that holds the stored version, or newer definitions, needs no payload."""
         meta = repair(store, "v1", age=LONG)
         for held, version in ((meta.order, "v1"), (Order(0, meta.as_of - 1), "v1"), (Order(0, meta.as_of + 1), "v2")):
             assert not Worker(other, "a", held=held, held_version=version, largest=1).poll().too_large
@@ -93,7 +93,7 @@ class ReadingCases(Cases):
 
     @pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS.keys())
     def test_a_payload_comes_back_byte_for_byte(self, store: Store, other: Store, payload: bytes) -> None:
-        """Whatever the bytes, and a megabyte of them too."""
+        """Any bytes come back unchanged, also a megabyte of them."""
         leader = Worker(store, "a")
         content = Envelope(envelope(leader.granted(), "v1").meta, payload)
         store.publish("a", content, fresh=True, lease=LONG)
@@ -120,13 +120,13 @@ class ReadingCases(Cases):
             store.close()
 
     def test_an_empty_store_is_shown_empty(self, store: Store) -> None:
-        """`inspect` of a namespace that nobody used: a clock, and nothing else."""
+        """`inspect` of an unused namespace shows a clock, and nothing else."""
         seen = store.inspect()
         assert seen == Snapshot(seen.clock, 0, None, 0, "", 0, 0, "", 0, 0)
         assert seen.clock > 0
 
     def test_everything_is_shown(self, store: Store, other: Store) -> None:
-        """`inspect` tells of definitions, lease, latest grant and note, and changes nothing."""
+        """`inspect` shows definitions, lease, latest grant and note, and changes nothing."""
         leader = Worker(store, "a")
         grant = leader.bring("v1")
         leader.fail(grant, Scope.EVERYBODY, status=402, retry_after=LONG)
@@ -139,7 +139,7 @@ class ReadingCases(Cases):
         assert again._replace(clock=0, lease_left=0, backoff_left=0) == lasting
 
     def test_closing_one_handle_leaves_the_store(self, store: Store, other: Store) -> None:
-        """`close` may be called twice, and takes nothing from those who go on."""
+        """`close` may be called twice, and other handles still work."""
         repair(store, "v1")
         store.close()
         store.close()

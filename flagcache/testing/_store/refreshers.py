@@ -1,4 +1,4 @@
-"""Refreshers: who is there to fetch goes before who is there for something else, and no fetch is made twice for it."""
+"""Refreshers: a process that exists to fetch goes before the workers, and causes no second fetch."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ ME = f"{REFRESHER}r"
 
 
 class RefresherCases(Cases):
-    """A refresher leads wherever there is one."""
+    """A refresher leads if there is one."""
 
     def test_a_refresher_takes_the_lease_of_a_worker(self, store: Store, other: Store) -> None:
-        """Its first poll makes it the leader; the worker learns it by its next poll or renewal, and follows."""
+        """The refresher's first poll makes it the leader; at its next poll or renewal the worker follows."""
         worker = Worker(store, "a")
         worker.bring("v1")
         reply = Worker(other, ME).poll()
@@ -32,7 +32,7 @@ class RefresherCases(Cases):
         assert store.inspect().leader == "a"
 
     def test_a_second_refresher_stands_by(self, store: Store, other: Store) -> None:
-        """Refreshers do not take the lease from each other; a free one goes to whoever asks first."""
+        """Refreshers do not take the lease from each other; a free one goes to the first asker."""
         Worker(store, ME).bring("v1")
         second = Worker(other, f"{REFRESHER}s")
         assert not second.poll().leads
@@ -40,7 +40,7 @@ class RefresherCases(Cases):
         assert second.poll().leads
 
     def test_without_a_refresher_workers_lead(self, store: Store, other: Store, pass_time: PassTime) -> None:
-        """A refresher that is heard of no more is followed by a worker when its lease ends."""
+        """When the lease of a dead refresher expires, a worker takes over."""
         refresher = Worker(store, ME, lease=SHORT)
         grant = refresher.granted()
         assert refresher.publish(grant, "v1", lease=SHORT) is Published.STORED
@@ -48,13 +48,13 @@ class RefresherCases(Cases):
         assert Worker(other, "a").poll().leads
 
     def test_no_worker_takes_the_turn_of_a_refresher(self, store: Store, other: Store, pass_time: PassTime) -> None:
-        """A refresher may fetch less often than a worker would: while its lease runs, nothing of it is overdue."""
+        """A refresher may fetch less often than a worker would, so while its lease lasts no fetch is overdue."""
         Worker(store, ME, reports=True).bring("v1")
         pass_time(3000)
         assert not Worker(other, "a", interval=AT_ONCE, reports=True).poll().leads
 
     def test_the_fetch_of_a_displaced_worker_is_not_made_again(self, store: Store, other: Store) -> None:
-        """While it is under way the refresher leads, and is granted none before it is due; what it brings is stored."""
+        """During that fetch the refresher leads, and gets no early grant; what the worker brings is stored."""
         worker = Worker(store, "a")
         worker.bring("v1")
         worker.interval = AT_ONCE
@@ -67,7 +67,7 @@ class RefresherCases(Cases):
         assert refresher.granted().as_of > grant.as_of
 
     def test_a_displaced_worker_that_never_comes_back_holds_nothing_up(self, store: Store, other: Store) -> None:
-        """When the next fetch is due the refresher is granted it, and once it brought something the worker is late."""
+        """The refresher is granted the next fetch when it is due; after its publication the worker's is late."""
         worker = Worker(store, "a")
         worker.bring("v1")
         worker.interval = AT_ONCE
@@ -77,7 +77,7 @@ class RefresherCases(Cases):
         assert worker.publish(grant, "v2") is Published.STALE
 
     def test_a_refresher_follows_the_failed_fetch_of_a_worker(self, store: Store, other: Store) -> None:
-        """A displaced worker that reports its failure leaves lease and next try to the refresher."""
+        """If a displaced worker reports its failure, the refresher keeps the lease and makes the next try."""
         worker = Worker(store, "a")
         worker.bring("v1")
         worker.interval = AT_ONCE
@@ -89,7 +89,7 @@ class RefresherCases(Cases):
         refresher.granted()
 
     def test_the_first_fetch_is_let_to_its_end(self, store: Store, other: Store) -> None:
-        """All wait for the definitions that a worker fetches into an empty store: till then it leads."""
+        """All processes wait for a worker's fetch into an empty store, so the worker leads until it ends."""
         worker, refresher = Worker(store, "a"), Worker(other, ME)
         grant = worker.granted()
         assert not refresher.poll().leads
@@ -103,7 +103,7 @@ class RefresherCases(Cases):
         Worker(other, ME).granted()
 
     def test_a_silent_refresher_is_challenged(self, store: Store, other: Store, pass_time: PassTime) -> None:
-        """As any leader that brings nothing to light: a worker has a turn, after which the refresher leads again."""
+        """A silent refresher is challenged as any leader: a worker has a turn, and then the refresher leads again."""
         refresher = Worker(store, ME)
         refresher.bring("v1")
         pass_time(SHORT)

@@ -1,4 +1,4 @@
-"""What a process cannot read for want of the key: asked about, and replaced by those who hold definitions."""
+"""Definitions whose key a process lacks: it asks holders to look, and a holder replaces them."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ __all__ = ["ReplacingCases"]
 
 
 def replace(store: Store, meta: Meta, version: str, *, interval: int = LONG) -> Published:
-    """Publish what was held, in the place of this version."""
+    """Publish what the worker holds, in the place of this version."""
     content = envelope(Grant(meta.epoch, meta.as_of, meta.confirmed_at), meta.version)
     return store.publish("b", content, fresh=False, lease=LONG, replacing=Replacing(version, interval))
 
 
 class ReplacingCases(Cases):
-    """Never by newcomers, and never more often than once an interval."""
+    """Newcomers never replace definitions, and holders at most once an interval."""
 
     def test_older_definitions_replace_what_their_publisher_lacks_the_key_of(self, store: Store, other: Store) -> None:
-        """In one step: whoever polls finds the one or the other."""
+        """The replacement is one step: each poll finds the old ones or the new ones."""
         held = repair(store, "v1", age=LONG)
         repair(store, "v2")
         assert replace(other, held, "v2") is Published.STORED
@@ -26,7 +26,7 @@ class ReplacingCases(Cases):
         assert Worker(store, "c").poll().payload == b"payload of v1"
 
     def test_only_the_named_version_is_replaced(self, store: Store, other: Store) -> None:
-        """Another one came meanwhile, or none is there."""
+        """If another version came meanwhile, or none is stored, nothing is replaced."""
         held = repair(store, "v1", age=LONG)
         assert store.discard("a", "v1")
         assert replace(other, held, "v1") is Published.STALE
@@ -35,7 +35,7 @@ class ReplacingCases(Cases):
         assert store.inspect().meta == stored
 
     def test_one_an_interval_is_replaced(self, store: Store, other: Store, pass_time: PassTime) -> None:
-        """Counted in the store, over all processes; each goes by its own interval."""
+        """The store counts over all processes; each process's own interval decides."""
         held = repair(store, "v1", age=LONG)
         repair(store, "v2", age=SHORT)
         assert replace(other, held, "v2") is Published.STORED
@@ -46,7 +46,7 @@ class ReplacingCases(Cases):
         assert replace(other, held, "v3", interval=SHORT) is Published.STORED
 
     def test_what_people_cleared_does_not_come_back_so(self, store: Store, other: Store) -> None:
-        """The epoch goes before all."""
+        """The epoch orders first, also here."""
         held = repair(store, "v1", age=LONG)
         store.clear()
         stored = repair(store, "v2", epoch=1)
@@ -54,7 +54,7 @@ class ReplacingCases(Cases):
         assert store.inspect().meta == stored
 
     def test_the_same_version_may_be_replaced(self, store: Store, other: Store) -> None:
-        """The same definitions, protected with another key: their payload is written anew."""
+        """The same definitions may come protected with another key; then their payload is written again."""
         held = repair(store, "v1")
         content = envelope(Grant(0, held.as_of, held.confirmed_at), "v1")._replace(payload=b"under another key")
         place = Replacing("v1", 0)
@@ -62,7 +62,7 @@ class ReplacingCases(Cases):
         assert Worker(store, "c").poll().payload == b"under another key"
 
     def test_a_lacking_key_is_reported_once_an_interval(self, store: Store, other: Store, pass_time: PassTime) -> None:
-        """Of what is stored, and by whichever process."""
+        """A report counts only for the stored version, and for all processes together."""
         assert not store.report("a", "v1", LONG)
         repair(store, "v1")
         assert not store.report("a", "v0", LONG)

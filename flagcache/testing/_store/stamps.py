@@ -55,7 +55,7 @@ class StampCases(Cases):
         assert stored.stamp == "anew"
 
     def test_the_latest_failure_is_told_with_its_stamp_once_no_try_is_left(self, store: Store, other: Store) -> None:
-        """A failure of one process alone is no note: replies have its stamp only if no try is left."""
+        """A failure of one process alone is no note; replies have its stamp only if no try is left."""
         for number, name in enumerate("abc"):
             grant = Worker(store, name, interval=LONG).granted()
             assert not Worker(other, "z", may_lead=False).poll().backoff_stamp
@@ -113,7 +113,7 @@ class StampCases(Cases):
             assert (reply.epoch, reply.epoch_stamp) == (-1, "")
 
     def test_an_epoch_that_nobody_signed_gives_way(self, store: Store, other: Store) -> None:
-        """It becomes the epoch of a holder that names this unsigned epoch; the definitions stay."""
+        """A holder that names this unsigned epoch replaces it by its own; the definitions stay."""
         held = repair(store, "v1")
         store.clear()
         meta = repair(store, "v2", epoch=1)
@@ -129,7 +129,7 @@ class StampCases(Cases):
         assert newcomer.epoch == -1  # the epoch is 0, which a newcomer assumes
 
     def test_an_epoch_that_was_signed_since_stays(self, store: Store, other: Store) -> None:
-        """People raised it to the number that a holder found without a signature: the holder's doubt is out of date."""
+        """If people raised the epoch to the number that a holder found unsigned, the holder's doubt is out of date."""
         held = repair(store, "v1")
         assert store.clear("signed") == 1
         doubts = Worker(other, "b", may_lead=False, signs=True, held=held.order, held_version="v1", epoch_stamp="mine")

@@ -1,6 +1,6 @@
-"""Notices: a store that can tell of changes tells of those, and of nothing else.
+"""Notices: a store that can send them sends one for each change, and no other.
 
-That no notice came is shown by the next one: whatever should not be told comes before something that is.
+To show that something sends no notice, a test does it and then something that does: the next notice is that one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WAIT = 10.0
 
 
 def subscribe(store: Store) -> Subscription:
-    """Listen to a store that has the ability."""
+    """Subscribe to a store that has the ability."""
     return cast("Subscribable", store).subscribe()
 
 
@@ -34,13 +34,13 @@ class SubscriptionContract(Cases):
 
     @pytest.fixture
     def subscription(self, other: Store) -> Iterator[Subscription]:
-        """Listen to the namespace through the other handle."""
+        """Subscribe to the namespace through the other handle."""
         subscription = subscribe(other)
         yield subscription
         subscription.close()
 
     def test_a_publication_is_told(self, store: Store, subscription: Subscription) -> None:
-        """Other definitions are told with their epoch and version, one notice each, in order."""
+        """Each publication of other definitions sends one notice with their epoch and version, in order."""
         repair(store, "v1", age=LONG)
         repair(store, "v2", epoch=3)
         assert subscription.get(WAIT) == Notice("new", 0, "v1")
@@ -62,7 +62,7 @@ class SubscriptionContract(Cases):
 
     @pytest.mark.parametrize("how", ["confirmed", "published again"])
     def test_the_first_signature_is_told(self, store: Store, subscription: Subscription, how: str) -> None:
-        """Processes with a key doubt unsigned times, and are to look once they are signed; not with each signature."""
+        """Processes with a key doubt unsigned times, so the first signature sends a notice; later ones don't."""
         leader = Worker(store, "a", interval=AT_ONCE)
         leader.bring("v1")
         for stamp in ("first", "second"):
@@ -78,7 +78,7 @@ class SubscriptionContract(Cases):
         assert told == [Notice("new", 0, "v1"), Notice("note", 0, "v1"), Notice("new", 0, "v2")]
 
     def test_a_lacking_key_is_told(self, store: Store, subscription: Subscription) -> None:
-        """Holders are to look at what is stored: they may lack the key too, and replace it."""
+        """A lacking key sends a notice, so that holders look: they may lack it too, and replace what is stored."""
         repair(store, "v1")
         assert store.report("a", "v1", LONG)
         assert not store.report("b", "v1", LONG)
@@ -87,20 +87,20 @@ class SubscriptionContract(Cases):
         assert told == [Notice("new", 0, "v1"), Notice("note", 0, "v1"), Notice("new", 1, "v2")]
 
     def test_a_discard_is_told(self, store: Store, subscription: Subscription) -> None:
-        """Whoever holds what was lost is to bring it back at once."""
+        """A discard sends a notice, so that a holder brings the definitions back at once."""
         repair(store, "v1")
         store.discard("a", "v1")
         assert subscription.get(WAIT) == Notice("new", 0, "v1")
         assert subscription.get(WAIT) == Notice("note", 0, "")
 
     def test_a_failure_that_frees_the_lease_is_told(self, store: Store, subscription: Subscription) -> None:
-        """An able worker is to take over at once."""
+        """A failure that frees the lease sends a notice, so that another worker takes over at once."""
         leader = Worker(store, "a")
         leader.fail(leader.granted())
         assert subscription.get(WAIT) == Notice("free", 0, "")
 
     def test_a_failure_for_all_is_told_once(self, store: Store, subscription: Subscription) -> None:
-        """When it begins, and when a fetch succeeds again; not each time that it is met."""
+        """A failure for all sends a notice when it begins and when a fetch succeeds, not each time that it recurs."""
         leader = Worker(store, "a", interval=AT_ONCE)
         leader.bring("v1")
         for _ in range(2):
@@ -113,25 +113,25 @@ class SubscriptionContract(Cases):
         ]
 
     def test_a_release_is_told(self, store: Store, subscription: Subscription) -> None:
-        """A lease that was given up is told, so that it is taken at once."""
+        """A released lease sends a notice, so that it is taken at once."""
         Worker(store, "a").poll()
         store.release("a", idle=True)
         assert subscription.get(WAIT) == Notice("free", 0, "")
 
     def test_a_release_tells_what_is_stored(self, store: Store, subscription: Subscription) -> None:
-        """The notice of a free lease names the stored version, for whoever missed it."""
+        """The notice of a free lease names the stored version, for processes that missed it."""
         Worker(store, "a").bring("v1")
         store.release("a", idle=True)
         assert subscription.get(WAIT) == Notice("new", 0, "v1")
         assert subscription.get(WAIT) == Notice("free", 0, "v1")
 
     def test_clear_is_told(self, store: Store, subscription: Subscription) -> None:
-        """People's `clear` is told with the new epoch."""
+        """`clear` sends a notice with the new epoch."""
         store.clear()
         assert subscription.get(WAIT) == Notice("clear", 1, "")
 
     def test_all_subscribers_are_told(self, store: Store, other: Store, subscription: Subscription) -> None:
-        """Each subscription gets each notice, on whichever handle."""
+        """Each subscription gets each notice, on any handle."""
         second = subscribe(store)
         repair(other, "v1")
         assert subscription.get(WAIT) == second.get(WAIT) == Notice("new", 0, "v1")
@@ -148,13 +148,13 @@ class SubscriptionContract(Cases):
         assert subscription.get(WAIT) == Notice("new", 0, "v2")
 
     def test_without_news_the_wait_ends(self, subscription: Subscription) -> None:
-        """`get` returns None when its time is over, and not before."""
+        """`get` without a notice returns None when its time is over, and not before."""
         began = time.monotonic()
         assert subscription.get(0.05) is None
         assert time.monotonic() - began >= 0.04
 
     def test_closing_wakes_who_waits(self, subscription: Subscription) -> None:
-        """A `get` under way on another thread ends when the subscription is closed."""
+        """A `get` that waits on another thread ends when the subscription is closed."""
         waiting = threading.Event()
 
         def wait() -> None:

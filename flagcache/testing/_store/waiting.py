@@ -1,4 +1,4 @@
-"""What a store tells those that may wait for a fetch: whether one is under way, and whether another may follow."""
+"""Waiting for a fetch: a reply says whether one is under way, and whether another may follow."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ __all__ = ["WaitingCases"]
 
 
 class WaitingCases(Cases):
-    """Seen by a worker that only looks."""
+    """What a worker sees that only looks."""
 
     def test_a_fetch_under_way_is_seen_by_others(self, store: Store, other: Store) -> None:
-        """From its grant until its answer, and not by the worker that makes it."""
+        """Other workers see a fetch from its grant until its answer; the worker that makes it does not."""
         repair(store, "v1")
         leader, looks = Worker(store, "a"), Worker(other, "b", may_lead=False)
         assert not looks.poll().fetching
@@ -23,7 +23,7 @@ class WaitingCases(Cases):
         assert not looks.poll().fetching
 
     def test_a_leaders_later_grants_are_not_waited_for(self, store: Store, other: Store, pass_time: PassTime) -> None:
-        """Its SDK may have been told "unchanged", and says nothing of that."""
+        """The leader's SDK may have received "unchanged", which it doesn't report, so workers don't wait."""
         repair(store, "v1")
         leader, looks = Worker(store, "a", interval=AT_ONCE), Worker(other, "b", may_lead=False)
         leader.bring("v2")
@@ -32,7 +32,7 @@ class WaitingCases(Cases):
         assert not looks.poll().fetching
 
     def test_a_fetch_that_failed_is_over(self, store: Store, other: Store) -> None:
-        """Whomever the failure concerns."""
+        """A failed fetch is over, whether it concerns one worker or all."""
         repair(store, "v1")
         leader, looks = Worker(store, "a"), Worker(other, "b", may_lead=False)
         leader.fail(leader.granted())
@@ -41,7 +41,7 @@ class WaitingCases(Cases):
         assert not looks.poll().fetching
 
     def test_a_holder_that_left_is_not_waited_for(self, store: Store, other: Store) -> None:
-        """It gave up its lease in mid-fetch."""
+        """If the holder gave up its lease during the fetch, no worker waits for it."""
         repair(store, "v1")
         leader, looks = Worker(store, "a"), Worker(other, "b", may_lead=False)
         leader.granted()
@@ -51,7 +51,7 @@ class WaitingCases(Cases):
     def test_a_holder_that_renews_no_more_is_not_waited_for(
         self, store: Store, other: Store, pass_time: PassTime
     ) -> None:
-        """Nobody waits for it longer than a cold lease lasts."""
+        """No worker waits longer for it than a cold lease lasts."""
         repair(store, "v1")
         leader, looks = Worker(store, "a"), Worker(other, "b", may_lead=False, cold_lease=SHORT)
         leader.granted()
@@ -61,7 +61,7 @@ class WaitingCases(Cases):
         assert Worker(other, "c", may_lead=False).poll().fetching
 
     def test_after_three_failed_tries_none_is_left(self, store: Store, other: Store) -> None:
-        """Until the next fetch is due, which all are told."""
+        """After three failed tries none is left until the next fetch is due, and all replies say so."""
         leader, looks = Worker(store, "a"), Worker(other, "b", may_lead=False)
         for _ in range(3):
             assert not looks.poll().exhausted

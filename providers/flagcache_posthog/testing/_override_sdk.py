@@ -1,12 +1,12 @@
-"""Shows overridden flags to the SDK's own methods that read flags, of every client, and to nothing else.
+"""Shows overridden flags to the SDK methods of every client that read flags, and to nothing else.
 
-For as long as flags are shown, `feature_flags` and three more attributes of the SDK's `Client` are descriptors. They
-answer a method that reads flags with what is shown, and anything else (the SDK's poller, a cache, user code) with what
-the client holds. A client's own definitions keep changing meanwhile. So nothing can end an override early, none reaches
-a cache, and the newest definitions are there as soon as it ends. A request to `/flags` is answered here.
+While flags are shown, `feature_flags` and three more attributes of the SDK's `Client` are descriptors. They return what
+is shown to a method that reads flags, and what the client holds to all other code (the SDK's poller, a cache, user
+code). A client's own definitions keep changing meanwhile. So nothing can end an override early, no override reaches a
+cache, and the newest definitions are there as soon as it ends. A request to `/flags` is answered here.
 
-Public names only (posthog 7.37.3 to 7.91.1). No method that warns of its deprecation is wrapped: the warning would name
-this module instead of the user's line.
+It uses public names only (posthog 7.37.3 to 7.91.1). Deprecated methods that warn are not wrapped: their warning would
+name this module instead of the user's line.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ READS = frozenset(
 _SNAPSHOT_READS = ("get_flag", "get_flag_payload", "is_enabled")
 
 _METHODS = READS.union(_SNAPSHOT_READS, ("capture", "load_feature_flags"))
-"""The methods that show who asks: one that reads flags may call one that loads them, or one that sends an event."""
+"""The methods that show what the caller does: one that reads flags may call one that loads them or sends an event."""
 
 _Function = Callable[..., Any]
 
 
 class _State:
-    """What is shown now, and what was put in place of the SDK's own for that."""
+    """The flags shown now, and what was replaced in the SDK to show them."""
 
     def __init__(self) -> None:
         self.flags: ShownFlags | None = None
@@ -70,10 +70,10 @@ _state = _State()
 
 
 def show(flags: ShownFlags | None) -> None:
-    """Show these flags from now on; None: the clients' own."""
+    """Show these flags from now on; None shows the clients' own."""
     _state.flags = flags
     if flags is not None and not _state.undo:
-        importlib.import_module("posthog.client")  # not before: the stand-in's process can do without
+        importlib.import_module("posthog.client")  # only now: the stand-in's process doesn't need it
         OVERRIDDEN.set()
         for module in loaded("client"):
             _replace_in(module)
@@ -90,7 +90,7 @@ def show(flags: ShownFlags | None) -> None:
 
 
 def _sdk_methods() -> Iterator[str]:
-    """The public methods of the SDK under way on this thread, the latest first, up to the user's own code."""
+    """Yield the SDK's public methods that run on this thread, the latest first, up to the user's own code."""
     frame = _frame_above_this_module()
     while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in (
         "posthog",
@@ -109,7 +109,7 @@ def _frame_above_this_module() -> FrameType | None:
 
 
 def _reads_flags() -> bool:
-    """Whether the caller reads flags, and does not load them, nor send an event."""
+    """Whether the caller reads flags, and neither loads them nor sends an event."""
     return next(_sdk_methods(), None) in READS
 
 
@@ -123,12 +123,12 @@ def _sends_exposure() -> bool:
 
 
 class _Attribute:
-    """An attribute of clients that shows something else while flags are read.
+    """A client attribute that has another value for methods that read flags.
 
     Args:
         name: of the attribute.
-        own: what the class has by that name.
-        shown: what to show, of the flags and of the client's own value.
+        own: the class's own attribute of that name.
+        shown: returns the value to show, from the flags and the client's own value.
     """
 
     def __init__(self, name: str, own: object, shown: Callable[[ShownFlags, object], object]) -> None:
@@ -159,7 +159,7 @@ class _Attribute:
 
 
 def _disabled(_: ShownFlags, held: object) -> object:
-    """A client that is switched off, as in most tests, still shows the flags; and it sends no event of them."""
+    """Let a disabled client, as in most tests, show the flags, and send no event for them."""
     return (not _reads_flags() and held) or _sends_exposure()
 
 
@@ -187,7 +187,7 @@ def _replace_in(module: ModuleType) -> None:
 
 
 def _replace_in_requests() -> None:
-    """A request whose user is not known has the flags too: a value does not depend on the user."""
+    """Give the flags to a request without a known user too, because a value doesn't depend on the user."""
     module = importlib.import_module("flagcache_posthog.request_flags")
     own = module.get_context_distinct_id
     _replace(module, "get_context_distinct_id", lambda: own() or "override_flags")
@@ -202,7 +202,7 @@ def _replace(owner: type | ModuleType, name: str, by: object) -> None:
 
 
 def _answering(own: _Function) -> _Function:
-    """`/flags`, without a request."""
+    """Wrap a method that requests `/flags`, so that it answers without a request."""
 
     @functools.wraps(own)
     def flags(*args: object, **request: object) -> object:
@@ -215,7 +215,7 @@ def _answering(own: _Function) -> _Function:
 
 
 def _checking(own: _Function, option: str) -> _Function:
-    """A method that reads the flags which this keyword names."""
+    """Wrap a method that reads the flags that this keyword names."""
 
     @functools.wraps(own)
     def read(*args: object, **options: object) -> object:
@@ -258,7 +258,7 @@ def _check(keys: Collection[str] | None) -> None:
 
 
 def _replace_in_async(module: ModuleType) -> None:
-    """They have no definitions: a client of the other kind evaluates for them."""
+    """Let a synchronous client evaluate for asyncio clients, which have no definitions."""
     kind = module.AsyncClient
     own = kind.evaluate_flags, kind.get_remote_config_payload
 
@@ -281,6 +281,6 @@ def _replace_in_async(module: ModuleType) -> None:
 
 @functools.cache
 def _evaluator() -> Client:
-    """A client that sends nothing and asks for nothing."""
+    """Return a client that sends nothing and requests nothing."""
     kind: type[Client] = importlib.import_module("posthog.client").Client
     return kind("override_flags", disabled=True, send=False, sync_mode=True)

@@ -1,4 +1,4 @@
-"""What a test says of its flags, in the two forms that the SDK takes: definitions, and answers of `/flags`."""
+"""A test's flag values, in the two forms that the SDK takes: definitions, and responses of `/flags`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .definitions import Flag, make_flag
 __all__ = ["FlagValue", "Overrides", "ShownFlags", "UnknownFlagError"]
 
 FlagValue: TypeAlias = bool | str
-"""On, off, or the key of a variant."""
+"""A flag's value: on, off, or the key of a variant."""
 
 
 class UnknownFlagError(FlagcacheError, AssertionError):
@@ -25,12 +25,12 @@ class Overrides:
     """The flags of one `override_flags`, checked.
 
     Args:
-        values: as of `override_flags`; so are the others.
-        payloads: what comes with each value, as anything that JSON can hold.
+        values: as for `override_flags`; so are the others.
+        payloads: the payload of each value, as a JSON value.
         allow_unknown: which other flags may be read.
 
     Raises:
-        TypeError: a value is neither a bool nor a variant's key, or a payload cannot be JSON.
+        TypeError: a value is neither a bool nor a variant's key, or a payload isn't a JSON value.
         ValueError: a payload belongs to no flag, or to one that is off.
     """
 
@@ -51,11 +51,11 @@ class Overrides:
         self.flags = {key: _definition(key, value, given.get(key)) for key, value in values.items()}
         self.values = dict(values)
         self.unknown: list[str] = []
-        """What was read while this was the latest override, and is known to none: a message each."""
+        """A message for each unknown flag that was read while this was the latest override."""
         self._allowed = allow_unknown if isinstance(allow_unknown, bool) else frozenset(allow_unknown)
 
     def allows(self, key: str) -> bool:
-        """Whether this flag may be read though nothing overrides it."""
+        """Whether this flag may be read although no override names it."""
         return self._allowed if isinstance(self._allowed, bool) else key in self._allowed
 
 
@@ -79,7 +79,7 @@ def _definition(key: str, value: object, payload: object) -> Flag:
 
 
 class ShownFlags:
-    """What all active overrides show together: of two that name one flag, the later one counts."""
+    """What all active overrides show together; if two name one flag, the later one applies."""
 
     def __init__(self, active: Iterable[Overrides]) -> None:
         self._active = tuple(active)
@@ -92,10 +92,10 @@ class ShownFlags:
         self.by_key = _ByKey(flags, self)
 
     def check(self, key: str) -> None:
-        """Note that this flag is read.
+        """Record that this flag is read.
 
         Raises:
-            UnknownFlagError: nothing names it.
+            UnknownFlagError: no override names it.
         """
         if key in self._values or any(overrides.allows(key) for overrides in self._active):
             return
@@ -104,16 +104,16 @@ class ShownFlags:
         raise UnknownFlagError(message)
 
     def payload(self, key: str) -> object:
-        """Return the payload of a flag; None without one."""
+        """Return the payload of a flag; None if it has none."""
         flag = self.by_key.get(key)
         texts = list(flag["filters"]["payloads"].values()) if flag is not None else []
         return json.loads(texts[0]) if texts else None
 
     def answer(self, keys: Collection[str] | None) -> dict[str, object]:
-        """Return PostHog's answer to a request for these flags; None: all of them.
+        """Return PostHog's response to a request for these flags; None: all of them.
 
         Raises:
-            UnknownFlagError: one of them is not known.
+            UnknownFlagError: no override names one of them.
         """
         for key in keys or ():
             self.check(key)
@@ -143,7 +143,7 @@ def _unknown(key: str, known: Mapping[str, FlagValue]) -> str:
 
 
 class _AlwaysTrueList(list[Flag]):
-    """Definitions that count as loaded though there be none: else the SDK would ask PostHog."""
+    """Definitions that count as loaded even if there are none; otherwise the SDK would ask PostHog."""
 
     def __bool__(self) -> bool:
         return True

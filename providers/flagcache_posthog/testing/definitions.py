@@ -1,7 +1,7 @@
 """Made-up flag definitions in the form that PostHog serves to its SDKs for local evaluation.
 
-A flag takes about 750 bytes of JSON, as in real projects. The same arguments always make the same bytes, so that
-"revision 1, then 2, then 1 again" is the same ETag as at first.
+A flag takes about 750 bytes of JSON, as in real projects. The same arguments always make the same bytes, so after
+"revision 1, then 2, then 1 again" the ETag is the first one.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _PLANS = ("free", "team", "scale", "enterprise")
 
 
 class Property(TypedDict, total=False):
-    """One comparison of a condition."""
+    """One comparison in a condition."""
 
     key: str
     value: bool | int | str | list[str]
@@ -66,7 +66,7 @@ class Multivariate(TypedDict):
 
 
 class Filters(TypedDict):
-    """Who gets a flag, and what comes with it."""
+    """The users who get a flag, and its payloads."""
 
     groups: list[Condition]
     payloads: dict[str, str]
@@ -97,7 +97,7 @@ class Cohort(TypedDict):
 
 
 class Definitions(TypedDict):
-    """The whole body of one answer of `/flags/definitions`."""
+    """The whole body of one response of `/flags/definitions`."""
 
     flags: list[Flag]
     group_type_mapping: dict[str, str]
@@ -118,15 +118,15 @@ def make_flag(  # noqa: PLR0913 - a flag has that many sides, and all but the ke
 ) -> Flag:
     """Make one flag, on for every user by default.
 
-    Its last condition asks for no property: at a rollout of 100 the SDK needs to know nothing of the user.
+    Its last condition names no property, so at a rollout of 100 the SDK needs no property of the user.
 
     Args:
         key: The flag's key; its id is derived from it.
-        active: Whether the flag is switched on at all.
+        active: Whether the flag is switched on.
         rollout: The percentage of users who get it.
         variants: Variant keys and their percentages; none makes a boolean flag.
-        payload: What comes with each value, as anything that JSON can hold; None for no payload.
-        cohort: The id of a cohort whose members get the flag whatever the rollout.
+        payload: The payload of each value, as a JSON value; None for no payload.
+        cohort: The id of a cohort whose members get the flag at any rollout.
         team_id: The PostHog project that the flag belongs to.
     """
     shares = dict(variants or {})
@@ -155,16 +155,16 @@ def make_flag(  # noqa: PLR0913 - a flag has that many sides, and all but the ke
 
 
 def make_definitions(n_flags: int = 20, *, team_id: int = 1, revision: int | None = 1, seed: int = 0) -> Definitions:
-    """Make a whole set of definitions, with flags `flag-0`, `flag-1` and so on.
+    """Make definitions, with flags `flag-0`, `flag-1` and so on.
 
-    `flag-0` is on for every user and has no other condition. The others look at a user's `plan` and `email` first. Of
-    them every third is multivariate, every fifth names a cohort, every seventh is rolled out to half of the users and
+    `flag-0` is on for every user and has no other condition. The others first compare a user's `plan` and `email`. Of
+    these every third is multivariate, every fifth names a cohort, every seventh is rolled out to half of the users and
     every tenth is switched off.
 
     Args:
         n_flags: How many flags, besides the revision flag.
         team_id: The PostHog project that all flags belong to.
-        revision: The number that the flag `revision` tells through its variant (`r1`); None leaves that flag out.
+        revision: The number in the variant (`r1`) of the flag `revision`; None leaves that flag out.
         seed: Another seed makes other conditions and payloads.
     """
     flags = [_numbered_flag(index, team_id, random.Random(f"{seed}/{index}")) for index in range(n_flags)]
@@ -180,7 +180,7 @@ def make_definitions(n_flags: int = 20, *, team_id: int = 1, revision: int | Non
 
 
 def revision_of(definitions: Mapping[str, object]) -> int | None:
-    """Read the revision out of definitions; None if they have no well-formed revision flag."""
+    """Return the revision of definitions; None if they have no well-formed revision flag."""
     try:
         flags = cast("list[Flag]", definitions["flags"])  # anything else ends in the `except` below
         marker = next(flag for flag in flags if flag.get("key") == REVISION_FLAG)

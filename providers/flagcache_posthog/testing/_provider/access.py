@@ -1,4 +1,4 @@
-"""How the cases reach a provider: directly, by the real SDK, and with something wrong in between."""
+"""Ways to call a provider: directly, through the real SDK, and with broken methods."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ["AsyncView", "Broken", "Direct", "data", "evaluate", "held", "load", 
 _T = TypeVar("_T")
 
 _TIMEOUT = 60.0
-"""Seconds after which an awaited call is taken to hang."""
+"""Seconds after which an awaited call counts as hanging."""
 
 
 class Direct:
-    """A provider's four methods without the SDK; awaitables are awaited, on one event loop for this object's life.
+    """A provider's four methods without the SDK; awaitables are awaited on one event loop of this object.
 
     Args:
         provider: the provider.
@@ -35,19 +35,19 @@ class Direct:
         self._lock = threading.Lock()
 
     def should_fetch(self) -> bool:
-        """Ask whether to fetch."""
+        """Return whether to fetch."""
         return self._result(self.provider.should_fetch_flag_definitions())
 
     def get(self) -> FlagDefinitionCacheData | None:
-        """Ask for the definitions."""
+        """Return the definitions."""
         return self._result(self.provider.get_flag_definitions())
 
     def received(self, definitions: object) -> None:
-        """Deliver what a fetch is to have brought; wrong things too."""
+        """Deliver the result of a fetch, valid or not."""
         self._result(self.provider.on_flag_definitions_received(cast("FlagDefinitionCacheData", definitions)))
 
     def shutdown(self) -> None:
-        """Shut the provider down; more may be asked of it afterwards."""
+        """Shut the provider down; it may still be called afterwards."""
         self._result(self.provider.shutdown())
 
     def close(self) -> None:
@@ -78,24 +78,24 @@ class AsyncView:
         self._inner = Direct(provider)
 
     async def should_fetch_flag_definitions(self) -> bool:
-        """As the provider."""
+        """Call the provider."""
         return self._inner.should_fetch()
 
     async def get_flag_definitions(self) -> FlagDefinitionCacheData | None:
-        """As the provider."""
+        """Call the provider."""
         return self._inner.get()
 
     async def on_flag_definitions_received(self, data: FlagDefinitionCacheData) -> None:
-        """As the provider."""
+        """Call the provider."""
         self._inner.received(data)
 
     async def shutdown(self) -> None:
-        """As the provider."""
+        """Call the provider."""
         self._inner.shutdown()
 
 
 class Broken:
-    """A provider whose methods named in `broken` raise; the others are the provider's own."""
+    """A provider whose methods in `broken` raise; the others are the provider's own."""
 
     def __init__(self, provider: FlagDefinitionCacheProvider, *broken: str) -> None:
         self.broken = set(broken)
@@ -103,22 +103,22 @@ class Broken:
         self._inner = provider
 
     def should_fetch_flag_definitions(self) -> bool | Awaitable[bool]:
-        """As the provider, unless broken."""
+        """Call the provider, unless this is broken."""
         self._raise_if_broken("should_fetch_flag_definitions")
         return self._inner.should_fetch_flag_definitions()
 
     def get_flag_definitions(self) -> FlagDefinitionCacheData | Awaitable[FlagDefinitionCacheData | None] | None:
-        """As the provider, unless broken."""
+        """Call the provider, unless this is broken."""
         self._raise_if_broken("get_flag_definitions")
         return self._inner.get_flag_definitions()
 
     def on_flag_definitions_received(self, data: FlagDefinitionCacheData) -> Awaitable[None] | None:
-        """As the provider, unless broken."""
+        """Call the provider, unless this is broken."""
         self._raise_if_broken("on_flag_definitions_received")
         return self._inner.on_flag_definitions_received(data)
 
     def shutdown(self) -> Awaitable[None] | None:
-        """As the provider, unless broken."""
+        """Call the provider, unless this is broken."""
         self._raise_if_broken("shutdown")
         return self._inner.shutdown()
 
@@ -130,7 +130,7 @@ class Broken:
 
 @contextmanager
 def sdk(standin: StandInControl, provider: FlagDefinitionCacheProvider) -> Generator[Posthog, None, None]:
-    """Make a real client that polls only when told to; shut it down, and the provider with it, whatever happens."""
+    """Make a real client that polls only if a case lets it; finally shut it down, and its provider with it."""
     client = Posthog(
         "phc_test",
         secret_key="phs_test",  # noqa: S106 - the stand-in takes any
@@ -146,12 +146,12 @@ def sdk(standin: StandInControl, provider: FlagDefinitionCacheProvider) -> Gener
 
 
 def load(client: Posthog) -> None:
-    """Let the SDK do on this thread what its poller does."""
+    """Poll on this thread, as the SDK's poller does."""
     client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
 
 
 def held(client: Posthog) -> Mapping[str, object]:
-    """What the client evaluates with."""
+    """Return the definitions that the client evaluates with."""
     return {"flags": client.feature_flags, "group_type_mapping": client.group_type_mapping, "cohorts": client.cohorts}
 
 
@@ -161,7 +161,7 @@ def evaluate(client: Posthog, key: str) -> object:
 
 
 def data(*flags: Mapping[str, object], **more: object) -> dict[str, object]:
-    """Make definitions as the SDK hands them to a provider."""
+    """Return definitions as the SDK hands them to a provider."""
     return {"flags": list(flags), "group_type_mapping": {"0": "company"}, "cohorts": {"1": {"values": []}}, **more}
 
 
@@ -169,9 +169,9 @@ def until(condition: Callable[[], object], seconds: float, what: str) -> None:
     """Wait until `condition()` is truthy.
 
     Args:
-        condition: asked again and again.
-        seconds: after which the case fails.
-        what: was waited for.
+        condition: called repeatedly.
+        seconds: after this time the case fails.
+        what: the awaited event, for the message.
     """
     deadline = time.monotonic() + seconds
     while not condition():

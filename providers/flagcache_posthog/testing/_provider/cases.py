@@ -17,34 +17,34 @@ from .access import Direct, until
 __all__ = ["Cases", "MakeProvider", "Open"]
 
 MakeProvider: TypeAlias = "Callable[[str], FlagDefinitionCacheProvider]"
-"""Makes a provider for the namespace, as another process of its fleet would; each time a new one."""
+"""Makes a new provider for the namespace, as another process of its fleet would."""
 
 Open: TypeAlias = "Callable[[], Direct]"
-"""Makes a provider for the case's namespace, which is shut down with the case."""
+"""Makes a provider for the case's namespace, which is shut down at the end of the case."""
 
 
 class Cases:
-    """The fixtures and bounds of every case; override what does not fit."""
+    """The fixtures and time limits of every case; override those that don't fit."""
 
     longest_wait = 5.0
-    """Seconds within which every call of a provider returns, also while it waits for another's first fetch."""
+    """Seconds within which every call of a provider returns, also while it waits for another process's first fetch."""
 
     next_fetch = 10.0
-    """Seconds within which a provider that fetches is sent again."""
+    """Seconds within which a provider that fetched is to fetch again."""
 
     @pytest.fixture
     def make_provider(self) -> MakeProvider:
-        """Make providers onto one backing; it may still hold other namespaces of other tests."""
+        """Return a function that makes providers onto one backing, which may still hold other tests' namespaces."""
         raise NotImplementedError("the contract needs a fixture `make_provider`")
 
     @pytest.fixture
     def make_impatient(self, make_provider: MakeProvider) -> MakeProvider:
-        """Make the same, but with the shortest wait for another's first fetch, where that can be set."""
+        """Return the same, but with the shortest wait for another process's first fetch, if that can be set."""
         return make_provider
 
     @pytest.fixture
     def namespace(self) -> str:
-        """Name a namespace that no other test uses."""
+        """Return a namespace that no other test uses."""
         return f"contract-{uuid.uuid4().hex[:12]}"
 
     @pytest.fixture
@@ -55,7 +55,7 @@ class Cases:
 
     @pytest.fixture
     def open_provider(self, make_provider: MakeProvider, namespace: str) -> Iterator[Open]:
-        """Open the case's namespace, as one process after the other would."""
+        """Return a function that opens the case's namespace, each time as another process would."""
         with contextlib.ExitStack() as opened:
 
             def make() -> Direct:
@@ -67,16 +67,16 @@ class Cases:
 
     @pytest.fixture
     def writer(self, open_provider: Open) -> Direct:
-        """Open the provider that asks first, and so is sent to fetch."""
+        """Open the provider that asks first, and so is to fetch."""
         return open_provider()
 
     @pytest.fixture
     def reader(self, open_provider: Open) -> Direct:
-        """Open one that asks later."""
+        """Open a provider that asks later."""
         return open_provider()
 
     def bring(self, definitions: object, *providers: Direct) -> None:
-        """Fetch as the SDK does: ask one after the other until one is sent, which delivers."""
+        """Fetch as the SDK does: ask one provider after the other until one is to fetch, and deliver to it."""
 
         def brought() -> bool:
             for provider in providers:

@@ -1,6 +1,6 @@
-"""What a client of the real SDK does with a provider: the behaviours on which PostHog's SDKs agree.
+"""A provider in the real SDK's client: the behaviours on which PostHog's SDKs agree.
 
-Some of them are the SDK's own, given any provider; they are here because a provider is of use only while they hold.
+Some are the SDK's own, whatever the provider. They are here because a provider needs them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _as_it_is(provider: FlagDefinitionCacheProvider) -> FlagDefinitionCacheProvi
 
 
 class LoaderCases(Cases):
-    """A provider under the real SDK. The providers are the clients', who shut them down."""
+    """A provider under the real SDK. The clients own their providers and shut them down."""
 
     @pytest.mark.parametrize("view", [_as_it_is, AsyncView], ids=["as it is", "all awaited"])
     def test_the_sdk_takes_its_answers_plain_or_awaited(
@@ -35,7 +35,7 @@ class LoaderCases(Cases):
         standin: PostHogStandIn,
         view: Callable[[FlagDefinitionCacheProvider], FlagDefinitionCacheProvider],
     ) -> None:
-        """One client fetches and stores, another gets it, whether the methods answer or are awaited."""
+        """One client fetches and stores, and another gets the definitions, with plain or asynchronous methods."""
         with (
             sdk(standin, view(make_provider(namespace))) as first,
             sdk(standin, view(make_provider(namespace))) as second,
@@ -50,7 +50,7 @@ class LoaderCases(Cases):
     def test_without_need_to_fetch_and_with_data_there_is_no_request(
         self, make_provider: MakeProvider, namespace: str, standin: PostHogStandIn
     ) -> None:
-        """A client whose provider says "do not fetch", and has definitions, leaves PostHog alone, poll after poll."""
+        """A client whose provider says "do not fetch", and has definitions, makes no request at any poll."""
         with sdk(standin, make_provider(namespace)) as first, sdk(standin, make_provider(namespace)) as second:
             load(first)
             requests = standin.requests
@@ -62,7 +62,7 @@ class LoaderCases(Cases):
     def test_without_flags_there_is_no_request_either(
         self, make_provider: MakeProvider, namespace: str, standin: PostHogStandIn
     ) -> None:
-        """No flags at all, which the SDK takes for "nothing yet", do not make every client fetch at every poll."""
+        """Without any flags, which the SDK takes for "nothing yet", clients still don't fetch at every poll."""
         standin.serve({"flags": [], "group_type_mapping": {}, "cohorts": {}})
         with sdk(standin, make_provider(namespace)) as first, sdk(standin, make_provider(namespace)) as second:
             load(first)
@@ -74,7 +74,7 @@ class LoaderCases(Cases):
     def test_after_an_own_fetch_the_store_holds_all(
         self, make_provider: MakeProvider, namespace: str, standin: PostHogStandIn, reader: Direct
     ) -> None:
-        """Flags, group types and cohorts, as PostHog served them."""
+        """After its own fetch a client stores flags, group types and cohorts as PostHog served them."""
         with sdk(standin, make_provider(namespace)) as client:
             load(client)
             reader.should_fetch()
@@ -87,7 +87,7 @@ class LoaderCases(Cases):
     def test_a_change_reaches_the_others(
         self, make_provider: MakeProvider, namespace: str, standin: PostHogStandIn
     ) -> None:
-        """What the fetching client finds new, the others evaluate with after their next poll."""
+        """After their next poll the other clients evaluate with the change that the fetching client found."""
         with sdk(standin, make_provider(namespace)) as first, sdk(standin, make_provider(namespace)) as second:
             load(first)
             load(second)
@@ -104,7 +104,7 @@ class LoaderCases(Cases):
     def test_a_failing_read_keeps_what_is_loaded(
         self, make_provider: MakeProvider, namespace: str, standin: PostHogStandIn, writer: Direct
     ) -> None:
-        """A client whose provider fails to answer goes on with its definitions, even if PostHog is away too."""
+        """If its provider's read fails, a client keeps its definitions, even if PostHog is away too."""
         self.bring(standin.definitions(), writer)
         provider = Broken(make_provider(namespace))
         with sdk(standin, provider) as client:
@@ -118,7 +118,7 @@ class LoaderCases(Cases):
     def test_a_failing_decision_fetches(
         self, make_provider: MakeProvider, namespace: str, standin: PostHogStandIn
     ) -> None:
-        """A client whose provider cannot decide helps itself, and the provider takes what it brings."""
+        """If its provider can't decide, a client fetches for itself, and the provider takes the result."""
         provider = Broken(make_provider(namespace), "should_fetch_flag_definitions")
         with sdk(standin, provider) as client:
             load(client)
@@ -131,7 +131,7 @@ class LoaderCases(Cases):
     def test_a_failing_store_keeps_what_was_fetched(
         self, make_provider: MakeProvider, namespace: str, standin: PostHogStandIn
     ) -> None:
-        """What the provider cannot store is in the client's memory all the same; it may also fetch by itself."""
+        """A client keeps in memory what its provider could not store; it may also fetch for itself."""
         provider = Broken(make_provider(namespace), "on_flag_definitions_received")
         with sdk(standin, provider) as client:
             load(client)
@@ -141,7 +141,7 @@ class LoaderCases(Cases):
     def test_a_failing_shutdown_does_not_break_the_clients(
         self, make_provider: MakeProvider, namespace: str, standin: PostHogStandIn
     ) -> None:
-        """The client ends in order, and so does the provider when it is asked once more."""
+        """The client shuts down normally, and so does the provider at a second try."""
         inner = make_provider(namespace)
         provider = Broken(inner, "shutdown")
         with sdk(standin, provider) as client:
@@ -153,7 +153,7 @@ class LoaderCases(Cases):
     def test_malformed_data_never_erase_a_clients_definitions(
         self, make_provider: MakeProvider, namespace: str, standin: PostHogStandIn, writer: Direct, wrong: object
     ) -> None:
-        """A client that evaluates goes on evaluating when another delivers nonsense, and PostHog is away too."""
+        """A client still evaluates after another delivered malformed data, even if PostHog is away too."""
         self.bring(standin.definitions(), writer)
         provider = make_provider(namespace)
         with sdk(standin, provider) as client:
@@ -166,7 +166,7 @@ class LoaderCases(Cases):
     def test_the_cache_outlives_a_clients_shutdown(
         self, make_provider: MakeProvider, namespace: str, standin: PostHogStandIn, open_provider: Open
     ) -> None:
-        """What a client fetched before it ended is there for those that stay."""
+        """The other clients still have what a client fetched before its shutdown."""
         stays = open_provider()
         with sdk(standin, make_provider(namespace)) as client:
             load(client)

@@ -1,4 +1,4 @@
-"""What a provider does while its store is away."""
+"""A provider while its store is away."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ __all__ = ["Outage", "OutageContract"]
 
 
 class Outage(Protocol):
-    """Takes the store away and brings it back, with or without what it held."""
+    """Stops the store and starts it again, with or without what it held."""
 
     def begin(self) -> None:
-        """From now on no call of the store succeeds."""
+        """Stop the store: from now on none of its calls succeeds."""
         ...
 
     def end(self) -> None:
-        """The store answers again."""
+        """Start the store again."""
         ...
 
 
 class OutageContract(Cases):
-    """For providers whose store can be away. Subclass it as `Test...` and give it `make_provider` and `outage`."""
+    """Tests of a provider whose store can be away. Subclass it as `Test...`; add `make_provider` and `outage`."""
 
     @pytest.fixture
     def outage(self) -> Outage:
-        """Give the switch; whatever it did is undone after the case."""
+        """Return the switch; its effects are undone after the case."""
         raise NotImplementedError("the contract needs a fixture `outage`")
 
     def test_calls_return_in_time_and_raise_nothing(self, writer: Direct, reader: Direct, outage: Outage) -> None:
-        """None of the four methods raises or hangs while the store is away, whatever was so before."""
+        """None of the four methods raises or hangs while the store is away, whatever the store held before."""
         self.bring(data({"key": "one"}), writer)
         outage.begin()
         for provider in (writer, reader):
@@ -54,7 +54,7 @@ class OutageContract(Cases):
     def test_a_client_keeps_its_flags(
         self, make_provider: MakeProvider, namespace: str, standin: PostHogStandIn, outage: Outage
     ) -> None:
-        """Without the store, and without PostHog, a client evaluates with what it holds, poll after poll."""
+        """Without the store and without PostHog a client still evaluates with what it holds, after each poll."""
         with sdk(standin, make_provider(namespace)) as first, sdk(standin, make_provider(namespace)) as second:
             load(first)
             load(second)
@@ -78,7 +78,7 @@ class OutageContract(Cases):
     def test_afterwards_changes_reach_all_again(
         self, make_provider: MakeProvider, namespace: str, standin: PostHogStandIn, outage: Outage
     ) -> None:
-        """When the store is back, clients share again: also with one that starts then."""
+        """When the store is back, clients share again, also with one that starts then."""
         with sdk(standin, make_provider(namespace)) as first:
             load(first)
             outage.begin()

@@ -1,4 +1,4 @@
-"""What a provider does when its methods are called one by one."""
+"""A provider whose methods are called one by one."""
 
 from __future__ import annotations
 
@@ -27,34 +27,34 @@ MALFORMED_DATA: dict[str, object] = {
     "no group types": {"flags": [], "cohorts": {}},
     "cohorts in a list": {"flags": [], "group_type_mapping": {}, "cohorts": []},
 }
-"""What the SDK would apply in part, or take for "no flags at all"."""
+"""Malformed data that the SDK would apply in part, or take for "no flags at all"."""
 
 malformed = pytest.mark.parametrize("wrong", MALFORMED_DATA.values(), ids=MALFORMED_DATA.keys())
 
 
 class ProtocolCases(Cases):
-    """A provider by itself."""
+    """A provider without the SDK."""
 
     def test_is_a_provider(self, make_provider: MakeProvider, namespace: str) -> None:
-        """The SDK's own protocol recognises it."""
+        """A provider is an instance of the SDK's own protocol."""
         provider = make_provider(namespace)
         assert isinstance(provider, FlagDefinitionCacheProvider)
         Direct(provider).close()
 
     def test_the_first_to_ask_is_sent_to_fetch_and_the_second_is_not(self, writer: Direct, reader: Direct) -> None:
-        """One fetch at a time."""
+        """The first asker is to fetch, the second is not: one fetch at a time."""
         assert writer.should_fetch() is True
         assert reader.should_fetch() is False
 
     def test_what_one_stores_the_others_get(self, writer: Direct, open_provider: Open) -> None:
-        """Two readers get what the writer stored, and neither is sent to fetch it."""
+        """Two readers get what the writer stored, and neither is to fetch it."""
         self.bring(_VALID, writer)
         for reader in (open_provider(), open_provider()):
             assert reader.should_fetch() is False
             assert reader.get() == _VALID
 
     def test_a_namespace_keeps_to_itself(self, make_provider: MakeProvider, writer: Direct, namespace: str) -> None:
-        """A provider of another namespace gets nothing of this one's, and is sent to fetch its own."""
+        """A provider of another namespace gets nothing of this one's, and is to fetch its own."""
         self.bring(_VALID, writer)
         other = Direct(make_provider(f"{namespace}-2"))
         assert other.should_fetch() is True
@@ -62,14 +62,14 @@ class ProtocolCases(Cases):
         other.close()
 
     def test_unknown_keys_pass_through(self, writer: Direct, reader: Direct) -> None:
-        """What a newer SDK adds, at the top or in a flag, comes out as it went in."""
+        """Keys that a newer SDK adds, at the top or in a flag, come back unchanged."""
         newer = data({"key": "one", "later": [1, None, {"": 2.5}]}, property_matching_version=2, later={"a": [True]})
         self.bring(newer, writer)
         reader.should_fetch()
         assert reader.get() == newer
 
     def test_no_flags_at_all_are_an_answer(self, writer: Direct, reader: Direct) -> None:
-        """A project without flags is told as definitions, which are truthy: at None the SDK would fetch."""
+        """For a project without flags a provider returns definitions, which are truthy; at None the SDK would fetch."""
         nothing = data()
         self.bring(nothing, writer)
         for provider in (writer, reader):
@@ -77,7 +77,7 @@ class ProtocolCases(Cases):
             assert provider.get() == nothing
 
     def test_what_it_receives_stays_as_it_is(self, writer: Direct, reader: Direct) -> None:
-        """The SDK goes on evaluating with the very objects that it hands over."""
+        """A provider doesn't change the objects it gets, because the SDK evaluates with them."""
         received = data({"key": "one", "filters": {"groups": [{"rollout_percentage": 100}]}})
         before = copy.deepcopy(received)
         self.bring(received, writer)
@@ -101,7 +101,7 @@ class ProtocolCases(Cases):
         writer.shutdown()
 
     def test_another_takes_over_from_one_that_was_shut_down(self, writer: Direct, reader: Direct) -> None:
-        """Whoever fetched hands over in an orderly way, so that the fleet goes on fetching."""
+        """After the shutdown of the provider that fetched, another is to fetch."""
         self.bring(_VALID, writer)
         assert reader.should_fetch() is False
         writer.shutdown()
@@ -110,7 +110,7 @@ class ProtocolCases(Cases):
         assert reader.get() == changed
 
     def test_many_threads_may_call_it(self, writer: Direct) -> None:
-        """Eight threads that ask, read and store at once raise nothing and never see half of anything."""
+        """Eight threads that ask, read and store at once raise nothing and never see half a document."""
         start = threading.Barrier(8)
 
         def work(number: int) -> None:
@@ -126,7 +126,7 @@ class ProtocolCases(Cases):
                 done.result(30)
 
     def test_malformed_data_are_not_handed_out(self, writer: Direct) -> None:
-        """What the SDK could not take as definitions is refused, and what is well-formed afterwards is not."""
+        """A provider refuses what the SDK could not take as definitions, and takes well-formed data afterwards."""
         assert writer.should_fetch() is True
         for wrong in MALFORMED_DATA.values():
             writer.received(wrong)
@@ -137,7 +137,7 @@ class ProtocolCases(Cases):
 
     @malformed
     def test_malformed_data_never_erase_valid_definitions(self, writer: Direct, reader: Direct, wrong: object) -> None:
-        """Providers that have definitions, and new ones, still return them."""
+        """Providers with definitions, and new providers, still return the valid definitions."""
         self.bring(_VALID, writer)
         self.bring(wrong, writer, reader)
         for provider in (writer, reader):

@@ -1,4 +1,4 @@
-"""How long a provider lets a process wait for the first definitions of its fleet."""
+"""The time for which a provider waits for the first definitions of its fleet."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["WaitingCases"]
 
 @contextmanager
 def _asking(provider: Direct) -> Generator[None, None, None]:
-    """Let one thread after the other ask it, as in a busy process; none of them delivers anything."""
+    """Let one thread after the other ask the provider, as in a busy process, and deliver nothing."""
     done = threading.Event()
 
     def ask() -> None:
@@ -36,10 +36,10 @@ def _asking(provider: Direct) -> Generator[None, None, None]:
 
 
 class WaitingCases(Cases):
-    """A provider on an empty store, while another's fetch does not end."""
+    """A provider on an empty store, while another's fetch hangs."""
 
     def test_waits_are_bounded(self, make_impatient: MakeProvider, namespace: str) -> None:
-        """While another provider's first fetch never ends, asking and reading return in time."""
+        """While another provider's first fetch hangs, asking and reading return in time."""
         writer, reader = (Direct(make_impatient(namespace)) for _ in range(2))
         assert writer.should_fetch() is True
         with _asking(writer):  # so that it remains the one that fetches
@@ -72,5 +72,5 @@ class WaitingCases(Cases):
                 return evaluate(second, "flag-0") is True
 
             until(loaded, self.next_fetch, "the second client to have flags")
-            # Its own load may have ended without them, a moment before they came: then they are handed to it later.
+            # The client's own load may have ended just before they came: then the provider hands them over later.
             until(lambda: evaluate(first, "flag-0") is True, self.next_fetch, "the first client to have flags")
