@@ -1,7 +1,7 @@
-"""Documents of any depth laid flat, and back: neither writing nor reading them needs more stack than a flat list.
+"""Flattens documents of any depth, and back, so that writing and reading them needs no more stack than a flat list.
 
-The containers of a document follow one another, each child that is a container replaced by `[]`, in the order of their
-places: `{"a": [1, {}], "b": []}` is `[{"a": [], "b": []}, [1, []], [], {}]`.
+The containers of a document follow one another in the order of their places, and each child that is a container is
+replaced by `[]`: `{"a": [1, {}], "b": []}` is `[{"a": [], "b": []}, [1, []], [], {}]`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ CONTAINERS: frozenset[type] = frozenset({dict, list})
 
 
 def flatten(document: dict[str, object], *, ordered: bool = False) -> list[object]:
-    """Lay a document flat; `ordered` sorts the keys."""
+    """Flatten a document; `ordered` sorts the keys."""
     nodes: list[object] = [document]
     flat: list[object] = []
-    for node in nodes:  # grows on the way
+    for node in nodes:  # grows during the loop
         children = {key: child for key, child in _places(node, ordered=ordered) if type(child) in CONTAINERS}
         nodes += children.values()
         flat.append(copy(node))
@@ -35,7 +35,7 @@ def unflatten(nodes: object) -> object:
     """Undo `flatten`, in place.
 
     Raises:
-        EnvelopeError: these are no such nodes.
+        EnvelopeError: these nodes are no flattened document.
     """
     containers = listed(nodes)
     placed = 0
@@ -52,7 +52,7 @@ def unflatten(nodes: object) -> object:
 
 
 def _places(node: object, *, ordered: bool = False) -> Iterable[tuple[object, object]]:
-    """What a container holds, by key or index; `ordered` sorts the keys."""
+    """Return a container's items by key or index; `ordered` sorts the keys."""
     if type(node) is dict:
         members = cast("dict[str, object]", node).items()
         return sorted(members, key=itemgetter(0)) if ordered else members

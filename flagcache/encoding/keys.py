@@ -1,4 +1,4 @@
-"""The keys that a user gives, and the keys that are derived from them, each for one purpose."""
+"""The user's keys, and the keys that are derived from them, each for one purpose."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ ID_SIZE = 8
 """Bytes of a key's identifier, from which the key can't be derived."""
 
 _SHORTEST = 16
-"""Bytes of a key: 128 bits, if they are random."""
+"""The fewest bytes of a key: 128 bits, if they are random."""
 
 
 def checked_keys(name: str, material: object) -> list[bytes]:
-    """Return a user's keys as bytes. No message may show one, not even a wrong one.
+    """Return a user's keys as bytes. No message may show a key, not even an invalid one.
 
     Args:
         name: of the setting.
         material: its value.
 
     Raises:
-        ConfigurationError: it is not one key, or several.
+        ConfigurationError: it is not one key or several.
     """
     if isinstance(material, (str, bytes)):
         return [_bytes_of(name, material)]
@@ -66,6 +66,6 @@ def derive(key: bytes, purpose: bytes) -> Key:
 
 
 def stamp_keys_of(keys: Sequence[bytes]) -> Sequence[StampKey]:
-    """Return a key for stamps for each of these."""
+    """Return a key for stamps from each of these keys."""
     derived = (derive(key, b"order") for key in keys)
     return tuple(StampKey(key.id, key.secret) for key in derived)

@@ -1,7 +1,7 @@
-"""How much memory the Python objects in a body may take, counted before they are made.
+"""Limits the memory of the Python objects in a body, counted before they are made.
 
 A body of an allowed size may hold millions of tiny values, each of which takes sixty bytes or more as an object. The
-count is about what CPython takes, from 3.10 on. For real definitions it is twice that, because equal keys are one
+count is roughly what CPython needs, from 3.10 on. For real definitions it is twice as high, because equal keys are one
 object.
 """
 
@@ -18,10 +18,10 @@ _LEAST = 16 * 1024 * 1024
 """Bytes of memory that are allowed whatever the limit."""
 
 _DENSEST_MSGPACK, _DENSEST_JSON = 110, 100
-"""Bytes of memory that one byte of a body can be counted as."""
+"""The most bytes of memory that one byte of a body counts as."""
 
 _TEXT = 4
-"""Bytes that a character takes at most, in a string that is not ASCII."""
+"""The most bytes of a character in a string that is not ASCII."""
 
 _MAP, _ENTRY, _LIST, _SLOT, _STRING, _NUMBER = 232, 100, 72, 8, 64, 32
 """Bytes of memory for an object, or for one item of a map or list."""
@@ -120,14 +120,14 @@ _NUMBERS = {0xCA: 5, 0xCB: 9, 0xCC: 2, 0xCD: 3, 0xCE: 5, 0xCF: 9, 0xD0: 2, 0xD1:
 
 
 def _size_of(first: int) -> int:
-    """Bytes of a value that begins so, without its items; 0: that depends on what follows."""
+    """Return the bytes of a value with this first byte, without its items; 0: that depends on what follows."""
     if 0xA0 <= first <= 0xBF:
         return 1 + first - 0xA0
     return 0 if first in _WIDTHS else _NUMBERS.get(first, 1)
 
 
 def _cost_of(first: int) -> int:
-    """Memory for a value that begins so."""
+    """Return the memory for a value with this first byte."""
     if 0x80 <= first <= 0x8F:
         return _MAP + _ENTRY * max(0, first - 0x80 - 5) if first > 0x80 else _LIST
     if 0x90 <= first <= 0x9F:

@@ -1,7 +1,8 @@
 """Documents as bytes, in pieces of some hundred kilobytes.
 
-Definitions of 20,000 flags are 16 MB of JSON. A text, its bytes and the packed form at one time are several blocks of
-that size, which the allocator keeps for the life of the process. Joined, the pieces are what `json.dumps` and
+Definitions of 20,000 flags are 16 MB of JSON. If a text, its bytes and the packed form exist at one time, they are
+several blocks of that size, which the allocator keeps for the life of the process. Joined, the pieces are what
+`json.dumps` and
 `msgpack.packb` return.
 """
 
@@ -21,14 +22,14 @@ TEXT = "surrogatepass"
 """The error handler on both sides: JSON may hold half of a surrogate pair, UTF-8 may not."""
 
 _ITEMS = 128
-"""Items of a list or dict that are encoded at a time. A flag is mostly a kilobyte or less."""
+"""Items of a list or dict that are encoded at a time. Most flags have a kilobyte or less."""
 
 _T = TypeVar("_T")
 
 
 def json_pieces(document: object, *, ordered: bool = False) -> Iterator[bytes]:
     """Write a container as compact JSON in UTF-8; `ordered` sorts the keys."""
-    # Escapes would not do: two halves of a pair that stand side by side, which is not one character, would become it.
+    # Escapes would be wrong: two adjacent halves of a pair, which are not one character, would become one.
     encoder = json.JSONEncoder(sort_keys=ordered, separators=(",", ":"), ensure_ascii=False)
     for text in _json_texts(document, encoder):
         yield text.encode("utf-8", TEXT)
@@ -91,7 +92,7 @@ def _json_list(node: list[object], encoder: json.JSONEncoder, *, top: bool) -> I
 
 
 def _packing(packer: msgpack.Packer, node: object) -> Iterator[None]:
-    """Pack a container piece by piece; each step is to be followed by the removal of what is packed."""
+    """Pack a container piece by piece; the caller removes what is packed after each step."""
     if type(node) is dict:
         packer.pack_map_header(len(cast("dict[str, object]", node)))
         items: Iterable[object] = chain.from_iterable(cast("dict[str, object]", node).items())

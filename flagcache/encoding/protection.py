@@ -1,8 +1,8 @@
 """How envelopes are protected in Redis and on disk: plain, signed, sealed, or both.
 
-What happens if a process without a key can write to the store, and tries
+What happens if a process without a key can write to the store and tries to store
 
-| to store                                    | signed, sealed or both                              |
+| what it stores                              | signed, sealed or both                              |
 |---------------------------------------------|-----------------------------------------------------|
 | definitions of its own                      | refused                                             |
 | the payload of another version or namespace | refused: a payload is bound to both                 |
@@ -17,8 +17,8 @@ A confirmation moves `as_of` and `confirmed_at` without the payload, so these, t
 own (`flagcache.encoding.stamps`). Grants and the lease are the store's own, changed by its verbs: they decide who
 fetches and when, never what is used. `changed_at` is only shown.
 
-What is protected is bound to `bound_to`, which is not part of it and must be given again to open it. From each key
-given another is derived for its one purpose, so that the same one may serve for both; eight bytes more, which tell
+Protected bytes are bound to `bound_to`, which is not part of them and must be passed again to open them. From each of
+the user's keys we derive one for each purpose, so the same key may serve for both. Eight more bytes, which reveal
 nothing of the key, say which one was used.
 """
 
@@ -47,20 +47,20 @@ _TAG, _NONCE = 32, 12  # bytes
 
 
 class Protection(Protocol):
-    """What is done to bytes before a store sees them, and undone after."""
+    """The protection of bytes before a store gets them, and its reversal."""
 
     @property
     def name(self) -> str:
-        """Part of every key in a store, so that workers who cannot read each other never share a lease."""
+        """Part of every key in a store, so that workers that cannot read each other's envelopes never share a lease."""
         ...
 
     @property
     def stamp_keys(self) -> Sequence[StampKey]:
-        """What signs order, ages and notes (`flagcache.encoding.stamps`); nothing without a key."""
+        """The keys that sign order, ages and notes (`flagcache.encoding.stamps`); none without a key."""
         ...
 
     def protect(self, payload: bytes, bound_to: bytes) -> bytes:
-        """Make of a payload what may be stored.
+        """Return the protected form of a payload, which may be stored.
 
         Raises:
             EnvelopeError: it is too large.
@@ -77,11 +77,11 @@ class Protection(Protocol):
         ...
 
     def is_current(self, protected: bytes) -> bool:
-        """Whether what opens was protected with the first key; with another it is to be protected anew."""
+        """Whether bytes that open were protected with the first key; otherwise they should be protected again."""
         ...
 
     def names(self, digest: str) -> tuple[str, ...]:
-        """How a content of this digest may be named in a store, as 32 hexadecimal digits: first as it is named now."""
+        """The names of a content of this digest in a store, as 32 hexadecimal digits; its present one first."""
         ...
 
 
@@ -89,8 +89,8 @@ def protection_of(signing_key: KeyMaterial | None, encryption_key: KeyMaterial |
     """Return the protection that these keys are for.
 
     Raises:
-        ConfigurationError: a key cannot be one. An empty one is refused too: a variable that is not set must not
-            switch the protection off.
+        ConfigurationError: a key is invalid. An empty one is refused too, because an unset variable must not switch the
+            protection off.
         MissingExtraError: encryption was asked for and `cryptography` is not installed.
     """
     signed = None if signing_key is None else Signed(signing_key)
@@ -115,7 +115,7 @@ class Plain:
         return protected
 
     def is_current(self, protected: bytes) -> bool:
-        """Whatever is plain stays so."""
+        """Return True, because there is no key."""
         return True
 
     def names(self, digest: str) -> tuple[str, ...]:
@@ -158,12 +158,12 @@ class Signed:
         return protected[:ID_SIZE] == self._keys[0].id
 
     def names(self, digest: str) -> tuple[str, ...]:
-        """Return the digest: signed definitions can be read without a key anyway."""
+        """Return the digest, because signed definitions can be read without a key."""
         return (digest,)
 
 
 class Sealed:
-    """AES-256-GCM, which also refuses whatever was altered: key's id (8 bytes), nonce (12 bytes), the rest.
+    """AES-256-GCM, which also refuses altered bytes: key's id (8 bytes), nonce (12 bytes), the rest.
 
     Args:
         keys: the first encrypts, all decrypt.
@@ -182,7 +182,7 @@ class Sealed:
 
     def protect(self, payload: bytes, bound_to: bytes) -> bytes:
         """Encrypt the payload."""
-        nonce = os.urandom(_NONCE)  # never from a generator that a forked child would share with its parent
+        nonce = os.urandom(_NONCE)  # from the system: a generator in this process would be shared with forked children
         try:
             return self._first + nonce + self._ciphers[self._first].encrypt(nonce, payload, bound_to)
         except OverflowError:
@@ -196,7 +196,7 @@ class Sealed:
         nonce, sealed = protected[ID_SIZE : ID_SIZE + _NONCE], protected[ID_SIZE + _NONCE :]
         try:
             return cipher.decrypt(nonce, sealed, bound_to)
-        except (InvalidTag, OverflowError, ValueError):  # of the last two: what is too short or too long
+        except (InvalidTag, OverflowError, ValueError):  # the last two: too short or too long
             raise EnvelopeError("it cannot be decrypted: it was altered, or belongs to something else") from None
 
     def is_current(self, protected: bytes) -> bool:
@@ -209,7 +209,7 @@ class Sealed:
 
 
 class SealedAndSigned(Value):
-    """Encrypted, then signed: for who gives the two keys to different people."""
+    """Encrypted, then signed, for users who give the two keys to different people."""
 
     sealed: Sealed
     signed: Signed
@@ -217,7 +217,7 @@ class SealedAndSigned(Value):
 
     @property
     def stamp_keys(self) -> Sequence[StampKey]:
-        """Those of the signing key: the encryption key alone must not sign."""
+        """The signing key's, because the encryption key alone must not sign."""
         return self.signed.stamp_keys
 
     def protect(self, payload: bytes, bound_to: bytes) -> bytes:
@@ -239,7 +239,7 @@ class SealedAndSigned(Value):
 
 def _tag(key: Key, payload: bytes, bound_to: bytes) -> bytes:
     signature = hmac.new(key.secret, digestmod=hashlib.sha256)
-    signature.update(len(bound_to).to_bytes(8, "big") + bound_to)  # the length: nothing moves from one to the other
+    signature.update(len(bound_to).to_bytes(8, "big") + bound_to)  # the length: no byte can move to the other part
     signature.update(payload)
     return signature.digest()
 

@@ -1,4 +1,4 @@
-"""How deep a document is, how long its longest list, how much it holds, and whether it is JSON at all."""
+"""Measures a document: its depth, its longest list, how much it holds, and whether it is JSON."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from flagcache.errors import EnvelopeError
 
 __all__ = ["Shape", "measure"]
 
-_DEEPEST = 100_000  # no parser gets there: such definitions hold themselves
+_DEEPEST = 100_000  # deeper than any parser goes: such definitions contain themselves
 
 _KINDS: frozenset[type] = CONTAINERS | {str, int, float, bool, type(None)}
 
 
 class Shape(NamedTuple):
-    """What decides how a document can be written, and whether a reader takes it."""
+    """The measures that decide how a document can be encoded, and whether a reader accepts it."""
 
     depth: int
     """Levels of containers."""
@@ -29,10 +29,10 @@ class Shape(NamedTuple):
 
 
 def measure(document: dict[str, object]) -> Shape:
-    """Go through a whole document, level by level.
+    """Measure a whole document, level by level.
 
     Raises:
-        EnvelopeError: it holds what `json.loads` could not have made, or holds itself.
+        EnvelopeError: it holds something that `json.loads` could not have made, or contains itself.
     """
     dicts: list[dict[str, object]] = [document]
     lists: list[list[object]] = []

@@ -1,4 +1,4 @@
-"""Stamps: signed times, epochs and notes. A process with a key believes no others.
+"""Stamps: signed times, epochs and notes. A process with a key believes no unsigned ones.
 
 A confirmation moves `as_of` and `confirmed_at` without the payload, and a note has no payload at all. So each has a
 *stamp* of its own: the numbers, and a tag that binds them to their purpose, to the namespace, and to the version if
@@ -23,7 +23,7 @@ __all__ = ["LENGTH", "SignedBackoff", "SignedTimes", "StampKey", "Stamps"]
 _ID, _NUMBER, _TAG = 8, 7, 16  # bytes
 _SIZE = _ID + 3 * _NUMBER + _TAG
 LENGTH = _SIZE * 4 // 3
-"""Characters of a stamp. There are no spare bits in its last one."""
+"""Characters of a stamp. Its last one has no spare bits."""
 _LIMIT = 1 << 53
 
 
@@ -43,13 +43,13 @@ class SignedTimes(NamedTuple):
 
 
 class SignedBackoff(NamedTuple):
-    """Why a fetch failed for all, as its process signed it."""
+    """Why a fetch failed for all workers, as its process signed it."""
 
     status: int
     at: int
     """The store's clock when that fetch was granted."""
     length: int
-    """Milliseconds from the failure on for which no worker fetches."""
+    """Milliseconds after the failure for which no worker fetches."""
 
 
 class Stamps:
@@ -57,7 +57,7 @@ class Stamps:
 
     Args:
         bound_to: protection and namespace, so that a stamp of another namespace proves nothing here.
-        keys: the first signs, all verify; none where the fleet has no key.
+        keys: the first signs, all verify; none if the fleet has no key.
     """
 
     def __init__(self, bound_to: bytes, keys: Sequence[StampKey]) -> None:
@@ -74,7 +74,7 @@ class Stamps:
         return self._make(b"order", version, times)
 
     def times(self, version: str, stamp: str) -> SignedTimes | None:
-        """The times that were signed for this version; None if none were."""
+        """Return the times that were signed for this version; None if none were."""
         numbers = self._read(b"order", version, stamp)
         return None if numbers is None else SignedTimes(*numbers)
 
@@ -83,12 +83,12 @@ class Stamps:
         return self._make(b"note", "", note)
 
     def note(self, stamp: str) -> SignedBackoff | None:
-        """The note that was signed; None if none was."""
+        """Return the signed note; None if it isn't valid."""
         numbers = self._read(b"note", "", stamp)
         return None if numbers is None else SignedBackoff(*numbers)
 
     def of_epoch(self, epoch: int) -> str:
-        """Sign that people have raised the epoch to this; empty without a key."""
+        """Sign an epoch to which people raised the store; empty without a key."""
         return self._make(b"epoch", "", (epoch, 0, 0))
 
     def proves_epoch(self, epoch: int, stamp: str) -> bool:

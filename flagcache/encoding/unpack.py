@@ -1,6 +1,6 @@
-"""The body of a payload, unpacked: in msgpack piece by piece, so that no block of its size is taken.
+"""Unpacks the body of a payload: msgpack piece by piece, so that it needs no block of memory of the body's size.
 
-What is unpacked is trusted in nothing: see `flagcache.encoding.payload`.
+Nothing in the body is trusted: see `flagcache.encoding.payload`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from flagcache.errors import EnvelopeError, UnreadableHereError
 
 __all__ = ["LONGEST", "inflate", "read_msgpack"]
 
-# Items that a msgpack list may have. Before 1.2 msgpack makes room for all that a list says it has before it sees one,
-# and so at each of 1,024 levels: 16 kB of payload, 16 MiB unpacked, held it for 20 seconds.
+# Items that a msgpack list may have. Before 1.2 msgpack reserves memory for all the items that a list announces, at
+# each of 1,024 levels: a payload of 16 kB, 16 MiB unpacked, kept it busy for 20 seconds.
 LONGEST = 0xFFFF
 
 _EMPTY_BIN = (b"\xc4\x00", b"\xc5\x00\x00", b"\xc6\x00\x00\x00\x00")
@@ -31,10 +31,10 @@ def inflate(packed: memoryview, size: int) -> bytes:
     """Unpack a zlib stream that ends where these bytes end.
 
     Raises:
-        EnvelopeError: it is broken, or not exactly of this size. No more is unpacked than that.
+        EnvelopeError: it is broken, or not exactly of this size. No more than that is unpacked.
     """
     stream = zlib.decompressobj()
-    # One byte more than there should be: shows the bomb that lies about its size, and lets the stream come to its end.
+    # One byte more than the size: shows a bomb with a wrong size, and lets the stream end.
     body = stream.decompress(packed, size + 1)
     if not stream.eof or stream.unused_data or len(body) != size:
         raise _not_of_its_size()
@@ -45,13 +45,13 @@ def read_msgpack(packed: memoryview, size: int, most: int, *, memory: int, keep:
     """Unpack a body of exactly this size, piece by piece.
 
     Args:
-        packed: As of `inflate`.
-        size: As of `inflate`.
+        packed: As for `inflate`.
+        size: As for `inflate`.
         most: How many containers it may have.
         memory: How many bytes of memory its objects may take.
-        keep: If not, an empty dict stands in the place of each, and an empty `bytes` is let pass.
+        keep: If False, an empty dict replaces each container, and an empty `bytes` passes.
     """
-    # A container takes a byte at least, so that only a large body can hold too many. The hook adds half to the time.
+    # A container has at least one byte, so only a large body can hold too many. The hook adds half to the time.
     count = _counter(most) if size > most else None
     body = _Inflating(packed, size + 1, MsgpackMemory(size, memory))
     unpacker = msgpack.Unpacker(
@@ -69,23 +69,24 @@ def read_msgpack(packed: memoryview, size: int, most: int, *, memory: int, keep:
         ext_hook=_refuse_extension,
     )
     content: object = unpacker.unpack()
-    rest = body.read(1)  # also lets the stream come to its end
+    rest = body.read(1)  # also lets the stream end
     if rest or body.unpacked != size or unpacker.tell() != size or not body.has_ended:
         raise _not_of_its_size()
-    # That leaves b"" as the one value that is not JSON. On 2,000 flags (1.2 MB) the search for its three spellings adds
-    # a fifth to unpacking, where going through the values doubles it; that is left for when a number looks like one.
+    # That leaves b"" as the one value that is not JSON. On 2,000 flags (1.2 MB) the search for its three encodings adds
+    # a fifth to the time of unpacking, and a walk through the values doubles it. So we walk only if a number looks like
+    # b"".
     if keep and body.spells_bin:
         measure({"": content})
     return content
 
 
 class _Inflating:
-    """A zlib stream as a file: no more is unpacked than is asked for.
+    """A zlib stream as a file, which unpacks no more than is read.
 
     Args:
         packed: The stream.
         most: Bytes to unpack at most.
-        memory: Counts what their objects take, before they are made.
+        memory: Counts the memory of their objects before they are made.
     """
 
     def __init__(self, packed: memoryview, most: int, memory: MsgpackMemory) -> None:
@@ -95,12 +96,12 @@ class _Inflating:
         self._stream = zlib.decompressobj()
         self._end = b""
         self.unpacked = 0
-        """Bytes so far."""
+        """Bytes unpacked so far."""
         self.spells_bin = False
-        """Whether an empty `bytes`, or what looks like one, was among them."""
+        """Whether an empty `bytes`, or something that looks like one, was among them."""
 
     def read(self, size: int) -> bytes:
-        """Return at most so many bytes; none if there are no more."""
+        """Return at most this many bytes; none if there are no more."""
         size = min(size, self._most - self.unpacked)
         unpacked = b""
         while size and not unpacked and not self._stream.eof and (packed := self._next()):
@@ -115,7 +116,7 @@ class _Inflating:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the stream has ended, where the packed bytes do."""
+        """Whether the stream has ended together with the packed bytes."""
         return self._stream.eof and not self._stream.unused_data and not self._packed
 
     def _next(self) -> bytes | memoryview:
@@ -130,7 +131,7 @@ def _not_of_its_size() -> EnvelopeError:
 
 
 def _counter(most: int) -> Callable[[object], object]:
-    """A hook that msgpack calls with each container, at its end."""
+    """Return a hook that msgpack calls with each complete container."""
     left = most
 
     def count(container: object) -> object:
@@ -144,7 +145,7 @@ def _counter(most: int) -> Callable[[object], object]:
 
 
 def _emptying(count: Callable[[object], object] | None) -> Callable[[object], object]:
-    """A hook that puts one empty dict in the place of each, so that none is held longer than it is read."""
+    """Return a hook that replaces each container by one empty dict, so that none stays in memory."""
     nothing: dict[str, object] = {}
 
     def empty(container: object) -> object:

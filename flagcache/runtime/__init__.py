@@ -1,1 +1,1 @@
-"""What one Python process needs: identity, clock, forks, threads. Knows nothing of fleets."""
+"""Tools for one Python process: identity, clock, forks, threads. They know no fleet."""

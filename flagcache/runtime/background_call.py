@@ -39,7 +39,7 @@ class BackgroundCall(Generic[_T]):
         self._results: list[_T] = []
         self._error: BaseException | None = None
         self.ended_at: float | None = None
-        """Own clock when it ended; None while it runs."""
+        """When it ended, by this process's clock; None while it runs."""
 
     @property
     def failed(self) -> bool:

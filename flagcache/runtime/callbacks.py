@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 _LONG = 1.0
-"""Seconds after which a callback is logged."""
+"""A callback that takes longer than these seconds is logged."""
 
 
 class TimedCallback(Generic[_T]):
@@ -24,7 +24,7 @@ class TimedCallback(Generic[_T]):
 
     Args:
         call: the user's.
-        name: the option by which it was given.
+        name: the option that passed it.
     """
 
     def __init__(self, call: Callable[[_T], object], name: str) -> None:

@@ -5,7 +5,7 @@ The vendor's SDK asks, fetches and delivers on one thread, and a grant belongs t
 thread, which acts for it.
 
 A thread may be inside a call of a cache and call that cache again: an `on_event`, or a logging filter, may evaluate a
-flag, which asks the cache for definitions that this very thread is about to bring. Such a call must not wait for them.
+flag, which asks the cache for definitions that this thread is about to bring. Such a call must not wait for them.
 It may also be at work in two caches at once, so what concerns one cache is noted under that cache.
 """
 
@@ -37,9 +37,9 @@ class Caller:
 
     def __init__(self) -> None:
         self.asked_at = float("-inf")
-        """Own clock when it last asked whether to fetch: what was granted since is new to it."""
+        """When it last asked whether to fetch, by this process's clock: a later grant is new to it."""
         self.max_age: float | None = None
-        """Seconds; definitions may be older only if no fetch is under way. None: no limit."""
+        """Seconds: the caller waits for a fetch under way if the definitions are older. None: no limit."""
 
 
 class ThreadRecord:
@@ -49,13 +49,13 @@ class ThreadRecord:
 
     def __init__(self) -> None:
         self.caller = Caller()
-        """For whom it acts."""
+        """The caller that it acts for."""
         self.inside: tuple[Inside, ...] = ()
-        """The caches that it is inside a call of."""
+        """The caches in whose calls it is."""
         self.notes: dict[object, object] = {}
-        """What a module or a cache notes of it, by what notes it."""
+        """What a module or a cache records of it; the module or cache is the key."""
         self.until = float("inf")
-        """When its `within` ends."""
+        """When its `within` ends, by the system's monotonic clock."""
 
 
 thread_record = PerThread(ThreadRecord)

@@ -1,4 +1,4 @@
-"""Exceptions that we catch whatever they are, so that our bugs don't reach the code that calls us."""
+"""Catches exceptions of all types and logs them, so that our bugs don't reach the code that calls us."""
 
 from __future__ import annotations
 

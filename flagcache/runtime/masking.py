@@ -11,17 +11,17 @@ __all__ = ["mask", "mask_chain", "userinfo_of", "without_userinfo"]
 _MASK = "***"
 
 _PART = 8
-"""Characters of a secret by which its beginning is recognised: Redis repeats 128 of an argument, no more."""
+"""The fewest characters by which the beginning of a secret is recognised. Redis repeats at most 128 of an argument."""
 
 _SHORT = 4
-"""A secret with fewer characters is masked only as a word of its own: it may stand in any other word by chance."""
+"""A secret with fewer characters is masked only as a whole word, because any other word may contain it by chance."""
 
 _USERINFO = re.compile(r"(?:(?<=://)|^(?!\w[\w+.-]*://))\S*@")
-"""Up to the last `@`: a password may hold characters that should have been percent-encoded."""
+"""User name and password, up to the last `@`: a password may hold characters that should have been percent-encoded."""
 
 
 def mask(text: str, secrets: Iterable[str]) -> str:
-    """Replace each secret, and each beginning of one, in every form that a URL or Python writes."""
+    """Replace each secret, and each beginning of one, in every form that a URL or Python gives it."""
     forms = {form for secret in secrets if secret for form in _forms(secret)}
     for form in (each for each in forms if len(each) < _SHORT):
         text = re.sub(rf"(?<![^\W_]){re.escape(form)}(?![^\W_])", _MASK, text)
@@ -68,7 +68,7 @@ def without_userinfo(url: str) -> str:
 
 
 def _forms(secret: str) -> Iterable[str]:
-    """Return how a secret may be written: as it is, percent-encoded, escaped, and with its line feeds replaced."""
+    """Return the forms of a secret: as it is, percent-encoded, escaped, and with its line feeds replaced."""
     safe = secret.encode("utf-8", "surrogatepass")
     encoded = {quote(safe, safe=""), quote(safe), quote_plus(safe)}
     lower = {re.sub(r"%[0-9A-F]{2}", lambda code: code[0].lower(), form) for form in encoded}
@@ -76,7 +76,7 @@ def _forms(secret: str) -> Iterable[str]:
 
 
 def _common(text: str, start: int, form: str) -> int:
-    """How many characters of the form the text has there; 0 if they are too few to recognise it by."""
+    """Return how many characters of the form the text has at this place; 0 if they are too few to recognise it."""
     number = next(
         (n for n, (a, b) in enumerate(zip(text[start : start + len(form)], form, strict=False)) if a != b), None
     )

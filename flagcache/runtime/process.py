@@ -24,7 +24,7 @@ class AtFork(Protocol):
     """Something with a hook that runs in each forked child."""
 
     def forked(self) -> None:
-        """Called in the child, before any other code of it, and on no other occasion. Must not block."""
+        """Called in the child only, before its other code. Must not block."""
         ...
 
 
@@ -42,7 +42,7 @@ _hooked_pid = os.getpid()
 """Pid of the process in which this module was imported or a fork hook was last run."""
 
 _AFTER_ALL_OTHERS = -1000
-"""Priority among multiprocessing's finalizers, of which the highest runs first: those of users may still evaluate."""
+"""Priority among multiprocessing's finalizers. The highest runs first, so those of users may still evaluate flags."""
 
 _finalizer_pid = 0
 """Pid of the process in which `leave` is registered for its end."""
@@ -96,7 +96,7 @@ def hooks_run() -> bool:
 def _forked() -> None:
     global _hooked_pid  # noqa: PLW0603 - one value for each process
     _hooked_pid = os.getpid()
-    # A child of multiprocessing may have unregistered it; a process that it forks is no child of multiprocessing.
+    # A child of multiprocessing may have unregistered the exit hook, and a process that it forks needs it.
     atexit.unregister(leave)
     atexit.register(leave)
     for owner in list(_at_fork):

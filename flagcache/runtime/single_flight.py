@@ -1,7 +1,7 @@
 """One call at a time in a process, shared by all threads that want its result now (single-flight).
 
-A thread that finds a call under way waits for it and uses what it brought. It makes its own afterwards only if what it
-wants may be newer than that call, or if that call could not bring it (`SingleFlight.run`).
+A thread that finds a call under way waits for it and uses its result. It then makes its own call only if it wants
+something newer than that call, or something that the call could not bring (`SingleFlight.run`).
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class _Flight(NamedTuple):
 
 
 class SingleFlight:
-    """The calls of one process. After `close` there are none."""
+    """The shared calls of one process. After `close` there are none."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # reentrant: a signal handler may need what it interrupted
+        self._lock = threading.RLock()  # reentrant: a signal handler may need the lock that it interrupted
         self._current: _Flight | None = None
         self._closed = False
 
@@ -45,14 +45,15 @@ class SingleFlight:
 
         Timeline without `again`, while a server hangs: one thread probes it, which brings nothing else. Another thread
         arrives to do the work, waits for the probe's timeout and returns. Its next call arrives during the next probe.
-        The work is never done.
+        So the work is never done.
 
         Args:
             call: what to do.
-            full: this call may bring all that any caller wants; otherwise, only a part.
+            full: this call may bring everything that a caller wants; otherwise, only a part.
             longest: seconds to wait for a call under way.
-            again: asked after a call that was not full, if this one is: whether to make this one still.
-            newer: make this one in any case, after the one under way, which may be older than what this one is for.
+            again: called after a call that was not full, if this one is; returns whether to make this one too.
+            newer: make this call in any case, after the one under way, which may have begun before the change that this
+                is for.
         """
         mine = _Flight(make_event(), threading.get_ident(), full)
         until: float | None = None
@@ -71,7 +72,7 @@ class SingleFlight:
             mine.over.set()
 
     def settle(self, longest: float) -> None:
-        """Wait until another thread's call under way has ended, at most so many seconds.
+        """Wait until another thread's call under way has ended, at most this many seconds.
 
         Looks repeatedly instead of waiting for the event: a signal handler may call this on a thread that it
         interrupted while that thread held the event's lock.

@@ -41,7 +41,7 @@ def patched_late() -> bool:
 
 def make_event() -> threading.Event:
     """Return an event that works for all threads and greenlets. gevent's own works within one thread only."""
-    late = _noted is not None and _noted is not threading.local  # as `patched_late`; each poll comes by here
+    late = _noted is not None and _noted is not threading.local  # as in `patched_late`; each poll runs this
     return (_Event if late else threading.Event)()
 
 

@@ -2,7 +2,7 @@
 
 uWSGI loads an application and then forks its workers, by default without the hooks of `os.register_at_fork` (its
 `plugins/python/python_plugin.c`, 2.0.30: `uwsgi_python_post_fork`). In such a worker threads are dead but look alive,
-and flagcache runs no code after the fork, so it has to warn before it.
+and flagcache runs no code after the fork, so it has to warn before.
 
 Its option `py-call-osafterfork` runs the hooks without waiting for Python's locks: if a thread of the first process
 holds one, the children hang, and from Python 3.13 on they exit at once. It is accepted, but not recommended.
@@ -24,7 +24,7 @@ __all__ = ["Server", "advice", "advise"]
 _log = logging.getLogger(__name__)
 
 _FORK_HOOKS = ("py-call-uwsgi-fork-hooks", "py-call-osafterfork")
-_OFF = ("false", "off", "no", "0")  # what uWSGI itself takes for that: its core/uwsgi.c, uwsgi_opt_true
+_OFF = ("false", "off", "no", "0")  # the values that uWSGI itself takes for true: core/uwsgi.c, uwsgi_opt_true
 
 _REMEDY = "set `lazy-apps = true`, or both `enable-threads = true` and `py-call-uwsgi-fork-hooks = true`"
 _NO_THREADS = "uWSGI runs no threads here, so flags are not updated between requests: set `enable-threads = true`"

@@ -1,1 +1,1 @@
-"""Stores: where envelopes and the lease live. `base` says what a store is, `rules` what its verbs do."""
+"""Stores: where envelopes and the lease live. `base` defines a store, `rules` what its verbs do."""

@@ -1,4 +1,4 @@
-"""What only some stores can do or tell, beyond the verbs of `flagcache.stores.base.Store`."""
+"""Abilities that only some stores have, beyond the verbs of `flagcache.stores.base.Store`."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ __all__ = ["EvictsKeys", "Forgets", "ProvesWrites", "SendsNotices", "Subscribabl
 
 @runtime_checkable
 class EvictsKeys(Protocol):
-    """A store that may drop what it holds to make room for others."""
+    """A store that may delete what it holds to make room for other data."""
 
     def eviction_policy(self) -> str:
-        """Name the rule by which it does so, as its documentation does; empty if it does not say."""
+        """Return the name of its rule, as in the server's documentation; empty if the server doesn't say."""
         ...
 
 
 @runtime_checkable
 class Forgets(Protocol):
-    """A store that outlives those who use it."""
+    """A store that outlives the processes that use it."""
 
     def forget(self) -> bool:
-        """Delete all that it has of the namespace, the epoch too; return whether it had anything.
+        """Delete everything of the namespace, including the epoch; return whether there was anything.
 
         Processes that hold definitions may bring them back.
         """
@@ -32,27 +32,30 @@ class Forgets(Protocol):
 
 @runtime_checkable
 class ProvesWrites(Protocol):
-    """A store whose every answer, after it refused a write, proves that it takes writes again."""
+    """A store that proves with any reply, after it refused a write, that it takes writes again."""
 
     proves: tuple[str, ...]
-    """The kinds of refusal (of `StoreError`) of which that is so."""
+    """The kinds of refusal (of `StoreError`) that a reply disproves."""
     refuses: bool
-    """Whether it refused a write in such a way, and has taken none since."""
+    """Whether it refused a write with such a kind, and has taken none since."""
 
 
 @runtime_checkable
 class SendsNotices(Protocol):
-    """A store whose verbs work without the right to send notices, and that says when it is missing."""
+    """A store whose verbs work without the right to send notices, and that reports if the right is missing."""
 
     push_refused: str | None
-    """Why the latest notice was refused, and which right is missing; empty if it was sent, None if none was due yet."""
+    """Why the latest notice was refused, with the missing right; empty if it was sent, None if none was due yet."""
 
 
 class Subscription(Protocol):
     """A live stream of notices. From the moment it exists no notice is missed, until it raises."""
 
     def get(self, timeout: float) -> Notice | None:
-        """Wait up to `timeout` seconds for a notice; None if none came. Raises `StoreError` if the stream is lost."""
+        """Wait up to `timeout` seconds for a notice; returns None if none came.
+
+        Raises `StoreError` if the stream is lost.
+        """
         ...
 
     def close(self) -> None:
@@ -62,7 +65,7 @@ class Subscription(Protocol):
 
 @runtime_checkable
 class Subscribable(Protocol):
-    """A store that can also tell of changes."""
+    """A store that can also send notices of changes."""
 
     def subscribe(self) -> Subscription:
         """Open a stream of notices."""

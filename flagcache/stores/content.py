@@ -8,43 +8,46 @@ __all__ = ["Envelope", "Grant", "Meta", "Order"]
 
 
 class Order(NamedTuple):
-    """What makes one content newer than another: the epoch first, then `as_of`."""
+    """The order of contents: a higher epoch is newer, then a higher `as_of`."""
 
     epoch: int
     as_of: int
 
 
 class Meta(NamedTuple):
-    """All that is known of definitions but themselves."""
+    """The metadata of definitions."""
 
     version: str
-    """Digest of the definitions. It always names the same content."""
+    """Digest of the definitions, which always names the same content."""
     epoch: int
     """Raised only by people."""
     as_of: int
-    """When the fetch that brought or last confirmed them was granted. It orders; it may be ahead of a stepped clock."""
+    """When the fetch that brought or last confirmed them was granted.
+
+    Decides which are newer; may be ahead of a stepped clock.
+    """
     changed_at: int
     """When the fetch that first brought this content was granted."""
     confirmed_at: int
-    """When the fetch that last found this content at the vendor was granted."""
+    """When the latest fetch that found this content at the vendor was granted."""
     etag: str = ""
-    """The vendor's entity tag of this very content, or nothing where it is not known."""
+    """The vendor's entity tag of this content; empty if it is not known."""
     writer: str = ""
     """Which library wrote them, e.g. `posthog-python/7.91.1`."""
     project: str = ""
-    """Which of the vendor's projects they belong to, or nothing where it is not known."""
+    """The vendor's project that they belong to; empty if it is not known."""
     stamp: str = ""
     """The signed `epoch`, `as_of` and `confirmed_at` of this version, if the fleet has a key; each confirmation makes
     another."""
 
     @property
     def order(self) -> Order:
-        """The place of this content among others of its namespace."""
+        """The order of this content among others of its namespace."""
         return Order(self.epoch, self.as_of)
 
 
 class Envelope(NamedTuple):
-    """Encoded definitions and what is known of them."""
+    """Encoded definitions and their metadata."""
 
     meta: Meta
     payload: bytes
@@ -55,6 +58,6 @@ class Grant(NamedTuple):
 
     epoch: int
     as_of: int
-    """What the definitions that this fetch brings are to be stamped with."""
+    """The order of the definitions that this fetch brings."""
     at: int
     """The store's clock when it was given."""

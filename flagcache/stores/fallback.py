@@ -1,8 +1,9 @@
-"""The fallback store: where on this machine it is, and that nobody else can have put it there.
+"""The fallback store: where on this machine it is, and a check that no other user can have put it there.
 
-It lies in a *state* directory of the user, which outlives a reboot, in one file for each fleet's store and database,
-and for each host: hosts that share a home directory share no memory, without which SQLite's log breaks.
-Must never follow a link, nor use what another user owns or may write: whoever can write it chooses a fleet's flags.
+It is in a *state* directory of the user, which outlives a reboot. Each fleet's store and database has a file of its
+own, and so has each host: hosts that share a home directory share no memory, without which SQLite's log breaks.
+Invariant: it never follows a link, and never uses what another user owns or may write, because a user who can write it
+chooses a fleet's flags.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from flagcache.stores.spec import StoreSpec, missing_for_sqlite
 __all__ = ["AUTO", "Fallback", "checked_fallback", "fallback_specs"]
 
 Fallback: TypeAlias = str | os.PathLike[str] | None
-"""Where the fallback store is kept: a directory, made with mode 0700; `"auto"` is `flagcache` in `$STATE_DIRECTORY`
-(systemd's) or `$XDG_STATE_HOME`, by default in `~/.local/state`, and on systems where a SQLite store cannot work
-(Windows) None: there is none."""
+"""The directory of the fallback store, made with mode 0700; None: there is none. `"auto"` is `flagcache` in
+`$STATE_DIRECTORY` (systemd's) or `$XDG_STATE_HOME`, by default in `~/.local/state`; on systems on which a SQLite store
+cannot work (Windows), it is None."""
 
 AUTO = "auto"
 
@@ -36,20 +37,20 @@ _log = logging.getLogger(__name__)
 _said = False
 
 _LONGEST_HOST = 64
-"""Characters of a host's name that a file's name has; Linux allows no more."""
+"""The longest host name in a file's name, in characters; Linux allows no more."""
 
 _NOWHERE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR)
-"""Errors with which a home directory says that it is no place for a file."""
+"""Errors of a home directory in which no file can be made."""
 
 _FORMAT = 1
-"""Of the file's tables: versions of flagcache with another one use another file, side by side."""
+"""The format of the file's tables. Versions of flagcache with another format use another file beside it."""
 
 
 def checked_fallback(fallback: object) -> Fallback:
-    """Return the argument if it can be one. Of a directory that cannot be found a warning tells: a cache does without.
+    """Return the argument if it is valid. If its path can't be resolved, log a warning and return None.
 
     Raises:
-        ConfigurationError: it is no directory's name, or names something that is there and is no directory.
+        ConfigurationError: it is no name of a directory, or names an existing file of another kind.
     """
     if fallback is None or fallback == AUTO:
         return None if fallback is None else AUTO
@@ -71,17 +72,17 @@ def checked_fallback(fallback: object) -> Fallback:
 def fallback_specs(
     fallback: Fallback, fingerprint: str, namespace: str, *, timeout: float, format_and_protection: str
 ) -> tuple[StoreSpec, ...]:
-    """Return how each process opens the fallback store; nothing where there is none.
+    """Return how each process opens the fallback store; nothing if there is none.
 
     Args:
-        fallback: where.
-        fingerprint: of the fleet's store: two servers or databases never meet in one file.
+        fallback: its directory.
+        fingerprint: of the fleet's store, so that two servers or databases never share a file.
         namespace: several share a file.
-        timeout: as of `SqliteStore`.
-        format_and_protection: as of `SqliteStore`.
+        timeout: as for `SqliteStore`.
+        format_and_protection: as for `SqliteStore`.
 
     Raises:
-        ConfigurationError: `fallback` cannot be right, or names a directory on a system that lacks what a SQLite store
+        ConfigurationError: `fallback` is invalid, or names a directory on a system that lacks what a SQLite store
             needs.
     """
     place = checked_fallback(fallback)
@@ -92,8 +93,8 @@ def fallback_specs(
             raise ConfigurationError(f"no fallback store can work on this system: {missing}; say fallback=None")
         _say_once(missing)
         return ()
-    # Here and not when it is opened, on some thread: a child forked in mid-import could never import it.
-    from flagcache.stores.sqlite.adoption import adopt, forget  # noqa: PLC0415 - who wants none need not pay for it
+    # Here, because it is opened on any thread, and a child forked during that import could never import it.
+    from flagcache.stores.sqlite.adoption import adopt, forget  # noqa: PLC0415 - slow to import, and not always needed
     from flagcache.stores.sqlite.store import SqliteStore  # noqa: PLC0415 - likewise
 
     def make() -> SqliteStore:
@@ -115,7 +116,7 @@ def fallback_specs(
 
 
 def _say_once(missing: str) -> None:
-    """One line a process, however many caches it makes."""
+    """Log one line for each process, however many caches it makes."""
     global _said  # noqa: PLW0603 - one flag of the process
     if _said:
         return
@@ -125,7 +126,7 @@ def _say_once(missing: str) -> None:
 
 
 def _address(fallback: Fallback, fingerprint: str) -> str:
-    """Return what people call it."""
+    """Return its address, for people."""
     try:
         return f"sqlite://{_file_in(_directory(fallback).directory, fingerprint)}"
     except StoreError:
@@ -133,15 +134,15 @@ def _address(fallback: Fallback, fingerprint: str) -> str:
 
 
 class _Place(NamedTuple):
-    """The directory that is meant."""
+    """The directory of the fallback store."""
 
     directory: Path
     home: Path | None = None
-    """The user's home directory, if the place merely follows from that."""
+    """The user's home directory, if the place was derived from it."""
 
 
 def _safe(place: _Place, fingerprint: str) -> Path:
-    """Return the file if only this user can have written it, having made its directory if that was not there."""
+    """Make the directory if it is missing, and return the file if only this user can have written it."""
     file = _file_in(place.directory, fingerprint)
     try:
         if place.home is not None:
@@ -160,7 +161,7 @@ def _refuse_strangers(file: Path) -> None:
     """Check, each time the file is opened, that no other user can have put it there.
 
     Raises:
-        StoreError: another user can have, or the check failed.
+        StoreError: another user can have put it there, or the check failed.
     """
     try:
         refuse_strangers(file)
@@ -172,7 +173,7 @@ def _make_below(home: Path, file: Path) -> None:
     """Make the file's directory in an existing home directory.
 
     Raises:
-        StoreError: there is no such home, or nothing can be written there. A default without a place is no trouble.
+        StoreError: there is no such home, or nothing can be written there. For a default that is not logged as trouble.
     """
     try:
         if not home.is_dir():
@@ -187,7 +188,7 @@ def _make_below(home: Path, file: Path) -> None:
 
 
 def _directory(fallback: Fallback) -> _Place:
-    """Return the directory that is meant, in this process's environment.
+    """Return the directory, from the argument or this process's environment.
 
     Raises:
         StoreError: this user has no home directory, and no variable names a place.
@@ -220,10 +221,10 @@ def _file_in(directory: Path, fingerprint: str) -> Path:
 
 
 def _others(file: Path, fingerprint: str) -> list[Path]:
-    """Return the files of other hosts, or of a release that knew no hosts, that are this user's alone."""
+    """Return the files of other hosts, or of a release without host names in them, that belong to this user alone."""
     begins, ends = f"fallback-{fingerprint[:32]}-", f"v{_FORMAT}.sqlite"
     entries: list[Path] = []
-    with suppress(OSError):  # not `glob`: Python 3.15 loads that when it is first used, maybe in mid-fork
+    with suppress(OSError):  # not `glob`: Python 3.15 loads that at its first use, maybe during a fork
         entries = [*file.parent.iterdir()]
     found: list[Path] = []
     for other in entries:
@@ -235,13 +236,13 @@ def _others(file: Path, fingerprint: str) -> list[Path]:
 
 
 def _take_back(file: Path) -> None:
-    """Give a file, which a group of ours may write, the rights that it was made with.
+    """Restore the mode of a file that a group of this process may write.
 
-    Not by a descriptor: closing that would give up the locks that SQLite has on the file in this process.
+    Not through a descriptor, because to close it would release the locks that SQLite has on the file in this process.
     """
     for path in (file, *(file.with_name(file.name + suffix) for suffix in ("-wal", "-shm"))):
         with suppress(FileNotFoundError):
             found = path.lstat()
             if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and found.st_mode & stat.S_IWGRP:
-                with suppress(PermissionError):  # of a file system whose rights are fixed
+                with suppress(PermissionError):  # a file system with fixed rights
                     path.chmod(0o600)

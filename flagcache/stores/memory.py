@@ -1,7 +1,7 @@
-"""A store in this process's memory: for single processes, for tests, and where no other store can be reached.
+"""A store in this process's memory, for single processes, for tests, and for when no other store can be reached.
 
-The smallest store there is: the rules under a lock. It must never outlive its process: a forked child starts with an
-empty one (`MemoryHub` sees to that), for the lease that it would inherit belongs to the parent.
+The smallest store: the rules under a lock. Invariant: it never outlives its process. A forked child starts with an
+empty one (`MemoryHub` makes it), because the lease that it would inherit belongs to the parent.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _KEPT = 256
 """Maximum number of unused stores to keep. A long test run creates a new name for each test."""
 
 _BACKLOG = 64
-"""Notices kept for a subscriber that does not read. They only say "ask", so the oldest may go."""
+"""Notices kept for a subscriber that does not read. They only say "ask", so the oldest may be dropped."""
 
 
 @only_store_errors
@@ -46,7 +46,7 @@ class MemoryStore(VerbsByRules):
     """One namespace in memory.
 
     Args:
-        clock: tells the store's time in milliseconds.
+        clock: returns the store's time in milliseconds.
     """
 
     def __init__(self, clock: Callable[[], int] = wall_milliseconds) -> None:
@@ -99,7 +99,7 @@ class MemoryStore(VerbsByRules):
         return self._tell(verb)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: nothing is open."""
 
     def subscribe(self) -> Subscription:
         """As `Subscribable.subscribe`."""
@@ -141,7 +141,7 @@ class _Subscription:
 
 
 class MemoryHub:
-    """Memory stores by name, so that all clients of one process meet in the same one.
+    """Memory stores by name, so that all clients of one process share one.
 
     The latest 256 are kept; an older one lasts as long as a cache uses it.
     """
@@ -156,7 +156,7 @@ class MemoryHub:
     def store(self, name: str) -> MemoryStore:
         """Return this process's store of this name; the same at each call."""
         with self._lock:
-            if self._pid != os.getpid():  # what a parent had is its own
+            if self._pid != os.getpid():  # in a forked child: the parent's stores stay the parent's
                 self._pid, self._latest, self._used = os.getpid(), {}, WeakValueDictionary()
             store = self._latest.pop(name, None) or self._used.get(name) or MemoryStore()
             self._latest[name] = self._used[name] = store

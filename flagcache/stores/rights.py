@@ -1,7 +1,7 @@
-"""Who may write a file or a directory, and whether a user other than this one and root can have placed a file there.
+"""Rights to files: whether a user other than this one and root may write a file or can have put it there.
 
-Each directory on the path is opened through its parent's descriptor and never through a link, so the directory that was
-checked is the one that is used. A user who may write a directory may rename its entries, unless it has the sticky bit.
+Each directory on the path is opened through its parent's descriptor and never through a link, so the checked directory
+is the one that is used. A user who may write a directory may rename its entries, unless it has the sticky bit.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def make_directory(directory: Path) -> None:
 
 
 def _look_below(parent: int, rest: list[Path], file: Path) -> None:
-    """Check the next directory through its parent's descriptor, then what is below it."""
+    """Check the next directory through its parent's descriptor, then those below it."""
     path = rest[0]
     if len(rest) > 1:
         with _entered(path, parent) as entered:
@@ -81,14 +81,14 @@ def _look_below(parent: int, rest: list[Path], file: Path) -> None:
         for suffix in _LOOKS:
             with suppress(FileNotFoundError):
                 name = file.name + suffix
-                # Not opened: to close it would release the locks that SQLite has on it in this process.
+                # We don't open it, because to close it would release the locks that SQLite has on it in this process.
                 _refuse_file(os.stat(name, dir_fd=entered, follow_symlinks=False), file.with_name(name))
     return None
 
 
 @contextmanager
 def _entered(path: Path, parent: int | None) -> Generator[int]:
-    """A directory's descriptor. With `O_PATH`, if the system has it, the right to pass through is enough."""
+    """Open a directory. With `O_PATH`, if the system has it, the right to pass through is enough."""
     flags = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(path if parent is None else path.name, flags, dir_fd=parent)
     try:

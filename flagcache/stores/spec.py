@@ -18,7 +18,7 @@ REDIS_SCHEMES = {
     **_SERVERS,
     **{f"{name}+{kind}": called for kind in ("sentinel", "cluster") for name, called in _SERVERS.items()},
 }
-"""The schemes of URLs that name a Redis, or what speaks its protocol; and what redis-py calls each of its servers."""
+"""The schemes of a Redis's URLs, or of a server's with its protocol; the values are redis-py's schemes."""
 
 
 _SQLITE_MODULES = ("fcntl", "ctypes", "sqlite3")
@@ -28,8 +28,7 @@ _SQLITE_CALLS = ("O_CLOEXEC", "O_DIRECTORY", "geteuid", "register_at_fork", "sta
 def missing_for_sqlite() -> str:
     """Return what SQLite's store needs and this system lacks, as `Python has no module fcntl here`; empty if nothing.
 
-    The locks that hold its processes to one another are those of POSIX, which Windows has not. A Python may also have
-    been built without SQLite.
+    Its processes use POSIX locks, which Windows doesn't have. A Python may also have been built without SQLite.
     """
     missing = [f"module {name}" for name in _SQLITE_MODULES if not _can_import(name)]
     missing += [f"os.{name}" for name in _SQLITE_CALLS if not hasattr(os, name)]
@@ -51,17 +50,17 @@ def scheme_in(url: str) -> str:
 
 
 class StoreSpec(NamedTuple):
-    """How a process opens one of its stores, and what people call it."""
+    """How a process opens one of its stores, and its address for people."""
 
     address: str
-    """No user name, no password."""
+    """Its address, without user name and password."""
     open: Callable[[], Store]
-    """Makes the store, in each process and again after `FailoverStores.close`; connects to nothing."""
+    """Makes the store, in each process and again after `FailoverStores.close`; opens no connection."""
     open_to_lead: Callable[[], Store] | None = None
-    """Makes the same store for a process that may lead, if this one may not. None: as `open`."""
+    """Makes the same store for a process that may lead, if this one may not; None: as `open`."""
     pace: float = 1.0
-    """How many refresh intervals lie between two fetches coordinated by this store."""
+    """The number of refresh intervals between two fetches that this store coordinates."""
     archive: bool = False
-    """Keeps what the stores before it give, so that it has something when they are away."""
+    """Keeps what the stores before it return, to have it when they are away."""
     private: bool = False
-    """Each process has one of its own: a forked child's is empty at first."""
+    """Each process has its own; a forked child's is empty at first."""

@@ -24,7 +24,7 @@ _Kind = TypeVar("_Kind", bound=type)
 def only_store_errors(kind: _Kind) -> _Kind:
     """Let the public methods of a class raise no `Exception` but `StoreError`. A class decorator.
 
-    What is no `Exception` passes: the interpreter's end, Ctrl-C, a gevent timeout.
+    A `BaseException` that is no `Exception` passes: the interpreter's end, Ctrl-C, a gevent timeout.
     """
     for name, method in [*vars(kind).items()]:
         if isinstance(method, FunctionType) and not name.startswith("_"):
@@ -46,9 +46,9 @@ def _converting(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def unexpected(exc: Exception, address: str) -> StoreError:
-    """Convert an exception of a kind that no caller expects: names its type and the line that raised it.
+    """Convert an exception that no caller expects; the result names its type and the line that raised it.
 
-    Never shows its text, which is not ours and may hold a password or a token.
+    The exception's own text is left out, because it isn't ours and may hold a password or a token.
 
     Args:
         exc: the exception.

@@ -1,4 +1,4 @@
-"""The verbs that only apply the rules to a state: what the stores in SQLite and in memory have in common.
+"""The verbs that only apply the rules to a state, which the stores in SQLite and in memory share.
 
 Redis runs the same rules in Lua. A verb that also reads or writes the payload is each store's own.
 """

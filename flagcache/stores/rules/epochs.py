@@ -1,4 +1,4 @@
-"""The epoch: how `clear` raises it, and what replaces one that a store has lost or that has no signature. Pure."""
+"""The epoch: how `clear` raises it, and how a lost or unsigned one is replaced. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["clear", "with_epoch_of"]
 def clear(state: State, clock: int, stamp: str = "") -> tuple[State, Notice]:
     """Forget definitions, grants and notes, and raise the epoch; the lease stays if its holder fetches at once.
 
-    An epoch that was too high is replaced by the clock, which no epoch of a worker reaches by counting.
+    An epoch that was too high is replaced by the clock's time, which no counted epoch reaches.
     """
     epoch, state = clock if state.invalid_epoch else state.epoch + 1, hurry(state, clock)
     kept = State(
@@ -30,7 +30,7 @@ def clear(state: State, clock: int, stamp: str = "") -> tuple[State, Notice]:
 
 
 def with_epoch_of(state: State, held: Order, ask: Ask) -> State:
-    """The state with the epoch of what the asker holds, if the store has lost it, or has one without a signature."""
+    """Return the state with the epoch of what the asker holds, if the store has lost it or has an unsigned one."""
     if held.epoch > state.epoch:
         return _lift(state, held)._replace(epoch_stamp=ask.epoch_stamp)
     if held.epoch < state.epoch == ask.unsigned_epoch and state.epoch_stamp == ask.doubted_stamp:
@@ -40,10 +40,11 @@ def with_epoch_of(state: State, held: Order, ask: Ask) -> State:
 
 
 def _lift(state: State, held: Order) -> State:
-    """The store has lost its epoch: a process that knows it restores it.
+    """Restore the epoch that the store has lost, from a process that knows it.
 
-    What was fetched since is of that epoch now. Older definitions than the asker's may be what people cleared: in the
-    new epoch they would order before newer ones of the old, so they go, and the asker brings back its own.
+    What was fetched since then gets that epoch. Definitions older than the asker's may be what people cleared, and in
+    the new epoch they would count as newer than later ones of the old epoch. So they are dropped, and the asker brings
+    back its own.
     """
     if state.meta is None:
         return state._replace(epoch=held.epoch)

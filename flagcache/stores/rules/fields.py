@@ -1,4 +1,4 @@
-"""Which texts in a store a worker may have written: pure. A longer one, or one with a control character, is absent.
+"""Which texts in a store a worker may have written. Pure. A longer one, or one with a control character, is absent.
 
 Lengths are bytes of UTF-8. What workers write is shorter: an entity tag has at most 256 characters, and 444 if it is
 protected; an identity has a host's name, a pid and a token.
@@ -27,7 +27,7 @@ _CONTROLS = frozenset(map(chr, [*range(32), 127]))
 
 
 def is_version(text: str) -> bool:
-    """Whether this can name a content: letters, digits, dots, dashes. Workers accept only digests."""
+    """Whether this can be a version: letters, digits, dots, dashes. Workers accept only digests."""
     return 0 < len(text) <= LONGEST_VERSION and _NAMING.issuperset(text)
 
 
@@ -37,12 +37,12 @@ def is_tag(text: str) -> bool:
 
 
 def is_stamp(text: str) -> bool:
-    """Whether this can be a stamp: ASCII without colons, which part the arguments of a poll."""
+    """Whether this can be a stamp: ASCII without colons, which separate the arguments of a poll."""
     return len(text) <= LONGEST_STAMP and _STAMP.issuperset(text)
 
 
 def is_text(text: str) -> bool:
-    """Whether this can be an identity, the name of a library, or what is known of a project."""
+    """Whether this can be an identity, the name of a library or the name of a project."""
     return _is_sound(text, LONGEST_TEXT)
 
 

@@ -1,4 +1,7 @@
-"""Who leads, and when the leader may fetch: the part of the store's rules that decides about lease and grants. Pure."""
+"""The election: which process leads, and when it may fetch.
+
+The part of the store's rules for lease and grants. Pure.
+"""
 
 from __future__ import annotations
 
@@ -23,24 +26,24 @@ __all__ = [
 ]
 
 GRANTS_PER_INTERVAL = 3
-"""How many grants one interval may see when the holders of the first ones died or failed.
+"""The most grants in one interval, if the holders of the first ones died or failed.
 
-As one interval counts what a grant that is due waits for: nine tenths of it. The fourth is then never sooner than that
-after the third, but may come before the first is a whole interval old.
+An interval here is the nine tenths of it after which a grant is due. So the fourth grant never comes sooner than that
+after the third, but it may come before the first is a whole interval old.
 """
 
 GRACE = 2000
-"""Milliseconds after which a fetch that is due, and was not granted to the leader, may be granted to another worker
-that acts between its polls, whatever is left of the lease. Also how long the holder may be silent while its fetch is
-under way: it renews each second."""
+"""Milliseconds after which a due fetch that was not granted to the leader may be granted to another worker that acts
+between its polls, even if the lease has not expired. Also the longest silence of a holder while its fetch is under way:
+it renews each second."""
 
 _LONGEST_NOTE = 3_600_000
-"""Milliseconds for which a note may keep all from fetching, unless the asker's own back-off is longer: no note of ours
-does so for longer, and one of somebody else's could stop the fleet for years."""
+"""Milliseconds for which a note may keep all workers from fetching, unless the asker's own back-off is longer. No
+worker writes a longer note; a forged one could stop the fleet for years."""
 
 
 def leased(state: State, clock: int) -> bool:
-    """Whether anybody holds the lease."""
+    """Whether any process holds the lease."""
     return bool(state.owner) and running(state.lease_until, state.lease_length, clock)
 
 
@@ -50,16 +53,16 @@ def leads(state: State, me: str, clock: int) -> bool:
 
 
 def extend(state: State, me: str, lease: int, clock: int) -> State:
-    """Let the lease last that long from now, if this process holds it."""
+    """Let the lease last this long from now, if this process holds it."""
     if not leads(state, me, clock):
         return state
     return state._replace(lease_until=clock + lease, lease_length=lease)
 
 
 def hurry(state: State, clock: int) -> State:
-    """Let the lease end soon, unless its holder renews it: the store was emptied, and new workers wait for definitions.
+    """Shorten the lease, unless its holder renews it: the store was emptied, and new workers wait for definitions.
 
-    A leader that hears the notice keeps it; one that hears nothing until its next poll is followed.
+    A leader that gets the notice keeps the lease; one that hears nothing until its next poll is replaced.
     """
     if not leased(state, clock) or state.lease_until - clock <= GRACE:
         return state
@@ -67,7 +70,7 @@ def hurry(state: State, clock: int) -> State:
 
 
 def noted(state: State, ask: Ask, clock: int) -> bool:
-    """Whether a failure for everybody keeps all from fetching."""
+    """Whether a failure for all keeps all workers from fetching."""
     longest = max(_LONGEST_NOTE, ask.backoff)
     return (
         not ask.ignores_backoff
@@ -93,17 +96,16 @@ def _pause(state: State, ask: Ask) -> int:
 
 
 def _since_grant(state: State, ask: Ask, length: int, clock: int) -> bool:
-    """Whether the latest grant, of which the asker may know more than the store, is so long ago."""
+    """Whether the latest grant is this long ago; the asker may know of a later one than the store."""
     return passed(state.granted[0], length, clock) and not 0 <= ask.grant_age < length
 
 
 def _neglected(state: State, ask: Ask, clock: int) -> bool:
     """Whether a fetch has been due for so long that the leader must be dead, frozen or starved.
 
-    A fetch under way counts as begun: for as long as its holder renews the lease, or, if an SDK fetches, which cannot,
-    for as long as that lasts. Only workers that listen take this
-    turn: the others poll too seldom to keep it. A refresher may fetch less often than a worker would; workers follow
-    it when its lease ends.
+    A fetch under way is not overdue: as long as its holder renews the lease or, because an SDK that fetches can't renew
+    it, until the lease expires. Only workers that listen take this turn, because the others poll too seldom to keep it.
+    A refresher may fetch less often than a worker would; a worker replaces it when its lease expires.
     """
     if not ask.listens or state.meta is None or _precedes(state.owner, ask.me):
         return False
@@ -120,8 +122,8 @@ def _neglected(state: State, ask: Ask, clock: int) -> bool:
 def _abandoned(state: State, ask: Ask, clock: int) -> bool:
     """Whether the fetch under way, without which the asker cannot start, has lost its holder.
 
-    A holder that listens renews its lease each second; a child that ends by `os._exit` stops without a word. Workers
-    that run leave it to `_neglected`: a starved leader is not to be replaced sooner than its fetch is missed.
+    A holder that listens renews its lease each second; a child that ends by `os._exit` just stops. Running workers
+    leave it to `_neglected`, so that a starved leader isn't replaced before its fetch is overdue.
     """
     if not ask.starts or state.meta is None or _precedes(state.owner, ask.me):
         return False
@@ -133,7 +135,7 @@ def _abandoned(state: State, ask: Ask, clock: int) -> bool:
 
 
 def _silent(state: State, ask: Ask, clock: int, more: int = 0) -> bool:
-    """The leader has brought nothing to light for so long (and `more`) that another worker is to have a turn."""
+    """Whether the leader was silent for the challenge time plus `more`, so that another worker gets a turn."""
     if state.meta is None:
         return False
     since = max(state.meta.confirmed_at if state.meta.confirmed_at <= clock else 0, state.led_since)
@@ -144,8 +146,8 @@ def _unused(state: State, ask: Ask, clock: int) -> bool:
     """Whether an empty store has a lease that no process uses: then any worker may take it.
 
     A fetch has been due for longer than the asker's longest lease, and none was granted. If the holder's own leases are
-    longer, the asker fetches in its place, and the store is no longer empty. A fetch under way counts as long as its
-    holder renews the lease each second. A lease that ends soon is left to end.
+    longer, the asker fetches in its place, and the store is no longer empty. A fetch is under way as long as its holder
+    renews the lease each second. A lease that expires soon is left alone.
     """
     if state.meta is not None or noted(state, ask, clock):
         return False
@@ -165,14 +167,14 @@ def _renews(state: State, clock: int) -> bool:
 
 
 def _precedes(me: str, other: str) -> bool:
-    """Whether the one is a refresher and the other a worker."""
+    """Whether the first is a refresher and the second a worker."""
     return me.startswith(REFRESHER) and not other.startswith(REFRESHER)
 
 
 def elect(state: State, ask: Ask, clock: int) -> State:
-    """Give the lease to the asker if it is free, or the asker's already, or its turn.
+    """Give the lease to the asker if it is free or already the asker's, or if it is the asker's turn.
 
-    A refresher takes it from a worker at any time, but not while that one makes the first fetch: all wait for it.
+    A refresher takes it from a worker at any time, except during the worker's first fetch, for which all wait.
     """
     if not ask.may_lead:
         return state
@@ -190,7 +192,7 @@ def elect(state: State, ask: Ask, clock: int) -> State:
 
 
 def appoint(state: State, ask: Ask, clock: int) -> State:
-    """Name the asker deputy if there is none, or none that looked lately; note that the deputy looks.
+    """Make the asker deputy if there is none, or none that looked recently; record that the deputy looks.
 
     The deputy's other polls change nothing here, so that an unchanged poll writes nothing.
     """
@@ -206,18 +208,18 @@ def appoint(state: State, ask: Ask, clock: int) -> State:
 def fenced(state: State, as_of: int) -> bool:
     """Whether a later grant counts against definitions that were fetched on this one.
 
-    Of a holder that reports its answers nothing has to be assumed: what it found is stored. One that does not report
-    may have found newer definitions, or these unchanged, without a word.
+    If its holder reports, nothing has to be assumed, because what it found is stored. A holder that does not report may
+    have found newer definitions, or the same ones, without saying so.
     """
     silent = state.grant != state.reporting and state.outcome is not Outcome.FAILED
     return as_of < max(state.fence, state.grant if silent else 0)
 
 
 def grant(state: State, ask: Ask, held: Order | None, clock: int) -> tuple[State, Grant | None]:
-    """A grant for the leader: a lost one again, the regular one, or one that follows a holder who died or failed."""
+    """Return a grant for the leader: a lost one again, the regular one, or one after a holder that died or failed."""
     if noted(state, ask, clock):
         return state, None
-    due = _due(state, ask, clock)  # then a new one: what the lost one brought would be dated long before its fetch
+    due = _due(state, ask, clock)  # then a new one: the lost one would date definitions long before their fetch
     lost = not due and state.holder == ask.me and state.outcome is Outcome.OPEN and state.grant > ask.last_grant
     if lost and (held is None or state.grant > held.as_of):  # else what it brought would be refused as late
         return state, Grant(state.epoch, state.grant, state.granted[0])
@@ -226,7 +228,7 @@ def grant(state: State, ask: Ask, held: Order | None, clock: int) -> tuple[State
         return state, None  # challenged: from now on the others have an interval to take this turn
     followed = (
         ask.doubts_lease and state.meta is None and state.led_since == clock
-    )  # whatever was granted to the one doubted
+    )  # whatever the doubted leader was granted
     if not due and not followed and not _follows(state, ask, held, clock):
         return state, None
     as_of = max(clock, state.highest + 1, ask.last_grant + 1, held.as_of + 1 if held else 0)
@@ -246,22 +248,23 @@ def grant(state: State, ask: Ask, held: Order | None, clock: int) -> tuple[State
 
 
 def announced(before: State, ask: Ask, reply: Reply) -> Notice | None:
-    """The notice of a grant by a store that knew of no earlier one, though the asker does, or holds definitions.
+    """Return the notice of a grant by a store that had lost its memory, as the asker's memory shows.
 
-    It lost its memory and may lose it again before others ask: each then goes by its own, which has to know of this.
+    It knew of no earlier grant, although the asker does or holds definitions. It may lose its memory again before
+    others ask; then each uses its own memory, so all must know of this grant.
     """
     lost = not before.granted[0] and (ask.grant_age >= 0 or ask.held is not None)
     return Notice(GRANTED, reply.grant.epoch, str(reply.grant.as_of)) if lost and reply.grant is not None else None
 
 
 def _follows(state: State, ask: Ask, held: Order | None, clock: int) -> bool:
-    """Whether the leader may fetch at once because the latest grant came to nothing."""
+    """Whether the leader may fetch at once because the latest grant brought nothing."""
     if state.failures >= GRANTS_PER_INTERVAL or not passed(state.granted[GRANTS_PER_INTERVAL - 1], ask.interval, clock):
         return False
     if state.outcome is Outcome.FAILED:
         return True
     if state.outcome is Outcome.OPEN:
-        # It has lost the lease, for I lead: it died. Or I took the lease from it, and its fetch is still under way.
+        # The asker leads, so the holder lost the lease: it died. Or the asker took the lease, and its fetch still runs.
         return state.holder != ask.me and (state.meta is None or not _precedes(ask.me, state.holder))
     return state.meta is None and (held is None or held.epoch < state.epoch)  # what it brought is lost, or was cleared
 
@@ -269,10 +272,9 @@ def _follows(state: State, ask: Ask, held: Order | None, clock: int) -> bool:
 def is_fetching(state: State, ask: Ask, clock: int) -> bool:
     """Whether another process is fetching, as far as can be told: worth waiting for.
 
-    Of a leader whose SDK fetches only the first grant counts. Of a later one, whose fetch may bring "unchanged",
-    the SDK says nothing: it looks open until the next poll; and what the leader before confirmed is not old. A
-    holder that died is waited for as long as on an empty store: until the length of a cold lease has passed since
-    it last took or renewed its lease.
+    If the leader's SDK fetches, only its first grant counts. The SDK doesn't report "unchanged", so a later grant looks
+    open until the next poll, and what the leader confirmed before is not old. For a holder that died, processes wait as
+    long as on an empty store: until a cold lease has passed since it last took or renewed its lease.
     """
     if state.outcome is not Outcome.OPEN or state.holder in ("", ask.me):
         return False
@@ -283,5 +285,5 @@ def is_fetching(state: State, ask: Ask, clock: int) -> bool:
 
 
 def is_exhausted(state: State) -> bool:
-    """Whether so many fetches failed one after the other that nobody may follow before the next one is due."""
+    """Whether so many fetches failed one after the other that no worker may fetch before the next one is due."""
     return state.outcome is Outcome.FAILED and state.failures >= GRANTS_PER_INTERVAL

@@ -1,7 +1,8 @@
-"""What comes of definitions that a process cannot read for want of the key: the part of the rules for that. Pure.
+"""Definitions whose key a process lacks: the rules that report and replace them. Pure.
 
-Newcomers ask the holders to look. Only who holds definitions may replace them, by its own and in one step, and a
-namespace sees that at most once a refresh interval: two halves of a fleet without a key in common share a store so.
+Newcomers ask the holders to look. Only a process that holds definitions may replace them, with its own and in one step,
+and a namespace allows that at most once a refresh interval. So two halves of a fleet without a common key can share a
+store.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ def report(state: State, version: str, interval: int, clock: int) -> tuple[State
 
 
 def may_replace(state: State, meta: Meta, replacing: Replacing, clock: int) -> bool:
-    """Whether what is stored may give way, though newer: still that version, and none gave way in this interval."""
+    """Whether the stored version may be replaced: it is still that one, and none was replaced in this interval."""
     stored = state.meta is not None and state.meta.version == replacing.version
     return stored and meta.epoch >= state.epoch and passed(state.replaced_at, replacing.interval, clock)
 
 
 def replaces_payload(state: State, envelope: Envelope, published: Published) -> bool:
-    """Whether the envelope's payload takes the place of the stored one: after `publish`, which returned these.
+    """Whether the envelope's payload replaces the stored one, after a `publish` that returned these values.
 
     Also if it is of the stored version: payload and metadata are always written together, so that both are protected
     with one key.
@@ -36,7 +37,7 @@ def replaces_payload(state: State, envelope: Envelope, published: Published) -> 
 
 
 def protected_anew(state: State, meta: Meta, stored: Meta) -> State:
-    """The stored content once more, perhaps under another key; if it is older, what is stored stays."""
+    """Publish the stored content again, perhaps under another key; if it is older, what is stored stays."""
     if meta.order < stored.order:
         return state
     meta = stored._replace(etag=meta.etag or stored.etag, writer=meta.writer, project=meta.project, stamp=meta.stamp)

@@ -1,7 +1,7 @@
-"""What a store holds for one namespace, but the payload, and how its times are read: pure.
+"""The state of one namespace in a store, except the payload, and how its times are read. Pure.
 
-Every stored time that lies further ahead of the clock than its own length counts as past (`running`), so that a clock
-that was stepped back stops nothing.
+A stored time that lies further ahead of the clock than its own length counts as past (`running`), so a clock that was
+stepped back stops nothing.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from flagcache.stores.base import Meta
 __all__ = ["FAR", "Outcome", "State", "believable", "passed", "running"]
 
 FAR = 315_360_000_000
-"""Ten years in milliseconds: what lies further ahead of the clock is no time, and counting on from it ends at 2**53."""
+"""Ten years in milliseconds. A number further ahead of the clock is no time, and counting on from it would reach
+2**53."""
 
 
 class Outcome(str, Enum):
-    """What became of the latest grant."""
+    """The outcome of the latest grant."""
 
     OPEN = "open"
     DONE = "done"
@@ -26,7 +27,7 @@ class Outcome(str, Enum):
 
 
 class State(NamedTuple):
-    """Everything stored for one namespace, but the payload."""
+    """Everything stored for one namespace, except the payload."""
 
     meta: Meta | None = None
     """None: nothing is stored, or nothing readable."""
@@ -48,28 +49,28 @@ class State(NamedTuple):
     renewing: int = 0
     """The latest grant whose holder renews its lease each second while fetching; `grant` itself, or an earlier one."""
     fence: int = 0
-    """The highest of the grants before the latest that went to a holder which does not report, and did not fail as far
-    as is known: what was fetched on an earlier grant may be older than what that holder found."""
+    """The highest grant before the latest one whose holder does not report and that is not known to have failed. What
+    was fetched on an earlier grant may be older than what that holder found."""
     failures: int = 0
     """Grants in a row whose fetch failed."""
     owner: str = ""
-    """Who holds the lease."""
+    """The holder of the lease."""
     lease_until: int = 0
     lease_length: int = 0
     led_since: int = 0
-    """When the present leader began, or was last left unchallenged."""
+    """When the present leader began to lead, or a challenge was last put off."""
     deputy: str = ""
-    """The follower that looks whether each fetch that is due was granted."""
+    """The follower that checks whether each due fetch was granted."""
     deputy_seen: int = 0
-    """When it was named, or last looked."""
+    """When the deputy was named, or last looked."""
     backoff_status: int = 0
-    """Why the latest fetch failed for everybody, until one succeeds."""
+    """Why the latest fetch failed for all workers, until one succeeds."""
     backoff_until: int = 0
     backoff_length: int = 0
     backoff_stamp: str = ""
     """The signed note, if its writer has a key."""
     repair_asked: int = 0
-    """When an asker was last told to repair the store."""
+    """When an asker was last asked to repair the store."""
     replaced_at: int = 0
     """When definitions were last replaced by a process that lacks their key."""
     key_missed_at: int = 0
@@ -77,13 +78,13 @@ class State(NamedTuple):
 
 
 def running(end: int, length: int, clock: int) -> bool:
-    """Whether something of this length that ends then is still under way; one that ends too far ahead is not."""
+    """Whether something of this length that ends at this time is still under way; not if it ends too far ahead."""
     return clock < end <= clock + length
 
 
 def believable(state: State, clock: int) -> State:
-    """The same without orders that cannot be times of this clock; for stores that others may have written to."""
-    if state.epoch > clock + FAR:  # no `clear` counts so far; and as the clock goes on, there is always a next epoch
+    """Return the state without impossible orders, for stores that others may have written to."""
+    if state.epoch > clock + FAR:  # no `clear` counts so high; and as the clock continues, there is always a next epoch
         meta = state.meta and state.meta._replace(epoch=0)
         state = state._replace(epoch=0, epoch_stamp="", invalid_epoch=True, meta=meta)
     meta = state.meta if state.meta is None or state.meta.as_of <= clock + FAR else None
@@ -97,5 +98,5 @@ def believable(state: State, clock: int) -> State:
 
 
 def passed(since: int, length: int, clock: int) -> bool:
-    """Whether this length has gone by since then."""
+    """Whether this length has passed since then."""
     return not running(since + length, length, clock)

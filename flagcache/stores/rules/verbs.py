@@ -1,8 +1,8 @@
-"""What each verb of a store does to what is stored: pure, and the one definition of it.
+"""The verbs of a store, as pure functions of its state: the one definition of what they do.
 
-The memory and the SQLite store run these functions under their lock or transaction; `stores/redis/*.lua` say the same
-in Lua, and the contract suite holds them to it. No clock, no I/O: the store's clock comes in as an argument, the state
-is one immutable value, and a verb that changes nothing returns the very same state.
+The memory and the SQLite store run these functions under their lock or in their transaction; `stores/redis/*.lua` do
+the same in Lua, and the contract suite compares them. There is no clock and no I/O: the store's time is an argument,
+the state is one immutable value, and a verb that changes nothing returns the same state object.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ __all__ = [
 ]
 
 REPUBLISH_EVERY = 1000
-"""Milliseconds between two askers who are told to repair the store, so that not all do it at once."""
+"""Milliseconds between two askers that are asked to repair the store, so that not all do it at once."""
 
 
 def poll(state: State, ask: Ask, clock: int, *, size: int = 0) -> tuple[State, Reply]:
-    """Decide lease and grant, and find out what the asker lacks. `payload` is left for the store to fill in.
+    """Decide lease and grant, and what the asker lacks. The store fills in `payload`.
 
-    The reply's `payload` is `b""` where the payload, of `size` bytes, is to be sent.
+    The reply's `payload` is `b""` if the payload, of `size` bytes, is to be sent.
     """
     held = _held_here(state, ask, clock)
     state = with_epoch_of(state, held, ask) if held is not None else state
@@ -116,7 +116,7 @@ def publish(  # noqa: PLR0913 - the verb's arguments, and what every verb gets: 
     lease: int,
     replacing: Replacing | None = None,
 ) -> tuple[State, Published, Notice | None]:
-    """Accept what is newer than what is stored; refuse a late writer."""
+    """Accept definitions newer than the stored ones; refuse a late writer."""
     if replacing is not None:
         if not may_replace(state, envelope.meta, replacing, clock):
             return state, Published.STALE, None
@@ -129,7 +129,7 @@ def _accept(
 ) -> tuple[State, Published, Notice | None]:
     stored = state.meta
     answers_grant = fresh and meta.as_of == state.grant and me == state.holder
-    if answers_grant:  # the grant is the store's own, and so is its epoch
+    if answers_grant:  # the store gave the grant, so the definitions have its epoch
         meta = meta._replace(epoch=state.epoch)
     same = stored is not None and stored.version == meta.version
     if meta.epoch < state.epoch:
@@ -167,7 +167,7 @@ def confirm(  # noqa: PLR0913 - the verb's arguments, and what every verb gets: 
 
 
 def discard(state: State, version: str, clock: int) -> tuple[State, bool, Notice | None]:
-    """Forget the stored definitions if they are still this version, and let their holders know. Grants stay."""
+    """Forget the stored definitions if they are still this version, and notify their holders. Grants stay."""
     if state.meta is None or state.meta.version != version:
         return state, False, None
     return hurry(state._replace(meta=None, repair_asked=0), clock), True, Notice("note", state.epoch, "")
@@ -211,7 +211,7 @@ def renew(state: State, me: str, lease: int, clock: int) -> tuple[State, bool]:
 
 
 def release(state: State, me: str, clock: int, *, idle: bool) -> tuple[State, bool, Notice | None]:
-    """Give up the lease, and say so if it was held."""
+    """Give up the lease, and notify if it was held."""
     if idle:
         state = _end_idle_grant(state, me, state.grant)
     if state.deputy == me:
@@ -223,7 +223,7 @@ def release(state: State, me: str, clock: int, *, idle: bool) -> tuple[State, bo
 
 
 def snapshot(state: State, payload_size: int, clock: int) -> Snapshot:
-    """Everything stored, for people."""
+    """Return everything stored, for people."""
     held = leased(state, clock)
     noted = running(state.backoff_until, state.backoff_length, clock)
     return Snapshot(
@@ -241,10 +241,10 @@ def snapshot(state: State, payload_size: int, clock: int) -> Snapshot:
 
 
 def _held_here(state: State, ask: Ask, clock: int) -> Order | None:
-    """What the asker holds, in this store's time.
+    """Return the order of what the asker holds, in this store's time.
 
     An `as_of` that another store granted, or that lies ahead of the clock (which was stepped back, or belongs to a
-    server that took over), would order as newer than all that comes; the age on the asker's own clock does not lie.
+    server that took over), would count as newer than all later ones. The age on the asker's own clock is right.
     """
     if ask.held is None or (ask.held.as_of and _unchanged(state.meta, ask)):
         return ask.held
@@ -258,14 +258,14 @@ def _unchanged(meta: Meta | None, ask: Ask) -> bool:
 
 
 def _end_idle_grant(state: State, me: str, last_grant: int) -> State:
-    """A fetch that brought nothing has come back: the grant is over, and nobody need follow its holder."""
+    """End the grant of a fetch that brought nothing: no worker needs to repeat it."""
     if state.outcome is Outcome.OPEN and state.holder == me and state.grant == last_grant:
         return state._replace(outcome=Outcome.DONE)
     return state
 
 
 def _answered(state: State, me: str, as_of: int) -> State:
-    """The fetch of this grant succeeded; a note that kept all from fetching is out of date too."""
+    """Record that the fetch of this grant succeeded; this also ends a note that kept all workers from fetching."""
     if state.holder == me and state.grant == as_of:
         state = state._replace(outcome=Outcome.DONE)
     if as_of < state.grant:
@@ -280,14 +280,14 @@ def _note_ended(state: State, noted: int) -> Notice | None:
 
 
 def _signed(state: State, before: Meta | None) -> Notice | None:
-    """Unsigned times are signed now: processes that have a key doubted them, and ask at once."""
+    """Return a notice if unsigned times are signed now: processes with a key doubted them, and ask at once."""
     if before is None or before.stamp or state.meta is None or not state.meta.stamp:
         return None
     return Notice("note", state.epoch, state.meta.version)
 
 
 def _vacancy(state: State, *, first: bool) -> Notice | None:
-    """The first confirmation of a new leader that has no deputy: followers ask at once, and the first becomes it."""
+    """Return a notice of a new leader's first confirmation without a deputy: the first follower to ask becomes it."""
     if not first or state.deputy or state.meta is None:
         return None
     return Notice("note", state.epoch, state.meta.version)
