@@ -205,7 +205,7 @@ class StorePoller:
             if action is Action.REPAIR:
                 self._repair(managed, store, reply)
             elif action is Action.RENEW_PROTECTION:
-                self._protect_anew(managed, store, reply.clock)
+                self._renew_protection(managed, store, reply.clock)
         except StoreError as exc:
             self._state.store_failed(managed, exc)
 
@@ -218,10 +218,10 @@ class StorePoller:
         elif reply.payload is not None:
             self._state.encoded.received(meta.version, reply.payload)
 
-    def _protect_anew(self, managed: ManagedStore, store: Store, clock: int) -> None:
+    def _renew_protection(self, managed: ManagedStore, store: Store, clock: int) -> None:
         """Publish what is held with the first key if the store has it with a key that is being replaced."""
         held = self._state.know.held
-        if held is not None and self._verifier.tell_outdated(managed.store_name, held.meta.version):
+        if held is not None and self._verifier.pop_outdated(managed.store_name, held.meta.version):
             self._publisher.repair(managed, store, clock)
 
     def _replace(self, managed: ManagedStore, store: Store, verified: VerifiedReply) -> VerifiedReply:

@@ -136,7 +136,7 @@ class ReplyVerifier:
             return VerifiedReply(_without_content(reply), again=True)
         return VerifiedReply(reply._replace(meta=meta), definitions)
 
-    def tell_outdated(self, store_name: str, version: str) -> bool:
+    def pop_outdated(self, store_name: str, version: str) -> bool:
         """Whether this version is protected in the store with a key that is being replaced; True only once."""
         return bool(version) and self._outdated.pop(store_name, "") == version
 
