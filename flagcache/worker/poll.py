@@ -93,8 +93,8 @@ class StorePoller:
             ours = self._apply(managed, reply, asked_at) and verified.usable
             if ours:
                 self._act(managed, store, verified, asked_at)
-            barred = reply.leads and self._compatibility.must_not_lead(managed.store_name)
-            if must_release(reply, ours=ours, must_not_lead=barred):
+            must_not_lead = reply.leads and self._compatibility.must_not_lead(managed.store_name)
+            if must_release(reply, ours=ours, must_not_lead=must_not_lead):
                 # The poll took the lease before this process could read the reply. Another worker can use it.
                 self._release(managed, store, idle=ours and intent.idle)
                 reply = reply._replace(grant=None)

@@ -38,7 +38,7 @@ def test_a_reply_has_one_consequence(answer: Reply, brought: bool, reads_only: b
 
 
 @pytest.mark.parametrize(
-    ("leads", "ours", "barred", "released"),
+    ("leads", "ours", "must_not_lead", "released"),
     [
         (True, True, False, False),
         (True, True, True, True),
@@ -46,9 +46,9 @@ def test_a_reply_has_one_consequence(answer: Reply, brought: bool, reads_only: b
         (False, False, True, False),
     ],
 )
-def test_a_lease_that_cannot_be_used_is_released(leads: bool, ours: bool, barred: bool, released: bool) -> None:
+def test_a_lease_that_cannot_be_used_is_released(leads: bool, ours: bool, must_not_lead: bool, released: bool) -> None:
     """It was taken before the reply could be read."""
-    assert must_release(reply(leads=leads), ours=ours, must_not_lead=barred) is released
+    assert must_release(reply(leads=leads), ours=ours, must_not_lead=must_not_lead) is released
 
 
 def test_a_process_with_unshareable_definitions_lets_others_go_first() -> None:
