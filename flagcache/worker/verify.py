@@ -143,7 +143,7 @@ class ReplyVerifier:
     def replaced(self, managed: ManagedStore) -> None:
         """Note that this process has replaced definitions whose key it lacks."""
         refused = self._refused.pop(managed.store_name)
-        self._tell_refused(managed.store_name, refused)
+        self._report_refused(managed.store_name, refused)
         key_id = refused.reason.key_id if isinstance(refused.reason, UnknownKeyError) else b""
         known, times = self._replaced
         self._replaced = key_id, times + 1 if key_id == known else 1
@@ -190,10 +190,10 @@ class ReplyVerifier:
         if isinstance(reason, UnknownKeyError):
             return self._without_key(managed, store, reply, stored, refused)
         if isinstance(reason, UnreadableHereError):
-            self._tell_refused(managed.store_name, refused)
+            self._report_refused(managed.store_name, refused)
             return VerifiedReply(reply._replace(granted_at=0), usable=reply.grant is not None)
         deleted = self._discard(managed, store, stored.version)
-        self._tell_refused(managed.store_name, refused, deleted=deleted)
+        self._report_refused(managed.store_name, refused, deleted=deleted)
         if deleted or not self._config.settings.reads_only:
             del self._refused[managed.store_name]  # a holder may bring the same version back
         return VerifiedReply(reply)
@@ -230,7 +230,7 @@ class ReplyVerifier:
         self._refused[store_name] = refused
         return refused
 
-    def _tell_refused(self, store_name: str, refused: _Refused, *, deleted: bool = True) -> None:
+    def _report_refused(self, store_name: str, refused: _Refused, *, deleted: bool = True) -> None:
         empty = self._state.know.held is None or self._state.emptied
         kept, reason = isinstance(refused.reason, UnreadableHereError), str(refused.reason)
         made = partial(PayloadRefused, self._config.namespace, refused.version, store_name, reason)
@@ -251,11 +251,11 @@ class ReplyVerifier:
                 if refused.times == 1:
                     self._ask_holders(managed, store, refused.version)
                 return VerifiedReply(reply)
-            self._tell_foreign_key(managed.store_name)
+            self._report_foreign_key(managed.store_name)
             return alone
         reported = self._state.troubles.shuns(managed.store_name)
         if refused.times > _TOLERATED:
-            self._tell_foreign_key(managed.store_name)
+            self._report_foreign_key(managed.store_name)
         if reads_only or (reported and not self._is_unattended(stored, reply)) or not self._may_replace(refused):
             return alone
         return alone._replace(replaceable=refused.version)
@@ -275,7 +275,7 @@ class ReplyVerifier:
         except StoreError as exc:
             self._state.store_failed(managed, exc)
 
-    def _tell_foreign_key(self, store_name: str) -> None:
+    def _report_foreign_key(self, store_name: str) -> None:
         empty, fetches = self._state.know.held is None or self._state.emptied, not self._config.settings.reads_only
         event = partial(ForeignKey, self._config.namespace, store_name, empty=empty, fetches=fetches)
         self._state.emit(self._state.troubles.lost(troubles.FOREIGN_KEY, "foreign_key", event, store_name))
