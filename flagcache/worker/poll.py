@@ -153,7 +153,7 @@ class StorePoller:
         ask = knowledge.build_poll(ask, know, name, now)
         if know.held is None:  # what a process holds fills a store that lost it
             ask = self._lease_doubts.adjust_poll(ask, know, name, now)
-        elif self._state.alone_with_it:
+        elif self._state.holds_unshareable:
             ask = yield_turn(ask, know.view(name), unshareable=True)
         return self._verifier.adjust_poll(self._compatibility.adjust_poll(ask, name), name)
 

@@ -235,12 +235,12 @@ class ProcessState:
     def shared(self) -> bool:
         """Whether the fleet's own store, which answers, has what is held, as far as this process knows."""
         held = self.know.held
-        if held is None or not held.accepted or self.alone_with_it:
+        if held is None or not held.accepted or self.holds_unshareable:
             return False
         return held.store_name == self.stores.first.store_name and self.stores.first_answers and not self.view.foreign
 
     @property
-    def alone_with_it(self) -> bool:
+    def holds_unshareable(self) -> bool:
         """Whether no store takes what is held, so that each process must fetch it for itself."""
         held = self.know.held
         return held is not None and held.meta.version == self.encoded.unshareable
