@@ -114,7 +114,7 @@ class Background:
         if now >= due.renew_at:
             self._renew(now)
         if now >= due.over_at:
-            self._process.forget_leadership(self._process.in_charge)
+            self._process.lease_lost(self._process.in_charge)
         if now >= due.contend_at:
             self._contended_at = now
             self._worker.push(now, contend=True)
@@ -145,4 +145,4 @@ class Background:
         if kept:
             self._process.extended(now, store)
         else:
-            self._process.forget_leadership(store)
+            self._process.lease_lost(store)

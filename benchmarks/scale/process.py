@@ -77,7 +77,7 @@ class Process:
         jitter = self._world.rng.random()
         breaker = self._breakers[store.store_name].failed(now, longest=self._longest_pause, jitter=jitter)
         self._breakers[store.store_name] = breaker
-        self.forget_leadership(store)
+        self.lease_lost(store)
 
     @property
     def in_charge(self) -> HostFile:
@@ -109,7 +109,7 @@ class Process:
 
     # --- its leases --------------------------------------------------------------------------------------------------
 
-    def forget_leadership(self, store: HostFile) -> None:
+    def lease_lost(self, store: HostFile) -> None:
         """This process no longer holds the lease of this store, and is not its deputy until a reply says so."""
         view = self.know.view(store.store_name)
         self.know = self.know.with_view(store.store_name, view._replace(leads=False, deputy=False))

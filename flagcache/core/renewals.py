@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flagcache.core.knowledge import Knowledge, StoreView
 
-__all__ = ["extended", "forgotten", "given_up", "with_last_renewal"]
+__all__ = ["extended", "given_up", "lost", "with_last_renewal"]
 
 _DRIFT = 0.01
 """Seconds by which the computed end of an unchanged lease may differ between two replies of a store."""
@@ -35,6 +35,6 @@ def given_up(know: Knowledge, store_name: str, now: float) -> Knowledge:
     return know.with_view(store_name, view._replace(lease_ends=now)) if view.leads else know
 
 
-def forgotten(know: Knowledge, store_name: str) -> Knowledge:
+def lost(know: Knowledge, store_name: str) -> Knowledge:
     """This process neither leads in this store nor is its deputy, until a reply says so again."""
     return know.with_view(store_name, know.view(store_name)._replace(leads=False, deputy=False))

@@ -98,7 +98,7 @@ class Notices:
         self._state.update(lambda know: know._replace(granted=max(know.granted or now, now)))
         view = self._state.know.view(managed.store_name)
         if view.leads and as_of != str(view.last_grant):
-            self._state.forget_leadership(managed)
+            self._state.lease_lost(managed)
 
     def check(self) -> None:
         """Check that notices arrive.

@@ -252,7 +252,7 @@ class StorePoller:
         managed = self._state.stores.in_charge
         found = self._state.stores.named(managed.store_name)
         if found is None:
-            return self._state.forget_leadership(managed)
+            return self._state.lease_lost(managed)
         view = self._state.know.view(managed.store_name)
         cold = view.stored is None and self._state.know.held is None
         lease = min(self._config.lease, self._config.settings.cold_lease) if cold else self._config.lease
@@ -261,7 +261,7 @@ class StorePoller:
         except StoreError as exc:
             return self._state.store_failed(managed, exc)
         self._state.stores.answered(managed, wrote=kept)
-        return self._state.lease_extended(managed, lease) if kept else self._state.forget_leadership(managed)
+        return self._state.lease_extended(managed, lease) if kept else self._state.lease_lost(managed)
 
     def subscribe(self) -> Subscription | None:
         """Subscribe to the fleet's store; None if it failed or has no notices.
@@ -294,4 +294,4 @@ class StorePoller:
             self._state.store_failed(managed, exc)
         else:
             self._state.stores.answered(managed)
-        self._state.forget_leadership(managed)
+        self._state.lease_lost(managed)

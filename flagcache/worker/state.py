@@ -123,7 +123,7 @@ class ProcessState:
         now, managed = self._config.clock(), self.stores.in_charge
         view = self.know.view(managed.store_name)
         if view.leads and now >= view.lease_ends:
-            self.forget_leadership(managed)
+            self.lease_lost(managed)
             view = self.acting
         left_out = self._leadership.left_out(managed.store_name if view.leads else "", now)
         if left_out is not None:
@@ -258,7 +258,7 @@ class ProcessState:
     def store_failed(self, managed: ManagedStore, reason: StoreError) -> None:
         """A store did not answer: open its circuit breaker and forget its lease."""
         self.stores.lost(managed, reason)
-        self.forget_leadership(managed)
+        self.lease_lost(managed)
 
     def lease_extended(self, managed: ManagedStore, lease: float) -> None:
         """The lease of this store, if this process has it, lasts `lease` seconds from now."""
@@ -269,13 +269,13 @@ class ProcessState:
         """This process has just released the lease of this store, if it had it, so the lease is free."""
         now = self._config.clock()
         self.update(lambda know: renewals.given_up(know, managed.store_name, now))
-        self.forget_leadership(managed)
+        self.lease_lost(managed)
 
-    def forget_leadership(self, managed: ManagedStore) -> None:
+    def lease_lost(self, managed: ManagedStore) -> None:
         """This process neither leads in this store nor is its deputy, until a reply says so again."""
         with self.lock:
             led = self.know.view(managed.store_name).leads
-            self.know = renewals.forgotten(self.know, managed.store_name)
+            self.know = renewals.lost(self.know, managed.store_name)
         if led:
             self.report_leadership(managed.store_name, leads=False)
 
