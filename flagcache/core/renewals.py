@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flagcache.core.knowledge import Knowledge, StoreView
 
-__all__ = ["extended", "given_up", "lost", "with_last_renewal"]
+__all__ = ["extended", "lost", "released", "with_last_renewal"]
 
 _DRIFT = 0.01
 """Seconds by which the computed end of an unchanged lease may differ between two replies of a store."""
@@ -29,7 +29,7 @@ def extended(know: Knowledge, store_name: str, seconds: float, now: float) -> Kn
     return know.with_view(store_name, view._replace(renewed=now, lease_ends=now + seconds)) if view.leads else know
 
 
-def given_up(know: Knowledge, store_name: str, now: float) -> Knowledge:
+def released(know: Knowledge, store_name: str, now: float) -> Knowledge:
     """This process has just released the lease of this store, if it had it, so the lease is free."""
     view = know.view(store_name)
     return know.with_view(store_name, view._replace(lease_ends=now)) if view.leads else know

@@ -168,7 +168,7 @@ class Publisher:
             return True
         self._state.stores.answered(managed)
         if noted and refused.scope is Scope.MINE:
-            self._state.lease_given_up(managed)
+            self._state.lease_released(managed)
         return noted
 
     def _offer(self, held: Held, times: Grant) -> None:

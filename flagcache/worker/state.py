@@ -265,10 +265,10 @@ class ProcessState:
         now = self._config.clock()
         self.update(lambda know: renewals.extended(know, managed.store_name, lease, now))
 
-    def lease_given_up(self, managed: ManagedStore) -> None:
+    def lease_released(self, managed: ManagedStore) -> None:
         """This process has just released the lease of this store, if it had it, so the lease is free."""
         now = self._config.clock()
-        self.update(lambda know: renewals.given_up(know, managed.store_name, now))
+        self.update(lambda know: renewals.released(know, managed.store_name, now))
         self.lease_lost(managed)
 
     def lease_lost(self, managed: ManagedStore) -> None:
