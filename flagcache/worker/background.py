@@ -140,11 +140,11 @@ class Background:
         """Report that no thread listens, so that nothing is pushed, and when this is over; `why` is empty then."""
         kept, namespace = self._state.troubles, self._config.namespace
         if why:
-            self._state.emit(kept.lost(LISTENER, trouble, partial(PushLost, namespace, why, trouble)))
+            self._state.emit(kept.begin(LISTENER, trouble, partial(PushLost, namespace, why, trouble)))
             self._in_trouble = True  # last, so that another thread that starts the listener meanwhile sees it
         elif self._in_trouble:
             self._in_trouble = False
-            self._state.emit(kept.found(LISTENER, partial(PushRecovered, namespace)))
+            self._state.emit(kept.end(LISTENER, partial(PushRecovered, namespace)))
 
     def stop(self, longest: float) -> None:
         """End the listener, waiting for at most `longest` seconds, and emit pending change events."""

@@ -77,7 +77,7 @@ class KeyCompatibility:
         mended = held.accepted and held.store_name == store_name
         if mended and (lacking is None or held.meta.order > lacking.meta.order):
             self._lacking.pop(store_name, None)
-            if self._state.troubles.known:
+            if self._state.troubles.active:
                 self._report_restored(store_name)
             return ask
         return ask if lacking is None else rules.ask_for_turn(ask, self._state.know.view(store_name), lacking)
@@ -108,10 +108,10 @@ class KeyCompatibility:
             return True
         kept = rules.keeps_held(self._state.know.held, meta, missing)
         event = partial(KeysMissing, self._config.namespace, store_name, meta.writer, missing, kept)
-        self._state.emit(self._state.troubles.lost(troubles.KEYS_MISSING, "keys_missing", event, store_name))
+        self._state.emit(self._state.troubles.begin(troubles.KEYS_MISSING, "keys_missing", event, store_name))
         self._lacking[store_name] = rules.Lacking(meta, kept)
         return not kept
 
     def _report_restored(self, store_name: str) -> None:
         made = partial(KeysRestored, self._config.namespace)
-        self._state.emit(self._state.troubles.found(troubles.KEYS_MISSING, made, store=store_name))
+        self._state.emit(self._state.troubles.end(troubles.KEYS_MISSING, made, store=store_name))

@@ -49,9 +49,9 @@ class Encoded:
 
     def accepted(self, version: str) -> None:
         """A store took this version: end the failure of an earlier one, if there was one."""
-        if self._troubles.known and version != self.unshareable:
+        if self._troubles.active and version != self.unshareable:
             accepted = partial(PublicationAccepted, self._config.namespace)
-            self._emit(self._troubles.found(UNSHAREABLE, accepted, version))
+            self._emit(self._troubles.end(UNSHAREABLE, accepted, version))
 
     def envelope(self, held: Held, meta: Meta) -> Envelope | None:
         """Return what is to be published of what is held; None, reported once, if every reader would refuse it."""
@@ -61,7 +61,7 @@ class Encoded:
             except EnvelopeError as exc:
                 self._refused = meta.version, str(exc)
         refused = partial(PublicationRefused, self._config.namespace, meta.version, self._refused[1])
-        self._emit(self._troubles.lost(UNSHAREABLE, "unshareable", refused))
+        self._emit(self._troubles.begin(UNSHAREABLE, "unshareable", refused))
         return None
 
     def _envelope(self, held: Held, meta: Meta) -> Envelope:

@@ -148,7 +148,7 @@ class FailoverStores:
             self._open_others()  # so that the event names the store that really takes over
         with self._lock:
             made = partial(StoreLost, self._namespace, managed.store_name, exc.what, trouble, self._meanwhile(managed))
-            event = self._troubles.lost(self._kind(managed), trouble, made, managed.store_name)
+            event = self._troubles.begin(self._kind(managed), trouble, made, managed.store_name)
         if event is not None:
             self._events.emit(event)
 
@@ -176,7 +176,7 @@ class FailoverStores:
             stored: it wrote a payload, which a full store can't.
         """
         self._look_at_notices(managed)
-        if managed.sound and not self._troubles.known:
+        if managed.sound and not self._troubles.active:
             return
         if managed.prover is not None and managed.prover.refuses:
             return  # this call began before the refusal
@@ -188,7 +188,7 @@ class FailoverStores:
                 managed.well_since = self._clock() if managed.well_since is None else managed.well_since
                 return
             recovered, kind = partial(StoreRecovered, self._namespace), self._kind(managed)
-            event = self._troubles.found(kind, recovered, store=managed.store_name, at=managed.well_since)
+            event = self._troubles.end(kind, recovered, store=managed.store_name, at=managed.well_since)
             managed.refuses, managed.well_since = "", None
         if event is not None:
             self._events.emit(event)
@@ -203,14 +203,14 @@ class FailoverStores:
             return
         event: Event | None
         if not refused:
-            if not self._troubles.known:
+            if not self._troubles.active:
                 return
-            event = self._troubles.found(PUBLISH, partial(PushRecovered, self._namespace))
+            event = self._troubles.end(PUBLISH, partial(PushRecovered, self._namespace))
         elif self._troubles.has(PUSH):
             return
         else:
             reason = f"{managed.store_name}: {refused}"
-            event = self._troubles.lost(PUBLISH, NOT_ALLOWED, partial(PushLost, self._namespace, reason, NOT_ALLOWED))
+            event = self._troubles.begin(PUBLISH, NOT_ALLOWED, partial(PushLost, self._namespace, reason, NOT_ALLOWED))
         if event is not None:
             self._events.emit(event)
 

@@ -120,7 +120,7 @@ class Notices:
     def _opened(self) -> None:
         self._subscribed = True
         self._pause, self._again_at, self._refused_since = 0.0, -math.inf, math.inf
-        self._state.emit(self._state.troubles.found(PUSH, partial(PushRecovered, self._config.namespace)))
+        self._state.emit(self._state.troubles.end(PUSH, partial(PushRecovered, self._config.namespace)))
 
     def _refused(self, exc: StoreError, now: float) -> None:
         """Retry later. Report it only after a poll was answered meanwhile: an outage of the store is another event."""
@@ -132,4 +132,4 @@ class Notices:
             return  # reported already: as a rule one right is missing for both
         if troubles.has(PUSH) or now - self._refused_since >= self._config.polls_every:
             lost = partial(PushLost, self._config.namespace, str(exc), REFUSED)
-            self._state.emit(troubles.lost(PUSH, REFUSED, lost))
+            self._state.emit(troubles.begin(PUSH, REFUSED, lost))

@@ -176,7 +176,7 @@ class StorePoller:
             know = knowledge.apply_reply(self._state.know, name, reply, self._config.clock(), asked_at)
             self._state.know = know = with_last_renewal(know, name, before) if reply.leads else know
             foreign = know.view(name).foreign
-            event = self._look_at_project(name, know.view(name)) if foreign or self._state.troubles.known else None
+            event = self._look_at_project(name, know.view(name)) if foreign or self._state.troubles.active else None
         if reply.leads != before.leads:
             self._state.report_leadership(name, leads=reply.leads)
         if event is not None:
@@ -187,11 +187,11 @@ class StorePoller:
         """Return the event for a foreign project, or for its end."""
         namespace, known = self._config.namespace, self._state.troubles
         if not view.foreign or view.stored is None:
-            return known.found(troubles.FOREIGN_PROJECT, partial(ForeignProjectGone, namespace), store=store_name)
+            return known.end(troubles.FOREIGN_PROJECT, partial(ForeignProjectGone, namespace), store=store_name)
         made = partial(ForeignProject, namespace, store_name, self._state.know.project, view.stored.project)
         empty = self._state.know.held is None or self._state.emptied
         event = partial(made, empty=empty, fetches=not self._config.settings.reads_only)
-        return known.lost(troubles.FOREIGN_PROJECT, "foreign_project", event, store_name)
+        return known.begin(troubles.FOREIGN_PROJECT, "foreign_project", event, store_name)
 
     def _act(self, managed: ManagedStore, store: Store, verified: VerifiedReply, asked_at: float) -> None:
         """Adopt what the store sent, or repair the store. If that fails, the grant in the reply still counts."""

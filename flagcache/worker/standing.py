@@ -39,7 +39,7 @@ def standing(config: CacheConfig, state: ProcessState) -> Standing:
     """Return the snapshot."""
     # A store with another project's definitions doesn't coordinate this process.
     store = next(
-        (store_name for store_name in state.stores.answering if not state.troubles.shuns(store_name)),
+        (store_name for store_name in state.stores.answering if not state.troubles.avoids(store_name)),
         state.stores.store_names[-1],
     )
     view, held = state.know.view(store), state.know.held

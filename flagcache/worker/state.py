@@ -104,7 +104,7 @@ class ProcessState:
             self.know = knowledge.adopt(self.know, held)
             taken = self.know.held is held
         if taken:
-            self.emit(self.troubles.found(troubles.FIRST_LOAD, partial(ColdStartRecovered, self._config.namespace)))
+            self.emit(self.troubles.end(troubles.FIRST_LOAD, partial(ColdStartRecovered, self._config.namespace)))
         if taken and held.accepted:
             self.encoded.accepted(held.meta.version)
         if not taken or (before is not None and before.meta.version == held.meta.version):
@@ -138,7 +138,7 @@ class ProcessState:
     def _is_uneventful(self, view: StoreView, now: float) -> bool:
         """Whether there is no failure and none was reported, so that nothing can have changed."""
         know = self.know
-        if know.held is None or know.failures or know.backoff.status or view.exhausted or self.troubles.known:
+        if know.held is None or know.failures or know.backoff.status or view.exhausted or self.troubles.active:
             return False
         return now - know.held.born <= self._config.stale_after
 
@@ -150,17 +150,17 @@ class ProcessState:
             self.troubles.note(troubles.FLEET, f"{self._config.vendor.name}_{status}")
         empty = self.know.held is None
         if status != QUOTA:
-            return self.troubles.found(troubles.QUOTA, partial(QuotaRestored, namespace, empty=empty), status)
+            return self.troubles.end(troubles.QUOTA, partial(QuotaRestored, namespace, empty=empty), status)
         cleared = self._config.settings.on_quota_limited == "clear"
-        return self.troubles.lost(troubles.QUOTA, "quota", partial(QuotaLimited, namespace, cleared, empty=empty))
+        return self.troubles.begin(troubles.QUOTA, "quota", partial(QuotaLimited, namespace, cleared, empty=empty))
 
     def _look_at_age(self) -> Event | None:
         namespace, held = self._config.namespace, self.know.held
         if held is None or not self.is_stale:
-            return self.troubles.found(troubles.STALE, partial(DefinitionsFresh, namespace))
+            return self.troubles.end(troubles.STALE, partial(DefinitionsFresh, namespace))
         age, quota = self._config.clock() - held.born, self.know.backoff.status == QUOTA
         stale = partial(DefinitionsStale, namespace, age, quota)
-        return self.troubles.lost(troubles.STALE, "quota" if quota else "stale", stale)
+        return self.troubles.begin(troubles.STALE, "quota" if quota else "stale", stale)
 
     def _look_at_fetches(self) -> Event | None:
         """Report the end of failed fetches if any process's fetch succeeded, which the age of what is held shows.
@@ -179,7 +179,7 @@ class ProcessState:
         if not failures:
             return None
         self.update(lambda know: know._replace(failures=0))
-        return self.troubles.found(troubles.FETCH, partial(FetchRecovered, self._config.namespace, own=False))
+        return self.troubles.end(troubles.FETCH, partial(FetchRecovered, self._config.namespace, own=False))
 
     def _look_at_first_load(self) -> Event | None:
         """Report again that no definitions came; `adopt` reports definitions that came too late."""
@@ -194,7 +194,7 @@ class ProcessState:
         def expired(lasted: float) -> Event:
             return ColdStartExpired(namespace, waited, lasted, declined=declines and lasted < COLD_START_WAIT)
 
-        return self.troubles.lost(troubles.FIRST_LOAD, "no_definitions", expired)
+        return self.troubles.begin(troubles.FIRST_LOAD, "no_definitions", expired)
 
     def went_without(self, waited: float) -> None:
         """Report that the first load waited for `waited` seconds and no definitions came."""
@@ -210,7 +210,7 @@ class ProcessState:
                 self.troubles.note(troubles.KEYS_REFUSED, trouble)
             self.update(lambda know: knowledge.apply_failure(know, store_name, refused, self._config.clock(), pause))
             empty = self.know.held is None or self.emptied
-            event = self.troubles.lost(troubles.FETCH, trouble, partial(made, trouble, empty=empty))
+            event = self.troubles.begin(troubles.FETCH, trouble, partial(made, trouble, empty=empty))
         self.emit(event)
 
     def fetch_succeeded(self) -> None:
@@ -218,7 +218,7 @@ class ProcessState:
         with self.lock:
             self.update(lambda know: know._replace(failures=0, stay_out_until=0.0))
             self.troubles.drop(troubles.KEYS_REFUSED)
-            event = self.troubles.found(troubles.FETCH, partial(FetchRecovered, self._config.namespace))
+            event = self.troubles.end(troubles.FETCH, partial(FetchRecovered, self._config.namespace))
         self.emit(event)
 
     @property

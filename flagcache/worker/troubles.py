@@ -75,11 +75,11 @@ class Troubles:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self.known: dict[tuple[str, str], Trouble] = {}
+        self.active: dict[tuple[str, str], Trouble] = {}
         """By kind and store. Others only read whether it is empty."""
         self._lock = threading.RLock()  # reentrant: a signal handler may interrupt what holds it
 
-    def lost(self, kind: str, reason: str, event: Callable[[float], Event], store: str = "") -> Event | None:
+    def begin(self, kind: str, reason: str, event: Callable[[float], Event], store: str = "") -> Event | None:
         """Note a failure; return the event that reports it, or None if it was reported already.
 
         Args:
@@ -90,17 +90,17 @@ class Troubles:
         """
         now = self._clock()
         with self._lock:
-            before = self.known.get((kind, store))
+            before = self.active.get((kind, store))
             if kind in _ONCE and any(
-                other.said for (known, at), other in self.known.items() if known == kind and at != store
+                other.said for (known, at), other in self.active.items() if known == kind and at != store
             ):
-                self.known[kind, store] = before or Trouble(reason, now)
+                self.active[kind, store] = before or Trouble(reason, now)
                 return None
             said = event(now - before.since if before else 0.0)
-            self.known[kind, store], speak = continued(before, reason, said.level, now)
+            self.active[kind, store], speak = continued(before, reason, said.level, now)
         return said if speak else None
 
-    def found(
+    def end(
         self, kind: str, event: Callable[..., Recovery], *more: object, store: str = "", at: float | None = None
     ) -> Recovery | None:
         """Note the end of a failure; return the event that reports it, or None if there was no reported failure.
@@ -113,7 +113,7 @@ class Troubles:
             at: when it ended; None: now.
         """
         with self._lock:
-            trouble = self.known.pop((kind, store), None)
+            trouble = self.active.pop((kind, store), None)
         if trouble is None or not trouble.said:
             return None
         more = (*more, store) if store else more
@@ -122,21 +122,21 @@ class Troubles:
     def note(self, kind: str, reason: str) -> None:
         """Note a failure without an event: only the status shows it."""
         with self._lock:
-            before = self.known.get((kind, ""))
-            self.known[kind, ""] = Trouble(reason, before.since if before else self._clock())
+            before = self.active.get((kind, ""))
+            self.active[kind, ""] = Trouble(reason, before.since if before else self._clock())
 
     def drop(self, kind: str) -> None:
         """Note the end of a failure without an event."""
         with self._lock:
-            self.known.pop((kind, ""), None)
+            self.active.pop((kind, ""), None)
 
     def has(self, kind: str) -> bool:
         """Whether there is one of this kind."""
-        return any(known == kind for known, _ in list(self.known))
+        return any(known == kind for known, _ in list(self.active))
 
-    def shuns(self, store_name: str) -> bool:
+    def avoids(self, store_name: str) -> bool:
         """Whether this process must not use what is in this store."""
-        return (FOREIGN_PROJECT, store_name) in self.known or (FOREIGN_KEY, store_name) in self.known
+        return (FOREIGN_PROJECT, store_name) in self.active or (FOREIGN_KEY, store_name) in self.active
 
     @property
     def gravest(self) -> Trouble | None:
@@ -145,6 +145,6 @@ class Troubles:
         A failure that was not reported because another store has it too doesn't count.
         """
         with self._lock:
-            shown = (key for key, trouble in self.known.items() if trouble.said or key[0] not in _ONCE)
+            shown = (key for key, trouble in self.active.items() if trouble.said or key[0] not in _ONCE)
             known = min(shown, key=lambda key: _GRAVEST_FIRST.index(key[0]), default=None)
-            return None if known is None else self.known[known]
+            return None if known is None else self.active[known]

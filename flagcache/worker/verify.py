@@ -98,7 +98,7 @@ class ReplyVerifier:
             verified = self._verify(managed, store, reply, reply.meta)
         else:
             verified = VerifiedReply(reply)
-            doubted = bool(self._refused or self._state.troubles.known)
+            doubted = bool(self._refused or self._state.troubles.active)
             if doubted and reply.unchanged and not self._state.know.view(managed.store_name).foreign:  # it is held
                 self._readable(managed)
         if not self.trust.leaves_aside(managed.store_name, verified.reply):
@@ -163,7 +163,7 @@ class ReplyVerifier:
         ends = {troubles.UNREADABLE: PayloadAccepted, troubles.FOREIGN_KEY: ForeignKeyGone}
         for kind, end in ends.items():
             self._state.emit(
-                self._state.troubles.found(kind, partial(end, self._config.namespace), store=managed.store_name)
+                self._state.troubles.end(kind, partial(end, self._config.namespace), store=managed.store_name)
             )
 
     def _left(self, managed: ManagedStore, store: Store, reply: Reply, stored: Meta) -> VerifiedReply | None:
@@ -236,7 +236,7 @@ class ReplyVerifier:
         made = partial(PayloadRefused, self._config.namespace, refused.version, store_name, reason)
         fetches = not self._config.settings.reads_only
         event = partial(made, empty=empty, kept=kept, fetches=fetches, deleted=deleted and not kept)
-        self._state.emit(self._state.troubles.lost(troubles.UNREADABLE, "unreadable", event, store_name))
+        self._state.emit(self._state.troubles.begin(troubles.UNREADABLE, "unreadable", event, store_name))
 
     def _without_key(
         self, managed: ManagedStore, store: Store, reply: Reply, stored: Meta, refused: _Refused
@@ -253,7 +253,7 @@ class ReplyVerifier:
                 return VerifiedReply(reply)
             self._report_foreign_key(managed.store_name)
             return alone
-        reported = self._state.troubles.shuns(managed.store_name)
+        reported = self._state.troubles.avoids(managed.store_name)
         if refused.times > _TOLERATED:
             self._report_foreign_key(managed.store_name)
         if reads_only or (reported and not self._is_unattended(stored, reply)) or not self._may_replace(refused):
@@ -278,7 +278,7 @@ class ReplyVerifier:
     def _report_foreign_key(self, store_name: str) -> None:
         empty, fetches = self._state.know.held is None or self._state.emptied, not self._config.settings.reads_only
         event = partial(ForeignKey, self._config.namespace, store_name, empty=empty, fetches=fetches)
-        self._state.emit(self._state.troubles.lost(troubles.FOREIGN_KEY, "foreign_key", event, store_name))
+        self._state.emit(self._state.troubles.begin(troubles.FOREIGN_KEY, "foreign_key", event, store_name))
 
 
 def _is_broken(reason: EnvelopeError) -> bool:

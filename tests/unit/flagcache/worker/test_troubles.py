@@ -66,13 +66,13 @@ def lose(troubles: Troubles, reason: str, level: int = logging.WARNING) -> Event
     trouble = f"store_{reason}"
     made = partial(StoreLost, "team", FLEET, reason, trouble, "")
     if level == logging.ERROR:
-        return troubles.lost(STORE, trouble, lambda lasted: PayloadRefused("team", "v", FLEET, reason, lasted), FLEET)
-    return troubles.lost(STORE, trouble, made, FLEET)
+        return troubles.begin(STORE, trouble, lambda lasted: PayloadRefused("team", "v", FLEET, reason, lasted), FLEET)
+    return troubles.begin(STORE, trouble, made, FLEET)
 
 
 def find(troubles: Troubles) -> Recovery | None:
     """Notice its end."""
-    return troubles.found(STORE, partial(StoreRecovered, "team"), store=FLEET)
+    return troubles.end(STORE, partial(StoreRecovered, "team"), store=FLEET)
 
 
 def test_a_trouble_is_told_once_an_hour_and_each_new_reason_at_once() -> None:
@@ -109,10 +109,10 @@ def test_a_trouble_that_was_left_unsaid_does_not_outlast_the_one_that_was_said()
     troubles = Troubles(Clock())
     for store_name in (FLEET, "sqlite:///fallback"):
         made = partial(ForeignProject, "team", store_name, "team=1", "team=2")
-        troubles.lost(FOREIGN_PROJECT, "foreign_project", made, store_name)
-    assert troubles.found(FOREIGN_PROJECT, partial(ForeignProjectGone, "team"), store=FLEET) is not None
+        troubles.begin(FOREIGN_PROJECT, "foreign_project", made, store_name)
+    assert troubles.end(FOREIGN_PROJECT, partial(ForeignProjectGone, "team"), store=FLEET) is not None
     assert troubles.gravest is None
-    assert troubles.shuns("sqlite:///fallback")
+    assert troubles.avoids("sqlite:///fallback")
 
 
 # --- rows of failed fetches -------------------------------------------------------------------------------------------
