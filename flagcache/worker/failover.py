@@ -130,7 +130,7 @@ class FailoverStores:
                 return None if store is None else (managed, store)
         return None
 
-    def lost(self, managed: ManagedStore, reason: FlagcacheError) -> None:
+    def failed(self, managed: ManagedStore, reason: FlagcacheError) -> None:
         """The store did not answer: open the breaker."""
         exc = reason if isinstance(reason, StoreError) else StoreError(str(reason))
         trouble = f"{'store' if managed is self.first else 'fallback'}_{exc.kind}"
@@ -252,9 +252,9 @@ class FailoverStores:
         try:
             return self._opened(managed)
         except FlagcacheError as exc:
-            self.lost(managed, exc)
+            self.failed(managed, exc)
         except Exception as exc:  # noqa: BLE001 - a failure of this store, as in a verb: the next one is polled
-            self.lost(managed, unexpected(exc, managed.spec.address))
+            self.failed(managed, unexpected(exc, managed.spec.address))
         return None
 
     def _opened(self, managed: ManagedStore) -> Store:

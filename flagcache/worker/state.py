@@ -257,7 +257,7 @@ class ProcessState:
 
     def store_failed(self, managed: ManagedStore, reason: StoreError) -> None:
         """A store did not answer: open its circuit breaker and forget its lease."""
-        self.stores.lost(managed, reason)
+        self.stores.failed(managed, reason)
         self.lease_lost(managed)
 
     def lease_extended(self, managed: ManagedStore, lease: float) -> None:

@@ -92,7 +92,7 @@ def test_each_is_opened_once_and_only_when_asked(seen: list[Event], clock: Clock
 
 def test_a_lost_one_is_passed_over_and_probed_later(stores: FailoverStores, clock: Clock) -> None:
     """By its breaker."""
-    stores.lost(next(stores.usable())[0], StoreError("no"))
+    stores.failed(next(stores.usable())[0], StoreError("no"))
     assert store_names(stores) == ["second"]
     assert stores.named("first") is None
     assert not stores.first_answers
@@ -102,7 +102,7 @@ def test_a_lost_one_is_passed_over_and_probed_later(stores: FailoverStores, cloc
 
 def test_one_thread_probes_at_a_time(stores: FailoverStores, clock: Clock) -> None:
     """While a probe is under way the store is lost to all others; a prober that vanished is replaced in time."""
-    stores.lost(stores.first, StoreError("no"))
+    stores.failed(stores.first, StoreError("no"))
     clock.advance(0.5)
     assert stores.probe_at <= clock()
     assert stores.named("first") is not None
@@ -118,7 +118,7 @@ def test_one_thread_probes_at_a_time(stores: FailoverStores, clock: Clock) -> No
 
 def test_asking_for_another_store_is_no_probe(stores: FailoverStores, clock: Clock) -> None:
     """Only a caller that uses the failing store probes it; a call for another store does not."""
-    stores.lost(stores.first, StoreError("no"))
+    stores.failed(stores.first, StoreError("no"))
     clock.advance(0.5)
     assert stores.named("second") is not None
     assert stores.probe_at <= clock()
@@ -128,7 +128,7 @@ def test_loss_and_return_are_told_once(stores: FailoverStores, seen: list[Event]
     """However often either is noticed."""
     managed = next(stores.usable())[0]
     for _ in range(3):
-        stores.lost(managed, StoreError("refused"))
+        stores.failed(managed, StoreError("refused"))
     for _ in range(3):
         stores.answered(managed)
     assert seen == [
@@ -194,20 +194,20 @@ def test_a_store_that_refuses_to_write_is_not_mended_by_an_answer(seen: list[Eve
     """Polls may read there all the while: it is over when a write succeeds, or none was refused for long."""
     stores = make(seen, clock, MemoryStore, settles_after=30)
     refusal = StoreError("no", kind)
-    stores.lost(stores.first, refusal)
+    stores.failed(stores.first, refusal)
     for _ in range(5):
         clock.advance(10)
         stores.answered(stores.first)
         assert stores.first_answers
         clock.advance(10)
-        stores.lost(stores.first, refusal)
+        stores.failed(stores.first, refusal)
     assert [type(event) for event in seen] == [StoreLost]
     clock.advance(10)
     stores.answered(stores.first, wrote=True)
     assert len(seen) == (1 if kind == "full" else 2)  # one that is full still lets a lease be renewed
     stores.answered(stores.first, stored=True)
     assert seen[1:] == [StoreRecovered("ns", 110, f"store_{kind}", logging.ERROR, "first")]
-    stores.lost(stores.first, refusal)
+    stores.failed(stores.first, refusal)
     for _ in range(4):
         clock.advance(10)
         stores.answered(stores.first)
@@ -228,7 +228,7 @@ def test_an_answer_from_before_a_refusal_ends_no_trouble(seen: list[Event], cloc
     store = stores.first.store
     assert isinstance(store, Proving)
     store.refuses = True
-    stores.lost(stores.first, StoreError("no", "full"))
+    stores.failed(stores.first, StoreError("no", "full"))
     stores.answered(stores.first)
     assert not stores.first_answers
     store.refuses = False

@@ -116,7 +116,7 @@ def test_the_log_ends_the_lead_that_it_began_and_no_other(fleet: Fleet, caplog: 
         state.report_leadership(store_name, leads=leads)
         fleet.clock.advance(5)
 
-    state.stores.lost(state.stores.first, StoreError("no"))
+    state.stores.failed(state.stores.first, StoreError("no"))
     lead(own, leads=True)
     state.stores.answered(state.stores.first)
     lead(first, leads=True)
@@ -140,7 +140,7 @@ def test_a_lead_that_ended_within_the_minute_ends_where_it_began(
     house = House(fleet)
     house.events.subscribe(log_events)
     state = ProcessState(house.config, Knowledge())
-    state.stores.lost(state.stores.first, StoreError("no"))
+    state.stores.failed(state.stores.first, StoreError("no"))
     own = state.stores.store_names[-1]
     state.update(lambda know: know.with_view(own, StoreView(leads=True, lease_ends=1e9)))
     state.report_leadership(own, leads=True)
