@@ -71,7 +71,7 @@ class SingleFlight:
                 self._current = None
             mine.over.set()
 
-    def settle(self, longest: float) -> None:
+    def wait_for_end(self, longest: float) -> None:
         """Wait until another thread's call under way has ended, at most this many seconds.
 
         Looks repeatedly instead of waiting for the event: a signal handler may call this on a thread that it

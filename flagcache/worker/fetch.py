@@ -89,7 +89,7 @@ class FetchThread:
         while (left := until - self._config.clock()) > 0 and not self._ended.wait(min(left, HEARTBEAT / 4)):
             keep_lease()
 
-    def settle(self, longest: float) -> None:
+    def wait_for_end(self, longest: float) -> None:
         """Let the fetch under way end, so that a process that exits earlier doesn't leave it to the next one.
 
         Waits at most `longest` seconds, and no longer than the vendor's SDK would wait for a response. It looks

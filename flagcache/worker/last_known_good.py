@@ -83,7 +83,7 @@ class LastKnownGood:
         elif self.due_at == math.inf:
             self.due_at = self._config.clock() + random.uniform(_AFTER, 2 * _AFTER)
 
-    def settle(self) -> None:
+    def save_due(self) -> None:
         """Save now what is due."""
         if self.due_at < math.inf:
             self.save()

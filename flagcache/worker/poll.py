@@ -81,7 +81,7 @@ class StorePoller:
             serve_first: only for unknown clients. Defer a grant that comes with young definitions to the next poll,
                 which gets it again: a client without flags starts with these, and not with a request that may fail.
         """
-        self._state.settle()
+        self._state.settle_order()
         for managed, store in self._state.stores.usable():
             try:
                 verified, asked_at = self._ask(managed, store, intent)

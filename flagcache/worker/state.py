@@ -90,7 +90,7 @@ class ProcessState:
         with self.lock:
             self.know = change(self.know)
 
-    def settle(self) -> None:
+    def settle_order(self) -> None:
         """Order definitions before all others if their place in the order stayed unknown for too long."""
         held = self.know.held
         if held is not None and held.unsettled is not None:

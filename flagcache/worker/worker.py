@@ -206,10 +206,10 @@ class Worker:
         if at_exit:
             self._polls.close()
         self._background.stop(budget)
-        self._polls.settle(budget)  # a poll under way may take the lease, which must be released
-        self._fetching.settle(budget)
+        self._polls.wait_for_end(budget)  # a poll under way may take the lease, which must be released
+        self._fetching.wait_for_end(budget)
         self._fetching.cancel(budget)
-        self._last_known_good.settle()
+        self._last_known_good.save_due()
         self._poller.leave(idle=self._idle)
 
     @property
@@ -263,7 +263,7 @@ class Worker:
         if self._state.know.held is not know.held:
             self._arrived()
         elif not self._background.running:
-            self._last_known_good.settle()
+            self._last_known_good.save_due()
         if outcome is None:
             return
         self._deferred = outcome.deferred or (self._deferred and not contend)

@@ -97,5 +97,5 @@ def test_nothing_is_asked_once_it_is_closed() -> None:
         polls.run(lambda: asked.append(None), full=True, longest=LONGEST, again=lambda: True, newer=True)
         assert not asked
         threading.Timer(0.05, end.set).start()
-        polls.settle(LONGEST)
+        polls.wait_for_end(LONGEST)
         assert end.is_set()

@@ -83,7 +83,7 @@ def test_what_replaces_them_is_due_after_the_clients_have_it(disk: Disk) -> None
     disk.clock.advance(0.5)
     disk.archive.offer_soon(later=True)
     assert disk.archive.due_at - disk.clock() == pytest.approx(due - 0.5)  # another poll does not put it off
-    disk.archive.settle()
+    disk.archive.save_due()
     assert disk.version == after
     assert disk.archive.due_at == math.inf
 
