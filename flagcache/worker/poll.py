@@ -214,7 +214,7 @@ class StorePoller:
         held = knowledge.from_store(name, meta, definitions, reply.clock, asked_at, signs=self._state.know.signs)
         self._state.adopt(held, fetched=False)
         if self._state.know.held is not held:
-            self._verifier.trust.passed_over(name, meta.version)
+            self._verifier.trust.note_not_adopted(name, meta.version)
         elif reply.payload is not None:
             self._state.encoded.received(meta.version, reply.payload)
 

@@ -47,7 +47,7 @@ class _Store:
     """Its epoch, if that has no signature, and what stands in that one's place."""
     ignores_backoff: bool = False
     """Its note is not believed, or no longer."""
-    passed_over: str = ""
+    not_adopted: str = ""
     """The version that it sent and this process did not take, because it holds a newer one."""
     named: str = ""
     """The version that the latest poll said to be held."""
@@ -82,8 +82,8 @@ class Trust:
             ask = self._with_epoch(ask, store_name)
         if store.ignores_backoff:
             ask = ask._replace(ignores_backoff=True)
-        if store.passed_over:
-            ask = ask._replace(held_version=store.passed_over)
+        if store.not_adopted:
+            ask = ask._replace(held_version=store.not_adopted)
         if store.withheld:
             ask = ask._replace(held=None, held_version="")
         store.named, store.withheld = ask.held_version, False
@@ -226,10 +226,10 @@ class Trust:
             return -math.inf
         return self._config.clock() - (reply.clock - tried.at) / 1000
 
-    def passed_over(self, store_name: str, version: str) -> None:
+    def note_not_adopted(self, store_name: str, version: str) -> None:
         """Note that this version was sent and not adopted, so that it isn't sent again."""
         if self._config.codec.stamps.signs:
-            self._stores[store_name].passed_over = version
+            self._stores[store_name].not_adopted = version
 
     def wants(self, store_name: str, meta: Meta, clock: int, *, sent: bool) -> bool:
         """Whether a version that was not sent is newer by signature than what is held, so that it must be sent.
@@ -237,13 +237,13 @@ class Trust:
         It was passed over before, or the store's order, which another program has changed, makes it older.
         """
         store, held = self._stores[store_name], self._state.know.held
-        if held is None or not (store.passed_over or store.unproved):
+        if held is None or not (store.not_adopted or store.unproved):
             return False
         found = knowledge.from_store(store_name, meta, held.definitions, clock, self._config.clock(), signs=True)
         newer = order.is_newer_by_signature(found, held, clock)
-        if store.passed_over == meta.version != held.meta.version and not newer:
+        if store.not_adopted == meta.version != held.meta.version and not newer:
             return False
-        passed, store.passed_over = store.passed_over, ""
+        passed, store.not_adopted = store.not_adopted, ""
         if sent or meta.version == held.meta.version:
             return False
         store.withheld = not passed and bool(meta.stamp) and newer and meta.version != store.named

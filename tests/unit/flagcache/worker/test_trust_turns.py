@@ -113,6 +113,6 @@ def test_what_was_passed_over_and_is_held_by_now_is_not_sent_again(fleet: Fleet)
     held = attached.worker.know.held
     assert held is not None
     trust = Trust(attached.config, ProcessState(attached.config, attached.worker.know))
-    trust.passed_over(FLEET, held.meta.version)
+    trust.note_not_adopted(FLEET, held.meta.version)
     confirmed = held.meta._replace(as_of=held.meta.as_of + 1000, confirmed_at=held.meta.confirmed_at + 1000, stamp="s")
     assert not trust.wants(FLEET, confirmed, confirmed.as_of, sent=False)
