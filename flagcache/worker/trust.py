@@ -118,10 +118,10 @@ class Trust:
         Without an attack that is so if an SDK fetches for the leader, which then can't sign that nothing has changed.
         """
         age = 0.0 if store.replied_at is None else store.replied_at - store.sound_at
-        return self._may_leave_aside and age > share * self._config.stale_after
+        return self._may_distrust and age > share * self._config.stale_after
 
     @property
-    def _may_leave_aside(self) -> bool:
+    def _may_distrust(self) -> bool:
         """Whether this process could fetch and sign in the place of a store that proves nothing."""
         reads_only = self._config.settings.reads_only
         return self._state.know.signs and not reads_only and self._config.clients.can_fetch
@@ -189,14 +189,14 @@ class Trust:
             _prove(store, self._config.clock() - (clock - at) / 1000)
         return signed
 
-    def leaves_aside(self, store_name: str, reply: Reply) -> bool:
+    def distrusts(self, store_name: str, reply: Reply) -> bool:
         """Whether to go on without this store: it grants nothing, and has returned no signed time for long.
 
         A fleet whose fetches fail shows that: by a signed note, by the signed failure of the latest try, or because
         this process failed a moment ago. A process whose SDK fetches doesn't learn the
         result, so it leaves no store aside.
         """
-        if not self._signs or not self._may_leave_aside or reply.grant is not None:
+        if not self._signs or not self._may_distrust or reply.grant is not None:
             return False
         know, now, store = self._state.know, self._config.clock(), self._stores[store_name]
         held = know.held

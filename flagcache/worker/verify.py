@@ -101,7 +101,7 @@ class ReplyVerifier:
             doubted = bool(self._refused or self._state.troubles.active)
             if doubted and reply.unchanged and not self._state.know.view(managed.store_name).foreign:  # it is held
                 self._readable(managed)
-        if not self.trust.leaves_aside(managed.store_name, verified.reply):
+        if not self.trust.distrusts(managed.store_name, verified.reply):
             return verified
         return verified._replace(reply=verified.reply._replace(granted_at=0), usable=False)
 
