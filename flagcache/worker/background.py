@@ -109,7 +109,7 @@ class Background:
 
     def watches(self, push: Push) -> bool:
         """Whether a push is the deputy's check of the fetch that is due."""
-        return push.contends and self._state.acting.deputy
+        return push.contends and self._state.active_view.deputy
 
     @property
     def listens(self) -> bool:
@@ -176,7 +176,7 @@ class Background:
             self._check_at = min(self._check_at, self._config.clock() + _CHECK_AFTER)
         else:
             # After `clear` the leader fetches at once, because new workers wait for definitions.
-            contend = notice.kind == "free" or (notice.kind == "clear" and self._state.acting.leads)
+            contend = notice.kind == "free" or (notice.kind == "clear" and self._state.active_view.leads)
             self._pushes.ask(self._push, contend=contend)
 
     def run_due(self) -> float:
@@ -242,7 +242,7 @@ class Background:
             offset=self._offset,
             contended_at=self._contended_at,
         )
-        return schedule.next_duty(self._state.know, self._state.acting, activity, now)
+        return schedule.next_duty(self._state.know, self._state.active_view, activity, now)
 
     def _check(self, now: float) -> None:
         held = self._state.know.held

@@ -124,7 +124,7 @@ class ProcessState:
         view = self.know.view(managed.store_name)
         if view.leads and now >= view.lease_ends:
             self.lease_lost(managed)
-            view = self.acting
+            view = self.active_view
         left_out = self._leadership.left_out(managed.store_name if view.leads else "", now)
         if left_out is not None:
             log_events(left_out)
@@ -169,8 +169,8 @@ class ProcessState:
         three tries in an interval after each failure.
         """
         held, failures = self.know.held, self.know.failures
-        if self.acting.exhausted:
-            self._all_failed_at = self.acting.replied_at
+        if self.active_view.exhausted:
+            self._all_failed_at = self.active_view.replied_at
         if held is None or held.born <= self._failed_at:
             return None
         long = failures and held.born - self._failed_at > self._config.settles_after
@@ -251,7 +251,7 @@ class ProcessState:
         return self.know.view(self.stores.first.store_name)
 
     @property
-    def acting(self) -> StoreView:
+    def active_view(self) -> StoreView:
         """What is known of the store that coordinates this process now: the fleet's, or the one that replaces it."""
         return self.know.view(self.stores.in_charge.store_name)
 

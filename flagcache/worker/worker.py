@@ -134,7 +134,7 @@ class Worker:
 
     def keep_lease(self) -> None:
         """Renew the lease, if this process has it, while its fetch is under way and the listener may not run yet."""
-        view = self._state.acting
+        view = self._state.active_view
         if self._fetching.busy and view.leads and self._config.clock() - view.renewed >= HEARTBEAT:
             self._poller.renew()
 
@@ -278,7 +278,7 @@ class Worker:
 
     def _stand_down(self) -> None:
         """Give up a lease that no client here will use: without a poller, a process fetches only for its loads."""
-        if self._state.acting.leads and not self._fetching.busy and not self._config.clients.polls:
+        if self._state.active_view.leads and not self._fetching.busy and not self._config.clients.polls:
             self._poller.stand_down(idle=self._idle)
 
     def _arrived(self) -> None:
