@@ -147,4 +147,4 @@ class FirstLoad:
             if first:
                 self._state.update(lambda know: know._replace(gave_up_waiting=True))
         if first:
-            self._state.went_without(self._config.clock() - began)
+            self._state.cold_start_expired(self._config.clock() - began)

@@ -185,9 +185,9 @@ class ProcessState:
         """Report again that no definitions came; `adopt` reports definitions that came too late."""
         if self.know.held is not None or not self.troubles.has(troubles.FIRST_LOAD):
             return None
-        return self._without(self._config.settings.cold_start_wait)
+        return self._cold_start_expired(self._config.settings.cold_start_wait)
 
-    def _without(self, waited: float) -> Event | None:
+    def _cold_start_expired(self, waited: float) -> Event | None:
         settings, namespace = self._config.settings, self._config.namespace
         declines = not settings.cold_start_wait and not settings.reads_only
 
@@ -196,9 +196,9 @@ class ProcessState:
 
         return self.troubles.begin(troubles.FIRST_LOAD, "no_definitions", expired)
 
-    def went_without(self, waited: float) -> None:
+    def cold_start_expired(self, waited: float) -> None:
         """Report that the first load waited for `waited` seconds and no definitions came."""
-        self.emit(self._without(waited))
+        self.emit(self._cold_start_expired(waited))
 
     def fetch_failed(self, store_name: str, refused: Refused, began: float, pause: float) -> None:
         """A fetch that this store granted failed; `began` is the own clock before the failure was reported."""
