@@ -145,7 +145,7 @@ class Clients:
     def __init__(self) -> None:
         self._all: tuple[Client, ...] = ()
         self._seen = object()
-        """The name of our `seen_once` in a thread's record."""
+        """The name of our `one_snapshot` in a thread's record."""
         self._given: WeakKeyDictionary[Client, _HandOver] = WeakKeyDictionary()
 
     def add(self, client: Client) -> None:
@@ -154,13 +154,13 @@ class Clients:
         thread_record().notes.pop(self._seen, None)  # a callback may attach a client in the course of a poll
 
     @property
-    def now(self) -> ClientSnapshot:
-        """The clients at this moment; during the calling thread's `seen_once`, as they were at its beginning."""
+    def snapshot(self) -> ClientSnapshot:
+        """The clients at this moment; during the calling thread's `one_snapshot`, as they were at its beginning."""
         seen = cast("ClientSnapshot | None", thread_record().notes.get(self._seen))
         return self._look() if seen is None else seen
 
     @contextmanager
-    def seen_once(self) -> Generator[ClientSnapshot]:
+    def one_snapshot(self) -> Generator[ClientSnapshot]:
         """Inside the `with` block the calling thread looks at the clients only once, as a poll does.
 
         A client may be shut down or collected, or change its keys or its poll interval, at any other time.
@@ -193,17 +193,17 @@ class Clients:
     @property
     def live(self) -> tuple[Client, ...]:
         """As `ClientSnapshot.live`."""
-        return self.now.live
+        return self.snapshot.live
 
     @property
     def listening(self) -> tuple[Client, ...]:
         """As `ClientSnapshot.listening`."""
-        return self.now.listening
+        return self.snapshot.listening
 
     @property
     def can_fetch(self) -> bool:
         """As `ClientSnapshot.can_fetch`."""
-        return self.now.can_fetch
+        return self.snapshot.can_fetch
 
     @property
     def polls(self) -> bool:

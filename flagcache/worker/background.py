@@ -128,7 +128,7 @@ class Background:
 
     def start(self) -> None:
         """Start the listener, if a client wants it. A reader has no thread."""
-        clients = self._config.clients.now
+        clients = self._config.clients.snapshot
         if self._config.settings.reads_only or not clients.wanting:
             return
         if clients.listening:
@@ -231,7 +231,7 @@ class Background:
             log_exceptions(self._asks.ask_once, None, self._config.namespace, "polling the store failed")
 
     def _due(self, now: float) -> schedule.Schedule:
-        clients = self._config.clients.now
+        clients = self._config.clients.snapshot
         activity = ClientActivity(
             polls_every=self._config.settings.polls_every(clients.poll_interval),
             last_poll=self._last_poll,

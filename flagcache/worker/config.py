@@ -68,19 +68,19 @@ class CacheConfig:
     @property
     def lease(self) -> float:
         """Seconds that a lease of these processes lasts."""
-        now = self.clients.now
+        now = self.clients.snapshot
         return self.times(now.poll_interval, bool(now.listening)).lease
 
     @property
     def stale_after(self) -> float:
         """Seconds without a confirmation after which definitions are stale."""
-        now = self.clients.now
+        now = self.clients.snapshot
         return self.times(now.poll_interval, bool(now.listening)).stale_after
 
     @property
     def polls_every(self) -> float:
         """Seconds between two polls of a client."""
-        return self.settings.polls_every(self.clients.now.poll_interval)
+        return self.settings.polls_every(self.clients.snapshot.poll_interval)
 
     @property
     def settles_after(self) -> float:

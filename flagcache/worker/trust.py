@@ -194,7 +194,7 @@ class Trust:
 
         A fleet whose fetches fail shows that: by a signed note, by the signed failure of the latest try, or because
         this process failed a moment ago. A process whose SDK fetches doesn't learn the
-        result, so it leaves no store aside.
+        result, so it distrusts no store.
         """
         if not self._signs or not self._may_distrust or reply.grant is not None:
             return False

@@ -241,7 +241,7 @@ class Worker:
                 self._ask(clients, push, contend=contend, may_lead=may_lead)
 
         push = self._config.clients.push
-        with self._config.clients.seen_once() as clients:
+        with self._config.clients.one_snapshot() as clients:
             may_lead = contend and self._background.may_lead(clients, push)
             self._polls.run(
                 ask,

@@ -117,20 +117,22 @@ def test_between_polls_each_look_is_fresh(fleet: Fleet) -> None:
     assert (process.config.lease, process.config.polls_every) == (200.0, 100.0)
     assert not process.config.clients.can_fetch
     client.gone = True
-    assert process.config.clients.now == ClientSnapshot((), (), (), can_fetch=False, polling=False, poll_interval=None)
+    assert process.config.clients.snapshot == ClientSnapshot(
+        (), (), (), can_fetch=False, polling=False, poll_interval=None
+    )
 
 
 def test_only_the_thread_that_polls_keeps_its_look(fleet: Fleet) -> None:
     """Another thread sees the clients as they are now; the polling thread too, if it attaches one meanwhile."""
     clients, first, second = fleet.process().config.clients, Changing(), Changing(interval=60.0)
     clients.add(first)
-    with clients.seen_once() as seen:
+    with clients.one_snapshot() as seen:
         first.interval = 45.0
-        assert clients.now is seen
-        assert in_thread(lambda: clients.now.poll_interval) == 45.0
+        assert clients.snapshot is seen
+        assert in_thread(lambda: clients.snapshot.poll_interval) == 45.0
         clients.add(second)
-        assert clients.now.live == (first, second)
-    assert clients.now.poll_interval == 60.0
+        assert clients.snapshot.live == (first, second)
+    assert clients.snapshot.poll_interval == 60.0
 
 
 @pytest.mark.parametrize("loses", ["its key", "its client"])
