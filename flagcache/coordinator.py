@@ -23,8 +23,8 @@ from flagcache.runtime.threads import note_threads
 from flagcache.status import Role, State, Status
 from flagcache.vendor import Definitions
 from flagcache.worker.config import CacheConfig
+from flagcache.worker.fleet_status import Standing
 from flagcache.worker.listener import listen_soon
-from flagcache.worker.standing import Standing
 from flagcache.worker.state import are_emptied
 from flagcache.worker.worker import Worker
 

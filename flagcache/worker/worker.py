@@ -25,11 +25,11 @@ from flagcache.worker.background import Background
 from flagcache.worker.config import CacheConfig
 from flagcache.worker.fetch import FetchThread
 from flagcache.worker.first_load import FirstLoad
+from flagcache.worker.fleet_status import Readiness, Standing, standing
 from flagcache.worker.grants import PollOutcome, ThreadGrants
 from flagcache.worker.last_known_good import LastKnownGood
 from flagcache.worker.poll import PollIntent, StorePoller
 from flagcache.worker.publish import Publisher
-from flagcache.worker.standing import Readiness, Standing, standing
 from flagcache.worker.state import ProcessState
 from flagcache.worker.trust import Trust
 

@@ -106,7 +106,7 @@ WITHOUT_UNIT_TESTS: Mapping[str, Sequence[str]] = {
     "the in-process fleets of its neighbours run it: tests/unit/flagcache/worker": (
         "flagcache/worker/config",
         "flagcache/worker/encoded",
-        "flagcache/worker/standing",
+        "flagcache/worker/fleet_status",
     ),
     "tests/unit/flagcache/test_events.py has all events": (
         "flagcache/event_log",
