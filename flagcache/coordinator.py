@@ -23,7 +23,7 @@ from flagcache.runtime.threads import note_threads
 from flagcache.status import Role, State, Status
 from flagcache.vendor import Definitions
 from flagcache.worker.config import CacheConfig
-from flagcache.worker.fleet_status import Standing
+from flagcache.worker.fleet_status import FleetStatus
 from flagcache.worker.listener import listen_soon
 from flagcache.worker.state import are_emptied
 from flagcache.worker.worker import Worker
@@ -138,14 +138,14 @@ class Coordinator:
         held, now = worker.know.held, self._config.clock()
         age = max(0.0, now - held.born) if held else None
         changed_age, today = _changed_age(held, age), time.time()
-        here = worker.standing
+        fleet = worker.fleet_status
         return Status(
-            role=self._role(worker, here),
-            state=_state(held, here),
+            role=self._role(worker, fleet),
+            state=_state(held, fleet),
             namespace=self._config.namespace,
             store=self._config.stores[0].address,
-            store_answers=here.store_answers,
-            store_in_charge=here.store,
+            store_answers=fleet.store_answers,
+            store_in_charge=fleet.store,
             worker=worker.me,
             pid=os.getpid(),
             version=held.meta.version if held else "",
@@ -156,11 +156,11 @@ class Coordinator:
             writer=held.meta.writer if held else "",
             fetches=worker.fetches.requests,
             full_fetches=worker.fetches.full,
-            flags=here.flags,
-            serving=here.serving,
-            trouble=here.trouble.reason if here.trouble else "",
-            trouble_since=today - (now - here.trouble.since) if here.trouble else None,
-            leader=here.leader,
+            flags=fleet.flags,
+            serving=fleet.serving,
+            trouble=fleet.trouble.reason if fleet.trouble else "",
+            trouble_since=today - (now - fleet.trouble.since) if fleet.trouble else None,
+            leader=fleet.leader,
             listening=worker.background.subscribed,
         )
 
@@ -188,14 +188,14 @@ class Coordinator:
         """Whether this process has had definitions, and its clients have taken them; it keeps them. Does no I/O."""
         return self._worker().ready
 
-    def _role(self, worker: Worker, here: Standing) -> Role:
+    def _role(self, worker: Worker, fleet: FleetStatus) -> Role:
         if not worker.know.views:
             return Role.NEW
         if self._config.settings.reads_only:
             return Role.READER
-        if here.alone:
+        if fleet.alone:
             return Role.ALONE
-        return Role.LEADER if here.leader == worker.me else Role.FOLLOWER
+        return Role.LEADER if fleet.leader == worker.me else Role.FOLLOWER
 
     def _listen(self) -> None:
         if not self._is_over:
@@ -249,10 +249,10 @@ class Coordinator:
         return held.definitions if held is not None else self._config.vendor.empty()
 
 
-def _state(held: Held | None, here: Standing) -> State:
+def _state(held: Held | None, fleet: FleetStatus) -> State:
     if held is None:
         return State.EMPTY
-    return State.STALE if here.stale else State.FRESH
+    return State.STALE if fleet.stale else State.FRESH
 
 
 def _changed_age(held: Held | None, age: float | None) -> float | None:

@@ -10,13 +10,13 @@ from flagcache.status import Serving
 from flagcache.worker.config import CacheConfig
 from flagcache.worker.state import ProcessState
 
-__all__ = ["Readiness", "Standing", "standing"]
+__all__ = ["FleetStatus", "Readiness", "fleet_status"]
 
 _TAKES = 5.0
 """Seconds until a client that hasn't taken the first definitions is no longer waited for."""
 
 
-class Standing(NamedTuple):
+class FleetStatus(NamedTuple):
     """A snapshot of a process's place in its fleet."""
 
     store: str
@@ -35,7 +35,7 @@ class Standing(NamedTuple):
     trouble: Trouble | None
 
 
-def standing(config: CacheConfig, state: ProcessState) -> Standing:
+def fleet_status(config: CacheConfig, state: ProcessState) -> FleetStatus:
     """Return the snapshot."""
     # A store with another project's definitions doesn't coordinate this process.
     store = next(
@@ -46,7 +46,7 @@ def standing(config: CacheConfig, state: ProcessState) -> Standing:
     others = "" if view.leader == state.me else view.leader
     none = held is None or _without_flags(config, state)
     last_known = state.is_stale or state.know.backoff.status == QUOTA
-    return Standing(
+    return FleetStatus(
         store=store,
         store_answers=state.stores.first_answers,
         alone=store != state.stores.in_charge.store_name,

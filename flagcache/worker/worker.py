@@ -25,7 +25,7 @@ from flagcache.worker.background import Background
 from flagcache.worker.config import CacheConfig
 from flagcache.worker.fetch import FetchThread
 from flagcache.worker.first_load import FirstLoad
-from flagcache.worker.fleet_status import Readiness, Standing, standing
+from flagcache.worker.fleet_status import FleetStatus, Readiness, fleet_status
 from flagcache.worker.grants import PollOutcome, ThreadGrants
 from flagcache.worker.last_known_good import LastKnownGood
 from flagcache.worker.poll import PollIntent, StorePoller
@@ -72,9 +72,9 @@ class Worker:
         return self._state.know
 
     @property
-    def standing(self) -> Standing:
+    def fleet_status(self) -> FleetStatus:
         """The part of the status that is not about the definitions held."""
-        return standing(self._config, self._state)
+        return fleet_status(self._config, self._state)
 
     @property
     def ready(self) -> bool:

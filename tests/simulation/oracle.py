@@ -188,7 +188,7 @@ class Oracle:
         """The running task has its answer to a poll."""
         task = current_task()
         notes, process = task.notes, self.processes[task.owner.name]
-        archived = uid not in (process.uid_of(process.worker.standing.store), process.uid_of("fleet"))
+        archived = uid not in (process.uid_of(process.worker.fleet_status.store), process.uid_of("fleet"))
         if archived and reply.grant is None:
             notes.verbs -= 1  # the archive, beside the poll itself: it is given what is new to it, and no ages alone
             return

@@ -97,7 +97,7 @@ class AttachedProcess(Process):
     @property
     def fresh(self) -> bool:
         """Whether its status says so."""
-        return self.worker.know.held is not None and not self.worker.standing.stale
+        return self.worker.know.held is not None and not self.worker.fleet_status.stale
 
 
 class _Client:

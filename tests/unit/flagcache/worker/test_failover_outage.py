@@ -28,7 +28,7 @@ def test_a_process_goes_on_with_what_it_holds(fleet: Fleet) -> None:
     fleet.upstream.down = True
     poll_for(fleet, [process], 3600)
     assert process.flags == content(1)
-    assert process.worker.standing.store_answers is False
+    assert process.worker.fleet_status.store_answers is False
 
 
 def test_each_process_fetches_for_itself_at_a_slower_pace(fleet: Fleet) -> None:
@@ -69,7 +69,7 @@ def test_the_trouble_is_told_once_and_so_is_its_end(fleet: Fleet) -> None:
     poll_for(fleet, [process], 60)
     assert [event.store for event in process.events(StoreRecovered)] == [FLEET]
     assert len(process.events(StoreLost)) == 1
-    assert process.worker.standing.store_answers is True
+    assert process.worker.fleet_status.store_answers is True
 
 
 @pytest.mark.parametrize("seconds", [10, 100, 1000])
