@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 
 from flagcache.event import Event
-from flagcache.runtime.here import here, prefix
+from flagcache.runtime.log_prefix import here, prefix
 
 __all__ = ["log_events"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from flagcache.runtime.clock import monotonic
-from flagcache.runtime.here import prefix
+from flagcache.runtime.log_prefix import prefix
 
 __all__ = ["TimedCallback"]
 

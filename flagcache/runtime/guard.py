@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
-from flagcache.runtime.here import prefix
+from flagcache.runtime.log_prefix import prefix
 
 __all__ = ["log_exceptions", "log_failure"]
 

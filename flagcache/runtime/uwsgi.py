@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 from flagcache.runtime import process
-from flagcache.runtime.here import prefix
+from flagcache.runtime.log_prefix import prefix
 
 __all__ = ["Server", "advice", "advise"]
 

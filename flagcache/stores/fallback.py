@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeAlias, cast
 
 from flagcache.errors import NO_PLACE, ConfigurationError, StoreError
 from flagcache.runtime.clock import monotonic
-from flagcache.runtime.here import here, prefix
+from flagcache.runtime.log_prefix import here, prefix
 from flagcache.stores.rights import make_directory, refuse_strangers
 from flagcache.stores.spec import StoreSpec, missing_for_sqlite
 

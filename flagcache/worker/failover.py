@@ -19,7 +19,7 @@ from flagcache.core.circuit_breaker import CircuitBreaker
 from flagcache.errors import NO_PLACE, FlagcacheError, StoreError
 from flagcache.events import Event, Events, PushLost, PushRecovered, StoreLost, StoreRecovered
 from flagcache.runtime.guard import log_exceptions
-from flagcache.runtime.here import prefix
+from flagcache.runtime.log_prefix import prefix
 from flagcache.store_failures import NOT_ALLOWED
 from flagcache.stores.abilities import ProvesWrites, SendsNotices
 from flagcache.stores.base import Store

@@ -13,7 +13,7 @@ from functools import partial
 
 from flagcache.errors import StoreError
 from flagcache.events import PushLost, PushRecovered
-from flagcache.runtime.here import prefix
+from flagcache.runtime.log_prefix import prefix
 from flagcache.store_failures import REFUSED
 from flagcache.stores.abilities import Subscription
 from flagcache.worker.config import CacheConfig

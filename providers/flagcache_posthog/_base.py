@@ -19,7 +19,7 @@ from flagcache.events import Event, Events
 from flagcache.runtime import process
 from flagcache.runtime.callbacks import TimedCallback
 from flagcache.runtime.guard import log_exceptions, log_failure
-from flagcache.runtime.here import prefix
+from flagcache.runtime.log_prefix import prefix
 from flagcache.runtime.process_lock import ProcessLock
 from flagcache.runtime.uwsgi import advise
 from flagcache.settings import Settings

@@ -12,7 +12,7 @@ from posthog.flag_definition_cache import FlagDefinitionCacheProvider
 
 from flagcache.errors import ConfigurationError
 from flagcache.runtime.guard import log_exceptions
-from flagcache.runtime.here import prefix
+from flagcache.runtime.log_prefix import prefix
 from flagcache.runtime.masking import without_userinfo
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from flagcache.runtime.clock import monotonic
 from flagcache.runtime.guard import log_exceptions
-from flagcache.runtime.here import prefix
+from flagcache.runtime.log_prefix import prefix
 from flagcache.runtime.process_lock import ProcessLock
 from flagcache.runtime.threads import try_start
 

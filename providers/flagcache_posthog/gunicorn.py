@@ -18,7 +18,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from flagcache.runtime.guard import log_exceptions
-from flagcache.runtime.here import prefix
+from flagcache.runtime.log_prefix import prefix
 
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter

@@ -96,7 +96,7 @@ WITHOUT_UNIT_TESTS: Mapping[str, Sequence[str]] = {
     "it needs real threads, forks or servers: tests/processes, tests/deployments, tests/trouble": (
         "flagcache/runtime/clock",
         "flagcache/runtime/guard",
-        "flagcache/runtime/here",
+        "flagcache/runtime/log_prefix",
         "flagcache/runtime/lookups",
         "flagcache/runtime/process",
         "flagcache/runtime/process_lock",

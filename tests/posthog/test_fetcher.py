@@ -26,7 +26,7 @@ from typing_extensions import Self
 
 from flagcache.encoding.payload import digest
 from flagcache.errors import ConfigurationError, EnvelopeError
-from flagcache.runtime.here import here
+from flagcache.runtime.log_prefix import here
 from flagcache.settings import Settings
 from flagcache.stores.base import Scope
 from flagcache.vendor import Fetched, Fetcher, FetchResult, Refused, Unchanged

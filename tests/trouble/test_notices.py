@@ -14,7 +14,7 @@ import redis
 
 from flagcache.errors import StoreError
 from flagcache.events import Event, PushLost, PushRecovered
-from flagcache.runtime.here import prefix
+from flagcache.runtime.log_prefix import prefix
 from flagcache.stores.redis import connection
 from flagcache_posthog.testing import RemoteStandIn, make_definitions
 from tests.support.attached_clients import AttachedSeat, attached, subscribed

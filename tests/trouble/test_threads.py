@@ -14,7 +14,7 @@ import pytest
 from flagcache.cli.health import HealthServer
 from flagcache.errors import FlagcacheError
 from flagcache.events import FetchFailed
-from flagcache.runtime.here import prefix
+from flagcache.runtime.log_prefix import prefix
 from flagcache.settings import Settings
 from flagcache.status import Role
 from flagcache.vendor import Refused

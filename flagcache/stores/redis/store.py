@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import quote
 
 from flagcache.errors import StoreError
-from flagcache.runtime.here import prefix
+from flagcache.runtime.log_prefix import prefix
 from flagcache.stores.abilities import Subscription
 from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Replacing, Reply, Scope, Snapshot
 from flagcache.stores.redis.cluster import says_try_again

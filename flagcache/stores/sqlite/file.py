@@ -14,7 +14,7 @@ from typing import TypeVar
 from flagcache.errors import StoreError
 from flagcache.runtime.callers import waits_until
 from flagcache.runtime.clock import monotonic
-from flagcache.runtime.here import prefix
+from flagcache.runtime.log_prefix import prefix
 from flagcache.stores.sqlite.connection import (
     Mode,
     Transaction,

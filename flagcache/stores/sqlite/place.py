@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 
 from flagcache.errors import StoreError
-from flagcache.runtime.here import prefix
+from flagcache.runtime.log_prefix import prefix
 from flagcache.stores.rights import others_may_write
 from flagcache.stores.sqlite.fork_safety import identify
 

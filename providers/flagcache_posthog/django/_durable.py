@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from django.conf import settings
 from django.core.cache import caches
 
-from flagcache.runtime.here import prefix
+from flagcache.runtime.log_prefix import prefix
 
 __all__ = ["Durable", "Values"]
 

@@ -16,7 +16,7 @@ from django.conf import settings
 
 from flagcache.errors import ConfigurationError
 from flagcache.runtime.guard import log_exceptions
-from flagcache.runtime.here import prefix
+from flagcache.runtime.log_prefix import prefix
 from flagcache.runtime.process_lock import ProcessLock
 from flagcache.runtime.threads import try_start
 from flagcache_posthog._base import CacheBase

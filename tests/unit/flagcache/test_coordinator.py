@@ -8,7 +8,7 @@ import os
 import pytest
 
 from flagcache.encoding.payload import digest, encode
-from flagcache.runtime.here import here
+from flagcache.runtime.log_prefix import here
 from flagcache.settings import Settings
 from flagcache.status import Role, Serving, State, Status
 from tests.support.in_process_cache import House, bring

@@ -40,7 +40,7 @@ from flagcache.events import (
     StoreLost,
     StoreRecovered,
 )
-from flagcache.runtime.here import here
+from flagcache.runtime.log_prefix import here
 from flagcache.stores.base import Scope
 from flagcache.vendor import Difference
 

@@ -13,7 +13,7 @@ from flagcache.cli.log_format import logging_to_stderr
 from flagcache.event_log import log_events
 from flagcache.events import DefinitionsChanged, Event
 from flagcache.runtime.guard import log_exceptions
-from flagcache.runtime.here import here
+from flagcache.runtime.log_prefix import here
 from flagcache.vendor import Difference
 
 
