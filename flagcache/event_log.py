@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 
 from flagcache.event import Event
-from flagcache.runtime.log_prefix import here, prefix
+from flagcache.runtime.log_prefix import prefix, process_name
 
 __all__ = ["log_events"]
 
@@ -20,5 +20,5 @@ _log = logging.getLogger("flagcache")
 def log_events(event: Event) -> None:
     """Write an event to the logger `flagcache`, at its level."""
     if _log.isEnabledFor(event.level):
-        extra = {"flagcache": {**event.as_dict(), "process": here()}}
+        extra = {"flagcache": {**event.as_dict(), "process": process_name()}}
         _log.log(event.level, "%s: %s", prefix(event.namespace), event, extra=extra)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["here", "prefix"]
+__all__ = ["prefix", "process_name"]
 
 
-def here() -> str:
+def process_name() -> str:
     """Return this host's name and this process's id: `web-1:4711`. A fork may change both, so neither is cached."""
     host = os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "localhost")
     return f"{host}:{os.getpid()}"
@@ -15,4 +15,4 @@ def here() -> str:
 
 def prefix(namespace: str = "") -> str:
     """Return the beginning of a log line, `flagcache[shop] web-1:4711`; the namespace may be left out."""
-    return f"flagcache[{namespace}] {here()}" if namespace else f"flagcache {here()}"
+    return f"flagcache[{namespace}] {process_name()}" if namespace else f"flagcache {process_name()}"

@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeAlias, cast
 
 from flagcache.errors import NO_PLACE, ConfigurationError, StoreError
 from flagcache.runtime.clock import monotonic
-from flagcache.runtime.log_prefix import here, prefix
+from flagcache.runtime.log_prefix import prefix, process_name
 from flagcache.stores.rights import make_directory, refuse_strangers
 from flagcache.stores.spec import StoreSpec, missing_for_sqlite
 
@@ -216,7 +216,7 @@ def _no_place(why: str) -> StoreError:
 
 def _file_in(directory: Path, fingerprint: str) -> Path:
     """Return this host's file that belongs to the store with this fingerprint of address and database."""
-    host = re.sub(r"[^A-Za-z0-9.-]", "_", here().rpartition(":")[0])[:_LONGEST_HOST] or "localhost"
+    host = re.sub(r"[^A-Za-z0-9.-]", "_", process_name().rpartition(":")[0])[:_LONGEST_HOST] or "localhost"
     return directory / f"fallback-{fingerprint[:32]}-{host}-v{_FORMAT}.sqlite"
 
 

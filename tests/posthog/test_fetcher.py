@@ -26,7 +26,7 @@ from typing_extensions import Self
 
 from flagcache.encoding.payload import digest
 from flagcache.errors import ConfigurationError, EnvelopeError
-from flagcache.runtime.log_prefix import here
+from flagcache.runtime.log_prefix import process_name
 from flagcache.settings import Settings
 from flagcache.stores.base import Scope
 from flagcache.vendor import Fetched, Fetcher, FetchResult, Refused, Unchanged
@@ -1101,7 +1101,7 @@ def test_a_fault_of_ours_raises_nothing(monkeypatch: pytest.MonkeyPatch, caplog:
             namespace="team",
         )
         assert refused(made.fetch("")).scope is Scope.MINE
-    assert f"flagcache[team] {here()}: fetching definitions failed" in caplog.text
+    assert f"flagcache[team] {process_name()}: fetching definitions failed" in caplog.text
     assert SECRET not in caplog.text
 
 

@@ -8,7 +8,7 @@ import os
 import pytest
 
 from flagcache.encoding.payload import digest, encode
-from flagcache.runtime.log_prefix import here
+from flagcache.runtime.log_prefix import process_name
 from flagcache.settings import Settings
 from flagcache.status import Role, Serving, State, Status
 from tests.support.in_process_cache import House, bring
@@ -141,8 +141,8 @@ def test_a_bug_never_gets_out(broken: House, caplog: pytest.LogCaptureFixture) -
     broken.coordinator.shutdown()
     told = [record.getMessage() for record in caplog.records]
     assert told == [
-        f"flagcache[team] {here()}: deciding who fetches failed",
-        f"flagcache[team] {here()}: leaving the fleet failed",
+        f"flagcache[team] {process_name()}: deciding who fetches failed",
+        f"flagcache[team] {process_name()}: leaving the fleet failed",
     ]
 
 
@@ -164,7 +164,7 @@ def test_malformed_definitions_are_logged_and_dropped(
     bring(house)
     house.coordinator.received(wrong)
     assert house.coordinator.definitions() == content(1)
-    assert f"flagcache[team] {here()}: sharing definitions failed" in caplog.text
+    assert f"flagcache[team] {process_name()}: sharing definitions failed" in caplog.text
 
 
 def test_an_interruption_is_not_swallowed(house: House) -> None:

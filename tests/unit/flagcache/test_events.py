@@ -40,7 +40,7 @@ from flagcache.events import (
     StoreLost,
     StoreRecovered,
 )
-from flagcache.runtime.log_prefix import here
+from flagcache.runtime.log_prefix import process_name
 from flagcache.stores.base import Scope
 from flagcache.vendor import Difference
 
@@ -498,7 +498,7 @@ def test_the_log_line_tells_it(event: Event, line: tuple[int, str], caplog: pyte
     caplog.set_level(logging.DEBUG)
     log_events(event)
     level, text = line
-    assert caplog.record_tuples == [("flagcache", level, f"flagcache[team] {here()}: {text}")]
+    assert caplog.record_tuples == [("flagcache", level, f"flagcache[team] {process_name()}: {text}")]
 
 
 @pytest.mark.parametrize("event", EXAMPLES, ids=[type(event).__name__ for event in EXAMPLES])
@@ -508,7 +508,7 @@ def test_a_record_carries_its_event_as_plain_values(event: Event, caplog: pytest
     log_events(event)
     told = vars(caplog.records[0])["flagcache"]
     assert json.loads(json.dumps(told)) == told
-    assert told.pop("process") == here()
+    assert told.pop("process") == process_name()
     assert told.pop("event") == type(event).__name__
     assert set(told) == set(vars(event))
     assert told["namespace"] == "team"
@@ -554,7 +554,7 @@ def test_a_subscriber_that_raises_breaks_nothing(caplog: pytest.LogCaptureFixtur
     stream.emit(BACK)
     assert heard == [BACK]
     (record,) = caplog.records
-    assert record.getMessage() == f"flagcache[team] {here()}: on_event failed on StoreRecovered"
+    assert record.getMessage() == f"flagcache[team] {process_name()}: on_event failed on StoreRecovered"
     assert record.exc_info is not None
 
 

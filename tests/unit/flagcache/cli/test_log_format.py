@@ -13,7 +13,7 @@ from flagcache.cli.log_format import logging_to_stderr
 from flagcache.event_log import log_events
 from flagcache.events import DefinitionsChanged, Event
 from flagcache.runtime.guard import log_exceptions
-from flagcache.runtime.log_prefix import here
+from flagcache.runtime.log_prefix import process_name
 from flagcache.vendor import Difference
 
 
@@ -28,9 +28,13 @@ def test_a_line_of_json_has_an_events_fields(capsys: pytest.CaptureFixture[str])
     assert (event["version"], event["previous"], event["fetched"]) == ("v2", "v1", True)
     assert (len(event["difference"]["added"]), event["difference"]["added"][-1]) == (51, "... and 10 more")
     happened = DefinitionsChanged("ns", "v2", "v1", fetched=True, difference=many)
-    assert event["message"] == f"flagcache[ns] {here()}: {happened}"
+    assert event["message"] == f"flagcache[ns] {process_name()}: {happened}"
     assert datetime.now(timezone.utc) - datetime.fromisoformat(event["time"].replace("Z", "+00:00")) < timedelta(60)
-    assert (other["event"], other["level"], other["message"]) == ("Log", "error", f"flagcache {here()}: it broke")
+    assert (other["event"], other["level"], other["message"]) == (
+        "Log",
+        "error",
+        f"flagcache {process_name()}: it broke",
+    )
     assert "ValueError: invalid literal" in other["traceback"]
 
 
