@@ -11,7 +11,7 @@ from benchmarks.scale.shared import Shared, number_of
 from benchmarks.scale.stores import HostFile, clock_of
 from flagcache.core import ageing, knowledge
 from flagcache.core.circuit_breaker import CircuitBreaker
-from flagcache.core.first_load import may_start_with, waits_for_newer, waits_in_vain
+from flagcache.core.first_load import may_start_with, nothing_to_wait_for, waits_for_newer
 from flagcache.core.knowledge import Held, Knowledge
 from flagcache.core.renewals import with_last_renewal
 from flagcache.stores.base import Reply
@@ -170,7 +170,7 @@ class Process:
         if now >= ends_at:
             return False
         if know.held is None:
-            return not waits_in_vain(know, store_name, now, ends_at)
+            return not nothing_to_wait_for(know, store_name, now, ends_at)
         if self.fetching and not self._shared.attached:
             return True  # its SDK fetches instead of taking what is held
         if know.held.born >= self.started or may_start_with(know, settings.first_load_max_age, now):

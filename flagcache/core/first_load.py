@@ -17,9 +17,9 @@ __all__ = [
     "is_first_load",
     "is_starting",
     "may_start_with",
+    "nothing_to_wait_for",
     "waits_for_newer",
     "waits_for_proof",
-    "waits_in_vain",
 ]
 
 _PASSING = 500
@@ -82,8 +82,8 @@ def waits_for_proof(know: Knowledge, store_name: str, stale_after: float, now: f
     return not (know.failures or know.backoff.status or view.exhausted or view.leads)
 
 
-def waits_in_vain(know: Knowledge, store_name: str, now: float, ends_at: float) -> bool:
-    """Whether a process without definitions waits for nothing.
+def nothing_to_wait_for(know: Knowledge, store_name: str, now: float, ends_at: float) -> bool:
+    """Whether a process without definitions has nothing to wait for.
 
     Either the vendor refuses definitions to all workers, or no attempt is left in this interval, or this process was
     refused and no worker leads: no waiting worker took the lease, although each had the time to poll once more.

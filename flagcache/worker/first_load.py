@@ -9,7 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from flagcache.core.first_load import is_first_load, may_start_with, waits_for_newer, waits_for_proof, waits_in_vain
+from flagcache.core.first_load import (
+    is_first_load,
+    may_start_with,
+    nothing_to_wait_for,
+    waits_for_newer,
+    waits_for_proof,
+)
 from flagcache.runtime.callers import thread_record
 from flagcache.worker.cold_start import ColdStart
 from flagcache.worker.config import CacheConfig
@@ -139,7 +145,7 @@ class FirstLoad:
         if know.held is not None or self._worker.granted:
             return True
         ends_at = (know.waiting_since or 0.0) + self._config.settings.cold_start_wait
-        return waits_in_vain(know, self._state.stores.in_charge.store_name, self._config.clock(), ends_at)
+        return nothing_to_wait_for(know, self._state.stores.in_charge.store_name, self._config.clock(), ends_at)
 
     def _give_up(self, began: float) -> None:
         with self._state.lock:

@@ -73,25 +73,25 @@ def test_a_refusal_is_final_if_nobody_leads() -> None:
         stay_out_until=NOW + 5,
         views={HOME: StoreView(replied_at=NOW, lease_ends=NOW)},
     )
-    assert first_load.waits_in_vain(refused, HOME, NOW, NOW + 10)
-    assert not first_load.waits_in_vain(refused._replace(failed_at=NOW - 0.05), HOME, NOW, NOW + 10)
-    assert not first_load.waits_in_vain(refused._replace(stay_out_until=NOW - 1), HOME, NOW, NOW + 10)
+    assert first_load.nothing_to_wait_for(refused, HOME, NOW, NOW + 10)
+    assert not first_load.nothing_to_wait_for(refused._replace(failed_at=NOW - 0.05), HOME, NOW, NOW + 10)
+    assert not first_load.nothing_to_wait_for(refused._replace(stay_out_until=NOW - 1), HOME, NOW, NOW + 10)
     led = refused.with_view(HOME, StoreView(replied_at=NOW, lease_ends=NOW + 3))
-    assert not first_load.waits_in_vain(led, HOME, NOW, NOW + 10)
-    assert not first_load.waits_in_vain(Knowledge(), HOME, NOW, NOW + 10)
+    assert not first_load.nothing_to_wait_for(led, HOME, NOW, NOW + 10)
+    assert not first_load.nothing_to_wait_for(Knowledge(), HOME, NOW, NOW + 10)
 
 
 def test_nobody_waits_when_no_try_is_left() -> None:
     """Or when the vendor refuses all."""
-    assert first_load.waits_in_vain(Knowledge(views={HOME: StoreView(exhausted=True)}), HOME, NOW, NOW + 10)
-    assert first_load.waits_in_vain(Knowledge(backoff=Note(429)), HOME, NOW, NOW + 10)
+    assert first_load.nothing_to_wait_for(Knowledge(views={HOME: StoreView(exhausted=True)}), HOME, NOW, NOW + 10)
+    assert first_load.nothing_to_wait_for(Knowledge(backoff=Note(429)), HOME, NOW, NOW + 10)
 
 
 def test_a_passing_failure_is_waited_for() -> None:
     """If the next try comes within the wait; not a decision of the vendor, nor the last try of an interval."""
     failed = Knowledge(backoff=Note(500, NOW + 5), views={HOME: StoreView(replied_at=NOW, lease_ends=NOW + 3)})
-    assert not first_load.waits_in_vain(failed, HOME, NOW, NOW + 10)
-    assert first_load.waits_in_vain(failed, HOME, NOW, NOW + 4)
-    assert first_load.waits_in_vain(failed._replace(backoff=Note(402, NOW + 5)), HOME, NOW, NOW + 10)
+    assert not first_load.nothing_to_wait_for(failed, HOME, NOW, NOW + 10)
+    assert first_load.nothing_to_wait_for(failed, HOME, NOW, NOW + 4)
+    assert first_load.nothing_to_wait_for(failed._replace(backoff=Note(402, NOW + 5)), HOME, NOW, NOW + 10)
     last = failed.with_view(HOME, StoreView(replied_at=NOW, lease_ends=NOW + 3, exhausted=True))
-    assert first_load.waits_in_vain(last, HOME, NOW, NOW + 10)
+    assert first_load.nothing_to_wait_for(last, HOME, NOW, NOW + 10)
