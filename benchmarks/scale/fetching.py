@@ -65,7 +65,7 @@ class Fetching:
         process, held = self._process, self._process.know.held
         if held is None:
             return
-        meta = knowledge.repair(held, store.store_name, clock, now)
+        meta = knowledge.meta_for_store(held, store.store_name, clock, now)
         published = self._publish(now, store, meta, fresh=not held.accepted)
         if published is Published.UNSETTLED:
             return

@@ -147,7 +147,7 @@ class Process:
         clock, stored = clock_of(now), host.state.meta
         if held.store_name == host.store_name or (stored is not None and stored.version == held.meta.version):
             return
-        meta = knowledge.repair(held, host.store_name, clock, now)
+        meta = knowledge.meta_for_store(held, host.store_name, clock, now)
         if stored is not None:  # the ages decide, as between any two stores
             if knowledge.from_store(host.store_name, stored, {}, clock, now).born >= held.born:
                 return

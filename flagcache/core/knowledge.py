@@ -29,7 +29,7 @@ __all__ = [
     "changed_at",
     "from_store",
     "is_foreign",
-    "repair",
+    "meta_for_store",
     "superseded",
     "template",
     "times_of_fetch",
@@ -252,7 +252,7 @@ def changed_at(know: Knowledge, store_name: str, version: str, times: Grant) -> 
     return stored.changed_at if stored is not None and stored.version == version else times.at
 
 
-def repair(held: Held, store_name: str, clock: int, now: float) -> Meta:
+def meta_for_store(held: Held, store_name: str, clock: int, now: float) -> Meta:
     """Return the metadata with which this process repairs a store: the definitions' own times.
 
     Times of another store, or ahead of this one's clock, are translated by the age on this process's own clock.

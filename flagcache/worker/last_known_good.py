@@ -167,7 +167,7 @@ class LastKnownGood:
         """
         if reply.unchanged or self._is_foreign(reply):
             return held.born
-        meta, stored = knowledge.repair(held, managed.store_name, reply.clock, asked_at), reply.meta
+        meta, stored = knowledge.meta_for_store(held, managed.store_name, reply.clock, asked_at), reply.meta
         if stored is None:
             return self._write(managed, store, held, meta)
         there = self._born_there(managed.store_name, stored, held, reply.clock, asked_at)

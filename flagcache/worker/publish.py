@@ -242,7 +242,7 @@ class Publisher:
         held = self._state.know.held
         if held is None:
             return None
-        meta = knowledge.repair(held, managed.store_name, clock, self._config.clock())
+        meta = knowledge.meta_for_store(held, managed.store_name, clock, self._config.clock())
         published = self.put(managed, store, held, meta, fresh=not held.accepted, replacing=place)
         kept = publication.after_repair(
             held, meta, managed.store_name, published, replacing=place is not None, signs=self._state.know.signs

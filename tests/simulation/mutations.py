@@ -66,12 +66,12 @@ class Mutation:
             yield
 
 
-_poll, _publish, _build_poll, _told, _repair = (
+_poll, _publish, _build_poll, _told, _meta_for_store = (
     rules.poll,
     rules.publish,
     knowledge.build_poll,
     knowledge.from_store,
-    knowledge.repair,
+    knowledge.meta_for_store,
 )
 _poller_poll, _decode, _definitions = StorePoller.poll, envelope.decode, Worker.definitions
 _fetched = FetchThread._fetched  # noqa: SLF001
@@ -160,7 +160,7 @@ def _counts_from_the_reading(
 
 
 def _restamps(held: Held, store_name: str, clock: int, now: float) -> Meta:
-    return _repair(held, store_name, clock, now)._replace(as_of=clock, confirmed_at=clock)
+    return _meta_for_store(held, store_name, clock, now)._replace(as_of=clock, confirmed_at=clock)
 
 
 def _born_now(
@@ -237,7 +237,7 @@ MUTATIONS = (
         "an order counts as a time after the clock stepped back",
         ((knowledge, "granted_at", _order_for_time), (order, "granted_at", _order_for_time)),
     ),
-    Mutation(8, "republished definitions get a new date", ((knowledge, "repair", _restamps),)),
+    Mutation(8, "republished definitions get a new date", ((knowledge, "meta_for_store", _restamps),)),
     Mutation(8, "adopted definitions count as confirmed now", ((knowledge, "from_store", _born_now),)),
     Mutation(8, "the entity tag of other definitions is sent", ((FetchThread, "_fetch", _stored_etag),)),
     Mutation(9, "the payload is sent at each poll", ((rules, "poll", _sends_always),)),

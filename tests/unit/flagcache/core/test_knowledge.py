@@ -254,13 +254,13 @@ def test_a_fetch_without_a_grant_is_stamped_with_the_last_question() -> None:
 
 def test_a_repair_keeps_its_own_times() -> None:
     """Nothing is re-stamped."""
-    assert knowledge.repair(held(CLOCK - 9000), HOME, CLOCK, NOW) == meta(CLOCK - 9000)
+    assert knowledge.meta_for_store(held(CLOCK - 9000), HOME, CLOCK, NOW) == meta(CLOCK - 9000)
 
 
 @pytest.mark.parametrize("store_name", [HOME, ELSEWHERE])
 def test_a_repair_in_another_time_is_as_old_as_before(store_name: str) -> None:
     """Of another store, or ahead of this one's clock: the age on the own clock is carried over, the distances too."""
-    told = knowledge.repair(held(CLOCK + 10**7, store_name=store_name, born=NOW - 9), HOME, CLOCK, NOW)
+    told = knowledge.meta_for_store(held(CLOCK + 10**7, store_name=store_name, born=NOW - 9), HOME, CLOCK, NOW)
     assert told.as_of == told.confirmed_at == CLOCK - 9000
     assert told.changed_at == CLOCK - 9500
 
