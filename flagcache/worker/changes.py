@@ -56,7 +56,7 @@ class Changes:
         self._running = False
         self._thread: threading.Thread | None = None
 
-    def tell(self, event: DefinitionsChanged, definitions: Definitions) -> None:
+    def emit(self, event: DefinitionsChanged, definitions: Definitions) -> None:
         """Emit the event: when all clients hold the definitions, if a thread listens for them; else now."""
         events = [event, *self._restored(event)]
         if self._config.settings.reads_only or not self._config.clients.listening:

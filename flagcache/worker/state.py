@@ -113,7 +113,7 @@ class ProcessState:
         difference = self._config.vendor.difference(old, held.definitions)
         flags = self._config.vendor.count(held.definitions)
         event = DefinitionsChanged(self._config.namespace, held.meta.version, previous, fetched, difference, flags)
-        self.changes.tell(event, held.definitions)
+        self.changes.emit(event, held.definitions)
 
     def report_changes(self) -> None:
         """Report changes of the quota, of the age of what is held and of others' fetches, and the end of the lease.

@@ -29,7 +29,7 @@ class Told:
         self.clock.advance(10)
         difference = Difference(added=added, removed=removed)
         event = DefinitionsChanged("team", "v", "before", own, difference, flags)
-        self._changes.tell(event, content(1))
+        self._changes.emit(event, content(1))
 
     @property
     def restored(self) -> list[FlagsRestored]:
