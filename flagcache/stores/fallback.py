@@ -112,7 +112,7 @@ def fallback_specs(
             guard=_refuse_strangers,
         )
 
-    return (StoreSpec(_address(place, fingerprint), make, archive=True),)
+    return (StoreSpec(_address(place, fingerprint), make, fallback=True),)
 
 
 def _say_once(missing: str) -> None:

@@ -60,7 +60,7 @@ class StoreSpec(NamedTuple):
     """Makes the same store for a process that may lead, if this one may not; None: as `open`."""
     pace: float = 1.0
     """The number of refresh intervals between two fetches that this store coordinates."""
-    archive: bool = False
+    fallback: bool = False
     """Keeps what the stores before it return, to have it when they are away."""
     private: bool = False
     """Each process has its own; a forked child's is empty at first."""

@@ -31,7 +31,7 @@ class Encoded:
         self._config = config
         self._troubles = troubles
         self._codec = config.codec
-        self._wanted = any(spec.archive for spec in config.stores)
+        self._wanted = any(spec.fallback for spec in config.stores)
         self._payload: tuple[str, bytes] | None = None
         """Version and bytes; swapped by one assignment."""
         self._refused = "", ""

@@ -90,9 +90,9 @@ class FailoverStores:
         return self._stores[0]
 
     @property
-    def archive(self) -> str:
+    def fallback(self) -> str:
         """Name of the store with the last known good definitions, the fallback file; empty if there is none."""
-        return next((managed.store_name for managed in self._stores if managed.spec.archive), "")
+        return next((managed.store_name for managed in self._stores if managed.spec.fallback), "")
 
     @property
     def in_charge(self) -> ManagedStore:
@@ -224,7 +224,7 @@ class FailoverStores:
             return "it is asked again until it answers"
         if self._stores.index(instead) < self._stores.index(lost):
             return f"{instead.store_name} answers, and nothing else changes"
-        if instead.spec.archive:
+        if instead.spec.fallback:
             return f"meanwhile the processes of this machine share {instead.store_name}"
         return "meanwhile each process goes on alone"
 

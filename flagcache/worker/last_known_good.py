@@ -94,7 +94,7 @@ class LastKnownGood:
         If that fails, it is due again: another process may have been writing at that moment.
         """
         self.due_at = math.inf
-        held, store_name = self._state.know.held, self._state.stores.archive
+        held, store_name = self._state.know.held, self._state.stores.fallback
         if held is None or not store_name:
             return
         if held.store_name == store_name or self._is_kept(held):
@@ -123,7 +123,7 @@ class LastKnownGood:
 
     def load(self) -> bool:
         """Adopt the definitions in the file if nothing is held yet. Return whether anything is held now."""
-        store_name = self._state.stores.archive
+        store_name = self._state.stores.fallback
         found = self._state.stores.named(store_name) if store_name and self._state.know.held is None else None
         if found is not None:
             managed, store = found

@@ -188,9 +188,11 @@ class Oracle:
         """The running task has its answer to a poll."""
         task = current_task()
         notes, process = task.notes, self.processes[task.owner.name]
-        archived = uid not in (process.uid_of(process.worker.fleet_status.store), process.uid_of("fleet"))
-        if archived and reply.grant is None:
-            notes.verbs -= 1  # the archive, beside the poll itself: it is given what is new to it, and no ages alone
+        is_fallback = uid not in (process.uid_of(process.worker.fleet_status.store), process.uid_of("fleet"))
+        if is_fallback and reply.grant is None:
+            notes.verbs -= (
+                1  # the fallback store, beside the poll itself: it is given what is new to it, and no ages alone
+            )
             return
         notes.asked = self._scheduler.now
         notes.unchanged += reply.payload is None and not reply.republish and reply.grant is None

@@ -85,7 +85,7 @@ class Process(Owner):
         world = self.world
         specs = [StoreSpec("fleet", lambda: Link(self, world.fleet, self.oracle))]
         if world.hosts:
-            specs.append(StoreSpec("host", lambda: Link(self, world.hosts[self.kind.host], self.oracle), archive=True))
+            specs.append(StoreSpec("host", lambda: Link(self, world.hosts[self.kind.host], self.oracle), fallback=True))
         return (*specs, StoreSpec("memory", self._own_memory, pace=self.kind.pace))
 
     def _own_memory(self) -> Store:

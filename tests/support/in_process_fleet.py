@@ -231,8 +231,8 @@ class Process:
         events = Events()
         events.subscribe(self.seen.append)
         disk = fleet.disk
-        archive = (StoreSpec(DISK, lambda: disk, archive=True),) if disk is not None else ()
-        stores = (StoreSpec(FLEET, self.link.open), *archive, StoreSpec(OWN, lambda: self.own, pace=2.0))
+        fallback = (StoreSpec(DISK, lambda: disk, fallback=True),) if disk is not None else ()
+        stores = (StoreSpec(FLEET, self.link.open), *fallback, StoreSpec(OWN, lambda: self.own, pace=2.0))
         self.vendor = vendor or fleet.vendor
         self.config = CacheConfig(
             "fleet", fleet.settings, self.vendor, stores, events, fleet.clock, protection=fleet.protection

@@ -23,7 +23,7 @@ STUCK, NEVER = -1.0, 1e9
 
 
 @pytest.mark.parametrize("polling", [None, False], ids=["no poller", "poller ended"])
-@pytest.mark.parametrize("stuck", ["renew", "contend", "end of the lease", "archive", "probe"])
+@pytest.mark.parametrize("stuck", ["renew", "contend", "end of the lease", "fallback", "probe"])
 def test_no_stuck_duty_makes_it_busy(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch, stuck: str, polling: bool | None
 ) -> None:
@@ -87,7 +87,7 @@ def paced(
 
     def set_due(what: str, at: float) -> None:
         nonlocal schedule
-        if what == "archive":
+        if what == "fallback":
             kept.due_at = at
         elif what == "probe":
             monkeypatch.setattr(type(state.stores), "probe_at", at)

@@ -24,7 +24,7 @@ from tests.support.in_process_fleet import FLEET, OWN, Fleet, Link, content
 
 
 class Disk:
-    """An archive on a store in memory, and what fills it."""
+    """A fallback store in memory, and what fills it."""
 
     def __init__(self, fleet: Fleet, protection: Protection = PLAIN, store: MemoryStore | None = None) -> None:
         self.store = store or MemoryStore(lambda: int(fleet.clock() * 1000))
@@ -32,13 +32,13 @@ class Disk:
         self.link = Link(self.store)
         stores = (
             StoreSpec(FLEET, lambda: fleet.store),
-            StoreSpec("disk", self.link.open, archive=True),
+            StoreSpec("disk", self.link.open, fallback=True),
             StoreSpec(OWN, MemoryStore),
         )
         config = CacheConfig("team", fleet.settings, fleet.vendor, stores, Events(), fleet.clock, protection=protection)
         self.config = config
         self.state = ProcessState(config, Knowledge())
-        self.archive = LastKnownGood(config, self.state, Publisher(config, self.state), Trust(config, self.state))
+        self.fallback = LastKnownGood(config, self.state, Publisher(config, self.state), Trust(config, self.state))
 
     def hold(self, revision: int) -> str:
         """Hold these definitions, just fetched by another process, from now on; returns their version."""
@@ -59,50 +59,50 @@ class Disk:
 
 @pytest.fixture
 def disk(fleet: Fleet) -> Disk:
-    """An empty archive."""
+    """An empty fallback store."""
     return Disk(fleet)
 
 
 def test_the_first_are_kept_at_once(disk: Disk) -> None:
     """A process that may end or fork at any moment has stored its first definitions before any thread continues."""
     version = disk.hold(1)
-    disk.archive.offer_soon(later=True)
+    disk.fallback.offer_soon(later=True)
     assert disk.version == version
-    assert disk.archive.due_at == math.inf
+    assert disk.fallback.due_at == math.inf
 
 
 def test_what_replaces_them_is_due_after_the_clients_have_it(disk: Disk) -> None:
     """No client waits for the disk when a change arrives; the listener stores it within two seconds."""
     before = disk.hold(1)
-    disk.archive.offer_soon(later=True)
+    disk.fallback.offer_soon(later=True)
     after = disk.hold(2)
-    disk.archive.offer_soon(later=True)
+    disk.fallback.offer_soon(later=True)
     assert disk.version == before
-    due = disk.archive.due_at - disk.clock()
+    due = disk.fallback.due_at - disk.clock()
     assert 1.0 <= due <= 2.0
     disk.clock.advance(0.5)
-    disk.archive.offer_soon(later=True)
-    assert disk.archive.due_at - disk.clock() == pytest.approx(due - 0.5)  # another poll does not put it off
-    disk.archive.save_due()
+    disk.fallback.offer_soon(later=True)
+    assert disk.fallback.due_at - disk.clock() == pytest.approx(due - 0.5)  # another poll does not put it off
+    disk.fallback.save_due()
     assert disk.version == after
-    assert disk.archive.due_at == math.inf
+    assert disk.fallback.due_at == math.inf
 
 
 def test_without_a_listener_it_is_kept_at_once(disk: Disk) -> None:
     """If no listener would store them later, the poll that brings definitions stores them."""
     disk.hold(1)
-    disk.archive.offer_soon(later=False)
+    disk.fallback.offer_soon(later=False)
     version = disk.hold(2)
-    disk.archive.offer_soon(later=False)
+    disk.fallback.offer_soon(later=False)
     assert disk.version == version
 
 
 def test_nothing_is_due_without_a_change(disk: Disk) -> None:
     """The unchanged poll leaves the disk alone."""
     disk.hold(1)
-    disk.archive.offer_soon(later=True)
-    disk.archive.offer_soon(later=True)
-    assert disk.archive.due_at == math.inf
+    disk.fallback.offer_soon(later=True)
+    disk.fallback.offer_soon(later=True)
+    assert disk.fallback.due_at == math.inf
 
 
 @pytest.fixture
@@ -120,12 +120,12 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_the_bytes_at_hand_are_written_and_then_dropped(disk: Disk, written: list[str]) -> None:
-    """What was encoded for the fleet's store serves the archive too, and is not kept in memory after that."""
+    """What was encoded for the fleet's store serves the fallback store too, and is not kept in memory after that."""
     version = disk.hold(1)
     held = disk.state.know.held
     assert held is not None
     first = disk.state.encoded.envelope(held, held.meta)
-    disk.archive.save()
+    disk.fallback.save()
     assert disk.version == version
     assert written == [version]
     again = disk.state.encoded.envelope(held, held.meta)
@@ -134,9 +134,9 @@ def test_the_bytes_at_hand_are_written_and_then_dropped(disk: Disk, written: lis
 
 
 def test_ages_alone_are_confirmed(disk: Disk, written: list[str]) -> None:
-    """If the same content is much younger, the archive gets its times and nothing else."""
+    """If the same content is much younger, the fallback store gets its times and nothing else."""
     version = disk.hold(1)
-    disk.archive.save()
+    disk.fallback.save()
     before, held = disk.store.inspect().meta, disk.state.know.held
     assert before is not None
     assert held is not None
@@ -144,7 +144,7 @@ def test_ages_alone_are_confirmed(disk: Disk, written: list[str]) -> None:
     later = held.meta.as_of + round(2_000 * disk.config.stale_after)
     meta = held.meta._replace(as_of=later, confirmed_at=later)
     disk.state.adopt(held._replace(meta=meta, born=disk.clock()), fetched=False)
-    disk.archive.save()
+    disk.fallback.save()
     after = disk.store.inspect().meta
     assert after is not None
     assert after.confirmed_at - before.confirmed_at == pytest.approx(2_000 * disk.config.stale_after, abs=20)
@@ -153,30 +153,30 @@ def test_ages_alone_are_confirmed(disk: Disk, written: list[str]) -> None:
 
 
 def test_what_an_old_key_protects_is_protected_anew(fleet: Fleet) -> None:
-    """When keys are rotated, the archive does not wait for other definitions to be readable with the new key."""
+    """When keys are rotated, the fallback store does not wait for other definitions to be readable with the new key."""
     old, new = "o" * 16, "n" * 16
     before = Disk(fleet, Signed(old))
     before.hold(1)
-    before.archive.save()
+    before.fallback.save()
     after = Disk(fleet, Signed([new, old]), before.store)
     version = after.hold(1)
-    after.archive.save()
+    after.fallback.save()
     alone = Disk(fleet, Signed(new), before.store)
-    assert alone.archive.load()
+    assert alone.fallback.load()
     held = alone.state.know.held
     assert held is not None
     assert held.meta.version == version
 
 
 def test_bytes_under_an_old_key_are_not_passed_on(fleet: Fleet, written: list[str]) -> None:
-    """What the fleet's store holds under a key on its way out is encoded anew for the archive."""
+    """What the fleet's store holds under a key on its way out is encoded anew for the fallback store."""
     disk = Disk(fleet, Signed(["n" * 16, "o" * 16]))
     version = disk.hold(1)
     held = disk.state.know.held
     assert held is not None
     before = Disk(fleet, Signed("o" * 16)).config.codec.write(held.definitions, held.meta)
     disk.state.encoded.received(version, before.payload)
-    disk.archive.save()
+    disk.fallback.save()
     assert written == [version, version]
 
 
@@ -184,10 +184,10 @@ def test_what_could_not_be_kept_is_due_again(disk: Disk) -> None:
     """A disk that does not answer is asked again, as soon as its breaker lets it."""
     disk.link.cut = True
     version = disk.hold(1)
-    disk.archive.offer_soon(later=True)
-    assert 1.0 <= disk.archive.due_at - disk.clock() < math.inf
+    disk.fallback.offer_soon(later=True)
+    assert 1.0 <= disk.fallback.due_at - disk.clock() < math.inf
     disk.link.cut = False
-    disk.clock.advance(disk.archive.due_at - disk.clock())
-    disk.archive.save()
+    disk.clock.advance(disk.fallback.due_at - disk.clock())
+    disk.fallback.save()
     assert disk.version == version
-    assert disk.archive.due_at == math.inf
+    assert disk.fallback.due_at == math.inf

@@ -30,41 +30,41 @@ def hold(disk: Disk, revision: int, *, epoch: int = 0, age: float = 0.0) -> str:
 
 
 def recalled(disk: Disk) -> object:
-    """What a process that holds nothing gets from the archive."""
+    """What a process that holds nothing gets from the fallback store."""
     disk.state.update(lambda know: know._replace(held=None))
-    disk.archive.load()
+    disk.fallback.load()
     held = disk.state.know.held
     return held.definitions if held else None
 
 
 @pytest.mark.parametrize("emptied", [False, True], ids=["kept", "emptied"])
 def test_a_store_that_lost_its_epoch_does_not_freeze_the_archive(fleet: Fleet, *, emptied: bool) -> None:
-    """Cleared, then emptied: what Redis has now is of a lower epoch than the archive, and younger."""
+    """Cleared, then emptied: what Redis has now is of a lower epoch than the fallback store, and younger."""
     disk = Disk(fleet)
     hold(disk, 2, epoch=1)
-    disk.archive.save()
+    disk.fallback.save()
     if emptied:
         disk.store.discard("somebody", disk.version)
     for revision in (3, 4, 5):
         fleet.clock.advance(10.0)
         version = hold(disk, revision)
-        disk.archive.save()
+        disk.fallback.save()
         assert disk.version == version
     calls = len(disk.link.calls)
-    disk.archive.offer_soon(later=False)
+    disk.fallback.offer_soon(later=False)
     assert len(disk.link.calls) == calls  # and it is known to be there: no poll asks again
     assert recalled(Disk(fleet, store=disk.store)) == content(5)
 
 
 def test_what_is_older_never_replaces_what_is_younger(fleet: Fleet) -> None:
-    """A process that was frozen holds what the archive has newer of."""
+    """A process that was frozen holds what the fallback store has newer of."""
     disk = Disk(fleet)
     late = Disk(fleet, store=disk.store)
     newer = hold(disk, 2)
-    disk.archive.save()
+    disk.fallback.save()
     fleet.clock.advance(1.0)
     hold(late, 1, age=5.0)
-    late.archive.save()
+    late.fallback.save()
     assert disk.version == newer
 
 
@@ -73,13 +73,13 @@ def test_a_clock_that_was_ahead_does_not_freeze_the_archive(fleet: Fleet) -> Non
     disk = Disk(fleet)
     fleet.clock.advance(HOUR)
     hold(disk, 1)
-    disk.archive.save()
+    disk.fallback.save()
     fleet.clock.advance(-HOUR)  # the file's clock: the process's own is that of a new one
     late = Disk(fleet, store=disk.store)
     for revision in (2, 3, 4):
         fleet.clock.advance(10.0)
         version = hold(late, revision)
-        late.archive.save()
+        late.fallback.save()
         assert late.version == version
     stored = late.store.inspect().meta
     assert stored is not None
@@ -87,7 +87,7 @@ def test_a_clock_that_was_ahead_does_not_freeze_the_archive(fleet: Fleet) -> Non
     again = hold(late, 4)
     fleet.clock.advance(2 * late.config.stale_after)
     assert hold(late, 4) == again
-    late.archive.save()
+    late.fallback.save()
     stored = late.store.inspect().meta
     assert stored is not None
     assert stored.confirmed_at == round(fleet.clock() * 1000)  # its times are renewed too
@@ -98,7 +98,7 @@ def test_a_time_of_the_future_is_never_fresh(fleet: Fleet) -> None:
     disk = Disk(fleet)
     fleet.clock.advance(HOUR)
     hold(disk, 1)
-    disk.archive.save()
+    disk.fallback.save()
     fleet.clock.advance(-HOUR)
     new = Disk(fleet, store=disk.store)
     assert recalled(new) == content(1)
@@ -116,12 +116,12 @@ def test_an_old_key_never_replaces_a_new_one(fleet: Fleet, written: list[str]) -
     """A process that lacks the key of what is there leaves it to those who have it, for as long as they renew it."""
     new = Disk(fleet, Signed([NEW, OLD]))
     version = hold(new, 1)
-    new.archive.save()
+    new.fallback.save()
     old = Disk(fleet, Signed(OLD), new.store)
     for _ in range(3):
         fleet.clock.advance(old.config.stale_after / 4)
         hold(old, 1)
-        old.archive.save()
+        old.fallback.save()
     assert written == [version]
     assert recalled(Disk(fleet, Signed(NEW), new.store)) == content(1)
 
@@ -130,12 +130,12 @@ def test_a_key_that_no_process_has_any_more_is_replaced(fleet: Fleet) -> None:
     """Those who had it are gone, so that its times stay behind: then the file is protected anew."""
     gone = Disk(fleet, Signed(OLD))
     hold(gone, 1)
-    gone.archive.save()
+    gone.fallback.save()
     new = Disk(fleet, Signed(NEW), gone.store)
     for _ in range(5):
         fleet.clock.advance(new.config.stale_after / 4)
         hold(new, 1)
-        new.archive.offer_soon(later=False)
+        new.fallback.offer_soon(later=False)
     assert recalled(Disk(fleet, Signed(NEW), gone.store)) == content(1)
 
 
@@ -145,10 +145,10 @@ def test_a_key_on_its_way_out_is_looked_for_again(fleet: Fleet) -> None:
     after = Disk(fleet, Signed([NEW, OLD]), before.store)
     for disk in (after, before):
         hold(disk, 1)
-        disk.archive.save()
+        disk.fallback.save()
     fleet.clock.advance(after.config.stale_after)
     hold(after, 1)
-    after.archive.offer_soon(later=False)
+    after.fallback.offer_soon(later=False)
     assert recalled(Disk(fleet, Signed(NEW), before.store)) == content(1)
 
 
@@ -156,12 +156,12 @@ def test_the_file_is_never_without_definitions_while_they_are_protected_anew(fle
     """The new bytes replace the old ones in one step: a process that is killed in between leaves what there was."""
     before = Disk(fleet, Signed(OLD))
     version = hold(before, 1)
-    before.archive.save()
+    before.fallback.save()
     after = Disk(fleet, Signed([NEW, OLD]), before.store)
     seen: list[str] = []
     after.link.before = lambda _verb: seen.append(after.version)
     hold(after, 1)
-    after.archive.save()
+    after.fallback.save()
     assert set(seen) == {version}
     assert recalled(Disk(fleet, Signed(NEW), before.store)) == content(1)
 
@@ -170,7 +170,7 @@ def test_a_younger_project_name_goes_with_its_own_payload(fleet: Fleet) -> None:
     """Metadata under the new key beside a payload under the old one could be read by no process one day."""
     before = Disk(fleet, Signed(OLD))
     hold(before, 1)
-    before.archive.save()
+    before.fallback.save()
     fleet.clock.advance(1.0)
     codec = Codec("team", Signed([NEW, OLD]), limit=fleet.settings.max_decoded_bytes)
     at = round(fleet.clock() * 1000)
@@ -183,11 +183,11 @@ def test_nothing_is_asked_while_nothing_changes(fleet: Fleet) -> None:
     """A process whose content is there asks again when its times are old, and not at each poll."""
     disk = Disk(fleet)
     hold(disk, 1)
-    disk.archive.save()
+    disk.fallback.save()
     calls = len(disk.link.calls)
     for _ in range(4):
         fleet.clock.advance(disk.config.stale_after / 5)
         hold(disk, 1)
-        disk.archive.offer_soon(later=False)
+        disk.fallback.offer_soon(later=False)
     assert len(disk.link.calls) == calls
-    assert disk.archive.due_at == math.inf
+    assert disk.fallback.due_at == math.inf
