@@ -82,7 +82,7 @@ class Stamps:
         """Sign a note; empty without a key."""
         return self._make(b"note", "", note)
 
-    def note(self, stamp: str) -> SignedBackoff | None:
+    def backoff(self, stamp: str) -> SignedBackoff | None:
         """Return the signed note; None if it isn't valid."""
         numbers = self._read(b"note", "", stamp)
         return None if numbers is None else SignedBackoff(*numbers)

@@ -221,7 +221,7 @@ class Trust:
 
     def _tried_at(self, reply: Reply) -> float:
         """Own clock when the latest fetch was granted that failed by signature."""
-        tried = self._config.codec.stamps.note(reply.backoff_stamp)
+        tried = self._config.codec.stamps.backoff(reply.backoff_stamp)
         if tried is None or tried.at > reply.clock:
             return -math.inf
         return self._config.clock() - (reply.clock - tried.at) / 1000
@@ -251,7 +251,7 @@ class Trust:
 
     def _signed_note(self, store_name: str, reply: Reply) -> Reply | None:
         """Return the note with its signed length; None if it has no signature, or a later fetch succeeded."""
-        signed = self._config.codec.stamps.note(reply.backoff_stamp)
+        signed = self._config.codec.stamps.backoff(reply.backoff_stamp)
         if signed is None or not signed.status or signed.status != reply.backoff_status or signed.at > reply.clock:
             return None
         if signed.at < self._confirmed_at(store_name, reply):

@@ -253,7 +253,7 @@ MUTATIONS = (
         tuple((m, "running", _believes_any_time) for m in (granting, state)),
     ),
     Mutation(1, "a worker with a key leaves the turn to a leader that cannot sign", ((Trust, "_is_late", _no),), _KEY),
-    Mutation(1, "a worker with a key believes no signed note", ((Stamps, "note", _nothing),), _KEY),
+    Mutation(1, "a worker with a key believes no signed note", ((Stamps, "backoff", _nothing),), _KEY),
     Mutation(2, "a key makes no difference to what is newer", ((knowledge, "is_newer_by_signature", _yes),), _KEY),
     Mutation(2, "a worker with a key believes no signed clear", ((Stamps, "proves_epoch", _no),), _KEY),
     Mutation(9, "a version that was passed over is asked for at each poll", ((Trust, "wants", _yes),), _KEY),

@@ -28,7 +28,7 @@ def test_what_was_signed_is_read(kind: Protection) -> None:
     made = stamps(kind)
     assert made.signs
     assert made.times("v1", made.of_times("v1", TIMES)) == TIMES
-    assert made.note(made.of_backoff(NOTE)) == NOTE
+    assert made.backoff(made.of_backoff(NOTE)) == NOTE
     assert made.proves_epoch(7, made.of_epoch(7))
     assert len(made.of_times("v1", TIMES)) == LENGTH
 
@@ -42,7 +42,7 @@ def test_every_bit_counts() -> None:
 
     signed: list[tuple[str, Callable[[str], object]]] = [
         (made.of_times("v1", TIMES), times),
-        (made.of_backoff(NOTE), made.note),
+        (made.of_backoff(NOTE), made.backoff),
     ]
     for stamp, read in signed:
         altered = [
@@ -65,7 +65,7 @@ def test_a_stamp_serves_one_purpose() -> None:
     made = stamps()
     stamp, epoch = made.of_times("v1", TIMES), made.of_epoch(7)
     assert made.times("v2", stamp) is None
-    assert made.note(stamp) is None
+    assert made.backoff(stamp) is None
     assert not made.proves_epoch(TIMES.epoch, stamp)
     assert not made.proves_epoch(8, epoch)
     assert made.times("", epoch) is None
