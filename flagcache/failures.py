@@ -1,4 +1,6 @@
-"""The events for failures and their ends. Users import them from `flagcache.events`.
+"""The events for failures and their ends.
+
+Users import them from `flagcache.events`, and `DefinitionsMalformed` from `flagcache.worker.malformed`.
 
 A failure is reported when it begins, when its reason changes, and once an hour while it lasts; `lasted` is the number
 of seconds since it began. The same process reports its end with a `Recovery`.
@@ -15,6 +17,7 @@ __all__ = [
     "ColdStartExpired",
     "ColdStartRecovered",
     "DefinitionsFresh",
+    "DefinitionsMalformed",
     "DefinitionsStale",
     "FetchFailed",
     "FetchRecovered",
@@ -27,6 +30,9 @@ QUOTA = 402
 
 _UNKNOWN = 1e9
 """Seconds. An age this large is unknown: the store's time of the last confirmation was ahead of its clock, or lost."""
+
+_NAMED = 10
+"""How many malformed parts a log line names."""
 
 
 class FetchFailed(Event):
@@ -175,3 +181,19 @@ class ColdStartRecovered(Recovery):
 
     def __str__(self) -> str:
         return f"the first definitions have arrived; clients had no flags for {shown(self.lasted)}"
+
+
+class DefinitionsMalformed(Event):
+    """Parts of the vendor's definitions are malformed; the SDK ignores these and uses the others."""
+
+    malformed: tuple[str, ...]
+    """Each malformed part, and what is wrong with it."""
+    _level = logging.WARNING
+
+    def __str__(self) -> str:
+        named, more = self.malformed[:_NAMED], len(self.malformed) - _NAMED
+        listed = f"{'; '.join(named)}{f'; and {more} more' if more > 0 else ''}"
+        return (
+            f"malformed definitions: {listed}. Clients evaluate around them as the SDK alone does, and use all others;"
+            " correct or delete them at the vendor"
+        )

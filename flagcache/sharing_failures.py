@@ -1,6 +1,7 @@
 """Events for definitions that a fleet cannot or must not share, and for the end of these failures.
 
-Users import them from `flagcache.events`; `flagcache.failures` says when such events are emitted.
+Users import them from `flagcache.events`, and `KeysMissing` and `KeysRestored` from `flagcache.worker.compatibility`;
+`flagcache.failures` says when such events are emitted.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ __all__ = [
     "ForeignKeyGone",
     "ForeignProject",
     "ForeignProjectGone",
+    "KeysMissing",
+    "KeysRestored",
     "LateFetchRefused",
     "PayloadAccepted",
     "PayloadRefused",
@@ -164,6 +167,32 @@ class ForeignProjectGone(Recovery):
 
     def __str__(self) -> str:
         return f"the namespace no longer belongs to another project in {self.store}, after {shown(self.lasted)}"
+
+
+class KeysMissing(Event):
+    """Definitions of an older SDK lack keys that this process's SDK reads; it asks for a turn to fetch them."""
+
+    store: str
+    writer: str
+    keys: tuple[str, ...]
+    kept: bool
+    """True: clients keep what they have. False: they use these, because this process has nothing better."""
+    lasted: float = 0.0
+    _level = logging.WARNING
+
+    def __str__(self) -> str:
+        found = f"definitions that {self.writer} wrote into {self.store} lack {', '.join(self.keys)}"
+        then = "clients keep what they have" if self.kept else "clients use them all the same"
+        return f"{found}; {then} until a newer SDK fetches"
+
+
+class KeysRestored(Recovery):
+    """The stored definitions have the missing keys again."""
+
+    store: str
+
+    def __str__(self) -> str:
+        return f"definitions in {self.store} have all keys again after {shown(self.lasted)}"
 
 
 def _without(*, empty: bool, fetches: bool) -> str:

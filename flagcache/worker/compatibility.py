@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 
 from flagcache.core import compatibility as rules
-from flagcache.event import Event, Recovery, shown
+from flagcache.sharing_failures import KeysMissing, KeysRestored
 from flagcache.stores.base import Ask, Meta, Reply
 from flagcache.vendor import Definitions
 from flagcache.worker import troubles
@@ -14,32 +13,6 @@ from flagcache.worker.config import CacheConfig
 from flagcache.worker.state import ProcessState
 
 __all__ = ["KeyCompatibility", "KeysMissing", "KeysRestored"]
-
-
-class KeysMissing(Event):
-    """Definitions of an older SDK lack keys that this process's SDK reads; it asks for a turn to fetch them."""
-
-    store: str
-    writer: str
-    keys: tuple[str, ...]
-    kept: bool
-    """True: clients keep what they have. False: they use these, because this process has nothing better."""
-    lasted: float = 0.0
-    _level = logging.WARNING
-
-    def __str__(self) -> str:
-        found = f"definitions that {self.writer} wrote into {self.store} lack {', '.join(self.keys)}"
-        then = "clients keep what they have" if self.kept else "clients use them all the same"
-        return f"{found}; {then} until a newer SDK fetches"
-
-
-class KeysRestored(Recovery):
-    """The stored definitions have the missing keys again."""
-
-    store: str
-
-    def __str__(self) -> str:
-        return f"definitions in {self.store} have all keys again after {shown(self.lasted)}"
 
 
 class KeyCompatibility:

@@ -2,30 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-
-from flagcache.events import Event, Events
+from flagcache.events import Events
+from flagcache.failures import DefinitionsMalformed
 
 __all__ = ["DefinitionsMalformed", "MalformedDefinitions"]
-
-_NAMED = 10
-"""How many malformed parts a log line names."""
-
-
-class DefinitionsMalformed(Event):
-    """Parts of the vendor's definitions are malformed; the SDK ignores these and uses the others."""
-
-    malformed: tuple[str, ...]
-    """Each malformed part, and what is wrong with it."""
-    _level = logging.WARNING
-
-    def __str__(self) -> str:
-        named, more = self.malformed[:_NAMED], len(self.malformed) - _NAMED
-        listed = f"{'; '.join(named)}{f'; and {more} more' if more > 0 else ''}"
-        return (
-            f"malformed definitions: {listed}. Clients evaluate around them as the SDK alone does, and use all others;"
-            " correct or delete them at the vendor"
-        )
 
 
 class MalformedDefinitions:
