@@ -20,7 +20,7 @@ WITHOUT_UNIT_TESTS: Mapping[str, Sequence[str]] = {
         "flagcache/stores/redis/routing",
         "flagcache/stores/redis/scripts",
         "flagcache/stores/redis/store",
-        "flagcache/stores/redis/trouble",
+        "flagcache/stores/redis/store_errors",
         "flagcache/stores/redis/user_code",
         "flagcache/stores/rights",
         "flagcache/stores/sqlite/adoption",

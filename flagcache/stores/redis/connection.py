@@ -24,7 +24,7 @@ from flagcache.stores.redis.deadline import Deadline, bounded, running_thread
 from flagcache.stores.redis.pools import Word, connection_of
 from flagcache.stores.redis.routing import route_to
 from flagcache.stores.redis.scripts import Script, load_script
-from flagcache.stores.redis.trouble import as_store_error, for_users
+from flagcache.stores.redis.store_errors import as_store_error, for_users
 
 __all__ = ["RedisLink", "Script", "Subscription", "load_script"]
 

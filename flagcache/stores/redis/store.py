@@ -17,7 +17,7 @@ from flagcache.stores.abilities import Subscription
 from flagcache.stores.base import Ask, Envelope, Grant, Notice, Published, Replacing, Reply, Scope, Snapshot
 from flagcache.stores.redis.cluster import says_try_again
 from flagcache.stores.redis.connection import RedisLink, Script, load_script
-from flagcache.stores.redis.trouble import plain, with_right
+from flagcache.stores.redis.store_errors import plain, with_right
 from flagcache.stores.redis.wire import (
     LONGEST_NOTICE,
     as_flag,

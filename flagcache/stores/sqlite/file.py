@@ -29,7 +29,7 @@ from flagcache.stores.sqlite.connection import (
 from flagcache.stores.sqlite.create import Schema, alone, complete, make, set_aside
 from flagcache.stores.sqlite.fork_safety import Identity, Opened, beside, identify, is_there, this_process
 from flagcache.stores.sqlite.place import look_at_directory, resolved
-from flagcache.stores.sqlite.trouble import is_broken, kind_of, words_of
+from flagcache.stores.sqlite.store_errors import is_broken, kind_of, words_of
 
 __all__ = ["SqliteFile", "Transaction"]
 

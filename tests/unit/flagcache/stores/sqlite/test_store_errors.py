@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from flagcache.stores.sqlite.trouble import is_broken, kind_of, words_of
+from flagcache.stores.sqlite.store_errors import is_broken, kind_of, words_of
 
 
 @pytest.mark.parametrize(
