@@ -10,7 +10,7 @@ from __future__ import annotations
 from flagcache.stores.base import Envelope, Meta, Notice, Published, Replacing
 from flagcache.stores.rules.state import State, passed
 
-__all__ = ["may_replace", "protected_anew", "replaces_payload", "report"]
+__all__ = ["may_replace", "renew_protection", "replaces_payload", "report"]
 
 
 def report(state: State, version: str, interval: int, clock: int) -> tuple[State, bool, Notice | None]:
@@ -36,7 +36,7 @@ def replaces_payload(state: State, envelope: Envelope, published: Published) -> 
     return accepted and state.meta is not None and state.meta.as_of == envelope.meta.as_of
 
 
-def protected_anew(state: State, meta: Meta, stored: Meta) -> State:
+def renew_protection(state: State, meta: Meta, stored: Meta) -> State:
     """Publish the stored content again, perhaps under another key; if it is older, what is stored stays."""
     if meta.order < stored.order:
         return state

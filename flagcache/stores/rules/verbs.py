@@ -35,7 +35,7 @@ from flagcache.stores.rules.leases import (
     leased,
     noted,
 )
-from flagcache.stores.rules.replacing import may_replace, protected_anew, replaces_payload, report
+from flagcache.stores.rules.replacing import may_replace, renew_protection, replaces_payload, report
 from flagcache.stores.rules.state import Outcome, State, passed, running
 
 __all__ = [
@@ -135,7 +135,7 @@ def _accept(
     if meta.epoch < state.epoch:
         return state, Published.STALE, None
     if stored is not None and meta.order <= stored.order:
-        kept = extend(protected_anew(state, meta, stored), me, lease, clock)
+        kept = extend(renew_protection(state, meta, stored), me, lease, clock)
         return (kept, Published.CONFIRMED, None) if same else (state, Published.STALE, None)
     if fresh and stored is not None and fenced(state, meta.as_of):
         return state, Published.UNSETTLED, None

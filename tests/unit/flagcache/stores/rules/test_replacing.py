@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flagcache.stores.base import Envelope, Meta, Notice, Published, Replacing
-from flagcache.stores.rules.replacing import may_replace, protected_anew, replaces_payload, report
+from flagcache.stores.rules.replacing import may_replace, renew_protection, replaces_payload, report
 from flagcache.stores.rules.state import State
 
 CLOCK = 1_700_000_000_000
@@ -59,9 +59,9 @@ def test_payload_and_metadata_are_written_together(published: Published, as_of: 
 def test_the_same_content_may_be_protected_anew() -> None:
     """Its order and its ages stay; an older one changes nothing."""
     anew = meta(70)._replace(etag="sealed", writer="b", project="q", stamp="s", changed_at=1)
-    state = protected_anew(STORED, anew, meta(70))
+    state = renew_protection(STORED, anew, meta(70))
     assert state.meta == meta(70)._replace(etag="sealed", writer="b", project="q", stamp="s")
-    without = protected_anew(STORED, anew._replace(etag=""), meta(70))
+    without = renew_protection(STORED, anew._replace(etag=""), meta(70))
     assert without.meta is not None
     assert without.meta.etag == "tag"
-    assert protected_anew(STORED, meta(60), meta(70)) is STORED
+    assert renew_protection(STORED, meta(60), meta(70)) is STORED
