@@ -163,7 +163,7 @@ def confirm(  # noqa: PLR0913 - the verb's arguments, and what every verb gets: 
     meta = state.meta._replace(as_of=as_of, confirmed_at=grant.at, stamp=stamp) if moved else state.meta
     state = state._replace(meta=meta, highest=max(state.highest, as_of))
     state = extend(_answered(state, me, grant.as_of), me, lease, clock)
-    return state, True, _note_ended(state, noted) or _signed(state, before) or _vacancy(state, first=first)
+    return state, True, _note_ended(state, noted) or _signed(state, before) or _deputy_wanted(state, first=first)
 
 
 def discard(state: State, version: str, clock: int) -> tuple[State, bool, Notice | None]:
@@ -286,7 +286,7 @@ def _signed(state: State, before: Meta | None) -> Notice | None:
     return Notice("note", state.epoch, state.meta.version)
 
 
-def _vacancy(state: State, *, first: bool) -> Notice | None:
+def _deputy_wanted(state: State, *, first: bool) -> Notice | None:
     """Return a notice of a new leader's first confirmation without a deputy: the first follower to ask becomes it."""
     if not first or state.deputy or state.meta is None:
         return None
