@@ -32,14 +32,14 @@ def clear(state: State, clock: int, stamp: str = "") -> tuple[State, Notice]:
 def with_epoch_of(state: State, held: Order, ask: Ask) -> State:
     """Return the state with the epoch of what the asker holds, if the store has lost it or has an unsigned one."""
     if held.epoch > state.epoch:
-        return _lift(state, held)._replace(epoch_stamp=ask.epoch_stamp)
+        return _restore_epoch(state, held)._replace(epoch_stamp=ask.epoch_stamp)
     if held.epoch < state.epoch == ask.unsigned_epoch and state.epoch_stamp == ask.doubted_stamp:
         meta = state.meta and state.meta._replace(epoch=held.epoch)
         return state._replace(epoch=held.epoch, epoch_stamp=ask.epoch_stamp, meta=meta)
     return state
 
 
-def _lift(state: State, held: Order) -> State:
+def _restore_epoch(state: State, held: Order) -> State:
     """Restore the epoch that the store has lost, from a process that knows it.
 
     What was fetched since then gets that epoch. Definitions older than the asker's may be what people cleared, and in
