@@ -17,7 +17,7 @@ from flagcache.errors import ConfigurationError
 from flagcache.runtime.masking import mask_chain
 from flagcache.stores.redis.cluster_table import ClusterNode, ClusterTable, cluster_nodes
 from flagcache.stores.redis.pools import Address, ClusterNodes, SentinelMaster, Server, server_of
-from flagcache.stores.redis.urls import reach_of_url
+from flagcache.stores.redis.urls import parse_redis_url
 
 __all__ = [
     "RedisTarget",
@@ -73,7 +73,7 @@ def resolve(source: object) -> RedisTarget:
     if isinstance(source, RedisTarget):
         return source
     if isinstance(source, str):
-        return checked(target_of(reach_of_url(source)))
+        return checked(target_of(parse_redis_url(source)))
     refuse_by_name(source)
     if isinstance(source, redis.RedisCluster):
         return checked(_of_cluster(source))

@@ -24,7 +24,7 @@ from flagcache.errors import ConfigurationError
 from flagcache.stores.redis.pools import Address, ClusterNodes, SentinelMaster, Server, no_client_setinfo, server_of
 from flagcache.stores.spec import REDIS_SCHEMES, scheme_in
 
-__all__ = ["reach_of_url"]
+__all__ = ["parse_redis_url"]
 
 _SENTINEL_PORT, _REDIS_PORT = 26379, 6379
 
@@ -37,7 +37,7 @@ _MANAGED: Mapping[type[AbstractConnection], type[AbstractConnection]] = {
 }
 
 
-def reach_of_url(url: str) -> Server | SentinelMaster | ClusterNodes:
+def parse_redis_url(url: str) -> Server | SentinelMaster | ClusterNodes:
     """Tell what a URL leads to, without asking it.
 
     Raises:

@@ -15,22 +15,22 @@ from flagcache.errors import ConfigurationError
 from flagcache.stores.redis.address import resolve
 from flagcache.stores.redis.connection import RedisLink
 from flagcache.stores.redis.pools import ClusterNodes, SentinelMaster, Server
-from flagcache.stores.redis.urls import reach_of_url
+from flagcache.stores.redis.urls import parse_redis_url
 from tests.support.redis_links import ESCAPED, SECRET
 
 
 def master_of(url: str) -> SentinelMaster:
     """What a URL of a Sentinel's master leads to."""
-    reach = reach_of_url(url)
-    assert isinstance(reach, SentinelMaster)
-    return reach
+    address = parse_redis_url(url)
+    assert isinstance(address, SentinelMaster)
+    return address
 
 
 def cluster_of(url: str) -> ClusterNodes:
     """What a URL of a cluster leads to."""
-    reach = reach_of_url(url)
-    assert isinstance(reach, ClusterNodes)
-    return reach
+    address = parse_redis_url(url)
+    assert isinstance(address, ClusterNodes)
+    return address
 
 
 def options_of(server: Server, *names: str) -> list[object]:
