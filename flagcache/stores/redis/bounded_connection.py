@@ -14,17 +14,17 @@ from redis.connection import AbstractConnection
 from flagcache.runtime import process
 from flagcache.runtime.lookups import addresses_of
 from flagcache.stores.redis.deadline import remaining, running_thread
-from flagcache.stores.redis.dialing import Dials, that_dials
+from flagcache.stores.redis.dialing import Dials, with_dialing
 
-__all__ = ["Abandonable", "that_keeps_deadlines"]
+__all__ = ["Abandonable", "with_deadlines"]
 
 _FIRST_READ = 4096
 """Bytes of the first read of a reply, which are most replies; of a long one each further read takes as much as came."""
 
 
-def that_keeps_deadlines(kind: type[AbstractConnection]) -> type[AbstractConnection]:
+def with_deadlines(kind: type[AbstractConnection]) -> type[AbstractConnection]:
     """Return the kind of connection that is like `kind`, and keeps the deadline of the thread that uses it."""
-    return type(f"Bounded{kind.__name__}", (_Bounded, that_dials(kind)), {})
+    return type(f"Bounded{kind.__name__}", (_Bounded, with_dialing(kind)), {})
 
 
 class Abandonable(Protocol):

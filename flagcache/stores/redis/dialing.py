@@ -15,7 +15,7 @@ from redis.connection import Connection as TcpConnection
 
 from flagcache.stores.redis.deadline import remaining
 
-__all__ = ["Dials", "that_dials"]
+__all__ = ["Dials", "with_dialing"]
 
 _worked: dict[tuple[str, int], str] = {}
 """The address that answered last, by host and port: of the few servers that one process uses."""
@@ -30,7 +30,7 @@ class Dials:
     """Seconds for the address that is being tried, less if the deadline comes before."""
 
 
-def that_dials(kind: type[AbstractConnection]) -> type[AbstractConnection]:
+def with_dialing(kind: type[AbstractConnection]) -> type[AbstractConnection]:
     """Return the kind of connection that is like `kind`, and shares its time among a host's addresses."""
     if not issubclass(kind, TcpConnection):
         return kind

@@ -24,7 +24,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from flagcache.runtime.values import SecretValue
-from flagcache.stores.redis.bounded_connection import that_keeps_deadlines
+from flagcache.stores.redis.bounded_connection import with_deadlines
 from flagcache.stores.redis.user_code import BoundedCredentials, ConnectFunction, bounded_connect
 
 __all__ = [
@@ -112,13 +112,13 @@ class Server(SecretValue):
             timeout: Seconds that connecting may take, and each reply.
         """
         # redis-py says the type too narrowly: others are taken as well
-        kind = cast("type[TcpConnection]", that_keeps_deadlines(self.connection_class))
+        kind = cast("type[TcpConnection]", with_deadlines(self.connection_class))
         return ConnectionPool(connection_class=kind, **self._all_options(timeout))
 
     def master_pool(self, service: str, manager: Sentinel, timeout: float) -> ConnectionPool:
         """Return a pool of our own connections to the master that `manager` names, none of them open yet."""
         make = cast("Callable[..., ConnectionPool]", SentinelConnectionPool)
-        kind = that_keeps_deadlines(self.connection_class)
+        kind = with_deadlines(self.connection_class)
         return make(service, manager, connection_class=kind, **self._all_options(timeout))
 
     def _all_options(self, timeout: float) -> dict[str, Any]:
