@@ -207,7 +207,7 @@ class Subscription:
             raise
         # A lost connection would be opened again, silently and without the subscription, by the next read.
         self._connection.register_connect_callback(self._refuse_reconnection)
-        self._note_word()
+        self._note_reply()
 
     def get(self, timeout_seconds: float) -> bytes | None:
         """Wait for the next message and return it, or None if none came in that time.
@@ -246,13 +246,13 @@ class Subscription:
             until = min(deadline, self._due)
             if not self._connection.can_read(timeout=max(0.0, until - monotonic())):
                 if monotonic() >= self._due:
-                    self._expect_word()
+                    self._expect_reply()
                 if monotonic() >= deadline:
                     return None
                 continue
             with bounded(self._timeout):
                 reply = self._connection.read_response(disable_decoding=True)
-            self._note_word()
+            self._note_reply()
             if reply[0] == b"message" and reply[1] == self._channel:
                 return reply[2]
 
@@ -260,10 +260,10 @@ class Subscription:
         """Subscribe. Done again, it changes nothing, is answered, and needs no other right, as PING would."""
         self._connection.send_command("SUBSCRIBE", self._channel)
 
-    def _note_word(self) -> None:
+    def _note_reply(self) -> None:
         self._asked, self._due = False, monotonic() + _SILENCE
 
-    def _expect_word(self) -> None:
+    def _expect_reply(self) -> None:
         """Ask the silent server for a word.
 
         Raises:
