@@ -1,8 +1,8 @@
 -- The first part of every script: it drops what the script would write for a reader.
 --
 -- ARGV[last]  of a reader's scripts: \0reader
--- A reader's user needs only the rights to read, and a script that the server runs as read-only does not fail. All processes
--- send the same text, so a server that has a worker's scripts has a reader's.
+-- So a reader's user needs only the rights to read, and a script that the server runs as read-only does not fail. All
+-- processes send the same text, so a server that has a worker's scripts also has a reader's.
 
 local function reading(server)
   local redis, gone = setmetatable({log = function() end}, {__index = server}), {}

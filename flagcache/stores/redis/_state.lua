@@ -1,18 +1,18 @@
--- The head of every script of the Redis store: what is stored, loaded and checked; written back by `save`.
--- A mirror of flagcache/stores/rules/, function for function; the contract suite holds one to the other.
+-- The head of every script of the Redis store: loads and checks the stored state; `save` writes it back.
+-- A mirror of flagcache/stores/rules/, function by function; the contract suite compares them.
 --
 -- KEYS[1]  hash: the definitions (`payload`), their metadata, the latest grants, the note
--- KEYS[2]  string: the lease; its value is the leader's identity, its time to live the lease's rest. Not given to an asker
---          that does without: then there is no leader, and the asker may not lead
--- KEYS[3]  the hash again, if this store refused the asker a write before: then a first write shows whether it still does
--- ARGV[1]  identity of the asking process; empty for people. With no other argument they only look: nothing is changed
+-- KEYS[2]  string: the lease; its value is the leader's identity, its time to live is the time left. An asker that does
+--          without it leaves it out: then there is no leader, and the asker may not lead
+-- KEYS[3]  the hash again, if this store refused a write of the asker before: a first write shows whether it still does
+-- ARGV[1]  identity of the asking process; empty for people. Without other arguments they only look: nothing is changed
 -- All times and lengths are whole milliseconds below 2^53; the clock is the server's own.
--- What is not such a number counts as absent, and so do a version that cannot be a digest, an order that is no time, a
--- text that is too long or holds a control character, what can be no stamp, and a key of a foreign type.
+-- Anything that is no such number counts as absent. So do a version that cannot be a digest, an order that is no time,
+-- a text that is too long or holds a control character, an impossible stamp, and a key of a foreign type.
 
 local HASH, LEASE, ME = KEYS[1], KEYS[2], ARGV[1]
 local GRANTS_PER_INTERVAL, REPUBLISH_EVERY, LONGEST_NOTE, GRACE = 3, 1000, 3600000, 2000
-local REFRESHER = 'refresher!' -- what the identity of a refresher begins with
+local REFRESHER = 'refresher!' -- the beginning of a refresher's identity
 local FIELDS = {
   'version', 'etag', 'writer', 'project', 'holder', 'outcome', 'deputy', 'stamp', 'note_stamp', 'epoch_stamp',
   'epoch', 'as_of', 'changed_at', 'confirmed_at', 'size',
@@ -23,7 +23,7 @@ local FIRST_NUMBER = 11
 local LONGEST_STAMP = 100
 local LARGEST_PAYLOAD = 67108864 -- bytes; no process publishes a larger one
 local LONGEST_VERSION, LONGEST_TAG, LONGEST_TEXT = 64, 1024, 512 -- bytes; flagcache/stores/rules/fields.py
-local FAR = 315360000000 -- ten years: what lies further ahead of the clock is no time; counting on from it would end at 2^53
+local FAR = 315360000000 -- ten years: a number further ahead of the clock is no time; counting from it would reach 2^53
 
 local function whole(text)
   if not text or not string.match(text, '^%d+$') then return nil end
@@ -38,7 +38,7 @@ local function now()
   return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 end
 
--- A read of a key of a foreign type removes that key, and the server's log says so: nobody else may own one of our names.
+-- A read of a key of a foreign type removes that key and logs it in the server: no other program may use our names.
 local function read(command, key, ...)
   local value = redis.pcall(command, key, ...)
   if type(value) == 'table' and value.err then
@@ -87,7 +87,7 @@ local function load()
   for _, field in ipairs({'stamp', 'note_stamp', 'epoch_stamp'}) do
     if #state[field] > LONGEST_STAMP or string.find(state[field], '[^ -9;-~]') then state[field] = '' end
   end
-  if state.epoch > clock + FAR then -- no `clear` counts so far; and as the clock goes on, there is always a next epoch
+  if state.epoch > clock + FAR then -- no `clear` counts so high; and because the clock goes on, a next epoch exists
     invalid_epoch = true
     set('epoch', 0) set('epoch_stamp', '')
   end
@@ -100,7 +100,7 @@ local function load()
   set('highest', math.max(state.highest, state.grant, state.stored and state.as_of or 0))
 end
 
--- Whether something of this length that ends then is still under way; one that ends too far ahead is not.
+-- Whether something of this length that ends at this time is still under way; not if it ends too far ahead.
 local function running(ends, length) return clock < ends and ends <= clock + length end
 
 local function passed(since, length) return not running(since + length, length) end
@@ -110,8 +110,8 @@ local function leased() return state.owner ~= '' and state.lease_left > 0 and st
 local function leads() return state.owner == ME and leased() end
 
 local function lease(length)
-  -- Not PEXPIRE, which is allowed also to a server that is out of memory, and after which a script may write on: a full
-  -- store would go unnoticed until the definitions change, which it then refuses.
+  -- Not PEXPIRE: a server that is out of memory allows it, and the script may then continue to write. So a full store
+  -- would go unnoticed until the definitions change, and would refuse those.
   redis.call('SET', LEASE, ME, 'PX', length)
   state.owner, state.lease_left = ME, length
   set('lease_length', length)
@@ -119,7 +119,7 @@ end
 
 local function extend(length) if leads() then lease(length) end end
 
--- The store was emptied, and new workers wait: a leader that hears of nothing is followed soon.
+-- The store was emptied, and new workers wait: a leader that doesn't renew its lease is replaced soon.
 local function hurry()
   if not leased() or state.lease_left <= GRACE then return end
   redis.call('SET', LEASE, state.owner, 'PX', GRACE)
@@ -152,7 +152,7 @@ local function clear_note()
   set('note_status', 0) set('note_until', 0) set('note_length', 0) set('note_stamp', '')
 end
 
--- The fetch of this grant succeeded; a note that kept all from fetching is out of date too.
+-- The fetch of this grant succeeded, which also ends a note that kept all workers from fetching.
 local function answered(as_of)
   if state.holder == ME and state.grant == as_of then set('outcome', 'done') end
   if as_of >= state.grant then
@@ -161,8 +161,8 @@ local function answered(as_of)
   end
 end
 
--- What became of the notice: 0 if none was due, 1 if it was sent, else why the user may not publish. A notice is a hint:
--- the verb, which has taken effect by then, does not fail with it.
+-- The result of the notice: 0 if none was due, 1 if it was sent, else why the user may not publish. A notice is a hint,
+-- so the verb, which has already taken effect, does not fail with it.
 local notice = 0
 
 local function notify(channel, kind, about)
@@ -170,11 +170,12 @@ local function notify(channel, kind, about)
   notice = type(sent) == 'table' and sent.err or 1
 end
 
--- What became of the time to live: 0, or why the user may not set it. It is no reason for a verb to fail.
+-- The result of setting the time to live: 0, or why the user may not set it. A verb does not fail for that.
 local expiry = 0
 
--- Let what is stored live for so long from now (ms; 0: without an end). Its leader alone renews that; what has no end yet
--- gets one from whoever writes it. Only after a write that needs memory: one that needs none lets a full server go on.
+-- Let the stored keys expire after this time (ms; 0: never). Only the leader renews that; a key without a time to live
+-- gets one from any worker that writes it. Only after a write that needs memory, because after one that needs none a
+-- full server lets the script continue.
 local function live(length)
   if length == 0 or not (leads() or redis.call('PTTL', HASH) == -1) then return end
   local set = redis.pcall('PEXPIRE', HASH, length)

@@ -1,4 +1,4 @@
-"""Where the user's Redis is: told by a URL or by a redis-py client, without asking it anything."""
+"""The address of the user's Redis, from a URL or a redis-py client, without sending it a command."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _ACCEPTED = "a redis.Redis (also of Sentinel.master_for), a redis.RedisCluster o
 
 
 class _Cluster(Protocol):
-    """What we read of a `redis.RedisCluster`, which leaves it without types. None of it asks a server."""
+    """What we read of a `redis.RedisCluster`, which has no types for it. None of it sends a command."""
 
     def get_primaries(self) -> list[ClusterNode]: ...
 
@@ -50,7 +50,7 @@ class _Connects(Protocol):
 
 
 class RedisTarget(NamedTuple):
-    """Where the user's Redis is, for people and for us."""
+    """The address of the user's Redis, for people and for us."""
 
     address: str
     """For people; no user name, no password."""
@@ -61,11 +61,11 @@ class RedisTarget(NamedTuple):
 
 
 def resolve(source: object) -> RedisTarget:
-    """Tell where the user's Redis is, without asking it.
+    """Return the address of the user's Redis, without sending it a command.
 
     Args:
-        source: A `redis.Redis` (over TCP, TLS, a unix socket or Sentinel), a `redis.RedisCluster`, a URL, or what was
-            told of one of them before.
+        source: A `redis.Redis` (over TCP, TLS, a unix socket or Sentinel), a `redis.RedisCluster`, a URL, or the result
+            of an earlier call.
 
     Raises:
         ConfigurationError: It is none of these, or nothing can be reached by it.
@@ -88,10 +88,10 @@ def resolve(source: object) -> RedisTarget:
 
 
 def refuse_by_name(source: object) -> None:
-    """Refuse what people try, with a word on what they can do instead.
+    """Refuse known mistakes, with a message that says what to do instead.
 
     Raises:
-        ConfigurationError: it is a client without one server or cluster behind it.
+        ConfigurationError: it is a client that has no one server or cluster.
     """
     modules = {base.__module__.partition(".")[0] for base in type(source).__mro__}
     pool = getattr(source, "connection_pool", None)
@@ -111,7 +111,7 @@ def refuse_by_name(source: object) -> None:
 
 
 def kind_of(source: object) -> str:
-    """Return the full name of what was given for a client."""
+    """Return the full type name of what was passed as a client."""
     return f"{type(source).__module__}.{type(source).__qualname__}"
 
 
@@ -122,7 +122,7 @@ def shown(address: Address) -> str:
 
 
 def address_of(server: Server) -> Address:
-    """Return host and port of a server, with redis-py's defaults for what is not said."""
+    """Return host and port of a server, with redis-py's defaults for missing ones."""
     return str(server.options.get("host") or "localhost").lower(), _number(server.options.get("port") or 6379, "port")
 
 
@@ -141,17 +141,17 @@ def _server_of(pool: ConnectionPool) -> Server:
 
 
 def target_of(reach: Server | SentinelMaster | ClusterNodes) -> RedisTarget:
-    """Tell of whatever a URL names."""
+    """Return the target that a URL names."""
     if isinstance(reach, SentinelMaster):
         return target_of_master(reach, is_master=True)
     return target_of_cluster(reach) if isinstance(reach, ClusterNodes) else target_of_server(reach)
 
 
 def target_of_server(server: Server) -> RedisTarget:
-    """Tell of one server, reached by TCP, TLS or a unix socket.
+    """Return the target of one server, reached by TCP, TLS or a unix socket.
 
     Raises:
-        ConfigurationError: by a unix socket, and this system has none.
+        ConfigurationError: it is a unix socket, and this system has none.
     """
     database = _database_of(server)
     if issubclass(server.connection_class, UnixDomainSocketConnection):
@@ -165,18 +165,18 @@ def target_of_server(server: Server) -> RedisTarget:
 
 
 def target_of_master(master: SentinelMaster, *, is_master: bool) -> RedisTarget:
-    """Tell of the master of a service; refuses a client that `is_master` says is one of its replicas."""
+    """Return the target of a service's master; refuses a client of its replicas, as `is_master` says."""
     if not is_master:
         raise ConfigurationError("a client of Sentinel.slave_for cannot write: give one of Sentinel.master_for")
     database = _database_of(master.server)
-    # Most services are called "mymaster": only the sentinels' addresses tell two of them apart.
+    # Most services are called "mymaster", so only the sentinels' addresses distinguish two of them.
     watchers = ",".join(sorted(shown(address_of(sentinel)) for sentinel in master.sentinels))
     identity = f"sentinel {master.service} {watchers}"
     return _target(f"redis-sentinel://{master.service}/{database}", identity, database, master)
 
 
 def target_of_cluster(cluster: ClusterNodes) -> RedisTarget:
-    """Tell of a cluster."""
+    """Return the target of a cluster."""
     address = "redis-cluster://" + ",".join(sorted(shown(each) for each in cluster.addresses))
     return _target(address, address, 0, cluster)
 
@@ -188,7 +188,7 @@ def _of_cluster(client: redis.RedisCluster) -> RedisTarget:
         raise ConfigurationError("this redis.RedisCluster knows no node of its cluster")
     theirs = _server_of(known.get_redis_connection(nodes[0]).connection_pool)
     options = {name: value for name, value in theirs.options.items() if name != "redis_connect_func"}
-    # That function belongs to their cluster client. What the user gave that client may be what logs us in.
+    # That function belongs to the user's cluster client. The one that the user passed to it may be what logs us in.
     on_connect: Callable[[AbstractConnection], object] | None = getattr(client, "user_on_connect_func", None)
     if on_connect is not None:
         options["redis_connect_func"] = _connect_then(on_connect)
@@ -199,7 +199,7 @@ def _of_cluster(client: redis.RedisCluster) -> RedisTarget:
 
 
 def _connect_then(on_connect: Callable[[AbstractConnection], object]) -> Callable[[AbstractConnection], None]:
-    """Return a connect function that does with the user's what redis-py's cluster client does."""
+    """Return a connect function that calls the user's as redis-py's cluster client does."""
 
     def connect(connection: AbstractConnection) -> None:
         cast("_Connects", connection).on_connect()
@@ -217,9 +217,9 @@ def _target(address: str, identity: str, database: int, reach: Server | Sentinel
 
 
 def checked(target: RedisTarget) -> RedisTarget:
-    """Return the target, if connections can be made of its options: what cannot be right fails here and not in a poll.
+    """Return the target, if a connection can be made from its options: invalid ones fail here and not in a poll.
 
-    One is made, and not opened.
+    The connection is made, but not opened.
     """
     reach = target.reach
     server = reach.server if isinstance(reach, ClusterNodes) else reach

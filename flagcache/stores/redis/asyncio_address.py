@@ -1,8 +1,8 @@
-"""Where the user's Redis is, told by a `redis.asyncio` client in the words of redis-py's synchronous classes.
+"""The address of the user's Redis, from a `redis.asyncio` client, for redis-py's synchronous classes.
 
-Our own connections are synchronous ones whoever asks: they outlive event loops and forks, as those of `redis.asyncio`
-do not (up to 8.1 its pools do not look at the pid). Each option of theirs that is taken over has the same name, meaning
-and default on both sides (redis-py 5.0 to 8.1). Nothing in this module opens a connection, or touches the client's.
+Our own connections are always synchronous, because they outlive event loops and forks. Those of `redis.asyncio` don't
+(up to 8.1 its pools don't compare the pid). Each option that we take over has the same name, meaning and default on
+both sides (redis-py 5.0 to 8.1). Nothing in this module opens a connection, or uses the client's.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _TWINS: Mapping[object, object] = {
     their_sentinel.SentinelManagedConnection: our_sentinel.SentinelManagedConnection,
     their_sentinel.SentinelManagedSSLConnection: our_sentinel.SentinelManagedSSLConnection,
 }
-"""The synchronous kind of connection that reaches what an asynchronous one does."""
+"""The synchronous kind of connection for each asynchronous one."""
 
 
 class _Connects(Protocol):
@@ -81,7 +81,7 @@ class _Cluster(Protocol):
 
 
 def resolve_asyncio(source: object) -> RedisTarget:
-    """Tell where the user's Redis is, without asking it.
+    """Return the address of the user's Redis, without sending it a command.
 
     Args:
         source: A `redis.asyncio.Redis` (over TCP, TLS, a unix socket or Sentinel), a `redis.asyncio.RedisCluster` or a
@@ -117,22 +117,22 @@ def _of_client(client: _Client) -> RedisTarget:
 
 
 def _manager_like(manager: _Manager) -> our_sentinel.Sentinel:
-    """Return a manager that asks sentinels the same; it has no clients of them yet."""
+    """Return a synchronous manager for the same sentinels; it has no clients of them yet."""
     if kind_of(manager) != "redis.asyncio.sentinel.Sentinel":
         _refuse(f"{kind_of(manager)} is a Sentinel of your own, whose methods need an event loop")
     make = cast("Callable[..., our_sentinel.Sentinel]", our_sentinel.Sentinel)
-    forced = getattr(manager, "_force_master_ip", None)  # an option since redis-py 6 that nothing public tells of
+    forced = getattr(manager, "_force_master_ip", None)  # an option since redis-py 6 that no public name returns
     options = {} if forced is None else {"force_master_ip": forced}
     return make([], min_other_sentinels=manager.min_other_sentinels, **options)
 
 
 def _of_cluster(client: _Cluster) -> RedisTarget:
-    # Before its first command an asyncio client knows those nodes alone that it was told of: one of them is enough.
+    # Before its first command an asyncio client knows only the nodes it was started with; one of them is enough.
     known = [*client.get_primaries(), *client.get_replicas()]
     nodes = known or cast("list[_Node]", [*client.nodes_manager.startup_nodes.values()])
     if not nodes:
         raise ConfigurationError("this redis.asyncio.RedisCluster knows no node of its cluster")
-    server = _server_of(nodes[0], without="redis_connect_func")  # its own; it takes none of the user's
+    server = _server_of(nodes[0], without="redis_connect_func")  # its own; it accepts none of the user's
     names = [*client.nodes_manager.startup_nodes.values()]
     return target_of_cluster(cluster_nodes(server, client.nodes_manager, nodes, names))
 

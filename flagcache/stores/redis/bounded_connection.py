@@ -1,4 +1,4 @@
-"""A connection of redis-py whose every step keeps the deadline of the thread that uses it."""
+"""A redis-py connection of which every step keeps the deadline of the thread that uses it."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ from flagcache.stores.redis.dialing import Dials, with_dialing
 __all__ = ["Abandonable", "with_deadlines"]
 
 _FIRST_READ = 4096
-"""Bytes of the first read of a reply, which are most replies; of a long one each further read takes as much as came."""
+"""Bytes of the first read of a reply. Most replies are shorter; of a long one each further read takes as much as
+came."""
 
 
 def with_deadlines(kind: type[AbstractConnection]) -> type[AbstractConnection]:
-    """Return the kind of connection that is like `kind`, and keeps the deadline of the thread that uses it."""
+    """Return a kind of connection like `kind` that keeps the deadline of the thread that uses it."""
     return type(f"Bounded{kind.__name__}", (_Bounded, with_dialing(kind)), {})
 
 
 class Abandonable(Protocol):
-    """A connection that code may be at whose time is over."""
+    """A connection that may still be in use by code whose time is over."""
 
     def abandon(self) -> None:
-        """Close it for good. No pool takes it back, and what still uses it fails."""
+        """Close it permanently. No pool takes it back, and code that still uses it fails."""
         ...
 
 
 class _Opens(Protocol):
-    """What we use of a connection, which redis-py leaves without types."""
+    """What we use of a connection, for which redis-py has no types."""
 
     def connect(self) -> None: ...
 
@@ -44,12 +45,12 @@ class _Opens(Protocol):
 
 
 class _Bounded(Dials, AbstractConnection):
-    """What is laid over a kind of connection. `_connect` is what each kind has to define, in redis-py 5 to 8."""
+    """The layer over a kind of connection. Each kind defines `_connect`, in redis-py 5 to 8."""
 
     _abandoned = False
 
     def connect(self) -> None:
-        """Open it, unless it is open. After a failure of any kind it is closed: redis-py sees to that for its own."""
+        """Open it, unless it is open. After any failure it is closed; redis-py does that only for its own errors."""
         try:
             cast("_Opens", super()).connect()
         except BaseException:
@@ -64,7 +65,7 @@ class _Bounded(Dials, AbstractConnection):
 
     @property
     def socket_connect_timeout(self) -> float | None:
-        """Seconds for the next of a host's addresses, which are tried one after the other."""
+        """Seconds for the next of a host's addresses; they are tried one after the other."""
         return remaining(self.longest)
 
     @socket_connect_timeout.setter
@@ -89,21 +90,21 @@ class _Bounded(Dials, AbstractConnection):
             self.socket_timeout = timeout
 
     def _look_up(self) -> None:
-        """Look the host's name up within the deadline. A kind of the user's own may do it again, at once."""
+        """Look up the host's name within the deadline. The user's own kind may look it up again, which is then fast."""
         host, port = getattr(self, "host", None), getattr(self, "port", None)
-        if isinstance(host, str) and isinstance(port, int):  # neither a unix socket nor a kind of the user's own
+        if isinstance(host, str) and isinstance(port, int):  # neither a unix socket nor the user's own kind
             try:
                 self.addresses = addresses_of(host, port, remaining(self.longest))
             except TimeoutError as exc:
-                raise redis.TimeoutError(str(exc)) from exc  # redis-py would put words of its own in place of these
+                raise redis.TimeoutError(str(exc)) from exc  # redis-py would replace this message by its own
 
 
 class _Socket:
-    """A connected socket whose every step keeps the deadline; all else is the socket's own.
+    """A connected socket of which every step keeps the deadline; everything else is the socket's own.
 
-    It belongs to the process that opened it: a forked child closes its copy before any other code runs there. Where no
-    hooks run, and in the very process, a maker of daemons may have closed all files under us, whose numbers then name
-    somebody else's: each step looks whether the number still leads to this socket, and touches nothing else.
+    It belongs to the process that opened it: a forked child closes its copy before any other code runs there. If no
+    hooks run, or in the same process, a daemonizing library may have closed all our files, and their numbers may then
+    name another program's. So each step checks that the number still belongs to this socket, and uses no other.
     """
 
     def __init__(self, connected: socket.socket, timeout: float | None) -> None:
@@ -117,21 +118,22 @@ class _Socket:
         return getattr(self._socket, name)
 
     def forked(self) -> None:
-        """In a forked child: close this copy of the parent's descriptor, of which neither parent nor server hears.
+        """In a forked child: close this copy of the parent's descriptor, without a word to parent or server.
 
-        Past the socket object: gevent's would tell an event loop that the child shares with its parent at this moment.
+        We bypass the socket object, because gevent's would use an event loop that the child still shares with its
+        parent.
         """
         with contextlib.suppress(OSError):
             os.close(self._known().fileno())
 
     def settimeout(self, timeout: float | None) -> None:
-        """Bound each step from the next one on, deadline or not."""
+        """Limit each further step, with or without a deadline."""
         self._timeout = timeout
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         """Read once."""
         known = self._known()
-        if self._timeout == 0:  # redis-py looks whether an idle connection is still good
+        if self._timeout == 0:  # redis-py checks here whether an idle connection is still good
             known.settimeout(0)
             return known.recv(min(size, _FIRST_READ), flags)
         deadline = running_thread().deadline
@@ -141,11 +143,11 @@ class _Socket:
         return received
 
     def fileno(self) -> int:
-        """Tell the descriptor; redis-py with hiredis looks there whether an idle connection is still good."""
+        """Return the descriptor; redis-py with hiredis checks there whether an idle connection is still good."""
         return self._known().fileno()
 
     def recv_into(self, buffer: bytearray) -> int:
-        """Read once, as the parser of hiredis does."""
+        """Read once, for the parser of hiredis."""
         known, deadline = self._known(), running_thread().deadline
         known.settimeout(deadline.left(self._timeout))
         number = known.recv_into(buffer)
@@ -153,7 +155,7 @@ class _Socket:
         return number
 
     def sendall(self, words: bytes | memoryview) -> None:
-        """Send all; of a TLS socket's own `sendall` each record may take the whole timeout."""
+        """Send all; in a TLS socket's own `sendall` each record may take the whole timeout."""
         rest, deadline = memoryview(words).cast("B"), running_thread().deadline
         deadline.sending += len(rest)
         while rest:
@@ -164,7 +166,7 @@ class _Socket:
             rest = rest[number:]
 
     def shutdown(self, how: int) -> None:
-        """End the connection, for whoever shares it too."""
+        """End the connection, also for processes that share it."""
         self._known().shutdown(how)
 
     def close(self) -> None:
@@ -173,16 +175,16 @@ class _Socket:
             self._known().close()
 
     def _known(self) -> socket.socket:
-        """Return the socket, unless its number leads elsewhere.
+        """Return the socket, if its number is still its own.
 
         Raises:
-            ConnectionError: somebody has closed it.
+            ConnectionError: other code has closed it.
         """
         try:
             found = os.fstat(self._socket.fileno())
         except OSError:
             found = None
         if found is None or (found.st_dev, found.st_ino) != self._identity:
-            self._socket.detach()  # or its end would close what has the number now
+            self._socket.detach()  # otherwise its finalizer would close the file that has the number now
             raise ConnectionError("the connection was closed by other code in this process")
         return self._socket

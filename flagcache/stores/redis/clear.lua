@@ -1,15 +1,14 @@
--- Store.clear: forget definitions, grants and notes for good, and raise the epoch; the lease stays if its holder fetches
--- at once.
+-- Store.clear: forget definitions, grants and notes permanently, and raise the epoch; the lease stays if its holder
+-- fetches at once.
 --
 -- ARGV[2] channel of the notices
 -- ARGV[3] stamp of the new epoch, which is the next one; '' for none
---
--- Returns {the new epoch, what became of the notice}
+-- Returns {the new epoch, the result of the notice}
 
--- An epoch that was too high is replaced by the clock, which no epoch of a worker reaches by counting.
+-- An epoch that was too high is replaced by the clock's time, which no counted epoch reaches.
 local epoch, highest, since = invalid_epoch and clock or state.epoch + 1, state.highest, state.led_since
 local deputy, seen = state.deputy, state.deputy_seen
-redis.call('DEL', HASH) -- first: a server that is out of memory refuses whatever needs some, but for what follows this
+redis.call('DEL', HASH) -- first: after it a server that is out of memory allows the script's other writes
 hurry()
 redis.call('HSET', HASH, 'epoch', digits(epoch), 'epoch_stamp', ARGV[3], 'highest', digits(highest),
   'lease_length', digits(state.lease_length), 'led_since', digits(since), 'deputy', deputy, 'deputy_seen', digits(seen))

@@ -1,4 +1,4 @@
-"""The way to the nodes of a cluster: to the owner of a key's slot, wherever that moves to."""
+"""Routes commands to the node of a cluster that owns the key's slot, also after the slot moved."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ __all__ = ["ClusterRoute", "says_try_again"]
 _MAX_REDIRECTS = 4  # one is usual; during a resharding MOVED and ASK may follow each other
 
 _PAUSES = (0.01, 0.03, 0.06)
-"""Seconds between the tries of a command whose keys are on their way, one here and one there already."""
+"""Seconds between the tries of a command whose keys are on different nodes during a migration."""
 
 
 class ClusterRoute:
-    """The way to the nodes of a cluster.
+    """Routes commands to the nodes of a cluster.
 
-    Where a slot lives is learned from the nodes themselves: any of them answers MOVED with the owner's address. That
-    costs two round trips more at the first command and after a failover, and that is all. redis-py's own cluster client
-    looks at the topology before its first command, and after a failure walks through nodes that may be frozen too.
+    The nodes themselves say where a slot is: any of them replies MOVED with the owner's address. That only costs two
+    more round trips at the first command and after a failover. redis-py's own cluster client reads the topology before
+    its first command, and after a failure it tries one node after the other, which may be frozen too.
     """
 
     def __init__(self, nodes: ClusterNodes, timeout: float) -> None:
@@ -45,7 +45,7 @@ class ClusterRoute:
         self._routes: dict[Address, PoolRoute] = {}
 
     def execute(self, keys: Sequence[str], *command: Word) -> object:
-        """Send one command to the node that owns the slot of the first key, wherever it moved to; return its reply."""
+        """Send one command to the node that owns the slot of the first key, and return its reply."""
         slot = key_slot(keys[0].encode())
         pauses = iter(_PAUSES)
         while True:
@@ -57,14 +57,14 @@ class ClusterRoute:
             pause(remaining(seconds) or 0.0)
 
     def pool(self) -> ConnectionPool:
-        """Return a new pool to one of the nodes: what is published on one is heard on all."""
+        """Return a new pool to one of the nodes; a message that is published on one arrives on all."""
         if self._listened:
-            self._known.moved()  # the node of the connection before may be gone
+            self._known.moved()  # the node of the previous connection may be gone
         self._listened = True
         return self._nodes.server.at(self._known.next()).pool(self._timeout)
 
     def close(self) -> None:
-        """Close the connections that are idle."""
+        """Close the idle connections."""
         with self._lock:
             for route in self._routes.values():
                 route.close()
@@ -113,7 +113,7 @@ class ClusterRoute:
         return reply
 
     def _learn_nodes(self, address: Address) -> None:
-        """Ask a node that just answered which others there are."""
+        """Ask a node that just answered for all other nodes."""
         self._known.asked()
         with contextlib.suppress(redis.RedisError, OSError, ValueError, TypeError, IndexError):
             slots = self._route_to(address).execute((), "CLUSTER", "SLOTS")
@@ -126,26 +126,26 @@ class ClusterRoute:
 
 
 def pause(seconds: float) -> None:
-    """Give a slot on its way the time to arrive."""
+    """Wait for a slot that is being migrated."""
     time.sleep(seconds)
 
 
 def says_try_again(exc: BaseException | None) -> bool:
-    """Whether a node has one of a command's keys and not the other, because their slot is on its way."""
+    """Whether a node has only one of a command's keys, because their slot is being migrated."""
     return isinstance(exc, TryAgainError) or str(exc).startswith("TRYAGAIN")
 
 
 def _redirect_in(exc: redis.ResponseError) -> AskError | None:
-    """Return where the node sends us, if that is what its error says."""
+    """Return the target of a redirection, if the node's error is one."""
     if isinstance(exc, AskError):
         return exc
-    code, _, rest = str(exc).partition(" ")  # redis-py 5 knows these errors in its cluster client alone
+    code, _, rest = str(exc).partition(" ")  # redis-py 5 knows these errors only in its cluster client
     kinds: dict[str, type[AskError]] = {"MOVED": MovedError, "ASK": AskError}
     return kinds[code](rest) if code in kinds else None
 
 
 def _is_lost(exc: Exception) -> bool:
-    """Whether other nodes may know better: this one is gone, frozen, or cut off from the rest."""
+    """Whether to ask another node, because this one is gone, frozen, or cut off from the rest."""
     if isinstance(exc, redis.ResponseError):
         return isinstance(exc, ClusterDownError) or str(exc).startswith("CLUSTERDOWN")
     return True

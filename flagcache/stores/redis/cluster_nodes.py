@@ -1,8 +1,8 @@
-"""Which nodes of a cluster may be asked where a slot lives.
+"""The nodes of a cluster that may be asked where a slot is.
 
-Nodes move: of pods that are replaced one by one none has its old address in the end. So the addresses come from three
-sources: the nodes themselves, asked from time to time; the user's client, which goes on learning; and the names with
-which that client, or a URL, started.
+Nodes move: after a rolling replacement no pod has its old address. So the addresses come from three sources: the nodes
+themselves, asked from time to time; the user's client, which keeps updating its table; and the names with which that
+client, or a URL, started.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from flagcache.stores.redis.pools import Address, ClusterNodes
 __all__ = ["KnownNodes"]
 
 _LEARN_EVERY = 60.0
-"""Seconds between two questions for the nodes if nothing says that they change: one round trip more for a poll."""
+"""Seconds between two requests for the list of nodes if nothing says that they change; each costs a poll one more round
+trip."""
 
 
 class KnownNodes:
-    """The nodes of one cluster, as far as this process knows. Thread-safe; asks no server.
+    """The nodes of one cluster, as far as this process knows. Thread-safe; sends no command.
 
     Args:
-        nodes: what the user said.
+        nodes: those that the user named.
     """
 
     def __init__(self, nodes: ClusterNodes, clock: Callable[[], float] = monotonic) -> None:
@@ -34,9 +35,9 @@ class KnownNodes:
         self._lock = threading.RLock()
         self._learned = nodes.addresses
         self._seen = frozenset(nodes.addresses)
-        """What the user's client knew when the nodes were learned last."""
+        """The nodes that the user's client knew when we last learned the nodes."""
         self._failed: dict[Address, int] = {}
-        """When a node failed last, counted in failures; none that has answered since."""
+        """For each node, the number of its latest failure; a node that answered since has none."""
         self._turn = itertools.count(random.randrange(1 << 16))
         self._failures = itertools.count()
         self._learned_at = clock()
@@ -44,13 +45,13 @@ class KnownNodes:
 
     @property
     def outdated(self) -> bool:
-        """Whether a node that answers is to be asked for all others."""
+        """Whether to ask the next node that answers for all others."""
         return self._changed or self._clock() - self._learned_at >= _LEARN_EVERY
 
     def next(self) -> Address:
-        """Return the node to ask when no owner is known: each in turn, those that failed when last asked at the end.
+        """Return the node to ask if no owner is known: each in turn, with those that failed last at the end.
 
-        What the user's client has learned since goes first, then what the nodes said, then all others.
+        New nodes of the user's client come first, then those that the nodes named, then all others.
         """
         current = self._current()
         with self._lock:
@@ -63,28 +64,28 @@ class KnownNodes:
             return min(dict.fromkeys(each for group in groups for each in group), key=self._failed.__getitem__)
 
     def failed(self, address: Address) -> None:
-        """A node could not be asked: the others may know of a change."""
+        """Record that a node did not answer: the others may know of a change."""
         with self._lock:
             self._failed[address] = next(self._failures)
             self._changed = True
 
     def answered(self, address: Address) -> None:
-        """A node answered."""
+        """Record that a node answered."""
         if address in self._failed:
             with self._lock:
                 self._failed.pop(address, None)
 
     def moved(self) -> None:
-        """Something says that nodes change: a slot has another owner, or a connection that was to last is gone."""
+        """Record that nodes may have changed: a slot has another owner, or a lasting connection was lost."""
         self._changed = True
 
     def asked(self) -> None:
-        """A node is being asked for all others; if it does not say, the next one is asked after a while."""
+        """Record that a node is being asked for all others; if it doesn't say, the next is asked after a while."""
         with self._lock:
             self._changed, self._learned_at = False, self._clock()
 
     def learn(self, addresses: Sequence[Address]) -> None:
-        """Take what a node said."""
+        """Take the list of nodes from a node's reply."""
         learned = tuple(dict.fromkeys(self._nodes.remap(*each) for each in addresses))
         current = self._current()
         with self._lock:

@@ -11,40 +11,40 @@ __all__ = ["ClusterNode", "ClusterTable", "cluster_nodes"]
 
 
 class ClusterNode(Protocol):
-    """What we read of a node that a cluster client knows."""
+    """What we read of a node in a cluster client's table."""
 
     host: str
     port: int
 
 
 class ClusterTable(Protocol):
-    """What we read of a cluster client's `nodes_manager`. None of it asks a server, or waits for one that does."""
+    """What we read of a cluster client's `nodes_manager`. None of it sends a command, or waits for code that does."""
 
     @property
     def nodes_cache(self) -> Mapping[str, ClusterNode]:
-        """What it knows now, by name."""
+        """The nodes that it knows now, by name."""
         ...
 
     @property
     def startup_nodes(self) -> Mapping[str, ClusterNode]:
-        """Where it begins to look: what it was given, or, from its first look on, what it found."""
+        """The nodes where it begins to look: those it was started with, or after its first look those it found."""
         ...
 
     def remap_host_port(self, host: str, port: int) -> Address:
-        """Tell where a node that calls itself by this host and port is reached."""
+        """Return the reachable address of a node that names itself by this host and port."""
         ...
 
 
 def cluster_nodes(
     server: Server, manager: ClusterTable, nodes: Sequence[ClusterNode], names: Sequence[ClusterNode]
 ) -> ClusterNodes:
-    """Tell of the nodes that a cluster client knows, knows later, and was started with.
+    """Return the nodes that a cluster client knows, knows later, and was started with.
 
     Args:
-        server: how one of them is reached.
+        server: one of them, with the options that reach it.
         manager: the client's table.
         nodes: those it knows, at least one.
-        names: those it was started with, as far as it says.
+        names: those it was started with, as far as they are known.
     """
     return ClusterNodes(
         server,

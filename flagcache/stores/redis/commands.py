@@ -1,8 +1,8 @@
 """Sends commands and scripts over connections of a pool and reads their replies.
 
-redis-py's own client gives a connection back to its pool whatever was raised between a command and its reply. If that
-was none of its own errors (`MemoryError`, an exception out of a signal handler, a gevent timeout), the reply still lies
-in the connection, and the next command takes it for its own.
+redis-py's own client returns a connection to its pool whatever was raised between a command and its reply. If that was
+not one of its own errors (`MemoryError`, an exception from a signal handler, a gevent timeout), the reply is still in
+the connection, and the next command takes it for its own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["PoolRoute", "Route", "run_script"]
 
 
 class _Connection(Protocol):
-    """What we use of a redis-py connection, which leaves it without types."""
+    """What we use of a redis-py connection, for which redis-py has no types."""
 
     def disconnect(self) -> None: ...
 
@@ -39,27 +39,27 @@ _NAMES_COMMAND: Final = (
     inspect.signature(cast("Callable[..., object]", ConnectionPool.get_connection)).parameters["command_name"].default
     is inspect.Parameter.empty
 )
-"""Whether a pool wants to be told the command for which a connection is taken, as before redis-py 5.3."""
+"""Whether `get_connection` of a pool requires the name of the command, as before redis-py 5.3."""
 
 
 class Route(Protocol):
-    """Sends a command to the server that it concerns. Raises what redis-py raises."""
+    """Sends a command to the right server. Raises what redis-py raises."""
 
     def execute(self, keys: Sequence[str], *command: Word) -> object:
         """Send one command that touches `keys` and return its reply."""
         ...
 
     def pool(self) -> ConnectionPool:
-        """Return a new pool, for a connection beside those that commands use."""
+        """Return a new pool, for a connection separate from those of commands."""
         ...
 
     def close(self) -> None:
-        """Close the connections that are idle; one in use is closed by a second call after its reply."""
+        """Close the idle connections; a second call after its reply closes one in use."""
         ...
 
 
 class PoolRoute:
-    """The way to one server, or to the master of the moment."""
+    """Sends commands to one server, or to the present master."""
 
     def __init__(self, reach: Server | SentinelMaster, timeout: float) -> None:
         self._reach = reach
@@ -73,7 +73,7 @@ class PoolRoute:
         Args:
             keys: unused, because there is one server.
             command: the command.
-            asking: tell a node of a cluster before it, over the same connection, that another node sent us.
+            asking: send ASKING first, over the same connection, because another node of the cluster sent us.
 
         Raises:
             redis.RedisError: as redis-py raises it.
@@ -92,7 +92,7 @@ class PoolRoute:
                     connection.read_response()
             try:
                 return connection.read_response()
-            except redis.ResponseError as exc:  # a whole reply, after which the connection is good
+            except redis.ResponseError as exc:  # a whole reply: the connection is still good
                 refused = exc
         except BaseException:
             connection.disconnect()
@@ -108,12 +108,12 @@ class PoolRoute:
         return self._reach.pool(self._timeout)
 
     def close(self) -> None:
-        """Close the connections that are idle."""
+        """Close the idle connections."""
         self._pool.disconnect(inuse_connections=False)
 
 
 def run_script(route: Route, script: Script, keys: Sequence[str], args: Sequence[Word], *, suffix: str = "") -> object:
-    """Run a script by its digest, or by its text if the server does not have it; `suffix` ends the command's name."""
+    """Run a script by its digest, or by its text if the server doesn't have it; `suffix` is added to the command."""
     try:
         return route.execute(keys, f"EVALSHA{suffix}", script.sha1, len(keys), *keys, *args)
     except NoScriptError:
@@ -122,7 +122,7 @@ def run_script(route: Route, script: Script, keys: Sequence[str], args: Sequence
 
 
 def _packed(command: Sequence[Word]) -> bytes | None:
-    """Return the command as it is sent, if it is plain ASCII: made in a third of the time that redis-py takes."""
+    """Return the encoded command if it is plain ASCII, in a third of the time that redis-py takes; else None."""
     if bytes in map(type, command):
         return None
     parts = [f"*{len(command)}\r\n"]

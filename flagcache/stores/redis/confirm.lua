@@ -6,9 +6,7 @@
 -- ARGV[6]    channel of the notices
 -- ARGV[7]    time to live (ms)
 -- ARGV[8]    stamp of these times; '' for none
---
--- Returns {1, or 0 when another version, or none, is stored; what became of the notice, and of the time to
--- live}
+-- Returns {1, or 0 if another version or none is stored; the results of the notice and of the time to live}
 
 local as_of, at, keep = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 if not state.stored or state.version ~= ARGV[2] then return {0, notice} end
@@ -22,8 +20,8 @@ answered(as_of)
 extend(keep)
 save()
 live(tonumber(ARGV[7]))
--- The first confirmation of a leader without a deputy: followers ask at once, and the first of them becomes it. The first
--- signature of unsigned times: processes that have a key doubted them.
+-- The first confirmation of a leader without a deputy: followers ask at once, and the first of them becomes deputy. The
+-- first signature of unsigned times: processes that have a key doubted them.
 local signed = unsigned and state.stamp ~= ''
 if noted > 0 and state.note_status == 0 or signed or first and state.deputy == '' then notify(ARGV[6], 'note') end
 return {1, notice, expiry}

@@ -1,7 +1,7 @@
 """Our own connections to the user's Redis: scripts by their digest, and one channel to listen to.
 
-The one place, with the modules beside it, that knows redis-py's many shapes (5.0 to 8.1). Whatever the user's client
-decodes or retries, replies here are bytes, a failure is a `StoreError`, and no server costs more than one timeout.
+Only this package knows the differences between redis-py's versions (5.0 to 8.1). Whatever the user's client decodes or
+retries, replies here are bytes, a failure is a `StoreError`, and no server costs more than one timeout.
 """
 
 from __future__ import annotations
@@ -30,32 +30,33 @@ __all__ = ["RedisLink", "Script", "Subscription", "load_script"]
 
 
 _TRUSTED_FOR = 60.0
-"""Seconds without a command after which a new connection is made: while a process is frozen, the other end of its own
-goes without a word. By the wall clock: a function that a serverless platform freezes between two invocations does not
-see the time pass on any other."""
+"""Seconds without a command after which we make a new connection: while a process is frozen, the server may close the
+old one unnoticed. By the wall clock, because no other clock advances while a serverless platform freezes a function
+between two invocations."""
 
 _SILENCE = 30.0
-"""Seconds without a word from the server after which a subscription asks for one: a proxy, or a host that vanished, may
-leave a connection open on which nothing comes."""
+"""Seconds without a message from the server after which a subscription asks for one: behind a proxy, or after its host
+vanished, a connection may stay open without ever receiving anything."""
 
 
 class RedisLink:
     """Our own connections to one Redis, for one process.
 
-    Nothing is opened before the first `run` or `subscribe`, and there are no threads: a link made before a fork leaves
-    nothing behind in the child, which makes a link of its own.
+    Nothing is opened before the first `run` or `subscribe`, and there are no threads. So a link made before a fork
+    leaves nothing behind in the child, which makes its own.
 
     Args:
-        source: A `redis.Redis` (over TCP, TLS, a unix socket or Sentinel), a `redis.RedisCluster`, a URL, or what was
-            told of one of them. A client is never used or closed: its address, TLS settings and credentials are taken.
-        timeout: Seconds that a run may take in all: its turn, a look-up of a name, connecting, each part of the reply.
-            A credential provider or connect function of the user's that takes longer goes on without the run.
-        in_all: Seconds that a run may take in all as long as its reply comes; `timeout` then bounds a silence. None:
-            `timeout` bounds it all.
-        max_connections: How many commands may be under way at once; further ones wait for a turn.
+        source: A `redis.Redis` (over TCP, TLS, a unix socket or Sentinel), a `redis.RedisCluster`, a URL, or the result
+            of `resolve`. A client is never used or closed; we take only its address, TLS settings and credentials.
+        timeout: Seconds that a run may take in all: waiting for its turn, the look-up of a name, connecting, each part
+            of the reply. If the user's credential provider or connect function takes longer, it continues, and the run
+            fails.
+        in_all: Seconds that a run may take in all while its reply keeps coming; `timeout` then limits a silence. None:
+            `timeout` limits the whole run.
+        max_connections: The number of commands at one time; further ones wait for their turn.
 
     Raises:
-        ConfigurationError: `source` is something else, or cannot lead to a server.
+        ConfigurationError: `source` is something else, or names no server.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class RedisLink:
     ) -> None:
         target = resolve(source)
         self.address = target.address
-        """Where the server is, for people; no user name, no password."""
+        """The server's address, for people; without user name and password."""
         self.database = target.database
         """The number of the database; 0 in a cluster."""
         self.fingerprint = target.fingerprint
@@ -81,7 +82,7 @@ class RedisLink:
         self._closed = False
         self._used_at = time.time()
         self._as_read_only = False
-        """Whether the server runs this user's scripts as read-only ones alone."""
+        """Whether the server runs this user's scripts only as read-only ones."""
 
     def __repr__(self) -> str:
         return f"<RedisLink {self.address}{' closed' if self._closed else ''}>"
@@ -89,17 +90,17 @@ class RedisLink:
     def run(
         self, script: Script | None, keys: Sequence[str], args: Sequence[Word], *, read_only: bool = False
     ) -> object:
-        """Run a script in one round trip (two where the server has not seen it) and return its reply, texts as bytes.
+        """Run a script in one round trip (two if the server has not seen it) and return its reply, texts as bytes.
 
         Args:
-            script: What to run; None: `args` are a command of Redis's own.
-            keys: At least one; in a cluster all of one slot.
+            script: The script; None: `args` are a command of Redis.
+            keys: At least one; in a cluster, all in one slot.
             args: Further arguments.
-            read_only: The script writes nothing: this user need not have the right to write.
+            read_only: The script writes nothing, so this user needs no right to write.
 
         Raises:
-            StoreError: The server could not be asked, did not answer in time, or answered with an error. After a
-                timeout nobody knows whether the script ran.
+            StoreError: The server was not reached, did not answer in time, or returned an error. After a timeout it is
+                unknown whether the script ran.
         """
         deadline = Deadline(self._timeout, in_all=self._in_all if script else None)
         thread, route = running_thread(), self._route
@@ -111,7 +112,7 @@ class RedisLink:
             used_at, self._used_at = self._used_at, time.time()
             if not 0 <= self._used_at - used_at <= _TRUSTED_FOR:
                 route.close()
-            if patched_late():  # a thread must not use what another one has opened there
+            if patched_late():  # a thread must not use another thread's connection
                 route = route_to(self._reach, self._timeout)
             if read_only and script:
                 return self._read(partial(run_script, route, script, keys, args))
@@ -128,7 +129,7 @@ class RedisLink:
                 route.close()
 
     def _read(self, run: Callable[..., object]) -> object:
-        """Run a script that only reads: as `EVALSHA_RO` if this user may not use `EVALSHA`, or only read keys."""
+        """Run a script that only reads: as `EVALSHA_RO` if this user may not use `EVALSHA`, or may only read keys."""
         if not self._as_read_only:
             try:
                 return run()
@@ -150,17 +151,17 @@ class RedisLink:
         """Run a command on the server that has these keys, and return its reply, texts as bytes.
 
         Raises:
-            StoreError: as of `run`.
+            StoreError: as for `run`.
         """
         return self.run(None, keys, words)
 
     def subscribe(self, channel: str) -> Subscription:
-        """Listen to a channel over a connection of its own; the server has confirmed it when this returns.
+        """Subscribe to a channel over a separate connection; returns once the server has confirmed it.
 
         The caller closes it; `close` of the link does not.
 
         Raises:
-            StoreError: The server could not be asked.
+            StoreError: The server was not reached, or refused.
         """
         if self._closed:
             raise self._refusal()
@@ -168,9 +169,9 @@ class RedisLink:
             return Subscription(self._route.pool(), channel, self.address, self._timeout)
 
     def close(self) -> None:
-        """Close these connections for good; the next `run` is refused.
+        """Close these connections permanently; the next `run` is refused.
 
-        Idempotent, from any thread. A command under way ends as it would have, within its timeout.
+        Idempotent, from any thread. A command under way ends normally, within its timeout.
         """
         self._closed = True
         self._route.close()
@@ -183,7 +184,7 @@ class RedisLink:
 
 
 class Subscription:
-    """One channel, listened to over a connection of its own. Use `RedisLink.subscribe`.
+    """A subscription to one channel, over its own connection. Use `RedisLink.subscribe`.
 
     One thread calls `get`; `close` may come from any.
     """
@@ -193,9 +194,9 @@ class Subscription:
         self._pool = pool  # a connection to a Sentinel master does not live longer than its pool
         self._address = address
         self._channel = channel.encode()
-        self._over = ""  # why, once it is over
+        self._over = ""  # the reason, once it has ended
         self._asked = False
-        self._due = 0.0  # when the server is asked for a word; once it was asked, when it is too late for one
+        self._due = 0.0  # when to ask the server for a message; once it was asked, when its answer is too late
         self._connection = connection_of(pool)
         try:
             with bounded(timeout):
@@ -205,7 +206,7 @@ class Subscription:
         except BaseException:
             self._connection.disconnect()
             raise
-        # A lost connection would be opened again, silently and without the subscription, by the next read.
+        # Otherwise the next read would silently reopen a lost connection, without the subscription.
         self._connection.register_connect_callback(self._refuse_reconnection)
         self._note_reply()
 
@@ -213,7 +214,7 @@ class Subscription:
         """Wait for the next message and return it, or None if none came in that time.
 
         Raises:
-            StoreError: The connection is lost or was closed, for good: messages may have been missed. Subscribe anew.
+            StoreError: The connection is lost or was closed, and messages may have been missed. Subscribe again.
         """
         deadline = monotonic() + timeout_seconds
         try:
@@ -223,7 +224,7 @@ class Subscription:
             self._end("the connection of this subscription was lost")
             raise
         except Exception as exc:
-            # close() in another thread takes redis-py's buffers from under a read.
+            # close() in another thread takes redis-py's buffers away during a read.
             closed = self._over
             self._end("this subscription failed")
             if not closed:
@@ -231,7 +232,7 @@ class Subscription:
             raise StoreError(closed, "unreachable", self._address) from exc
 
     def close(self) -> None:
-        """Close the connection. Idempotent; a `get` that waits in another thread ends at once, with a `StoreError`."""
+        """Close the connection. Idempotent; a `get` that waits in another thread raises `StoreError` at once."""
         self._over = "this subscription was closed"
         self._connection.disconnect()
 
@@ -257,17 +258,17 @@ class Subscription:
                 return reply[2]
 
     def _ask(self) -> None:
-        """Subscribe. Done again, it changes nothing, is answered, and needs no other right, as PING would."""
+        """Send SUBSCRIBE. A repeated one changes nothing, has a reply, and needs no further right, unlike PING."""
         self._connection.send_command("SUBSCRIBE", self._channel)
 
     def _note_reply(self) -> None:
         self._asked, self._due = False, monotonic() + _SILENCE
 
     def _expect_reply(self) -> None:
-        """Ask the silent server for a word.
+        """Ask the silent server for a message.
 
         Raises:
-            TimeoutError: it was asked, and gave none.
+            TimeoutError: it was asked, and sent none.
         """
         if self._asked:
             raise redis.TimeoutError(f"no answer to a further SUBSCRIBE within {self._timeout:g} s")

@@ -1,8 +1,8 @@
-"""One deadline for all that a command takes: connecting, logging in, every part of the reply.
+"""One deadline for a whole command: connecting, logging in, every part of the reply.
 
-redis-py bounds each read from a socket, so that a reply which trickles in may take for ever. Here the calling thread
-has a deadline, and every socket of ours looks at it before it connects, sends or reads. No thread watches: what no
-command is waiting for needs no bound.
+redis-py limits each read from a socket, so a reply that trickles in has no limit. Here the calling thread has a
+deadline, and our sockets check it before they connect, send or read. No other thread is needed, because a socket that
+no command waits for needs no limit.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from flagcache.runtime.threads import PerThread
 __all__ = ["Deadline", "bounded", "remaining", "running_thread"]
 
 _LAST_MOMENT = 0.05
-"""The part of its time that a command is given once more when it finds its time over. A process that itself stood still
-finds what it waited for lying ready."""
+"""The part of its time that a command gets in addition, once, when its time is over. If the process itself was
+suspended, the reply is already there."""
 
 _TRICKLE = 1000
-"""Bytes of a reply that make a command's time begin anew where silence counts. Less is a trickle, not a slow link."""
+"""Bytes of a reply that restart a command's time if `in_all` is set. Fewer are a trickle, not a slow link."""
 
 _HEAD = 4096
-"""In so many bytes of a reply its longest part announces itself."""
+"""Bytes at the beginning of a reply that contain the length of its longest part."""
 
 _LARGE = 100_000
-"""Bytes from which their number may be why a command took too long."""
+"""From this many bytes on their number may be why a command took too long."""
 
 _LENGTH = re.compile(rb"\$(\d{4,10})\r\n")
 
 
 class Deadline:
-    """When one command has to end, and what it has sent and received so far, in bytes.
+    """The deadline of one command, and the bytes that it has sent and received so far.
 
     Args:
-        seconds: for all of it; or, with `in_all`, without a word of a reply that says something.
-        in_all: seconds for all of it, where a reply may take long as long as it comes.
+        seconds: for the whole command; with `in_all`, for a silence during the reply.
+        in_all: seconds for the whole command, if a reply may be slow as long as it keeps coming.
     """
 
     __slots__ = (
@@ -60,13 +60,13 @@ class Deadline:
         self._ends = now + seconds
         self._last_moment = seconds * _LAST_MOMENT
         self._latest = None if in_all is None else now + in_all
-        """Where the end cannot move beyond; None: it does not move."""
+        """The latest end; None: the end does not move."""
         self._counted = 0
-        """Bytes received when the end moved last."""
+        """Bytes received when the end last moved."""
         self._head = b""
         """The first bytes of the reply."""
         self.sending = 0
-        """To be sent in all."""
+        """Bytes to be sent in all."""
         self.sent = 0
         self.received = 0
 
@@ -83,7 +83,7 @@ class Deadline:
         return left if longest is None or left < longest else longest
 
     def note_received(self, part: bytes | memoryview) -> None:
-        """This much of the reply came."""
+        """Record that bytes of the reply came."""
         if self.received < _HEAD:
             self._head += bytes(part[:_HEAD])
         self.received += len(part)
@@ -92,9 +92,9 @@ class Deadline:
             self._ends = min(self._latest, monotonic() + self._seconds)
 
     def explanation(self) -> str:
-        """Say what came of a command that took too long, if its size may be why; else nothing."""
+        """Return how far a command got that took too long, if its size may be why; else an empty text."""
         if self.received >= _TRICKLE:
-            expected = max(map(int, _LENGTH.findall(self._head)), default=0)  # of the longest part, if it says so
+            expected = max(map(int, _LENGTH.findall(self._head)), default=0)  # of the longest part, if known
             of = f" of {_shown(expected)}" if expected > self.received else ""
             what = f"only {_shown(self.received)}{of} came"
         elif self.sent < self.sending and self.sending >= _LARGE:
@@ -118,7 +118,7 @@ running_thread = PerThread(_Thread)
 
 @contextlib.contextmanager
 def bounded(seconds: float) -> Generator[None]:
-    """Let all that this thread does on our sockets in here end within so many seconds."""
+    """Limit what this thread does on our sockets in this block to this many seconds in all."""
     thread, deadline = running_thread(), Deadline(seconds)
     before = thread.deadline
     try:
@@ -129,7 +129,7 @@ def bounded(seconds: float) -> Generator[None]:
 
 
 def remaining(longest: float | None) -> float | None:
-    """Return how many seconds the next step of this thread's command may take, at most `longest`.
+    """Return the seconds that the next step of this thread's command may take, at most `longest`.
 
     Raises:
         TimeoutError: none are left.
@@ -138,7 +138,7 @@ def remaining(longest: float | None) -> float | None:
 
 
 def _shown(number: int) -> str:
-    """A number of bytes, for people."""
+    """Return a number of bytes, for people."""
     if number < 1_000_000:
         return f"{number / 1000:.3g} kB"
     return f"{number / 1_000_000:.3g} MB"

@@ -1,7 +1,7 @@
 """Connecting to one of several addresses behind a host's name.
 
-redis-py tries them one after the other and gives each the whole time, so that one that swallows what is sent to it
-takes the time of all others. Here they share it, and the next connection starts with the one that worked.
+redis-py tries them one after the other and gives each the whole time, so one that drops all packets takes the others'
+time. Here they share the time, and the next connection starts with the address that worked.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from flagcache.stores.redis.deadline import remaining
 __all__ = ["Dials", "with_dialing"]
 
 _worked: dict[tuple[str, int], str] = {}
-"""The address that answered last, by host and port: of the few servers that one process uses."""
+"""The address that answered last, by host and port; a process uses only a few servers."""
 
 
 class Dials:
-    """What a connection needs that tries addresses by itself."""
+    """What a connection needs to try addresses by itself."""
 
     addresses: Sequence[str] = ()
-    """Behind its host's name, as looked up for the connection that is being made; empty for others."""
+    """The addresses of its host's name, for the connection that is being made; empty for others."""
     longest: float | None = None
-    """Seconds for the address that is being tried, less if the deadline comes before."""
+    """Seconds for the address that is being tried; fewer if the deadline comes earlier."""
 
 
 def with_dialing(kind: type[AbstractConnection]) -> type[AbstractConnection]:
-    """Return the kind of connection that is like `kind`, and shares its time among a host's addresses."""
+    """Return a kind of connection like `kind` that shares its time among a host's addresses."""
     if not issubclass(kind, TcpConnection):
         return kind
-    # Between the kind and redis-py's own: TLS is laid over the connection by the kind, for the name.
+    # Between the kind and redis-py's own class, because the kind adds TLS to the connection, for the name.
     if kind is TcpConnection:
         return _Dialing
     bases = cast("tuple[type[AbstractConnection], ...]", (kind, _Dialing))
@@ -61,7 +61,7 @@ class _Dialing(Dials, TcpConnection):
             self.host, self.longest = name, longest
 
     def _noted(self, key: tuple[str, int], address: str, connected: socket.socket) -> socket.socket:
-        """Remember the address that worked, and leave to TLS what is left of the time."""
+        """Remember the address that worked, and leave the rest of the time to TLS."""
         try:
             connected.settimeout(remaining(self.socket_timeout))
         except TimeoutError:
@@ -72,6 +72,6 @@ class _Dialing(Dials, TcpConnection):
 
 
 def _share(longest: float | None, number: int) -> float | None:
-    """Return the seconds for the first of so many addresses."""
+    """Return the seconds for the first of this many addresses."""
     left = remaining(longest)
     return None if left is None else left / number

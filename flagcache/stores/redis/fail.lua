@@ -1,12 +1,11 @@
 -- Store.fail: close the latest grant as failed.
 --
 -- ARGV[2]    as_of of the grant whose fetch failed
--- ARGV[3]    'mine': this worker gives up the lease; 'everybody': a note keeps all from fetching
+-- ARGV[3]    'mine': this worker gives up the lease; 'everybody': a note keeps all workers from fetching
 -- ARGV[4..5] HTTP status and time until the next try (ms), for the note
 -- ARGV[6]    channel of the notices
 -- ARGV[7]    stamp of the note, or of the failure while no note stands; '' for none
---
--- Returns {1, or 0 when it is not the latest grant, and then nothing happens; what became of the notice}
+-- Returns {1, or 0, without effect, if it is not the latest grant; the result of the notice}
 
 if state.holder ~= ME or state.grant ~= tonumber(ARGV[2]) then return {0, notice} end
 set('outcome', 'failed')

@@ -1,4 +1,4 @@
--- Store.inspect: everything stored but the payload, for people. Changes nothing.
+-- Store.inspect: return everything stored except the payload, for people. Changes nothing.
 --
 -- Returns {clock, epoch, meta, payload's size, leader, lease left, granted at, grant's holder, note's status, note left}
 --   meta  0 or {version, etag, writer, project, epoch, as_of, changed_at, confirmed_at, stamp}

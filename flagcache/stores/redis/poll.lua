@@ -4,7 +4,7 @@
 -- ARGV[6]      may lead: 1 or 0
 -- ARGV[7]      idle (no fetch of the asker is under way): 1 or 0
 -- ARGV[8]      as_of of the last grant that reached the asker
--- ARGV[9]      age of the latest grant known to the asker (ms), -1: knows of none
+-- ARGV[9]      age of the latest grant known to the asker (ms), -1: it knows of none
 -- ARGV[10..13] what the asker holds: epoch (-1: nothing), as_of, age (ms), version. The epoch may be followed by `:`, its
 --              stamp, `:`, the epoch of this store that the asker does not believe, `:` and the stamp that this one has
 -- ARGV[14]     longest time between two grants while fetches fail (ms)
@@ -12,19 +12,19 @@
 --              8: it is in its first load; 16: it does not believe the lease of ARGV[16] while the store is empty;
 --              32: it does not believe the note that stands; 64: it has a key
 -- ARGV[16]     who leads, as far as the asker knows
--- ARGV[17]     number of the database, which the channel of the notices ends with: a whole name would be sent with each poll
--- ARGV[18]     time to live (ms); a poll renews none, but a grant may be all that is ever stored
+-- ARGV[17]     number of the database, with which the channel's name ends: the whole name would be sent with each poll
+-- ARGV[18]     time to live (ms); a poll renews none, but a grant may be all that is stored
 -- ARGV[19]     bytes of the largest payload that the asker takes
 --
 -- Returns {clock, leads, lease left, granted at, bits, grant, note, meta, payload, leader} and, if the asker has a key and
 --         the store's epoch is not that of what it holds (0 if it holds nothing), {epoch, stamp}
 --   bits    1: unchanged; 2: republish what you hold; 4: you are the deputy; 8: another process is fetching; 16: no try is
---           left in this interval; 32: the payload is newer, and larger than you take
+--           left in this interval; 32: the payload is newer, and larger than you accept
 --   grant   0 or {epoch, as_of, at}
---   note    0, or {status, time left, stamp} from a failure for everybody until a success; {0, 0, stamp} of the latest
+--   note    0, or {status, time left, stamp} from a failure for all until a success; {0, 0, stamp} of the latest
 --           failure if no try is left
 --   meta    0 or {version, etag, writer, project, epoch, as_of, changed_at, confirmed_at, stamp}
---   payload 0, or the payload where it is newer and of another version than what is held
+--   payload 0, or the payload if it is newer and of another version than what is held
 --   leader  0 if it is the one that the asker knows; else its identity, empty if there is none
 
 local interval, full_lease, cold_lease, challenge = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -33,10 +33,10 @@ local held_epoch, epoch_stamp, doubted, doubted_stamp = string.match(ARGV[10], '
 held_epoch, doubted = tonumber(held_epoch), tonumber(doubted)
 local held_as_of, held_age, held_version = tonumber(ARGV[11]), tonumber(ARGV[12]), ARGV[13]
 
--- A payload too large for any worker to have published is never sent, and its memory is freed.
+-- A payload that is too large for any worker to have published is never sent, and its memory is freed.
 if not state.stored and redis.call('HSTRLEN', HASH, 'payload') > LARGEST_PAYLOAD then drop() end
 if #huge > 0 then
-  if not state.stored then drop() end -- what one of them belonged to
+  if not state.stored then drop() end -- the definitions that one of them belonged to
   redis.call('HDEL', HASH, unpack(huge))
 end
 
@@ -48,12 +48,12 @@ local function unchanged()
   return state.stored and state.epoch == held_epoch and state.as_of == said_as_of and state.version == held_version
 end
 
--- An as_of of another store, or ahead of the clock, would order as newer than all that comes; the age does not lie.
+-- An as_of of another store, or ahead of the clock, would count as newer than all later ones; the age is right.
 if held_epoch >= 0 and not (held_as_of > 0 and (held_as_of <= clock or unchanged())) then
   held_as_of = math.max(1, clock - held_age)
 end
 
-if held_epoch > state.epoch then -- the store has lost its epoch: whoever knows it tells
+if held_epoch > state.epoch then -- the store has lost its epoch, and the asker knows it
   set('epoch', held_epoch) set('epoch_stamp', epoch_stamp)
   if state.stored and state.as_of < held_as_of then drop() end -- it may be what people cleared
 end
@@ -85,13 +85,13 @@ local function noted()
   return state.note_length <= math.max(LONGEST_NOTE, tonumber(ARGV[14])) and running(state.note_until, state.note_length)
 end
 
--- Whether the one is a refresher and the other a worker.
+-- Whether the first is a refresher and the second a worker.
 local function precedes(one, other)
   return string.sub(one, 1, #REFRESHER) == REFRESHER and string.sub(other, 1, #REFRESHER) ~= REFRESHER
 end
 
--- A fetch has been due for so long that the leader must be dead, frozen or starved. One under way counts as begun: for as
--- long as its holder renews the lease, or, if an SDK fetches, which cannot, for as long as that lasts.
+-- A fetch has been due for so long that the leader must be dead, frozen or starved. One under way is not overdue: as
+-- long as its holder renews the lease or, because an SDK that fetches can't renew it, until the lease expires.
 local function neglected()
   if not listens or not state.stored or precedes(state.owner, ME) then return false end
   if noted() or not passed(state.note_until, GRACE) or not since_grant(pause() + GRACE) then return false end
@@ -108,15 +108,15 @@ local function abandoned()
   return passed(state.confirmed_at, old) and passed(renewed, GRACE)
 end
 
--- The leader has brought nothing to light for so long that another worker is to have a turn.
+-- The leader has published and confirmed nothing for so long that another worker gets a turn.
 local function silent(more)
   if not state.stored then return false end
   local since = math.max(state.confirmed_at <= clock and state.confirmed_at or 0, state.led_since)
   return passed(since, challenge + (more or 0))
 end
 
--- An empty store has a lease that no process uses: no fetch was granted for longer than the asker's longest lease, although
--- one was due. A fetch under way counts for as long as its holder renews the lease each second.
+-- An empty store has a lease that no process uses: no fetch was granted for longer than the asker's longest lease,
+-- although one was due. A fetch is under way as long as its holder renews the lease each second.
 local function unused()
   if state.stored or noted() then return false end
   if doubts and state.owner == ARGV[16] then return true end
@@ -126,7 +126,7 @@ local function unused()
   return since_grant(pause() + longest) and not fetches
 end
 
--- A refresher takes the lease from a worker at any time, but not while that one makes the first fetch.
+-- A refresher takes the lease from a worker at any time, except during the worker's first fetch.
 local function elect()
   local length = state.stored and full_lease or cold_lease
   if leads() then return lease(length) end
@@ -139,7 +139,7 @@ local function elect()
   if state.deputy == ME then set('deputy', '') set('deputy_seen', 0) end
 end
 
--- Name the asker deputy if there is none, or none that looked lately. Its polls but for these looks write nothing.
+-- Make the asker deputy if there is none, or none that looked recently. Of its polls only these looks write.
 local function appoint()
   if not listens or leads() then return end
   if state.deputy == ME then
@@ -149,23 +149,23 @@ local function appoint()
   end
 end
 
--- Whether the leader may fetch at once because the latest grant came to nothing.
+-- Whether the leader may fetch at once because the latest grant brought nothing.
 local function follows()
   if state.failures >= GRANTS_PER_INTERVAL then return false end
   if not passed(state['granted_' .. GRANTS_PER_INTERVAL], interval) then return false end
   if state.outcome == 'failed' then return true end
   if state.outcome == 'open' then
-    -- It has lost the lease, for I lead: it died. Or I took the lease from it, and its fetch is still under way.
+    -- The asker leads, so the holder lost the lease: it died. Or the asker took the lease, and its fetch still runs.
     return state.holder ~= ME and (not state.stored or not precedes(ME, state.holder))
   end
   return not state.stored and held_epoch < state.epoch -- what it brought is lost, or was cleared
 end
 
-local lost = state.granted_1 == 0 and (grant_age >= 0 or held_epoch >= 0) -- its memory, which the asker has not
+local lost = state.granted_1 == 0 and (grant_age >= 0 or held_epoch >= 0) -- its memory, as the asker's shows
 
 local function grant()
   if not leads() or not may_lead or noted() then return 0 end
-  local due = due() -- then a new one: what the lost one brought would be dated long before its fetch
+  local due = due() -- then a new one: the lost one would date definitions long before their fetch
   local lost = not due and state.holder == ME and state.outcome == 'open' and state.grant > last_grant
   if lost and (held_epoch < 0 or state.grant > held_as_of) then -- else what it brought would be refused as late
     return {state.epoch, state.grant, state.granted_1}
@@ -174,7 +174,7 @@ local function grant()
   if challenged and not silent(math.floor(interval * 9 / 10)) then
     return 0 -- from now on the others have an interval to take this turn
   end
-  local followed = doubts and not state.stored and state.led_since == clock -- whatever was granted to the one doubted
+  local followed = doubts and not state.stored and state.led_since == clock -- whatever the doubted leader was granted
   if not due and not followed and not follows() then return 0 end
   local as_of = math.max(clock, state.highest + 1, last_grant + 1, held_epoch >= 0 and held_as_of + 1 or 0)
   if silent_grant() then set('fence', math.max(state.fence, state.grant)) end
@@ -217,8 +217,8 @@ if noted() or state.note_status > 0 or (exhausted and state.note_stamp ~= '') th
   note = {state.note_status, noted() and state.note_until - clock or 0, state.note_stamp}
 end
 
--- Another process's grant is open, its first as leader or one whose end it reports, and it took or renewed its lease less
--- than the length of a cold lease ago.
+-- Another process's grant is open (its first as leader, or one whose end it reports), and it took or renewed its lease
+-- less than a cold lease ago.
 local renewed = clock + state.lease_left - state.lease_length
 local told = state.led_since >= state.granted_1 or state.grant == state.reporting
 if state.outcome == 'open' and state.holder ~= '' and state.holder ~= ME and state.owner == state.holder and told

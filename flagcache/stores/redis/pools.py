@@ -1,8 +1,8 @@
-"""How our own connections are made from what a redis-py client knows.
+"""Makes our own connections from the settings of a redis-py client.
 
-Of a client only the address, the TLS settings and the credentials are taken. Timeouts, retries, decoding and the
-protocol are ours: redis-py's own grew from version to version, up to a minute for one command on a frozen server (8.1).
-Nothing in this module opens a connection.
+We take only a client's address, TLS settings and credentials. Timeouts, retries, decoding and the protocol are ours,
+because redis-py's own time limits grew from version to version, up to a minute for one command on a frozen server
+(8.1). Nothing in this module opens a connection.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ Word: TypeAlias = "str | bytes | int"
 _TAKEN_OVER = frozenset(
     {"host", "port", "path", "db", "username", "password", "credential_provider", "redis_connect_func", "client_name"}
 )
-"""The options that are the user's to say, beside all `ssl_*`. Listed is what is taken, not what is left out: each
-redis-py brings new options, and some hold state that belongs to the user's client (`himport_registry`)."""
+"""The options that we take from the user, beside all `ssl_*`. This is a list of what we take, not of what we leave out,
+because each redis-py adds options, and some hold state that belongs to the user's client (`himport_registry`)."""
 
 _CHECKS_NAMES: Final = inspect.signature(SSLConnection).parameters["ssl_check_hostname"].default is True
 """Whether redis-py by default checks that a certificate is for the host's name, as from 6 on."""
 
 _KEEPALIVE_SECONDS = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10}
-"""A host that vanished without a word is noticed by the kernel after about a minute, for a listener never asks."""
+"""With these the kernel notices after about a minute that a host has vanished; a listener sends nothing."""
 
 
 class Connection(Protocol):
-    """What we use of a redis-py connection, which leaves it without types."""
+    """What we use of a redis-py connection, for which redis-py has no types."""
 
     def connect(self) -> None:
         """Open it, unless it is open."""
@@ -71,7 +71,7 @@ class Connection(Protocol):
         ...
 
     def register_connect_callback(self, callback: Callable[..., None]) -> None:
-        """Have a method called whenever it is opened."""
+        """Register a method to be called whenever it is opened."""
         ...
 
     def send_command(self, *words: Word) -> None:
@@ -79,7 +79,7 @@ class Connection(Protocol):
         ...
 
     def can_read(self, timeout: float) -> bool:
-        """Wait so many seconds until there is something to read."""
+        """Wait up to this many seconds until there is something to read."""
         ...
 
     def read_response(self, *, disable_decoding: bool) -> list[bytes]:
@@ -88,20 +88,20 @@ class Connection(Protocol):
 
 
 class Server(SecretValue):
-    """One server: which kind of connection leads to it and with which options."""
+    """One server: the kind of connection to it, and its options."""
 
     connection_class: type[AbstractConnection]
     options: Mapping[str, object]
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What logs in there. A user name is no secret, unless it comes without a password."""
+        """The secrets that log in there. A user name is no secret, unless it comes without a password."""
         provider, password, user = (self.options.get(name) for name in ("credential_provider", "password", "username"))
         known = provider.given if isinstance(provider, BoundedCredentials) else ()
         return (*known, *(_text(word) for word in (password or user,) if word))
 
     def at(self, address: Address) -> Server:
-        """Return the server at another address that is reached in the same way."""
+        """Return the server at another address, with the same options."""
         host, port = address
         return Server(self.connection_class, {**self.options, "host": host, "port": port})
 
@@ -111,7 +111,7 @@ class Server(SecretValue):
         Args:
             timeout: Seconds that connecting may take, and each reply.
         """
-        # redis-py says the type too narrowly: others are taken as well
+        # redis-py's type is too narrow: it takes others as well
         kind = cast("type[TcpConnection]", with_deadlines(self.connection_class))
         return ConnectionPool(connection_class=kind, **self._all_options(timeout))
 
@@ -143,7 +143,7 @@ class Server(SecretValue):
 
 
 class SentinelMaster(SecretValue):
-    """Whichever server the sentinels call the master of a service, asked anew for each new connection."""
+    """The server that the sentinels call the master of a service; each new connection asks them again."""
 
     service: str
     server: Server
@@ -152,14 +152,14 @@ class SentinelMaster(SecretValue):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What logs in at the master and at its sentinels."""
+        """The secrets that log in at the master and at its sentinels."""
         return tuple(secret for server in (self.server, *self.sentinels) for secret in server.secrets)
 
     def pool(self, timeout: float) -> ConnectionPool:
-        """Return a pool of our own connections, with sentinel clients of its own."""
-        # A copy keeps what a subclass or an option of the user's manager adds; its clients' timeouts stay behind.
+        """Return a pool of our own connections, with its own sentinel clients."""
+        # A copy keeps what a subclass or an option of the user's manager adds, without its clients' timeouts.
         manager = copy.copy(self.manager)
-        # Sentinels are asked one after the other: all of them frozen cost one timeout, not one each.
+        # Sentinels are asked one after the other; if all are frozen, they cost one timeout together, not one each.
         each = timeout / max(1, len(self.sentinels))
         clients: list[redis.Redis] = [
             _SentinelClient(connection_pool=sentinel.pool(each)) for sentinel in self.sentinels
@@ -173,19 +173,19 @@ class ClusterNodes(SecretValue):
 
     server: Server
     addresses: tuple[Address, ...]
-    """Those known when the cache was made, primaries first; at least one."""
+    """The nodes known when the cache was made, primaries first; at least one."""
     remap: Callable[[str, int], Address]
-    """Tells where a node that calls itself by this host and port is reached (redis-py's `address_remap`)."""
+    """Returns the reachable address of a node that names itself by this host and port (redis-py's `address_remap`)."""
     names: tuple[Address, ...] = ()
-    """With which the client was started: a name may lead to other nodes later."""
+    """The names with which the client was started; a name may lead to other nodes later."""
     current: Callable[[], Sequence[Address]] = tuple
-    """Returns the nodes that the client knows now. Asks no server."""
+    """Returns the nodes that the client knows now, without a command."""
     complete: bool = True
     """Whether `addresses` are those of all nodes."""
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What logs in at its nodes."""
+        """The secrets that log in at its nodes."""
         return self.server.secrets
 
 
@@ -194,7 +194,7 @@ Reach: TypeAlias = "Server | SentinelMaster | ClusterNodes"
 
 
 class _SentinelClient(redis.Redis):
-    """A client of one sentinel. redis-py writes its repr into error messages, and 6.4's own repr shows the password."""
+    """A client of one sentinel. redis-py writes its repr into error messages; 6.4's own repr shows the password."""
 
     def __repr__(self) -> str:
         options = self.connection_pool.connection_kwargs
@@ -207,7 +207,7 @@ def connection_of(pool: ConnectionPool) -> Connection:
 
 
 def server_of(kind: type[AbstractConnection], theirs: Mapping[str, object]) -> Server:
-    """Return the server that a user's connections lead to; of those of a Sentinel pool, all but the address.
+    """Return the server of a user's connections; for those of a Sentinel pool, everything except the address.
 
     Args:
         kind: the class of the connections.
@@ -218,7 +218,7 @@ def server_of(kind: type[AbstractConnection], theirs: Mapping[str, object]) -> S
     options: dict[str, object] = {
         name: value
         for name, value in theirs.items()
-        # A connection class of the user's may have options of its own.
+        # The user's own connection class may have further options.
         if name in _TAKEN_OVER or name.startswith("ssl_") or not (redis_pys_own or name in known)
     }
     if issubclass(kind, SSLConnection):
@@ -251,14 +251,15 @@ def _known_to_redis_py() -> frozenset[str]:
     return frozenset(name for kind in kinds for name in inspect.signature(kind).parameters)
 
 
-@functools.cache  # found out in the constructor: an import that another thread is at stays locked in a forked child
+@functools.cache  # called by the constructor: an import under way on another thread stays locked in a forked child
 def no_client_setinfo() -> Mapping[str, Any]:
     """Return the options that keep redis-py from naming itself to the server.
 
-    It costs two round trips a connection, and a line in the server's ACL LOG for each user without `+client|setinfo`.
+    Naming costs two round trips a connection, and a line in the server's ACL LOG for each user without
+    `+client|setinfo`.
     """
     try:
-        from redis.driver_info import DriverInfo  # noqa: PLC0415 - since redis-py 7, which warns of the other way
+        from redis.driver_info import DriverInfo  # noqa: PLC0415 - new in redis-py 7, which warns about the other way
     except ImportError:
         return {"lib_name": None, "lib_version": None}
     # Empty, not None: redis-py 7 takes None for "the default".

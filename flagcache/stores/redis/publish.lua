@@ -1,4 +1,4 @@
--- Store.publish: accept what is newer than what is stored; refuse a late writer.
+-- Store.publish: accept definitions newer than the stored ones; refuse a late writer.
 -- Payload and metadata are always written together, so that both are protected with one key.
 --
 -- ARGV[2]     channel of the notices
@@ -6,14 +6,14 @@
 -- ARGV[4]     lease to keep (ms)
 -- ARGV[5..12] version, etag, writer, project, epoch, as_of, changed_at, confirmed_at
 -- ARGV[13]    payload
--- ARGV[14]    version that it is to replace, newer as it may be, because the asker lacks its key; '' for none
--- ARGV[15]    time in which the namespace sees one such publication at most (ms)
+-- ARGV[14]    version that it is to replace, even if that is newer, because the asker lacks its key; '' for none
+-- ARGV[15]    time in which the namespace allows one such publication (ms)
 -- ARGV[16]    time to live (ms)
 -- ARGV[17]    stamp of the times; '' for none
 --
 -- Returns {'stored', 'confirmed' (the same version was there; at most its ages moved), 'stale' (refused) or 'unsettled'
---         (refused for now: a later grant, of which nothing is known, may have found newer definitions); what became of
---         the notice, and of the time to live}
+--         (refused for now: the fetch of a later grant may have found newer definitions); the results
+--         of the notice and of the time to live}
 
 if ARGV[14] ~= '' then
   local same = state.stored and state.version == ARGV[14]
@@ -30,7 +30,7 @@ local epoch, as_of, changed_at, confirmed_at =
   tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12])
 
 if fresh and as_of == state.grant and state.holder == ME then
-  epoch = state.epoch -- the grant is the store's own, and so is its epoch
+  epoch = state.epoch -- the store gave the grant, so the definitions have its epoch
 end
 local older = state.stored and (epoch < state.epoch or (epoch == state.epoch and as_of <= state.as_of))
 if older or epoch < state.epoch then

@@ -1,4 +1,4 @@
-"""The Redis store of a process that only reads, whose server may be a replica and at the other end of a slow link."""
+"""The Redis store of a process that only reads. Its server may be a replica, behind a slow link."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["RedisReaderStore"]
 _T = TypeVar("_T")
 
 _PATIENCE = 30.0
-"""How many timeouts a poll may take in all while its reply comes."""
+"""A poll may take this many timeouts in all while its reply comes."""
 
 _READS = ("poll", "inspect")
 _UNWRITTEN: Mapping[str, object] = {"publish": Published.UNSETTLED, "discard": False, "report": False}
@@ -29,17 +29,17 @@ _UNWRITTEN: Mapping[str, object] = {"publish": Published.UNSETTLED, "discard": F
 
 @only_store_errors
 class RedisReaderStore(RedisStore):
-    """One namespace on one Redis, for a reader. It never writes: its Redis user needs the rights to read alone.
+    """One namespace on one Redis, for a reader. It never writes, so its Redis user only needs the rights to read.
 
-    A user with the right to `EVALSHA_RO` instead of `EVALSHA`, or to read its keys alone, is enough from Redis 7.0 on.
+    From Redis 7.0 on a user with the right to `EVALSHA_RO` instead of `EVALSHA`, or only to read its keys, is enough.
 
-    A process of its own that can fetch has no use for definitions that come slowly; a reader has no others. So a reply
-    may take thirty timeouts as long as it comes, and `timeout` bounds a silence.
+    A process that can fetch doesn't need definitions that come slowly, but a reader has no others. So a reply may take
+    thirty timeouts while it keeps coming, and `timeout` limits a silence.
 
     Args:
-        source: as of `RedisStore`; this and all below.
-        namespace: what keeps fleets apart.
-        timeout: seconds without a word of the server.
+        source: as for `RedisStore`, like all below.
+        namespace: keeps fleets apart.
+        timeout: seconds without a byte from the server.
         format_and_protection: of the envelopes.
         forget_after: unused, because a reader writes nothing.
     """

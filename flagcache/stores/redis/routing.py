@@ -1,4 +1,4 @@
-"""Which server a command goes to: the one there is, the master of the moment, or the owner of a key in a cluster."""
+"""Chooses the route of commands: to one server, to the present master, or to the owner of a key in a cluster."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["route_to"]
 
 
 def route_to(reach: Server | SentinelMaster | ClusterNodes, timeout: float) -> Route:
-    """Return the way to a server, nothing of it opened yet.
+    """Return the route to a server, without opening a connection.
 
     Args:
-        reach: Where it is.
+        reach: The server.
         timeout: Seconds that connecting may take, and each reply.
     """
     return ClusterRoute(reach, timeout) if isinstance(reach, ClusterNodes) else PoolRoute(reach, timeout)

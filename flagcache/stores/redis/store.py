@@ -45,22 +45,22 @@ _log = logging.getLogger(__name__)
 
 
 class Keys(NamedTuple):
-    """Every name that one namespace uses in Redis."""
+    """All names that one namespace uses in Redis."""
 
     hash: str
     lease: str
     channel: str
     channels: str
-    """The right to use the namespace's channels, whatever format and database, as Redis's ACL has it."""
+    """The right to use the namespace's channels of any format and database, as a rule of Redis's ACL."""
 
 
 def keys_of(namespace: str, database: int, *, format_and_protection: str = "1-plain") -> Keys:
-    """Make all names of one namespace; no other code makes any.
+    """Return all names of one namespace; no other code makes any.
 
-    The namespace is percent-encoded inside one hash tag, so that two namespaces never meet and a cluster keeps hash
-    and lease in one slot. Format and protection are part of each name, so that workers who cannot read each other
-    never share a lease; pub/sub ignores the database, so that the channel carries it. The prefix is not
-    `posthog:flags:`, whose keys the SDK's own result cache deletes.
+    The namespace is percent-encoded inside one hash tag, so that two namespaces never share a key and a cluster keeps
+    hash and lease in one slot. Format and protection are part of each name, so that workers that cannot read each
+    other's envelopes never share a lease. Pub/sub ignores the database, so the channel's name contains it. The prefix
+    is not `posthog:flags:`, whose keys the SDK's own result cache deletes.
     """
     tag = quote(namespace, safe="-._~:@/ ")
     prefix = f"flagcache:{format_and_protection}:{{{tag}}}"
@@ -76,30 +76,31 @@ SCRIPTS = {
     verb: Script.of(load_script("_reader").text + load_script("_state").text + load_script(verb).text)
     for verb in _VERBS
 }
-"""Read at the import, not at the first use on some thread: a child forked meanwhile could not go on with that."""
+"""Read at import, not at the first use on any thread: a child that is forked meanwhile could not finish that."""
 
 
 @only_store_errors
 class RedisStore:
     """One namespace on one Redis. Belongs to the process that first uses it.
 
-    A key of ours that somebody made one of another type is removed by the next verb that meets it, with a warning in
-    the server's own log; then the store is as if that key had been deleted, and workers put back what they hold.
+    If another program gave one of our keys another type, the next verb that meets it removes it, with a warning in the
+    server's log. Then the store is as if that key had been deleted, and workers restore what they hold.
 
     Args:
-        source: a URL, a client of which only address, TLS and credentials are taken, or what was told of one of them.
-        namespace: what keeps fleets apart.
-        timeout: seconds that a verb may take in all, from looking the host's name up to the last byte.
+        source: a URL, a client, from which we take only address, TLS and credentials, or the result of `resolve`.
+        namespace: keeps fleets apart.
+        timeout: seconds that a verb may take in all, from the look-up of the host's name to the last byte.
         format_and_protection: of the envelopes.
-        forget_after: milliseconds after which all goes unless a leader publishes, confirms or renews; 0: never.
-        in_all: as of `RedisLink`.
+        forget_after: milliseconds after which everything expires unless a leader publishes, confirms or renews; 0:
+            never.
+        in_all: as for `RedisLink`.
     """
 
     proves: tuple[str, ...] = ("full", "read_only")
     """As `ProvesWrites.proves`."""
 
     reads_only = False
-    """Whether this is the store of a reader, whose scripts write nothing."""
+    """Whether this is a reader's store, whose scripts write nothing."""
 
     def __init__(
         self,
@@ -121,10 +122,10 @@ class RedisStore:
         self.push_refused: str | None = None
         """As `SendsNotices.push_refused`."""
         self._contends = False
-        """Whether this process may lead: some of its polls asked for that."""
+        """Whether this process may lead, as one of its polls said."""
         self.refuses = False
-        """The server refused a write, because it is out of memory or a replica. It still answers what only reads, so
-        each verb of a worker begins with a write until one is taken."""
+        """The server refused a write, because it is out of memory or a replica. It still answers scripts that only
+        read, so each verb of a worker begins with a write until one succeeds."""
 
     def poll(self, ask: Ask) -> Reply:
         """As `Store.poll`."""
@@ -198,7 +199,7 @@ class RedisStore:
         return next((line.partition(":")[2] for line in lines if line.startswith("maxmemory_policy:")), "")
 
     def close(self) -> None:
-        """As `Store.close`; a client that was handed in stays open."""
+        """As `Store.close`; a client that was passed in stays open."""
         self._link.close()
 
     def subscribe(self) -> Subscription:
@@ -212,7 +213,7 @@ class RedisStore:
             raise StoreError(what, exc.kind, self.address) from exc
 
     def _notify(self, verb: str, me: str, args: Sequence[str | bytes | int], read: Callable[[object], _T]) -> _T:
-        """Run a verb that may send a notice, and note whether this user may send any."""
+        """Run a verb that may send a notice, and record whether this user may send notices."""
 
         def read_both(raw: object) -> _T:
             result, notice, *expiry = as_list(raw)
@@ -237,10 +238,11 @@ class RedisStore:
             )
 
     def _may_do_without_lease(self, ask: Ask, failure: StoreError) -> bool:
-        """Whether a poll may read without the lease, which lies on another node than the definitions, or nowhere.
+        """Whether a poll may read without the lease, which is on another node than the definitions, or nowhere.
 
-        In a cluster's slot that is left migrating the lease cannot be taken. A reader needs none, and a process without
-        definitions needs these first. A worker that has some goes on with its next store, where it can fetch.
+        In a slot whose migration was left unfinished the lease cannot be taken. A reader needs none, and a process
+        without definitions needs these first. A worker with definitions continues with its next store, where it can
+        fetch.
         """
         return says_try_again(failure.__cause__) and (ask.held is None or not self._contends)
 

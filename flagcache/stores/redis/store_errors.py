@@ -45,30 +45,30 @@ _CODES = {
     "OOM": "full",
     "LOADING": "loading",
 }
-"""Of errors that a script runs into; redis-py has classes only for those of a command."""
+"""Errors inside a script; redis-py has classes only for those of a command."""
 
 _SCRIPT = re.compile(
     r"^((ERR )?Error running script .*)?@user_script: ?\d+: -?|(ERR )?ACL failure in script: "
     r"|,? ?script: .*on @user_script.*$"
 )
-"""Where in a script an error happened: of no use to people."""
+"""The place of an error in a script, which is of no use to people."""
 
 _ARGUMENTS = re.compile(r",? with args beginning with:.*$", re.DOTALL)
-"""The arguments, up to 128 bytes of each: a server adds them if it does not know a command, which may be AUTH."""
+"""The arguments, up to 128 bytes of each. A server adds them if it doesn't know a command, which may be AUTH."""
 
 _ANY_CODE = re.compile(rf"\b({'|'.join(_CODES)})\b")
 
 
 def plain(words: str) -> str:
-    """Shorten what a server says of a script's error to what people need."""
+    """Shorten a server's message about a script's error to what people need."""
     return _SCRIPT.sub("", " ".join(_ARGUMENTS.sub("", words).split()))[:200].rstrip(". ")
 
 
 def with_right(refusal: str, command: str, channels: str) -> str:
-    """Add to a refused subscription or notice which right is missing, as the rules of Redis's ACL have it.
+    """Add the missing right, as a rule of Redis's ACL, to the message of a refused subscription or notice.
 
     Args:
-        refusal: what the server said.
+        refusal: the server's message.
         command: the right to run the command.
         channels: the right to use the channel.
     """
@@ -90,13 +90,13 @@ def as_store_error(address: str, timeout: float, reach: Reach | None = None) -> 
 def for_users(
     exc: Exception, address: str, timeout: float, *, deadline: Deadline | None = None, reach: Reach | None = None
 ) -> Exception:
-    """Return the `StoreError` of what redis-py or the system raised; what others raised as it is. Masks passwords.
+    """Return an error of redis-py or of the system as a `StoreError`, and other errors as they are. Masks passwords.
 
     Args:
-        exc: what was raised; passwords are masked in its causes too.
+        exc: the error; passwords are masked in its causes too.
         address: of the server, for people.
-        timeout: seconds that the command had.
-        deadline: the command's, which says how far it got.
+        timeout: the command's seconds.
+        deadline: the command's, which shows how far it got.
         reach: the server, if the command may log in there: a server that does not know AUTH repeats its arguments.
     """
     mask_chain(exc, reach.secrets if reach is not None else ())
@@ -113,7 +113,7 @@ def store_error(exc: BaseException, address: str, timeout: float) -> StoreError:
     Args:
         exc: the error.
         address: of the server, for people.
-        timeout: seconds that the command had.
+        timeout: the command's seconds.
     """
     chain = list(_causes(exc))
     words = plain(str(exc))
@@ -137,7 +137,7 @@ def _kind(unreachable: bool) -> str:  # noqa: FBT001 - it names what it is
 
 
 def _refusal(exc: BaseException, words: str) -> str | None:
-    """The kind of an answer that says no; None for what is none."""
+    """Return the kind of a refusal; None if the error is none."""
     for kind, name in _CLASSES:
         if isinstance(exc, kind):
             return name

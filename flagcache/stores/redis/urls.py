@@ -1,11 +1,11 @@
-"""Reads URLs of a Redis: one server as redis-py has them, and a Sentinel's master or a cluster, which it has not.
+"""Reads URLs of a Redis: those of redis-py for one server, and our own for a Sentinel's master or a cluster.
 
     redis+sentinel://[user:password@]host[:26379][,host...]/service[/db][?sentinel_username=...&sentinel_password=...]
     redis+cluster://[user:password@]host[:6379][,host...][?...]
 
-`rediss+...` is the same over TLS. User and password are those of the servers; the options are those of `redis://`. No
-message shows any part of a URL but its scheme, and no exception of the parsers is chained: a password with an
-unescaped `/` or `@` can turn up in any other part.
+`rediss+...` is the same over TLS. User and password are those of the servers; the options are those of `redis://`.
+Messages show only a URL's scheme, and no exception of the parsers is chained, because a password with an unescaped `/`
+or `@` can get into any other part.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["parse_redis_url"]
 _SENTINEL_PORT, _REDIS_PORT = 26379, 6379
 
 _OF_SENTINELS = {"sentinel_username": "username", "sentinel_password": "password"}
-"""Options that only a Sentinel URL has: what logs in at the sentinels themselves."""
+"""Options of Sentinel URLs only: they log in at the sentinels themselves."""
 
 _MANAGED: Mapping[type[AbstractConnection], type[AbstractConnection]] = {
     TcpConnection: SentinelManagedConnection,
@@ -38,7 +38,7 @@ _MANAGED: Mapping[type[AbstractConnection], type[AbstractConnection]] = {
 
 
 def parse_redis_url(url: str) -> Server | SentinelMaster | ClusterNodes:
-    """Tell what a URL leads to, without asking it.
+    """Return the server, master or cluster of a URL, without a connection.
 
     Raises:
         ConfigurationError: it cannot be read.
@@ -64,27 +64,27 @@ class _Parts(NamedTuple):
     """A URL of several hosts."""
 
     scheme: str
-    """What redis-py calls each of its servers."""
+    """The scheme of redis-py for each of its servers."""
     given: str
     """The scheme that was given, for messages."""
     user: str
-    """User name and password as they stand there, with the `@` behind them."""
+    """User name and password as written, with the `@` after them."""
     hosts: tuple[str, ...]
     path: str
     query: str
 
     @classmethod
     def of(cls, rest: str, scheme: str, given: str) -> _Parts:
-        """Take apart what follows the scheme."""
+        """Split what follows the scheme."""
         authority, mark, tail = _cut(rest)
         path, _, query = (mark + tail).partition("#")[0].partition("?")
-        if "@" in path:  # it stands before the hosts, and a `/` before it is a password's
+        if "@" in path:  # it comes before the hosts, and a `/` before it belongs to a password
             raise _unreadable(given)
         user, at, hosts = authority.rpartition("@")
         return cls(scheme, given, user + at, tuple(hosts.split(",")), path, query)
 
     def server_at(self, host: str, port: int, *, user: str, query: str) -> Server:
-        """Return the server at one of the hosts, reached with what else the URL says."""
+        """Return the server at one of the hosts, with the URL's other options."""
         if not host or not re.fullmatch(r"(\[[^\]]+\]|[^:\[\]]+)(:[0-9]+)?", host):
             raise _unreadable(self.given)
         where = host if re.search(r":[0-9]+$", host.rpartition("]")[2]) else f"{host}:{port}"
@@ -92,7 +92,7 @@ class _Parts(NamedTuple):
 
 
 def _cut(rest: str) -> tuple[str, str, str]:
-    """Split at the end of the authority; keeps what it was split at."""
+    """Split at the end of the authority, and keep the separator."""
     end = re.search(r"[/?#]", rest)
     return (rest, "", "") if end is None else (rest[: end.start()], end[0], rest[end.end() :])
 
@@ -131,7 +131,7 @@ def _cluster(parts: _Parts) -> ClusterNodes:
 
 
 def _as_named(host: str, port: int) -> Address:
-    """A node is reached where it says."""
+    """Return the address that the node names."""
     return host, port
 
 
@@ -140,12 +140,12 @@ def _server_of(pool: ConnectionPool) -> Server:
 
 
 def _pool(url: str, given: str) -> ConnectionPool:
-    """Read a URL as `redis.Redis.from_url` does, and refuse what that would silently read as something else."""
+    """Read a URL as `redis.Redis.from_url` does, and refuse what that would silently misread."""
     try:
         scheme, path = urlsplit(url).scheme, urlsplit(url).path
         pool = ConnectionPool.from_url(url)
-        # Refuses an option that redis-py does not know. Opens nothing; nameless, for to name itself it looks up its own
-        # version among all that is installed, which takes longer than all else here.
+        # This refuses an option that redis-py doesn't know, and opens nothing. Without a library name, because for that
+        # redis-py looks up its version among all installed packages, which takes longer than everything else here.
         pool.connection_class(**{**no_client_setinfo(), **pool.connection_kwargs})
     except (redis.RedisError, TypeError, ValueError):
         raise _unreadable(given) from None

@@ -1,7 +1,7 @@
-"""Code of the user's that runs while one of our connections is opened: credential providers and connect functions.
+"""The user's code that runs while we open a connection: credential providers and connect functions.
 
-It may ask a vault or a metadata service and take as long as it likes, so it runs on a thread of its own and the command
-waits for it no longer than its deadline. It may raise anything; a connection that it did not finish is never used.
+It may ask a vault or a metadata service and take any time, so it runs on a separate thread, and the command waits for
+it until its deadline. It may raise anything; a connection that it did not finish is never used.
 """
 
 from __future__ import annotations
@@ -26,37 +26,37 @@ ConnectFunction: TypeAlias = Callable[[AbstractConnection], object]
 _Credentials: TypeAlias = "tuple[str] | tuple[str, str]"
 
 _KEPT = 60.0
-"""Seconds for which credentials are kept that came after their caller's time: the next connection takes them. Else a
-provider that always takes longer than a command may would never log in."""
+"""Seconds for which we keep credentials that came too late for their caller: the next connection takes them. Otherwise
+a provider that always takes longer than a command may would never log in."""
 
 
 _REMEMBERED = 8
-"""How many of a provider's latest tokens are masked: an older connection may still fail with its own."""
+"""The number of a provider's latest tokens that are masked: an older connection may still fail with its own."""
 
 
 class BoundedCredentials(CredentialProvider):
-    """The user's credential provider, waited for no longer than the command's deadline.
+    """The user's credential provider, with the command's deadline.
 
-    redis-py lets a provider that pushes new tokens serve one client alone: ours would take the user's place. And what
-    a provider raises must be redis-py's error, or redis-py keeps a connection that never logged in.
+    In redis-py a provider that pushes new tokens serves one client only, so ours would take the user's place. And a
+    provider must raise redis-py's errors, or redis-py keeps a connection that never logged in.
     """
 
     def __init__(self, theirs: CredentialProvider) -> None:
         self._theirs = theirs
         self._calls: dict[int, BackgroundCall[_Credentials]] = {}
-        """The call under way, or that ended late, by process: a forked child has none of its parent's threads."""
+        """The call under way, or one that ended late, by process: a forked child has none of its parent's threads."""
         self.given: tuple[str, ...] = ()
-        """The passwords that it returned, the latest first: a server may repeat one in an error."""
+        """The passwords that it returned, the latest first; a server may repeat one in an error."""
 
     def get_credentials(self) -> _Credentials:
-        """Return what logs in, for redis-py."""
+        """Return the credentials, for redis-py."""
         longest, what = _time_left(), f"the credential provider {_name_of(type(self._theirs))}"
         call = self._shared_call()
         try:
             given = call.wait(longest, what)
         except SlowCallError as exc:
             raise redis.TimeoutError(str(exc)) from exc
-        except TimeoutError:  # its own: whatever it asks gave it no answer, so nothing is known of a password
+        except TimeoutError:  # its own: its server did not answer, so this says nothing about a password
             self._forget(call)
             own = SlowCallError(f"{what} timed out")
             raise redis.TimeoutError(str(own)) from own
@@ -81,15 +81,15 @@ class BoundedCredentials(CredentialProvider):
         return shared
 
     def _forget(self, call: BackgroundCall[_Credentials]) -> None:
-        """The next caller asks anew."""
+        """Let the next caller ask again."""
         if self._calls.get(os.getpid()) is call:
             self._calls.pop(os.getpid(), None)
 
 
 def bounded_connect(theirs: ConnectFunction) -> ConnectFunction:
-    """Return a connect function that does what the user's does, and waits for it no longer than the deadline.
+    """Return a connect function that calls the user's, and waits for it until the deadline.
 
-    One that takes longer goes on with a connection that is closed, and that nothing else uses.
+    One that takes longer continues with a connection that is closed and not used otherwise.
     """
 
     def connect(connection: AbstractConnection) -> None:
@@ -111,10 +111,10 @@ def bounded_connect(theirs: ConnectFunction) -> ConnectFunction:
 
 
 def _time_left() -> float | None:
-    """Return how long the command may still wait, in seconds. Asked before the user's code runs, which nothing ends.
+    """Return the seconds that the command may still wait. Called before the user's code runs, which nothing can end.
 
     Raises:
-        redis.TimeoutError: no longer.
+        redis.TimeoutError: none are left.
     """
     try:
         return remaining(None)

@@ -1,6 +1,6 @@
-"""What `poll.lua` takes, and what the scripts reply and the channel carries as values.
+"""Converts the arguments of `poll.lua`, the scripts' replies and the channel's messages from and to values.
 
-A reply or message that is nothing of that is a `TypeError` or a `ValueError`.
+An invalid reply or message raises `TypeError` or `ValueError`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = [
 
 
 LONGEST_NOTICE = 200
-"""Bytes of a message beyond which it is no notice."""
+"""The most bytes of a notice; a longer message is none."""
 
 
 def poll_arguments(ask: Ask, database: int, forget_after: int) -> tuple[str | int, ...]:
@@ -33,7 +33,7 @@ def poll_arguments(ask: Ask, database: int, forget_after: int) -> tuple[str | in
     Args:
         ask: the poll.
         database: the number of the database.
-        forget_after: milliseconds after which all goes unless a leader writes; 0: never.
+        forget_after: milliseconds after which everything expires unless a leader writes; 0: never.
     """
     held = ask.held
     epoch: str | int = held.epoch if held else -1
@@ -52,7 +52,7 @@ def poll_arguments(ask: Ask, database: int, forget_after: int) -> tuple[str | in
 
 
 def read_notice(message: bytes) -> Notice:
-    """Read a notice; whatever else came on the channel still says: ask."""
+    """Read a notice; any other message on the channel still means: ask."""
     kind, _, rest = message.decode("utf-8", "replace").partition(" ")
     epoch, _, version = rest.partition(" ")
     return Notice(printable(kind), int(epoch) if epoch.isdecimal() else 0, printable(version))
@@ -170,5 +170,5 @@ def as_text(raw: object) -> str:
 
 
 def _as_name(raw: object) -> str:
-    """Decode what people are shown."""
+    """Decode a text for people."""
     return printable(as_text(raw))
