@@ -66,7 +66,7 @@ PRICES: tuple[tuple[float, float], ...] = (
     (50e6, 0.000025),
     (math.inf, 0.000010),
 )
-"""Up to how many flag requests a month each costs so many US dollars, without taxes and discounts:
+"""Up to how many flag requests a month each costs this many US dollars, without taxes and discounts:
 https://posthog.com/docs/feature-flags/cutting-costs, in a copy read on 21 November 2026 that bears no date of its own.
 The first million is free, and shared with all other flag requests of an organisation."""
 
@@ -142,7 +142,7 @@ def month(contestant: str, fleet: Fleet) -> Month:
 
 
 def price(flag_requests: float) -> float:
-    """US dollars that so many flag requests in a month cost, if there are no others."""
+    """US dollars that this many flag requests in a month cost, if there are no others."""
     dollars = below = 0.0
     for limit, each in PRICES:
         dollars += max(0.0, min(flag_requests, limit) - below) * each

@@ -31,7 +31,7 @@ class Summary:
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:
-    """The smallest sample such that so many percent are no larger: always one that was seen, never one in between."""
+    """The smallest sample such that this many percent are no larger: always one that was seen, never one in between."""
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
 

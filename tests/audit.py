@@ -1,6 +1,6 @@
 """`make audit`: asks the OSV database for known vulnerabilities of every pinned version.
 
-pip-audit asks, from an environment of its own. It reads the pins of one Python only, and refuses two versions of one
+pip-audit asks, from its own environment. It reads the pins of one Python only, and refuses two versions of one
 package, so it gets them in parts: each part has one version per package, with its hashes and without markers.
 
 Exit status: 0 if there is no advisory, 1 if there is one, 2 if not all versions could be looked up.

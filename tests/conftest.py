@@ -17,7 +17,7 @@ from tests.support.servers import SERVER_NAMES, MakeRedis, RedisServer, find_bin
 
 @pytest.fixture(scope="session", params=SERVER_NAMES)
 def redis_server_any(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
-    """Each supported server in turn, shared by all tests: leave it as it was."""
+    """Each supported server in turn, shared by all tests; a test leaves it as it was."""
     name: str = request.param
     with RedisServer(find_binary(name)) as server:
         yield server
@@ -44,7 +44,7 @@ def make_redis() -> Iterator[MakeRedis]:
 
 @pytest.fixture
 def posthog() -> Iterator[RemoteStandIn]:
-    """A PostHog for one test, which goes on while the test's process stands still; at revision 1."""
+    """A PostHog for one test, which continues while the test's process stands still; at revision 1."""
     standin = PostHogStandIn.spawn(make_definitions(5))
     yield standin
     standin.stop()

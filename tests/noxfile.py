@@ -36,7 +36,7 @@ class Line:
     others: str = NEWEST
     """Every other library that flagcache needs, of its extras too."""
     hiredis: bool = False
-    """With the parser in C, which redis-py takes by itself where it is installed."""
+    """With the parser in C, which redis-py uses if it is installed."""
 
     def __str__(self) -> str:
         parser = ", hiredis" if self.hiredis else ""
@@ -58,7 +58,7 @@ MATRIX = {
     "newest-3.15": Line("3.15"),
 }
 
-# What rests on a library or on Python: not what rests on our own logic alone, nor what plays for minutes.
+# Tests that depend on a library or on Python, without those of our own logic only and those that run for minutes.
 TESTS = (
     *(f"tests/posthog/test_{part}.py" for part in ("async_provider", "definitions", "lifecycle", "mixed_fleet")),
     *(f"tests/posthog/test_{part}.py" for part in ("override_flags", "override_flags_meanwhile", "request_flags")),
@@ -88,7 +88,7 @@ def lowest() -> dict[str, str]:
 
 
 def requirements(line: Line) -> list[str]:
-    """What this line asks for beside what flagcache itself does."""
+    """What this line needs in addition to flagcache's own dependencies."""
     wanted = dict.fromkeys(lowest(), line.others) | {"redis": line.redis, "posthog": line.posthog}
     texts = [_requirement(name, version) for name, version in wanted.items() if version != NEWEST]
     return [*texts, "redis[hiredis]"] if line.hiredis else texts
@@ -107,7 +107,7 @@ def _requirement(name: str, version: str) -> str:
 
 def _register(name: str, line: Line) -> None:
     def run(session: nox.Session) -> None:
-        session.chdir(ROOT)  # nox begins where this file is
+        session.chdir(ROOT)  # nox starts in this file's directory
         session.install("--require-hashes", "--no-deps", "--requirement", f".ci/requirements/{pins_of(name)}.txt")
         session.install("--no-deps", "--no-build-isolation", "--editable", ".")
         session.run("python", "-m", "pip", "check")

@@ -1,6 +1,6 @@
 """The pins: exact versions, with hashes, of every package that develops, tests or shows flagcache.
 
-`make pins` writes them anew, at the newest releases that pyproject.toml allows; nothing else changes them. Each file in
+`make pins` writes them at the newest releases that pyproject.toml allows; nothing else changes them. Each file in
 `.ci/requirements/` holds for every supported Python and system. The project itself is in none: it is installed in a
 second step, without dependencies and without isolation, so that what it is built with is pinned too.
 """
@@ -37,7 +37,7 @@ class PinSet(NamedTuple):
     python: str = ""
     """The lowest version that it holds for; empty: the project's own."""
     alone: bool = False
-    """Of the groups alone, without what flagcache itself needs."""
+    """The requirements of the groups, without those of flagcache itself."""
 
 
 _ALL = ("demo", "encryption", "testing")
@@ -82,7 +82,7 @@ def pinned(name: str, environment: Mapping[str, str] | None = None) -> dict[str,
 
 
 def _command(wanted: PinSet, output: Path) -> Sequence[str]:
-    """What resolves it: not by any configuration of this machine, which may name an index of its own."""
+    """The command that resolves it, without this machine's configuration, which may name its own index."""
     uv = [sys.executable, "-m", "uv", "pip", "compile", "--no-config", "--quiet", "--upgrade"]
     # A version for each Python rather than one for all: else the oldest would hold the newest back.
     how = ["--universal", "--fork-strategy", "requires-python", "--generate-hashes"]
@@ -101,7 +101,7 @@ def _renew(name: str, folder: Path) -> None:
 
 
 def main() -> None:
-    """Write every file anew, or none."""
+    """Write every file again, or none."""
     with tempfile.TemporaryDirectory() as folder:
         for name in SETS:
             print(f".ci/requirements/{name}.txt", flush=True)

@@ -41,7 +41,7 @@ class Sighting:
 
 
 class WatchedPosthog(Watched):
-    """A client that notes when it was given which revision, by the SDK's public property alone."""
+    """A client that records which revision it was given when, through the SDK's public property only."""
 
     def __init__(self, project_api_key: str, **options: Any) -> None:  # noqa: ANN401 - whatever the SDK takes
         self.history: list[Sighting] = []
@@ -53,7 +53,7 @@ class WatchedPosthog(Watched):
 
 
 def _revision(flags: list[dict[str, object]] | None) -> int | None:
-    """Read the last flag, which is the one that tells it; cheap, for it is done at each poll of some contestants."""
+    """Read the revision from the last flag; cheap, because some contestants do it at each poll."""
     told: Any = flags[-1] if flags else None
     return int(told["filters"]["multivariate"]["variants"][0]["key"].removeprefix("r")) if told else None
 
@@ -90,14 +90,14 @@ class Contestant:
 
 
 def key_of(index: int) -> str:
-    """The secret key of one worker: each has its own, so that the stand-in's log tells who asked."""
+    """Return the secret key of one worker: each has its own, so the stand-in's log shows which one asked."""
     return f"phs_{index}"
 
 
 def revision_told(client: WatchedPosthog) -> str | None:
-    """What an application is told that evaluates the flag that tells the revision: `r7`, or nothing.
+    """Evaluate the flag with the revision, as an application does: `r7`, or nothing.
 
-    Without the event about it: for its first one the SDK starts a process that tells the Linux distribution.
+    No event is sent, because for its first one the SDK starts a process that prints the Linux distribution.
     """
     evaluated = client.evaluate_flags("user", only_evaluate_locally=True, flag_keys=["revision"])
     told = evaluated.get_flag("revision", send_feature_flag_events=False)

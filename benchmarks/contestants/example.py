@@ -36,7 +36,7 @@ _LEAVE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL',
 
 
 def connect(url: str, timeout: float) -> redis.Redis:
-    """Make the Redis client of an application: one try, of so many seconds."""
+    """Make the Redis client of an application: one try, of this many seconds."""
     return redis.Redis.from_url(
         url,
         decode_responses=True,

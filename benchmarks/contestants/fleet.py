@@ -43,7 +43,7 @@ def until(condition: Callable[[], T], timeout: float, *, every: float = 0.02, wh
         condition: asked again and again.
         timeout: seconds after which there is no point in waiting.
         every: seconds between two questions.
-        what: is waited for, for the message.
+        what: the awaited event, for the message.
 
     Raises:
         TimeoutError: it never was.
@@ -90,7 +90,7 @@ class Member:
         return self._process.pid
 
     def begin(self, chore: Callable[Concatenate[Seat, P], T], *args: P.args, **kwargs: P.kwargs) -> Call[T]:
-        """Have it do something, and go on; the result is asked for later."""
+        """Let it do something, without waiting; the result is fetched later."""
         self._connection.send((chore, args, kwargs))
         return Call(self)
 
@@ -115,7 +115,7 @@ class Member:
         os.kill(self.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Let it continue."""
         os.kill(self.pid, signal.SIGCONT)
 
     def kill(self) -> None:
@@ -164,7 +164,7 @@ class Fleet:
         return (member for member in self.members if member.alive)
 
     def join(self, size: int) -> Sequence[Member]:
-        """Start so many more, and wait until each has its client."""
+        """Start this many more, and wait until each has its client."""
         first = len(self.members)
         came: list[Member] = []
         for number in range(size):
@@ -183,9 +183,9 @@ class Fleet:
         return self.load_members(list(self))
 
     def warm_up(self, spread: Sequence[float]) -> None:
-        """Have the first worker load its flags, and then the others, each so many seconds after it.
+        """Let the first worker load its flags, and then the others, each this many seconds after it.
 
-        So the first alone has asked PostHog, where workers share; as in a fleet whose workers came one by one.
+        So only the first has asked PostHog if workers share, as in a fleet whose workers started one by one.
         """
         first, *others = self
         self.load_members([first])
@@ -198,7 +198,7 @@ class Fleet:
         Returns:
             For each, the seconds from its start until its first evaluation returned a flag's value.
         """
-        go = time.monotonic() + 0.05 + 0.002 * len(members)  # by then all have read what they are to do
+        go = time.monotonic() + 0.05 + 0.002 * len(members)  # now all have read what they are to do
         instants = [go + wait for wait in spread or [0.0] * len(members)]
         calls = [member.begin(worker.load, when) for member, when in zip(members, instants, strict=True)]
         return [call.result() - when for call, when in zip(calls, instants, strict=True)]
@@ -207,7 +207,7 @@ class Fleet:
         """Wait until all living workers hold this revision.
 
         Raises:
-            TimeoutError: they do not, after so many seconds.
+            TimeoutError: they do not, after this many seconds.
         """
 
         def hold() -> bool:

@@ -48,7 +48,7 @@ class Usage:
 
 def live(connection: Connection[Any, Any], contestant: str, place: Place, index: int) -> None:
     """A worker's whole life, which ends with the benchmark's, however that ends."""
-    logging.getLogger().addHandler(logging.NullHandler())  # an outage is told by hundreds of lines
+    logging.getLogger().addHandler(logging.NullHandler())  # an outage logs hundreds of lines
     try:
         with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
             _work(connection, contestant, place, index)
@@ -135,5 +135,5 @@ def _work(connection: Connection[Any, Any], contestant: str, place: Place, index
 def _tried(what: Callable[..., object], *args: object, **kwargs: object) -> object:
     try:
         return what(*args, **kwargs)
-    except BaseException:  # noqa: BLE001 - the benchmark is told, whatever it was
+    except BaseException:  # noqa: BLE001 - the benchmark reports it, whatever it was
         return Failure(traceback.format_exc())

@@ -129,7 +129,7 @@ class Hearer(asyncio.Protocol):
 
 
 async def open_callers(path: str, count: int) -> list[Caller]:
-    """Open so many connections to a unix socket; returns when the server has answered on each.
+    """Open this many connections to a unix socket; returns when the server has answered on each.
 
     A connection for which the server's queue has no room looks like an open one to asyncio, and never answers.
     """
@@ -145,7 +145,7 @@ async def open_callers(path: str, count: int) -> list[Caller]:
 
 
 async def open_hearers(path: str, count: int, channel: str, heard: Sequence[Callable[[float], None]]) -> list[Hearer]:
-    """Open so many subscriptions; returns when the server has confirmed all.
+    """Open this many subscriptions; returns when the server has confirmed all.
 
     Args:
         path: of the server's socket.

@@ -292,7 +292,7 @@ class Stage:
 
 
 def _most_within(ordered: list[float], window: float) -> int:
-    """The largest number of these that lie within so many seconds."""
+    """The largest number of these that lie within this many seconds."""
     most = first = 0
     for i, at in enumerate(ordered):
         while ordered[first] < at - window:

@@ -15,7 +15,7 @@ __all__ = ["QUESTION", "arrivals"]
 
 _CHANGES = 4
 _PATIENCE = 10.0
-"""Intervals within which a change must have reached everybody."""
+"""Intervals within which a change must have reached all workers."""
 
 
 def _cases(scale: Scale) -> Sequence[Case]:

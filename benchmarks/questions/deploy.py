@@ -64,7 +64,7 @@ def _preload(stage: Stage, contestant: Contestant, workers: int) -> Readings:
 
 
 def fork(_seat: Seat, number: int) -> None:
-    """Fork so many children, as a preloading server does: the SDK polls in each. They end with their parent."""
+    """Fork this many children, as a preloading server does: the SDK polls in each. They end with their parent."""
     parent = os.getpid()
     for _ in range(number):
         if os.fork() == 0:

@@ -19,7 +19,7 @@ _PATIENCE = 90.0
 """Seconds; the example's lease is a minute long."""
 
 _SETTLED = 2.0
-"""Intervals after the cold start: leases have their usual length by then."""
+"""Intervals after the cold start, when leases have their usual length."""
 
 _AFTER_THAW = 3.0
 """Intervals within which what a late writer wrote is seen by all."""
@@ -66,9 +66,9 @@ def _lose(stage: Stage, contestant: Contestant, fleet: Fleet, how: str) -> Readi
 
 
 def _thaw_late(stage: Stage, contestant: Contestant, fleet: Fleet) -> Readings:
-    """Catch the leader with the answer to its request under way, and let it go on when the others are further."""
+    """Freeze the leader while its answer is under way, and let it continue when the others are further."""
     if contestant.store == "none":
-        return {}  # nobody writes what others read
+        return {}  # no process writes what others read
     stage.posthog.hold(times=1)
     stage.change()
     stage.posthog.wait_for_held(1, timeout=_PATIENCE)
@@ -84,7 +84,7 @@ def _thaw_late(stage: Stage, contestant: Contestant, fleet: Fleet) -> Readings:
 
 
 def _leader(stage: Stage, fleet: Fleet) -> Member:
-    """Whoever asked PostHog last."""
+    """Return the worker that asked PostHog last."""
     last = stage.asked()[-1].key_digest
     return next(member for member in fleet if key_digest(key_of(member.index)) == last)
 

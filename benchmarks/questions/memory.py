@@ -20,7 +20,7 @@ __all__ = ["QUESTION", "Kept"]
 
 _PATIENCE = 30.0
 _SETTLED = 2.5
-"""Intervals after the last worker has the definitions: what is in memory only on their way is gone by then."""
+"""Intervals after the last worker has the definitions, when temporary memory is free again."""
 
 _SMALL = 10
 """Flags with which all is imported and connected before anything is counted."""
@@ -69,7 +69,7 @@ def watch(_seat: Seat) -> int:
 
 
 def kept_since(seat: Seat, before: Sequence[int]) -> Kept:
-    """What has been added since `watch`, which found so much in each of the workers."""
+    """What has been added since `watch`, which measured each worker."""
     gc.collect()
     traced, peak = tracemalloc.get_traced_memory()
     return Kept(traced, peak, worker.resident() - before[seat.index])

@@ -54,7 +54,7 @@ def _gone(stage: Stage, fleet: Fleet) -> Readings:
 
 
 def _flushed(stage: Stage, fleet: Fleet, wait: float = 0.0) -> Readings:
-    """New workers come, all at once; so many intervals after the flush."""
+    """New workers come, all at once; this many intervals after the flush."""
     came, before = fleet.join(_NEW_AFTER_FLUSH), stage.latest()
     with stage.redis.client() as client:
         client.flushall()

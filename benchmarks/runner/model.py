@@ -43,7 +43,7 @@ class Scale:
         return 0.3 if self.quick else 2.0
 
     def fleet(self, usual: int) -> int:
-        """How many processes, where so many are usual."""
+        """How many processes to start instead of this usual number."""
         return self.workers or (3 if self.quick else usual)
 
 
@@ -94,7 +94,7 @@ class Question:
         measures: what its readings are; the first is the one that matters most.
         cases: those of a run of this size.
         play: plays one case with one contestant, on a stage that is new.
-        contestants: names of who can be asked.
+        contestants: names of those that can be asked.
     """
 
     name: str

@@ -138,7 +138,7 @@ def _cell(row: _Row | None, measure: Mapping[str, Any]) -> str:
 
 
 def _present(run: Mapping[str, Any], told: Mapping[str, Any], case: str) -> Sequence[str]:
-    """Who took part in a case, in the order of the contestants."""
+    """Return who took part in a case, in the order of the contestants."""
     there = {play["contestant"] for play in told["plays"] if play["case"] == case}
     return [name for name in run["contestants"] if name in there]
 

@@ -52,7 +52,7 @@ def play(question: Question, scale: Scale, names: Sequence[str]) -> list[Record]
     Args:
         question: the one.
         scale: of the run.
-        names: of the contestants; those who cannot be asked this question are left out.
+        names: of the contestants; those that cannot be asked this question are left out.
     """
     asked = [CONTESTANTS[name] for name in question.contestants if name in names]
     records: list[Record] = []
@@ -85,7 +85,7 @@ def _play_one(question: Question, scale: Scale, case: Case, contestant: Contesta
         with stage:
             readings = question.play(stage, contestant, case)
             told = stage.told()
-    except Exception as exc:  # noqa: BLE001 - one play that goes wrong is told, and does not end hours of others
+    except Exception as exc:  # noqa: BLE001 - a failed play is reported, and does not end hours of others
         failed = "".join(traceback.format_exception_only(exc)).strip()
         _tell(f"  failed: {failed}")
         return Record(case.name, contestant.name, number, {}, failed=failed)

@@ -97,7 +97,7 @@ class Stage:
         return Fleet(contestant, self.place(interval=interval), size)
 
     def spread(self, size: int) -> list[float]:
-        """When each of so many workers starts: anywhere in an interval, as those of a fleet that has run for long."""
+        """When each of this many workers starts: anywhere in an interval, as those of a fleet that has run for long."""
         return [self.random.uniform(0, self.interval) for _ in range(size)]
 
     def change(self) -> int:

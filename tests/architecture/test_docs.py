@@ -21,7 +21,7 @@ _ROW = re.compile(r"^\| (`.*?`) \| (.*?) \| .* \|$", re.MULTILINE)
 
 
 def _settings_told(page: str) -> dict[str, str]:
-    """Names and defaults as a page tells them."""
+    """Return names and defaults from a page."""
     return {
         name: default
         for names, default in _ROW.findall((ROOT / page).read_text())
@@ -57,7 +57,7 @@ def test_the_docs_tell_every_field_of_the_status() -> None:
 
 
 def test_the_docs_tell_every_event() -> None:
-    """And no others; each failure beside its end."""
+    """The page lists these and no others, each failure beside its end."""
     told = set(re.findall(r"`([A-Z]\w+)`", (ROOT / "docs/status.md").read_text().partition("## Events")[2]))
     kinds = {name for name in events.__all__ if name not in ("Event", "Events", "Recovery")}
     assert told == kinds | {"DefinitionsMalformed", "KeysMissing", "KeysRestored"}

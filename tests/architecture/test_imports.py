@@ -91,7 +91,7 @@ def _public(modules: list[str], package: str) -> set[str]:
 def _foreign(modules: list[str]) -> set[str]:
     """The distributions, other than ours, that installed these modules.
 
-    Not the modules: an extension may register helpers of its compiler's that no distribution names.
+    Distributions and not modules, because an extension may register helpers of its compiler that no distribution names.
     """
     installed = importlib.metadata.packages_distributions()
     packages = {name.partition(".")[0] for name in modules} - sys.stdlib_module_names - OURS
@@ -118,26 +118,26 @@ def test_the_import_loads_the_engine_and_one_provider(loaded: dict[str, list[str
 
 
 def test_the_import_loads_two_libraries_of_others(loaded: dict[str, list[str]]) -> None:
-    """Beside the SDK, redis-py and what they bring; nothing of SQLite, nor of any extra."""
+    """A cache loads only the SDK, redis-py and what they need, nothing of SQLite and of no extra."""
     assert _foreign(loaded["imported"]) == {"msgpack", "tenacity"}
     assert {"_sqlite3", "ctypes", "sqlite3"}.isdisjoint(loaded["imported"])
 
 
 def test_a_first_cache_loads_its_store(loaded: dict[str, list[str]]) -> None:
-    """In the constructor, and not on some thread later: a child forked in mid-import could never import it."""
+    """The constructor imports everything, because a child forked during a later import could never import it."""
     assert _public(loaded["made"], "flagcache.stores") == {"redis"}
     assert _foreign(loaded["made"]) <= {"redis"}
 
 
 def test_what_threads_do_loads_nothing(redis_server: RedisServer, namespace: str, tmp_path: Path) -> None:
-    """Nor do polls, a cold wait that ends with a turn of its own, a publication, an adoption and the end: see above."""
+    """Polls, a cold wait that ends with an own turn, a publication, an adoption and the end import nothing either."""
     told = _told_by(AT_WORK, redis_server.url, namespace, str(tmp_path), DEFINITIONS)
     assert told["seen"] == ["true", "false", "null", DEFINITIONS]
     assert told["loaded"] == []
 
 
 def test_two_kinds_of_values_are_compiled_at_each_start(loaded: dict[str, list[str]]) -> None:
-    """A dataclass costs ten times a NamedTuple: only those that check or fill in what they are given are one."""
+    """A dataclass costs ten times a NamedTuple, so only classes that check or fill in their values are one."""
     assert loaded["compiled"] == ["CacheConfig", "Settings"]
 
 

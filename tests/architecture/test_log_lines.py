@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ROOMS = (ROOT / "flagcache", ROOT / "providers" / "flagcache_posthog")
 KNOWS = {"CacheConfig", "_namespace", "namespace"}
-"""The names by which a module knows of which cache it is."""
+"""The names that a module uses for its cache's namespace."""
 
 CATCHES = {"log_exceptions": 2, "log_failure": 0}
 """What logs an exception that was caught, and at which place its namespace stands; the message follows it."""
@@ -20,7 +20,7 @@ LEVELS = {"critical", "debug", "error", "exception", "info", "log", "warning"}
 
 
 def _modules() -> Iterator[tuple[Path, list[ast.AST]]]:
-    """All that is in each module, but for the tools for tests."""
+    """Yield the nodes of each module, without the tools for tests."""
     for path in (path for room in ROOMS for path in sorted(room.rglob("*.py")) if "testing" not in path.parts):
         yield path, list(ast.walk(ast.parse(path.read_text())))
 
@@ -42,7 +42,7 @@ def _named(nodes: list[ast.AST]) -> set[str]:
 
 
 def _caught() -> Iterator[tuple[str, ast.Call, bool]]:
-    """Each call whose errors are caught and logged, and whether its module knows of which cache it is."""
+    """Yield each call whose errors are caught and logged, and whether its module knows its cache."""
     for path, nodes in _modules():
         knows = not KNOWS.isdisjoint(_named(nodes))
         for node in nodes:

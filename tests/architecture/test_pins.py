@@ -78,7 +78,7 @@ def test_pins_are_exact_and_hashed(name: str) -> None:
 
 
 def test_each_line_of_the_matrix_has_pins() -> None:
-    """Its own, or those of the newest of everything; and a line that has its own asks for something of its own."""
+    """A line has its own pins or the newest ones; a line with its own pins needs them."""
     for name, line in MATRIX.items():
         assert SETS[pins_of(name)].further == tuple(requirements(line))
 
@@ -90,7 +90,7 @@ def test_what_the_project_is_built_with_is_pinned() -> None:
 
 @pytest.mark.parametrize("script", [".ci/run", "Makefile", "tests/noxfile.py"])
 def test_nothing_else_is_installed(script: str) -> None:
-    """Every `pip install` is of pins, or of the project alone; but for `make newest`."""
+    """Every `pip install` is of pins or of the project alone, except in `make newest`."""
     text = re.sub(r"^define unpinned\n.*?^endef$", "", (ROOT / script).read_text(), flags=re.MULTILINE | re.DOTALL)
     installs = re.findall(r"pip install .*|session\.install\(.*", text)
     assert installs
@@ -119,7 +119,7 @@ def test_two_releases_at_fault_are_found_one_after_the_other() -> None:
 
 
 def test_no_release_is_at_fault_for_what_fails_anyway() -> None:
-    """Nor where nothing is newer than pinned."""
+    """If nothing is newer than the pins, no release is named."""
     asked: list[Sequence[Release]] = []
 
     def passes(back: Sequence[Release]) -> bool:

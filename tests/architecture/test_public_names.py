@@ -1,4 +1,4 @@
-"""The public names: what README, the docs and the testing packages name stays where it is."""
+"""The public names: names that README, the docs and the testing packages use don't move."""
 
 from __future__ import annotations
 

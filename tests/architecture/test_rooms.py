@@ -58,5 +58,5 @@ def _writers(verb: str) -> set[str]:
 
 @pytest.mark.parametrize("verb", ["publish", "confirm", "fail"])
 def test_one_module_of_the_worker_writes_definitions(verb: str) -> None:
-    """What is fetched, repaired or kept on disk goes to a store through `worker/publish.py` alone."""
+    """Only `worker/publish.py` writes to a store what is fetched, repaired or kept on disk."""
     assert _writers(verb) == {"publish.py"}

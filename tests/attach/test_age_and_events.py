@@ -42,7 +42,7 @@ def kinds(seat: AttachedSeat, *wanted: type[Event]) -> list[str]:
 def test_a_status_goes_from_empty_to_fresh_to_stale_and_back(
     posthog: StandInControl, redis_url: str, namespace: str
 ) -> None:
-    """Every worker says how good what it holds is, and tells each transition once; nothing is confirmed by itself."""
+    """Every worker shows the state of its definitions and reports each transition once; nothing confirms itself."""
     with Fleet(attached(posthog, redis_url, namespace, every=EVERY, stale_after=3.0), 3) as fleet:
         assert {told.state for told in fleet.call(status)} == {State.EMPTY}
         assert {told.age for told in fleet.call(status)} == {None}
@@ -91,7 +91,7 @@ def _age(age: float | None) -> float:
 
 @pytest.fixture
 def seat(posthog: StandInControl, redis_url: str, namespace: str, here: Keep) -> AttachedSeat:
-    """One that polls, alone in its fleet."""
+    """Yield a cache that polls, alone in its fleet."""
     made = here(attached(posthog, redis_url, namespace, every=EVERY, stale_after=1.0)(0))
     load(made)
     until(lambda: revision(made) == 1, what="the first definitions")
@@ -119,7 +119,7 @@ def test_a_change_is_told_with_its_difference(posthog: StandInControl, seat: Att
 
 
 def test_a_follower_is_told_the_same_difference(posthog: StandInControl, redis_url: str, namespace: str) -> None:
-    """All workers tell a change in the same words, but for who fetched it; an unchanged poll tells nothing."""
+    """All workers report a change in the same words, except for who fetched it; an unchanged poll reports nothing."""
     with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 3) as fleet:
         fleet.call(load)
         posthog.set_flag("flag-1", rollout=7)
@@ -159,7 +159,7 @@ def test_quota_is_told_once(posthog: StandInControl, seat: AttachedSeat) -> None
 
 
 def test_leadership_is_told(posthog: StandInControl, redis_url: str, namespace: str) -> None:
-    """Who takes the lead says so, and who gives it up; there is one leader at a time."""
+    """A worker reports when it takes the lead and when it gives it up; there is one leader at a time."""
     with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 3) as fleet:
         fleet.call(load)
         first = leader(fleet)
@@ -175,7 +175,7 @@ def test_leadership_is_told(posthog: StandInControl, redis_url: str, namespace: 
 def test_a_failing_callback_changes_nothing(
     posthog: StandInControl, redis_url: str, namespace: str, here: Keep
 ) -> None:
-    """`on_event` may raise each time: definitions come and change all the same, and the log has the reason."""
+    """If `on_event` raises each time, definitions still come and change, and the log has the reason."""
 
     def fail(_event: Event) -> None:
         raise RuntimeError("a fault of the user's")
@@ -202,7 +202,7 @@ def test_a_failing_callback_changes_nothing(
 def test_a_refusal_reaches_the_log_without_a_key(
     posthog: StandInControl, redis_url: str, namespace: str, here: Keep, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What failures and events put into the log shows neither the project's token nor the secret key."""
+    """Log lines of failures and events contain neither the project's token nor the secret key."""
     with caplog.at_level("DEBUG", logger="flagcache"):
         seat = here(attached(posthog, redis_url, namespace, every=EVERY)(0))
         load(seat)

@@ -88,7 +88,7 @@ def poll_on_its_thread(client: Client) -> None:
 
 
 def is_attached(client: Client) -> bool:
-    """Whether some cache has it."""
+    """Return whether a cache has this client."""
     return any(other is client for other in attached_clients())
 
 
@@ -128,7 +128,7 @@ def awaiting(posthog: StandInControl, url: str, namespace: str, every: float) ->
 
 
 def load_one_by_one(fleet: Fleet, pause: float) -> None:
-    """Let the members' polls lie so many seconds apart."""
+    """Let the members' polls lie this many seconds apart."""
     for member in fleet:
         member.call(load)
         threading.Event().wait(pause)
@@ -197,7 +197,7 @@ def test_the_fleet_makes_every_request(
 
 
 def test_attached_and_not_are_one_fleet(posthog: RemoteStandIn, redis_server: RedisServer, namespace: str) -> None:
-    """Workers that are attached and workers by protocol alone share one request an interval, and each change."""
+    """Attached workers and workers in protocol mode share one request an interval, and each change."""
     automatic = seats(posthog, redis_server.url, namespace, every=EVERY, auto_attach=True)
     protocol = seats(posthog, redis_server.url, namespace, every=EVERY)
     with (
@@ -299,7 +299,7 @@ def test_two_clients_that_load_at_once_are_both_attached(namespace: str, make_cl
 def test_a_refused_first_load_is_over_at_once(
     namespace: str, redis_server: RedisServer, make_client: MakeClient
 ) -> None:
-    """One line alone, a PostHog that refuses connections: the first load does not sit out `cold_start_wait`."""
+    """With one line and a PostHog that refuses connections the first load doesn't wait for `cold_start_wait`."""
     cache = from_url(redis_server.url, namespace, cold_start_wait=60.0)
     client = make_client(cache, host=f"http://127.0.0.1:{free_port()}")
     loading = threading.Thread(target=load_here, args=(client,))
@@ -308,13 +308,13 @@ def test_a_refused_first_load_is_over_at_once(
     assert not loading.is_alive()
 
 
-# --- who is not taken ------------------------------------------------------------------------------------------------
+# --- which clients are not attached -----------------------------------------------------------------------------------
 
 
 def test_a_client_that_does_not_use_the_cache_is_never_taken(
     posthog: RemoteStandIn, namespace: str, make_client: MakeClient
 ) -> None:
-    """Neither one without a provider nor one of another cache is taken, however both poll beside the cache's own."""
+    """Clients without a provider, or with another cache, are not attached, although they poll beside its own."""
     cache, other = from_url("memory://", namespace), from_url("memory://", f"{namespace}-2", auto_attach=False)
     plain, foreign, own = make_client(None), make_client(other), make_client(cache)
     for client in (plain, foreign, own):
@@ -354,7 +354,7 @@ def test_auto_attach_can_be_refused(namespace: str, make_client: MakeClient) -> 
 
 
 def test_attaching_a_client_that_was_found_does_nothing(namespace: str, make_client: MakeClient) -> None:
-    """A line with `attach` beside it is harmless, before the first load or after it."""
+    """An additional `attach` is harmless, before the first load or after it."""
     cache = from_url("memory://", namespace, refresh_interval=LONG)
     first, second = make_client(cache), make_client(cache)
     cache.attach(first)
@@ -368,7 +368,7 @@ def test_attaching_a_client_that_was_found_does_nothing(namespace: str, make_cli
 def test_a_client_of_another_project_is_named_once(
     posthog: RemoteStandIn, namespace: str, make_client: MakeClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One that `attach` would refuse is not attached, goes on polling, and is logged once with the remedy."""
+    """A client that `attach` would refuse is not attached, still polls, and is logged once with the remedy."""
     cache = from_url("memory://", namespace, refresh_interval=LONG)
     load_here(make_client(cache))
     until(lambda: "flagcache-listener" in threads_of(), 2.0, what="the first one to be attached")
@@ -475,7 +475,7 @@ def test_a_poller_that_is_just_starting_is_no_dead_one(
 def test_a_shutdown_while_it_is_found_leaves_nothing(
     namespace: str, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A client that is shut down in the very moment in which it is found later leaves no listener behind."""
+    """A client that is shut down at the moment at which it is found later leaves no listener behind."""
     cache = from_url("memory://", namespace, refresh_interval=LONG)
     client, attach, done = make_client(Elsewhere(cache)), cache.attach, threading.Event()
 

@@ -89,7 +89,7 @@ def test_a_fleet_that_starts_with_a_used_up_quota_does_not_wait(
 ) -> None:
     """Workers on an empty store start without flags as soon as one gets a 402, and get flags when it is over.
 
-    PostHog also tells it in the body of a 200.
+    PostHog also says so in the body of a 200.
     """
     posthog.fail(QUOTA_LIMITED)
     make = attached(posthog, redis_url, namespace, every=EVERY, cold_start_wait=8.0)
@@ -157,7 +157,7 @@ def test_one_whose_fetches_fail_lets_others_fetch(
 
 
 def test_the_one_able_worker_soon_leads(posthog: StandInControl, redis_url: str, namespace: str) -> None:
-    """With every key revoked but one, each of the others meets the vendor about once, and then the able one leads."""
+    """With all keys but one revoked, each of the others asks PostHog about once, and then the able worker leads."""
     make = attached(posthog, redis_url, namespace, every=EVERY)
     with log_grants(redis_url, namespace) as grants, Fleet(make, 5) as fleet:
         fleet.call(load)

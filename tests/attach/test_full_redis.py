@@ -29,7 +29,7 @@ def troubles(fleet: Fleet) -> set[str]:
 
 
 def limit(admin: redis.Redis, memory: int) -> None:
-    """Let the server use so many bytes; 0: all that there are."""
+    """Let the server use this many bytes; 0: no limit."""
     admin.config_set("maxmemory", memory)
 
 
@@ -38,7 +38,7 @@ def limit(admin: redis.Redis, memory: int) -> None:
 def test_each_worker_says_so_once_and_all_go_on(
     posthog: RemoteStandIn, make_redis: MakeRedis, namespace: str, tied: type, name: str
 ) -> None:
-    """Also while nothing changes: an ERROR with the remedy, and a trouble; this machine's file takes over meanwhile."""
+    """Even if nothing changes there is an ERROR with the remedy and a trouble; this machine's file takes over."""
     server = make_redis(name)
     with Fleet(tied(posthog, server.url, namespace, every=EVERY), 3) as fleet:
         fleet.call(load)

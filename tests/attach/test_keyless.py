@@ -133,7 +133,7 @@ def test_it_is_one_error_with_the_remedy(
 def test_a_client_with_a_key_is_no_error(
     posthog: RemoteStandIn, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nor a disabled client, nor a cache without one. The search attaches no client that has a key."""
+    """A disabled client, and a cache without a client, log no error. The search attaches no client with a key."""
     cache = MemoryFlagDefinitionCache(namespace)
     assert not cache.ready()
     more = {"host": posthog.url, "flag_definition_cache_provider": cache, "flush_at": 1}

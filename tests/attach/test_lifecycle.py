@@ -49,7 +49,7 @@ Keep = Callable[[AttachedSeat], AttachedSeat]
 
 
 def open_files() -> set[str]:
-    """What this process has open: sockets, pipes and files, by what they are."""
+    """Return what this process has open: sockets, pipes and files, by kind."""
     entries = list(Path("/proc/self/fd").iterdir())
     return {f"{entry.name} {entry.readlink()}" for entry in entries if entry.is_symlink()}  # the listing itself is over
 
@@ -246,7 +246,7 @@ def test_a_client_attached_before_the_fork_works_in_the_children(
             assert only_own_fetches(posthog.served())
             assert grants.one_an_interval(asks(posthog), EVERY)
             assert all(never_lost_flags(member) and not trouble(member) for member in fleet)
-        assert threads_of() == []  # here nobody polled
+        assert threads_of() == []  # nothing polled here
     finally:
         seat.client.shutdown()
 
@@ -254,7 +254,7 @@ def test_a_client_attached_before_the_fork_works_in_the_children(
 def test_a_fork_of_a_listening_process_listens_soon(
     posthog: StandInControl, redis_server: RedisServer, namespace: str, here: Keep
 ) -> None:
-    """A child of a process that listens does so about a second after the fork, long before its own first poll."""
+    """A child of a listening process listens about a second after the fork, long before its own first poll."""
     admin = redis_server.client()
     seat = here(attached(posthog, redis_server.url, namespace, every=EVERY, polls=LONG)(0))
     load(seat)
@@ -273,7 +273,7 @@ def test_a_fork_right_after_the_load_keeps_the_fallback_store(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str, here: Keep
 ) -> None:
     """If a process loads its client and forks at once, as a preloading server does, the child can use the fallback."""
-    servers = [make_redis() for _ in range(3)]  # each with a fallback store of its own, to be made
+    servers = [make_redis() for _ in range(3)]  # each creates its own fallback store
     for server in servers:
         seat = here(attached(posthog, server.url, namespace, every=EVERY)(0))
         load(seat)

@@ -93,7 +93,7 @@ def test_a_change_names_what_changed_once_a_fleet(posthog: StandInControl, redis
 def test_a_refused_password_is_an_error_and_a_redis_that_is_gone_a_warning(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str
 ) -> None:
-    """With what goes on meanwhile and, if people have to act, what to do; and their ends."""
+    """Each line says what happens meanwhile and, if people have to act, what to do; the ends are logged too."""
     server = make_redis(tcp=True)
     with Fleet(attached(posthog, server.tcp_url, namespace, every=EVERY), 1) as fleet:
         fleet.call(load)

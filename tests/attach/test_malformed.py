@@ -48,7 +48,7 @@ def warnings(member: Member) -> list[str]:
 
 @pytest.fixture
 def alone() -> Evaluated:
-    """What the SDK alone makes of revision 2."""
+    """Return what the SDK alone makes of revision 2."""
     with PostHogStandIn(malformed(2)) as posthog:
         client = Posthog("phc_test", secret_key="phs_x", host=posthog.url, flush_at=1)
         client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
@@ -61,7 +61,7 @@ def alone() -> Evaluated:
 def test_a_fleet_evaluates_around_what_is_malformed_as_the_sdk_alone_does(
     posthog: StandInControl, redis_url: str, namespace: str, alone: Evaluated, mode: str
 ) -> None:
-    """A change arrives with everybody, malformed flags included; the fetching worker names these, once."""
+    """A change reaches all workers, malformed flags included; the fetching worker names these once."""
     seats_of: Callable[..., Callable[[int], Seat]] = attached if mode == "attached" else seats
     names = ["has the key 7", "the flag with id 17 has no key", *(["cohorts is a list"] if mode == "attached" else [])]
     with Fleet(seats_of(posthog, redis_url, namespace, every=EVERY), 3) as fleet:

@@ -70,7 +70,7 @@ def make_client(posthog: StandInControl) -> Iterator[MakeClient]:
 
 
 def test_a_client_without_a_provider_is_refused(cache: FlagDefinitionCache, make_client: MakeClient) -> None:
-    """It would ask PostHog by itself; the remedy is named, for the global client too."""
+    """A client without this cache would ask PostHog itself; the error names the remedy, also for the global client."""
     with pytest.raises(ConfigurationError, match=r"create it with flag_definition_cache_provider=.*posthog\.capture"):
         cache.attach(make_client())
     assert threads_of() == []
@@ -97,7 +97,7 @@ def test_a_host_without_a_scheme_is_refused(cache: FlagDefinitionCache, make_cli
 def test_a_client_without_a_key_is_one_error(
     cache: FlagDefinitionCache, make_client: MakeClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With the remedy, and no exception: the application starts as with the SDK alone. A disabled client needs none."""
+    """One ERROR has the remedy, and the application starts as with the SDK alone. A disabled client needs none."""
     cache.attach(make_client(cache, secret_key=None, disabled=True))
     assert not errors(caplog)
     clients = [make_client(cache, secret_key=None) for _ in range(2)]

@@ -73,7 +73,7 @@ def test_no_sdk_of_an_attached_fleet_fetches(posthog: StandInControl, redis_url:
 
 
 def test_a_slow_first_fetch_serves_a_whole_cold_fleet(posthog: StandInControl, redis_url: str, namespace: str) -> None:
-    """The lease on an empty store, though it is short, is kept alive while the first fetch goes on: there is one."""
+    """The short lease of an empty store is renewed during the first fetch, so there is one fetch."""
     posthog.set_delay(2.5)
     with Fleet(attached(posthog, redis_url, namespace, every=30.0, cold_start_wait=4.0), 4) as fleet:
         assert fleet.call(load) == [1] * 4
@@ -89,7 +89,7 @@ def fetches_on(_seat: Seat) -> bool:
 def test_without_a_wait_the_own_fetch_is_not_waited_for(
     posthog: StandInControl, redis_url: str, namespace: str
 ) -> None:
-    """With `cold_start_wait=0` a first load is over while its fetch is under way; the push brings what it brings."""
+    """With `cold_start_wait=0` a first load ends before its fetch; the push brings the fetch's result."""
     posthog.set_delay(1.5)
     make = attached(posthog, redis_url, namespace, every=LONG, cold_start_wait=0, store_timeout=10.0)
     with Fleet(make, 1) as fleet:
@@ -295,7 +295,7 @@ def test_an_unchanged_answer_moves_everybodys_confirmed_age(
 def test_who_starts_with_good_definitions_waits_for_no_fetch(
     posthog: StandInControl, redis_url: str, namespace: str
 ) -> None:
-    """A new worker that leads at once goes on with what the store has, and is pushed what its fetch brings."""
+    """A new worker that leads at once starts with what the store has; its fetch's result is pushed to it."""
     options = attached(posthog, redis_url, namespace, every=EVERY, polls=LONG, store_timeout=2.0)
     with Fleet(options, 1) as fleet:
         fleet.call(load)
@@ -315,7 +315,7 @@ def test_who_starts_with_good_definitions_waits_for_no_fetch(
 
 
 def test_a_slow_fetch_holds_nobody_up(posthog: StandInControl, redis_url: str, namespace: str) -> None:
-    """A poll waits for a fetch no longer than the store's timeout; what it brings is pushed when it comes."""
+    """A poll waits for a fetch no longer than the store's timeout; a later result is pushed."""
     options = attached(posthog, redis_url, namespace, every=EVERY, polls=LONG, store_timeout=0.4)
     with Fleet(options, 3) as fleet:
         fleet.call(load)

@@ -17,7 +17,7 @@ LEADER, READER, NEW_WORKER, NEW_READER = range(4)
 
 
 def test_the_first_flags_team_does_not_make_a_project(posthog: StandInControl, redis_url: str, namespace: str) -> None:
-    """One token is one project: a fleet goes on when a flag that shows another number comes first, and when it goes."""
+    """One token is one project: a fleet continues if a flag with another number comes first, and if it goes."""
     with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 3) as fleet:
         fleet.call(load)
         copied = make_definitions(5, revision=2)
@@ -32,7 +32,7 @@ def test_the_first_flags_team_does_not_make_a_project(posthog: StandInControl, r
 
 
 def test_a_reset_token_is_rolled_out_worker_by_worker(posthog: StandInControl, redis_url: str, namespace: str) -> None:
-    """Old and new workers go on as one fleet, without an edited flag: so do readers, which know their token alone."""
+    """Old and new workers, and readers, which know only their token, stay one fleet without an edited flag."""
 
     def make(index: int) -> AttachedSeat:
         token = "phc_test" if index in (LEADER, READER) else "phc_reset"

@@ -71,7 +71,7 @@ def test_a_lost_notice_is_made_up_for_after_the_reconnect(
 def test_without_notices_a_change_comes_with_the_next_poll(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str
 ) -> None:
-    """If Redis refuses subscriptions, workers are one fleet all the same, and see a change at their next poll."""
+    """If Redis refuses subscriptions, workers are still one fleet, and see a change at their next poll."""
     server = make_redis()
     server.client().acl_setuser("default", enabled=True, nopass=True, commands=["-subscribe"])
     with Fleet(attached(posthog, server.url, namespace, every=0.5), 4) as fleet:

@@ -67,7 +67,7 @@ def flooded(server: RedisServer, namespace: str, messages: Sequence[str]) -> Gen
 def test_a_flood_costs_about_a_poll_a_second(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str, messages: Sequence[str]
 ) -> None:
-    """The leader keeps its lease, a real change arrives in about a second, and push goes on after the flood."""
+    """The leader keeps its lease, a real change arrives in about a second, and push continues after the flood."""
     server = make_redis()
     admin = server.client()
     with Fleet(attached(posthog, server.url, namespace, every=EVERY, polls=LONG), WORKERS) as fleet:
@@ -112,7 +112,7 @@ def test_notices_of_grants_do_not_stop_fetches(posthog: RemoteStandIn, make_redi
 def test_a_backlog_of_notices_is_dropped(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str, messages: Sequence[str]
 ) -> None:
-    """After 300,000 messages at once the fleet goes on as before, and the server keeps none of them."""
+    """After 300,000 messages at once the fleet continues as before, and the server keeps none of them."""
     server = make_redis()
     admin, channel = server.client(), keys_of(namespace, 0).channel
     with Fleet(attached(posthog, server.url, namespace, every=EVERY, polls=LONG), WORKERS) as fleet:

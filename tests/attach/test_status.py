@@ -79,7 +79,7 @@ def test_kept_flags_are_the_last_known(posthog: StandInControl, redis_url: str, 
 
 
 def test_a_project_without_flags_serves_all_of_them(posthog: StandInControl, redis_url: str, namespace: str) -> None:
-    """That there are none is no trouble."""
+    """A project without flags is no trouble."""
     posthog.serve(make_definitions(0, revision=None))
     with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 1) as fleet:
         fleet.call(load)
@@ -114,7 +114,7 @@ def _leaders(members: list[Member]) -> set[str]:
 def test_refused_keys_stay_in_the_status_while_others_fetch(
     posthog: StandInControl, redis_url: str, namespace: str
 ) -> None:
-    """A revoked key on one deployment: the fleet goes on, and that process cannot fetch."""
+    """A revoked key on one deployment: the fleet continues, and that process cannot fetch."""
     with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 2) as fleet:
         fleet.call(load)
         first = leader(fleet)
@@ -130,7 +130,7 @@ def test_refused_keys_stay_in_the_status_while_others_fetch(
 def test_keys_that_were_refused_to_all_are_right_again_for_all(
     posthog: StandInControl, redis_url: str, namespace: str
 ) -> None:
-    """Of three processes each was refused; once any of them fetches again, none reports the refusal any longer."""
+    """After each of three processes was refused, none reports the refusal once any of them fetches again."""
     with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 3) as fleet:
         fleet.call(load)
         posthog.fail(Refuse(401))

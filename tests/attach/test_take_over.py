@@ -85,7 +85,7 @@ def test_a_killed_leader_is_followed_when_its_lease_ends(
 
 
 def test_a_released_lease_is_taken_at_once(posthog: StandInControl, store_url: str, namespace: str) -> None:
-    """After the leader's shutdown another leads within a second, though polls are 30 s apart, and its pushes arrive."""
+    """After the leader's shutdown another leads and pushes within a second, although polls are 30 s apart."""
     make = attached(posthog, store_url, namespace, every=0.6, polls=LONG)
     with log_grants(store_url, namespace) as grants, Fleet(make, 4) as fleet:
         fleet.call(load)

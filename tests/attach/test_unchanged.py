@@ -21,7 +21,7 @@ Answer = dict[str, object] | None
 
 @pytest.fixture
 def posthog() -> Iterator[PostHogStandIn]:
-    """A PostHog in this process, where the clients are too; at revision 1."""
+    """A PostHog in the process of the clients, at revision 1."""
     with PostHogStandIn(make_definitions(5)) as standin:
         yield standin
 

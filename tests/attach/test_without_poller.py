@@ -24,7 +24,7 @@ T = TypeVar("T")
 EVERY = 0.4
 
 LIMIT = 0.1
-"""Of a processor, while nothing happens."""
+"""The largest part of a processor while nothing happens."""
 
 HOWS = pytest.mark.parametrize("how", ["by itself", "attach", "not attached"])
 
@@ -56,7 +56,7 @@ def without_poller(host: str, secret_key: str, cache: FlagDefinitionCache | None
 
 
 def work(_seat: Seat, seconds: float) -> float:
-    """Do nothing for so many seconds; returns what part of a processor the process took."""
+    """Do nothing for this many seconds; returns what part of a processor the process took."""
     began = time.process_time()
     threading.Event().wait(seconds)
     return (time.process_time() - began) / seconds
@@ -101,7 +101,7 @@ def test_a_frozen_store_costs_nothing_and_is_asked_again(
 def test_a_failure_at_the_first_load_is_made_up_for(
     posthog: StandInControl, redis_server: RedisServer, namespace: str, how: str, fault: Refuse, wait: float | None
 ) -> None:
-    """As with the SDK alone: without flags it loads again when it evaluates, and has them once PostHog answers."""
+    """As with the SDK alone, a client without flags loads when it evaluates, and has them once PostHog answers."""
     cache = from_url(redis_server.url, namespace, cold_start_wait=wait, auto_attach=how != "not attached")
     plain, ours = without_poller(posthog.url, "phs_plain", None), without_poller(posthog.url, "phs_ours", cache)
     if how == "attach":
@@ -164,7 +164,7 @@ def test_one_failure_is_over_with_the_first_load(
 
 @HOWS
 def test_it_keeps_no_lease(posthog: StandInControl, redis_server: RedisServer, namespace: str, how: str) -> None:
-    """Neither the one on which it fetched, nor one that it found free when nothing was due."""
+    """It keeps neither the lease with which it fetched, nor one that it found free when nothing was due."""
     admin = redis_server.client()
     with Fleet(never_polling(posthog, redis_server.url, namespace, how), 2) as fleet:
         for member in (*fleet, *fleet):
@@ -181,7 +181,7 @@ def test_a_fleet_beside_it_leads(
     how: str,
     tied: Callable[..., Callable[[int], Seat]],
 ) -> None:
-    """It loads first; those that poll get the lease and fetch, and it has with its loads what they fetched."""
+    """It loads first; polling clients get the lease and fetch, and its loads bring what they fetched."""
     with (
         Fleet(never_polling(posthog, redis_server.url, namespace, how), 1) as lone,
         Fleet(tied(posthog, redis_server.url, namespace, every=EVERY, challenge_after=60.0), 2) as fleet,

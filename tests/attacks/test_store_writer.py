@@ -43,7 +43,7 @@ def delete(writer: Writer) -> None:
 
 
 def truncate(writer: Writer) -> None:
-    """Keep the first bytes of the payload alone."""
+    """Keep only the first bytes of the payload."""
     store(writer, writer.read("payload")[:40], "e" * 64)
 
 

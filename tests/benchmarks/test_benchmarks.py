@@ -26,7 +26,7 @@ WORKERS = 3
 
 
 def _benchmark(*words: str) -> str:
-    """Run `python -m benchmarks` in a process of its own, as everybody does; returns what it printed."""
+    """Run `python -m benchmarks` in a separate process, as users do; returns what it printed."""
     command = [sys.executable, "-m", "benchmarks", *words]
     done = subprocess.run(
         command, cwd=ROOT, env=posthog_environment(""), capture_output=True, text=True, timeout=110, check=False
@@ -41,7 +41,7 @@ def _samples(run: dict[str, Any], question: str, contestant: str, measure: str) 
 
 
 def test_a_quick_run_counts_right_and_leaves_all_that_is_published(tmp_path: Path) -> None:
-    """Two questions, three contestants: exact counts, the JSON's shape, and tables and plots made from it alone."""
+    """Two questions and three contestants: exact counts, the JSON's shape, and tables and plots made only from it."""
     out = tmp_path / "run.json"
     names = "none,example,attached"
     printed = _benchmark("cold_start", "steady", "--quick", "--seed", "7", "--contestants", names, "--out", str(out))
@@ -89,7 +89,7 @@ def test_each_question_is_whole(question: Question) -> None:
 
 
 def test_everybody_can_be_a_fleet() -> None:
-    """Who only reads is asked nothing that needs a whole fleet."""
+    """A contestant that only reads is asked nothing that needs a whole fleet."""
     assert not {"bare", "reader"} & set(EVERYBODY)
 
 
@@ -98,7 +98,7 @@ def test_everybody_can_be_a_fleet() -> None:
     [([1.0], 99, 1.0), (range(1, 101), 50, 50), (range(1, 101), 99, 99), (range(1, 11), 90, 9), ([1, 2], 99, 2)],
 )
 def test_a_percentile_is_a_sample(samples: Iterable[float], percent: float, wanted: float) -> None:
-    """A percentile is the smallest sample such that so many percent are no larger."""
+    """A percentile is the smallest sample such that this many percent are no larger."""
     assert percentile(list(samples), percent) == wanted
 
 
@@ -140,7 +140,7 @@ def test_values_are_told_with_their_unit(value: float, unit: str, text: str) -> 
 
 
 def test_a_question_asked_again_takes_the_place_of_its_older_answers() -> None:
-    """Only beside others of the same machine, versions and size; it tells when it was asked, and the others stay."""
+    """Only a run with the same machine, versions and size is updated; answers have their dates, and the others stay."""
     older = results.load(results.LATEST)
     again = {**older, "made_at": "2030-01-02T03:04:05+00:00", "questions": {"steady": older["questions"]["change"]}}
     run = results.replaced(older, again)
@@ -154,7 +154,7 @@ def test_a_question_asked_again_takes_the_place_of_its_older_answers() -> None:
 
 
 def test_what_is_published_is_what_the_committed_run_holds(tmp_path: Path) -> None:
-    """README's figures, the tables and every plot are made from results/latest.json, and nothing else lies there."""
+    """README's figures, the tables and all plots are made from results/latest.json, and the folder has nothing else."""
     run = results.load(results.LATEST)
     readme = (ROOT / "README.md").read_text()
     assert embedded(readme, run) == readme

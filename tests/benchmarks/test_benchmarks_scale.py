@@ -59,7 +59,7 @@ def _day(name: str, workers: int, day: Day) -> Summary:
     return live(CONTESTANTS[name], workers, SIZES, day)
 
 
-# --- the simulation against what it stands for -----------------------------------------------------------------------
+# --- the simulation against the real thing ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", [1, 3])
@@ -244,12 +244,12 @@ def test_the_model_of_cost_agrees_with_the_simulated_day() -> None:
 
 
 def test_prices_are_those_of_the_tiers() -> None:
-    """The first million is free; each tier's price holds for what lies in it."""
+    """The first million is free; each tier's price applies to the requests in it."""
     told = [cost.price(n) for n in (1e6, 1.5e6, 2e6, 10e6, 50e6, 150e6)]
     assert told == pytest.approx([0, 50, 100, 460, 1460, 2460])
 
 
-# --- what is committed and told --------------------------------------------------------------------------------------
+# --- what is committed and reported ----------------------------------------------------------------------------------
 
 
 def test_the_documented_tables_are_those_of_the_committed_results() -> None:
@@ -293,7 +293,7 @@ def test_a_push_takes_what_the_network_takes() -> None:
 
 
 def test_the_load_generator_measures_a_real_redis(make_redis: MakeRedis) -> None:
-    """Every measurement, in small: all subscribers hear, all workers read the new payload once, and Redis says so."""
+    """Every measurement in small: all subscribers get the notice, all workers read the payload once; Redis agrees."""
     server = make_redis()
     stage = Stage(str(server.socket_path), flags=20)
     polls = asyncio.run(stage.polls(2, 0.05))

@@ -1,7 +1,7 @@
 """Which scenarios run, and with which seed.
 
 Without further words each test plays a few of its cases (`sample`), always the same ones. `CHAOS_ROUNDS=3` plays them
-all, three times, each time with other choices; `CHAOS_SEED` is whence all choices come. What fails prints how it is
+all, three times, each time with other choices; all choices come from `CHAOS_SEED`. What fails prints how it is
 played again.
 """
 
@@ -45,7 +45,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _deck(item: pytest.Item) -> str:
-    """Of what cases this is one: those of its test, or those of them with the same value of `each`."""
+    """Return the cases of its test, or of these only the ones with the same value of `each`."""
     test, mark = item.nodeid.partition("[")[0], item.get_closest_marker("sample")
     each = mark.kwargs.get("each") if mark else None
     call = getattr(item, "callspec", None)

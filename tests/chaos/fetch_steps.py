@@ -31,7 +31,7 @@ class Step(Enum):
 
 
 class _Gate:
-    """In a member's process: where its requests for definitions stop."""
+    """In a member's process: the place where its requests for definitions stop."""
 
     def __init__(self) -> None:
         self.reached = threading.Event()

@@ -73,7 +73,7 @@ def test_full(mode: Mode, posthog: RemoteStandIn, small_disk: Path, namespace: s
                     stage.settle(unable=4)  # each asks for itself, more slowly
                 else:
                     next_request(posthog, timeout=10.0)
-        stage.change()  # an SDK that fetches for itself has the entity tag of what no store took, and hears "unchanged"
+        stage.change()  # an SDK that fetches for itself has the entity tag of what no store took, and gets "unchanged"
         stage.settle()
         stage.join()
         stage.end_well()

@@ -33,7 +33,7 @@ for 10 seconds."""
 def test_fails_for_one(
     mode: Mode, fault: Fault | None, place: Place, server: RedisServer, chance: random.Random
 ) -> None:
-    """The leader's requests fail, and perhaps those of others: who can fetch does, and all have the change."""
+    """The leader's requests fail, and perhaps others' too: a worker that can fetch does, and all have the change."""
     with Stage.of(mode, place, chance) as stage:
         first = leader(stage.fleet)
         others = chance.sample([each for each in stage.fleet if each is not first], chance.randint(0, 2))

@@ -111,7 +111,7 @@ def test_flushed(mode: Mode, step: Step, place: Place, server: RedisServer, chan
 @MODES
 @pytest.mark.sample(1)
 def test_clock(mode: Mode, stepped_redis: SteppedRedis, place: Place, namespace: str, chance: random.Random) -> None:
-    """Redis's clock stepped about, by seconds and by hours, at any step of a fetch: changes go on reaching all."""
+    """Redis's clock is stepped by seconds and by hours, at any step of a fetch: changes still reach all."""
     there = Place(place.posthog, stepped_redis.server.url, namespace)
     with Stage.of(mode, there, chance) as stage:
         for offset in [*chance.sample((-86_400, -600, -20, 20, 600, 86_400), 2), 0]:

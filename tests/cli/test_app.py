@@ -124,7 +124,7 @@ def test_a_file_is_looked_into_and_not_made(
 def test_inspect_changes_no_file(
     write_app: Write, tmp_path: Path, namespace: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A broken one stays where it is, as with its URL; a sound one is the same to the byte."""
+    """A broken file stays where it is, as with its URL; a sound one keeps every byte."""
     path = tmp_path / "flags.db"
     app = write_app(f"SqliteFlagDefinitionCache({str(path)!r}, {namespace!r})")
     with closing(SqliteStore(path, namespace)) as store:
@@ -160,7 +160,7 @@ def test_a_mistake_in_the_module_is_shown_as_it_is(write_app: Write) -> None:
 def test_what_is_no_shared_cache_is_refused(
     write_app: Write, namespace: str, attribute: str, reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With what it is, and what it must be."""
+    """The refusal says what it is and what it must be."""
     app = write_app(f"MemoryFlagDefinitionCache({namespace!r})")
     assert main(["inspect", "--app", f"{app}{attribute}"]) == 2
     assert reason in capsys.readouterr().err

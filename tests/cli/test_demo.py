@@ -59,7 +59,7 @@ class Demo:
         )
 
     def finish(self) -> tuple[int, str, str]:
-        """Wait for its end; return the exit status, what it wrote and what it complained of."""
+        """Wait for its end; return the exit status, its output and its complaints."""
         out, err = self.process.communicate(timeout=_PATIENCE)
         return self.process.returncode, out, err
 
@@ -81,7 +81,7 @@ class Demo:
         return found
 
     def leaves_nothing(self, timeout: float = 0.0) -> None:
-        """Fail if a process or a file of it is there after so many seconds."""
+        """Fail if a process or a file of it is there after this many seconds."""
         until(lambda: not self.processes(), timeout, what=f"the end of {self.processes()}")
         until(lambda: not list(self.folder.iterdir()), timeout, what=f"{self.folder} to be empty")
 
@@ -161,7 +161,7 @@ def test_it_shows_counts_and_ends(start_demo: StartDemo) -> None:
 
 
 def test_it_shares_by_redis_after_a_preload(start_demo: StartDemo, make_redis: MakeRedis) -> None:
-    """Forked from a loaded application and on Redis it does the same, tells no password and leaves no key behind."""
+    """Forked from a loaded application and on Redis it does the same, shows no password and leaves no key behind."""
     server = make_redis(tcp=True, args=["--requirepass", "sesame"])
     url = server.tcp_url.replace("redis://", "valkey://:sesame@")  # a URL that redis-py itself does not know
     demo = start_demo(*_SHORT, "--preload", "--store", url)
@@ -200,7 +200,7 @@ def test_a_project_of_ones_own_is_only_read(start_demo: StartDemo, standin: Post
 
 
 def test_a_terminal_shows_a_table(start_demo: StartDemo) -> None:
-    """On a terminal the workers stand in a table with what each of them asked and would have asked alone."""
+    """On a terminal a table shows the workers, with what each of them asked and would have asked alone."""
     try:
         ours, theirs = pty.openpty()
     except OSError as exc:
@@ -296,7 +296,7 @@ _REPORT = Report(
 
 
 def test_what_a_killed_worker_asked_stays_counted() -> None:
-    """The sums hold the latest report of every worker that ever was; a killed one neither leads nor evaluates."""
+    """The sums contain the latest report of every worker so far; a killed one neither leads nor evaluates."""
     ledger = Counts()
     ledger.add([replace(_REPORT, role="leader"), replace(_REPORT, pid=2), replace(_REPORT, polls=11, role="leader")])
     assert ledger.sent() == Requests(8, 2)

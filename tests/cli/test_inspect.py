@@ -86,7 +86,7 @@ def _no_wal(path: Path) -> str:
 
 @pytest.mark.parametrize("made", [_closed, _killed, _without_its_index, _of_an_earlier_release, _broken, _no_wal])
 def test_a_file_stays_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str], made: Callable[[Path], str]) -> None:
-    """Byte for byte, with what lies beside it, and what is in its log is shown."""
+    """The file and those beside it keep every byte, and what is in its log is shown."""
     expected = made(tmp_path / "flags.db")
     before = content(tmp_path)
     for _ in range(2):
@@ -96,7 +96,7 @@ def test_a_file_stays_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_a_living_writers_file_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With its log, and the writer goes on."""
+    """A file with a log is shown, and its writer continues."""
     url, opened, closing = f"sqlite:///{tmp_path}/flags.db", os.pipe(), os.pipe()
 
     def write() -> str:
@@ -134,7 +134,7 @@ def test_a_key_of_a_foreign_type_stays_in_redis(
 
 
 def test_nothing_is_written_to_redis(redis_server_any: RedisServer, capsys: pytest.CaptureFixture[str]) -> None:
-    """Neither a field nor a time to live; also where nothing is stored."""
+    """Neither a field nor a time to live changes, also if nothing is stored."""
     admin, keys = redis_server_any.client(), keys_of("n", 0)
     admin.delete(*keys[:2])
     assert inspected(redis_server_any.url, capsys) == "none"

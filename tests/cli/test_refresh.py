@@ -280,7 +280,7 @@ def test_a_refresher_keeps_its_lease_for_one_and_a_half_intervals(
 
 
 def test_nothing_shows_the_key() -> None:
-    """Neither the project nor the refresher in a traceback or a debugger; and a reader it cannot be."""
+    """A traceback or a debugger shows no secret of project or refresher; a refresher can't be a reader."""
     project = Project("phc_test", SECRETS[0], "https://eu.i.posthog.com")
     refresher = Refresher("redis://:pass-sesame@127.0.0.1:1/0", "ns", project)
     with pytest.raises(ConfigurationError, match="cannot have role"):

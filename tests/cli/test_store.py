@@ -20,7 +20,7 @@ KEY = "a key of sixteen bytes or more"
 
 
 def fill(store: Store) -> Grant:
-    """Let a worker bring definitions, and tell all that the vendor is busy."""
+    """Let a worker publish definitions, and leave a note that the vendor is busy."""
     worker = Worker(store, "worker-1")
     grant = worker.granted()
     meta = Meta("v1", grant.epoch, grant.as_of, grant.at, grant.at, etag='"tag"', writer="some\u202e[31mbody")
@@ -109,7 +109,7 @@ def test_each_protection_is_found_by_its_name(
     namespace: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Protected envelopes lie apart; without a key all is shown but the entity tag, which is protected too."""
+    """Protected envelopes have other keys; without a key all is shown except the entity tag, which is protected."""
     protection = protection_of(signing_key, encryption_key)
     path = tmp_path / "flags.db"
     fill(SqliteStore(path, namespace, timeout=10.0, format_and_protection=label_of(protection)))
@@ -165,6 +165,6 @@ def test_a_file_that_is_no_store_stays_as_it_is(
 def test_clear_of_a_protected_namespace_needs_its_key(
     url: str, namespace: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Workers would undo one that is not signed, so the command is refused, and says where the key comes from."""
+    """Workers would undo an unsigned `clear`, so the command is refused, and says where the key comes from."""
     assert main(["clear", url, namespace, "--protection", "signed", "--yes"]) == 2
     assert "--app MODULE:ATTRIBUTE" in capsys.readouterr().err

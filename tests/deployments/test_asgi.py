@@ -115,7 +115,7 @@ async def _longest_pause(client: Posthog, posthog: PostHogStandIn) -> float:
 
 
 def test_the_loop_never_waits(posthog: PostHogStandIn, namespace: str, no_threads_left: None) -> None:
-    """While start and end take a second each, other tasks go on."""
+    """While start and end take a second each, other tasks continue."""
     posthog.hold()
     client = attached(MemoryFlagDefinitionCache(namespace), posthog.url)
     assert asyncio.run(_longest_pause(client, posthog)) < 0.9

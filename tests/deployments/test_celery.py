@@ -70,16 +70,16 @@ class Worker:
         self._app = Celery(broker=env["BROKER_URL"], backend=env["CELERY_RESULT_BACKEND"])
 
     def ask(self, name: str, times: int = 1, *, within: float = 20.0) -> list[object]:
-        """Send so many tasks at once, and wait for what all of them return."""
+        """Send this many tasks at once, and wait for what all of them return."""
         sent = [self._app.send_task(f"tasks.{name}", queue=self.folder.name) for _ in range(times)]
         return [each.get(timeout=within, interval=0.02) for each in sent]
 
     def reports(self, times: int = 1) -> list[Report]:
-        """Have so many tasks report at once."""
+        """Have this many tasks report at once."""
         return [Report(**told) for told in cast("list[dict[str, Any]]", self.ask("report", times))]
 
     def ours(self) -> list[str]:
-        """The connections of flagcache at the server: it alone comes by the unix socket, but for those of the test."""
+        """Return flagcache's connections at the server: besides the test only it uses the unix socket."""
         return [number for number in self._by_socket() if number not in self._strangers]
 
     def _by_socket(self) -> list[str]:
@@ -91,14 +91,14 @@ class Worker:
         return bool(self._admin.exists(self._lease))
 
     def run(self, *words: str) -> str:
-        """Run another of Celery's commands beside the worker, and return what it prints."""
+        """Run another Celery command beside the worker, and return what it prints."""
         command = [sys.executable, "-m", "celery", "-A", "tasks", *words]
         return subprocess.run(
             command, cwd=self.folder, env=self.environment, check=True, capture_output=True, text=True, timeout=60
         ).stdout
 
     def end(self) -> None:
-        """Shut it down warmly: nothing of it may be left, but for a lease."""
+        """Shut it down warmly; nothing of it may be left except a lease."""
         assert self.program.end(signal.SIGTERM, within=30) == 0
         assert self.program.left_behind() == []
         until(lambda: not self.ours(), what="its connections to end")
@@ -199,7 +199,7 @@ def test_a_line_loads_before_the_first_task_and_hands_the_lease_over(
         assert all(report.loaded and report.revision == "r1" for report in celery.reports(6))
         assert celery.leased()
         connections = len(celery.ours())
-        if pool == "threads":  # what only imports the tasks asks nobody
+        if pool == "threads":  # a program that only imports the tasks asks nothing
             assert "pong" in celery.run("inspect", "ping")
             with Program(beat := tmp_path / "beat", _beat(beat), celery.environment) as scheduler:
                 scheduler.prints("beat: Starting...")
@@ -244,7 +244,7 @@ def test_a_posthog_that_hangs_keeps_no_child_from_starting(
 
 
 def test_without_celery_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To import the module needs nothing; to install it does."""
+    """Importing the module needs no Celery; installing does."""
     for name in ("celery", "celery.signals"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingExtraError, match="pip install celery"):
@@ -254,7 +254,7 @@ def test_without_celery_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
 def test_a_failure_of_ours_keeps_no_worker_from_starting(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is logged; Celery hears nothing of it. What is installed twice is called once."""
+    """A failure is logged and never reaches Celery. Two installations are one."""
     calls: list[str] = []
 
     def fails() -> None:

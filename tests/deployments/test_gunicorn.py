@@ -77,7 +77,8 @@ def test_a_fleet_needs_no_call(tmp_path: Path, make_redis: MakeRedis, worker: st
     certificate = make_certificate(tmp_path) if worker == "gevent" else None  # https is what a late patch breaks
     # The asgi class would take uvloop, which loses a signal that comes before it runs: its worker would not end then.
     words = [*GUNICORN, "-w", "2", "-k", worker, "--max-requests", "80", "--asgi-loop", "asyncio", "app:app"]
-    # Nobody waits for the end of such a lease: it has to be given up. uvicorn's workers die by SIGTERM and cannot.
+    # The test doesn't wait for such a lease to expire: it has to be given up. uvicorn's workers die by SIGTERM and
+    # can't.
     lease = EVERY if worker == UVICORN else 60.0
 
     def play(*more: str, database: int) -> None:
@@ -166,7 +167,7 @@ def test_a_worker_starts_when_all_is_down(tmp_path: Path, make_redis: MakeRedis)
 
 
 def test_a_late_patch_is_told(tmp_path: Path, make_redis: MakeRedis) -> None:
-    """With --preload gevent comes too late for the SDK, unless patched first: one line names the remedy."""
+    """With --preload gevent patches too late for the SDK, unless it is patched first; one line names the remedy."""
     with serve_shop() as posthog:
         shop = Shop(tmp_path, posthog, make_redis(), {"app.py": WSGI, "gunicorn.conf.py": HELPER})
         with shop.run(*GUNICORN, "-k", "gevent", "--preload", "app:app"):

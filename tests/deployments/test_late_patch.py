@@ -1,6 +1,6 @@
 """gevent patches after a cache was made: gunicorn's `--preload -k gevent`, and an application that patches late.
 
-Threads that the SDK starts before are real ones and go on beside greenlets. The plain SDK bears that, and is judged in
+Threads that the SDK starts before are real ones and continue beside greenlets. The plain SDK works so, and is judged in
 the same run.
 """
 
@@ -119,7 +119,7 @@ def judge(cached: Life, plain: Life) -> None:
 
 @pytest.mark.parametrize("before", BEFORE_THE_FORK)
 def test_gunicorn_patches_after_a_preload(tmp_path: Path, make_redis: MakeRedis, before: str) -> None:
-    """Workers rest, take changes with their polls, say once each that none is pushed, and end as with the SDK alone."""
+    """Workers rest, take changes with their polls, report once each that push is off, and end as with the SDK alone."""
     app = WSGI + BEFORE_THE_FORK[before]
     cached, plain = live_beside(tmp_path, make_redis(), app, *GUNICORN, "-k", "gevent", "app:app")
     judge(cached, plain)
@@ -134,7 +134,7 @@ def test_threads_that_nothing_patches_are_pushed_changes(tmp_path: Path, make_re
     assert NOT_PUSHED not in cached.log
 
 
-# Not under gunicorn: gevent cannot patch in the midst of an import, of which another thread makes use (gevent 26.9).
+# Not under gunicorn: gevent cannot patch during an import while another thread imports (gevent 26.9).
 FOUR = """
 import os, signal, socket, sys
 
@@ -162,7 +162,7 @@ server.serve_forever()
 
 @pytest.mark.parametrize("before", ["made", "attached"])
 def test_an_application_patches_late(tmp_path: Path, make_redis: MakeRedis, before: str) -> None:
-    """A process that patches when cache and client are there, and their threads may run, takes changes all the same."""
+    """A process that patches after cache and client were created, with their threads running, still takes changes."""
     app = FOUR + WSGI + BEFORE_THE_FORK[before] + PATCH_AND_SERVE
     cached, plain = live_beside(tmp_path, make_redis(), app, "app")
     judge(cached, plain)

@@ -31,7 +31,7 @@ def server() -> Iterator[RedisServer]:
 
 
 def program(folder: Path, store_url: str, posthog: RemoteStandIn, script: str, *args: str, every: float) -> Program:
-    """A script of a user's beside the `app.py` of the docs; the fleet is named after the folder."""
+    """A user's script beside the `app.py` of the docs; the fleet is named after the folder."""
     text = snippet("docs/processes.md", "app.py")
     text = text.replace('"my-team"', f'"{folder.name}", refresh_interval={every}')
     if store_url.startswith("sqlite"):
@@ -44,7 +44,7 @@ def program(folder: Path, store_url: str, posthog: RemoteStandIn, script: str, *
 
 
 def told(running: Program, number: int = 1) -> list[dict[str, Any]]:
-    """Wait until it has printed so many lines, and return them."""
+    """Wait until it has printed this many lines, and return them."""
 
     def lines() -> list[str]:
         return [line for line in running.log.splitlines() if line.startswith("{") and line.endswith("}")]
@@ -130,7 +130,7 @@ time.sleep(60)
 def test_a_line_hands_over_before_a_process_ends_without_exit_hooks(
     tmp_path: Path, server: RedisServer, posthog: RemoteStandIn
 ) -> None:
-    """The SDK's own shutdown: no lease is left, though it would have lasted for long."""
+    """After the SDK's own shutdown no lease is left, although it would have lasted for long."""
     script = ENDING.format(last_line=snippet("docs/processes.md", "the last line").splitlines()[1])
     with program(tmp_path, server.url, posthog, script, every=SELDOM) as running:
         assert told(running, 2) == [{"revision": "r1", "role": "leader"}, {"ended": True}]
@@ -220,7 +220,7 @@ uvloop.run(main())
 
 
 def test_subprocesses_under_uvloop_concern_nobody(tmp_path: Path, server: RedisServer, posthog: RemoteStandIn) -> None:
-    """Its forks run our hooks: they start, and neither PostHog nor the fleet sees one more worker."""
+    """Forks of uvloop run our hooks: programs start, and neither PostHog nor the fleet sees one more worker."""
     admin = server.client()
     connections = len(admin.client_list())
     with program(tmp_path, server.url, posthog, UVLOOP, every=SELDOM) as running:
@@ -265,7 +265,7 @@ tell(unharmed=all(same(number, then) for number, then in taken.items()))
 def test_a_daemon_goes_on_although_its_files_were_closed(
     tmp_path: Path, server: RedisServer, posthog: RemoteStandIn, kind: str
 ) -> None:
-    """It has flags at once and follows a change; who has the numbers of its parent's files is left alone."""
+    """A daemon has flags at once and follows a change; files with the numbers of its parent's are left alone."""
     url = server.url if kind == "redis" else f"sqlite:///{tmp_path / 'flags.db'}"
     with log_grants(url, tmp_path.name) as grants, program(tmp_path, url, posthog, DAEMON, every=EVERY) as running:
         assert told(running)[0]["revision"] == "r1"

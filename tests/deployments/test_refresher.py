@@ -190,7 +190,7 @@ def test_a_fetch_under_way_is_cancelled_at_the_end(
 
 
 def test_no_outage_ends_it(posthog: RemoteStandIn, make_redis: MakeRedis, namespace: str, tmp_path: Path) -> None:
-    """It lives through all, is ready only with fresh definitions in the store, and tells no secret of any of it."""
+    """A refresher survives everything, is ready only with fresh definitions in the store, and reveals no secret."""
     redis = make_redis(tcp=True, args=("--requirepass", "pass-sesame"))
     url = f"redis://:pass-sesame@127.0.0.1:{redis.port}/0"
     redis.stop()

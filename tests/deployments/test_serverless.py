@@ -131,7 +131,7 @@ def test_a_readers_cold_start_is_one_command(
 
 
 def test_a_reader_of_an_empty_store_goes_on_at_once(store_url: str, namespace: str, posthog: PostHogStandIn) -> None:
-    """With no flags, which it tells once; it fetches nothing, and has the first definitions with its next poll."""
+    """A reader starts with no flags, reports that once, fetches nothing, and has definitions with its next poll."""
     told: list[Event] = []
     reader = from_url(store_url, namespace, role="reader", on_event=told.append)
     client = client_of(reader, posthog)
@@ -164,7 +164,7 @@ def test_a_reader_may_be_told_to_wait(store_url: str, namespace: str, posthog: P
 def test_a_reader_without_a_store_is_not_held_up(
     make_redis: MakeRedis, namespace: str, posthog: PostHogStandIn
 ) -> None:
-    """A frozen Redis costs one timeout, and the next poll none; it goes on with what it holds, and fetches nothing."""
+    """A frozen Redis costs one timeout, and the next poll none; the reader keeps what it holds, and fetches nothing."""
     server = make_redis(tcp=True)
     requests = fill(server.tcp_url, namespace, posthog)
     warm, cold = (
@@ -186,7 +186,7 @@ def test_a_reader_without_a_store_is_not_held_up(
 
 
 def test_a_reader_of_protocol_mode_is_one_too(store_url: str, namespace: str, posthog: PostHogStandIn) -> None:
-    """Not attached, it fetches nothing and publishes nothing either, also when it is handed definitions."""
+    """A reader that is not attached fetches and publishes nothing either, also if it is handed definitions."""
     reader = from_url(store_url, namespace, role="reader")
     assert reader.should_fetch_flag_definitions() is False
     nothing = reader.get_flag_definitions()
@@ -202,7 +202,7 @@ def test_a_reader_of_protocol_mode_is_one_too(store_url: str, namespace: str, po
 def test_a_fault_of_ours_does_not_send_a_reader_to_posthog(
     namespace: str, posthog: PostHogStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a worker would be sent to fetch, a reader goes on with what it has."""
+    """Where a worker would be sent to fetch, a reader continues with what it has."""
 
     def fails(_self: object) -> None:
         raise RuntimeError("broken")
@@ -266,7 +266,7 @@ def counted(posthog: PostHogStandIn, namespace: str, monkeypatch: pytest.MonkeyP
 
 
 def test_an_invocation_asks_only_when_the_last_answer_is_old(counted: Counted, clock: Clock) -> None:
-    """By the wall clock; one that was stepped back tells nothing, and then it asks."""
+    """The wall clock decides; if it was stepped back, it proves nothing, and the reader asks."""
     handler = fresh(counted.client, max_age=30)(lambda: counted.polls)
     assert handler() == 1
     clock.now += 29
@@ -356,7 +356,7 @@ for line in sys.stdin:
 
 
 class Function:
-    """A function in a process of its own, which is frozen but for its invocations."""
+    """A function in a separate process, which is frozen except during its invocations."""
 
     def __init__(self, folder: Path, environ: dict[str, str]) -> None:
         self._process = subprocess.Popen(
@@ -381,7 +381,7 @@ class Function:
         return answer
 
     def end(self) -> None:
-        """End it as a platform does: without a word."""
+        """End it as a platform does: without a warning."""
         self._process.kill()
         self._process.communicate()
 

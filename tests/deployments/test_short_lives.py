@@ -81,7 +81,7 @@ def jobs(server: RedisServer, namespace: str, posthog: RemoteStandIn, tmp_path: 
 
 
 def rest(intervals: float) -> None:
-    """Let so many refresh intervals go by between two jobs: nothing runs meanwhile whose state could be asked."""
+    """Let this many refresh intervals go by between two jobs: nothing runs meanwhile whose state could be asked."""
     time.sleep(intervals * EVERY)
 
 
@@ -119,7 +119,7 @@ def test_children_that_end_without_exit_hooks_have_changes_too(jobs: Jobs, posth
 def test_a_child_that_ends_in_mid_fetch_does_not_keep_the_next_one_from_the_change(
     server: RedisServer, namespace: str, posthog: RemoteStandIn, tmp_path: Path, kind: str
 ) -> None:
-    """It went on with young definitions and ended by `os._exit`; the fetch that it was granted is not waited for."""
+    """After a child with young definitions ended by `os._exit`, others don't wait for the fetch it was granted."""
     jobs = Jobs(server.url if kind == "redis" else f"sqlite:///{tmp_path}/flags.db", namespace, posthog.url, tmp_path)
     every = 4.0
     jobs.run("attached", refresh_interval=every)
@@ -168,7 +168,7 @@ def test_definitions_of_the_fallback_file_are_not_taken_for_current(
 
 
 def test_a_job_that_ends_lets_its_fetch_land(jobs: Jobs, posthog: RemoteStandIn) -> None:
-    """It went on with young definitions; what its fetch brings is there for the next one."""
+    """A job started with young definitions; the next one has what its fetch brings."""
     jobs.run("attached")
     posthog.serve(make_definitions(3, revision=2))
     posthog.set_delay(SLOW)
@@ -237,7 +237,7 @@ def test_one_that_cannot_fetch_waits_for_one_that_can(jobs: Jobs, posthog: Remot
 
 
 def test_after_three_failed_tries_nobody_waits(jobs: Jobs) -> None:
-    """Workers that are all refused share three tries, and then all go on."""
+    """Workers that are all refused share three tries, and then all start."""
     jobs.host = f"http://127.0.0.1:{free_port()}"
     workers = [jobs.start("attached", refresh_interval=30.0) for _ in range(6)]
     told = [ended(worker) for worker in workers]

@@ -38,7 +38,7 @@ def application(environ, start_response):
 """
 
 UWSGI = Path(sysconfig.get_path("scripts")) / "uwsgi"
-ALWAYS = ("--disable-logging", "--pythonpath", ".", "--binary-path", sys.executable)  # the last as the docs tell
+ALWAYS = ("--disable-logging", "--pythonpath", ".", "--binary-path", sys.executable)  # the last as in the docs
 
 pytestmark = pytest.mark.skipif(not UWSGI.exists(), reason="there is no uWSGI for this Python")
 
@@ -140,7 +140,7 @@ def leaves_nothing(site: Site, server: Program, end: signal.Signals, connected: 
 
 
 def test_a_lazy_fleet_shares_one_fetch_and_leaves_nothing(site: Site) -> None:
-    """As the docs have it; upon SIGTERM, and upon SIGHUP, the leader hands its lease over, however long that lasts."""
+    """As in the docs: at SIGTERM, and at SIGHUP, the leader hands over its lease, however long that lease is."""
     connected = len(site.admin.client_list())
     with site.run(lease=LONG) as server:
         goes_well(site, server)

@@ -22,7 +22,7 @@ ENV = os.environ
 
 
 def set_up(database: str) -> None:
-    """Set what such a project sets."""
+    """Configure the settings of such a project."""
     durable = {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "durable_cache"}
     settings.configure(
         SECRET_KEY="x" * 50,

@@ -22,7 +22,7 @@ def _run(name: str, **scope: object) -> dict[str, Any]:
 
 
 def test_the_settings_have_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the code, and of the table beside it; and they read the environment as before."""
+    """The defaults of the code and of its table are the same, and the settings read the environment as before."""
     from flagcache_posthog.django.olposthog import DEFAULTS
 
     for name in DEFAULTS:
@@ -44,7 +44,7 @@ def test_the_settings_have_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_visitors_keep_the_ids_of_posthog_django() -> None:
-    """A user who is logged in has the user's id, by the chain that comes after."""
+    """A user who is logged in has the user's id, from the next source of the chain."""
     identify = _run("identity.py")["identify"]
     session = {"posthog_distinct_id": "visitor"}
     visitor = SimpleNamespace(user=SimpleNamespace(is_authenticated=False), session=session)

@@ -39,7 +39,7 @@ PUBLISHED = {
     "is_enabled",
     "log",
 }
-"""The public names of `mitol.olposthog.features` 2026.4.2, but for what it imports."""
+"""The public names of `mitol.olposthog.features` 2026.4.2, without its imports."""
 
 DEFAULTS = {
     "POSTHOG_API_HOST": "https://us.posthog.com",
@@ -185,7 +185,7 @@ def test_switched_off_everything_is_of_the_settings(change: Change, posthog: Sta
 
 
 def test_configure_makes_no_client_and_replaces_a_foreign_one(change: Change) -> None:
-    """A server that forks its workers runs it in the parent. A client that something made before is let go."""
+    """A server that forks its workers runs it in the parent. A client that was created before is dropped."""
     threads = threading.active_count()
     foreign = sdk.Posthog("phc_other", host="http://127.0.0.1:9", send=False)
     for options in ({}, KEYLESS):
@@ -220,7 +220,7 @@ def test_settings_that_were_read_before_are_read_again(change: Change) -> None:
 
 
 def test_without_a_personal_key_no_store_is_needed(change: Change, caplog: pytest.LogCaptureFixture) -> None:
-    """Nor is one used: there is nothing to share, and nothing to complain of."""
+    """No store is used either: there is nothing to share, and no complaint."""
     for store in ({}, _flagcache()):
         change(**KEYLESS, FLAGCACHE=store)
         if store:
@@ -262,14 +262,14 @@ def test_all_flags_cost_one_request_while_durable_has_none(change: Change, posth
 
 
 def test_without_a_personal_key_all_flags_fill_durable(change: Change, posthog: StandInControl) -> None:
-    """So that single flags need no request of their own, until the cache's `TIMEOUT` is over."""
+    """So single flags need no own request until the cache's `TIMEOUT` is over."""
     change(**KEYLESS)
     expected = {"on": True, "off": False, "price": "b", "sticky": "s"}
     assert olposthog.get_all_feature_flags() == expected
     assert {key: olposthog.is_enabled(key) for key in expected} == expected
     assert posthog.counts().flags_calls == 1
     caches["durable"].clear()
-    _client().load_feature_flags()  # does nothing but log
+    _client().load_feature_flags()  # only logs
     assert olposthog.is_enabled("on")
     assert posthog.counts().flags_calls == 2
 
@@ -321,7 +321,7 @@ class Broken:
 
 
 def test_on_an_event_loop_posthog_is_not_asked(change: Change, posthog: StandInControl) -> None:
-    """Nor is a database, which Django does not allow there. What is decided locally is read."""
+    """No database is used either, which Django does not allow there. Locally decided flags are read."""
     change()
 
     async def view() -> list[object]:
@@ -406,7 +406,7 @@ def test_a_slow_load_of_definitions_pauses_nothing(change: Change, posthog: Stan
 def test_after_the_cooldown_one_probe_decides(
     change: Change, posthog: StandInControl, monkeypatch: pytest.MonkeyPatch, personal_key: str
 ) -> None:
-    """On a thread of its own, while reads go on without an answer; before, every process asked at once again."""
+    """On a thread of its own, while reads continue without an answer; before, every process asked at once again."""
     now = [100.0]
     change(POSTHOG_PERSONAL_API_KEY=personal_key, POSTHOG_CIRCUIT_BREAKER_COOLDOWN_SECONDS=60)
     assert olposthog.is_enabled("sticky") == "s"

@@ -202,7 +202,7 @@ def make(tmp_path: Path, posthog: RemoteStandIn) -> Make:
 
 
 def test_no_query_and_no_request_of_ours(make: Make, posthog: RemoteStandIn, tmp_path: Path) -> None:
-    """Sessions, tokens, async views: flags of the right user, for the queries that knowing the user costs."""
+    """Sessions, tokens, async views: flags of the right user, at the cost of the queries for the user."""
     project = make(
         f"sqlite:///{tmp_path / 'flags.db'}", settings='ROOT_URLCONF = "shop.twins"\n', tests=QUERIES, twins=TWINS
     )
@@ -250,7 +250,7 @@ def test_the_docs_tests_open_no_connection(make: Make, posthog: RemoteStandIn) -
 
 
 def test_migrate_needs_no_redis(make: Make, posthog: RemoteStandIn) -> None:
-    """Nor does any other command: settings are checked, and nothing is connected to."""
+    """No other command connects to anything either; settings are checked."""
     project = make(NOWHERE)
     project.manage("check", "--fail-level", "WARNING")
     project.manage("migrate")

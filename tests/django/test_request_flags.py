@@ -172,7 +172,7 @@ def test_awaited_flags_know_the_user() -> None:
 
 @pytest.mark.usefixtures("project", "flags")
 def test_flags_that_were_not_awaited_say_what_to_write() -> None:
-    """Never another visitor's flags; and none is lost if the user is known already."""
+    """No visitor gets another visitor's flags, and none is lost if the user is known already."""
     looked_up: list[str] = []
 
     async def view(request: HttpRequest) -> bool:
@@ -188,7 +188,7 @@ def test_flags_that_were_not_awaited_say_what_to_write() -> None:
 
 @pytest.mark.usefixtures("project")
 def test_a_cold_load_does_not_stop_the_event_loop(flags: StandInControl) -> None:
-    """Other requests go on while PostHog is slow; the first evaluation waits for it."""
+    """Other requests continue while PostHog is slow; the first evaluation waits for it."""
     flags.hold()
 
     async def goes_on() -> None:
@@ -208,7 +208,7 @@ async def _awaited(request: HttpRequest) -> HttpRequestFlags:
 
 @pytest.mark.usefixtures("project")
 def test_an_override_needs_no_network(posthog: StandInControl) -> None:
-    """Nor does awaiting under it load anything; visitors without an id have the flags too."""
+    """Awaiting under an override loads nothing either; visitors without an id have the flags too."""
 
     async def view() -> bool:
         return (await flags_of(request_of(user(7)))).is_enabled("nowhere-else")

@@ -154,7 +154,7 @@ def test_sessions_and_tokens(tmp_path: Path, make_redis: MakeRedis, posthog: Rem
 
 
 def test_runserver(tmp_path: Path, make_redis: MakeRedis, posthog: RemoteStandIn) -> None:
-    """The reloader's parent has no thread and makes no request; the child that it restarts goes on from the store."""
+    """The reloader's parent has no thread and makes no request; the child that it restarts continues from the store."""
     redis = make_redis()
     serve(posthog)
     project = project_in(tmp_path / "project", posthog, redis.url)

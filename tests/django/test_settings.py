@@ -28,7 +28,7 @@ def on_event(event: object) -> None:
 
 
 def test_what_works_is_not_refused(configure: Configure) -> None:
-    """With every kind of setting."""
+    """Settings of every kind are refused with their names."""
     configure(
         flagcache={
             "REFRESH_INTERVAL": 5,

@@ -206,7 +206,7 @@ def _of(response: Any) -> Answer:  # noqa: ANN401 - of either client
 
 @pytest.mark.parametrize("url", ANSWERS)
 def test_a_view_is_there_if_its_flag_is_on(url: str) -> None:
-    """Else it is a 404, or another view; with the same arguments, under WSGI and ASGI, for each kind of view."""
+    """Otherwise there is a 404 or another view with the same arguments, under WSGI and ASGI, for each kind of view."""
     assert _of(Client().get(url)) == ANSWERS[url]
 
     async def ask() -> Answer:

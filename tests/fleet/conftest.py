@@ -14,12 +14,12 @@ from tests.support.seat_factories import MakeSeats
 
 @pytest.fixture(params=[seats, attached], ids=["protocol", "attached"])
 def make_seats(request: pytest.FixtureRequest) -> MakeSeats:
-    """Both modes in turn."""
+    """Return both modes in turn."""
     made: MakeSeats = request.param
     return made
 
 
 @pytest.fixture
 def state() -> Path:
-    """Where the fallback stores of this test lie."""
+    """Return the directory of this test's fallback stores."""
     return Path(os.environ["XDG_STATE_HOME"]) / "flagcache"

@@ -34,7 +34,7 @@ def stepped(make_redis: MakeRedis, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_stepped_clock_of_the_store_stops_nothing(
     posthog: StandInControl, stepped: SteppedRedis, namespace: str, flushed: bool
 ) -> None:
-    """Redis's clock stepped back and forth by a minute, with what it holds and without: changes reach all in time."""
+    """Redis's clock is stepped back and forth by a minute, with and without its content: changes reach all in time."""
     server = stepped.server
     with Fleet(seats(posthog, server.url, namespace, every=EVERY), 4) as fleet:
         fleet.call(load)

@@ -30,7 +30,7 @@ def test_twenty_workers_cause_one_request(posthog: StandInControl, store_url: st
 def test_a_leader_that_dies_in_its_first_fetch_is_followed_by_one(
     posthog: StandInControl, store_url: str, namespace: str
 ) -> None:
-    """A leader killed in mid-fetch on a cold start is followed by exactly one other, within the wait of them all."""
+    """A leader killed during a fetch on a cold start is followed by exactly one other, within the wait of them all."""
     posthog.hold(times=1)
     with Fleet(seats(posthog, store_url, namespace, every=30, cold_start_wait=5), 6) as fleet:
         calls = {member.index: call for member, call in zip(fleet, fleet.begin(load), strict=True)}
@@ -53,7 +53,7 @@ def test_one_passing_failure_costs_no_worker_its_flags(
 
 
 def test_a_failing_posthog_sees_no_herd(posthog: StandInControl, redis_server: RedisServer, namespace: str) -> None:
-    """While PostHog fails, 8 cold workers ask 3 times an interval, and each goes on without flags, soon."""
+    """While PostHog fails, 8 cold workers ask 3 times an interval, and each soon starts without flags."""
     posthog.fail(500)
     make = seats(posthog, redis_server.url, namespace, every=0.5, cold_start_wait=1.5)
     with log_grants(redis_server.url, namespace) as grants, Fleet(make, 8) as fleet:
@@ -61,7 +61,7 @@ def test_a_failing_posthog_sees_no_herd(posthog: StandInControl, redis_server: R
         assert fleet.call(load) == [None] * 8
         assert time.monotonic() - began < 3.0
         assert fleet.call(evaluated) == [None] * 8
-        assert {each[-1].flags for each in fleet.call(history)} == {0}  # empty, not missing: nobody asks again at once
+        assert {each[-1].flags for each in fleet.call(history)} == {0}  # empty, not missing: none asks again at once
         assert grants.at_most(3, asks(posthog), 0.5)
         words = "all flags are off until some arrive"
         expired = [[line for line in each if words in line.text] for each in fleet.call(logs)]

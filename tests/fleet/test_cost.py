@@ -34,7 +34,7 @@ def _traffic(admin: redis.Redis) -> Traffic:
 
 
 def _cost_of_polls(admin: redis.Redis, member: Member, times: int) -> Traffic:
-    """What so many polls cost; what looking costs is taken off."""
+    """What this many polls cost; what looking costs is taken off."""
     first, second = _traffic(admin), _traffic(admin)
     member.call(poll, times)
     return _traffic(admin) - second - (second - first)

@@ -21,7 +21,7 @@ LONG = 60.0
 """Seconds between two polls, and between two fetches: no test lasts as long."""
 
 SOON = 5.0
-"""Seconds within which a newcomer starts: 2 s, if the leader hears of nothing, a fetch, and a slow machine's part."""
+"""Seconds within which a newcomer starts: 2 s if the leader gets no notice, a fetch, and time for a slow machine."""
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def spoil(admin: redis.Redis, namespace: str) -> None:
 def test_one_discard_starves_nobody(
     posthog: StandInControl, redis_server: RedisServer, admin: redis.Redis, namespace: str, posthog_works: bool
 ) -> None:
-    """Who discards what it cannot read lets the holders know: they bring theirs back, and no request is made for it."""
+    """A worker that discards what it cannot read notifies the holders, which bring theirs back without a request."""
     with Fleet(attached(posthog, redis_server.url, namespace, every=LONG), 3) as fleet:
         assert fleet.call(load) == [1] * 3
         subscribed(admin, namespace, 3)

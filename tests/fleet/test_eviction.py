@@ -21,7 +21,7 @@ from tests.support.servers import SERVER_NAMES, MakeRedis, RedisServer
 EVERY = 2.0
 INTERVALS = 4
 HEARD = 0.3
-"""Intervals within which each worker has heard that another was granted a fetch."""
+"""Intervals within which each worker learns that another was granted a fetch."""
 
 
 @pytest.mark.parametrize("evicted", ["both", "hash", "either"])
@@ -41,7 +41,7 @@ def test_a_fleet_under_eviction_asks_once_an_interval(
         arrived = sorted(request.arrived_at for request in asks(posthog, after=before))
         turns = 1 + sum(later - earlier > HEARD * EVERY for earlier, later in pairwise(arrived))
         assert INTERVALS - 2 <= turns <= INTERVALS + 1, arrived
-        assert len(arrived) <= 3 * INTERVALS, arrived  # some ask before they hear that another was granted
+        assert len(arrived) <= 3 * INTERVALS, arrived  # some ask before the notice of another's grant arrives
         assert all(never_lost_flags(member) for member in fleet)
         lines = [line for member in fleet.call(logs) for line in member if "lost the definitions" in line.text]
         assert 1 <= len(lines) <= len(fleet.members)

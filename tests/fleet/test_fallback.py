@@ -116,14 +116,14 @@ def test_a_new_worker_starts_beside_a_frozen_redis(
         assert came.call(load) == 1
         assert time.monotonic() - began < 2.5
         assert posthog.full_fetches == 1
-        assert posthog.requests <= 2  # where its machine has not asked PostHog for an interval, it may
+        assert posthog.requests <= 2  # if its machine has not asked PostHog for an interval, it may
         server.thaw()
 
 
 def test_new_workers_start_without_posthog(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str, make_seats: MakeSeats
 ) -> None:
-    """With PostHog away, though a fetch is due, new workers start with what Redis holds."""
+    """With PostHog away, although a fetch is due, new workers start with what Redis holds."""
     server = make_redis()
     with Fleet(make_seats(posthog, server.url, namespace, every=EVERY, store_timeout=TIMEOUT), 1) as fleet:
         fleet.call(load)
@@ -292,7 +292,7 @@ def _another_users(state: Path) -> None:
 def test_no_directory_but_ours_is_used(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str, state: Path, spoil: Callable[[Path], None]
 ) -> None:
-    """A file, a link, a directory that others own or may write: refused, said once; all else goes on."""
+    """A file, a link or a directory that others own or may write is refused, with one warning; all else works."""
     spoil(state)
     server = make_redis()
     with Fleet(seats(posthog, server.url, namespace, every=EVERY, store_timeout=TIMEOUT), 2) as fleet:

@@ -35,7 +35,7 @@ def keeps(fleet: Fleet, state: Path) -> None:
 def test_a_cleared_and_then_emptied_redis_does_not_freeze_it(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str, state: Path
 ) -> None:
-    """The file is of a higher epoch than Redis, which has lost its own: new definitions replace it all the same."""
+    """The file has a higher epoch than Redis, which has lost its own: new definitions still replace it."""
     server = make_redis()
     with Fleet(attached(posthog, server.url, namespace, every=EVERY, store_timeout=TIMEOUT), 1) as fleet:
         fleet.call(load)
@@ -60,7 +60,7 @@ def test_a_cleared_and_then_emptied_redis_does_not_freeze_it(
 def test_times_of_the_future_do_not_freeze_it(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str, state: Path, *, outage: bool
 ) -> None:
-    """The machine's clock was an hour ahead: what it wrote then gives way, and until then is not called fresh."""
+    """The machine's clock was an hour ahead: what was written then is replaced, and is never called fresh."""
     server = make_redis()
     make = attached(posthog, server.url, namespace, every=EVERY, store_timeout=TIMEOUT, cold_start_wait=1.0)
     with Fleet(make, 1) as fleet:

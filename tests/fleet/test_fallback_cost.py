@@ -117,7 +117,7 @@ SEALED: Options = {"encryption_key": "e" * 16}
 def test_the_bytes_of_redis_serve_without_redis(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str, state: Path, tally: Tally, options: Options
 ) -> None:
-    """A process that took its definitions from Redis writes those bytes, and a machine can start from them alone."""
+    """A process that took its definitions from Redis writes those bytes, and a machine can start from them."""
     server = make_redis()
     make = seats(posthog, server.url, namespace, every=60.0, **options)
     with Fleet(make, 1) as fleet:

@@ -51,7 +51,7 @@ def test_children_of_a_preloaded_client_share_one_request_an_interval(
 
 
 def test_children_find_their_own_memory_empty_and_nothing_lost(posthog: StandInControl, namespace: str) -> None:
-    """A store in memory is its process's own: a child fills its own with what it inherited, and warns of nothing."""
+    """A store in memory belongs to one process: a child fills its own with what it inherited, without a warning."""
     seat = attached(posthog, "memory://", namespace, every=EVERY)(0)
     try:
         load(seat)

@@ -31,7 +31,7 @@ def test_two_namespaces_never_meet(posthog: StandInControl, store_url: str, name
 
 
 def test_another_project_in_the_namespace_is_refused(posthog: StandInControl, store_url: str, namespace: str) -> None:
-    """Two projects in one namespace, once both have fetched: one logs an error, and each goes on with its own flags."""
+    """Of two projects in one namespace, once both have fetched, one logs an error, and each uses its own flags."""
     other = PostHogStandIn.spawn(make_definitions(5, team_id=2, revision=100))
     try:
         with (

@@ -54,7 +54,7 @@ def _takes_over(members: list[Member], *, within: float) -> float:
 def test_a_leader_that_shuts_down_is_followed_at_the_next_poll(
     posthog: StandInControl, store_url: str, namespace: str
 ) -> None:
-    """`client.shutdown()` of the leader gives up the lease, though it has half a minute left: the next poller leads."""
+    """`client.shutdown()` of the leader gives up the lease, which has half a minute left: the next poller leads."""
     with Fleet(seats(posthog, store_url, namespace, every=EVERY), 3) as fleet:
         fleet.call(load)
         first = leader(fleet)
@@ -107,7 +107,7 @@ def test_a_leader_that_is_killed_is_followed_after_its_lease(
 
 
 def test_a_leader_whose_key_is_revoked_is_followed(posthog: StandInControl, store_url: str, namespace: str) -> None:
-    """A leader whose fetches fail after its first one reports that: another one fetches at once, and goes on."""
+    """A leader whose fetches fail after its first one reports that: another one fetches at once, and stays leader."""
     make = seats(posthog, store_url, namespace, every=EVERY, challenge_after=60.0)
     with log_grants(store_url, namespace) as grants, Fleet(make, 3) as fleet:
         fleet.call(load)

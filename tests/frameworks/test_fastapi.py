@@ -60,7 +60,7 @@ def test_a_service_costs_one_request_an_interval(
 def test_a_service_in_trouble(
     tmp_path: Path, posthog: RemoteStandIn, redis_server: RedisServer, namespace: str, trouble: Fault
 ) -> None:
-    """PostHog fails, for the definitions and `/flags`: a service goes on, a new one starts with flags."""
+    """If PostHog fails, for the definitions and `/flags`, a service continues and a new one starts with flags."""
     text = hasten(snippet(PAGE, "service.py"), refresh_interval=EVERY, cold_start_wait=2.0, fetch_timeout=1.0)
     (tmp_path / "service.py").write_text(text.replace('"shop"', repr(namespace)))
     grants = log_grants(redis_server.url, namespace)

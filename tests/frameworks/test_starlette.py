@@ -60,7 +60,7 @@ async def _socket(websocket: WebSocket) -> None:
 
 
 def test_what_other_middleware_brings(posthog: RemoteStandIn) -> None:
-    """The functions see it though it comes after; mounted applications and WebSockets have flags; never a request."""
+    """The functions see later middleware; mounted applications and WebSockets have flags; no request is made."""
     sdk = Posthog("phc_test", secret_key="phs_test", host=posthog.url, send=False)
     flags = Middleware(
         FlagsMiddleware,

@@ -45,7 +45,7 @@ def well_formed(got: FlagDefinitionCacheData) -> bool:
 
 @pytest.fixture(params=KINDS)
 def kind(request: pytest.FixtureRequest) -> str:
-    """Each protection in turn."""
+    """Return each protection in turn."""
     return cast("str", request.param)
 
 

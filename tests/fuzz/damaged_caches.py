@@ -42,7 +42,7 @@ class Count:
 
 
 class _Bugs(logging.Handler):
-    """Collects what the outermost guard caught: each is a bug, though it did not reach the SDK."""
+    """Collects what the outermost guard caught: each is a bug, although it did not reach the SDK."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)

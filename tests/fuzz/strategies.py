@@ -32,20 +32,20 @@ _ODD = [
 
 
 def numbers() -> st.SearchStrategy[bytes]:
-    """What may stand where a number should."""
+    """Values that may stand in the place of a number."""
     few = st.integers(0, 1000).map(lambda n: b"%d" % n)
     many = st.integers(HOUR + 1, 2**63).map(lambda n: b"%d" % n)
     return st.one_of(st.sampled_from(_ODD), _moments(), few, many, st.binary(max_size=30))
 
 
 def texts() -> st.SearchStrategy[bytes]:
-    """What may stand where a text should."""
+    """Values that may stand in the place of a text."""
     long = st.just(b"x" * 100_000)
     return st.one_of(st.binary(max_size=60), st.text(max_size=60).map(str.encode), long, _controls(), numbers())
 
 
 def _controls() -> st.SearchStrategy[bytes]:
-    """What would begin a line of its own in a log, or steer a terminal."""
+    """Texts that would begin a new line in a log, or control a terminal."""
     marks = st.sampled_from(["\n", "\r\n", "\x1b[2J", "\x7f", "\x00", "\u2028", "\u202e", "\x85"])
     return st.tuples(st.text(max_size=8), marks, st.text(max_size=8)).map(lambda parts: "".join(parts).encode())
 
@@ -107,7 +107,7 @@ _edits = st.builds(
 
 @st.composite
 def _claiming(draw: st.DrawFn) -> bytes:
-    """A header that claims something, and a body that is something else: bombs, lies about sizes, wrong codecs."""
+    """Payloads whose header claims something else than the body is: bombs, wrong sizes, wrong codecs."""
     body = draw(
         st.one_of(st.binary(max_size=200), st.sampled_from([b"\x00" * 3_000_000, b"\xdc\xff\xff" * 400, b"[" * 5000]))
     )
@@ -125,14 +125,14 @@ class Forgery:
     edit: _Edit | None = None
 
     def of(self, stored: bytes, version: str) -> bytes:
-        """Make it, where these bytes are stored, for this version."""
+        """Make the payload of this version, if these bytes are stored."""
         made = stored if self.definitions is None else encode(self.definitions, version)
         made = made if self.junk is None else self.junk
         return made if self.edit is None else self.edit.of(made)
 
 
 def payloads() -> st.SearchStrategy[Forgery]:
-    """Payloads of every kind of wrongness; some are well-formed, and of an attacker's own definitions."""
+    """Invalid payloads of every kind; some are well-formed, and have an attacker's own definitions."""
     return st.one_of(
         st.builds(Forgery, junk=st.binary(max_size=300) | _claiming()),
         st.builds(Forgery, edit=_edits),

@@ -44,13 +44,13 @@ class Surgeon:
 
 @pytest.fixture
 def surgeon(redis_server: RedisServer, namespace: str, kind: str) -> Surgeon:
-    """Who spoils the store."""
+    """Return the attacker that damages the store."""
     return Surgeon(redis_server, namespace, kind)
 
 
 @pytest.fixture
 def both(redis_server: RedisServer, namespace: str, kind: str, surgeon: Surgeon) -> Iterator[Victims]:
-    """Who must survive it."""
+    """Return the caches that must survive it."""
 
     def make(options: Options) -> FlagDefinitionCache:
         options = {**options, **KINDS[kind]}
@@ -170,7 +170,7 @@ def test_keys(surgeon: Surgeon, both: Victims, count: Count) -> None:
 
 @pytest.mark.parametrize("kind", ["plain", "signed"], indirect=True)
 def test_notices(redis_server: RedisServer, namespace: str, kind: str, count: Count) -> None:
-    """Whatever is published on the channel, a subscription goes on, and says no more than: ask."""
+    """Whatever is published on the channel, a subscription continues, and only tells processes to ask."""
     store = RedisStore(redis_server.url, namespace, format_and_protection=f"1-{kind}")
     subscription, admin = store.subscribe(), redis_server.client()
 
@@ -179,7 +179,7 @@ def test_notices(redis_server: RedisServer, namespace: str, kind: str, count: Co
     def tell(message: bytes) -> None:
         count.inputs += 1
         admin.publish(store.keys.channel, message)
-        if len(message) > LONGEST_NOTICE:  # passed over: what comes after it is heard all the same
+        if len(message) > LONGEST_NOTICE:  # skipped: what comes after it still arrives
             assert subscription.get(2.0) is None
             admin.publish(store.keys.channel, "new 0 1")
         notice = subscription.get(2.0)
@@ -193,6 +193,6 @@ def test_notices(redis_server: RedisServer, namespace: str, kind: str, count: Co
 
 
 def _later(surgeon: Surgeon) -> int:
-    """An order that makes everybody look."""
+    """An order that makes all processes look."""
     stored = surgeon.get("as_of") or b"0"
     return int(stored) + 1 if stored.isdigit() else 1

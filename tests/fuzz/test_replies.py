@@ -35,7 +35,7 @@ class LyingStore(MemoryStore):
         self._liar = liar
 
     def poll(self, ask: Ask) -> Reply:
-        """As `Store.poll`, but for the lies."""
+        """As `Store.poll`, except for the false values."""
         reply = super().poll(ask)
         if self._liar.meta:
             known = reply.meta or self._meta() or Meta("", 0, 0, 0, 0)
@@ -48,7 +48,7 @@ class LyingStore(MemoryStore):
 
 @pytest.fixture
 def liar() -> Liar:
-    """Who tells the store what to say."""
+    """Return the control of the store's replies."""
     return Liar()
 
 
@@ -60,7 +60,7 @@ def store(liar: Liar) -> LyingStore:
 
 @pytest.fixture
 def both(store: LyingStore, namespace: str) -> Iterator[Victims]:
-    """Who must survive it. With a key, so that nothing but the truth will do."""
+    """Return the caches that must survive it; they have a key, so they believe only the truth."""
 
     def make(options: Options) -> FlagDefinitionCache:
         settings = Settings(

@@ -54,13 +54,13 @@ class Surgeon:
 
 @pytest.fixture
 def surgeon(tmp_path: Path, namespace: str, kind: str) -> Surgeon:
-    """Who spoils the file."""
+    """Return the attacker that damages the file."""
     return Surgeon(tmp_path / "flags.db", name_of(namespace, format_and_protection=f"1-{kind}"))
 
 
 @pytest.fixture
 def both(tmp_path: Path, namespace: str, kind: str, surgeon: Surgeon) -> Iterator[Victims]:
-    """Who must survive it."""
+    """Return the caches that must survive it."""
 
     def make(options: Options) -> FlagDefinitionCache:
         options = {**options, **KINDS[kind]}

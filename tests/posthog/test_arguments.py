@@ -203,7 +203,7 @@ def _stranger(module: str, name: str) -> object:
     ids=["FakeRedis", "a fake connection", "MultiDBClient", "Valkey"],
 )
 def test_what_people_try_is_refused_by_name(cache: Callable[..., object], client: object, remedy: str) -> None:
-    """With what they can do instead."""
+    """The refusal says what to do instead."""
     with pytest.raises(ConfigurationError, match=remedy) as caught:
         cache(client, "team")
     assert type(client).__name__ in str(caught.value)

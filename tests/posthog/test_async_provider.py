@@ -30,7 +30,7 @@ T = TypeVar("T")
 DATA = FlagDefinitionCacheData(flags=[{"key": "one"}], group_type_mapping={}, cohorts={})
 
 PATIENT = Options(cold_start_wait=60, challenge_after=300)
-"""Of a leader whose first lease outlives a test on a slow machine."""
+"""Settings of a leader whose first lease outlives a test on a slow machine."""
 
 ASYNCHRONOUS = {
     "should_fetch_flag_definitions",
@@ -71,7 +71,7 @@ def evaluate(client: Posthog) -> object:
 
 
 def ticks_during(work: Coroutine[Any, Any, T]) -> tuple[T, int]:
-    """Run something on a loop of its own; returns how often the loop had a turn meanwhile, every 10 ms at most."""
+    """Run something on a new loop; returns how often the loop ran meanwhile, at most every 10 ms."""
 
     async def tick(counted: list[None]) -> None:
         while True:
@@ -97,7 +97,7 @@ def public(of: type) -> dict[str, object]:
 
 
 def test_it_has_the_names_of_the_synchronous_one() -> None:
-    """No more and no fewer; what the SDK does not call is the very same."""
+    """It has exactly the other cache's names; methods that the SDK does not call are the same objects."""
     ours, theirs = public(AsyncRedisFlagDefinitionCache), public(RedisFlagDefinitionCache)
     assert set(ours) == set(theirs)
     assert {name for name in ours if ours[name] is not theirs[name]} == ASYNCHRONOUS | {"__init__"}
@@ -195,7 +195,7 @@ def test_several_loops_may_use_one(redis_server: RedisServer, namespace: str) ->
 
 
 def test_a_loop_is_not_blocked_while_a_call_waits(redis_server: RedisServer, namespace: str) -> None:
-    """Neither by the wait for another's first fetch, nor when that wait is given up; what came is had by the next."""
+    """Neither waiting for another's first fetch nor giving up blocks the loop; the next call has what came."""
     leader = RedisFlagDefinitionCache(redis_server.url, namespace, **PATIENT)
     cache = AsyncRedisFlagDefinitionCache(redis_server.url, namespace, cold_start_wait=10)
     assert leader.should_fetch_flag_definitions() is True
@@ -262,7 +262,7 @@ def test_eight_cold_threads_cost_one_request(redis_server: RedisServer, namespac
 
 
 def test_eight_cold_threads_wait_together(redis_server: RedisServer, namespace: str, posthog: PostHogStandIn) -> None:
-    """While another's first fetch does not end, all go on after one wait, and not one wait after the other."""
+    """While another's first fetch hangs, all continue after one common wait, not after one wait each."""
     leader = RedisFlagDefinitionCache(redis_server.url, namespace, **PATIENT)
     assert leader.should_fetch_flag_definitions() is True
     cache = AsyncRedisFlagDefinitionCache(redis_server.url, namespace, cold_start_wait=1, challenge_after=300)
@@ -275,7 +275,7 @@ def test_eight_cold_threads_wait_together(redis_server: RedisServer, namespace: 
 
 
 def test_a_frozen_redis_is_not_waited_for_by_each(make_redis: MakeRedis, namespace: str) -> None:
-    """Nor by the shutdown: everything is away, and eight cold threads go on within one timeout and one wait."""
+    """With everything down, eight cold threads continue within one timeout and one wait, also at shutdown."""
     server = make_redis()
     cache = AsyncRedisFlagDefinitionCache(
         redis.asyncio.Redis.from_url(server.url), namespace, cold_start_wait=1, store_timeout=0.3, fallback=None
@@ -319,20 +319,20 @@ def test_nothing_is_left_after_shutdown(
 
 
 def left(before: set[threading.Thread]) -> list[str]:
-    """The threads that there were not before, but for those of the stand-in."""
+    """Return the new threads, without those of the stand-in."""
     new = (thread for thread in threading.enumerate() if thread not in before)
     return [thread.name for thread in new if "process_request_thread" not in thread.name]
 
 
 def connections(admin: redis.Redis) -> int:
-    """How many a server has beside the admin's."""
+    """Return how many connections a server has beside the admin's."""
     return len(cast("list[object]", admin.client_list())) - 1
 
 
 def test_a_change_is_pushed_through_it_also_while_it_is_shut_down(
     redis_server: RedisServer, namespace: str, posthog: PostHogStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Our own thread runs an attached client's poll: it never waits for the SDK's event loop, nor revives it."""
+    """Our own thread runs an attached client's poll, and neither waits for the SDK's event loop nor restarts it."""
     pushing, released = threading.Event(), threading.Event()
 
     def hold(being_adopted: Client, *args: object, **options: object) -> None:

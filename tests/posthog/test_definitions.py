@@ -34,7 +34,7 @@ keyed = st.lists(st.dictionaries(st.sampled_from(["key", "id"]), json_values), m
 
 
 def well_formed(**other: object) -> dict[str, object]:
-    """Definitions but for what is put in the place of something."""
+    """Return definitions with a part replaced."""
     return {"flags": [{"key": "one"}], "group_type_mapping": {"0": "company"}, "cohorts": {}, **other}
 
 
@@ -87,7 +87,7 @@ def test_what_is_not_shaped_as_definitions_is_refused(wrong: object, told: str) 
     ],
 )
 def test_definitions_are_handed_on_as_they_are(right: dict[str, object]) -> None:
-    """The very object, with all that a newer SDK put in it; nothing is changed in it."""
+    """The same object comes back, with everything that a newer SDK put in it, unchanged."""
     before = copy.deepcopy(right)
     assert VENDOR.check(right) is right
     assert right == before
@@ -106,7 +106,7 @@ def test_definitions_are_handed_on_as_they_are(right: dict[str, object]) -> None
     | json_values
 )
 def test_whatever_passes_is_safe_for_the_sdk(definitions: object) -> None:
-    """Of anything that JSON may hold: refused by our own error, or dicts with keys that can be hashed, and two dicts.
+    """Any JSON value is refused by our own error, or has dicts with hashable keys, and two dicts.
 
     What stores carry of it becomes the same again, and passes also where each flag must have a string for a key.
     """
@@ -176,7 +176,7 @@ def test_no_flags_are_an_answer() -> None:
 
 
 def test_each_empty_answer_is_a_new_one() -> None:
-    """The SDK keeps what it is handed, and another client's must not change with it."""
+    """The SDK keeps the object that it is handed, and another client's must not change with it."""
     assert VENDOR.empty() is not VENDOR.empty()
 
 
@@ -203,7 +203,7 @@ def test_the_writer_is_the_installed_sdk() -> None:
 
 
 class _Recorder:
-    """The smallest provider: it keeps what it is handed."""
+    """The smallest provider, which keeps what it is handed."""
 
     def __init__(self) -> None:
         self.received: list[dict[str, object]] = []

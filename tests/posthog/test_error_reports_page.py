@@ -41,7 +41,7 @@ class Kept(Transport):
 
 @pytest.fixture
 def sentry() -> Iterator[Kept]:
-    """Sentry's SDK as an application starts it, but for the integrations that patch other libraries for good."""
+    """Start Sentry's SDK as an application does, without integrations that patch other libraries permanently."""
     kept = Kept()
     options: Any = {"default_integrations": False, "auto_enabling_integrations": False}
     with sentry_sdk.isolation_scope():

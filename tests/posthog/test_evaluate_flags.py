@@ -86,7 +86,7 @@ def test_a_snapshot_needs_no_posthog(
     store_url: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One member fetched. Another one evaluates what it finds in the store, though PostHog has gone since."""
+    """After one member fetched, another one evaluates from the store, although PostHog is down."""
     monkeypatch.setattr(sdk, "default_client", None)
     _everything(member(store_url))
     assert posthog.counts().requests == 1
@@ -123,7 +123,7 @@ def test_a_snapshot_is_partial_when_the_remote_part_fails(
 
 @pytest.fixture(params=["memory", "redis"])
 def results_url(request: pytest.FixtureRequest, redis_server: RedisServer) -> str:
-    """Where the SDK keeps results, each kind in turn: with Redis in the very database of the fleet's definitions."""
+    """Return each kind of the SDK's cache of results in turn; with Redis it is in the fleet's own database."""
     return "memory://local/?ttl=300&size=100" if request.param == "memory" else f"{redis_server.tcp_url}?ttl=300"
 
 
@@ -135,7 +135,7 @@ def _sticky(client: Posthog, user: str = "user") -> object:
 def test_the_sdks_cache_of_results_works_beside_it(
     member: Member, posthog: RemoteStandIn, redis_server: RedisServer, results_url: str
 ) -> None:
-    """It answers for a flag that PostHog has decided before, and for no other; definitions go on to be shared."""
+    """The SDK's cache answers only for a flag that PostHog decided before; definitions are still shared."""
     first, second = (member(redis_server.tcp_url, flag_fallback_cache_url=results_url) for _ in range(2))
     assert (_sticky(first), _sticky(second)) == ("s", "s")
     posthog.fail(Drop(), path="flags")

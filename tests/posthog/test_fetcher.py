@@ -56,7 +56,7 @@ pytestmark = pytest.mark.usefixtures("no_threads_left")
 
 API_KEY, SECRET = "phc_public/&?", "phs_very_secret"
 SHORT = 0.6  # seconds: the deadline of fetches that are to miss it
-SOON = 4.0  # seconds in which such a fetch must be over on a busy machine; nothing here lasts by itself any longer
+SOON = 4.0  # seconds in which such a fetch must end on a busy machine; nothing here takes longer by itself
 PATIENCE = 15.0  # seconds; far more than what is waited for takes
 Answering: TypeAlias = Callable[[socket.socket], object]
 DEFINITIONS = {"flags": [{"key": "a", "team_id": 1}], "group_type_mapping": {"0": "company"}, "cohorts": {}}
@@ -91,14 +91,14 @@ def elapsed(work: Callable[[], FetchResult]) -> tuple[FetchResult, float]:
     return work(), time.monotonic() - began
 
 
-# --- a server that says what it likes -------------------------------------------------------------------------------
+# --- a server with any response -------------------------------------------------------------------------------------
 
 
 class RawServer:
     """Answers each request with what `answer` does to its connection, and sees whether the client ends that.
 
     Args:
-        answer: gets the connection once the request's head has come; what it sends and waits for is its own affair.
+        answer: gets the connection once the request's head has come, and may send and wait for anything.
         read_head: False leaves the request unread.
     """
 
@@ -322,7 +322,7 @@ def test_the_host_is_taken_as_the_sdk_takes_it(host: str) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1:1", "", "ftp://127.0.0.1", "http://[::1", "http://127.0.0.1:99999"])
 def test_a_host_that_cannot_be_asked_is_refused(host: str) -> None:
-    """A host without a scheme, or that is none, is this worker's own trouble and raises nothing."""
+    """A host without a scheme, or an invalid one, is this worker's own failure and raises nothing."""
     result = refused(fetcher(host).fetch(""))
     assert (result.scope, result.status) == (Scope.MINE, 0)
 
@@ -438,7 +438,7 @@ def test_of_response_leaves_the_body_alone() -> None:
 
 @pytest.mark.parametrize("status", [402, 429, 500, 502, 503, 599])
 def test_what_concerns_everybody(standin: PostHogStandIn, status: int) -> None:
-    """Used-up quota, throttling and server errors concern everybody; one request, and no waiting for Retry-After."""
+    """Used-up quota, throttling and server errors concern all workers; one request, without waiting for Retry-After."""
     standin.fail(Refuse(status, retry_after=60))
     result, seconds = elapsed(lambda: fetcher(standin.url).fetch('"x"'))
     assert (refused(result).scope, refused(result).status) == (Scope.EVERYBODY, status)
@@ -537,7 +537,7 @@ UNFIT = {
 
 @pytest.mark.parametrize("fault", UNFIT.values(), ids=UNFIT)
 def test_a_200_that_is_no_definitions(standin: PostHogStandIn, fault: Fault) -> None:
-    """What is not JSON, or JSON but no definitions, is refused for everybody, with a reason."""
+    """A body that isn't JSON, or has no definitions, is refused for all workers, with a reason."""
     standin.fail(fault)
     result = refused(fetcher(standin.url).fetch(""))
     assert (result.scope, result.status) == (Scope.MINE, 200)
@@ -557,7 +557,7 @@ def test_no_answer_concerns_this_worker(standin: PostHogStandIn) -> None:
 
 
 def test_a_dropped_connection_is_tried_again_once(standin: PostHogStandIn) -> None:
-    """Who has no definitions asks again at once if a connection was dropped before an answer, and counts it."""
+    """A process without definitions asks again at once if a connection was dropped before an answer, and counts it."""
     standin.fail(Drop(), times=1)
     assert fetched(fetcher(standin.url).fetch("")).requests == standin.requests == 2
     standin.fail(Drop())
@@ -733,7 +733,7 @@ def test_many_addresses_that_swallow_packets(monkeypatch: pytest.MonkeyPatch) ->
     """A host with twenty addresses of which none answers takes no longer than the deadline."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf:
         address = deaf.getsockname()
-        waiting = [socket.socket() for _ in range(8)]  # they fill the queue; the system drops who comes later
+        waiting = [socket.socket() for _ in range(8)]  # they fill the queue; the system drops later ones
         for connection in waiting:
             connection.setblocking(False)
             connection.connect_ex(address)
@@ -753,7 +753,7 @@ def test_many_addresses_that_swallow_packets(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_slow_answer_within_the_time_is_taken(standin: PostHogStandIn) -> None:
-    """A body that takes longer than `fetch_timeout`, but never falls silent so long, is complete, as for the SDK."""
+    """A body that takes longer than `fetch_timeout`, but is never silent that long, is complete, as for the SDK."""
     standin.fail(Drip(3 * SHORT))
     result, seconds = elapsed(lambda: fetcher(standin.url, timeout=SHORT).fetch(""))
     assert fetched(result).etag
@@ -781,7 +781,7 @@ def test_cancel_ends_a_fetch(standin: PostHogStandIn) -> None:
 
 
 def test_a_forked_child_does_not_end_its_parents_fetch(standin: PostHogStandIn) -> None:
-    """A child that is forked in mid-fetch shares the connection; it can cancel and fetch without touching that."""
+    """A child that is forked during a fetch shares the connection; it can cancel and fetch without touching that."""
     standin.hold(times=1)
     made = fetcher(standin.url, timeout=60)
     results: list[FetchResult] = []
@@ -799,7 +799,7 @@ def test_a_forked_child_does_not_end_its_parents_fetch(standin: PostHogStandIn) 
 
 
 def test_the_connection_ends_although_a_child_has_it_too() -> None:
-    """A child forked in mid-fetch inherits the connection; it is over for the server when the fetch is."""
+    """A child forked during a fetch inherits the connection; it is over for the server when the fetch is."""
     asked, forked = threading.Event(), threading.Event()
     body = json.dumps(DEFINITIONS).encode()
 
@@ -831,7 +831,7 @@ def test_nothing_is_left_of_a_fetch(standin: PostHogStandIn) -> None:
     """No thread and no descriptor outlives a fetch, whatever came of it."""
     others = set(threading.enumerate())  # of tests that ran before in this process
     made = fetcher(standin.url, timeout=SHORT)
-    made.fetch("")  # what is loaded once for ever is loaded now
+    made.fetch("")  # what is loaded once is loaded now
     until(lambda: _connections(others) == 0, PATIENCE, what="the first connection to end")
     before, descriptors = threading.active_count(), _descriptors()
     for fault in (None, Drop(), Refuse(500), Hang()):
@@ -1070,7 +1070,7 @@ def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_keys_are_shown_nowhere(caplog: pytest.LogCaptureFixture) -> None:
-    """Neither a reason nor our log nor the repr has a key, also if the keys themselves are what is wrong."""
+    """Neither a reason, nor our log, nor the repr has a key, even if the keys themselves are wrong."""
     caplog.set_level(logging.DEBUG, logger="flagcache")
     broken = PostHogFetcher(
         api_key="phc_public",

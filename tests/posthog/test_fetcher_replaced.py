@@ -134,7 +134,7 @@ def test_a_tracer_sees_each_request(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Recorder(HTTPConnection):
-    """A connection that keeps its socket in a place of its own, as that of VCR does."""
+    """A connection that keeps its socket under another name, as VCR's does."""
 
     made: ClassVar[list[Recorder]] = []
 

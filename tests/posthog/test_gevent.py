@@ -29,6 +29,6 @@ os._exit(0)
 
 @pytest.mark.parametrize("start", [PATCH + CACHE, CACHE + PATCH], ids=["patched first", "patched later"])
 def test_no_event_of_the_sdk_forks_under_gevent(start: str) -> None:
-    """The SDK's first event asks for the system's name, by a process: that is known by then, so that none is forked."""
+    """The SDK's first event asks for the system's name, which is already known, so no process is forked."""
     done = subprocess.run([sys.executable, "-c", start + CAPTURE], capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["captured"], done.stderr

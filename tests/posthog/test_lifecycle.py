@@ -45,7 +45,7 @@ def test_every_attached_client_is_loaded_once(posthog: PostHogStandIn, namespace
 
 
 def test_clients_that_nobody_attached_are_loaded_too(posthog: PostHogStandIn, namespace: str) -> None:
-    """A client that only holds a cache is attached and loaded, by the fleet's own request; others are left alone."""
+    """A client with a cache is attached and loaded by the fleet's own request; others are left alone."""
     cache, refuses = (
         MemoryFlagDefinitionCache(namespace),
         MemoryFlagDefinitionCache(f"{namespace}-2", auto_attach=False),

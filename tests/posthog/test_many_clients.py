@@ -43,7 +43,7 @@ def make_client() -> Iterator[MakeClient]:
                 host=host,
                 poll_interval=polls,
                 flag_definition_cache_provider=cache,
-                send=False,  # so that the SDK has no connection but the one for its fetches
+                send=False,  # so that the SDK's only connection is the one for its fetches
             )
             ends.callback(client.shutdown)
             return client
@@ -141,7 +141,7 @@ def test_threads_that_want_flags_at_once_make_one_request(
         thread.start()
     for thread in threads:
         thread.join()
-    assert told == ["r1"] * THREADS  # one that met an exception has told nothing
+    assert told == ["r1"] * THREADS  # a thread with an exception has reported nothing
     assert posthog.requests == 2  # one of them the first client's
     assert threads_of().count("flagcache-listener") == attached
     client.shutdown()
@@ -154,7 +154,7 @@ def test_threads_that_want_flags_at_once_make_one_request(
 
 
 def test_a_poller_that_its_client_forgot_ends(posthog: RemoteStandIn, namespace: str, make_client: MakeClient) -> None:
-    """It ends at its next poll; the client's own goes on, and what the client holds stays."""
+    """An orphan poller ends at its next poll; the client's own continues, and the client keeps its flags."""
     cache = from_url("memory://", namespace, refresh_interval=EVERY)
     client = make_client(cache, posthog.url)
     client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped

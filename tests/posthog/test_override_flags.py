@@ -87,7 +87,7 @@ VALUES = 12
     ("value", "payload"), [(True, {"n": 1}), (True, None), ("b", [1, "two"]), ("b", "text"), (False, None)]
 )
 def test_every_way_to_read_a_flag(make_client: Callable[[], Posthog], value: bool | str, payload: object) -> None:
-    """By every method, of every kind of client."""
+    """Every method of every kind of client returns the value."""
     with override_flags({"price": value}, payloads={} if payload is None else {"price": payload}):
         read = list(_read_in_every_way(make_client(), "price").values())
     assert read[:VALUES] == [value] * VALUES
@@ -276,7 +276,7 @@ def test_mistakes_are_refused_at_once(values: Any, options: Any, error: type[Exc
 
 @override_flags({"price": "b"})
 def test_a_decorated_function(make_client: Callable[[], Posthog]) -> None:
-    """Fixtures go on to reach it."""
+    """Fixtures still reach a decorated test."""
     assert make_client().get_feature_flag("price", "user") == "b"
 
 
@@ -295,13 +295,13 @@ class TestDecorated:
 
     @override_flags({"price": "c"})
     def test_nested(self) -> None:
-        """A method with one of its own."""
+        """A method with its own override."""
         assert _client().get_feature_flag("price", "user") == "c"
 
 
 @override_flags({"price": "b"})
 class TestCase(unittest.IsolatedAsyncioTestCase):
-    """A class for unittest: what it sets up sees the flags, and the same object is used for many tests."""
+    """A class for unittest: its `setUp` sees the flags, and one override serves many tests."""
 
     def setUp(self) -> None:
         """Read a flag."""
@@ -374,7 +374,7 @@ def test_no_event_of_a_read_and_every_other_event() -> None:
 
 
 def test_deprecations_name_the_users_line() -> None:
-    """The SDK's own warnings go on to name who calls."""
+    """The SDK's own warnings still name the caller's line."""
     client = _client()
     with override_flags({"price": "b"}), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -423,7 +423,7 @@ print(json.dumps(seen))
 
 
 def test_no_socket_is_opened() -> None:
-    """Nor a name looked up: by every way to read flags, of clients that could send, load and share."""
+    """No name is looked up either, by any way to read flags, of clients that could send, load and share."""
     command = [sys.executable, "-c", NO_SOCKET]
     done = subprocess.run(
         command, env=posthog_environment(NOWHERE), capture_output=True, text=True, check=False, timeout=60

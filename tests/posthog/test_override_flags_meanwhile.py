@@ -64,7 +64,7 @@ def test_the_sdks_poller_replaces_nothing(posthog: StandInControl) -> None:
             posthog.serve(make_definitions(5, revision=2))
             until(lambda: _held(client) == 2)
             assert _shown(client) == {"price": "b"}
-            _load(client)  # nor does an explicit load
+            _load(client)  # an explicit load doesn't either
             assert _shown(client) == {"price": "b"}
         assert client.get_feature_flag("revision", "user") == "r2"
 
@@ -72,7 +72,7 @@ def test_the_sdks_poller_replaces_nothing(posthog: StandInControl) -> None:
 def test_a_change_that_is_published_meanwhile(posthog: StandInControl, store_url: str, namespace: str) -> None:
     """The listener gives it to the client, which shows the override; afterwards the newest flags are there.
 
-    The cache is well all the while, and what it shares is what PostHog serves.
+    Meanwhile the cache works, and shares what PostHog serves.
     """
     caches = [from_url(store_url, namespace, refresh_interval=0.3) for _ in range(3)]
     with _client(posthog, caches[0]) as leader, _client(posthog, caches[1]) as follower:

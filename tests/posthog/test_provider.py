@@ -33,7 +33,7 @@ DATA = FlagDefinitionCacheData(flags=[{"key": "one"}], group_type_mapping={}, co
 
 
 def python(script: str) -> str:
-    """What a script prints in a process of its own that ends in an orderly way."""
+    """Return what a script prints in a separate process that exits normally."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     done = subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=30, check=False
@@ -55,7 +55,7 @@ def test_the_front_door_has_every_public_name() -> None:
 
 
 def test_the_front_door_is_light() -> None:
-    """Importing it loads neither an SDK nor a client library; the first use of a name does."""
+    """Importing the package loads neither an SDK nor a client library; the first use of a name does."""
     heavy = "[m for m in ('posthog', 'redis', 'sqlite3', 'tenacity') if m in sys.modules]"
     assert python(f"import sys, flagcache; print({heavy})") == "[]\n"
     assert "'posthog'" in python(f"import sys, flagcache; flagcache.from_url; print({heavy})")
@@ -68,7 +68,7 @@ def test_a_cache_without_redis_does_not_load_its_client() -> None:
 
 
 def test_the_stand_in_does_not_load_pytest() -> None:
-    """It serves the demo too; the contract beside it is loaded when it is asked for."""
+    """The stand-in serves the demo too; the contract beside it is loaded at its first use."""
     script = "import sys, flagcache_posthog.testing as t; print('pytest' in sys.modules, t.ProviderContract.__name__)"
     assert python(script) == "False ProviderContract\n"
 
@@ -194,7 +194,7 @@ def test_a_process_is_ready_when_it_holds_definitions(redis_server: RedisServer,
 def test_no_password_is_ever_shown(
     make_redis: MakeRedis, namespace: str, caplog: pytest.LogCaptureFixture, how: str, *, right: bool
 ) -> None:
-    """Neither in repr and status nor in any log line, also when the server refuses it."""
+    """Neither repr, nor status, nor any log line shows the password, also if the server refuses it."""
     password = "s3cret-pass"
     server = make_redis(tcp=True, args=("--requirepass", password if right else "another"))
     url = server.tcp_url.replace("//", f"//:{password}@")
@@ -222,7 +222,7 @@ def test_no_password_is_ever_shown(
     ],
 )
 def test_no_password_is_shown_by_an_error(url: str) -> None:
-    """Also where the URL cannot be right."""
+    """The refusal of an invalid URL shows no password either."""
     with pytest.raises(ConfigurationError) as caught:
         from_url(url, "team").should_fetch_flag_definitions()
     error: BaseException | None = caught.value

@@ -117,7 +117,7 @@ class TestAsyncRedisOnLoops(ProviderContract):
 
 
 class TestRedisAway(OutageContract):
-    """A Redis that stops answering without a word, and goes on where it was."""
+    """A Redis that stops answering and later continues where it was."""
 
     @pytest.fixture
     def server(self, make_redis: MakeRedis) -> RedisServer:
@@ -151,7 +151,7 @@ class TestRedisLost(OutageContract):
 
     @pytest.fixture
     def outage(self, server: RedisServer) -> Outage:
-        """Kill it and start it anew."""
+        """Kill it and start it again."""
         return _Lost(server)
 
 
@@ -180,7 +180,7 @@ def _awaited_on(server: RedisServer, options: Options) -> Callable[[str], AsyncR
 
 
 class _OnLoops:
-    """Each call is made on a loop of its own, which runs on the calling thread."""
+    """Each call is made on a new loop, which runs on the calling thread."""
 
     def __init__(self, cache: AsyncRedisFlagDefinitionCache) -> None:
         self._cache = cache

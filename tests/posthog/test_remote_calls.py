@@ -48,7 +48,7 @@ def _never() -> bool:
 
 
 def test_only_failures_in_a_row_count(clock: _Clock) -> None:
-    """A good answer between them starts anew; a slow one counts as a failure."""
+    """A good answer restarts the count; a slow one counts as a failure."""
     calls = RemoteCalls(clock)
     for seconds, answered in ((0.1, False), (1.0, True), (0.9, True), (5.0, False), (0.1, False)):
         calls.record(seconds, answered=answered)
@@ -117,7 +117,7 @@ def test_a_probe_without_an_outcome_is_given_up(
 
 
 def test_a_late_answer_ends_the_pause(paused: RemoteCalls) -> None:
-    """Of a request that began before it."""
+    """The answer to a request that began before the pause doesn't end it."""
     paused.record(0.5, answered=True)
     assert not paused.paused
 

@@ -83,7 +83,7 @@ def _load(client: Posthog) -> None:
 
 
 def _told(sent: list[dict[str, Any]]) -> list[tuple[str, str, dict[str, object]]]:
-    """What events say, but for what differs each time."""
+    """Return events without what differs each time."""
     told = [(event["event"], event["distinct_id"], event["properties"]) for event in sent]
     sent.clear()
     left_out = {"$feature_flag_request_id", "$feature_flag_evaluated_at", "$session_id"}
@@ -91,7 +91,7 @@ def _told(sent: list[dict[str, Any]]) -> list[tuple[str, str, dict[str, object]]
 
 
 def test_values_and_payloads(client: Posthog, posthog: StandInControl) -> None:
-    """As the SDK evaluates them; a default only where there is no value. No request is made."""
+    """Values are the SDK's, with a default only if there is no value. No request is made."""
     flags = RequestFlags(client, "user")
     assert (flags.get("price"), flags.is_enabled("price"), flags.payload("price")) == ("b", True, {"amount": 9})
     assert (flags.get("off", default=True), flags.is_enabled("off", default=True)) == (False, False)
@@ -138,7 +138,7 @@ def _count_evaluations(client: Any) -> list[tuple[str, str]]:  # noqa: ANN401 - 
 
 
 def test_without_a_user_there_are_no_values(client: Posthog, sent: list[dict[str, Any]]) -> None:
-    """Nor events. The SDK's context gives one if the application does not."""
+    """No events are sent either. If the application gives no id, the SDK's context does."""
     flags = RequestFlags(client, lambda: None)
     assert (flags.get("price"), flags.is_enabled("price", default=True), flags.payload("price")) == (None, True, None)
     assert flags.snapshot("price").keys == []
@@ -242,7 +242,7 @@ def test_a_cold_client_loads_first(posthog: StandInControl, sent: list[dict[str,
 
 
 def test_never_on_an_event_loop(client: Posthog, posthog: StandInControl) -> None:
-    """A request would stop it; on a thread beside it there may be one."""
+    """A request would block the event loop; on another thread there may be one."""
 
     async def view() -> list[object]:
         flags = RequestFlags(client, "user", remote="needed")
@@ -314,7 +314,7 @@ def _note_probes(client: Any) -> list[str]:  # noqa: ANN401 - an attribute is pu
 
 
 def test_a_request_that_hangs_ends_in_the_default(posthog: StandInControl, sent: list[dict[str, Any]]) -> None:
-    """When the client's timeout is over, and it counts as one that failed; what is decided locally goes on."""
+    """A slow request ends with the client's timeout and counts as failed; local decisions continue."""
     posthog.serve(_definitions())
     hasty = _client(posthog, sent, feature_flags_request_timeout_seconds=1)
     _load(hasty)
@@ -338,7 +338,7 @@ def test_snapshots_pause_too(client: Posthog, posthog: StandInControl) -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_the_sdks_own_cache_answers_when_posthog_does_not(posthog: StandInControl, sent: list[dict[str, Any]]) -> None:
-    """`flag_fallback_cache_url`, as with the SDK alone."""
+    """`flag_fallback_cache_url` answers as with the SDK alone."""
     posthog.serve(_definitions())
     cached = _client(posthog, sent, flag_fallback_cache_url="memory://local/?ttl=300")
     assert RequestFlags(cached, "user", remote="needed").get("sticky-0") == "s"

@@ -29,7 +29,7 @@ either = pytest.mark.parametrize("attached", [True, False], ids=["attached", "un
 
 
 def made(cache: FlagDefinitionCache, posthog: RemoteStandIn, *, attached: bool, send: bool = True) -> Posthog:
-    """A client of this cache; of one that sends no events the SDK has no connection but the one for its fetches."""
+    """A client of this cache; if it sends no events, the SDK's only connection is the one for its fetches."""
     client = WatchedPosthog(
         "phc_test",
         secret_key="phs_test",
@@ -83,7 +83,7 @@ def test_twice_from_two_threads_at_once_and_once_more(
 
 @either
 def test_calls_after_it(posthog: RemoteStandIn, redis_server: RedisServer, namespace: str, attached: bool) -> None:
-    """A client that was shut down evaluates with what it has, without a request; a new one on its cache starts anew."""
+    """After its shutdown a client evaluates with what it has, without a request; a new one on its cache starts."""
     cache = from_url(redis_server.url, namespace, refresh_interval=EVERY, lease=LONG, auto_attach=attached)
     first = made(cache, posthog, attached=attached)
     assert revision(first) == "r1"
@@ -125,7 +125,7 @@ client = Posthog(
     secret_key="phs_test",
     host=os.environ["POSTHOG_HOST"],
     # Here the main thread polls. Were it interrupted with the SDK's lock in hand while the poller waits for that, the
-    # SDK's shutdown would wait for the poller for ever, with any provider or none.
+    # SDK's shutdown would wait for the poller without end, with any provider or none.
     poll_interval=60,
     flag_definition_cache_provider=cache,
 )
@@ -169,7 +169,7 @@ def program(tmp_path: Path, posthog: RemoteStandIn, url: str, namespace: str, ho
 def test_at_exit(
     posthog: RemoteStandIn, redis_server: RedisServer, namespace: str, tmp_path: Path, how: str, attached: bool
 ) -> None:
-    """Called before our own exit hook, after it, or not at all: the lease is free at once, and nothing is said."""
+    """Called before our own exit hook, after it, or not at all: the lease is free at once, without a log line."""
     with program(tmp_path, posthog, redis_server.url, namespace, how, attached=attached) as running:
         assert running.wait() == 0
         assert running.log == "loaded\n"
@@ -193,7 +193,7 @@ def test_from_a_signal_handler(
 def test_from_a_signal_handler_while_redis_hangs(
     posthog: RemoteStandIn, make_redis: MakeRedis, namespace: str, tmp_path: Path
 ) -> None:
-    """The handler waits for the poll that it interrupted no longer than two store timeouts, and goes on."""
+    """The handler waits for the poll that it interrupted no longer than two store timeouts, and continues."""
     redis = make_redis()
     with program(tmp_path, posthog, redis.url, namespace, "polling", attached=True) as running:
         running.prints("loaded")

@@ -104,7 +104,7 @@ def ask(standin: StandInControl, etag: str | None = None, key: str = "phs_test")
 
 
 def in_thread(work: Callable[[], object]) -> threading.Thread:
-    """Run something on a thread of its own."""
+    """Run something on a new thread."""
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     return thread
@@ -154,7 +154,7 @@ def test_a_change_reaches_a_polling_client(standin: StandInControl) -> None:
 
 
 def test_equal_revisions_are_equal_bytes(standin: StandInControl) -> None:
-    """Revision 1, 2, then 1 again ends with the first ETag, and the log tells all three."""
+    """Revision 1, 2, then 1 again ends with the first ETag, and the log has all three."""
     first = ask(standin)[1]["ETag"]
     standin.serve(make_definitions(revision=2))
     assert ask(standin, first)[0] == 200
@@ -201,7 +201,7 @@ def test_the_sdk_meets_a_fault_as_with_posthog(
 
 
 def test_faults_can_be_counted_and_the_latest_wins(standin: StandInControl) -> None:
-    """A fault with `times` is over after so many requests; an earlier one without holds until `recover`."""
+    """A fault with `times` is over after this many requests; an earlier one without holds until `recover`."""
     standin.fail(500)
     standin.fail(Refuse(429, retry_after=7), times=2)
     answers = [ask(standin) for _ in range(3)]
@@ -215,14 +215,14 @@ def test_faults_can_be_counted_and_the_latest_wins(standin: StandInControl) -> N
 
 
 def test_one_secret_key_can_be_revoked(standin: StandInControl) -> None:
-    """A fault for one secret key leaves all others alone; no key at all is always a 401."""
+    """A fault for one secret key doesn't concern the others; a request without a key is always a 401."""
     standin.fail(401, secret_key="phs_3")
     assert [ask(standin, key=f"phs_{n}")[0] for n in range(1, 6)] == [200, 200, 401, 200, 200]
     assert ask(standin, key="")[0] == 401
 
 
 def test_a_held_answer_is_the_one_that_was_right_on_arrival(standin: StandInControl) -> None:
-    """`hold` catches one asker in mid-fetch while others are served newer definitions, until `release`."""
+    """`hold` catches one asker during a fetch while others are served newer definitions, until `release`."""
     with sdk(standin) as client:
         standin.hold(times=1)
         fetch = in_thread(lambda: load(client))
@@ -314,7 +314,7 @@ def test_waiting_has_a_deadline(standin: StandInControl) -> None:
 
 
 def test_wrong_wishes_are_refused_at_once(standin: StandInControl) -> None:
-    """Impossible arguments fail where they are given, with the value."""
+    """Invalid arguments fail at the call, with the value."""
     wrong: list[Callable[[], object]] = [
         lambda: standin.set_flag("no-such-flag", active=True),
         lambda: standin.set_delay(-1),
@@ -362,7 +362,7 @@ def test_a_web_page_cannot_control_it(standin: StandInControl, foreign: dict[str
 
 @pytest.mark.parametrize("own", ["127.0.0.1", "localhost"])
 def test_this_machines_programs_can_control_it(standin: StandInControl, own: str) -> None:
-    """Its own names, with an origin of its own or none, are taken."""
+    """Requests to its own names are accepted, with its own origin or none."""
     own = f"{own}:{urlsplit(standin.url).port}"
     assert control(standin, {"Host": own}) == 200
     assert control(standin, {"Host": own, "Origin": f"http://{own}"}) == 200
@@ -390,7 +390,7 @@ def test_a_body_that_unpacks_to_too_much_counts_as_empty(standin: StandInControl
 
 
 def test_a_forked_fleet_is_counted_exactly(standin: StandInControl) -> None:
-    """Each of five forked children with a client of its own is one request, and can itself ask for the counts."""
+    """Each of five forked children with its own client is one request, and can itself read the counts."""
     children: list[int] = []
     for _ in range(5):
         pid = os.fork()

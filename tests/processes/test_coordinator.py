@@ -46,7 +46,7 @@ def in_child(report: Callable[[], list[object]]) -> list[object]:
 
 
 def test_a_child_goes_on_as_another_process(house: House) -> None:
-    """It holds what its parent held, under a name of its own, and leads nothing."""
+    """A child holds what its parent held, under its own identity, and does not lead."""
     bring(house)
     parent = house.coordinator.status()
 
@@ -62,7 +62,7 @@ def test_a_child_goes_on_as_another_process(house: House) -> None:
 
 
 def test_a_child_contends_for_the_lease_like_anybody(house: House) -> None:
-    """On a store that both reach it would follow; the parent stays what it was."""
+    """On a store that both reach the child would follow; the parent keeps its role."""
     bring(house)
     assert in_child(lambda: [house.coordinator.should_fetch()]) == [False]
     assert house.coordinator.status().role is Role.LEADER
@@ -94,7 +94,7 @@ def test_a_fork_while_a_poll_is_under_way_does_not_hang_the_child(house: House) 
 
 
 def test_a_fork_that_ran_no_hook_is_noticed_all_the_same(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Servers that fork in C run none: the process's number tells."""
+    """Servers that fork in C run no hooks; the pid shows the fork."""
     bring(house)
     parent = house.coordinator.status()
     monkeypatch.setattr(os, "getpid", lambda: parent.pid + 1)
@@ -139,7 +139,7 @@ def test_leaving_hands_the_lease_over(house: House, fleet: Fleet) -> None:
 
 
 def test_a_child_that_leaves_takes_nothing_from_its_parent(house: House, fleet: Fleet) -> None:
-    """Neither its lease nor its connections."""
+    """A child takes neither its parent's lease nor its connections."""
     bring(house)
 
     def report() -> list[object]:

@@ -51,7 +51,7 @@ def test_our_clock_goes_on() -> None:
 
 @pytest.mark.parametrize("auto_attach", [True, False], ids=["attached", "unattached"])
 def test_a_first_evaluation_has_flags_and_changes_come(store_url: str, namespace: str, auto_attach: bool) -> None:
-    """All of a cache's life lies in frozen time: its construction, its first load, fetches, and its end."""
+    """A cache lives entirely in frozen time: its construction, its first load, fetches, and its end."""
     with PostHogStandIn(make_definitions(5)) as posthog, freeze_time(DAY):
         cache = from_url(store_url, namespace, refresh_interval=0.3, auto_attach=auto_attach)
         client = Posthog("phc_test", secret_key="phs_test", host=posthog.url, flag_definition_cache_provider=cache)

@@ -44,7 +44,7 @@ def test_a_greenlet_has_its_own_notes_after_a_late_patch(note: str) -> None:
 
 
 def test_a_lock_made_before_a_late_patch_stops_no_other_greenlet() -> None:
-    """A greenlet that waits for another one's lock lets it go on."""
+    """A greenlet that waits for another one's lock lets it continue."""
     script = """
         from flagcache.runtime.process_lock import ProcessLock
 
@@ -68,7 +68,7 @@ def test_a_lock_made_before_a_late_patch_stops_no_other_greenlet() -> None:
 
 
 def run(script: str) -> str:
-    """What a script prints in a process of its own."""
+    """Return what a script prints in a separate process."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     command = [sys.executable, "-c", textwrap.dedent(script)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)

@@ -1,6 +1,6 @@
 """Systems that lack parts of Unix, such as Windows. The tests remove these parts for our code only.
 
-The libraries are imported before: on such a system they do without by themselves, as asyncio does.
+The libraries are imported before, because on such a system they work without these modules, as asyncio does.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def test_every_module_that_is_not_sqlites_can_be_imported() -> None:
     """Tools that walk a package import all of it."""
     out, _log = _run(IMPORTS)
     failed = {name for name in _values(out) if not name.startswith("flagcache.stores.sqlite")}
-    assert failed <= {"flagcache.cli.demo.app"}, out  # an application, which the demo's server alone can load
+    assert failed <= {"flagcache.cli.demo.app"}, out  # an application, which only the demo's server can load
 
 
 @pytest.mark.parametrize(

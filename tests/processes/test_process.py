@@ -53,7 +53,7 @@ def in_child(guests: list[Guest]) -> str:
 
 
 def run(script: str) -> str:
-    """What a script prints in a process of its own."""
+    """Return what a script prints in a separate process."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script)],
@@ -119,7 +119,7 @@ def test_nobody_is_kept_alive_by_being_told() -> None:
 
 
 def test_all_are_told_at_exit() -> None:
-    """The hooks run at a normal end of the interpreter; if one fails, the others run all the same."""
+    """The hooks run at a normal end of the interpreter; if one fails, the others still run."""
     told = run(
         """
         from flagcache.runtime import process
@@ -196,7 +196,7 @@ def test_a_child_of_multiprocessing_is_told_of_its_end(tmp_path: Path, method: s
 
 
 def test_the_end_is_expected_without_importing_multiprocessing() -> None:
-    """Who does not use it does not pay for it."""
+    """A program without multiprocessing does not import it."""
     told = run(
         """
         import sys

@@ -41,7 +41,7 @@ each_kind = pytest.mark.parametrize("options", [SIGNED, SEALED, BOTH], ids=["sig
 
 
 class Forger(RedisWriter):
-    """An attacker who can do anything in Redis, and has no key."""
+    """An attacker with every right in Redis, and without a key."""
 
     def write(self, **fields: str | bytes | int) -> None:
         """Overwrite fields, with an `as_of` above the stored one, so that every worker reads them."""
@@ -165,7 +165,7 @@ def test_what_was_forged_is_refused_and_repaired(
 
 
 def test_a_swapped_entity_tag_hides_no_change(posthog: StandInControl, make_redis: MakeRedis, namespace: str) -> None:
-    """Who puts the tag of the next definitions beside the present ones does not make PostHog say "unchanged"."""
+    """The tag of the next definitions beside the present ones does not make PostHog answer "unchanged"."""
     server = make_redis()
     with Fleet(attached(posthog, server.url, namespace, every=EVERY, **SIGNED), 3) as fleet:
         fleet.call(load)
@@ -188,7 +188,7 @@ def test_a_swapped_entity_tag_hides_no_change(posthog: StandInControl, make_redi
 def test_an_old_envelope_of_ours_lasts_until_the_next_fetch(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str
 ) -> None:
-    """What signatures cannot tell, a replayed envelope, is replaced by the fleet's next fetch."""
+    """A replayed envelope, which signatures cannot detect, is replaced by the fleet's next fetch."""
     server = make_redis()
     with Fleet(attached(posthog, server.url, namespace, every=EVERY, **SIGNED), 3) as fleet:
         fleet.call(load)

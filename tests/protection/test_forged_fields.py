@@ -157,7 +157,7 @@ EVIL = "evil\n2026-01-01 CRITICAL all is lost\x1b[31m\u2028\u202e"
 def test_no_text_of_a_store_steers_a_line_or_a_terminal(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str
 ) -> None:
-    """Status, events and log show printable text alone, whatever names the leader, the writer or the project."""
+    """Status, events and log show only printable text, whatever the names of leader, writer and project are."""
     server = make_redis()
     with Fleet(attached(posthog, server.url, namespace, every=LONG, polls=EVERY), 2) as fleet:
         assert fleet.call(load) == [1, 1]

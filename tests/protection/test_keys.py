@@ -36,7 +36,7 @@ def test_what_cannot_be_a_key_is_refused_unseen(option: str, wrong: object) -> N
 
 
 def test_no_key_is_shown_anywhere(caplog: pytest.LogCaptureFixture) -> None:
-    """Neither the cache nor anything it is made of tells a key."""
+    """Neither the cache nor any of its parts shows a key."""
     caplog.set_level(0)
     cache = MemoryFlagDefinitionCache("n", signing_key=A, encryption_key=[B])
     cache.should_fetch_flag_definitions()

@@ -33,7 +33,7 @@ def documented() -> list[str]:
 
 
 def under_the_document(make_redis: MakeRedis, name: str, *more: str) -> tuple[RedisServer, redis.Redis, str]:
-    """Return a server, its master, and the address at which the user of the document meets it."""
+    """Return a server, its master, and its address for the documented user."""
     server = make_redis(name, tcp=True)
     admin = server.client()
     words = documented()
@@ -123,6 +123,6 @@ def test_every_documented_command_is_needed(make_redis: MakeRedis) -> None:
     scripts = "".join(path.read_text() for path in (Path(__file__).parents[2] / "flagcache/stores/redis").glob("*.lua"))
     called = {command.lower() for command in re.findall(r"(?:call|read)\('([A-Z]+)'", scripts)}
     granted = {word[1:] for word in documented() if word.startswith("+")}
-    optional = {"pexpire", "info"}  # what the table below the command has: features that go on, or are off, without
+    optional = {"pexpire", "info"}  # of the table below the command: features that work, or are off, without the right
     assert granted == called - optional | {"eval", "evalsha", "subscribe"}
     assert all(f"`+{command}`" in DOCUMENT.read_text(encoding="utf-8") for command in optional)

@@ -315,7 +315,7 @@ class Oracle:
         return None
 
     def last_evidence(self, process: Process, version: str) -> Evidence | None:
-        """The latest evidence that this process had of a version, which may have been confirmed, or dated anew."""
+        """The latest evidence that this process had of a version, which may have been confirmed, or dated again."""
         return self._last.get((process.name, version))
 
     def client_takes(self, process: Process, change: tuple[Evidence | None, Evidence | None], version: str) -> None:

@@ -46,7 +46,7 @@ class Outcome:
     steps: int
     grants: int
     replay: str
-    """The command that runs the very same again."""
+    """The command that runs the same again."""
 
     def __str__(self) -> str:
         """Tell it, with the trace's end."""

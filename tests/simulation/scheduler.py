@@ -59,7 +59,7 @@ class Scheduler:
 
 
 class Owner:
-    """A process, as the scheduler sees it: its tasks stop, go on and die together."""
+    """A process, as the scheduler sees it: its tasks stop, continue and die together."""
 
     def __init__(self, scheduler: Scheduler, name: str) -> None:
         self.scheduler = scheduler
@@ -79,7 +79,7 @@ class Owner:
         self.frozen = True
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Let it continue."""
         self.frozen = False
         deferred, self._deferred = self._deferred, []
         for action in deferred:
@@ -91,7 +91,7 @@ class Owner:
         self._deferred.clear()
 
     def defer(self, action: Callable[[], None]) -> None:
-        """Do this when the process goes on."""
+        """Do this when the process continues."""
         self._deferred.append(action)
 
     def stepped(self) -> None:
@@ -124,7 +124,7 @@ class Task(greenlet):
         self.owner = owner
         self.name = name
         self.turn = 0
-        """How often it went on: a wake-up for an earlier wait counts for nothing."""
+        """How often it continued: a wake-up for an earlier wait counts for nothing."""
         self.ended = False
         self.at_end: list[Callable[[], None]] = []
         self.notes = Notes()

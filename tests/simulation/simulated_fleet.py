@@ -143,7 +143,7 @@ class Process(Owner):
             or slow
             or not self.alive
             or self.frozen
-            or self.sdk.stopped.is_set()  # whoever leaves in mid-fetch gives up the lease
+            or self.sdk.stopped.is_set()  # whoever leaves during a fetch gives up the lease
             or self._troubled_at >= since - self.kind.poll_interval
         ):
             return False
@@ -197,7 +197,7 @@ class Process(Owner):
             self.scheduler.after(seconds, self.go_on)
 
     def go_on(self) -> None:
-        """Let it go on if it was frozen."""
+        """Let it continue if it was frozen."""
         if not self.frozen:
             return
         if self._clock_stopped is not None:

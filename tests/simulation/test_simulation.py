@@ -75,7 +75,7 @@ def test_a_run_is_a_function_of_its_seed() -> None:
 
 
 def test_a_fault_says_how_to_replay_it_and_replays() -> None:
-    """The command that a failed run prints runs the very same again: another process, another hash seed."""
+    """The command that a failed run prints runs the same again: another process, another hash seed."""
     broken = next(m for m in MUTATIONS if m.what == "a grant whenever it is asked for")
     with broken.applied():
         failed = next(outcome for seed in range(20) if (outcome := simulate(seed, largest=SMALL)).faults)

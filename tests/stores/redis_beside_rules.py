@@ -2,7 +2,7 @@
 # redis-py leaves most of its methods without types.
 """One namespace twice: in Redis, as the scripts leave it, and as a state of the rules.
 
-The scripts go by the server's clock. So each verb runs on the server first, and then under the rules at the very clock
+The scripts go by the server's clock. So each verb runs on the server first, and then under the rules at the clock
 that it ran at: a poll tells it, for all others it lies between two looks at the clock, and one of the milliseconds in
 between must explain what came out. Time passes by moving all stored times back, in both; only the lease, whose time the
 server counts by itself, is compared with a tolerance, and its lengths never end near a step.

@@ -109,7 +109,7 @@ class TestRedisStore(StoreContract, SubscriptionContract, ProcessContract, Damag
     def test_foreign_keys_under_our_names_are_replaced(
         self, store: Store, other: Store, redis_server_any: RedisServer, namespace: str, command: str
     ) -> None:
-        """Of whatever type a key is, and whether it lies in the hash's or the lease's place: the store begins anew."""
+        """Of whatever type a key is, and whether it lies in the hash's or the lease's place: the store begins again."""
         client = redis_server_any.client()
         for name in keys_of(namespace, 0)[:2]:
             client.delete(*keys_of(namespace, 0)[:2])

@@ -253,7 +253,7 @@ class Release(Step):
 
 @dataclass(frozen=True)
 class Clear(Step):
-    """People start anew."""
+    """People start again."""
 
     @override
     def take(self, twins: Twins) -> None:

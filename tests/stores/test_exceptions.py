@@ -109,7 +109,7 @@ def test_a_connect_function_that_raises(redis_server: RedisServer, namespace: st
 
 
 def test_a_connection_whose_connect_function_failed_is_not_used(redis_server: RedisServer, namespace: str) -> None:
-    """The next command connects anew: what was not logged in, or not set up, must not carry one."""
+    """The next command connects again: what was not logged in, or not set up, must not carry one."""
     fickle, connected = Fickle(RuntimeError("no token yet")), 0
 
     def connect(connection: redis.Connection) -> None:

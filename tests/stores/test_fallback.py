@@ -304,7 +304,7 @@ def test_a_directory_that_was_swapped_under_a_running_worker_is_refused() -> Non
 @ROOT
 @pytest.mark.parametrize("what", ["directory", "link", "file"])
 def test_what_another_user_put_there_is_refused_at_each_open(what: str) -> None:
-    """Each time that a running worker opens the file anew, it looks at the directory and the file."""
+    """Each time that a running worker opens the file again, it looks at the directory and the file."""
     with shared_folder(0o755) as shared, forked(lambda: used_again(shared)) as worker:
         state = shared / "state"
         until((state / "ready").exists, what="the worker")

@@ -64,7 +64,7 @@ class Fleet:
         return definitions
 
     def plant(self, size: int, *, version: str = "f" * 32) -> None:
-        """Put so many bytes in the payload's place, with metadata that are newer than what is stored."""
+        """Put this many bytes in the payload's place, with metadata that are newer than what is stored."""
         self.admin.hset(self.key, mapping={"payload": bytes(size), "size": size, "version": version})
         self.admin.hincrby(self.key, "as_of", 1)
 

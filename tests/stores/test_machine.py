@@ -208,7 +208,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: bool(self.model.leader))
     @rule(number=WORKERS)
     def release(self, number: int) -> None:
-        """A worker gives up the lease, and goes on."""
+        """A worker gives up the lease, and continues."""
         worker = self.workers[number]
         idle = not worker.fetching
         result = self.store().release(worker.me, idle=idle)

@@ -77,7 +77,7 @@ def stack() -> Iterator[ExitStack]:
 
 
 def test_the_client_handed_in_knows_where_the_nodes_moved(stack: ExitStack) -> None:
-    """It goes on through the replacements; a link that rested meanwhile goes on with what the client has learned."""
+    """A link works through the replacements; one that rested meanwhile continues with what the client has learned."""
     with new_cluster() as cluster, closing(cluster.client()) as client, link_to(client) as link:
         key = cluster.key_of(1)
         link.run(WRITE, [key], ["before"])
@@ -213,7 +213,7 @@ def test_readers_read_while_a_slot_is_left_migrating(whole: Cluster, namespace: 
 
 
 def test_a_worker_without_definitions_reads_them_and_one_with_some_is_told(whole: Cluster, namespace: str) -> None:
-    """The first needs flags more than a leader; the other goes on with its machine's file, where it can fetch."""
+    """The first needs flags more than a leader; the other continues with its machine's file, where it can fetch."""
     with closing(whole.client()) as client, closing(RedisStore(client, namespace)) as store:
         with stuck(whole, store) as meta:
             newcomer = RedisStore(client, namespace)

@@ -88,7 +88,7 @@ def test_what_is_made_without_a_leader_ends_too(server: RedisServer, admin: redi
 
 
 def test_a_namespace_without_a_leader_is_forgotten(server: RedisServer, admin: redis.Redis) -> None:
-    """Not a key is left, and the next process begins anew."""
+    """Not a key is left, and the next process begins again."""
     store = RedisStore(server.url, NAMESPACE, forget_after=100)
     Worker(store, "a", lease=100).bring("v1")
     store.release("a", idle=True)

@@ -232,7 +232,7 @@ def test_a_connection_that_lay_idle_is_not_trusted(make_redis: MakeRedis, monkey
 
 
 def test_a_read_only_server_is_left(make_redis: MakeRedis) -> None:
-    """After READONLY the next run connects anew: behind the same name there may be a new primary."""
+    """After READONLY the next run connects again: behind the same name there may be a new primary."""
     server = make_redis()
     with link_to(server.url) as link:
         link.run(WRITE, ["key"], ["x"])

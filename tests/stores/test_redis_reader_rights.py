@@ -130,7 +130,7 @@ def test_a_right_that_is_missing_is_named(make_redis: MakeRedis) -> None:
 
 
 def test_rights_may_change_under_a_reader(make_redis: MakeRedis) -> None:
-    """A reader that used the one kind of script goes on with the other."""
+    """A reader that used the one kind of script continues with the other."""
     server = make_redis(tcp=True)
     url = as_user(server, KEYS, *COMMANDS, *EVAL_RO)
     reader = RedisFlagDefinitionCache(url, NAMESPACE, role="reader", auto_attach=False, poll_interval=0.1)

@@ -110,7 +110,7 @@ def test_a_poll_writes_nothing(replicated: Replicated, situation: Situation) -> 
 
 
 def test_a_key_of_a_foreign_type_counts_as_absent(make_redis: MakeRedis, namespace: str) -> None:
-    """A worker removes it from the primary; the reader goes on."""
+    """A worker removes it from the primary; the reader continues."""
     replica = make_redis(tcp=True, args=("--replica-read-only", "no"))
     keys = RedisStore(replica.url, namespace).keys
     for key in (keys.hash, keys.lease):

@@ -71,7 +71,7 @@ def thread_inside(store: Callable[[Callable[[], int]], SqliteStore]) -> Generato
 
 @pytest.mark.parametrize("how", [os.fork, libc_fork])
 def test_a_child_uses_the_store_that_its_parent_opened(tmp_path: Path, how: Callable[[], int]) -> None:
-    """The very object works on both sides of a fork, and each sees the other's writes."""
+    """The object works on both sides of a fork, and each sees the other's writes."""
     store = SqliteStore(tmp_path / "flags.db", "n")
     fill(store, "parent", b"by the parent")
 

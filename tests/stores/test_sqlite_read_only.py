@@ -150,7 +150,7 @@ def test_a_log_in_the_place_of_another_is_read(views: tuple[Path, Path], start: 
 
 
 def test_looking_again_and_again_keeps_nothing_open(views: tuple[Path, Path]) -> None:
-    """A reader that opens the file anew closes what it had."""
+    """A reader that opens the file again closes what it had."""
     writable, view = views
     reader = SqliteStore(view, "n")
     counts: list[int] = []
@@ -177,7 +177,7 @@ def test_a_log_without_its_index_hides_nothing_else(views: tuple[Path, Path], st
 
 
 def test_it_can_be_written_again_once_the_mount_can(tmp_path: Path) -> None:
-    """A reader notices with its next question that the file system was mounted anew."""
+    """A reader notices with its next question that the file system was mounted again."""
     with mounted(tmp_path / "disk", "size=4m") as disk:
         fill(SqliteStore(disk / "flags.db", "n"))
         subprocess.run(["mount", "-o", "remount,ro", disk], check=False)

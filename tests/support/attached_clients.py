@@ -190,7 +190,7 @@ def holder(admin: redis.Redis, namespace: str) -> int:
 
 
 def subscribed(admin: redis.Redis, namespace: str, count: int, *, within: float = 5.0) -> None:
-    """Wait until so many listeners are subscribed in Redis."""
+    """Wait until this many listeners are subscribed in Redis."""
     channel = keys_of(namespace, 0).channel
 
     def listeners() -> bool:

@@ -162,7 +162,7 @@ class Battle:
         return toll
 
     def rotate_keys(self, attack: Attack) -> Toll:
-        """Replace the fleet's key while the attack goes on, with a change at PostHog after each deployment.
+        """Replace the fleet's key while the attack continues, with a change at PostHog after each deployment.
 
         The attack ends with the last deployment; then the fleet heals.
         """
@@ -234,7 +234,7 @@ class Battle:
 
 @contextmanager
 def _repeated(attack: Attack, writer: Writer) -> Generator[None]:
-    """The attack goes on, twenty times a second, while the body runs."""
+    """The attack continues, twenty times a second, while the body runs."""
     over = threading.Event()
 
     def write() -> None:

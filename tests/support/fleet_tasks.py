@@ -88,7 +88,7 @@ def shutdown(seat: Seat) -> None:
 
 
 def hand_over(seat: Seat) -> None:
-    """Give up the lease; the client goes on polling, and the cache starts anew with its next poll."""
+    """Give up the lease; the client continues polling, and the cache starts again with its next poll."""
     seat.cache.shutdown()
 
 

@@ -82,7 +82,7 @@ class GrantLog(ABC):
         Args:
             requests: all since the log was begun.
             interval: seconds between two fetches of the fleet.
-            more: so many grants may come sooner, after a holder that died, left in mid-fetch or was refused.
+            more: this many grants may come sooner, after a holder that died, left during a fetch or was refused.
         """
         clocks = self.clocks()
         sooner = sum(later - earlier < 900 * interval for earlier, later in itertools.pairwise(clocks))

@@ -44,7 +44,7 @@ _HELPER = "from flagcache_posthog.gunicorn import *\n"
 
 
 class WebFleet:
-    """gunicorn with so many workers, loaded before their first request; a context manager that ends it.
+    """gunicorn with this many workers, loaded before their first request; a context manager that ends it.
 
     Args:
         folder: Where it runs.

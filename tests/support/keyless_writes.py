@@ -82,7 +82,7 @@ def lead_an_empty_store(writer: Writer) -> None:
 
 
 def plant(size: int) -> Attack:
-    """Replace the payload by so many bytes, with newer times."""
+    """Replace the payload by this many bytes, with newer times."""
     payload = bytes(size)
 
     def write(writer: Writer) -> None:

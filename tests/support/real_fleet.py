@@ -114,7 +114,7 @@ class Member:
         return not self._reaped
 
     def begin(self, chore: Callable[Concatenate[Seat, P], T], *args: P.args, **kwargs: P.kwargs) -> Call[T]:
-        """Have it do something, and go on; the result is asked for later."""
+        """Have it do something, and continue; the result is asked for later."""
         self._connection.send((chore, args, kwargs))
         return Call(self)
 
@@ -136,7 +136,7 @@ class Member:
         os.kill(self.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Let it continue."""
         os.kill(self.pid, signal.SIGCONT)
 
     def kill(self) -> None:
@@ -182,7 +182,7 @@ class Fleet:
         return (member for member in self.members if member.alive)
 
     def join(self, size: int) -> Sequence[Member]:
-        """Fork so many more, and wait until each has its seat."""
+        """Fork this many more, and wait until each has its seat."""
         first = len(self.members)
         came = [self._fork(first + number) for number in range(size)]
         for member in came:
@@ -199,7 +199,7 @@ class Fleet:
         return [call.result() for call in self.begin(chore, *args, **kwargs)]
 
     def begin(self, chore: Callable[Concatenate[Seat, P], T], *args: P.args, **kwargs: P.kwargs) -> list[Call[T]]:
-        """Have all living members do the same at one instant, and go on."""
+        """Have all living members do the same at one instant, and continue."""
         return [member.begin(chore, *args, **kwargs) for member in self]
 
     def _fork(self, index: int) -> Member:

@@ -183,7 +183,7 @@ class RedisServer:
         os.kill(self.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let a frozen server go on."""
+        """Let a frozen server continue."""
         os.kill(self.pid, signal.SIGCONT)
 
     def close(self) -> None:

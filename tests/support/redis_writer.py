@@ -46,6 +46,6 @@ class RedisWriter:
         return int(seconds) * 1000 + int(microseconds) // 1000
 
     def lead(self, name: str = "forger:1:x", *, lasts: int = HOUR) -> None:
-        """Give the lease to a process that does not exist, for so many milliseconds."""
+        """Give the lease to a process that does not exist, for this many milliseconds."""
         self.write(lease_length=lasts)
         self.redis.set(self.keys.lease, name, px=lasts)

@@ -39,12 +39,12 @@ def gaps(requests: Sequence[Served]) -> list[float]:
 
 
 def window(requests: Sequence[Served], seconds: float) -> list[Served]:
-    """The first request, and those in so many seconds after it."""
+    """The first request, and those in this many seconds after it."""
     return [served for served in requests if served.arrived_at <= requests[0].arrived_at + seconds]
 
 
 def pace_faults(requests: Sequence[Served], refresh: float, seconds: float) -> list[str]:
-    """What is wrong with the pace of a healthy fleet in so many seconds after its first request, in words.
+    """What is wrong with the pace of a healthy fleet in this many seconds after its first request, in words.
 
     It is to ask 0.9 to 1.2 times as often as its refresh interval says, and no gap is to exceed 1.3 intervals.
     """
@@ -75,7 +75,7 @@ def let_pass(seconds: float) -> None:
 
 
 def watch(seconds: float, look: Callable[[], object], *, every: float = 0.1) -> None:
-    """Look again and again for so many seconds."""
+    """Look again and again for this many seconds."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         look()

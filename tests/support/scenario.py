@@ -92,7 +92,7 @@ class Stage:
     @classmethod
     @contextmanager
     def of(cls, mode: Mode, place: Place, chance: random.Random, size: int = SIZE) -> Generator[Self]:
-        """Let a fleet come, of so many, that has loaded revision 1."""
+        """Let a fleet come, of this many, that has loaded revision 1."""
         with Fleet(_seats(mode, place), size) as fleet:
             stage = cls(mode, place, chance, fleet)
             fleet.call(load)
@@ -101,7 +101,7 @@ class Stage:
     @classmethod
     @contextmanager
     def forked(cls, mode: Mode, place: Place, chance: random.Random, size: int = 2) -> Generator[Self]:
-        """Let a client be made and load in this process, and so many children be forked from it."""
+        """Let a client be made and load in this process, and this many children be forked from it."""
         seat = _seats(mode, place)(0)
         try:
             load(seat)
@@ -136,18 +136,18 @@ class Stage:
         member.freeze()
 
     def thaw(self, member: Member) -> None:
-        """Let a frozen member go on."""
+        """Let a frozen member continue."""
         self.tell(f"thaw {member}")
         member.thaw()
 
     def join(self, size: int = 1) -> None:
-        """Let so many more come, and load."""
+        """Let this many more come, and load."""
         self.tell(f"{size} more")
         for member in self.fleet.join(size):
             member.call(load)
 
     def welcome(self, size: int = 1) -> None:
-        """Let so many more come while nothing is wrong: what they load is the newest at once."""
+        """Let this many more come while nothing is wrong: what they load is the newest at once."""
         self.tell(f"{size} more, who must have revision {self.revision}")
         came = [member.call(load) for member in self.fleet.join(size)]
         assert came == [self.revision] * size, f"of {size} newcomers {came} was loaded, not revision {self.revision}"

@@ -23,7 +23,7 @@ class SteppedRedis:
     offset: Path
 
     def step(self, seconds: int) -> None:
-        """Set its clock so many seconds off the machine's."""
+        """Set its clock this many seconds off the machine's."""
         admin = self.server.client()
 
         def off() -> float:

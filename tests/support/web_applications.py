@@ -166,7 +166,7 @@ class Shop:
             return [asked.result() for asked in [pool.submit(self.ask) for _ in range(times)]]
 
     def all_say(self, value: str, *, workers: int = 2, at_once: bool = False, within: float = 40.0) -> None:
-        """Ask until all workers have said this, of which there must be so many.
+        """Ask until all workers have said this, of which there must be this many.
 
         Args:
             value: what they are to say in the end.
@@ -192,7 +192,7 @@ class Shop:
         requests = asks(self.posthog)
         full = [(served.status, served.arrived_at) for served in requests if served.status == 200]
         assert len(full) == self.posthog.full_fetches == 1 + changes, (full, len(requests))
-        # A worker that ends in mid-fetch gives its turn to another one.
+        # A worker that ends during a fetch gives its turn to another one.
         assert self._grants.one_an_interval(requests, EVERY, more=2), (self._grants, len(requests))
         assert self.posthog.counts().flags_calls == 0
 

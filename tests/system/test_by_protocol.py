@@ -105,7 +105,7 @@ def _longest_without_flags(member: Member) -> float:
 
 @pytest.mark.slow
 def test_a_leader_whose_key_is_revoked_has_flags_again_soon(posthog: RemoteStandIn, place: Place) -> None:
-    """Its SDK clears its flags; it has the fleet's again within three polls, and the fleet goes on without it."""
+    """Its SDK clears its flags; it has the fleet's again within three polls, and the fleet continues without it."""
     with (
         Fleet(tied_seats(Tie.PROTOCOL, place, refresh=EVERY, polls=EVERY), 3) as fleet,
         Fleet(plain_seats(posthog, polls=EVERY), 1) as plain,

@@ -136,7 +136,7 @@ def test_a_leader_frozen_for_a_while_costs_one_change_of_leader(posthog: RemoteS
 
 
 def _starve(posthog: RemoteStandIn, place: Place, *, refresh: float, polls: float, seconds: float) -> None:
-    """Let a fleet of four be starved, and see that it goes on as one."""
+    """Let a fleet of four be starved, and see that it continues as one."""
     with Fleet(tied_seats(Tie.ATTACHED, place, refresh=refresh, polls=polls), 4) as fleet:
         fleet.call(load)
         let_pass(polls)

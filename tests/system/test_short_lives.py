@@ -21,7 +21,7 @@ from tests.support.short_processes import Job, Told
 def _in_a_row(
     posthog: RemoteStandIn, place: Place, tie: Tie | None, folder: Path, count: int
 ) -> list[tuple[int, Told]]:
-    """Run so many jobs, two intervals apart; PostHog changes before each third one. Returns the truth, and the jobs."""
+    """Run this many jobs, two intervals apart; PostHog changes before every third. Returns the truth and the jobs."""
     refresh, found, number = 0.75, list[tuple[int, Told]](), 1
     for index in range(count):
         began = time.monotonic()

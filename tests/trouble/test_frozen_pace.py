@@ -1,4 +1,4 @@
-"""Redis is frozen and there is no fallback store: each process goes on fetching for itself, at the documented pace."""
+"""With a frozen Redis and no fallback store each process fetches for itself, at the documented pace."""
 
 from __future__ import annotations
 

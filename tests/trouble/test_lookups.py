@@ -126,7 +126,7 @@ def test_without_a_thread_the_caller_looks_up(names: Names, monkeypatch: pytest.
 
 
 def test_a_forked_child_looks_up_for_itself(names: Names) -> None:
-    """The parent's look-up goes on in the parent alone."""
+    """The parent's look-up continues in the parent alone."""
     with pytest.raises(TimeoutError):
         addresses_of(HOST, 6379, 0.01)
     until(lambda: names.asked == 1, what="the look-up")

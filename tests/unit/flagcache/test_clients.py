@@ -83,7 +83,7 @@ def test_the_clock_may_be_stepped_back(clients: Clients) -> None:
 
 
 def test_newer_ones_are_handed_over_meanwhile(clients: Clients) -> None:
-    """Only the very same definitions are left to the other thread."""
+    """Only the same definitions are left to the other thread."""
     assert clients.may_hand_over(NEW, 100.0)
     assert in_thread(lambda: clients.may_hand_over(content(3), 100.1))
 

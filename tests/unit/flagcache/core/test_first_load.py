@@ -16,13 +16,13 @@ GRANT = Grant(0, CLOCK, CLOCK)
 
 
 def meta(age: float) -> Meta:
-    """Definitions that were confirmed so many seconds ago."""
+    """Definitions that were confirmed this many seconds ago."""
     at = CLOCK - round(age * 1000)
     return Meta("v1", 0, at, changed_at=at, confirmed_at=at)
 
 
 def knowing(age: float, *, fetching: bool = False) -> Knowledge:
-    """A process that holds what was confirmed so many seconds ago, and whether another one fetches."""
+    """A process that holds what was confirmed this many seconds ago, and whether another one fetches."""
     held = Held(meta(age), {"flags": [1]}, HOME, NOW - age)
     return Knowledge(
         held=held, waiting_since=NOW, views={HOME: StoreView(replied_at=NOW, lease_ends=NOW, fetching=fetching)}

@@ -150,7 +150,7 @@ def test_the_cold_start_counts_from_the_first_answer() -> None:
 
 
 def test_a_confirmation_by_another_moves_the_ages() -> None:
-    """The very definitions that are held: their place and their age, and not the objects."""
+    """The definitions that are held: their place and their age, and not the objects."""
     before = held(CLOCK - 60_000, born=NOW - 60)
     know = knowledge.apply_reply(Knowledge(held=before), HOME, reply(meta=meta(CLOCK - 1000)), NOW)
     assert know.held is not None
@@ -160,7 +160,7 @@ def test_a_confirmation_by_another_moves_the_ages() -> None:
 
 
 def test_a_time_ahead_of_the_stores_clock_makes_nothing_younger() -> None:
-    """Of the very definitions that are held the order is taken, and no age: such a time does not tell any."""
+    """Of the definitions that are held the order is taken, and no age: such a time does not tell any."""
     ahead = CLOCK + 10**8
     know = Knowledge(held=held(CLOCK - 7000, born=NOW - 7))
     know = knowledge.apply_reply(know, HOME, reply(meta=meta(ahead)), NOW)
@@ -172,7 +172,7 @@ def test_a_time_ahead_of_the_stores_clock_makes_nothing_younger() -> None:
 
 @pytest.mark.parametrize("signs", [False, True])
 def test_a_time_ahead_of_the_stores_clock_is_no_age(signs: bool) -> None:
-    """Definitions that are confirmed in the store's future count as of unknown age, though the time was signed."""
+    """Definitions that are confirmed in the store's future count as of unknown age, although the time was signed."""
     for ahead in (1, 1000, 10**8):
         stored = meta(CLOCK + ahead)._replace(stamp="signed")
         found = knowledge.from_store(HOME, stored, FLAGS, CLOCK, NOW, signs=signs)
@@ -330,7 +330,7 @@ def test_a_store_without_definitions_that_lost_its_note_ends_no_failure() -> Non
 
 
 def test_a_store_whose_clock_was_put_back_ends_a_failure_by_a_later_fetch() -> None:
-    """Its order begins anew after a flush; the age of what it has shows that the fetch came later."""
+    """Its order begins again after a flush; the age of what it has shows that the fetch came later."""
     stored = held(CLOCK - 9000)
     know = knowledge.apply_reply(Knowledge(held=stored), HOME, reply(backoff_status=402, meta=stored.meta), NOW)
     back = CLOCK - 10**7

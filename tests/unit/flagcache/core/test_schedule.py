@@ -126,7 +126,7 @@ def test_a_follower_that_failed_stays_out_until_its_backoff_ends() -> None:
 
 
 def unsigned(confirmed: float, stamp: str = "") -> tuple[StoreView, Knowledge]:
-    """A follower with a key, which last heard of times without a signature, confirmed so many seconds before."""
+    """A follower with a key, which last heard of times without a signature, confirmed this many seconds before."""
     clock = 1_000_000
     meta = Meta("v1", 0, clock, clock, clock - round(confirmed * 1000))
     view = FOLLOWER._replace(clock=clock, stored=meta._replace(stamp=stamp), lease_ends=NOW + 1000)

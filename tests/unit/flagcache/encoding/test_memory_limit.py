@@ -33,7 +33,7 @@ def packed(codec: bytes, body: bytes) -> bytes:
 
 
 def lists_of(items: Iterator[bytes], size: int) -> bytes:
-    """Pack a document that holds these items in lists of 60,000, in so many bytes."""
+    """Pack a document that holds these items in lists of 60,000, in this many bytes."""
     head = msgpack.packb([VERSION, {"flags": []}])[:-1]
     lists, used = list[bytes](), len(head) + 3
     while used < size:

@@ -42,7 +42,7 @@ DOCUMENTS = st.dictionaries(TEXT, VALUES, max_size=5)
 
 
 def same(one: object, other: object) -> bool:
-    """Whether two values are the very same JSON: types, keys and their order, bits of floats; at any depth."""
+    """Whether two values are the same JSON: types, keys and their order, bits of floats; at any depth."""
     pairs = [(one, other)]
     while pairs:
         left, right = pairs.pop()
@@ -427,7 +427,7 @@ def test_every_truncation_is_refused(value: int) -> None:
 
 @pytest.mark.parametrize("value", [1, BIG])
 def test_a_changed_byte_never_changes_the_content(value: int) -> None:
-    """Each byte changed to each other value: refused, or the very same content."""
+    """Each byte changed to each other value: refused, or the same content."""
     definitions: dict[str, object] = {"flags": [{"key": "a", "n": value}]}
     payload = encode(definitions, VERSION)
     unharmed = 0

@@ -185,7 +185,7 @@ def test_an_entity_tag_of_another_version_is_refused(kind: Callable[[str], Prote
 
 @each_kind
 def test_ages_move_without_the_payload(kind: Callable[[str], Protection]) -> None:
-    """A confirmation moves the times of a protected envelope, which needs nothing to be protected anew."""
+    """A confirmation moves the times of a protected envelope, which needs nothing to be protected again."""
     moved = stored(kind).meta._replace(as_of=99, confirmed_at=98)
     assert codec(kind(A)).read_meta(moved) == META._replace(as_of=99, confirmed_at=98)
 

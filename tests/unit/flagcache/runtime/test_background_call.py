@@ -42,7 +42,7 @@ def test_a_caller_gets_what_the_call_raised() -> None:
 
 
 def test_a_caller_whose_time_is_over_continues_without_it() -> None:
-    """The error names the call, which goes on: the next caller has its result."""
+    """The error names the call, which continues: the next caller has its result."""
     go_on = threading.Event()
     call = BackgroundCall(lambda: go_on.wait(PATIENCE), "lookup")
     call.start()

@@ -80,7 +80,7 @@ def test_a_poll_that_follows_a_notice_makes_its_own() -> None:
 
 
 def test_a_poll_waits_no_longer_than_it_may() -> None:
-    """If the poll under way does not end in time, the caller goes on without one of its own."""
+    """If the poll under way does not end in time, the caller continues without one of its own."""
     polls = SingleFlight()
     with under_way(polls, full=False):
         asked: list[None] = []
@@ -89,7 +89,7 @@ def test_a_poll_waits_no_longer_than_it_may() -> None:
 
 
 def test_nothing_is_asked_once_it_is_closed() -> None:
-    """A process that has left takes no lease anew; a poll under way ends as it would have."""
+    """A process that has left takes no lease again; a poll under way ends as it would have."""
     polls = SingleFlight()
     with under_way(polls, full=True) as end:
         polls.close()

@@ -63,7 +63,7 @@ def test_when_the_wait_is_over_a_process_goes_on_without_flags() -> None:
 
 
 def test_no_wait_is_no_wait() -> None:
-    """With `cold_start_wait=0` a process on an empty store that another one leads goes on without flags at once."""
+    """With `cold_start_wait=0` a process on an empty store that another one leads continues without flags at once."""
     fleet = running_fleet(wait=0)
     fleet.occupy()
     follower = fleet.process()
@@ -154,7 +154,7 @@ def test_a_leader_that_dies_in_its_first_fetch_is_followed_within_the_wait() -> 
 
 
 def test_a_thread_that_brings_definitions_ends_the_wait_of_the_others() -> None:
-    """In one process, a thread that waits goes on as soon as another has fetched."""
+    """In one process, a thread that waits continues as soon as another has fetched."""
     fleet = running_fleet(wait=20)
     process = fleet.process()
     assert process.worker.should_fetch()

@@ -18,7 +18,7 @@ from tests.unit.flagcache.worker.test_cold_start import RealClock
 
 
 def stale_fleet(age: float, *, wait: float = 20.0) -> Fleet:
-    """A fleet whose store holds revision 1, confirmed so many seconds ago; the vendor serves revision 2."""
+    """A fleet whose store holds revision 1, confirmed this many seconds ago; the vendor serves revision 2."""
     fleet = Fleet(Settings(refresh_interval=30, cold_start_wait=wait))
     fleet.clock = RealClock()
     fleet.plant(encode(content(1), digest(content(1))), version=digest(content(1)), age=age)

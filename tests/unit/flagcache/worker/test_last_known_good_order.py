@@ -127,7 +127,7 @@ def test_an_old_key_never_replaces_a_new_one(fleet: Fleet, written: list[str]) -
 
 
 def test_a_key_that_no_process_has_any_more_is_replaced(fleet: Fleet) -> None:
-    """Those who had it are gone, so that its times stay behind: then the file is protected anew."""
+    """Those who had it are gone, so that its times stay behind: then the file is protected again."""
     gone = Disk(fleet, Signed(OLD))
     hold(gone, 1)
     gone.fallback.save()

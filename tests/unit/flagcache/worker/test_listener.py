@@ -163,7 +163,7 @@ def test_a_grant_beside_another_notice_is_told_too(start: Start) -> None:
 
 @pytest.mark.parametrize("notice", [NEW, GRANT], ids=["changes", "grants"])
 def test_what_waits_in_a_flood_is_dropped(start: Start, notice: Notice) -> None:
-    """Above a thousand notices at once the subscription is opened anew, and the store asked what was missed."""
+    """Above a thousand notices at once the subscription is opened again, and the store asked what was missed."""
     flooded, second = Script(*[notice] * 2000), Script(FREE)
     worker = Worker([flooded, second])
     start(worker)
@@ -257,7 +257,7 @@ def test_it_ends_with_its_worker(start: Start) -> None:
 
 
 def test_a_fault_is_logged_and_the_listener_goes_on(start: Start, caplog: pytest.LogCaptureFixture) -> None:
-    """An exception in its work is logged with its traceback; the listener subscribes anew and goes on."""
+    """An exception in its work is logged with its traceback; the listener subscribes again and continues."""
     first = Script()
     worker = Worker([first, Script(NEW)], fails=1)
     with caplog.at_level(logging.ERROR, logger="flagcache"):

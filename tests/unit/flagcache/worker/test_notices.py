@@ -14,7 +14,7 @@ EVERY = 30.0
 
 
 class Listening:
-    """The notices of one process that holds what was confirmed so many refresh intervals ago."""
+    """The notices of one process that holds what was confirmed this many refresh intervals ago."""
 
     def __init__(self, fleet: Fleet, confirmed: float, *, emptied: bool) -> None:
         process = fleet.process()

@@ -83,7 +83,7 @@ def test_one_call_fails(at: int, *, lost: bool) -> None:
 
 @pytest.mark.parametrize("at", range(1, len(VERBS) + 1))
 def test_all_calls_fail_from_one_on(at: int) -> None:
-    """Whichever call is the first: the process goes on by itself, with flags, and changes reach it."""
+    """Whichever call is the first: the process continues by itself, with flags, and changes reach it."""
     fleet = Fleet()
     troubled, other = fleet.process(), fleet.process()
 

@@ -15,7 +15,7 @@ LARGE = content(2, more="x" * 8000)
 
 
 def until_all_have_it(seed: int, workers: int) -> float:
-    """After how many intervals the last of so many workers has definitions that are too large; each polls on its own.
+    """After how many intervals the last of this many workers has definitions that are too large; each polls on its own.
 
     They start within a second, and a fetch takes part of one: a worker that polls meanwhile gets no grant.
     """

@@ -195,7 +195,7 @@ def test_a_fetch_brought_during_an_outage_is_offered_afterwards(fleet: Fleet) ->
 def test_a_fetch_brought_during_an_outage_is_refused_if_others_moved_on(fleet: Fleet) -> None:
     """It counts as a fetch under way until a store takes it. A later fetch that may have confirmed others stops it.
 
-    Until another fetch is answered the process that has it goes on with it.
+    Until another fetch is answered the process that has it continues with it.
     """
     late, other = fleet.process(), fleet.process()
     late.poll()

@@ -161,7 +161,7 @@ def test_a_signed_clear_empties_the_store_for_all(three: Three) -> None:
 
 
 def test_what_was_cleared_is_of_unknown_age_when_it_is_put_back(three: Three) -> None:
-    """A newcomer starts with it as with something stale, though its times were signed a moment ago."""
+    """A newcomer starts with it as with something stale, although its times were signed a moment ago."""
     kept, codec = three.writer.keep(), three.members[0].config.codec
     assert three.fleet.store.clear(codec.stamps.of_epoch(1)) == 1
     three.writer.put_back(kept, epoch=1)
@@ -206,7 +206,7 @@ def test_clear_works_whatever_epoch_was_forged(three: Three) -> None:
 
 
 def test_a_clear_of_a_spoilt_epoch_brings_back_nothing_that_was_cleared(three: Three) -> None:
-    """The epoch that follows one that was forged too high is above all that were counted, though the count is lost."""
+    """The epoch after one that was forged too high is above all counted ones, although the count is lost."""
     codec = three.members[0].config.codec
     for epoch in (1, 2, 3):
         assert three.fleet.store.clear(codec.stamps.of_epoch(epoch)) == epoch

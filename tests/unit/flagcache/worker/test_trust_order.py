@@ -207,7 +207,7 @@ def test_writing_all_the_time_costs_no_flag(attacked: Attacked, attack: Callable
 
 
 def test_a_failure_of_long_ago_excuses_no_store(attacked: Attacked) -> None:
-    """Each worker failed once. Under a freeze, before each poll, all go on without the store as if none had failed."""
+    """Each worker failed once. Under a freeze before each poll all work without the store as if none had failed."""
     upstream = attacked.fleet.upstream
     assert isinstance(upstream, Refusing)
     upstream.refuses = Refused("no answer", Scope.MINE)
@@ -354,7 +354,7 @@ def test_what_is_passed_over_is_not_sent_at_each_poll(attacked: Attacked, monkey
 
 
 def test_what_was_passed_over_is_sent_again_once_it_is_served_again(attacked: Attacked) -> None:
-    """After a rollback that no worker took, PostHog goes back to the very same definitions: all have them soon."""
+    """After a rollback that no worker took, PostHog goes back to the same definitions: all have them soon."""
     assert attacked.run(1, _roll_back) == []
     attacked.fleet.upstream.serves = content(1)
     attacked.run(3)

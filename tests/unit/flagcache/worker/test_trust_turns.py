@@ -26,7 +26,7 @@ def fleet() -> Fleet:
 
 
 def run(fleet: Fleet, steps: tuple[tuple[float, Process], ...], intervals: float) -> list[str]:
-    """Let each process poll so many seconds after the one before; return which left the store aside, and when."""
+    """Let each process poll this many seconds after the one before; return which left the store aside, and when."""
     aside: list[str] = []
     began = fleet.clock()
     while fleet.clock() - began < intervals * EVERY:

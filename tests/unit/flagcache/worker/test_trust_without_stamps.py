@@ -53,7 +53,7 @@ class Mixed:
                 assert had is None or str(member.flags) >= str(had)
 
     def serve(self, revision: int, within: int) -> None:
-        """PostHog changes; all have it so many intervals later."""
+        """PostHog changes; all have it this many intervals later."""
         self.fleet.upstream.serves = content(revision)
         self.run(within)
         assert [member.flags for member in self.members] == [content(revision)] * len(self.members)
@@ -97,7 +97,7 @@ def test_a_newcomer_soon_leads_those_of_before(mixed: Mixed) -> None:
 
 
 def test_one_of_before_that_joins_changes_nothing(mixed: Mixed) -> None:
-    """An upgrade that is under way, or taken back for one process: those who sign go on to lead."""
+    """An upgrade that is under way, or taken back for one process: those who sign continue to lead."""
     new = mixed.join(new=True)
     mixed.run(2)
     mixed.join(new=False)

@@ -88,7 +88,7 @@ def test_what_is_refused_again_and_again_keeps_nothing_alive(fleet: Fleet, monke
 
 
 def test_who_discarded_takes_the_same_version_when_it_comes_back(fleet: Fleet) -> None:
-    """Its payload was broken and no longer is: the very next poll reads it."""
+    """Its payload was broken and no longer is: the next poll reads it."""
     holder, new = fleet.process(), fleet.process()
     holder.poll()
     meta = fleet.stored
@@ -298,7 +298,7 @@ def test_a_holder_leaves_the_store_to_those_who_write_on(fleet: Fleet) -> None:
 
 
 def test_what_nobody_keeps_up_to_date_is_replaced_by_who_is_alone(fleet: Fleet) -> None:
-    """Those who have the key are gone, and the vendor fails: a process that went on alone gives what it holds."""
+    """Those who have the key are gone, and the vendor fails: a process that continued alone gives what it holds."""
     theirs(fleet).poll()
     alone = ours(fleet)
     alone.poll()

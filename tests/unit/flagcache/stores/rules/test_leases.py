@@ -117,7 +117,7 @@ def test_each_grant_is_later_than_all_before() -> None:
 
 
 def test_a_grant_whose_reply_was_lost_is_given_again() -> None:
-    """The very same one, if the asker knows of an earlier one only."""
+    """The same one, if the asker knows of an earlier one only."""
     state = led_by("me", outcome=Outcome.OPEN, grant=CLOCK - 5, granted=(CLOCK - 5, 0, 0), highest=CLOCK - 5)
     again, found = grant(state, ME._replace(last_grant=CLOCK - 9), None, CLOCK)
     assert again is state

@@ -26,7 +26,7 @@ def test_what_ends_too_far_ahead_counts_as_past(end: int, under_way: bool) -> No
 
 
 def test_a_state_that_can_be_is_left_alone() -> None:
-    """The very same, so that it is not written again."""
+    """The same, so that it is not written again."""
     state = State(meta=meta(CLOCK + FAR, epoch=CLOCK), epoch=CLOCK + FAR, highest=CLOCK + FAR, grant=CLOCK + FAR)
     assert believable(state, CLOCK) is state
 
