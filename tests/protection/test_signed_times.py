@@ -28,7 +28,7 @@ def test_no_flag_goes_back_however_often_it_is_written(
         posthog.serve(make_definitions(5, revision=2))
         all_hold(fleet, 2, within=6 * EVERY)
         roll_back(writer)
-        posthog.wait_for_requests(posthog.requests + 3, timeout=20)  # it continues by itself
+        posthog.wait_for_requests(posthog.requests + 3, timeout=20)  # it fetches by itself
 
         began, before = writer.now(), posthog.requests
         while writer.now() - began < 10 * EVERY * 1000:

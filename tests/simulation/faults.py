@@ -122,7 +122,7 @@ class Chaos:
                 process.kill()
 
     def freeze(self) -> None:
-        """A process is stopped where it is."""
+        """A process is stopped at any point."""
         process = self._some()
         if process is not None:
             seconds = self._a_while()
@@ -239,7 +239,7 @@ class Chaos:
         posthog.served_new = strike
 
     def refuse_all(self) -> None:
-        """PostHog fails for everybody for a while."""
+        """PostHog fails for all workers for a while."""
         posthog = self._world.posthog
         posthog.status, posthog.retry_after = self._rng.choice(_REFUSALS)
         self._say(f"PostHog answers {posthog.status} to all")

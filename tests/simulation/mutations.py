@@ -1,5 +1,5 @@
 # pyright: reportPrivateUsage=false
-# A rule is broken where it is obeyed, which is often in private.
+# A rule is broken in the code that follows it, which is often private.
 """The engine with one rule broken at a time, to show that the simulation finds the fault.
 
 python -m tests.simulation.mutations   tries all, and prints a table of how many runs each one took

@@ -52,7 +52,7 @@ class Asked:
     """What a process knew when it asked a store."""
 
     evidence: Evidence | None
-    """Of what it said that it holds."""
+    """The evidence of what it said that it holds."""
     granted_ago: float | None
     """Seconds since the latest grant of which it knew."""
 
@@ -66,16 +66,16 @@ class Seen:
 
 
 class Oracle:
-    """Finds breaches of the rules. Reports them in `faults`; never raises, for the engine would catch it."""
+    """Finds breaches of the rules and reports them in `faults`; never raises, because the engine would catch it."""
 
     def __init__(self, scheduler: Scheduler, posthog: PostHog) -> None:
         self._scheduler = scheduler
         self._posthog = posthog
         self._evidence: dict[tuple[str, int, str], Evidence] = {}
         self._brought: dict[tuple[str, str], Evidence] = {}
-        """Of what each process's own fetch brought last, by its name and the version."""
+        """The evidence of what each process's own fetch last brought, by its name and the version."""
         self._last: dict[tuple[str, str], Evidence] = {}
-        """Of what each process held last, likewise."""
+        """The evidence of what each process last held, likewise."""
         self._granted: dict[tuple[str, int], float] = {}
         self._given: dict[tuple[str, str], float] = {}
         """When a store last gave a process a new grant."""
@@ -127,7 +127,7 @@ class Oracle:
             return
         self._granted.setdefault((store.uid, grant.as_of), self._scheduler.now)
         if grant.as_of == before.grant:
-            return  # given once more, for its reply was lost
+            return  # given once more, because its reply was lost
         self.grants += 1
         self.note(f"{store.uid} gives {ask.me} a grant")
         if self.quiet and store.uid != "fleet":
@@ -164,7 +164,7 @@ class Oracle:
             self.report(f"rule 1: {store.uid} gave {ask.me} a grant while {before.holder} was out and well")
 
     def _check_evicting(self, store: SharedStore, ask: Ask) -> None:
-        """Workers that listen hear of each grant though the store forgets it: some may cross."""
+        """Workers that listen get a notice of each grant although the store forgets it; some notices may cross."""
         given = store.grants_while_it_evicts
         given.append(self._scheduler.now)
         if ask.held is None:  # there is nothing to start with: it has to fetch
@@ -175,8 +175,8 @@ class Oracle:
     def _may_try_anew(self, store: SharedStore, ask: Ask) -> bool:
         """Whether a process may get a second grant while its own fetch is under way.
 
-        Where the SDK fetches, its fetch may have failed without a word, on a thread that never asks again: to refuse
-        would leave its poller without a fetch for as long as the longest one may take. The pace binds it all the same.
+        If the SDK fetches, its fetch may have failed without a report, on a thread that never asks again. A refusal
+        would leave its poller without a fetch for as long as the longest one may take. The pace still applies.
         """
         since = self._scheduler.now - self._given.get((store.uid, ask.me), float("-inf"))
         forgot = self._scheduler.now - store.spoiled_at < since  # the first grant was lost with all else
@@ -258,7 +258,7 @@ class Oracle:
     def _check_forward(self, who: str, change: tuple[Evidence, Evidence], version: str) -> None:
         old, new = change
         if self.confused() and (old.translated or new.translated or old.uid != new.uid):
-            return  # ages alone order what two stores granted, and nobody can tell them rightly any more
+            return  # only ages order what two stores granted, and these can no longer be known
         if self.disordered(old.uid):
             return
         if not self._posthog.served_between(version, old.granted, self._scheduler.now):
@@ -287,7 +287,7 @@ class Oracle:
     # --- rules 2 and 8: what a process holds -------------------------------------------------------------------------
 
     def look(self, process: Process) -> None:
-        """Judge what a process holds now by what it held before."""
+        """Compare what a process holds now with what it held before."""
         held, seen = process.held, process.seen
         if held is seen.held or held is None:
             return None

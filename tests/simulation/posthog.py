@@ -55,7 +55,7 @@ class PostHog:
     """The vendor's server.
 
     Args:
-        scheduler: tells the time.
+        scheduler: has the clock.
         rng: draws how long answers take.
     """
 
@@ -64,7 +64,7 @@ class PostHog:
     past: list[tuple[float, int]] = field(default_factory=lambda: [(float("-inf"), 1)])
     """Since when what was served."""
     status: int = 200
-    """What everybody is answered."""
+    """The answer to all workers."""
     retry_after: float | None = None
     bad_keys: dict[str, int] = field(default_factory=dict[str, int])
     """Which processes are refused, with which status; 0: their connections fail."""

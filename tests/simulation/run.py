@@ -181,7 +181,8 @@ class _Run:
             return process.kind.has_key
         epoch = self.world.fleet.state.epoch
         useful = process.sdk.content == content and process.held is not None and process.held.meta.epoch == epoch
-        # Its "unchanged" reaches nobody, so that what it has spreads by its age alone, which clocks may have falsified.
+        # Its "unchanged" reaches no other worker, so what it has spreads only by its age, which clocks may have
+        # falsified.
         useful = useful and not self.world.confused()
         return process.sdk.etag != f"E{content}" or useful
 

@@ -24,9 +24,9 @@ class Plot:
     refresh: float
     """The longest refresh interval of any process."""
     length: float
-    """Seconds of trouble."""
+    """Seconds during which faults occur."""
     troubles: tuple[str, ...]
-    """Which kinds of trouble strike."""
+    """The kinds of faults that occur."""
     every: float
     """Mean seconds between two strikes."""
     signed: bool = False
@@ -98,7 +98,7 @@ def draw(seed: int, troubles: Collection[str], *, smallest: int, largest: int) -
         kinds = _some_listen(random.Random(f"listening {seed}"), kinds)
     others = sorted(set(troubles) - {"late_news"})
     chosen = () if rng.random() < 0.1 else tuple(t for t in others if rng.random() < 0.3)
-    timely = not {"step_clock", "pause_clock"} & set(chosen)  # else no clock can order what one process alone has
+    timely = not {"step_clock", "pause_clock"} & set(chosen)  # otherwise no clock can order what only one process has
     if "late_news" in troubles and timely and random.Random(f"late news {seed}").random() < 0.3:
         chosen = (*chosen, "late_news")
     return Plot(

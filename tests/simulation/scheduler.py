@@ -34,7 +34,7 @@ class Scheduler:
         heapq.heappush(self._queue, (max(when, self.now), next(self._order), action))
 
     def after(self, seconds: float, action: Callable[[], object]) -> None:
-        """Do this so much later."""
+        """Do this after so many seconds."""
         self.at(self.now + seconds, action)
 
     def run(self, until: float, stop: Callable[[], bool]) -> None:
@@ -91,7 +91,7 @@ class Owner:
         self._deferred.clear()
 
     def defer(self, action: Callable[[], None]) -> None:
-        """Do this when the process continues."""
+        """Run this when the process continues."""
         self._deferred.append(action)
 
     def stepped(self) -> None:

@@ -1,8 +1,8 @@
 """The vendor's SDK, as far as the cache protocol shows it (posthog 7.91, `client.py` and `poller.py`).
 
 `Sdk.load` follows `_load_feature_flags`, `_fetch` follows `_fetch_feature_flags_from_api` with its generations: an
-entity tag for each process, silence upon a 304 and upon a failure, flags cleared upon 401 and 402, and a fetch wherever
-there is neither a flag nor an answer. `Attached` is to it what `flagcache_posthog.attach` is to a real client.
+entity tag for each process, silence upon a 304 and upon a failure, flags cleared upon 401 and 402, and a fetch if there
+is neither a flag nor an answer. `Attached` is to it what `flagcache_posthog.attach` is to a real client.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Sdk:
     """One client and its poller.
 
     Args:
-        process: where it lives.
+        process: its process.
         poll_interval: seconds between two polls.
     """
 
@@ -64,7 +64,7 @@ class Sdk:
         self.poller.start()
 
     def refused(self) -> None:
-        """What was fetched was late: the SDK uses it all the same, and the cache mends that."""
+        """What was fetched was late: the SDK still uses it, and the cache corrects that."""
         self._evidence = None
 
     def _poll(self) -> None:

@@ -38,10 +38,10 @@ class Process(Owner):
     """One process.
 
     Args:
-        world: where it lives.
+        world: its world.
         name: its identity in the fleet.
-        kind: what it is like.
-        parent: what it was forked from, at this moment.
+        kind: its kind.
+        parent: the process that it was forked from, just now.
     """
 
     def __init__(self, world: World, name: str, kind: Kind, parent: Process | None = None) -> None:
@@ -143,7 +143,7 @@ class Process(Owner):
             or slow
             or not self.alive
             or self.frozen
-            or self.sdk.stopped.is_set()  # whoever leaves during a fetch gives up the lease
+            or self.sdk.stopped.is_set()  # a worker that leaves during a fetch gives up the lease
             or self._troubled_at >= since - self.kind.poll_interval
         ):
             return False

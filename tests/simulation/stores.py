@@ -70,7 +70,7 @@ class SharedStore(MemoryStore):
 
     Args:
         uid: names it among all stores of the run.
-        scheduler: tells the time.
+        scheduler: has the clock.
         network: how messages fare.
         signed: its processes have a key.
     """
@@ -114,7 +114,7 @@ class SharedStore(MemoryStore):
 
     @property
     def state(self) -> State:
-        """All that it stores, but the payload."""
+        """Everything that it stores, except the payload."""
         return self._state
 
     def reachable(self, party: Party) -> bool:
@@ -131,7 +131,7 @@ class SharedStore(MemoryStore):
         self.spoiled()
 
     def spoiled(self) -> None:
-        """It lost something, so that it cannot be held to what it has forgotten."""
+        """Record that it lost something, so that rules don't count what it has forgotten."""
         self.spoiled_at = self.scheduler.now
         self.grants.clear()
 
@@ -159,7 +159,7 @@ class SharedStore(MemoryStore):
         self._replace(self._state._replace(**lost), self._payload)
 
     def thaw(self) -> None:
-        """Answer again; all requests that came meanwhile are obeyed, too late."""
+        """Answer again; all requests that came meanwhile are executed, too late."""
         self.frozen = False
         requests, self._requests = self._requests, []
         for request in requests:

@@ -51,7 +51,7 @@ def test_fleets_with_a_key_keep_them_too() -> None:
 
 
 def test_fleets_keep_the_pace_on_a_store_that_forgets() -> None:
-    """Under memory pressure no worker finds what another left; each goes by what it heard of the latest grant."""
+    """Under memory pressure no worker finds what another stored; each uses its notice of the latest grant."""
     outcomes = [simulate(seed, smallest=6, largest=10, variants=("evicting",)) for seed in range(RUNS // 10)]
     assert not [str(outcome) for outcome in outcomes if outcome.faults]
     assert sum(outcome.grants for outcome in outcomes) > 10 * len(outcomes)

@@ -67,7 +67,7 @@ class Event:
 
 
 class Lock:
-    """As `threading.RLock`; no lock of the engine is taken twice by one thread where it must not be."""
+    """A lock as `threading.RLock`; the engine never takes a lock twice on one thread if it must not."""
 
     def __init__(self) -> None:
         self._owner: greenlet | None = None
@@ -163,7 +163,7 @@ _threading = SimpleNamespace(
 
 
 class _Complaints(logging.Handler):
-    """An exception that the engine caught for its caller's sake is a fault all the same."""
+    """An exception that the engine caught for its caller is still a fault."""
 
     def __init__(self, report: Callable[[str], None]) -> None:
         super().__init__(logging.ERROR)

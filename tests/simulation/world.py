@@ -33,7 +33,7 @@ class World:
     note: Callable[[str], None]
     """Adds a line to the trace."""
     protection: Protection = PLAIN
-    """Of the envelopes in all stores."""
+    """The protection of the envelopes in all stores."""
     paused: float = 0.0
     """Seconds for which own clocks of processes stood still, in all."""
 

@@ -51,7 +51,7 @@ def agree(on_server: object, by_rules: object) -> None:
 
 
 def move_times_back(client: redis.Redis, keys: Keys, milliseconds: int) -> None:
-    """Let time pass for what a server stores: all its times lie so much longer ago, and the lease ends sooner."""
+    """Let time pass for what a server stores: all its times move back, and the lease ends sooner."""
     command = cast("Callable[..., object]", client.execute_command)
     raw = cast("dict[bytes, bytes]", command("HGETALL", keys.hash))
     for name in TIMES:
@@ -63,7 +63,7 @@ def move_times_back(client: redis.Redis, keys: Keys, milliseconds: int) -> None:
 
 
 class Twins:
-    """Runs verbs on both and compares what they answer and what they leave."""
+    """Runs verbs on both and compares their replies and what they store."""
 
     def __init__(self, client: redis.Redis, store: RedisStore) -> None:
         self.client = client
@@ -125,7 +125,7 @@ class Twins:
         self.compare()
 
     def lengthen_lease(self, length: int) -> None:
-        """After a verb that lets the lease end soon, which would be near a later step: let it last so long in both."""
+        """Set the lease's end in both, after a verb that lets it end soon, near a later step."""
         if not self.state.owner:
             return
         self._command("PEXPIRE", self.store.keys.lease, length)

@@ -1,7 +1,7 @@
 """A few obvious facts about a store, checked after each step.
 
-The model decides nothing: it remembers what it saw, and says which answers can be no store's. It knows neither what the
-rules store nor how they reckon; where they may answer this or that, it takes either. `tests.stores.store_record` has
+The model decides nothing: it remembers what it saw, and says which answers no store may give. It knows neither what the
+rules store nor how they calculate; if several answers are allowed, it accepts each. `tests.stores.store_record` has
 what more than one verb is held to.
 """
 
@@ -15,7 +15,7 @@ from tests.stores.store_record import GRACE, Facts, is_refresher
 
 @dataclass
 class Worker:
-    """A process, as far as a store can tell."""
+    """A process, as a store sees it."""
 
     me: str
     held: Meta | None = None
@@ -28,7 +28,7 @@ class Worker:
 
     @property
     def reports(self) -> bool:
-        """Whether it tells each answer: a refresher does, and every other worker."""
+        """Whether it reports each answer: refreshers and every second worker do."""
         return is_refresher(self.me) or int(self.me.rpartition("-")[2]) % 2 == 0
 
     def came_back(self, grant: Grant) -> None:
@@ -107,11 +107,11 @@ class Model(Facts):
         return self.look(after)
 
     def may_be_replaced(self, as_of: int) -> bool:
-        """A later grant went to a worker that does not tell what it found, and did not fail as far as is known."""
+        """Whether a later grant went to a worker that does not report, and is not known to have failed."""
         return any(g.grant.as_of > as_of and not (g.reports or g.failed) for g in self.given)
 
     def confirmed(self, me: str, version: str, grant: Grant, *, result: bool, after: Snapshot) -> None:
-        """A worker heard from the vendor that nothing changed."""
+        """The vendor told a worker that nothing changed."""
         stored = self.seen.meta
         assert result == (stored is not None and stored.version == version), "only what is stored is confirmed"
         if stored is None or not result:
@@ -171,7 +171,7 @@ class Model(Facts):
         self.look(after)
 
     def extended(self, me: str, lease: int, after: Snapshot) -> None:
-        """Who published or confirmed keeps the lease, if it was his."""
+        """A worker that published or confirmed keeps its lease."""
         if me == self.leader == after.leader:
             self.until = (self.seen.clock + lease, after.clock + lease)
 

@@ -25,7 +25,7 @@ class Given:
     open: bool = True
     failed: bool = False
     reports: bool = False
-    """Its holder tells each answer."""
+    """Its holder reports each answer."""
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Facts:
     tolerance: int
     """Milliseconds by which a lease may end earlier or later than it was promised."""
     payload: bytes = b""
-    """Of the stored version."""
+    """The payload of the stored version."""
     leader: str = ""
     until: tuple[int, int] = (0, 0)
     """Until when its lease lasts: at least, and at most."""

@@ -159,7 +159,7 @@ class RedisSite(Site):
 
 
 class Later(Store):
-    """A store seen as though its clock stood this many milliseconds later, and its times with it; 0 is no time."""
+    """A store seen as if its clock, and its times, were this many milliseconds later; 0 is no time."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

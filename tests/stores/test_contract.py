@@ -69,7 +69,7 @@ class TestMemoryStore(StoreContract, SubscriptionContract, ClockContract):
 
 
 class TestSqliteStore(StoreContract, SubscriptionContract, ClockContract, ProcessContract, DamageContract):
-    """In a file, each handle has connections of its own."""
+    """In a file, each handle has its own connections."""
 
     @pytest.fixture
     def path(self, tmp_path: Path) -> Path:
@@ -93,7 +93,7 @@ class TestSqliteStore(StoreContract, SubscriptionContract, ClockContract, Proces
 
 
 class TestRedisStore(StoreContract, SubscriptionContract, ProcessContract, DamageContract):
-    """On each server, each handle has connections of its own."""
+    """On each server, each handle has its own connections."""
 
     @pytest.fixture
     def make_store(self, redis_server_any: RedisServer) -> MakeStore:
@@ -109,7 +109,7 @@ class TestRedisStore(StoreContract, SubscriptionContract, ProcessContract, Damag
     def test_foreign_keys_under_our_names_are_replaced(
         self, store: Store, other: Store, redis_server_any: RedisServer, namespace: str, command: str
     ) -> None:
-        """Of whatever type a key is, and whether it lies in the hash's or the lease's place: the store begins again."""
+        """Whatever the type of a key in the hash's or the lease's place, the store begins again."""
         client = redis_server_any.client()
         for name in keys_of(namespace, 0)[:2]:
             client.delete(*keys_of(namespace, 0)[:2])

@@ -44,13 +44,13 @@ _serial = itertools.count()
 
 @dataclass(frozen=True)
 class Moment:
-    """A time beside one that is stored."""
+    """A time near one that is stored."""
 
     beside: str
     offset: int
 
     def of(self, twins: Twins, *, real: bool = True) -> int:
-        """The time; a real one lies in this decade, another may be 0."""
+        """The time; a real one is in this decade, another may be 0."""
         stored, now = twins.state, twins.now()
         beside = {
             "never": 0,
@@ -151,7 +151,7 @@ class Publish(Step):
 
 @dataclass(frozen=True)
 class Confirm(Step):
-    """A worker heard that nothing changed."""
+    """A worker learns that nothing changed."""
 
     me: str
     version: str
@@ -253,7 +253,7 @@ class Release(Step):
 
 @dataclass(frozen=True)
 class Clear(Step):
-    """People start again."""
+    """People clear the store."""
 
     @override
     def take(self, twins: Twins) -> None:
@@ -343,7 +343,7 @@ BROUGHT = Publish("a", "v1", AT_GRANT, 0, "", fresh=True, lease=STRIDE // 2)
 ASK = Ask("a", STRIDE, STRIDE // 2, STRIDE // 2, STRIDE, held_version="v1")
 
 EPOCH_LOST: list[Step] = [AHEAD, Poll(ASK, AT_GRANT, Moment("stored", 0), 1)]
-"""Who holds exactly what is stored, ahead of the clock, but for the epoch that the store has lost."""
+"""A worker that holds exactly what is stored, ahead of the clock, with the epoch that the store has lost."""
 
 OUTCOME_SPOILT: list[Step] = [
     *(Poll(ASK, AT_GRANT, None, 0), BROUGHT, Damage("outcome", "x"), Release("a", idle=True)),

@@ -109,7 +109,7 @@ def test_a_connect_function_that_raises(redis_server: RedisServer, namespace: st
 
 
 def test_a_connection_whose_connect_function_failed_is_not_used(redis_server: RedisServer, namespace: str) -> None:
-    """The next command connects again: what was not logged in, or not set up, must not carry one."""
+    """The next command connects again: a connection that was not logged in, or not set up, must not carry one."""
     fickle, connected = Fickle(RuntimeError("no token yet")), 0
 
     def connect(connection: redis.Connection) -> None:
@@ -152,7 +152,7 @@ def test_a_password_that_is_no_utf_8(redis_server: RedisServer, namespace: str, 
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 70, "a\0b", "redis\n.example", "[::1", "%"])
 def test_an_odd_host_name(namespace: str, host: str) -> None:
-    """It leads nowhere, in one way or another, and no thread is left with an exception of its own."""
+    """Each such connection fails in its own way, and no thread is left with an exception."""
     refuses_everything(RedisStore(make_client(host=host, port=6379), namespace, timeout=0.5))
 
 
@@ -164,7 +164,7 @@ def test_a_host_that_is_no_text_is_refused(namespace: str) -> None:
 
 @pytest.mark.parametrize("exc", ODD, ids=lambda exc: type(exc).__name__)
 def test_sqlite_that_raises(tmp_path: Path, namespace: str, monkeypatch: pytest.MonkeyPatch, exc: Exception) -> None:
-    """Whatever comes of it is trouble of the store."""
+    """Every outcome is a `StoreError`."""
     connect = sqlite3.connect
     monkeypatch.setattr(sqlite3, "connect", Fickle(exc))
     path = tmp_path / "flags.db"
@@ -209,7 +209,7 @@ _ENDS = frozenset({"__del__", "close", "disconnect", "forked", "release", "_leav
 """Functions that give back what was taken. If one of them fails, there is nothing left to be done about that."""
 
 _MEANWHILE = frozenset({"socket_connect_timeout", "socket_timeout"})
-"""What redis-py calls while a socket is in its hands alone; ours raise `TimeoutError`, for which it closes that."""
+"""While only redis-py has a socket, our functions raise `TimeoutError`, at which redis-py closes it."""
 
 
 class Saboteur:
@@ -269,7 +269,7 @@ MakeStore = Callable[[], FleetStore]
 
 @pytest.fixture(params=["redis", "sqlite", "memory"])
 def make_store(request: pytest.FixtureRequest, redis_server: RedisServer, tmp_path: Path, namespace: str) -> MakeStore:
-    """Makes a store, of each kind in turn, that has opened nothing yet."""
+    """Return a function that makes a store of each kind in turn, which has opened nothing yet."""
     makers: dict[str, MakeStore] = {
         "redis": lambda: RedisStore(redis_server.url, namespace),
         "sqlite": lambda: SqliteStore(tmp_path / "flags.db", namespace),

@@ -38,7 +38,7 @@ def address(fallback: Fallback, fingerprint: str = "f" * 64) -> Path:
 
 
 def test_it_lies_in_the_users_state_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """As the XDG specification has it: the variable where it is absolute, else below the home."""
+    """As in the XDG specification: the variable if it is absolute, otherwise below the home directory."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     assert address(AUTO).parent == tmp_path / "state" / "flagcache"
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -94,7 +94,7 @@ def test_what_is_no_directory_is_refused_at_once(wrong: object) -> None:
 
 
 def test_a_file_is_no_directory(tmp_path: Path) -> None:
-    """Nor is it replaced."""
+    """A file of another user is not replaced either."""
     (tmp_path / "file").write_text("mine")
     with pytest.raises(ConfigurationError, match="not the file"):
         RedisFlagDefinitionCache("redis://127.0.0.1:1/0", "team", fallback=tmp_path / "file")
@@ -129,7 +129,7 @@ OTHER, GROUP, FOREIGN = 54321, 54322, 54323
 
 
 def as_user(work: Callable[[], str], *, groups: tuple[int, ...] = ()) -> str:
-    """Do something in a process of another user, who is of these groups too."""
+    """Do something in a process of another user, who also belongs to these groups."""
 
     def become() -> str:
         os.setgroups(groups)
@@ -162,7 +162,7 @@ def volume(group: int) -> Generator[Path]:
 
 
 def mount(root: Path, group: int) -> None:
-    """What kubelet does to a volume with `fsGroup` before a pod has it: all is the group's, read and written by it."""
+    """Prepare a volume as kubelet does for `fsGroup`: all belongs to the group, which may read and write it."""
     for path in (root, *root.rglob("*")):
         os.chown(path, -1, group)
         path.chmod(path.stat().st_mode | (0o2770 if path.is_dir() else 0o660))
@@ -246,7 +246,7 @@ def shared_folder(mode: int, owner: int = -1) -> Generator[Path]:
     ],
 )
 def test_a_directory_that_others_can_replace_is_refused(mode: int, owner: int, answer: str) -> None:
-    """Who may write the directory above may put another in its place, unless that has the sticky bit as /tmp has."""
+    """A user who may write the directory above may replace it, unless that has the sticky bit, as /tmp has."""
     with shared_folder(mode, owner) as shared:
         assert answer in as_user(lambda: told(lambda: opened(shared / "state" / "flagcache").clear()))
 
@@ -264,7 +264,7 @@ def flag(shared: Path, name: str) -> Path:
 
 
 def used_again(shared: Path) -> str:
-    """In a worker: use the store, let the test do its part, then use it again; what came of that."""
+    """In a worker: use the store, let the test do its part, use it again, and return the result."""
     become(OTHER)
     store = opened(shared / "state")
     store.clear()
@@ -304,7 +304,7 @@ def test_a_directory_that_was_swapped_under_a_running_worker_is_refused() -> Non
 @ROOT
 @pytest.mark.parametrize("what", ["directory", "link", "file"])
 def test_what_another_user_put_there_is_refused_at_each_open(what: str) -> None:
-    """Each time that a running worker opens the file again, it looks at the directory and the file."""
+    """A running worker checks the directory and the file each time that it opens the file."""
     with shared_folder(0o755) as shared, forked(lambda: used_again(shared)) as worker:
         state = shared / "state"
         until((state / "ready").exists, what="the worker")
@@ -322,7 +322,7 @@ def test_what_another_user_put_there_is_refused_at_each_open(what: str) -> None:
 
 
 def test_no_connection_trusts_what_a_schema_names(tmp_path: Path) -> None:
-    """`trusted_schema` is off wherever a file is used: one from elsewhere cannot call functions by its schema."""
+    """`trusted_schema` is off for every file, so a foreign file's schema cannot call functions."""
     store = SqliteStore(tmp_path / "flags.db", "team")
     store.clear()
     connection = connect(tmp_path / "flags.db", Mode.WRITE, monotonic() + 1)
@@ -360,7 +360,7 @@ def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def reports(caplog: pytest.LogCaptureFixture, fallback: Fallback = AUTO) -> list[str]:
-    """The lines from INFO on about the fallback of a process that took definitions from a fetch, and its trouble."""
+    """Return the lines from INFO on about the fallback of a process that fetched, and its trouble."""
     caplog.set_level("INFO")
     cache = RedisFlagDefinitionCache("redis://127.0.0.1:1/0", "team", cold_start_wait=0, fallback=fallback)
     for _ in range(2):

@@ -20,7 +20,7 @@ FINGERPRINT = "f" * 64
 
 
 class System(NamedTuple):
-    """What `os.uname` tells."""
+    """Return the result of `os.uname`."""
 
     nodename: str
 
@@ -119,7 +119,7 @@ def test_what_a_release_without_hosts_left_is_taken_over(tmp_path: Path, monkeyp
 
 
 def test_only_what_belongs_to_the_same_store_is_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two Redis servers never meet, nor is taken what others may write, or what is broken."""
+    """Two Redis servers never share a file, and no file is copied that others may write or that is broken."""
     on("a", monkeypatch)
     fill(opened(tmp_path, "e" * 64), "another server's")
     start = f"fallback-{FINGERPRINT[:32]}"

@@ -30,7 +30,7 @@ GRANTED = st.integers(0, 2)
 """A worker among those who were granted a fetch."""
 SELDOM = st.sampled_from([False] * 9 + [True])
 WHICH = st.sampled_from([0, 0, 0, 1, 2])
-"""Of a worker's grants, counted back from the latest."""
+"""A worker's grant, counted back from the latest."""
 VERSIONS = st.sampled_from(["v1", "v1", "v2", "v3"])
 PASSES = st.sampled_from([1, 500, 1000, 20_000, 45_000, 54_000 - 1, 54_000, INTERVAL, 2 * INTERVAL, 5 * INTERVAL])
 """Milliseconds; 54 s are nine tenths of the interval."""
@@ -48,7 +48,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.turn = itertools.cycle([0, 1])
 
     def store(self) -> Store:
-        """Use the handles in turn: what is done with one is visible with the other."""
+        """Use the handles in turn, so that what is done with one must be visible with the other."""
         return self.site.handles[next(self.turn)]
 
     def teardown(self) -> None:
@@ -124,7 +124,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.late())
     @rule(number=st.integers(0, 5), version=VERSIONS, lease=LEASES)
     def come_late(self, number: int, version: str, lease: int) -> None:
-        """A fetch that was overtaken comes back with what is newer than what is stored, as yet."""
+        """A superseded fetch comes back with definitions that are still newer than the stored ones."""
         self._bring(*self.late()[number % len(self.late())], version, lease)
 
     def late(self) -> list[tuple[Worker, Grant]]:
@@ -208,7 +208,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: bool(self.model.leader))
     @rule(number=WORKERS)
     def release(self, number: int) -> None:
-        """A worker gives up the lease, and continues."""
+        """A worker gives up the lease, and polls on."""
         worker = self.workers[number]
         idle = not worker.fetching
         result = self.store().release(worker.me, idle=idle)

@@ -45,7 +45,7 @@ def test_names_that_nobody_uses_are_not_kept_without_end() -> None:
 
 
 def test_a_reset_forgets_one_namespace_or_all(namespace: str) -> None:
-    """Later caches start with nothing; one that is in use continues."""
+    """Later caches start with nothing; one that is in use keeps its store."""
     first, second = MemoryFlagDefinitionCache(namespace), from_url("memory://", f"{namespace}:2")
     for cache in (first, second):
         bring(cache)

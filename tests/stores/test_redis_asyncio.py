@@ -95,7 +95,7 @@ class OwnSentinel(Sentinel):
 
 
 class OnlyAsynchronous(CredentialProvider):
-    """It answers event loops alone."""
+    """A credential provider that only event loops can call."""
 
     async def get_credentials_async(self) -> tuple[str]:
         """As redis-py asks it."""
@@ -128,7 +128,7 @@ def test_what_needs_an_event_loop_is_refused(client: redis.asyncio.Redis, reason
 
 
 class Tokens(CredentialProvider):
-    """It answers everybody."""
+    """A credential provider with both kinds of method."""
 
     def get_credentials(self) -> tuple[str, str]:
         """As redis-py asks it."""
@@ -153,7 +153,7 @@ def test_credentials_and_name_of_an_asyncio_client_are_taken(make_redis: MakeRed
 
 @pytest.mark.parametrize("decode_responses", [False, True])
 def test_an_asyncio_client_in_use_stays_as_it_is(redis_server: RedisServer, *, decode_responses: bool) -> None:
-    """Its connections are neither used nor closed, whatever it makes of replies and whichever loop they belong to."""
+    """Its connections are neither used nor closed, however it decodes replies and whichever loop they belong to."""
 
     async def use() -> None:
         client = redis.asyncio.Redis.from_url(redis_server.url, decode_responses=decode_responses)

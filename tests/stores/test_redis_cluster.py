@@ -98,7 +98,7 @@ def test_a_slot_that_moves_is_followed(cluster: Cluster) -> None:
 
 
 def test_a_subscription_hears_what_any_node_publishes(cluster: Cluster) -> None:
-    """A message is heard whichever node it was published on."""
+    """A message arrives from whichever node it was published on."""
     with closing(cluster.client()) as client, link_to(client) as link, closing(link.subscribe("news")) as channel:
         for server in cluster.servers:
             tell(server, "PUBLISH", "news", b"\xff%d" % server.port)

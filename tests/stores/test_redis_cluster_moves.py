@@ -127,7 +127,7 @@ def asyncio_client(port: int) -> RedisTarget:
 
 
 def test_nodes_are_learned_anew_from_time_to_time(stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without client and name, a link that runs meanwhile hears of each new node from the owner of its keys."""
+    """Without client and name, a link that runs meanwhile learns each new node from the owner of its keys."""
     with new_cluster() as cluster, closing(cluster.client()) as client:
         key = cluster.key_of(1)
         now = 0.0
@@ -213,7 +213,7 @@ def test_readers_read_while_a_slot_is_left_migrating(whole: Cluster, namespace: 
 
 
 def test_a_worker_without_definitions_reads_them_and_one_with_some_is_told(whole: Cluster, namespace: str) -> None:
-    """The first needs flags more than a leader; the other continues with its machine's file, where it can fetch."""
+    """The first needs flags more than a leader; the other uses its machine's file, where it can fetch."""
     with closing(whole.client()) as client, closing(RedisStore(client, namespace)) as store:
         with stuck(whole, store) as meta:
             newcomer = RedisStore(client, namespace)

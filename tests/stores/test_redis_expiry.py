@@ -53,7 +53,7 @@ def test_without_the_option_nothing_expires(server: RedisServer, admin: redis.Re
 
 
 def test_only_the_leader_keeps_it_alive(server: RedisServer, admin: redis.Redis) -> None:
-    """By what it publishes, confirms and renews; no poll does it, and no follower."""
+    """A leader renews the time to live when it publishes, confirms and renews; polls and followers don't."""
     store = RedisStore(server.url, NAMESPACE, forget_after=DAY)
     leader, follower = Worker(store, "a", interval=AT_ONCE), Worker(store, "b")
 

@@ -61,7 +61,7 @@ def at_work(server: RedisServer) -> Generator[tuple[RedisLink, set[int]]]:
 
 
 def taken_by_others(numbers: set[int]) -> dict[int, int]:
-    """Close these descriptors as a maker of daemons does; have others use the numbers, and tell who reads there."""
+    """Close these descriptors as a daemonizing library does, let others use the numbers, and return their readers."""
     readers: dict[int, int] = {}
     for number in sorted(numbers):
         reading, writing = (fcntl.fcntl(end, fcntl.F_DUPFD, 1000) for end in os.pipe())
@@ -82,14 +82,14 @@ def unharmed(readers: dict[int, int]) -> bool:
 
 
 def test_a_child_closes_what_it_inherited(redis_server: RedisServer) -> None:
-    """Before any other code of it; parent and server hear nothing of that."""
+    """A child closes its copies before its other code runs; parent and server don't notice."""
     with at_work(redis_server) as (_link, numbers), forked(lambda: str(sockets() & numbers)) as child:
         assert child.answer() == "set()"
 
 
 @pytest.mark.parametrize("how", [os.fork, libc_fork])
 def test_a_child_never_touches_numbers_that_others_have_now(redis_server: RedisServer, how: Callable[[], int]) -> None:
-    """With and without fork hooks: closing, forgetting and using the parent's link leaves strangers' files alone."""
+    """With and without fork hooks, closing, forgetting and using the parent's link touches no other files."""
     with at_work(redis_server) as (link, numbers):
 
         def work() -> str:

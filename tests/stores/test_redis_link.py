@@ -85,7 +85,7 @@ def test_a_user_with_few_rights_leaves_no_line_in_the_acl_log(make_redis: MakeRe
 
 
 def test_a_client_handed_in_is_neither_used_nor_closed(make_redis: MakeRedis) -> None:
-    """A client whose only connection is busy neither holds the link up nor notices it, nor that it is closed."""
+    """A client whose only connection is busy doesn't delay the link, and doesn't notice it or its close."""
     server = make_redis(tcp=True)
     admin = server.client()
     client = make_client(port=server.port, max_connections=1, client_name="web", socket_timeout=5)
@@ -115,7 +115,7 @@ def test_nothing_is_opened_before_the_first_run(make_redis: MakeRedis) -> None:
 
 
 def test_database_name_and_credentials_are_the_clients(make_redis: MakeRedis) -> None:
-    """The link logs in as the client does, in its database, and bears its name; it speaks RESP2 all the same."""
+    """The link logs in as the client does, in its database and with its name, but speaks RESP2."""
     server = make_redis(tcp=True, args=("--requirepass", SECRET))
     client = make_client(port=server.port, password=SECRET, db=3, client_name="web-1", protocol=3)
     with closing(client), link_to(client) as link:
@@ -148,7 +148,7 @@ def test_a_credential_provider_is_asked_for_each_connection(make_redis: MakeRedi
 
 
 def test_options_of_the_users_own_connection_class_are_kept(redis_server: RedisServer) -> None:
-    """A connection class that is not redis-py's gets its own options, and its own alone."""
+    """A connection class that is not redis-py's gets its own options and no others."""
     seen: list[str] = []
 
     class Tunnelled(Connection):
@@ -325,7 +325,7 @@ def test_after_a_late_patch_each_has_a_connection_of_its_own(
 
 
 def ids(admin: redis.Redis) -> list[str]:
-    """The connections that are open, but for the asker's."""
+    """Return the open connections, except the asker's."""
     return [each["id"] for each in clients_seen_by(admin)]
 
 

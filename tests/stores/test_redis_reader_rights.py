@@ -1,6 +1,6 @@
 # mypy: disallow-untyped-calls=False
 # redis-py leaves most of its methods without types.
-"""A reader whose Redis user has read rights alone, on each server: it reads what workers store, and changes nothing."""
+"""A reader whose Redis user may only read, on each server: it reads what workers store, and changes nothing."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def fill(server: RedisServer, revision: int = 1) -> None:
 
 
 def assert_reads(server: RedisServer, url: str) -> None:
-    """Fail unless a reader takes what is stored, hears that it is unchanged, and leaves everything as it is."""
+    """Fail unless a reader takes what is stored, gets "unchanged", and changes nothing."""
     fill(server)
     before, events = contents(server), list[Event]()
     reader = RedisFlagDefinitionCache(url, NAMESPACE, role="reader", auto_attach=False, on_event=events.append)
@@ -105,7 +105,7 @@ def test_the_documented_rights_are_those_to_read(server: RedisServer) -> None:
 @pytest.mark.parametrize("keys", [KEYS, f"%R{KEYS}"])
 @pytest.mark.parametrize("name", ["redis-7.0", "redis-8.2", "valkey-9"])
 def test_read_only_scripts_are_enough(make_redis: MakeRedis, name: str, keys: str) -> None:
-    """From Redis 7.0 on, a user with `EVAL_RO` alone, or with the right to read its keys alone, is enough."""
+    """From Redis 7.0 on, a user with only `EVAL_RO`, or only the right to read its keys, is enough."""
     server = make_redis(name, tcp=True)
     assert_reads(server, as_user(server, keys, *COMMANDS, *EVAL_RO))
 
@@ -130,7 +130,7 @@ def test_a_right_that_is_missing_is_named(make_redis: MakeRedis) -> None:
 
 
 def test_rights_may_change_under_a_reader(make_redis: MakeRedis) -> None:
-    """A reader that used the one kind of script continues with the other."""
+    """A reader that used one kind of script continues with the other."""
     server = make_redis(tcp=True)
     url = as_user(server, KEYS, *COMMANDS, *EVAL_RO)
     reader = RedisFlagDefinitionCache(url, NAMESPACE, role="reader", auto_attach=False, poll_interval=0.1)
@@ -196,7 +196,7 @@ def test_starts_of_a_reader_leave_what_is_broken(make_redis: MakeRedis) -> None:
 
 
 def test_the_store_of_a_reader_has_no_verb_that_writes(make_redis: MakeRedis) -> None:
-    """Verbs by which a process would mend what is stored do nothing; others are refused before Redis is asked."""
+    """Verbs that would repair what is stored do nothing; others are refused before Redis is asked."""
     server = make_redis(tcp=True)
     fill(server)
     before = contents(server)

@@ -31,7 +31,7 @@ ME = "reader"
 
 @dataclass(frozen=True)
 class Replicated:
-    """A replica that had definitions from its primary, and hears of it no more."""
+    """A replica that had definitions from its primary, and lost the connection to it."""
 
     replica: RedisServer
     namespace: str
@@ -51,7 +51,7 @@ class Replicated:
 
 @pytest.fixture(params=["read-only", "writable", "without INFO"])
 def replicated(request: pytest.FixtureRequest, make_redis: MakeRedis, namespace: str) -> Replicated:
-    """Replicas of each kind in turn."""
+    """Return replicas of each kind in turn."""
     writable = "no" if request.param == "writable" else "yes"
     primary = make_redis(tcp=True, args=("--repl-diskless-sync-delay", "0"))
     replica = make_redis(tcp=True, args=("--replica-read-only", writable))
@@ -84,7 +84,7 @@ def holds_newer(it: Replicated) -> tuple[Ask, bool]:
 
 
 def holds_a_later_epoch(it: Replicated) -> tuple[Ask, bool]:
-    """People cleared the store, and the replica has not heard of it."""
+    """People cleared the store, but the replica has not got that."""
     held = Order(it.meta.epoch + 1, it.meta.as_of + 1)
     return READS._replace(held=held, held_version="v2", held_age=0), False
 
@@ -123,7 +123,7 @@ def test_a_key_of_a_foreign_type_counts_as_absent(make_redis: MakeRedis, namespa
 
 
 def test_a_reader_of_a_replica_reports_no_outage(replicated: Replicated) -> None:
-    """Definitions that cannot be read are reported as such, and that the replica takes no write is no trouble."""
+    """Unreadable definitions are reported as such; it is no trouble that the replica refuses writes."""
     events: list[Event] = []
     cache = RedisFlagDefinitionCache(
         replicated.url, replicated.namespace, role="reader", on_event=events.append, auto_attach=False

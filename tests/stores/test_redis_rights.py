@@ -24,7 +24,7 @@ EVERY = 0.5
 
 
 def without(server: RedisServer, *words: str) -> str:
-    """Make a user with every right but these, and return the address at which this user meets the server."""
+    """Make a user with every right but these, and return the server's address for this user."""
     rules = ("on", ">secret", "resetchannels", "~*", "+@all", *words)
     server.client().execute_command("ACL", "SETUSER", "poor", *rules)
     return f"redis://poor:secret@127.0.0.1:{server.port}/0"

@@ -75,7 +75,7 @@ class Alone(CredentialProvider):
 
 
 def of_sentinel(port: int) -> Source:
-    """A client of the master that sentinels name, which log in with a password of their own."""
+    """A client of the master that sentinels name; the sentinels have their own password."""
     make = cast("Callable[..., Sentinel]", Sentinel)
     manager = make([("127.0.0.1", port)], sentinel_kwargs={"password": SENTINELS}, password=PASSWORD)
     master: redis.Redis = manager.master_for("mymaster")
@@ -125,7 +125,7 @@ def subscribe(link: RedisLink) -> object:
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("call", [run, subscribe])
 def test_no_credential_is_in_an_error(source: str, call: Callable[[RedisLink], object]) -> None:
-    """Neither the error nor its causes, nor the repr of what is on the way there, has a credential in any form."""
+    """Neither the error, nor its causes, nor any repr on the way has a credential in any form."""
     with echo_server() as port, link_to(SOURCES[source](port)) as link:
         with pytest.raises(StoreError) as failed:
             call(link)

@@ -23,7 +23,7 @@ from tests.support.servers import MakeRedis, RedisServer, free_port, newest_bina
 
 
 class SentinelServer(RedisServer):
-    """One sentinel that alone decides."""
+    """One sentinel that decides alone."""
 
     def __init__(self, master: RedisServer) -> None:
         self._master = master

@@ -21,7 +21,7 @@ def test_every_supported_server(redis_server_any: RedisServer, namespace: str) -
 
 @pytest.mark.parametrize("options", [{"decode_responses": True}, {"max_connections": 1}, {"protocol": 3}])
 def test_every_kind_of_client(redis_server: RedisServer, namespace: str, options: dict[str, object]) -> None:
-    """The options of the client handed in concern the client alone, which works on."""
+    """The options of the client that was passed in concern only that client, which still works."""
     with closing(make_client(port=redis_server.port, **options)) as client:
         clients_share(client, namespace)
         assert client.ping()

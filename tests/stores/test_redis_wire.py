@@ -50,7 +50,7 @@ def answering(*answers: bytes) -> Generator[tuple[str, list[int]]]:
 
 @pytest.mark.parametrize("length", [1, 3000, 5000, 70_000])
 def test_a_reply_that_nobody_waits_for_is_not_taken_for_the_next_commands(length: int) -> None:
-    """Whether it was read with the one before or lies in the socket; the next command has a connection of its own."""
+    """Whether it was read with the previous one or is in the socket, the next command has its own connection."""
     extra = b"$%d\r\n%b\r\n" % (length, b"x" * length)
     with answering(b":1\r\n" + extra, b":2\r\n", b":3\r\n") as (url, asked), link_to(url) as link:
         assert [link.run(ECHO, ["k"], ["x"]) for _ in range(3)] == [1, 2, 3]

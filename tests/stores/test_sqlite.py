@@ -135,7 +135,7 @@ def test_processes_that_publish_at_once_leave_a_whole_file(path: Path) -> None:
 
 
 def test_an_unchanged_poll_waits_for_no_writer(path: Path) -> None:
-    """A follower who lacks nothing is answered while another process holds the write lock."""
+    """A follower that lacks nothing gets a reply while another process holds the write lock."""
     store = SqliteStore(path, "n", timeout=60)
     store.poll(ask("leader"))
     meta = fill(store)
@@ -267,7 +267,7 @@ def test_a_notice_of_another_process_arrives_soon(path: Path) -> None:
 
 
 def test_close_wakes_a_get_under_way(path: Path) -> None:
-    """A thread that waits for notices is let go at once."""
+    """A thread that waits for notices ends at once."""
     subscription = SqliteStore(path, "n").subscribe()
     thread = threading.Thread(target=lambda: subscription.get(600))
     thread.start()
@@ -292,7 +292,7 @@ def test_a_subscription_that_missed_something_says_so(path: Path, how: str) -> N
 
 
 def test_its_address_and_its_repr_tell_where_it_is(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The address is a URL with an absolute path, from wherever it is asked later."""
+    """The address is a URL with an absolute path, whatever the later working directory is."""
     monkeypatch.chdir(path.parent)
     store = SqliteStore("flags.db", "n")
     assert store.address == f"sqlite://{path}"

@@ -160,7 +160,7 @@ def test_0_1_takes_what_a_newer_worker_signs(earlier: Earlier, store: SqliteStor
 
 
 def test_what_0_1_writes_then_has_no_stamp_of_before(earlier: Earlier, store: SqliteStore, tmp_path: Path) -> None:
-    """0.1 replaces the row: its definitions are read, and no stamp of what they replace is taken for theirs."""
+    """0.1 replaces the row: its definitions are read, and no stamp of the replaced ones counts for them."""
     grant = store.poll(ask("new")).grant
     assert grant is not None
     meta = Meta("v2", grant.epoch, grant.as_of, grant.at, grant.at, stamp="of v2")

@@ -38,7 +38,7 @@ def mounted(path: Path, options: str) -> Generator[Path]:
 
 
 def test_nobody_else_may_read_the_files(path: Path) -> None:
-    """The file, its log and its shared memory are of mode 0600 even where the umask allows all."""
+    """The file, its log and its shared memory have mode 0600 even if the umask allows all."""
     old = os.umask(0)
     try:
         store = SqliteStore(path, "n")
@@ -138,7 +138,7 @@ def damage(path: Path, how: str) -> None:
 def test_a_broken_file_is_set_aside_and_made_anew(path: Path, how: str, caplog: pytest.LogCaptureFixture) -> None:
     """What is no sound database is kept under another name, reported once, and the store works at once.
 
-    Garbage from its first byte on may be a user's own file, unless the name is ours alone.
+    A file that is garbage from its first byte on may be the user's own, unless only we use its name.
     """
     store = SqliteStore(path, "n", replace_foreign=how == "garbage")
     fill(store, payload=os.urandom(100_000))
@@ -158,7 +158,7 @@ def test_a_broken_file_is_set_aside_and_made_anew(path: Path, how: str, caplog: 
 
 
 def test_a_file_that_breaks_while_it_is_open_is_set_aside(path: Path) -> None:
-    """Damage under an open store shows at the next read of it; all handles then meet in the new file."""
+    """Damage under an open store is found at its next read; then all handles use the new file."""
     store, other = SqliteStore(path, "n"), SqliteStore(path, "n")
     fill(store, payload=os.urandom(100_000))
     other.inspect()
@@ -184,7 +184,7 @@ def test_processes_that_find_the_same_broken_file_set_it_aside_once(path: Path) 
 
 
 def test_broken_files_do_not_fill_the_disk(path: Path) -> None:
-    """Of files that break again and again only some are kept."""
+    """Of files that break repeatedly only some are kept."""
     store = SqliteStore(path, "n", replace_foreign=True)
     for _ in range(12):
         path.write_bytes(b"no database at all " * 100)
@@ -194,7 +194,7 @@ def test_broken_files_do_not_fill_the_disk(path: Path) -> None:
 
 @pytest.mark.parametrize("log_too", [True, False])
 def test_a_deleted_file_is_made_anew(path: Path, *, log_too: bool) -> None:
-    """All handles notice at their next verb that the file was deleted, and meet in the new one; no log is mixed up."""
+    """All handles notice at their next verb that the file was deleted, and use the new one; no logs are mixed up."""
     stores = [SqliteStore(path, "n") for _ in range(3)]
     for store in stores:
         store.inspect()

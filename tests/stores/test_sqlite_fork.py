@@ -71,7 +71,7 @@ def thread_inside(store: Callable[[Callable[[], int]], SqliteStore]) -> Generato
 
 @pytest.mark.parametrize("how", [os.fork, libc_fork])
 def test_a_child_uses_the_store_that_its_parent_opened(tmp_path: Path, how: Callable[[], int]) -> None:
-    """The object works on both sides of a fork, and each sees the other's writes."""
+    """The same object works on both sides of a fork, and each sees the other's writes."""
     store = SqliteStore(tmp_path / "flags.db", "n")
     fill(store, "parent", b"by the parent")
 
@@ -149,7 +149,7 @@ def test_a_child_that_comes_too_late_for_its_locks_is_refused(
 
 @pytest.mark.skipif(not OPEN_FILES.exists(), reason="needs /proc")
 def test_a_child_neither_uses_nor_closes_what_its_parent_opened(tmp_path: Path) -> None:
-    """It opens a connection of its own, and closes that one alone."""
+    """A child opens its own connection, and closes only that one."""
     path = tmp_path / "flags.db"
     stores = [SqliteStore(path, "n"), SqliteStore(path, "n")]
     for store in stores:
@@ -223,7 +223,7 @@ def test_a_child_forked_in_mid_transaction_is_refused_at_once(tmp_path: Path) ->
 
 @pytest.mark.skipif(not OPEN_FILES.exists(), reason="needs /proc")
 def test_a_daemon_whose_files_were_closed_is_refused(tmp_path: Path) -> None:
-    """What has the numbers of the parent's files now is neither written nor closed; other files work as ever."""
+    """Files that now have the numbers of the parent's are neither written nor closed; other files work as before."""
     path, strangers = tmp_path / "flags.db", tmp_path / "strangers"
     store = SqliteStore(path, "n")
     fill(store, "parent", b"by the parent")

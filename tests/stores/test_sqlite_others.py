@@ -93,7 +93,7 @@ def test_another_users_link_is_not_followed(public: Path, tmp_path: Path) -> Non
             SqliteStore(link, "n", replace_foreign=replace).inspect()
     mine.unlink()
     with pytest.raises(StoreError, match="link"):
-        SqliteStore(link, "n").inspect()  # nor is anything made where it leads
+        SqliteStore(link, "n").inspect()  # and nothing is made at its target
     assert list(tmp_path.iterdir()) == []
 
 

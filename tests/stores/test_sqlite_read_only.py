@@ -28,7 +28,7 @@ pytestmark = [
 
 @pytest.fixture
 def views(tmp_path: Path) -> Generator[tuple[Path, Path]]:
-    """One file, by a mount where it can be written and by one where it cannot."""
+    """One file, through a mount on which it can be written and one on which it cannot."""
     with mounted(tmp_path / "writable", "size=4m") as writable, bound(writable, tmp_path / "read-only") as view:
         yield writable / "flags.db", view / "flags.db"
 
@@ -68,7 +68,7 @@ with sqlite3.connect(path) as connection:
 class Writer:
     """A process that publishes on request, and holds its file open in between.
 
-    Not a fork of this one, whose SQLite has the file open for reading alone.
+    It is not a fork of this one, whose SQLite has the file open for reading only.
     """
 
     def __init__(self, path: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_log_without_its_index_hides_nothing_else(views: tuple[Path, Path], st
 
 
 def test_it_can_be_written_again_once_the_mount_can(tmp_path: Path) -> None:
-    """A reader notices with its next question that the file system was mounted again."""
+    """A reader notices at its next poll that the file system was mounted again."""
     with mounted(tmp_path / "disk", "size=4m") as disk:
         fill(SqliteStore(disk / "flags.db", "n"))
         subprocess.run(["mount", "-o", "remount,ro", disk], check=False)
@@ -200,7 +200,7 @@ def test_a_file_of_an_earlier_release_is_read(views: tuple[Path, Path]) -> None:
 
 
 def test_a_broken_file_stays_where_it_is(views: tuple[Path, Path]) -> None:
-    """Nothing can be set aside there; the error says what is so, and a sound file is read when it comes."""
+    """Nothing can be set aside there; the error says why, and a sound file is read when it comes."""
     writable, view = views
     store = SqliteStore(writable, "n")
     fill(store, payload=os.urandom(100_000))
@@ -215,7 +215,7 @@ def test_a_broken_file_stays_where_it_is(views: tuple[Path, Path]) -> None:
 
 
 def test_a_process_that_only_reads_follows_a_fleet(views: tuple[Path, Path]) -> None:
-    """`role="reader"` on the read-only mount: what the writers' fleet has is what it hands out."""
+    """`role="reader"` on the read-only mount returns what the writers' fleet has."""
     writable, view = views
     leader = SqliteFlagDefinitionCache(writable, "team")
     reader = SqliteFlagDefinitionCache(view, "team", role="reader")

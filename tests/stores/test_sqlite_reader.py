@@ -1,4 +1,4 @@
-"""A reader of a SQLite file that it could write: it opens the file for reading alone, and changes nothing."""
+"""A reader of a SQLite file that it could write: it opens the file for reading only, and changes nothing."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def publish(path: Path, version: str) -> SqliteStore:
 
 
 def contents(path: Path) -> dict[str, bytes]:
-    """All files beside it, but the index of the log, in which SQLite counts its readers."""
+    """Return all files beside it, except the index of the log, in which SQLite counts its readers."""
     return {file.name: file.read_bytes() for file in sorted(path.parent.iterdir()) if not file.name.endswith("-shm")}
 
 
@@ -77,7 +77,7 @@ def test_a_missing_directory_is_trouble(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("lives", [True, False])
 def test_each_change_is_read_and_nothing_is_written(path: Path, reader: SqliteReaderStore, *, lives: bool) -> None:
-    """Whether the worker that wrote is still there or not, and whatever a worker would write at such a poll."""
+    """Nothing changes, whether the writer still runs or not, and whatever a worker would write at such a poll."""
     for version in ("v1", "v2", "v3"):
         worker = publish(path, version)
         if not lives:

@@ -46,7 +46,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, namespace: str) -> tup
 
 @pytest.mark.parametrize("version", [b"\xff\xfe", b"v1\xff", b"\xc3"])
 def test_a_version_that_is_no_text_heals(place: tuple[FleetStore, Spoil], version: bytes) -> None:
-    """Who holds nothing sees nothing; who holds the definitions gives them back."""
+    """A process without definitions sees nothing; a holder restores them."""
     store, spoil = place
     with closing(store):
         grant = store.poll(ASK).grant

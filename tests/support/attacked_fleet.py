@@ -49,7 +49,7 @@ _DEPLOYED_EVERY = 4.0
 
 _LATE = 8 * EVERY
 """Seconds after a change from which definitions of before may not be called fresh: `stale_after` (five intervals),
-and one and a half by which a poll may be overdue before a process doubts what it heard last."""
+and one and a half by which a poll may be overdue before a process doubts its last reply."""
 
 
 class Writer(RedisWriter):

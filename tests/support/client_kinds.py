@@ -54,7 +54,7 @@ def tied_cache(
 
 
 def make_client(host: str, index: int, *, polls: float, provider: object = None) -> WatchedPosthog:
-    """Make a client with a key of its own; without a provider it is the plain SDK."""
+    """Make a client with its own key; without a provider it is the plain SDK."""
     return WatchedPosthog(
         "phc_test",
         secret_key=key_of(index),

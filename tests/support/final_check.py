@@ -35,7 +35,7 @@ _AT_ONCE = 0.3
 """Seconds; far less than a lease has left."""
 
 _ROOM = 0.8
-"""Of an interval: requests arrive a little after their grants, which are at least 0.9 of an interval apart."""
+"""The smallest part of an interval between two requests, which arrive a little after grants 0.9 of it apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def faults(evidence: Evidence) -> list[str]:
 
 
 def left_behind(fleet: Fleet, server: RedisServer | None, namespace: str) -> list[str]:
-    """Let all members shut down, and tell what is left of them: threads, connections, the lease."""
+    """Let all members shut down, and report what is left of them: threads, connections, the lease."""
     fleet.call(shutdown)
     found = [
         f"{member} is left with the threads {names}"
@@ -104,7 +104,7 @@ def _connections(admin: redis.Redis) -> list[dict[str, str]]:
 
 
 def _threads_left(_seat: Seat) -> list[str]:
-    """What runs on in a member that was shut down; what only ends may do so."""
+    """Return what still runs in a member that was shut down, except what is just ending."""
     deadline = time.monotonic() + _PATIENCE
     while (names := threads_of()) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -129,7 +129,7 @@ def _asked_too_often(evidence: Evidence) -> Iterator[str]:
 def _suffered(testimony: Testimony, evidence: Evidence) -> Iterator[str]:
     """What went wrong for one member, whatever PostHog and the store did.
 
-    It may go back once for each fetch of its own that no store ever took and that was then refused as late: others have
+    It may go back once for each own fetch that no store ever took and that was then refused as late: others have
     been granted fetches since, and what those found may be newer. Until then it counts as a fetch under way.
     """
     held = list(dropwhile(lambda seen: not seen.flags, testimony.history))

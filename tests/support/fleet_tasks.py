@@ -49,7 +49,7 @@ def load(seat: Seat) -> int | None:
 
 
 def poll(seat: Seat, times: int = 1) -> None:
-    """Have the client do what its poller does, by public names alone."""
+    """Let the client do what its poller does, through public names only."""
     poller = seat.client.poller
     assert poller is not None, "nothing has been loaded yet"
     for _ in range(times):
@@ -88,7 +88,7 @@ def shutdown(seat: Seat) -> None:
 
 
 def hand_over(seat: Seat) -> None:
-    """Give up the lease; the client continues polling, and the cache starts again with its next poll."""
+    """Give up the lease; the client still polls, and the cache starts again at its next poll."""
     seat.cache.shutdown()
 
 
@@ -96,7 +96,7 @@ def hand_over(seat: Seat) -> None:
 
 
 def key_of(index: int) -> str:
-    """The secret key of one member: each has its own, so that the stand-in's log tells who asked."""
+    """Return the secret key of one member: each has its own, so the stand-in's log shows which one asked."""
     return f"phs_{index}"
 
 
@@ -189,7 +189,7 @@ def trouble(member: Member) -> list[str]:
 
 
 def asks(posthog: StandInControl, *, after: int = 0) -> list[Served]:
-    """The requests for definitions, but for the first ones of the log, in order of arrival."""
+    """Return the requests for definitions in order of arrival, without the first ones of the log."""
     return [request for request in posthog.served(after=after) if request.path == "definitions"]
 
 

@@ -46,7 +46,7 @@ def fork(work: Callable[[], str], *, how: Callable[[], int] = os.fork) -> Child:
         try:
             os.write(writing, work().encode())
             status = 0
-        except BaseException:  # noqa: BLE001 - it is told to the parent; no child may run on into pytest
+        except BaseException:  # noqa: BLE001 - it is reported to the parent; no child may continue into pytest
             os.write(writing, traceback.format_exc().encode())
         finally:
             os._exit(status)

@@ -1,6 +1,6 @@
 """The grants of a store during a test, with the store's own times.
 
-A request arrives after its grant by as long as a busy machine takes, so arrivals cannot tell how far apart two grants
+A request arrives after its grant by as long as a busy machine takes, so arrivals don't show how far apart two grants
 were. There is no sampling, so no grant is missed: Redis reports each write by `MONITOR`, an SQLite file by a trigger.
 """
 
@@ -63,7 +63,7 @@ class GrantLog(ABC):
         return list(self._told)
 
     def at_most(self, count: int, requests: Sequence[Served], interval: float) -> bool:
-        """Whether each request had a grant of its own, and no interval, less a tenth, saw more than `count`.
+        """Return whether each request had its own grant, and no interval, less a tenth, had more than `count`.
 
         A grant is due nine tenths of an interval after the latest one, of three at one time too.
 
@@ -77,7 +77,7 @@ class GrantLog(ABC):
         return len(requests) <= len(clocks) and max(stretches, default=0) <= count
 
     def one_an_interval(self, requests: Sequence[Served], interval: float, *, more: int = 0) -> bool:
-        """Whether each request had a grant of its own, and no grant came before 0.9 intervals since the one before.
+        """Return whether each request had its own grant, and no grant came within 0.9 intervals of the previous one.
 
         Args:
             requests: all since the log was begun.
@@ -101,7 +101,7 @@ class _RedisLog(GrantLog):
         self._client = redis.Redis.from_url(url)
         self._monitor = self._client.monitor()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
         self._monitor.__enter__()
-        self._client.ping()  # connects now: who counts connections after this finds no other one of ours
+        self._client.ping()  # connects now, so that later counts of connections find no further one
         self._hash = keys_of(namespace, 0).hash
         self._database = int(self._client.connection_pool.connection_kwargs.get("db", 0))
         self._seen: list[_Grant] = []
@@ -111,7 +111,7 @@ class _RedisLog(GrantLog):
         self._client.close()
 
     def _grants(self) -> list[_Grant]:
-        end = uuid.uuid4().hex  # others may read a log of their own
+        end = uuid.uuid4().hex  # others may read their own log
         self._client.echo(end)
         for said in cast("Iterable[dict[str, object]]", self._monitor.listen()):
             command = str(said["command"])
@@ -129,7 +129,7 @@ class _RedisLog(GrantLog):
 
 
 class _SqliteLog(GrantLog):
-    """Of a file that one namespace has for itself."""
+    """The grants in a file that only one namespace uses."""
 
     def __init__(self, path: Path, namespace: str) -> None:
         self._path = path

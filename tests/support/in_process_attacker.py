@@ -67,7 +67,7 @@ class Writer:
         self._store.content = state._replace(meta=meta), payload
 
     def put_back(self, kept: tuple[Stored, bytes], **fields: object) -> None:
-        """Put the content of earlier in the place of what is stored, with other metadata where they are given."""
+        """Replace what is stored by the earlier content, with other metadata if they are given."""
         state, _ = self._store.content
         assert kept[0].meta is not None
         self._store.content = state._replace(meta=kept[0].meta), kept[1]
@@ -87,7 +87,7 @@ class Writer:
 
 
 class AttachedProcess(Process):
-    """A worker with an attached client, which never listens: it acts at its polls alone."""
+    """A worker with an attached client, which never listens: it acts only at its polls."""
 
     def __init__(self, fleet: Fleet, poll_interval: float | None = None) -> None:
         super().__init__(fleet, Knowledge())

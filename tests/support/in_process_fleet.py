@@ -1,7 +1,7 @@
 """A fleet inside one process: several workers on one store in memory, with clocks that stand still until moved.
 
 Each `Process` does what the vendor's SDK does with a provider, and keeps what the SDK would hold; each reaches the
-shared store by a `Link` of its own, which can be cut. `Upstream` is the vendor, with its entity tag and its failures.
+shared store through its own `Link`, which can be cut. `Upstream` is the vendor, with its entity tag and its failures.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class Upstream:
         """When it said what, by this clock: the definitions that it sent or confirmed."""
 
     def fetch(self, etag: str) -> tuple[str, Definitions | None] | None:
-        """The entity tag and the definitions; no definitions where the tag is the asker's; None for a failure."""
+        """Return the entity tag and the definitions; no definitions if the tag is the asker's; None for a failure."""
         self.requests += 1
         if self.down:
             return None
@@ -240,7 +240,7 @@ class Process:
         self.worker = Worker(self.config, know)
 
     def poll(self) -> bool:
-        """Do what the SDK does at each poll; tells whether it fetched."""
+        """Do what the SDK does at each poll; return whether it fetched."""
         if self.worker.should_fetch():
             self.fetch()
             return True
@@ -274,7 +274,7 @@ class Fleet:
         self.stepped = 0.0
         """By how many seconds the store's wall clock was stepped since the start."""
         self.protection: Protection = PLAIN
-        """Of the processes that are made from now on."""
+        """The settings of processes that are made from now on."""
         self.disk: MemoryStore | None = None
         """What stands for the file of their machine; None: they have none."""
         self.vendor = ManualVendor()
@@ -314,7 +314,7 @@ class Fleet:
 
 
 def in_thread(work: Callable[[], T]) -> T:
-    """Run something on a thread of its own and return what it returns."""
+    """Run something on a new thread and return its result."""
     results: list[T] = []
     thread = threading.Thread(target=lambda: results.append(work()))
     thread.start()

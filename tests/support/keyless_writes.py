@@ -52,7 +52,7 @@ def replay(writer: Writer) -> None:
 
 
 def note(status: int, *, seconds: float) -> Attack:
-    """Claim that the latest fetch failed for all, and keep them from fetching for so long."""
+    """Claim that the latest fetch failed for all, and keep them from fetching for this time."""
 
     def write(writer: Writer) -> None:
         length = int(seconds * 1000)

@@ -33,7 +33,7 @@ def await_earlier() -> None:
 
 
 def threads_of() -> list[str]:
-    """The names of our own threads in this process since the test began; what is garbage is collected before."""
+    """Return the names of our own threads in this process since the test began, after a garbage collection."""
     gc.collect()
     running = (thread for thread in threading.enumerate() if thread not in _earlier)
     return sorted(thread.name for thread in running if thread.name.startswith("flagcache"))

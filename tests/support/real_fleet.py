@@ -50,7 +50,7 @@ class Sighting:
 
 
 class WatchedPosthog(Watched):
-    """A client that keeps a record of everything it ever held, by the SDK's public property alone."""
+    """A client that records everything it ever held, through the SDK's public property only."""
 
     def __init__(self, project_api_key: str, **options: Any) -> None:  # noqa: ANN401 - whatever the SDK takes
         self.history: list[Sighting] = []
@@ -114,7 +114,7 @@ class Member:
         return not self._reaped
 
     def begin(self, chore: Callable[Concatenate[Seat, P], T], *args: P.args, **kwargs: P.kwargs) -> Call[T]:
-        """Have it do something, and continue; the result is asked for later."""
+        """Let it do something, without waiting; the result is fetched later."""
         self._connection.send((chore, args, kwargs))
         return Call(self)
 
@@ -199,7 +199,7 @@ class Fleet:
         return [call.result() for call in self.begin(chore, *args, **kwargs)]
 
     def begin(self, chore: Callable[Concatenate[Seat, P], T], *args: P.args, **kwargs: P.kwargs) -> list[Call[T]]:
-        """Have all living members do the same at one instant, and continue."""
+        """Let all living members do the same at one instant, without waiting."""
         return [member.begin(chore, *args, **kwargs) for member in self]
 
     def _fork(self, index: int) -> Member:
@@ -263,5 +263,5 @@ def _work(connection: Connection[Any, Any], make: Callable[[int], Seat], index: 
 def _tried(what: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> object:
     try:
         return what(*args, **kwargs)
-    except BaseException:  # noqa: BLE001 - the test is told, whatever it was
+    except BaseException:  # noqa: BLE001 - the test reports it, whatever it was
         return _Failure(traceback.format_exc())

@@ -13,7 +13,7 @@ _FLAGS = cast("property", inspect.getattr_static(Posthog, "feature_flags"))
 
 
 class Watched(Posthog):
-    """To be subclassed: `saw` is called with whatever the client holds from then on."""
+    """A base class: `saw` is called with each value that the client holds from then on."""
 
     def saw(self, flags: list[dict[str, object]] | None) -> None:
         """The client holds this now; on the thread that gave it."""

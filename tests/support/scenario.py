@@ -92,7 +92,7 @@ class Stage:
     @classmethod
     @contextmanager
     def of(cls, mode: Mode, place: Place, chance: random.Random, size: int = SIZE) -> Generator[Self]:
-        """Let a fleet come, of this many, that has loaded revision 1."""
+        """Start a fleet of this many, which has loaded revision 1."""
         with Fleet(_seats(mode, place), size) as fleet:
             stage = cls(mode, place, chance, fleet)
             fleet.call(load)
@@ -101,7 +101,7 @@ class Stage:
     @classmethod
     @contextmanager
     def forked(cls, mode: Mode, place: Place, chance: random.Random, size: int = 2) -> Generator[Self]:
-        """Let a client be made and load in this process, and this many children be forked from it."""
+        """Make and load a client in this process, and fork this many children."""
         seat = _seats(mode, place)(0)
         try:
             load(seat)
@@ -141,13 +141,13 @@ class Stage:
         member.thaw()
 
     def join(self, size: int = 1) -> None:
-        """Let this many more come, and load."""
+        """Start this many more, and let them load."""
         self.tell(f"{size} more")
         for member in self.fleet.join(size):
             member.call(load)
 
     def welcome(self, size: int = 1) -> None:
-        """Let this many more come while nothing is wrong: what they load is the newest at once."""
+        """Start this many more while nothing is wrong, so that they load the newest at once."""
         self.tell(f"{size} more, who must have revision {self.revision}")
         came = [member.call(load) for member in self.fleet.join(size)]
         assert came == [self.revision] * size, f"of {size} newcomers {came} was loaded, not revision {self.revision}"
@@ -190,7 +190,7 @@ class Stage:
         all_hold(self.fleet if members is None else list(members), self.revision, within=within)
 
     def end_well(self, server: RedisServer | None = None) -> None:
-        """The trouble is over: a change reaches all in time, all leave, and the rules have been kept.
+        """End the trouble: a change reaches all in time, all leave, and the rules have been kept.
 
         Args:
             server: The fleet's Redis, to see what is left behind there.

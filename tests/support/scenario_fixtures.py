@@ -15,7 +15,7 @@ __all__ = ["place", "server"]
 
 @pytest.fixture
 def server(make_redis: MakeRedis, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RedisServer:
-    """A Redis of the scenario's own, and a place of its own for what a fleet keeps on disk."""
+    """The scenario's own Redis, and its own place for what a fleet keeps on disk."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     return make_redis()
 

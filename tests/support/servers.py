@@ -26,7 +26,7 @@ __all__ = [
 T = TypeVar("T")
 
 SERVER_NAMES = ("redis-6.2", "redis-7.0", "redis-8.2", "valkey-9")
-"""Every server that flagcache is tested on; `redis-7.0` alone speaks TLS."""
+"""Every server that flagcache is tested on; only `redis-7.0` speaks TLS."""
 
 
 _NO_WHEEL_FROM = {"redis-6.2": (3, 13), "redis-8.2": (3, 14)}
@@ -37,10 +37,10 @@ def until(condition: Callable[[], T], timeout: float = 10.0, *, every: float = 0
     """Wait until `condition()` is truthy and return that value.
 
     Args:
-        condition: Asked again and again; what it raises is passed on.
+        condition: Called repeatedly; what it raises is passed on.
         timeout: Seconds after which the test fails.
         every: Seconds between two questions.
-        what: What was waited for, for the failure's message.
+        what: The awaited event, for the failure's message.
     """
     deadline = time.monotonic() + timeout
     while not (answer := condition()):

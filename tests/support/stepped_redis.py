@@ -40,7 +40,7 @@ def step_redis(make_redis: MakeRedis, folder: Path, patch: pytest.MonkeyPatch) -
     Args:
         make_redis: The fixture.
         folder: For the file.
-        patch: Sets the environment, for this server's start alone.
+        patch: Sets the environment, only for this server's start.
     """
     if _LIBRARY is None:
         pytest.skip("no libfaketime on this machine (Debian's package faketime)")

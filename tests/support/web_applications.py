@@ -38,7 +38,7 @@ _OURS = {"client|list", "monitor", "ping", "echo"}
 
 
 def serve_shop(certificate: Certificate | None = None) -> RemoteStandIn:
-    """Start a PostHog whose flag is on for everybody; all its flags can be evaluated without asking it.
+    """Start a PostHog whose flag is on for all users; all its flags can be evaluated without asking it.
 
     Args:
         certificate: for https.
@@ -68,10 +68,10 @@ class Shop:
 
     Args:
         folder: made for it; where it runs.
-        posthog: of its own.
+        posthog: its own.
         server: a Redis that may serve several.
         database: of that Redis, its own.
-        files: what else than `app.py` lies in the folder, and that.
+        files: the files in the folder, `app.py` and others.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Shop:
 
     @property
     def workers(self) -> set[int]:
-        """All processes of the server but its first, and but multiprocessing's helper where it spawns."""
+        """Return all processes of the server except its first, and multiprocessing's helper if it spawns."""
         return {pid for pid in self.program.processes() if pid != self.program.pid and not _is_tracker(pid)}
 
     @property
@@ -137,7 +137,7 @@ class Shop:
         return [c["name"] or c["addr"] for c in clients if c["db"] == str(self._database) and c["cmd"] not in _OURS]
 
     def ask(self) -> tuple[int, str]:
-        """Ask for the page; returns which process answered, and what it said of the flag."""
+        """Request the page; returns which process answered, and its value of the flag."""
         while not (answer := self._ask_once(10.0)):
             time.sleep(0.02)  # a worker that ends while it is asked drops the connection, as ever
         return answer[0]

@@ -1,7 +1,7 @@
 """Which scenarios run: none without `SYSTEM=1`, because they take minutes on a quiet machine.
 
 `SYSTEM_TRUE_SCALE=1` plays the scenarios at the SDK's default intervals too, which take minutes. `TORTURE_ROUNDS=20`
-plays this many rounds of the random torture, from seed `TORTURE_SEED` on. What fails prints how it is played again.
+plays this many rounds of the random torture, from seed `TORTURE_SEED` on. A failed test prints how to play it again.
 """
 
 from __future__ import annotations

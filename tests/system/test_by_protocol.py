@@ -105,7 +105,7 @@ def _longest_without_flags(member: Member) -> float:
 
 @pytest.mark.slow
 def test_a_leader_whose_key_is_revoked_has_flags_again_soon(posthog: RemoteStandIn, place: Place) -> None:
-    """Its SDK clears its flags; it has the fleet's again within three polls, and the fleet continues without it."""
+    """Its SDK clears its flags; it has the fleet's again within three polls, and the fleet works without it."""
     with (
         Fleet(tied_seats(Tie.PROTOCOL, place, refresh=EVERY, polls=EVERY), 3) as fleet,
         Fleet(plain_seats(posthog, polls=EVERY), 1) as plain,
@@ -128,7 +128,7 @@ def test_a_leader_whose_key_is_revoked_has_flags_again_soon(posthog: RemoteStand
 
 @pytest.mark.parametrize("wish", ["clear", "keep"])
 def test_with_the_quota_used_up_all_workers_agree(wish: str, posthog: RemoteStandIn, place: Place) -> None:
-    """402 for everybody: four polls later none has flags, or none lacks them for long, until it is over."""
+    """402 for all workers: four polls later none has flags, or none lacks them for long, until it is over."""
     looks: list[set[int | None]] = []
     with Fleet(tied_seats(Tie.PROTOCOL, place, refresh=EVERY, polls=EVERY, on_quota_limited=wish), 3) as fleet:
         fleet.call(load)
@@ -142,5 +142,5 @@ def test_with_the_quota_used_up_all_workers_agree(wish: str, posthog: RemoteStan
     if wish == "clear":
         wrong = [look for look in looks if look != {0}]
         assert not wrong, f"{len(wrong)} of {len(looks)} looks: {wrong[:3]}"
-    else:  # the SDK of whoever asks clears its flags each time, until its next poll
+    else:  # the SDK of each worker that asks clears its flags, until its next poll
         assert longest <= 3 * EVERY + 0.2, f"a worker had no flags for {longest:.2f} s"

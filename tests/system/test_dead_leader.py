@@ -29,7 +29,7 @@ GRACE = 3.0
 
 @contextmanager
 def busy_processes(count: int) -> Generator[None]:
-    """So many processes that do nothing but compute, while this lasts."""
+    """Run this many processes that only compute, while the block lasts."""
     with contextlib.ExitStack() as stack:
         for _ in range(count):
             busy = stack.enter_context(subprocess.Popen([sys.executable, "-c", "while True: pass"]))
@@ -41,7 +41,7 @@ def busy_processes(count: int) -> Generator[None]:
 def _fleets(
     server: RedisServer, namespace: str, count: int, *, refresh: float, polls: float
 ) -> Generator[list[tuple[Fleet, RemoteStandIn]]]:
-    """So many loaded fleets of three, each with a PostHog of its own that takes 0.1 s."""
+    """Start this many loaded fleets of three, each with its own PostHog that takes 0.1 s."""
     with contextlib.ExitStack() as stack:
         made: list[tuple[Fleet, RemoteStandIn]] = []
         for number in range(count):
@@ -70,7 +70,7 @@ def test_a_killed_leader_delays_the_next_request_by_the_grace(server: RedisServe
     refresh, polls = 1.5, 5.0
     moments = [random.random() * 0.8 * refresh for _ in range(3)]
     with _fleets(server, namespace, 3, refresh=refresh, polls=polls) as fleets, ThreadPoolExecutor() as pool:
-        let_pass(polls + 0.5)  # each has polled: whoever is to stand by knows it
+        let_pass(polls + 0.5)  # each has polled: the deputy knows that it is one
         begun = [pool.submit(_kill_leader, *each, refresh, at) for each, at in zip(fleets, moments, strict=True)]
         late = [done.result() for done in begun]
     told = [(round(moment, 2), round(each, 2)) for moment, each in zip(moments, late, strict=True)]
@@ -95,7 +95,7 @@ def test_a_leader_killed_in_mid_fetch_delays_the_next_one_by_the_grace(posthog: 
 
 @pytest.mark.slow
 def test_without_leader_and_deputy_anybody_s_next_poll_asks(server: RedisServer, namespace: str) -> None:
-    """All but one worker are killed at once: whatever that one was, it asks by its next poll, or by the grace."""
+    """All but one worker are killed at once: whichever that one is, it asks at its next poll or after the grace."""
     refresh, polls = 1.0, 6.0
     with _fleets(server, namespace, 2, refresh=refresh, polls=polls) as fleets:
         loaded = time.monotonic()

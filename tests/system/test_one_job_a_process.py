@@ -98,7 +98,7 @@ class Command(BaseCommand):
 
 
 class Told(NamedTuple):
-    """What a job tells."""
+    """The report of a job."""
 
     pid: int
     revision: str | None
@@ -213,7 +213,7 @@ def test_the_second_job_after_a_change_has_it(
         }
 
         def all_run() -> dict[str, Told]:
-            """Run a job of each kind, beside one another; no process may do two."""
+            """Run a job of each kind at the same time; no process may do two."""
             under_way = {kind: pool.submit(run) for kind, run in jobs.items()}
             told = {kind: job.result() for kind, job in under_way.items()}
             new = {each.pid for each in told.values()}

@@ -37,7 +37,7 @@ def _killed(server: RedisServer) -> Callable[[], None]:
 
 
 def _restored(server: RedisServer) -> Callable[[], None]:
-    """Dead, and back with what it had: the old definitions."""
+    """Redis dies, and returns with what it had: the old definitions."""
     server.client().save()
     server.kill()
     return server.start
@@ -93,7 +93,7 @@ def test_what_was_fetched_while_redis_died_is_kept(
         let_pass(chance.random() * 3 * EVERY)
         back()
         until(lambda: all(s.store_answers for s in fleet.call(status)), PATIENCE, every=0.05, what="the store")
-        let_pass(6 * EVERY)  # PostHog fails on: who has v2 must give it to all
+        let_pass(6 * EVERY)  # PostHog still fails: the worker that has v2 must give it to all
         _judge(posthog, fleet)
         all_hold(fleet, 2, within=PATIENCE)
         posthog.recover()

@@ -29,7 +29,7 @@ def _first_evaluation(seat: Seat) -> float:
 
 
 def _no_such_host(_seat: Seat) -> None:
-    """In this process, let the name server know nothing of one host, at once."""
+    """In this process, let the name server refuse one host's name at once."""
     resolve = socket.getaddrinfo
 
     def getaddrinfo(host: str | bytes | None, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - handed on

@@ -43,7 +43,7 @@ CREWS: dict[str, Sequence[Tie]] = {
     "protocol": (Tie.PROTOCOL,),
     "mixed": (Tie.ATTACHED, Tie.PROTOCOL),
 }
-"""How the workers are tied, in turn."""
+"""The kinds of clients of the workers, in turn."""
 
 
 class _WrittenHistory(list[Sighting]):
@@ -106,7 +106,7 @@ class Torture:
     # --- what happens -----------------------------------------------------------------------------------------------
 
     def go_on_for(self, seconds: float) -> None:
-        """Let random things happen for so long."""
+        """Let random events happen for this long."""
         acts: dict[Callable[[], None], int] = {
             self._change: 4,
             self._trouble_posthog: 3,

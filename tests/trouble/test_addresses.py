@@ -22,7 +22,7 @@ SLACK = 0.5
 
 @contextmanager
 def swallowing(address: str, port: int) -> Generator[None]:
-    """Let no connection to this address be made, nor be refused."""
+    """Let connections to this address hang."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with closing(socket.socket(family)) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -62,7 +62,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Names:
 
 @pytest.fixture
 def server(make_redis: MakeRedis) -> RedisServer:
-    """Listens on 127.0.0.1 alone."""
+    """A server that listens only on 127.0.0.1."""
     return make_redis(tcp=True)
 
 

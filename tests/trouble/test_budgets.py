@@ -44,12 +44,12 @@ def stack() -> Iterator[ExitStack]:
 
 @pytest.fixture(params=TROUBLES)
 def trouble(request: pytest.FixtureRequest, make_redis: MakeRedis, stack: ExitStack, namespace: str) -> Trouble:
-    """Each trouble in turn, not begun."""
+    """Return each trouble in turn, before it begins."""
     return TROUBLES[request.param](make_redis, stack, namespace)
 
 
 def name_of(request: pytest.FixtureRequest) -> str:
-    """Which trouble the test is in."""
+    """Return the test's trouble."""
     name: str = request.node.callspec.params["trouble"]
     return name
 
@@ -97,13 +97,13 @@ HINDERED: Final = {
     "LOADING": ALL - {"subscribe"},
     "MOVED": ALL - {"subscribe"},
 }
-"""The verbs that fail where not all do: a server may read where it cannot write, and publish where it has no keys."""
+"""The verbs that fail if not all do: some servers can read but not write, or publish without keys."""
 
 
 def test_every_verb_ends_in_time_and_says_what_is_wrong(
     trouble: Trouble, request: pytest.FixtureRequest, namespace: str
 ) -> None:
-    """A verb in trouble raises StoreError within its budget, over old and new connections; none says "nothing here"."""
+    """A verb in trouble raises StoreError within its budget, over old and new connections; none returns "nothing"."""
     hindered = HINDERED.get(name_of(request), ALL)
     with closing(RedisStore(trouble.url, namespace, timeout=BUDGET)) as store:
         grant = store.poll(ASK).grant
@@ -196,7 +196,7 @@ def test_a_cold_cache_in_trouble_fetches_for_itself(trouble: Trouble, namespace:
 
 
 def test_shutdown_in_fresh_trouble_ends_in_time(trouble: Trouble, namespace: str) -> None:
-    """A leader that has not noticed the trouble yet gives up handing its lease over after one timeout."""
+    """A leader that has not noticed the trouble yet stops handing over its lease after one timeout."""
     watched = Watched(trouble.url, namespace)
     assert watched.poll() is True
     trouble.begin()

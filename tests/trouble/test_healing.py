@@ -38,7 +38,7 @@ def test_flushed_scripts_are_sent_again_within_the_call(make_redis: MakeRedis, n
 def test_a_key_of_a_foreign_type_is_removed_and_the_server_logs_it(
     redis_server_any: RedisServer, namespace: str, spoilt: str, kind: str
 ) -> None:
-    """The verb that meets it continues as if the key had been deleted; the key's name is in the server's log."""
+    """The verb that finds it continues as if the key had been deleted; the key's name is in the server's log."""
     client = redis_server_any.client()
     with closing(RedisStore(redis_server_any.url, namespace)) as store:
         grant = store.poll(ASK).grant

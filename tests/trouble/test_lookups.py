@@ -108,7 +108,7 @@ def test_a_name_that_is_found_late_is_used(redis_server: RedisServer, names: Nam
 
 
 def test_a_failed_look_up_is_told_as_the_system_tells_it(names: Names) -> None:
-    """By the thread of its own, and without one by the caller's; an address is not looked up."""
+    """A name is looked up on a separate thread, or without one on the caller's; an address is not looked up."""
     names.answer()
     with pytest.raises(socket.gaierror, match="Temporary failure"):
         addresses_of(HOST, 6379, 10.0)
@@ -126,7 +126,7 @@ def test_without_a_thread_the_caller_looks_up(names: Names, monkeypatch: pytest.
 
 
 def test_a_forked_child_looks_up_for_itself(names: Names) -> None:
-    """The parent's look-up continues in the parent alone."""
+    """The parent's look-up continues only in the parent."""
     with pytest.raises(TimeoutError):
         addresses_of(HOST, 6379, 0.01)
     until(lambda: names.asked == 1, what="the look-up")

@@ -49,7 +49,7 @@ def seated(posthog: RemoteStandIn, url: str, namespace: str, *, index: int = 0) 
 def test_a_silent_subscription_is_asked_for_a_word(
     proxy: Proxy, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One on whose connection nothing comes any more is lost; one that is only quiet continues."""
+    """A subscription whose connection carries nothing any more is lost; one that is only quiet continues."""
     monkeypatch.setattr(connection, "_SILENCE", 0.2)
     with link_to(proxy.url, timeout=0.5) as link, closing(link.subscribe(namespace)) as channel:
         assert channel.get(1.0) is None
@@ -82,7 +82,7 @@ def test_a_subscription_without_the_notice_of_a_change_is_opened_anew(
 def test_a_refused_subscription_is_rarely_asked_for(
     posthog: RemoteStandIn, make_redis: MakeRedis, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The polls continue. It is logged once, and once more when the subscription is allowed."""
+    """The polls continue. The refusal is logged once, and once more when the subscription is allowed."""
     server = make_redis(tcp=True)
     admin = server.client()
     admin.execute_command("ACL", "SETUSER", "worker", "on", ">secret", "~*", "&*", "+@all", "-subscribe")

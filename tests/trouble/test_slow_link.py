@@ -78,7 +78,7 @@ def test_a_reader_waits_as_long_as_something_comes(
 @pytest.mark.parametrize("mood", [Mood.STALLED, Mood.DRIPPING, Mood.SILENT])
 @pytest.mark.usefixtures("stored")
 def test_silence_costs_a_reader_one_budget(link: Proxy, namespace: str, mood: Mood) -> None:
-    """Once nothing more comes, or hardly anything, it continues without."""
+    """Once nothing more comes, or hardly anything, a reader continues without definitions."""
     link.turn(mood)
     events: list[Event] = []
     reader = reader_of(link, namespace, events)

@@ -47,7 +47,7 @@ def allow(_seat: Seat) -> None:
 
 
 def without_thread(seat: Seat) -> list[FetchFailed]:
-    """The fetches of the member that failed for want of a thread."""
+    """Return the fetches of the member that failed for lack of a thread."""
     return [event for event in events(seat) if isinstance(event, FetchFailed) and "thread" in event.reason]
 
 
@@ -71,7 +71,7 @@ def test_a_worker_goes_on_after_a_fetch_that_got_no_thread(
 
 
 def test_another_worker_fetches_meanwhile(posthog: RemoteStandIn, redis_server: RedisServer, namespace: str) -> None:
-    """A leader that gets no thread gives up its lease: another one fetches, and tells it of changes."""
+    """A leader that gets no thread gives up its lease: another one fetches, and shares changes."""
     make = attached(posthog, redis_server.tcp_url, namespace, every=EVERY)
     with Fleet(make, 2) as fleet:
         first, second = fleet.members
@@ -193,7 +193,7 @@ def test_a_lifespan_without_a_thread_loads_and_ends(
 
 
 def test_probes_are_answered_again_after_some_got_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many were closed for want of a thread, the next one is answered; a server without one says so."""
+    """However many connections were closed for lack of a thread, the next is answered; a server without one says so."""
     port = free_port()
     with HealthServer(("127.0.0.1", port), {"/": lambda: (True, {})}):
         allow_handlers = refuse_threads(monkeypatch, "process_request_thread")

@@ -95,11 +95,11 @@ def test_credentials_that_come_late_are_used(server: RedisServer, vault: Vault, 
         assert store.inspect().clock
         assert vault.asked == 1
         store.subscribe().close()
-        assert vault.asked == 2  # another connection logs in with credentials of its own
+        assert vault.asked == 2  # another connection logs in with its own credentials
 
 
 def test_a_forked_child_asks_for_itself(server: RedisServer, vault: Vault, namespace: str) -> None:
-    """The parent's request continues in the parent alone."""
+    """The parent's request continues only in the parent."""
     client = make_client(unix_socket_path=str(server.socket_path), credential_provider=vault)
     with closing(RedisStore(client, namespace, timeout=TIMEOUT)) as store:
         fails_in_time(store.inspect, "credential provider")
@@ -125,7 +125,7 @@ def test_without_a_thread_the_caller_asks(
 
 
 def test_a_slow_connect_function_costs_one_budget(server: RedisServer, vault: Vault, namespace: str) -> None:
-    """What it continues with is a connection that is closed; none is kept, and a later one in time is used."""
+    """A late function continues with a closed connection; none is kept, and a later one in time is used."""
 
     def log_in(connection: redis.Connection) -> None:
         user, password = vault.get_credentials()
@@ -145,7 +145,7 @@ def test_a_slow_connect_function_costs_one_budget(server: RedisServer, vault: Va
 
 
 def test_a_providers_own_timeout_is_no_wrong_password(server: RedisServer, namespace: str) -> None:
-    """A vault that cannot be reached may answer the next time, and then it is asked again."""
+    """A vault that was not reached may answer the next time, so it is asked again."""
 
     class Unreachable(CredentialProvider):
         timeouts = 1
@@ -175,7 +175,7 @@ def test_without_time_no_credentials_are_asked_for() -> None:
 
 
 def test_without_time_no_connect_function_is_called() -> None:
-    """It would continue with a connection of which the command knows nothing any more."""
+    """The function would continue with a connection that the command no longer has."""
     called: list[object] = []
     connection = GivenUp()
     with no_time_left(), pytest.raises(redis.TimeoutError):
