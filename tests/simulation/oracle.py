@@ -190,9 +190,7 @@ class Oracle:
         notes, process = task.notes, self.processes[task.owner.name]
         is_fallback = uid not in (process.uid_of(process.worker.fleet_status.store), process.uid_of("fleet"))
         if is_fallback and reply.grant is None:
-            notes.verbs -= (
-                1  # the fallback store, beside the poll itself: it is given what is new to it, and no ages alone
-            )
+            notes.verbs -= 1  # the fallback, beside the poll itself: it gets what is new to it, and never ages alone
             return
         notes.asked = self._scheduler.now
         notes.unchanged += reply.payload is None and not reply.republish and reply.grant is None

@@ -169,7 +169,7 @@ def test_what_an_old_key_protects_is_protected_anew(fleet: Fleet) -> None:
 
 
 def test_bytes_under_an_old_key_are_not_passed_on(fleet: Fleet, written: list[str]) -> None:
-    """What the fleet's store holds under a key on its way out is encoded again for the archive."""
+    """What the fleet's store holds under a key on its way out is encoded again for the fallback store."""
     disk = Disk(fleet, Signed(["n" * 16, "o" * 16]))
     version = disk.hold(1)
     held = disk.state.know.held
