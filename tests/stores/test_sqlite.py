@@ -240,6 +240,27 @@ def test_text_that_is_no_text_counts_as_empty(path: Path) -> None:
     assert store.poll(ask()).leads
 
 
+TOO_LONG = ["'x' || hex(zeroblob(500000))", "zeroblob(1000000)", "CAST(zeroblob(1000000) || x'ff' AS TEXT)"]
+"""A text, bytes, and what is not UTF-8, in SQL."""
+
+
+@pytest.mark.parametrize("value", TOO_LONG)
+@pytest.mark.parametrize("column", ["etag", "holder", "failures", "replaced_at", "note_stamp"])
+def test_a_value_that_no_process_writes_is_removed(path: Path, column: str, value: str) -> None:
+    """Each poll would read its megabyte again: the leader's next poll removes it, and the definitions are back."""
+    store = SqliteStore(path, "n")
+    meta = fill(store)
+    store.poll(ask("leader"))
+    execute(path, f"UPDATE state SET {column} = {value}")
+    assert store.poll(ask("leader", meta)).republish is (column == "etag")
+    with closing(sqlite3.connect(path)) as connection:
+        [left] = connection.execute(f"SELECT length(CAST({column} AS BLOB)) FROM state").fetchone()
+    assert (left or 0) < 1000
+    if column == "etag":
+        assert store.publish("leader", Envelope(meta, b"definitions"), fresh=False, lease=LONG) is Published.STORED
+    assert read(store).payload == b"definitions"
+
+
 def test_what_cannot_be_stored_is_a_store_error(path: Path) -> None:
     """Text and numbers that SQLite does not take raise nothing else."""
     store = SqliteStore(path, "n")
