@@ -38,7 +38,7 @@ def recalled(disk: Disk) -> object:
 
 
 @pytest.mark.parametrize("emptied", [False, True], ids=["kept", "emptied"])
-def test_a_store_that_lost_its_epoch_does_not_freeze_the_archive(fleet: Fleet, *, emptied: bool) -> None:
+def test_a_store_that_lost_its_epoch_does_not_freeze_the_fallback(fleet: Fleet, *, emptied: bool) -> None:
     """Cleared, then emptied: what Redis has now is of a lower epoch than the fallback store, and younger."""
     disk = Disk(fleet)
     hold(disk, 2, epoch=1)
@@ -68,7 +68,7 @@ def test_what_is_older_never_replaces_what_is_younger(fleet: Fleet) -> None:
     assert disk.version == newer
 
 
-def test_a_clock_that_was_ahead_does_not_freeze_the_archive(fleet: Fleet) -> None:
+def test_a_clock_that_was_ahead_does_not_freeze_the_fallback(fleet: Fleet) -> None:
     """What was written under a time of the future gives way to all that comes after the clock was put right."""
     disk = Disk(fleet)
     fleet.clock.advance(HOUR)
