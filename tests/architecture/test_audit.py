@@ -45,7 +45,7 @@ def test_every_version_is_looked_up(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_an_advisory_is_named_with_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its version, its names, the fix and the files that pin it; exit status 1."""
+    """The output has its version, its names, the fix and the files that pin it; the exit status is 1."""
     pin = next(iter(pins((FOLDER / "pins.txt").read_text())))
     known = {"id": "GHSA-1", "aliases": ["CVE-1"], "fix_versions": ["99"], "description": ""}
     program, _ = make_program(tmp_path, {f"{pin.name}=={pin.version}": [known]})

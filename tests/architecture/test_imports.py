@@ -99,7 +99,7 @@ def _foreign(modules: list[str]) -> set[str]:
 
 
 def test_the_import_loads_the_engine_and_one_provider(loaded: dict[str, list[str]]) -> None:
-    """No command, no deployment, no other cache, no store but the process's own memory."""
+    """The import loads no command, no deployment, no other cache, and no store but the process's own memory."""
     imported = loaded["imported"]
     assert {"cli", "testing"} & _public(imported, "flagcache") == set()
     assert _public(imported, "flagcache.stores") == {
@@ -142,5 +142,5 @@ def test_two_kinds_of_values_are_compiled_at_each_start(loaded: dict[str, list[s
 
 
 def test_distributions_are_counted_and_not_modules() -> None:
-    """What a compiler registers beside an extension belongs to no distribution; what was installed is seen."""
+    """Modules that a compiler registers beside an extension belong to no distribution; installed ones are counted."""
     assert _foreign(["requests.sessions", "_cython_3_3_0", "json", "flagcache.errors"]) == {"requests"}

@@ -58,7 +58,7 @@ def test_each_file_is_of_a_set_that_is_renewed() -> None:
 
 @pytest.mark.parametrize("name", SETS)
 def test_what_pyproject_asks_for_is_pinned(name: str) -> None:
-    """For each supported Python, at a version that pyproject.toml, and a line of the matrix, allows."""
+    """Each supported Python has a pin, at a version that pyproject.toml and a line of the matrix allow."""
     least = SETS[name].python or pythons()[0]
     unmet = chain(*(_unmet(name, python) for python in pythons()[pythons().index(least) :]))
     assert not list(unmet), "`make pins` renews them"

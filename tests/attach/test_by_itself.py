@@ -183,7 +183,7 @@ def test_it_is_attached_right_after_its_first_load(
 def test_the_fleet_makes_every_request(
     posthog: RemoteStandIn, redis_server: RedisServer, namespace: str, kind: str
 ) -> None:
-    """The first one too, once an interval and conditionally."""
+    """The fleet makes every request, also the first one, once an interval and conditionally."""
     ours = seats(posthog, redis_server.url, namespace, every=EVERY, auto_attach=True)
     make = ours if kind == "plain" else awaiting(posthog, redis_server.url, namespace, EVERY)
     with log_grants(redis_server.url, namespace) as grants, Fleet(make, 4) as fleet:

@@ -149,7 +149,7 @@ def test_a_filter_of_the_log_may_evaluate(
 
 
 def test_a_change_is_told_when_the_client_has_it(posthog: RemoteStandIn, store_url: str, namespace: str) -> None:
-    """Where a listener runs, an event of a change finds its flags in the client, of the first ones too."""
+    """If a listener runs, an event of a change comes when the client has the flags, also for the first ones."""
     told = Listening()
     with client_of(posthog, store_url, namespace, told) as client:
 
@@ -166,7 +166,7 @@ def test_a_change_is_told_when_the_client_has_it(posthog: RemoteStandIn, store_u
 def test_a_change_that_no_client_takes_is_told_all_the_same(
     posthog: RemoteStandIn, store_url: str, namespace: str
 ) -> None:
-    """One client never loads: the event comes a second later, or at the end if that is sooner."""
+    """If one client never loads, the event comes a second later, or at the end if that is sooner."""
     told: list[Event] = []
     with client_of(posthog, store_url, namespace, told.append, idle=True) as client:
         is_on(client)

@@ -115,7 +115,7 @@ def test_it_is_one_error_with_the_remedy(
     role: Literal["worker", "reader"],
     auto_attach: bool,
 ) -> None:
-    """At the first moment at which the cache, a server helper or the client itself calls us; and not again."""
+    """The ERROR comes when the cache, a server helper or the client first calls us, and not again."""
     cache = MemoryFlagDefinitionCache(namespace, role=role, auto_attach=auto_attach)
     seat = Seat(make_client(cache), cache)
     load(seat)
@@ -160,7 +160,7 @@ print(client.evaluate_flags("user", only_evaluate_locally=True).get_flag("flag-1
 
 
 def test_at_the_latest_it_is_an_error_when_the_process_ends(posthog: RemoteStandIn) -> None:
-    """A program that never shuts its client down."""
+    """A program that never shuts down its client logs the ERROR at its end."""
     environ = posthog_environment(posthog.url)
     ran = subprocess.run(
         [sys.executable, "-c", PROGRAM], env=environ, capture_output=True, text=True, timeout=60, check=True

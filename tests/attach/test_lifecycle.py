@@ -134,7 +134,7 @@ def test_a_client_may_be_attached_after_it_was_loaded(
 
 @pytest.mark.parametrize("name", ["AsyncPosthog", "object"])
 def test_only_a_posthog_can_be_attached(namespace: str, name: str) -> None:
-    """Anything but a `posthog.Posthog` is refused, by its name."""
+    """`attach` refuses anything but a `posthog.Posthog`, and names its type."""
     cache = from_url("memory://", namespace)
     if name == "AsyncPosthog" and not hasattr(sdk, name):
         pytest.skip("the oldest SDKs have no asynchronous client")

@@ -48,7 +48,7 @@ def test_a_used_up_quota_is_an_error_for_each_worker_and_so_is_its_end(
 
 
 def test_refused_keys_are_an_error_of_one_worker(posthog: StandInControl, redis_url: str, namespace: str) -> None:
-    """With the remedy; its end is that others fetch. Those say nothing."""
+    """The ERROR has the remedy and ends when others fetch, which log nothing."""
     with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 3) as fleet:
         fleet.call(load)
         first = leader(fleet)
@@ -139,7 +139,7 @@ def test_a_read_only_redis_is_one_error_for_each_worker_until_it_writes_again(
 def test_flags_that_are_back_are_logged_at_the_level_of_their_loss(
     posthog: StandInControl, redis_url: str, namespace: str
 ) -> None:
-    """With their number and after how long."""
+    """The line has their number and the duration."""
     with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 2) as fleet:
         fleet.call(load)
         posthog.serve(make_definitions(0, revision=None))

@@ -70,7 +70,7 @@ def make_client(posthog: StandInControl) -> Iterator[MakeClient]:
 
 
 def test_a_client_without_a_provider_is_refused(cache: FlagDefinitionCache, make_client: MakeClient) -> None:
-    """A client without this cache would ask PostHog itself; the error names the remedy, also for the global client."""
+    """A client without a provider would ask PostHog itself; the error names the remedy, also for the global client."""
     with pytest.raises(ConfigurationError, match=r"create it with flag_definition_cache_provider=.*posthog\.capture"):
         cache.attach(make_client())
     assert threads_of() == []
@@ -89,7 +89,7 @@ def test_a_client_of_another_cache_is_refused(
 
 @pytest.mark.parametrize("host", ["eu.i.posthog.com", "//eu.i.posthog.com", "localhost:8000"])
 def test_a_host_without_a_scheme_is_refused(cache: FlagDefinitionCache, make_client: MakeClient, host: str) -> None:
-    """No request could be made, by the SDK neither."""
+    """A host without a scheme is refused, because neither the fleet nor the SDK could make a request."""
     with pytest.raises(ConfigurationError, match="must begin with https:// or http://"):
         cache.attach(make_client(cache, host=host))
 

@@ -119,7 +119,7 @@ def counted_fetches(seat: Seat) -> int:
 def test_a_grant_is_one_request_whatever_goes_wrong(
     redis_url: str, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secure: bool
 ) -> None:
-    """Dropped connections, 503 with Retry-After and definitions alike: one request a grant, over http and https."""
+    """Dropped connections, 503s with Retry-After and definitions cost one request a grant, over http and https."""
     certificate = make_certificate(tmp_path) if secure else None
     if certificate is not None:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", certificate.ca_file)

@@ -85,7 +85,7 @@ def test_without_notices_a_change_comes_with_the_next_poll(
 
 
 def test_a_flood_of_changes_ends_with_the_last(posthog: StandInControl, redis_url: str, namespace: str) -> None:
-    """Many changes in a row leave every worker with the last one, and throw none back."""
+    """Many changes in a row leave every worker with the last one, and set none back."""
     with Fleet(attached(posthog, redis_url, namespace, every=0.1, polls=LONG), 5) as fleet:
         fleet.call(load)
         leading = leader(fleet)

@@ -114,7 +114,7 @@ def _leaders(members: list[Member]) -> set[str]:
 def test_refused_keys_stay_in_the_status_while_others_fetch(
     posthog: StandInControl, redis_url: str, namespace: str
 ) -> None:
-    """A revoked key on one deployment: the fleet continues, and that process cannot fetch."""
+    """With a revoked key in one deployment the fleet continues, and the status shows that this process cannot fetch."""
     with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 2) as fleet:
         fleet.call(load)
         first = leader(fleet)

@@ -56,7 +56,7 @@ def application(environ, start_response):
 def test_a_change_after_the_leader_was_killed_reaches_all(
     posthog: StandInControl, redis_url: str, namespace: str
 ) -> None:
-    """Kill -9 of the leader of a fleet that refreshes every 2 s, then a change: all have it in 4 s, for 11 requests."""
+    """If a fleet's leader, refreshing every 2 s, is killed before a change, all have it in 4 s, for 11 requests."""
     with Fleet(attached(posthog, redis_url, namespace, every=2.0), 8) as fleet:
         fleet.call(load)
         leading = leader(fleet)

@@ -35,7 +35,7 @@ def test_a_later_failure_is_told_after_others_have_led(posthog: StandInControl, 
 
 
 def test_a_new_reason_is_told_and_one_end_for_all(posthog: StandInControl, redis_url: str, namespace: str) -> None:
-    """PostHog answers 500, then 503, then drops connections, then answers."""
+    """500, then 503, then dropped connections are three reports with one end."""
     with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 1) as fleet:
         fleet.call(load)
         for fault in (Refuse(500), Refuse(503), Drop()):

@@ -135,7 +135,7 @@ def test_a_ratio_is_to_the_best_of_the_others() -> None:
     ],
 )
 def test_values_are_told_with_their_unit(value: float, unit: str, text: str) -> None:
-    """Three digits, and a unit that suits them."""
+    """Values have three digits, and a unit that suits them."""
     assert report.tell(value, unit) == text
 
 

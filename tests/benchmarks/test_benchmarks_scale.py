@@ -147,7 +147,7 @@ def test_a_start_by_protocol_waits_for_a_fetch_that_seems_to_be_under_way() -> N
 
 
 def test_a_killed_leader_is_followed_when_its_lease_is_over() -> None:
-    """With -9 just before a change: attached, all have it after a lease and a bit; the example's take far longer."""
+    """After `kill -9` just before a change attached workers have it after about a lease; the example's much later."""
     day = replace(QUIET, length=900.0, deploys=(), changes=(301.0,), crashes=(100.0, 300.0))
     waits = {name: _day(name, 20, day)["change_to_worker"]["max"] for name in ("example", "attached")}
     assert waits["attached"] < 46
@@ -155,7 +155,7 @@ def test_a_killed_leader_is_followed_when_its_lease_is_over() -> None:
 
 
 def test_ours_asks_once_a_host_while_redis_is_away_and_the_others_once_a_process() -> None:
-    """Sixteen processes on two hosts, ten minutes without Redis, refreshed every half minute."""
+    """In ten minutes without Redis our two hosts ask once an interval each, the example's sixteen processes all."""
     day = replace(QUIET, length=1300.0, deploys=(), changes=(), redis_down=Down(600.0, 1200.0))
     calm = replace(day, redis_down=Down())
     more = {

@@ -30,7 +30,7 @@ def _victims(stage: Stage, caught: Member, who: str) -> list[Member]:
 @WHO
 @pytest.mark.sample(1, each="who")
 def test_killed(mode: Mode, step: Step, who: str, place: Place, server: RedisServer, chance: random.Random) -> None:
-    """Kill -9 of the leader or of followers, at any step: a change reaches the rest in time, and no rule is broken."""
+    """If the leader or followers are killed at any step, a change reaches the rest in time, and no rule is broken."""
     with Stage.of(mode, place, chance) as stage:
         caught = catch(stage, step)
         for victim in _victims(stage, caught, who):

@@ -72,7 +72,7 @@ def app(request: pytest.FixtureRequest, write_app: Write, redis_server: RedisSer
 def test_inspect_looks_where_the_cache_looks(
     app: str, attribute: str, namespace: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """At the keys of its namespace and its protection, over its client's way."""
+    """The command reads the keys of its namespace and protection, through its client's address."""
     assert main(["inspect", "--app", f"{app}:{attribute}", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["namespace"], told["protection"]) == (namespace, "signed")
@@ -81,7 +81,7 @@ def test_inspect_looks_where_the_cache_looks(
 
 @pytest.mark.parametrize("app", ["worker", "reader"], indirect=True)
 def test_clear_empties_it(app: str, namespace: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A reader's too: people may do more than it."""
+    """`clear` also works for a reader's store, because people may do more than a reader."""
     assert main(["clear", "--app", f"{app}:cache"]) == 2
     assert f"this empties namespace '{namespace}'" in capsys.readouterr().err
     assert main(["clear", "--app", f"{app}:cache", "--yes"]) == 0
@@ -92,7 +92,7 @@ def test_clear_empties_it(app: str, namespace: str, capsys: pytest.CaptureFixtur
 def test_refresh_fetches_for_its_fleet(
     app: str, namespace: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With its keys and its interval; the project comes from the environment, as ever."""
+    """`refresh` uses its keys and interval; the project comes from the environment, as always."""
     with PostHogStandIn(make_definitions(4)) as posthog:
         for name, value in {"PROJECT_API_KEY": "phc_test", "SECRET_KEY": "phs_test", "HOST": posthog.url}.items():
             monkeypatch.setenv(f"POSTHOG_{name}", value)
@@ -109,7 +109,7 @@ def test_refresh_fetches_for_its_fleet(
 def test_a_file_is_looked_into_and_not_made(
     write_app: Write, tmp_path: Path, namespace: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As with its URL."""
+    """A missing file is not created, and a foreign one not changed, as with a URL."""
     app = write_app(f"SqliteFlagDefinitionCache({str(tmp_path / 'flags.db')!r}, {namespace!r})")
     before = sorted(tmp_path.iterdir())
     assert main(["inspect", "--app", f"{app}:cache"]) == 1
@@ -179,7 +179,7 @@ def test_a_module_that_is_not_there_and_one_that_needs_another(
 
 @pytest.mark.parametrize("command", [["inspect"], ["clear", "--yes"], ["refresh", "--once"]])
 def test_one_way_to_name_a_store(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """URL and namespace, or an application."""
+    """The command takes URL and namespace, or an application, and not both."""
     assert main(command) == 2
     assert "which store?" in capsys.readouterr().err
     assert main([*command, "redis://127.0.0.1:1"]) == 2

@@ -122,7 +122,7 @@ def test_a_living_writers_file_is_read(tmp_path: Path, capsys: pytest.CaptureFix
 def test_a_key_of_a_foreign_type_stays_in_redis(
     redis_server_any: RedisServer, namespace: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A worker would remove it; who looks is shown that nothing readable is stored."""
+    """A worker would remove the key; `inspect` leaves it, and shows that nothing readable is stored."""
     admin, keys = redis_server_any.client(), keys_of("n", 0)
     admin.delete(*keys[:2])
     admin.rpush(keys.hash, namespace)

@@ -138,7 +138,7 @@ def test_a_refused_run_tells_what_to_do(
 def test_an_unreachable_posthog_or_store_is_for_later(
     store: str, namespace: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """75, the reason in one line, without the password; with the store away PostHog is not even asked."""
+    """The status is 75, with the reason in one line without the password; without the store PostHog isn't asked."""
     assert main(["refresh", store, namespace, "--once", "--json"]) == 75
     assert "ConnectionRefusedError" in str(last_line(capsys)["reason"])
     with PostHogStandIn() as posthog:

@@ -42,7 +42,7 @@ def url(request: pytest.FixtureRequest, namespace: str, tmp_path: Path) -> str:
 
 
 def test_inspect_shows_everything_to_people(url: str, namespace: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Definitions, times with ages, leader, grant and failure, in lines; what would steer a terminal does not."""
+    """The lines show definitions, times with ages, leader, grant and failure, without terminal escapes."""
     assert main(["inspect", url, namespace]) == 0
     told = capsys.readouterr().out
     shown = {line[:14].strip(): line[14:] for line in told.splitlines()}

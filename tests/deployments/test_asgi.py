@@ -139,7 +139,7 @@ def test_the_start_is_bounded(posthog: PostHogStandIn, namespace: str, tmp_path:
 
 
 def test_a_lifespan_of_a_users_own(make_redis: MakeRedis, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The docs' way to compose: each start has a client of its own with flags, each end hands over."""
+    """With the lifespan of the docs each start has its own client with flags, and each end hands over."""
     server = make_redis()
     with serve_shop() as posthog:
         for name, value in posthog_environment(posthog.url, REDIS_URL=server.url).items():

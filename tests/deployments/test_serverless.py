@@ -282,7 +282,7 @@ def test_an_invocation_asks_only_when_the_last_answer_is_old(counted: Counted, c
 
 
 def test_the_handler_is_called_as_it_was(counted: Counted, clock: Clock) -> None:
-    """With its arguments, its result, its name and its exceptions; what goes wrong in asking does not reach it."""
+    """The handler keeps its arguments, result, name and exceptions; a failed poll does not reach it."""
 
     @fresh(counted.client)
     def handler(event: str, *, context: int) -> str:
@@ -393,7 +393,7 @@ class Function:
 def test_a_function_that_was_frozen_is_up_to_date_in_its_next_invocation(
     make_redis: MakeRedis, posthog: PostHogStandIn, tmp_path: Path
 ) -> None:
-    """The documented handler, stopped and continued: what changed while it was frozen is there when it is invoked."""
+    """The documented handler, stopped and continued, has a change that came while it was frozen."""
     server = make_redis(tcp=True)
     definitions = make_definitions(3)
     flag = {**definitions["flags"][0], "key": "new-checkout"}

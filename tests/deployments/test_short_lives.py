@@ -90,7 +90,7 @@ def rest(intervals: float) -> None:
 def test_each_job_has_a_change_that_came_before_the_job_before(
     jobs: Jobs, posthog: RemoteStandIn, mode: str, end: str
 ) -> None:
-    """Jobs two intervals apart, PostHog taking its time: each is as new as a plain client's, within one job."""
+    """If jobs are two intervals apart and PostHog is slow, each is as new as a plain client's, within one job."""
     posthog.set_delay(SLOW)
     jobs.run(mode, end)
     ours: list[str | None] = []
@@ -106,7 +106,7 @@ def test_each_job_has_a_change_that_came_before_the_job_before(
 
 @pytest.mark.parametrize("mode", MODES)
 def test_children_that_end_without_exit_hooks_have_changes_too(jobs: Jobs, posthog: RemoteStandIn, mode: str) -> None:
-    """As those of Celery's prefork pool with one task a child: the first fetch lands before the task runs."""
+    """In children like Celery's with one task each, the first fetch ends before the task runs."""
     posthog.set_delay(SLOW)
     jobs.run(mode, "_exit", lease=EVERY)
     for number in (2, 3, 4):

@@ -148,7 +148,7 @@ def test_a_lazy_fleet_shares_one_fetch_and_leaves_nothing(site: Site) -> None:
 
 
 def test_a_preloading_fleet_shares_one_fetch_and_leaves_nothing(site: Site) -> None:
-    """With `py-call-uwsgi-fork-hooks`; what is loaded before the fork works in the workers. The master's lease ends."""
+    """With `py-call-uwsgi-fork-hooks` flags loaded before the fork work in the workers. The master's lease expires."""
     connected = len(site.admin.client_list())
     with site.run("--py-call-uwsgi-fork-hooks", without=[LAZY]) as server:
         goes_well(site, server)

@@ -119,7 +119,7 @@ def test_a_disabled_project_is_ready(configure: Configure) -> None:
 
 @pytest.mark.usefixtures("site")
 def test_call_command(capsys: pytest.CaptureFixture[str]) -> None:
-    """Commands run by a program too; a status other than 0 is an exit."""
+    """A program can run the commands; a status other than 0 raises an exit."""
     assert flags_of(HttpRequest()).get("on") is None
     client().load_feature_flags()  # type: ignore[no-untyped-call]
     call_command("flagcache", "inspect", json=True, stdout=StringIO())

@@ -115,7 +115,7 @@ def _client() -> Any:  # noqa: ANN401 - the SDK's
 
 
 def test_every_published_name_is_there(change: Change) -> None:
-    """With its arguments; those that need applications or a cache when they are first used."""
+    """Each name has its arguments; some need applications or a cache when they are first used."""
     change(INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth"])
     assert all(hasattr(olposthog, name) for name in PUBLISHED)
     assert not hasattr(olposthog, "no_such_name")
@@ -127,13 +127,13 @@ def test_every_published_name_is_there(change: Change) -> None:
 
 
 def test_the_nine_settings_and_their_defaults() -> None:
-    """As of the published settings module."""
+    """The settings and defaults are those of the published settings module."""
     assert olposthog.DEFAULTS == DEFAULTS
 
 
 @pytest.mark.parametrize("key", ["phx_test", ""])
 def test_settings_reach_the_client(change: Change, key: str) -> None:
-    """With definitions and without. It sends no events unless the project says so."""
+    """The client has the settings, with or without definitions. It sends no events unless the project says so."""
     change(
         POSTHOG_PERSONAL_API_KEY=key,
         POSTHOG_FEATURE_FLAG_REQUEST_TIMEOUT_MS=1500,
@@ -199,7 +199,7 @@ def test_configure_makes_no_client_and_replaces_a_foreign_one(change: Change) ->
 
 @pytest.mark.parametrize("key", ["phx_test", ""])
 def test_the_module_makes_the_same_client(change: Change, key: str) -> None:
-    """`posthog.capture` may come before the first flag."""
+    """`posthog.capture` before the first flag makes the same client."""
     store = _flagcache() if key else {}
     change(POSTHOG_PERSONAL_API_KEY=key, POSTHOG_FEATURE_FLAG_REQUEST_TIMEOUT_MS=1500, FLAGCACHE=store)
     made = sdk.setup()
@@ -253,7 +253,7 @@ def test_a_kill_switch_wins(change: Change, posthog: StandInControl) -> None:
 
 
 def test_all_flags_cost_one_request_while_durable_has_none(change: Change, posthog: StandInControl) -> None:
-    """Only for those that cannot be decided locally; then `is_enabled` has them too."""
+    """One request brings the flags that cannot be decided locally; then `is_enabled` has them too."""
     change()
     expected = {"on": True, "off": False, "price": "b", "sticky": "s"}
     assert [olposthog.get_all_feature_flags("user-7") for _ in range(3)] == [expected] * 3
@@ -275,7 +275,7 @@ def test_without_a_personal_key_all_flags_fill_durable(change: Change, posthog: 
 
 
 def test_users_and_environments_are_apart(change: Change, posthog: StandInControl) -> None:
-    """In `durable`."""
+    """`durable` keeps users and environments apart."""
     change()
     for number, environment in enumerate(("prod", "rc"), 1):
         change(ENVIRONMENT=environment)
@@ -372,7 +372,7 @@ def _flagcache() -> dict[str, object]:
 
 @pytest.mark.parametrize("personal_key", ["phx_test", ""])
 def test_one_slow_answer_pauses_requests(change: Change, posthog: StandInControl, personal_key: str) -> None:
-    """From `POSTHOG_CIRCUIT_BREAKER_TRIP_THRESHOLD_SECONDS` on. The answer itself counts; later reads do not wait."""
+    """An answer slower than `POSTHOG_CIRCUIT_BREAKER_TRIP_THRESHOLD_SECONDS` is used; later reads do not wait."""
     change(POSTHOG_PERSONAL_API_KEY=personal_key, POSTHOG_CIRCUIT_BREAKER_TRIP_THRESHOLD_SECONDS=0.2)
     posthog.set_delay(0.25, path="flags")
     assert [olposthog.is_enabled("sticky", opt_unique_id=user) for user in "abb"] == ["s", *["of the settings"] * 2]
@@ -384,7 +384,7 @@ def test_one_slow_answer_pauses_requests(change: Change, posthog: StandInControl
 
 @pytest.mark.parametrize("personal_key", ["phx_test", ""])
 def test_errors_pause_requests_too(change: Change, posthog: StandInControl, personal_key: str) -> None:
-    """Three in a row, however fast. Before, only slowness did, and each read of an outage waited for its errors."""
+    """Three errors in a row pause requests, however fast. Before, only slow ones did, and each read waited."""
     change(POSTHOG_PERSONAL_API_KEY=personal_key)
     posthog.fail(Drop(), path="flags")
     assert [olposthog.is_enabled("sticky", opt_unique_id=user) for user in "abcdef"] == ["of the settings"] * 6
@@ -394,7 +394,7 @@ def test_errors_pause_requests_too(change: Change, posthog: StandInControl, pers
 
 
 def test_a_slow_load_of_definitions_pauses_nothing(change: Change, posthog: StandInControl) -> None:
-    """Before, it did."""
+    """A slow load of definitions pauses no requests; before, it did."""
     change(POSTHOG_CIRCUIT_BREAKER_TRIP_THRESHOLD_SECONDS=0.2)
     posthog.set_delay(0.3)
     assert olposthog.is_enabled("on")

@@ -232,7 +232,7 @@ def test_rest_framework_views(make: Make, tmp_path: Path) -> None:
 
 
 def test_the_docs_tests_open_no_connection(make: Make, posthog: RemoteStandIn) -> None:
-    """Three overrides, without a store and without a PostHog; with the docs' setting no event is sent either."""
+    """The docs' three overrides need no store and no PostHog; with the docs' setting no event is sent either."""
     with socket.create_server(("127.0.0.1", 0)) as store:
         store.settimeout(0)
         address = f"redis://127.0.0.1:{store.getsockname()[1]}/0"
@@ -293,7 +293,7 @@ def test_the_commands(make: Make, redis_server: RedisServer, posthog: RemoteStan
 
 
 def test_without_django_it_says_what_to_install() -> None:
-    """The extra's name, and no trace of another module."""
+    """The error names the extra, and no other module."""
     script = "import sys; sys.modules['django'] = None; import flagcache_posthog.django"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert 'MissingExtraError: flagcache_posthog.django needs an extra: pip install "flagcache[django]"' in done.stderr

@@ -72,7 +72,7 @@ def test_the_chain(configure: Configure) -> None:
 
 @pytest.mark.usefixtures("project")
 def test_each_user_has_its_own_values(flags: StandInControl) -> None:
-    """Also if the user changes during the request: at a login, or where a token is checked only in the view."""
+    """Each user has their own values, also after a login in the request, or if only the view checks a token."""
     request = request_of()
     request.COOKIES.update(COOKIE)
     mine = flags_of(request)
@@ -88,7 +88,7 @@ def test_each_user_has_its_own_values(flags: StandInControl) -> None:
 
 
 def test_properties_come_from_the_project(configure: Configure, posthog: StandInControl) -> None:
-    """A function of the request gives them, once for each user of it."""
+    """A function of the project returns them, once for each user of a request."""
     calls: list[int] = []
 
     def properties(request: HttpRequest) -> dict[str, str]:
@@ -105,7 +105,7 @@ def test_properties_come_from_the_project(configure: Configure, posthog: StandIn
 
 @pytest.mark.usefixtures("project", "flags")
 def test_a_response_varies_if_flags_were_read() -> None:
-    """And only then: another visitor's cookie may mean another answer."""
+    """A response varies only if flags were read: another visitor's cookie may mean another answer."""
 
     def ask(view: Callable[[HttpRequest], object], *, is_async: bool = False) -> str:
         def answer(request: HttpRequest) -> HttpResponse:

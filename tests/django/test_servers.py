@@ -111,7 +111,7 @@ def project_in(folder: Path, posthog: RemoteStandIn, store: str, *, settings: st
 def test_one_fetch_a_fleet(
     tmp_path: Path, make_redis: MakeRedis, posthog: RemoteStandIn, server: tuple[str, ...], helped: bool
 ) -> None:
-    """Preloaded workers and those of ASGI: one request an interval, none to `/flags`, a change reaches all."""
+    """Preloaded workers and ASGI's make one request an interval and none to `/flags`; a change reaches all."""
     redis = make_redis()
     serve(posthog)
     conf = {"gunicorn.conf.py": HELPER} if helped else {}

@@ -28,7 +28,7 @@ def on_event(event: object) -> None:
 
 
 def test_what_works_is_not_refused(configure: Configure) -> None:
-    """Settings of every kind are refused with their names."""
+    """Valid settings of every kind are accepted."""
     configure(
         flagcache={
             "REFRESH_INTERVAL": 5,
@@ -99,7 +99,7 @@ def test_plain_settings(configure: Configure, flags: object, tmp_path: Path) -> 
 def test_what_cannot_be_right_is_refused(
     configure: Configure, flagcache: dict[str, Any], plain: dict[str, Any], code: str, said: str
 ) -> None:
-    """By a system check with the remedy; nothing is connected to."""
+    """A system check refuses invalid settings with the remedy, and opens no connection."""
     configure(flagcache=flagcache, **plain)
     found = _found()
     assert list(found) == [f"flagcache.{code}"]
@@ -115,7 +115,7 @@ def test_flagcache_must_be_a_dictionary(configure: Configure) -> None:
 
 
 def test_a_moved_project_without_keys_starts_silently(configure: Configure, caplog: pytest.LogCaptureFixture) -> None:
-    """With PostHog switched off: `olposthog.configure()`, which runs later, checks the settings."""
+    """With PostHog switched off the start is silent; `olposthog.configure()`, which runs later, checks the settings."""
     configure(flagcache={"PROJECT_API_KEY": ..., "HOST": ..., "SECRET_KEY": ...}, POSTHOG_ENABLED=False)
     caplog.clear()
     prepare()
@@ -129,7 +129,7 @@ def test_a_moved_project_without_keys_starts_silently(configure: Configure, capl
 
 
 def test_a_server_does_not_start_with_what_is_refused(configure: Configure, caplog: pytest.LogCaptureFixture) -> None:
-    """No check runs there: the middleware refuses to be made, with the same words; the log has them too."""
+    """A server runs no check, so the middleware raises the same message, which is also logged."""
     configure(flagcache={"NAMESPAC": "shop"})
     prepare()
     assert "Did you mean NAMESPACE?" in caplog.text

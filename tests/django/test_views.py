@@ -206,7 +206,7 @@ def _of(response: Any) -> Answer:  # noqa: ANN401 - of either client
 
 @pytest.mark.parametrize("url", ANSWERS)
 def test_a_view_is_there_if_its_flag_is_on(url: str) -> None:
-    """Otherwise there is a 404 or another view with the same arguments, under WSGI and ASGI, for each kind of view."""
+    """If not, there is a 404 or another view with the same arguments, under WSGI and ASGI, for each kind of view."""
     assert _of(Client().get(url)) == ANSWERS[url]
 
     async def ask() -> Answer:
@@ -216,7 +216,7 @@ def test_a_view_is_there_if_its_flag_is_on(url: str) -> None:
 
 
 def test_a_flagged_path_has_its_name() -> None:
-    """As Django's `path`; it takes no `include()`, whose views it would not see."""
+    """`flagged_path` takes a name as Django's `path`, and no `include()`, whose views it would not see."""
     assert reverse("flagged", kwargs={"n": 3}) == "/path/on/3/"
     with pytest.raises(TypeError, match="decorate the views of an include"):
         flagged_path("on", "shop/", include([]))  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
@@ -230,7 +230,7 @@ def test_a_class_that_names_no_flag_is_refused() -> None:
 
 @pytest.mark.parametrize("engine", ["django", "jinja"])
 def test_templates(engine: str) -> None:
-    """Those of the docs, for each kind."""
+    """The docs' templates show the flags, for each engine."""
 
     def words() -> list[str]:
         return Client().get(f"/template/{engine}/").content.decode().split()

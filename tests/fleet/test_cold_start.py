@@ -45,7 +45,7 @@ def test_a_leader_that_dies_in_its_first_fetch_is_followed_by_one(
 def test_one_passing_failure_costs_no_worker_its_flags(
     posthog: StandInControl, store_url: str, namespace: str, attached: bool
 ) -> None:
-    """The first request fails: the second one comes soon, long before the next interval, and all wait for it."""
+    """After a failed first request the second one comes long before the next interval, and all wait for it."""
     posthog.fail(500, times=1)
     with Fleet(seats(posthog, store_url, namespace, every=30, auto_attach=attached), 3) as fleet:
         assert fleet.call(load) == [1] * 3
@@ -93,7 +93,7 @@ def _use_from_threads(seat: Seat, number: int) -> list[str | None]:
 def test_threads_of_a_cold_client_share_one_request_and_one_poll(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str
 ) -> None:
-    """8 threads on a cold client: one request, all get the flags, and the store is asked as by one waiting thread."""
+    """8 threads on a cold client make one request, all get the flags, and the store is polled as by one thread."""
     posthog.set_delay(0.5)
     server = make_redis()
     admin = server.client()

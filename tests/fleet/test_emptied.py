@@ -81,7 +81,7 @@ def test_a_clear_starves_nobody(
 def test_a_leader_that_hears_nothing_is_followed(
     posthog: StandInControl, redis_server: RedisServer, admin: redis.Redis, namespace: str, emptied: str
 ) -> None:
-    """Without listeners the lease of an emptied store lasts two seconds more: then a newcomer fetches."""
+    """Without listeners the lease of an emptied store lasts two more seconds; then a newcomer fetches."""
     with Fleet(seats(posthog, redis_server.url, namespace, every=LONG, auto_attach=False), 2) as fleet:
         assert fleet.call(load) == [1] * 2
         if emptied == "discard":

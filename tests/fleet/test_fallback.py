@@ -212,7 +212,7 @@ def test_the_file_is_ours_alone(posthog: StandInControl, make_redis: MakeRedis, 
 def test_neighbours_on_one_machine_never_meet(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str, state: Path
 ) -> None:
-    """Two databases, and two namespaces: with Redis away each has its own last known good definitions."""
+    """Two databases or namespaces on one machine each have their own last known good definitions in an outage."""
     server = make_redis(tcp=True)
     other = server.tcp_url.removesuffix("0") + "3"
     homes = [(server.tcp_url, namespace), (other, namespace), (server.tcp_url, namespace + "-2")]

@@ -98,7 +98,7 @@ def test_times_of_the_future_do_not_freeze_it(
 def test_a_rotated_key_alone_can_read_it(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str, kind: str, *, edited: bool
 ) -> None:
-    """Rolled out as docs/security.md says, with edits between the steps or without, it opens the file in an outage."""
+    """After a rotation as in docs/security.md, with or without edits between the steps, the new key opens the file."""
     server, revision = make_redis(), 1
     steps: list[str | list[str]] = [OLD, [OLD, NEW], [NEW, OLD], NEW, NEW]
 

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Using `httpx` with `starlette.te
 def test_a_service_costs_one_request_an_interval(
     tmp_path: Path, posthog: RemoteStandIn, redis_server: RedisServer, namespace: str
 ) -> None:
-    """Two uvicorn workers of the docs' example: one fetch a fleet, none of `/flags`, and a change reaches both."""
+    """Two uvicorn workers of the docs' example make one fetch and no `/flags` request, and a change reaches both."""
     text = hasten(snippet(PAGE, "service.py"), refresh_interval=EVERY).replace('"shop"', repr(namespace))
     (tmp_path / "service.py").write_text(text)
     port = free_port()
@@ -101,7 +101,7 @@ def _ask(port: int) -> tuple[str, str]:
 
 
 def test_who_asks(load_example: LoadExample, posthog: RemoteStandIn) -> None:
-    """The example's user, else PostHog's header by the SDK's integration, else its cookie; values are that user's."""
+    """The user is the example's, else that of PostHog's header through the SDK's integration, else the cookie's."""
     service = load_example("service.py")
     app, sent = service["app"], list[dict[str, Any]]()
 
@@ -138,7 +138,7 @@ def _properties(x_plan: Annotated[str, Header()] = "") -> dict[str, object]:
 
 
 def test_one_for_all_that_depend_on_it(posthog: RemoteStandIn) -> None:
-    """Within a request, routers' dependencies and routes included; properties, groups and session are dependencies."""
+    """All routes and dependencies of a request share one object; properties, groups and session are dependencies."""
     sdk = Posthog("phc_test", secret_key="phs_test", host=posthog.url, send=False)
     seen: list[RequestFlags] = []
     request_flags = flags_dependency(
@@ -164,7 +164,7 @@ def test_one_for_all_that_depend_on_it(posthog: RemoteStandIn) -> None:
 
 
 def test_posthog_is_asked_beside_the_event_loop_alone(posthog: RemoteStandIn) -> None:
-    """With `remote="needed"`: in a plain function, which FastAPI runs on a thread; never in a coroutine."""
+    """With `remote="needed"` PostHog is asked in plain functions, which run on threads, and never in coroutines."""
     sdk = Posthog("phc_test", secret_key="phs_test", host=posthog.url, send=False)
     given = Depends(flags_dependency(sdk, user=lambda: "user-7", remote="needed"))
     app = FastAPI()
@@ -197,7 +197,7 @@ sys.addaudithook(refuse)
 
 
 def test_the_docs_tests_need_no_network(tmp_path: Path) -> None:
-    """The example's test suite: three overrides, `dependency_overrides`, and no socket that is connected or bound."""
+    """The example's tests use three overrides and `dependency_overrides`, and connect or bind no socket."""
     (tmp_path / "conftest.py").write_text(NO_NETWORK)
     for name in ("service.py", "test_service.py"):
         (tmp_path / name).write_text(snippet(PAGE, name))

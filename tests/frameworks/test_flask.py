@@ -53,7 +53,7 @@ def _app(client: Posthog, **options: Any) -> Flask:  # noqa: ANN401 - those of `
 
 
 def test_the_example(load_example: LoadExample, posthog: RemoteStandIn) -> None:
-    """Its user, else the SDK's context; views and templates; one request to PostHog; overrides reach both."""
+    """The example has its user, else the SDK's, in views and templates, for one request; overrides reach both."""
     shop = load_example("shop.py")
     browser: FlaskClient = shop["create_app"]().test_client()
     assert browser.get("/").text == "old checkout, price a"
@@ -83,7 +83,7 @@ def test_each_request_has_its_own(client: Posthog, posthog: RemoteStandIn) -> No
 
 
 def test_posthog_is_asked_beside_an_event_loop_alone(client: Posthog, posthog: RemoteStandIn) -> None:
-    """With `remote="needed"`: in a view, and never in a view that is a coroutine."""
+    """With `remote="needed"` PostHog is asked in a view, and never in a view that is a coroutine."""
     browser = _app(client, remote="needed").test_client()
     browser.get("/login")
     posthog.reset_counts()
@@ -106,7 +106,7 @@ def test_a_command_has_flags_too(client: Posthog) -> None:
 
 
 def test_an_application_without_flags_is_named() -> None:
-    """With what to call."""
+    """The error says what to call."""
     app = Flask("shop")
     with app.app_context(), pytest.raises(ConfigurationError, match=r"'shop' has no flags: call init_flags\(app"):
         flags.get("price")

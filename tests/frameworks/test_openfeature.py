@@ -100,7 +100,7 @@ def test_the_example(load_example: LoadExample, posthog: RemoteStandIn, capsys: 
 
 
 def test_what_it_asks_posthog(posthog: RemoteStandIn, namespace: str, clients: list[Posthog]) -> None:
-    """Nothing by default; with `remote="needed"` for a flag that cannot be decided locally, and behind the breaker."""
+    """It asks nothing by default; with `remote="needed"` a flag that cannot be decided locally, behind the breaker."""
     cache = MemoryFlagDefinitionCache(namespace)
     client = _client(posthog, cache, clients)
     api.set_provider_and_wait(FlagcacheProvider(client, cache))
@@ -139,7 +139,7 @@ def test_changes(posthog: RemoteStandIn, namespace: str, clients: list[Posthog],
 def test_stale_and_fresh(
     posthog: RemoteStandIn, namespace: str, clients: list[Posthog], emitted: queue.Queue[Emitted]
 ) -> None:
-    """PROVIDER_STALE if PostHog confirms nothing, with values as before; PROVIDER_READY once it does again."""
+    """If PostHog confirms nothing, PROVIDER_STALE is emitted and values stay; PROVIDER_READY once it confirms again."""
     features = _set(posthog, MemoryFlagDefinitionCache(namespace, refresh_interval=0.2, stale_after=1.0), clients)
     assert emitted.get(timeout=10).event is ProviderEvent.PROVIDER_READY
     posthog.fail(Drop())

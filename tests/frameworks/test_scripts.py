@@ -111,7 +111,7 @@ call_command(Command())
 def test_a_management_command(
     tmp_path: Path, posthog: RemoteStandIn, redis_server: RedisServer, namespace: str
 ) -> None:
-    """With the application's own client: commands in a row share one fetch."""
+    """Management commands in a row, with the application's own client, share one fetch."""
     text = COMMAND.replace('"shop"', repr(namespace))
     for _ in range(2):
         assert _run(tmp_path, text, posthog, redis_server) == "b\n"

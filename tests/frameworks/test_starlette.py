@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Using `httpx` with `starlette.te
 
 
 def test_the_example(load_example: LoadExample, posthog: RemoteStandIn) -> None:
-    """Its user, else the SDK's context, else PostHog's cookie; one request to PostHog; overrides reach it."""
+    """The example has its user, else the SDK's context, else PostHog's cookie, for one request; overrides reach it."""
     pages = load_example("pages.py")
     cookie = quote(json.dumps({"distinct_id": "of-the-cookie"}))
     with browser(pages["app"]) as client:

@@ -59,7 +59,7 @@ def test_every_cache_is_the_sdks_provider(make: Callable[..., FlagDefinitionCach
 @every_cache
 @pytest.mark.parametrize("namespace", ["", "  ", None, 7, b"team", "x" * 201])
 def test_a_wrong_namespace_is_refused(make: Callable[..., FlagDefinitionCache], namespace: object) -> None:
-    """In the constructor, by its name."""
+    """The constructor refuses a wrong namespace and names it."""
     with pytest.raises(ConfigurationError, match="namespace"):
         make(namespace)
 
@@ -68,7 +68,7 @@ def test_a_wrong_namespace_is_refused(make: Callable[..., FlagDefinitionCache], 
 @pytest.mark.parametrize("name", ["refresh_interval", "cold_start_wait", "store_timeout", "lease"])
 @pytest.mark.parametrize("value", [-1, math.nan, math.inf, -math.inf, True, "30"])
 def test_a_wrong_length_of_time_is_refused(make: Callable[..., FlagDefinitionCache], name: str, value: object) -> None:
-    """In the constructor, with name and value."""
+    """The constructor refuses a wrong length of time with its name and value."""
     with pytest.raises(ConfigurationError, match=name) as caught:
         make("team", **{name: value})
     assert repr(value) in str(caught.value)
@@ -121,7 +121,7 @@ def test_what_cannot_be_called_is_no_subscriber(make: Callable[..., FlagDefiniti
 
 
 def test_a_refresher_answers_an_unknown_option_likewise() -> None:
-    """With the nearest one."""
+    """A refresher also names the nearest option."""
     project = Project("phc_x", "phs_x", "http://127.0.0.1:1")
     make = cast("Callable[..., object]", Refresher)
     with pytest.raises(ConfigurationError, match="unknown option 'store_timeot'; did you mean 'store_timeout'"):
@@ -140,7 +140,7 @@ def test_an_unknown_scheme_is_refused(url: str) -> None:
 
 @pytest.mark.parametrize("url", [None, 7, b"redis://localhost", Path("/tmp/flags.db")])
 def test_what_is_no_string_is_no_url(url: object) -> None:
-    """By its type."""
+    """A URL that is no string is refused with its type."""
     with pytest.raises(ConfigurationError, match=type(url).__name__):
         from_url(url, "team")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # on purpose
 
@@ -156,14 +156,14 @@ def test_a_wrong_sqlite_url_is_refused(url: str) -> None:
 
 @pytest.mark.parametrize("path", ["", None, 7, "flags\0.db", "/"])
 def test_a_wrong_path_is_refused(path: object) -> None:
-    """Nothing, no path, and a directory."""
+    """An empty path, a value that is no path, and a directory are refused."""
     with pytest.raises(ConfigurationError, match="path must name a file"):
         SqliteFlagDefinitionCache(path, "team")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("path", ["~nobody-of-this-name/flags.db", "x" * 300])
 def test_a_path_that_the_system_refuses_is_our_error(path: str) -> None:
-    """With its reason, and not as the system's own."""
+    """A path that the system refuses raises our error with the reason, and not the system's own."""
     with pytest.raises(ConfigurationError, match=r"path .* cannot be used: (File name too long|Could not determine)"):
         SqliteFlagDefinitionCache(path, "team")
 

@@ -105,7 +105,7 @@ def test_it_has_the_names_of_the_synchronous_one() -> None:
 
 @pytest.mark.parametrize("name", sorted(ASYNCHRONOUS | {"__init__"}))
 def test_it_has_the_signatures_of_the_synchronous_one(name: str) -> None:
-    """The same arguments with the same defaults; of the answers each is awaitable for what the other returns."""
+    """Its arguments and defaults are the same; each result is an awaitable of what the other returns."""
     ours, theirs = (
         inspect.signature(cast("Callable[..., object]", public(of)[name]))
         for of in (AsyncRedisFlagDefinitionCache, RedisFlagDefinitionCache)
@@ -122,7 +122,7 @@ def test_it_has_the_signatures_of_the_synchronous_one(name: str) -> None:
 
 
 def test_it_is_shown_as_the_synchronous_one() -> None:
-    """With its own name; the store and its fallback file are the same."""
+    """Its repr has its own name; the store and its fallback file are the same."""
     url = "redis://:s3cret@127.0.0.1:1/3"
     ours = AsyncRedisFlagDefinitionCache(redis.asyncio.Redis.from_url(url), "team")
     theirs = RedisFlagDefinitionCache(url, "team")
@@ -175,7 +175,7 @@ def test_it_shares_with_the_synchronous_one(
 
 
 def test_several_loops_may_use_one(redis_server: RedisServer, namespace: str) -> None:
-    """At the same time on their own threads, and one after the other: a grant is its thread's, and is given once."""
+    """Loops on several threads, or one after the other, may use one cache; a grant is its thread's, and given once."""
     cache = AsyncRedisFlagDefinitionCache(redis_server.url, namespace)
     start = threading.Barrier(4)
 
@@ -298,7 +298,7 @@ def test_a_frozen_redis_is_not_waited_for_by_each(make_redis: MakeRedis, namespa
 def test_nothing_is_left_after_shutdown(
     make_redis: MakeRedis, namespace: str, posthog: PostHogStandIn, *, on_a_loop: bool
 ) -> None:
-    """No thread and no connection: of the cache, of the SDK's loop, or of the client that was handed in."""
+    """After shutdown no thread or connection of the cache, the SDK's loop or the client passed in is left."""
     server = make_redis()
     admin = server.client()
     before = set(threading.enumerate())

@@ -193,12 +193,12 @@ def test_each_empty_answer_is_a_new_one() -> None:
     ],
 )
 def test_the_project_is_the_flags_team(flags: list[object], project: str) -> None:
-    """The first number that one of them carries; empty if none does."""
+    """The project is the first team number of a flag; empty if none has one."""
     assert VENDOR.project({"flags": flags, "group_type_mapping": {}, "cohorts": {}}) == project
 
 
 def test_the_writer_is_the_installed_sdk() -> None:
-    """By name and version."""
+    """The writer has the SDK's name and version."""
     assert VENDOR.writer == f"posthog-python/{metadata.version('posthog')}"
 
 

@@ -154,7 +154,7 @@ def test_only_flags_with_a_value_are_noted(page: Any, sentry: Kept, lines: list[
 
 
 def test_an_error_of_flagcache_is_a_report(sentry: Kept) -> None:
-    """Unless Sentry ignores the logger."""
+    """An ERROR of flagcache is a report, unless Sentry ignores the logger."""
     logging.getLogger("flagcache").error("a line")
     assert [report["logentry"]["message"] for report in sentry.reports] == ["a line"]
     ignore_logger("flagcache")

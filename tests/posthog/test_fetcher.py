@@ -280,7 +280,7 @@ def _is_timer(candidate: object) -> bool:
 
 
 def test_socket_options_of_the_sdk_are_used(standin: PostHogStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `posthog.set_socket_options` was given holds for our connections; None brings the defaults back."""
+    """Options from `posthog.set_socket_options` apply to our connections; None restores the defaults."""
     seen, track = list[tuple[int, int]](), RequestDeadline.track
 
     def look(deadline: RequestDeadline, connection: socket.socket) -> None:
@@ -448,7 +448,7 @@ def test_what_concerns_everybody(standin: PostHogStandIn, status: int) -> None:
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 451])
 def test_what_concerns_this_worker_alone(standin: PostHogStandIn, status: int) -> None:
-    """A revoked or wrong key, and any other refusal of this request, concerns who made it."""
+    """A revoked or wrong key, and any other refusal of this request, concerns only the worker that made it."""
     standin.fail(status)
     result = refused(fetcher(standin.url).fetch(""))
     assert (result.scope, result.status, result.retry_after) == (Scope.MINE, status, None)
@@ -721,7 +721,7 @@ def test_a_proxy_cannot_stretch_the_time(monkeypatch: pytest.MonkeyPatch) -> Non
     ids=["hangs", "drips"],
 )
 def test_posthog_cannot_stretch_the_time(standin: PostHogStandIn, fault: Fault, reason: str) -> None:
-    """The same over TLS as without."""
+    """A slow answer ends at its time limit, over TLS as without."""
     standin.fail(fault)
     result, seconds = elapsed(lambda: fetcher(standin.url, timeout=SHORT, total=2 * SHORT).fetch(""))
     assert refused(result) == Refused(reason, Scope.MINE, kind="timeout")

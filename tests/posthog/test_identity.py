@@ -30,7 +30,7 @@ EVERYTHING: dict[str, Any] = {
 
 
 def test_the_chain() -> None:
-    """The first that gives an id: what is said, the user, the SDK's context, the cookie, the session; else none."""
+    """The first of these gives the id: the explicit one, the user, the SDK's context, the cookie, the session."""
     given: dict[str, Any] = dict(EVERYTHING)
     with new_context(fresh=True):
         identify_context("of-the-context")
@@ -60,7 +60,7 @@ def test_later_ones_are_not_looked_up() -> None:
 
 
 def test_a_sessions_key_stays_here() -> None:
-    """A digest stands for it, the same each time."""
+    """A session's key is replaced by a digest, the same each time."""
     found = from_session("secret-key")
     assert found == distinct_id_of(session=lambda: "secret-key")
     assert found is not None
@@ -70,7 +70,7 @@ def test_a_sessions_key_stays_here() -> None:
 
 
 def test_the_cookie() -> None:
-    """By the name and in the form of posthog-js, quoted or not."""
+    """The cookie has the name and form of posthog-js, quoted or not."""
     assert cookie_name(KEY) == NAME
     assert from_cookie(_cookie(distinct_id="0192-anon", **{"$device_id": "d"}), KEY) == "0192-anon"
     assert from_cookie({NAME: json.dumps({"distinct_id": "ünquoted"})}, KEY) == "ünquoted"

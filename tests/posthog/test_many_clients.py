@@ -121,7 +121,7 @@ def test_clients_of_one_cache_share_all_it_has(
 def test_threads_that_want_flags_at_once_make_one_request(
     posthog: RemoteStandIn, redis_server: RedisServer, namespace: str, make_client: MakeClient, attached: bool
 ) -> None:
-    """Twelve threads evaluate and load a cold client: one request, the right flags, and nothing that outlives it."""
+    """Twelve threads that evaluate and load a cold client make one request, get the right flags, and leave nothing."""
     sdks_own_connection(posthog, namespace, make_client)
     running, files = set(threading.enumerate()), open_files()
     cache = from_url(redis_server.url, namespace, refresh_interval=EVERY, auto_attach=attached)

@@ -97,7 +97,7 @@ def test_every_way_to_read_a_flag(make_client: Callable[[], Posthog], value: boo
 
 
 def test_module_level_functions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`posthog.feature_enabled` and the like, with the settings that the docs recommend for tests."""
+    """`posthog.feature_enabled` and its like have the values, with the settings that the docs recommend."""
     monkeypatch.setattr(module_level, "default_client", None)
     monkeypatch.setattr(module_level, "api_key", "phc_module")
     monkeypatch.setattr(module_level, "disabled", True)
@@ -118,7 +118,7 @@ def test_every_method_that_reads_flags_is_known() -> None:
 
 
 def test_clients_for_asyncio() -> None:
-    """They, too, without a request."""
+    """Clients for asyncio have the values too, without a request."""
     async_posthog: Any = pytest.importorskip("posthog.async_client").AsyncPosthog  # posthog 7.37.3 has none
 
     @override_flags({"price": "b"}, payloads={"price": 7})
@@ -133,7 +133,7 @@ def test_clients_for_asyncio() -> None:
 
 
 def test_every_thread_sees_it() -> None:
-    """Those that ran before, as a live server's; and tasks."""
+    """Threads that ran before, such as a live server's, see the override, and so do tasks."""
     begin, end, seen = threading.Event(), threading.Event(), list[object]()
 
     def work() -> None:
@@ -194,7 +194,7 @@ _READS: dict[str, _Read] = {
 
 @pytest.mark.parametrize("way", _READS)
 def test_an_unknown_flag_fails_by_name(way: str) -> None:
-    """At once; and at the end if the code under test has swallowed that, also behind another error."""
+    """An unknown flag fails at once, and again at the end if the code swallowed that, also behind another error."""
     client, read, expected = _client(), _READS[way], "flag 'new-chekout' was read.*did you mean 'new-checkout'"
     with pytest.raises(UnknownFlagError, match=expected), override_flags({"new-checkout": True}):
         read(client)
@@ -243,7 +243,7 @@ def test_unknown_flags_may_be_allowed(allow: bool | list[str]) -> None:
 
 
 def test_no_flag_at_all() -> None:
-    """An override of nothing: flags count as loaded, and there are none."""
+    """Under an empty override flags count as loaded, and there are none."""
     with override_flags({}):
         assert AT_IMPORT.get_all_flags("user") == {}
         assert AT_IMPORT.evaluate_flags("user").keys == []
@@ -266,7 +266,7 @@ def test_no_flag_at_all() -> None:
     ],
 )
 def test_mistakes_are_refused_at_once(values: Any, options: Any, error: type[Exception], words: str) -> None:  # noqa: ANN401
-    """Before the test runs."""
+    """Mistakes are refused before the test runs."""
     with pytest.raises(error, match=words):
         override_flags(values, **options)
 
@@ -321,7 +321,7 @@ class TestCase(unittest.IsolatedAsyncioTestCase):
 
 
 def test_an_unknown_flag_fails_a_unittest() -> None:
-    """As a failure with the flag's name, also if the code under test swallowed it."""
+    """The test fails with the flag's name, also if the code under test swallowed the error."""
 
     @override_flags({"price": "b"})
     class Case(unittest.TestCase):

@@ -108,7 +108,7 @@ UNKNOWN = """
 
 
 def test_an_unknown_flag_fails_the_test_itself(tmp_path: Path) -> None:
-    """By name, once, and not in its teardown; a mistake in a marker is an error before the test."""
+    """The test fails once, by name, and not its teardown; a mistake in a marker is an error before the test."""
     printed = _run(tmp_path, UNKNOWN)
     assert _outcome(printed) == "3 failed, 1 passed, 1 error"
     assert len(re.findall(r"^E .*UnknownFlagError: flag 'new-chekout' was read", printed, re.MULTILINE)) == 3
@@ -174,7 +174,7 @@ DJANGO = """
 
 
 def test_django_and_celery(tmp_path: Path) -> None:
-    """A live server's thread, the test clients, async views, and tasks that run at once."""
+    """A live server's thread, the test clients, async views and eager tasks see the values."""
     pytest.importorskip("django")
     pytest.importorskip("celery")
     printed = _run(tmp_path, DJANGO)
@@ -220,7 +220,7 @@ READY = """
 
 
 def test_clients_that_django_makes_in_ready(tmp_path: Path) -> None:
-    """A client of an application's `ready()`, and the global one that it sets up there."""
+    """A client made in an application's `ready()`, and the global one that it sets up there, have the values."""
     pytest.importorskip("django")
     printed = _run(tmp_path, READY)
     assert _outcome(printed) == "2 passed", printed

@@ -150,7 +150,7 @@ def test_a_client_handed_in_is_neither_used_nor_closed(
 
 
 def test_repr_and_status_tell_what_is_so(redis_server: RedisServer, namespace: str) -> None:
-    """Role, version, age, store and namespace: before the first question, as a leader, as a follower."""
+    """Repr and status show role, version, age, store and namespace, before the first poll, as leader and follower."""
     leader, follower = (RedisFlagDefinitionCache(redis_server.url, namespace) for _ in range(2))
     shown = f"<RedisFlagDefinitionCache namespace={namespace!r} store={leader.status().store!r} role=new"
     assert repr(leader) == f"{shown} version='none' age=none>"
@@ -259,7 +259,7 @@ def test_eight_cold_threads_cost_one_request(redis_server: RedisServer, namespac
 
 
 def test_a_process_that_ends_hands_the_lease_over(redis_server: RedisServer, namespace: str) -> None:
-    """Without a call of `shutdown`, at the interpreter's exit."""
+    """A process hands over the lease at the interpreter's exit, without a call of `shutdown`."""
     told = python(
         "import flagcache\n"
         f"cache = flagcache.from_url({redis_server.url!r}, {namespace!r})\n"
@@ -275,7 +275,7 @@ def test_a_process_that_ends_hands_the_lease_over(redis_server: RedisServer, nam
 
 
 def test_caches_of_one_process_share_its_memory(namespace: str) -> None:
-    """By their namespace, as all clients of the process."""
+    """Caches with one namespace share the process's memory, as all its clients do."""
     writer, reader, stranger = (MemoryFlagDefinitionCache(name) for name in (namespace, namespace, f"{namespace}-2"))
     assert writer.should_fetch_flag_definitions() is True
     writer.on_flag_definitions_received(DATA)

@@ -82,7 +82,7 @@ def test_one_probe_a_pause(paused: RemoteCalls, clock: _Clock) -> None:
 
 @pytest.mark.parametrize("outcome", ["fails", "raises", "is slow"])
 def test_a_probe_that_fails_begins_another_pause(paused: RemoteCalls, clock: _Clock, outcome: str) -> None:
-    """As long as the first one."""
+    """A failed probe begins another pause, as long as the first one."""
     clock.now += 1.26 * PAUSE
 
     def probe() -> bool:
@@ -105,7 +105,7 @@ def test_a_probe_that_fails_begins_another_pause(paused: RemoteCalls, clock: _Cl
 def test_a_probe_without_an_outcome_is_given_up(
     paused: RemoteCalls, clock: _Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One whose thread the system refused, or whose process forked: a later caller begins another."""
+    """A probe whose thread the system refused, or whose process forked, is given up: a later caller begins another."""
     clock.now += 1.26 * PAUSE
     monkeypatch.setattr(_remote_calls, "try_start", _refuse)
     paused.skip(_never)
@@ -117,13 +117,13 @@ def test_a_probe_without_an_outcome_is_given_up(
 
 
 def test_a_late_answer_ends_the_pause(paused: RemoteCalls) -> None:
-    """The answer to a request that began before the pause doesn't end it."""
+    """The answer to a request that began before the pause ends it."""
     paused.record(0.5, answered=True)
     assert not paused.paused
 
 
 def test_a_forked_child_goes_on_by_itself(paused: RemoteCalls) -> None:
-    """With what its parent knew."""
+    """A child continues from what its parent knew, by itself."""
     pid = os.fork()
     if pid == 0:
         paused.record(0.1, answered=True)
@@ -133,7 +133,7 @@ def test_a_forked_child_goes_on_by_itself(paused: RemoteCalls) -> None:
 
 
 def test_each_client_has_its_own() -> None:
-    """For as long as it lives."""
+    """Each client has its own calls, for as long as it lives."""
 
     class Client:
         """Something that can be held weakly."""

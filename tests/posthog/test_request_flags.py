@@ -107,7 +107,7 @@ def test_values_and_payloads(client: Posthog, posthog: StandInControl) -> None:
 
 @pytest.mark.parametrize("remote", ["never", "needed"])
 def test_a_flag_keeps_its_value(client: Posthog, posthog: StandInControl, remote: Any) -> None:  # noqa: ANN401
-    """For the request, and for each user of it; only what is asked for is evaluated, and that once."""
+    """A flag keeps its value for the request and for each user; only flags that are read are evaluated, and once."""
     user = "user"
     flags = RequestFlags(client, lambda: user, remote=remote)
     assert flags.get("price") == "b"
@@ -152,7 +152,7 @@ def test_without_a_user_there_are_no_values(client: Posthog, sent: list[dict[str
 @pytest.mark.parametrize("remote", ["never", "needed"])
 @pytest.mark.parametrize("key", ["price", "off", "flag-0", "flag-3", "sticky-0", "no-such-flag"])
 def test_events_are_the_sdks(key: str, remote: Any, posthog: StandInControl, sent: list[dict[str, Any]]) -> None:  # noqa: ANN401
-    """The same, and as many, as if the application had asked the SDK; none for a payload."""
+    """Events are the same, and as many, as if the application had asked the SDK; none for a payload."""
     posthog.serve(_definitions())
     options: dict[str, Any] = {
         "groups": {"company": "acme"},
@@ -199,7 +199,7 @@ def test_a_snapshot_goes_with_a_capture(client: Posthog, sent: list[dict[str, An
 
 
 def test_posthog_is_asked_if_that_is_needed(client: Posthog, posthog: StandInControl) -> None:
-    """Once for each flag that cannot be decided locally, and for no other; a payload and a value are one request."""
+    """PostHog is asked once for each flag that cannot be decided locally; a payload and a value are one request."""
     flags = RequestFlags(client, "user", remote="needed")
     for key in ("price", "off", "flag-0", "no-such-flag"):
         flags.get(key)
@@ -213,7 +213,7 @@ def test_posthog_is_asked_if_that_is_needed(client: Posthog, posthog: StandInCon
 
 
 def test_a_snapshot_first_is_one_request(client: Posthog, posthog: StandInControl, sent: list[dict[str, Any]]) -> None:
-    """For all flags that it names; reads take their values from it, with the SDK's event."""
+    """A first snapshot is one request for all flags that it names; reads use its values, with the SDK's event."""
     flags = RequestFlags(client, "user", remote="needed")
     taken = flags.snapshot("price", "no-such-flag", *STICKY)
     assert sent == []
@@ -227,7 +227,7 @@ def test_a_snapshot_first_is_one_request(client: Posthog, posthog: StandInContro
 
 
 def test_a_cold_client_loads_first(posthog: StandInControl, sent: list[dict[str, Any]]) -> None:
-    """Once; then it knows which flags exist. One whose load fails asks for nothing, and tries once a read."""
+    """A cold client loads once, and then knows which flags exist. If the load fails, it tries once at each read."""
     posthog.serve(_definitions())
     cold = _client(posthog, sent)
     assert RequestFlags(cold, "user", remote="needed").get("sticky-0") == "s"
@@ -398,7 +398,7 @@ def test_groups_and_properties_may_wait(client: Posthog, posthog: StandInControl
 
 
 def test_a_mistake_is_refused(client: Posthog) -> None:
-    """At once."""
+    """A mistake raises at once."""
     with pytest.raises(ConfigurationError, match="'never' or 'needed', not 'always'"):
         RequestFlags(client, "user", remote=cast("Any", "always"))
     with pytest.raises(ConfigurationError, match=r"not of 'module'; the client of the module `posthog` is what"):

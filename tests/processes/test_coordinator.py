@@ -105,7 +105,7 @@ def test_a_fork_that_ran_no_hook_is_noticed_all_the_same(house: House, monkeypat
 
 
 def test_a_grandchild_that_never_asked_still_holds_what_was_held(house: House) -> None:
-    """A server's master forks a child that forks workers."""
+    """A grandchild holds the definitions, as if a server's master forks a child that forks workers."""
     bring(house)
 
     def report() -> list[object]:
@@ -132,7 +132,7 @@ def test_many_threads_of_a_new_process_make_one_worker(house: House) -> None:
 
 
 def test_leaving_hands_the_lease_over(house: House, fleet: Fleet) -> None:
-    """What happens at exit."""
+    """Leaving, as at exit, hands over the lease."""
     bring(house)
     house.coordinator.leave()
     assert fleet.store.inspect().leader == ""

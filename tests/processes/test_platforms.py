@@ -159,7 +159,7 @@ def test_what_cannot_work_is_refused() -> None:
 
 
 def test_every_module_that_is_not_sqlites_can_be_imported() -> None:
-    """Tools that walk a package import all of it."""
+    """Every module except SQLite's can be imported, because tools that walk a package import all of it."""
     out, _log = _run(IMPORTS)
     failed = {name for name in _values(out) if not name.startswith("flagcache.stores.sqlite")}
     assert failed <= {"flagcache.cli.demo.app"}, out  # an application, which only the demo's server can load

@@ -75,7 +75,7 @@ def test_an_identity_names_host_and_process_and_is_ones_own() -> None:
 
 
 def test_the_clock_only_goes_forward() -> None:
-    """In seconds."""
+    """The clock counts seconds and only goes forward."""
     before = process.clock()
     deadline = time.monotonic() + 5
     while process.clock() < before + 0.02:
@@ -84,7 +84,7 @@ def test_the_clock_only_goes_forward() -> None:
 
 
 def test_a_child_is_told_of_the_fork_and_the_parent_is_not() -> None:
-    """Before any other code of the child."""
+    """The hook runs before any other code of the child."""
     guest = Guest()
     process.at_fork(guest)
     assert in_child([guest]) == "[['forked']]"
@@ -196,7 +196,7 @@ def test_a_child_of_multiprocessing_is_told_of_its_end(tmp_path: Path, method: s
 
 
 def test_the_end_is_expected_without_importing_multiprocessing() -> None:
-    """A program without multiprocessing does not import it."""
+    """A program that does not use multiprocessing does not import it."""
     told = run(
         """
         import sys

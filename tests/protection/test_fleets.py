@@ -230,7 +230,7 @@ def test_keys_are_rotated_under_a_running_fleet(
 
 
 def test_workers_with_keys_of_their_own_do_not_starve(posthog: StandInControl, store_url: str, namespace: str) -> None:
-    """Deployed wrongly, two halves without a common key: each says so, has flags, and gets the changes."""
+    """Two halves of a fleet without a common key each report it, have flags, and get the changes."""
     makes = [attached(posthog, store_url, namespace, every=EVERY, signing_key=key) for key in (OLD, NEW)]
     with Fleet(lambda index: makes[index % 2](index), 4) as fleet:
         fleet.call(load)

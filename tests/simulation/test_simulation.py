@@ -40,7 +40,7 @@ def test_fleets_with_refreshers_keep_them_too() -> None:
 
 
 def test_fleets_with_a_key_keep_them_too() -> None:
-    """The same where all go by signed times: also where SDKs fetch, which can't sign that nothing has changed."""
+    """Fleets with signed times keep the rules too, also if SDKs fetch, which can't sign that nothing has changed."""
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         runs = pool.map(partial(simulate, largest=SMALL, variants=("signed",)), range(RUNS // 3), chunksize=4)
         outcomes = list(runs)
@@ -68,7 +68,7 @@ def test_without_word_of_each_others_grants_they_do_not(monkeypatch: pytest.Monk
 
 
 def test_a_run_is_a_function_of_its_seed() -> None:
-    """A seed replays: the same steps, the same grants, the same trace."""
+    """The same seed gives the same steps, the same grants and the same trace."""
     first, again = simulate(7, largest=SMALL), simulate(7, largest=SMALL)
     assert first.trace
     assert first == again

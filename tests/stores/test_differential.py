@@ -368,7 +368,7 @@ HIGHEST_SPOILT: list[Step] = [AHEAD, Damage("highest", "x"), Discard("a", "v1"),
 @example(steps=HIGHEST_SPOILT)
 @given(steps=STEPS)
 def test_scripts_and_rules_agree(redis_server_any: RedisServer, steps: list[Step]) -> None:
-    """Whatever happens in whatever order: same answers, and the same is stored."""
+    """After any steps in any order scripts and rules give the same answers and store the same."""
     client = redis_server_any.client()
     store = RedisStore(redis_server_any.url, f"twins-{next(_serial)}", timeout=10.0)
     twins = Twins(client, store)

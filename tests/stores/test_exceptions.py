@@ -132,7 +132,7 @@ def test_a_connection_whose_connect_function_failed_is_not_used(redis_server: Re
 
 @pytest.mark.parametrize("exc", ODD, ids=lambda exc: type(exc).__name__)
 def test_a_credential_provider_that_raises(redis_server: RedisServer, namespace: str, exc: Exception) -> None:
-    """As a connect function."""
+    """A raising credential provider is handled like a connect function."""
     fickle = Fickle(exc)
     client = make_client(unix_socket_path=str(redis_server.socket_path), credential_provider=FickleProvider(fickle))
     assert not any(SECRET in str(failure) for failure in refuses_everything(RedisStore(client, namespace)))
@@ -144,7 +144,7 @@ def test_a_credential_provider_that_raises(redis_server: RedisServer, namespace:
 
 @pytest.mark.parametrize("options", [{"password": f"{SECRET}\udcff"}, {"username": "a\udcff", "password": "b"}])
 def test_a_password_that_is_no_utf_8(redis_server: RedisServer, namespace: str, options: dict[str, str]) -> None:
-    """As the system hands over an environment variable with such bytes."""
+    """The password is text as the system decodes an environment variable with such bytes."""
     client = make_client(unix_socket_path=str(redis_server.socket_path), **options)
     for failure in refuses_everything(RedisStore(client, namespace)):
         assert SECRET not in str(failure)
@@ -157,7 +157,7 @@ def test_an_odd_host_name(namespace: str, host: str) -> None:
 
 
 def test_a_host_that_is_no_text_is_refused(namespace: str) -> None:
-    """In the constructor, as any other mistake in the set-up."""
+    """The constructor refuses a host that is no text, as any other mistake in the set-up."""
     with pytest.raises(ConfigurationError, match=r"no text: .*\\udcff"):
         RedisStore(make_client(host="\udcff", port=6379), namespace)
 

@@ -54,7 +54,7 @@ def test_two_stores_have_two_files(tmp_path: Path) -> None:
 
 
 def test_directory_and_file_are_for_this_user_alone(tmp_path: Path) -> None:
-    """Whatever the umask: 0700 and 0600, made when they are needed and not before."""
+    """Whatever the umask, the modes are 0700 and 0600; both are made when they are needed."""
     old = os.umask(0)
     try:
         store = opened(tmp_path / "a" / "b")
@@ -78,7 +78,7 @@ def test_a_link_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_that_others_may_write_is_refused(tmp_path: Path) -> None:
-    """They could choose a fleet's flags."""
+    """A file that others may write is refused, because they could choose a fleet's flags."""
     opened(tmp_path / "x").inspect()
     (file,) = (tmp_path / "x").glob("*.sqlite")
     file.chmod(0o666)
@@ -94,7 +94,7 @@ def test_what_is_no_directory_is_refused_at_once(wrong: object) -> None:
 
 
 def test_a_file_is_no_directory(tmp_path: Path) -> None:
-    """A file of another user is not replaced either."""
+    """A file in the place of the directory is refused and not replaced."""
     (tmp_path / "file").write_text("mine")
     with pytest.raises(ConfigurationError, match="not the file"):
         RedisFlagDefinitionCache("redis://127.0.0.1:1/0", "team", fallback=tmp_path / "file")
@@ -190,7 +190,7 @@ def test_a_volume_with_a_group_of_ours_is_used_pod_after_pod(inside: str, caplog
 
 @ROOT
 def test_a_group_that_is_not_ours_is_refused() -> None:
-    """Its members could choose a fleet's flags."""
+    """A foreign group's directory is refused, because its members could choose a fleet's flags."""
     with volume(GROUP) as root:
         assert as_user(lambda: str(opened(root / "flagcache").clear()), groups=(GROUP,)) == "1"
         os.chown(root, OTHER, -1)

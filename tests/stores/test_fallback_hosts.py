@@ -20,7 +20,7 @@ FINGERPRINT = "f" * 64
 
 
 class System(NamedTuple):
-    """Return the result of `os.uname`."""
+    """The result of `os.uname`."""
 
     nodename: str
 
@@ -54,7 +54,7 @@ def names(folder: Path) -> list[str]:
 
 
 def test_each_host_has_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which the address shows too; a name that no file may have is written otherwise."""
+    """Each host has its own file, as the address shows; a name that no file may have is encoded."""
     for host, shown in (
         ("web-1", "web-1"),
         ("web-2.example", "web-2.example"),

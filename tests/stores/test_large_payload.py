@@ -176,7 +176,7 @@ def test_the_largest_definitions_that_are_allowed_pass(fleet: Fleet) -> None:
 
 
 def test_no_process_publishes_what_others_would_drop() -> None:
-    """Whatever its `max_decoded_bytes`: what would be stored as more than `LARGEST_PAYLOAD` bytes is refused."""
+    """Definitions of more than `LARGEST_PAYLOAD` stored bytes are never published, whatever `max_decoded_bytes` is."""
     codec = Codec("team", limit=2**32 - 1)
     assert codec.largest == LARGEST_PAYLOAD
     with pytest.raises(EnvelopeError, match="the limit is 67108864"):

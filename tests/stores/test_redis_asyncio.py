@@ -65,7 +65,7 @@ def test_an_asyncio_sentinel_names_the_service_that_a_synchronous_one_names() ->
 
 
 def test_an_asyncio_cluster_names_the_nodes_that_it_was_told_of() -> None:
-    """Before its first command it knows no others; one is enough."""
+    """An asyncio cluster client knows only those nodes before its first command; one is enough."""
     client = redis.asyncio.RedisCluster("10.0.0.1", 7000, password=SECRET, ssl=True)
     assert resolve_asyncio(client).address == "redis-cluster://10.0.0.1:7000"
 
@@ -75,7 +75,7 @@ def test_an_asyncio_cluster_names_the_nodes_that_it_was_told_of() -> None:
 
 @pytest.mark.parametrize("given", [None, 6379, b"redis://localhost", object(), ConnectionPool()])
 def test_what_is_no_client_is_refused(given: object) -> None:
-    """Anything but an asyncio client or a URL; the message says what was given and what goes there."""
+    """Anything but an asyncio client or a URL is refused; the message says what was given and what is expected."""
     with pytest.raises(ConfigurationError, match=rf"redis\.asyncio\.RedisCluster.*not .*{type(given).__name__}"):
         resolve_asyncio(given)
 
@@ -118,7 +118,7 @@ async def _on_connect(_connection: Connection) -> None:
     ids=["a class of connections", "a connect function", "an asynchronous provider", "a Sentinel", "a replica"],
 )
 def test_what_needs_an_event_loop_is_refused(client: redis.asyncio.Redis, reason: str) -> None:
-    """Rather than left out in silence: without it, connections would go elsewhere, or not log in."""
+    """What needs an event loop is refused and not ignored: otherwise connections would go elsewhere, or not log in."""
     with pytest.raises(ConfigurationError, match=reason) as refused:
         resolve_asyncio(client)
     assert SECRET not in str(refused.value)

@@ -128,7 +128,7 @@ def test_a_full_server_answers_again_when_it_takes_a_write(make_redis: MakeRedis
 
 @pytest.mark.parametrize("name", SERVER_NAMES)
 def test_the_words_of_every_server_are_known(make_redis: MakeRedis, name: str) -> None:
-    """They differ, in scripts most of all."""
+    """Each server's own words for an error are recognised; they differ most in scripts."""
     server = make_redis(name, tcp=True)
     assert trouble(without_a_command(server.tcp_url)).kind == "rights"
     assert trouble(full(server.tcp_url)).kind == "full"

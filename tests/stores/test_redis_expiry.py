@@ -42,7 +42,7 @@ def left(admin: redis.Redis) -> int:
 
 
 def test_without_the_option_nothing_expires(server: RedisServer, admin: redis.Redis) -> None:
-    """As ever."""
+    """Without `forget_after` no key has a time to live."""
     store = RedisStore(server.url, NAMESPACE)
     worker = Worker(store, "a")
     grant = worker.bring("v1")
@@ -155,7 +155,7 @@ def test_it_must_outlive_a_challenge() -> None:
 
 
 def test_a_cache_hands_it_on(server: RedisServer, admin: redis.Redis) -> None:
-    """In seconds."""
+    """A cache passes `forget_after` in seconds to its store."""
     cache = RedisFlagDefinitionCache(server.url, NAMESPACE, forget_after=86_400, fallback=None, auto_attach=False)
     assert cache.should_fetch_flag_definitions()
     assert HOUR < left(admin) <= DAY

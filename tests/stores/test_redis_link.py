@@ -169,7 +169,7 @@ def test_options_of_the_users_own_connection_class_are_kept(redis_server: RedisS
 @pytest.mark.parametrize("transport", ["tcp", "unix"])
 @pytest.mark.parametrize("password", [False, True])
 def test_a_frozen_server_costs_one_timeout(make_redis: MakeRedis, transport: str, password: bool) -> None:
-    """On a server that stopped in its tracks a run fails after about one timeout, connected or connecting."""
+    """On a frozen server a run fails after about one timeout, connected or connecting."""
     server = make_redis(tcp=True, args=("--requirepass", SECRET) if password else ())
     where = {"port": server.port} if transport == "tcp" else {"unix_socket_path": str(server.socket_path)}
     client = make_client(**where, password=SECRET if password else None, socket_timeout=60)

@@ -15,7 +15,7 @@ STRANGE = "p@ss:w/rd%20?#é"
 
 
 def test_every_supported_server(redis_server_any: RedisServer, namespace: str) -> None:
-    """Redis 6.2, 7.0 and 8.2 and Valkey 9, over a unix socket."""
+    """A fleet shares on Redis 6.2, 7.0 and 8.2 and Valkey 9, over a unix socket."""
     clients_share(redis_server_any.url, namespace)
 
 

@@ -14,7 +14,7 @@ from tests.support.servers import MakeRedis, RedisServer, until
 
 
 def test_each_server_is_the_version_it_is_called(redis_server_any: RedisServer) -> None:
-    """A server's name tells its family and version; Debian's own Redis is 7.0 in Debian 12, and newer after that."""
+    """A server's name has its family and version; Debian's own Redis is 7.0 in Debian 12, and newer after that."""
     info = redis_server_any.client(decode_responses=True).info("server")
     family, version = redis_server_any.name.split("-")
     if redis_server_any.name == "redis-7.0" and not Path("/etc/debian_version").read_text().startswith("12."):

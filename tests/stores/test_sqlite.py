@@ -58,7 +58,7 @@ def execute(path: Path, statement: str, *values: object) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_it_answers_as_the_memory_store_does(path: Path, seed: int) -> None:
-    """Whatever happens in whatever order, in two namespaces of one file: every answer is that of two memory stores."""
+    """After any steps in any order, in two namespaces of one file, every answer is that of two memory stores."""
     random, now = Random(seed), [1_000_000]
     memories = {name: MemoryStore(lambda: now[0]) for name in "ab"}
     handles = {name: [SqliteStore(path, name, clock=lambda: now[0]) for _ in range(2)] for name in "ab"}

@@ -173,7 +173,7 @@ def test_a_file_that_breaks_while_it_is_open_is_set_aside(path: Path) -> None:
 
 
 def test_processes_that_find_the_same_broken_file_set_it_aside_once(path: Path) -> None:
-    """However many find it at the same instant: one new file, one lease."""
+    """However many processes find it at the same instant, there is one new file and one lease."""
     path.write_bytes(b"no database at all " * 1000)
 
     def poll() -> str:

@@ -111,7 +111,7 @@ def test_a_link_laid_while_the_store_is_open_is_not_followed(public: Path, tmp_p
 
 
 def test_links_of_ones_own_are_followed(path: Path) -> None:
-    """One that this user laid, relative ones and links to links too."""
+    """A link of this user is followed, also relative ones and links to links."""
     (path.parent / "real").mkdir()
     (path.parent / "real" / "first.db").symlink_to("flags.db")
     path.symlink_to(Path("real") / "first.db")
@@ -140,7 +140,7 @@ def test_a_link_of_root_is_followed(public: Path) -> None:
 
 
 def test_links_in_a_circle_are_an_error(path: Path) -> None:
-    """And no endless loop."""
+    """Links in a circle raise an error and cause no endless loop."""
     path.symlink_to(path.with_name("other"))
     path.with_name("other").symlink_to(path)
     with pytest.raises(StoreError):

@@ -188,7 +188,7 @@ def test_it_can_be_written_again_once_the_mount_can(tmp_path: Path) -> None:
 
 
 def test_a_file_of_an_earlier_release_is_read(views: tuple[Path, Path]) -> None:
-    """Which lacks columns, and cannot be given them here."""
+    """A file of an earlier release is read although it lacks columns, which cannot be added here."""
     writable, view = views
     store = SqliteStore(writable, "n")
     meta = fill(store)

@@ -102,7 +102,7 @@ def test_the_other_address_takes_over_when_the_one_that_worked_is_silent(
 
 
 def test_all_addresses_swallow(server: RedisServer, names: Names) -> None:
-    """One budget in all."""
+    """If all addresses drop packets, a call takes one budget in all."""
     names.addresses = ("127.0.0.2", "127.0.0.3")
     with swallowing("127.0.0.2", server.port), swallowing("127.0.0.3", server.port):
         with link_to(f"redis://{HOST}:{server.port}/0", timeout=0.5) as link:

@@ -108,7 +108,7 @@ def test_a_name_that_is_found_late_is_used(redis_server: RedisServer, names: Nam
 
 
 def test_a_failed_look_up_is_told_as_the_system_tells_it(names: Names) -> None:
-    """A name is looked up on a separate thread, or without one on the caller's; an address is not looked up."""
+    """The caller gets the system's error, from a separate thread or its own; an address is not looked up."""
     names.answer()
     with pytest.raises(socket.gaierror, match="Temporary failure"):
         addresses_of(HOST, 6379, 10.0)

@@ -61,7 +61,7 @@ def test_to_make_one_and_to_look_at_it_asks_nobody(house: House) -> None:
 
 
 def test_the_status_tells_role_version_and_age() -> None:
-    """Of a leader and of a follower; the age is the grant's."""
+    """The status has the role of a leader and of a follower; the age is the grant's."""
     fleet = Fleet(Settings(refresh_interval=30, cold_start_wait=20))
     house, follower = House(fleet), House(fleet)
     assert house.coordinator.should_fetch() is True
@@ -77,7 +77,7 @@ def test_the_status_tells_role_version_and_age() -> None:
 
 
 def test_what_nobody_confirmed_for_long_is_stale(house: House, fleet: Fleet) -> None:
-    """After `stale_after`, and not before."""
+    """Definitions that were not confirmed are stale after `stale_after`, and not before."""
     bring(house)
     fleet.clock.advance(house.config.stale_after)
     assert house.coordinator.status().state is State.FRESH
@@ -98,7 +98,7 @@ def test_a_confirmation_moves_the_age_and_not_the_changed_age(house: House, flee
 
 
 def test_the_status_says_that_the_store_is_away(house: House, fleet: Fleet) -> None:
-    """And who coordinates instead: this process's own store, on which it leads."""
+    """The status names the store that coordinates instead: this process's own, on which it leads."""
     bring(house)
     house.link.cut = True
     house.coordinator.should_fetch()
@@ -108,7 +108,7 @@ def test_the_status_says_that_the_store_is_away(house: House, fleet: Fleet) -> N
 
 
 def test_the_status_is_plain_json(house: House) -> None:
-    """For a health page."""
+    """The status can be JSON, for a health page."""
     bring(house)
     told = json.loads(json.dumps(house.coordinator.status().as_dict(), allow_nan=False))
     assert (told["role"], told["state"], told["namespace"]) == ("leader", "fresh", "team")

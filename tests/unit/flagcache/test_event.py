@@ -19,7 +19,7 @@ class Happened(Event):
 
 
 def test_plain_values_are_json() -> None:
-    """The event's name, and its fields; an enum is its value, and of a long list there are the first 50."""
+    """The values are the event's name and fields; an enum is its value, and a long list is cut after 50."""
     told = Happened("shop", tuple(map(str, range(60)))).as_dict()
     assert told["event"] == "Happened"
     assert told["namespace"] == "shop"

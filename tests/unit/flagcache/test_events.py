@@ -559,7 +559,7 @@ def test_a_subscriber_that_raises_breaks_nothing(caplog: pytest.LogCaptureFixtur
 
 
 def test_a_subscriber_may_subscribe_another_meanwhile() -> None:
-    """The new one hears from the next event on."""
+    """The new subscriber gets events from the next one on."""
     late: list[Event] = []
     stream = Events()
     stream.subscribe(lambda _event: stream.subscribe(late.append))

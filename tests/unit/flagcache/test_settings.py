@@ -55,12 +55,12 @@ def test_none_is_refused_where_nothing_follows(name: str) -> None:
     [*((name, None) for name in FOLLOWS), *((name, 0) for name in FOLLOWS if name != "cold_start_wait")],
 )
 def test_none_takes_the_default_and_so_does_zero(name: str, said: float | None) -> None:
-    """None says: as it follows from the others. So does zero, but for the one wait that may be none."""
+    """None means the value that follows from other settings. So does zero, except for the wait that may be none."""
     assert make(name, said) == Settings()
 
 
 def test_no_wait_is_no_wait() -> None:
-    """`cold_start_wait=0`; a leader that dies in its first fetch on an empty store is followed as by default."""
+    """With `cold_start_wait=0` a leader that dies in its first fetch is still followed as by default."""
     settings = Settings(cold_start_wait=0)
     assert settings.cold_start_wait == 0
     assert settings.cold_lease == Settings().cold_lease
@@ -134,7 +134,7 @@ def test_with_attached_clients_the_lease_can_be_short() -> None:
 
 
 def test_the_quota_setting_is_one_of_two() -> None:
-    """Anything else fails at once."""
+    """Any other value fails at once."""
     with pytest.raises(ConfigurationError, match="on_quota_limited"):
         Settings(on_quota_limited="empty")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # on purpose
 
@@ -171,7 +171,7 @@ def test_a_length_is_never_cut_to_nothing(seconds: float) -> None:
 
 @pytest.mark.parametrize("namespace", ["", " ", "\t\n", "x" * 201, None, 7, b"team", ["team"], "half\ud800"])
 def test_what_is_no_namespace_is_refused(namespace: object) -> None:
-    """Empty, blank, too long, no string, no valid Unicode."""
+    """A namespace that is empty, blank, too long, no string or no valid Unicode is refused."""
     with pytest.raises(ConfigurationError, match="namespace"):
         check_namespace(namespace)
 

@@ -25,7 +25,7 @@ from tests.support.servers import free_port, until
     ],
 )
 def test_where_to_listen_is_told_by_port(text: str, address: tuple[str, int] | None) -> None:
-    """A port alone is of this machine; a host and an address in brackets may come before it; nothing else will do."""
+    """A port alone means this machine; a host, or an address in brackets, may come before it; all else is refused."""
     if address is not None:
         assert address_of(text) == address
         return
@@ -34,7 +34,7 @@ def test_where_to_listen_is_told_by_port(text: str, address: tuple[str, int] | N
 
 
 def test_probes_are_answered_beside_silent_clients(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each path by its own answer, GET and HEAD; of silent connections too many are closed, and all end by time."""
+    """Each path has its own answer to GET and HEAD; excess silent connections are closed, and all end in time."""
     monkeypatch.setattr("flagcache.cli.health._Handler.timeout", 1.0)
     monkeypatch.delattr(socket, "getfqdn")  # it must not look up this host's name, which may hang
     well = {"a": True, "b": False}

@@ -18,7 +18,7 @@ from flagcache.vendor import Difference
 
 
 def test_a_line_of_json_has_an_events_fields(capsys: pytest.CaptureFixture[str]) -> None:
-    """Time in UTC, level, name and fields; a long list is cut; what is no event is a line too, with its traceback."""
+    """A line has the time in UTC, level, name and fields, with long lists cut; other records have their traceback."""
     many = Difference(added=tuple(f"flag-{number}" for number in range(60)))
     with logging_to_stderr(as_json=True):
         log_events(DefinitionsChanged("ns", "v2", "v1", fetched=True, difference=many))
@@ -39,7 +39,7 @@ def test_a_line_of_json_has_an_events_fields(capsys: pytest.CaptureFixture[str])
 
 
 def test_a_line_for_people_is_one(capsys: pytest.CaptureFixture[str]) -> None:
-    """Time, level and what happened; the process's logging is afterwards as it was."""
+    """A line has time, level and text; afterwards the process's logging is as before."""
     logger = logging.getLogger("flagcache")
     before = (logger.level, logger.propagate, list(logger.handlers))
     with logging_to_stderr(as_json=False):

@@ -15,7 +15,7 @@ def test_a_store_without_trouble_may_always_be_asked() -> None:
 
 
 def test_after_a_failure_it_is_left_alone_for_a_moment() -> None:
-    """Half a second at most, at first; then one may probe."""
+    """The first pause is at most half a second; then one caller may probe."""
     breaker = CircuitBreaker().failed(100.0, longest=24, jitter=1.0)
     assert breaker.open
     assert not breaker.allows(100.49)
@@ -23,7 +23,7 @@ def test_after_a_failure_it_is_left_alone_for_a_moment() -> None:
 
 
 def test_each_failure_doubles_the_pause() -> None:
-    """Up to the longest."""
+    """Each failure doubles the pause, up to the longest."""
     breaker, pauses = CircuitBreaker(), []
     for _ in range(9):
         breaker = breaker.failed(100.0, longest=24, jitter=1.0)
@@ -39,6 +39,6 @@ def test_jitter_spreads_the_probes() -> None:
 
 @given(failures=st.integers(0, 10**6), longest=st.floats(0.01, 1e6), jitter=st.floats(0, 1))
 def test_a_probe_is_always_due_in_time(failures: int, longest: float, jitter: float) -> None:
-    """However many failures there were, within the longest pause."""
+    """A store is probed within the longest pause, however many failures there were."""
     breaker = CircuitBreaker(failures).failed(0.0, longest=longest, jitter=jitter)
     assert 0 < breaker.retry_at <= longest

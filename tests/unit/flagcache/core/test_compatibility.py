@@ -49,7 +49,7 @@ def reply(*, unchanged: bool = False, found: Meta | None = None) -> Reply:
     ],
 )
 def test_an_older_sdk_would_drop_what_it_does_not_know(holds: Held | None, drops: bool) -> None:
-    """Rule 1. What it wrote itself lacks nothing for it."""
+    """Rule 1: an older SDK would drop a newer one's keys. What it wrote itself lacks nothing for it."""
     assert drops_keys(holds, OLD, OLD_KEYS) is drops
 
 
@@ -68,7 +68,7 @@ def test_what_another_sdk_left_out_is_missing() -> None:
 
 
 def test_what_is_held_is_kept_for_its_key_until_people_clear() -> None:
-    """Rule 3."""
+    """Rule 3: held definitions with a key that the stored ones lack are kept until people clear."""
     assert keeps_held(held("flags", "matching"), meta(OLD), ("matching",))
     assert not keeps_held(held("flags"), meta(OLD), ("matching",))
     assert not keeps_held(held("flags", "matching"), meta(OLD, epoch=1), ("matching",))
@@ -76,7 +76,7 @@ def test_what_is_held_is_kept_for_its_key_until_people_clear() -> None:
 
 
 def test_a_turn_is_asked_for_once() -> None:
-    """Rule 2: not by the leader, nor after a grant since."""
+    """Rule 2: a turn is asked for once, not by the leader, and not after a later grant."""
     lacking = Lacking(meta(OLD, as_of=5), kept=False)
     asked = ask_for_turn(ASK, StoreView(), lacking)
     assert (asked.interval, asked.challenge) == (3000, min(ASK.challenge, 15_000))

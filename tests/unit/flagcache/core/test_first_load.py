@@ -44,7 +44,7 @@ def test_it_starts_with_what_is_young_enough() -> None:
 
 
 def test_it_waits_for_a_fetch_under_way() -> None:
-    """Its own or another process's, and for none otherwise."""
+    """A first load waits for its own or another process's fetch, and otherwise for nothing."""
     assert first_load.waits_for_newer(knowing(100), HOME, fetching=True)
     assert first_load.waits_for_newer(knowing(100, fetching=True), HOME, fetching=False)
     assert not first_load.waits_for_newer(knowing(100), HOME, fetching=False)

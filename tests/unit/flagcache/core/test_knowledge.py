@@ -45,7 +45,7 @@ def reply(**said: object) -> Reply:
 
 
 def test_the_template_speaks_milliseconds() -> None:
-    """Seconds outside, whole milliseconds inside."""
+    """The template has settings in seconds as whole milliseconds."""
     assert (BASE.interval, BASE.lease, BASE.cold_lease, BASE.challenge) == (30_000, 60_000, 4_000, 300_000)
 
 
@@ -71,7 +71,7 @@ def test_what_came_from_another_store_has_an_age_only() -> None:
 
 @pytest.mark.parametrize(("until", "may_lead"), [(NOW + 1, False), (NOW, True), (NOW - 1, True)])
 def test_whoever_failed_does_not_contend_until_its_time_is_over(until: float, *, may_lead: bool) -> None:
-    """To the moment."""
+    """A process whose fetch failed contends again exactly when its back-off ends."""
     assert knowledge.build_poll(BASE, Knowledge(stay_out_until=until), HOME, NOW).may_lead is may_lead
 
 
@@ -106,7 +106,7 @@ def test_ages_are_whole_numbers_from_zero_up(born: float, granted: float | None,
 
 
 def test_who_leads_is_known_by_store() -> None:
-    """To lead on one store says nothing of another."""
+    """Leading on one store means nothing on another."""
     know = knowledge.apply_reply(Knowledge(), HOME, reply(leads=True, lease_left=500), NOW)
     assert know.view(HOME).leads
     assert not know.view(ELSEWHERE).leads
@@ -143,7 +143,7 @@ def test_a_grant_is_remembered_for_the_next_poll() -> None:
 
 
 def test_the_cold_start_counts_from_the_first_answer() -> None:
-    """And not from any later one; nor for a process that holds something."""
+    """The cold start counts from the first reply only, and not for a process that holds something."""
     know = knowledge.apply_reply(Knowledge(), HOME, reply(), NOW)
     assert knowledge.apply_reply(know, HOME, reply(), NOW + 5).waiting_since == NOW
     assert knowledge.apply_reply(Knowledge(held=held(CLOCK)), HOME, reply(), NOW).waiting_since is None
@@ -199,7 +199,7 @@ def test_nothing_else_moves_them(said: Reply) -> None:
     ("ours", "theirs", "foreign"), [("1", "2", True), ("1", "1", False), ("", "2", False), ("1", "", False)]
 )
 def test_another_project_is_one_that_both_name(ours: str, theirs: str, *, foreign: bool) -> None:
-    """Who has not named any may belong to either."""
+    """A process that knows no project may belong to either."""
     assert knowledge.is_foreign(Knowledge(project=ours), meta(1, project=theirs)) is foreign
     assert knowledge.is_foreign(Knowledge(project=ours), None) is False
 
@@ -232,7 +232,7 @@ def test_of_two_stores_the_younger_one_counts() -> None:
 
 
 def test_to_hold_ends_the_wait() -> None:
-    """With definitions a process no longer counts as one that gave up; its one wait counts from where it began."""
+    """With definitions a process no longer counts as one that gave up; its one wait counts from its beginning."""
     know = knowledge.adopt(Knowledge(waiting_since=1.0, gave_up_waiting=True), held(1))
     assert (know.waiting_since, know.gave_up_waiting) == (1.0, False)
 
@@ -241,12 +241,12 @@ def test_to_hold_ends_the_wait() -> None:
 
 
 def test_a_fetch_is_stamped_with_its_grant() -> None:
-    """And with nothing else."""
+    """A fetch is stamped with its grant and nothing else."""
     assert knowledge.times_of_fetch(Knowledge(), HOME, Grant(3, 7, 6), 99) == Grant(3, 7, 6)
 
 
 def test_a_fetch_without_a_grant_is_stamped_with_the_last_question() -> None:
-    """It began later than that; the epoch is that of what is stored."""
+    """A fetch without a grant began after the last poll; its epoch is that of what is stored."""
     know = Knowledge().with_view(HOME, StoreView(stored=meta(5, epoch=2)))
     assert knowledge.times_of_fetch(know, HOME, None, 99) == Grant(2, 99, 99)
     assert knowledge.times_of_fetch(Knowledge(), "", None, 0) == Grant(0, 0, 0)
@@ -259,7 +259,7 @@ def test_a_repair_keeps_its_own_times() -> None:
 
 @pytest.mark.parametrize("store_name", [HOME, ELSEWHERE])
 def test_a_repair_in_another_time_is_as_old_as_before(store_name: str) -> None:
-    """Of another store, or ahead of this one's clock: the age on the own clock is carried over, the distances too."""
+    """Times of another store, or ahead of the clock, are translated by the own clock's age; distances stay."""
     told = knowledge.meta_for_store(held(CLOCK + 10**7, store_name=store_name, born=NOW - 9), HOME, CLOCK, NOW)
     assert told.as_of == told.confirmed_at == CLOCK - 9000
     assert told.changed_at == CLOCK - 9500
@@ -275,7 +275,7 @@ def test_what_was_overtaken_is_older_than_all() -> None:
 
 @given(failures=st.integers(0, 2000), jitter=st.floats(0, 1))
 def test_failures_back_off_from_a_quarter_of_an_interval_to_the_ceiling(failures: int, jitter: float) -> None:
-    """Doubling, spread over the upper half."""
+    """The back-off doubles, and is spread over the upper half."""
     settings = Settings(refresh_interval=30, backoff_ceiling=300)
     pause = schedule.backoff(failures, settings, jitter)
     full = min(300, 7.5 * 2 ** min(failures, 20))
@@ -388,7 +388,7 @@ def test_one_equal_aspect_makes_one_project(ours: str, theirs: str, *, foreign: 
     ],
 )
 def test_what_two_know_of_a_project_is_joined(first: str, second: str, joined: str) -> None:
-    """In one order; where they differ the first is right."""
+    """What two sources know is joined in one order; if they differ, the first is right."""
     assert join_projects(first, second) == joined
 
 

@@ -35,7 +35,7 @@ def test_a_store_that_lost_its_note_does_not_end_the_failure() -> None:
 
 
 def test_a_fetch_that_succeeded_ends_it() -> None:
-    """By the store's own order, or because the vendor confirmed the stored definitions since."""
+    """A successful fetch ends a note, by the store's order or because the vendor has confirmed the version since."""
     ordered, confirmed = without(as_of=71), without(store=FILE)
     assert latest(FAILED, ordered, None) is ordered
     assert latest(FAILED, confirmed, 100.5) is confirmed

@@ -23,7 +23,7 @@ from flagcache.core.projects import join_projects, projects_differ, recognised
     ],
 )
 def test_projects_differ_if_nothing_that_both_know_is_equal(ours: str, theirs: str, differ: bool) -> None:
-    """In both directions."""
+    """Two projects differ, in both directions, if no aspect that both know is equal."""
     assert projects_differ(ours, theirs) is differ
     assert projects_differ(theirs, ours) is differ
 

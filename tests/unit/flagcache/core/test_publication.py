@@ -29,7 +29,7 @@ def test_another_version_is_published() -> None:
 
 
 def test_the_stored_version_is_confirmed() -> None:
-    """Also if the vendor sent no entity tag this time."""
+    """The stored version is confirmed, also if the vendor sent no entity tag this time."""
     assert plan_offer(meta(etag="e"), meta(etag="e")).confirm_first
     assert plan_offer(meta(), meta(etag="e")).confirm_first
 
@@ -42,7 +42,7 @@ def test_news_of_the_project_is_published_with_the_stored_version() -> None:
 
 
 def test_a_project_longer_than_any_store_takes_is_not_joined() -> None:
-    """The store's own words stand."""
+    """A joined project that is longer than any store takes is not stored; the store's own stays."""
     assert plan_offer(meta(project="team=1"), meta(project=f"key={'b' * 510}")).meta.project == "team=1"
 
 

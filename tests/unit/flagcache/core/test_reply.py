@@ -52,7 +52,7 @@ def test_a_lease_that_cannot_be_used_is_released(leads: bool, ours: bool, must_n
 
 
 def test_a_process_with_unshareable_definitions_lets_others_go_first() -> None:
-    """It challenges a silent leader half as soon; a leader renews as ever."""
+    """It challenges a silent leader after twice the time; a leader renews as usual."""
     assert yield_turn(ASK, StoreView(), unshareable=True).challenge == 2 * ASK.challenge
     assert yield_turn(ASK, StoreView(leads=True), unshareable=True) == ASK
     assert yield_turn(ASK, StoreView(), unshareable=False) == ASK

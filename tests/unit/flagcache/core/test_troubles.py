@@ -18,7 +18,7 @@ def noted(*steps: tuple[str, int, float]) -> tuple[Trouble | None, list[bool]]:
 
 
 def test_a_failure_is_reported_when_it_begins_and_once_an_hour() -> None:
-    """And its beginning stays that of the first one."""
+    """A new reason is a report; the beginning stays that of the first reason."""
     hour = SAID_AGAIN_AFTER
     trouble, reported = noted(
         ("a", WARNING, 10), ("a", WARNING, 11), ("a", WARNING, 9 + hour), ("a", WARNING, 10 + hour)

@@ -32,7 +32,7 @@ def codec(kind: Protection = PLAIN, namespace: str = "shop", limit: int = 1 << 2
 
 @every_kind
 def test_what_is_written_is_read(kind: Protection) -> None:
-    """Definitions and metadata."""
+    """Definitions and metadata are read as they were written."""
     envelope = codec(kind).write(DEFINITIONS, META)
     assert codec(kind).read(META.version, envelope.payload) == DEFINITIONS
     assert codec(kind).read_meta(envelope.meta) == META
@@ -67,7 +67,7 @@ def test_a_payload_belongs_to_its_namespace_and_key(kind: Protection) -> None:
 
 @with_a_key
 def test_metadata_belong_together(kind: Protection) -> None:
-    """Without the payload too: none can be replaced by one of another envelope."""
+    """Metadata belong together, also without the payload: none can be replaced by another envelope's."""
     stored = codec(kind).write(DEFINITIONS, META).meta
     for forged in (
         stored._replace(writer="x"),
@@ -104,7 +104,7 @@ def test_without_a_key_nothing_is_signed() -> None:
 
 
 def test_what_readers_would_refuse_is_never_written() -> None:
-    """Too large for their limit, or not JSON."""
+    """Definitions that are too large for readers' limit, or not JSON, are never written."""
     with pytest.raises(EnvelopeError):
         codec(limit=100).write(cast("dict[str, object]", {"flags": [{"key": "x" * 1000}]}), META)
     with pytest.raises(EnvelopeError):

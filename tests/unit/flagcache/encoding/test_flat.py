@@ -19,7 +19,7 @@ DOCUMENTS = st.dictionaries(
 
 @given(DOCUMENTS)
 def test_a_document_comes_back(document: dict[str, object]) -> None:
-    """Whatever its form; and laying it flat leaves it as it was."""
+    """A document of any form comes back, and flattening doesn't change it."""
     before = repr(document)
     assert unflatten(flatten(document)) == document
     assert repr(document) == before

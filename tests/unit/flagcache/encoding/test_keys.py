@@ -38,7 +38,7 @@ def test_other_material_is_refused_with_its_place(material: object, message: str
 
 
 def test_each_purpose_and_each_key_has_a_key_of_its_own() -> None:
-    """The same key and purpose give the same, in every process."""
+    """Each purpose and key has its own derived key, the same in every process."""
     derived = {derive(key, purpose) for key in (A, B) for purpose in (b"signing", b"encryption")}
     assert len({key.id for key in derived}) == len({key.secret for key in derived}) == 4
     assert derive(A, b"signing").secret == derive(A, b"signing").secret

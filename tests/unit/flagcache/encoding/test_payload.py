@@ -277,7 +277,7 @@ def test_no_step_of_writing_takes_a_second_copy(large: tuple[dict[str, object], 
 
 
 def test_reading_takes_no_block_of_the_body(large: tuple[dict[str, object], str, bytes]) -> None:
-    """Beside the definitions themselves."""
+    """Reading takes no block of the body's size beside the definitions themselves."""
     _, version, payload = large
     size = int.from_bytes(payload[2:6], "big")
     tracemalloc.start()
@@ -427,7 +427,7 @@ def test_every_truncation_is_refused(value: int) -> None:
 
 @pytest.mark.parametrize("value", [1, BIG])
 def test_a_changed_byte_never_changes_the_content(value: int) -> None:
-    """Each byte changed to each other value: refused, or the same content."""
+    """Each byte changed to each other value is refused, or gives the same content."""
     definitions: dict[str, object] = {"flags": [{"key": "a", "n": value}]}
     payload = encode(definitions, VERSION)
     unharmed = 0

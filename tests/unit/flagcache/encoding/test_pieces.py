@@ -18,7 +18,7 @@ DOCUMENTS: list[dict[str, object]] = [
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_pieces_of_json_are_those_of_the_whole(document: dict[str, object]) -> None:
-    """Compact, in UTF-8; in the order of the keys if asked."""
+    """Joined pieces are compact JSON in UTF-8, with sorted keys if asked."""
     for ordered in (False, True):
         whole = json.dumps(document, separators=(",", ":"), ensure_ascii=False, sort_keys=ordered)
         assert b"".join(json_pieces(document, ordered=ordered)) == whole.encode()
@@ -26,7 +26,7 @@ def test_pieces_of_json_are_those_of_the_whole(document: dict[str, object]) -> N
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_pieces_of_msgpack_are_those_of_the_whole(document: dict[str, object]) -> None:
-    """With the version before the document."""
+    """Joined pieces are msgpack, with the version before the document."""
     assert b"".join(msgpack_pieces("v1", document)) == msgpack.packb(["v1", document])
 
 

@@ -78,7 +78,7 @@ def test_another_key_does_not_open(kind: Callable[[str], Protection]) -> None:
 
 @each_kind
 def test_rotation(kind: Callable[[str | Sequence[str]], Protection]) -> None:
-    """All keys open, the first protects: no worker is left behind between the two steps of a rotation."""
+    """All keys open and the first protects, so no worker is left behind between two steps of a rotation."""
     first, between, swapped, last = kind(A), kind([A, B]), kind([B, A]), kind([B])
     for writer, reader in ((first, between), (between, first), (between, swapped), (swapped, between), (swapped, last)):
         assert reader.open(writer.protect(b"definitions", b"here"), b"here") == b"definitions"
@@ -107,7 +107,7 @@ def test_signing_and_encryption_do_not_share_a_key() -> None:
     [(None, None, "plain"), (A, None, "signed"), (None, A.encode(), "sealed"), ([A, B], (B,), "sealed-signed")],
 )
 def test_the_keys_given_choose_the_protection(signing: str | None, encryption: str | None, name: str) -> None:
-    """No key, no protection; with both, both."""
+    """Without a key there is no protection; with both keys there are both."""
     assert protection_of(signing, encryption).name == name
 
 

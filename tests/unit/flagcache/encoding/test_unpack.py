@@ -26,7 +26,7 @@ def read(document: object, *, more: bytes = b"", most: int = 1000, keep: bool = 
 
 
 def test_a_stream_of_its_size_is_unpacked() -> None:
-    """Whatever the size."""
+    """A stream of exactly its size is unpacked, whatever the size."""
     assert inflate(packed(BODY), len(BODY)) == BODY
     assert inflate(packed(b""), 0) == b""
 
@@ -55,7 +55,7 @@ def test_a_document_is_read() -> None:
 
 
 def test_nothing_may_follow_a_document() -> None:
-    """Not even another document."""
+    """Nothing may follow a document, not even another document."""
     for more in (b"\x00", msgpack.packb({})):
         with pytest.raises(EnvelopeError):
             read({"a": 1}, more=more)

@@ -29,7 +29,7 @@ def test_a_caller_gets_what_the_call_returned() -> None:
 
 
 def test_a_caller_gets_what_the_call_raised() -> None:
-    """Of whatever kind."""
+    """A caller gets the call's exception, of any kind."""
 
     def fail() -> None:
         raise KeyboardInterrupt
@@ -62,7 +62,7 @@ def test_the_call_has_its_makers_context() -> None:
 
 
 def test_without_a_thread_the_caller_makes_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As at the system's limit of threads."""
+    """Without a thread, as at the system's limit, the caller makes the call."""
 
     def refuse(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")

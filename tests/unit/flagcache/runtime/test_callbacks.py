@@ -37,7 +37,7 @@ def test_a_long_callback_is_named_once(monkeypatch: pytest.MonkeyPatch, caplog: 
 
 
 def test_an_exception_passes(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """The caller decides about it; the time counts all the same."""
+    """An exception passes to the caller, and the time still counts."""
     with pytest.raises(ValueError, match="bad"):
         timed(monkeypatch, 10.0, 12.0)("bad")
     assert len(caplog.messages) == 1

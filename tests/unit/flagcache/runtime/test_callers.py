@@ -19,7 +19,7 @@ GRANTED = PollOutcome("store", Grant(as_of=1, epoch=0, at=1), 1, 0.0)
 
 
 def test_each_thread_is_one_caller() -> None:
-    """The same at each question, and not another thread's."""
+    """Each thread has one caller, which is no other thread's."""
     mine = caller()
     assert caller() is mine
     assert in_thread(caller) is not mine

@@ -27,7 +27,7 @@ SECRET = "s3cr:et/w ord%é\n"
     ids=str,
 )
 def test_each_form_of_a_secret_is_masked(form: str) -> None:
-    """Raw, percent-encoded, escaped or cut off, one time or several."""
+    """A secret is masked raw, percent-encoded, escaped or cut off, one time or several."""
     assert mask(f"'{form}' and <{form}>", [SECRET]) == "'***' and <***>"
 
 

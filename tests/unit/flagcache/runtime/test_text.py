@@ -9,7 +9,7 @@ from flagcache.runtime.text import printable
 
 @pytest.mark.parametrize("text", ["", "flag-1", "Zürich 東京", "a b"])
 def test_what_prints_stays(text: str) -> None:
-    """In every script."""
+    """Printing characters of every script stay."""
     assert printable(text) == text
 
 

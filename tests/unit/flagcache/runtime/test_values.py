@@ -52,7 +52,7 @@ def test_fields_are_given_by_place_or_name_and_have_defaults() -> None:
     ids=["too few", "too many", "twice", "no field"],
 )
 def test_what_does_not_fit_is_refused(values: tuple[object, ...], named: dict[str, object]) -> None:
-    """With a TypeError that names the kind and its fields."""
+    """Wrong arguments raise a TypeError that names the kind and its fields."""
     with pytest.raises(TypeError, match=r"Seen takes each of \('where', 'times'\) once"):
         Seen(*values, **named)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 

@@ -38,7 +38,7 @@ class Told:
 
 
 def test_the_return_of_all_flags_is_an_error_with_its_length(fleet: Fleet) -> None:
-    """Also if another process fetched them."""
+    """The return of all flags is an ERROR with its duration, also if another process fetched them."""
     told = Told(fleet)
     told.change(0, removed=KEYS)
     told.change(1, added=("another",), removed=())
@@ -50,7 +50,7 @@ def test_the_return_of_all_flags_is_an_error_with_its_length(fleet: Fleet) -> No
 
 
 def test_the_return_of_most_flags_is_a_warning(fleet: Fleet) -> None:
-    """At least half of them, in one change or in several; what goes meanwhile counts too."""
+    """The return of at least half of them, in one change or several, is a WARNING; later losses count too."""
     told = Told(fleet)
     told.change(5, removed=KEYS[5:])
     told.change(0, removed=KEYS[:5])
@@ -66,7 +66,7 @@ def test_the_return_of_most_flags_is_a_warning(fleet: Fleet) -> None:
 
 
 def test_flags_that_another_process_found_gone_are_its_to_tell(fleet: Fleet) -> None:
-    """This one said nothing."""
+    """Only the process that reported the loss reports the return; this one said nothing."""
     told = Told(fleet)
     told.change(0, removed=KEYS, own=False)
     told.change(20, added=KEYS)

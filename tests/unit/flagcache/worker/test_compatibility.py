@@ -53,7 +53,7 @@ def leads(process: Process) -> bool:
 
 
 def test_an_old_one_takes_what_a_newer_one_wrote(fleet: Fleet) -> None:
-    """With all its keys, to which its SDK pays no attention."""
+    """An older SDK takes a newer one's definitions with all keys, and ignores those that it doesn't know."""
     started(fleet, NEW)
     old = started(fleet, OLD)
     assert old.flags == content(1, matching=2)
@@ -61,7 +61,7 @@ def test_an_old_one_takes_what_a_newer_one_wrote(fleet: Fleet) -> None:
 
 
 def test_an_old_one_leaves_the_lead_to_newer_ones(fleet: Fleet) -> None:
-    """Also in many intervals without a change: then others challenge a leader, but those who would lose keys do not."""
+    """In many intervals without a change too, a worker that would lose keys doesn't challenge the leader."""
     new, old = started(fleet, NEW), started(fleet, OLD)
     pass_time(fleet, [old, new], 40)
     assert leads(new)

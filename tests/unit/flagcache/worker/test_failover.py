@@ -65,12 +65,12 @@ def make(seen: list[Event], clock: Clock, opens: Callable[[], Store], settles_af
 
 
 def store_names(stores: FailoverStores) -> list[str]:
-    """Who may be asked."""
+    """Return the stores that may be called."""
     return [managed.store_name for managed, _ in stores.usable()]
 
 
 def test_they_are_asked_in_order(stores: FailoverStores) -> None:
-    """The fleet's store first."""
+    """Stores are called in order, the fleet's first."""
     assert store_names(stores) == ["first", "second"]
     assert stores.first_answers
 
@@ -91,7 +91,7 @@ def test_each_is_opened_once_and_only_when_asked(seen: list[Event], clock: Clock
 
 
 def test_a_lost_one_is_passed_over_and_probed_later(stores: FailoverStores, clock: Clock) -> None:
-    """By its breaker."""
+    """A lost store is skipped, and probed when its breaker lets it."""
     stores.failed(next(stores.usable())[0], StoreError("no"))
     assert store_names(stores) == ["second"]
     assert stores.named("first") is None
@@ -125,7 +125,7 @@ def test_asking_for_another_store_is_no_probe(stores: FailoverStores, clock: Clo
 
 
 def test_loss_and_return_are_told_once(stores: FailoverStores, seen: list[Event]) -> None:
-    """However often either is noticed."""
+    """The loss and the return are one event each, however often they are noticed."""
     managed = next(stores.usable())[0]
     for _ in range(3):
         stores.failed(managed, StoreError("refused"))

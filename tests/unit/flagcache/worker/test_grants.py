@@ -48,7 +48,7 @@ def test_the_lease_is_held_between_fetches(fleet: Fleet) -> None:
 
 
 def test_a_dead_leader_is_followed(fleet: Fleet) -> None:
-    """When the lease of a process that is heard of no more is over, another leads and fetches."""
+    """When the lease of a silent process expires, another leads and fetches."""
     dead, other = fleet.process(), fleet.process()
     dead.poll()
     other.poll()
@@ -148,7 +148,7 @@ def test_a_first_fetch_that_brings_nothing_has_failed(fleet: Fleet) -> None:
 
 
 def test_whoever_fails_stays_out_longer_each_time(fleet: Fleet) -> None:
-    """Alone and with nothing, it tries again soon, after pauses that double up to the ceiling; it says so once."""
+    """A lone process without definitions tries again after pauses that double up to the ceiling, and reports once."""
     fleet.upstream.down = True
     unable = fleet.process()
     pauses: list[float] = []
@@ -213,7 +213,7 @@ def test_a_fetch_that_takes_too_long_does_not_hold_the_process(fleet: Fleet) -> 
 
 
 def test_a_grant_whose_answer_was_lost_is_given_again(fleet: Fleet) -> None:
-    """The store granted, and the reply never came: the next poll brings that very grant."""
+    """If the reply with a grant never came, the next poll brings the same grant."""
     process = fleet.process()
     process.poll()
     fleet.next_interval()

@@ -39,7 +39,7 @@ def recalled(disk: Disk) -> object:
 
 @pytest.mark.parametrize("emptied", [False, True], ids=["kept", "emptied"])
 def test_a_store_that_lost_its_epoch_does_not_freeze_the_fallback(fleet: Fleet, *, emptied: bool) -> None:
-    """Cleared, then emptied: what Redis has now is of a lower epoch than the fallback store, and younger."""
+    """Redis was cleared and emptied: its definitions have a lower epoch than the fallback store, and are younger."""
     disk = Disk(fleet)
     hold(disk, 2, epoch=1)
     disk.fallback.save()

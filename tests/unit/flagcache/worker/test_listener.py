@@ -153,7 +153,7 @@ GRANT = Notice(GRANTED, 0, "7")
 
 
 def test_a_grant_beside_another_notice_is_told_too(start: Start) -> None:
-    """Whichever came first; of several grants the last."""
+    """A grant beside another notice is passed on, whichever came first; of several grants the last."""
     script = Script(GRANT, NEW, GRANT, GRANT)
     worker = Worker([script])
     start(worker)

@@ -7,7 +7,7 @@ from flagcache.worker.malformed import DefinitionsMalformed, MalformedDefinition
 
 
 def test_the_same_parts_are_named_once_in_a_row() -> None:
-    """Others at once, and the same again after definitions without a fault."""
+    """Other parts are named at once, and the same ones again after valid definitions."""
     seen: list[Event] = []
     events = Events()
     events.subscribe(seen.append)

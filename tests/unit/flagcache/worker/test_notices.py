@@ -67,7 +67,7 @@ def test_who_holds_nothing_believes_no_notice(fleet: Fleet) -> None:
 
 
 def test_a_leader_gives_way_to_the_holder_of_another_grant(fleet: Fleet) -> None:
-    """Its own grant leaves it in charge."""
+    """A leader gives way to the holder of another grant; after its own grant it stays leader."""
     for own in (True, False):
         listening = Listening(fleet, 0.5, emptied=True)
         listening.lead()

@@ -60,7 +60,7 @@ VERBS = verbs_of_a_quiet_life()
 
 
 def test_the_life_has_every_verb_in_it() -> None:
-    """The cases below cut each of these off."""
+    """The life of the two processes has every verb; the cases below cut off each of these calls."""
     assert set(Counter(VERBS)) >= {"poll", "publish", "discard", "release"}
 
 

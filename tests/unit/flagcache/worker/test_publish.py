@@ -40,10 +40,10 @@ def test_a_late_fetch_does_not_replace_what_was_confirmed_meanwhile(fleet: Fleet
 
 
 def test_a_late_fetch_is_refused_while_another_is_under_way(fleet: Fleet) -> None:
-    """A later grant of an SDK's is enough, which may find the stored definitions unchanged without a word.
+    """A later grant of an SDK is enough: its fetch may find the stored definitions unchanged without a report.
 
-    The store does not take it. This process continues with it, for it is newer than what is stored, until another fetch
-    is answered.
+    The store does not take it. This process keeps using it, because it is newer than what is stored, until another
+    fetch is answered.
     """
     late, other = fleet.process(), fleet.process()
     late.poll()

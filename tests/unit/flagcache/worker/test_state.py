@@ -78,7 +78,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_who_leads_is_logged_at_most_once_a_minute_and_rightly(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
-    """Of a lead that wanders, the first and the last; each transition is an event all the same."""
+    """Of a lead that changes often, the first and the last state are logged; each transition is still an event."""
     caplog.set_level(logging.DEBUG, logger="flagcache")
     house = House(fleet)
     house.events.subscribe(log_events)
@@ -104,7 +104,7 @@ def test_who_leads_is_logged_at_most_once_a_minute_and_rightly(fleet: Fleet, cap
 
 
 def test_the_log_ends_the_lead_that_it_began_and_no_other(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
-    """A store that stands in for the fleet's, and then that one again, within a minute: where it leads, or led."""
+    """If another store replaces the fleet's within a minute, the lines name the store on which it leads, or led."""
     caplog.set_level(logging.INFO, logger="flagcache")
     house = House(fleet)
     house.events.subscribe(log_events)

@@ -148,7 +148,7 @@ def test_a_row_of_failures_ends_with_anybodys_success_and_the_next_one_is_told(f
 
 
 def test_a_failed_fetch_is_told_again_for_another_reason_and_after_an_hour(fleet: Fleet) -> None:
-    """Not for each try."""
+    """A failed fetch is reported again for another reason and after an hour, not for each try."""
     process = fleet.process()
     process.poll()
     for status in (500, 500, 503, 503):
@@ -164,7 +164,7 @@ def test_a_failed_fetch_is_told_again_for_another_reason_and_after_an_hour(fleet
 
 
 def test_a_lost_store_is_told_with_its_reason_and_found_with_its_length(fleet: Fleet) -> None:
-    """Also when the reason changes meanwhile."""
+    """A lost store is reported with its reason, and its return with the duration, also if the reason changes."""
     process = fleet.process()
     process.poll()
     reasons = iter(["timeout", "timeout", "password"])
@@ -186,7 +186,7 @@ def test_a_lost_store_is_told_with_its_reason_and_found_with_its_length(fleet: F
 
 
 def test_the_quota_and_stale_definitions_are_told_with_their_lengths(fleet: Fleet) -> None:
-    """`status` 402 notes them for all; PostHog confirms them no longer."""
+    """A 402 for all, and definitions that PostHog no longer confirms, are reported with their durations."""
     process = fleet.process()
     process.poll()
     store_name = process.config.stores[0].address
@@ -270,7 +270,7 @@ def test_first_definitions_that_come_late_end_the_cold_start(fleet: Fleet) -> No
 
 
 def test_a_foreign_project_is_told_again_after_an_hour_and_when_it_is_gone(fleet: Fleet) -> None:
-    """People cleared the store, or gave the other project a namespace of its own."""
+    """The end is reported when people cleared the store, or gave the other project its own namespace."""
     fleet.upstream.serves = content(1, project="team=1")
     process = fleet.process()
     process.poll()

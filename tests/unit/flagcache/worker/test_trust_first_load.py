@@ -73,7 +73,7 @@ def test_forged_failures_do_not_end_the_wait() -> None:
 
 
 def test_the_wait_for_a_proof_is_bounded() -> None:
-    """By `cold_start_wait`: then it starts with them, as with stale ones."""
+    """The wait lasts at most `cold_start_wait`; then the process starts with them, as with stale ones."""
     fleet, _ = rolled_back(Signed(KEY), wait=0.4)
     newcomer = AttachedProcess(fleet)
     began = time.monotonic()

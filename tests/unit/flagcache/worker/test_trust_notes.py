@@ -136,7 +136,7 @@ def test_a_note_that_a_store_makes_longer_lasts_no_longer(three: Three) -> None:
 
 
 def test_without_a_key_a_note_is_believed_for_five_minutes() -> None:
-    """At most, or as long as the process's own back-off: then a worker fetches, whose word counts."""
+    """A note counts for at most five minutes, or the process's own back-off; then a worker fetches."""
     three = Three(PLAIN)
     forge_a_note(three.writer, three.fleet)
     three.run(9)
@@ -223,7 +223,7 @@ def test_a_clear_of_a_spoilt_epoch_brings_back_nothing_that_was_cleared(three: T
 
 
 def test_a_fetch_under_way_while_the_epoch_rises_is_kept_and_soon_proved(three: Three) -> None:
-    """A holder lifts the epoch of a store that lost it, between a grant and its publication: nothing is lost or old."""
+    """A holder raises the epoch of a store that lost it between a grant and its publication: nothing is lost or old."""
     codec = three.members[0].config.codec
     assert three.fleet.store.clear(codec.stamps.of_epoch(1)) == 1
     three.run(2)

@@ -64,7 +64,7 @@ def test_steps_there_and_back_throw_nobody_back(fleet: Fleet, steps: tuple[float
 
 
 def test_a_store_that_lost_all_and_whose_clock_is_behind_throws_nobody_back(fleet: Fleet) -> None:
-    """Another server took over: what a process holds lies ahead of its clock, and is older than what came since."""
+    """Another server took over: what a process holds is ahead of its clock, and older than what came since."""
     old, new = fleet.process(), fleet.process()
     old.poll()
     fleet.store = old.link.store = new.link.store = MemoryStore(fleet.store_clock)

@@ -157,7 +157,7 @@ def test_a_shutdown_from_a_signal_handler_under_the_workers_lock_does_not_deadlo
 
 
 def test_a_shutdown_from_a_signal_handler_in_the_memory_store_does_not_deadlock(fleet: Fleet) -> None:
-    """Even under the lock of the store itself, where the memory store looks at its clock."""
+    """A shutdown in a signal handler doesn't deadlock under the memory store's lock, at a look at its clock."""
     process = fleet.process()
     process.poll()
     fleet.next_interval()

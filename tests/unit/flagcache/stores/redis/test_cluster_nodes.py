@@ -49,7 +49,7 @@ def at(*hosts: str) -> tuple[Address, ...]:
 
 
 def test_each_has_its_turn() -> None:
-    """The load of a fleet's first commands, and of its subscriptions, lies on all nodes."""
+    """All nodes share the load of a fleet's first commands and of its subscriptions."""
     assert World("a", "b", "c").next() == {"a", "b", "c"}
 
 

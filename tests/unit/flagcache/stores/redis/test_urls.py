@@ -94,7 +94,7 @@ def test_a_cluster_url_names_some_of_its_nodes() -> None:
     ],
 )
 def test_a_malformed_one_is_refused_without_its_secrets(url: str, trouble: str) -> None:
-    """In the constructor; no part of it that may be a secret is shown."""
+    """The constructor refuses a malformed URL, and shows no part of it that may be a secret."""
     with pytest.raises(ConfigurationError, match=trouble) as refused:
         RedisLink(url, timeout=1)
     told = "".join(traceback.format_exception_only(refused.value)) + repr(refused.value.__cause__)

@@ -17,7 +17,7 @@ NEWS = [[0, 7, 8], [503, 10, b"stamp"], META, b"payload", b"other:1:x"]
 
 @pytest.mark.parametrize("leads", [0, 1])
 def test_the_usual_reply_says_what_its_parts_say(leads: int) -> None:
-    """With each of its bits."""
+    """The usual reply is read with each of its bits."""
     for bits in range(64):
         raw: list[object] = [*USUAL[:1], leads, *USUAL[2:4], bits, *USUAL[5:]]
         assert read_reply(raw) == wire._read_news(raw), bits  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
@@ -35,7 +35,7 @@ def test_whatever_it_says_beside_is_heard() -> None:
 @pytest.mark.parametrize("place", range(10))
 @pytest.mark.parametrize("odd", [None, b"1", "1", 1.0, [], [1], OSError()])
 def test_what_is_no_such_reply_is_refused(place: int, odd: object) -> None:
-    """In any place: a value of a kind that the script never returns there."""
+    """A value of a kind that the script never returns in its place is refused."""
     taken: dict[int, list[object]] = {
         1: [None, b"1", "1", 1.0, [], [1], odd],  # whatever it is, it is true or false
         5: [None, []],
@@ -55,6 +55,6 @@ def test_what_is_no_such_reply_is_refused(place: int, odd: object) -> None:
 
 @pytest.mark.parametrize("raw", [None, 0, b"", [], USUAL[:9], [*USUAL, 0], [*USUAL, [1]], tuple(USUAL)])
 def test_a_reply_of_another_length_is_refused(raw: object) -> None:
-    """Or of another type."""
+    """A reply of another length or type is refused."""
     with pytest.raises((TypeError, ValueError)):
         read_reply(raw)

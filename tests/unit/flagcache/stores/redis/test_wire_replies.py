@@ -29,7 +29,7 @@ def test_every_message_is_a_notice(message: bytes, notice: Notice) -> None:
 
 
 def test_a_reply_is_read_field_by_field() -> None:
-    """Of each bit its own meaning."""
+    """Each bit of a reply has its own meaning."""
     reply = read_reply([1000, 1, 500, 900, 0, [2, 30, 40], [503, 70, b"s"], META, b"payload", b"web\x00", [4, b"e"]])
     assert (reply.clock, reply.leads, reply.lease_left, reply.granted_at) == (1000, True, 500, 900)
     assert (reply.grant, reply.meta, reply.payload) == (Grant(2, 30, 40), READ, b"payload")
@@ -65,13 +65,13 @@ def test_what_a_reply_leaves_out_is_unknown() -> None:
     ],
 )
 def test_what_is_no_reply_is_an_error(raw: object) -> None:
-    """Of one of two kinds, which the store converts."""
+    """An invalid reply raises one of two errors, which the store converts."""
     with pytest.raises((TypeError, ValueError)):
         read_reply(raw)
 
 
 def test_a_snapshot_is_read_for_people() -> None:
-    """Names print."""
+    """The names in a snapshot have only printing characters."""
     shown = read_snapshot([1000, 2, META, 99, b"web\n", 5, 900, b"job\t", 503, 60])
     assert (shown.meta, shown.payload_size, shown.leader, shown.grant_holder) == (READ, 99, "web?", "job?")
     assert read_snapshot([1000, 2, 0, 0, b"", 0, 0, b"", 0, 0]).meta is None

@@ -50,7 +50,7 @@ def test_clear_of_a_forged_epoch_takes_the_clock() -> None:
 
 
 def test_a_store_gets_back_the_epoch_that_it_lost() -> None:
-    """With the asker's stamp; what was fetched since is of that epoch now."""
+    """A store gets its lost epoch back with the asker's stamp; what was fetched since gets that epoch."""
     state = with_epoch_of(State(meta=meta(70), epoch=0), Order(2, 60), ASK._replace(epoch_stamp="stamp"))
     assert (state.epoch, state.epoch_stamp, state.meta) == (2, "stamp", meta(70, epoch=2))
 

@@ -23,7 +23,7 @@ BOUNDS = [(is_tag, LONGEST_TAG), (is_text, LONGEST_TEXT)]
 
 @pytest.mark.parametrize(("check", "longest"), BOUNDS)
 def test_a_text_has_a_longest_length(check: Check, longest: int) -> None:
-    """In bytes of UTF-8; an empty one is a text too."""
+    """The length of a text counts in bytes of UTF-8; an empty one is a text too."""
     assert check("")
     assert check("x" * longest)
     assert not check("x" * (longest + 1))
@@ -35,13 +35,13 @@ def test_a_text_has_a_longest_length(check: Check, longest: int) -> None:
 @pytest.mark.parametrize(("check", "_longest"), BOUNDS)
 @pytest.mark.parametrize("control", ["\x00", "\n", "\x1f", "\x7f"])
 def test_a_text_has_no_control_character(check: Check, _longest: int, control: str) -> None:
-    """No worker writes one."""
+    """A text with a control character is absent, because no worker writes one."""
     assert not check(f"a{control}")
     assert check("a b\u0085")
 
 
 def test_a_stamp_can_be_an_argument_of_a_poll() -> None:
-    """Printing ASCII of some length, without the colons that part the arguments."""
+    """A stamp is printing ASCII of limited length, without the colons that separate the arguments."""
     for text in ("", "x" * LONGEST_STAMP, "aZ09-_=+/ ~"):
         assert is_stamp(text)
     for text in ("x" * (LONGEST_STAMP + 1), "a:b", "é", "\x00", "a\n", "\x7f"):
@@ -49,7 +49,7 @@ def test_a_stamp_can_be_an_argument_of_a_poll() -> None:
 
 
 def test_a_version_names_a_content() -> None:
-    """Letters, digits, dots and dashes, one at least."""
+    """A version has letters, digits, dots and dashes, at least one."""
     assert is_version("0123456789abcdef")
     assert is_version("Z-1._")
     assert is_version("x" * LONGEST_VERSION)

@@ -117,7 +117,7 @@ def test_each_grant_is_later_than_all_before() -> None:
 
 
 def test_a_grant_whose_reply_was_lost_is_given_again() -> None:
-    """The same one, if the asker knows of an earlier one only."""
+    """The same grant is given again if the asker knows only of an earlier one."""
     state = led_by("me", outcome=Outcome.OPEN, grant=CLOCK - 5, granted=(CLOCK - 5, 0, 0), highest=CLOCK - 5)
     again, found = grant(state, ME._replace(last_grant=CLOCK - 9), None, CLOCK)
     assert again is state
@@ -149,7 +149,7 @@ def test_only_a_later_grant_of_a_silent_holder_counts_against_a_publication() ->
 
 
 def test_one_follower_is_deputy() -> None:
-    """The first that listens; another one if it has not looked for two intervals; never the leader."""
+    """The first listening follower is deputy; another one if it has not looked for two intervals; never the leader."""
     listener = ME._replace(listens=True)
     state = appoint(led_by("other"), listener, CLOCK)
     assert state.deputy == "me"

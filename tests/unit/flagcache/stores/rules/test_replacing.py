@@ -1,4 +1,4 @@
-"""What comes of definitions that a process cannot read for want of the key."""
+"""Definitions that a process cannot read because it lacks their key."""
 
 from __future__ import annotations
 

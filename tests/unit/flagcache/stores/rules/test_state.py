@@ -32,7 +32,7 @@ def test_a_state_that_can_be_is_left_alone() -> None:
 
 
 def test_orders_that_are_no_times_of_this_clock_are_dropped() -> None:
-    """Each by itself; what is left is counted on from its own highest."""
+    """Each impossible order is dropped by itself; the others count on from their own highest."""
     far = CLOCK + FAR + 1
     state = believable(State(meta=meta(CLOCK), highest=far, grant=CLOCK - 5, fence=3), CLOCK)
     assert (state.meta, state.highest, state.grant, state.fence) == (meta(CLOCK), CLOCK, CLOCK - 5, 3)
@@ -48,7 +48,7 @@ def test_a_fence_lies_before_the_latest_grant() -> None:
 
 
 def test_an_epoch_that_is_too_high_counts_as_none() -> None:
-    """For the definitions too; and it is known, so that `clear` can replace it by one that counts."""
+    """It counts as none for the definitions too, and is recorded, so that `clear` can replace it by a valid one."""
     far = CLOCK + FAR + 1
     state = believable(State(meta=meta(5, epoch=far), epoch=far, epoch_stamp="x", highest=5), CLOCK)
     assert (state.epoch, state.epoch_stamp, state.invalid_epoch) == (0, "", True)

@@ -32,7 +32,7 @@ def put(state: State, what: Meta, *, fresh: bool = True, me: str = "me") -> tupl
 
 
 def test_the_first_poll_leads_and_fetches() -> None:
-    """On an empty store; the next one follows, and sees that a fetch is under way."""
+    """The first poll of an empty store leads and fetches; the next follows, and sees that a fetch is under way."""
     state, reply = poll(State(), ASK, CLOCK)
     assert reply.leads
     assert reply.grant == Grant(0, CLOCK, CLOCK)
@@ -42,7 +42,7 @@ def test_the_first_poll_leads_and_fetches() -> None:
 
 
 def test_a_poll_sends_the_payload_only_to_those_that_lack_it() -> None:
-    """Who holds it gets neither payload nor metadata, who holds the same version under an older time no payload."""
+    """A holder gets neither payload nor metadata; a holder of the same version with an older time no payload."""
     stored = State(meta=meta(70), highest=70)
     lacking = poll(stored, ASK, CLOCK)[1]
     assert (lacking.meta, lacking.payload) == (meta(70), b"")
@@ -63,7 +63,7 @@ def test_one_asker_a_second_is_told_to_repair_the_store() -> None:
 
 
 def test_only_newer_definitions_are_stored() -> None:
-    """With a notice, once; the same ones confirm, older ones are refused."""
+    """Newer definitions are stored with one notice; the same ones confirm, older ones are refused."""
     state, published, notice = put(State(meta=meta(70), highest=70), meta(80, "v2"))
     assert (published, notice) == (Published.STORED, Notice("new", 0, "v2"))
     assert (state.meta, state.highest) == (meta(80, "v2"), 80)
@@ -89,7 +89,7 @@ def test_a_late_writer_waits_for_a_silent_holder() -> None:
 
 
 def test_a_confirmation_moves_the_ages_forward() -> None:
-    """Of the stored version alone, and never back."""
+    """A confirmation moves the ages only of the stored version, and never back."""
     stored = State(meta=meta(70), highest=70, grant=90, holder="me", outcome=Outcome.OPEN, failures=2)
     state, here, _ = confirm(stored, "me", "v1", Grant(0, 90, 95), CLOCK, lease=1)
     assert here

@@ -25,7 +25,7 @@ from flagcache.stores.sqlite.store_errors import is_broken, kind_of, words_of
     ],
 )
 def test_an_error_has_a_kind(error: Exception, kind: str) -> None:
-    """As a `StoreError` names it."""
+    """An error has one of `StoreError`'s kinds."""
     assert kind_of(error) == kind
 
 
