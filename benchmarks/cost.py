@@ -23,7 +23,7 @@ and flag requests = requests + 9 x those with definitions: PostHog counts 10 for
   one that was chosen from processes which are still to be replaced.
 - An attached client sends the fleet's entity tag: the first request of a new leader costs an unchanged poll.
 - In protocol mode a leader that brings nothing new for ten intervals lets another worker have a turn, because the SDK
-  does not tell it that PostHog confirmed. The SDK of that worker may have no entity tag yet.
+  does not report that PostHog confirmed. The SDK of that worker may have no entity tag yet.
 - Crashes and outages are not included, nor is the first start of all on an empty store: it costs N requests with
   definitions without flagcache, and one with it. `benchmarks.scale` simulates all of these.
 """
@@ -67,7 +67,7 @@ PRICES: tuple[tuple[float, float], ...] = (
     (math.inf, 0.000010),
 )
 """Up to how many flag requests a month each costs this many US dollars, without taxes and discounts:
-https://posthog.com/docs/feature-flags/cutting-costs, in a copy read on 21 November 2026 that bears no date of its own.
+https://posthog.com/docs/feature-flags/cutting-costs, in a copy read on 21 November 2026 without a date.
 The first million is free, and shared with all other flag requests of an organisation."""
 
 
@@ -153,7 +153,7 @@ def price(flag_requests: float) -> float:
 def is_refused(contestant: str, fleet: Fleet) -> bool:
     """Whether PostHog answers some polls 429, because a team's limits do not suffice for them.
 
-    Where each process asks for itself all polls of a minute are to be answered, and all are in full after a change.
+    If each process asks for itself, PostHog has to answer all polls of a minute, and after a change all in full.
     """
     each_minute = fleet.workers * 60 / (fleet.poll + fleet.fetch)
     return contestant == "none" and (each_minute > LIMIT_UNCHANGED or fleet.workers > LIMIT_FULL)

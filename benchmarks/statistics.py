@@ -19,7 +19,7 @@ class Summary:
         p90: nine tenths of them are no larger.
         p99: 99 of a hundred are no larger; with fewer samples the largest.
         max: the largest.
-        ratio: `p50` in times of the best other contestant's; None where there is none, or where that is 0.
+        ratio: `p50` in times of the best other contestant's; None if there is none, or if that is 0.
     """
 
     n: int

@@ -229,7 +229,7 @@ class Events:
         self._subscribers = (*self._subscribers, subscriber)
 
     def emit(self, event: Event) -> None:
-        """Call all subscribers; if one raises, this is logged and the others are called all the same."""
+        """Call all subscribers; if one raises, this is logged and the others are still called."""
         for subscriber in self._subscribers:
             log_exceptions(
                 partial(subscriber, event), None, event.namespace, "on_event failed on %s", type(event).__name__

@@ -9,7 +9,7 @@ __all__ = ["Role", "Serving", "State", "Status"]
 
 
 class Role(str, Enum):
-    """What this process is to its fleet."""
+    """The role of this process in its fleet."""
 
     LEADER = "leader"
     FOLLOWER = "follower"

@@ -136,7 +136,7 @@ class Stage:
         self.payload = len(payload)
 
     def poll_of(self, worker: int) -> bytes:
-        """A follower's poll, encoded, of one who holds what is stored now."""
+        """Return the encoded poll of a follower that holds what is stored now."""
         held = self._versions[-1]
         ask = self._template(f"web-{worker:05}:12345:0123456789ab")._replace(
             held=held.order,
@@ -237,7 +237,7 @@ class Stage:
         return FanOut(subscribers, percentile(firsts, 50), percentile(lasts, 50), lasts[-1], cpu)
 
     async def change(self, workers: int, spread: float) -> Change:
-        """Publish another version; each worker hears of it, waits a little, and reads it."""
+        """Publish another version; each worker gets the notice, waits a little, and reads it."""
         loop = asyncio.get_running_loop()
         callers = await open_callers(self.path, workers)
         polls = [self.poll_of(i) for i in range(workers)]

@@ -22,7 +22,7 @@ _HOMES = {
     "bare": ("benchmarks.contestants.example", "BARE"),
     "reader": ("benchmarks.contestants.sharing", "READER"),
 }
-"""Where each contestant is, for a process that imports this one alone."""
+"""The module of each contestant, for a process that imports only that one."""
 
 _FILLED_BY = {"example": "example", "bare": "example", "reader": "attached"}
 """Whose worker fills the store that a contestant reads."""

@@ -84,7 +84,7 @@ SHOWN = (
 
 
 def headline(run: Mapping[str, Any]) -> str:
-    """The table, in Markdown; a cell is empty where a contestant was not asked.
+    """Return the table in Markdown; a cell is empty if a contestant was not asked.
 
     Args:
         run: as `benchmarks.runner.results.load` gives it.

@@ -71,7 +71,7 @@ class Case:
     Attributes:
         name: in the JSON and in tables.
         workers: processes of the fleet, or processes that are started one after the other.
-        flags: in the definitions, beside the one that tells their revision.
+        flags: in the definitions, beside the one with their revision.
         variant: what is done to the fleet, where that differs between the cases.
     """
 
@@ -108,4 +108,4 @@ class Question:
     warm_up: bool = False
     """Whether a first round is played and dropped; most questions drop the beginning of each play instead."""
     repeats: int = 1
-    """How often each case is played in a round: more than once where a play is short and gives few samples."""
+    """The number of plays of each case in a round: more than one if a play is short and gives few samples."""

@@ -56,7 +56,7 @@ def collect(asked: Mapping[str, tuple[Question, Sequence[Record]]], scale: Scale
 
 
 def replaced(run: Mapping[str, Any], again: Mapping[str, Any]) -> dict[str, Any]:
-    """A run with the answers to some of its questions in place of the older ones; each tells when it was given.
+    """Return a run with new answers to some of its questions in place of the older ones; each has its own date.
 
     Args:
         run: the older one.

@@ -111,7 +111,7 @@ class Stage:
         return self.posthog.truths()[-1].changed_at
 
     def asked(self, *, after: int = 0) -> list[Served]:
-        """The requests for definitions, in order, but for the first ones of the stand-in's log."""
+        """Return the requests for definitions, in order, without the first ones of the stand-in's log."""
         return [served for served in self.posthog.served(after=after) if served.path == "definitions"]
 
     def latest(self) -> int:

@@ -40,7 +40,7 @@ class Target:
         title: what is meant.
         unit: as of a measure.
         at_most: the aim.
-        value: what was reached; raises `KeyError` where the run did not measure it.
+        value: what was reached; raises `KeyError` if the run did not measure it.
     """
 
     title: str

@@ -230,7 +230,7 @@ def adopt(know: Knowledge, held: Held) -> Knowledge:
 
 
 def _takes(know: Knowledge, held: Held, old: Held, clock: int) -> bool:
-    """Whether these are to take the place of the old ones."""
+    """Whether these replace the old ones."""
     return (is_newer_by_signature if know.signs else is_newer)(held, old, clock)
 
 

@@ -45,7 +45,7 @@ def must_release(reply: Reply, *, ours: bool, must_not_lead: bool) -> bool:
     Args:
         reply: of the store.
         ours: this process can use what the store has.
-        must_not_lead: as `flagcache.core.compatibility` has it.
+        must_not_lead: as in `flagcache.core.compatibility`.
     """
     return reply.leads and (not ours or must_not_lead)
 

@@ -12,7 +12,7 @@ What happens if a process without a key can write to the store and tries to stor
 | another epoch                               | undone by those that hold definitions               |
 | other grants, another lease                 | delays fetches, or causes up to four an interval    |
 
-A swapped entity tag would be the worst: the vendor would go on to say "unchanged" of definitions that no process holds.
+A swapped entity tag would be the worst: the vendor would answer "unchanged" for definitions that no process holds.
 A confirmation moves `as_of` and `confirmed_at` without the payload, so these, the epoch and notes have stamps of their
 own (`flagcache.encoding.stamps`). Grants and the lease are the store's own, changed by its verbs: they decide who
 fetches and when, never what is used. `changed_at` is only shown.

@@ -101,7 +101,7 @@ def within(seconds: float, *, anew: bool = False) -> Generator[None]:
 
     Args:
         seconds: from now on; of two nested limits the one that ends first counts.
-        anew: this limit counts, because the process was suspended during the outer one.
+        anew: use this limit, because the process was suspended during the outer one.
     """
     thread = thread_record()
     before, until = thread.until, monotonic() + seconds

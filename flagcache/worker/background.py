@@ -201,7 +201,7 @@ class Background:
         if not self._config.clients.listening:
             self._listener.stop(0)  # its clients are gone
         if now >= self._state.stores.probe_at:  # even while notices arrive, from another node of a cluster
-            self._probe(now)  # then go on: a store that hangs must not keep this process from fetching
+            self._probe(now)  # then continue: a store that hangs must not keep this process from fetching
             now = self._config.clock()
         if now >= self._check_at:
             self._check(now)

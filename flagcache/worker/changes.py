@@ -52,7 +52,7 @@ class Changes:
         self._waiting: list[tuple[Event, float]] = []
         """Each event with the time at which it is emitted in any case."""
         self._definitions: Definitions | None = None
-        """The newest, which clients are to hold."""
+        """The newest definitions, which clients should hold."""
         self._running = False
         self._thread: threading.Thread | None = None
 
@@ -106,7 +106,7 @@ class Changes:
     def _run(self) -> None:
         pid = os.getpid()
         with self._config.inside.entered():
-            while os.getpid() == pid:  # a greenlet goes on in a forked child
+            while os.getpid() == pid:  # a greenlet continues in a forked child
                 event = self._next()
                 if event is not None:
                     self._config.events.emit(event)
@@ -116,7 +116,7 @@ class Changes:
                     threading.Event().wait(_LOOKS)
 
     def _next(self, *, at_once: bool = False) -> Event | None:
-        """Take the event that is to be emitted now, if there is one."""
+        """Take the event that is due now, if there is one."""
         with self._lock:
             if not self._waiting:
                 return None

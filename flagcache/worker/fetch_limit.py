@@ -2,7 +2,7 @@
 
 A store decides when the fleet fetches, and another program that can write to it can make it grant a fetch at each poll.
 So a process counts its own fetches, on its own clock. An honest store stays within the limit: it gives three grants an
-interval, and a fourth if fetches fail. Belongs to one process; a forked child counts anew.
+interval, and a fourth if fetches fail. Belongs to one process; a forked child starts its own count.
 """
 
 from __future__ import annotations

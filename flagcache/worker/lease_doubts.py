@@ -4,9 +4,9 @@ Another program can write a lease that belongs to no worker, once or again and a
 While the store has definitions, their age decides. While it has none, a worker that fetches renews its lease each
 second, or has one that is as short as a cold lease. So a process believes one leader for the length of its own cold
 lease, or a few seconds, after the last renewal that it sees; and however often the lease is renewed, for the length of
-its own longest lease or fetch. Then it asks for the lease all the same (`Ask.doubts_lease`). A process with definitions
-never does: it stores them again, and in a store that loses them at once (under eviction) an unknown leader is no sign
-of an attack.
+its own longest lease or fetch. Then it asks for the lease in spite of that (`Ask.doubts_lease`). A process with
+definitions never does: it stores them again, and in a store that loses them at once (under eviction) an unknown leader
+is no sign of an attack.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ class Publisher:
         return next((meta.version for meta in known if meta is not None and meta.version in names), names[0])
 
     def as_held(self, definitions: Definitions, outcome: PollOutcome, times: Grant, *, etag: str = "") -> Held:
-        """Return what a fetch has just brought as what is to be held.
+        """Return the result of a fetch as the definitions to hold.
 
         Args:
             definitions: checked by the vendor.

@@ -115,7 +115,7 @@ class Trust:
     def _is_late(self, store: _Store, share: float = _LATE) -> bool:
         """Whether the store's latest signed time was old when it last answered: a share of `stale_after`.
 
-        Without an attack that is so if an SDK fetches for the leader, which then can't sign that nothing has changed.
+        Without an attack this happens if an SDK fetches for the leader, which then can't sign that nothing has changed.
         """
         age = 0.0 if store.replied_at is None else store.replied_at - store.sound_at
         return self._may_distrust and age > share * self._config.stale_after

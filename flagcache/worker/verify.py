@@ -46,7 +46,7 @@ class VerifiedReply(NamedTuple):
     reply: Reply
     definitions: Definitions | None = None
     usable: bool = True
-    """False: this process can't use what others use in this store, and got no grant. It goes on without the store."""
+    """False: this process can't use what others use in this store, and got no grant. It continues without the store."""
     replaceable: str = ""
     """The version that this process may replace by what it holds, because it lacks the key."""
     again: bool = False
@@ -241,7 +241,7 @@ class ReplyVerifier:
     def _without_key(
         self, managed: ManagedStore, store: Store, reply: Reply, stored: Meta, refused: _Refused
     ) -> VerifiedReply:
-        """Return the reply if this process lacks the key: it may replace the definitions, wait, or go on alone."""
+        """Return the reply if this process lacks the key: it may replace the definitions, wait, or continue alone."""
         if knowledge.is_foreign(self._state.know, stored):  # in our namespace by mistake: don't replace it
             return VerifiedReply(reply._replace(meta=stored._replace(etag="")))
         reads_only = self._config.settings.reads_only

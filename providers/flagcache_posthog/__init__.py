@@ -32,7 +32,7 @@ _ELSEWHERE = {
     "AsyncRedisFlagDefinitionCache": "flagcache_posthog.async_provider",
     "RedisFlagDefinitionCache": "flagcache_posthog._redis_provider",
 }
-"""All others are at home in `flagcache_posthog.provider`."""
+"""All others are in `flagcache_posthog.provider`."""
 
 
 if not TYPE_CHECKING:  # a type checker would take it for a promise that there is any name

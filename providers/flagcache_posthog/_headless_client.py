@@ -54,7 +54,7 @@ class HeadlessClient:
 
     @property
     def has_no_flags(self) -> bool:
-        """As `Client.has_no_flags`: always, for it keeps none."""
+        """As `Client.has_no_flags`: always True, because it keeps none."""
         return True
 
     def close(self) -> None:

@@ -29,7 +29,7 @@ from flagcache.vendor import Definitions, Difference
 __all__ = ["PostHogVendor"]
 
 _MAPPINGS = ("group_type_mapping", "cohorts")
-_RESPONSE_KEYS = frozenset({"quotaLimited"})  # tells of the answer and not of flags
+_RESPONSE_KEYS = frozenset({"quotaLimited"})  # about the answer, not about flags
 _MALFORMED_KEY = "flagcache_malformed_flags"  # in stores: flags whose key is no string, by their places among all
 
 

@@ -24,7 +24,7 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _package_files() -> set[str]:
-    """What lies in the two packages of this tree, named as an importer names it."""
+    """Return the files of the two packages of this tree, named as an importer names them."""
     found: set[str] = set()
     for base in (ROOT, ROOT / "providers"):
         for path in base.glob("flagcache*/**/*"):

@@ -70,6 +70,6 @@ def test_the_front_door_loads_neither_vendor_nor_client() -> None:
 
 
 def test_pure_modules_load_no_client() -> None:
-    """What decides can be imported where no client library is."""
+    """Modules that decide can be imported without any client library."""
     loaded = _loaded_by("import " + ", ".join(_pure_modules()))
     assert loaded & {"flagcache_posthog", "posthog", "redis", "requests", "sqlite3"} == set()

@@ -70,7 +70,7 @@ def test_the_list_of_exceptions_only_shrinks() -> None:
 
 
 def test_unit_tests_need_no_sdk(tmp_path: Path) -> None:
-    """All of them can be imported where the vendor's SDK is not installed."""
+    """All unit tests can be imported without the vendor's SDK."""
     (tmp_path / "no_sdk.py").write_text("import sys\nsys.modules['posthog'] = None\n")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no_sdk", "-p", "no:cacheprovider", str(UNIT)],

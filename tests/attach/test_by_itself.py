@@ -328,7 +328,7 @@ def test_a_client_that_does_not_use_the_cache_is_never_taken(
 
 
 def test_a_client_at_hand_is_not_taken_for_the_caller(namespace: str, make_client: MakeClient) -> None:
-    """A function of the user's that is given another client, and calls the cache, attaches nothing."""
+    """A user's function that gets another client, and calls the cache, attaches nothing."""
     cache, other = from_url("memory://", namespace), make_client(None)
 
     def warm_up(_client: Client) -> None:

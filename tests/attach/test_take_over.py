@@ -136,7 +136,7 @@ def kill_poller(seat: Seat) -> None:
     """Let the client's poller die at its next poll, as an exception that is no `Exception` makes it."""
     poller = seat.client.poller
     assert poller is not None
-    threading.excepthook = lambda _args: None  # what is to happen need not be printed
+    threading.excepthook = lambda _args: None  # what happens need not be printed
 
     def die() -> NoReturn:
         raise SystemExit

@@ -202,7 +202,7 @@ def test_a_reader_of_protocol_mode_is_one_too(store_url: str, namespace: str, po
 def test_a_fault_of_ours_does_not_send_a_reader_to_posthog(
     namespace: str, posthog: PostHogStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a worker would be sent to fetch, a reader continues with what it has."""
+    """If a worker would be sent to fetch, a reader continues with what it has."""
 
     def fails(_self: object) -> None:
         raise RuntimeError("broken")

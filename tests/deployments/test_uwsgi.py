@@ -157,7 +157,7 @@ def test_a_preloading_fleet_shares_one_fetch_and_leaves_nothing(site: Site) -> N
 
 @pytest.mark.skipif(sys.version_info >= (3, 13), reason="there that option kills each worker, whatever it serves")
 def test_a_fleet_with_the_older_option_shares_one_fetch_and_leaves_nothing(site: Site) -> None:
-    """With `py-call-osafterfork`, where nothing is loaded before the fork."""
+    """`py-call-osafterfork` works if nothing is loaded before the fork."""
     connected = len(site.admin.client_list())
     with site.run("--py-call-osafterfork", without=[LAZY], load=False) as server:
         goes_well(site, server)

@@ -22,7 +22,7 @@ INTERVALS = 4
 def preloaded(posthog: StandInControl, store_url: str, namespace: str) -> Generator[Seat]:
     """A seat made in this process, as a server makes it that preloads its application.
 
-    Its clients poll twice as often as the fleet is to fetch: not each poll of a leader may be a request.
+    Its clients poll twice as often as the fleet fetches, so not each poll of a leader may be a request.
     """
     seat = seats(posthog, store_url, namespace, every=EVERY, poll_interval=EVERY / 2)(0)
     try:

@@ -100,7 +100,7 @@ WORDS = ("version", "etag", "writer", "project", "holder", "outcome", "deputy", 
 
 @st.composite
 def _metadata(draw: st.DrawFn) -> dict[str, bytes | None]:
-    """Fields and what is to stand in them; None: they go."""
+    """Fields and their new content; None deletes them."""
     spoilt: dict[str, bytes | None] = {}
     for field in draw(st.lists(st.sampled_from(FIELDS), max_size=6, unique=True)):
         spoilt[field] = draw(st.none() | hostile.numbers())

@@ -21,7 +21,7 @@ from tests.fuzz.damaged_caches import INTERVAL, Count, Victims, victims
 
 @dataclass(slots=True)
 class Liar:
-    """What is to be changed in the next answers."""
+    """The changes of the next replies."""
 
     reply: dict[str, object] = field(default_factory=dict[str, object])
     meta: dict[str, object] = field(default_factory=dict[str, object])

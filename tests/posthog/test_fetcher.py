@@ -55,7 +55,7 @@ from tests.support.servers import until
 pytestmark = pytest.mark.usefixtures("no_threads_left")
 
 API_KEY, SECRET = "phc_public/&?", "phs_very_secret"
-SHORT = 0.6  # seconds: the deadline of fetches that are to miss it
+SHORT = 0.6  # seconds: the deadline of fetches that miss it
 SOON = 4.0  # seconds in which such a fetch must end on a busy machine; nothing here takes longer by itself
 PATIENCE = 15.0  # seconds; far more than what is waited for takes
 Answering: TypeAlias = Callable[[socket.socket], object]
@@ -630,7 +630,7 @@ def silence(connection: socket.socket) -> None:
 
 
 def endless(connection: socket.socket) -> None:
-    """Say all there is to say, but not that this was all."""
+    """Send everything except the end."""
     connection.sendall((head() + json.dumps(DEFINITIONS)).encode())
 
 

@@ -351,7 +351,7 @@ def test_generators_and_classes_without_tests_are_refused() -> None:
 
 
 def test_no_event_of_a_read_and_every_other_event() -> None:
-    """What a test reads is no exposure. An event of the user's own is sent, with the flags of a snapshot."""
+    """Reads of a test are no exposure. The user's own event is sent, with the flags of a snapshot."""
     sent: list[dict[str, Any]] = []
 
     def keep(event: dict[str, Any]) -> dict[str, Any]:

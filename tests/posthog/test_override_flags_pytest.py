@@ -283,7 +283,7 @@ def test_tests_that_are_coroutines(tmp_path: Path) -> None:
     [("test_shop.py", "2 passed"), ("test_marked.py", "2 passed"), ("test_with_a_posthog.py", "1 passed")],
 )
 def test_the_docs_examples(page: str, outcome: str, tmp_path: Path) -> None:
-    """What docs/testing.md tells users to copy passes."""
+    """The examples in docs/testing.md pass."""
     (tmp_path / "shop.py").write_text(snippet("docs/testing.md", "shop.py"))
     printed = _run(tmp_path, snippet("docs/testing.md", page))
     assert _outcome(printed) == outcome, printed

@@ -140,7 +140,7 @@ class SharedStore(MemoryStore):
         self._replace(State(), b"")
 
     def remember(self) -> None:
-        """Keep what `roll_back` is to return to."""
+        """Keep the state to which `roll_back` returns."""
         self._kept = (self._state, self._payload)
 
     def roll_back(self) -> None:

@@ -334,7 +334,7 @@ KINDS: list[st.SearchStrategy[Step]] = [
     *[FAILS] * 2,
     *(RELEASES, DISCARDS, REPORTS, RENEWALS, CLEARS, DAMAGES),
 ]
-"""The more often, the more there is to go wrong."""
+"""The steps, which are drawn at random; a repeated kind is drawn more often, because more can go wrong in it."""
 STEPS = st.lists(st.sampled_from(KINDS).flatmap(lambda kind: kind), min_size=20, max_size=60)
 
 AT_GRANT = Moment("grant", 0)

@@ -73,7 +73,7 @@ class Fickle:
 
 
 class FickleProvider(CredentialProvider):
-    """Credentials from code of the user's."""
+    """Credentials from the user's code."""
 
     def __init__(self, fickle: Fickle) -> None:
         self._fickle = fickle

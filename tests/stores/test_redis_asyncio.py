@@ -87,11 +87,11 @@ def test_a_synchronous_client_is_sent_to_the_synchronous_provider() -> None:
 
 
 class OwnConnection(Connection):
-    """A class of the user's."""
+    """A user's class."""
 
 
 class OwnSentinel(Sentinel):
-    """A class of the user's."""
+    """A user's class."""
 
 
 class OnlyAsynchronous(CredentialProvider):
@@ -103,7 +103,7 @@ class OnlyAsynchronous(CredentialProvider):
 
 
 async def _on_connect(_connection: Connection) -> None:
-    """A function of the user's."""
+    """A user's function."""
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def test_runs_succeed_again_after_a_primary_died() -> None:
 
 
 def test_a_fleet_shares_on_a_cluster(cluster: Cluster, namespace: str) -> None:
-    """One fetch serves three attached clients, and a change is pushed, wherever the namespace's slot lies."""
+    """One fetch serves three attached clients, and a change is pushed, whichever node has the namespace's slot."""
     with closing(cluster.client()) as client:
         clients_share(client, namespace)
         assert client.ping()

@@ -59,7 +59,7 @@ def echo_server() -> Generator[int]:
 
 
 class Provider(CredentialProvider):
-    """Credentials of the user's."""
+    """The user's credentials."""
 
     def get_credentials(self) -> tuple[str, str]:
         """Return both."""

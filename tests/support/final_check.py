@@ -60,7 +60,7 @@ class Evidence:
     alone: Sequence[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
     """From when until when members did not know of each other."""
     one_key: bool = False
-    """All members are forks of one client: PostHog cannot tell whose a request was."""
+    """All members are forks of one client, so PostHog doesn't know whose a request was."""
     expected: Sequence[str] = ()
     """Words of the errors that members have to log, because of what was done to PostHog or to the store."""
 

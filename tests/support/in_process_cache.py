@@ -1,4 +1,4 @@
-"""One cache object as a provider has it, on a store in memory."""
+"""One cache object, as in a provider, on a store in memory."""
 
 from __future__ import annotations
 

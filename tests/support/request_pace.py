@@ -46,7 +46,7 @@ def window(requests: Sequence[Served], seconds: float) -> list[Served]:
 def pace_faults(requests: Sequence[Served], refresh: float, seconds: float) -> list[str]:
     """What is wrong with the pace of a healthy fleet in this many seconds after its first request, in words.
 
-    It is to ask 0.9 to 1.2 times as often as its refresh interval says, and no gap is to exceed 1.3 intervals.
+    It must ask 0.9 to 1.2 times as often as its refresh interval says, and no gap may exceed 1.3 intervals.
     """
     seen = window(requests, seconds)
     after_first, expected = len(seen) - 1, seconds / refresh

@@ -169,7 +169,7 @@ class Shop:
         """Ask until all workers have said this, of which there must be this many.
 
         Args:
-            value: what they are to say in the end.
+            value: what they say in the end.
             workers: how many there must be.
             at_once: whether they must say so from their first answer on.
             within: seconds.

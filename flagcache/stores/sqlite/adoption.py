@@ -1,7 +1,7 @@
-"""What a new fallback file begins with: the definitions that another host left beside it.
+"""Copies the definitions of another host's file into a new fallback file.
 
-Each host has a file of its own, because a write-ahead log needs memory that all its users share. A container's name
-changes with each start, so its successor would begin with nothing, and the files would become ever more.
+Each host has its own file, because a write-ahead log needs memory that all its users share. A container's name changes
+with each start, so its successor would begin with nothing, and the number of files would grow.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from flagcache.stores.sqlite.fork_safety import beside, identify, this_process
 __all__ = ["adopt", "forget"]
 
 _FORGOTTEN_AFTER = 30 * 86_400
-"""Seconds after which a host that wrote nothing is taken for gone. A living one renews its times every few minutes."""
+"""Seconds after which a host that wrote nothing counts as gone. A running one renews its times every few minutes."""
 
 _LEAVE = """
     UPDATE state SET owner = NULL, lease_until = NULL, holder = NULL, outcome = NULL, deputy = NULL, deputy_seen = NULL
 """
-"""What was another fleet's: who leads, and who fetches."""
+"""Deletes what belongs to another fleet: the leader, and the holder of a grant."""
 
 
 def adopt(path: Path, others: Iterable[Path], until: float) -> None:
-    """Make the file of a copy of the one that was written last, unless there is one already.
+    """Make the file from a copy of the one that was written last, unless it exists.
 
-    Nothing happens if none can be copied: another host may be writing.
+    Does nothing if none can be copied, because another host may be writing.
 
     Raises:
-        OSError: nothing can be made there, or it takes until that moment of the monotonic clock.
+        OSError: nothing can be made there, or not before this time of the monotonic clock.
     """
     process = this_process()
     with process.entered(), alone(path, until):
@@ -73,14 +73,14 @@ def _copy(other: Path, copied: Path) -> bool:
         connection.execute("PRAGMA trusted_schema=OFF")
         connection.execute(_LEAVE)
         connection.execute("DELETE FROM notice")
-        connection.execute("PRAGMA journal_mode=DELETE")  # all of it is in the one file that is moved
+        connection.execute("PRAGMA journal_mode=DELETE")  # everything is in the one file that is moved
         connection.execute("PRAGMA journal_mode=WAL")
         sound: tuple[str] = connection.execute("PRAGMA quick_check(1)").fetchone()
     return sound[0] == "ok" and not beside(copied, "-wal").exists()
 
 
 def _written_at(file: Path) -> float:
-    """When a file or its log was last written; 0 if it is not there."""
+    """Return when a file or its log was last written; 0 if it is missing."""
     times = [0.0]
     for path in (file, beside(file, "-wal")):
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""One connection to a SQLite file: how it is opened, and one transaction on it."""
+"""One connection to a SQLite file, and the ways to open it; one transaction on it."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Transaction(NamedTuple):
     writing: bool
 
     def write(self) -> None:
-        """Make sure that this is a writer's transaction; a reader's is given up and starts over as a writer's."""
+        """Make sure that this is a writer's transaction; a reader's is rolled back and starts again as a writer's."""
         if not self.writing:
             raise WriterNeeded
 
 
 def transact(connection: sqlite3.Connection, step: Callable[[Transaction], _T], until: float, *, writing: bool) -> _T:
-    """Run `step` in a transaction, which waits for others until that moment of the monotonic clock."""
+    """Run `step` in a transaction, which waits for others until this time of the monotonic clock."""
     left = max(0, round((until - monotonic()) * 1000))
     connection.execute(f"PRAGMA busy_timeout={left}")
     connection.execute("BEGIN IMMEDIATE" if writing else "BEGIN")
@@ -42,35 +42,35 @@ def transact(connection: sqlite3.Connection, step: Callable[[Transaction], _T], 
         result = step(Transaction(connection, writing))
         connection.execute("COMMIT")
     except BaseException:
-        if connection.in_transaction:  # a full disk has ended it already
+        if connection.in_transaction:  # a full disk has already ended it
             connection.execute("ROLLBACK")
         raise
     return result
 
 
 class Mode(Enum):
-    """How a file is opened; the values are SQLite's: https://sqlite.org/uri.html."""
+    """The ways to open a file; the values are SQLite's: https://sqlite.org/uri.html."""
 
     WRITE = "mode=rw"
     """SQLite itself falls back to reading if this user may not write."""
     LOG = "mode=ro&readonly_shm=1"
-    """With the log of who writes where it can be written: each change is seen, and nothing is made or altered."""
+    """With the log of a process that can write the file: each change is seen, and nothing is made or altered."""
     FILE = "immutable=1"
-    """The file alone, without a lock and without a log: what is in a log is not seen."""
+    """Only the file, without a lock and without a log, whose content is not seen."""
 
 
 class View(NamedTuple):
-    """What a file looked like when it was opened for reading alone; if it looks otherwise, it is opened anew."""
+    """The state of a file when it was opened for reading only; if it has changed, the file is opened again."""
 
     read_only: bool
     log: Identity | None
     shm: Identity | None
     changed: tuple[int, int] = (0, 0)
-    """Of the file itself: when it was last changed, and its size. With a log that tells nothing."""
+    """The file's time of change and its size, which show nothing if there is a log."""
 
     @staticmethod
     def of(path: Path, *, with_log: bool) -> View:
-        """Look at the file and what lies beside it."""
+        """Return the state of the file and of those beside it."""
         log, shm = identify(beside(path, "-wal")), identify(beside(path, "-shm"))
         if with_log:
             return View(is_read_only(path), log, shm)
@@ -79,15 +79,15 @@ class View(NamedTuple):
 
 
 def modes(path: Path, *, only_look: bool) -> tuple[Mode, ...]:
-    """How to open the file, the best way first.
+    """Return the ways to open the file, the best one first.
 
     Args:
         path: of the file.
-        only_look: nothing may be written, though perhaps it could be.
+        only_look: write nothing, even if that is possible.
     """
     if not only_look and not is_read_only(path):
         return (Mode.WRITE,)
-    # A log whose index (`-shm`) is gone cannot be read: to make another is to write.
+    # A log whose index (`-shm`) is gone cannot be read, because making another one is writing.
     return (Mode.LOG, Mode.FILE) if identify(beside(path, "-wal")) else (Mode.FILE,)
 
 
@@ -97,7 +97,7 @@ def connect(path: Path, mode: Mode, until: float) -> sqlite3.Connection:
         f"{path.as_uri()}?{mode.value}",
         uri=True,
         timeout=max(0.0, until - monotonic()),
-        isolation_level=None,  # transactions are ours to begin and end
+        isolation_level=None,  # we begin and end transactions ourselves
         check_same_thread=False,
     )
     connection.text_factory = _text
@@ -106,24 +106,24 @@ def connect(path: Path, mode: Mode, until: float) -> sqlite3.Connection:
 
 
 def bears(connection: sqlite3.Connection, application: int) -> bool:
-    """Whether the file bears the mark of this application, even if it is truncated or broken further on.
+    """Whether the file has this application's mark, even if it is truncated or broken further on.
 
-    Asked by SQLite: to open and close the file ourselves would give up the locks that this process has on it.
+    SQLite reads it, because opening and closing the file ourselves would release this process's locks on it.
     """
     try:
-        connection.execute("PRAGMA writable_schema=ON")  # else a file that is too short is not read at all
+        connection.execute("PRAGMA writable_schema=ON")  # otherwise a file that is too short is not read at all
         return pragma(connection, "application_id") == application
     except sqlite3.Error:
         return False
 
 
 def is_read_only(path: Path) -> bool:
-    """Whether the whole file system is read-only here; by another mount it may be written all the same."""
+    """Whether the whole file system is read-only here; through another mount it may still be written."""
     return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
 def _text(raw: bytes) -> str | None:
-    """What is not text comes out as nothing, and not as an exception."""
+    """Return text; bytes that are no text give None, and no exception."""
     try:
         return raw.decode()
     except UnicodeDecodeError:

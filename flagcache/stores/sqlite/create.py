@@ -1,8 +1,8 @@
-"""How a SQLite file comes into being, and how a broken one goes.
+"""Creates SQLite files, and sets broken ones aside.
 
-A new file is made whole under another name and then moved into place: whoever finds a file at the path finds its tables
-in it. That, and setting one aside, happens under a lock on the directory, so that one process does it and that a log
-which belongs to one file is never read as another's.
+A new file is made completely under another name and then moved into place, so a file at the path always has its tables.
+That, and setting a file aside, happens under a lock on the directory, so that one process does it and the log of one
+file is never read as another's.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from flagcache.stores.sqlite.fork_safety import beside, identify
 __all__ = ["Schema", "alone", "complete", "make", "set_aside"]
 
 _SET_ASIDE = 9
-"""How many broken files are kept. A disk that breaks one after the other must not be filled with them."""
+"""The number of broken files that are kept, so that a disk that breaks many files isn't filled with them."""
 
 
 class Schema(NamedTuple):
-    """How a file of ours is recognised, and what makes a new one."""
+    """The marks of our files, and the statements that make a new one."""
 
     application: int
     version: int
     tables: tuple[str, ...]
     added: tuple[tuple[str, str], ...] = ()
-    """Table and column of what a file of an earlier release lacks. That release goes on with the columns it knows."""
+    """Tables and columns that a file of an earlier release lacks. That release still uses the columns that it knows."""
 
 
 def complete(connection: sqlite3.Connection, schema: Schema) -> None:
@@ -41,17 +41,17 @@ def complete(connection: sqlite3.Connection, schema: Schema) -> None:
         name = column.partition(" ")[0]
         if name in {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}:
             continue
-        with suppress(sqlite3.OperationalError):  # another process was quicker, or nothing can be written there
+        with suppress(sqlite3.OperationalError):  # another process was faster, or nothing can be written there
             connection.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
 
 
 def make(path: Path, schema: Schema) -> None:
-    """Put a new file in place, unless there is one. Only for who is alone in the directory."""
+    """Put a new file in place, unless there is one. Call it only inside `alone`."""
     if identify(path) is not None:
         return
     fresh = beside(path, ".new")
     for leftover in (beside(path, "-wal"), beside(path, "-shm"), fresh, beside(fresh, "-journal")):
-        leftover.unlink(missing_ok=True)  # a log without its file would be read as the new one's
+        leftover.unlink(missing_ok=True)  # a log without its file would be read as the new file's
     descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         os.fchmod(descriptor, 0o600)  # whatever the umask
@@ -60,7 +60,7 @@ def make(path: Path, schema: Schema) -> None:
     try:
         with closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
             connection.execute("PRAGMA trusted_schema=OFF")
-            connection.execute("PRAGMA synchronous=OFF")  # what a power cut leaves of it is set aside
+            connection.execute("PRAGMA synchronous=OFF")  # after a power cut the rest of it is set aside
             connection.execute("BEGIN")
             for statement in schema.tables:
                 connection.execute(statement)
@@ -75,10 +75,10 @@ def make(path: Path, schema: Schema) -> None:
 
 
 def set_aside(path: Path) -> Path:
-    """Move a broken file and its log to another name. Only for who is alone in the directory."""
+    """Move a broken file and its log to another name. Call it only inside `alone`."""
     names = [beside(path, f".corrupt-{number}") for number in range(1, _SET_ASIDE + 1)]
     aside = next((name for name in names if not name.exists()), names[-1])
-    path.rename(aside)  # first: nobody who comes now opens the old file with a new log, or none
+    path.rename(aside)  # first, so that no process opens the old file with a new log, or without one
     log = beside(aside, "-wal")
     log.unlink(missing_ok=True)
     with suppress(FileNotFoundError):
@@ -89,7 +89,7 @@ def set_aside(path: Path) -> Path:
 
 @contextmanager
 def alone(path: Path, until: float) -> Generator[None]:
-    """Keep other processes from making or moving files in the same directory."""
+    """Keep other processes from making or moving files in the same directory inside the `with` block."""
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         while True:
@@ -101,6 +101,6 @@ def alone(path: Path, until: float) -> Generator[None]:
                     raise TimeoutError("another process keeps its directory locked") from None
                 time.sleep(0.005)
         yield
-        fcntl.flock(directory, fcntl.LOCK_UN)  # also for a child that was forked meanwhile
+        fcntl.flock(directory, fcntl.LOCK_UN)  # also in a child that was forked meanwhile
     finally:
         os.close(directory)

@@ -37,22 +37,22 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 _TRIES = 5
-"""How often another process may replace the file while this one opens it."""
+"""The number of times that another process may replace the file while this one opens it."""
 
 _LEAST = 0.1
-"""What part of the timeout one `run` may wait if its caller's time is up: others mostly write for milliseconds."""
+"""The part of the timeout that a `run` may wait if its caller's time is over; others mostly write for milliseconds."""
 
 
 class SqliteFile:
-    """A connection of its own to one file, one thread at a time. Opened at the first use in each process.
+    """One connection to one file, used by one thread at a time. Opened at the first use in each process.
 
     Args:
         path: of the file; its directory must exist.
-        schema: what must be in it.
-        timeout: seconds for which one `run` waits for other threads and processes, all in all; less if the caller has
-            less time (`flagcache.runtime.callers.within`).
-        replace_foreign: the name is ours alone, so that a file of another program is set aside as a broken one is.
-        only_look: change nothing, whatever is found: no file is made, none set aside, nothing is written beside it.
+        schema: what it must contain.
+        timeout: seconds for which one `run` waits for other threads and processes in total; less if the caller has less
+            time (`flagcache.runtime.callers.within`).
+        replace_foreign: only we use the name, so a file of another program is set aside like a broken one.
+        only_look: change nothing, whatever is found: make no file, set none aside, write nothing beside it.
         guard: called with the path before each time that the file is opened or made; may raise `StoreError`.
     """
 
@@ -77,15 +77,15 @@ class SqliteFile:
         self._closer: weakref.finalize[..., SqliteFile] | None = None
         self._found: Identity | None = None
         self._view: View | None = None
-        """What it looked like when it was opened, if it can only be read."""
+        """The file's state when it was opened, if it can only be read."""
         self._ours = replace_foreign
-        """Whether what was found is known to be ours, so that it may be set aside if it is broken."""
+        """Whether the file is known to be ours, so that it may be set aside if it is broken."""
 
     def run(self, step: Callable[[Transaction], _T]) -> _T:
-        """Run `step` in a read transaction; where it asks for a writer, once more in a write transaction.
+        """Run `step` in a read transaction; if it asks for a writer, once more in a write transaction.
 
         Raises:
-            StoreError: whatever the trouble is. Nothing was written then.
+            StoreError: for any failure. Nothing was written then.
         """
         now = monotonic()
         until = now + min(self._timeout, max(waits_until() - now, self._timeout * _LEAST))
@@ -117,9 +117,9 @@ class SqliteFile:
 
     @contextmanager
     def _entered(self, until: float) -> Generator[None]:
-        """Have the file to oneself, among this process's threads, and turn every trouble into a `StoreError`."""
+        """Use the file on one thread of this process at a time, and convert every error to a `StoreError`."""
         process = this_process()
-        if process.useless:  # before the lock, which a thread that this process does not have may hold
+        if process.useless:  # before the lock, which may be held by a thread that this process doesn't have
             raise self._trouble("this process was forked while another thread used SQLite; start it anew")
         with process.entered():
             if not self._lock.acquire(timeout=max(0.0, until - monotonic())):
@@ -127,7 +127,7 @@ class SqliteFile:
             try:
                 yield
             except (sqlite3.Error, OSError, UnicodeError, OverflowError) as error:
-                if "locked" not in str(error):  # any other trouble may be the connection's own
+                if "locked" not in str(error):  # any other error may be the connection's own
                     with suppress(sqlite3.Error):
                         self._close()
                 raise StoreError(words_of(error), kind_of(error), f"SQLite store {self.path}") from error
@@ -160,14 +160,14 @@ class SqliteFile:
         raise self._trouble("it is replaced again and again")
 
     def _looks_otherwise(self, view: View) -> bool:
-        """Whether a file that was opened for reading alone has to be opened anew to see what others wrote."""
+        """Whether a file that was opened for reading only has to be opened again to see what others wrote."""
         try:
             return View.of(resolved(self.path), with_log=view.changed == (0, 0)) != view
         except OSError:
             return True
 
     def _open(self, until: float) -> Opened | None:
-        """Open the file, or make it where there is none; None asks for another try: it was just made, or replaced."""
+        """Open the file, or make it if there is none; None asks for another try: it was just made, or replaced."""
         if self._guard is not None:
             self._guard(self.path)
         path = resolved(self.path)
@@ -191,9 +191,9 @@ class SqliteFile:
                 raise
             return None
         if path.is_symlink() or not is_there(path, found):
-            return None  # and it stays open, for what it has opened may be another file's log
+            return None  # it stays open, because it may have opened another file's log
         self._closer = weakref.finalize(self, opened.close)
-        self._closer.atexit = False  # a thread may be in it; what it leaves then, the next process takes up
+        self._closer.atexit = False  # a thread may be in it; the next process takes up what it leaves
         return opened
 
     def _reach(self, path: Path, found: Identity, until: float) -> Opened:
@@ -218,7 +218,7 @@ class SqliteFile:
         return opened
 
     def _recognise(self, connection: sqlite3.Connection, mode: Mode) -> None:
-        """Make sure that the file is ours, and begin to use it."""
+        """Check that the file is ours, and prepare it for use."""
         application, version = (pragma(connection, name) for name in ("application_id", "user_version"))
         if self._replace_foreign and (application, version) != (self._schema.application, self._schema.version):
             raise sqlite3.DatabaseError("it is of another program or another version")

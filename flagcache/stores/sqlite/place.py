@@ -1,4 +1,4 @@
-"""Where a SQLite file lies: the links that lead there, and who may write its directory."""
+"""The place of a SQLite file: the links to it, and the users who may write its directory."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ __all__ = ["look_at_directory", "resolved"]
 _log = logging.getLogger(__name__)
 
 _LINKS = 40
-"""How many links in a row are followed, as by Linux."""
+"""The number of links in a row that are followed, as in Linux."""
 
 _ROOT = 0
 
 _warned: set[Path] = set()
-"""Directories of which it was said that others may write them; children need not say it again."""
+"""Directories about which a warning says that others may write them; children don't repeat it."""
 
 
 def resolved(path: Path) -> Path:
     """Follow the links at the end of a path.
 
-    In a directory that others may write, as /tmp, each link there may be another user's, who would choose which file
-    of ours is written, or set aside.
+    In a directory that others may write, such as /tmp, a link may be another user's, who would choose which of our
+    files is written or set aside.
 
     Raises:
-        StoreError: such a link belongs to another user; links of root are followed.
-        OSError: it cannot be looked at, or the links form a circle.
+        StoreError: a link belongs to another user; links of root are followed.
+        OSError: it cannot be checked, or the links form a circle.
     """
     end = path
     for _ in range(_LINKS):
@@ -54,13 +54,13 @@ def resolved(path: Path) -> Path:
 
 
 def look_at_directory(directory: Path, name: Path) -> None:
-    """Make sure that there is a directory; warn, once, if others may write it.
+    """Check that the directory exists; warn once if others may write it.
 
     Raises:
         StoreError: there is none.
-        OSError: it cannot be looked at.
+        OSError: it cannot be checked.
     """
-    if identify(directory) is None:  # Path.is_dir hides any other reason from Python 3.14 on
+    if identify(directory) is None:  # from Python 3.14 on Path.is_dir hides every other reason
         what = f"the directory {directory} does not exist; make it, with mode 0700"
         raise StoreError(what, address=f"SQLite store {name}")
     if directory not in _warned and others_may_write(directory.stat()):

@@ -1,4 +1,4 @@
-"""The SQLite store of a process that only reads: it opens the file for reading alone."""
+"""The SQLite store of a process that only reads: it opens the file for reading only."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A store in a SQLite file: for the processes of one machine, with nothing to install and no server to run.
+"""A store in a SQLite file, for the processes of one machine, without an installation or a server.
 
-The rules run inside one transaction a verb. Each verb reads first and writes only what changes, so that an unchanged
+The rules run inside one transaction for each verb. A verb reads first and writes only what changes, so an unchanged
 follower's poll is one read transaction, which waits for no writer.
 """
 
@@ -29,33 +29,34 @@ __all__ = ["CHECK_EVERY", "SqliteStore", "name_of"]
 _T = TypeVar("_T")
 
 CHECK_EVERY = 0.25
-"""Seconds between two looks of a subscription at the file: a change then reaches all in an eighth of a second on the
-average, and a look costs some 50 µs, a fiftieth of a per cent of one CPU."""
+"""Seconds between two looks of a subscription at the file. A change reaches all in an eighth of a second on average,
+and a look costs some 50 µs, a fiftieth of a per cent of one CPU."""
 
 
 def name_of(namespace: str, *, format_and_protection: str = "1-plain") -> str:
-    """Make the name of one namespace in the tables; workers who cannot read each other's envelopes never meet."""
+    """Return the name of one namespace in the tables; workers that cannot read each other's envelopes share nothing."""
     return f"{format_and_protection}:{namespace}"
 
 
 @only_store_errors
 class SqliteStore(VerbsByRules):
-    """One namespace in a SQLite file, which is made, with mode 0600, when it is first used.
+    """One namespace in a SQLite file, which is created with mode 0600 at its first use.
 
-    May be used after a fork; a child that was forked while another thread was in SQLite cannot use any, and says so.
+    It may be used after a fork; a child that was forked while another thread was in SQLite cannot use SQLite, and
+    raises.
 
     Args:
         path: of the file, on a local disk. Its directory must exist.
         namespace: several may share a file.
-        timeout: seconds for which a verb waits for other threads and processes, all in all.
-        clock: tells the store's time in milliseconds; the same for all processes.
-        format_and_protection: of the envelopes; workers who cannot read each other's share nothing.
-        replace_foreign: the file's name is ours alone: another program's file there is set aside and made anew.
+        timeout: seconds for which a verb waits for other threads and processes in total.
+        clock: returns the store's time in milliseconds; the same for all processes.
+        format_and_protection: of the envelopes; workers that cannot read each other's share nothing.
+        replace_foreign: only we use the file's name, so another program's file there is set aside and replaced.
         guard: called with the path before each time that the file is opened; raises `StoreError` to prevent that.
     """
 
     reads_only = False
-    """Whether the file is opened for reading alone: nothing is changed, not even what a worker would mend."""
+    """Whether the file is opened for reading only: nothing is changed, not even what a worker would repair."""
 
     def __init__(  # noqa: PLR0913 - each is an option of its own
         self,
@@ -77,7 +78,7 @@ class SqliteStore(VerbsByRules):
         self._file = self._open(replace_foreign=replace_foreign)
 
     def only_look(self) -> SqliteStore:
-        """Return this store for people who look: nothing is changed, not even what a worker would mend."""
+        """Return this store for people who look: nothing is changed, not even what a worker would repair."""
         self.reads_only = True
         self._file = self._open()
         return self
@@ -94,7 +95,7 @@ class SqliteStore(VerbsByRules):
 
     @property
     def address(self) -> str:
-        """Where it is, as a URL."""
+        """Its address, as a URL."""
         return f"sqlite://{self._path}"
 
     def __repr__(self) -> str:
@@ -184,11 +185,11 @@ class SqliteStore(VerbsByRules):
         payload: bytes | None = None,
         notice: Notice | None = None,
     ) -> None:
-        """Write what has changed; starts the transaction over if it only reads."""
+        """Write what has changed; restarts the transaction if it only reads."""
         if state == before.state and payload is None and notice is None and not before.oversized:
             return
         transaction.write()
-        size = before.payload_size if payload is None else len(payload)  # of none, it is not looked at
+        size = before.payload_size if payload is None else len(payload)  # it is not read if there is none
         rows.save(transaction.connection, self._name, rows.Stored(state, size))
         if payload is not None:
             rows.save_payload(transaction.connection, self._name, payload)
@@ -198,7 +199,7 @@ class SqliteStore(VerbsByRules):
 
 @only_store_errors
 class _Subscription:
-    """Looks for notices on a connection of its own, which no verb of the store holds up."""
+    """Looks for notices on its own connection, so no verb of the store delays it."""
 
     def __init__(self, file: SqliteFile, namespace: str) -> None:
         self._file = file

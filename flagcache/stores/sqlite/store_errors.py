@@ -1,4 +1,4 @@
-"""What an error of SQLite, or of the system below it, means: its kind, its words, and whether the file is broken."""
+"""Classifies errors of SQLite, or of the system below it: kind, words, and whether the file is broken."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _KINDS = {
     "unable to open": "unreachable",
     "Permission denied": "rights",
 }
-"""By words of an error, of SQLite and of the system."""
+"""Kinds by the words of an error, of SQLite and of the system."""
 
 
 def words_of(error: Exception) -> str:
-    """What the system says, without the path that the address has."""
+    """Return the system's message, without the path, which the address has."""
     return error.strerror.lower() if isinstance(error, OSError) and error.strerror else str(error)
 
 
@@ -31,5 +31,5 @@ def kind_of(error: Exception) -> str:
 
 
 def is_broken(error: sqlite3.Error) -> bool:
-    """Whether the file is no sound database (which has no class of its own), or without what we made in it."""
+    """Whether the file is no sound database (which has no own class), or lacks what we made in it."""
     return type(error) is sqlite3.DatabaseError or any(words in str(error) for words in _PARTS_MISSING)

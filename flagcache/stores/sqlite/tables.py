@@ -1,7 +1,7 @@
-"""The tables of a SQLite store: what is stored in which column, and what may be believed of it.
+"""The tables of a SQLite store: the columns, and checks of their content.
 
-A column that does not hold what it should counts as empty, never as an exception: without one of the definitions'
-columns, or with a payload of another length than was written, no definitions are stored.
+A column with invalid content counts as empty and raises nothing. Without one of the definitions' columns, or with a
+payload of another length than was written, no definitions are stored.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ SCHEMA = Schema(
             stamp TEXT, note_stamp TEXT, epoch_stamp TEXT
         ) WITHOUT ROWID
         """,
-        # A table of its own, with row ids: its length is then told without reading it.
+        # Its own table, with row ids, so that the payload's length is known without reading it.
         "CREATE TABLE payload (namespace TEXT NOT NULL PRIMARY KEY, body BLOB)",
         """
         CREATE TABLE notice (
@@ -80,14 +80,14 @@ _LOAD = """
 """
 
 _ADDED = {column.partition(" ")[0]: None for _, column in SCHEMA.added}
-"""What a file of an earlier release lacks if it can only be read."""
+"""The columns that a file of an earlier release lacks; for a file that can only be read."""
 
 _LARGEST = 2**53
-"""From here on a number is not the same in all that reads and writes it."""
+"""From here on not all readers and writers have the same number."""
 
 
 class Stored(NamedTuple):
-    """One namespace's state, and how long its payload is."""
+    """One namespace's state, and the length of its payload."""
 
     state: State = State()
     payload_size: int = 0
@@ -96,7 +96,7 @@ class Stored(NamedTuple):
 
 
 def load(connection: sqlite3.Connection, namespace: str) -> Stored:
-    """Read the state, and of the payload only its length."""
+    """Read the state, and only the length of the payload."""
     cursor = connection.execute(_LOAD, (namespace,))
     values: tuple[object, ...] | None = cursor.fetchone()
     if values is None:
@@ -114,7 +114,7 @@ def load(connection: sqlite3.Connection, namespace: str) -> Stored:
 
 
 def save(connection: sqlite3.Connection, namespace: str, stored: Stored) -> None:
-    """Write the state; where it names no definitions, their payload goes."""
+    """Write the state; if it has no definitions, delete the payload."""
     state, meta = stored.state, stored.state.meta
     values: dict[str, int | str] = {
         "namespace": namespace,
@@ -164,7 +164,7 @@ def save(connection: sqlite3.Connection, namespace: str, stored: Stored) -> None
 
 
 def load_payload(connection: sqlite3.Connection, namespace: str) -> bytes:
-    """Read the payload; only after `load` has told, in the same transaction, that it is there."""
+    """Read the payload; only after `load` has found it in the same transaction."""
     row: tuple[bytes] = connection.execute("SELECT body FROM payload WHERE namespace = ?", (namespace,)).fetchone()
     return row[0]
 
@@ -175,14 +175,14 @@ def save_payload(connection: sqlite3.Connection, namespace: str, payload: bytes)
 
 
 def add_notice(connection: sqlite3.Connection, namespace: str, notice: Notice) -> None:
-    """Leave a notice for all subscribers; those older than the backlog go."""
+    """Add a notice for all subscribers, and delete those older than the backlog."""
     number = last_notice(connection, namespace) + 1
     connection.execute("INSERT INTO notice VALUES (?, ?, ?, ?, ?)", (namespace, number, *notice))
     connection.execute("DELETE FROM notice WHERE namespace = ? AND id <= ?", (namespace, number - BACKLOG))
 
 
 def last_notice(connection: sqlite3.Connection, namespace: str) -> int:
-    """Return the number of the latest notice; 0 when there was none yet."""
+    """Return the number of the latest notice; 0 if there was none yet."""
     row: tuple[int | None] = connection.execute(
         "SELECT max(id) FROM notice WHERE namespace = ?", (namespace,)
     ).fetchone()
@@ -190,7 +190,7 @@ def last_notice(connection: sqlite3.Connection, namespace: str) -> int:
 
 
 def notices_since(connection: sqlite3.Connection, namespace: str, number: int) -> list[tuple[int, Notice]]:
-    """Return the notice of this number, if it is there still, and all later ones, each with its number."""
+    """Return the notice of this number, if it still exists, and all later ones, each with its number."""
     rows: list[tuple[int, object, object, object]] = connection.execute(
         "SELECT id, kind, epoch, version FROM notice WHERE namespace = ? AND id >= ? ORDER BY id", (namespace, number)
     ).fetchall()
@@ -201,7 +201,7 @@ def notices_since(connection: sqlite3.Connection, namespace: str, number: int) -
 
 
 def forget(connection: sqlite3.Connection, namespace: str) -> bool:
-    """Delete all that there is of a namespace; return whether there was anything."""
+    """Delete everything of a namespace; return whether there was anything."""
     deleted = 0
     for table in ("state", "payload", "notice"):
         query = f"DELETE FROM {table} WHERE namespace = ?"  # noqa: S608 - names from here

@@ -52,7 +52,7 @@ class Changing:
 
 
 class Nothing:
-    """A fetcher that is told that nothing changed."""
+    """A fetcher whose vendor says that nothing changed."""
 
     def fetch(self, etag: str) -> FetchResult:
         """As the protocol says."""

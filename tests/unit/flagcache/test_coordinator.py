@@ -147,7 +147,7 @@ def test_a_bug_never_gets_out(broken: House, caplog: pytest.LogCaptureFixture) -
 
 
 def test_with_nothing_held_a_bug_sends_to_fetch(house: House) -> None:
-    """The SDK is to have flags then, rather than an empty answer."""
+    """The SDK fetches then, which is better than an empty answer."""
 
     def fail(verb: str) -> None:
         raise UnforeseenError(verb)

@@ -151,7 +151,7 @@ def test_settings_cannot_be_changed() -> None:
 
 
 def test_the_options_are_the_settings() -> None:
-    """What a cache takes by keyword is what there is to set, with the same types."""
+    """A cache's keywords are the settings, with the same types."""
     settings = get_type_hints(Settings)
     options = get_type_hints(Options)
     keys = {"signing_key", "encryption_key"}  # no part of the settings, which are shown

@@ -116,7 +116,7 @@ def test_a_request_that_is_too_long_gets_no_answer(head: bytes) -> None:
 
 
 def ended(connection: socket.socket, *, within: float) -> bool:
-    """Whether the server ends a connection, without a word, in this many seconds."""
+    """Return whether the server ends a connection, without an answer, in this many seconds."""
     connection.settimeout(within)
     try:
         return connection.recv(1) == b""

@@ -160,7 +160,7 @@ def test_a_confirmation_by_another_moves_the_ages() -> None:
 
 
 def test_a_time_ahead_of_the_stores_clock_makes_nothing_younger() -> None:
-    """Of the definitions that are held the order is taken, and no age: such a time does not tell any."""
+    """If the definitions are held already, their order is taken and no age, which such a time doesn't show."""
     ahead = CLOCK + 10**8
     know = Knowledge(held=held(CLOCK - 7000, born=NOW - 7))
     know = knowledge.apply_reply(know, HOME, reply(meta=meta(ahead)), NOW)
@@ -187,7 +187,7 @@ def test_a_time_ahead_of_the_stores_clock_is_no_age(signs: bool) -> None:
     ids=["another version", "unchanged", "nothing stored", "older"],
 )
 def test_nothing_else_moves_them(said: Reply) -> None:
-    """Ages are the vendor's word about this very content, and never go back."""
+    """Ages come from the vendor's answers about this content, and never go back."""
     before = held(CLOCK - 60_000, born=NOW - 60)
     assert knowledge.apply_reply(Knowledge(held=before), HOME, said, NOW).held is before
 
@@ -304,7 +304,7 @@ def test_another_store_ends_a_failure_by_a_later_fetch_alone() -> None:
 
 
 def test_a_store_that_was_emptied_ends_no_failure() -> None:
-    """Its note is lost; until a fetch succeeds, which what it holds shows, the failure stands."""
+    """Its note is lost; the failure lasts until a fetch succeeds, as the held definitions show."""
     know = knowledge.apply_reply(
         Knowledge(held=held(CLOCK - 9000)), HOME, reply(backoff_status=402, meta=meta(CLOCK - 9000)), NOW
     )

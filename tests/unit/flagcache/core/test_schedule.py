@@ -72,7 +72,7 @@ def test_a_leader_fetches_when_the_fleet_is_due() -> None:
 
 
 def test_a_leader_that_is_refused_does_not_ask_at_once_again() -> None:
-    """A quarter of an interval lies between two tries that changed nothing."""
+    """Two tries that changed nothing are a quarter of an interval apart."""
     overdue = Knowledge(granted=NOW - 2 * INTERVAL)
     assert at(LEADER, know=overdue)[1] == NOW - INTERVAL
     assert at(LEADER, ACTIVITY._replace(contended_at=NOW), overdue)[1] == NOW + INTERVAL / 4
@@ -126,7 +126,7 @@ def test_a_follower_that_failed_stays_out_until_its_backoff_ends() -> None:
 
 
 def unsigned(confirmed: float, stamp: str = "") -> tuple[StoreView, Knowledge]:
-    """A follower with a key, which last heard of times without a signature, confirmed this many seconds before."""
+    """A follower with a key, whose last reply had unsigned times, confirmed this many seconds before."""
     clock = 1_000_000
     meta = Meta("v1", 0, clock, clock, clock - round(confirmed * 1000))
     view = FOLLOWER._replace(clock=clock, stored=meta._replace(stamp=stamp), lease_ends=NOW + 1000)

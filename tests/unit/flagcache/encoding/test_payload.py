@@ -166,7 +166,7 @@ def test_halves_of_a_pair_stay_apart(big: int) -> None:
 @pytest.mark.parametrize("dicts", [False, True])
 @pytest.mark.parametrize("depth", [98, 99, 100, 101, 500, 900])
 def test_nesting_survives(depth: int, dicts: bool) -> None:
-    """Deep definitions come back, on both sides of where they are laid flat."""
+    """Deep definitions come back, on both sides of the depth from which they are flattened."""
     assert round_trip(parsed(nested(depth, dicts=dicts)), b"m" if depth < 100 else b"j")
 
 
@@ -191,7 +191,7 @@ def test_whatever_the_parser_accepts_survives_with_little_stack_left(dicts: bool
 
 
 def test_a_digest_does_not_depend_on_the_stack() -> None:
-    """Deep definitions have the same digest wherever it is made."""
+    """Deep definitions have the same digest in every process and thread."""
     deep = parsed(nested(800))
 
     def far_down(frames: int) -> str:
@@ -399,7 +399,7 @@ def test_definitions_that_hold_themselves_are_refused() -> None:
 @given(st.binary(max_size=200))
 @settings(max_examples=300, deadline=None)
 def test_garbage_is_an_envelope_error(garbage: bytes) -> None:
-    """Whatever the bytes, also behind a good header, nothing but `EnvelopeError` is raised."""
+    """Any bytes, also behind a good header, raise only `EnvelopeError`."""
     for payload in (garbage, wrap(garbage), wrap(garbage, codec=b"j"), hand_made(garbage), wrap(b"")[:6] + garbage):
         with suppress(EnvelopeError):
             assert set(decode(payload, version=VERSION, limit=LIMIT)) == {"a"}
@@ -542,7 +542,7 @@ def test_hand_made_payloads_are_well_formed() -> None:
     ],
 )
 def test_msgpack_that_is_not_json_is_refused(content: bytes) -> None:
-    """Only JSON's own types come out of a payload, wherever in it others stand."""
+    """Only JSON's own types come out of a payload, whatever other types are in it."""
     refused(hand_made(content))
 
 
@@ -585,7 +585,7 @@ def test_flat_definitions_that_do_not_fit_are_refused(nodes: object) -> None:
 
 
 def test_json_deeper_than_the_stack_is_refused() -> None:
-    """Nesting where flat nodes should be raises nothing but `EnvelopeError`."""
+    """Nesting in the place of flat nodes raises only `EnvelopeError`."""
     refused(wrap(b"[" * 60_000, codec=b"j"))
     refused(wrap(b'["' + VERSION.encode() + b'",' + b"[" * 30_000 + b"]" * 30_000 + b"]", codec=b"j"))
 

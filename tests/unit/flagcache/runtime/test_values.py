@@ -67,7 +67,7 @@ def test_kinds_with_equal_fields_differ() -> None:
 
 
 def test_a_value_is_shown_whole_and_cannot_be_changed() -> None:
-    """It can be sent to another process all the same."""
+    """A value can still be sent to another process."""
     value = SeenAgain("a", why="b")
     assert repr(value) == "SeenAgain(where='a', times=1, why='b')"
     with pytest.raises(AttributeError, match="SeenAgain cannot be changed: where"):

@@ -58,5 +58,5 @@ def test_private_methods_are_left_alone() -> None:
 
 
 def test_an_exception_that_was_never_raised_has_no_place() -> None:
-    """Its type is named all the same."""
+    """Its type is still named."""
     assert str(unexpected(ValueError("secret"), "")) == "unexpected ValueError"

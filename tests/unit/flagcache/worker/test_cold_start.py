@@ -50,7 +50,7 @@ def test_the_others_wait_for_the_first_definitions() -> None:
 
 
 def test_when_the_wait_is_over_a_process_goes_on_without_flags() -> None:
-    """Empty definitions, which are an answer to the SDK, and one event that tells it."""
+    """After the wait there are empty definitions, which are an answer to the SDK, and one event reports it."""
     fleet = running_fleet(wait=0.3)
     fleet.occupy()
     follower = fleet.process()

@@ -123,7 +123,7 @@ def test_the_end_of_the_wait_costs_one_poll_for_all_threads(monkeypatch: pytest.
 
 
 def test_the_wait_for_newer_definitions_is_bounded() -> None:
-    """By `cold_start_wait`, and it is one wait: who asks later is answered at once."""
+    """The wait lasts at most `cold_start_wait` and is one: a later asker is answered at once."""
     fleet = stale_fleet(100, wait=0.4)
     fleet.settings = Settings(refresh_interval=30, cold_start_wait=0.4)
     fleet.occupy()
@@ -137,7 +137,7 @@ def test_the_wait_for_newer_definitions_is_bounded() -> None:
 
 
 def test_a_process_that_has_started_never_waits() -> None:
-    """However old what it holds has become meanwhile."""
+    """Its polls never wait, however old what it holds has become."""
     fleet = stale_fleet(1)
     process = fleet.process()
     process.poll()

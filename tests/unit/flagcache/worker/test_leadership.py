@@ -10,7 +10,7 @@ STORE = "redis://a/0"
 
 
 def test_the_first_change_is_logged_and_those_within_a_minute_are_not() -> None:
-    """They are events all the same, at a level that the log leaves out."""
+    """They are still events, at a level that the log leaves out."""
     clock = Clock()
     leadership = Leadership("shop", clock)
     assert leadership.changed(STORE, leads=True) == LeadershipTaken("shop", STORE, quiet=False)

@@ -56,7 +56,7 @@ class Script:
 
 @dataclass(eq=False)
 class Worker:
-    """Notes what the listener has it do (`Listening`)."""
+    """Records the listener's calls (`Listening`)."""
 
     subscriptions: list[Script | None]
     """To be had one after the other; then there are none."""
@@ -64,7 +64,7 @@ class Worker:
     notes: list[str] = field(default_factory=list[str])
     attended: int = 0
     fails: int = 0
-    """How often `attend` is to fail."""
+    """How often `attend` fails."""
 
     def subscribe(self) -> Subscription | None:
         """As `Listening.subscribe`."""

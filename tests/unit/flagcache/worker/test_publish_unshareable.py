@@ -51,6 +51,6 @@ def _go_on(process: Process, *, fetching: bool) -> None:
 @pytest.mark.parametrize("workers", [3, 6])
 @pytest.mark.parametrize("seed", range(12))
 def test_each_gets_its_turn(seed: int, workers: int) -> None:
-    """Those that have it leave the turn to those that have not: one more has it each time a leader was silent."""
+    """Workers that have it leave the turn to those that don't: one more has it each time a leader was silent."""
     challenge = Settings(refresh_interval=EVERY).challenge_after / EVERY
     assert until_all_have_it(seed, workers) < (workers - 1) * (challenge + 2)

@@ -88,7 +88,7 @@ def test_a_fleet_that_fetches_often_pushes_as_often() -> None:
 
 
 def test_a_poll_that_renews_nothing_is_no_renewal() -> None:
-    """The lease's end stays where it was; so does the time from which the next renewal is counted."""
+    """The lease's end doesn't move, nor does the time from which the next renewal counts."""
     before = StoreView(leads=True, renewed=100.0, lease_ends=145.0)
     know = Knowledge().with_view(HOME, StoreView(leads=True, renewed=110.0, lease_ends=145.004))
     assert with_last_renewal(know, HOME, before).view(HOME).renewed == 100.0

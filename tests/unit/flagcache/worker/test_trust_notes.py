@@ -175,7 +175,7 @@ def test_what_was_cleared_is_of_unknown_age_when_it_is_put_back(three: Three) ->
 
 @pytest.mark.parametrize("stamp", ["", "of another epoch"])
 def test_a_clear_that_nobody_signed_is_undone(three: Three, stamp: str) -> None:
-    """Holders bring back what they hold within two polls, without a fetch of theirs for it."""
+    """Holders bring back what they hold within two polls, without a fetch."""
     codec, before = three.members[0].config.codec, three.fleet.upstream.requests
     three.fleet.store.clear(codec.stamps.of_epoch(7) if stamp else "")
     three.run(2)

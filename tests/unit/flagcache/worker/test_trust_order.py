@@ -75,7 +75,7 @@ def _revision_of(flags: Definitions | None) -> int:
 
 
 def _is_honest(fleet: Fleet, member: AttachedProcess) -> bool:
-    """Whether it takes what it holds for no younger than the vendor's last word of it."""
+    """Return whether its definitions are no younger than the vendor's last answer about them."""
     held = member.worker.know.held
     if held is None:
         return True
@@ -154,7 +154,7 @@ def _spoil_the_epoch(attacked: Attacked) -> None:
 
 
 def _raise_the_epoch(attacked: Attacked) -> None:
-    """As `clear` does, but for the signature."""
+    """Raise the epoch as `clear` does, without the signature."""
     epoch = attacked.writer.keep()[0].epoch + 1
     attacked.writer.state(epoch=epoch, meta=None)
 

@@ -298,7 +298,7 @@ def test_a_holder_leaves_the_store_to_those_who_write_on(fleet: Fleet) -> None:
 
 
 def test_what_nobody_keeps_up_to_date_is_replaced_by_who_is_alone(fleet: Fleet) -> None:
-    """Those who have the key are gone, and the vendor fails: a process that continued alone gives what it holds."""
+    """The processes with the key are gone, and the vendor fails: a process that worked alone shares what it holds."""
     theirs(fleet).poll()
     alone = ours(fleet)
     alone.poll()

@@ -39,7 +39,7 @@ def options_of(server: Server, *names: str) -> list[object]:
 
 
 def test_a_sentinel_url_names_service_database_and_sentinels() -> None:
-    """It leads where a client of the same sentinels leads, with the same fingerprint."""
+    """It leads to the same server as a client of these sentinels, with the same fingerprint."""
     url = "redis+sentinel://b:26380,a,[::1]:5/mymaster/2"
     sentinels = Sentinel([("a", 26379), ("::1", 5), ("b", 26380)])
     client = sentinels.master_for("mymaster", db=2)
@@ -65,7 +65,7 @@ def test_each_server_has_its_own_password() -> None:
 
 
 def test_a_cluster_url_names_some_of_its_nodes() -> None:
-    """All are learned from them; the names stay, for the day on which all nodes have moved."""
+    """All nodes are learned from them; the names are kept for when all nodes have moved."""
     cluster = cluster_of(f"valkeys+cluster://:{ESCAPED}@a:7000,b,[::1]:7001/0?ssl_cert_reqs=none")
     assert cluster.addresses == cluster.names == (("a", 7000), ("b", 6379), ("::1", 7001))
     assert cluster.server.connection_class is SSLConnection

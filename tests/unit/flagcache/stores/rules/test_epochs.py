@@ -56,7 +56,7 @@ def test_a_store_gets_back_the_epoch_that_it_lost() -> None:
 
 
 def test_definitions_from_before_the_lost_epoch_go() -> None:
-    """They may be what people cleared: the asker brings back its own, and is told to at once."""
+    """They may be what people cleared, so the asker is asked at once to bring back its own."""
     state = with_epoch_of(State(meta=meta(50), epoch=0, repair_asked=CLOCK), Order(2, 60), ASK)
     assert (state.epoch, state.meta, state.repair_asked) == (2, None, 0)
     assert with_epoch_of(State(), Order(2, 60), ASK).epoch == 2
