@@ -1,7 +1,7 @@
 # Each command sets up what it needs by itself: a `.venv` here and, where it may (root on Debian), two packages by apt.
 # Everything in the `.venv` has the version and the hash that .ci/requirements/ says, which only `make pins` changes.
 # Another interpreter: make test PYTHON=python3.12       More for pytest: make test ARGS="-k redis -x"
-# Tests wait more than they compute: as many run at once as JOBS says. One after the other: JOBS=0
+# Tests wait more than they compute, so JOBS of them run at once; JOBS=0 runs them one after the other.
 
 PYTHON ?= python3
 JOBS ?= 4
@@ -39,7 +39,7 @@ test: $(DEV) redis ## All tests, on real servers: ARGS="-k redis -x"
 unit: $(DEV) ## The unit tests, in about a minute: no server, no second process: ARGS="-k payload -x"
 	$(BIN)/pytest tests/unit -n $(JOBS) --dist worksteal $(ARGS)
 
-# A failed test doesn't count here: some bound a time or the memory, which measuring takes too. `make test` judges.
+# A failed test doesn't count here, because some limit a time or the memory, which measuring needs too. `make test` judges.
 coverage: $(DEV) redis ## What all tests reach, in every process that they fork or start: half an hour
 	$(BIN)/coverage erase
 	-$(BIN)/coverage run -m pytest -q -n $(JOBS) --dist worksteal $(ARGS)
@@ -111,7 +111,7 @@ $(BIN)/python -m pip install --quiet --upgrade pip && \
   $(BIN)/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[demo,encryption,testing]' --group dev
 endef
 
-# A .venv of the right Python is kept, one of another is made anew.
+# A .venv of the right Python is kept; one of another Python is replaced.
 $(MADE):
 	@test -n "$(VERSION)" || { echo "there is no $(PYTHON): install Python 3.10 or later, or say PYTHON=..."; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

@@ -1,8 +1,7 @@
 """Which scenarios run, and with which seed.
 
-Without further words each test plays a few of its cases (`sample`), always the same ones. `CHAOS_ROUNDS=3` plays them
-all, three times, each time with other choices; all choices come from `CHAOS_SEED`. What fails prints how it is
-played again.
+By default each test plays a few of its cases (`sample`), always the same ones. `CHAOS_ROUNDS=3` plays them all, three
+times, each time with other choices; all choices come from `CHAOS_SEED`. A failed test prints how to play it again.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ SEED = os.environ.get("CHAOS_SEED", "1")
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out all but a sample of each test's cases, unless rounds are asked for."""
+    """Leave out all but a sample of each test's cases, unless rounds are requested."""
     if ROUNDS:
         return
     decks: dict[str, list[pytest.Item]] = defaultdict(list)
@@ -57,7 +56,7 @@ def _deck(item: pytest.Item) -> str:
 
 @pytest.fixture(params=range(max(1, ROUNDS)), ids="round{}".format)
 def chance(request: pytest.FixtureRequest) -> random.Random:
-    """Whence a scenario's choices come."""
+    """The source of a scenario's choices."""
     node: str = request.node.nodeid
     sys.stdout.write(f"to play this again: CHAOS_ROUNDS={max(1, ROUNDS)} CHAOS_SEED={SEED} pytest '{node}'\n")
     return random.Random(f"{SEED}/{node}")

@@ -22,7 +22,7 @@ _LONGEST = 20.0
 
 
 class Step(Enum):
-    """Where in its work the leader is."""
+    """The step at which the leader is."""
 
     IDLE = "idle"
     BEFORE = "before the fetch"
@@ -72,7 +72,7 @@ def _open_gate(_seat: Seat) -> None:
 
 
 def cut_off(_seat: Seat) -> None:
-    """Let this process reach PostHog no more."""
+    """Cut this process off from PostHog."""
 
     def send(
         self: HTTPAdapter, request: requests.PreparedRequest, *args: object, **kwargs: object
@@ -88,7 +88,7 @@ def reconnect(_seat: Seat) -> None:
 
 
 def catch(stage: Stage, step: Step) -> Member:
-    """Let PostHog change, and return the leader, caught on its way to the new revision."""
+    """Let PostHog change, and return the leader, stopped during its fetch of the new revision."""
     if step is Step.IDLE:
         next_request(stage.posthog, timeout=2 * EVERY + BUSY)
         return leader(stage.fleet)

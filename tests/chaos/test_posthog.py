@@ -24,8 +24,8 @@ FOR_ONE: list[tuple[Mode, Fault | None]] = [
     (Mode.PROTOCOL, Drop()),
     (Mode.PROTOCOL, Refuse(403)),
 ]
-"""None: its requests never leave it. Without `attach` the SDK clears its own flags upon a 401, and waits for an answer
-for 10 seconds."""
+"""The failures of one process; None: its requests never leave it. Without `attach` the SDK clears its own flags at a
+401, and waits 10 seconds for an answer."""
 
 
 @pytest.mark.parametrize(("mode", "fault"), FOR_ONE, ids=lambda value: getattr(value, "value", None) or repr(value))
@@ -55,7 +55,7 @@ def test_fails_for_one(
 
 
 def _down(stage: Stage) -> None:
-    """Every request fails, one way or the other; it comes back with something new."""
+    """Every request fails in one of several ways; then PostHog is back with a change."""
     faults: list[Fault] = [Refuse(500), Refuse(503), Drop(), Refuse(429, retry_after=1)]
     stage.posthog.fail(stage.chance.choice(faults))
     for _ in range(3):
@@ -65,7 +65,7 @@ def _down(stage: Stage) -> None:
 
 
 def _flapping(stage: Stage) -> None:
-    """Some requests fail in some way, others do not, while it moves on."""
+    """Some requests fail in several ways, others do not, while PostHog changes."""
     faults: list[Fault] = [Refuse(500), Refuse(503), Refuse(429, retry_after=0.3), Drop(), MALFORMED, Drip(0.2)]
     for _ in range(4):
         if stage.chance.random() < 0.7:
@@ -76,7 +76,7 @@ def _flapping(stage: Stage) -> None:
 
 
 def _slow(stage: Stage) -> None:
-    """Answers take nearly an interval, or longer than one."""
+    """PostHog's answers take nearly an interval, or longer than one."""
     stage.posthog.set_delay(stage.chance.choice([0.8, 1.6]) * EVERY)
     for _ in range(3):
         next_request(stage.posthog, timeout=6 * EVERY + BUSY)

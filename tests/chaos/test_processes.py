@@ -18,7 +18,7 @@ WHO = pytest.mark.parametrize("who", ["leader", "followers"])
 
 
 def _victims(stage: Stage, caught: Member, who: str) -> list[Member]:
-    """The leader; or one or two of the others."""
+    """Return the leader, or one or two of the others."""
     if who == "leader":
         return [caught]
     others = [member for member in stage.fleet if member is not caught]
@@ -48,7 +48,7 @@ def test_killed(mode: Mode, step: Step, who: str, place: Place, server: RedisSer
 @WHO
 @pytest.mark.sample(1, each="who")
 def test_frozen(mode: Mode, step: Step, who: str, place: Place, server: RedisServer, chance: random.Random) -> None:
-    """Leader or followers freeze at any step, and thaw when the others have newer definitions: no worker goes back."""
+    """If leader or followers freeze at any step, and thaw when others have newer definitions, no worker goes back."""
     with Stage.of(mode, place, chance) as stage:
         caught = catch(stage, step)
         victims, late = _victims(stage, caught, who), stage.revision

@@ -27,7 +27,7 @@ def _noticed(stage: Stage) -> None:
 
 
 def _killed(stage: Stage, server: RedisServer) -> None:
-    """Killed, noticed by all, and back: empty."""
+    """Redis is killed, noticed by all, and returns empty."""
     server.kill()
     _noticed(stage)
     stage.change()
@@ -35,7 +35,7 @@ def _killed(stage: Stage, server: RedisServer) -> None:
 
 
 def _frozen(stage: Stage, server: RedisServer) -> None:
-    """Connected to and silent, noticed by all, and back with all that it had."""
+    """Redis hangs, noticed by all, and returns with all that it had."""
     server.freeze()
     _noticed(stage)
     stage.change()
@@ -43,7 +43,7 @@ def _frozen(stage: Stage, server: RedisServer) -> None:
 
 
 def _hiccups(stage: Stage, server: RedisServer) -> None:
-    """Away a few times, each time too shortly for most to notice."""
+    """Redis is down a few times, each time too briefly for most to notice."""
     for _ in range(stage.chance.randint(2, 4)):
         if stage.chance.random() < 0.5:
             server.kill()
@@ -57,7 +57,7 @@ def _hiccups(stage: Stage, server: RedisServer) -> None:
 
 
 def _restored(stage: Stage, server: RedisServer) -> None:
-    """Back with what it had some changes ago, as after a failover to a replica that lagged behind."""
+    """Redis returns with what it had some changes ago, as after a failover to a replica that lagged."""
     admin_of(server).save()
     for _ in range(stage.chance.randint(1, 2)):
         stage.change()
@@ -94,7 +94,7 @@ def test_away(
 @pytest.mark.parametrize("step", Step, ids=lambda step: step.value)
 @pytest.mark.sample(1)
 def test_flushed(mode: Mode, step: Step, place: Place, server: RedisServer, chance: random.Random) -> None:
-    """FLUSHALL at each step of a fetch, and again: lease and definitions are soon there, and no herd comes."""
+    """After FLUSHALL at each step of a fetch lease and definitions are soon there, without a burst of requests."""
     admin = admin_of(server)
     with Stage.of(mode, place, chance) as stage:
         caught = catch(stage, step)

@@ -35,8 +35,8 @@ class Chaos:
     """Injects faults into a fleet until it is stopped, and then ends all faults.
 
     Args:
-        plot: which run.
-        fleet: whom it strikes.
+        plot: the run.
+        fleet: its target.
     """
 
     def __init__(self, plot: Plot, fleet: Fleet) -> None:
@@ -46,17 +46,17 @@ class Chaos:
         self._rng = random.Random(f"chaos {plot.seed}")
         self._over = False
         self.revoked: dict[str, int] = {}
-        """Processes whose keys PostHog refuses for good, with its status."""
+        """Processes whose keys PostHog refuses permanently, with its status."""
 
     def begin(self) -> None:
-        """Strike from now on."""
+        """Inject faults from now on."""
         for name in self._plot.troubles:
             if name in _LASTING:
                 TROUBLES[name](self)
         self._next()
 
     def end(self) -> None:
-        """Make all well that can be made well; the dead stay dead."""
+        """End all faults that can be ended; killed processes stay dead."""
         self._over = True
         world = self._world
         world.network.heal()
@@ -78,7 +78,7 @@ class Chaos:
         TROUBLES[self._rng.choice(sudden)](self)
         self._world.scheduler.after(self._rng.expovariate(1 / self._plot.every), self._next)
 
-    # --- what may strike ---------------------------------------------------------------------------------------------
+    # --- the faults --------------------------------------------------------------------------------------------------
 
     def _store(self) -> SharedStore:
         return self._rng.choice((self._world.fleet, *self._world.stores))
@@ -97,7 +97,7 @@ class Chaos:
         self._world.note(f"--- {what}")
 
     def crash(self) -> None:
-        """A process dies at some point; mostly another takes its place."""
+        """A process dies at some point; usually another one replaces it."""
         process = self._some()
         if process is None:
             return
@@ -106,7 +106,7 @@ class Chaos:
             self._fleet.add(process.kind, delay=self._rng.uniform(0, 3))
 
     def leave(self) -> None:
-        """A process is restarted in an orderly way."""
+        """A process is shut down and restarted."""
         process = self._some()
         if process is not None and not process.frozen:
             process.shut_down()
@@ -159,7 +159,7 @@ class Chaos:
         self._later(self._a_while(), partial(setattr, store, "down", False))
 
     def frozen_store(self) -> None:
-        """A store is stopped for a while, and then obeys what came meanwhile."""
+        """A store is stopped for a while, and then executes the requests that came meanwhile."""
         store = self._store()
         self._say(f"{store.uid} frozen")
         store.frozen = True
@@ -222,7 +222,7 @@ class Chaos:
             posthog.change(content)
 
     def late_news(self) -> None:
-        """PostHog changes; the process that fetches this loses its way to the fleet's store, and PostHog fails."""
+        """PostHog changes; the process that fetches this is cut off from the fleet's store, and PostHog fails."""
         posthog, store, refresh = self._world.posthog, self._world.fleet, self._plot.refresh
 
         def strike(who: str) -> None:
@@ -255,7 +255,7 @@ class Chaos:
             self._later(self._a_while(), lambda: bad.pop(process.name, None))
 
     def revoke(self) -> None:
-        """PostHog refuses the key of one process for good."""
+        """PostHog refuses the key of one process permanently."""
         process = self._some()
         if process is not None and not self.revoked:
             self.revoked[process.name] = self._rng.choice((0, 401, 403))
@@ -283,7 +283,7 @@ class Chaos:
             self._later(self._rng.expovariate(1 / (0.003 * self._plot.refresh)), self.evict)
 
     def slow_network(self) -> None:
-        """Messages to the stores take their time."""
+        """Messages to the stores are slow."""
         self._world.network.latency = self._rng.choice((0.02, 0.1, 0.3))
 
 

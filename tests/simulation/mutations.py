@@ -48,14 +48,14 @@ LONGEST = 500
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """One rule broken."""
+    """A change of the engine that breaks one rule."""
 
     rule: int
     what: str
     changes: tuple[tuple[object, str, object], ...]
     """Owner, attribute and replacement of each patch."""
     variants: tuple[str, ...] = ()
-    """How the runs that find it differ from those that are drawn (`run_plan.VARIANTS`)."""
+    """The variants of the runs that find it (`run_plan.VARIANTS`)."""
 
     @contextmanager
     def applied(self) -> Generator[None, None, None]:
@@ -86,7 +86,7 @@ def _no(*_: object, **__: object) -> bool:
 
 
 def _nothing(*_: object) -> None:
-    """None, whatever is asked."""
+    """Return None for any arguments."""
 
 
 def _only_if_stored(_state: State, _envelope: Envelope, published: Published) -> bool:

@@ -1,14 +1,13 @@
 """The rules that must always hold, checked against the truth.
 
 The truth is what PostHog served and when, and when each fetch was really granted, in the run's one true time; no
-worker sees it. Of definitions it is known here which fetch brought or last confirmed them (`Evidence`), however often
-they were handed on and translated from one clock to another.
+worker sees it. For all definitions it is known here which fetch brought or last confirmed them (`Evidence`), however
+often they were passed on and translated from one clock to another.
 
-*Backwards* is judged so: a worker that held X takes Y instead, and PostHog did not serve Y at any time from the grant
-of X's fetch until now. From the grant and not from the answer: fetches are ordered by their grants, for an answer may
-lie in a frozen worker's socket for as long as it likes. Not judged is what no promise covers: ages once a clock was
-stepped or stopped, because they can't be known then; and X that a store refused for now, once no fetch was
-answered for a challenge time.
+A worker goes *backwards* if it held X, takes Y instead, and PostHog did not serve Y at any time from the grant of X's
+fetch until now. The grant counts and not the answer, because fetches are ordered by their grants: an answer may stay in
+a frozen worker's socket for any time. We don't judge what no promise covers: ages after a clock was stepped or stopped,
+because they can't be known then; and X that a store refused for now, once no fetch was answered for a challenge time.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Evidence", "Oracle"]
 
 _LATENCY = 1.05
-"""Seconds by which an age may be off: an answer may be on its way for as long as a store is waited for."""
+"""Seconds by which an age may be wrong: an answer may be under way for as long as a process waits for a store."""
 
 _LONGEST_FETCH = 30.0
 
@@ -42,9 +41,9 @@ class Evidence:
     granted: float
     served: float
     uid: str
-    """The store in whose time they are dated."""
+    """The store whose clock dates them."""
     translated: bool = False
-    """They were dated by the age on some process's own clock."""
+    """They were dated by the age on a process's own clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +88,16 @@ class Oracle:
         """Whether a store, by its uid, grants in no order any more (`SharedStore.disordered`)."""
         self.grants = 0
         self.quiet = False
-        """All troubles ended long ago."""
+        """All faults ended long ago."""
 
     def report(self, fault: str) -> None:
-        """Something must not be as it is."""
+        """Report a broken rule."""
         self.faults.append(f"at {self._scheduler.now:.3f}: {fault}")
 
     # --- rule 1: grants ----------------------------------------------------------------------------------------------
 
     def asks(self, ask: Ask) -> Asked:
-        """The running task is about to poll: return what its process knows at this moment."""
+        """Return what the running task's process knows just before its poll."""
         process = self.processes[ask.me]
         known = process.know_now().granted
         ago = None if known is None else process.clock() - known
@@ -107,10 +106,10 @@ class Oracle:
         return Asked(process.seen.evidence if same else None, ago)
 
     def polled(self, store: SharedStore, ask: Ask, asked: Asked, done: tuple[State, Reply]) -> None:
-        """A store has just answered a poll.
+        """Check a store's answer to a poll.
 
         Args:
-            store: which one.
+            store: the store.
             ask: the question.
             asked: what `asks` returned.
             done: the store's state before, and its answer.
@@ -185,7 +184,7 @@ class Oracle:
     # --- rules 2, 3 and 8: what is stored ----------------------------------------------------------------------------
 
     def heard(self, uid: str, reply: Reply) -> None:
-        """The running task has its answer to a poll."""
+        """Record that the running task has its answer to a poll."""
         task = current_task()
         notes, process = task.notes, self.processes[task.owner.name]
         is_fallback = uid not in (process.uid_of(process.worker.fleet_status.store), process.uid_of("fleet"))
@@ -200,7 +199,7 @@ class Oracle:
             process.permits = 1
 
     def brought(self, held: Held) -> None:
-        """The running task's fetch has brought or confirmed these."""
+        """Record what the running task's fetch has brought or confirmed."""
         notes, process = current_task().notes, self.processes[current_task().owner.name]
         version, served = notes.served
         if version != held.meta.version:
@@ -211,14 +210,14 @@ class Oracle:
         self._know(uid, held.meta, evidence)
 
     def offers(self, uid: str, meta: Meta) -> None:
-        """The running task is about to offer these to a store, maybe under times of that store's clock."""
+        """Check what the running task is about to offer to a store, maybe with times of that store's clock."""
         notes = current_task().notes
         if notes.repair == uid:
             notes.repair = ""
         self.confirms(uid, meta)
 
     def confirms(self, uid: str, meta: Meta) -> None:
-        """The running task is about to give a store these times, without the definitions that they are of."""
+        """Check the times that the running task is about to confirm, without their definitions."""
         process = self.processes[current_task().owner.name]
         self.look(process)
         if (uid, meta.as_of, meta.version) in self._evidence:
@@ -232,7 +231,7 @@ class Oracle:
         return None
 
     def stored(self, store: SharedStore, before: State, *, fresh: bool, taken: bool) -> None:
-        """A store has just been offered or confirmed something."""
+        """Check what a store holds after an offer or a confirmation."""
         meta = store.state.meta
         if not taken or meta is None:
             return None
@@ -266,7 +265,7 @@ class Oracle:
             )
 
     def _check_heals(self, store: SharedStore, ask: Ask, asked: Evidence, reply: Reply) -> None:
-        """A process that holds newer definitions than the store is asked to repair it; not all at once."""
+        """Check that a process with newer definitions than the store is asked to repair it, and not all at once."""
         meta = store.state.meta
         if reply.republish or ask.held is None or ask.held.epoch != store.state.epoch:
             return
@@ -317,7 +316,7 @@ class Oracle:
         return self._last.get((process.name, version))
 
     def client_takes(self, process: Process, change: tuple[Evidence | None, Evidence | None], version: str) -> None:
-        """A client uses other definitions from now on."""
+        """Check the definitions that a client uses from now on."""
         old, new = change
         if old is not None and new is not None:
             self._check_forward(f"a client of {process.name}", (old, new), version)
@@ -331,5 +330,5 @@ def _let_go(process: Process, held: Held | None) -> bool:
 
 
 def _overtaken(held: Held) -> bool:
-    """Whether a store had better, so that their time counts for nothing any more (`knowledge.superseded`)."""
+    """Whether a store had newer ones, so that their time no longer counts (`knowledge.superseded`)."""
     return held.meta.order == (0, 1)

@@ -36,7 +36,7 @@ def version_of(content: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One answer, and the truth of it."""
+    """One answer, and when PostHog made it."""
 
     status: int
     content: int
@@ -62,20 +62,20 @@ class PostHog:
     scheduler: Scheduler
     rng: random.Random
     past: list[tuple[float, int]] = field(default_factory=lambda: [(float("-inf"), 1)])
-    """Since when what was served."""
+    """The contents served, and since when."""
     status: int = 200
     """The answer to all workers."""
     retry_after: float | None = None
     bad_keys: dict[str, int] = field(default_factory=dict[str, int])
-    """Which processes are refused, with which status; 0: their connections fail."""
+    """The status with which each process is refused; 0: its connections fail."""
     slowness: float = 0.1
     """Mean seconds for an answer."""
     served_new: Callable[[str], None] | None = None
-    """Called with the name of a process that is sent definitions which it does not have."""
+    """Called with the name of a process that gets definitions which it does not have."""
 
     @property
     def content(self) -> int:
-        """What is served now."""
+        """The content served now."""
         return self.past[-1][1]
 
     def change(self, content: int) -> None:
@@ -88,7 +88,7 @@ class PostHog:
         return max(content for _, content in self.past)
 
     def served_between(self, version: str, start: float, end: float) -> bool:
-        """Whether this version was what PostHog served at any time between these two."""
+        """Return whether PostHog served this version at any time between these two."""
         for i, (since, content) in enumerate(self.past):
             until = self.past[i + 1][0] if i + 1 < len(self.past) else float("inf")
             if version_of(content) == version and since <= end and until >= start:

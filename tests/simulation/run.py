@@ -33,12 +33,12 @@ __all__ = ["Outcome", "main", "simulate"]
 _KEY = "the signing key of a simulated fleet"
 
 _LONGEST_NOTE = 60.0
-"""Seconds for which PostHog's failures of a run may keep a fleet from fetching."""
+"""Seconds for which PostHog's failures in a run may keep a fleet from fetching."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one run."""
+    """The result of one run."""
 
     plot: Plot
     faults: tuple[str, ...]
@@ -49,7 +49,7 @@ class Outcome:
     """The command that runs the same again."""
 
     def __str__(self) -> str:
-        """Tell it, with the trace's end."""
+        """Return it as text, with the end of the trace."""
         lines = [str(self.plot), *(f"  {line}" for line in self.trace), *(f"  FAULT {fault}" for fault in self.faults)]
         return "\n".join([*lines, f"  replay: {self.replay}"])
 
@@ -62,14 +62,14 @@ def simulate(
     trace: int = 40,
     variants: Collection[str] = (),
 ) -> Outcome:
-    """Run a fleet through what this seed holds in store for it; stops at the first fault.
+    """Run the fleet and the faults of this seed; stops at the first broken rule.
 
     Args:
-        seed: everything follows from it.
-        smallest: how many workers there are at least.
-        largest: how many there may be.
-        trace: how many lines of what happened are kept.
-        variants: how the run differs from what is drawn: names in `run_plan.VARIANTS`.
+        seed: decides everything.
+        smallest: the fewest workers.
+        largest: the most workers.
+        trace: how many lines of the trace are kept.
+        variants: names in `run_plan.VARIANTS`, by which the run differs from the drawn one.
     """
     random.seed(seed)
     plot = draw(seed, set(TROUBLES) - {"evict"}, smallest=smallest, largest=largest)
@@ -102,7 +102,7 @@ class _Run:
         self.fleet = Fleet(self.world)
 
     def outcome(self, options: str) -> Outcome:
-        """What came of it so far; `options` are those that it was drawn by."""
+        """Return the result so far; `options` are those of the plan."""
         replay = f"python -m tests.simulation.run --seed {self.plot.seed} {options}"
         scheduler, oracle = self.scheduler, self.oracle
         return Outcome(self.plot, tuple(oracle.faults), tuple(self.trace), scheduler.steps, oracle.grants, replay)
@@ -134,7 +134,7 @@ class _Run:
             self.scheduler.run(self.scheduler.now + seconds, lambda: bool(self.oracle.faults))
 
     def _patience(self) -> float:
-        """Seconds in which a change has to arrive everywhere: two refresh intervals, or two challenge times."""
+        """Return the seconds in which a change must reach all: two refresh intervals, or two challenge times."""
         refresh = self.plot.refresh
         return 2 * refresh + 1 if self.plot.mode == "attached" else 2 * 10 * refresh + 2 * refresh
 
@@ -151,11 +151,12 @@ class _Run:
             self.oracle.report(f"rule 11: {', '.join(behind)} do not hold {content} {when}")
 
     def _excused(self, content: int) -> bool:
-        """No worker can fetch it, or one that is refused permanently prevents the others: a known limit.
+        """Return whether no worker can fetch it, or one that is refused permanently prevents the others: a known limit.
 
         A grant is due by its asker's own refresh interval since the latest grant of any worker. In a fleet of unequal
         intervals the grants of a process that asks more often can leave no time for the others. So can, on an empty
-        store, those of an attached process, who contends at any moment, where all others only do at their SDK's polls.
+        store, those of an attached process, which contends at any moment, while all others contend only at their SDK's
+        polls.
         """
         alive = self.fleet.alive
         able = [process for process in alive if self._can_fetch(process, content)]
@@ -166,7 +167,7 @@ class _Run:
         return not able or unequal or (empty and any(kind.attached for kind in refused))
 
     def _converged(self, process: Process, content: int) -> bool:
-        """Whether it uses this content, or was just emptied by its own SDK, whose key is refused (fact 7)."""
+        """Return whether it uses this content, or was just emptied by its own SDK, whose key is refused (fact 7)."""
         refused = process.name in self.world.posthog.bad_keys and not process.kind.attached
         return process.converged(content) or (refused and not process.sdk.content)
 

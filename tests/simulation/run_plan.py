@@ -28,12 +28,12 @@ class Plot:
     troubles: tuple[str, ...]
     """The kinds of faults that occur."""
     every: float
-    """Mean seconds between two strikes."""
+    """Mean seconds between two faults."""
     signed: bool = False
     """All processes have the same signing key."""
 
     def __str__(self) -> str:
-        """Tell the run in one line."""
+        """Return the run as one line of text."""
         refreshers = sum(kind.refresher for kind in self.kinds)
         count = f"{len(self.kinds)} workers" + (f" ({refreshers} refreshers)" if refreshers else "")
         return (
@@ -43,7 +43,7 @@ class Plot:
 
 
 def _with_refreshers(plot: Plot) -> Plot:
-    """The same run, but that every third of its workers that could is a refresher."""
+    """Return the same run, in which every third possible worker is a refresher."""
     kinds = (
         replace(kind, refresher=kind.attached and kind.has_key and not number % 3)
         for number, kind in enumerate(plot.kinds)
@@ -52,12 +52,12 @@ def _with_refreshers(plot: Plot) -> Plot:
 
 
 def _with_key(plot: Plot) -> Plot:
-    """The same run, but that the fleet has a signing key."""
+    """Return the same run, in which the fleet has a signing key."""
     return replace(plot, signed=True)
 
 
 def _under_eviction(plot: Plot) -> Plot:
-    """The same fleet, all of whose workers listen, on a store that keeps nothing for long; nothing else goes wrong."""
+    """Return the same fleet, whose workers all listen, on a store that keeps nothing for long, without other faults."""
     settings = Settings(refresh_interval=plot.refresh)
     kinds = (
         replace(kind, settings=settings, poll_interval=plot.refresh, attached=True, has_key=True, listens=True)
@@ -71,15 +71,15 @@ VARIANTS: dict[str, Callable[[Plot], Plot]] = {
     "evicting": _under_eviction,
     "signed": _with_key,
 }
-"""How a run may differ from what its seed draws, by the name of the option."""
+"""The variants of a run, by the name of the option."""
 
 
 def draw(seed: int, troubles: Collection[str], *, smallest: int, largest: int) -> Plot:
     """Draw a run.
 
     Args:
-        seed: it is a function of this.
-        troubles: which kinds there are.
+        seed: decides the run.
+        troubles: the kinds of faults.
         smallest: how many workers there are at least.
         largest: how many there may be.
     """

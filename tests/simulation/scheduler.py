@@ -25,12 +25,12 @@ class Scheduler:
         self.hub = getcurrent()
         self.steps = 0
         self.tasks: dict[Task, None] = {}
-        """Those that have not ended, in the order in which they began."""
+        """The tasks that have not ended, in the order in which they began."""
         self._queue: list[tuple[float, int, Callable[[], object]]] = []
         self._order = count()
 
     def at(self, when: float, action: Callable[[], object]) -> None:
-        """Do this then; what is due at the same time is done in the order in which it was asked for."""
+        """Do this at this time; actions of the same time run in the order in which they were planned."""
         heapq.heappush(self._queue, (max(when, self.now), next(self._order), action))
 
     def after(self, seconds: float, action: Callable[[], object]) -> None:
@@ -69,13 +69,13 @@ class Owner:
         self._deferred: list[Callable[[], None]] = []
 
     def start(self, body: Callable[[], None], name: str, delay: float = 0.0) -> Task:
-        """Begin a task of this process a little later."""
+        """Start a task of this process a little later."""
         task = Task(self, body, name)
         self.scheduler.after(delay, partial(task.resume, task.turn))
         return task
 
     def freeze(self) -> None:
-        """Stop it wherever it is, as SIGSTOP does."""
+        """Stop it at any point, as SIGSTOP does."""
         self.frozen = True
 
     def thaw(self) -> None:
@@ -86,7 +86,7 @@ class Owner:
             self.scheduler.after(0, action)
 
     def kill(self) -> None:
-        """End it wherever it is, as SIGKILL does."""
+        """End it at any point, as SIGKILL does."""
         self.alive = False
         self._deferred.clear()
 
@@ -95,12 +95,12 @@ class Owner:
         self._deferred.append(action)
 
     def stepped(self) -> None:
-        """A task of this process has just run."""
+        """Record that a task of this process has just run."""
 
 
 @dataclass(slots=True)
 class Notes:
-    """What the checks note of one task since it last entered the engine."""
+    """The checks' record of one task since it last entered the engine."""
 
     verbs: int = 0
     unchanged: int = 0
@@ -124,7 +124,7 @@ class Task(greenlet):
         self.owner = owner
         self.name = name
         self.turn = 0
-        """How often it continued: a wake-up for an earlier wait counts for nothing."""
+        """How often it continued; a wake-up for an earlier wait is ignored."""
         self.ended = False
         self.at_end: list[Callable[[], None]] = []
         self.notes = Notes()
@@ -132,7 +132,7 @@ class Task(greenlet):
         owner.scheduler.tasks[self] = None
 
     def wait(self, longest: float | None) -> None:
-        """Give way until `wake` is called with the present turn, or the time is over."""
+        """Let other tasks run until `wake` is called with the present turn, or the time is over."""
         if not self.owner.alive:
             raise GreenletExit
         if longest is not None:
@@ -144,7 +144,7 @@ class Task(greenlet):
         self.owner.scheduler.after(0, partial(self.resume, turn))
 
     def resume(self, turn: int) -> None:
-        """Go on, in the scheduler's own time."""
+        """Continue, in the scheduler's own time."""
         if turn != self.turn or self.ended or not self.owner.alive:
             return
         if self.owner.frozen:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["Attached", "Sdk"]
 
 _BUDGET = 6.0
-"""Store timeouts that a call may take besides its waits: a poll and a repair of two stores, and a fetch's result."""
+"""The store timeouts that a call may take besides its waits: a poll and a repair of two stores, and a fetch's
+result."""
 
 
 class Sdk:
@@ -40,7 +41,7 @@ class Sdk:
         self.poll_interval = poll_interval
         self.flags: object = None
         self.content = 0
-        """What the flags are of; 0: nothing, or none at all."""
+        """The content of the flags; 0: nothing, or no flags."""
         self.etag = ""
         self.poller: Thread | None = None
         self.stopped = Event()
@@ -49,7 +50,7 @@ class Sdk:
         self._published = 0
 
     def inherit(self, parents: Sdk) -> None:
-        """Be what a forked child has of its parent's client."""
+        """Take over what a forked child has of its parent's client."""
         self.flags, self.content, self.etag = parents.flags, parents.content, parents.etag
         self._evidence, self._generation, self._published = parents._evidence, parents._generation, parents._published
 
@@ -59,7 +60,7 @@ class Sdk:
         self.start_poller()
 
     def start_poller(self) -> None:
-        """Poll from now on."""
+        """Start polling."""
         self.poller = Thread(target=self._poll, name="poller")
         self.poller.start()
 
@@ -140,7 +141,7 @@ class Sdk:
 
 
 def _content(data: Definitions) -> int:
-    """Which content these definitions are; 0: none."""
+    """Return the content of these definitions; 0: none."""
     flags = cast("list[dict[str, int]]", data["flags"])
     return next((flag["content"] for flag in flags), 0)
 

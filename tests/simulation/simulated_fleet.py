@@ -28,7 +28,7 @@ _AFTER_FORK = 1.0
 
 @dataclass(slots=True)
 class Trap:
-    """Freezes a process at a point of its way."""
+    """Freezes a process at one of its points."""
 
     point: str
     seconds: float
@@ -54,13 +54,13 @@ class Process(Owner):
         self.seen: Seen = replace(parent.seen) if parent else Seen()
         self.know = parent.know_now().in_child() if parent else Knowledge()
         self.out: dict[str, float] = {}
-        """Since when a fetch is under way, by the store that granted it."""
+        """When each fetch under way began, by the store that granted it."""
         self.permits = 0
         self.granted_by = ""
         self.stops = 0
         """How often it was stopped."""
         self.paused: float = parent.paused if parent else 0.0
-        """Seconds by which its own clock stood still."""
+        """Seconds for which its own clock stood still."""
         self._clock_stopped: float | None = None
         self.trap: Trap | None = None
         self._troubled_at = float("-inf")
@@ -116,7 +116,7 @@ class Process(Owner):
         return self._worker is not None and self._worker.background.running
 
     def know_now(self) -> Knowledge:
-        """All that it knows."""
+        """Everything that it knows."""
         return self._worker.know if self._worker else self.know
 
     def clock(self) -> float:
@@ -129,13 +129,13 @@ class Process(Owner):
         return self.world.paused + sum(store.stepped_back for store in self.world.stores)
 
     def uid_of(self, store_name: str) -> str:
-        """Which store of all this process calls so."""
+        """Return the store that this process calls by this name."""
         if store_name == "host":
             return self.world.hosts[self.kind.host].uid
         return store_name if store_name == "fleet" else f"{store_name or 'nowhere'} {self.lineage}"
 
     def well_since(self, uid: str) -> bool:
-        """Whether it has been fetching for this store, and in the best of health all the while."""
+        """Return whether it has been fetching for this store, and healthy all the time."""
         since = self.out.get(uid)
         slow = self.world.network.latency > 0.01
         if (
@@ -150,7 +150,7 @@ class Process(Owner):
         return self.scheduler.now - since < 10.0
 
     def converged(self, content: int) -> bool:
-        """Whether it uses this content, and knows it for such."""
+        """Return whether it uses this content, and knows that."""
         held = self.held
         return self.sdk.content == content and held is not None and held.meta.version == version_of(content)
 
@@ -176,7 +176,7 @@ class Process(Owner):
             self.start(self.sdk.load, "request")
 
     def shut_down(self) -> None:
-        """Leave in an orderly way."""
+        """Shut down."""
         if self._worker is not None:
             self.sdk.stopped.set()
             self.start(self._leave, "shutdown")
@@ -208,7 +208,7 @@ class Process(Owner):
         self.thaw()
 
     def point(self, name: str) -> None:
-        """The running task is here: freeze the process if a trap says so."""
+        """Freeze the process if a trap is set for the running task's point."""
         if self.trap is not None and self.trap.point == name:
             seconds, self.trap = self.trap.seconds, None
             self.world.note(f"{self.name} frozen {name} for {seconds:.1f} s")
@@ -216,7 +216,7 @@ class Process(Owner):
             current_task().wait(0)
 
     def disturbed(self) -> None:
-        """Something kept it from its duties."""
+        """Record that something kept it from its duties."""
         self._troubled_at = self.scheduler.now
 
     def kill(self) -> None:
@@ -225,7 +225,7 @@ class Process(Owner):
         self.world.note(f"{self.name} ended")
 
     def stepped(self) -> None:
-        """Judge what came of the latest step."""
+        """Check the result of the latest step."""
         self.oracle.look(self)
 
     def request(self, etag: str, longest: float) -> Response | None:

@@ -19,7 +19,7 @@ __all__ = ["Network", "Party", "SharedStore"]
 
 _NOT_STORED = ("invalid_epoch",)
 _OF_A_KEY = ("note_stamp", "epoch_stamp")
-"""Fields that a fleet without a key leaves empty: to lose one would only change what else is drawn by lot."""
+"""Fields that a fleet without a key leaves empty; losing one would only change what else is drawn."""
 
 _BEGINNING = 1_000_000.0
 """Seconds on every store's clock when a run begins."""
@@ -27,7 +27,7 @@ _BEGINNING = 1_000_000.0
 
 @dataclass(slots=True)
 class Network:
-    """How messages fare on their way, in one run."""
+    """The delays and losses of messages, in one run."""
 
     rng: random.Random
     latency: float = 0.002
@@ -41,11 +41,11 @@ class Network:
         return self.rng.expovariate(1 / self.latency)
 
     def happens(self, chance: float) -> bool:
-        """Whether something of this probability happens now."""
+        """Return whether something of this probability happens now."""
         return chance > 0 and self.rng.random() < chance
 
     def heal(self) -> None:
-        """Lose nothing any more, and be quick."""
+        """Lose nothing from now on, and be fast."""
         self.latency = 0.002
         self.lost_requests = self.lost_replies = self.lost_notices = self.doubled_notices = 0.0
 
@@ -57,11 +57,11 @@ class Party(Protocol):
     store_timeout: float
 
     def point(self, name: str) -> None:
-        """The running task is at a point at which its process may have to freeze."""
+        """Freeze the process if that is planned for this point of the running task."""
         ...
 
     def disturbed(self) -> None:
-        """A store failed this process."""
+        """Record that a store failed this process."""
         ...
 
 
@@ -71,7 +71,7 @@ class SharedStore(MemoryStore):
     Args:
         uid: names it among all stores of the run.
         scheduler: has the clock.
-        network: how messages fare.
+        network: the delays and losses of messages.
         signed: its processes have a key.
     """
 
@@ -100,7 +100,7 @@ class SharedStore(MemoryStore):
         self.evicts = False
         """It keeps nothing for long."""
         self.grants_while_it_evicts: deque[float] = deque(maxlen=4)
-        """When it gave the latest of them."""
+        """When the latest of its grants was given."""
         self.was_empty = False
         """When the latest grant was given."""
         self._requests: list[Callable[[], None]] = []
@@ -144,7 +144,7 @@ class SharedStore(MemoryStore):
         self._kept = (self._state, self._payload)
 
     def roll_back(self) -> None:
-        """Lose the latest writes, as a failover does, with all connections for notices."""
+        """Lose the latest writes and all connections for notices, as in a failover."""
         self._replace(*self._kept)
         self.drop_streams()
 
@@ -179,7 +179,7 @@ class SharedStore(MemoryStore):
     # --- messages ----------------------------------------------------------------------------------------------------
 
     def receive(self, request: Callable[[], None]) -> None:
-        """Obey a request, or keep it until the store is thawed."""
+        """Execute a request, or keep it until the store is thawed."""
         if self.frozen:
             self._requests.append(request)
         else:
@@ -192,7 +192,7 @@ class SharedStore(MemoryStore):
         return stream
 
     def tell(self) -> None:
-        """Send out the notices that the latest verb gave rise to."""
+        """Send the notices of the latest verb."""
         while (notice := self._tap.get(0)) is not None:
             for stream in self._streams:
                 if not self.reachable(stream.party) or self.network.happens(self.network.lost_notices):

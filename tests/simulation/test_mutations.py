@@ -25,7 +25,7 @@ SLOW = {
     "the entity tag of other definitions is sent",
     "a worker with a key believes no signed note",
 }
-"""Found only after more runs than a test suite has time for."""
+"""Mutations that are found only after more runs than a test suite has time for."""
 
 PAGE = Path(__file__).parents[2] / "docs/simulation.md"
 

@@ -30,7 +30,7 @@ def test_fleets_keep_the_rules_whatever_happens() -> None:
 
 
 def test_fleets_with_refreshers_keep_them_too() -> None:
-    """The same where some go before the others, die and come back."""
+    """Fleets with refreshers, which die and come back, keep the rules too."""
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         runs = pool.map(partial(simulate, largest=SMALL, variants=("refreshers",)), range(RUNS // 5), chunksize=4)
         outcomes = list(runs)
@@ -58,7 +58,7 @@ def test_fleets_keep_the_pace_on_a_store_that_forgets() -> None:
 
 
 def test_without_word_of_each_others_grants_they_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then each fetches for itself, as it did."""
+    """Without notices of grants each worker fetches for itself, and the simulation reports it."""
 
     def announced(_before: State, _ask: Ask, _reply: Reply) -> None:
         """Nothing is."""

@@ -39,7 +39,7 @@ class World:
 
     @property
     def stamps(self) -> Stamps:
-        """What signs in this run, if there is a key."""
+        """The stamps of this run, if there is a key."""
         return Codec(NAMESPACE, self.protection, limit=1024).stamps
 
     @property
@@ -58,7 +58,7 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a process is like."""
+    """The properties of a process."""
 
     settings: Settings
     poll_interval: float
@@ -68,6 +68,6 @@ class Kind:
     has_key: bool = True
     host: int = 0
     pace: float = 2.5
-    """Of the process's own memory, in refresh intervals."""
+    """The pace of the process's own memory, in refresh intervals."""
     refresher: bool = False
-    """It goes before workers."""
+    """It is a refresher, and takes precedence over workers."""

@@ -49,7 +49,7 @@ __all__ = [
 E = TypeVar("E", bound=Event)
 
 OWN_FETCH = " flagcache/"
-"""What the user agent of the fleet's own fetch has, and the SDK's has not."""
+"""The part of the user agent that only the fleet's own fetch has."""
 
 ADOPTS = "_update_flag_state"
 """The SDK's method that hashes definitions (since posthog 7.59) and adopts them; no public name shows that."""
@@ -57,7 +57,7 @@ ADOPTS = "_update_flag_state"
 
 @dataclass(slots=True)
 class AttachedSeat(Seat):
-    """What one member works with; the client is attached."""
+    """The objects of one member; its client is attached."""
 
     events: list[Event] = field(default_factory=list[Event])
 
@@ -110,7 +110,7 @@ def events(seat: Seat) -> list[Event]:
 
 
 def nothing(_seat: Seat) -> None:
-    """Only answer: the member is alive."""
+    """Only answer, to show that the member is alive."""
 
 
 def listens(_seat: Seat) -> bool:
@@ -154,7 +154,7 @@ def polls_until(seat: Seat, revision: int, *, within: float = 5.0) -> None:
 
 
 def leads(member: Member) -> bool:
-    """Whether it says so."""
+    """Return whether the member says that it leads."""
     return member.call(status).role is Role.LEADER
 
 
@@ -164,7 +164,7 @@ def leader_of(members: Sequence[Member], *, within: float = 10.0) -> Member:
 
 
 def flag_counts(members: Iterable[Member]) -> set[int | None]:
-    """How many flags each of these holds."""
+    """Return how many flags each of these holds."""
     return {member.call(history)[-1].flags for member in members}
 
 
@@ -201,6 +201,6 @@ def subscribed(admin: redis.Redis, namespace: str, count: int, *, within: float 
 
 
 def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What flagcache logged as an error."""
+    """Return what flagcache logged as an error."""
     lines = [line for line in caplog.records if line.name.startswith("flagcache") and line.levelno >= logging.ERROR]
     return [line.getMessage() for line in lines]

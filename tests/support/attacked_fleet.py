@@ -48,7 +48,7 @@ _DEPLOYED_EVERY = 4.0
 """Seconds from one of them to the next: twice `stale_after`."""
 
 _LATE = 8 * EVERY
-"""Seconds after a change from which definitions of before may not be called fresh: `stale_after` (five intervals),
+"""Seconds after a change from which older definitions may not be called fresh: `stale_after` (five intervals),
 and one and a half by which a poll may be overdue before a process doubts its last reply."""
 
 
@@ -102,7 +102,7 @@ class Toll:
 
     @property
     def harm(self) -> str:
-        """What no attack may do to a fleet with a key: empty if it did none of it."""
+        """What an attack did that none may do to a fleet with a key; empty if nothing."""
         harmless = not self.wrong and not self.lost and not self.false_fresh and self.requests <= self.most_requests
         return "" if harmless else str(self)
 
@@ -134,10 +134,10 @@ class Battle:
         return time.monotonic() - began
 
     def suffer(self, attack: Attack, *, times: int, seconds: float, change: bool = False) -> Toll:
-        """Let the attack happen, and watch; then change a flag, and see the fleet heal.
+        """Run the attack, and watch; then change a flag, and wait until the fleet heals.
 
         Args:
-            attack: One write, or some.
+            attack: One write, or several.
             times: How often, spread over the time.
             seconds: How long the fleet is watched.
             change: Change a flag at PostHog as the attack begins.
@@ -192,7 +192,7 @@ class Battle:
             time.sleep(0.02)
 
     def write(self, attack: Attack) -> None:
-        """Let the attack happen once, and don't watch."""
+        """Run the attack once, without watching."""
         attack(self._writer)
 
     @property
@@ -201,7 +201,7 @@ class Battle:
         return self._posthog.full_fetches
 
     def fetched_since(self, full_fetches: int) -> bool:
-        """Whether it sent definitions once more."""
+        """Return whether it sent definitions again."""
         return self.full_fetches > full_fetches
 
     def _held(self) -> list[int | None]:
@@ -216,7 +216,7 @@ class Battle:
             toll.false_fresh += late and held != self._newest and seat.cache.status().state is State.FRESH
 
     def _judge(self, toll: Toll, seen: list[int]) -> None:
-        """Look through all that the clients held since: wrong definitions count even if they were held for a moment."""
+        """Check all that the clients held since; wrong definitions count even if they were held for a moment."""
         for seat, known in zip(self._seats, seen, strict=True):
             self._judge_one(toll, seat, known)
 

@@ -43,7 +43,7 @@ def tied_cache(
 
     Args:
         tie: How its clients are tied to it.
-        place: Where its fleet lives.
+        place: The fleet's place.
         refresh: Seconds between two requests of the fleet to PostHog.
         on_event: Called with each event.
         options: Of the cache.
@@ -77,7 +77,7 @@ def tied_seats(
 
     Args:
         tie: How its client is tied to the cache.
-        place: Where the fleet lives.
+        place: The fleet's place.
         refresh: Seconds between two requests of the fleet to PostHog.
         polls: Seconds between two polls of a client.
         options: Of the cache, and `host` where that is not the place's PostHog.

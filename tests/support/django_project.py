@@ -21,11 +21,11 @@ INSTALLED_APPS += ["rest_framework", "rest_framework.authtoken", "shop"]
 REST_FRAMEWORK = {"DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.TokenAuthentication"]}
 TEMPLATES[0]["DIRS"] = [BASE_DIR / "templates"]
 """
-"""What the page leaves to the project."""
+"""The settings that the page leaves to the project."""
 
 
 class DjangoProject:
-    """A project named `shop` in a folder of its own, with SQLite for its data.
+    """A project named `shop` in its own folder, with SQLite for its data.
 
     Args:
         folder: made for it.

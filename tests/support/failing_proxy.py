@@ -12,7 +12,7 @@ from typing_extensions import Self
 __all__ = ["SLOW_RATE", "STALL_AFTER", "Mood", "Proxy"]
 
 _STEP = 0.12
-"""Seconds between two bytes of a reply that trickles in: each comes well within a socket's timeout."""
+"""Seconds between two bytes of a reply that trickles in, each well within a socket's timeout."""
 
 SLOW_RATE = 100_000
 """Bytes a second over a slow link."""
@@ -42,7 +42,7 @@ class Proxy:
         self._over = threading.Event()
         self._sockets: list[socket.socket] = []
         self._swallowed: set[socket.socket] = set()
-        """Servers' ends of connections that subscribed before it was deaf."""
+        """The server's ends of connections that subscribed before it dropped everything."""
         self._subscribed: set[socket.socket] = set()
         self._listener = self._listen(0, 64)
         self.port: int = self._listener.getsockname()[1]

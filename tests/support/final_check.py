@@ -50,7 +50,7 @@ class Testimony:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that is known of a scenario."""
+    """Everything that is known of a scenario."""
 
     testimonies: Sequence[Testimony]
     requests: Sequence[Served]
@@ -58,7 +58,7 @@ class Evidence:
     interval: float
     """Seconds between two fetches of the fleet."""
     alone: Sequence[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
-    """From when until when members did not know of each other."""
+    """The time during which members did not know of each other."""
     one_key: bool = False
     """All members are forks of one client, so PostHog doesn't know whose a request was."""
     expected: Sequence[str] = ()
@@ -70,7 +70,7 @@ class Evidence:
 
 
 def faults(evidence: Evidence) -> list[str]:
-    """Every breach of a rule, in words; none is as it should be."""
+    """Return every breach of a rule, in words; empty if all is well."""
     return [
         *_asked_too_often(evidence),
         *(fault for each in evidence.testimonies for fault in _suffered(each, evidence)),
@@ -99,7 +99,7 @@ def admin_of(server: RedisServer) -> redis.Redis:
 
 
 def _connections(admin: redis.Redis) -> list[dict[str, str]]:
-    """Those of the fleet."""
+    """Return those of the fleet."""
     return [each for each in admin.client_list() if each["name"] != _ADMIN]
 
 

@@ -57,7 +57,7 @@ def poll(seat: Seat, times: int = 1) -> None:
 
 
 def evaluated(seat: Seat) -> str | None:
-    """The revision as a user's code sees it: the variant of a flag, evaluated locally."""
+    """Return the revision as a user's code sees it: the variant of a flag, evaluated locally."""
     flags = seat.client.evaluate_flags("user", only_evaluate_locally=True)
     return cast("str | None", flags.get_flag(REVISION_FLAG))
 
@@ -73,12 +73,12 @@ def history(seat: Seat) -> list[Sighting]:
 
 
 def status(seat: Seat) -> Status:
-    """What the cache says of itself."""
+    """Return the cache's status."""
     return seat.cache.status()
 
 
 def logs(seat: Seat) -> list[LogLine]:
-    """What the libraries logged."""
+    """Return what the libraries logged."""
     return list(seat.logs)
 
 
@@ -163,12 +163,12 @@ def leader(fleet: Fleet) -> Member:
 
 
 def asker(fleet: Fleet, served: Served) -> Member:
-    """Whose request this was."""
+    """Return the member that made this request."""
     return next(each for each in fleet.members if key_digest(key_of(each.index)) == served.key_digest)
 
 
 def next_request(posthog: StandInControl, *, timeout: float = 5.0) -> None:
-    """Wait for one more request for definitions than there have been: the next one is then a whole interval away."""
+    """Wait for one more request for definitions; the next one is then a whole interval away."""
     posthog.wait_for_requests(posthog.requests + 1, timeout=timeout)
 
 
@@ -200,10 +200,10 @@ def busiest(requests: Sequence[Served], interval: float) -> int:
 
 
 def in_order(seen: Sequence[Sighting], truths: Sequence[Truth]) -> bool:
-    """Whether what a client held can be read off what PostHog served, always going forward.
+    """Return whether a client's history matches what PostHog served, always forward.
 
-    Each sighting is taken for the earliest time at which PostHog served its revision since the one before it; a client
-    that goes back to what PostHog had replaced finds no such time.
+    Each sighting counts as the earliest time at which PostHog served its revision after the previous one; for a client
+    that goes back to what PostHog had replaced there is no such time.
     """
     place = 0
     for sighting in seen:

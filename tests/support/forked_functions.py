@@ -14,14 +14,14 @@ __all__ = ["Child", "fork", "forked", "race"]
 
 
 class Child:
-    """A forked process that ends with the text that its work returned; what the work raised fails the test."""
+    """A forked process that ends with its work's result as text; an exception of the work fails the test."""
 
     def __init__(self, pid: int, answers: int) -> None:
         self.pid = pid
         self._answers = os.fdopen(answers, "rb")
 
     def answer(self) -> str:
-        """Wait for its end and return what it answered."""
+        """Wait for its end and return its result."""
         with self._answers:
             text = self._answers.read().decode()
         _, status = os.waitpid(self.pid, 0)
@@ -30,7 +30,7 @@ class Child:
         return text
 
     def kill(self) -> None:
-        """End it, if it runs still."""
+        """End it, if it still runs."""
         if self.pid:
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
@@ -38,7 +38,7 @@ class Child:
 
 
 def fork(work: Callable[[], str], *, how: Callable[[], int] = os.fork) -> Child:
-    """Run the work in a forked process, which leaves without any clean-up, as a killed one does."""
+    """Run the work in a forked process, which exits without any clean-up, like a killed one."""
     reading, writing = os.pipe()
     pid = how()
     if pid == 0:
@@ -65,7 +65,7 @@ def forked(work: Callable[[], str], *, how: Callable[[], int] = os.fork) -> Gene
 
 
 def race(works: Sequence[Callable[[], str]]) -> list[str]:
-    """Run each work in a process of its own, all released at the same instant, and return their answers."""
+    """Run each work in its own process, all released at the same instant, and return their results."""
     await_earlier()  # a child that is forked while a thread uses SQLite can't use it
     gate, opener = os.pipe()
 

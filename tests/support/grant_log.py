@@ -35,7 +35,7 @@ class _Grant(NamedTuple):
 
 
 class GrantLog(ABC):
-    """Every grant of one namespace, from where the log was begun."""
+    """Every grant of one namespace since the log began."""
 
     _told: Sequence[int] = ()
 
@@ -51,11 +51,11 @@ class GrantLog(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Log no more."""
+        """Stop logging."""
 
     @abstractmethod
     def _grants(self) -> Iterable[_Grant]:
-        """All so far, in order."""
+        """Return all so far, in order."""
 
     def clocks(self) -> list[int]:
         """When each was given, in milliseconds of the store's clock."""
@@ -65,11 +65,11 @@ class GrantLog(ABC):
     def at_most(self, count: int, requests: Sequence[Served], interval: float) -> bool:
         """Return whether each request had its own grant, and no interval, less a tenth, had more than `count`.
 
-        A grant is due nine tenths of an interval after the latest one, of three at one time too.
+        A grant is due nine tenths of an interval after the latest one, even if that was the third of three.
 
         Args:
-            count: how many.
-            requests: all since the log was begun.
+            count: the most grants.
+            requests: all since the log began.
             interval: seconds between two fetches of the fleet.
         """
         clocks = self.clocks()
@@ -80,7 +80,7 @@ class GrantLog(ABC):
         """Return whether each request had its own grant, and no grant came within 0.9 intervals of the previous one.
 
         Args:
-            requests: all since the log was begun.
+            requests: all since the log began.
             interval: seconds between two fetches of the fleet.
             more: this many grants may come sooner, after a holder that died, left during a fetch or was refused.
         """

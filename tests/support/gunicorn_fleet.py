@@ -48,7 +48,7 @@ class WebFleet:
 
     Args:
         folder: Where it runs.
-        place: Where its fleet lives.
+        place: The fleet's place.
         workers: How many.
         refresh: Seconds between two requests of the fleet to PostHog.
         polls: Seconds between two polls of a client.
@@ -93,7 +93,7 @@ class WebFleet:
         return {pid for pid in self.program.processes() if pid != self.program.pid}
 
     def reload(self) -> None:
-        """Have all workers replaced in order (HUP), and wait until the new ones hold definitions."""
+        """Replace all workers (HUP), and wait until the new ones hold definitions."""
         before = self.workers
         self.program.send(signal.SIGHUP)
         until(

@@ -26,7 +26,7 @@ class OpenStore(MemoryStore):
 
     @property
     def content(self) -> tuple[Stored, bytes]:
-        """All that is stored."""
+        """Everything that is stored."""
         return self._state, self._payload
 
     @content.setter
@@ -74,7 +74,7 @@ class Writer:
         self.meta(**fields)
 
     def roll_back(self, kept: tuple[Stored, bytes]) -> None:
-        """Put the content of earlier back with the present time, and claim that all is well."""
+        """Restore the earlier content with the present time, and claim that all is well."""
         now = self._clock()
         self.put_back(kept, as_of=now, confirmed_at=now, changed_at=now)
         self.state(highest=now)
@@ -117,11 +117,11 @@ class _Client:
         return _Fetcher(self._fleet)
 
     def has(self, definitions: Definitions) -> bool:
-        """Whether it uses these."""
+        """Return whether it uses these definitions."""
         return self._process.flags is definitions
 
     def differs_from(self, definitions: Definitions) -> bool:
-        """Whether it uses others."""
+        """Return whether it uses other definitions."""
         return not self.has(definitions)
 
     def close(self) -> None:

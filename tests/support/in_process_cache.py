@@ -13,7 +13,7 @@ __all__ = ["House", "bring"]
 
 
 class House:
-    """One cache on a store in memory, with the clock and the ends in our hands."""
+    """One cache on a store in memory, whose clock and connections a test controls."""
 
     def __init__(self, fleet: Fleet) -> None:
         self.link = Link(fleet.store)

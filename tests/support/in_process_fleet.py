@@ -127,7 +127,7 @@ class Upstream:
 
 
 class Link:
-    """One process's way to a store.
+    """One process's connection to a store.
 
     `cut` makes every call fail before it reaches the store, `lose_answers` afterwards; `fail_at` does so to one of
     them, by its number, afterwards if `fail_late`. `before` is called with the verb first.
@@ -218,7 +218,7 @@ class Link:
 
 
 class Process:
-    """One worker of the fleet, under what the SDK would do."""
+    """One worker of the fleet, driven as by the SDK."""
 
     def __init__(self, fleet: Fleet, know: Knowledge, vendor: ManualVendor | None = None) -> None:
         self.link = Link(fleet.store)
@@ -261,7 +261,7 @@ class Process:
             self.worker.received(known)
 
     def events(self, kind: type[E]) -> list[E]:
-        """What happened to it, of this kind."""
+        """Return its events of this kind."""
         return [event for event in self.seen if isinstance(event, kind)]
 
 
@@ -276,7 +276,7 @@ class Fleet:
         self.protection: Protection = PLAIN
         """The settings of processes that are made from now on."""
         self.disk: MemoryStore | None = None
-        """What stands for the file of their machine; None: they have none."""
+        """The store that replaces their machine's file; None: they have none."""
         self.vendor = ManualVendor()
         self.upstream = Upstream()
         self.upstream.clock = self.clock

@@ -11,7 +11,7 @@ from tests.support.real_fleet import Member, Sighting
 __all__ = ["Record", "backward_steps", "records_of", "told"]
 
 Record = tuple[str, Sequence[Sighting]]
-"""Who, and what its client ever held."""
+"""A worker's name, and everything that its client ever held."""
 
 
 def told(held: Sequence[Sighting]) -> str:
@@ -21,7 +21,7 @@ def told(held: Sequence[Sighting]) -> str:
 
 
 def backward_steps(records: Iterable[Record], truths: Sequence[Truth]) -> list[str]:
-    """Every worker that showed something which PostHog had replaced before what that worker had shown, in words."""
+    """Return every worker that went back to something that PostHog had replaced, in words."""
     return [f"{who}: {told(held)}" for who, held in records if not in_order(held, truths)]
 
 

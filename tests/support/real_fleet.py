@@ -4,8 +4,8 @@
         fleet.call(load)                        # all at one instant
         fleet.leader().freeze()
 
-What a member is to do is a function of its `Seat`, sent by name, so that any function of a module will do; the ones
-that most tests need are in `tests.support.fleet_tasks`.
+A member's task is a function of its `Seat`, sent by name, so it can be any function of a module; those that most tests
+need are in `tests.support.fleet_tasks`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 _PATIENCE = 10.0
-"""Seconds for one answer of a member; far more than anything here takes unless it is said."""
+"""Seconds for one answer of a member; far more than anything here takes by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class LogLine:
 
 @dataclass(slots=True)
 class Seat:
-    """What one member works with. It may be made in the member, or before the fork and be shared by all."""
+    """The objects of one member, made in the member, or before the fork and shared by all."""
 
     client: WatchedPosthog
     cache: FlagDefinitionCache
@@ -88,7 +88,7 @@ class Call(Generic[T]):
         self._member = member
 
     def result(self, *, within: float = _PATIENCE) -> T:
-        """Wait for what the chore returns; fails the test when it raises, is late, or its process has died."""
+        """Wait for the chore's result; fails the test if it raises, is late, or its process has died."""
         answer = self._member.receive(within)
         if isinstance(answer, _Failure):
             pytest.fail(f"in {self._member!r}:\n{answer.text}")
@@ -110,7 +110,7 @@ class Member:
 
     @property
     def alive(self) -> bool:
-        """Whether its end has not been seen yet."""
+        """Whether it still runs, as far as was seen."""
         return not self._reaped
 
     def begin(self, chore: Callable[Concatenate[Seat, P], T], *args: P.args, **kwargs: P.kwargs) -> Call[T]:
@@ -119,7 +119,7 @@ class Member:
         return Call(self)
 
     def call(self, chore: Callable[Concatenate[Seat, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Have it do something, and wait for the result."""
+        """Let it do something, and wait for the result."""
         return self.begin(chore, *args, **kwargs).result()
 
     def receive(self, within: float) -> Any:  # noqa: ANN401 - whatever a chore returns; `Call.result` gives it its type
@@ -132,7 +132,7 @@ class Member:
             pytest.fail(f"{self!r} has died")
 
     def freeze(self) -> None:
-        """Stop it in its tracks, between any two instructions of any of its threads."""
+        """Freeze it, between any two instructions of any of its threads."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
@@ -195,7 +195,7 @@ class Fleet:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> list[T]:
-        """Have all living members do the same at one instant; returns their results in the members' order."""
+        """Let all living members do the same at one instant; return their results in the members' order."""
         return [call.result() for call in self.begin(chore, *args, **kwargs)]
 
     def begin(self, chore: Callable[Concatenate[Seat, P], T], *args: P.args, **kwargs: P.kwargs) -> list[Call[T]]:

@@ -171,7 +171,7 @@ class RedisServer:
             time.sleep(0.005)
 
     def stop(self) -> None:
-        """End the server in an orderly way; what it held is gone."""
+        """Shut the server down; what it held is gone."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
@@ -179,7 +179,7 @@ class RedisServer:
         self._end(signal.SIGKILL)
 
     def freeze(self) -> None:
-        """Stop the server in its tracks: connections stay open, nothing answers."""
+        """Freeze the server: connections stay open, nothing answers."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:

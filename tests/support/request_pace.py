@@ -44,7 +44,7 @@ def window(requests: Sequence[Served], seconds: float) -> list[Served]:
 
 
 def pace_faults(requests: Sequence[Served], refresh: float, seconds: float) -> list[str]:
-    """What is wrong with the pace of a healthy fleet in this many seconds after its first request, in words.
+    """Return what is wrong with the pace of a healthy fleet in this many seconds after its first request, in words.
 
     It must ask 0.9 to 1.2 times as often as its refresh interval says, and no gap may exceed 1.3 intervals.
     """
@@ -70,12 +70,12 @@ def next_ask(posthog: StandInControl, after: float, *, within: float) -> Served:
 
 
 def let_pass(seconds: float) -> None:
-    """Do nothing for a while, so that what comes next comes at that moment of an interval."""
+    """Wait, so that what comes next comes at that moment of an interval."""
     time.sleep(seconds)
 
 
 def watch(seconds: float, look: Callable[[], object], *, every: float = 0.1) -> None:
-    """Look again and again for this many seconds."""
+    """Look repeatedly for this many seconds."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         look()

@@ -54,13 +54,13 @@ class Mode(Enum):
 
     @property
     def converges_within(self) -> float:
-        """Seconds in which all hold what PostHog serves, if nothing is wrong any more."""
+        """Seconds in which all hold what PostHog serves, once nothing is wrong any more."""
         return 2 * self.turn + BUSY
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a fleet lives."""
+    """The place of a fleet: its servers and folders."""
 
     posthog: StandInControl
     store_url: str
@@ -68,12 +68,12 @@ class Place:
 
 
 class Stage:
-    """One fleet, and all that is needed to judge it in the end.
+    """One fleet, and everything that is needed to check it in the end.
 
     Args:
         mode: How the clients are tied to the cache.
-        place: Where the fleet lives.
-        chance: Whence each choice comes, so that the same seed makes the same ones.
+        place: The fleet's place.
+        chance: The source of each choice, so that the same seed makes the same ones.
         fleet: The members.
     """
 
@@ -131,7 +131,7 @@ class Stage:
         member.kill()
 
     def freeze(self, member: Member) -> None:
-        """Stop a member in its tracks."""
+        """Freeze a member."""
         self.tell(f"freeze {member}")
         member.freeze()
 
@@ -163,7 +163,7 @@ class Stage:
             self._alone.append((began, time.monotonic() + 2 * EVERY))
 
     def expect(self, *errors: str) -> None:
-        """What is done next makes members log errors with these words; any other error is a fault."""
+        """Expect that members log errors with these words; any other error is a fault."""
         self._expected += errors
 
     def know_of_nobody(self) -> None:
@@ -171,7 +171,7 @@ class Stage:
         self._alone.append((0.0, float("inf")))
 
     def let_pass(self, seconds: float) -> None:
-        """Do nothing for a while, so that what comes next comes at any moment."""
+        """Wait for a while, so that what comes next comes at any moment."""
         threading.Event().wait(seconds)
 
     def _all_have_store(self) -> bool:
@@ -180,10 +180,10 @@ class Stage:
     # --- how it ends -------------------------------------------------------------------------------------------------
 
     def settle(self, members: Iterable[Member] | None = None, *, unable: int = 0) -> None:
-        """Wait until these, or all, hold what PostHog serves: as soon as is promised, and no later.
+        """Wait until these, or all, hold what PostHog serves, within the promised time.
 
         Args:
-            members: Who; the whole fleet, if not said.
+            members: The members; by default the whole fleet.
             unable: How many members cannot fetch, and may get a turn nevertheless.
         """
         within = self.mode.converges_within + unable * self.mode.turn

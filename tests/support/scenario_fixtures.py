@@ -22,5 +22,5 @@ def server(make_redis: MakeRedis, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 @pytest.fixture
 def place(posthog: RemoteStandIn, server: RedisServer, namespace: str) -> Place:
-    """Where a fleet on Redis lives."""
+    """The place of a fleet on Redis."""
     return Place(posthog, server.url, namespace)

@@ -30,7 +30,7 @@ SERVER_NAMES = ("redis-6.2", "redis-7.0", "redis-8.2", "valkey-9")
 
 
 _NO_WHEEL_FROM = {"redis-6.2": (3, 13), "redis-8.2": (3, 14)}
-"""The first version of Python for which there is none of what brings a server: as the markers in pyproject.toml."""
+"""The first version of Python without a wheel of each server, as in the markers in pyproject.toml."""
 
 
 def until(condition: Callable[[], T], timeout: float = 10.0, *, every: float = 0.005, what: str = "the condition") -> T:
@@ -39,7 +39,7 @@ def until(condition: Callable[[], T], timeout: float = 10.0, *, every: float = 0
     Args:
         condition: Called repeatedly; what it raises is passed on.
         timeout: Seconds after which the test fails.
-        every: Seconds between two questions.
+        every: Seconds between two calls.
         what: The awaited event, for the failure's message.
     """
     deadline = time.monotonic() + timeout

@@ -56,7 +56,7 @@ class Job:
     """One process that makes a client, evaluates one flag and ends. It begins at once.
 
     Args:
-        place: Where it works.
+        place: The fleet's place.
         tie: How its client is tied; None: the plain SDK.
         refresh: Seconds between two requests of its fleet, and between two polls.
         folder: For what is kept on disk.

@@ -1,4 +1,4 @@
-"""Code blocks of the docs, which tests run as they stand there."""
+"""Code blocks of the docs, which tests run unchanged."""
 
 from __future__ import annotations
 

@@ -56,5 +56,5 @@ def step_redis(make_redis: MakeRedis, folder: Path, patch: pytest.MonkeyPatch) -
     with patch.context() as only_here:
         for name, value in faked.items():
             only_here.setenv(name, value)
-        server = make_redis("redis-6.2")  # with the newer ones' allocators the library does not get on everywhere
+        server = make_redis("redis-6.2")  # the library doesn't work everywhere with the newer ones' allocators
     return SteppedRedis(server, offset)

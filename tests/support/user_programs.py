@@ -107,7 +107,7 @@ class Program:
         self._process.send_signal(signum)
 
     def end(self, signum: signal.Signals = signal.SIGTERM, *, within: float = _END_SECONDS) -> int:
-        """Ask it to end, and wait until it has; returns its exit status."""
+        """Tell it to end, and wait until it has; returns its exit status."""
         self._process.send_signal(signum)
         return self.wait(within)
 
@@ -134,7 +134,7 @@ class Program:
         return until(lambda: [told] if (told := body()) is not None else [], within, every=0.05, what="an answer")[0]
 
     def left_behind(self) -> list[int]:
-        """What is left of it after its end: no process should be."""
+        """Return what is left of it after its end: no process should be."""
         return [pid for pid in self.processes() if pid != self.pid or self._process.poll() is None]
 
     def _ended(self, missing: str) -> bool:

@@ -34,7 +34,7 @@ EVERY = 0.5
 _NAMESPACE = "shop"
 
 _OURS = {"client|list", "monitor", "ping", "echo"}
-"""What the connections of a test do."""
+"""The events of a test's connections."""
 
 
 def serve_shop(certificate: Certificate | None = None) -> RemoteStandIn:
@@ -161,7 +161,7 @@ class Shop:
                 _signal(pid, signal.SIGCONT)
 
     def burst(self, times: int = 4) -> list[tuple[int, str]]:
-        """Ask so often at one time, so that several workers are busy."""
+        """Ask this often at the same time, so that several workers are busy."""
         with ThreadPoolExecutor(times) as pool:
             return [asked.result() for asked in [pool.submit(self.ask) for _ in range(times)]]
 

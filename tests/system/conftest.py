@@ -21,7 +21,7 @@ _TRUE_SCALE = bool(os.environ.get("SYSTEM_TRUE_SCALE"))
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is not asked for."""
+    """Leave out tests that were not requested."""
     if _ASKED_FOR and _TRUE_SCALE:
         return
     here = Path(__file__).parent

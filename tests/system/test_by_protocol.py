@@ -1,4 +1,4 @@
-"""Fleets with only the SDK's four methods: never stale without a reason, and soon over a lost leader."""
+"""Fleets with only the SDK's four methods: never stale without a reason, and soon led again after a lost leader."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ PATIENCE = 5.0
 
 
 def _killed(server: RedisServer) -> Callable[[], None]:
-    """Dead, and back with nothing."""
+    """Redis dies, and returns with nothing."""
     server.kill()
     return server.start
 
@@ -44,7 +44,7 @@ def _restored(server: RedisServer) -> Callable[[], None]:
 
 
 def _frozen(server: RedisServer) -> Callable[[], None]:
-    """Silent for a while, then as it was."""
+    """Redis hangs for a while, then continues as before."""
     server.freeze()
     return server.thaw
 
@@ -133,7 +133,7 @@ def test_what_a_leader_fetched_before_it_froze_is_kept(
         let_pass((5 + chance.random()) * EVERY)
         assert len(asks(posthog)) > before, "nobody was granted a fetch meanwhile: this shows nothing"
         frozen.thaw()
-        let_pass(4 * EVERY)  # less than a challenge time, in which PostHog fails on
+        let_pass(4 * EVERY)  # less than a challenge time, in which PostHog still fails
         _judge(posthog, fleet)
         all_hold(fleet, 2, within=2.0)
         posthog.recover()

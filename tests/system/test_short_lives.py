@@ -102,7 +102,7 @@ def test_a_first_load_takes_what_is_stored_when_posthog_fails(tie: Tie, posthog:
 
 
 def _invoke(seat: Seat) -> int | None:
-    """Handle an event as a serverless function does that wants nothing old."""
+    """Handle an event as a serverless function does that accepts nothing old."""
     return fresh(seat.client, max_age=0)(lambda: revision(seat))()
 
 
