@@ -134,7 +134,8 @@ def test_threads_that_nothing_patches_are_pushed_changes(tmp_path: Path, make_re
     assert NOT_PUSHED not in cached.log
 
 
-# Not under gunicorn: gevent cannot patch during an import while another thread imports (gevent 26.9).
+# Not under gunicorn: gevent cannot patch during an import while another thread imports (gevent 26.9). All hooks of the
+# exit run; CPython's own finalization does not, which can crash beside real threads whose `threading` was patched.
 FOUR = """
 import os, signal, socket, sys
 
@@ -148,6 +149,7 @@ if len(pids) == 4:
 
 """
 PATCH_AND_SERVE = """
+import atexit
 from gevent import monkey
 
 monkey.patch_all()
@@ -157,6 +159,8 @@ from gevent.pywsgi import WSGIServer
 server = WSGIServer(socket.socket(fileno=listener.detach()), app, log=None)
 gevent.signal_handler(signal.SIGTERM, server.stop)
 server.serve_forever()
+atexit._run_exitfuncs()
+os._exit(0)
 """
 
 
