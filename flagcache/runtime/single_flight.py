@@ -38,20 +38,17 @@ class SingleFlight:
         with self._lock:
             self._closed = True
 
-    def run(
-        self, call: Callable[[], None], *, full: bool, longest: float, again: Callable[[], bool], newer: bool
-    ) -> None:
+    def run(self, call: Callable[[], None], *, full: bool, longest: float, newer: bool) -> None:
         """Make the call, or wait for the one under way.
 
-        Timeline without `again`, while a server hangs: one thread probes it, which brings nothing else. Another thread
-        arrives to do the work, waits for the probe's timeout and returns. Its next call arrives during the next probe.
-        So the work is never done.
+        A full call is made after one that was not full. Timeline without that: a process starts, and the poll of its
+        new listener, which takes no lease, is under way. The client's poll waits for it and gets no grant. So the first
+        fetch is an interval late.
 
         Args:
             call: what to do.
             full: this call may bring everything that a caller wants; otherwise, only a part.
             longest: seconds to wait for a call under way.
-            again: called after a call that was not full, if this one is; returns whether to make this one too.
             newer: make this call in any case, after the one under way, which may have begun before the change that this
                 is for.
         """
@@ -63,7 +60,7 @@ class SingleFlight:
                     return
                 until = monotonic() + longest if until is None else until
                 ended = running.over.wait(longest if newer else max(0.0, until - monotonic()))
-                if not newer and not (ended and full and not running.full and again()):
+                if not newer and not (ended and full and not running.full):
                     return
             call()
         finally:  # also if a signal handler raises meanwhile

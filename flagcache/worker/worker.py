@@ -247,7 +247,6 @@ class Worker:
                 ask,
                 full=may_lead,
                 longest=self._config.settings.store_timeout * (1 if self.know.held else 2),  # 2: nothing is held yet
-                again=lambda: not self._state.stores.first_answers,
                 newer=push is not None,
             )
 

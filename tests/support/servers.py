@@ -45,7 +45,7 @@ def until(condition: Callable[[], T], timeout: float = 10.0, *, every: float = 0
     deadline = time.monotonic() + timeout
     while not (answer := condition()):
         if time.monotonic() > deadline:
-            pytest.fail(f"waited {timeout:g} s in vain for {what}; the last answer was {answer!r}")
+            pytest.fail(f"waited {timeout:g} s for {what}; the last answer was {answer!r}")
         time.sleep(every)
     return answer
 

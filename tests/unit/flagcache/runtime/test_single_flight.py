@@ -23,7 +23,7 @@ def under_way(polls: SingleFlight, *, full: bool) -> Generator[threading.Event]:
         end.wait(LONGEST)
 
     def run() -> None:
-        polls.run(ask, full=full, longest=LONGEST, again=lambda: False, newer=False)
+        polls.run(ask, full=full, longest=LONGEST, newer=False)
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -35,15 +35,11 @@ def under_way(polls: SingleFlight, *, full: bool) -> Generator[threading.Event]:
         thread.join(LONGEST)
 
 
-def ask_meanwhile(
-    polls: SingleFlight, end: threading.Event, *, full: bool = True, in_trouble: bool = True, newer: bool = False
-) -> int:
+def ask_meanwhile(polls: SingleFlight, end: threading.Event, *, full: bool, newer: bool = False) -> int:
     """Poll on another thread while one is under way, then let that one end; returns how often this thread asked."""
     asked: list[None] = []
     waits = threading.Thread(
-        target=lambda: polls.run(
-            lambda: asked.append(None), full=full, longest=LONGEST, again=lambda: in_trouble, newer=newer
-        )
+        target=lambda: polls.run(lambda: asked.append(None), full=full, longest=LONGEST, newer=newer)
     )
     waits.start()
     waits.join(0.05)
@@ -56,27 +52,22 @@ def ask_meanwhile(
 
 
 @pytest.mark.parametrize(
-    ("first_full", "full", "in_trouble", "own"),
-    [
-        (False, True, True, 1),
-        (False, True, False, 0),
-        (False, False, True, 0),
-        (True, True, True, 0),
-    ],
-    ids=["probe of a hung store", "store answers", "may not contend either", "the first one contended"],
+    ("first_full", "full", "own"),
+    [(False, True, 1), (False, False, 0), (True, True, 0), (True, False, 0)],
+    ids=["may contend", "may not either", "the first one contended", "less than the first"],
 )
-def test_a_poll_that_waited_for_a_probe_makes_its_own(first_full: bool, full: bool, in_trouble: bool, own: int) -> None:
-    """After a poll that could not take a grant, from a store in trouble, a poll that can still asks; no other does."""
+def test_a_poll_that_waited_for_one_without_a_grant_makes_its_own(first_full: bool, full: bool, own: int) -> None:
+    """After a poll that could not take a grant, a poll that can still asks; no other does."""
     polls = SingleFlight()
     with under_way(polls, full=first_full) as end:
-        assert ask_meanwhile(polls, end, full=full, in_trouble=in_trouble) == own
+        assert ask_meanwhile(polls, end, full=full) == own
 
 
 def test_a_poll_that_follows_a_notice_makes_its_own() -> None:
     """What was under way may be older than the notice."""
     polls = SingleFlight()
     with under_way(polls, full=True) as end:
-        assert ask_meanwhile(polls, end, full=False, in_trouble=False, newer=True) == 1
+        assert ask_meanwhile(polls, end, full=False, newer=True) == 1
 
 
 def test_a_poll_waits_no_longer_than_it_may() -> None:
@@ -84,7 +75,7 @@ def test_a_poll_waits_no_longer_than_it_may() -> None:
     polls = SingleFlight()
     with under_way(polls, full=False):
         asked: list[None] = []
-        polls.run(lambda: asked.append(None), full=True, longest=0.05, again=lambda: True, newer=False)
+        polls.run(lambda: asked.append(None), full=True, longest=0.05, newer=False)
         assert not asked
 
 
@@ -94,7 +85,7 @@ def test_nothing_is_asked_once_it_is_closed() -> None:
     with under_way(polls, full=True) as end:
         polls.close()
         asked: list[None] = []
-        polls.run(lambda: asked.append(None), full=True, longest=LONGEST, again=lambda: True, newer=True)
+        polls.run(lambda: asked.append(None), full=True, longest=LONGEST, newer=True)
         assert not asked
         threading.Timer(0.05, end.set).start()
         polls.wait_for_end(LONGEST)
