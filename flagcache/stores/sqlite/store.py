@@ -75,6 +75,8 @@ class SqliteStore(VerbsByRules):
         self._timeout = timeout
         super().__init__(clock)
         self._guard = guard
+        self._row = rows.Row()
+        """What the latest verb read."""
         self._file = self._open(replace_foreign=replace_foreign)
 
     def only_look(self) -> SqliteStore:
@@ -173,8 +175,8 @@ class SqliteStore(VerbsByRules):
         return self._file.run(step)
 
     def _load(self, transaction: Transaction) -> rows.Stored:
-        stored = rows.load(transaction.connection, self._name)
-        return stored._replace(state=believable(stored.state, self._clock()))
+        self._row = row = rows.load(transaction.connection, self._name, self._row)
+        return row.stored._replace(state=believable(row.stored.state, self._clock()))
 
     def _save(
         self,

@@ -19,6 +19,7 @@ from flagcache.stores.sqlite.create import Schema
 __all__ = [
     "BACKLOG",
     "SCHEMA",
+    "Row",
     "Stored",
     "add_notice",
     "forget",
@@ -82,6 +83,8 @@ _LOAD = """
 _ADDED = {column.partition(" ")[0]: None for _, column in SCHEMA.added}
 """The columns that a file of an earlier release lacks; for a file that can only be read."""
 
+_OUTCOMES = {outcome.value: outcome for outcome in Outcome}
+
 _LARGEST = 2**53
 """From here on not all readers and writers have the same number."""
 
@@ -95,14 +98,33 @@ class Stored(NamedTuple):
     """The payload is too large for any worker to have published; the state then has no definitions."""
 
 
-def load(connection: sqlite3.Connection, namespace: str) -> Stored:
-    """Read the state, and only the length of the payload."""
+class Row(NamedTuple):
+    """A row as it was read, and what it means."""
+
+    columns: object = ()
+    """`sqlite3.Cursor.description`: a file of an earlier release has them in another order."""
+    values: tuple[object, ...] | None = None
+    """None: there is no row."""
+    stored: Stored = Stored()
+
+
+def load(connection: sqlite3.Connection, namespace: str, last: Row) -> Row:
+    """Read the state, and only the length of the payload; return `last` if the row is still the same.
+
+    Most polls find the row unchanged, and to check all its columns takes longer than to read them.
+    """
     cursor = connection.execute(_LOAD, (namespace,))
     values: tuple[object, ...] | None = cursor.fetchone()
+    if values == last.values and cursor.description == last.columns:
+        return last
     if values is None:
-        return Stored()
-    found = zip((column[0] for column in cursor.description), values, strict=True)
-    row: dict[str, object] = {**_ADDED, **dict(found)}
+        return Row(cursor.description)
+    return Row(cursor.description, values, _checked([column[0] for column in cursor.description], values))
+
+
+def _checked(columns: list[str], values: tuple[object, ...]) -> Stored:
+    """Return what a row means."""
+    row: dict[str, object] = {**_ADDED, **dict(zip(columns, values, strict=True))}
     try:
         size = _number(row["payload_size"])
         oversized = (_number(row["body_size"]) or 0) > LARGEST_PAYLOAD
@@ -249,7 +271,6 @@ def _state(row: Mapping[str, object], meta: Meta | None) -> State:
     def text(column: str) -> str:
         return _word(row[column])
 
-    outcomes = {outcome.value: outcome for outcome in Outcome}
     return State(
         meta=meta,
         epoch=number("epoch"),
@@ -258,7 +279,7 @@ def _state(row: Mapping[str, object], meta: Meta | None) -> State:
         grant=number("grant_as_of"),
         granted=(number("granted_1"), number("granted_2"), number("granted_3")),
         holder=text("holder"),
-        outcome=outcomes.get(text("outcome"), Outcome.DONE),
+        outcome=_OUTCOMES.get(text("outcome"), Outcome.DONE),
         failures=number("failures"),
         reporting=number("reporting"),
         renewing=number("renewing"),
