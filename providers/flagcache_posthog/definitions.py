@@ -36,20 +36,14 @@ _MALFORMED_KEY = "flagcache_malformed_flags"  # in stores: flags whose key is no
 class PostHogVendor:
     """PostHog as a vendor (`flagcache.vendor.Vendor`)."""
 
-    @property
-    def name(self) -> str:
-        """The name with which messages about it begin."""
-        return "posthog"
+    name = "posthog"
+    """The name with which messages about it begin."""
 
-    @property
-    def writer(self) -> str:
-        """The SDK with which this process writes definitions."""
-        return f"posthog-python/{VERSION}"
+    writer = f"posthog-python/{VERSION}"
+    """The SDK with which this process writes definitions."""
 
-    @property
-    def keys(self) -> frozenset[str]:
-        """The keys that this SDK gives to a provider: four before posthog 7.59, five since."""
-        return frozenset(FlagDefinitionCacheData.__annotations__)
+    keys = frozenset(FlagDefinitionCacheData.__annotations__)
+    """The keys that this SDK gives to a provider: four before posthog 7.59, five since."""
 
     def check(self, definitions: object) -> Definitions:
         """Return the definitions if the SDK can use them; the same object if it is well-formed.
