@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import NamedTuple, Protocol, cast
 from weakref import WeakKeyDictionary
 
-from flagcache.runtime.callers import thread_record
+from flagcache.runtime.callers import ThreadRecord, thread_record
 from flagcache.runtime.threads import patched_late
 from flagcache.vendor import Definitions, Fetcher
 
@@ -160,12 +160,12 @@ class Clients:
         return self._look() if seen is None else seen
 
     @contextmanager
-    def one_snapshot(self) -> Generator[ClientSnapshot]:
-        """Inside the `with` block the calling thread looks at the clients only once, as a poll does.
+    def one_snapshot(self, thread: ThreadRecord) -> Generator[ClientSnapshot]:
+        """Inside the `with` block this thread, the calling one, looks at the clients only once, as a poll does.
 
         A client may be shut down or collected, or change its keys or its poll interval, at any other time.
         """
-        notes = thread_record().notes
+        notes = thread.notes
         notes[self._seen] = seen = self._look()
         try:
             yield seen
@@ -220,19 +220,27 @@ class Clients:
         """Create a fetcher for all of them; None if no client can fetch now."""
         return next((fetcher for client in self._look().live if (fetcher := client.fetcher) is not None), None)
 
-    def asking(self) -> Client | None:
-        """The client for whose poll the calling thread asks, if it is known."""
-        push = self.push
-        mine = push.client if push is not None else None
-        return mine or next((client for client in self._all if client.asking), None)
+    def asking(self, thread: ThreadRecord) -> Client | None:
+        """Return the client for whose poll this thread, the calling one, asks; None if it is unknown."""
+        push = self.push_on(thread)
+        if push is not None and push.client is not None:
+            return push.client
+        for client in self._all:
+            if client.asking:
+                return client
+        return None
 
-    def may_hand_over(self, definitions: Definitions, now: float) -> bool:
+    def may_hand_over(self, client: Client | None, definitions: Definitions, now: float) -> bool:
         """Whether the calling thread must hand these over: its client has others, and no other thread does it already.
 
         A client's own poll and a push may coincide. The SDK hashes what it gets, and doing so twice would take twice as
         long. A client without flags gets them in any case.
+
+        Args:
+            client: as `asking` returns it.
+            definitions: what this process holds.
+            now: this process's own clock, in seconds.
         """
-        client = self.asking()
         if client is None:
             return True
         if client.has(definitions):
@@ -257,7 +265,11 @@ class Clients:
     @property
     def push(self) -> Push | None:
         """The push that the calling thread makes; None if it isn't ours, or makes none."""
-        return cast("Push | None", thread_record().notes.get(self))
+        return self.push_on(thread_record())
+
+    def push_on(self, thread: ThreadRecord) -> Push | None:
+        """Return the push that this thread makes."""
+        return cast("Push | None", thread.notes.get(self))
 
     @contextmanager
     def polling_for(self, client: Client, push: Push) -> Generator[None]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import TypeAlias
 
 from flagcache.clients import Client
@@ -68,7 +69,7 @@ class Coordinator:
             thread.inside = before
         return not (self._config.settings.reads_only or self.has_definitions)
 
-    def definitions(self, *, loads_again: bool = False) -> Definitions | None:
+    def definitions(self, *, loads_again: Callable[[], bool] | None = None) -> Definitions | None:
         """The definitions to use; None sends the calling thread to fetch.
 
         A thread that is already inside a call of this cache, in the user's callback, gets what the process holds.

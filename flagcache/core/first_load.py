@@ -36,7 +36,7 @@ def is_first_load(know: Knowledge) -> bool:
 
 def is_starting(know: Knowledge) -> bool:
     """Whether this process is about to return definitions for the first time, or to ask for the first ones."""
-    return is_first_load(know) or (know.held is None and not know.loaded)
+    return not know.loaded and (know.waiting_since is not None or know.held is None)
 
 
 def may_start_with(know: Knowledge, max_age: float, now: float) -> bool:

@@ -172,20 +172,21 @@ def apply_reply(know: Knowledge, store_name: str, reply: Reply, now: float, aske
     asked_at = now if asked_at is None else asked_at
     retry_at = now + reply.backoff_left / 1000 if reply.backoff_left else 0.0
     note = Note(reply.backoff_status, retry_at, store_name, asked_at, stored.as_of if stored else 0)
-    confirmed = _confirmed(know, reply, asked_at)
+    confirmed = None if reply.meta is None else _confirmed(know, reply.meta, reply.clock, asked_at)
     note = know.backoff if view.foreign else latest(know.backoff, note, confirmed)
-    know = know.with_view(store_name, view)._replace(granted=granted, waiting_since=waiting_since, backoff=note)
+    views = MappingProxyType({**know.views, store_name: view})
+    know = know._replace(views=views, granted=granted, waiting_since=waiting_since, backoff=note)
     if view.foreign or reply.meta is None:
         return know
     know = know._replace(project=recognised(know.project, reply.meta.project))
     return _reconfirmed(know, store_name, reply, asked_at)
 
 
-def _confirmed(know: Knowledge, reply: Reply, asked_at: float) -> float | None:
-    """Own clock when the vendor confirmed what the store has; None if it has nothing, or that is not signed."""
-    if reply.meta is None or (know.signs and not reply.meta.stamp):
+def _confirmed(know: Knowledge, meta: Meta, clock: int, asked_at: float) -> float | None:
+    """Own clock when the vendor confirmed what the store has; None if that is not signed."""
+    if know.signs and not meta.stamp:
         return None
-    return asked_at - (reply.clock - granted_at(reply.meta, reply.clock)) / 1000
+    return asked_at - (clock - granted_at(meta, clock)) / 1000
 
 
 def _reconfirmed(know: Knowledge, store_name: str, reply: Reply, asked_at: float) -> Knowledge:

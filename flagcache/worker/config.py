@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import NamedTuple
 
-from flagcache.clients import Clients
+from flagcache.clients import Clients, ClientSnapshot
 from flagcache.core.schedule import GRACE
 from flagcache.encoding.codec import Codec
 from flagcache.encoding.protection import PLAIN, Protection
@@ -68,14 +68,16 @@ class CacheConfig:
     @property
     def lease(self) -> float:
         """Seconds that a lease of these processes lasts."""
-        now = self.clients.snapshot
-        return self.times(now.poll_interval, bool(now.listening)).lease
+        return self.times_with(self.clients.snapshot).lease
 
     @property
     def stale_after(self) -> float:
         """Seconds without a confirmation after which definitions are stale."""
-        now = self.clients.snapshot
-        return self.times(now.poll_interval, bool(now.listening)).stale_after
+        return self.times_with(self.clients.snapshot).stale_after
+
+    def times_with(self, clients: ClientSnapshot) -> Times:
+        """Return the times that follow from these clients."""
+        return self.times(clients.poll_interval, bool(clients.listening))
 
     @property
     def polls_every(self) -> float:

@@ -175,8 +175,10 @@ class FailoverStores:
             wrote: it wrote something for this process.
             stored: it wrote a payload, which a full store can't.
         """
-        self._look_at_notices(managed)
-        if managed.sound and not self._troubles.active:
+        sender, in_trouble = managed.sender, bool(self._troubles.active)
+        if sender is not None and (in_trouble or sender.push_refused):
+            self._look_at_notices(managed, sender.push_refused)
+        if managed.sound and not in_trouble:
             return
         if managed.prover is not None and managed.prover.refuses:
             return  # this call began before the refusal
@@ -193,18 +195,15 @@ class FailoverStores:
         if event is not None:
             self._events.emit(event)
 
-    def _look_at_notices(self, managed: ManagedStore) -> None:
+    def _look_at_notices(self, managed: ManagedStore, refused: str | None) -> None:
         """Report once that the store refuses notices, and once that it sends them again.
 
         If it refuses this process's subscription too, that was reported already: usually one right is missing for both.
         """
-        refused = None if managed.sender is None else managed.sender.push_refused
         if refused is None:  # just opened again, it has sent none yet
             return
         event: Event | None
         if not refused:
-            if not self._troubles.active:
-                return
             event = self._troubles.end(PUBLISH, partial(PushRecovered, self._namespace))
         elif self._troubles.has(PUSH):
             return

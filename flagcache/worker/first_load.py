@@ -16,7 +16,7 @@ from flagcache.core.first_load import (
     waits_for_newer,
     waits_for_proof,
 )
-from flagcache.runtime.callers import thread_record
+from flagcache.runtime.callers import Caller, caller, thread_record
 from flagcache.worker.cold_start import ColdStart
 from flagcache.worker.config import CacheConfig
 from flagcache.worker.last_known_good import LastKnownGood
@@ -78,14 +78,14 @@ class FirstLoad:
     def may_go_on(self) -> bool:
         """Whether a client that loads need not wait for the fetch that this process has just started."""
         know, clients = self._state.know, self._config.clients
-        loads = clients.asking() is None and any(client.polling is None for client in clients.live)
+        loads = clients.asking(thread_record()) is None and any(client.polling is None for client in clients.live)
         may_start = know.held is not None or not self._config.settings.cold_start_wait
         return loads and is_first_load(know) and may_start and not self._wants_newer()
 
-    def wait(self) -> None:
-        """Wait for what the calling thread's client may start with, if it may still come. A push never waits."""
+    def wait(self, who: Caller) -> None:
+        """Wait for what this caller's client may start with, if it may still come. A push never waits."""
         know = self._state.know
-        if know.loaded and know.held is not None and thread_record().caller.max_age is None:
+        if know.loaded and know.held is not None and who.max_age is None:
             return  # as at almost every poll
         now = self._config.clock()
         if know.held is None:
@@ -100,7 +100,7 @@ class FirstLoad:
     def _wants_newer(self) -> bool:
         """Whether what is held is too old for the calling thread, and a fetch is under way or needed as a proof."""
         know, worker = self._state.know, self._worker
-        who, first = thread_record().caller, is_first_load(know)
+        who, first = caller(), is_first_load(know)
         max_age = who.max_age
         if max_age is None:
             max_age = self._config.settings.first_load_max_age if first else None

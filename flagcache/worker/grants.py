@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
-from flagcache.runtime.callers import Caller, thread_record
+from flagcache.runtime.callers import Caller
 from flagcache.settings import SLOW_FETCH
 from flagcache.stores.base import Grant
 
@@ -37,26 +37,24 @@ class ThreadGrants:
         self._of: WeakKeyDictionary[Caller, PollOutcome] = WeakKeyDictionary()
         self._in_use: PollOutcome | None = None
 
-    def note(self, outcome: PollOutcome) -> None:
-        """Note the outcome of the calling thread's poll."""
-        self._of[thread_record().caller] = outcome
+    def note(self, who: Caller, outcome: PollOutcome) -> None:
+        """Note the outcome of this caller's poll."""
+        self._of[who] = outcome
         if outcome.grant is not None:
             self._in_use = outcome
 
-    @property
-    def granted(self) -> bool:
-        """Whether the calling thread may fetch."""
-        outcome = self._of.get(thread_record().caller)
+    def granted_to(self, who: Caller) -> bool:
+        """Whether this caller may fetch."""
+        outcome = self._of.get(who)
         return outcome is not None and outcome.grant is not None
 
-    @property
-    def current(self) -> PollOutcome | None:
-        """The outcome of the calling thread's latest poll, until it is taken."""
-        return self._of.get(thread_record().caller)
+    def current(self, who: Caller) -> PollOutcome | None:
+        """Return the outcome of this caller's latest poll, until it is taken."""
+        return self._of.get(who)
 
-    def take(self, who: Caller | None = None) -> tuple[PollOutcome | None, bool]:
-        """Remove and return what was noted for the caller; and whether its grant was the latest one, still in use."""
-        outcome = self._of.pop(who or thread_record().caller, None)
+    def take(self, who: Caller) -> tuple[PollOutcome | None, bool]:
+        """Remove and return what was noted for this caller; and whether its grant was the latest one, still in use."""
+        outcome = self._of.pop(who, None)
         was_in_use = outcome is not None and outcome is self._in_use
         if was_in_use:
             self._in_use = None

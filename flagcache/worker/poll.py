@@ -69,19 +69,25 @@ class StorePoller:
         self._compatibility = KeyCompatibility(config, state)
         self._repairs = Repairs(config, state)
         self._lease_doubts = LeaseDoubts(config.settings.fetch_total_timeout)
-        self._common_for = -1.0
+        self._common_for = config.lease
         """The lease, in seconds, for which `_common` was built."""
-        self._common: Ask = self._template(config.lease)
+        self._common = self._template(self._common_for)
+        """What all polls of this process have in common."""
 
-    def poll(self, intent: PollIntent, *, serve_first: bool = False) -> PollOutcome | None:
+    def poll(self, intent: PollIntent, lease: float, *, serve_first: bool = False) -> PollOutcome | None:
         """Poll the first store that answers and is not another project's; None if there is none.
 
         Args:
             intent: what this process wants and does at this moment.
+            lease: seconds that a lease of this process lasts now.
             serve_first: only for unknown clients. Defer a grant that comes with young definitions to the next poll,
                 which gets it again: a client without flags starts with these, and not with a request that may fail.
         """
-        self._state.settle_order()
+        held = self._state.know.held
+        if held is not None and held.unsettled is not None:
+            self._state.settle_order()
+        if lease != self._common_for:
+            self._common, self._common_for = self._template(lease), lease
         for managed, store in self._state.stores.usable():
             try:
                 verified, asked_at = self._ask(managed, store, intent)
@@ -94,7 +100,7 @@ class StorePoller:
             if ours:
                 self._act(managed, store, verified, asked_at)
             must_not_lead = reply.leads and self._compatibility.must_not_lead(managed.store_name)
-            if must_release(reply, ours=ours, must_not_lead=must_not_lead):
+            if reply.leads and must_release(reply, ours=ours, must_not_lead=must_not_lead):
                 # The poll took the lease before this process could read the reply. Another worker can use it.
                 self._release(managed, store, idle=ours and intent.idle)
                 reply = reply._replace(grant=None)
@@ -147,7 +153,7 @@ class StorePoller:
     def _build_poll(self, managed: ManagedStore, intent: PollIntent, now: float) -> Ask:
         """Build the poll of this store from the settings, what is known and what this process wants."""
         know, name = self._state.know, managed.store_name
-        ask = self._template(self._config.lease)._replace(**intent._asdict())
+        ask = self._common._replace(**intent._asdict())
         if managed.spec.pace != 1:
             ask = ask._replace(interval=round(ask.interval * managed.spec.pace))
         ask = knowledge.build_poll(ask, know, name, now)
@@ -158,11 +164,8 @@ class StorePoller:
         return self._verifier.adjust_poll(self._compatibility.adjust_poll(ask, name), name)
 
     def _template(self, lease: float) -> Ask:
-        """Return what all polls of this process have in common, built anew only for another lease."""
-        if lease != self._common_for:
-            common = knowledge.template(self._state.me, self._config.settings, lease)
-            self._common, self._common_for = common._replace(max_payload=self._config.codec.largest), lease
-        return self._common
+        common = knowledge.template(self._state.me, self._config.settings, lease)
+        return common._replace(max_payload=self._config.codec.largest)
 
     def _apply(self, managed: ManagedStore, reply: Reply, asked_at: float) -> bool:
         """Apply who leads and what is stored; False if the definitions are another project's."""
@@ -175,13 +178,13 @@ class StorePoller:
             before = self._state.know.view(name)
             know = knowledge.apply_reply(self._state.know, name, reply, self._config.clock(), asked_at)
             self._state.know = know = with_last_renewal(know, name, before) if reply.leads else know
-            foreign = know.view(name).foreign
-            event = self._look_at_project(name, know.view(name)) if foreign or self._state.troubles.active else None
+            view = know.views[name]
+            event = self._look_at_project(name, view) if view.foreign or self._state.troubles.active else None
         if reply.leads != before.leads:
             self._state.report_leadership(name, leads=reply.leads)
         if event is not None:
             self._state.emit(event)
-        return not foreign
+        return not view.foreign
 
     def _look_at_project(self, store_name: str, view: StoreView) -> Event | None:
         """Return the event for a foreign project, or for its end."""

@@ -92,10 +92,8 @@ class ProcessState:
 
     def settle_order(self) -> None:
         """Order definitions before all others if their place in the order stayed unknown for too long."""
-        held = self.know.held
-        if held is not None and held.unsettled is not None:
-            longest = self._config.settings.challenge_after
-            self.update(lambda know: ageing.settled(know, longest, self._config.clock()))
+        longest = self._config.settings.challenge_after
+        self.update(lambda know: ageing.settled(know, longest, self._config.clock()))
 
     def adopt(self, held: Held, *, fetched: bool) -> None:
         """Hold these definitions, unless newer ones were adopted meanwhile."""
@@ -115,10 +113,13 @@ class ProcessState:
         event = DefinitionsChanged(self._config.namespace, held.meta.version, previous, fetched, difference, flags)
         self.changes.emit(event, held.definitions)
 
-    def report_changes(self) -> None:
+    def report_changes(self, stale_after: float | None = None) -> None:
         """Report changes of the quota, of the age of what is held and of others' fetches, and the end of the lease.
 
         Polls and the listener call this at the same time, so we check and record under one lock.
+
+        Args:
+            stale_after: as `CacheConfig.stale_after`, if the caller knows it.
         """
         now, managed = self._config.clock(), self.stores.in_charge
         view = self.know.view(managed.store_name)
@@ -128,19 +129,19 @@ class ProcessState:
         left_out = self._leadership.left_out(managed.store_name if view.leads else "", now)
         if left_out is not None:
             log_events(left_out)
-        if self._is_uneventful(view, now):
+        if self._is_uneventful(view, now, stale_after):
             return
         with self.lock:
             events = (self._look_at_quota(), self._look_at_age(), self._look_at_fetches(), self._look_at_first_load())
         for event in events:
             self.emit(event)
 
-    def _is_uneventful(self, view: StoreView, now: float) -> bool:
+    def _is_uneventful(self, view: StoreView, now: float, stale_after: float | None) -> bool:
         """Whether there is no failure and none was reported, so that nothing can have changed."""
         know = self.know
         if know.held is None or know.failures or know.backoff.status or view.exhausted or self.troubles.active:
             return False
-        return now - know.held.born <= self._config.stale_after
+        return now - know.held.born <= (self._config.stale_after if stale_after is None else stale_after)
 
     def _look_at_quota(self) -> Event | None:
         namespace, status = self._config.namespace, self.know.backoff.status

@@ -8,6 +8,8 @@ the same thing at once, and a client without flags never gets None, unless anoth
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
+from functools import partial
 
 from flagcache.clients import ClientSnapshot, Push
 from flagcache.core import knowledge
@@ -16,7 +18,7 @@ from flagcache.core.knowledge import Knowledge
 from flagcache.core.projects import join_projects
 from flagcache.core.reply import serves_first
 from flagcache.core.schedule import HEARTBEAT
-from flagcache.runtime.callers import Caller, thread_record, within
+from flagcache.runtime.callers import Caller, ThreadRecord, caller, thread_record, within
 from flagcache.runtime.single_flight import SingleFlight
 from flagcache.settings import SLOW_FETCH
 from flagcache.stores.base import Scope
@@ -55,9 +57,11 @@ class Worker:
         self._deferred = False
         """A grant was deferred to the next poll: no thread fetches with it now."""
         self._last_known_good = LastKnownGood(config, self._state, self._publisher, trust)
-        self._fetching = FetchThread(config, self._publisher, self._arrived, self._stand_down)
+        self.fetches = FetchThread(config, self._publisher, self._arrived, self._stand_down)
+        """The fetches of this process for its fleet."""
         self._first_load = FirstLoad(config, self._state, self._last_known_good, self)
-        self._background = Background(config, self._state, self._poller, self._last_known_good, weakref.proxy(self))
+        self.background = Background(config, self._state, self._poller, self._last_known_good, weakref.proxy(self))
+        """What this process does between polls."""
         self._polls = SingleFlight()
         self._readiness = Readiness(config, self._state)
 
@@ -89,22 +93,12 @@ class Worker:
     @property
     def fetching(self) -> bool:
         """Whether a fetch of this process is under way, or its result not yet taken in."""
-        return self._fetching.busy
+        return self.fetches.busy
 
     @property
     def granted(self) -> bool:
         """Whether the calling thread may fetch."""
-        return self._grants.granted
-
-    @property
-    def fetches(self) -> FetchThread:
-        """The fetches of this process for its fleet."""
-        return self._fetching
-
-    @property
-    def background(self) -> Background:
-        """What this process does between polls."""
-        return self._background
+        return self._grants.granted_to(caller())
 
     def learn_project(self, project: str) -> None:
         """Add what an attached client knows of its project."""
@@ -112,30 +106,31 @@ class Worker:
 
     def should_fetch(self) -> bool:
         """Ask the store. True sends the calling thread to fetch, if its client is unknown; else the fleet fetches."""
-        who, now = thread_record().caller, self._config.clock()
+        thread, now = thread_record(), self._config.clock()
+        who, push = thread.caller, self._config.clients.push_on(thread)
         self._end_silent_fetch(who)
         who.asked_at = now
-        push = self._config.clients.push
-        self._background.note_poll(push, now)
+        self.background.note_poll(push, now)
         if push is None:
-            self.look()
+            self._look(thread, None, contend=True)
         else:
             self.ask_once()
-        if self._fetching.busy and not self._first_load.may_go_on():
+        if self.fetches.busy and not self._first_load.may_go_on():
             self._wait_for_fetch()
-        return self._grants.granted
+        return self._grants.granted_to(who)
 
     def _wait_for_fetch(self) -> None:
         """Wait for the fetch under way; if no thread listens and nothing new is held, as long as for the SDK's."""
-        settings, client, held = self._config.settings, self._config.clients.asking(), self.know.held
+        settings, held = self._config.settings, self._state.know.held
+        client = self._config.clients.asking(thread_record())
         news = client is not None and held is not None and client.differs_from(held.definitions)
-        alone = not self._background.listens and self.know.loaded and not news
-        self._fetching.wait(settings.fetch_timeout if alone else settings.store_timeout, self.keep_lease)
+        alone = not self.background.listens and self.know.loaded and not news
+        self.fetches.wait(settings.fetch_timeout if alone else settings.store_timeout, self.keep_lease)
 
     def keep_lease(self) -> None:
         """Renew the lease, if this process has it, while its fetch is under way and the listener may not run yet."""
         view = self._state.active_view
-        if self._fetching.busy and view.leads and self._config.clock() - view.renewed >= HEARTBEAT:
+        if self.fetches.busy and view.leads and self._config.clock() - view.renewed >= HEARTBEAT:
             self._poller.renew()
 
     def ask_once(self) -> None:
@@ -147,23 +142,26 @@ class Worker:
             push.asked = True
         self.look()
 
-    def definitions(self, *, loads_again: bool = False) -> Definitions | None:
+    def definitions(self, *, loads_again: Callable[[], bool] | None = None) -> Definitions | None:
         """Return the definitions that the calling thread's client lacks; None if it lacks none. A first load may wait.
 
         If nothing is held, None makes the calling thread fetch: because it has a grant (its client is unknown), or
         because it `loads_again` (its client never polls).
         """
-        self._first_load.wait()
-        self._stand_down()
-        held = self.know.held
-        if self._state.emptied:
+        thread = thread_record()
+        self._first_load.wait(thread.caller)
+        clients, know = self._config.clients, self._state.know
+        client = clients.asking(thread)
+        if client is None:  # it loads: no poller of this process may run
+            self._stand_down()
+        if know.backoff.status and self._state.emptied:
             return self._config.vendor.empty()
-        if held is not None:
-            lacks_them = self._config.clients.may_hand_over(held.definitions, self._config.clock())
-            return held.definitions if lacks_them else None
-        if self._grants.granted:
+        if know.held is not None:
+            definitions = know.held.definitions
+            return definitions if clients.may_hand_over(client, definitions, self._config.clock()) else None
+        if self.granted:
             return None
-        if not loads_again:
+        if loads_again is None or not loads_again():
             return self._config.vendor.empty()
         self._publisher.count_without_grant()
         return None
@@ -176,10 +174,10 @@ class Worker:
             self._deliver(definitions)
         finally:
             self._first_load.over()
-            self._grants.take()  # last, so that threads that ask meanwhile still see a fetch under way
+            self._grants.take(caller())  # last, so that threads that ask meanwhile still see a fetch under way
 
     def _deliver(self, definitions: object) -> None:
-        outcome, checked = self._grants.current, self._config.vendor.check(definitions)
+        outcome, checked = self._grants.current(caller()), self._config.vendor.check(definitions)
         # A thread that never asked may have begun its fetch long ago, so it counts as the longest one possible.
         outcome = outcome or PollOutcome("", None, 0, self._config.clock() - SLOW_FETCH)
         times = knowledge.times_of_fetch(self.know, outcome.store_name, outcome.grant, outcome.clock)
@@ -205,17 +203,19 @@ class Worker:
         budget = self._config.settings.store_timeout
         if at_exit:
             self._polls.close()
-        self._background.stop(budget)
+        self.background.stop(budget)
         self._polls.wait_for_end(budget)  # a poll under way may take the lease, which must be released
-        self._fetching.wait_for_end(budget)
-        self._fetching.cancel(budget)
+        self.fetches.wait_for_end(budget)
+        self.fetches.cancel(budget)
         self._last_known_good.save_due()
         self._poller.leave(idle=self._idle)
 
     @property
     def _idle(self) -> bool:
-        sdk_fetches = not self._grants.idle(self._config.clock())
-        return not (sdk_fetches or self._fetching.busy or self._deferred)
+        return self._is_idle(fetching=self.fetches.busy)
+
+    def _is_idle(self, *, fetching: bool) -> bool:
+        return not (fetching or self._deferred) and self._grants.idle(self._config.clock())
 
     def _end_silent_fetch(self, who: Caller) -> None:
         """The thread asks again, so the fetch that it was granted has ended and brought nothing: report a failure.
@@ -235,49 +235,54 @@ class Worker:
 
         A thread that follows a notice waits for the poll under way and then makes its own, which cannot be older.
         """
+        thread = thread_record()
+        self._look(thread, self._config.clients.push_on(thread), contend=contend)
 
-        def ask() -> None:
-            with within(self._config.settings.store_timeout):
-                self._ask(clients, push, contend=contend, may_lead=may_lead)
-
-        push = self._config.clients.push
-        with self._config.clients.one_snapshot() as clients:
-            may_lead = contend and self._background.may_lead(clients, push)
+    def _look(self, thread: ThreadRecord, push: Push | None, *, contend: bool) -> None:
+        with self._config.clients.one_snapshot(thread) as clients:
+            may_lead = contend and self.background.may_lead(clients, push)
             self._polls.run(
-                ask,
+                partial(self._ask, thread.caller, clients, push, contend=contend, may_lead=may_lead),
                 full=may_lead,
-                longest=self._config.settings.store_timeout * (1 if self.know.held else 2),  # 2: nothing is held yet
+                longest=self._config.settings.store_timeout * (1 if self._state.know.held else 2),  # 2: holds nothing
                 newer=push is not None,
             )
 
-    def _ask(self, clients: ClientSnapshot, push: Push | None, *, contend: bool, may_lead: bool) -> None:
+    def _ask(self, who: Caller, clients: ClientSnapshot, push: Push | None, *, contend: bool, may_lead: bool) -> None:
         # During a fetch the listener keeps the lease, and a second grant could not be used.
-        know = self._state.know
-        idle, reports = self._idle, clients.can_fetch and not self._reads_only
+        know, times = self._state.know, self._config.times_with(clients)
+        busy = self.fetches.busy
+        idle, reports = self._is_idle(fetching=busy), clients.can_fetch and not self._reads_only
         listens = reports and clients.polling and bool(clients.listening)
-        watches = push is not None and self._background.watches(push)
-        intent = PollIntent(may_lead and not self._fetching.busy, idle, reports, listens, watches, is_starting(know))
-        outcome = self._poller.poll(intent, serve_first=serves_first(know, can_fetch=clients.can_fetch))
-        self._state.report_changes()
-        if self._state.know.held is not know.held:
-            self._arrived()
-        elif not self._background.running:
-            self._last_known_good.save_due()
-        if outcome is None:
-            return
-        self._deferred = outcome.deferred or (self._deferred and not contend)
-        grant = outcome.grant if outcome.grant and self._publisher.admits(outcome.store_name, outcome.grant) else None
-        outcome = outcome._replace(grant=grant)
-        if grant is None or not clients.can_fetch:
-            self._grants.note(outcome)
+        watches = push is not None and self.background.watches(push)
+        intent = PollIntent(may_lead and not busy, idle, reports, listens, watches, is_starting(know))
+        with within(self._config.settings.store_timeout):
+            serve_first = serves_first(know, can_fetch=clients.can_fetch)
+            outcome = self._poller.poll(intent, times.lease, serve_first=serve_first)
+            self._state.report_changes(times.stale_after)
+            if self._state.know.held is not know.held:
+                self._arrived()
+            elif not self.background.running:
+                self._last_known_good.save_due()
+            if outcome is not None:
+                self._deferred = outcome.deferred or (self._deferred and not contend)
+                self._use(outcome, who, clients)
+
+    def _use(self, outcome: PollOutcome, who: Caller, clients: ClientSnapshot) -> None:
+        """Note the outcome for the thread that polled; with a grant, fetch for the fleet if a client here can."""
+        grant = outcome.grant
+        if grant is None or not self._publisher.admits(outcome.store_name, grant):
+            self._grants.note(who, outcome._replace(grant=None))
+        elif not clients.can_fetch:
+            self._grants.note(who, outcome)
         elif (fetcher := self._config.clients.fetcher()) is not None:
-            self._fetching.start(outcome, grant, fetcher)
+            self.fetches.start(outcome, grant, fetcher)
         else:  # a client was shut down, or its key taken away, during the poll
             self._publisher.fail(outcome.store_name, grant, Refused("no client can fetch any more", Scope.MINE))
 
     def _stand_down(self) -> None:
         """Give up a lease that no client here will use: without a poller, a process fetches only for its loads."""
-        if self._state.active_view.leads and not self._fetching.busy and not self._config.clients.polls:
+        if self._state.active_view.leads and not self.fetches.busy and not self._config.clients.polls:
             self._poller.stand_down(idle=self._idle)
 
     def _arrived(self) -> None:
@@ -286,5 +291,5 @@ class Worker:
         In this order, because a thread that waited may fork next, and a child that is forked while a thread uses SQLite
         can't use it. If a listener runs, it saves them later, so that clients come first.
         """
-        self._last_known_good.offer_soon(later=self._background.running)
+        self._last_known_good.offer_soon(later=self.background.running)
         self._first_load.arrived()

@@ -118,7 +118,7 @@ class CacheBase:
                 if not called and not self._settings.reads_only:
                     watch_client(known, self._check_bypasses, self._namespace)
             elif listening:
-                known.listen()
+                known.listening = True
             known.uses_cache = known.uses_cache or called
 
     def _check_bypasses(self) -> None:
@@ -197,15 +197,24 @@ class CacheBase:
 
     def _should_fetch(self) -> bool:
         try:
-            client = calling_client()
-            if stop_orphan_poller(client):
-                return False
-            self._record_caller(client)
+            if not self._is_own_poll():
+                client = calling_client()
+                if stop_orphan_poller(client):
+                    return False
+                self._record_caller(client)
         except Exception:  # noqa: BLE001 - a client that is not found is one that polls by protocol
             log_failure(self._namespace, "identifying the client that polls failed")
         if self._refused and self._caller_is_refused:
             return not self._settings.reads_only
         return self._coordinator.should_fetch()
+
+    def _is_own_poll(self) -> bool:
+        """Whether the calling thread is an attached client's own poller, as at almost every poll."""
+        for attached in self._attached:
+            if attached.asking:
+                attached.uses_cache = True
+                return True
+        return False
 
     @property
     def _caller_is_refused(self) -> bool:
@@ -213,10 +222,9 @@ class CacheBase:
         client = self._caller
         return client is not None and client in self._refused
 
-    @property
     def _caller_loads_again(self) -> bool:
-        """Whether the process holds nothing and the calling client never polls: without flags the SDK keeps loading."""
-        if self._coordinator.has_definitions or self._settings.reads_only:
+        """Whether the calling client never polls: without flags the SDK keeps loading."""
+        if self._settings.reads_only:
             return False
         client = self._caller
         return client is not None and not client.enable_local_evaluation
@@ -246,7 +254,8 @@ class CacheBase:
         if self._refused and self._caller_is_refused:
             return cast("FlagDefinitionCacheData", self._vendor.empty()) if self._settings.reads_only else None
         definitions = self._coordinator.definitions(loads_again=self._caller_loads_again)
-        self._handed_over(definitions, received=False)
+        if definitions is not None:
+            self._handed_over(definitions, received=False)
         return cast("FlagDefinitionCacheData | None", definitions)
 
     def _received(self, definitions: object) -> None:

@@ -58,7 +58,8 @@ class AttachedClient:
         self._settings = settings
         self._namespace = namespace
         self._closed = False
-        self._listening = listening
+        self.listening = listening
+        """As `Client.listening`."""
         self._project = project_of(str(client.api_key))
         checked_host(client.host)
         self.uses_cache = False
@@ -83,15 +84,6 @@ class AttachedClient:
     def gone(self) -> bool:
         """As `Client.gone`."""
         return self._closed or self._ref() is None
-
-    @property
-    def listening(self) -> bool:
-        """As `Client.listening`."""
-        return self._listening
-
-    def listen(self) -> None:
-        """Use the listener for it from now on."""
-        self._listening = True
 
     @property
     def poll_interval(self) -> float:

@@ -174,9 +174,11 @@ def _sends_always(state: State, ask: Ask, clock: int, *, size: int) -> tuple[Sta
     return state, reply._replace(payload=b"", meta=state.meta) if state.meta else reply
 
 
-def _asks_twice(self: StorePoller, intent: poller.PollIntent, *, serve_first: bool = False) -> PollOutcome | None:
-    _poller_poll(self, intent._replace(may_lead=False))
-    return _poller_poll(self, intent, serve_first=serve_first)
+def _asks_twice(
+    self: StorePoller, intent: poller.PollIntent, lease: float, *, serve_first: bool = False
+) -> PollOutcome | None:
+    _poller_poll(self, intent._replace(may_lead=False), lease)
+    return _poller_poll(self, intent, lease, serve_first=serve_first)
 
 
 def _believes_any_time(end: int, length: int, clock: int) -> bool:

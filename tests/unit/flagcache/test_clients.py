@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flagcache.clients import Clients
+from flagcache.runtime.callers import thread_record
 from flagcache.vendor import Definitions, Fetcher
 from tests.support.in_process_fleet import Fleet, content, in_thread
 
@@ -61,52 +62,57 @@ def clients(client: Adopting) -> Clients:
     return clients
 
 
+def hands_over(clients: Clients, definitions: Definitions, now: float) -> bool:
+    """Whether the calling thread must hand these over."""
+    return clients.may_hand_over(clients.asking(thread_record()), definitions, now)
+
+
 def test_of_two_threads_that_meet_one_hands_over(clients: Clients, client: Adopting) -> None:
     """While one thread's client adopts its definitions, another thread gets None."""
-    assert clients.may_hand_over(NEW, 100.0)
-    assert not in_thread(lambda: clients.may_hand_over(NEW, 100.2))
+    assert hands_over(clients, NEW, 100.0)
+    assert not in_thread(lambda: hands_over(clients, NEW, 100.2))
     assert in_thread(lambda: clients.being_adopted(client, NEW, 100.2))
 
 
 def test_what_was_not_adopted_is_given_again(clients: Clients, client: Adopting) -> None:
     """A thread that comes back without them, or takes longer than a second, has not adopted them."""
-    assert clients.may_hand_over(NEW, 100.0)
-    assert clients.may_hand_over(NEW, 100.2)  # the same thread asks again: its client did not take it
-    assert in_thread(lambda: clients.may_hand_over(NEW, 101.3))
+    assert hands_over(clients, NEW, 100.0)
+    assert hands_over(clients, NEW, 100.2)  # the same thread asks again: its client did not take it
+    assert in_thread(lambda: hands_over(clients, NEW, 101.3))
     assert not in_thread(lambda: clients.being_adopted(client, OLD, 101.4))
 
 
 def test_the_clock_may_be_stepped_back(clients: Clients) -> None:
     """What was handed over in the future is no reason to wait for it."""
-    assert clients.may_hand_over(NEW, 100.0)
-    assert in_thread(lambda: clients.may_hand_over(NEW, 50.0))
+    assert hands_over(clients, NEW, 100.0)
+    assert in_thread(lambda: hands_over(clients, NEW, 50.0))
 
 
 def test_newer_ones_are_handed_over_meanwhile(clients: Clients) -> None:
     """Only the same definitions are left to the other thread."""
-    assert clients.may_hand_over(NEW, 100.0)
-    assert in_thread(lambda: clients.may_hand_over(content(3), 100.1))
+    assert hands_over(clients, NEW, 100.0)
+    assert in_thread(lambda: hands_over(clients, content(3), 100.1))
 
 
 def test_who_has_none_is_given_them_by_every_thread(clients: Clients, client: Adopting) -> None:
     """With None the SDK would fetch for itself while it has no flags."""
     client.current = None
-    assert clients.may_hand_over(NEW, 100.0)
-    assert in_thread(lambda: clients.may_hand_over(NEW, 100.1))
+    assert hands_over(clients, NEW, 100.0)
+    assert in_thread(lambda: hands_over(clients, NEW, 100.1))
 
 
 def test_who_holds_them_needs_nothing(clients: Clients, client: Adopting) -> None:
     """Also long after they were handed over, and on any thread."""
     client.current = NEW
-    assert not clients.may_hand_over(NEW, 100.0)
-    assert not in_thread(lambda: clients.may_hand_over(NEW, 200.0))
+    assert not hands_over(clients, NEW, 100.0)
+    assert not in_thread(lambda: hands_over(clients, NEW, 200.0))
 
 
 def test_a_thread_that_asks_for_nobody_known_is_given_them(clients: Clients, client: Adopting) -> None:
     """A client that loads for the first time, or was never attached, is unknown."""
     client.asking = False
     client.current = NEW
-    assert clients.may_hand_over(NEW, 100.0)
+    assert hands_over(clients, NEW, 100.0)
 
 
 def test_a_client_that_takes_nothing_holds_readiness_up_for_seconds(fleet: Fleet) -> None:

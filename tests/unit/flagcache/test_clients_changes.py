@@ -6,6 +6,7 @@ import pytest
 
 from flagcache.clients import ClientSnapshot
 from flagcache.events import FetchFailed
+from flagcache.runtime.callers import thread_record
 from flagcache.stores.base import Ask
 from flagcache.vendor import Definitions, Fetcher, FetchResult, Unchanged
 from tests.support.in_process_fleet import Fleet, Process, in_thread
@@ -126,7 +127,7 @@ def test_only_the_thread_that_polls_keeps_its_look(fleet: Fleet) -> None:
     """Another thread sees the clients as they are now; the polling thread too, if it attaches one meanwhile."""
     clients, first, second = fleet.process().config.clients, Changing(), Changing(interval=60.0)
     clients.add(first)
-    with clients.one_snapshot() as seen:
+    with clients.one_snapshot(thread_record()) as seen:
         first.interval = 45.0
         assert clients.snapshot is seen
         assert in_thread(lambda: clients.snapshot.poll_interval) == 45.0

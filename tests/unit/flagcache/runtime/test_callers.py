@@ -44,15 +44,15 @@ def test_a_thread_acts_for_another_while_it_is_told_to() -> None:
 def test_a_grant_is_its_callers_whichever_thread_runs() -> None:
     """A thread that acts for another one may use and deliver its grant; other threads may not."""
     grants, mine = ThreadGrants(), caller()
-    grants.note(GRANTED)
+    grants.note(caller(), GRANTED)
 
     def in_its_name() -> tuple[bool, tuple[PollOutcome | None, bool]]:
         with acting_for(mine):
-            return grants.granted, grants.take()
+            return grants.granted_to(caller()), grants.take(caller())
 
-    assert in_thread(lambda: grants.granted) is False
+    assert in_thread(lambda: grants.granted_to(caller())) is False
     assert in_thread(in_its_name) == (True, (GRANTED, True))
-    assert not grants.granted
+    assert not grants.granted_to(mine)
 
 
 def test_an_errand_ends_with_its_thread() -> None:
@@ -60,7 +60,7 @@ def test_an_errand_ends_with_its_thread() -> None:
     grants = ThreadGrants()
 
     def sent() -> weakref.ref[Caller]:
-        grants.note(GRANTED)
+        grants.note(caller(), GRANTED)
         return weakref.ref(caller())
 
     gone = in_thread(sent)

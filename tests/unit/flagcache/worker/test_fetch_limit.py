@@ -69,7 +69,7 @@ def test_fetches_that_no_store_granted_count_too(fleet: Fleet) -> None:
     worker = fleet.process().worker
     for _ in range(2 * MAX_FETCHES):
         assert not worker.should_fetch()
-        assert worker.definitions(loads_again=True) is None
+        assert worker.definitions(loads_again=lambda: True) is None
     grant_again(fleet)
     assert not worker.should_fetch()
     fleet.clock.advance(EVERY)
