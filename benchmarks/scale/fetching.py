@@ -13,7 +13,7 @@ from benchmarks.scale.process import Process
 from benchmarks.scale.shared import Shared, number_of, version_of
 from benchmarks.scale.stores import HostFile
 from benchmarks.scale.world import Answer
-from flagcache.core import knowledge, schedule
+from flagcache.core import knowledge, publication, schedule
 from flagcache.core.knowledge import Held
 from flagcache.core.notes import Note
 from flagcache.errors import StoreError
@@ -67,15 +67,10 @@ class Fetching:
             return
         meta = knowledge.meta_for_store(held, store.store_name, clock, now)
         published = self._publish(now, store, meta, fresh=not held.accepted)
-        if published is Published.UNSETTLED:
-            return
-        if published is not Published.STALE:
-            process.extended(now, store)
-            process.know = process.know._replace(
-                held=held._replace(meta=meta, store_name=store.store_name, accepted=True)
-            )
-        elif not held.accepted:
-            process.know = process.know._replace(held=knowledge.superseded(held))
+        kept = publication.after_repair(
+            held, meta, store.store_name, published, replacing=False, signs=process.know.signs
+        )
+        process.know = process.know._replace(held=kept)
 
     def _end(self, now: float, outcome: _Errand) -> None:
         process, grant, status = self._process, outcome.grant, outcome.answer.status
@@ -114,27 +109,32 @@ class Fetching:
         process, store, grant = self._process, outcome.store, outcome.grant
         process.know = process.know._replace(failures=0, stay_out_until=0.0)
         held = Held(meta, {}, store.store_name, outcome.asked, accepted=False)
-        stored = process.know.view(store.store_name).stored
-        known = stored is not None and stored.version == meta.version and meta.etag in ("", stored.etag)
         try:
-            done = known and store.confirm(now, process.me, meta.version, grant, self._shared.lease)
-            published = Published.CONFIRMED if done else self._publish(now, store, meta, fresh=True)
-            if published is Published.STALE:
-                return
+            published = self._given(now, store, meta, grant)
         except StoreError:
             process.lost(now, store)
         else:
-            if published is Published.UNSETTLED:
-                held = held._replace(unsettled=now)
-            else:
-                held = held._replace(accepted=True)
-                process.extended(now, store)
+            kept = publication.after_offer(held, published, late=True, now=now)
+            if kept is None:
+                return
+            held = kept
         process.know = process.know._replace(backoff=Note(store_name=store.store_name, at=now))
         process.take(now, held)
 
+    def _given(self, now: float, store: HostFile, meta: Meta, grant: Grant) -> Published:
+        """Confirm or publish what a fetch brought; return the store's verdict."""
+        offer = publication.plan_offer(meta, self._process.know.view(store.store_name).stored)
+        if offer.confirm_first and store.confirm(now, self._process.me, meta.version, grant, self._shared.lease):
+            self._process.extended(now, store)
+            return Published.CONFIRMED
+        return self._publish(now, store, offer.meta, fresh=True)
+
     def _publish(self, now: float, store: HostFile, meta: Meta, *, fresh: bool) -> Published:
         envelope = self._shared.envelope(meta)
-        return store.publish(now, self._process.me, envelope, fresh=fresh, lease=self._shared.lease)
+        published = store.publish(now, self._process.me, envelope, fresh=fresh, lease=self._shared.lease)
+        if published in (Published.STORED, Published.CONFIRMED):
+            self._process.extended(now, store)
+        return published
 
     def _refused(self, now: float, store: HostFile, grant: Grant, refused: Refused) -> None:
         process, status = self._process, refused.status
@@ -147,7 +147,7 @@ class Fetching:
             process.lost(now, store)
         process.know = knowledge.apply_failure(process.know, store.store_name, refused, now, pause)
         if refused.scope is Scope.MINE:
-            process.gave_up(now, store)
+            process.released(now, store)
 
 
 @dataclass(frozen=True, slots=True)

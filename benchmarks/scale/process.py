@@ -9,11 +9,10 @@ import math
 
 from benchmarks.scale.shared import Shared, number_of
 from benchmarks.scale.stores import HostFile, clock_of
-from flagcache.core import ageing, knowledge
+from flagcache.core import ageing, knowledge, renewals
 from flagcache.core.circuit_breaker import CircuitBreaker
 from flagcache.core.first_load import may_start_with, nothing_to_wait_for, waits_for_newer
 from flagcache.core.knowledge import Held, Knowledge
-from flagcache.core.renewals import with_last_renewal
 from flagcache.stores.base import Reply
 from flagcache.stores.rules import verbs as rules
 from flagcache.worker.last_known_good import _AFTER  # pyright: ignore[reportPrivateUsage] - that it makes no difference is a result
@@ -105,26 +104,22 @@ class Process:
         """
         before = self.know.view(store.store_name)
         know = knowledge.apply_reply(self.know, store.store_name, reply, now, asked)
-        self.know = with_last_renewal(know, store.store_name, before)
+        self.know = renewals.with_last_renewal(know, store.store_name, before)
 
     # --- its leases --------------------------------------------------------------------------------------------------
 
     def lease_lost(self, store: HostFile) -> None:
         """This process no longer holds the lease of this store, and is not its deputy until a reply says so."""
-        view = self.know.view(store.store_name)
-        self.know = self.know.with_view(store.store_name, view._replace(leads=False, deputy=False))
+        self.know = renewals.lost(self.know, store.store_name)
 
-    def extended(self, now: float, store: HostFile) -> None:
-        """The lease of this store, if this process has it, was kept from now on."""
-        view = self.know.view(store.store_name)
-        if view.leads:
-            kept = view._replace(renewed=now, lease_ends=now + self._shared.lease_seconds)
-            self.know = self.know.with_view(store.store_name, kept)
+    def extended(self, now: float, store: HostFile, lease: float | None = None) -> None:
+        """The lease of this store, if this process has it, lasts so many seconds from now; all of it if None."""
+        seconds = self._shared.lease_seconds if lease is None else lease
+        self.know = renewals.extended(self.know, store.store_name, seconds, now)
 
-    def gave_up(self, now: float, store: HostFile) -> None:
-        """This process gave up the lease of this store."""
-        view = self.know.view(store.store_name)
-        self.know = self.know.with_view(store.store_name, view._replace(leads=False, lease_ends=now))
+    def released(self, now: float, store: HostFile) -> None:
+        """This process has just released the lease of this store."""
+        self.know = renewals.lost(renewals.released(self.know, store.store_name, now), store.store_name)
 
     # --- its definitions ---------------------------------------------------------------------------------------------
 

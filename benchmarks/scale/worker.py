@@ -15,6 +15,7 @@ from benchmarks.scale.process import Process
 from benchmarks.scale.shared import Shared
 from benchmarks.scale.stores import HostFile
 from flagcache.core import first_load, knowledge
+from flagcache.core.reply import Action, next_action
 from flagcache.errors import StoreError
 from flagcache.stores.base import Ask, Reply
 from flagcache.worker.cold_start import (
@@ -165,9 +166,10 @@ class Worker:
         if not self._shared.attached and process.know.held is None and reply.payload is not None:
             reply, self._deferred = first_load.defer_grant(reply, self._shared.settings)
         process.apply(store, reply, now, asked)
-        if reply.meta is not None and reply.payload is not None:
+        action = next_action(reply, brought=reply.payload is not None, reads_only=False)
+        if action is Action.ADOPT and reply.meta is not None:
             process.take(now, knowledge.from_store(store.store_name, reply.meta, {}, reply.clock, asked))
-        elif reply.republish:
+        elif action is Action.REPAIR:
             self._fetching.repair(now, store, reply.clock)
         if reply.grant is not None:
             self._fetching.begin(now, store, reply.grant, asked)
