@@ -11,9 +11,10 @@ from typing import Protocol
 
 from benchmarks.scale.process import Process
 from benchmarks.scale.shared import Shared
-from flagcache.core import schedule
+from flagcache.core import renewals, schedule
 from flagcache.core.schedule import ClientActivity, Schedule
 from flagcache.errors import StoreError
+from flagcache.settings import milliseconds
 from flagcache.stores.base import Notice
 from flagcache.worker.background import _OFFSET  # pyright: ignore[reportPrivateUsage] - followers spread as the library's do
 
@@ -137,12 +138,14 @@ class Background:
 
     def _renew(self, now: float) -> None:
         store = self._process.in_charge
+        know, settings = self._process.know, self._shared.settings
+        seconds = renewals.seconds_to_renew(know, store.store_name, settings, self._shared.lease_seconds)
         try:
-            kept = store.renew(now, self._process.me, self._shared.lease)
+            kept = store.renew(now, self._process.me, milliseconds(seconds))
         except StoreError:
             self._process.lost(now, store)
             return
         if kept:
-            self._process.extended(now, store)
+            self._process.extended(now, store, seconds)
         else:
             self._process.lease_lost(store)

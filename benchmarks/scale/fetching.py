@@ -138,7 +138,7 @@ class Fetching:
 
     def _refused(self, now: float, store: HostFile, grant: Grant, refused: Refused) -> None:
         process, status = self._process, refused.status
-        pause = schedule.backoff(process.know.failures, self._shared.settings, self._world.rng.random())
+        pause = schedule.pause_after(process.know, refused, self._shared.settings, self._world.rng.random())
         try:
             retry_after = milliseconds(pause)
             if not store.fail(now, process.me, grant.as_of, refused.scope, status=status, retry_after=retry_after):

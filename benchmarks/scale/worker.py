@@ -14,7 +14,7 @@ from benchmarks.scale.fetching import Fetching
 from benchmarks.scale.process import Process
 from benchmarks.scale.shared import Shared
 from benchmarks.scale.stores import HostFile
-from flagcache.core import first_load, knowledge
+from flagcache.core import first_load, knowledge, renewals
 from flagcache.core.reply import Action, next_action
 from flagcache.errors import StoreError
 from flagcache.stores.base import Ask, Reply
@@ -97,7 +97,7 @@ class Worker:
         if not politely:
             return
         for store in process.stores:
-            if process.know.view(store.store_name).leads:
+            if renewals.must_leave(process.know.view(store.store_name)):
                 with contextlib.suppress(StoreError):
                     store.release(now, process.me)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from flagcache.core.knowledge import Knowledge, StoreView
+from flagcache.settings import Settings
 
-__all__ = ["extended", "lost", "released", "with_last_renewal"]
+__all__ = ["extended", "lost", "must_leave", "released", "seconds_to_renew", "with_last_renewal"]
 
 _DRIFT = 0.01
 """Seconds by which the computed end of an unchanged lease may differ between two replies of a store."""
@@ -38,3 +39,17 @@ def released(know: Knowledge, store_name: str, now: float) -> Knowledge:
 def lost(know: Knowledge, store_name: str) -> Knowledge:
     """This process neither leads in this store nor is its deputy, until a reply says so again."""
     return know.with_view(store_name, know.view(store_name)._replace(leads=False, deputy=False))
+
+
+def seconds_to_renew(know: Knowledge, store_name: str, settings: Settings, lease: float) -> float:
+    """For how long the leader renews: shorter while neither it nor the store has definitions.
+
+    Processes that start wait for the first definitions. If the leader crashes, another one must soon fetch them.
+    """
+    cold = know.view(store_name).stored is None and know.held is None
+    return min(lease, settings.cold_lease) if cold else lease
+
+
+def must_leave(view: StoreView) -> bool:
+    """Whether a process that leaves the fleet has a place in this store that it must release."""
+    return view.leads or view.deputy

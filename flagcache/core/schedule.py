@@ -12,9 +12,12 @@ import math
 from typing import NamedTuple
 
 from flagcache.core.knowledge import Knowledge, StoreView
+from flagcache.core.notes import longest_backoff
 from flagcache.settings import Settings
+from flagcache.stores.base import Scope
+from flagcache.vendor import Refused
 
-__all__ = ["GRACE", "HEARTBEAT", "RENEWALS", "ClientActivity", "Schedule", "backoff", "next_duty"]
+__all__ = ["GRACE", "HEARTBEAT", "RENEWALS", "ClientActivity", "Schedule", "backoff", "next_duty", "pause_after"]
 
 RENEWALS = 3
 """Number of renewals within the duration of a lease, so that one may be lost."""
@@ -162,3 +165,19 @@ def backoff(failures: int, settings: Settings, jitter: float, *, cold: bool = Fa
     first = settings.refresh_interval / 4
     pause = (min(first, _COLD) if cold else first) * float(2 ** min(failures, 20))
     return min(settings.backoff_ceiling, pause) * (0.5 + 0.5 * jitter)
+
+
+def pause_after(know: Knowledge, refused: Refused, settings: Settings, jitter: float) -> float:
+    """Seconds to wait after the failed fetch that this process reports.
+
+    Args:
+        know: what this process knew before the failure.
+        refused: why the fetch failed. If it failed for all workers, the vendor's Retry-After prolongs the pause.
+        settings: of the cache.
+        jitter: from 0 to 1.
+    """
+    passing = not refused.status or refused.status >= 500
+    pause = backoff(know.failures, settings, jitter, cold=passing and know.held is None)
+    if refused.retry_after is None or refused.scope is not Scope.EVERYBODY:
+        return pause
+    return min(max(refused.retry_after, pause), longest_backoff(settings))

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from flagcache.core import first_load, knowledge
 from flagcache.core.knowledge import StoreView
 from flagcache.core.publication import kind_of_repair
-from flagcache.core.renewals import with_last_renewal
+from flagcache.core.renewals import must_leave, seconds_to_renew, with_last_renewal
 from flagcache.core.reply import Action, must_release, next_action, yield_turn
 from flagcache.errors import StoreError
 from flagcache.events import Event, ForeignProject, ForeignProjectGone
@@ -256,9 +256,7 @@ class StorePoller:
         found = self._state.stores.named(managed.store_name)
         if found is None:
             return self._state.lease_lost(managed)
-        view = self._state.know.view(managed.store_name)
-        cold = view.stored is None and self._state.know.held is None
-        lease = min(self._config.lease, self._config.settings.cold_lease) if cold else self._config.lease
+        lease = seconds_to_renew(self._state.know, managed.store_name, self._config.settings, self._config.lease)
         try:
             kept = found[1].renew(self._state.me, milliseconds(lease))
         except StoreError as exc:
@@ -287,7 +285,7 @@ class StorePoller:
         """Release the leases."""
         for store_name in self._state.stores.store_names:
             view = self._state.know.view(store_name)
-            if (view.leads or view.deputy) and (found := self._state.stores.named(store_name)):
+            if must_leave(view) and (found := self._state.stores.named(store_name)):
                 self._release(*found, idle=idle)
 
     def _release(self, managed: ManagedStore, store: Store, *, idle: bool) -> None:

@@ -10,7 +10,7 @@ import random
 
 from flagcache.core import knowledge, publication, schedule
 from flagcache.core.knowledge import Held
-from flagcache.core.notes import Note, longest_backoff
+from flagcache.core.notes import Note
 from flagcache.core.projects import join_projects
 from flagcache.encoding.stamps import SignedBackoff
 from flagcache.errors import StoreError
@@ -134,11 +134,7 @@ class Publisher:
     def fail(self, store_name: str, grant: Grant, refused: Refused) -> None:
         """A fetch failed: note it for all processes, or make this one stay out, depending on the failure's scope."""
         settings, now = self._config.settings, self._config.clock()
-        passing = not refused.status or refused.status >= 500
-        cold = passing and self._state.know.held is None
-        pause = schedule.backoff(self._state.know.failures, settings, random.random(), cold=cold)
-        if refused.retry_after is not None and refused.scope is Scope.EVERYBODY:
-            pause = min(max(refused.retry_after, pause), longest_backoff(settings))
+        pause = schedule.pause_after(self._state.know, refused, settings, random.random())
         if self._note(store_name, grant, refused, pause):
             self._state.fetch_failed(store_name, refused, now, pause)
 

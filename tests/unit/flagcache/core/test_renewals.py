@@ -1,11 +1,14 @@
-"""When a process last renewed its lease."""
+"""When a process last renewed its lease, for how long it renews it, and when it releases it."""
 
 from __future__ import annotations
 
 import pytest
 
 from flagcache.core.knowledge import Knowledge, StoreView
-from flagcache.core.renewals import with_last_renewal
+from flagcache.core.order import Held
+from flagcache.core.renewals import must_leave, seconds_to_renew, with_last_renewal
+from flagcache.settings import Settings
+from flagcache.stores.base import Meta
 
 REDIS = "redis://a/0"
 
@@ -29,3 +32,22 @@ def test_only_a_poll_that_moved_the_leases_end_renewed_it(before: StoreView, aft
     """Frequent polls that don't contend would put off the next renewal until the lease expires."""
     know = Knowledge().with_view(REDIS, after)
     assert with_last_renewal(know, REDIS, before).view(REDIS) == after._replace(renewed=renewed)
+
+
+def test_a_leader_renews_for_a_short_time_until_there_are_definitions() -> None:
+    """Either in the store or in this process. A lease that is shorter anyway stays as it is."""
+    settings, meta = Settings(), Meta("v", 0, 1, 1, 1)
+    cold = Knowledge().with_view(REDIS, StoreView(leads=True))
+    assert seconds_to_renew(cold, REDIS, settings, 60.0) == settings.cold_lease < 60.0
+    assert seconds_to_renew(cold, REDIS, settings, 1.0) == 1.0
+    for know in (
+        cold.with_view(REDIS, StoreView(leads=True, stored=meta)),
+        cold._replace(held=Held(meta, {}, REDIS, 100.0)),
+    ):
+        assert seconds_to_renew(know, REDIS, settings, 60.0) == 60.0
+
+
+@pytest.mark.parametrize(("leads", "deputy"), [(True, False), (False, True), (False, False)])
+def test_the_leader_and_its_deputy_release_their_place(leads: bool, deputy: bool) -> None:
+    """A follower has none."""
+    assert must_leave(StoreView(leads=leads, deputy=deputy)) == (leads or deputy)

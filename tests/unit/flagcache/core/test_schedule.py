@@ -7,10 +7,20 @@ import pytest
 from flagcache.core import knowledge
 from flagcache.core.knowledge import Held, Knowledge, StoreView
 from flagcache.core.notes import Note
-from flagcache.core.schedule import GRACE, HEARTBEAT, RENEWALS, ClientActivity, Schedule, next_duty
+from flagcache.core.schedule import (
+    GRACE,
+    HEARTBEAT,
+    RENEWALS,
+    ClientActivity,
+    Schedule,
+    backoff,
+    next_duty,
+    pause_after,
+)
 from flagcache.settings import Settings
-from flagcache.stores.base import Meta
+from flagcache.stores.base import Meta, Scope
 from flagcache.stores.rules import leases
+from flagcache.vendor import Refused
 
 NOW = 1000.0
 POLLS_EVERY = 10.0
@@ -184,3 +194,41 @@ def test_nothing_is_due_for_ever_where_nothing_is_due() -> None:
     """Without a duty the listener waits, and only checks that its worker is alive."""
     assert Schedule().soonest == math.inf
     assert Schedule(renew_at=3.0, contend_at=2.0, over_at=4.0).soonest == 2.0
+
+
+# --- the pause after a failed fetch ----------------------------------------------------------------------------------
+
+SETTINGS = Settings(refresh_interval=60.0)
+HOLDS = Knowledge(held=Held(Meta("v", 0, 1, 1, 1), {}, "store", NOW))
+
+
+@pytest.mark.parametrize("status", [0, 503])
+def test_a_process_without_definitions_tries_again_soon_if_the_failure_may_pass(status: int) -> None:
+    """A network error has no status."""
+    refused = Refused("", Scope.EVERYBODY, status)
+    assert pause_after(KNOW, refused, SETTINGS, 1.0) == backoff(0, SETTINGS, 1.0, cold=True) == 0.5
+    assert pause_after(HOLDS, refused, SETTINGS, 1.0) == backoff(0, SETTINGS, 1.0) == 15.0
+
+
+def test_a_process_without_definitions_does_not_hurry_after_a_refusal() -> None:
+    """The next attempt would be refused too."""
+    assert pause_after(KNOW, Refused("", Scope.EVERYBODY, 402), SETTINGS, 1.0) == 15.0
+
+
+def test_each_failure_doubles_the_pause() -> None:
+    """The failures before this one count."""
+    assert pause_after(HOLDS._replace(failures=2), Refused("", Scope.EVERYBODY, 503), SETTINGS, 1.0) == 60.0
+
+
+def test_retry_after_prolongs_the_pause_up_to_a_limit() -> None:
+    """It never shortens it, and a failure of this process alone has none."""
+    after = [
+        pause_after(HOLDS, Refused("", scope, 429, retry_after=seconds), SETTINGS, 1.0)
+        for scope, seconds in (
+            (Scope.EVERYBODY, 40.0),
+            (Scope.EVERYBODY, 1.0),
+            (Scope.EVERYBODY, 1e6),
+            (Scope.MINE, 40.0),
+        )
+    ]
+    assert after == [40.0, 15.0, 300.0, 15.0]
