@@ -12,6 +12,7 @@ from typing import Protocol
 from benchmarks.scale.process import Process
 from benchmarks.scale.shared import Shared
 from flagcache.core import renewals, schedule
+from flagcache.core.notices import Reaction, merged, reaction_to
 from flagcache.core.schedule import ClientActivity, Schedule
 from flagcache.errors import StoreError
 from flagcache.settings import milliseconds
@@ -84,17 +85,19 @@ class Background:
         if self._pending is None:
             self._world.timeline.at(now + self._world.rng.uniform(0, self._shared.spread), self._on_notice)
             self._pending = notice
-        elif self._pending.kind != "free" or notice.kind == "free":
-            self._pending = notice
+        else:
+            self._pending = merged(self._pending, notice)
 
     def _on_notice(self, now: float) -> None:
         notice, self._pending = self._pending, None
         if self._process.over or notice is None:
             return
         self._process.catch_up()
-        held = self._process.know.held
-        if notice.kind != "new" or held is None or notice.version != held.meta.version:
-            self._worker.push(now, contend=notice.kind == "free")
+        know = self._process.know
+        leads = know.view(self._process.in_charge.store_name).leads
+        reaction = reaction_to(notice, know.held, leads=leads)
+        if reaction is not Reaction.CHECK:
+            self._worker.push(now, contend=reaction is Reaction.CONTEND)
 
     def plan(self, now: float) -> None:
         """Plan what is due next."""

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from flagcache.clients import ClientSnapshot, Push
 from flagcache.core import schedule
+from flagcache.core.notices import Reaction, reaction_to
 from flagcache.core.schedule import ClientActivity
 from flagcache.events import PushLost, PushRecovered
 from flagcache.runtime.guard import log_exceptions
@@ -170,14 +171,12 @@ class Background:
 
     def _on_notice(self, notice: Notice) -> None:
         self._notices.received(notice.version)
-        held = self._state.know.held
-        if notice.kind == "new" and held is not None and notice.version == held.meta.version:
+        reaction = reaction_to(notice, self._state.know.held, leads=self._state.active_view.leads)
+        if reaction is Reaction.CHECK:
             self._checks = _CHECKS
             self._check_at = min(self._check_at, self._config.clock() + _CHECK_AFTER)
         else:
-            # After `clear` the leader fetches at once, because new workers wait for definitions.
-            contend = notice.kind == "free" or (notice.kind == "clear" and self._state.active_view.leads)
-            self._pushes.ask(self._push, contend=contend)
+            self._pushes.ask(self._push, contend=reaction is Reaction.CONTEND)
 
     def run_due(self) -> float:
         """Do what is due; return the seconds until something else may be due.

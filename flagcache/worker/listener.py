@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
+from flagcache.core.notices import merged
 from flagcache.errors import StoreError
 from flagcache.runtime.guard import log_exceptions
 from flagcache.runtime.threads import patched_late, try_start
@@ -199,8 +200,7 @@ class _Stream:
             if other.kind != GRANTED:
                 self._grants = [granted]
             return other
-        # Only this notice says that the lease is free.
-        return notice if notice.kind == "free" and later.kind != "free" else later
+        return merged(notice, later)
 
     def close(self) -> None:
         """Disconnect; wakes a `get` under way."""
