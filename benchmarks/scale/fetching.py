@@ -13,13 +13,13 @@ from benchmarks.scale.process import Process
 from benchmarks.scale.shared import Shared, number_of, version_of
 from benchmarks.scale.stores import HostFile
 from benchmarks.scale.world import Answer
-from flagcache.core import knowledge, publication, schedule
+from flagcache.core import fetches, knowledge, publication, schedule
 from flagcache.core.knowledge import Held
-from flagcache.core.notes import Note
 from flagcache.errors import StoreError
 from flagcache.settings import milliseconds
 from flagcache.stores.base import Grant, Meta, Published, Scope
-from flagcache.vendor import Refused
+from flagcache.vendor import Refused, Unchanged
+from flagcache.worker.entity_tags import EntityTags
 
 __all__ = ["Fetching"]
 
@@ -38,6 +38,7 @@ class Fetching:
         self._shared = shared
         self._over = over
         self._world = shared.world
+        self._tags = EntityTags()
         self._sdk_version: int | None = None
         """What the entity tag of its own SDK names, where the SDK fetches."""
         self._in_vain: tuple[HostFile, Grant] | None = None
@@ -47,17 +48,16 @@ class Fetching:
         """Ask PostHog: attached with the entity tag of what the fleet holds, else with the SDK's own."""
         self._process.fetching = True
         held = self._process.know.held
-        known = self._sdk_version
-        if self._shared.attached:
-            known = number_of(held.meta.etag) if held is not None and held.meta.etag else None
+        etag = self._tags.for_request(held.meta if held else None, grant.epoch) if self._shared.attached else ""
+        known = number_of(etag) if etag else self._sdk_version
         answer = self._world.posthog.request(now, known)
-        outcome = _Errand(store, grant, asked, answer)
+        outcome = _Errand(store, grant, asked, answer, held, etag)
         self._world.timeline.at(now + self._world.machine.fetch, lambda then: self._end(then, outcome))
 
     def sdk_asks_again(self, now: float) -> None:
         """The SDK's own fetch has ended and brought nothing: a failure, if it never brought anything."""
         vain, self._in_vain = self._in_vain, None
-        if vain is not None and not self._process.know.received:
+        if vain is not None and fetches.failed_silently(self._process.know, vain[1]):
             self._refused(now, vain[0], vain[1], Refused("nothing", Scope.MINE))
 
     def repair(self, now: float, store: HostFile, clock: int) -> None:
@@ -79,21 +79,29 @@ class Fetching:
             return
         process.catch_up()
         if status == 200:
-            self._sdk_version = outcome.answer.version
-            process.know = process.know._replace(received=True)
-            self._offer(now, outcome, self._meta(outcome))
+            self._offer(now, outcome, self._fetched(outcome), brought=True)
         elif not self._shared.attached:
             self._in_vain = outcome.store, grant
-        elif status == 304 and process.know.held is not None:
-            meta = process.know.held.meta._replace(epoch=grant.epoch, as_of=grant.as_of, confirmed_at=grant.at)
-            self._offer(now, outcome, meta)
         else:
-            self._refused(now, outcome.store, grant, Refused("", Scope.EVERYBODY, status))
+            self._end_without_definitions(now, outcome)
         self._over(now)
 
-    def _meta(self, outcome: _Errand) -> Meta:
+    def _end_without_definitions(self, now: float, outcome: _Errand) -> None:
+        held, status, store, grant = outcome.held, outcome.answer.status, outcome.store, outcome.grant
+        result = Unchanged() if status == 304 else Refused("", Scope.EVERYBODY, status)
+        failure = fetches.failure_of(result, held, outcome.etag)
+        if failure is not None:
+            self._refused(now, store, grant, failure)
+        elif held is not None:
+            self._offer(now, outcome, fetches.confirmed(held, store.store_name, grant, outcome.asked), brought=False)
+
+    def _fetched(self, outcome: _Errand) -> Held:
         grant, version = outcome.grant, version_of(outcome.answer.version)
-        return Meta(
+        if self._shared.attached:
+            self._tags.received(version, version)
+        else:
+            self._sdk_version = outcome.answer.version
+        meta = Meta(
             version=version,
             epoch=grant.epoch,
             as_of=grant.as_of,
@@ -103,14 +111,15 @@ class Fetching:
             writer="posthog-python/7.91.1",
             project="team=1 key=3fb2a9c0d4e1",
         )
+        brought = Held(meta, {}, outcome.store.store_name, outcome.asked, accepted=False)
+        return fetches.fetched(brought, outcome.held)
 
-    def _offer(self, now: float, outcome: _Errand, meta: Meta) -> None:
+    def _offer(self, now: float, outcome: _Errand, held: Held, *, brought: bool) -> None:
         """Confirm or publish what a fetch brought, and hold it unless it is refused as late."""
         process, store, grant = self._process, outcome.store, outcome.grant
-        process.know = process.know._replace(failures=0, stay_out_until=0.0)
-        held = Held(meta, {}, store.store_name, outcome.asked, accepted=False)
+        process.know = fetches.apply_success(process.know, brought=brought)
         try:
-            published = self._given(now, store, meta, grant)
+            published = self._given(now, store, held.meta, grant)
         except StoreError:
             process.lost(now, store)
         else:
@@ -118,7 +127,7 @@ class Fetching:
             if kept is None:
                 return
             held = kept
-        process.know = process.know._replace(backoff=Note(store_name=store.store_name, at=now))
+        process.know = fetches.without_note(process.know, store.store_name, now)
         process.take(now, held)
 
     def _given(self, now: float, store: HostFile, meta: Meta, grant: Grant) -> Published:
@@ -156,3 +165,6 @@ class _Errand:
     grant: Grant
     asked: float
     answer: Answer
+    held: Held | None
+    """What the process held before the request."""
+    etag: str

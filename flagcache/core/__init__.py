@@ -52,6 +52,7 @@ and a reply, and returns the next value. `flagcache.worker` stores it under its 
     circuit_breaker   when to probe a store that failed
     renewals          the lease of this process: renewed, extended, given up
     reply             what to do about a reply
+    fetches           what the end of a fetch means
     notices           which notice counts, and what to do about it
     publication       what to write, and what follows from the store's verdict
     compatibility     old and new SDKs in one fleet

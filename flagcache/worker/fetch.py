@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from flagcache.core.fetches import confirmed, failure_of, fetched
 from flagcache.core.knowledge import Held
 from flagcache.core.schedule import HEARTBEAT
 from flagcache.runtime.guard import log_exceptions
@@ -137,12 +138,10 @@ class FetchThread:
             self._publisher.publish(self._fetched(result, outcome, grant, held), grant)
         elif isinstance(result, Refused) and self._cancelled and result.scope is Scope.MINE:
             self._publisher.abandon(outcome.store_name, grant, result)
-        elif isinstance(result, Refused):
-            self._publisher.fail(outcome.store_name, grant, result)
-        elif held is not None and etag:
-            self._publisher.confirm(_confirmed(held, outcome, grant), grant)
-        else:
-            self._publisher.fail(outcome.store_name, grant, Refused("304 to an unconditional request", Scope.MINE, 304))
+        elif (failure := failure_of(result, held, etag)) is not None:
+            self._publisher.fail(outcome.store_name, grant, failure)
+        elif held is not None:
+            self._publisher.confirm(confirmed(held, outcome.store_name, grant, outcome.asked_at), grant)
 
     def _ask(self, fetcher: Fetcher, etag: str) -> FetchResult:
         if self._cancelled:  # before the request
@@ -154,15 +153,6 @@ class FetchThread:
         return result
 
     def _fetched(self, result: Fetched, outcome: PollOutcome, grant: Grant, held: Held | None) -> Held:
-        fetched = self._publisher.as_held(result.definitions, outcome, grant, etag=result.etag)
-        self._tags.received(fetched.meta.version, result.etag)
-        if held is None or held.meta.version != fetched.meta.version:
-            return fetched
-        # The same version keeps the objects that the clients already use, so nothing is hashed or copied again.
-        meta = fetched.meta._replace(changed_at=held.meta.changed_at)
-        return fetched._replace(meta=meta, definitions=held.definitions)
-
-
-def _confirmed(held: Held, outcome: PollOutcome, grant: Grant) -> Held:
-    meta = held.meta._replace(epoch=grant.epoch, as_of=grant.as_of, confirmed_at=grant.at)
-    return Held(meta, held.definitions, outcome.store_name, outcome.asked_at, accepted=False)
+        brought = self._publisher.as_held(result.definitions, outcome, grant, etag=result.etag)
+        self._tags.received(brought.meta.version, result.etag)
+        return fetched(brought, held)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import random
 
 from flagcache.core import knowledge, publication, schedule
+from flagcache.core.fetches import without_note
 from flagcache.core.knowledge import Held
-from flagcache.core.notes import Note
 from flagcache.core.projects import join_projects
 from flagcache.encoding.stamps import SignedBackoff
 from flagcache.errors import StoreError
@@ -113,13 +113,12 @@ class Publisher:
 
     def publish(self, held: Held, grant: Grant) -> None:
         """Publish what a fetch brought."""
-        self._state.fetch_succeeded()
-        self._state.update(lambda know: know._replace(received=True))
+        self._state.fetch_succeeded(brought=True)
         self._offer(self._of_our_project(held), grant)
 
     def confirm(self, held: Held, grant: Grant) -> None:
         """The vendor answered "unchanged": confirm what this process holds."""
-        self._state.fetch_succeeded()
+        self._state.fetch_succeeded(brought=False)
         self._offer(self._of_our_project(held), grant)
 
     def _of_our_project(self, held: Held) -> Held:
@@ -194,9 +193,8 @@ class Publisher:
                 if kept is None:
                     return
                 held = kept
-        # Only now: a poll that began before the publication may still return the note of the old failure.
-        note = Note(store_name=held.store_name, at=self._config.clock())
-        self._state.update(lambda know: know._replace(backoff=note))
+        store_name, now = held.store_name, self._config.clock()
+        self._state.update(lambda know: without_note(know, store_name, now))
         self._state.adopt(held, fetched=True)
 
     def _is_late(self, store: Store, times: Grant) -> bool:

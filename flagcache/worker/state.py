@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 
 from flagcache.core import ageing, knowledge, renewals
+from flagcache.core.fetches import apply_success
 from flagcache.core.knowledge import Held, Knowledge, StoreView
 from flagcache.errors import StoreError
 from flagcache.event_log import log_events
@@ -214,10 +215,10 @@ class ProcessState:
             event = self.troubles.begin(troubles.FETCH, trouble, partial(made, trouble, empty=empty))
         self.emit(event)
 
-    def fetch_succeeded(self) -> None:
-        """A fetch of this process succeeded."""
+    def fetch_succeeded(self, *, brought: bool) -> None:
+        """A fetch of this process succeeded: it `brought` definitions, or those that are held are unchanged."""
         with self.lock:
-            self.update(lambda know: know._replace(failures=0, stay_out_until=0.0))
+            self.update(lambda know: apply_success(know, brought=brought))
             self.troubles.drop(troubles.KEYS_REFUSED)
             event = self.troubles.end(troubles.FETCH, partial(FetchRecovered, self._config.namespace))
         self.emit(event)

@@ -13,6 +13,7 @@ from functools import partial
 
 from flagcache.clients import ClientSnapshot, Push
 from flagcache.core import knowledge
+from flagcache.core.fetches import failed_silently
 from flagcache.core.first_load import is_starting
 from flagcache.core.knowledge import Knowledge
 from flagcache.core.projects import join_projects
@@ -218,16 +219,11 @@ class Worker:
         return not (fetching or self._deferred) and self._grants.idle(self._config.clock())
 
     def _end_silent_fetch(self, who: Caller) -> None:
-        """The thread asks again, so the fetch that it was granted has ended and brought nothing: report a failure.
-
-        A process that never received definitions sends no entity tag, so the vendor can't have answered "unchanged".
-        If people cleared the store since, that answer would not help either.
-        """
+        """The thread asks again, so the fetch that it was granted has ended and brought nothing: report a failure."""
         outcome, was_in_use = self._grants.take(who)
         if outcome is None or outcome.grant is None or not was_in_use:
             return
-        know = self.know
-        if not know.received or (know.held is not None and know.held.meta.epoch < outcome.grant.epoch):
+        if failed_silently(self.know, outcome.grant):
             self._publisher.own_fetch_failed(outcome.store_name, outcome.grant)
 
     def look(self, *, contend: bool = True) -> None:
