@@ -9,9 +9,8 @@ import math
 
 from benchmarks.scale.shared import Shared, number_of
 from benchmarks.scale.stores import HostFile, clock_of
-from flagcache.core import ageing, knowledge, renewals
+from flagcache.core import ageing, first_load, knowledge, renewals
 from flagcache.core.circuit_breaker import CircuitBreaker
-from flagcache.core.first_load import may_start_with, nothing_to_wait_for, waits_for_newer
 from flagcache.core.knowledge import Held, Knowledge
 from flagcache.stores.base import Reply
 from flagcache.stores.rules import verbs as rules
@@ -161,16 +160,16 @@ class Process:
 
     def _waits(self, now: float) -> bool:
         know, settings, store_name = self.know, self._shared.settings, self.in_charge.store_name
-        ends_at = (self.started if know.waiting_since is None else know.waiting_since) + settings.cold_start_wait
-        if now >= ends_at:
+        until = first_load.ends_at(know, settings, self.started)
+        if now >= until:
             return False
         if know.held is None:
-            return not nothing_to_wait_for(know, store_name, now, ends_at)
+            return not first_load.nothing_to_wait_for(know, store_name, now, until)
         if self.fetching and not self._shared.attached:
             return True  # its SDK fetches instead of taking what is held
-        if know.held.born >= self.started or may_start_with(know, settings.first_load_max_age, now):
+        if first_load.may_start_with(know, settings.first_load_max_age, now, asked_at=self.started):
             return False
-        return waits_for_newer(know, store_name, fetching=self.fetching)
+        return first_load.waits_for_newer(know, store_name, fetching=self.fetching)
 
     # --- quiet polls -------------------------------------------------------------------------------------------------
 

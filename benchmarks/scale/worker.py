@@ -18,11 +18,6 @@ from flagcache.core import first_load, knowledge, renewals
 from flagcache.core.reply import Action, next_action
 from flagcache.errors import StoreError
 from flagcache.stores.base import Ask, Reply
-from flagcache.worker.cold_start import (
-    _GROWTH,  # pyright: ignore[reportPrivateUsage] - the simulation waits as the library does
-    _LONGEST,  # pyright: ignore[reportPrivateUsage]
-    _SHORTEST,  # pyright: ignore[reportPrivateUsage]
-)
 
 __all__ = ["Worker"]
 
@@ -60,17 +55,18 @@ class Worker:
         self._load(now, 1)
 
     def _load(self, now: float, attempt: int) -> None:
-        """Look for definitions to start with in growing pauses, as `flagcache.worker.cold_start` does."""
+        """Look for definitions to start with, in growing pauses."""
         process = self._process
         if process.over:
             return
         if not (process.know.loaded or process.fetching or self._process.asking):
-            self._ask(now, self._manner(contend=self._shared.attached or process.know.held is None))
+            contends = first_load.contends(process.know, can_fetch=self._shared.attached)
+            self._ask(now, self._manner(contend=contends))
         process.look(now)
         if process.know.loaded:
             self._poll_next(now)
         else:
-            pause = min(_LONGEST, _SHORTEST * _GROWTH ** (attempt - 1)) + self._world.rng.uniform(0, _SHORTEST)
+            pause = first_load.pause(attempt, self._world.rng.random())
             self._world.timeline.at(now + pause, lambda then: self._load(then, attempt + 1))
 
     def poll(self, now: float) -> None:

@@ -13,11 +13,14 @@ from flagcache.settings import Settings, milliseconds
 from flagcache.stores.base import Reply
 
 __all__ = [
+    "contends",
     "defer_grant",
+    "ends_at",
     "is_first_load",
     "is_starting",
     "may_start_with",
     "nothing_to_wait_for",
+    "pause",
     "waits_for_newer",
     "waits_for_proof",
 ]
@@ -27,6 +30,16 @@ _PASSING = 500
 
 _OTHERS_LOOK = 0.1
 """Seconds within which another waiting worker polls again, early in its wait."""
+
+_SHORTEST, _LONGEST = 0.01, 0.5
+"""Seconds between two polls of the store: short at first, because a fetch takes a fraction of a second; then longer, so
+that a thousand waiting processes don't keep a store busy."""
+
+_GROWTH = 1.25
+"""Each pause is about a fifth of the wait so far: that much later than its leader a follower may start."""
+
+_GROWS = 20
+"""How often a pause grows: more than enough to become the longest."""
 
 
 def is_first_load(know: Knowledge) -> bool:
@@ -39,9 +52,17 @@ def is_starting(know: Knowledge) -> bool:
     return not know.loaded and (know.waiting_since is not None or know.held is None)
 
 
-def may_start_with(know: Knowledge, max_age: float, now: float) -> bool:
-    """Whether the held definitions were confirmed at most `max_age` seconds ago."""
-    return know.held is not None and now - know.held.born <= max_age
+def may_start_with(know: Knowledge, max_age: float, now: float, *, asked_at: float) -> bool:
+    """Whether the held definitions are young enough for a load.
+
+    Args:
+        know: what this process knows.
+        max_age: seconds since their last confirmation, up to which they are.
+        now: own clock.
+        asked_at: own clock when the load began. What was granted later is young enough, whatever `max_age`.
+    """
+    held = know.held
+    return held is not None and (held.born >= asked_at or now - held.born <= max_age)
 
 
 def defer_grant(reply: Reply, settings: Settings) -> tuple[Reply, bool]:
@@ -55,6 +76,36 @@ def defer_grant(reply: Reply, settings: Settings) -> tuple[Reply, bool]:
     if not 0 <= reply.clock - reply.meta.confirmed_at <= milliseconds(settings.first_load_max_age):
         return reply, False
     return reply._replace(grant=None, granted_at=0), True
+
+
+def ends_at(know: Knowledge, settings: Settings, began: float) -> float:
+    """When a wait ends. A process has one wait until its first load is over: it began with a store's first reply.
+
+    Args:
+        know: what this process knows.
+        settings: of the cache.
+        began: own clock when the calling load began to wait.
+    """
+    first = know.held is None or not know.loaded
+    return (began if know.waiting_since is None or not first else know.waiting_since) + settings.cold_start_wait
+
+
+def contends(know: Knowledge, *, can_fetch: bool) -> bool:
+    """Whether the polls of a wait contend for the lease: not if the SDK fetches and this process can start.
+
+    The waiting thread could not use a grant then. A process without definitions stops waiting and fetches.
+    """
+    return can_fetch or know.held is None
+
+
+def pause(polls: int, jitter: float) -> float:
+    """Seconds from one poll of a wait to the next.
+
+    Args:
+        polls: number of polls in this wait so far.
+        jitter: from 0 to 1.
+    """
+    return float(min(_LONGEST, _SHORTEST * _GROWTH ** min(polls - 1, _GROWS))) + _SHORTEST * jitter
 
 
 def waits_for_newer(know: Knowledge, store_name: str, *, fetching: bool) -> bool:

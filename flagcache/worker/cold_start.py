@@ -10,23 +10,17 @@ finds that module's lock held forever (Python 3.10 to 3.13).
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable
 
-from tenacity import RetryError, Retrying, retry_if_result, wait_exponential, wait_random
-from tenacity.wait import wait_combine
+from tenacity import RetryError, Retrying, retry_if_result
 
+from flagcache.core.first_load import pause
 from flagcache.runtime.clock import monotonic
 from flagcache.runtime.threads import make_event
 
 __all__ = ["ColdStart"]
-
-_SHORTEST, _LONGEST = 0.01, 0.5
-"""Seconds between two polls of the store: short at first, because a fetch takes a fraction of a second; then longer, so
-that a thousand waiting processes don't keep a store busy."""
-
-_GROWTH = 1.25
-"""Each pause is about a fifth of the wait so far: that much later than its leader a follower may start."""
 
 
 class ColdStart:
@@ -64,15 +58,15 @@ class ColdStart:
             self._arrived.clear()
             return look()
 
-        def pause(seconds: float) -> None:
+        def sleep(seconds: float) -> None:
             self._arrived.wait(max(0.0, min(seconds, deadline - clock())))
 
         until = monotonic() + max(0.0, deadline - clock())
         retrying = Retrying(
             retry=retry_if_result(lambda found: not found),
             stop=lambda _state: monotonic() >= until,  # tenacity's own goes by `time`, which tests freeze
-            wait=wait_combine(wait_exponential(_SHORTEST, _LONGEST, _GROWTH), wait_random(0, _SHORTEST)),
-            sleep=pause,
+            wait=lambda state: pause(state.attempt_number, random.random()),
+            sleep=sleep,
         )
         try:
             return bool(retrying(look_again))

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from flagcache.core.first_load import (
+    contends,
+    ends_at,
     is_first_load,
     may_start_with,
     nothing_to_wait_for,
@@ -92,8 +94,7 @@ class FirstLoad:
             if not know.gave_up_waiting and know.waiting_since is not None:  # else there is no store to wait for
                 self._wait_for_first(know.waiting_since)
         elif self._wants_newer():
-            began = know.waiting_since if is_first_load(know) else None
-            self._wait_until(self._newer_came, now if began is None else began)
+            self._wait_until(self._newer_came, ends_at(know, self._config.settings, now))
         if self._state.know.held is not None or not self._worker.granted:
             self.over()
 
@@ -106,10 +107,9 @@ class FirstLoad:
             max_age = self._config.settings.first_load_max_age if first else None
         if max_age is None or self._config.clients.on_behalf or worker.granted:
             return False
-        granted_since = know.held is not None and know.held.born >= who.asked_at
-        if granted_since or may_start_with(know, max_age, self._config.clock()):
-            return False
         store_name, now = self._state.stores.in_charge.store_name, self._config.clock()
+        if may_start_with(know, max_age, now, asked_at=who.asked_at):
+            return False
         if waits_for_newer(know, store_name, fetching=worker.fetching):
             return True
         return self._config.clients.can_fetch and waits_for_proof(know, store_name, self._config.stale_after, now)
@@ -119,17 +119,19 @@ class FirstLoad:
             return True  # another thread's look has ended the wait for all
         if self._worker.fetching:
             self._worker.keep_lease()
-        else:  # a thread whose SDK fetches could not use a grant now
-            self._worker.look(contend=self._config.clients.can_fetch)
+        else:
+            self._look()
         return not self._wants_newer()
 
-    def _wait_until(self, look: Callable[[], bool], began: float) -> None:
-        left = began + self._config.settings.cold_start_wait - self._config.clock()
-        self._wait.wait(look, left, self._config.clock)
+    def _look(self) -> None:
+        self._worker.look(contend=contends(self._state.know, can_fetch=self._config.clients.can_fetch))
+
+    def _wait_until(self, look: Callable[[], bool], until: float) -> None:
+        self._wait.wait(look, until - self._config.clock(), self._config.clock)
 
     def _wait_for_first(self, began: float) -> None:
         """Wait for the first definitions: one wait per process, even if several threads want them."""
-        self._wait_until(self._first_came, began)
+        self._wait_until(self._first_came, ends_at(self._state.know, self._config.settings, began))
         if self._state.know.held is None and not self._worker.granted and not self._last_known_good.load():
             self._give_up(began)
 
@@ -138,14 +140,14 @@ class FirstLoad:
         if self._worker.fetching:
             self._worker.keep_lease()
         elif self._state.know.held is None and not self._worker.granted:
-            self._worker.look(contend=True)
+            self._look()
         if self._state.know.failures:  # others may fail too, so the last known good is better than nothing
             self._last_known_good.load()
-        know = self._state.know
+        know, now = self._state.know, self._config.clock()
         if know.held is not None or self._worker.granted:
             return True
-        ends_at = (know.waiting_since or 0.0) + self._config.settings.cold_start_wait
-        return nothing_to_wait_for(know, self._state.stores.in_charge.store_name, self._config.clock(), ends_at)
+        until = ends_at(know, self._config.settings, now)
+        return nothing_to_wait_for(know, self._state.stores.in_charge.store_name, now, until)
 
     def _give_up(self, began: float) -> None:
         with self._state.lock:

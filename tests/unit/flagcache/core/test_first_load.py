@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+import pytest
+
 from flagcache.core import first_load
 from flagcache.core.knowledge import Held, Knowledge, StoreView
 from flagcache.core.notes import Note
@@ -38,9 +42,47 @@ def test_a_first_load_is_over_with_the_first_definitions_handed_out() -> None:
 
 def test_it_starts_with_what_is_young_enough() -> None:
     """Up to the age given, its end included; with nothing it cannot start."""
-    assert first_load.may_start_with(knowing(45), 45, NOW)
-    assert not first_load.may_start_with(knowing(45.1), 45, NOW)
-    assert not first_load.may_start_with(Knowledge(), 45, NOW)
+    assert first_load.may_start_with(knowing(45), 45, NOW, asked_at=NOW)
+    assert not first_load.may_start_with(knowing(45.1), 45, NOW, asked_at=NOW)
+    assert not first_load.may_start_with(Knowledge(), 45, NOW, asked_at=NOW)
+
+
+def test_it_starts_with_what_was_granted_since() -> None:
+    """A load that wants nothing older than itself takes the fetch that was granted after it began."""
+    assert first_load.may_start_with(knowing(3), 0, NOW, asked_at=NOW - 3)
+    assert not first_load.may_start_with(knowing(3), 0, NOW, asked_at=NOW - 2.9)
+
+
+def test_a_process_has_one_wait_until_its_first_load_is_over() -> None:
+    """It counts from a store's first empty reply, or if none came, from the load. Later loads count for themselves."""
+    settings = Settings(cold_start_wait=7)
+    assert first_load.ends_at(Knowledge(), settings, NOW + 2) == NOW + 9
+    waiting = Knowledge(waiting_since=NOW)
+    assert first_load.ends_at(waiting, settings, NOW + 2) == NOW + 7
+    assert first_load.ends_at(waiting._replace(loaded=True), settings, NOW + 2) == NOW + 7
+    assert first_load.ends_at(knowing(100), settings, NOW + 2) == NOW + 7
+    assert first_load.ends_at(knowing(100)._replace(loaded=True), settings, NOW + 2) == NOW + 9
+
+
+def test_a_wait_contends_unless_its_thread_could_not_use_a_grant() -> None:
+    """An SDK fetches on the thread that waits. Without definitions that thread stops waiting and fetches."""
+    assert first_load.contends(knowing(100), can_fetch=True)
+    assert not first_load.contends(knowing(100), can_fetch=False)
+    assert first_load.contends(Knowledge(), can_fetch=False)
+
+
+def test_the_pauses_of_a_wait_grow_to_half_a_second() -> None:
+    """The first is ten milliseconds. Jitter adds at most that much to each."""
+    pauses = [first_load.pause(polls, 0.0) for polls in range(1, 101)]
+    assert pauses[0] == 0.01
+    assert all(after == pytest.approx(min(0.5, 1.25 * before)) for before, after in pairwise(pauses))
+    assert pauses[-1] == 0.5
+    assert first_load.pause(3, 1.0) == pytest.approx(pauses[2] + 0.01)
+
+
+def test_a_wait_may_last_for_days() -> None:
+    """A pause after millions of polls is no overflow."""
+    assert first_load.pause(5_000_000, 0.0) == 0.5
 
 
 def test_it_waits_for_a_fetch_under_way() -> None:
