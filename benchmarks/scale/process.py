@@ -9,12 +9,12 @@ import math
 
 from benchmarks.scale.shared import Shared, number_of
 from benchmarks.scale.stores import HostFile, clock_of
-from flagcache.core import ageing, first_load, knowledge, renewals
+from flagcache.core import first_load, knowledge, last_known_good, renewals
 from flagcache.core.circuit_breaker import CircuitBreaker
 from flagcache.core.knowledge import Held, Knowledge
-from flagcache.stores.base import Reply
+from flagcache.core.last_known_good import Copy, Saved, Write
+from flagcache.stores.base import Grant, Published, Reply
 from flagcache.stores.rules import verbs as rules
-from flagcache.worker.last_known_good import _AFTER  # pyright: ignore[reportPrivateUsage] - that it makes no difference is a result
 
 __all__ = ["Process"]
 
@@ -46,6 +46,8 @@ class Process:
         self.fetching = False
         """A fetch of this process is under way."""
         self._has_flags = False
+        self._saved = Saved()
+        self._save_is_due = False
         self.asking = False
         """The answer of a store is on its way."""
         self._calm = False
@@ -128,25 +130,47 @@ class Process:
         self.know = knowledge.adopt(self.know, held)
         if self.know.held is held and (before is None or before.meta.version != held.meta.version):
             self._world.tally.took(now, number_of(held.meta.version), self.started)
-            if before is None or not self._shared.attached:
-                self.keep(now)
-            else:
-                self._world.timeline.at(now + self._world.rng.uniform(_AFTER, 2 * _AFTER), self.keep)
+            self._save_soon(now)
 
-    def keep(self, now: float) -> None:
-        """Put another version into the fallback file."""
-        host, held = self._host, self.know.held
-        if self.over or held is None:
+    def _save_soon(self, now: float) -> None:
+        if last_known_good.saves_at_once(self._saved, later=self._shared.attached):
+            self._save(now)
+        elif not self._save_is_due:
+            self._save_is_due = True
+            self._world.timeline.at(now + last_known_good.delay(self._world.rng.random()), self.save_due)
+
+    def save_due(self, now: float) -> None:
+        """Put into the fallback file what is due."""
+        if self._save_is_due and not self.over:
+            self.catch_up()
+            self._save(now)
+
+    def _save(self, now: float) -> None:
+        self._save_is_due = False
+        host, held, stale_after = self._host, self.know.held, self._shared.stale_after
+        if held is None or held.store_name == host.store_name:
+            return
+        if last_known_good.is_saved(self._saved, held, stale_after):
             return
         clock, stored = clock_of(now), host.state.meta
-        if held.store_name == host.store_name or (stored is not None and stored.version == held.meta.version):
-            return
+        copy = None
+        if stored is not None:
+            copy = Copy(stored, knowledge.from_store(host.store_name, stored, {}, clock, now).born)
         meta = knowledge.meta_for_store(held, host.store_name, clock, now)
-        if stored is not None:  # the ages decide, as between any two stores
-            if knowledge.from_store(host.store_name, stored, {}, clock, now).born >= held.born:
-                return
-            meta = ageing.outranking(meta, stored)
-        host.publish(now, self.me, self._shared.envelope(meta), fresh=False, lease=self._shared.lease)
+        write = last_known_good.next_write(held, meta, copy, stale_after)
+        self._saved = self._saved._replace(tried=True)
+        if write.born is not None and self._write(now, write):
+            self._saved = Saved(held.meta.version, write.born, tried=True)
+
+    def _write(self, now: float, write: Write) -> bool:
+        host, meta, lease = self._host, write.meta, self._shared.lease
+        if meta is None:
+            return True
+        if write.times_only:
+            times = Grant(meta.epoch, meta.as_of, meta.confirmed_at)
+            return host.confirm(now, self.me, meta.version, times, lease)
+        published = host.publish(now, self.me, self._shared.envelope(meta), fresh=False, lease=lease)
+        return published is not Published.STALE
 
     # --- its first load ----------------------------------------------------------------------------------------------
 

@@ -37,7 +37,9 @@ class Shared:
         self.may_be_quiet = may_be_quiet
         self.spread = spread
         self.settings = Settings(refresh_interval=world.poll_interval, poll_interval=world.poll_interval)
-        self.lease_seconds = self.settings.lease_for(world.poll_interval if attached else None, listening=attached)
+        known = world.poll_interval if attached else None
+        self.lease_seconds = self.settings.lease_for(known, listening=attached)
+        self.stale_after = self.settings.stale_for(known, listening=attached)
         self.lease = milliseconds(self.lease_seconds)
         self.subscribers: dict[str, Subscriber] = {}
         """By identity."""

@@ -87,7 +87,7 @@ class Worker:
         """End; politely, the lease is given up, and else it has to run out."""
         process = self._process
         if politely:
-            process.keep(now)
+            process.save_due(now)
         process.over = True
         self._shared.subscribers.pop(process.me, None)
         if not politely:

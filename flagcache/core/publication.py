@@ -9,7 +9,7 @@ from flagcache.core.projects import join_projects
 from flagcache.stores.base import Meta, Published
 from flagcache.stores.rules.fields import is_text
 
-__all__ = ["Copy", "Offer", "RepairKind", "after_offer", "after_repair", "kind_of_repair", "plan_offer", "renew_copy"]
+__all__ = ["Offer", "RepairKind", "after_offer", "after_repair", "kind_of_repair", "plan_offer"]
 
 
 class Offer(NamedTuple):
@@ -98,19 +98,3 @@ def kind_of_repair(had: Held | None, store_name: str, newest: str, *, empty: boo
     """
     had_it = had is None or (had.accepted and had.store_name == store_name) or newest == had.meta.version
     return RepairKind(behind=not empty and not had_it, known=had_it or bool(newest))
-
-
-class Copy(NamedTuple):
-    """What a copy of the held definitions on this machine's disk is like."""
-
-    born: float
-    """Own clock when they were granted or last confirmed, by the copy."""
-    current: bool
-    """It is protected with this process's first key, and of its epoch and project."""
-    readable_by_others: bool
-    """It is protected with a key that this process lacks, and of its epoch: the processes with that key renew it."""
-
-
-def renew_copy(held: Held, copy: Copy, stale_after: float) -> bool:
-    """Whether to renew a copy: it is old, or not as this process would write it."""
-    return held.born - copy.born >= stale_after or not (copy.current or copy.readable_by_others)

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import math
 import random
-from enum import Enum, auto
 
-from flagcache.core import ageing, knowledge
+from flagcache.core import knowledge
 from flagcache.core.knowledge import Held
-from flagcache.core.publication import Copy, renew_copy
+from flagcache.core.last_known_good import Copy, Key, Saved, delay, is_saved, next_write, saves_at_once
 from flagcache.errors import EnvelopeError, StoreError, UnknownKeyError
 from flagcache.runtime.callers import within
 from flagcache.stores.base import Grant, Meta, Published, Reply, Store
@@ -28,22 +27,6 @@ from flagcache.worker.trust import Trust
 from flagcache.worker.verify import ReplyVerifier
 
 __all__ = ["LastKnownGood"]
-
-_AFTER = 1.0
-"""Seconds after which definitions that replace others are saved. The processes of a machine also spread over this time:
-the first one writes, and the others find the version in the file."""
-
-
-class _Key(Enum):
-    """The key that protects stored definitions, as one process sees it."""
-
-    CURRENT = auto()
-    """The first key of this process."""
-    OUTDATED = auto()
-    """A key that is being replaced, so it will not be readable later; or the protection is broken."""
-    LACKING = auto()
-    """A key that this process lacks, of workers that are a step ahead or behind in a rotation. They renew the file
-    themselves. If each process replaced what another one wrote, both would write without end."""
 
 
 class LastKnownGood:
@@ -61,11 +44,7 @@ class LastKnownGood:
         self._state = state
         self._publisher = publisher
         self._verifier = ReplyVerifier(config, state, trust)
-        self._tried = False
-        """Whether this process has tried to save anything yet."""
-        self._version, self._born = "", -math.inf
-        """Version and age of the saved definitions, as far as this process knows. Not the definitions themselves, which
-        would stay in memory."""
+        self._saved = Saved()
         self.due_at = math.inf
         """When to save what is held, on this process's own clock."""
 
@@ -78,10 +57,10 @@ class LastKnownGood:
         held = self._state.know.held
         if held is None:
             return
-        if not later or not self._tried or self._is_kept(held):
+        if saves_at_once(self._saved, later=later) or self._is_saved(held):
             self.save()
         elif self.due_at == math.inf:
-            self.due_at = self._config.clock() + random.uniform(_AFTER, 2 * _AFTER)
+            self.due_at = self._config.clock() + delay(random.random())
 
     def save_due(self) -> None:
         """Save now what is due."""
@@ -97,14 +76,14 @@ class LastKnownGood:
         held, store_name = self._state.know.held, self._state.stores.fallback
         if held is None or not store_name:
             return
-        if held.store_name == store_name or self._is_kept(held):
+        if held.store_name == store_name or self._is_saved(held):
             self._state.encoded.drop()
             return
-        self._tried = True
+        self._saved = self._saved._replace(tried=True)
         found = self._state.stores.named(store_name)
         if found is None or not self._offered(*found, held):
-            pause = random.uniform(_AFTER, 2 * _AFTER)
-            self.due_at = max(self._config.clock() + pause, self._state.stores.askable_at(store_name))
+            again_at = self._config.clock() + delay(random.random())
+            self.due_at = max(again_at, self._state.stores.askable_at(store_name))
 
     def _offered(self, managed: ManagedStore, store: Store, held: Held) -> bool:
         """Offer it to the file; return False if the file did not answer, so that it must be asked again."""
@@ -117,7 +96,7 @@ class LastKnownGood:
             return False
         self._state.stores.answered(managed)  # only now: a file may be read and yet refuse to be written
         if born is not None:
-            self._version, self._born = held.meta.version, born
+            self._saved = self._saved._replace(version=held.meta.version, born=born)
             self._state.encoded.drop()
         return True
 
@@ -157,77 +136,52 @@ class LastKnownGood:
         )
 
     def _offer(self, managed: ManagedStore, store: Store, held: Held, reply: Reply, asked_at: float) -> float | None:
-        """Write to the file if it has older definitions.
-
-        The ages decide, as between any two stores. The file may have a higher epoch, if the fleet's store has lost its
-        own, or a time in the future, if this machine's clock was ahead.
+        """Write to the file what it needs.
 
         Returns:
-            `Held.born` of what the file has now, if it is this version or must not be replaced; None if it is younger.
+            As `Write.born`; None also if another process was quicker.
         """
         if reply.unchanged or self._is_foreign(reply):
             return held.born
-        meta, stored = knowledge.meta_for_store(held, managed.store_name, reply.clock, asked_at), reply.meta
-        if stored is None:
-            return self._write(managed, store, held, meta)
-        there = self._born_there(managed.store_name, stored, held, reply.clock, asked_at)
-        if stored.version == meta.version:
-            return self._renew(managed, store, held, meta, stored, there)
-        # If it is younger, other processes here hold newer definitions, which the next poll brings.
-        return self._write(managed, store, held, ageing.outranking(meta, stored)) if there < held.born else None
+        meta = knowledge.meta_for_store(held, managed.store_name, reply.clock, asked_at)
+        copy = None if reply.meta is None else self._copy(managed.store_name, reply.meta, held, reply.clock, asked_at)
+        write = next_write(held, meta, copy, self._config.stale_after)
+        wrote = write.meta is None or self._write(managed, store, held, write.meta, times_only=write.times_only)
+        return write.born if wrote else None
 
-    def _born_there(self, store_name: str, stored: Meta, held: Held, clock: int, asked_at: float) -> float:
-        """`Held.born` of what the file has: by its stamp, unless that was made with a key that this process lacks."""
-        signs = self._state.know.signs and self._key_of(stored) is not _Key.LACKING
-        stored = self._config.codec.believed(stored) if signs else stored
-        return knowledge.from_store(store_name, stored, held.definitions, clock, asked_at, signs=signs).born
+    def _copy(self, store_name: str, stored: Meta, held: Held, clock: int, asked_at: float) -> Copy:
+        """Return what the file has. Its age is by its stamp, if this process has the key with which that was made."""
+        key, signs = self._key_of(stored), self._state.know.signs
+        signs = signs and key is not Key.LACKING
+        believed = self._config.codec.believed(stored) if signs else stored
+        there = knowledge.from_store(store_name, believed, held.definitions, clock, asked_at, signs=signs)
+        return Copy(stored, there.born, key)
 
-    def _renew(
-        self, managed: ManagedStore, store: Store, held: Held, meta: Meta, stored: Meta, there: float
-    ) -> float | None:
-        """Renew times and protection of this version in the file if they are old. Returns as `_offer`."""
-        key, cleared = self._key_of(stored), stored.epoch < meta.epoch
-        renamed = stored.project != meta.project and there < held.born
-        current = key is _Key.CURRENT and not cleared and not renamed
-        copy = Copy(there, current=current, readable_by_others=key is _Key.LACKING and not cleared)
-        if not renew_copy(held, copy, self._config.stale_after):
-            return there
-        if there > held.born:
-            meta = meta._replace(as_of=stored.as_of, confirmed_at=stored.confirmed_at)
-        meta = ageing.outranking(meta, stored)
-        if not current:
-            return self._write(managed, store, held, meta, born=max(there, held.born))
-        times = Grant(meta.epoch, meta.as_of, meta.confirmed_at)
-        return held.born if self._publisher.confirm_stored(managed, store, meta.version, times) else None
+    def _write(self, managed: ManagedStore, store: Store, held: Held, meta: Meta, *, times_only: bool) -> bool:
+        """Write it with these metadata, or only their times; False if another process was quicker."""
+        if times_only:
+            times = Grant(meta.epoch, meta.as_of, meta.confirmed_at)
+            return self._publisher.confirm_stored(managed, store, meta.version, times)
+        if self._publisher.put(managed, store, held, meta, fresh=False) is not Published.STALE:
+            return True
+        found = store.inspect()  # perhaps nothing is stored, under a higher epoch
+        if found.meta is not None or found.epoch <= meta.epoch:
+            return False
+        meta = meta._replace(epoch=found.epoch)
+        return self._publisher.put(managed, store, held, meta, fresh=False) is not Published.STALE
 
-    def _write(
-        self, managed: ManagedStore, store: Store, held: Held, meta: Meta, *, born: float | None = None
-    ) -> float | None:
-        """Write it with these metadata. Returns as `_offer`."""
-        published = self._publisher.put(managed, store, held, meta, fresh=False)
-        if published is Published.STALE:  # another process was quicker; or nothing is stored, under a higher epoch
-            found = store.inspect()
-            if found.meta is not None or found.epoch <= meta.epoch:
-                return None
-            if (
-                self._publisher.put(managed, store, held, meta._replace(epoch=found.epoch), fresh=False)
-                is Published.STALE
-            ):
-                return None
-        return held.born if born is None else born
-
-    def _key_of(self, stored: Meta) -> _Key:
+    def _key_of(self, stored: Meta) -> Key:
         """Return which key protects what the file has."""
         try:
             self._config.codec.read_meta(stored)
         except UnknownKeyError:
-            return _Key.LACKING
+            return Key.LACKING
         except EnvelopeError:
-            return _Key.OUTDATED
-        return _Key.CURRENT if self._config.codec.is_current(stored) else _Key.OUTDATED
+            return Key.OUTDATED
+        return Key.CURRENT if self._config.codec.is_current(stored) else Key.OUTDATED
 
-    def _is_kept(self, held: Held) -> bool:
-        return self._version == held.meta.version and held.born - self._born < self._config.stale_after
+    def _is_saved(self, held: Held) -> bool:
+        return is_saved(self._saved, held, self._config.stale_after)
 
     def _is_foreign(self, reply: Reply) -> bool:
         return knowledge.is_foreign(self._state.know, reply.meta)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flagcache.core.order import Held
-from flagcache.core.publication import Copy, after_offer, after_repair, kind_of_repair, plan_offer, renew_copy
+from flagcache.core.publication import after_offer, after_repair, kind_of_repair, plan_offer
 from flagcache.stores.base import Meta, Published
 
 STORE = "store"
@@ -111,18 +111,3 @@ def test_other_verdicts_change_nothing(before: Held, published: Published | None
 def test_a_repair_is_reported_as_it_is(had: Held | None, newest: str, empty: bool, kind: tuple[bool, bool]) -> None:
     """The store lost definitions, was away while they changed, or never had any."""
     assert kind_of_repair(had, STORE, newest, empty=empty) == kind
-
-
-@pytest.mark.parametrize(
-    ("copy", "renewed"),
-    [
-        (Copy(95.0, current=True, readable_by_others=False), False),
-        (Copy(90.0, current=True, readable_by_others=False), True),
-        (Copy(95.0, current=False, readable_by_others=True), False),
-        (Copy(95.0, current=False, readable_by_others=False), True),
-        (Copy(120.0, current=True, readable_by_others=False), False),
-    ],
-)
-def test_a_copy_is_renewed_if_it_is_old_or_not_as_it_should_be(copy: Copy, renewed: bool) -> None:
-    """A copy under a key that this process lacks is left to the processes that have the key."""
-    assert renew_copy(held(), copy, 10.0) is renewed
