@@ -9,7 +9,16 @@ from typing import Any
 
 from tests.support.recording_client import Watched
 
-__all__ = ["Contestant", "Place", "Seat", "Sighting", "WatchedPosthog", "key_of", "make_client", "revision_told"]
+__all__ = [
+    "Contestant",
+    "Place",
+    "Sighting",
+    "WatchedPosthog",
+    "WorkerContext",
+    "key_of",
+    "make_client",
+    "revision_told",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +68,7 @@ def _revision(flags: list[dict[str, object]] | None) -> int | None:
 
 
 @dataclass(slots=True)
-class Seat:
+class WorkerContext:
     """What one worker works with."""
 
     client: WatchedPosthog

@@ -1,6 +1,6 @@
 """The processes of a fleet: forks of a clean process that has only imported the libraries.
 
-A worker's task is a function of its `Seat`, sent by name through a pipe (`worker` has the common ones).
+A worker's task is a function of its `WorkerContext`, sent by name through a pipe (`worker` has the common ones).
 Workers are ended by pid, and end by themselves when the benchmark does.
 """
 
@@ -16,7 +16,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 from typing_extensions import Self
 
 from benchmarks.contestants import worker
-from benchmarks.contestants.contestant import Place, Seat
+from benchmarks.contestants.contestant import Place, WorkerContext
 
 __all__ = ["Call", "Fleet", "Member", "WorkerFailedError", "until"]
 
@@ -89,12 +89,12 @@ class Member:
         assert self._process.pid is not None
         return self._process.pid
 
-    def begin(self, chore: Callable[Concatenate[Seat, P], T], *args: P.args, **kwargs: P.kwargs) -> Call[T]:
+    def begin(self, chore: Callable[Concatenate[WorkerContext, P], T], *args: P.args, **kwargs: P.kwargs) -> Call[T]:
         """Let it do something, without waiting; the result is fetched later."""
         self._connection.send((chore, args, kwargs))
         return Call(self)
 
-    def call(self, chore: Callable[Concatenate[Seat, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def call(self, chore: Callable[Concatenate[WorkerContext, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Have it do something, and wait for the result."""
         return self.begin(chore, *args, **kwargs).result()
 
@@ -174,7 +174,7 @@ class Fleet:
             Call[None](member).result()
         return came
 
-    def call(self, chore: Callable[Concatenate[Seat, P], T], *args: P.args, **kwargs: P.kwargs) -> list[T]:
+    def call(self, chore: Callable[Concatenate[WorkerContext, P], T], *args: P.args, **kwargs: P.kwargs) -> list[T]:
         """Have all living workers do the same at one time; returns their results in their order."""
         return [call.result() for call in [member.begin(chore, *args, **kwargs) for member in self]]
 

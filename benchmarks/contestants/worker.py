@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from posthog.poller import Poller
 
-from benchmarks.contestants.contestant import Place, Seat, revision_told
+from benchmarks.contestants.contestant import Place, WorkerContext, revision_told
 from benchmarks.contestants.registry import CONTESTANTS
 
 __all__ = ["Failure", "Usage", "history", "live", "load", "revision", "shutdown", "usage"]
@@ -56,40 +56,40 @@ def live(connection: Connection[Any, Any], contestant: str, place: Place, index:
         os._exit(0)
 
 
-def load(seat: Seat, when: float) -> float:
+def load(context: WorkerContext, when: float) -> float:
     """Load flags as an application does at its start.
 
     Args:
-        seat: the worker's.
+        context: the worker's context.
         when: to begin, as `time.monotonic()` of this machine.
 
     Returns:
         When the first evaluation had returned the value of a flag.
     """
     time.sleep(max(0.0, when - time.monotonic()))
-    seat.client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
-    told = revision_told(seat.client)
+    context.client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
+    told = revision_told(context.client)
     done = time.monotonic()
     if told is None:
         raise RuntimeError("loaded, and no flag can be evaluated")
-    _count_polls(seat)
+    _count_polls(context)
     return done
 
 
-def revision(seat: Seat) -> int | None:
+def revision(context: WorkerContext) -> int | None:
     """The revision that the client holds; makes no request."""
-    return seat.client.history[-1].revision if seat.client.history else None
+    return context.client.history[-1].revision if context.client.history else None
 
 
-def history(seat: Seat) -> list[tuple[float, int | None]]:
+def history(context: WorkerContext) -> list[tuple[float, int | None]]:
     """When the client was given which revision, in order."""
-    return [(sighting.at, sighting.revision) for sighting in list(seat.client.history)]
+    return [(sighting.at, sighting.revision) for sighting in list(context.client.history)]
 
 
-def usage(seat: Seat) -> Usage:
+def usage(context: WorkerContext) -> Usage:
     """What this worker has used so far."""
     used = resource.getrusage(resource.RUSAGE_SELF)
-    return Usage(used.ru_utime + used.ru_stime, resident(), seat.polls, seat.poll_seconds)
+    return Usage(used.ru_utime + used.ru_stime, resident(), context.polls, context.poll_seconds)
 
 
 def resident() -> int:
@@ -98,14 +98,14 @@ def resident() -> int:
     return pages * resource.getpagesize()
 
 
-def shutdown(seat: Seat) -> None:
+def shutdown(context: WorkerContext) -> None:
     """Shut the client down as an application does at its end."""
-    seat.client.shutdown()
+    context.client.shutdown()
 
 
-def _count_polls(seat: Seat) -> None:
+def _count_polls(context: WorkerContext) -> None:
     """Count what the poller does, by its public attributes, and so for every contestant alike."""
-    poller = cast("Poller", seat.client.poller)
+    poller = cast("Poller", context.client.poller)
     execute = cast("Callable[..., None]", poller.execute)
 
     def counted(*args: object, **kwargs: object) -> None:
@@ -113,23 +113,23 @@ def _count_polls(seat: Seat) -> None:
         try:
             execute(*args, **kwargs)
         finally:
-            seat.polls += 1
-            seat.poll_seconds += time.monotonic() - began
+            context.polls += 1
+            context.poll_seconds += time.monotonic() - began
 
     poller.execute = counted
 
 
 def _work(connection: Connection[Any, Any], contestant: str, place: Place, index: int) -> None:
-    seat: Seat | None = None
+    context: WorkerContext | None = None
 
     def sit_down() -> None:
-        nonlocal seat
-        seat = Seat(CONTESTANTS[contestant].make(place, index), index)
+        nonlocal context
+        context = WorkerContext(CONTESTANTS[contestant].make(place, index), index)
 
     connection.send(_tried(sit_down))
-    while seat is not None:
+    while context is not None:
         chore, args, kwargs = connection.recv()
-        connection.send(_tried(chore, seat, *args, **kwargs))
+        connection.send(_tried(chore, context, *args, **kwargs))
 
 
 def _tried(what: Callable[..., object], *args: object, **kwargs: object) -> object:

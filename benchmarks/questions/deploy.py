@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 
-from benchmarks.contestants.contestant import Contestant, Seat
+from benchmarks.contestants.contestant import Contestant, WorkerContext
 from benchmarks.contestants.registry import ON_REDIS
 from benchmarks.runner.model import Case, Measure, Question, Readings, Scale
 from benchmarks.runner.stage import Stage
@@ -63,7 +63,7 @@ def _preload(stage: Stage, contestant: Contestant, workers: int) -> Readings:
         return {"requests": [stage.posthog.requests / _MEASURED]}
 
 
-def fork(_seat: Seat, number: int) -> None:
+def fork(_context: WorkerContext, number: int) -> None:
     """Fork this many children, as a preloading server does: the SDK polls in each. They end with their parent."""
     parent = os.getpid()
     for _ in range(number):

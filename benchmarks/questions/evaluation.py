@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from benchmarks.contestants.contestant import Contestant, Seat
+from benchmarks.contestants.contestant import Contestant, WorkerContext
 from benchmarks.runner.model import Case, Measure, Question, Readings, Scale
 from benchmarks.runner.stage import Stage, Traffic
 
@@ -44,13 +44,13 @@ def _play(stage: Stage, contestant: Contestant, case: Case) -> Readings:
     return {"latency": times, "round_trips": [trips], "requests": [requests]}
 
 
-def evaluate(seat: Seat, calls: int) -> list[float]:
+def evaluate(context: WorkerContext, calls: int) -> list[float]:
     """Evaluate one flag so often, with a pause before each; returns the seconds of each call."""
     took: list[float] = []
     for number in range(calls):
         time.sleep(_PAUSE)
         began = time.perf_counter()
-        seat.client.evaluate_flags(f"user-{number}", only_evaluate_locally=True, flag_keys=["flag-0"])
+        context.client.evaluate_flags(f"user-{number}", only_evaluate_locally=True, flag_keys=["flag-0"])
         took.append(time.perf_counter() - began)
     return took
 

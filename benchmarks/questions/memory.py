@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from benchmarks.contestants import worker
-from benchmarks.contestants.contestant import Contestant, Seat
+from benchmarks.contestants.contestant import Contestant, WorkerContext
 from benchmarks.contestants.registry import EVERYBODY
 from benchmarks.runner.model import Case, Measure, Question, Readings, Scale
 from benchmarks.runner.stage import Stage
@@ -61,18 +61,18 @@ def _play(stage: Stage, contestant: Contestant, case: Case) -> Readings:
     return {**readings, "json": [len(encoded)]}
 
 
-def watch(_seat: Seat) -> int:
+def watch(_context: WorkerContext) -> int:
     """Count from now on; returns the resident bytes."""
     gc.collect()
     tracemalloc.start()
     return worker.resident()
 
 
-def kept_since(seat: Seat, before: Sequence[int]) -> Kept:
+def kept_since(context: WorkerContext, before: Sequence[int]) -> Kept:
     """What has been added since `watch`, which measured each worker."""
     gc.collect()
     traced, peak = tracemalloc.get_traced_memory()
-    return Kept(traced, peak, worker.resident() - before[seat.index])
+    return Kept(traced, peak, worker.resident() - before[context.index])
 
 
 QUESTION = Question(
