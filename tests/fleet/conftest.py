@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.attached_clients import attached
+from tests.support.context_factories import MakeSeats
 from tests.support.fleet_tasks import seats
-from tests.support.seat_factories import MakeSeats
 
 
 @pytest.fixture(params=[seats, attached], ids=["protocol", "attached"])

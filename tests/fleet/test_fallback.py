@@ -15,6 +15,7 @@ import pytest
 from flagcache_posthog import RedisFlagDefinitionCache
 from flagcache_posthog.testing import StandInControl, make_definitions
 from tests.support.attached_clients import attached
+from tests.support.context_factories import MakeSeats
 from tests.support.fleet_tasks import (
     all_hold,
     asks,
@@ -32,7 +33,6 @@ from tests.support.fleet_tasks import (
     trouble,
 )
 from tests.support.real_fleet import Fleet
-from tests.support.seat_factories import MakeSeats
 from tests.support.servers import MakeRedis, RedisServer, until
 
 EVERY = 0.6

@@ -17,9 +17,9 @@ from flagcache.settings import Options
 from flagcache.stores.sqlite import tables
 from flagcache_posthog.testing import StandInControl, make_definitions
 from tests.support.attached_clients import attached
+from tests.support.context_factories import MakeSeats
 from tests.support.fleet_tasks import all_hold, evaluated, load, seats, status, trouble
 from tests.support.real_fleet import Fleet, Seat
-from tests.support.seat_factories import MakeSeats
 from tests.support.servers import MakeRedis, until
 
 WORKERS = 6
