@@ -69,7 +69,7 @@ def _revision(flags: list[dict[str, object]] | None) -> int | None:
 
 @dataclass(slots=True)
 class WorkerContext:
-    """What one worker works with."""
+    """What the tasks of one worker work with."""
 
     client: WatchedPosthog
     index: int

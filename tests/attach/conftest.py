@@ -1,4 +1,4 @@
-"""Fixtures for tests with attached clients: a Redis, and seats in the test's own process."""
+"""Fixtures for tests with attached clients: a Redis, and contexts in the test's own process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.support.attached_clients import AttachedSeat
+from tests.support.attached_clients import AttachedContext
 from tests.support.servers import RedisServer
 
 
@@ -18,12 +18,12 @@ def redis_url(redis_server: RedisServer) -> str:
 
 
 @pytest.fixture
-def here() -> Iterator[Callable[[AttachedSeat], AttachedSeat]]:
-    """Takes care that a seat made in this very process is shut down when the test ends."""
-    with ExitStack() as seats:
+def here() -> Iterator[Callable[[AttachedContext], AttachedContext]]:
+    """Takes care that a context made in this very process is shut down when the test ends."""
+    with ExitStack() as contexts:
 
-        def keep(seat: AttachedSeat) -> AttachedSeat:
-            seats.callback(seat.client.shutdown)
-            return seat
+        def keep(context: AttachedContext) -> AttachedContext:
+            contexts.callback(context.client.shutdown)
+            return context
 
         yield keep

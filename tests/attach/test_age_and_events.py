@@ -21,19 +21,19 @@ from flagcache.status import Role, State, Status
 from flagcache.stores.base import Scope
 from flagcache_posthog import FlagDefinitionCache, from_url
 from flagcache_posthog.testing import Refuse, StandInControl, make_definitions, make_flag
-from tests.support.attached_clients import AttachedSeat, attached, events_of, leader_of
+from tests.support.attached_clients import AttachedContext, attached, events_of, leader_of
 from tests.support.fleet_tasks import all_hold, key_of, leader, load, next_request, revision, shutdown, status
 from tests.support.real_fleet import Fleet, WatchedPosthog
 from tests.support.servers import until
 
 EVERY = 0.3
 
-Keep = Callable[[AttachedSeat], AttachedSeat]
+Keep = Callable[[AttachedContext], AttachedContext]
 
 
-def kinds(seat: AttachedSeat, *wanted: type[Event]) -> list[str]:
+def kinds(context: AttachedContext, *wanted: type[Event]) -> list[str]:
     """The names of the events of these kinds, in order."""
-    return [type(event).__name__ for event in list(seat.events) if isinstance(event, wanted)]
+    return [type(event).__name__ for event in list(context.events) if isinstance(event, wanted)]
 
 
 # --- age -------------------------------------------------------------------------------------------------------------
@@ -90,7 +90,7 @@ def _age(age: float | None) -> float:
 
 
 @pytest.fixture
-def seat(posthog: StandInControl, redis_url: str, namespace: str, here: Keep) -> AttachedSeat:
+def context(posthog: StandInControl, redis_url: str, namespace: str, here: Keep) -> AttachedContext:
     """Yield a cache that polls, alone in its fleet."""
     made = here(attached(posthog, redis_url, namespace, every=EVERY, stale_after=1.0)(0))
     load(made)
@@ -98,14 +98,14 @@ def seat(posthog: StandInControl, redis_url: str, namespace: str, here: Keep) ->
     return made
 
 
-def test_a_change_is_told_with_its_difference(posthog: StandInControl, seat: AttachedSeat) -> None:
+def test_a_change_is_told_with_its_difference(posthog: StandInControl, context: AttachedContext) -> None:
     """`DefinitionsChanged` names the flags that were added, removed and changed, for the fetcher and a follower."""
     wanted = make_definitions(5, revision=2)
     wanted["flags"] = [*wanted["flags"][1:], make_flag("brand-new")]
     posthog.serve(wanted)
 
     def changes() -> list[DefinitionsChanged]:
-        return [event for event in list(seat.events) if isinstance(event, DefinitionsChanged)]
+        return [event for event in list(context.events) if isinstance(event, DefinitionsChanged)]
 
     first, second = until(lambda: changes()[1:] and changes(), what="the change")
     assert first.previous == ""
@@ -115,7 +115,7 @@ def test_a_change_is_told_with_its_difference(posthog: StandInControl, seat: Att
     assert second.difference.removed == ("flag-0",)
     assert second.difference.changed == ("revision",)
     assert second.fetched
-    assert seat.cache.status().version == second.version
+    assert context.cache.status().version == second.version
 
 
 def test_a_follower_is_told_the_same_difference(posthog: StandInControl, redis_url: str, namespace: str) -> None:
@@ -134,28 +134,30 @@ def test_a_follower_is_told_the_same_difference(posthog: StandInControl, redis_u
 @pytest.mark.parametrize(
     ("status_code", "scope"), [(500, Scope.EVERYBODY), (401, Scope.MINE)], ids=["for everybody", "for this worker"]
 )
-def test_failures_are_told_once(posthog: StandInControl, seat: AttachedSeat, status_code: int, scope: Scope) -> None:
+def test_failures_are_told_once(
+    posthog: StandInControl, context: AttachedContext, status_code: int, scope: Scope
+) -> None:
     """A row of failed fetches is one `FetchFailed`, with the reason, and one `FetchRecovered` at its end."""
     posthog.fail(status_code)
     failing = posthog.requests
     posthog.wait_for_requests(failing + 3, timeout=6.0)
     posthog.recover()
-    until(lambda: kinds(seat, FetchRecovered), 4.0, what="the recovery")
+    until(lambda: kinds(context, FetchRecovered), 4.0, what="the recovery")
     next_request(posthog)
-    assert kinds(seat, FetchFailed, FetchRecovered) == ["FetchFailed", "FetchRecovered"]
-    [failed] = [event for event in seat.events if isinstance(event, FetchFailed)]
+    assert kinds(context, FetchFailed, FetchRecovered) == ["FetchFailed", "FetchRecovered"]
+    [failed] = [event for event in context.events if isinstance(event, FetchFailed)]
     assert (failed.status, failed.scope) == (status_code, scope)
     assert str(status_code) in failed.reason
 
 
-def test_quota_is_told_once(posthog: StandInControl, seat: AttachedSeat) -> None:
+def test_quota_is_told_once(posthog: StandInControl, context: AttachedContext) -> None:
     """However often PostHog answers 402, `QuotaLimited` comes once, and `QuotaRestored` when it is over."""
     posthog.fail(402)
     failing = posthog.requests
     posthog.wait_for_requests(failing + 3, timeout=6.0)
     posthog.recover()
-    until(lambda: kinds(seat, QuotaRestored), 4.0, what="the quota to be back")
-    assert kinds(seat, QuotaLimited, QuotaRestored) == ["QuotaLimited", "QuotaRestored"]
+    until(lambda: kinds(context, QuotaRestored), 4.0, what="the quota to be back")
+    assert kinds(context, QuotaLimited, QuotaRestored) == ["QuotaLimited", "QuotaRestored"]
 
 
 def test_leadership_is_told(posthog: StandInControl, redis_url: str, namespace: str) -> None:
@@ -190,10 +192,10 @@ def test_a_failing_callback_changes_nothing(
         flush_at=1,
     )
     cache.attach(client)
-    seat = here(AttachedSeat(client, cache))
-    assert load(seat) == 1
+    context = here(AttachedContext(client, cache))
+    assert load(context) == 1
     posthog.serve(make_definitions(5, revision=2))
-    until(lambda: revision(seat) == 2, what="the change")
+    until(lambda: revision(context) == 2, what="the change")
     requests = [request.arrived_at for request in posthog.served()]
     assert min(later - earlier for earlier, later in pairwise(requests)) > 0.6 * EVERY
     assert posthog.full_fetches == 2
@@ -204,11 +206,11 @@ def test_a_refusal_reaches_the_log_without_a_key(
 ) -> None:
     """Log lines of failures and events contain neither the project's token nor the secret key."""
     with caplog.at_level("DEBUG", logger="flagcache"):
-        seat = here(attached(posthog, redis_url, namespace, every=EVERY)(0))
-        load(seat)
+        context = here(attached(posthog, redis_url, namespace, every=EVERY)(0))
+        load(context)
         posthog.fail(Refuse(401))
-        until(lambda: kinds(seat, FetchFailed), what="the failure")
+        until(lambda: kinds(context, FetchFailed), what="the failure")
     written = "\n".join(record.getMessage() for record in caplog.records if record.name.startswith("flagcache"))
     assert "401" in written
-    assert "phs_0" not in written + repr(seat.cache)
-    assert "phc_test" not in written + repr(seat.cache)
+    assert "phs_0" not in written + repr(context.cache)
+    assert "phc_test" not in written + repr(context.cache)

@@ -24,17 +24,17 @@ from tests.support.attached_clients import OWN_FETCH, adopted_at, listens, polls
 from tests.support.fleet_tasks import (
     all_hold,
     asks,
+    contexts,
     key_of,
     load,
     never_lost_flags,
     next_request,
-    seats,
     trouble,
 )
 from tests.support.grant_log import log_grants
 from tests.support.other_thread_provider import Elsewhere
 from tests.support.own_threads import threads_of
-from tests.support.real_fleet import Fleet, Seat, WatchedPosthog
+from tests.support.real_fleet import Fleet, MemberContext, WatchedPosthog
 from tests.support.servers import RedisServer, free_port, until
 from tests.support.user_programs import posthog_environment
 
@@ -97,22 +97,22 @@ def searches() -> int:
     return threads_of().count("flagcache-finder")
 
 
-def without_provider(posthog: StandInControl, every: float) -> Callable[[int], Seat]:
-    """Seats of the plain SDK."""
+def without_provider(posthog: StandInControl, every: float) -> Callable[[int], MemberContext]:
+    """Contexts of the plain SDK."""
     host = posthog.url
 
-    def make(index: int) -> Seat:
+    def make(index: int) -> MemberContext:
         client = WatchedPosthog("phc_plain", secret_key=key_of(index), host=host, poll_interval=every, flush_at=1)
-        return Seat(client, cast("FlagDefinitionCache", None))
+        return MemberContext(client, cast("FlagDefinitionCache", None))
 
     return make
 
 
-def awaiting(posthog: StandInControl, url: str, namespace: str, every: float) -> Callable[[int], Seat]:
-    """Seats whose caches are awaited."""
+def awaiting(posthog: StandInControl, url: str, namespace: str, every: float) -> Callable[[int], MemberContext]:
+    """Contexts whose caches are awaited."""
     host = posthog.url
 
-    def make(index: int) -> Seat:
+    def make(index: int) -> MemberContext:
         cache = AsyncRedisFlagDefinitionCache(url, namespace, refresh_interval=every)
         client = WatchedPosthog(
             "phc_test",
@@ -122,7 +122,7 @@ def awaiting(posthog: StandInControl, url: str, namespace: str, every: float) ->
             flag_definition_cache_provider=cache,
             flush_at=1,
         )
-        return Seat(client, cast("FlagDefinitionCache", cache))
+        return MemberContext(client, cast("FlagDefinitionCache", cache))
 
     return make
 
@@ -149,7 +149,7 @@ def test_forked_workers_have_a_change_at_once(
 ) -> None:
     """Four workers with the SDK's own line have a change together; those of the plain SDK, each with its own poll."""
     every, apart = 2.0, 0.4
-    ours = seats(posthog, redis_server.url, namespace, every=every, auto_attach=True)
+    ours = contexts(posthog, redis_server.url, namespace, every=every, auto_attach=True)
     make = ours if kind == "plain" else awaiting(posthog, redis_server.url, namespace, every)
     with Fleet(make, 4) as fleet, Fleet(without_provider(posthog, every), 4) as plain:
         load_one_by_one(fleet, apart)
@@ -175,7 +175,7 @@ def test_it_is_attached_right_after_its_first_load(
             assert is_attached(client)
         assert posthog.requests == 1
         posthog.serve(make_definitions(5, revision=2))
-        polls_until(Seat(clients[0], caches[0]), 2)
+        polls_until(MemberContext(clients[0], caches[0]), 2)
         until(lambda: clients[1].history[-1].revision == 2, 2.0, what="the change to be pushed")
 
 
@@ -184,7 +184,7 @@ def test_the_fleet_makes_every_request(
     posthog: RemoteStandIn, redis_server: RedisServer, namespace: str, kind: str
 ) -> None:
     """The fleet makes every request, also the first one, once an interval and conditionally."""
-    ours = seats(posthog, redis_server.url, namespace, every=EVERY, auto_attach=True)
+    ours = contexts(posthog, redis_server.url, namespace, every=EVERY, auto_attach=True)
     make = ours if kind == "plain" else awaiting(posthog, redis_server.url, namespace, EVERY)
     with log_grants(redis_server.url, namespace) as grants, Fleet(make, 4) as fleet:
         fleet.call(load)
@@ -198,8 +198,8 @@ def test_the_fleet_makes_every_request(
 
 def test_attached_and_not_are_one_fleet(posthog: RemoteStandIn, redis_server: RedisServer, namespace: str) -> None:
     """Attached workers and workers in protocol mode share one request an interval, and each change."""
-    automatic = seats(posthog, redis_server.url, namespace, every=EVERY, auto_attach=True)
-    protocol = seats(posthog, redis_server.url, namespace, every=EVERY)
+    automatic = contexts(posthog, redis_server.url, namespace, every=EVERY, auto_attach=True)
+    protocol = contexts(posthog, redis_server.url, namespace, every=EVERY)
     with (
         log_grants(redis_server.url, namespace) as grants,
         Fleet(lambda index: (automatic, protocol)[index % 2](index), 4) as fleet,
@@ -216,14 +216,14 @@ def test_attached_and_not_are_one_fleet(posthog: RemoteStandIn, redis_server: Re
 
 def test_children_of_a_loaded_parent_listen(posthog: RemoteStandIn, redis_server: RedisServer, namespace: str) -> None:
     """A preloaded client is known in the children, each of which listens soon after the fork."""
-    seat = seats(posthog, redis_server.url, namespace, every=LONG, auto_attach=True)(0)
+    context = contexts(posthog, redis_server.url, namespace, every=LONG, auto_attach=True)(0)
     try:
-        load(seat)
-        until(lambda: listens(seat), 2.0, what="the parent to listen")
-        with Fleet(lambda _index: seat, 4) as fleet:
+        load(context)
+        until(lambda: listens(context), 2.0, what="the parent to listen")
+        with Fleet(lambda _index: context, 4) as fleet:
             until(lambda: all(fleet.call(listens)), 5.0, what="the children to listen")
     finally:
-        seat.client.shutdown()
+        context.client.shutdown()
 
 
 def test_a_fork_right_after_the_load_goes_on_looking(
@@ -232,10 +232,10 @@ def test_a_fork_right_after_the_load_goes_on_looking(
     """A child whose parent had not found its client yet finds it, long before its own first poll."""
     monkeypatch.setattr("flagcache_posthog._finder._PAUSES", (0.5, 0.5))
     cache = from_url(redis_server.url, namespace, refresh_interval=LONG)
-    seat = Seat(make_client(Elsewhere(cache)), cache)
-    load(seat)
-    with Fleet(lambda _index: seat, 2) as fleet:
-        assert not is_attached(seat.client)
+    context = MemberContext(make_client(Elsewhere(cache)), cache)
+    load(context)
+    with Fleet(lambda _index: context, 2) as fleet:
+        assert not is_attached(context.client)
         until(lambda: all(fleet.call(listens)), 8.0, what="the children to listen")
 
 
@@ -243,13 +243,13 @@ def test_children_of_a_parent_that_never_loaded_listen(
     posthog: RemoteStandIn, redis_server: RedisServer, namespace: str
 ) -> None:
     """Each child of a preloaded client that was never loaded is attached right after its own first load."""
-    seat = seats(posthog, redis_server.url, namespace, every=LONG, auto_attach=True)(0)
-    with Fleet(lambda _index: seat, 3) as fleet:
+    context = contexts(posthog, redis_server.url, namespace, every=LONG, auto_attach=True)(0)
+    with Fleet(lambda _index: context, 3) as fleet:
         fleet.call(load)
         until(lambda: all(fleet.call(listens)), 2.0, what="all to listen")
         assert posthog.requests == 1
     assert threads_of() == []
-    seat.client.shutdown()
+    context.client.shutdown()
 
 
 def test_the_sdks_global_client_is_attached(posthog: RemoteStandIn, redis_server: RedisServer, namespace: str) -> None:

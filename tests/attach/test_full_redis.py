@@ -10,7 +10,7 @@ import redis
 
 from flagcache_posthog.testing import RemoteStandIn, StandInControl, make_definitions
 from tests.support.attached_clients import attached
-from tests.support.fleet_tasks import all_hold, asks, load, logs, never_lost_flags, seats, status, trouble
+from tests.support.fleet_tasks import all_hold, asks, contexts, load, logs, never_lost_flags, status, trouble
 from tests.support.real_fleet import Fleet, Member
 from tests.support.servers import SERVER_NAMES, MakeRedis, until
 
@@ -34,7 +34,7 @@ def limit(admin: redis.Redis, memory: int) -> None:
 
 
 @pytest.mark.parametrize("name", SERVER_NAMES)
-@pytest.mark.parametrize("tied", [attached, seats], ids=["attached", "not attached"])
+@pytest.mark.parametrize("tied", [attached, contexts], ids=["attached", "not attached"])
 def test_each_worker_says_so_once_and_all_go_on(
     posthog: RemoteStandIn, make_redis: MakeRedis, namespace: str, tied: type, name: str
 ) -> None:

@@ -17,7 +17,7 @@ from flagcache_posthog.testing import RemoteStandIn, make_definitions
 from tests.support.attached_clients import attached, errors, holder
 from tests.support.fleet_tasks import all_hold, asks, evaluated, load, logs, status
 from tests.support.own_threads import threads_of
-from tests.support.real_fleet import Fleet, Seat, WatchedPosthog
+from tests.support.real_fleet import Fleet, MemberContext, WatchedPosthog
 from tests.support.request_pace import let_pass
 from tests.support.servers import RedisServer, until
 from tests.support.user_programs import posthog_environment
@@ -58,10 +58,10 @@ def test_a_forked_child_reads_what_the_fleet_stored(
 ) -> None:
     """It has each change, asks PostHog for nothing, leads never, and says once what is wrong with it."""
     cache = from_url(redis_server.url, namespace, refresh_interval=EVERY, auto_attach=auto_attach)
-    seat = Seat(keyless(posthog, cache), cache)
+    context = MemberContext(keyless(posthog, cache), cache)
     admin = redis_server.client()
     try:
-        with Fleet(lambda _index: seat, 2) as readers:
+        with Fleet(lambda _index: context, 2) as readers:
             until(lambda: all(told.role.value != "new" for told in readers.call(status)), 10.0, what="them to poll")
             assert holder(admin, namespace) == 0
             assert not asks(posthog)
@@ -80,23 +80,23 @@ def test_a_forked_child_reads_what_the_fleet_stored(
                 assert len([line for line in lines if "no secret key" in line.text]) == 1
                 assert not [line for line in lines if "Traceback" in line.text]
     finally:
-        seat.client.shutdown()
+        context.client.shutdown()
 
 
 # --- if it loads nothing, and never calls its cache ------------------------------------------------------------------
 
 
-def ask_whether_ready(seat: Seat) -> None:
+def ask_whether_ready(context: MemberContext) -> None:
     """As a readiness probe does."""
-    assert not seat.cache.ready()
+    assert not context.cache.ready()
 
 
-def shut_down(seat: Seat) -> None:
+def shut_down(context: MemberContext) -> None:
     """As an application does at its end."""
-    seat.client.shutdown()
+    context.client.shutdown()
 
 
-def load_all(_seat: Seat) -> None:
+def load_all(_context: MemberContext) -> None:
     """As the server helpers do before the first request."""
     load_clients()
 
@@ -111,22 +111,22 @@ def test_it_is_one_error_with_the_remedy(
     make_client: MakeClient,
     namespace: str,
     caplog: pytest.LogCaptureFixture,
-    moment: Callable[[Seat], None],
+    moment: Callable[[MemberContext], None],
     role: Literal["worker", "reader"],
     auto_attach: bool,
 ) -> None:
     """The ERROR comes when the cache, a server helper or the client first calls us, and not again."""
     cache = MemoryFlagDefinitionCache(namespace, role=role, auto_attach=auto_attach)
-    seat = Seat(make_client(cache), cache)
-    load(seat)
-    assert evaluated(seat) is None
-    moment(seat)
+    context = MemberContext(make_client(cache), cache)
+    load(context)
+    assert evaluated(context) is None
+    moment(context)
     [told] = errors(caplog)
     assert told.startswith(f"flagcache[{namespace}] ")
     assert "no secret key" in told
     assert "Set secret_key=" in told
     for again in MOMENTS:
-        again(seat)
+        again(context)
     assert len(errors(caplog)) == 1
 
 

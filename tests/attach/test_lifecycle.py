@@ -22,7 +22,7 @@ from flagcache.events import FetchFailed
 from flagcache.status import Role
 from flagcache_posthog import from_url
 from flagcache_posthog.testing import PostHogStandIn, StandInControl, make_definitions
-from tests.support.attached_clients import AttachedSeat, attached, listens, only_own_fetches, polls_until, subscribed
+from tests.support.attached_clients import AttachedContext, attached, listens, only_own_fetches, polls_until, subscribed
 from tests.support.fleet_tasks import (
     all_hold,
     asks,
@@ -39,13 +39,13 @@ from tests.support.fleet_tasks import (
 )
 from tests.support.grant_log import log_grants
 from tests.support.own_threads import threads_of
-from tests.support.real_fleet import Fleet, Seat, WatchedPosthog
+from tests.support.real_fleet import Fleet, MemberContext, WatchedPosthog
 from tests.support.servers import MakeRedis, RedisServer, until
 
 EVERY = 0.5
 LONG = 30.0
 
-Keep = Callable[[AttachedSeat], AttachedSeat]
+Keep = Callable[[AttachedContext], AttachedContext]
 
 
 def open_files() -> set[str]:
@@ -54,14 +54,16 @@ def open_files() -> set[str]:
     return {f"{entry.name} {entry.readlink()}" for entry in entries if entry.is_symlink()}  # the listing itself is over
 
 
-def made_of(seat: Seat, posthog: StandInControl, *, index: int = 1, token: str = "phc_test") -> WatchedPosthog:
-    """One more client of this seat's cache, not attached."""
+def made_of(
+    context: MemberContext, posthog: StandInControl, *, index: int = 1, token: str = "phc_test"
+) -> WatchedPosthog:
+    """One more client of this context's cache, not attached."""
     return WatchedPosthog(
         token,
         secret_key=key_of(index),
         host=posthog.url,
         poll_interval=EVERY,
-        flag_definition_cache_provider=seat.cache,
+        flag_definition_cache_provider=context.cache,
         flush_at=1,
     )
 
@@ -91,13 +93,13 @@ def test_a_client_attached_twice_is_attached_once(
 ) -> None:
     """A second `attach` of a client does nothing: a change runs its poll once, and there is one listener."""
     make = attached(posthog, redis_url, namespace, every=EVERY, polls=LONG)
-    other, seat = here(make(0)), here(make(1))
+    other, context = here(make(0)), here(make(1))
     load(other)
-    assert seat.cache.attach(seat.client) is seat.client
-    load(seat)
-    assert seat.cache.attach(seat.client) is seat.client
+    assert context.cache.attach(context.client) is context.client
+    load(context)
+    assert context.cache.attach(context.client) is context.client
     until(lambda: threads_of() == ["flagcache-listener"] * 2, what="one listener each")
-    poller = seat.client.poller
+    poller = context.client.poller
     assert poller is not None
     pushed, execute = list[str](), cast("Callable[[], None]", poller.execute)
 
@@ -109,7 +111,7 @@ def test_a_client_attached_twice_is_attached_once(
     for number in (2, 3, 4):
         posthog.serve(make_definitions(5, revision=number))
         polls_until(other, number)
-        until(lambda: revision(seat) == number, what="the change")  # noqa: B023 - asked here and now
+        until(lambda: revision(context) == number, what="the change")  # noqa: B023 - asked here and now
         if number == 2:
             pushed.clear()  # it may have asked by itself when it began to listen
     assert pushed == ["flagcache-listener"] * 2
@@ -120,14 +122,14 @@ def test_a_client_may_be_attached_after_it_was_loaded(
 ) -> None:
     """A client that no thread listened for has one that does, from its next poll on."""
     cache = from_url(redis_url, namespace, refresh_interval=EVERY, auto_attach=False)
-    seat = here(AttachedSeat(made_of(AttachedSeat(cast("WatchedPosthog", None), cache), posthog), cache))
-    load(seat)
+    context = here(AttachedContext(made_of(AttachedContext(cast("WatchedPosthog", None), cache), posthog), cache))
+    load(context)
     until(lambda: threads_of() == [], what="the thread of its fetch to end: no other was started")
-    cache.attach(seat.client)
+    cache.attach(context.client)
     attached_at = posthog.requests
     next_request(posthog)
     posthog.serve(make_definitions(5, revision=2))
-    until(lambda: revision(seat) == 2, what="the change")
+    until(lambda: revision(context) == 2, what="the change")
     assert only_own_fetches(posthog.served(after=attached_at + 1))  # one may have been under way
     until(lambda: threads_of() == ["flagcache-listener"], what="one listener, between two fetches")
 
@@ -145,11 +147,11 @@ def test_only_a_posthog_can_be_attached(namespace: str, name: str) -> None:
 
 def test_a_client_of_another_project_is_refused(posthog: StandInControl, namespace: str, here: Keep) -> None:
     """A cache takes clients of one project; a second one of the same project is welcome."""
-    seat = here(attached(posthog, "memory://", namespace)(0))
-    second, other = made_of(seat, posthog), made_of(seat, posthog, token="phc_other")
-    assert seat.cache.attach(second) is second
+    context = here(attached(posthog, "memory://", namespace)(0))
+    second, other = made_of(context, posthog), made_of(context, posthog, token="phc_other")
+    assert context.cache.attach(second) is second
     with pytest.raises(ConfigurationError, match="another project") as refused:
-        seat.cache.attach(other)
+        context.cache.attach(other)
     assert "phc_" not in str(refused.value)
     for client in (second, other):
         client.shutdown()
@@ -195,36 +197,36 @@ def test_nothing_outlives_the_clients_shutdown(
     """After `client.shutdown()` none of our threads, sockets or files is left; with two clients, after the second."""
     url = {"redis": redis_url, "sqlite": f"sqlite:///{tmp_path / 'flags.db'}", "memory": "memory://"}[store]
     running, files = set(threading.enumerate()), open_files()
-    seat = attached(posthog, url, namespace, every=0.1)(0)
-    second = made_of(seat, posthog)
-    seat.cache.attach(second)
-    for client in (seat.client, second):
+    context = attached(posthog, url, namespace, every=0.1)(0)
+    second = made_of(context, posthog)
+    context.cache.attach(second)
+    for client in (context.client, second):
         client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
     posthog.wait_for_requests(3, timeout=5.0)
-    seat.client.shutdown()
+    context.client.shutdown()
     posthog.serve(make_definitions(5, revision=2))
     until(lambda: second.history[-1].revision == 2, what="the change to reach the other client")
-    assert revision(seat) == 1
+    assert revision(context) == 1
     second.shutdown()
     assert threads_of() == []
     until(lambda: set(threading.enumerate()) <= running, 2.0, what="all threads to end")
     until(lambda: open_files() <= files, 2.0, what="everything to be closed")
     asked = posthog.requests
-    assert seat.cache.status().role is not Role.LEADER
+    assert context.cache.status().role is not Role.LEADER
     assert posthog.requests == asked
 
 
 def test_a_shutdown_does_not_wait_for_a_fetch(posthog: StandInControl, redis_url: str, namespace: str) -> None:
     """`client.shutdown()` during a fetch ends that fetch at once, and reports no failure."""
-    seat = attached(posthog, redis_url, namespace, every=0.1)(0)
-    load(seat)
+    context = attached(posthog, redis_url, namespace, every=0.1)(0)
+    load(context)
     posthog.hold()
     posthog.wait_for_held(1, timeout=5.0)
     began = time.monotonic()
-    seat.client.shutdown()
+    context.client.shutdown()
     assert time.monotonic() - began < 3.0  # its poller waits for the fetch up to a second, and is waited for
     assert threads_of() == []
-    assert not [event for event in seat.events if isinstance(event, FetchFailed)]
+    assert not [event for event in context.events if isinstance(event, FetchFailed)]
     posthog.release()
 
 
@@ -235,9 +237,9 @@ def test_a_client_attached_before_the_fork_works_in_the_children(
     posthog: StandInControl, redis_url: str, namespace: str
 ) -> None:
     """Forks of a client that was never loaded form one fleet, without a call, and changes are pushed to them."""
-    seat = attached(posthog, redis_url, namespace, every=EVERY)(0)
+    context = attached(posthog, redis_url, namespace, every=EVERY)(0)
     try:
-        with log_grants(redis_url, namespace) as grants, Fleet(lambda _index: seat, 5) as fleet:
+        with log_grants(redis_url, namespace) as grants, Fleet(lambda _index: context, 5) as fleet:
             all_hold(fleet, 1, within=5.0)
             posthog.serve(make_definitions(5, revision=2))
             all_hold(fleet, 2, within=4 * EVERY)
@@ -248,7 +250,7 @@ def test_a_client_attached_before_the_fork_works_in_the_children(
             assert all(never_lost_flags(member) and not trouble(member) for member in fleet)
         assert threads_of() == []  # nothing polled here
     finally:
-        seat.client.shutdown()
+        context.client.shutdown()
 
 
 def test_a_fork_of_a_listening_process_listens_soon(
@@ -256,15 +258,15 @@ def test_a_fork_of_a_listening_process_listens_soon(
 ) -> None:
     """A child of a listening process listens about a second after the fork, long before its own first poll."""
     admin = redis_server.client()
-    seat = here(attached(posthog, redis_server.url, namespace, every=EVERY, polls=LONG)(0))
-    load(seat)
+    context = here(attached(posthog, redis_server.url, namespace, every=EVERY, polls=LONG)(0))
+    load(context)
     subscribed(admin, namespace, 1)
-    with Fleet(lambda _index: seat, 3) as fleet:
+    with Fleet(lambda _index: context, 3) as fleet:
         forked = time.monotonic()
         subscribed(admin, namespace, 4, within=3.0)
         assert time.monotonic() - forked > 0.5  # those that live shorter need none
         posthog.serve(make_definitions(5, revision=2))
-        polls_until(seat, 2)
+        polls_until(context, 2)
         all_hold(fleet, 2, within=2.0)
         assert {told.role for told in fleet.call(status)} == {Role.FOLLOWER}
 
@@ -275,9 +277,9 @@ def test_a_fork_right_after_the_load_keeps_the_fallback_store(
     """If a process loads its client and forks at once, as a preloading server does, the child can use the fallback."""
     servers = [make_redis() for _ in range(3)]  # each creates its own fallback store
     for server in servers:
-        seat = here(attached(posthog, server.url, namespace, every=EVERY)(0))
-        load(seat)
-        with Fleet(lambda _index, seat=seat: seat, 1) as fleet:  # type: ignore[misc]  # a default binds it here and now
+        context = here(attached(posthog, server.url, namespace, every=EVERY)(0))
+        load(context)
+        with Fleet(lambda _index, context=context: context, 1) as fleet:  # type: ignore[misc]  # a default binds it here and now
             [member] = fleet
             server.stop()
             member.call(poll)

@@ -13,8 +13,8 @@ from flagcache.events import Event, Events
 from flagcache.worker.malformed import DefinitionsMalformed, MalformedDefinitions
 from flagcache_posthog.testing import PostHogStandIn, StandInControl, make_definitions, make_flag
 from tests.support.attached_clients import attached
-from tests.support.fleet_tasks import all_hold, load, logs, seats
-from tests.support.real_fleet import Fleet, Member, Seat
+from tests.support.fleet_tasks import all_hold, contexts, load, logs
+from tests.support.real_fleet import Fleet, Member, MemberContext
 
 EVERY = 0.4
 
@@ -34,9 +34,9 @@ def all_flags(client: Posthog) -> Evaluated:
     return told["featureFlags"]
 
 
-def flags_of(seat: Seat) -> Evaluated:
+def flags_of(context: MemberContext) -> Evaluated:
     """Every flag, as this member's client evaluates it."""
-    return all_flags(seat.client)
+    return all_flags(context.client)
 
 
 def warnings(member: Member) -> list[str]:
@@ -62,9 +62,9 @@ def test_a_fleet_evaluates_around_what_is_malformed_as_the_sdk_alone_does(
     posthog: StandInControl, redis_url: str, namespace: str, alone: Evaluated, mode: str
 ) -> None:
     """A change reaches all workers, malformed flags included; the fetching worker names these once."""
-    seats_of: Callable[..., Callable[[int], Seat]] = attached if mode == "attached" else seats
+    contexts_of: Callable[..., Callable[[int], MemberContext]] = attached if mode == "attached" else contexts
     names = ["has the key 7", "the flag with id 17 has no key", *(["cohorts is a list"] if mode == "attached" else [])]
-    with Fleet(seats_of(posthog, redis_url, namespace, every=EVERY), 3) as fleet:
+    with Fleet(contexts_of(posthog, redis_url, namespace, every=EVERY), 3) as fleet:
         fleet.call(load)
         posthog.serve(malformed(2))
         all_hold(fleet, 2, within=10 * EVERY)

@@ -48,7 +48,7 @@ from tests.support.fleet_tasks import (
 )
 from tests.support.grant_log import log_grants
 from tests.support.own_threads import threads_of
-from tests.support.real_fleet import Fleet, Seat
+from tests.support.real_fleet import Fleet, MemberContext
 from tests.support.servers import until
 
 EVERY = 0.4
@@ -81,7 +81,7 @@ def test_a_slow_first_fetch_serves_a_whole_cold_fleet(posthog: StandInControl, r
         assert [leads(member) for member in fleet].count(True) == 1
 
 
-def fetches_on(_seat: Seat) -> bool:
+def fetches_on(_context: MemberContext) -> bool:
     """Whether the fleet's own fetch is under way in this member."""
     return "flagcache-fetch" in threads_of()
 
@@ -99,7 +99,7 @@ def test_without_a_wait_the_own_fetch_is_not_waited_for(
         all_hold(fleet, 1, within=10.0)
 
 
-def count_fetches(seat: Seat) -> None:
+def count_fetches(context: MemberContext) -> None:
     """From now on note each fetch of the fleet's own."""
     fetch = PostHogFetcher.fetch
 
@@ -110,9 +110,9 @@ def count_fetches(seat: Seat) -> None:
     PostHogFetcher.fetch = counted  # type: ignore[method-assign]  # in the member's process, which ends with the test
 
 
-def counted_fetches(seat: Seat) -> int:
+def counted_fetches(context: MemberContext) -> int:
     """How many were noted."""
-    return sum(line.text == "a fetch" for line in seat.logs)
+    return sum(line.text == "a fetch" for line in context.logs)
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
@@ -151,21 +151,21 @@ def test_one_dropped_connection_on_an_empty_store_is_tried_again_at_once(
     if certificate is not None:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", certificate.ca_file)
     with PostHogStandIn(make_definitions(5), certificate=certificate) as posthog:
-        seat = attached(posthog, redis_url, namespace, every=LONG)(0)
+        context = attached(posthog, redis_url, namespace, every=LONG)(0)
         posthog.fail(Drop(), times=1)
         began = time.monotonic()
-        seat.client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
+        context.client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
         took = time.monotonic() - began
-        assert revision(seat) == 1
-        assert seat.cache.status().fetches == posthog.requests == 2
-        assert not [event for event in seat.events if isinstance(event, FetchFailed)]
+        assert revision(context) == 1
+        assert context.cache.status().fetches == posthog.requests == 2
+        assert not [event for event in context.events if isinstance(event, FetchFailed)]
         assert took < 3.0
         if secure:
             posthog.fail(Drop(), times=1)
             with plain_client(posthog.url) as plain:
                 plain.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
                 assert plain.feature_flags
-        seat.client.shutdown()
+        context.client.shutdown()
 
 
 @pytest.mark.slow
@@ -173,18 +173,18 @@ def test_a_body_that_flows_for_longer_than_the_fetch_timeout_arrives(
     posthog: StandInControl, redis_url: str, namespace: str
 ) -> None:
     """With all settings at their defaults a body that takes 13 s comes as it comes to a plain client."""
-    seat = attached(posthog, redis_url, namespace, every=1.0)(0)
+    context = attached(posthog, redis_url, namespace, every=1.0)(0)
     with plain_client(posthog.url) as plain:
-        for client in (seat.client, plain):
+        for client in (context.client, plain):
             client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
         posthog.fail(Drip(13.0))
         posthog.serve(make_definitions(5, revision=2))
         plain.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
-        until(lambda: revision(seat) == 2, 5.0, what="the same in the fleet")
-        assert seat.client.feature_flags == plain.feature_flags
-        assert not [event for event in seat.events if isinstance(event, FetchFailed)]
+        until(lambda: revision(context) == 2, 5.0, what="the same in the fleet")
+        assert context.client.feature_flags == plain.feature_flags
+        assert not [event for event in context.events if isinstance(event, FetchFailed)]
         posthog.recover()
-    seat.client.shutdown()
+    context.client.shutdown()
 
 
 @contextmanager

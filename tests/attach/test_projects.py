@@ -6,7 +6,7 @@ import logging
 
 from flagcache.events import ForeignProject
 from flagcache_posthog.testing import StandInControl, make_definitions, make_flag
-from tests.support.attached_clients import AttachedSeat, attached, events_of, leader_of
+from tests.support.attached_clients import AttachedContext, attached, events_of, leader_of
 from tests.support.fleet_tasks import all_hold, load, logs, revision, shutdown
 from tests.support.real_fleet import Fleet
 from tests.support.servers import until
@@ -34,7 +34,7 @@ def test_the_first_flags_team_does_not_make_a_project(posthog: StandInControl, r
 def test_a_reset_token_is_rolled_out_worker_by_worker(posthog: StandInControl, redis_url: str, namespace: str) -> None:
     """Old and new workers, and readers, which know only their token, stay one fleet without an edited flag."""
 
-    def make(index: int) -> AttachedSeat:
+    def make(index: int) -> AttachedContext:
         token = "phc_test" if index in (LEADER, READER) else "phc_reset"
         if index in (READER, NEW_READER):
             return attached(posthog, redis_url, namespace, every=EVERY, token=token, role="reader")(index)

@@ -10,7 +10,7 @@ from flagcache.status import Role
 from flagcache_posthog.testing import StandInControl, make_definitions
 from tests.support.attached_clients import (
     ADOPTS,
-    AttachedSeat,
+    AttachedContext,
     adopted_at,
     attached,
     only_own_fetches,
@@ -25,7 +25,7 @@ EVERY = 0.3
 LONG = 30.0
 """Seconds between two polls of a client: within a test none polls of itself."""
 
-Keep = Callable[[AttachedSeat], AttachedSeat]
+Keep = Callable[[AttachedContext], AttachedContext]
 
 
 def test_a_change_reaches_twenty_workers_at_once(posthog: StandInControl, store_url: str, namespace: str) -> None:
@@ -103,8 +103,8 @@ def test_a_poll_that_puts_older_flags_back_is_mended(
     """A poll that was given definitions before a push and applies them after it is made good a tick later."""
     make = attached(posthog, redis_url, namespace, every=EVERY, polls=LONG)
     slow, other = here(make(0)), here(make(1))
-    for seat in (slow, other):
-        load(seat)
+    for context in (slow, other):
+        load(context)
     release, waits = threading.Event(), threading.Event()
     adopt = cast("Callable[..., object]", getattr(slow.client, ADOPTS))
 

@@ -8,21 +8,21 @@ from flagcache.events import FetchRecovered, QuotaLimited
 from flagcache.status import Role, Serving, State
 from flagcache_posthog.testing import Refuse, StandInControl, make_definitions
 from tests.support.attached_clients import attached, events_of, flag_counts, leader_of
-from tests.support.fleet_tasks import all_hold, evaluated, key_of, leader, load, revision, seats, shutdown, status
-from tests.support.real_fleet import Fleet, Member, Seat
+from tests.support.fleet_tasks import all_hold, contexts, evaluated, key_of, leader, load, revision, shutdown, status
+from tests.support.real_fleet import Fleet, Member, MemberContext
 from tests.support.servers import MakeRedis, until
 
 EVERY = 0.4
 
 
-def ready(seat: Seat) -> bool:
+def ready(context: MemberContext) -> bool:
     """The answer to a readiness probe."""
-    return seat.cache.ready()
+    return context.cache.ready()
 
 
-def agrees(seat: Seat) -> bool:
+def agrees(context: MemberContext) -> bool:
     """Whether the status says what an evaluation returns, before and after it."""
-    told, found, again = seat.cache.status(), evaluated(seat), seat.cache.status()
+    told, found, again = context.cache.status(), evaluated(context), context.cache.status()
     steady = told.serving is again.serving
     return not steady or ((found is None) == (told.serving is Serving.NONE) == (told.flags == 0))
 
@@ -101,7 +101,7 @@ def test_the_status_names_the_leader_and_whether_changes_are_pushed(
         until(lambda: _leaders(others) == {leader_of(others).call(status).worker}, 20 * EVERY, what="the next leader")
         assert not first.call(status).listening
         assert first.call(status).leader != name
-    with Fleet(seats(posthog, redis_url, f"{namespace}-protocol", every=EVERY), 1) as fleet:
+    with Fleet(contexts(posthog, redis_url, f"{namespace}-protocol", every=EVERY), 1) as fleet:
         fleet.call(load)
         [told] = fleet.call(status)
         assert (told.listening, told.leader, told.role) == (False, told.worker, Role.LEADER)

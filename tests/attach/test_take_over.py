@@ -26,7 +26,7 @@ from tests.support.fleet_tasks import (
     trouble,
 )
 from tests.support.grant_log import log_grants
-from tests.support.real_fleet import Fleet, Member, Seat
+from tests.support.real_fleet import Fleet, Member, MemberContext
 from tests.support.servers import MakeRedis, RedisServer, free_port, until
 
 EVERY = 0.5
@@ -132,9 +132,9 @@ def _children(pid: int) -> set[int]:
 # --- a leader that lives and does nothing ----------------------------------------------------------------------------
 
 
-def kill_poller(seat: Seat) -> None:
+def kill_poller(context: MemberContext) -> None:
     """Let the client's poller die at its next poll, as an exception that is no `Exception` makes it."""
-    poller = seat.client.poller
+    poller = context.client.poller
     assert poller is not None
     threading.excepthook = lambda _args: None  # what happens need not be printed
 
@@ -144,9 +144,9 @@ def kill_poller(seat: Seat) -> None:
     poller.execute = die
 
 
-def block_poller(seat: Seat) -> None:
+def block_poller(context: MemberContext) -> None:
     """Let the client's poller hang for good at its next poll; a push is still served."""
-    poller = seat.client.poller
+    poller = context.client.poller
     assert poller is not None
     execute = cast("Callable[[], None]", poller.execute)
 
@@ -160,7 +160,7 @@ def block_poller(seat: Seat) -> None:
 
 @pytest.mark.parametrize("spoil", [kill_poller, block_poller], ids=["dead", "stuck"])
 def test_a_leader_whose_poller_does_not_poll_is_followed(
-    posthog: StandInControl, redis_url: str, namespace: str, spoil: Callable[[Seat], None]
+    posthog: StandInControl, redis_url: str, namespace: str, spoil: Callable[[MemberContext], None]
 ) -> None:
     """With the poller of the leader's client dead or stuck its lease is not kept alive: another worker leads."""
     with Fleet(attached(posthog, redis_url, namespace, every=EVERY, fetch_timeout=0.5), 3) as fleet:
@@ -177,9 +177,9 @@ def test_a_leader_whose_poller_does_not_poll_is_followed(
 # --- a follower ------------------------------------------------------------------------------------------------------
 
 
-def count_polls(seat: Seat) -> None:
+def count_polls(context: MemberContext) -> None:
     """From now on note each poll that the client's own poller makes."""
-    poller = seat.client.poller
+    poller = context.client.poller
     assert poller is not None
     execute = cast("Callable[[], None]", poller.execute)
 
@@ -191,9 +191,9 @@ def count_polls(seat: Seat) -> None:
     poller.execute = counted
 
 
-def polls(seat: Seat) -> int:
+def polls(context: MemberContext) -> int:
     """How many were noted."""
-    return sum(line.text == "a poll" for line in seat.logs)
+    return sum(line.text == "a poll" for line in context.logs)
 
 
 def _scripts_run_by(server: RedisServer, member: Member, meanwhile: Callable[[], None]) -> int:

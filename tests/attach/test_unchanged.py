@@ -8,13 +8,13 @@ from typing import cast
 import pytest
 
 from flagcache_posthog.testing import PostHogStandIn, StandInControl, make_definitions
-from tests.support.attached_clients import ADOPTS, AttachedSeat, attached, only_own_fetches, polls_until
+from tests.support.attached_clients import ADOPTS, AttachedContext, attached, only_own_fetches, polls_until
 from tests.support.fleet_tasks import asks, key_of, load, next_request, poll, revision
-from tests.support.real_fleet import Seat, WatchedPosthog
+from tests.support.real_fleet import MemberContext, WatchedPosthog
 from tests.support.servers import until
 
 EVERY = 0.2
-Keep = Callable[[AttachedSeat], AttachedSeat]
+Keep = Callable[[AttachedContext], AttachedContext]
 
 Answer = dict[str, object] | None
 
@@ -38,11 +38,11 @@ class Tap:
         return [answer for name, answer in self.answers if name == thread]
 
 
-def tap(seat: Seat, patch: pytest.MonkeyPatch) -> Tap:
+def tap(context: MemberContext, patch: pytest.MonkeyPatch) -> Tap:
     """Look on from now on."""
     found = Tap()
-    get = seat.cache.get_flag_definitions
-    adopt = cast("Callable[..., object]", getattr(seat.client, ADOPTS))
+    get = context.cache.get_flag_definitions
+    adopt = cast("Callable[..., object]", getattr(context.client, ADOPTS))
 
     def answered() -> object:
         answer = get()
@@ -53,19 +53,19 @@ def tap(seat: Seat, patch: pytest.MonkeyPatch) -> Tap:
         found.adopted += 1
         return adopt(*args, **options)
 
-    patch.setattr(seat.cache, "get_flag_definitions", answered)
-    patch.setattr(seat.client, ADOPTS, adopted)
+    patch.setattr(context.cache, "get_flag_definitions", answered)
+    patch.setattr(context.client, ADOPTS, adopted)
     return found
 
 
-def poller_of(seat: Seat) -> str:
+def poller_of(context: MemberContext) -> str:
     """The name of the client's own poller."""
-    assert seat.client.poller is not None
-    return str(seat.client.poller.name)
+    assert context.client.poller is not None
+    return str(context.client.poller.name)
 
 
 @pytest.fixture
-def seat(posthog: StandInControl, redis_url: str, namespace: str, here: Keep) -> AttachedSeat:
+def context(posthog: StandInControl, redis_url: str, namespace: str, here: Keep) -> AttachedContext:
     """One that polls."""
     made = here(attached(posthog, redis_url, namespace, every=EVERY)(0))
     load(made)
@@ -73,53 +73,53 @@ def seat(posthog: StandInControl, redis_url: str, namespace: str, here: Keep) ->
 
 
 def test_an_unchanged_poll_hands_nothing_over(
-    posthog: StandInControl, seat: AttachedSeat, monkeypatch: pytest.MonkeyPatch
+    posthog: StandInControl, context: AttachedContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A client that has the newest list is answered None by its own poller: nothing is hashed, the list stays."""
-    until(lambda: seat.client.feature_flags, what="flags")
-    flags, seen = seat.client.feature_flags, tap(seat, monkeypatch)
-    until(lambda: len(seen.of(poller_of(seat))) >= 8, what="8 polls")
-    assert set(map(type, seen.of(poller_of(seat)))) == {type(None)}
+    until(lambda: context.client.feature_flags, what="flags")
+    flags, seen = context.client.feature_flags, tap(context, monkeypatch)
+    until(lambda: len(seen.of(poller_of(context))) >= 8, what="8 polls")
+    assert set(map(type, seen.of(poller_of(context)))) == {type(None)}
     assert seen.adopted == 0
-    assert seat.client.feature_flags is flags
+    assert context.client.feature_flags is flags
     assert only_own_fetches(posthog.served())
     posthog.serve(make_definitions(5, revision=2))
-    until(lambda: revision(seat) == 2, what="the change")
+    until(lambda: revision(context) == 2, what="the change")
     assert seen.adopted == 1
 
 
-def test_other_threads_are_always_given_definitions(seat: AttachedSeat, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_threads_are_always_given_definitions(context: AttachedContext, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the client's own poller, or our listener on its behalf, is answered None; any other thread is not."""
-    until(lambda: seat.client.feature_flags, what="flags")
-    seen = tap(seat, monkeypatch)
+    until(lambda: context.client.feature_flags, what="flags")
+    seen = tap(context, monkeypatch)
     for _ in range(3):
-        poll(seat)
-        assert seat.cache.get_flag_definitions() is not None
+        poll(context)
+        assert context.cache.get_flag_definitions() is not None
     assert None not in seen.of(threading.current_thread().name)
 
 
 def test_zero_flags_are_never_answered_with_none(
-    posthog: StandInControl, seat: AttachedSeat, monkeypatch: pytest.MonkeyPatch
+    posthog: StandInControl, context: AttachedContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With definitions of no flags each poll is given them: None would send the SDK to fetch."""
-    until(lambda: seat.client.feature_flags, what="flags")
+    until(lambda: context.client.feature_flags, what="flags")
     posthog.serve(make_definitions(0, revision=None))
-    until(lambda: seat.client.feature_flags == [], what="no flags")
-    seen = tap(seat, monkeypatch)
-    until(lambda: len(seen.of(poller_of(seat))) >= 5, what="5 polls")
-    assert all(answer is not None and answer["flags"] == [] for answer in seen.of(poller_of(seat)))
+    until(lambda: context.client.feature_flags == [], what="no flags")
+    seen = tap(context, monkeypatch)
+    until(lambda: len(seen.of(poller_of(context))) >= 5, what="5 polls")
+    assert all(answer is not None and answer["flags"] == [] for answer in seen.of(poller_of(context)))
     assert only_own_fetches(posthog.served())
 
 
-def test_a_client_that_lost_its_flags_is_given_them_again(posthog: StandInControl, seat: AttachedSeat) -> None:
+def test_a_client_that_lost_its_flags_is_given_them_again(posthog: StandInControl, context: AttachedContext) -> None:
     """A client whose flags the SDK cleared, as after a 401, has them back at its next poll, and does not fetch."""
-    until(lambda: seat.client.feature_flags, what="flags")
-    kept = seat.client.feature_flags
-    seat.client.feature_flags = []
-    until(lambda: seat.client.feature_flags, 5 * EVERY, what="the flags")
-    assert seat.client.feature_flags is kept
-    seat.client.feature_flags = None  # which the SDK turns into an empty list
-    until(lambda: seat.client.feature_flags, 5 * EVERY, what="the flags")
+    until(lambda: context.client.feature_flags, what="flags")
+    kept = context.client.feature_flags
+    context.client.feature_flags = []
+    until(lambda: context.client.feature_flags, 5 * EVERY, what="the flags")
+    assert context.client.feature_flags is kept
+    context.client.feature_flags = None  # which the SDK turns into an empty list
+    until(lambda: context.client.feature_flags, 5 * EVERY, what="the flags")
     next_request(posthog)
     assert only_own_fetches(posthog.served())
     assert posthog.full_fetches == 1
@@ -142,17 +142,17 @@ def test_attached_clients_and_one_without_a_listener_stay_right(
         for index in (1, 2)
     )
     first.cache.attach(second)
-    seats = [first, here(AttachedSeat(second, first.cache)), here(AttachedSeat(bare, first.cache))]
-    for each in seats:
+    contexts = [first, here(AttachedContext(second, first.cache)), here(AttachedContext(bare, first.cache))]
+    for each in contexts:
         load(each)
     seen = tap(first, monkeypatch)
     for number in (2, 3, 1, 4):
         posthog.serve(make_definitions(5, revision=number))
-        until(lambda: {revision(each) for each in seats} == {number}, 10 * EVERY, what="all three")  # noqa: B023
-    polls = len(seen.of(poller_of(seats[2])))
-    until(lambda: len(seen.of(poller_of(seats[2]))) >= polls + 4, what="polls of the bare client")
-    assert all(None in seen.of(poller_of(each)) for each in seats)
-    assert {id(each.client.feature_flags) for each in seats} == {id(first.client.feature_flags)}
+        until(lambda: {revision(each) for each in contexts} == {number}, 10 * EVERY, what="all three")  # noqa: B023
+    polls = len(seen.of(poller_of(contexts[2])))
+    until(lambda: len(seen.of(poller_of(contexts[2]))) >= polls + 4, what="polls of the bare client")
+    assert all(None in seen.of(poller_of(each)) for each in contexts)
+    assert {id(each.client.feature_flags) for each in contexts} == {id(first.client.feature_flags)}
     assert only_own_fetches(posthog.served())
     assert sum(request.status == 200 for request in asks(posthog)) == 5
 
@@ -170,9 +170,9 @@ def test_the_poll_of_one_client_brings_nothing_to_another(
         flag_definition_cache_provider=rare.cache,
         flush_at=1,
     )
-    seats = [rare, here(AttachedSeat(rare.cache.attach(often), rare.cache))]
-    for each in seats:
+    contexts = [rare, here(AttachedContext(rare.cache.attach(often), rare.cache))]
+    for each in contexts:
         load(each)
     posthog.serve(make_definitions(5, revision=2))
-    polls_until(seats[1], 2)
+    polls_until(contexts[1], 2)
     until(lambda: revision(rare) == 2, 1.5, what="the other client")

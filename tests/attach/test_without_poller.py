@@ -15,8 +15,8 @@ from flagcache.worker import listener
 from flagcache_posthog import FlagDefinitionCache, from_url
 from flagcache_posthog.testing import Refuse, StandInControl, make_definitions
 from tests.support.attached_clients import attached, holder
-from tests.support.fleet_tasks import all_hold, evaluated, key_of, leader, load, poll, revision, seats, status
-from tests.support.real_fleet import Fleet, Seat, WatchedPosthog
+from tests.support.fleet_tasks import all_hold, contexts, evaluated, key_of, leader, load, poll, revision, status
+from tests.support.real_fleet import Fleet, MemberContext, WatchedPosthog
 from tests.support.servers import MakeRedis, RedisServer, until
 
 T = TypeVar("T")
@@ -29,16 +29,18 @@ LIMIT = 0.1
 HOWS = pytest.mark.parametrize("how", ["by itself", "attach", "not attached"])
 
 
-def never_polling(posthog: StandInControl, url: str, namespace: str, how: str = "by itself") -> Callable[[int], Seat]:
-    """Return what makes a member's seat whose client has no poller."""
+def never_polling(
+    posthog: StandInControl, url: str, namespace: str, how: str = "by itself"
+) -> Callable[[int], MemberContext]:
+    """Return what makes a member's context whose client has no poller."""
     host = posthog.url
 
-    def make(index: int) -> Seat:
+    def make(index: int) -> MemberContext:
         cache = from_url(url, namespace, refresh_interval=EVERY, store_timeout=0.3, auto_attach=how != "not attached")
-        seat = Seat(without_poller(host, key_of(100 + index), cache), cache)
+        context = MemberContext(without_poller(host, key_of(100 + index), cache), cache)
         if how == "attach":
-            cache.attach(seat.client)
-        return seat
+            cache.attach(context.client)
+        return context
 
     return make
 
@@ -55,17 +57,17 @@ def without_poller(host: str, secret_key: str, cache: FlagDefinitionCache | None
     )
 
 
-def work(_seat: Seat, seconds: float) -> float:
+def work(_context: MemberContext, seconds: float) -> float:
     """Do nothing for this many seconds; returns what part of a processor the process took."""
     began = time.process_time()
     threading.Event().wait(seconds)
     return (time.process_time() - began) / seconds
 
 
-def load_again(seat: Seat) -> bool:
+def load_again(context: MemberContext) -> bool:
     """Load, as an application without a poller does from time to time; whether the store answered."""
-    load(seat)
-    return seat.cache.status().store_answers
+    load(context)
+    return context.cache.status().store_answers
 
 
 # --- a store that is frozen -------------------------------------------------------------------------------------------
@@ -106,24 +108,24 @@ def test_a_failure_at_the_first_load_is_made_up_for(
     plain, ours = without_poller(posthog.url, "phs_plain", None), without_poller(posthog.url, "phs_ours", cache)
     if how == "attach":
         cache.attach(ours)
-    clients = [Seat(plain, cast("FlagDefinitionCache", None)), Seat(ours, cache)]
+    clients = [MemberContext(plain, cast("FlagDefinitionCache", None)), MemberContext(ours, cache)]
     try:
         for key in ("phs_plain", "phs_ours"):
             posthog.fail(fault, secret_key=key)
-        assert [load(seat) for seat in clients] == [None, None]
-        assert [evaluated(seat) for seat in clients] == [None, None]
+        assert [load(context) for context in clients] == [None, None]
+        assert [evaluated(context) for context in clients] == [None, None]
         posthog.recover()
-        assert [evaluated(seat) for seat in clients] == ["r1", "r1"]
+        assert [evaluated(context) for context in clients] == ["r1", "r1"]
     finally:
-        for seat in clients:
-            seat.client.shutdown()
+        for context in clients:
+            context.client.shutdown()
 
 
-def on_a_loop(chore: Callable[[Seat], T], seat: Seat) -> T:
+def on_a_loop(chore: Callable[[MemberContext], T], context: MemberContext) -> T:
     """Do something on a thread that runs an event loop, as an async route does."""
 
     async def run() -> T:
-        return chore(seat)
+        return chore(context)
 
     coroutine: Coroutine[Any, Any, T] = run()
     return asyncio.run(coroutine)
@@ -136,15 +138,15 @@ def test_a_failure_is_made_up_for_on_an_event_loop_too(
     """The asynchronous cache answers from another thread there, and knows for which client."""
     cache = AsyncRedisFlagDefinitionCache(redis_server.url, namespace, auto_attach=how != "not attached")
     ours = without_poller(posthog.url, "phs_ours", cast("FlagDefinitionCache", cache))
-    seat = Seat(ours, cast("FlagDefinitionCache", cache))
+    context = MemberContext(ours, cast("FlagDefinitionCache", cache))
     if how == "attach":
         cache.attach(ours)
     try:
         posthog.fail(Refuse(503, retry_after=60))
-        assert on_a_loop(load, seat) is None
-        assert on_a_loop(evaluated, seat) is None
+        assert on_a_loop(load, context) is None
+        assert on_a_loop(evaluated, context) is None
         posthog.recover()
-        assert on_a_loop(evaluated, seat) == "r1"
+        assert on_a_loop(evaluated, context) == "r1"
     finally:
         ours.shutdown()
 
@@ -154,9 +156,9 @@ def test_one_failure_is_over_with_the_first_load(
 ) -> None:
     """Within `cold_start_wait` it is tried again."""
     posthog.fail(503, times=1)
-    seat = never_polling(posthog, redis_server.url, namespace)(0)
-    assert load(seat) == 1
-    seat.client.shutdown()
+    context = never_polling(posthog, redis_server.url, namespace)(0)
+    assert load(context) == 1
+    context.client.shutdown()
 
 
 # --- the lease --------------------------------------------------------------------------------------------------------
@@ -172,14 +174,14 @@ def test_it_keeps_no_lease(posthog: StandInControl, redis_server: RedisServer, n
             until(lambda: holder(admin, namespace) == 0, 5.0, what="the lease, of a minute, to be given up")
 
 
-@pytest.mark.parametrize("tied", [attached, seats], ids=["attached", "not attached"])
+@pytest.mark.parametrize("tied", [attached, contexts], ids=["attached", "not attached"])
 @HOWS
 def test_a_fleet_beside_it_leads(
     posthog: StandInControl,
     redis_server: RedisServer,
     namespace: str,
     how: str,
-    tied: Callable[..., Callable[[int], Seat]],
+    tied: Callable[..., Callable[[int], MemberContext]],
 ) -> None:
     """It loads first; polling clients get the lease and fetch, and its loads bring what they fetched."""
     with (
@@ -200,16 +202,16 @@ def test_a_client_that_polls_keeps_the_lease_for_both(
     posthog: StandInControl, redis_server: RedisServer, namespace: str
 ) -> None:
     """Two clients on one cache, of which one polls: loads of the other one give nothing up."""
-    seat = attached(posthog, redis_server.url, namespace, every=EVERY)(0)
-    other = without_poller(posthog.url, "phs_other", seat.cache)
+    context = attached(posthog, redis_server.url, namespace, every=EVERY)(0)
+    other = without_poller(posthog.url, "phs_other", context.cache)
     try:
-        load(seat)
+        load(context)
         here = holder(redis_server.client(), namespace)
         assert here
-        assert load(Seat(other, seat.cache)) == 1
-        poll(seat)
+        assert load(MemberContext(other, context.cache)) == 1
+        poll(context)
         assert holder(redis_server.client(), namespace) == here
-        assert revision(seat) == 1
+        assert revision(context) == 1
     finally:
         other.shutdown()
-        seat.client.shutdown()
+        context.client.shutdown()

@@ -10,7 +10,7 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from tests.support.fleet_tasks import asker, asks, leader, next_request
-from tests.support.real_fleet import Member, Seat
+from tests.support.real_fleet import Member, MemberContext
 from tests.support.scenario import BUSY, EVERY, Stage
 from tests.support.servers import until
 
@@ -45,7 +45,7 @@ class _Gate:
 _gate = _Gate()
 
 
-def _close_gate(_seat: Seat, step: Step) -> None:
+def _close_gate(_context: MemberContext, step: Step) -> None:
     """Stop this process's next fetch, of the SDK or of the fleet, at this step."""
     global _gate  # noqa: PLW0603 - there is one process, and one gate in it
     _gate = gate = _Gate()
@@ -62,16 +62,16 @@ def _close_gate(_seat: Seat, step: Step) -> None:
     HTTPAdapter.send = send  # type: ignore[method-assign]
 
 
-def _at_gate(_seat: Seat) -> bool:
+def _at_gate(_context: MemberContext) -> bool:
     return _gate.reached.is_set()
 
 
-def _open_gate(_seat: Seat) -> None:
+def _open_gate(_context: MemberContext) -> None:
     HTTPAdapter.send = _SEND  # type: ignore[method-assign]
     _gate.opened.set()
 
 
-def cut_off(_seat: Seat) -> None:
+def cut_off(_context: MemberContext) -> None:
     """Cut this process off from PostHog."""
 
     def send(
@@ -82,7 +82,7 @@ def cut_off(_seat: Seat) -> None:
     HTTPAdapter.send = send  # type: ignore[method-assign]
 
 
-def reconnect(_seat: Seat) -> None:
+def reconnect(_context: MemberContext) -> None:
     """Let this process reach PostHog again."""
     HTTPAdapter.send = _SEND  # type: ignore[method-assign]
 

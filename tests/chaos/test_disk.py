@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from flagcache_posthog.testing import RemoteStandIn, make_definitions
-from tests.support.fleet_tasks import all_hold, load, logs, never_lost_flags, next_request, seats, status, trouble
+from tests.support.fleet_tasks import all_hold, contexts, load, logs, never_lost_flags, next_request, status, trouble
 from tests.support.real_fleet import Fleet
 from tests.support.scenario import Mode, Place, Stage
 from tests.support.servers import MakeRedis, until
@@ -108,7 +108,7 @@ def test_no_room_for_the_fallback(
     server = make_redis()
     with (
         spoilt(small_disk),
-        Fleet(seats(posthog, server.url, namespace, every=0.5, store_timeout=0.3), 2) as fleet,
+        Fleet(contexts(posthog, server.url, namespace, every=0.5, store_timeout=0.3), 2) as fleet,
     ):
         assert fleet.call(load) == [1, 1]
         server.kill()

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from tests.support.fleet_tasks import evaluated, revision
-from tests.support.real_fleet import Seat
+from tests.support.real_fleet import MemberContext
 from tests.support.scenario import EVERY, Mode, Place, Stage
 from tests.support.servers import RedisServer
 
@@ -40,5 +40,5 @@ def _works(stage: Stage) -> None:
     assert child.begin(_has).result(within=5.0)
 
 
-def _has(seat: Seat) -> bool:
-    return evaluated(seat) is not None and revision(seat) is not None
+def _has(context: MemberContext) -> bool:
+    return evaluated(context) is not None and revision(context) is not None

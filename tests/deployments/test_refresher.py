@@ -19,16 +19,16 @@ from tests.support.attached_clients import attached, events_of
 from tests.support.fleet_tasks import (
     all_hold,
     asks,
+    contexts,
     key_of,
     leader,
     load,
     never_lost_flags,
-    seats,
     status,
     trouble,
 )
 from tests.support.grant_log import log_grants
-from tests.support.real_fleet import Fleet, Seat
+from tests.support.real_fleet import Fleet, MemberContext
 from tests.support.servers import MakeRedis, free_port, until
 from tests.support.snippets import snippet
 from tests.support.user_programs import Program, get, posthog_environment
@@ -77,9 +77,9 @@ def redis_server_url(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue("redis_server").tcp_url)
 
 
-def mixed(posthog: RemoteStandIn, url: str, namespace: str) -> Callable[[int], Seat]:
-    """Seats of workers: the first in protocol mode, all others attached."""
-    plain, tied = seats(posthog, url, namespace, every=EVERY), attached(posthog, url, namespace, every=EVERY)
+def mixed(posthog: RemoteStandIn, url: str, namespace: str) -> Callable[[int], MemberContext]:
+    """Contexts of workers: the first in protocol mode, all others attached."""
+    plain, tied = contexts(posthog, url, namespace, every=EVERY), attached(posthog, url, namespace, every=EVERY)
     return lambda index: tied(index) if index else plain(index)
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.support.attached_clients import attached
-from tests.support.context_factories import MakeSeats
-from tests.support.fleet_tasks import seats
+from tests.support.context_factories import MakeContexts
+from tests.support.fleet_tasks import contexts
 
 
-@pytest.fixture(params=[seats, attached], ids=["protocol", "attached"])
-def make_seats(request: pytest.FixtureRequest) -> MakeSeats:
+@pytest.fixture(params=[contexts, attached], ids=["protocol", "attached"])
+def make_contexts(request: pytest.FixtureRequest) -> MakeContexts:
     """Return both modes in turn."""
-    made: MakeSeats = request.param
+    made: MakeContexts = request.param
     return made
 
 

@@ -13,18 +13,18 @@ from flagcache_posthog.testing import StandInControl, make_definitions
 from tests.support.fleet_tasks import (
     all_hold,
     asks,
+    contexts,
     history,
     key_of,
     leader,
     load,
     never_lost_flags,
     next_request,
-    seats,
     status,
     trouble,
 )
 from tests.support.grant_log import log_grants
-from tests.support.real_fleet import Fleet, Seat, WatchedPosthog
+from tests.support.real_fleet import Fleet, MemberContext, WatchedPosthog
 from tests.support.servers import RedisServer, until
 
 EVERY = 0.5
@@ -33,13 +33,13 @@ LEASE = 2.0
 """Seconds until a killed leader is followed."""
 
 
-def awaiting_seats(
+def awaiting_contexts(
     posthog: StandInControl, server: RedisServer, namespace: str, *, attached: bool
-) -> Callable[[int], Seat]:
-    """Return what makes the seat of a member whose cache is awaited, from an asyncio client."""
+) -> Callable[[int], MemberContext]:
+    """Return what makes the context of a member whose cache is awaited, from an asyncio client."""
     host = posthog.url
 
-    def make(index: int) -> Seat:
+    def make(index: int) -> MemberContext:
         client = redis.asyncio.Redis.from_url(server.url)
         cache = AsyncRedisFlagDefinitionCache(
             client, namespace, refresh_interval=EVERY, lease=LEASE, auto_attach=attached
@@ -54,30 +54,30 @@ def awaiting_seats(
         )
         if attached:
             cache.attach(posthog_client)
-        return Seat(posthog_client, cast("FlagDefinitionCache", cache))
+        return MemberContext(posthog_client, cast("FlagDefinitionCache", cache))
 
     return make
 
 
-def mixed_seats(
+def mixed_contexts(
     posthog: StandInControl, server: RedisServer, namespace: str, *, attached: bool
-) -> Callable[[int], Seat]:
+) -> Callable[[int], MemberContext]:
     """Every second member awaits."""
-    plain = seats(posthog, server.url, namespace, every=EVERY, poll_interval=EVERY / 2, lease=LEASE)
-    awaiting = awaiting_seats(posthog, server, namespace, attached=attached)
+    plain = contexts(posthog, server.url, namespace, every=EVERY, poll_interval=EVERY / 2, lease=LEASE)
+    awaiting = awaiting_contexts(posthog, server, namespace, attached=attached)
 
-    def make(index: int) -> Seat:
+    def make(index: int) -> MemberContext:
         if index % 2:
             return awaiting(index)
-        seat = plain(index)
+        context = plain(index)
         if attached:
-            seat.cache.attach(seat.client)
-        return seat
+            context.cache.attach(context.client)
+        return context
 
     return make
 
 
-def thread_names(_seat: Seat) -> list[str]:
+def thread_names(_context: MemberContext) -> list[str]:
     """The threads of a member."""
     return [thread.name for thread in threading.enumerate()]
 
@@ -90,7 +90,7 @@ def test_workers_that_await_and_workers_that_do_not_are_one_fleet(
 
     Polls that find nothing new hand an attached client nothing: it is its own poller's thread that asks.
     """
-    make = mixed_seats(posthog, redis_server, namespace, attached=attached)
+    make = mixed_contexts(posthog, redis_server, namespace, attached=attached)
     with log_grants(redis_server.url, namespace) as grants, Fleet(make, 4) as fleet:
         assert fleet.call(load) == [1] * 4
         assert len(asks(posthog)) == 1
@@ -116,10 +116,10 @@ def test_children_of_a_preloaded_client_that_awaits_share_one_request_an_interva
 ) -> None:
     """3 forks of a client that was used, with no call in between: each has the threads of its own that it needs."""
     grants = log_grants(redis_server.url, namespace)
-    seat = awaiting_seats(posthog, redis_server, namespace, attached=attached)(0)
+    context = awaiting_contexts(posthog, redis_server, namespace, attached=attached)(0)
     try:
-        load(seat)
-        with Fleet(lambda _index: seat, 3) as fleet:
+        load(context)
+        with Fleet(lambda _index: context, 3) as fleet:
             next_request(posthog)
             posthog.serve(make_definitions(5, revision=2))
             all_hold(fleet, 2, within=10)
@@ -130,5 +130,5 @@ def test_children_of_a_preloaded_client_that_awaits_share_one_request_an_interva
                 until(lambda: all("flagcache-listener" in names for names in fleet.call(thread_names)))
             assert all(never_lost_flags(member) and not trouble(member) for member in fleet)
     finally:
-        seat.client.shutdown()
+        context.client.shutdown()
         grants.close()

@@ -9,12 +9,12 @@ from tests.support.fleet_tasks import (
     all_hold,
     asks,
     busiest,
+    contexts,
     history,
     in_order,
     load,
     never_lost_flags,
     next_request,
-    seats,
     trouble,
 )
 from tests.support.real_fleet import Fleet
@@ -36,7 +36,7 @@ def test_a_stepped_clock_of_the_store_stops_nothing(
 ) -> None:
     """Redis's clock is stepped back and forth by a minute, with and without its content: changes reach all in time."""
     server = stepped.server
-    with Fleet(seats(posthog, server.url, namespace, every=EVERY), 4) as fleet:
+    with Fleet(contexts(posthog, server.url, namespace, every=EVERY), 4) as fleet:
         fleet.call(load)
         for number, seconds in enumerate((-60, 60, 0), start=2):
             stepped.step(seconds)

@@ -6,9 +6,20 @@ import time
 import pytest
 
 from flagcache_posthog.testing import StandInControl, make_definitions
-from tests.support.fleet_tasks import all_hold, asker, asks, evaluated, history, load, logs, revisions, seats, shutdown
+from tests.support.fleet_tasks import (
+    all_hold,
+    asker,
+    asks,
+    contexts,
+    evaluated,
+    history,
+    load,
+    logs,
+    revisions,
+    shutdown,
+)
 from tests.support.grant_log import log_grants
-from tests.support.real_fleet import Fleet, Seat
+from tests.support.real_fleet import Fleet, MemberContext
 from tests.support.redis_links import calls_since
 from tests.support.request_pace import let_pass
 from tests.support.servers import MakeRedis, RedisServer
@@ -17,7 +28,7 @@ from tests.support.servers import MakeRedis, RedisServer
 def test_twenty_workers_cause_one_request(posthog: StandInControl, store_url: str, namespace: str) -> None:
     """20 workers released at one instant on an empty store, with a slow API, ask once and all hold the flags."""
     posthog.set_delay(0.5)
-    with Fleet(seats(posthog, store_url, namespace, every=30), 20) as fleet:
+    with Fleet(contexts(posthog, store_url, namespace, every=30), 20) as fleet:
         began = time.monotonic()
         held = fleet.call(load)
         took = time.monotonic() - began
@@ -32,7 +43,7 @@ def test_a_leader_that_dies_in_its_first_fetch_is_followed_by_one(
 ) -> None:
     """A leader killed during a fetch on a cold start is followed by exactly one other, within the wait of them all."""
     posthog.hold(times=1)
-    with Fleet(seats(posthog, store_url, namespace, every=30, cold_start_wait=5), 6) as fleet:
+    with Fleet(contexts(posthog, store_url, namespace, every=30, cold_start_wait=5), 6) as fleet:
         calls = {member.index: call for member, call in zip(fleet, fleet.begin(load), strict=True)}
         posthog.wait_for_held(1, timeout=5)
         killed = asker(fleet, asks(posthog)[0])
@@ -47,7 +58,7 @@ def test_one_passing_failure_costs_no_worker_its_flags(
 ) -> None:
     """After a failed first request the second one comes long before the next interval, and all wait for it."""
     posthog.fail(500, times=1)
-    with Fleet(seats(posthog, store_url, namespace, every=30, auto_attach=attached), 3) as fleet:
+    with Fleet(contexts(posthog, store_url, namespace, every=30, auto_attach=attached), 3) as fleet:
         assert fleet.call(load) == [1] * 3
         assert posthog.requests == 2
 
@@ -55,7 +66,7 @@ def test_one_passing_failure_costs_no_worker_its_flags(
 def test_a_failing_posthog_sees_no_herd(posthog: StandInControl, redis_server: RedisServer, namespace: str) -> None:
     """While PostHog fails, 8 cold workers ask 3 times an interval, and each soon starts without flags."""
     posthog.fail(500)
-    make = seats(posthog, redis_server.url, namespace, every=0.5, cold_start_wait=1.5)
+    make = contexts(posthog, redis_server.url, namespace, every=0.5, cold_start_wait=1.5)
     with log_grants(redis_server.url, namespace) as grants, Fleet(make, 8) as fleet:
         began = time.monotonic()
         assert fleet.call(load) == [None] * 8
@@ -73,14 +84,14 @@ def test_a_failing_posthog_sees_no_herd(posthog: StandInControl, redis_server: R
         all_hold(fleet, 2, within=5.0)
 
 
-def _use_from_threads(seat: Seat, number: int) -> list[str | None]:
+def _use_from_threads(context: MemberContext, number: int) -> list[str | None]:
     """Evaluate a flag on several threads at one moment, with a client that was never loaded."""
     gate = threading.Barrier(number)
     results: list[str | None] = []
 
     def use() -> None:
         gate.wait()
-        results.append(evaluated(seat))
+        results.append(evaluated(context))
 
     threads = [threading.Thread(target=use) for _ in range(number)]
     for thread in threads:
@@ -97,7 +108,7 @@ def test_threads_of_a_cold_client_share_one_request_and_one_poll(
     posthog.set_delay(0.5)
     server = make_redis()
     admin = server.client()
-    with Fleet(seats(posthog, server.url, namespace, every=30), 1) as fleet:
+    with Fleet(contexts(posthog, server.url, namespace, every=30), 1) as fleet:
         calls_since(admin)
         assert fleet.members[0].call(_use_from_threads, 8) == ["r1"] * 8
         assert posthog.requests == 1
@@ -113,7 +124,7 @@ def test_a_first_load_on_old_definitions_looks_rarely(
 ) -> None:
     """A worker that waits for another's slow fetch looks at growing pauses, and ends with what that fetch brought."""
     server = make_redis()
-    admin, make = server.client(), seats(posthog, server.url, namespace, every=0.5, auto_attach=True)
+    admin, make = server.client(), contexts(posthog, server.url, namespace, every=0.5, auto_attach=True)
     with Fleet(make, 1) as friday:
         friday.call(load)
         friday.call(shutdown)
@@ -131,7 +142,7 @@ def test_a_first_load_on_old_definitions_looks_rarely(
 @pytest.mark.parametrize("late", [1, 3])
 def test_late_comers_ask_nobody(posthog: StandInControl, redis_server: RedisServer, namespace: str, late: int) -> None:
     """Workers that boot beside a warm fleet hold its flags at once, without a request."""
-    with Fleet(seats(posthog, redis_server.url, namespace, every=30), 2) as fleet:
+    with Fleet(contexts(posthog, redis_server.url, namespace, every=30), 2) as fleet:
         fleet.call(load)
         came = fleet.join(late)
         assert [member.call(load) for member in came] == [1] * late

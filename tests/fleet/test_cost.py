@@ -8,7 +8,7 @@ import redis
 
 from flagcache.status import Role
 from flagcache_posthog.testing import StandInControl, make_definitions
-from tests.support.fleet_tasks import load, poll, seats, status
+from tests.support.fleet_tasks import contexts, load, poll, status
 from tests.support.real_fleet import Fleet, Member
 from tests.support.servers import MakeRedis
 
@@ -48,7 +48,7 @@ def test_an_unchanged_poll_is_one_small_round_trip(
     server = make_redis()
     admin = server.client()
     posthog.serve(make_definitions(flags))
-    with Fleet(seats(posthog, server.url, namespace, every=60), 2) as fleet:
+    with Fleet(contexts(posthog, server.url, namespace, every=60), 2) as fleet:
         fleet.call(load)
         for member in fleet:
             member.call(poll)  # the first one after a load may bring news of a confirmation

@@ -13,7 +13,7 @@ from flagcache.events import DefinitionsRepaired, PayloadRefused
 from flagcache.stores.redis.store import RedisStore, keys_of
 from flagcache_posthog.testing import StandInControl, make_definitions
 from tests.support.attached_clients import attached, events_of, subscribed, timed_load
-from tests.support.fleet_tasks import load, never_lost_flags, revision, seats
+from tests.support.fleet_tasks import contexts, load, never_lost_flags, revision
 from tests.support.real_fleet import Fleet
 from tests.support.servers import RedisServer, until
 
@@ -82,7 +82,7 @@ def test_a_leader_that_hears_nothing_is_followed(
     posthog: StandInControl, redis_server: RedisServer, admin: redis.Redis, namespace: str, emptied: str
 ) -> None:
     """Without listeners the lease of an emptied store lasts two more seconds; then a newcomer fetches."""
-    with Fleet(seats(posthog, redis_server.url, namespace, every=LONG, auto_attach=False), 2) as fleet:
+    with Fleet(contexts(posthog, redis_server.url, namespace, every=LONG, auto_attach=False), 2) as fleet:
         assert fleet.call(load) == [1] * 2
         if emptied == "discard":
             spoil(admin, namespace)

@@ -15,11 +15,12 @@ import pytest
 from flagcache_posthog import RedisFlagDefinitionCache
 from flagcache_posthog.testing import StandInControl, make_definitions
 from tests.support.attached_clients import attached
-from tests.support.context_factories import MakeSeats
+from tests.support.context_factories import MakeContexts
 from tests.support.fleet_tasks import (
     all_hold,
     asks,
     busiest,
+    contexts,
     evaluated,
     history,
     in_order,
@@ -27,7 +28,6 @@ from tests.support.fleet_tasks import (
     load,
     logs,
     never_lost_flags,
-    seats,
     shutdown,
     status,
     trouble,
@@ -57,11 +57,11 @@ def kept(state: Path) -> set[str]:
 
 
 def test_an_outage_costs_one_fetcher_for_each_machine(
-    posthog: StandInControl, make_redis: MakeRedis, namespace: str, make_seats: MakeSeats
+    posthog: StandInControl, make_redis: MakeRedis, namespace: str, make_contexts: MakeContexts
 ) -> None:
     """With Redis killed under 10 workers one fetches, once per interval; changes reach all and no flag is lost."""
     server = make_redis()
-    with Fleet(make_seats(posthog, server.url, namespace, every=EVERY, store_timeout=TIMEOUT), 10) as fleet:
+    with Fleet(make_contexts(posthog, server.url, namespace, every=EVERY, store_timeout=TIMEOUT), 10) as fleet:
         assert fleet.call(load) == [1] * 10
         server.kill()
         until(lambda: not any(told.store_answers for told in fleet.call(status)), 6 * EVERY, what="all to notice")
@@ -92,7 +92,7 @@ def test_an_outage_costs_one_fetcher_for_each_machine(
 def test_the_leader_of_a_machine_is_followed(posthog: StandInControl, make_redis: MakeRedis, namespace: str) -> None:
     """Killed while Redis is away, the one that fetches for its machine is followed by another."""
     server = make_redis()
-    make = seats(posthog, server.url, namespace, every=EVERY, store_timeout=TIMEOUT, lease=2 * EVERY)
+    make = contexts(posthog, server.url, namespace, every=EVERY, store_timeout=TIMEOUT, lease=2 * EVERY)
     with Fleet(make, 4) as fleet:
         fleet.call(load)
         server.kill()
@@ -104,11 +104,11 @@ def test_the_leader_of_a_machine_is_followed(posthog: StandInControl, make_redis
 
 
 def test_a_new_worker_starts_beside_a_frozen_redis(
-    posthog: StandInControl, make_redis: MakeRedis, namespace: str, make_seats: MakeSeats
+    posthog: StandInControl, make_redis: MakeRedis, namespace: str, make_contexts: MakeContexts
 ) -> None:
     """One timeout of Redis, and it has its flags from the disk; it waits for no fetch."""
     server = make_redis()
-    with Fleet(make_seats(posthog, server.url, namespace, every=LONG, store_timeout=1.0), 2) as fleet:
+    with Fleet(make_contexts(posthog, server.url, namespace, every=LONG, store_timeout=1.0), 2) as fleet:
         fleet.call(load)
         server.freeze()
         began = time.monotonic()
@@ -121,11 +121,11 @@ def test_a_new_worker_starts_beside_a_frozen_redis(
 
 
 def test_new_workers_start_without_posthog(
-    posthog: StandInControl, make_redis: MakeRedis, namespace: str, make_seats: MakeSeats
+    posthog: StandInControl, make_redis: MakeRedis, namespace: str, make_contexts: MakeContexts
 ) -> None:
     """With PostHog away, although a fetch is due, new workers start with what Redis holds."""
     server = make_redis()
-    with Fleet(make_seats(posthog, server.url, namespace, every=EVERY, store_timeout=TIMEOUT), 1) as fleet:
+    with Fleet(make_contexts(posthog, server.url, namespace, every=EVERY, store_timeout=TIMEOUT), 1) as fleet:
         fleet.call(load)
         posthog.fail(503)
         fleet.members[0].kill()
@@ -137,11 +137,11 @@ def test_new_workers_start_without_posthog(
 
 
 def test_new_workers_start_from_the_disk_alone(
-    posthog: StandInControl, make_redis: MakeRedis, namespace: str, make_seats: MakeSeats, state: Path
+    posthog: StandInControl, make_redis: MakeRedis, namespace: str, make_contexts: MakeContexts, state: Path
 ) -> None:
     """With Redis and PostHog down and no worker left, a new fleet starts with the last known definitions and age."""
     server = make_redis()
-    make = make_seats(posthog, server.url, namespace, every=EVERY, store_timeout=TIMEOUT, first_load_max_age=60)
+    make = make_contexts(posthog, server.url, namespace, every=EVERY, store_timeout=TIMEOUT, first_load_max_age=60)
     with Fleet(make, 3) as fleet:
         fleet.call(load)
         posthog.serve(make_definitions(5, revision=2))
@@ -197,7 +197,7 @@ def test_an_emptied_redis_is_filled_from_the_disk(
 def test_the_file_is_ours_alone(posthog: StandInControl, make_redis: MakeRedis, namespace: str, state: Path) -> None:
     """Directory and file are for this user only, and the keys for sealing hold on disk too."""
     server = make_redis()
-    make = seats(posthog, server.url, namespace, every=LONG, encryption_key="0123456789abcdef")
+    make = contexts(posthog, server.url, namespace, every=LONG, encryption_key="0123456789abcdef")
     with Fleet(make, 1) as fleet:
         fleet.call(load)
         until(lambda: kept(state), what="the disk to have it")
@@ -218,12 +218,12 @@ def test_neighbours_on_one_machine_never_meet(
     homes = [(server.tcp_url, namespace), (other, namespace), (server.tcp_url, namespace + "-2")]
     for number, (url, name) in enumerate(homes, start=1):
         posthog.serve(make_definitions(5, revision=number))
-        with Fleet(seats(posthog, url, name, every=LONG), 1) as fleet:
+        with Fleet(contexts(posthog, url, name, every=LONG), 1) as fleet:
             assert fleet.call(load) == [number]
     server.kill()
     posthog.fail(503)
     for number, (url, name) in enumerate(homes, start=1):
-        with Fleet(seats(posthog, url, name, every=LONG, store_timeout=TIMEOUT), 1) as fleet:
+        with Fleet(contexts(posthog, url, name, every=LONG, store_timeout=TIMEOUT), 1) as fleet:
             assert fleet.call(load) == [number]
     assert len(files(state)) == 2
 
@@ -248,7 +248,7 @@ def test_a_spoilt_file_is_set_aside(
 ) -> None:
     """Another program's file is renamed, reported once, and a new file is created; workers on Redis notice nothing."""
     server = make_redis()
-    with Fleet(seats(posthog, server.url, namespace, every=LONG), 1) as fleet:
+    with Fleet(contexts(posthog, server.url, namespace, every=LONG), 1) as fleet:
         fleet.call(load)
         until(lambda: kept(state), what="the disk to have it")
         fleet.members[0].kill()
@@ -295,7 +295,7 @@ def test_no_directory_but_ours_is_used(
     """A file, a link or a directory that others own or may write is refused, with one warning; all else works."""
     spoil(state)
     server = make_redis()
-    with Fleet(seats(posthog, server.url, namespace, every=EVERY, store_timeout=TIMEOUT), 2) as fleet:
+    with Fleet(contexts(posthog, server.url, namespace, every=EVERY, store_timeout=TIMEOUT), 2) as fleet:
         assert fleet.call(load) == [1, 1]
         posthog.serve(make_definitions(5, revision=2))
         all_hold(fleet, 2, within=6 * EVERY)

@@ -15,7 +15,7 @@ from flagcache.status import State
 from flagcache.stores.redis.store import RedisStore
 from flagcache_posthog.testing import StandInControl, make_definitions
 from tests.fleet.test_fallback import files, kept
-from tests.support.attached_clients import AttachedSeat, attached
+from tests.support.attached_clients import AttachedContext, attached
 from tests.support.fleet_tasks import all_hold, load, status
 from tests.support.real_fleet import Fleet
 from tests.support.servers import MakeRedis, until
@@ -102,7 +102,7 @@ def test_a_rotated_key_alone_can_read_it(
     server, revision = make_redis(), 1
     steps: list[str | list[str]] = [OLD, [OLD, NEW], [NEW, OLD], NEW, NEW]
 
-    def make(index: int) -> AttachedSeat:
+    def make(index: int) -> AttachedContext:
         options = cast("Options", {kind: steps[index], "store_timeout": TIMEOUT})
         return attached(posthog, server.url, namespace, every=EVERY, **options)(index)
 

@@ -17,9 +17,9 @@ from flagcache.settings import Options
 from flagcache.stores.sqlite import tables
 from flagcache_posthog.testing import StandInControl, make_definitions
 from tests.support.attached_clients import attached
-from tests.support.context_factories import MakeSeats
-from tests.support.fleet_tasks import all_hold, evaluated, load, seats, status, trouble
-from tests.support.real_fleet import Fleet, Seat
+from tests.support.context_factories import MakeContexts
+from tests.support.fleet_tasks import all_hold, contexts, evaluated, load, status, trouble
+from tests.support.real_fleet import Fleet, MemberContext
 from tests.support.servers import MakeRedis, until
 
 WORKERS = 6
@@ -70,11 +70,16 @@ def stored(state: Path) -> tuple[str, int]:
 
 
 def test_a_machine_encodes_and_writes_a_content_once(
-    posthog: StandInControl, make_redis: MakeRedis, namespace: str, make_seats: MakeSeats, state: Path, tally: Tally
+    posthog: StandInControl,
+    make_redis: MakeRedis,
+    namespace: str,
+    make_contexts: MakeContexts,
+    state: Path,
+    tally: Tally,
 ) -> None:
     """At a cold start and after a change, six processes encode once, for Redis; one of them writes those bytes."""
     server = make_redis()
-    with Fleet(make_seats(posthog, server.url, namespace, every=EVERY), WORKERS) as fleet:
+    with Fleet(make_contexts(posthog, server.url, namespace, every=EVERY), WORKERS) as fleet:
         for revision in (1, 2):
             posthog.serve(make_definitions(5, revision=revision))
             if revision == 1:
@@ -119,7 +124,7 @@ def test_the_bytes_of_redis_serve_without_redis(
 ) -> None:
     """A process that took its definitions from Redis writes those bytes, and a machine can start from them."""
     server = make_redis()
-    make = seats(posthog, server.url, namespace, every=60.0, **options)
+    make = contexts(posthog, server.url, namespace, every=60.0, **options)
     with Fleet(make, 1) as fleet:
         fleet.call(load)
         for file in state.iterdir():  # as on a machine that has never had one
@@ -135,10 +140,10 @@ def test_the_bytes_of_redis_serve_without_redis(
         assert fleet.call(evaluated) == ["r1"]
 
 
-def asks_in(seat: Seat) -> float:
+def asks_in(context: MemberContext) -> float:
     """How long the client's question whether to fetch took."""
     began = time.monotonic()
-    seat.cache.should_fetch_flag_definitions()
+    context.cache.should_fetch_flag_definitions()
     return time.monotonic() - began
 
 
@@ -147,7 +152,7 @@ def test_a_locked_file_holds_no_poll_up(
     posthog: StandInControl,
     make_redis: MakeRedis,
     namespace: str,
-    make_seats: MakeSeats,
+    make_contexts: MakeContexts,
     state: Path,
     *,
     frozen: bool,
@@ -155,7 +160,7 @@ def test_a_locked_file_holds_no_poll_up(
     """A warm process waits for Redis and the file together no longer than for one store."""
     timeout, slack = 3.0, 2.0
     server = make_redis()
-    with Fleet(make_seats(posthog, server.url, namespace, every=EVERY, store_timeout=timeout), 2) as fleet:
+    with Fleet(make_contexts(posthog, server.url, namespace, every=EVERY, store_timeout=timeout), 2) as fleet:
         fleet.call(load)
         until(lambda: stored(state)[0], what="the file to have it")
         (file,) = state.glob("*.sqlite")

@@ -9,6 +9,7 @@ from tests.support.fleet_tasks import (
     all_hold,
     asker,
     asks,
+    contexts,
     hand_over,
     history,
     in_order,
@@ -19,7 +20,6 @@ from tests.support.fleet_tasks import (
     next_request,
     poll,
     revision,
-    seats,
     trouble,
 )
 from tests.support.other_thread_provider import Elsewhere
@@ -52,7 +52,7 @@ def test_a_leader_thawed_after_others_moved_on_throws_nobody_back(
     posthog: StandInControl, store_url: str, namespace: str
 ) -> None:
     """A leader freezes in a fetch past its lease, and thaws when others hold newer: no worker takes its late result."""
-    with Fleet(seats(posthog, store_url, namespace, every=EVERY, lease=LEASE), 4) as fleet:
+    with Fleet(contexts(posthog, store_url, namespace, every=EVERY, lease=LEASE), 4) as fleet:
         fleet.call(load)
         frozen = _freeze_in_fetch_of(posthog, fleet, 2)
         others = [member for member in fleet if member is not frozen]
@@ -71,7 +71,7 @@ def test_a_late_fetch_of_an_sdk_reaches_its_own_client_alone(
     posthog: StandInControl, store_url: str, namespace: str
 ) -> None:
     """The same, if the SDK fetches: it has adopted what it fetched before the cache refuses it."""
-    with Fleet(seats(posthog, store_url, namespace, every=EVERY, lease=LEASE, wrap=Elsewhere), 4) as fleet:
+    with Fleet(contexts(posthog, store_url, namespace, every=EVERY, lease=LEASE, wrap=Elsewhere), 4) as fleet:
         fleet.call(load)
         frozen = _freeze_in_fetch_of(posthog, fleet, 2)
         others = [member for member in fleet if member is not frozen]
@@ -104,7 +104,7 @@ def test_a_late_fetch_is_refused_though_the_new_leader_heard_only_of_no_change(
     """
     times = Options(lease=LEASE, challenge_after=CHALLENGE)
     wrap = Elsewhere if fetches == "SDK" else _as_it_is
-    with Fleet(seats(posthog, store_url, namespace, every=EVERY, wrap=wrap, **times), 3) as fleet:
+    with Fleet(contexts(posthog, store_url, namespace, every=EVERY, wrap=wrap, **times), 3) as fleet:
         fleet.call(load)
         if fetches == "SDK":
             _let_all_fetch(posthog, fleet)

@@ -10,6 +10,7 @@ import redis
 from flagcache_posthog.testing import StandInControl, make_definitions
 from tests.support.fleet_tasks import (
     all_hold,
+    contexts,
     evaluated,
     history,
     in_order,
@@ -18,7 +19,6 @@ from tests.support.fleet_tasks import (
     logs,
     never_lost_flags,
     revisions,
-    seats,
     status,
     trouble,
 )
@@ -114,7 +114,7 @@ def test_a_flushed_store_costs_nothing(posthog: StandInControl, make_redis: Make
     """After FLUSHALL the holders republish at their next poll, and then five new workers boot without a request."""
     server = make_redis()
     vault = Vault(server.client(), namespace)
-    with Fleet(seats(posthog, server.url, namespace, every=LONG, poll_interval=EVERY), 4) as fleet:
+    with Fleet(contexts(posthog, server.url, namespace, every=LONG, poll_interval=EVERY), 4) as fleet:
         fleet.call(load)
         vault.admin.flushall()
         until(lambda: len(vault.keys) == 2 and vault.payload, 3 * EVERY, what="the holders to republish")
@@ -129,7 +129,7 @@ def test_a_fleet_survives_garbage_in_every_key(posthog: StandInControl, make_red
     """Whatever is written into its keys, no worker loses a flag or goes back, and the next change reaches all."""
     server = make_redis()
     vault = Vault(server.client(), namespace)
-    with Fleet(seats(posthog, server.url, namespace, every=EVERY), 4) as fleet:
+    with Fleet(contexts(posthog, server.url, namespace, every=EVERY), 4) as fleet:
         fleet.call(load)
         for number, spoil in enumerate(GARBAGE, start=2):
             until(lambda: set(vault.keys.values()) == {"hash", "string"}, 4 * EVERY, what="both keys")
@@ -163,7 +163,7 @@ def test_a_payload_broken_alone_is_repaired(
     """With the payload broken and the metadata whole, the holders repair it: a new worker boots without a request."""
     server = make_redis()
     vault = Vault(server.client(), namespace)
-    with Fleet(seats(posthog, server.url, namespace, every=LONG, poll_interval=EVERY), 3) as fleet:
+    with Fleet(contexts(posthog, server.url, namespace, every=LONG, poll_interval=EVERY), 3) as fleet:
         fleet.call(load)
         whole = vault.payload
         spoil(vault)
@@ -179,7 +179,7 @@ def test_a_payload_broken_alone_is_repaired(
 def test_a_fleet_outlives_its_redis(posthog: StandInControl, make_redis: MakeRedis, namespace: str) -> None:
     """Redis killed under a warm fleet costs no worker a flag; restarted empty, it makes them one fleet again."""
     server = make_redis()
-    with Fleet(seats(posthog, server.url, namespace, every=EVERY, store_timeout=0.3), 4) as fleet:
+    with Fleet(contexts(posthog, server.url, namespace, every=EVERY, store_timeout=0.3), 4) as fleet:
         fleet.call(load)
         server.kill()
         until(lambda: not any(told.store_answers for told in fleet.call(status)), 4 * EVERY, what="all to notice")

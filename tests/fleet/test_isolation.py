@@ -3,7 +3,7 @@ from __future__ import annotations
 import logging
 
 from flagcache_posthog.testing import PostHogStandIn, StandInControl, make_definitions
-from tests.support.fleet_tasks import all_hold, hand_over, history, load, logs, next_request, revision, seats
+from tests.support.fleet_tasks import all_hold, contexts, hand_over, history, load, logs, next_request, revision
 from tests.support.real_fleet import Fleet, Member
 from tests.support.servers import until
 
@@ -15,8 +15,8 @@ def test_two_namespaces_never_meet(posthog: StandInControl, store_url: str, name
     other = PostHogStandIn.spawn(make_definitions(5, team_id=2, revision=100))
     try:
         with (
-            Fleet(seats(posthog, store_url, namespace, every=EVERY), 3) as ours,
-            Fleet(seats(other, store_url, namespace + "}", every=EVERY), 3) as theirs,
+            Fleet(contexts(posthog, store_url, namespace, every=EVERY), 3) as ours,
+            Fleet(contexts(other, store_url, namespace + "}", every=EVERY), 3) as theirs,
         ):
             calls = [*ours.begin(load), *theirs.begin(load)]
             assert [call.result() for call in calls] == [1] * 3 + [100] * 3
@@ -35,8 +35,8 @@ def test_another_project_in_the_namespace_is_refused(posthog: StandInControl, st
     other = PostHogStandIn.spawn(make_definitions(5, team_id=2, revision=100))
     try:
         with (
-            Fleet(seats(posthog, store_url, namespace, every=EVERY), 1) as ours,
-            Fleet(seats(other, store_url, namespace, every=EVERY, token="phc_other"), 1) as theirs,
+            Fleet(contexts(posthog, store_url, namespace, every=EVERY), 1) as ours,
+            Fleet(contexts(other, store_url, namespace, every=EVERY, token="phc_other"), 1) as theirs,
         ):
             our, their = ours.members[0], theirs.members[0]
             our.call(load)

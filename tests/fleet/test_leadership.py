@@ -11,18 +11,18 @@ from tests.support.fleet_tasks import (
     all_hold,
     asker,
     asks,
+    contexts,
     key_of,
     leader,
     load,
     never_lost_flags,
     revision,
-    seats,
     shutdown,
     status,
     trouble,
 )
 from tests.support.grant_log import log_grants
-from tests.support.real_fleet import Fleet, Member, Seat, WatchedPosthog
+from tests.support.real_fleet import Fleet, Member, MemberContext, WatchedPosthog
 from tests.support.servers import RedisServer, until
 
 EVERY = 0.5
@@ -55,7 +55,7 @@ def test_a_leader_that_shuts_down_is_followed_at_the_next_poll(
     posthog: StandInControl, store_url: str, namespace: str
 ) -> None:
     """`client.shutdown()` of the leader gives up the lease, which has half a minute left: the next poller leads."""
-    with Fleet(seats(posthog, store_url, namespace, every=EVERY), 3) as fleet:
+    with Fleet(contexts(posthog, store_url, namespace, every=EVERY), 3) as fleet:
         fleet.call(load)
         first = leader(fleet)
         first.call(shutdown)
@@ -80,7 +80,7 @@ def test_a_leader_that_exits_without_shutdown_is_followed_at_the_next_poll(
         try:
             assert program.stdout is not None
             assert program.stdout.readline() == "leader\n"
-            with Fleet(seats(posthog, store_url, namespace, every=EVERY), 2) as fleet:
+            with Fleet(contexts(posthog, store_url, namespace, every=EVERY), 2) as fleet:
                 assert fleet.call(load) == [1, 1]
                 assert {told.role for told in fleet.call(status)} == {Role.FOLLOWER}
                 program.communicate("\n", timeout=10)
@@ -94,7 +94,7 @@ def test_a_leader_that_is_killed_is_followed_after_its_lease(
     posthog: StandInControl, store_url: str, namespace: str
 ) -> None:
     """After kill -9 of the leader another leads once the lease has run out, and not before."""
-    make = seats(posthog, store_url, namespace, every=EVERY, lease=2.0)
+    make = contexts(posthog, store_url, namespace, every=EVERY, lease=2.0)
     with log_grants(store_url, namespace) as grants, Fleet(make, 3) as fleet:
         fleet.call(load)
         killed = leader(fleet)
@@ -108,7 +108,7 @@ def test_a_leader_that_is_killed_is_followed_after_its_lease(
 
 def test_a_leader_whose_key_is_revoked_is_followed(posthog: StandInControl, store_url: str, namespace: str) -> None:
     """A leader whose fetches fail after its first one reports that: another one fetches at once, and stays leader."""
-    make = seats(posthog, store_url, namespace, every=EVERY, challenge_after=60.0)
+    make = contexts(posthog, store_url, namespace, every=EVERY, challenge_after=60.0)
     with log_grants(store_url, namespace) as grants, Fleet(make, 3) as fleet:
         fleet.call(load)
         revoked = asker(fleet, asks(posthog)[0])
@@ -126,16 +126,16 @@ def test_clients_without_a_key_do_not_hold_up_the_fleet(
     posthog: StandInControl, redis_server: RedisServer, namespace: str
 ) -> None:
     """Forks of a client without a secret key poll like all others: they follow, and their fleet converges."""
-    make = seats(posthog, redis_server.url, namespace, every=EVERY, challenge_after=1.5)
-    seat = make(0)
+    make = contexts(posthog, redis_server.url, namespace, every=EVERY, challenge_after=1.5)
+    context = make(0)
     keyless = WatchedPosthog(
-        "phc_test", host=posthog.url, poll_interval=EVERY, flag_definition_cache_provider=seat.cache, flush_at=1
+        "phc_test", host=posthog.url, poll_interval=EVERY, flag_definition_cache_provider=context.cache, flush_at=1
     )
-    seat.client.shutdown()
+    context.client.shutdown()
     try:
         with (
             log_grants(redis_server.url, namespace) as grants,
-            Fleet(lambda _index: Seat(keyless, seat.cache), 3) as readers,
+            Fleet(lambda _index: MemberContext(keyless, context.cache), 3) as readers,
             Fleet(make, 2) as fleet,
         ):
             until(lambda: any(told.role is not Role.NEW for told in readers.call(status)), what="the keyless to poll")

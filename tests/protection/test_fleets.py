@@ -10,9 +10,10 @@ from flagcache.encoding.payload import digest, encode
 from flagcache.events import DefinitionsRepaired, ForeignKey, PayloadRefused
 from flagcache.settings import Options
 from flagcache_posthog.testing import StandInControl, make_definitions
-from tests.support.attached_clients import AttachedSeat, attached, events_of
+from tests.support.attached_clients import AttachedContext, attached, events_of
 from tests.support.fleet_tasks import (
     all_hold,
+    contexts,
     history,
     in_order,
     leader,
@@ -21,7 +22,6 @@ from tests.support.fleet_tasks import (
     never_lost_flags,
     next_request,
     poll,
-    seats,
     trouble,
 )
 from tests.support.other_thread_provider import Elsewhere
@@ -210,7 +210,7 @@ def test_keys_are_rotated_under_a_running_fleet(
     """Rolled out in the documented order, a new key replaces the old one: nothing is refused, and no fetch is made."""
     steps: list[str | list[str]] = [OLD, [OLD, NEW], [NEW, OLD], NEW]
 
-    def make(index: int) -> AttachedSeat:
+    def make(index: int) -> AttachedContext:
         options = cast("Options", {kind: steps[index // 2]})
         return attached(posthog, store_url, namespace, every=EVERY, **options)(index)
 
@@ -244,7 +244,9 @@ def test_workers_with_keys_of_their_own_do_not_starve(posthog: StandInControl, s
 def test_what_nobody_could_read_is_not_published(posthog: StandInControl, store_url: str, namespace: str) -> None:
     """If SDKs fetch, definitions above the limit are kept by each that fetched them, said once; each gets its turn."""
     posthog.serve(make_definitions(2))
-    with Fleet(seats(posthog, store_url, namespace, every=EVERY, wrap=Elsewhere, max_decoded_bytes=4096), 3) as fleet:
+    with Fleet(
+        contexts(posthog, store_url, namespace, every=EVERY, wrap=Elsewhere, max_decoded_bytes=4096), 3
+    ) as fleet:
         assert fleet.call(load) == [1] * 3
         posthog.serve(make_definitions(40, revision=2))
         all_hold(fleet, 2, within=60 * EVERY)  # two have to wait for a leader to have been silent for long

@@ -15,9 +15,9 @@ from flagcache.stores.redis.store import RedisStore
 from flagcache.worker.fetch_limit import MAX_FETCHES
 from flagcache_posthog.definitions import PostHogVendor
 from flagcache_posthog.testing import StandInControl, make_definitions
-from tests.support.attached_clients import AttachedSeat, attached, events_of
-from tests.support.fleet_tasks import all_hold, history, load, logs, never_lost_flags, poll, seats, status, trouble
-from tests.support.real_fleet import Fleet, Seat
+from tests.support.attached_clients import AttachedContext, attached, events_of
+from tests.support.fleet_tasks import all_hold, contexts, history, load, logs, never_lost_flags, poll, status, trouble
+from tests.support.real_fleet import Fleet, MemberContext
 from tests.support.redis_writer import HOUR, RedisWriter
 from tests.support.servers import MakeRedis, RedisServer, until
 
@@ -55,7 +55,7 @@ def test_another_content_under_the_true_name_reaches_nobody(
 ) -> None:
     """The next process that reads it from a plain store drops it; it does not survive a 304 or a `clear`."""
     server = make_redis()
-    make: Callable[[int], Seat] = seats(posthog, server.url, namespace, every=EVERY, challenge_after=2.0)
+    make: Callable[[int], MemberContext] = contexts(posthog, server.url, namespace, every=EVERY, challenge_after=2.0)
     if attach:
         make = attached(posthog, server.url, namespace, every=LONG, polls=EVERY)
     with Fleet(make, 2) as fleet:
@@ -190,8 +190,8 @@ def fleet_content(revision: int) -> dict[str, object]:
     return PostHogVendor().of_response(make_definitions(5, revision=revision))
 
 
-def _events(seat: object) -> list[object]:
-    return list(cast("AttachedSeat", seat).events)
+def _events(context: object) -> list[object]:
+    return list(cast("AttachedContext", context).events)
 
 
 def _prints(*texts: str) -> bool:

@@ -12,7 +12,7 @@ from flagcache.events import DefinitionsRepaired, ForeignKey
 from flagcache.stores.base import Published
 from flagcache.stores.redis.store import RedisStore
 from flagcache_posthog.testing import StandInControl, make_definitions
-from tests.support.attached_clients import AttachedSeat, attached, events_of, timed_load
+from tests.support.attached_clients import AttachedContext, attached, events_of, timed_load
 from tests.support.fleet_tasks import load, never_lost_flags, revision, status
 from tests.support.real_fleet import Fleet
 from tests.support.servers import RedisServer, until
@@ -29,7 +29,7 @@ OURS, THEIRS = secrets.token_hex(16), secrets.token_hex(16)
 def halves(posthog: StandInControl, url: str, namespace: str, *, theirs: range) -> Fleet:
     """Start three workers; those whose numbers are in `theirs` have another key, later ones too."""
 
-    def make(index: int) -> AttachedSeat:
+    def make(index: int) -> AttachedContext:
         key = THEIRS if index in theirs else OURS
         return attached(posthog, url, namespace, every=LONG, signing_key=key)(index)
 

@@ -96,13 +96,13 @@ def test_a_fleet_without_push_goes_on(posthog: RemoteStandIn, make_redis: MakeRe
     """A change costs no outage: polls bring it. That nothing is pushed is one event of the process that publishes."""
     server = make_redis(tcp=True)
     url = without(server, *words)
-    seats = [attached(posthog, url, NAMESPACE, every=EVERY)(index) for index in range(2)]
+    contexts = [attached(posthog, url, NAMESPACE, every=EVERY)(index) for index in range(2)]
     try:
-        assert [load(seat) for seat in seats] == [1, 1]
+        assert [load(context) for context in contexts] == [1, 1]
         for number in range(2, 6):
             posthog.serve(make_definitions(5, revision=number))
-            until(lambda: [revision(seat) for seat in seats] == [number] * 2, 10 * EVERY, what="a change")  # noqa: B023
-        events = [list(seat.events) for seat in seats]
+            until(lambda: [revision(context) for context in contexts] == [number] * 2, 10 * EVERY, what="a change")  # noqa: B023
+        events = [list(context.events) for context in contexts]
         assert not [event for each in events for event in each if isinstance(event, StoreLost)]
         said = [[event for event in each if isinstance(event, PushLost)] for each in events]
         assert [len(each) for each in said if each and each[0].trouble == "push_not_allowed"] == [1]
@@ -112,12 +112,12 @@ def test_a_fleet_without_push_goes_on(posthog: RemoteStandIn, make_redis: MakeRe
         assert "secret" not in str(event)
         server.client().execute_command("ACL", "SETUSER", "poor", "&*", "+publish")
         posthog.serve(make_definitions(5, revision=6))
-        until(lambda: [revision(seat) for seat in seats] == [6] * 2, 10 * EVERY, what="a change")
-        leader = next(seat for seat, each in zip(seats, said, strict=True) if event in each)
+        until(lambda: [revision(context) for context in contexts] == [6] * 2, 10 * EVERY, what="a change")
+        leader = next(context for context, each in zip(contexts, said, strict=True) if event in each)
         until(
             lambda: any(isinstance(e, PushRecovered) and e.trouble == "push_not_allowed" for e in list(leader.events)),
             what="the end of it",
         )
     finally:
-        for seat in seats:
-            seat.client.shutdown()
+        for context in contexts:
+            context.client.shutdown()

@@ -20,13 +20,13 @@ from flagcache_posthog import from_url
 from flagcache_posthog.testing import Served, StandInControl
 from tests.support.fleet_tasks import evaluated, history, key_of, load, poll, status
 from tests.support.own_threads import threads_of
-from tests.support.real_fleet import Member, Seat, WatchedPosthog
+from tests.support.real_fleet import Member, MemberContext, WatchedPosthog
 from tests.support.servers import until
 
 __all__ = [
     "ADOPTS",
     "OWN_FETCH",
-    "AttachedSeat",
+    "AttachedContext",
     "adopted_at",
     "attached",
     "errors",
@@ -56,7 +56,7 @@ ADOPTS = "_update_flag_state"
 
 
 @dataclass(slots=True)
-class AttachedSeat(Seat):
+class AttachedContext(MemberContext):
     """The objects of one member; its client is attached."""
 
     events: list[Event] = field(default_factory=list[Event])
@@ -71,8 +71,8 @@ def attached(
     polls: float = 0.0,
     token: str = "phc_test",
     **options: Unpack[Options],
-) -> Callable[[int], AttachedSeat]:
-    """Return what makes a member's seat.
+) -> Callable[[int], AttachedContext]:
+    """Return what makes a member's context.
 
     Args:
         posthog: Where the fleet fetches.
@@ -85,7 +85,7 @@ def attached(
     """
     host = posthog.url
 
-    def make(index: int) -> AttachedSeat:
+    def make(index: int) -> AttachedContext:
         happened: list[Event] = []
         cache = from_url(store_url, namespace, refresh_interval=every, on_event=happened.append, **options)
         client = WatchedPosthog(
@@ -96,7 +96,7 @@ def attached(
             flag_definition_cache_provider=cache,
             flush_at=1,  # older SDKs sit out the flush interval of 5 seconds in `shutdown`
         )
-        return AttachedSeat(cache.attach(client), cache, events=happened)
+        return AttachedContext(cache.attach(client), cache, events=happened)
 
     return make
 
@@ -104,47 +104,47 @@ def attached(
 # --- what a member does ----------------------------------------------------------------------------------------------
 
 
-def events(seat: Seat) -> list[Event]:
+def events(context: MemberContext) -> list[Event]:
     """Every event that the cache passed to `on_event`."""
-    return list(cast("AttachedSeat", seat).events)
+    return list(cast("AttachedContext", context).events)
 
 
-def nothing(_seat: Seat) -> None:
+def nothing(_context: MemberContext) -> None:
     """Only answer, to show that the member is alive."""
 
 
-def listens(_seat: Seat) -> bool:
+def listens(_context: MemberContext) -> bool:
     """Whether one listener runs in the member's process."""
     return threads_of().count("flagcache-listener") == 1
 
 
-def timed_poll(seat: Seat) -> float:
+def timed_poll(context: MemberContext) -> float:
     """Poll once; returns how many seconds that took."""
     began = time.monotonic()
-    poll(seat)
+    poll(context)
     return time.monotonic() - began
 
 
-def timed_load(seat: Seat) -> float:
+def timed_load(context: MemberContext) -> float:
     """Load; returns how many seconds that took."""
     began = time.monotonic()
-    load(seat)
+    load(context)
     return time.monotonic() - began
 
 
-def timed_evaluation(seat: Seat) -> float:
+def timed_evaluation(context: MemberContext) -> float:
     """Evaluate a flag; returns how many seconds that took."""
     began = time.monotonic()
-    assert evaluated(seat) is not None
+    assert evaluated(context) is not None
     return time.monotonic() - began
 
 
-def polls_until(seat: Seat, revision: int, *, within: float = 5.0) -> None:
+def polls_until(context: MemberContext, revision: int, *, within: float = 5.0) -> None:
     """Poll, as the client's poller does, until it has this revision: the one that leads fetches once a fetch is due."""
-    poller = seat.client.poller
+    poller = context.client.poller
     assert poller is not None, "nothing has been loaded yet"
     deadline = time.monotonic() + within
-    while seat.client.history[-1].revision != revision:
+    while context.client.history[-1].revision != revision:
         assert time.monotonic() < deadline, f"no revision {revision}"
         poller.execute(*poller.args, **poller.kwargs)
         poller.stopped.wait(0.05)

@@ -21,7 +21,7 @@ from flagcache.events import StoreLost
 from flagcache.settings import KeyMaterial, Options
 from flagcache.status import State
 from flagcache_posthog.testing import PostHogStandIn, make_definitions
-from tests.support.attached_clients import AttachedSeat, attached
+from tests.support.attached_clients import AttachedContext, attached
 from tests.support.fleet_tasks import load
 from tests.support.redis_writer import RedisWriter
 from tests.support.servers import RedisServer, until
@@ -111,12 +111,12 @@ class Battle:
     """A fleet, and an attacker who can write to its store."""
 
     def __init__(
-        self, posthog: PostHogStandIn, hire: Callable[[int, Options], AttachedSeat], kind: str, writer: Writer
+        self, posthog: PostHogStandIn, hire: Callable[[int, Options], AttachedContext], kind: str, writer: Writer
     ) -> None:
         self._posthog = posthog
         self._hire = hire
         self._kind = kind
-        self._seats = [hire(index, KINDS[kind]) for index in range(SIZE)]
+        self._contexts = [hire(index, KINDS[kind]) for index in range(SIZE)]
         self._writer = writer
         self._newest = 1
         self._changed_at = time.monotonic()
@@ -144,7 +144,7 @@ class Battle:
         """
         toll, began = Toll(intervals=seconds / EVERY), time.monotonic()
         sent = _sent(self._writer)
-        seen = [len(seat.client.history) for seat in self._seats]
+        seen = [len(context.client.history) for context in self._contexts]
         before, done = self._posthog.requests, 0
         while (passed := time.monotonic() - began) < seconds:
             if done < times and passed >= done * seconds / times:
@@ -158,7 +158,7 @@ class Battle:
         self.change()
         toll.healed = self.settled(within=20 * EVERY)
         self._judge(toll, seen)
-        toll.failures = sum(isinstance(event, StoreLost) for seat in self._seats for event in seat.events)
+        toll.failures = sum(isinstance(event, StoreLost) for context in self._contexts for event in context.events)
         return toll
 
     def rotate_keys(self, attack: Attack) -> Toll:
@@ -172,7 +172,7 @@ class Battle:
                 self._deploy({"signing_key": keys} if self._kind == "signed" else {"encryption_key": keys}, toll)
                 self.change()
                 self._watch(toll, _DEPLOYED_EVERY)
-        seen = [len(seat.client.history) for seat in self._seats]
+        seen = [len(context.client.history) for context in self._contexts]
         self.change()
         toll.healed = self.settled(within=20 * EVERY)
         self._judge(toll, seen)
@@ -180,8 +180,8 @@ class Battle:
 
     def _deploy(self, options: Options, toll: Toll) -> None:
         """Replace one worker after the other; look through what each of the old ones held."""
-        for index, old in enumerate(self._seats):
-            self._seats[index] = self._hire(index, options)
+        for index, old in enumerate(self._contexts):
+            self._contexts[index] = self._hire(index, options)
             old.client.shutdown()
             self._judge_one(toll, old, 0)
 
@@ -205,24 +205,24 @@ class Battle:
         return self.full_fetches > full_fetches
 
     def _held(self) -> list[int | None]:
-        return [seat.client.history[-1].revision for seat in self._seats]
+        return [context.client.history[-1].revision for context in self._contexts]
 
     def _look(self, toll: Toll) -> None:
         since = time.monotonic() - self._changed_at
         late = since > _LATE
         if toll.caught_up is None and set(self._held()) == {self._newest}:
             toll.caught_up = since
-        for seat, held in zip(self._seats, self._held(), strict=True):
-            toll.false_fresh += late and held != self._newest and seat.cache.status().state is State.FRESH
+        for context, held in zip(self._contexts, self._held(), strict=True):
+            toll.false_fresh += late and held != self._newest and context.cache.status().state is State.FRESH
 
     def _judge(self, toll: Toll, seen: list[int]) -> None:
         """Check all that the clients held since; wrong definitions count even if they were held for a moment."""
-        for seat, known in zip(self._seats, seen, strict=True):
-            self._judge_one(toll, seat, known)
+        for context, known in zip(self._contexts, seen, strict=True):
+            self._judge_one(toll, context, known)
 
-    def _judge_one(self, toll: Toll, seat: AttachedSeat, known: int) -> None:
-        newest = (seat.client.history[known - 1].revision or 0) if known else 0
-        for sighting in seat.client.history[known:]:
+    def _judge_one(self, toll: Toll, context: AttachedContext, known: int) -> None:
+        newest = (context.client.history[known - 1].revision or 0) if known else 0
+        for sighting in context.client.history[known:]:
             toll.lost += not sighting.flags and newest > 0
             if not sighting.flags:
                 continue
@@ -260,11 +260,11 @@ def battle(server: RedisServer, namespace: str, kind: str) -> Generator[Battle]:
     with ExitStack() as stack:
         posthog = stack.enter_context(PostHogStandIn(make_definitions(5)))
 
-        def hire(index: int, options: Options) -> AttachedSeat:
-            seat = attached(posthog, server.url, namespace, every=EVERY, **options)(index)
-            stack.callback(seat.client.shutdown)
-            load(seat)
-            return seat
+        def hire(index: int, options: Options) -> AttachedContext:
+            context = attached(posthog, server.url, namespace, every=EVERY, **options)(index)
+            stack.callback(context.client.shutdown)
+            load(context)
+            return context
 
         writer = Writer(server, namespace, kind)
         fleet = Battle(posthog, hire, kind, writer)

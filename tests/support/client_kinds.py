@@ -13,12 +13,12 @@ from flagcache.events import Event
 from flagcache.settings import Options
 from flagcache_posthog import FlagDefinitionCache, MemoryFlagDefinitionCache, from_url
 from flagcache_posthog.testing import StandInControl
-from tests.support.attached_clients import AttachedSeat
+from tests.support.attached_clients import AttachedContext
 from tests.support.fleet_tasks import key_of
-from tests.support.real_fleet import Seat, WatchedPosthog
+from tests.support.real_fleet import MemberContext, WatchedPosthog
 from tests.support.scenario import Place
 
-__all__ = ["BOTH", "Tie", "make_client", "plain_seats", "tied_cache", "tied_seats"]
+__all__ = ["BOTH", "Tie", "make_client", "plain_contexts", "tied_cache", "tied_contexts"]
 
 
 class Tie(Enum):
@@ -65,15 +65,15 @@ def make_client(host: str, index: int, *, polls: float, provider: object = None)
     )
 
 
-def tied_seats(
+def tied_contexts(
     tie: Tie,
     place: Place,
     *,
     refresh: float,
     polls: float,
     **options: Any,  # noqa: ANN401 - whatever a cache takes
-) -> Callable[[int], AttachedSeat]:
-    """Return what makes a member's seat, whose events are kept.
+) -> Callable[[int], AttachedContext]:
+    """Return what makes a member's context, whose events are kept.
 
     Args:
         tie: How its client is tied to the cache.
@@ -86,17 +86,17 @@ def tied_seats(
     if tie is Tie.PROTOCOL and polls != refresh:
         options.setdefault("poll_interval", polls)
 
-    def make(index: int) -> AttachedSeat:
+    def make(index: int) -> AttachedContext:
         happened: list[Event] = []
         cache = tied_cache(tie, place, refresh=refresh, on_event=happened.append, **options)
         client = make_client(host, index, polls=polls, provider=cache)
-        return AttachedSeat(client, cache, events=happened)
+        return AttachedContext(client, cache, events=happened)
 
     return make
 
 
-def plain_seats(posthog: StandInControl | str, *, polls: float) -> Callable[[int], Seat]:
-    """Return what creates the seat of a process with the plain SDK; its cache isn't used.
+def plain_contexts(posthog: StandInControl | str, *, polls: float) -> Callable[[int], MemberContext]:
+    """Return what creates the context of a process with the plain SDK; its cache isn't used.
 
     Args:
         posthog: A stand-in, or an address.
@@ -104,7 +104,7 @@ def plain_seats(posthog: StandInControl | str, *, polls: float) -> Callable[[int
     """
     host = posthog if isinstance(posthog, str) else posthog.url
 
-    def make(index: int) -> Seat:
-        return Seat(make_client(host, 1000 + index, polls=polls), MemoryFlagDefinitionCache(f"unused-{index}"))
+    def make(index: int) -> MemberContext:
+        return MemberContext(make_client(host, 1000 + index, polls=polls), MemoryFlagDefinitionCache(f"unused-{index}"))
 
     return make

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Protocol
 
 from flagcache_posthog.testing import StandInControl
-from tests.support.real_fleet import Seat
+from tests.support.real_fleet import MemberContext
 
-__all__ = ["MakeSeats"]
+__all__ = ["MakeContexts"]
 
 
-class MakeSeats(Protocol):
+class MakeContexts(Protocol):
     """Clients of a fleet, attached or not."""
 
     def __call__(
@@ -23,6 +23,6 @@ class MakeSeats(Protocol):
         every: float = ...,
         store_timeout: float = ...,
         first_load_max_age: float = ...,
-    ) -> Callable[[int], Seat]:
-        """Return what makes a member's seat."""
+    ) -> Callable[[int], MemberContext]:
+        """Return what makes a member's context."""
         ...

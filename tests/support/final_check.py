@@ -15,7 +15,7 @@ from flagcache.stores.redis.store import keys_of
 from flagcache_posthog.testing import Served, Truth, key_digest
 from tests.support.fleet_tasks import busiest, in_order, key_of, shutdown
 from tests.support.own_threads import threads_of
-from tests.support.real_fleet import Fleet, LogLine, Seat, Sighting
+from tests.support.real_fleet import Fleet, LogLine, MemberContext, Sighting
 from tests.support.servers import RedisServer, until
 
 __all__ = ["Evidence", "Testimony", "admin_of", "faults", "left_behind"]
@@ -103,7 +103,7 @@ def _connections(admin: redis.Redis) -> list[dict[str, str]]:
     return [each for each in admin.client_list() if each["name"] != _ADMIN]
 
 
-def _threads_left(_seat: Seat) -> list[str]:
+def _threads_left(_context: MemberContext) -> list[str]:
     """Return what still runs in a member that was shut down, except what is just ending."""
     deadline = time.monotonic() + _PATIENCE
     while (names := threads_of()) and time.monotonic() < deadline:

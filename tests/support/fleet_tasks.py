@@ -1,4 +1,4 @@
-"""Tasks for the members of a fleet, questions to a whole fleet, and the usual seat."""
+"""Tasks for the members of a fleet, questions to a whole fleet, and the usual context."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flagcache.settings import Options
 from flagcache.status import Role, Status
 from flagcache_posthog import FlagDefinitionCache, from_url
 from flagcache_posthog.testing import REVISION_FLAG, Served, StandInControl, Truth, key_digest
-from tests.support.real_fleet import Fleet, LogLine, Member, Seat, Sighting, WatchedPosthog
+from tests.support.real_fleet import Fleet, LogLine, Member, MemberContext, Sighting, WatchedPosthog
 from tests.support.servers import until
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "asker",
     "asks",
     "busiest",
+    "contexts",
     "evaluated",
     "hand_over",
     "history",
@@ -33,7 +34,6 @@ __all__ = [
     "poll",
     "revision",
     "revisions",
-    "seats",
     "shutdown",
     "status",
     "trouble",
@@ -42,57 +42,57 @@ __all__ = [
 # --- what a member does ----------------------------------------------------------------------------------------------
 
 
-def load(seat: Seat) -> int | None:
+def load(context: MemberContext) -> int | None:
     """Load flags as an application does at its start, which starts the poller too; returns the revision held."""
-    seat.client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
-    return revision(seat)
+    context.client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
+    return revision(context)
 
 
-def poll(seat: Seat, times: int = 1) -> None:
+def poll(context: MemberContext, times: int = 1) -> None:
     """Let the client do what its poller does, through public names only."""
-    poller = seat.client.poller
+    poller = context.client.poller
     assert poller is not None, "nothing has been loaded yet"
     for _ in range(times):
         poller.execute(*poller.args, **poller.kwargs)
 
 
-def evaluated(seat: Seat) -> str | None:
+def evaluated(context: MemberContext) -> str | None:
     """Return the revision as a user's code sees it: the variant of a flag, evaluated locally."""
-    flags = seat.client.evaluate_flags("user", only_evaluate_locally=True)
+    flags = context.client.evaluate_flags("user", only_evaluate_locally=True)
     return cast("str | None", flags.get_flag(REVISION_FLAG))
 
 
-def revision(seat: Seat) -> int | None:
+def revision(context: MemberContext) -> int | None:
     """The revision that the client holds; makes no request."""
-    return seat.client.history[-1].revision if seat.client.history else None
+    return context.client.history[-1].revision if context.client.history else None
 
 
-def history(seat: Seat) -> list[Sighting]:
+def history(context: MemberContext) -> list[Sighting]:
     """Everything that the client ever held, in order."""
-    return list(seat.client.history)
+    return list(context.client.history)
 
 
-def status(seat: Seat) -> Status:
+def status(context: MemberContext) -> Status:
     """Return the cache's status."""
-    return seat.cache.status()
+    return context.cache.status()
 
 
-def logs(seat: Seat) -> list[LogLine]:
+def logs(context: MemberContext) -> list[LogLine]:
     """Return what the libraries logged."""
-    return list(seat.logs)
+    return list(context.logs)
 
 
-def shutdown(seat: Seat) -> None:
+def shutdown(context: MemberContext) -> None:
     """Shut the client down as an application does at its end."""
-    seat.client.shutdown()
+    context.client.shutdown()
 
 
-def hand_over(seat: Seat) -> None:
+def hand_over(context: MemberContext) -> None:
     """Give up the lease; the client still polls, and the cache starts again at its next poll."""
-    seat.cache.shutdown()
+    context.cache.shutdown()
 
 
-# --- seats -----------------------------------------------------------------------------------------------------------
+# --- contexts -------------------------------------------------------------------------------------------------------
 
 
 def key_of(index: int) -> str:
@@ -100,7 +100,7 @@ def key_of(index: int) -> str:
     return f"phs_{index}"
 
 
-def seats(
+def contexts(
     posthog: StandInControl,
     store_url: str,
     namespace: str,
@@ -109,8 +109,8 @@ def seats(
     token: str = "phc_test",
     wrap: Callable[[FlagDefinitionCache], object] = lambda cache: cache,
     **options: Unpack[Options],
-) -> Callable[[int], Seat]:
-    """Return what makes a member's seat, not attached unless `options` have `auto_attach=True`.
+) -> Callable[[int], MemberContext]:
+    """Return what makes a member's context, not attached unless `options` have `auto_attach=True`.
 
     Args:
         posthog: Where the clients fetch.
@@ -124,7 +124,7 @@ def seats(
     host = posthog.url
     options.setdefault("auto_attach", False)
 
-    def make(index: int) -> Seat:
+    def make(index: int) -> MemberContext:
         cache = from_url(store_url, namespace, refresh_interval=every, **options)
         client = WatchedPosthog(
             token,
@@ -134,7 +134,7 @@ def seats(
             flag_definition_cache_provider=wrap(cache),
             flush_at=1,  # older SDKs sit out the flush interval of 5 seconds in `shutdown`
         )
-        return Seat(client, cache)
+        return MemberContext(client, cache)
 
     return make
 

@@ -1,11 +1,11 @@
 """Real fleets: forked processes, each with a real client, controlled through a pipe and ended by pid.
 
-    with Fleet(seats, 8) as fleet:              # eight forks, each makes its own client
+    with Fleet(contexts, 8) as fleet:           # eight forks, each makes its own client
         fleet.call(load)                        # all at one instant
         fleet.leader().freeze()
 
-A member's task is a function of its `Seat`, sent by name, so it can be any function of a module; those that most tests
-need are in `tests.support.fleet_tasks`.
+A member's task is a function of its `MemberContext`, sent by name, so it can be any function of a module; those that
+most tests need are in `tests.support.fleet_tasks`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from flagcache_posthog import FlagDefinitionCache
 from flagcache_posthog.testing import revision_of
 from tests.support.recording_client import Watched
 
-__all__ = ["Call", "Fleet", "LogLine", "Member", "Seat", "Sighting", "WatchedPosthog"]
+__all__ = ["Call", "Fleet", "LogLine", "Member", "MemberContext", "Sighting", "WatchedPosthog"]
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -72,8 +72,8 @@ class LogLine:
 
 
 @dataclass(slots=True)
-class Seat:
-    """The objects of one member, made in the member, or before the fork and shared by all."""
+class MemberContext:
+    """What the tasks of one member work with: made in the member, or before the fork and shared by all."""
 
     client: WatchedPosthog
     cache: FlagDefinitionCache
@@ -113,12 +113,12 @@ class Member:
         """Whether it still runs, as far as was seen."""
         return not self._reaped
 
-    def begin(self, chore: Callable[Concatenate[Seat, P], T], *args: P.args, **kwargs: P.kwargs) -> Call[T]:
+    def begin(self, chore: Callable[Concatenate[MemberContext, P], T], *args: P.args, **kwargs: P.kwargs) -> Call[T]:
         """Let it do something, without waiting; the result is fetched later."""
         self._connection.send((chore, args, kwargs))
         return Call(self)
 
-    def call(self, chore: Callable[Concatenate[Seat, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def call(self, chore: Callable[Concatenate[MemberContext, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Let it do something, and wait for the result."""
         return self.begin(chore, *args, **kwargs).result()
 
@@ -157,12 +157,12 @@ class Fleet:
     """Forked processes with a client each; a context manager that ends them all, whatever they are doing.
 
     Args:
-        make: Makes a member's seat, in the member, given its index. It may return one made before the fork instead:
+        make: Makes a member's context, in the member, given its index. It may return one made before the fork instead:
             then the members are what a preloading server forks.
         size: How many to fork; more can `join` later.
     """
 
-    def __init__(self, make: Callable[[int], Seat], size: int) -> None:
+    def __init__(self, make: Callable[[int], MemberContext], size: int) -> None:
         self._make = make
         self.members: list[Member] = []
         self._first_size = size
@@ -182,7 +182,7 @@ class Fleet:
         return (member for member in self.members if member.alive)
 
     def join(self, size: int) -> Sequence[Member]:
-        """Fork this many more, and wait until each has its seat."""
+        """Fork this many more, and wait until each has its context."""
         first = len(self.members)
         came = [self._fork(first + number) for number in range(size)]
         for member in came:
@@ -191,14 +191,16 @@ class Fleet:
 
     def call(
         self,
-        chore: Callable[Concatenate[Seat, P], T],
+        chore: Callable[Concatenate[MemberContext, P], T],
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> list[T]:
         """Let all living members do the same at one instant; return their results in the members' order."""
         return [call.result() for call in self.begin(chore, *args, **kwargs)]
 
-    def begin(self, chore: Callable[Concatenate[Seat, P], T], *args: P.args, **kwargs: P.kwargs) -> list[Call[T]]:
+    def begin(
+        self, chore: Callable[Concatenate[MemberContext, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> list[Call[T]]:
         """Let all living members do the same at one instant, without waiting."""
         return [member.begin(chore, *args, **kwargs) for member in self]
 
@@ -235,7 +237,7 @@ class _Collector(logging.Handler):
         self._lines.append(LogLine(record.name, record.levelno, text))
 
 
-def _live(connection: Connection[Any, Any], make: Callable[[int], Seat], index: int) -> NoReturn:
+def _live(connection: Connection[Any, Any], make: Callable[[int], MemberContext], index: int) -> NoReturn:
     """A member's whole life, which ends without any code of the test's process being run in it."""
     try:
         with contextlib.suppress(EOFError, BrokenPipeError):  # the test's process is gone
@@ -244,20 +246,20 @@ def _live(connection: Connection[Any, Any], make: Callable[[int], Seat], index: 
         os._exit(0)
 
 
-def _work(connection: Connection[Any, Any], make: Callable[[int], Seat], index: int) -> None:
-    seat: Seat | None = None
+def _work(connection: Connection[Any, Any], make: Callable[[int], MemberContext], index: int) -> None:
+    context: MemberContext | None = None
 
     def sit_down() -> None:
-        nonlocal seat
-        seat = make(index)
-        seat.logs.clear()
+        nonlocal context
+        context = make(index)
+        context.logs.clear()
         for name in ("flagcache", "flagcache_posthog", "posthog"):
-            logging.getLogger(name).addHandler(_Collector(seat.logs))
+            logging.getLogger(name).addHandler(_Collector(context.logs))
 
     connection.send(_tried(sit_down))
-    while seat is not None:
+    while context is not None:
         chore, args, kwargs = connection.recv()
-        connection.send(_tried(chore, seat, *args, **kwargs))
+        connection.send(_tried(chore, context, *args, **kwargs))
 
 
 def _tried(what: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> object:

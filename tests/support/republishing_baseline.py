@@ -1,4 +1,4 @@
-"""Seats of the baseline for a lost leader: the benchmarks' best provider that is not flagcache."""
+"""Contexts of the baseline for a lost leader: the benchmarks' best provider that is not flagcache."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from benchmarks.contestants.example import connect
 from benchmarks.contestants.republishing import RepublishingCache
 from flagcache_posthog import MemoryFlagDefinitionCache
 from tests.support.client_kinds import make_client
-from tests.support.real_fleet import Seat
+from tests.support.real_fleet import MemberContext
 from tests.support.scenario import Place
 
-__all__ = ["republishing_seats"]
+__all__ = ["republishing_contexts"]
 
 
-def republishing_seats(place: Place, *, every: float) -> Callable[[int], Seat]:
-    """Return what creates a member's seat; its cache isn't used."""
+def republishing_contexts(place: Place, *, every: float) -> Callable[[int], MemberContext]:
+    """Return what creates a member's context; its cache isn't used."""
     host = place.posthog.url
 
-    def make(index: int) -> Seat:
+    def make(index: int) -> MemberContext:
         provider = RepublishingCache(connect(place.store_url, timeout=2.0), place.namespace, lease=2 * every)
         client = make_client(host, index, polls=every, provider=provider)
-        return Seat(client, MemoryFlagDefinitionCache(f"unused-{index}"))
+        return MemberContext(client, MemoryFlagDefinitionCache(f"unused-{index}"))
 
     return make

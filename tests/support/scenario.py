@@ -22,8 +22,8 @@ from flagcache_posthog.testing import StandInControl, make_definitions
 from tests.support import final_check
 from tests.support.attached_clients import attached
 from tests.support.final_check import Evidence, Testimony
-from tests.support.fleet_tasks import all_hold, history, load, logs, seats, status
-from tests.support.real_fleet import Fleet, Member, Seat
+from tests.support.fleet_tasks import all_hold, contexts, history, load, logs, status
+from tests.support.real_fleet import Fleet, Member, MemberContext
 from tests.support.servers import RedisServer, until
 
 __all__ = ["BUSY", "EVERY", "SIZE", "Mode", "Place", "Stage"]
@@ -93,7 +93,7 @@ class Stage:
     @contextmanager
     def of(cls, mode: Mode, place: Place, chance: random.Random, size: int = SIZE) -> Generator[Self]:
         """Start a fleet of this many, which has loaded revision 1."""
-        with Fleet(_seats(mode, place), size) as fleet:
+        with Fleet(_contexts(mode, place), size) as fleet:
             stage = cls(mode, place, chance, fleet)
             fleet.call(load)
             yield stage
@@ -102,15 +102,15 @@ class Stage:
     @contextmanager
     def forked(cls, mode: Mode, place: Place, chance: random.Random, size: int = 2) -> Generator[Self]:
         """Make and load a client in this process, and fork this many children."""
-        seat = _seats(mode, place)(0)
+        context = _contexts(mode, place)(0)
         try:
-            load(seat)
-            with Fleet(lambda _index: seat, size) as fleet:
+            load(context)
+            with Fleet(lambda _index: context, size) as fleet:
                 stage = cls(mode, place, chance, fleet)
                 stage._one_key = True
                 yield stage
         finally:
-            seat.client.shutdown()
+            context.client.shutdown()
 
     # --- what happens ------------------------------------------------------------------------------------------------
 
@@ -211,11 +211,11 @@ class Stage:
         assert not faults, "\n".join(faults)
 
 
-def _seats(mode: Mode, place: Place) -> Callable[[int], Seat]:
+def _contexts(mode: Mode, place: Place) -> Callable[[int], MemberContext]:
     where = (place.posthog, place.store_url, place.namespace)
     if mode is Mode.ATTACHED:
         return attached(*where, every=EVERY, store_timeout=0.3, fetch_timeout=1.0)
-    return seats(*where, every=EVERY, store_timeout=0.3, lease=CHALLENGE, challenge_after=CHALLENGE)
+    return contexts(*where, every=EVERY, store_timeout=0.3, lease=CHALLENGE, challenge_after=CHALLENGE)
 
 
 def _testimony(member: Member) -> Testimony:

@@ -13,10 +13,10 @@ from flagcache.events import DefinitionsStale
 from flagcache.status import State
 from flagcache_posthog.testing import PostHogStandIn, RemoteStandIn, make_definitions
 from tests.support.attached_clients import adopted_at, events_of, flag_counts
-from tests.support.client_kinds import Tie, plain_seats, tied_seats
+from tests.support.client_kinds import Tie, plain_contexts, tied_contexts
 from tests.support.fleet_tasks import all_hold, asker, asks, history, key_of, load, status
 from tests.support.real_fleet import Fleet, Member
-from tests.support.republishing_baseline import republishing_seats
+from tests.support.republishing_baseline import republishing_contexts
 from tests.support.request_pace import let_pass, of_fleet, said_stale, stale_states, watch
 from tests.support.scenario import Place
 from tests.support.servers import RedisServer
@@ -28,7 +28,7 @@ def test_a_healthy_fleet_is_never_stale_for_two_challenge_times(posthog: RemoteS
     """Nothing changes for 24 intervals: no look and no event says stale."""
     every = 0.3
     looks = 0
-    with Fleet(tied_seats(Tie.PROTOCOL, place, refresh=every, polls=every), 3) as fleet:
+    with Fleet(tied_contexts(Tie.PROTOCOL, place, refresh=every, polls=every), 3) as fleet:
         fleet.call(load)
 
         def look() -> None:
@@ -44,7 +44,7 @@ def test_a_healthy_fleet_is_never_stale_for_two_challenge_times(posthog: RemoteS
 def test_with_posthog_away_every_worker_says_stale(posthog: RemoteStandIn, place: Place) -> None:
     """Within the challenge time and two polls."""
     challenge = 10 * EVERY
-    with Fleet(tied_seats(Tie.PROTOCOL, place, refresh=EVERY, polls=EVERY), 3) as fleet:
+    with Fleet(tied_contexts(Tie.PROTOCOL, place, refresh=EVERY, polls=EVERY), 3) as fleet:
         fleet.call(load)
         let_pass(1.0)
         posthog.fail(503)
@@ -75,8 +75,8 @@ def test_a_killed_leader_is_followed_as_soon_as_in_the_republishing_baseline(
         with contextlib.ExitStack() as stack:
             hosts = [stack.enter_context(PostHogStandIn.spawn(make_definitions(5))) for _ in range(2)]
             here, there = (Place(host, server.url, f"{namespace}-{number}-{n}") for n, host in enumerate(hosts))
-            mine = stack.enter_context(Fleet(tied_seats(Tie.PROTOCOL, here, refresh=every, polls=every), size))
-            other = stack.enter_context(Fleet(republishing_seats(there, every=every), size))
+            mine = stack.enter_context(Fleet(tied_contexts(Tie.PROTOCOL, here, refresh=every, polls=every), size))
+            other = stack.enter_context(Fleet(republishing_contexts(there, every=every), size))
             for index in range(size):  # so that no two poll at the same moment, and no lease ends at one
                 for fleet in (mine, other):
                     fleet.members[index].call(load)
@@ -107,8 +107,8 @@ def _longest_without_flags(member: Member) -> float:
 def test_a_leader_whose_key_is_revoked_has_flags_again_soon(posthog: RemoteStandIn, place: Place) -> None:
     """Its SDK clears its flags; it has the fleet's again within three polls, and the fleet works without it."""
     with (
-        Fleet(tied_seats(Tie.PROTOCOL, place, refresh=EVERY, polls=EVERY), 3) as fleet,
-        Fleet(plain_seats(posthog, polls=EVERY), 1) as plain,
+        Fleet(tied_contexts(Tie.PROTOCOL, place, refresh=EVERY, polls=EVERY), 3) as fleet,
+        Fleet(plain_contexts(posthog, polls=EVERY), 1) as plain,
     ):
         fleet.call(load)
         plain.call(load)
@@ -130,7 +130,7 @@ def test_a_leader_whose_key_is_revoked_has_flags_again_soon(posthog: RemoteStand
 def test_with_the_quota_used_up_all_workers_agree(wish: str, posthog: RemoteStandIn, place: Place) -> None:
     """402 for all workers: four polls later none has flags, or none lacks them for long, until it is over."""
     looks: list[set[int | None]] = []
-    with Fleet(tied_seats(Tie.PROTOCOL, place, refresh=EVERY, polls=EVERY, on_quota_limited=wish), 3) as fleet:
+    with Fleet(tied_contexts(Tie.PROTOCOL, place, refresh=EVERY, polls=EVERY, on_quota_limited=wish), 3) as fleet:
         fleet.call(load)
         let_pass(2 * EVERY)
         posthog.fail(402)

@@ -16,7 +16,7 @@ import pytest
 from flagcache.events import LeadershipTaken
 from flagcache_posthog.testing import PostHogStandIn, RemoteStandIn, make_definitions
 from tests.support.attached_clients import events_of
-from tests.support.client_kinds import Tie, tied_seats
+from tests.support.client_kinds import Tie, tied_contexts
 from tests.support.fleet_tasks import all_hold, asker, asks, leader, load, next_request
 from tests.support.real_fleet import Fleet
 from tests.support.request_pace import gaps, let_pass, next_ask
@@ -47,7 +47,7 @@ def _fleets(
         for number in range(count):
             posthog = stack.enter_context(PostHogStandIn.spawn(make_definitions(5), delay=0.1))
             place = Place(posthog, server.url, f"{namespace}-{number}")
-            fleet = stack.enter_context(Fleet(tied_seats(Tie.ATTACHED, place, refresh=refresh, polls=polls), 3))
+            fleet = stack.enter_context(Fleet(tied_contexts(Tie.ATTACHED, place, refresh=refresh, polls=polls), 3))
             made.append((fleet, posthog))
         for fleet, _ in made:
             fleet.call(load)
@@ -81,7 +81,7 @@ def test_a_killed_leader_delays_the_next_request_by_the_grace(server: RedisServe
 def test_a_leader_killed_in_mid_fetch_delays_the_next_one_by_the_grace(posthog: RemoteStandIn, place: Place) -> None:
     """Its open grant counts as begun: the next request comes an interval after it, and 3 s at most; none in between."""
     refresh, polls = 1.5, 5.0
-    with Fleet(tied_seats(Tie.ATTACHED, place, refresh=refresh, polls=polls), 3) as fleet:
+    with Fleet(tied_contexts(Tie.ATTACHED, place, refresh=refresh, polls=polls), 3) as fleet:
         fleet.call(load)
         let_pass(polls + 0.5)
         posthog.hold(times=1)
@@ -115,7 +115,7 @@ def test_without_leader_and_deputy_anybody_s_next_poll_asks(server: RedisServer,
 def test_a_leader_frozen_for_a_while_costs_one_change_of_leader(posthog: RemoteStandIn, place: Place) -> None:
     """Stopped (SIGSTOP) for five seconds: one other worker leads, no request too many, and no gap beyond the grace."""
     refresh, polls = 1.0, 6.0
-    with Fleet(tied_seats(Tie.ATTACHED, place, refresh=refresh, polls=polls), 4) as fleet:
+    with Fleet(tied_contexts(Tie.ATTACHED, place, refresh=refresh, polls=polls), 4) as fleet:
         fleet.call(load)
         let_pass(polls + 0.5)
         changes = len(events_of(fleet, LeadershipTaken))
@@ -137,7 +137,7 @@ def test_a_leader_frozen_for_a_while_costs_one_change_of_leader(posthog: RemoteS
 
 def _starve(posthog: RemoteStandIn, place: Place, *, refresh: float, polls: float, seconds: float) -> None:
     """Let a fleet of four be starved, and see that it continues as one."""
-    with Fleet(tied_seats(Tie.ATTACHED, place, refresh=refresh, polls=polls), 4) as fleet:
+    with Fleet(tied_contexts(Tie.ATTACHED, place, refresh=refresh, polls=polls), 4) as fleet:
         fleet.call(load)
         let_pass(polls)
         changes = len(events_of(fleet, LeadershipTaken))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from flagcache_posthog.testing import RemoteStandIn, make_definitions
-from tests.support.client_kinds import BOTH, Tie, tied_seats
+from tests.support.client_kinds import BOTH, Tie, tied_contexts
 from tests.support.fleet_tasks import (
     all_hold,
     asker,
@@ -20,7 +20,7 @@ from tests.support.fleet_tasks import (
     status,
 )
 from tests.support.order_check import backward_steps, records_of, told
-from tests.support.real_fleet import Fleet, Member, Seat
+from tests.support.real_fleet import Fleet, Member, MemberContext
 from tests.support.request_pace import let_pass
 from tests.support.scenario import Place
 from tests.support.servers import RedisServer, until
@@ -82,8 +82,8 @@ def test_what_was_fetched_while_redis_died_is_kept(
     """PostHog answers v2, Redis dies before it is published, PostHog then fails: v2 stays, and reaches all."""
     chance = random.Random(f"{seed}/{away.__name__}")
     options = {} if fallback else {"fallback": None}
-    seats = tied_seats(Tie.ATTACHED, place, refresh=EVERY, polls=EVERY, store_timeout=0.3, **options)
-    with Fleet(seats, 4) as fleet:
+    contexts = tied_contexts(Tie.ATTACHED, place, refresh=EVERY, polls=EVERY, store_timeout=0.3, **options)
+    with Fleet(contexts, 4) as fleet:
         fleet.call(load)
         caught = _catch_in_fetch_of(posthog, fleet, 2)
         back = away(server)
@@ -118,7 +118,7 @@ def test_what_a_leader_fetched_before_it_froze_is_kept(
     """
     chance, challenge = random.Random(seed), 8.0
     make = {
-        tie: tied_seats(tie, place, refresh=EVERY, polls=EVERY, lease=3 * EVERY, challenge_after=challenge)
+        tie: tied_contexts(tie, place, refresh=EVERY, polls=EVERY, lease=3 * EVERY, challenge_after=challenge)
         for tie in (leads, follow)
     }
     with Fleet(lambda index: make[follow if index else leads](index), 3) as fleet:
@@ -145,8 +145,8 @@ def test_what_a_leader_fetched_before_it_froze_is_kept(
 def test_a_thawed_leader_is_harmless_after_silent_confirmations(tie: Tie, posthog: RemoteStandIn, place: Place) -> None:
     """PostHog went to v2 and back to v1, which others got as "unchanged": the thawed leader's v2 reaches no worker."""
     challenge = 3.0
-    seats = tied_seats(tie, place, refresh=EVERY, polls=EVERY, lease=3 * EVERY, challenge_after=challenge)
-    with Fleet(seats, 3) as fleet:
+    contexts = tied_contexts(tie, place, refresh=EVERY, polls=EVERY, lease=3 * EVERY, challenge_after=challenge)
+    with Fleet(contexts, 3) as fleet:
         fleet.call(load)
         frozen = _catch_in_fetch_of(posthog, fleet, 2)
         frozen.freeze()
@@ -163,7 +163,7 @@ def test_a_thawed_leader_is_harmless_after_silent_confirmations(tie: Tie, postho
         _judge(posthog, fleet)
 
 
-def _held(seat: Seat) -> list[int | None]:
+def _held(context: MemberContext) -> list[int | None]:
     """The revisions that a member's client held, in order, each change once."""
-    revisions = [seen.revision for seen in history(seat)]
+    revisions = [seen.revision for seen in history(context)]
     return [each for place, each in enumerate(revisions) if place == 0 or each != revisions[place - 1]]

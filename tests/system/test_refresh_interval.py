@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flagcache_posthog.testing import RemoteStandIn, make_definitions
-from tests.support.client_kinds import BOTH, Tie, plain_seats, tied_seats
+from tests.support.client_kinds import BOTH, Tie, plain_contexts, tied_contexts
 from tests.support.fleet_tasks import all_hold, asks, load, revisions, shutdown
 from tests.support.gunicorn_fleet import WebFleet
 from tests.support.real_fleet import Fleet
@@ -24,7 +24,7 @@ from tests.support.servers import RedisServer, until
 def test_a_fleet_asks_each_refresh_interval(posthog: RemoteStandIn, place: Place) -> None:
     """Four workers whose clients poll each 6 s ask each second, never say stale, and share a change within 1.3 s."""
     refresh, seconds = 1.0, 12.0
-    with Fleet(tied_seats(Tie.ATTACHED, place, refresh=refresh, polls=6.0), 4) as fleet:
+    with Fleet(tied_contexts(Tie.ATTACHED, place, refresh=refresh, polls=6.0), 4) as fleet:
         fleet.call(load)
         let_pass(7.3)
         posthog.serve(make_definitions(5, revision=2))
@@ -92,7 +92,7 @@ def test_at_true_scale(tmp_path: Path, posthog: RemoteStandIn, place: Place, dep
 def test_an_orderly_hand_over_delays_nothing(posthog: RemoteStandIn, place: Place) -> None:
     """Each second a worker shuts down, in the order in which they came: no gap is longer than 1.3 intervals."""
     refresh = 1.0
-    with Fleet(tied_seats(Tie.ATTACHED, place, refresh=refresh, polls=6.0), 4) as fleet:
+    with Fleet(tied_contexts(Tie.ATTACHED, place, refresh=refresh, polls=6.0), 4) as fleet:
         fleet.call(load)
         for member in fleet.members[:3]:
             let_pass(1.7)
@@ -115,7 +115,7 @@ def test_a_healthy_fleet_is_never_stale(tie: Tie, posthog: RemoteStandIn, server
         fleets = {
             (refresh, polls): stack.enter_context(
                 Fleet(
-                    tied_seats(
+                    tied_contexts(
                         tie, Place(posthog, server.url, f"{namespace}-{refresh:g}"), refresh=refresh, polls=polls
                     ),
                     2,
@@ -146,7 +146,7 @@ def test_with_posthog_away_every_worker_says_stale_in_time(
         fleets: list[tuple[Fleet, float, float]] = []
         for refresh, polls in pairs:
             place = Place(posthog, server.url, f"{namespace}-{refresh:g}")
-            made = tied_seats(Tie.ATTACHED, place, refresh=refresh, polls=polls)
+            made = tied_contexts(Tie.ATTACHED, place, refresh=refresh, polls=polls)
             fleets.append((stack.enter_context(Fleet(made, 3)), refresh, polls))
         for fleet, _, _ in fleets:
             fleet.call(load)
@@ -167,8 +167,8 @@ def test_a_fleet_of_one_keeps_the_pace_of_a_lone_sdk(posthog: RemoteStandIn, pla
     """One worker with refresh and poll of half a second has a change as soon as a plain client that polls so often."""
     every = 0.5
     with (
-        Fleet(tied_seats(Tie.ATTACHED, place, refresh=every, polls=every), 1) as ours,
-        Fleet(plain_seats(posthog, polls=every), 1) as plain,
+        Fleet(tied_contexts(Tie.ATTACHED, place, refresh=every, polls=every), 1) as ours,
+        Fleet(plain_contexts(posthog, polls=every), 1) as plain,
     ):
         ours.call(load)
         plain.call(load)

@@ -10,9 +10,9 @@ import pytest
 from flagcache_posthog.aws_lambda import fresh
 from flagcache_posthog.testing import Hang, RemoteStandIn, make_definitions
 from tests.support.attached_clients import timed_load
-from tests.support.client_kinds import BOTH, Tie, tied_seats
+from tests.support.client_kinds import BOTH, Tie, tied_contexts
 from tests.support.fleet_tasks import evaluated, load, revision, shutdown
-from tests.support.real_fleet import Fleet, Seat
+from tests.support.real_fleet import Fleet, MemberContext
 from tests.support.request_pace import let_pass
 from tests.support.scenario import Place
 from tests.support.short_processes import Job, Told
@@ -68,14 +68,14 @@ def test_a_fleet_scaled_to_zero_and_back_starts_with_what_is_true(
 ) -> None:
     """All leave, PostHog changes, three intervals pass: the first flags of all newcomers are the new ones."""
     refresh = 0.5
-    seats = tied_seats(tie, place, refresh=refresh, polls=refresh)
-    with Fleet(seats, size) as friday:
+    contexts = tied_contexts(tie, place, refresh=refresh, polls=refresh)
+    with Fleet(contexts, size) as friday:
         friday.call(load)
         friday.call(shutdown)
     posthog.serve(make_definitions(5, revision=2))
     let_pass(3 * refresh)
     posthog.set_delay(0.3)
-    with Fleet(seats, size) as monday:
+    with Fleet(contexts, size) as monday:
         assert monday.call(load) == [2] * size
     assert posthog.requests <= 6
 
@@ -84,32 +84,32 @@ def test_a_fleet_scaled_to_zero_and_back_starts_with_what_is_true(
 def test_a_first_load_takes_what_is_stored_when_posthog_fails(tie: Tie, posthog: RemoteStandIn, place: Place) -> None:
     """Refused at once: the stored flags are there at once. PostHog silent: after `cold_start_wait`, and no later."""
     refresh, wait = 0.5, 1.5
-    seats = tied_seats(tie, place, refresh=refresh, polls=refresh, cold_start_wait=wait)
-    with Fleet(seats, 2) as friday:
+    contexts = tied_contexts(tie, place, refresh=refresh, polls=refresh, cold_start_wait=wait)
+    with Fleet(contexts, 2) as friday:
         friday.call(load)
         friday.call(shutdown)
     let_pass(3 * refresh)
     posthog.fail(500)
-    with Fleet(seats, 1) as refused:
+    with Fleet(contexts, 1) as refused:
         assert refused.call(timed_load)[0] < 1.0
         assert refused.call(evaluated) == ["r1"]
     posthog.recover()
     posthog.fail(Hang())
-    with Fleet(seats, 1) as held_up:
+    with Fleet(contexts, 1) as held_up:
         took = held_up.begin(timed_load)[0].result(within=15.0)
         assert took < wait + 1.0
         assert held_up.call(evaluated) == ["r1"]
 
 
-def _invoke(seat: Seat) -> int | None:
+def _invoke(context: MemberContext) -> int | None:
     """Handle an event as a serverless function does that accepts nothing old."""
-    return fresh(seat.client, max_age=0)(lambda: revision(seat))()
+    return fresh(context.client, max_age=0)(lambda: revision(context))()
 
 
 def test_fresh_with_no_age_is_fresh(posthog: RemoteStandIn, place: Place) -> None:
     """PostHog changed two intervals ago, nothing polled since: `fresh(max_age=0)` handles the event with the change."""
     refresh = 0.5
-    with Fleet(tied_seats(Tie.ATTACHED, place, refresh=refresh, polls=600.0), 1) as fleet:
+    with Fleet(tied_contexts(Tie.ATTACHED, place, refresh=refresh, polls=600.0), 1) as fleet:
         fleet.call(load)
         for number in (2, 3):
             posthog.serve(make_definitions(5, revision=number))

@@ -12,23 +12,23 @@ import pytest
 
 from flagcache_posthog.testing import Drip, Drop, RemoteStandIn, make_definitions
 from tests.support.attached_clients import adopted_at, timed_load
-from tests.support.client_kinds import BOTH, Tie, plain_seats, tied_seats
+from tests.support.client_kinds import BOTH, Tie, plain_contexts, tied_contexts
 from tests.support.fleet_tasks import all_hold, evaluated, key_of, load, revision
-from tests.support.real_fleet import Fleet, Seat
+from tests.support.real_fleet import Fleet, MemberContext
 from tests.support.scenario import Place
 from tests.support.servers import free_port
 
 UNKNOWN_HOST = "posthog.invalid"
 
 
-def _first_evaluation(seat: Seat) -> float:
+def _first_evaluation(context: MemberContext) -> float:
     """Evaluate a flag before anything was loaded; returns how many seconds that took."""
     began = time.monotonic()
-    evaluated(seat)
+    evaluated(context)
     return time.monotonic() - began
 
 
-def _no_such_host(_seat: Seat) -> None:
+def _no_such_host(_context: MemberContext) -> None:
     """In this process, let the name server refuse one host's name at once."""
     resolve = socket.getaddrinfo
 
@@ -44,8 +44,8 @@ def _no_such_host(_seat: Seat) -> None:
 def _beside(posthog: RemoteStandIn, place: Place, *, every: float, **options: object) -> Generator[tuple[Fleet, Fleet]]:
     """Two attached workers, and a process with the plain SDK, all loaded."""
     with (
-        Fleet(tied_seats(Tie.ATTACHED, place, refresh=every, polls=every, **options), 2) as fleet,
-        Fleet(plain_seats(posthog, polls=every), 1) as plain,
+        Fleet(tied_contexts(Tie.ATTACHED, place, refresh=every, polls=every, **options), 2) as fleet,
+        Fleet(plain_contexts(posthog, polls=every), 1) as plain,
     ):
         fleet.call(load)
         plain.call(load)
@@ -90,8 +90,8 @@ def test_a_refusal_does_not_hold_up_the_first_evaluation(
     if trouble == "wrong key":
         posthog.fail(401)
     with (
-        Fleet(tied_seats(Tie.ATTACHED, place, refresh=30.0, polls=30.0, host=host), size) as fleet,
-        Fleet(plain_seats(host, polls=30.0), 1) as plain,
+        Fleet(tied_contexts(Tie.ATTACHED, place, refresh=30.0, polls=30.0, host=host), size) as fleet,
+        Fleet(plain_contexts(host, polls=30.0), 1) as plain,
     ):
         for each in (fleet, plain):
             each.call(_no_such_host)
@@ -105,7 +105,7 @@ def test_a_refusal_does_not_hold_up_the_first_evaluation(
 def test_one_wrong_key_among_good_ones_holds_nobody_up(tie: Tie, posthog: RemoteStandIn, place: Place) -> None:
     """Three workers start on an empty store, one with a revoked key: all have flags within three seconds."""
     posthog.fail(401, secret_key=key_of(0))
-    with Fleet(tied_seats(tie, place, refresh=30.0, polls=30.0), 3) as fleet:
+    with Fleet(tied_contexts(tie, place, refresh=30.0, polls=30.0), 3) as fleet:
         first = fleet.members[0].begin(timed_load)
         others = [member.begin(timed_load) for member in fleet.members[1:]]
         took = [call.result(within=30.0) for call in [first, *others]]
@@ -121,7 +121,7 @@ def test_one_dropped_connection_on_an_empty_store_is_tried_again_at_once(
 ) -> None:
     """PostHog drops the first connection: all first loads bring flags within two seconds, by two requests."""
     posthog.fail(Drop(), times=1)
-    with Fleet(tied_seats(Tie.ATTACHED, place, refresh=30.0, polls=30.0), size) as fleet:
+    with Fleet(tied_contexts(Tie.ATTACHED, place, refresh=30.0, polls=30.0), size) as fleet:
         took = [call.result(within=30.0) for call in fleet.begin(timed_load)]
         held = fleet.call(revision)
     told = f"{[round(each, 2) for each in took]} s, revisions {held}, {posthog.requests} requests"

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing_extensions import Self
 
 from flagcache_posthog.testing import Drop, Refuse, make_definitions
-from tests.support.attached_clients import AttachedSeat
-from tests.support.client_kinds import Tie, tied_seats
+from tests.support.attached_clients import AttachedContext
+from tests.support.client_kinds import Tie, tied_contexts
 from tests.support.fleet_tasks import all_hold, asker, asks, key_of, load, status
 from tests.support.order_check import backward_steps, told
 from tests.support.real_fleet import Call, Fleet, Member, Sighting
@@ -84,7 +84,8 @@ class Torture:
         self._chance = random.Random(f"{crew}/{seed}")
         self._ties = CREWS[crew]
         self._makes = {
-            tie: tied_seats(tie, place, refresh=EVERY, polls=EVERY, store_timeout=0.2, lease=3 * EVERY) for tie in Tie
+            tie: tied_contexts(tie, place, refresh=EVERY, polls=EVERY, store_timeout=0.2, lease=3 * EVERY)
+            for tie in Tie
         }
         self._fleet = Fleet(self._make, SIZE)
         self._loading: dict[Member, Call[int | None]] = {}
@@ -155,10 +156,10 @@ class Torture:
     def _tie_of_each(self) -> list[Tie]:
         return [self._ties[member.index % len(self._ties)] for member in self._fleet.members]
 
-    def _make(self, index: int) -> AttachedSeat:
-        seat = self._makes[self._ties[index % len(self._ties)]](index)
-        seat.client.history = _WrittenHistory(self._diary(index))
-        return seat
+    def _make(self, index: int) -> AttachedContext:
+        context = self._makes[self._ties[index % len(self._ties)]](index)
+        context.client.history = _WrittenHistory(self._diary(index))
+        return context
 
     def _diary(self, index: int) -> Path:
         return self._folder / f"worker-{index}"

@@ -30,13 +30,13 @@ def test_its_listener_is_not_busy_and_finds_a_store_that_is_back(
 
     monkeypatch.setattr(Background, "run_due", counted)
     server = make_redis()
-    seat = attached(posthog, server.url, namespace, every=EVERY, store_timeout=0.2)(0)
+    context = attached(posthog, server.url, namespace, every=EVERY, store_timeout=0.2)(0)
     try:
-        load(seat)
-        until(lambda: seat.cache.status().listening, what="the listener")
+        load(context)
+        until(lambda: context.cache.status().listening, what="the listener")
         server.freeze()
-        until(lambda: not seat.cache.status().store_answers, what="the loss")
-        poller = seat.client.poller
+        until(lambda: not context.cache.status().store_answers, what="the loss")
+        poller = context.client.poller
         assert poller is not None
         poller.stopped.set()
         poller.join(10)
@@ -44,7 +44,7 @@ def test_its_listener_is_not_busy_and_finds_a_store_that_is_back(
         let_pass(2.0)
         assert len(looks) < 20
         server.thaw()
-        until(lambda: seat.cache.status().store_answers, 10.0, what="the store to be asked again")
-        until(lambda: seat.cache.status().listening, 10.0, what="notices")
+        until(lambda: context.cache.status().store_answers, 10.0, what="the store to be asked again")
+        until(lambda: context.cache.status().listening, 10.0, what="notices")
     finally:
-        seat.client.shutdown()
+        context.client.shutdown()

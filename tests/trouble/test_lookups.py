@@ -73,16 +73,16 @@ def seconds(call: Callable[[], object]) -> float:
 def test_cold_threads_evaluate_with_flags(posthog: RemoteStandIn, names: Names, namespace: str) -> None:
     """All threads that start at once get flags when the store's time is over, and a shutdown waits no longer."""
     url = f"redis://{HOST}:6379/0"
-    seat = attached(posthog, url, namespace, every=30.0, store_timeout=TIMEOUT)(0)
+    context = attached(posthog, url, namespace, every=30.0, store_timeout=TIMEOUT)(0)
     with ThreadPoolExecutor(4) as threads:
         began = time.monotonic()
-        results = list(threads.map(evaluated, [seat] * 4))
+        results = list(threads.map(evaluated, [context] * 4))
         took = time.monotonic() - began
     assert all(results)
     assert took < 3 * TIMEOUT + SLACK
-    asking = threading.Thread(target=seat.cache.should_fetch_flag_definitions)
+    asking = threading.Thread(target=context.cache.should_fetch_flag_definitions)
     asking.start()
-    assert seconds(seat.client.shutdown) < 3 * TIMEOUT + SLACK
+    assert seconds(context.client.shutdown) < 3 * TIMEOUT + SLACK
     asking.join()
 
 

@@ -17,7 +17,7 @@ from flagcache.events import Event, PushLost, PushRecovered
 from flagcache.runtime.log_prefix import prefix
 from flagcache.stores.redis import connection
 from flagcache_posthog.testing import RemoteStandIn, make_definitions
-from tests.support.attached_clients import AttachedSeat, attached, subscribed
+from tests.support.attached_clients import AttachedContext, attached, subscribed
 from tests.support.failing_proxy import Mood, Proxy
 from tests.support.fleet_tasks import load, revision
 from tests.support.redis_links import link_to
@@ -36,14 +36,14 @@ def proxy(redis_server: RedisServer) -> Iterator[Proxy]:
 
 
 @contextmanager
-def seated(posthog: RemoteStandIn, url: str, namespace: str, *, index: int = 0) -> Generator[AttachedSeat]:
+def open_context(posthog: RemoteStandIn, url: str, namespace: str, *, index: int = 0) -> Generator[AttachedContext]:
     """A client in this process, loaded."""
-    seat = attached(posthog, url, namespace, every=EVERY)(index)
+    context = attached(posthog, url, namespace, every=EVERY)(index)
     try:
-        load(seat)
-        yield seat
+        load(context)
+        yield context
     finally:
-        seat.client.shutdown()
+        context.client.shutdown()
 
 
 def test_a_silent_subscription_is_asked_for_a_word(
@@ -67,7 +67,10 @@ def test_a_subscription_without_the_notice_of_a_change_is_opened_anew(
     posthog: RemoteStandIn, redis_server: RedisServer, proxy: Proxy, namespace: str
 ) -> None:
     """A poll brings a change, and its notice does not come: the next changes are pushed again."""
-    with seated(posthog, redis_server.url, namespace), seated(posthog, proxy.url, namespace, index=1) as follower:
+    with (
+        open_context(posthog, redis_server.url, namespace),
+        open_context(posthog, proxy.url, namespace, index=1) as follower,
+    ):
         subscribed(redis_server.client(), namespace, 2)
         posthog.serve(make_definitions(5, revision=2))
         until(lambda: revision(follower) == 2, 10 * EVERY, what="a change with its notice")
@@ -87,10 +90,10 @@ def test_a_refused_subscription_is_rarely_asked_for(
     admin = server.client()
     admin.execute_command("ACL", "SETUSER", "worker", "on", ">secret", "~*", "&*", "+@all", "-subscribe")
     url = f"redis://worker:secret@127.0.0.1:{server.port}/0"
-    with seated(posthog, url, namespace) as seat:
+    with open_context(posthog, url, namespace) as context:
         for number in range(2, 12):  # ten intervals
             posthog.serve(make_definitions(5, revision=number))
-            until(lambda: revision(seat) == number, 10 * EVERY, what="a change")  # noqa: B023 - called at once
+            until(lambda: revision(context) == number, 10 * EVERY, what="a change")  # noqa: B023 - called at once
         lines = [message for message in caplog.messages if "no notices (" in message]
         assert len(lines) == 1
         assert "takes changes with its polls" in lines[0]
@@ -99,17 +102,17 @@ def test_a_refused_subscription_is_rarely_asked_for(
         admin.execute_command("ACL", "SETUSER", "worker", "+subscribe")
         [told] = [record for record in caplog.records if "no notices (" in record.getMessage()]
         assert vars(told)["flagcache"]["event"] == "PushLost"
-        assert seat.cache.status().trouble == "push_refused"
+        assert context.cache.status().trouble == "push_refused"
         again = f"{prefix(namespace)}: changes are pushed again after "
         until(lambda: any(m.startswith(again) for m in caplog.messages), 20.0, what="a subscription")
         subscribed(admin, namespace, 1)
-        assert kinds(seat, PushLost, PushRecovered) == ["PushLost", "PushRecovered"]
-        assert seat.cache.status().trouble == ""
+        assert kinds(context, PushLost, PushRecovered) == ["PushLost", "PushRecovered"]
+        assert context.cache.status().trouble == ""
 
 
-def kinds(seat: AttachedSeat, *wanted: type[Event]) -> list[str]:
+def kinds(context: AttachedContext, *wanted: type[Event]) -> list[str]:
     """The events of these kinds."""
-    return [type(event).__name__ for event in list(seat.events) if isinstance(event, wanted)]
+    return [type(event).__name__ for event in list(context.events) if isinstance(event, wanted)]
 
 
 def refusals(admin: redis.Redis) -> int:

@@ -24,9 +24,9 @@ from flagcache_posthog.definitions import PostHogVendor
 from flagcache_posthog.fetcher import PostHogFetcher
 from flagcache_posthog.refresher import Project, Refresher
 from flagcache_posthog.testing import RemoteStandIn, make_definitions
-from tests.support.attached_clients import AttachedSeat, attached, events, listens
+from tests.support.attached_clients import AttachedContext, attached, events, listens
 from tests.support.fleet_tasks import all_hold, asks, load, never_lost_flags, revision, status, trouble
-from tests.support.real_fleet import Fleet, Seat
+from tests.support.real_fleet import Fleet, MemberContext
 from tests.support.refused_threads import allow_threads, forbid_threads, refuse_threads
 from tests.support.servers import RedisServer, free_port, until
 from tests.support.user_programs import get
@@ -36,19 +36,19 @@ pytestmark = pytest.mark.usefixtures("no_threads_left")
 EVERY = 0.5
 
 
-def forbid(_seat: Seat) -> None:
+def forbid(_context: MemberContext) -> None:
     """Let no thread start in the member."""
     forbid_threads()
 
 
-def allow(_seat: Seat) -> None:
+def allow(_context: MemberContext) -> None:
     """Let threads start again."""
     allow_threads()
 
 
-def without_thread(seat: Seat) -> list[FetchFailed]:
+def without_thread(context: MemberContext) -> list[FetchFailed]:
     """Return the fetches of the member that failed for lack of a thread."""
-    return [event for event in events(seat) if isinstance(event, FetchFailed) and "thread" in event.reason]
+    return [event for event in events(context) if isinstance(event, FetchFailed) and "thread" in event.reason]
 
 
 def test_a_worker_goes_on_after_a_fetch_that_got_no_thread(
@@ -95,13 +95,13 @@ class _Refreshing:
 _refreshing: list[_Refreshing] = []
 
 
-def refresh(_seat: Seat, host: str, url: str, namespace: str) -> None:
+def refresh(_context: MemberContext, host: str, url: str, namespace: str) -> None:
     """Run a refresher in the member."""
     project = Project("phc_test", "phs_refresher", host)
     _refreshing.append(_Refreshing(Refresher(url, namespace, project, refresh_interval=EVERY)))
 
 
-def is_well(_seat: Seat) -> bool:
+def is_well(_context: MemberContext) -> bool:
     """Whether the refresher has a fresh store."""
     return _refreshing[0].refresher.ready
 
@@ -110,7 +110,7 @@ def test_a_refresher_goes_on_after_a_fetch_that_got_no_thread(
     posthog: RemoteStandIn, redis_server: RedisServer, namespace: str
 ) -> None:
     """It asks PostHog again as soon as threads can be had."""
-    make: Callable[[int], Seat] = attached(posthog, redis_server.tcp_url, f"{namespace}-other")
+    make: Callable[[int], MemberContext] = attached(posthog, redis_server.tcp_url, f"{namespace}-other")
     with Fleet(make, 1) as fleet:
         [member] = fleet.members
         member.call(refresh, posthog.url, redis_server.tcp_url, namespace)
@@ -132,18 +132,18 @@ def test_a_listener_that_gets_no_thread_costs_push_and_no_poll(
 ) -> None:
     """The client's own polls bring changes, and each tries again. The trouble and its end are logged once."""
     allow_listener = refuse_threads(monkeypatch, "flagcache-listener")
-    with closing_seat(attached(posthog, redis_server.url, namespace, every=EVERY)(0)) as seat:
-        load(seat)
+    with closing_context(attached(posthog, redis_server.url, namespace, every=EVERY)(0)) as context:
+        load(context)
         posthog.serve(make_definitions(5, revision=2))
-        until(lambda: revision(seat) == 2, 10 * EVERY, what="the change")
-        assert not listens(seat)
+        until(lambda: revision(context) == 2, 10 * EVERY, what="the change")
+        assert not listens(context)
         told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
         [lost] = told
         assert lost.startswith(f"{prefix(namespace)}: no thread to listen for changes (can't start new thread)")
         allow_listener()
         again = f"{prefix(namespace)}: listening for changes again after "
         until(lambda: any(m.startswith(again) for m in caplog.messages), 10 * EVERY, what="it to say so")
-        assert listens(seat)
+        assert listens(context)
 
 
 def test_a_fetch_names_the_thread_that_it_lacked(posthog: RemoteStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,12 +168,12 @@ def test_clients_without_a_thread_are_loaded_one_after_the_other(
     """A helper that loads several clients loads them all."""
     refuse_threads(monkeypatch, "flagcache-load")
     with ExitStack() as ends:
-        seats = [
-            ends.enter_context(closing_seat(attached(posthog, "memory://", f"{namespace}-{number}")(number)))
+        contexts = [
+            ends.enter_context(closing_context(attached(posthog, "memory://", f"{namespace}-{number}")(number)))
             for number in range(3)
         ]
-        load_clients([seat.client for seat in seats])
-        assert [revision(seat) for seat in seats] == [1, 1, 1]
+        load_clients([context.client for context in contexts])
+        assert [revision(context) for context in contexts] == [1, 1, 1]
 
 
 def test_a_lifespan_without_a_thread_loads_and_ends(
@@ -181,15 +181,15 @@ def test_a_lifespan_without_a_thread_loads_and_ends(
 ) -> None:
     """An application starts, with flags, and ends in order."""
     refuse_threads(monkeypatch, "flagcache-lifespan")
-    seat = attached(posthog, "memory://", namespace)(0)
+    context = attached(posthog, "memory://", namespace)(0)
 
     async def live() -> int | None:
-        async with flags_lifespan(seat.client)(None):
-            return revision(seat)
+        async with flags_lifespan(context.client)(None):
+            return revision(context)
 
     assert asyncio.run(live()) == 1
-    assert seat.client.poller is not None
-    assert not seat.client.poller.is_alive()
+    assert context.client.poller is not None
+    assert not context.client.poller.is_alive()
 
 
 def test_probes_are_answered_again_after_some_got_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,9 +209,9 @@ def test_probes_are_answered_again_after_some_got_no_thread(monkeypatch: pytest.
 
 
 @contextmanager
-def closing_seat(seat: AttachedSeat) -> Generator[AttachedSeat]:
+def closing_context(context: AttachedContext) -> Generator[AttachedContext]:
     """Shut its client down at the end."""
     try:
-        yield seat
+        yield context
     finally:
-        seat.client.shutdown()
+        context.client.shutdown()

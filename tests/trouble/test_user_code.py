@@ -21,7 +21,7 @@ from flagcache.stores.redis.deadline import bounded
 from flagcache.stores.redis.store import RedisStore
 from flagcache.stores.redis.user_code import BoundedCredentials, bounded_connect
 from flagcache_posthog.testing import RemoteStandIn
-from tests.support.attached_clients import AttachedSeat, events
+from tests.support.attached_clients import AttachedContext, events
 from tests.support.fleet_tasks import evaluated, key_of
 from tests.support.real_fleet import WatchedPosthog
 from tests.support.redis_links import clients_seen_by, make_client
@@ -206,19 +206,19 @@ def test_cold_threads_evaluate_with_flags(
 ) -> None:
     """While the vault is silent a new process has its flags after one budget, by its own fetch."""
     client = make_client(unix_socket_path=str(server.socket_path), credential_provider=vault)
-    seat = seated(posthog, client, namespace)
+    context = make_context(posthog, client, namespace)
     began = time.monotonic()
-    assert evaluated(seat)
+    assert evaluated(context)
     assert time.monotonic() - began < 3 * TIMEOUT + SLACK
-    seat.client.shutdown()
+    context.client.shutdown()
 
 
-def seated(posthog: RemoteStandIn, client: redis.Redis, namespace: str) -> AttachedSeat:
+def make_context(posthog: RemoteStandIn, client: redis.Redis, namespace: str) -> AttachedContext:
     """A process with an attached client and this client of Redis."""
     told: list[Event] = []
     cache = RedisFlagDefinitionCache(client, namespace, store_timeout=TIMEOUT, on_event=told.append)
     user = WatchedPosthog("phc_test", secret_key=key_of(0), host=posthog.url, flag_definition_cache_provider=cache)
-    return AttachedSeat(cache.attach(user), cache, events=told)
+    return AttachedContext(cache.attach(user), cache, events=told)
 
 
 class VaultSealedError(Exception):
@@ -234,12 +234,12 @@ def test_an_exception_of_the_users_own_starts_the_fallback(
         raise VaultSealedError(PASSWORD)
 
     client = make_client(unix_socket_path=str(redis_server.socket_path), redis_connect_func=connect)
-    seat = seated(posthog, client, namespace)
-    assert evaluated(seat)
-    status = seat.cache.status()
+    context = make_context(posthog, client, namespace)
+    assert evaluated(context)
+    status = context.cache.status()
     assert status.store_in_charge.startswith("sqlite://")
     assert status.trouble == "store_failed"
-    [lost] = [event for event in events(seat) if isinstance(event, StoreLost)]
+    [lost] = [event for event in events(context) if isinstance(event, StoreLost)]
     assert "unexpected VaultSealedError at trouble/test_user_code.py:" in str(lost)
     assert PASSWORD not in str(lost)
-    seat.client.shutdown()
+    context.client.shutdown()
