@@ -13,7 +13,7 @@ import pytest
 from flagcache.status import Role
 from flagcache.worker.fetch_limit import MAX_FETCHES
 from tests.support.in_process_attacker import grant_again
-from tests.support.in_process_cache import House, bring
+from tests.support.in_process_cache import InProcessCache, fetch
 from tests.support.in_process_fleet import Fleet, content
 
 
@@ -24,9 +24,9 @@ def fleet() -> Fleet:
 
 
 @pytest.fixture
-def house(fleet: Fleet) -> House:
+def cache(fleet: Fleet) -> InProcessCache:
     """A cache that was not asked yet."""
-    return House(fleet)
+    return InProcessCache(fleet)
 
 
 def in_child(report: Callable[[], list[object]]) -> list[object]:
@@ -45,14 +45,14 @@ def in_child(report: Callable[[], list[object]]) -> list[object]:
     return cast("list[object]", json.loads(told))
 
 
-def test_a_child_goes_on_as_another_process(house: House) -> None:
+def test_a_child_goes_on_as_another_process(cache: InProcessCache) -> None:
     """A child holds what its parent held, under its own identity, and does not lead."""
-    bring(house)
-    parent = house.coordinator.status()
+    fetch(cache)
+    parent = cache.coordinator.status()
 
     def report() -> list[object]:
-        status = house.coordinator.status()
-        return [status.pid, status.worker, status.version, status.role.value, house.coordinator.definitions()]
+        status = cache.coordinator.status()
+        return [status.pid, status.worker, status.version, status.role.value, cache.coordinator.definitions()]
 
     pid, worker, *rest = in_child(report)
     assert pid != parent.pid
@@ -61,30 +61,30 @@ def test_a_child_goes_on_as_another_process(house: House) -> None:
     assert rest == [parent.version, "new", content(1)]
 
 
-def test_a_child_contends_for_the_lease_like_anybody(house: House) -> None:
+def test_a_child_contends_for_the_lease_like_anybody(cache: InProcessCache) -> None:
     """On a store that both reach the child would follow; the parent keeps its role."""
-    bring(house)
-    assert in_child(lambda: [house.coordinator.should_fetch()]) == [False]
-    assert house.coordinator.status().role is Role.LEADER
+    fetch(cache)
+    assert in_child(lambda: [cache.coordinator.should_fetch()]) == [False]
+    assert cache.coordinator.status().role is Role.LEADER
 
 
-def test_a_fork_while_a_poll_is_under_way_does_not_hang_the_child(house: House) -> None:
+def test_a_fork_while_a_poll_is_under_way_does_not_hang_the_child(cache: InProcessCache) -> None:
     """No lock and no wait of the parent's other threads is inherited."""
-    bring(house)
+    fetch(cache)
     polling, go_on = threading.Event(), threading.Event()
 
     def hold(verb: str) -> None:
         polling.set()
         assert go_on.wait(10)
 
-    house.link.before = hold
-    thread = threading.Thread(target=house.coordinator.should_fetch)
+    cache.link.before = hold
+    thread = threading.Thread(target=cache.coordinator.should_fetch)
     thread.start()
     assert polling.wait(10)
-    house.link.before = lambda _verb: None
+    cache.link.before = lambda _verb: None
 
     def report() -> list[object]:
-        return [house.coordinator.should_fetch(), house.coordinator.definitions()]
+        return [cache.coordinator.should_fetch(), cache.coordinator.definitions()]
 
     try:
         assert in_child(report) == [False, content(1)]
@@ -93,35 +93,37 @@ def test_a_fork_while_a_poll_is_under_way_does_not_hang_the_child(house: House) 
         thread.join(10)
 
 
-def test_a_fork_that_ran_no_hook_is_noticed_all_the_same(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fork_that_ran_no_hook_is_noticed_all_the_same(
+    cache: InProcessCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Servers that fork in C run no hooks; the pid shows the fork."""
-    bring(house)
-    parent = house.coordinator.status()
+    fetch(cache)
+    parent = cache.coordinator.status()
     monkeypatch.setattr(os, "getpid", lambda: parent.pid + 1)
-    child = house.coordinator.status()
+    child = cache.coordinator.status()
     assert child.worker != parent.worker
     assert (child.version, child.role) == (parent.version, Role.NEW)
-    assert house.coordinator.definitions() == content(1)
+    assert cache.coordinator.definitions() == content(1)
 
 
-def test_a_grandchild_that_never_asked_still_holds_what_was_held(house: House) -> None:
+def test_a_grandchild_that_never_asked_still_holds_what_was_held(cache: InProcessCache) -> None:
     """A grandchild holds the definitions, as if a server's master forks a child that forks workers."""
-    bring(house)
+    fetch(cache)
 
     def report() -> list[object]:
-        return in_child(lambda: [house.coordinator.definitions()])
+        return in_child(lambda: [cache.coordinator.definitions()])
 
     assert in_child(report) == [content(1)]
 
 
-def test_many_threads_of_a_new_process_make_one_worker(house: House) -> None:
+def test_many_threads_of_a_new_process_make_one_worker(cache: InProcessCache) -> None:
     """The first one is used; the others take it."""
     workers: set[str] = set()
     start = threading.Barrier(8)
 
     def ask() -> None:
         start.wait(10)
-        workers.add(house.coordinator.status().worker)
+        workers.add(cache.coordinator.status().worker)
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
@@ -131,41 +133,41 @@ def test_many_threads_of_a_new_process_make_one_worker(house: House) -> None:
     assert len(workers) == 1
 
 
-def test_leaving_hands_the_lease_over(house: House, fleet: Fleet) -> None:
+def test_leaving_hands_the_lease_over(cache: InProcessCache, fleet: Fleet) -> None:
     """Leaving, as at exit, hands over the lease."""
-    bring(house)
-    house.coordinator.leave()
+    fetch(cache)
+    cache.coordinator.leave()
     assert fleet.store.inspect().leader == ""
 
 
-def test_a_child_that_leaves_takes_nothing_from_its_parent(house: House, fleet: Fleet) -> None:
+def test_a_child_that_leaves_takes_nothing_from_its_parent(cache: InProcessCache, fleet: Fleet) -> None:
     """A child takes neither its parent's lease nor its connections."""
-    bring(house)
+    fetch(cache)
 
     def report() -> list[object]:
-        house.coordinator.shutdown()
-        house.coordinator.status()
-        house.coordinator.shutdown()
-        return [house.link.calls.count("release"), fleet.store.inspect().leader != ""]
+        cache.coordinator.shutdown()
+        cache.coordinator.status()
+        cache.coordinator.shutdown()
+        return [cache.link.calls.count("release"), fleet.store.inspect().leader != ""]
 
     assert in_child(report) == [0, True]
 
 
-def test_an_unused_one_leaves_without_asking_anybody(house: House) -> None:
+def test_an_unused_one_leaves_without_asking_anybody(cache: InProcessCache) -> None:
     """Nothing is opened to say goodbye."""
-    house.coordinator.shutdown()
-    assert house.link.opened == 0
+    cache.coordinator.shutdown()
+    assert cache.link.opened == 0
 
 
-def test_a_child_limits_its_own_fetches(house: House, fleet: Fleet) -> None:
+def test_a_child_limits_its_own_fetches(cache: InProcessCache, fleet: Fleet) -> None:
     """A child's limit of fetches in an interval doesn't count its parent's, nor the parent's its child's."""
 
     def fetches() -> int:
         made = 0
         for number in range(2 * MAX_FETCHES):
             grant_again(fleet)
-            if house.coordinator.should_fetch():
-                house.coordinator.received(content(number))
+            if cache.coordinator.should_fetch():
+                cache.coordinator.received(content(number))
                 made += 1
         return made
 

@@ -9,10 +9,10 @@ from flagcache.stores.spec import StoreSpec
 from flagcache.worker.config import CacheConfig
 from tests.support.in_process_fleet import FLEET, OWN, Fleet, Link, content
 
-__all__ = ["House", "bring"]
+__all__ = ["InProcessCache", "fetch"]
 
 
-class House:
+class InProcessCache:
     """One cache on a store in memory, whose clock and connections a test controls."""
 
     def __init__(self, fleet: Fleet) -> None:
@@ -25,7 +25,7 @@ class House:
         self.coordinator = Coordinator(self.config)
 
 
-def bring(house: House, revision: int = 1) -> None:
+def fetch(cache: InProcessCache, revision: int = 1) -> None:
     """Fetch, as the SDK does."""
-    assert house.coordinator.should_fetch() is True
-    house.coordinator.received(content(revision))
+    assert cache.coordinator.should_fetch() is True
+    cache.coordinator.received(content(revision))

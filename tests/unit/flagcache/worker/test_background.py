@@ -15,7 +15,7 @@ from flagcache.worker.background import Background, PollsOnce
 from flagcache.worker.last_known_good import LastKnownGood
 from flagcache.worker.poll import StorePoller
 from flagcache.worker.state import ProcessState
-from tests.support.in_process_cache import House
+from tests.support.in_process_cache import InProcessCache
 from tests.support.in_process_fleet import Fleet
 
 FLOOR, LATER = 0.02, 0.5
@@ -71,7 +71,7 @@ def paced(
     renew: Callable[[], None] = lambda: None,
 ) -> tuple[Background, Callable[[str, float], None]]:
     """A background with one client whose duties do nothing, and a way to say when which of them is due."""
-    config = House(fleet).config
+    config = InProcessCache(fleet).config
     state = ProcessState(config, Knowledge())
     client = SimpleNamespace(
         listening=True, gone=False, polling=polling, can_fetch=False, poll_interval=30.0, asking=False

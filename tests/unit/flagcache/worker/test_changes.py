@@ -8,7 +8,7 @@ from flagcache.core.knowledge import Knowledge
 from flagcache.events import DefinitionsChanged, FlagsRestored
 from flagcache.vendor import Difference
 from flagcache.worker.state import ProcessState
-from tests.support.in_process_cache import House
+from tests.support.in_process_cache import InProcessCache
 from tests.support.in_process_fleet import Fleet, content
 
 KEYS = tuple(f"flag-{number}" for number in range(20))
@@ -18,9 +18,9 @@ class Told:
     """One process, and what it reports of changes."""
 
     def __init__(self, fleet: Fleet) -> None:
-        self.house = House(fleet)
+        self.cache = InProcessCache(fleet)
         self.clock = fleet.clock
-        self._changes = ProcessState(self.house.config, Knowledge()).changes
+        self._changes = ProcessState(self.cache.config, Knowledge()).changes
 
     def change(
         self, flags: int, *, added: tuple[str, ...] = (), removed: tuple[str, ...] = (), own: bool = True
@@ -34,7 +34,7 @@ class Told:
     @property
     def restored(self) -> list[FlagsRestored]:
         """What it says of their return."""
-        return [event for event in self.house.seen if isinstance(event, FlagsRestored)]
+        return [event for event in self.cache.seen if isinstance(event, FlagsRestored)]
 
 
 def test_the_return_of_all_flags_is_an_error_with_its_length(fleet: Fleet) -> None:

@@ -17,22 +17,22 @@ from flagcache.events import DefinitionsFresh, DefinitionsStale, Event, Publicat
 from flagcache.stores.base import Envelope, Meta
 from flagcache.vendor import Definitions
 from flagcache.worker.state import ProcessState
-from tests.support.in_process_cache import House
+from tests.support.in_process_cache import InProcessCache
 from tests.support.in_process_fleet import FLEET, Fleet, content
 
 
-def held_by(house: House) -> Held:
+def held_by(cache: InProcessCache) -> Held:
     """Definitions that another worker has just fetched."""
     definitions = content(1)
     at = 1_000
     meta = Meta(digest(definitions), epoch=0, as_of=at, changed_at=at, confirmed_at=at)
-    return Held(meta, definitions, FLEET, house.config.clock())
+    return Held(meta, definitions, FLEET, cache.config.clock())
 
 
 def test_each_transition_is_told_once(fleet: Fleet) -> None:
     """If a thread notices what another one is reporting, a slow subscriber causes no second event."""
-    house = House(fleet)
-    state = ProcessState(house.config, Knowledge())
+    cache = InProcessCache(fleet)
+    state = ProcessState(cache.config, Knowledge())
 
     def look_meanwhile(_event: Event) -> None:
         other = threading.Thread(target=state.report_changes)
@@ -40,24 +40,24 @@ def test_each_transition_is_told_once(fleet: Fleet) -> None:
         other.join(10)
         assert not other.is_alive()
 
-    state.adopt(held_by(house), fetched=False)
-    house.seen.clear()
-    house.events.subscribe(look_meanwhile)
-    fleet.clock.advance(house.config.stale_after + 1)
+    state.adopt(held_by(cache), fetched=False)
+    cache.seen.clear()
+    cache.events.subscribe(look_meanwhile)
+    fleet.clock.advance(cache.config.stale_after + 1)
     state.update(lambda know: know._replace(backoff=Note(402)))
     state.report_changes()
-    assert sorted(type(event).__name__ for event in house.seen) == [DefinitionsStale.__name__, QuotaLimited.__name__]
-    house.seen.clear()
+    assert sorted(type(event).__name__ for event in cache.seen) == [DefinitionsStale.__name__, QuotaLimited.__name__]
+    cache.seen.clear()
     state.update(lambda know: know._replace(backoff=Note()))
-    state.update(lambda know: know._replace(held=held_by(house)))
+    state.update(lambda know: know._replace(held=held_by(cache)))
     state.report_changes()
-    assert sorted(type(event).__name__ for event in house.seen) == [DefinitionsFresh.__name__, QuotaRestored.__name__]
+    assert sorted(type(event).__name__ for event in cache.seen) == [DefinitionsFresh.__name__, QuotaRestored.__name__]
 
 
 def test_a_refusal_to_publish_is_told_once(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fetch that brings what no reader would take, and the poll that is to repair the store, find out together."""
-    house = House(fleet)
-    state, held, both = ProcessState(house.config, Knowledge()), held_by(house), threading.Barrier(2)
+    cache = InProcessCache(fleet)
+    state, held, both = ProcessState(cache.config, Knowledge()), held_by(cache), threading.Barrier(2)
 
     def refuse(_self: Codec, _definitions: Definitions, _meta: Meta) -> Envelope:
         both.wait(10)
@@ -69,7 +69,7 @@ def test_a_refusal_to_publish_is_told_once(fleet: Fleet, monkeypatch: pytest.Mon
         thread.start()
     for thread in threads:
         thread.join(10)
-    assert [type(event) for event in house.seen] == [PublicationRefused]
+    assert [type(event) for event in cache.seen] == [PublicationRefused]
 
 
 def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -80,16 +80,16 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_who_leads_is_logged_at_most_once_a_minute_and_rightly(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
     """Of a lead that changes often, the first and the last state are logged; each transition is still an event."""
     caplog.set_level(logging.DEBUG, logger="flagcache")
-    house = House(fleet)
-    house.events.subscribe(log_events)
-    state = ProcessState(house.config, Knowledge())
+    cache = InProcessCache(fleet)
+    cache.events.subscribe(log_events)
+    state = ProcessState(cache.config, Knowledge())
     store_name = state.stores.first.store_name
     for leads in (True, False, True, False):
         state.update(lambda know, leads=leads: know.with_view(store_name, StoreView(leads=leads, lease_ends=1e9)))  # type: ignore[misc]
         state.report_leadership(store_name, leads=leads)
         fleet.clock.advance(5)
         state.report_changes()
-    assert [event.level for event in house.seen] == [logging.INFO, *[logging.DEBUG] * 3]
+    assert [event.level for event in cache.seen] == [logging.INFO, *[logging.DEBUG] * 3]
     [line] = logged(caplog)
     assert "this process leads the fleet" in line
     fleet.clock.advance(60)
@@ -97,7 +97,7 @@ def test_who_leads_is_logged_at_most_once_a_minute_and_rightly(fleet: Fleet, cap
     state.report_changes()
     [_, last] = logged(caplog)
     assert "this process no longer leads the fleet" in last
-    assert len(house.seen) == 4
+    assert len(cache.seen) == 4
     fleet.clock.advance(60)
     state.report_changes()
     assert len(logged(caplog)) == 2
@@ -106,9 +106,9 @@ def test_who_leads_is_logged_at_most_once_a_minute_and_rightly(fleet: Fleet, cap
 def test_the_log_ends_the_lead_that_it_began_and_no_other(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
     """If another store replaces the fleet's within a minute, the lines name the store on which it leads, or led."""
     caplog.set_level(logging.INFO, logger="flagcache")
-    house = House(fleet)
-    house.events.subscribe(log_events)
-    state = ProcessState(house.config, Knowledge())
+    cache = InProcessCache(fleet)
+    cache.events.subscribe(log_events)
+    state = ProcessState(cache.config, Knowledge())
     first, own = state.stores.store_names
 
     def lead(store_name: str, *, leads: bool) -> None:
@@ -137,9 +137,9 @@ def test_a_lead_that_ended_within_the_minute_ends_where_it_began(
 ) -> None:
     """The line names the store of the line before."""
     caplog.set_level(logging.INFO, logger="flagcache")
-    house = House(fleet)
-    house.events.subscribe(log_events)
-    state = ProcessState(house.config, Knowledge())
+    cache = InProcessCache(fleet)
+    cache.events.subscribe(log_events)
+    state = ProcessState(cache.config, Knowledge())
     state.stores.failed(state.stores.first, StoreError("no"))
     own = state.stores.store_names[-1]
     state.update(lambda know: know.with_view(own, StoreView(leads=True, lease_ends=1e9)))
