@@ -9,7 +9,7 @@ from benchmarks.contestants.contestant import Contestant
 from benchmarks.contestants.fleet import Fleet
 from benchmarks.contestants.registry import EVERYBODY
 from benchmarks.runner.model import Case, Measure, Question, Readings, Scale
-from benchmarks.runner.stage import Stage
+from benchmarks.runner.servers import Stage
 
 __all__ = ["QUESTION", "arrivals"]
 

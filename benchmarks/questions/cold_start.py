@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from benchmarks.contestants.contestant import Contestant, key_of
 from benchmarks.contestants.registry import EVERYBODY
 from benchmarks.runner.model import Case, Measure, Question, Readings, Scale
-from benchmarks.runner.stage import Stage
+from benchmarks.runner.servers import Stage
 from flagcache_posthog.testing import key_digest
 
 __all__ = ["QUESTION"]

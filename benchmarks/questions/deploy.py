@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from benchmarks.contestants.contestant import Contestant, WorkerContext
 from benchmarks.contestants.registry import ON_REDIS
 from benchmarks.runner.model import Case, Measure, Question, Readings, Scale
-from benchmarks.runner.stage import Stage
+from benchmarks.runner.servers import Stage
 
 __all__ = ["QUESTION"]
 

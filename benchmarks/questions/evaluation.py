@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from benchmarks.contestants.contestant import Contestant, WorkerContext
 from benchmarks.runner.model import Case, Measure, Question, Readings, Scale
-from benchmarks.runner.stage import Stage, Traffic
+from benchmarks.runner.servers import Stage, Traffic
 
 __all__ = ["QUESTION"]
 

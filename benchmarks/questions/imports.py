@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from benchmarks.contestants.contestant import Contestant
 from benchmarks.contestants.fresh import repeat
 from benchmarks.runner.model import Case, Measure, Question, Readings, Scale
-from benchmarks.runner.stage import Stage
+from benchmarks.runner.servers import Stage
 
 __all__ = ["QUESTION"]
 

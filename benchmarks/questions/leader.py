@@ -10,7 +10,7 @@ from benchmarks.contestants.contestant import Contestant, key_of
 from benchmarks.contestants.fleet import Fleet, Member, until
 from benchmarks.contestants.registry import ON_REDIS
 from benchmarks.runner.model import Case, Measure, Question, Readings, Scale
-from benchmarks.runner.stage import Stage
+from benchmarks.runner.servers import Stage
 from flagcache_posthog.testing import Served, key_digest
 
 __all__ = ["QUESTION"]

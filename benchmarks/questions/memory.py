@@ -13,7 +13,7 @@ from benchmarks.contestants import worker
 from benchmarks.contestants.contestant import Contestant, WorkerContext
 from benchmarks.contestants.registry import EVERYBODY
 from benchmarks.runner.model import Case, Measure, Question, Readings, Scale
-from benchmarks.runner.stage import Stage
+from benchmarks.runner.servers import Stage
 from flagcache_posthog.testing import make_definitions
 
 __all__ = ["QUESTION", "Kept"]

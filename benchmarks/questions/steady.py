@@ -9,7 +9,7 @@ from benchmarks.contestants import worker
 from benchmarks.contestants.contestant import Contestant
 from benchmarks.contestants.registry import EVERYBODY
 from benchmarks.runner.model import Case, Measure, Question, Readings, Scale
-from benchmarks.runner.stage import Stage, Traffic
+from benchmarks.runner.servers import Stage, Traffic
 
 __all__ = ["QUESTION"]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from benchmarks.contestants.contestant import Contestant
-from benchmarks.runner.stage import Stage
+from benchmarks.runner.servers import Stage
 
 __all__ = ["Case", "Measure", "Play", "Question", "Readings", "Scale"]
 

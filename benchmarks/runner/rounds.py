@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.contestants.contestant import Contestant
 from benchmarks.contestants.registry import CONTESTANTS
 from benchmarks.runner.model import Case, Question, Readings, Scale
-from benchmarks.runner.stage import Stage
+from benchmarks.runner.servers import Stage
 
 __all__ = ["Record", "play"]
 
