@@ -9,7 +9,7 @@ from benchmarks.contestants.contestant import Contestant
 from benchmarks.contestants.fleet import Fleet
 from benchmarks.contestants.registry import EVERYBODY
 from benchmarks.runner.model import Case, Measure, Question, Readings, Scale
-from benchmarks.runner.servers import Stage
+from benchmarks.runner.servers import Servers
 
 __all__ = ["QUESTION", "arrivals"]
 
@@ -26,21 +26,21 @@ def _cases(scale: Scale) -> Sequence[Case]:
     ]
 
 
-def _play(stage: Stage, contestant: Contestant, case: Case) -> Readings:
+def _play(servers: Servers, contestant: Contestant, case: Case) -> Readings:
     first_to_last: list[float] = []
     after_first: list[float] = []
     after_change: list[float] = []
-    with stage.fleet(contestant.name, case.workers) as fleet:
-        fleet.warm_up(stage.spread(case.workers))
+    with servers.fleet(contestant.name, case.workers) as fleet:
+        fleet.warm_up(servers.spread(case.workers))
         for number in range(_CHANGES):
-            revision = stage.change()
-            fleet.wait_for(revision, _PATIENCE * stage.interval)
+            revision = servers.change()
+            fleet.wait_for(revision, _PATIENCE * servers.interval)
             if number == 0:
                 continue  # the warm-up
             seen = arrivals(fleet, revision)
             first_to_last.append(max(seen) - min(seen))
             after_first += [at - min(seen) for at in seen]
-            after_change.append(max(seen) - stage.changed_at())
+            after_change.append(max(seen) - servers.changed_at())
     return {"first_to_last": first_to_last, "after_first": after_first, "last_after_change": after_change}
 
 

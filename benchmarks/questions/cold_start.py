@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from benchmarks.contestants.contestant import Contestant, key_of
 from benchmarks.contestants.registry import EVERYBODY
 from benchmarks.runner.model import Case, Measure, Question, Readings, Scale
-from benchmarks.runner.servers import Stage
+from benchmarks.runner.servers import Servers
 from flagcache_posthog.testing import key_digest
 
 __all__ = ["QUESTION"]
@@ -30,12 +30,12 @@ def _case(workers: int) -> Case:
     return Case(f"{workers} workers", workers, flags=200)
 
 
-def _play(stage: Stage, contestant: Contestant, case: Case) -> Readings:
-    with stage.fleet(contestant.name, case.workers, interval=_NO_POLLS) as fleet:
+def _play(servers: Servers, contestant: Contestant, case: Case) -> Readings:
+    with servers.fleet(contestant.name, case.workers, interval=_NO_POLLS) as fleet:
         times = fleet.load()
         time.sleep(_AFTERMATH)
-    counts = stage.posthog.counts()
-    first = stage.asked()[0].key_digest
+    counts = servers.posthog.counts()
+    first = servers.definition_requests()[0].key_digest
     leader = next(seconds for index, seconds in enumerate(times) if key_digest(key_of(index)) == first)
     return {
         "requests": [counts.requests],

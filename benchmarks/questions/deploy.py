@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from benchmarks.contestants.contestant import Contestant, WorkerContext
 from benchmarks.contestants.registry import ON_REDIS
 from benchmarks.runner.model import Case, Measure, Question, Readings, Scale
-from benchmarks.runner.servers import Stage
+from benchmarks.runner.servers import Servers
 
 __all__ = ["QUESTION"]
 
@@ -28,13 +28,13 @@ def _cases(scale: Scale) -> Sequence[Case]:
     ]
 
 
-def _play(stage: Stage, contestant: Contestant, case: Case) -> Readings:
+def _play(servers: Servers, contestant: Contestant, case: Case) -> Readings:
     if case.variant == _PRELOAD:
-        return _preload(stage, contestant, case.workers)
-    with stage.fleet(contestant.name, case.workers) as fleet:
-        fleet.warm_up(stage.spread(case.workers))
-        time.sleep(_SETTLED * stage.interval)
-        stage.posthog.reset_counts()
+        return _preload(servers, contestant, case.workers)
+    with servers.fleet(contestant.name, case.workers) as fleet:
+        fleet.warm_up(servers.spread(case.workers))
+        time.sleep(_SETTLED * servers.interval)
+        servers.posthog.reset_counts()
         began, old, times = time.monotonic(), list(fleet), list[float]()
         if case.variant == _AT_ONCE:
             for member in old:
@@ -44,7 +44,7 @@ def _play(stage: Stage, contestant: Contestant, case: Case) -> Readings:
             for member in old:
                 times += fleet.load_members(fleet.join(1))
                 member.stop()
-        took, counts = time.monotonic() - began, stage.posthog.counts()
+        took, counts = time.monotonic() - began, servers.posthog.counts()
     return {
         "full_fetches": [counts.full_fetches],
         "flag_requests": [counts.flag_requests],
@@ -53,14 +53,14 @@ def _play(stage: Stage, contestant: Contestant, case: Case) -> Readings:
     }
 
 
-def _preload(stage: Stage, contestant: Contestant, workers: int) -> Readings:
-    with stage.fleet(contestant.name, 1) as fleet:
+def _preload(servers: Servers, contestant: Contestant, workers: int) -> Readings:
+    with servers.fleet(contestant.name, 1) as fleet:
         fleet.load()
         fleet.members[0].call(fork, workers)
-        time.sleep(_SETTLED * stage.interval)
-        stage.posthog.reset_counts()
-        time.sleep(_MEASURED * stage.interval)
-        return {"requests": [stage.posthog.requests / _MEASURED]}
+        time.sleep(_SETTLED * servers.interval)
+        servers.posthog.reset_counts()
+        time.sleep(_MEASURED * servers.interval)
+        return {"requests": [servers.posthog.requests / _MEASURED]}
 
 
 def fork(_context: WorkerContext, number: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from benchmarks.contestants.contestant import Contestant, WorkerContext
 from benchmarks.runner.model import Case, Measure, Question, Readings, Scale
-from benchmarks.runner.servers import Stage, Traffic
+from benchmarks.runner.servers import Servers, Traffic
 
 __all__ = ["QUESTION"]
 
@@ -31,14 +31,14 @@ def _cases(scale: Scale) -> Sequence[Case]:
     ]
 
 
-def _play(stage: Stage, contestant: Contestant, case: Case) -> Readings:
-    with stage.fleet(contestant.name, case.workers, interval=_INTERVALS[case.variant]) as fleet:
+def _play(servers: Servers, contestant: Contestant, case: Case) -> Readings:
+    with servers.fleet(contestant.name, case.workers, interval=_INTERVALS[case.variant]) as fleet:
         fleet.warm_up([0.0])  # the second follows
         follower = fleet.members[1]
         follower.call(evaluate, _WARM_UP)
-        asked, traffic = stage.posthog.requests, Traffic(stage.redis)
+        asked, traffic = servers.posthog.requests, Traffic(servers.redis)
         times = follower.call(evaluate, _CALLS)
-        trips, requests = traffic.so_far()["round_trips"], stage.posthog.requests - asked
+        trips, requests = traffic.so_far()["round_trips"], servers.posthog.requests - asked
     if case.variant == _POLLING:
         return {"latency": times}
     return {"latency": times, "round_trips": [trips], "requests": [requests]}

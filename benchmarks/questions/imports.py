@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from benchmarks.contestants.contestant import Contestant
 from benchmarks.contestants.fresh import repeat
 from benchmarks.runner.model import Case, Measure, Question, Readings, Scale
-from benchmarks.runner.servers import Stage
+from benchmarks.runner.servers import Servers
 
 __all__ = ["QUESTION"]
 
@@ -35,7 +35,7 @@ def _cases(scale: Scale) -> Sequence[Case]:
     return [Case("a fresh process", 3 if scale.quick else 10, flags=10)]
 
 
-def _play(_stage: Stage, _contestant: Contestant, case: Case) -> Readings:
+def _play(_servers: Servers, _contestant: Contestant, case: Case) -> Readings:
     told = repeat(["-c", _CODE], case.workers)
     told["imported"] = [front + cache for front, cache in zip(told["front"], told["cache"], strict=True)]
     return told

@@ -10,7 +10,7 @@ from benchmarks.contestants.contestant import Contestant, key_of
 from benchmarks.contestants.fleet import Fleet, Member, until
 from benchmarks.contestants.registry import ON_REDIS
 from benchmarks.runner.model import Case, Measure, Question, Readings, Scale
-from benchmarks.runner.servers import Stage
+from benchmarks.runner.servers import Servers
 from flagcache_posthog.testing import Served, key_digest
 
 __all__ = ["QUESTION"]
@@ -41,57 +41,57 @@ def _cases(scale: Scale) -> Sequence[Case]:
     ]
 
 
-def _play(stage: Stage, contestant: Contestant, case: Case) -> Readings:
-    with stage.fleet(contestant.name, case.workers) as fleet:
-        fleet.warm_up(stage.spread(case.workers))
-        time.sleep((_SETTLED + stage.random.random()) * stage.interval)
+def _play(servers: Servers, contestant: Contestant, case: Case) -> Readings:
+    with servers.fleet(contestant.name, case.workers) as fleet:
+        fleet.warm_up(servers.spread(case.workers))
+        time.sleep((_SETTLED + servers.random.random()) * servers.interval)
         if case.variant == _LATE:
-            return _thaw_late(stage, contestant, fleet)
-        return _lose(stage, contestant, fleet, case.variant)
+            return _thaw_late(servers, contestant, fleet)
+        return _lose(servers, contestant, fleet, case.variant)
 
 
-def _lose(stage: Stage, contestant: Contestant, fleet: Fleet, how: str) -> Readings:
-    lost = _leader(stage, fleet)
-    before, began = stage.latest(), time.monotonic()
+def _lose(servers: Servers, contestant: Contestant, fleet: Fleet, how: str) -> Readings:
+    lost = _leader(servers, fleet)
+    before, began = servers.latest_request(), time.monotonic()
     {_FROZEN: lost.freeze, _STOPPED: lost.stop}.get(how, lost.kill)()
     if how == _UNCHANGED:
-        successor = until(lambda: _answered(stage, lost, before), _PATIENCE, what="somebody else to ask PostHog")[0]
+        successor = until(lambda: _answered(servers, lost, before), _PATIENCE, what="somebody else to ask PostHog")[0]
         if contestant.store == "none":
             return {}  # they all ask, always
         return {"takeover": [successor.arrived_at - began], "takeover_cost": [_COST.get(successor.status or 0, 0)]}
-    revision = stage.change()
+    revision = servers.change()
     others = [member for member in fleet if member is not lost]
     _wait_for(others, revision)
     return {"reached": [max(at for member in others for at in _seen(member, revision)) - began]}
 
 
-def _thaw_late(stage: Stage, contestant: Contestant, fleet: Fleet) -> Readings:
+def _thaw_late(servers: Servers, contestant: Contestant, fleet: Fleet) -> Readings:
     """Freeze the leader while its answer is under way, and let it continue when the others are further."""
     if contestant.store == "none":
         return {}  # no process writes what others read
-    stage.posthog.hold(times=1)
-    stage.change()
-    stage.posthog.wait_for_held(1, timeout=_PATIENCE)
-    late = _leader(stage, fleet)
+    servers.posthog.hold(times=1)
+    servers.change()
+    servers.posthog.wait_for_held(1, timeout=_PATIENCE)
+    late = _leader(servers, fleet)
     late.freeze()
-    stage.posthog.release()
-    newest = stage.change()
+    servers.posthog.release()
+    newest = servers.change()
     others = [member for member in fleet if member is not late]
     _wait_for(others, newest)
     late.thaw()
-    time.sleep(_AFTER_THAW * stage.interval)
+    time.sleep(_AFTER_THAW * servers.interval)
     return {"thrown_back": [sum(_fell_back(member, newest) for member in others)]}
 
 
-def _leader(stage: Stage, fleet: Fleet) -> Member:
+def _leader(servers: Servers, fleet: Fleet) -> Member:
     """Return the worker that asked PostHog last."""
-    last = stage.asked()[-1].key_digest
+    last = servers.definition_requests()[-1].key_digest
     return next(member for member in fleet if key_digest(key_of(member.index)) == last)
 
 
-def _answered(stage: Stage, lost: Member, after: int) -> list[Served]:
+def _answered(servers: Servers, lost: Member, after: int) -> list[Served]:
     """The answered requests of all other processes, in order."""
-    asked = [served for served in stage.asked(after=after) if served.status is not None]
+    asked = [served for served in servers.definition_requests(after=after) if served.status is not None]
     return [served for served in asked if served.key_digest != key_digest(key_of(lost.index))]
 
 

@@ -13,7 +13,7 @@ from benchmarks.contestants import worker
 from benchmarks.contestants.contestant import Contestant, WorkerContext
 from benchmarks.contestants.registry import EVERYBODY
 from benchmarks.runner.model import Case, Measure, Question, Readings, Scale
-from benchmarks.runner.servers import Stage
+from benchmarks.runner.servers import Servers
 from flagcache_posthog.testing import make_definitions
 
 __all__ = ["QUESTION", "Kept"]
@@ -46,18 +46,18 @@ def _cases(scale: Scale) -> Sequence[Case]:
     return [Case(f"{flags:,} flags", 2, _SMALL, str(flags)) for flags in sizes]
 
 
-def _play(stage: Stage, contestant: Contestant, case: Case) -> Readings:
+def _play(servers: Servers, contestant: Contestant, case: Case) -> Readings:
     readings: dict[str, list[float]] = {}
-    with stage.fleet(contestant.name, case.workers) as fleet:
+    with servers.fleet(contestant.name, case.workers) as fleet:
         fleet.warm_up([0.0])  # the first leads
-        time.sleep(stage.interval)
+        time.sleep(servers.interval)
         before = fleet.call(watch)
-        stage.flags = int(case.variant)
-        fleet.wait_for(stage.change(), _PATIENCE)
-        time.sleep(_SETTLED * stage.interval)
+        servers.flags = int(case.variant)
+        fleet.wait_for(servers.change(), _PATIENCE)
+        time.sleep(_SETTLED * servers.interval)
         for role, kept in zip(("leader", "follower"), fleet.call(kept_since, before), strict=True):
             readings |= {f"{role}_{name}": [value] for name, value in asdict(kept).items()}
-    encoded = json.dumps(make_definitions(stage.flags, revision=stage.revision), separators=(",", ":"))
+    encoded = json.dumps(make_definitions(servers.flags, revision=servers.revision), separators=(",", ":"))
     return {**readings, "json": [len(encoded)]}
 
 

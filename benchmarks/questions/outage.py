@@ -9,7 +9,7 @@ from benchmarks.contestants.contestant import Contestant, key_of
 from benchmarks.contestants.fleet import Fleet
 from benchmarks.contestants.registry import ON_REDIS
 from benchmarks.runner.model import Case, Measure, Question, Readings, Scale
-from benchmarks.runner.servers import Stage
+from benchmarks.runner.servers import Servers
 from flagcache_posthog.testing import key_digest
 
 __all__ = ["QUESTION"]
@@ -35,54 +35,54 @@ def _cases(scale: Scale) -> Sequence[Case]:
     ]
 
 
-def _play(stage: Stage, contestant: Contestant, case: Case) -> Readings:
+def _play(servers: Servers, contestant: Contestant, case: Case) -> Readings:
     act = {_GONE: _gone, _FLUSHED: _flushed, _FLUSHED_BEFORE: _flushed_before, _FROZEN: _frozen}[case.variant]
-    with stage.fleet(contestant.name, case.workers) as fleet:
-        fleet.warm_up(stage.spread(case.workers))
-        time.sleep(_SETTLED * stage.interval)
-        return act(stage, fleet)
+    with servers.fleet(contestant.name, case.workers) as fleet:
+        fleet.warm_up(servers.spread(case.workers))
+        time.sleep(_SETTLED * servers.interval)
+        return act(servers, fleet)
 
 
-def _gone(stage: Stage, fleet: Fleet) -> Readings:
+def _gone(servers: Servers, fleet: Fleet) -> Readings:
     """Away: the first intervals, and then a new worker. Back, with nothing: the intervals after some to settle."""
-    stage.redis.kill()
-    away = _requests(stage)
+    servers.redis.kill()
+    away = _requests(servers)
     new = _new_worker(fleet)
-    stage.redis.start()
-    time.sleep(_SETTLED * stage.interval)
-    return {"requests": [away], "new_worker": [new], "requests_after": [_requests(stage)]}
+    servers.redis.start()
+    time.sleep(_SETTLED * servers.interval)
+    return {"requests": [away], "new_worker": [new], "requests_after": [_requests(servers)]}
 
 
-def _flushed(stage: Stage, fleet: Fleet, wait: float = 0.0) -> Readings:
+def _flushed(servers: Servers, fleet: Fleet, wait: float = 0.0) -> Readings:
     """New workers come, all at once; this many intervals after the flush."""
-    came, before = fleet.join(_NEW_AFTER_FLUSH), stage.latest()
-    with stage.redis.client() as client:
+    came, before = fleet.join(_NEW_AFTER_FLUSH), servers.latest_request()
+    with servers.redis.client() as client:
         client.flushall()
-    time.sleep(wait * stage.interval)
+    time.sleep(wait * servers.interval)
     times = fleet.load_members(came)
-    full = [served.key_digest for served in stage.asked(after=before) if served.status == 200]
+    full = [served.key_digest for served in servers.definition_requests(after=before) if served.status == 200]
     theirs = {key_digest(key_of(member.index)) for member in came}
     by_new = sum(key in theirs for key in full)
     return {"full_fetches": [by_new], "full_fetches_warm": [len(full) - by_new], "new_worker": times}
 
 
-def _flushed_before(stage: Stage, fleet: Fleet) -> Readings:
-    return _flushed(stage, fleet, _LATER)
+def _flushed_before(servers: Servers, fleet: Fleet) -> Readings:
+    return _flushed(servers, fleet, _LATER)
 
 
-def _frozen(stage: Stage, fleet: Fleet) -> Readings:
-    stage.redis.freeze()
-    away = _requests(stage)
+def _frozen(servers: Servers, fleet: Fleet) -> Readings:
+    servers.redis.freeze()
+    away = _requests(servers)
     new = _new_worker(fleet)
-    stage.redis.thaw()
+    servers.redis.thaw()
     return {"requests": [away], "new_worker": [new]}
 
 
-def _requests(stage: Stage) -> float:
+def _requests(servers: Servers) -> float:
     """API requests an interval, from now on."""
-    stage.posthog.reset_counts()
-    time.sleep(_MEASURED * stage.interval)
-    return stage.posthog.requests / _MEASURED
+    servers.posthog.reset_counts()
+    time.sleep(_MEASURED * servers.interval)
+    return servers.posthog.requests / _MEASURED
 
 
 def _new_worker(fleet: Fleet) -> float:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from benchmarks.contestants.contestant import Contestant
 from benchmarks.contestants.fresh import repeat
 from benchmarks.runner.model import Case, Measure, Question, Readings, Scale
-from benchmarks.runner.servers import Stage
+from benchmarks.runner.servers import Servers
 
 __all__ = ["QUESTION"]
 
@@ -33,9 +33,9 @@ def _cases(scale: Scale) -> Sequence[Case]:
     return [Case(f"{flags:,} flags", times, flags) for flags in ((20,) if scale.quick else (200, 2_000))]
 
 
-def _play(stage: Stage, contestant: Contestant, case: Case) -> Readings:
-    filler, place = _FILLED_BY.get(contestant.name), stage.place(interval=_NO_POLLS)
-    with stage.fleet(filler or contestant.name, 1 if filler else 0, interval=_NO_POLLS) as fleet:
+def _play(servers: Servers, contestant: Contestant, case: Case) -> Readings:
+    filler, place = _FILLED_BY.get(contestant.name), servers.place(interval=_NO_POLLS)
+    with servers.fleet(filler or contestant.name, 1 if filler else 0, interval=_NO_POLLS) as fleet:
         fleet.load()
         words = ["-m", "benchmarks.contestants.function", *_HOMES[contestant.name], json.dumps(asdict(place))]
         return repeat(words, case.workers)

@@ -9,7 +9,7 @@ from benchmarks.contestants import worker
 from benchmarks.contestants.contestant import Contestant
 from benchmarks.contestants.registry import EVERYBODY
 from benchmarks.runner.model import Case, Measure, Question, Readings, Scale
-from benchmarks.runner.servers import Stage, Traffic
+from benchmarks.runner.servers import Servers, Traffic
 
 __all__ = ["QUESTION"]
 
@@ -22,16 +22,16 @@ def _cases(scale: Scale) -> Sequence[Case]:
     return [Case(f"{flags:,} flags", scale.fleet(10), flags) for flags in sizes]
 
 
-def _play(stage: Stage, contestant: Contestant, case: Case) -> Readings:
-    with stage.fleet(contestant.name, case.workers) as fleet:
+def _play(servers: Servers, contestant: Contestant, case: Case) -> Readings:
+    with servers.fleet(contestant.name, case.workers) as fleet:
         fleet.load()
-        time.sleep(_WARM_UP * stage.interval)
-        stage.posthog.reset_counts()
+        time.sleep(_WARM_UP * servers.interval)
+        servers.posthog.reset_counts()
         before = fleet.call(worker.usage)
-        traffic = Traffic(stage.redis)
-        time.sleep(_MEASURED * stage.interval)
+        traffic = Traffic(servers.redis)
+        time.sleep(_MEASURED * servers.interval)
         through = traffic.so_far()
-        counts = stage.posthog.counts()
+        counts = servers.posthog.counts()
         after = fleet.call(worker.usage)
     polls = sum(late.polls - early.polls for early, late in zip(before, after, strict=True))
     return {

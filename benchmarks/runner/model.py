@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from benchmarks.contestants.contestant import Contestant
-from benchmarks.runner.servers import Stage
+from benchmarks.runner.servers import Servers
 
 __all__ = ["Case", "Measure", "Play", "Question", "Readings", "Scale"]
 
@@ -81,7 +81,7 @@ class Case:
     variant: str = ""
 
 
-Play = Callable[[Stage, Contestant, Case], Readings]
+Play = Callable[[Servers, Contestant, Case], Readings]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Question:
         title: the question itself.
         measures: what its readings are; the first is the one that matters most.
         cases: those of a run of this size.
-        play: plays one case with one contestant, on a stage that is new.
+        play: plays one case with one contestant, on new servers.
         contestants: names of those that can be asked.
     """
 

@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.contestants.contestant import Contestant
 from benchmarks.contestants.registry import CONTESTANTS
 from benchmarks.runner.model import Case, Question, Readings, Scale
-from benchmarks.runner.servers import Stage
+from benchmarks.runner.servers import Servers
 
 __all__ = ["Record", "play"]
 
@@ -61,7 +61,7 @@ def play(question: Question, scale: Scale, names: Sequence[str]) -> list[Record]
     for number in range(first, turns):
         for case in question.cases(scale):
             for contestant in _rotated(asked, number):
-                _tell(f"{question.name}: turn {number + 1} of {turns}, {case.name}, {contestant.title}")
+                _print(f"{question.name}: turn {number + 1} of {turns}, {case.name}, {contestant.title}")
                 record = _play_one(question, scale, case, contestant, number)
                 if number >= 0:
                     records.append(record)
@@ -75,23 +75,23 @@ def _rotated(contestants: Sequence[Contestant], by: int) -> list[Contestant]:
 
 def _play_one(question: Question, scale: Scale, case: Case, contestant: Contestant, number: int) -> Record:
     began = time.monotonic()
-    stage = Stage(
+    servers = Servers(
         case.flags,
         interval=scale.interval,
         delay=_QUICK_API_SECONDS if scale.quick else _API_SECONDS,
         seed=f"{scale.seed}/{question.name}/{case.name}/{number}",  # the same for all contestants
     )
     try:
-        with stage:
-            readings = question.play(stage, contestant, case)
-            told = stage.told()
+        with servers:
+            readings = question.play(servers, contestant, case)
+            redis_info = servers.redis_info()
     except Exception as exc:  # noqa: BLE001 - a failed play is reported, and does not end hours of others
         failed = "".join(traceback.format_exception_only(exc)).strip()
-        _tell(f"  failed: {failed}")
+        _print(f"  failed: {failed}")
         return Record(case.name, contestant.name, number, {}, failed=failed)
-    _tell(f"  {time.monotonic() - began:.1f} s")
-    return Record(case.name, contestant.name, number, readings, redis=told)
+    _print(f"  {time.monotonic() - began:.1f} s")
+    return Record(case.name, contestant.name, number, readings, redis=redis_info)
 
 
-def _tell(line: str) -> None:
+def _print(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

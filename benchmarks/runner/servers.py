@@ -15,7 +15,7 @@ from benchmarks.contestants.fleet import Fleet
 from flagcache_posthog.testing import PostHogStandIn, RemoteStandIn, Served, make_definitions
 from tests.support.redis_server import RedisServer, newest_installed
 
-__all__ = ["Stage", "Traffic"]
+__all__ = ["Servers", "Traffic"]
 
 
 _COUNTERS = {
@@ -40,11 +40,11 @@ class Traffic:
         return {name: 2 * now[name] - self._before[name] - again[name] for name in now}
 
     def _info(self) -> dict[str, float]:
-        told = self._client.info("stats")
-        return {name: float(told[counter]) for name, counter in _COUNTERS.items()}
+        info = self._client.info("stats")
+        return {name: float(info[counter]) for name, counter in _COUNTERS.items()}
 
 
-class Stage:
+class Servers:
     """The servers of one play; a context manager.
 
     Args:
@@ -82,7 +82,7 @@ class Stage:
         """Where workers work.
 
         Args:
-            interval: seconds between two polls; None: the stage's.
+            interval: seconds between two polls; None: as `Servers` has it.
         """
         return Place(
             posthog=self.posthog.url,
@@ -110,16 +110,16 @@ class Stage:
         """When the latest change was made, as `time.monotonic()`."""
         return self.posthog.truths()[-1].changed_at
 
-    def asked(self, *, after: int = 0) -> list[Served]:
+    def definition_requests(self, *, after: int = 0) -> list[Served]:
         """Return the requests for definitions, in order, without the first ones of the stand-in's log."""
         return [served for served in self.posthog.served(after=after) if served.path == "definitions"]
 
-    def latest(self) -> int:
+    def latest_request(self) -> int:
         """The number of the latest request in the stand-in's log."""
         served = self.posthog.served()
         return served[-1].sequence if served else 0
 
-    def told(self) -> dict[str, Any]:
+    def redis_info(self) -> dict[str, Any]:
         """Redis's `INFO` at the end of a play; empty if Redis is down."""
         with contextlib.suppress(redis.RedisError), self.redis.client(socket_timeout=1.0) as client:
             return {section: client.info(section) for section in ("server", "memory", "commandstats")}
