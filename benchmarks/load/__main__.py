@@ -28,7 +28,7 @@ from typing import cast
 
 import redis
 
-from benchmarks.load.measurements import Stage
+from benchmarks.load.measurements import LoadedRedis
 from benchmarks.load.report import Load, tables
 from benchmarks.load.report import load as read
 from flagcache._version import __version__
@@ -69,20 +69,20 @@ async def run(path: str, workers: Sequence[int], seconds: float, flags: Sequence
         fan_out=[],
         changes=[],
     )
-    stage = Stage(path, flags[0])
+    loaded = LoadedRedis(path, flags[0])
     _say("polls, as many as there can be")
-    load["polls"].append(asdict(await stage.polls(8, seconds)))
+    load["polls"].append(asdict(await loaded.polls(8, seconds)))
     for count in workers:
         _say(f"{count:,} workers")
-        load["offered"].extend([asdict(await stage.offered(count, rate, seconds)) for rate in RATES])
-        load["fan_out"].append(asdict(await stage.fan_out(count, 5)))
-    stage.close()
+        load["offered"].extend([asdict(await loaded.offered(count, rate, seconds)) for rate in RATES])
+        load["fan_out"].append(asdict(await loaded.fan_out(count, 5)))
+    loaded.close()
     for number in flags:
-        stage = Stage(path, number)
+        loaded = LoadedRedis(path, number)
         for count in workers:
             _say(f"a change of {number} flags, {count:,} workers")
-            load["changes"].extend([asdict(await stage.change(count, spread)) for spread in SPREADS])
-        stage.close()
+            load["changes"].extend([asdict(await loaded.change(count, spread)) for spread in SPREADS])
+        loaded.close()
     load["server"] = _server(path)
     return load
 

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
-__all__ = ["Caller", "Hearer", "open_callers", "open_hearers", "reply_end", "request"]
+__all__ = ["Caller", "Subscriber", "open_callers", "open_subscribers", "reply_end", "request"]
 
 _AT_ONCE = 100
 """Connections that are opened at the same time: a server's queue of new ones is short."""
@@ -90,17 +90,17 @@ class Caller(asyncio.Protocol):
             self._transport.close()
 
 
-class Hearer(asyncio.Protocol):
+class Subscriber(asyncio.Protocol):
     """A connection that listens to a channel.
 
     Args:
         channel: its name.
-        heard: called at each message, with the loop's time.
+        on_message: called at each message, with the loop's time.
     """
 
-    def __init__(self, channel: str, heard: Callable[[float], None]) -> None:
+    def __init__(self, channel: str, on_message: Callable[[float], None]) -> None:
         self._channel = channel
-        self._heard = heard
+        self._on_message = on_message
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
@@ -118,7 +118,7 @@ class Hearer(asyncio.Protocol):
         while (end := reply_end(self._buffer)) >= 0:
             del self._buffer[:end]
             if self.subscribed.done():
-                self._heard(self._loop.time())
+                self._on_message(self._loop.time())
             else:
                 self.subscribed.set_result(None)
 
@@ -144,22 +144,24 @@ async def open_callers(path: str, count: int) -> list[Caller]:
     return callers
 
 
-async def open_hearers(path: str, count: int, channel: str, heard: Sequence[Callable[[float], None]]) -> list[Hearer]:
+async def open_subscribers(
+    path: str, count: int, channel: str, on_messages: Sequence[Callable[[float], None]]
+) -> list[Subscriber]:
     """Open this many subscriptions; returns when the server has confirmed all.
 
     Args:
         path: of the server's socket.
         count: how many.
         channel: to listen to.
-        heard: one for each.
+        on_messages: one callback for each subscription.
     """
     loop = asyncio.get_running_loop()
-    hearers: list[Hearer] = []
-    while len(hearers) < count:
-        several = heard[len(hearers) : min(count, len(hearers) + _AT_ONCE)]
-        makers = [partial(Hearer, channel, tell) for tell in several]
+    subscribers: list[Subscriber] = []
+    while len(subscribers) < count:
+        several = on_messages[len(subscribers) : min(count, len(subscribers) + _AT_ONCE)]
+        makers = [partial(Subscriber, channel, on_message) for on_message in several]
         opened = await asyncio.gather(*(loop.create_unix_connection(make, path) for make in makers))
-        new = [hearer for _, hearer in opened]
-        await asyncio.gather(*(hearer.subscribed for hearer in new))
-        hearers.extend(new)
-    return hearers
+        new = [subscriber for _, subscriber in opened]
+        await asyncio.gather(*(subscriber.subscribed for subscriber in new))
+        subscribers.extend(new)
+    return subscribers

@@ -11,7 +11,7 @@ from typing import cast
 
 import redis
 
-from benchmarks.load.connections import Caller, open_callers, open_hearers, request
+from benchmarks.load.connections import Caller, open_callers, open_subscribers, request
 from benchmarks.scale.wire import poll_words
 from benchmarks.statistics import percentile
 from flagcache.core import knowledge
@@ -24,7 +24,7 @@ from flagcache.stores.redis.store import RedisStore
 from flagcache_posthog.definitions import PostHogVendor
 from flagcache_posthog.testing import make_definitions
 
-__all__ = ["Change", "FanOut", "Offered", "Polls", "Stage"]
+__all__ = ["Change", "FanOut", "LoadedRedis", "Offered", "Polls"]
 
 _TIMEOUT = 1.0
 """Seconds after which a worker would give up a read (`store_timeout`)."""
@@ -101,7 +101,7 @@ class Change:
     """Seconds of the server's processor time for all reads."""
 
 
-class Stage:
+class LoadedRedis:
     """A namespace on one Redis, with a leader and definitions in it.
 
     Args:
@@ -207,31 +207,33 @@ class Stage:
     async def fan_out(self, subscribers: int, rounds: int) -> FanOut:
         """Tell all, and wait for the last."""
         loop = asyncio.get_running_loop()
-        heard: list[float] = []
-        all_heard = asyncio.Event()
+        received: list[float] = []
+        all_received = asyncio.Event()
 
-        def hear(at: float) -> None:
-            heard.append(at)
-            if len(heard) == subscribers:
-                all_heard.set()
+        def on_message(at: float) -> None:
+            received.append(at)
+            if len(received) == subscribers:
+                all_received.set()
 
-        hearers = await open_hearers(self.path, subscribers, self._store.keys.channel, [hear] * subscribers)
-        (teller,) = await open_callers(self.path, 1)
+        connections = await open_subscribers(
+            self.path, subscribers, self._store.keys.channel, [on_message] * subscribers
+        )
+        (publisher,) = await open_callers(self.path, 1)
         firsts: list[float] = []
         lasts: list[float] = []
         before = self._counters()
         for _ in range(rounds):
-            heard.clear()
-            all_heard.clear()
+            received.clear()
+            all_received.clear()
             sent = loop.time()
-            await teller.call(request("PUBLISH", self._store.keys.channel, f"free 0 {'0' * 32}"))
-            await asyncio.wait_for(all_heard.wait(), _PATIENCE)
-            firsts.append(min(heard) - sent)
-            lasts.append(max(heard) - sent)
+            await publisher.call(request("PUBLISH", self._store.keys.channel, f"free 0 {'0' * 32}"))
+            await asyncio.wait_for(all_received.wait(), _PATIENCE)
+            firsts.append(min(received) - sent)
+            lasts.append(max(received) - sent)
         cpu = (self._counters()[0] - before[0]) / rounds
-        for hearer in hearers:
-            hearer.close()
-        _close([teller])
+        for subscriber in connections:
+            subscriber.close()
+        _close([publisher])
         firsts.sort()
         lasts.sort()
         return FanOut(subscribers, percentile(firsts, 50), percentile(lasts, 50), lasts[-1], cpu)
@@ -254,17 +256,17 @@ class Stage:
 
         tasks: list[asyncio.Task[None]] = []
 
-        def hears(i: int) -> Callable[[float], None]:
+        def reader(i: int) -> Callable[[float], None]:
             return lambda _at: tasks.append(loop.create_task(read(i)))
 
-        heard = [hears(i) for i in range(workers)]
-        hearers = await open_hearers(self.path, workers, self._store.keys.channel, heard)
+        on_messages = [reader(i) for i in range(workers)]
+        connections = await open_subscribers(self.path, workers, self._store.keys.channel, on_messages)
         before = self._counters()
         await asyncio.to_thread(self.publish)
         await asyncio.wait_for(all_read.wait(), _PATIENCE)
         cpu = self._counters()[0] - before[0]
-        for hearer in hearers:
-            hearer.close()
+        for subscriber in connections:
+            subscriber.close()
         _close(callers)
         return self._change(workers, spread, reads, cpu)
 

@@ -14,7 +14,7 @@ from typing_extensions import override
 from benchmarks import cost
 from benchmarks.load import __main__ as load
 from benchmarks.load import report as load_report
-from benchmarks.load.measurements import Stage
+from benchmarks.load.measurements import LoadedRedis
 from benchmarks.scale import __main__ as scale
 from benchmarks.scale import report
 from benchmarks.scale.day import CONTESTANTS, Day, live
@@ -295,14 +295,14 @@ def test_a_push_takes_what_the_network_takes() -> None:
 def test_the_load_generator_measures_a_real_redis(make_redis: MakeRedis) -> None:
     """Every measurement in small: all subscribers get the notice, all workers read the payload once; Redis agrees."""
     server = make_redis()
-    stage = Stage(str(server.socket_path), flags=20)
-    polls = asyncio.run(stage.polls(2, 0.05))
-    offered = asyncio.run(stage.offered(5, rate=200, seconds=0.1))
-    fan_out = asyncio.run(stage.fan_out(30, rounds=2))
+    loaded = LoadedRedis(str(server.socket_path), flags=20)
+    polls = asyncio.run(loaded.polls(2, 0.05))
+    offered = asyncio.run(loaded.offered(5, rate=200, seconds=0.1))
+    fan_out = asyncio.run(loaded.fan_out(30, rounds=2))
     sent = _traffic(server)[1]
-    change = asyncio.run(stage.change(30, spread=0.01))
+    change = asyncio.run(loaded.change(30, spread=0.01))
     sent = _traffic(server)[1] - sent
-    stage.close()
+    loaded.close()
     assert polls.polls > 0
     assert 200 < polls.bytes_in < 600
     assert polls.bytes_out < 300
