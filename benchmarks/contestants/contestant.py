@@ -11,19 +11,19 @@ from tests.support.recording_client import Watched
 
 __all__ = [
     "Contestant",
-    "Place",
     "Sighting",
     "WatchedPosthog",
+    "WorkerConfig",
     "WorkerContext",
+    "evaluated_revision",
     "key_of",
     "make_client",
-    "revision_told",
 ]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a worker works: the same for all contestants.
+class WorkerConfig:
+    """The addresses and times of one worker: the same for all contestants.
 
     Attributes:
         posthog: the stand-in's address.
@@ -63,8 +63,8 @@ class WatchedPosthog(Watched):
 
 def _revision(flags: list[dict[str, object]] | None) -> int | None:
     """Read the revision from the last flag; cheap, because some contestants do it at each poll."""
-    told: Any = flags[-1] if flags else None
-    return int(told["filters"]["multivariate"]["variants"][0]["key"].removeprefix("r")) if told else None
+    value: Any = flags[-1] if flags else None
+    return int(value["filters"]["multivariate"]["variants"][0]["key"].removeprefix("r")) if value else None
 
 
 @dataclass(slots=True)
@@ -94,7 +94,7 @@ class Contestant:
     name: str
     title: str
     store: str
-    make: Callable[[Place, int], WatchedPosthog]
+    make: Callable[[WorkerConfig, int], WatchedPosthog]
     ours: bool = False
 
 
@@ -103,23 +103,23 @@ def key_of(index: int) -> str:
     return f"phs_{index}"
 
 
-def revision_told(client: WatchedPosthog) -> str | None:
+def evaluated_revision(client: WatchedPosthog) -> str | None:
     """Evaluate the flag with the revision, as an application does: `r7`, or nothing.
 
     No event is sent, because for its first one the SDK starts a process that prints the Linux distribution.
     """
     evaluated = client.evaluate_flags("user", only_evaluate_locally=True, flag_keys=["revision"])
-    told = evaluated.get_flag("revision", send_feature_flag_events=False)
-    return None if told is None else str(told)
+    value = evaluated.get_flag("revision", send_feature_flag_events=False)
+    return None if value is None else str(value)
 
 
-def make_client(place: Place, index: int, provider: object = None) -> WatchedPosthog:
-    """Make a client that polls every `place.interval` seconds."""
+def make_client(config: WorkerConfig, index: int, provider: object = None) -> WatchedPosthog:
+    """Make a client that polls every `config.interval` seconds."""
     return WatchedPosthog(
         "phc_benchmark",
         secret_key=key_of(index),
-        host=place.posthog,
-        poll_interval=place.interval,
+        host=config.posthog,
+        poll_interval=config.interval,
         flag_definition_cache_provider=provider,
         flush_at=1,  # older SDKs sit out the flush interval of 5 seconds in `shutdown`
     )

@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from typing_extensions import override
 
-from benchmarks.contestants.contestant import Contestant, Place, WatchedPosthog, make_client
+from benchmarks.contestants.contestant import Contestant, WatchedPosthog, WorkerConfig, make_client
 
 __all__ = ["BARE", "EXAMPLE", "LeasedCache", "connect"]
 
@@ -103,12 +103,12 @@ class BareReader(LeasedCache):
         """There is nothing to give up."""
 
 
-def _make_bare(place: Place, index: int) -> WatchedPosthog:
-    return make_client(place, index, BareReader(connect(place.redis, timeout=5.0), place.namespace))
+def _make_bare(config: WorkerConfig, index: int) -> WatchedPosthog:
+    return make_client(config, index, BareReader(connect(config.redis, timeout=5.0), config.namespace))
 
 
-def _make(place: Place, index: int) -> WatchedPosthog:
-    return make_client(place, index, LeasedCache(connect(place.redis, timeout=5.0), place.namespace))
+def _make(config: WorkerConfig, index: int) -> WatchedPosthog:
+    return make_client(config, index, LeasedCache(connect(config.redis, timeout=5.0), config.namespace))
 
 
 BARE = Contestant("bare", "a bare GET and decode", "redis", _make_bare)

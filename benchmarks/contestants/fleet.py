@@ -16,7 +16,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 from typing_extensions import Self
 
 from benchmarks.contestants import worker
-from benchmarks.contestants.contestant import Place, WorkerContext
+from benchmarks.contestants.contestant import WorkerConfig, WorkerContext
 
 __all__ = ["Call", "Fleet", "Member", "WorkerFailedError", "until"]
 
@@ -75,10 +75,12 @@ class Call(Generic[T]):
 class Member:
     """One process of a fleet. Does one thing at a time."""
 
-    def __init__(self, contestant: str, place: Place, index: int) -> None:
+    def __init__(self, contestant: str, config: WorkerConfig, index: int) -> None:
         self.index = index
         self._connection, theirs = _CONTEXT.Pipe()
-        self._process = _CONTEXT.Process(target=worker.live, args=(theirs, contestant, place, index), daemon=True)
+        self._process = _CONTEXT.Process(
+            target=worker.run_worker, args=(theirs, contestant, config, index), daemon=True
+        )
         self._process.start()
         theirs.close()
         self.alive = True
@@ -89,16 +91,16 @@ class Member:
         assert self._process.pid is not None
         return self._process.pid
 
-    def begin(self, chore: Callable[Concatenate[WorkerContext, P], T], *args: P.args, **kwargs: P.kwargs) -> Call[T]:
+    def begin(self, task: Callable[Concatenate[WorkerContext, P], T], *args: P.args, **kwargs: P.kwargs) -> Call[T]:
         """Let it do something, without waiting; the result is fetched later."""
-        self._connection.send((chore, args, kwargs))
+        self._connection.send((task, args, kwargs))
         return Call(self)
 
-    def call(self, chore: Callable[Concatenate[WorkerContext, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def call(self, task: Callable[Concatenate[WorkerContext, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Have it do something, and wait for the result."""
-        return self.begin(chore, *args, **kwargs).result()
+        return self.begin(task, *args, **kwargs).result()
 
-    def receive(self, within: float) -> Any:  # noqa: ANN401 - whatever a chore returns; `Call.result` gives it its type
+    def receive(self, within: float) -> Any:  # noqa: ANN401 - whatever a task returns; `Call.result` gives it its type
         """Wait for the next thing that it sends."""
         if not self._connection.poll(within):
             raise WorkerFailedError(f"worker {self.index} has not answered after {within:g} s")
@@ -138,13 +140,13 @@ class Fleet:
 
     Args:
         contestant: name of the contestant that creates their clients.
-        place: where they work.
+        config: of the workers.
         size: how many; more can `join` later.
     """
 
-    def __init__(self, contestant: str, place: Place, size: int) -> None:
+    def __init__(self, contestant: str, config: WorkerConfig, size: int) -> None:
         self._contestant = contestant
-        self._place = place
+        self._config = config
         self._size = size
         self.members: list[Member] = []
 
@@ -168,15 +170,15 @@ class Fleet:
         first = len(self.members)
         came: list[Member] = []
         for number in range(size):
-            came.append(Member(self._contestant, self._place, first + number))
+            came.append(Member(self._contestant, self._config, first + number))
             self.members.append(came[-1])
         for member in came:
             Call[None](member).result()
         return came
 
-    def call(self, chore: Callable[Concatenate[WorkerContext, P], T], *args: P.args, **kwargs: P.kwargs) -> list[T]:
+    def call(self, task: Callable[Concatenate[WorkerContext, P], T], *args: P.args, **kwargs: P.kwargs) -> list[T]:
         """Have all living workers do the same at one time; returns their results in their order."""
-        return [call.result() for call in [member.begin(chore, *args, **kwargs) for member in self]]
+        return [call.result() for call in [member.begin(task, *args, **kwargs) for member in self]]
 
     def load(self) -> list[float]:
         """Have all living workers load their flags at one instant; returns what `load_members` does."""

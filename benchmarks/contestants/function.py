@@ -20,17 +20,17 @@ __all__ = ["main"]
 
 def main() -> None:
     """Import the SDK and redis-py, then the contestant; load flags and evaluate one."""
-    module, name, place_text = sys.argv[1:]
+    module, name, config_text = sys.argv[1:]
     importlib.import_module("posthog")
     importlib.import_module("redis")
     libraries = time.perf_counter()
-    from benchmarks.contestants.contestant import Place, revision_told  # noqa: PLC0415
+    from benchmarks.contestants.contestant import WorkerConfig, evaluated_revision  # noqa: PLC0415
 
     contestant = getattr(importlib.import_module(module), name)
     imported = time.perf_counter()
-    client = contestant.make(Place(**json.loads(place_text)), 99)
+    client = contestant.make(WorkerConfig(**json.loads(config_text)), 99)
     client.load_feature_flags()
-    if revision_told(client) is None:
+    if evaluated_revision(client) is None:
         raise SystemExit("loaded, and no flag can be evaluated")
     done = time.perf_counter()
     print(

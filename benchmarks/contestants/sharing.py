@@ -4,44 +4,44 @@ from __future__ import annotations
 
 from typing_extensions import Unpack
 
-from benchmarks.contestants.contestant import Contestant, Place, WatchedPosthog, make_client
+from benchmarks.contestants.contestant import Contestant, WatchedPosthog, WorkerConfig, make_client
 from flagcache.settings import Options
 from flagcache_posthog import FlagDefinitionCache, RedisFlagDefinitionCache, SqliteFlagDefinitionCache
 
 __all__ = ["ATTACHED", "ATTACHED_SQLITE", "PROTOCOL", "PROTOCOL_SQLITE", "READER"]
 
 
-def _on_redis(place: Place, **options: Unpack[Options]) -> FlagDefinitionCache:
+def _on_redis(config: WorkerConfig, **options: Unpack[Options]) -> FlagDefinitionCache:
     return RedisFlagDefinitionCache(
-        place.redis, place.namespace, refresh_interval=place.interval, fallback=place.directory, **options
+        config.redis, config.namespace, refresh_interval=config.interval, fallback=config.directory, **options
     )
 
 
-def _on_sqlite(place: Place, **options: Unpack[Options]) -> FlagDefinitionCache:
+def _on_sqlite(config: WorkerConfig, **options: Unpack[Options]) -> FlagDefinitionCache:
     return SqliteFlagDefinitionCache(
-        f"{place.directory}/flags.db", place.namespace, refresh_interval=place.interval, **options
+        f"{config.directory}/flags.db", config.namespace, refresh_interval=config.interval, **options
     )
 
 
-def _protocol(place: Place, index: int) -> WatchedPosthog:
-    return make_client(place, index, _on_redis(place, auto_attach=False))
+def _protocol(config: WorkerConfig, index: int) -> WatchedPosthog:
+    return make_client(config, index, _on_redis(config, auto_attach=False))
 
 
-def _attached(place: Place, index: int) -> WatchedPosthog:
-    return make_client(place, index, _on_redis(place))
+def _attached(config: WorkerConfig, index: int) -> WatchedPosthog:
+    return make_client(config, index, _on_redis(config))
 
 
-def _protocol_sqlite(place: Place, index: int) -> WatchedPosthog:
-    return make_client(place, index, _on_sqlite(place, auto_attach=False))
+def _protocol_sqlite(config: WorkerConfig, index: int) -> WatchedPosthog:
+    return make_client(config, index, _on_sqlite(config, auto_attach=False))
 
 
-def _attached_sqlite(place: Place, index: int) -> WatchedPosthog:
-    return make_client(place, index, _on_sqlite(place))
+def _attached_sqlite(config: WorkerConfig, index: int) -> WatchedPosthog:
+    return make_client(config, index, _on_sqlite(config))
 
 
-def _reader(place: Place, index: int) -> WatchedPosthog:
-    cache = RedisFlagDefinitionCache(place.redis, place.namespace, refresh_interval=place.interval, role="reader")
-    return make_client(place, index, cache)
+def _reader(config: WorkerConfig, index: int) -> WatchedPosthog:
+    cache = RedisFlagDefinitionCache(config.redis, config.namespace, refresh_interval=config.interval, role="reader")
+    return make_client(config, index, cache)
 
 
 PROTOCOL = Contestant("protocol", "flagcache, protocol alone", "redis", _protocol, ours=True)

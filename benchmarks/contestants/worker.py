@@ -16,15 +16,15 @@ from typing import Any, cast
 
 from posthog.poller import Poller
 
-from benchmarks.contestants.contestant import Place, WorkerContext, revision_told
+from benchmarks.contestants.contestant import WorkerConfig, WorkerContext, evaluated_revision
 from benchmarks.contestants.registry import CONTESTANTS
 
-__all__ = ["Failure", "Usage", "history", "live", "load", "revision", "shutdown", "usage"]
+__all__ = ["Failure", "Usage", "history", "load", "revision", "run_worker", "shutdown", "usage"]
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What a chore raised."""
+    """What a task raised."""
 
     text: str
 
@@ -46,12 +46,12 @@ class Usage:
     poll_seconds: float
 
 
-def live(connection: Connection[Any, Any], contestant: str, place: Place, index: int) -> None:
+def run_worker(connection: Connection[Any, Any], contestant: str, config: WorkerConfig, index: int) -> None:
     """A worker's whole life, which ends with the benchmark's, however that ends."""
     logging.getLogger().addHandler(logging.NullHandler())  # an outage logs hundreds of lines
     try:
         with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
-            _work(connection, contestant, place, index)
+            _run_tasks(connection, contestant, config, index)
     finally:
         os._exit(0)
 
@@ -68,9 +68,9 @@ def load(context: WorkerContext, when: float) -> float:
     """
     time.sleep(max(0.0, when - time.monotonic()))
     context.client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
-    told = revision_told(context.client)
+    value = evaluated_revision(context.client)
     done = time.monotonic()
-    if told is None:
+    if value is None:
         raise RuntimeError("loaded, and no flag can be evaluated")
     _count_polls(context)
     return done
@@ -119,20 +119,20 @@ def _count_polls(context: WorkerContext) -> None:
     poller.execute = counted
 
 
-def _work(connection: Connection[Any, Any], contestant: str, place: Place, index: int) -> None:
+def _run_tasks(connection: Connection[Any, Any], contestant: str, config: WorkerConfig, index: int) -> None:
     context: WorkerContext | None = None
 
-    def sit_down() -> None:
+    def make_context() -> None:
         nonlocal context
-        context = WorkerContext(CONTESTANTS[contestant].make(place, index), index)
+        context = WorkerContext(CONTESTANTS[contestant].make(config, index), index)
 
-    connection.send(_tried(sit_down))
+    connection.send(_result_or_failure(make_context))
     while context is not None:
-        chore, args, kwargs = connection.recv()
-        connection.send(_tried(chore, context, *args, **kwargs))
+        task, args, kwargs = connection.recv()
+        connection.send(_result_or_failure(task, context, *args, **kwargs))
 
 
-def _tried(what: Callable[..., object], *args: object, **kwargs: object) -> object:
+def _result_or_failure(what: Callable[..., object], *args: object, **kwargs: object) -> object:
     try:
         return what(*args, **kwargs)
     except BaseException:  # noqa: BLE001 - the benchmark reports it, whatever it was

@@ -16,7 +16,7 @@ __all__ = ["QUESTION"]
 _NO_POLLS = 30.0
 """Seconds between two polls: none falls into what is measured."""
 
-_HOMES = {
+_MODULES = {
     "none": ("benchmarks.contestants.alone", "ALONE"),
     "example": ("benchmarks.contestants.example", "EXAMPLE"),
     "bare": ("benchmarks.contestants.example", "BARE"),
@@ -34,10 +34,10 @@ def _cases(scale: Scale) -> Sequence[Case]:
 
 
 def _play(servers: Servers, contestant: Contestant, case: Case) -> Readings:
-    filler, place = _FILLED_BY.get(contestant.name), servers.place(interval=_NO_POLLS)
+    filler, config = _FILLED_BY.get(contestant.name), servers.worker_config(interval=_NO_POLLS)
     with servers.fleet(filler or contestant.name, 1 if filler else 0, interval=_NO_POLLS) as fleet:
         fleet.load()
-        words = ["-m", "benchmarks.contestants.function", *_HOMES[contestant.name], json.dumps(asdict(place))]
+        words = ["-m", "benchmarks.contestants.function", *_MODULES[contestant.name], json.dumps(asdict(config))]
         return repeat(words, case.workers)
 
 
@@ -51,7 +51,7 @@ QUESTION = Question(
     ),
     cases=_cases,
     play=_play,
-    contestants=tuple(_HOMES),
+    contestants=tuple(_MODULES),
     drawn=("after_imports",),
     repeats=2,
 )

@@ -10,7 +10,7 @@ from typing import Any
 import redis
 from typing_extensions import Self
 
-from benchmarks.contestants.contestant import Place
+from benchmarks.contestants.contestant import WorkerConfig
 from benchmarks.contestants.fleet import Fleet
 from flagcache_posthog.testing import PostHogStandIn, RemoteStandIn, Served, make_definitions
 from tests.support.redis_server import RedisServer, newest_installed
@@ -78,13 +78,13 @@ class Servers:
     def __exit__(self, *exc: object) -> None:
         self._open.close()
 
-    def place(self, *, interval: float | None = None) -> Place:
-        """Where workers work.
+    def worker_config(self, *, interval: float | None = None) -> WorkerConfig:
+        """Return the addresses and times of the workers.
 
         Args:
             interval: seconds between two polls; None: as `Servers` has it.
         """
-        return Place(
+        return WorkerConfig(
             posthog=self.posthog.url,
             redis=self.redis.tcp_url,
             directory=self.directory,
@@ -94,7 +94,7 @@ class Servers:
 
     def fleet(self, contestant: str, size: int, *, interval: float | None = None) -> Fleet:
         """The workers of one contestant, not started yet."""
-        return Fleet(contestant, self.place(interval=interval), size)
+        return Fleet(contestant, self.worker_config(interval=interval), size)
 
     def spread(self, size: int) -> list[float]:
         """When each of this many workers starts: anywhere in an interval, as those of a fleet that has run for long."""

@@ -121,11 +121,11 @@ def test_a_failure_at_the_first_load_is_made_up_for(
             context.client.shutdown()
 
 
-def on_a_loop(chore: Callable[[MemberContext], T], context: MemberContext) -> T:
+def on_a_loop(task: Callable[[MemberContext], T], context: MemberContext) -> T:
     """Do something on a thread that runs an event loop, as an async route does."""
 
     async def run() -> T:
-        return chore(context)
+        return task(context)
 
     coroutine: Coroutine[Any, Any, T] = run()
     return asyncio.run(coroutine)

@@ -82,13 +82,13 @@ class MemberContext:
 
 
 class Call(Generic[T]):
-    """A chore under way in a member."""
+    """A task under way in a member."""
 
     def __init__(self, member: Member) -> None:
         self._member = member
 
     def result(self, *, within: float = _PATIENCE) -> T:
-        """Wait for the chore's result; fails the test if it raises, is late, or its process has died."""
+        """Wait for the task's result; fails the test if it raises, is late, or its process has died."""
         answer = self._member.receive(within)
         if isinstance(answer, _Failure):
             pytest.fail(f"in {self._member!r}:\n{answer.text}")
@@ -97,7 +97,7 @@ class Call(Generic[T]):
 
 
 class Member:
-    """One process of a fleet. Does one chore at a time."""
+    """One process of a fleet. Does one task at a time."""
 
     def __init__(self, index: int, pid: int, connection: Connection[Any, Any]) -> None:
         self.index = index
@@ -113,16 +113,16 @@ class Member:
         """Whether it still runs, as far as was seen."""
         return not self._reaped
 
-    def begin(self, chore: Callable[Concatenate[MemberContext, P], T], *args: P.args, **kwargs: P.kwargs) -> Call[T]:
+    def begin(self, task: Callable[Concatenate[MemberContext, P], T], *args: P.args, **kwargs: P.kwargs) -> Call[T]:
         """Let it do something, without waiting; the result is fetched later."""
-        self._connection.send((chore, args, kwargs))
+        self._connection.send((task, args, kwargs))
         return Call(self)
 
-    def call(self, chore: Callable[Concatenate[MemberContext, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def call(self, task: Callable[Concatenate[MemberContext, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Let it do something, and wait for the result."""
-        return self.begin(chore, *args, **kwargs).result()
+        return self.begin(task, *args, **kwargs).result()
 
-    def receive(self, within: float) -> Any:  # noqa: ANN401 - whatever a chore returns; `Call.result` gives it its type
+    def receive(self, within: float) -> Any:  # noqa: ANN401 - whatever a task returns; `Call.result` gives it its type
         """Wait for the next thing that the member sends."""
         if not self._connection.poll(within):
             pytest.fail(f"{self!r} has not answered after {within:g} s")
@@ -191,18 +191,18 @@ class Fleet:
 
     def call(
         self,
-        chore: Callable[Concatenate[MemberContext, P], T],
+        task: Callable[Concatenate[MemberContext, P], T],
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> list[T]:
         """Let all living members do the same at one instant; return their results in the members' order."""
-        return [call.result() for call in self.begin(chore, *args, **kwargs)]
+        return [call.result() for call in self.begin(task, *args, **kwargs)]
 
     def begin(
-        self, chore: Callable[Concatenate[MemberContext, P], T], *args: P.args, **kwargs: P.kwargs
+        self, task: Callable[Concatenate[MemberContext, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> list[Call[T]]:
         """Let all living members do the same at one instant, without waiting."""
-        return [member.begin(chore, *args, **kwargs) for member in self]
+        return [member.begin(task, *args, **kwargs) for member in self]
 
     def _fork(self, index: int) -> Member:
         ours, theirs = Pipe()
@@ -211,7 +211,7 @@ class Fleet:
             ours.close()
             for member in self.members:
                 member.close_inherited()
-            _live(theirs, self._make, index)
+            _run_member(theirs, self._make, index)
         theirs.close()
         member = Member(index, pid, ours)
         self.members.append(member)
@@ -237,32 +237,32 @@ class _Collector(logging.Handler):
         self._lines.append(LogLine(record.name, record.levelno, text))
 
 
-def _live(connection: Connection[Any, Any], make: Callable[[int], MemberContext], index: int) -> NoReturn:
+def _run_member(connection: Connection[Any, Any], make: Callable[[int], MemberContext], index: int) -> NoReturn:
     """A member's whole life, which ends without any code of the test's process being run in it."""
     try:
         with contextlib.suppress(EOFError, BrokenPipeError):  # the test's process is gone
-            _work(connection, make, index)
+            _run_tasks(connection, make, index)
     finally:
         os._exit(0)
 
 
-def _work(connection: Connection[Any, Any], make: Callable[[int], MemberContext], index: int) -> None:
+def _run_tasks(connection: Connection[Any, Any], make: Callable[[int], MemberContext], index: int) -> None:
     context: MemberContext | None = None
 
-    def sit_down() -> None:
+    def make_context() -> None:
         nonlocal context
         context = make(index)
         context.logs.clear()
         for name in ("flagcache", "flagcache_posthog", "posthog"):
             logging.getLogger(name).addHandler(_Collector(context.logs))
 
-    connection.send(_tried(sit_down))
+    connection.send(_result_or_failure(make_context))
     while context is not None:
-        chore, args, kwargs = connection.recv()
-        connection.send(_tried(chore, context, *args, **kwargs))
+        task, args, kwargs = connection.recv()
+        connection.send(_result_or_failure(task, context, *args, **kwargs))
 
 
-def _tried(what: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> object:
+def _result_or_failure(what: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> object:
     try:
         return what(*args, **kwargs)
     except BaseException:  # noqa: BLE001 - the test reports it, whatever it was
