@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tests.support.recording_client import Watched
+from tests.support.recording_client import RecordingClient
 
 __all__ = [
     "Contestant",
+    "RecordingPosthog",
     "Sighting",
-    "WatchedPosthog",
     "WorkerConfig",
     "WorkerContext",
     "evaluated_revision",
@@ -49,15 +49,15 @@ class Sighting:
     revision: int | None
 
 
-class WatchedPosthog(Watched):
+class RecordingPosthog(RecordingClient):
     """A client that records which revision it was given when, through the SDK's public property only."""
 
     def __init__(self, project_api_key: str, **options: Any) -> None:  # noqa: ANN401 - whatever the SDK takes
         self.history: list[Sighting] = []
         super().__init__(project_api_key, **options)
 
-    def saw(self, flags: list[dict[str, object]] | None) -> None:
-        """Note it."""
+    def record(self, flags: list[dict[str, object]] | None) -> None:
+        """Add it to the history."""
         self.history.append(Sighting(time.monotonic(), _revision(flags)))
 
 
@@ -71,7 +71,7 @@ def _revision(flags: list[dict[str, object]] | None) -> int | None:
 class WorkerContext:
     """What the tasks of one worker work with."""
 
-    client: WatchedPosthog
+    client: RecordingPosthog
     index: int
     polls: int = 0
     """Number of polls by the client's poller, or by a thread that polls for it."""
@@ -94,7 +94,7 @@ class Contestant:
     name: str
     title: str
     store: str
-    make: Callable[[WorkerConfig, int], WatchedPosthog]
+    make: Callable[[WorkerConfig, int], RecordingPosthog]
     ours: bool = False
 
 
@@ -103,7 +103,7 @@ def key_of(index: int) -> str:
     return f"phs_{index}"
 
 
-def evaluated_revision(client: WatchedPosthog) -> str | None:
+def evaluated_revision(client: RecordingPosthog) -> str | None:
     """Evaluate the flag with the revision, as an application does: `r7`, or nothing.
 
     No event is sent, because for its first one the SDK starts a process that prints the Linux distribution.
@@ -113,9 +113,9 @@ def evaluated_revision(client: WatchedPosthog) -> str | None:
     return None if value is None else str(value)
 
 
-def make_client(config: WorkerConfig, index: int, provider: object = None) -> WatchedPosthog:
+def make_client(config: WorkerConfig, index: int, provider: object = None) -> RecordingPosthog:
     """Make a client that polls every `config.interval` seconds."""
-    return WatchedPosthog(
+    return RecordingPosthog(
         "phc_benchmark",
         secret_key=key_of(index),
         host=config.posthog,

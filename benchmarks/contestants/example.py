@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from typing_extensions import override
 
-from benchmarks.contestants.contestant import Contestant, WatchedPosthog, WorkerConfig, make_client
+from benchmarks.contestants.contestant import Contestant, RecordingPosthog, WorkerConfig, make_client
 
 __all__ = ["BARE", "EXAMPLE", "LeasedCache", "connect"]
 
@@ -103,11 +103,11 @@ class BareReader(LeasedCache):
         """There is nothing to give up."""
 
 
-def _make_bare(config: WorkerConfig, index: int) -> WatchedPosthog:
+def _make_bare(config: WorkerConfig, index: int) -> RecordingPosthog:
     return make_client(config, index, BareReader(connect(config.redis, timeout=5.0), config.namespace))
 
 
-def _make(config: WorkerConfig, index: int) -> WatchedPosthog:
+def _make(config: WorkerConfig, index: int) -> RecordingPosthog:
     return make_client(config, index, LeasedCache(connect(config.redis, timeout=5.0), config.namespace))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from posthog import FlagDefinitionCacheData
 from typing_extensions import override
 
-from benchmarks.contestants.contestant import Contestant, WatchedPosthog, WorkerConfig, make_client
+from benchmarks.contestants.contestant import Contestant, RecordingPosthog, WorkerConfig, make_client
 from benchmarks.contestants.example import LeasedCache, connect
 
 __all__ = ["REPUBLISHING", "RepublishingCache"]
@@ -35,7 +35,7 @@ class RepublishingCache(LeasedCache):
         self.store(data)
 
 
-def _make(config: WorkerConfig, index: int) -> WatchedPosthog:
+def _make(config: WorkerConfig, index: int) -> RecordingPosthog:
     client = connect(config.redis, timeout=2.0)
     return make_client(config, index, RepublishingCache(client, config.namespace, lease=2 * config.interval))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing_extensions import Unpack
 
-from benchmarks.contestants.contestant import Contestant, WatchedPosthog, WorkerConfig, make_client
+from benchmarks.contestants.contestant import Contestant, RecordingPosthog, WorkerConfig, make_client
 from flagcache.settings import Options
 from flagcache_posthog import FlagDefinitionCache, RedisFlagDefinitionCache, SqliteFlagDefinitionCache
 
@@ -23,23 +23,23 @@ def _on_sqlite(config: WorkerConfig, **options: Unpack[Options]) -> FlagDefiniti
     )
 
 
-def _protocol(config: WorkerConfig, index: int) -> WatchedPosthog:
+def _protocol(config: WorkerConfig, index: int) -> RecordingPosthog:
     return make_client(config, index, _on_redis(config, auto_attach=False))
 
 
-def _attached(config: WorkerConfig, index: int) -> WatchedPosthog:
+def _attached(config: WorkerConfig, index: int) -> RecordingPosthog:
     return make_client(config, index, _on_redis(config))
 
 
-def _protocol_sqlite(config: WorkerConfig, index: int) -> WatchedPosthog:
+def _protocol_sqlite(config: WorkerConfig, index: int) -> RecordingPosthog:
     return make_client(config, index, _on_sqlite(config, auto_attach=False))
 
 
-def _attached_sqlite(config: WorkerConfig, index: int) -> WatchedPosthog:
+def _attached_sqlite(config: WorkerConfig, index: int) -> RecordingPosthog:
     return make_client(config, index, _on_sqlite(config))
 
 
-def _reader(config: WorkerConfig, index: int) -> WatchedPosthog:
+def _reader(config: WorkerConfig, index: int) -> RecordingPosthog:
     cache = RedisFlagDefinitionCache(config.redis, config.namespace, refresh_interval=config.interval, role="reader")
     return make_client(config, index, cache)
 

@@ -23,7 +23,7 @@ from flagcache_posthog import FlagDefinitionCache, from_url
 from flagcache_posthog.testing import Refuse, StandInControl, make_definitions, make_flag
 from tests.support.attached_clients import AttachedContext, attached, events_of, leader_of
 from tests.support.fleet_tasks import all_hold, key_of, leader, load, next_request, revision, shutdown, status
-from tests.support.real_fleet import Fleet, WatchedPosthog
+from tests.support.real_fleet import Fleet, RecordingPosthog
 from tests.support.servers import until
 
 EVERY = 0.3
@@ -183,7 +183,7 @@ def test_a_failing_callback_changes_nothing(
         raise RuntimeError("a fault of the user's")
 
     cache: FlagDefinitionCache = from_url(redis_url, namespace, refresh_interval=EVERY, on_event=fail)
-    client = WatchedPosthog(
+    client = RecordingPosthog(
         "phc_test",
         secret_key=key_of(0),
         host=posthog.url,

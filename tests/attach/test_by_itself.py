@@ -34,7 +34,7 @@ from tests.support.fleet_tasks import (
 from tests.support.grant_log import log_grants
 from tests.support.other_thread_provider import Elsewhere
 from tests.support.own_threads import threads_of
-from tests.support.real_fleet import Fleet, MemberContext, WatchedPosthog
+from tests.support.real_fleet import Fleet, MemberContext, RecordingPosthog
 from tests.support.servers import RedisServer, free_port, until
 from tests.support.user_programs import posthog_environment
 
@@ -45,7 +45,7 @@ TOGETHER = 0.5
 
 pytestmark = pytest.mark.usefixtures("no_threads_left")
 
-MakeClient = Callable[..., WatchedPosthog]
+MakeClient = Callable[..., RecordingPosthog]
 Provider: TypeAlias = FlagDefinitionCache | Elsewhere
 
 
@@ -54,9 +54,9 @@ def make_client(posthog: RemoteStandIn) -> Iterator[MakeClient]:
     """Makes clients by the SDK's own line, which are shut down when the test ends."""
     with ExitStack() as ends:
 
-        def make(cache: Provider | None, *, polls: float = LONG, **options: object) -> WatchedPosthog:
+        def make(cache: Provider | None, *, polls: float = LONG, **options: object) -> RecordingPosthog:
             given = {"secret_key": "phs_0", "host": posthog.url, "flush_at": 1, **options}
-            client = WatchedPosthog("phc_test", poll_interval=polls, flag_definition_cache_provider=cache, **given)
+            client = RecordingPosthog("phc_test", poll_interval=polls, flag_definition_cache_provider=cache, **given)
             ends.callback(client.shutdown)
             return client
 
@@ -102,7 +102,7 @@ def without_provider(posthog: StandInControl, every: float) -> Callable[[int], M
     host = posthog.url
 
     def make(index: int) -> MemberContext:
-        client = WatchedPosthog("phc_plain", secret_key=key_of(index), host=host, poll_interval=every, flush_at=1)
+        client = RecordingPosthog("phc_plain", secret_key=key_of(index), host=host, poll_interval=every, flush_at=1)
         return MemberContext(client, cast("FlagDefinitionCache", None))
 
     return make
@@ -114,7 +114,7 @@ def awaiting(posthog: StandInControl, url: str, namespace: str, every: float) ->
 
     def make(index: int) -> MemberContext:
         cache = AsyncRedisFlagDefinitionCache(url, namespace, refresh_interval=every)
-        client = WatchedPosthog(
+        client = RecordingPosthog(
             "phc_test",
             secret_key=key_of(index),
             host=host,

@@ -17,19 +17,19 @@ from flagcache_posthog.testing import RemoteStandIn, make_definitions
 from tests.support.attached_clients import attached, errors, holder
 from tests.support.fleet_tasks import all_hold, asks, evaluated, load, logs, status
 from tests.support.own_threads import threads_of
-from tests.support.real_fleet import Fleet, MemberContext, WatchedPosthog
+from tests.support.real_fleet import Fleet, MemberContext, RecordingPosthog
 from tests.support.request_pace import let_pass
 from tests.support.servers import RedisServer, until
 from tests.support.user_programs import posthog_environment
 
 EVERY = 0.4
 
-MakeClient = Callable[..., WatchedPosthog]
+MakeClient = Callable[..., RecordingPosthog]
 
 
-def keyless(posthog: RemoteStandIn, cache: FlagDefinitionCache) -> WatchedPosthog:
+def keyless(posthog: RemoteStandIn, cache: FlagDefinitionCache) -> RecordingPosthog:
     """A client that was given no secret key."""
-    return WatchedPosthog(
+    return RecordingPosthog(
         "phc_test", host=posthog.url, poll_interval=EVERY, flag_definition_cache_provider=cache, flush_at=1
     )
 
@@ -41,7 +41,7 @@ def make_client(posthog: RemoteStandIn, monkeypatch: pytest.MonkeyPatch) -> Iter
     monkeypatch.setattr(_lifecycle, "_caches", weakref.WeakSet[object]())
     with ExitStack() as ends:
 
-        def make(cache: FlagDefinitionCache) -> WatchedPosthog:
+        def make(cache: FlagDefinitionCache) -> RecordingPosthog:
             client = keyless(posthog, cache)
             ends.callback(client.shutdown)
             return client
@@ -138,8 +138,8 @@ def test_a_client_with_a_key_is_no_error(
     assert not cache.ready()
     more = {"host": posthog.url, "flag_definition_cache_provider": cache, "flush_at": 1}
     clients = [
-        WatchedPosthog("phc_test", secret_key="phs_0", **more),
-        WatchedPosthog("phc_test", disabled=True, **more),
+        RecordingPosthog("phc_test", secret_key="phs_0", **more),
+        RecordingPosthog("phc_test", disabled=True, **more),
     ]
     assert not cache.ready()
     assert threads_of() == []

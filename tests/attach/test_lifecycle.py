@@ -39,7 +39,7 @@ from tests.support.fleet_tasks import (
 )
 from tests.support.grant_log import log_grants
 from tests.support.own_threads import threads_of
-from tests.support.real_fleet import Fleet, MemberContext, WatchedPosthog
+from tests.support.real_fleet import Fleet, MemberContext, RecordingPosthog
 from tests.support.servers import MakeRedis, RedisServer, until
 
 EVERY = 0.5
@@ -56,9 +56,9 @@ def open_files() -> set[str]:
 
 def made_of(
     context: MemberContext, posthog: StandInControl, *, index: int = 1, token: str = "phc_test"
-) -> WatchedPosthog:
+) -> RecordingPosthog:
     """One more client of this context's cache, not attached."""
-    return WatchedPosthog(
+    return RecordingPosthog(
         token,
         secret_key=key_of(index),
         host=posthog.url,
@@ -122,7 +122,7 @@ def test_a_client_may_be_attached_after_it_was_loaded(
 ) -> None:
     """A client that no thread listened for has one that does, from its next poll on."""
     cache = from_url(redis_url, namespace, refresh_interval=EVERY, auto_attach=False)
-    context = here(AttachedContext(made_of(AttachedContext(cast("WatchedPosthog", None), cache), posthog), cache))
+    context = here(AttachedContext(made_of(AttachedContext(cast("RecordingPosthog", None), cache), posthog), cache))
     load(context)
     until(lambda: threads_of() == [], what="the thread of its fetch to end: no other was started")
     cache.attach(context.client)

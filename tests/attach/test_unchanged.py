@@ -10,7 +10,7 @@ import pytest
 from flagcache_posthog.testing import PostHogStandIn, StandInControl, make_definitions
 from tests.support.attached_clients import ADOPTS, AttachedContext, attached, only_own_fetches, polls_until
 from tests.support.fleet_tasks import asks, key_of, load, next_request, poll, revision
-from tests.support.real_fleet import MemberContext, WatchedPosthog
+from tests.support.real_fleet import MemberContext, RecordingPosthog
 from tests.support.servers import until
 
 EVERY = 0.2
@@ -131,7 +131,7 @@ def test_attached_clients_and_one_without_a_listener_stay_right(
     """Of three clients of one provider, two of them attached, each follows every change, and is given nothing twice."""
     first = here(attached(posthog, redis_url, namespace, every=EVERY, auto_attach=False)(0))
     second, bare = (
-        WatchedPosthog(
+        RecordingPosthog(
             "phc_test",
             secret_key=key_of(index),
             host=posthog.url,
@@ -162,7 +162,7 @@ def test_the_poll_of_one_client_brings_nothing_to_another(
 ) -> None:
     """A client that polls rarely has a change at once when another client of its process fetched it."""
     rare = here(attached(posthog, redis_url, namespace, every=0.1, polls=30.0)(0))
-    often = WatchedPosthog(
+    often = RecordingPosthog(
         "phc_test",
         secret_key=key_of(1),
         host=posthog.url,

@@ -16,7 +16,7 @@ from flagcache_posthog import FlagDefinitionCache, from_url
 from flagcache_posthog.testing import Refuse, StandInControl, make_definitions
 from tests.support.attached_clients import attached, holder
 from tests.support.fleet_tasks import all_hold, contexts, evaluated, key_of, leader, load, poll, revision, status
-from tests.support.real_fleet import Fleet, MemberContext, WatchedPosthog
+from tests.support.real_fleet import Fleet, MemberContext, RecordingPosthog
 from tests.support.servers import MakeRedis, RedisServer, until
 
 T = TypeVar("T")
@@ -45,9 +45,9 @@ def never_polling(
     return make
 
 
-def without_poller(host: str, secret_key: str, cache: FlagDefinitionCache | None) -> WatchedPosthog:
+def without_poller(host: str, secret_key: str, cache: FlagDefinitionCache | None) -> RecordingPosthog:
     """A client without a poller, whose poll interval is the SDK's own."""
-    return WatchedPosthog(
+    return RecordingPosthog(
         "phc_test",
         secret_key=secret_key,
         host=host,

@@ -24,7 +24,7 @@ from tests.support.fleet_tasks import (
     trouble,
 )
 from tests.support.grant_log import log_grants
-from tests.support.real_fleet import Fleet, MemberContext, WatchedPosthog
+from tests.support.real_fleet import Fleet, MemberContext, RecordingPosthog
 from tests.support.servers import RedisServer, until
 
 EVERY = 0.5
@@ -44,7 +44,7 @@ def awaiting_contexts(
         cache = AsyncRedisFlagDefinitionCache(
             client, namespace, refresh_interval=EVERY, lease=LEASE, auto_attach=attached
         )
-        posthog_client = WatchedPosthog(
+        posthog_client = RecordingPosthog(
             "phc_test",
             secret_key=key_of(index),
             host=host,

@@ -22,7 +22,7 @@ from tests.support.fleet_tasks import (
     trouble,
 )
 from tests.support.grant_log import log_grants
-from tests.support.real_fleet import Fleet, Member, MemberContext, WatchedPosthog
+from tests.support.real_fleet import Fleet, Member, MemberContext, RecordingPosthog
 from tests.support.servers import RedisServer, until
 
 EVERY = 0.5
@@ -128,7 +128,7 @@ def test_clients_without_a_key_do_not_hold_up_the_fleet(
     """Forks of a client without a secret key poll like all others: they follow, and their fleet converges."""
     make = contexts(posthog, redis_server.url, namespace, every=EVERY, challenge_after=1.5)
     context = make(0)
-    keyless = WatchedPosthog(
+    keyless = RecordingPosthog(
         "phc_test", host=posthog.url, poll_interval=EVERY, flag_definition_cache_provider=context.cache, flush_at=1
     )
     context.client.shutdown()

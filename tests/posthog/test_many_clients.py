@@ -19,7 +19,7 @@ from posthog.poller import Poller
 from flagcache_posthog import FlagDefinitionCache, from_url
 from flagcache_posthog.testing import REVISION_FLAG, PostHogStandIn, RemoteStandIn, make_definitions
 from tests.support.own_threads import threads_of
-from tests.support.real_fleet import WatchedPosthog
+from tests.support.real_fleet import RecordingPosthog
 from tests.support.servers import MakeRedis, RedisServer, until
 from tests.support.snippets import snippet
 from tests.support.user_programs import posthog_environment
@@ -37,7 +37,7 @@ def make_client() -> Iterator[MakeClient]:
     with ExitStack() as ends:
 
         def make(cache: FlagDefinitionCache, host: str, *, token: str = "phc_test", polls: float = EVERY) -> Posthog:
-            client = WatchedPosthog(
+            client = RecordingPosthog(
                 token,
                 secret_key="phs_test",
                 host=host,

@@ -18,7 +18,7 @@ from flagcache_posthog import FlagDefinitionCache, from_url
 from flagcache_posthog.testing import REVISION_FLAG, RemoteStandIn, make_definitions
 from tests.support.attached_clients import holder
 from tests.support.own_threads import threads_of
-from tests.support.real_fleet import WatchedPosthog
+from tests.support.real_fleet import RecordingPosthog
 from tests.support.servers import MakeRedis, RedisServer, until
 from tests.support.user_programs import Program, posthog_environment
 
@@ -30,7 +30,7 @@ either = pytest.mark.parametrize("attached", [True, False], ids=["attached", "un
 
 def made(cache: FlagDefinitionCache, posthog: RemoteStandIn, *, attached: bool, send: bool = True) -> Posthog:
     """A client of this cache; if it sends no events, the SDK's only connection is the one for its fetches."""
-    client = WatchedPosthog(
+    client = RecordingPosthog(
         "phc_test",
         secret_key="phs_test",
         host=posthog.url,

@@ -12,7 +12,7 @@ import redis
 from flagcache import RedisFlagDefinitionCache
 from flagcache.status import Role
 from flagcache_posthog.testing import PostHogStandIn, make_definitions
-from tests.support.real_fleet import WatchedPosthog
+from tests.support.real_fleet import RecordingPosthog
 from tests.support.servers import until
 
 __all__ = ["Crew", "clients_share", "crew"]
@@ -25,7 +25,7 @@ class Crew:
         self, source: redis.Redis | redis.RedisCluster | str, namespace: str, posthog: PostHogStandIn, ends: ExitStack
     ) -> None:
         self.posthog = posthog
-        self.clients: list[WatchedPosthog] = []
+        self.clients: list[RecordingPosthog] = []
         self._caches: list[RedisFlagDefinitionCache] = []
         self._source = source
         self._namespace = namespace
@@ -36,7 +36,7 @@ class Crew:
         cache = RedisFlagDefinitionCache(
             self._source, self._namespace, refresh_interval=0.5, poll_interval=60, store_timeout=0.5
         )
-        client = WatchedPosthog(
+        client = RecordingPosthog(
             "phc_test",
             secret_key="phs_test",
             host=self.posthog.url,

@@ -41,7 +41,7 @@ class SentinelServer(RedisServer):
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class WatchedRedis:
     """A master and its replica, watched by one sentinel."""
 
     master: RedisServer
@@ -76,7 +76,7 @@ def replicas_known_to(sentinel: redis.Redis) -> int:
 
 
 @pytest.fixture
-def watched(make_redis: MakeRedis) -> Iterator[Watched]:
+def watched(make_redis: MakeRedis) -> Iterator[WatchedRedis]:
     """A master with a replica that the sentinel knows of."""
     settings = ("--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
     master = make_redis(tcp=True, args=settings)
@@ -85,11 +85,11 @@ def watched(make_redis: MakeRedis) -> Iterator[Watched]:
     with SentinelServer(master) as sentinel:
         with closing(make_client(port=sentinel.port, password=SECRET)) as client:
             until(lambda: replicas_known_to(client) == 1, what="the sentinel to know the replica")
-        yield Watched(master, replica, sentinel)
+        yield WatchedRedis(master, replica, sentinel)
 
 
 @pytest.mark.parametrize("kind", ["client", "asyncio client", "url"])
-def test_sentinel_leads_to_the_master_of_the_moment(watched: Watched, kind: str) -> None:
+def test_sentinel_leads_to_the_master_of_the_moment(watched: WatchedRedis, kind: str) -> None:
     """Runs and messages go through the master; when it died and another took over, through that one."""
     source: Source = watched.manager().master_for("mymaster", db=2, decode_responses=True)
     if kind == "asyncio client":
@@ -114,7 +114,7 @@ def test_sentinel_leads_to_the_master_of_the_moment(watched: Watched, kind: str)
             assert anew.get(5) == b"two"
 
 
-def test_sentinel_that_is_frozen_costs_one_timeout_and_no_secret(watched: Watched) -> None:
+def test_sentinel_that_is_frozen_costs_one_timeout_and_no_secret(watched: WatchedRedis) -> None:
     """Frozen sentinels cost a run one timeout whatever the client's is; the failure shows no password."""
     client = watched.manager().master_for("mymaster")
     with closing(client), link_to(client, timeout=1.6) as link:
@@ -138,7 +138,7 @@ def test_sentinels_tell_two_services_of_one_name_apart() -> None:
         RedisLink(Sentinel([("127.0.0.1", 1)]).slave_for("mymaster"), timeout=1)
 
 
-def test_a_fleet_shares_through_sentinel(watched: Watched, namespace: str) -> None:
+def test_a_fleet_shares_through_sentinel(watched: WatchedRedis, namespace: str) -> None:
     """One fetch serves three attached clients, and a change is pushed, through the master of a service."""
     with closing(watched.manager().master_for("mymaster", decode_responses=True)) as client:
         clients_share(client, namespace)
@@ -146,7 +146,7 @@ def test_a_fleet_shares_through_sentinel(watched: Watched, namespace: str) -> No
 
 
 def test_a_failover_that_loses_the_last_write_throws_nobody_back(
-    watched: Watched, namespace: str, caplog: pytest.LogCaptureFixture
+    watched: WatchedRedis, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The new master has the old definitions; the workers keep the new ones and give them back, without a fetch."""
 

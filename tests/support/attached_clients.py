@@ -20,7 +20,7 @@ from flagcache_posthog import from_url
 from flagcache_posthog.testing import Served, StandInControl
 from tests.support.fleet_tasks import evaluated, history, key_of, load, poll, status
 from tests.support.own_threads import threads_of
-from tests.support.real_fleet import Member, MemberContext, WatchedPosthog
+from tests.support.real_fleet import Member, MemberContext, RecordingPosthog
 from tests.support.servers import until
 
 __all__ = [
@@ -88,7 +88,7 @@ def attached(
     def make(index: int) -> AttachedContext:
         happened: list[Event] = []
         cache = from_url(store_url, namespace, refresh_interval=every, on_event=happened.append, **options)
-        client = WatchedPosthog(
+        client = RecordingPosthog(
             token,
             secret_key=key_of(index),
             host=host,

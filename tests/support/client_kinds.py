@@ -15,7 +15,7 @@ from flagcache_posthog import FlagDefinitionCache, MemoryFlagDefinitionCache, fr
 from flagcache_posthog.testing import StandInControl
 from tests.support.attached_clients import AttachedContext
 from tests.support.fleet_tasks import key_of
-from tests.support.real_fleet import MemberContext, WatchedPosthog
+from tests.support.real_fleet import MemberContext, RecordingPosthog
 from tests.support.scenario import Place
 
 __all__ = ["BOTH", "Tie", "make_client", "plain_contexts", "tied_cache", "tied_contexts"]
@@ -53,9 +53,9 @@ def tied_cache(
     return from_url(place.store_url, place.namespace, refresh_interval=refresh, on_event=on_event, **options)
 
 
-def make_client(host: str, index: int, *, polls: float, provider: object = None) -> WatchedPosthog:
+def make_client(host: str, index: int, *, polls: float, provider: object = None) -> RecordingPosthog:
     """Make a client with its own key; without a provider it is the plain SDK."""
-    return WatchedPosthog(
+    return RecordingPosthog(
         "phc_test",
         secret_key=key_of(index),
         host=host,

@@ -12,7 +12,7 @@ from flagcache.settings import Options
 from flagcache.status import Role, Status
 from flagcache_posthog import FlagDefinitionCache, from_url
 from flagcache_posthog.testing import REVISION_FLAG, Served, StandInControl, Truth, key_digest
-from tests.support.real_fleet import Fleet, LogLine, Member, MemberContext, Sighting, WatchedPosthog
+from tests.support.real_fleet import Fleet, LogLine, Member, MemberContext, RecordingPosthog, Sighting
 from tests.support.servers import until
 
 __all__ = [
@@ -126,7 +126,7 @@ def contexts(
 
     def make(index: int) -> MemberContext:
         cache = from_url(store_url, namespace, refresh_interval=every, **options)
-        client = WatchedPosthog(
+        client = RecordingPosthog(
             token,
             secret_key=key_of(index),
             host=host,

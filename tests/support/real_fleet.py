@@ -27,9 +27,9 @@ from typing_extensions import Self
 
 from flagcache_posthog import FlagDefinitionCache
 from flagcache_posthog.testing import revision_of
-from tests.support.recording_client import Watched
+from tests.support.recording_client import RecordingClient
 
-__all__ = ["Call", "Fleet", "LogLine", "Member", "MemberContext", "Sighting", "WatchedPosthog"]
+__all__ = ["Call", "Fleet", "LogLine", "Member", "MemberContext", "RecordingPosthog", "Sighting"]
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -49,15 +49,15 @@ class Sighting:
     revision: int | None
 
 
-class WatchedPosthog(Watched):
+class RecordingPosthog(RecordingClient):
     """A client that records everything it ever held, through the SDK's public property only."""
 
     def __init__(self, project_api_key: str, **options: Any) -> None:  # noqa: ANN401 - whatever the SDK takes
         self.history: list[Sighting] = []
         super().__init__(project_api_key, **options)
 
-    def saw(self, flags: list[dict[str, object]] | None) -> None:
-        """Note it."""
+    def record(self, flags: list[dict[str, object]] | None) -> None:
+        """Add it to the history."""
         count = None if flags is None else len(flags)
         self.history.append(Sighting(time.monotonic(), count, revision_of({"flags": flags})))
 
@@ -75,7 +75,7 @@ class LogLine:
 class MemberContext:
     """What the tasks of one member work with: made in the member, or before the fork and shared by all."""
 
-    client: WatchedPosthog
+    client: RecordingPosthog
     cache: FlagDefinitionCache
     logs: list[LogLine] = field(default_factory=list[LogLine])
     """What `flagcache`, its provider and `posthog` logged in this member, warnings and worse."""

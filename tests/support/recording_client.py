@@ -7,15 +7,15 @@ from typing import cast
 
 from posthog import Posthog
 
-__all__ = ["Watched"]
+__all__ = ["RecordingClient"]
 
 _FLAGS = cast("property", inspect.getattr_static(Posthog, "feature_flags"))
 
 
-class Watched(Posthog):
-    """A base class: `saw` is called with each value that the client holds from then on."""
+class RecordingClient(Posthog):
+    """A base class: `record` is called with each value that the client holds from then on."""
 
-    def saw(self, flags: list[dict[str, object]] | None) -> None:
+    def record(self, flags: list[dict[str, object]] | None) -> None:
         """The client holds this now; on the thread that gave it."""
         raise NotImplementedError
 
@@ -27,4 +27,4 @@ class Watched(Posthog):
     @feature_flags.setter
     def feature_flags(self, flags: list[dict[str, object]] | None) -> None:
         _FLAGS.__set__(self, flags)
-        self.saw(flags)
+        self.record(flags)

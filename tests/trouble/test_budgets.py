@@ -121,7 +121,7 @@ def test_every_verb_ends_in_time_and_says_what_is_wrong(
                 timed(verb)
 
 
-class Watched:
+class TimedCache:
     """A cache whose methods are timed, and its events."""
 
     def __init__(self, url: str, namespace: str) -> None:
@@ -152,7 +152,7 @@ class Watched:
         return sum(isinstance(event, StoreLost) and event.store != "this process alone" for event in self.events)
 
     @property
-    def returns(self) -> int:
+    def recoveries(self) -> int:
         """How often it said that the store answers again."""
         return sum(isinstance(event, StoreRecovered) for event in self.events)
 
@@ -168,61 +168,66 @@ def test_a_warm_cache_pays_one_timeout_and_keeps_its_flags(
     trouble: Trouble, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """All methods end in time with the flags held; the loss and the return of the store are one line each."""
-    watched = Watched(trouble.url, namespace)
-    assert watched.poll() is True
+    timed_cache = TimedCache(trouble.url, namespace)
+    assert timed_cache.poll() is True
     trouble.begin()
-    spent = took(lambda: [watched.poll() for _ in range(10)])
+    spent = took(lambda: [timed_cache.poll() for _ in range(10)])
     assert spent < BUDGET + SLACK
-    assert watched.losses == 1
-    timed(lambda: watched.cache.on_flag_definitions_received(DATA))
+    assert timed_cache.losses == 1
+    timed(lambda: timed_cache.cache.on_flag_definitions_received(DATA))
     if trouble.end is not None:
         trouble.end()
-        until(lambda: [watched.poll()] and watched.losses == watched.returns, 20.0, every=0.05, what="the return")
-        assert watched.losses <= 1
-    timed(watched.cache.shutdown)
+        until(
+            lambda: [timed_cache.poll()] and timed_cache.losses == timed_cache.recoveries,
+            20.0,
+            every=0.05,
+            what="the return",
+        )
+        assert timed_cache.losses <= 1
+    timed(timed_cache.cache.shutdown)
     lines = [record.getMessage() for record in caplog.records if record.levelname != "INFO"]
-    lost = [str(event) for event in watched.events if isinstance(event, StoreLost)]
-    assert sum(any(line.endswith(text) for text in lost) for line in lines) == watched.losses, lines
+    lost = [str(event) for event in timed_cache.events if isinstance(event, StoreLost)]
+    assert sum(any(line.endswith(text) for text in lost) for line in lines) == timed_cache.losses, lines
     assert not any("this process alone" in line or "Traceback" in line for line in lines), lines
 
 
 def test_a_cold_cache_in_trouble_fetches_for_itself(trouble: Trouble, namespace: str) -> None:
     """A process that starts in trouble has its flags after one timeout, and shuts down in time."""
     trouble.begin()
-    watched = Watched(trouble.url, namespace)
-    assert took(watched.poll) < BUDGET + SLACK
-    timed(watched.cache.shutdown)
-    assert watched.losses == 1
+    timed_cache = TimedCache(trouble.url, namespace)
+    assert took(timed_cache.poll) < BUDGET + SLACK
+    timed(timed_cache.cache.shutdown)
+    assert timed_cache.losses == 1
 
 
 def test_shutdown_in_fresh_trouble_ends_in_time(trouble: Trouble, namespace: str) -> None:
     """A leader that has not noticed the trouble yet stops handing over its lease after one timeout."""
-    watched = Watched(trouble.url, namespace)
-    assert watched.poll() is True
+    timed_cache = TimedCache(trouble.url, namespace)
+    assert timed_cache.poll() is True
     trouble.begin()
-    timed(watched.cache.shutdown)
-    watched.poll()
+    timed(timed_cache.cache.shutdown)
+    timed_cache.poll()
 
 
 @pytest.mark.parametrize("name", ["frozen", "wrong password"])
 def test_eight_threads_notice_as_one(name: str, make_redis: MakeRedis, stack: ExitStack, namespace: str) -> None:
     """All threads continue after one timeout, one of them probes at a time, and each transition is one event."""
     trouble = TROUBLES[name](make_redis, stack, namespace)
-    watched = Watched(trouble.url, namespace)
-    watched.poll()
+    timed_cache = TimedCache(trouble.url, namespace)
+    timed_cache.poll()
     trouble.begin()
 
     def hammer(seconds: float) -> None:
         ends = time.monotonic() + seconds
         while time.monotonic() < ends:
-            watched.poll()
+            timed_cache.poll()
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(hammer, [1.5] * 8))
-        assert (watched.losses, watched.returns) == (1, 0)
+        assert (timed_cache.losses, timed_cache.recoveries) == (1, 0)
         assert trouble.end is not None
         trouble.end()
-        until(lambda: [*threads.map(hammer, [0.2] * 8)] and watched.returns, 20.0, what="the return")
+        until(lambda: [*threads.map(hammer, [0.2] * 8)] and timed_cache.recoveries, 20.0, what="the return")
         list(threads.map(hammer, [0.5] * 8))
-    assert (watched.losses, watched.returns) == (1, 1)
-    watched.cache.shutdown()
+    assert (timed_cache.losses, timed_cache.recoveries) == (1, 1)
+    timed_cache.cache.shutdown()

@@ -23,7 +23,7 @@ from flagcache.stores.redis.user_code import BoundedCredentials, bounded_connect
 from flagcache_posthog.testing import RemoteStandIn
 from tests.support.attached_clients import AttachedContext, events
 from tests.support.fleet_tasks import evaluated, key_of
-from tests.support.real_fleet import WatchedPosthog
+from tests.support.real_fleet import RecordingPosthog
 from tests.support.redis_links import clients_seen_by, make_client
 from tests.support.refused_threads import refuse_threads
 from tests.support.servers import MakeRedis, RedisServer, until
@@ -217,7 +217,7 @@ def make_context(posthog: RemoteStandIn, client: redis.Redis, namespace: str) ->
     """A process with an attached client and this client of Redis."""
     told: list[Event] = []
     cache = RedisFlagDefinitionCache(client, namespace, store_timeout=TIMEOUT, on_event=told.append)
-    user = WatchedPosthog("phc_test", secret_key=key_of(0), host=posthog.url, flag_definition_cache_provider=cache)
+    user = RecordingPosthog("phc_test", secret_key=key_of(0), host=posthog.url, flag_definition_cache_provider=cache)
     return AttachedContext(cache.attach(user), cache, events=told)
 
 
