@@ -55,7 +55,7 @@ def _deck(item: pytest.Item) -> str:
 
 
 @pytest.fixture(params=range(max(1, ROUNDS)), ids="round{}".format)
-def chance(request: pytest.FixtureRequest) -> random.Random:
+def rng(request: pytest.FixtureRequest) -> random.Random:
     """The source of a scenario's choices."""
     node: str = request.node.nodeid
     sys.stdout.write(f"to play this again: CHAOS_ROUNDS={max(1, ROUNDS)} CHAOS_SEED={SEED} pytest '{node}'\n")

@@ -11,10 +11,10 @@ from requests.adapters import HTTPAdapter
 
 from tests.support.fleet_tasks import asker, asks, leader, next_request
 from tests.support.real_fleet import Member, MemberContext
-from tests.support.scenario import BUSY, EVERY, Stage
+from tests.support.scenario import BUSY, EVERY, Scenario
 from tests.support.servers import until
 
-__all__ = ["Step", "catch", "cut_off", "let_go", "reconnect"]
+__all__ = ["Step", "catch", "cut_off", "reconnect", "resume"]
 
 _SEND = HTTPAdapter.send
 _LONGEST = 20.0
@@ -87,33 +87,33 @@ def reconnect(_context: MemberContext) -> None:
     HTTPAdapter.send = _SEND  # type: ignore[method-assign]
 
 
-def catch(stage: Stage, step: Step) -> Member:
+def catch(scenario: Scenario, step: Step) -> Member:
     """Let PostHog change, and return the leader, stopped during its fetch of the new revision."""
     if step is Step.IDLE:
-        next_request(stage.posthog, timeout=2 * EVERY + BUSY)
-        return leader(stage.fleet)
+        next_request(scenario.posthog, timeout=2 * EVERY + BUSY)
+        return leader(scenario.fleet)
     if step is Step.DURING:
-        next_request(stage.posthog, timeout=2 * EVERY + BUSY)  # the next one is an interval away, and is held
-        stage.change()
-        stage.posthog.hold(times=1)
-        stage.posthog.wait_for_held(1, timeout=4 * EVERY + BUSY)
-        return asker(stage.fleet, asks(stage.posthog)[-1])
-    stage.change()
-    stage.fleet.call(_close_gate, step)
-    [caught] = until(lambda: _stopped(stage), 4 * EVERY + BUSY, what=f"somebody to be {step.value}")
-    for member in stage.fleet:
+        next_request(scenario.posthog, timeout=2 * EVERY + BUSY)  # the next one is an interval away, and is held
+        scenario.change()
+        scenario.posthog.hold(times=1)
+        scenario.posthog.wait_for_held(1, timeout=4 * EVERY + BUSY)
+        return asker(scenario.fleet, asks(scenario.posthog)[-1])
+    scenario.change()
+    scenario.fleet.call(_close_gate, step)
+    [caught] = until(lambda: _stopped(scenario), 4 * EVERY + BUSY, what=f"somebody to be {step.value}")
+    for member in scenario.fleet:
         if member is not caught:
             member.call(_open_gate)
     return caught
 
 
-def _stopped(stage: Stage) -> list[Member]:
-    told = zip(stage.fleet, stage.fleet.call(_at_gate), strict=True)
+def _stopped(scenario: Scenario) -> list[Member]:
+    told = zip(scenario.fleet, scenario.fleet.call(_at_gate), strict=True)
     return [member for member, stopped in told if stopped]
 
 
-def let_go(stage: Stage, caught: Member) -> None:
+def resume(scenario: Scenario, caught: Member) -> None:
     """Let the stopped member continue, if it lives; it must not be frozen."""
-    stage.posthog.release()
+    scenario.posthog.release()
     if caught.alive:
         caught.call(_open_gate)

@@ -15,7 +15,7 @@ import pytest
 from flagcache_posthog.testing import RemoteStandIn, make_definitions
 from tests.support.fleet_tasks import all_hold, contexts, load, logs, never_lost_flags, next_request, status, trouble
 from tests.support.real_fleet import Fleet
-from tests.support.scenario import Mode, Place, Stage
+from tests.support.scenario import Mode, Place, Scenario
 from tests.support.servers import MakeRedis, until
 
 MODES = pytest.mark.parametrize("mode", Mode, ids=lambda mode: mode.value)
@@ -60,38 +60,38 @@ def _read_only(disk: Path) -> Generator[None]:
 
 @MODES
 @pytest.mark.sample(1)
-def test_full(mode: Mode, posthog: RemoteStandIn, small_disk: Path, namespace: str, chance: random.Random) -> None:
+def test_full(mode: Mode, posthog: RemoteStandIn, small_disk: Path, namespace: str, rng: random.Random) -> None:
     """The disk fills up under a fleet that shares a file: attached clients get each change, and afterwards all do."""
     place = Place(posthog, f"sqlite:///{small_disk / 'flags.db'}", namespace)
-    with Stage.of(mode, place, chance) as stage:
-        with stage.store_away(), _full(small_disk):
-            stage.tell("the disk is full")
-            stage.expect("is full", "answers again after")
-            for _ in range(chance.randint(1, 3)):
-                stage.change()
+    with Scenario.of(mode, place, rng) as scenario:
+        with scenario.store_unreachable(), _full(small_disk):
+            scenario.log("the disk is full")
+            scenario.expect("is full", "answers again after")
+            for _ in range(rng.randint(1, 3)):
+                scenario.change()
                 if mode is Mode.ATTACHED:
-                    stage.settle(unable=4)  # each asks for itself, more slowly
+                    scenario.settle(unable=4)  # each asks for itself, more slowly
                 else:
                     next_request(posthog, timeout=10.0)
-        stage.change()  # an SDK that fetches for itself has the entity tag of what no store took, and gets "unchanged"
-        stage.settle()
-        stage.join()
-        stage.end_well()
+        scenario.change()  # an SDK that fetches for itself has the tag of what no store took, and gets "unchanged"
+        scenario.settle()
+        scenario.join()
+        scenario.check_recovery()
 
 
 @MODES
 @pytest.mark.sample(1)
-def test_read_only(mode: Mode, posthog: RemoteStandIn, small_disk: Path, namespace: str, chance: random.Random) -> None:
+def test_read_only(mode: Mode, posthog: RemoteStandIn, small_disk: Path, namespace: str, rng: random.Random) -> None:
     """A fleet that starts on a read-only disk, where an earlier one left its file, has flags and gets each change."""
     place = Place(posthog, f"sqlite:///{small_disk / 'flags.db'}", namespace)
-    with Stage.of(mode, place, chance, size=1):
+    with Scenario.of(mode, place, rng, size=1):
         pass  # it leaves a file with revision 1
-    with _read_only(small_disk), Stage.of(mode, place, chance) as stage:
-        stage.know_of_nobody()
-        stage.expect("refuses to write")
-        stage.change()
-        stage.settle(unable=4)
-        stage.end_well()
+    with _read_only(small_disk), Scenario.of(mode, place, rng) as scenario:
+        scenario.expect_no_coordination()
+        scenario.expect("refuses to write")
+        scenario.change()
+        scenario.settle(unable=4)
+        scenario.check_recovery()
 
 
 @pytest.mark.parametrize("spoilt", [_full, _read_only], ids=["full", "read-only"])

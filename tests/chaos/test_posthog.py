@@ -10,7 +10,7 @@ import pytest
 from flagcache_posthog.testing import MALFORMED, Drip, Drop, Fault, Hang, Refuse
 from tests.chaos.fetch_steps import cut_off, reconnect
 from tests.support.fleet_tasks import key_of, leader, next_request
-from tests.support.scenario import BUSY, EVERY, Mode, Place, Stage
+from tests.support.scenario import BUSY, EVERY, Mode, Place, Scenario
 from tests.support.servers import RedisServer
 
 MODES = pytest.mark.parametrize("mode", Mode, ids=lambda mode: mode.value)
@@ -30,68 +30,66 @@ FOR_ONE: list[tuple[Mode, Fault | None]] = [
 
 @pytest.mark.parametrize(("mode", "fault"), FOR_ONE, ids=lambda value: getattr(value, "value", None) or repr(value))
 @pytest.mark.sample(1, each="mode")
-def test_fails_for_one(
-    mode: Mode, fault: Fault | None, place: Place, server: RedisServer, chance: random.Random
-) -> None:
+def test_fails_for_one(mode: Mode, fault: Fault | None, place: Place, server: RedisServer, rng: random.Random) -> None:
     """The leader's requests fail, and perhaps others' too: a worker that can fetch does, and all have the change."""
-    with Stage.of(mode, place, chance) as stage:
-        first = leader(stage.fleet)
-        others = chance.sample([each for each in stage.fleet if each is not first], chance.randint(0, 2))
+    with Scenario.of(mode, place, rng) as scenario:
+        first = leader(scenario.fleet)
+        others = rng.sample([each for each in scenario.fleet if each is not first], rng.randint(0, 2))
         for member in (first, *others):
-            stage.tell(f"PostHog fails for {member}")
+            scenario.log(f"PostHog fails for {member}")
             if fault is None:
                 member.call(cut_off)
             else:
-                stage.posthog.fail(fault, secret_key=key_of(member.index))
+                scenario.posthog.fail(fault, secret_key=key_of(member.index))
                 if isinstance(fault, Refuse):
-                    stage.expect(f"answered {fault.status}", "fetches succeed again", "another process fetches")
+                    scenario.expect(f"answered {fault.status}", "fetches succeed again", "another process fetches")
         for _ in range(2):
-            stage.change()
-            stage.settle(unable=1 + len(others))
+            scenario.change()
+            scenario.settle(unable=1 + len(others))
         for member in [first, *others]:
             member.call(reconnect)
-        stage.posthog.recover()
-        stage.end_well(server)
+        scenario.posthog.recover()
+        scenario.check_recovery(server)
 
 
-def _down(stage: Stage) -> None:
+def _down(scenario: Scenario) -> None:
     """Every request fails in one of several ways; then PostHog is back with a change."""
     faults: list[Fault] = [Refuse(500), Refuse(503), Drop(), Refuse(429, retry_after=1)]
-    stage.posthog.fail(stage.chance.choice(faults))
+    scenario.posthog.fail(scenario.rng.choice(faults))
     for _ in range(3):
-        next_request(stage.posthog, timeout=6 * EVERY + BUSY)
-    stage.change()
-    stage.posthog.recover()
+        next_request(scenario.posthog, timeout=6 * EVERY + BUSY)
+    scenario.change()
+    scenario.posthog.recover()
 
 
-def _flapping(stage: Stage) -> None:
+def _flapping(scenario: Scenario) -> None:
     """Some requests fail in several ways, others do not, while PostHog changes."""
     faults: list[Fault] = [Refuse(500), Refuse(503), Refuse(429, retry_after=0.3), Drop(), MALFORMED, Drip(0.2)]
     for _ in range(4):
-        if stage.chance.random() < 0.7:
-            stage.posthog.fail(stage.chance.choice(faults), times=1)
-        next_request(stage.posthog, timeout=6 * EVERY + BUSY)
-        stage.change()
-    stage.posthog.recover()
+        if scenario.rng.random() < 0.7:
+            scenario.posthog.fail(scenario.rng.choice(faults), times=1)
+        next_request(scenario.posthog, timeout=6 * EVERY + BUSY)
+        scenario.change()
+    scenario.posthog.recover()
 
 
-def _slow(stage: Stage) -> None:
+def _slow(scenario: Scenario) -> None:
     """PostHog's answers take nearly an interval, or longer than one."""
-    stage.posthog.set_delay(stage.chance.choice([0.8, 1.6]) * EVERY)
+    scenario.posthog.set_delay(scenario.rng.choice([0.8, 1.6]) * EVERY)
     for _ in range(3):
-        next_request(stage.posthog, timeout=6 * EVERY + BUSY)
-        stage.change()
-    stage.posthog.set_delay(0)
+        next_request(scenario.posthog, timeout=6 * EVERY + BUSY)
+        scenario.change()
+    scenario.posthog.set_delay(0)
 
 
 @MODES
 @pytest.mark.parametrize("trouble", [_down, _flapping, _slow], ids=lambda trouble: trouble.__name__[1:])
 @pytest.mark.sample(1, each="trouble")
 def test_fails_for_all(
-    mode: Mode, trouble: Callable[[Stage], None], place: Place, server: RedisServer, chance: random.Random
+    mode: Mode, trouble: Callable[[Scenario], None], place: Place, server: RedisServer, rng: random.Random
 ) -> None:
     """PostHog is down, flaps or is slow: no worker loses a flag or retries too often, and all have the change later."""
-    with Stage.of(mode, place, chance) as stage:
-        stage.tell(f"PostHog is {trouble.__name__[1:]}")
-        trouble(stage)
-        stage.end_well(server)
+    with Scenario.of(mode, place, rng) as scenario:
+        scenario.log(f"PostHog is {trouble.__name__[1:]}")
+        trouble(scenario)
+        scenario.check_recovery(server)

@@ -1,8 +1,8 @@
 """One scenario: a fleet, its PostHog and its store, and the record for the final check.
 
-with Stage.of(mode, posthog, server.url, namespace, chance) as stage:
-    ...                     # a fault in some process, at some step
-    stage.end_well(server)  # all is well again soon, and no rule was broken meanwhile
+with Scenario.of(mode, backends, rng) as scenario:
+    ...                              # a fault in some process, at some step
+    scenario.check_recovery(server)  # all is well again soon, and no rule was broken meanwhile
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.support.fleet_tasks import all_hold, contexts, history, load, logs, s
 from tests.support.real_fleet import Fleet, Member, MemberContext
 from tests.support.servers import RedisServer, until
 
-__all__ = ["BUSY", "EVERY", "SIZE", "Mode", "Place", "Stage"]
+__all__ = ["BUSY", "EVERY", "SIZE", "Mode", "Place", "Scenario"]
 
 EVERY = 0.5
 """Seconds between two fetches of a fleet, and between two polls of a client."""
@@ -67,21 +67,21 @@ class Place:
     namespace: str
 
 
-class Stage:
+class Scenario:
     """One fleet, and everything that is needed to check it in the end.
 
     Args:
         mode: How the clients are tied to the cache.
         place: The fleet's place.
-        chance: The source of each choice, so that the same seed makes the same ones.
+        rng: The source of each choice, so that the same seed makes the same ones.
         fleet: The members.
     """
 
-    def __init__(self, mode: Mode, place: Place, chance: random.Random, fleet: Fleet) -> None:
+    def __init__(self, mode: Mode, place: Place, rng: random.Random, fleet: Fleet) -> None:
         self.mode = mode
         self.place = place
         self.posthog = place.posthog
-        self.chance = chance
+        self.rng = rng
         self.fleet = fleet
         self.revision = 1
         self._ended: list[Testimony] = []
@@ -91,69 +91,69 @@ class Stage:
 
     @classmethod
     @contextmanager
-    def of(cls, mode: Mode, place: Place, chance: random.Random, size: int = SIZE) -> Generator[Self]:
+    def of(cls, mode: Mode, place: Place, rng: random.Random, size: int = SIZE) -> Generator[Self]:
         """Start a fleet of this many, which has loaded revision 1."""
         with Fleet(_contexts(mode, place), size) as fleet:
-            stage = cls(mode, place, chance, fleet)
+            scenario = cls(mode, place, rng, fleet)
             fleet.call(load)
-            yield stage
+            yield scenario
 
     @classmethod
     @contextmanager
-    def forked(cls, mode: Mode, place: Place, chance: random.Random, size: int = 2) -> Generator[Self]:
+    def forked(cls, mode: Mode, place: Place, rng: random.Random, size: int = 2) -> Generator[Self]:
         """Make and load a client in this process, and fork this many children."""
         context = _contexts(mode, place)(0)
         try:
             load(context)
             with Fleet(lambda _index: context, size) as fleet:
-                stage = cls(mode, place, chance, fleet)
-                stage._one_key = True
-                yield stage
+                scenario = cls(mode, place, rng, fleet)
+                scenario._one_key = True
+                yield scenario
         finally:
             context.client.shutdown()
 
     # --- what happens ------------------------------------------------------------------------------------------------
 
-    def tell(self, what: str) -> None:
+    def log(self, what: str) -> None:
         """Record an action, for the message of a failure."""
         sys.stdout.write(f"{time.monotonic():.3f} {what}\n")
 
     def change(self) -> None:
         """Let PostHog move forward by one revision."""
         self.revision += 1
-        self.tell(f"PostHog serves revision {self.revision}")
+        self.log(f"PostHog serves revision {self.revision}")
         self.posthog.serve(make_definitions(5, revision=self.revision))
 
     def kill(self, member: Member) -> None:
         """End a member as kill -9 does, and keep what it saw."""
-        self.tell(f"kill {member}")
+        self.log(f"kill {member}")
         self._ended.append(_testimony(member))
         member.kill()
 
     def freeze(self, member: Member) -> None:
         """Freeze a member."""
-        self.tell(f"freeze {member}")
+        self.log(f"freeze {member}")
         member.freeze()
 
     def thaw(self, member: Member) -> None:
         """Let a frozen member continue."""
-        self.tell(f"thaw {member}")
+        self.log(f"thaw {member}")
         member.thaw()
 
     def join(self, size: int = 1) -> None:
         """Start this many more, and let them load."""
-        self.tell(f"{size} more")
+        self.log(f"{size} more")
         for member in self.fleet.join(size):
             member.call(load)
 
-    def welcome(self, size: int = 1) -> None:
+    def join_up_to_date(self, size: int = 1) -> None:
         """Start this many more while nothing is wrong, so that they load the newest at once."""
-        self.tell(f"{size} more, who must have revision {self.revision}")
+        self.log(f"{size} more, who must have revision {self.revision}")
         came = [member.call(load) for member in self.fleet.join(size)]
         assert came == [self.revision] * size, f"of {size} newcomers {came} was loaded, not revision {self.revision}"
 
     @contextmanager
-    def store_away(self) -> Generator[None]:
+    def store_unreachable(self) -> Generator[None]:
         """Meanwhile the store cannot be reached, so that no two members know of each other; until all have it back."""
         began = time.monotonic()
         try:
@@ -166,7 +166,7 @@ class Stage:
         """Expect that members log errors with these words; any other error is a fault."""
         self._expected += errors
 
-    def know_of_nobody(self) -> None:
+    def expect_no_coordination(self) -> None:
         """From the start to the end no two members know of each other."""
         self._alone.append((0.0, float("inf")))
 
@@ -189,7 +189,7 @@ class Stage:
         within = self.mode.converges_within + unable * self.mode.turn
         all_hold(self.fleet if members is None else list(members), self.revision, within=within)
 
-    def end_well(self, server: RedisServer | None = None) -> None:
+    def check_recovery(self, server: RedisServer | None = None) -> None:
         """End the trouble: a change reaches all in time, all leave, and the rules have been kept.
 
         Args:

@@ -80,7 +80,7 @@ def test_what_was_fetched_while_redis_died_is_kept(
     place: Place,
 ) -> None:
     """PostHog answers v2, Redis dies before it is published, PostHog then fails: v2 stays, and reaches all."""
-    chance = random.Random(f"{seed}/{away.__name__}")
+    rng = random.Random(f"{seed}/{away.__name__}")
     options = {} if fallback else {"fallback": None}
     contexts = tied_contexts(Tie.ATTACHED, place, refresh=EVERY, polls=EVERY, store_timeout=0.3, **options)
     with Fleet(contexts, 4) as fleet:
@@ -90,7 +90,7 @@ def test_what_was_fetched_while_redis_died_is_kept(
         posthog.fail(500)
         posthog.release()
         until(lambda: caught.call(revision) == 2, PATIENCE, what="v2 to reach the client that fetched it")
-        let_pass(chance.random() * 3 * EVERY)
+        let_pass(rng.random() * 3 * EVERY)
         back()
         until(lambda: all(s.store_answers for s in fleet.call(status)), PATIENCE, every=0.05, what="the store")
         let_pass(6 * EVERY)  # PostHog still fails: the worker that has v2 must give it to all
@@ -116,7 +116,7 @@ def test_what_a_leader_fetched_before_it_froze_is_kept(
 
     All later fetches have failed, and said so: its v2 reaches all.
     """
-    chance, challenge = random.Random(seed), 8.0
+    rng, challenge = random.Random(seed), 8.0
     make = {
         tie: tied_contexts(tie, place, refresh=EVERY, polls=EVERY, lease=3 * EVERY, challenge_after=challenge)
         for tie in (leads, follow)
@@ -130,7 +130,7 @@ def test_what_a_leader_fetched_before_it_froze_is_kept(
         posthog.fail(500)
         posthog.release()
         before = len(asks(posthog))
-        let_pass((5 + chance.random()) * EVERY)
+        let_pass((5 + rng.random()) * EVERY)
         assert len(asks(posthog)) > before, "nobody was granted a fetch meanwhile: this shows nothing"
         frozen.thaw()
         let_pass(4 * EVERY)  # less than a challenge time, in which PostHog still fails
