@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.scenario_fixtures import place, server
+from tests.support.scenario_fixtures import backends, server
 from tests.support.servers import MakeRedis
 from tests.support.stepped_redis import SteppedRedis, step_redis
 
-__all__ = ["place", "server"]
+__all__ = ["backends", "server"]
 
 ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "0"))
 SEED = os.environ.get("CHAOS_SEED", "1")

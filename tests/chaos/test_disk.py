@@ -15,7 +15,7 @@ import pytest
 from flagcache_posthog.testing import RemoteStandIn, make_definitions
 from tests.support.fleet_tasks import all_hold, contexts, load, logs, never_lost_flags, next_request, status, trouble
 from tests.support.real_fleet import Fleet
-from tests.support.scenario import Mode, Place, Scenario
+from tests.support.scenario import Backends, Mode, Scenario
 from tests.support.servers import MakeRedis, until
 
 MODES = pytest.mark.parametrize("mode", Mode, ids=lambda mode: mode.value)
@@ -62,8 +62,8 @@ def _read_only(disk: Path) -> Generator[None]:
 @pytest.mark.sample(1)
 def test_full(mode: Mode, posthog: RemoteStandIn, small_disk: Path, namespace: str, rng: random.Random) -> None:
     """The disk fills up under a fleet that shares a file: attached clients get each change, and afterwards all do."""
-    place = Place(posthog, f"sqlite:///{small_disk / 'flags.db'}", namespace)
-    with Scenario.of(mode, place, rng) as scenario:
+    backends = Backends(posthog, f"sqlite:///{small_disk / 'flags.db'}", namespace)
+    with Scenario.of(mode, backends, rng) as scenario:
         with scenario.store_unreachable(), _full(small_disk):
             scenario.log("the disk is full")
             scenario.expect("is full", "answers again after")
@@ -83,10 +83,10 @@ def test_full(mode: Mode, posthog: RemoteStandIn, small_disk: Path, namespace: s
 @pytest.mark.sample(1)
 def test_read_only(mode: Mode, posthog: RemoteStandIn, small_disk: Path, namespace: str, rng: random.Random) -> None:
     """A fleet that starts on a read-only disk, where an earlier one left its file, has flags and gets each change."""
-    place = Place(posthog, f"sqlite:///{small_disk / 'flags.db'}", namespace)
-    with Scenario.of(mode, place, rng, size=1):
+    backends = Backends(posthog, f"sqlite:///{small_disk / 'flags.db'}", namespace)
+    with Scenario.of(mode, backends, rng, size=1):
         pass  # it leaves a file with revision 1
-    with _read_only(small_disk), Scenario.of(mode, place, rng) as scenario:
+    with _read_only(small_disk), Scenario.of(mode, backends, rng) as scenario:
         scenario.expect_no_coordination()
         scenario.expect("refuses to write")
         scenario.change()

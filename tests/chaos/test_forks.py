@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.fleet_tasks import evaluated, revision
 from tests.support.real_fleet import MemberContext
-from tests.support.scenario import EVERY, Mode, Place, Scenario
+from tests.support.scenario import EVERY, Backends, Mode, Scenario
 from tests.support.servers import RedisServer
 
 MODES = pytest.mark.parametrize("mode", Mode, ids=lambda mode: mode.value)
@@ -16,9 +16,9 @@ MODES = pytest.mark.parametrize("mode", Mode, ids=lambda mode: mode.value)
 
 @MODES
 @pytest.mark.sample(2)
-def test_forks_under_fire(mode: Mode, place: Place, server: RedisServer, rng: random.Random) -> None:
+def test_forks_under_fire(mode: Mode, backends: Backends, server: RedisServer, rng: random.Random) -> None:
     """Children forked at any moment of an outage hold flags at once, evaluate, and later follow each change."""
-    with Scenario.forked(mode, place, rng) as scenario:
+    with Scenario.forked(mode, backends, rng) as scenario:
         with scenario.store_unreachable():
             for _ in range(3):
                 kill = rng.random() < 0.5

@@ -10,7 +10,7 @@ import pytest
 from flagcache_posthog.testing import MALFORMED, Drip, Drop, Fault, Hang, Refuse
 from tests.chaos.fetch_steps import cut_off, reconnect
 from tests.support.fleet_tasks import key_of, leader, next_request
-from tests.support.scenario import BUSY, EVERY, Mode, Place, Scenario
+from tests.support.scenario import BUSY, EVERY, Backends, Mode, Scenario
 from tests.support.servers import RedisServer
 
 MODES = pytest.mark.parametrize("mode", Mode, ids=lambda mode: mode.value)
@@ -30,9 +30,11 @@ FOR_ONE: list[tuple[Mode, Fault | None]] = [
 
 @pytest.mark.parametrize(("mode", "fault"), FOR_ONE, ids=lambda value: getattr(value, "value", None) or repr(value))
 @pytest.mark.sample(1, each="mode")
-def test_fails_for_one(mode: Mode, fault: Fault | None, place: Place, server: RedisServer, rng: random.Random) -> None:
+def test_fails_for_one(
+    mode: Mode, fault: Fault | None, backends: Backends, server: RedisServer, rng: random.Random
+) -> None:
     """The leader's requests fail, and perhaps others' too: a worker that can fetch does, and all have the change."""
-    with Scenario.of(mode, place, rng) as scenario:
+    with Scenario.of(mode, backends, rng) as scenario:
         first = leader(scenario.fleet)
         others = rng.sample([each for each in scenario.fleet if each is not first], rng.randint(0, 2))
         for member in (first, *others):
@@ -86,10 +88,10 @@ def _slow(scenario: Scenario) -> None:
 @pytest.mark.parametrize("trouble", [_down, _flapping, _slow], ids=lambda trouble: trouble.__name__[1:])
 @pytest.mark.sample(1, each="trouble")
 def test_fails_for_all(
-    mode: Mode, trouble: Callable[[Scenario], None], place: Place, server: RedisServer, rng: random.Random
+    mode: Mode, trouble: Callable[[Scenario], None], backends: Backends, server: RedisServer, rng: random.Random
 ) -> None:
     """PostHog is down, flaps or is slow: no worker loses a flag or retries too often, and all have the change later."""
-    with Scenario.of(mode, place, rng) as scenario:
+    with Scenario.of(mode, backends, rng) as scenario:
         scenario.log(f"PostHog is {trouble.__name__[1:]}")
         trouble(scenario)
         scenario.check_recovery(server)

@@ -9,7 +9,7 @@ import pytest
 from tests.chaos.fetch_steps import Step, catch, resume
 from tests.support.fleet_tasks import next_request, revision
 from tests.support.real_fleet import Member
-from tests.support.scenario import BUSY, EVERY, Mode, Place, Scenario
+from tests.support.scenario import BUSY, EVERY, Backends, Mode, Scenario
 from tests.support.servers import RedisServer, until
 
 MODES = pytest.mark.parametrize("mode", Mode, ids=lambda mode: mode.value)
@@ -29,9 +29,9 @@ def _victims(scenario: Scenario, caught: Member, who: str) -> list[Member]:
 @STEPS
 @WHO
 @pytest.mark.sample(1, each="who")
-def test_killed(mode: Mode, step: Step, who: str, place: Place, server: RedisServer, rng: random.Random) -> None:
+def test_killed(mode: Mode, step: Step, who: str, backends: Backends, server: RedisServer, rng: random.Random) -> None:
     """If the leader or followers are killed at any step, a change reaches the rest in time, and no rule is broken."""
-    with Scenario.of(mode, place, rng) as scenario:
+    with Scenario.of(mode, backends, rng) as scenario:
         caught = catch(scenario, step)
         for victim in _victims(scenario, caught, who):
             scenario.kill(victim)
@@ -47,9 +47,9 @@ def test_killed(mode: Mode, step: Step, who: str, place: Place, server: RedisSer
 @STEPS
 @WHO
 @pytest.mark.sample(1, each="who")
-def test_frozen(mode: Mode, step: Step, who: str, place: Place, server: RedisServer, rng: random.Random) -> None:
+def test_frozen(mode: Mode, step: Step, who: str, backends: Backends, server: RedisServer, rng: random.Random) -> None:
     """If leader or followers freeze at any step, and thaw when others have newer definitions, no worker goes back."""
-    with Scenario.of(mode, place, rng) as scenario:
+    with Scenario.of(mode, backends, rng) as scenario:
         caught = catch(scenario, step)
         victims, late = _victims(scenario, caught, who), scenario.revision
         for victim in victims:

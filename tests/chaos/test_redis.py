@@ -10,7 +10,7 @@ import pytest
 from tests.chaos.fetch_steps import Step, catch, resume
 from tests.support.final_check import admin_of
 from tests.support.fleet_tasks import status
-from tests.support.scenario import BUSY, EVERY, Mode, Place, Scenario
+from tests.support.scenario import BUSY, EVERY, Backends, Mode, Scenario
 from tests.support.servers import RedisServer, until
 from tests.support.stepped_redis import SteppedRedis
 
@@ -77,12 +77,12 @@ TROUBLES: list[Callable[[Scenario, RedisServer], None]] = [_killed, _frozen, _hi
 def test_away(
     mode: Mode,
     trouble: Callable[[Scenario, RedisServer], None],
-    place: Place,
+    backends: Backends,
     server: RedisServer,
     rng: random.Random,
 ) -> None:
     """Redis goes down and returns empty, unchanged, or with older data: no flag is lost, and there is one fleet."""
-    with Scenario.of(mode, place, rng) as scenario:
+    with Scenario.of(mode, backends, rng) as scenario:
         with scenario.store_unreachable():
             scenario.log(f"Redis is {trouble.__name__[1:]}")
             trouble(scenario, server)
@@ -93,10 +93,10 @@ def test_away(
 @MODES
 @pytest.mark.parametrize("step", Step, ids=lambda step: step.value)
 @pytest.mark.sample(1)
-def test_flushed(mode: Mode, step: Step, place: Place, server: RedisServer, rng: random.Random) -> None:
+def test_flushed(mode: Mode, step: Step, backends: Backends, server: RedisServer, rng: random.Random) -> None:
     """After FLUSHALL at each step of a fetch lease and definitions are soon there, without a burst of requests."""
     admin = admin_of(server)
-    with Scenario.of(mode, place, rng) as scenario:
+    with Scenario.of(mode, backends, rng) as scenario:
         caught = catch(scenario, step)
         for _ in range(rng.randint(1, 3)):
             scenario.log("FLUSHALL")
@@ -110,9 +110,9 @@ def test_flushed(mode: Mode, step: Step, place: Place, server: RedisServer, rng:
 
 @MODES
 @pytest.mark.sample(1)
-def test_clock(mode: Mode, stepped_redis: SteppedRedis, place: Place, namespace: str, rng: random.Random) -> None:
+def test_clock(mode: Mode, stepped_redis: SteppedRedis, backends: Backends, namespace: str, rng: random.Random) -> None:
     """Redis's clock is stepped by seconds and by hours, at any step of a fetch: changes still reach all."""
-    there = Place(place.posthog, stepped_redis.server.url, namespace)
+    there = Backends(backends.posthog, stepped_redis.server.url, namespace)
     with Scenario.of(mode, there, rng) as scenario:
         for offset in [*rng.sample((-86_400, -600, -20, 20, 600, 86_400), 2), 0]:
             caught = catch(scenario, rng.choice(list(Step)))

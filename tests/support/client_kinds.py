@@ -16,7 +16,7 @@ from flagcache_posthog.testing import StandInControl
 from tests.support.attached_clients import AttachedContext
 from tests.support.fleet_tasks import key_of
 from tests.support.real_fleet import MemberContext, RecordingPosthog
-from tests.support.scenario import Place
+from tests.support.scenario import Backends
 
 __all__ = ["BOTH", "Tie", "make_client", "plain_contexts", "tied_cache", "tied_contexts"]
 
@@ -33,7 +33,7 @@ BOTH = tuple(Tie)
 
 def tied_cache(
     tie: Tie,
-    place: Place,
+    backends: Backends,
     *,
     refresh: float,
     on_event: Callable[[Event], object] | None = None,
@@ -43,14 +43,14 @@ def tied_cache(
 
     Args:
         tie: How its clients are tied to it.
-        place: The fleet's place.
+        backends: The fleet's PostHog and store.
         refresh: Seconds between two requests of the fleet to PostHog.
         on_event: Called with each event.
         options: Of the cache.
     """
     if tie is Tie.PROTOCOL and "auto_attach" in Options.__annotations__:
         options = {**options, "auto_attach": False}
-    return from_url(place.store_url, place.namespace, refresh_interval=refresh, on_event=on_event, **options)
+    return from_url(backends.store_url, backends.namespace, refresh_interval=refresh, on_event=on_event, **options)
 
 
 def make_client(host: str, index: int, *, polls: float, provider: object = None) -> RecordingPosthog:
@@ -67,7 +67,7 @@ def make_client(host: str, index: int, *, polls: float, provider: object = None)
 
 def tied_contexts(
     tie: Tie,
-    place: Place,
+    backends: Backends,
     *,
     refresh: float,
     polls: float,
@@ -77,18 +77,18 @@ def tied_contexts(
 
     Args:
         tie: How its client is tied to the cache.
-        place: The fleet's place.
+        backends: The fleet's PostHog and store.
         refresh: Seconds between two requests of the fleet to PostHog.
         polls: Seconds between two polls of a client.
-        options: Of the cache, and `host` where that is not the place's PostHog.
+        options: Of the cache, and `host` if that is not the fleet's PostHog.
     """
-    host = str(options.pop("host", place.posthog.url))
+    host = str(options.pop("host", backends.posthog.url))
     if tie is Tie.PROTOCOL and polls != refresh:
         options.setdefault("poll_interval", polls)
 
     def make(index: int) -> AttachedContext:
         happened: list[Event] = []
-        cache = tied_cache(tie, place, refresh=refresh, on_event=happened.append, **options)
+        cache = tied_cache(tie, backends, refresh=refresh, on_event=happened.append, **options)
         client = make_client(host, index, polls=polls, provider=cache)
         return AttachedContext(client, cache, events=happened)
 

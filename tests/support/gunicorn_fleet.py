@@ -9,7 +9,7 @@ from pathlib import Path
 
 from typing_extensions import Self
 
-from tests.support.scenario import Place
+from tests.support.scenario import Backends
 from tests.support.servers import free_port, until
 from tests.support.user_programs import Program, posthog_environment
 
@@ -48,14 +48,16 @@ class WebFleet:
 
     Args:
         folder: Where it runs.
-        place: The fleet's place.
+        backends: The fleet's PostHog and store.
         workers: How many.
         refresh: Seconds between two requests of the fleet to PostHog.
         polls: Seconds between two polls of a client.
         more: Further arguments of gunicorn.
     """
 
-    def __init__(self, folder: Path, place: Place, *more: str, workers: int = 4, refresh: float, polls: float) -> None:
+    def __init__(
+        self, folder: Path, backends: Backends, *more: str, workers: int = 4, refresh: float, polls: float
+    ) -> None:
         (folder / "app.py").write_text(_APP)
         (folder / "gunicorn.conf.py").write_text(_HELPER)
         self.port = free_port()
@@ -70,9 +72,9 @@ class WebFleet:
             "app:app",
         ]
         environ = posthog_environment(
-            place.posthog.url,
-            STORE=place.store_url,
-            NAMESPACE=place.namespace,
+            backends.posthog.url,
+            STORE=backends.store_url,
+            NAMESPACE=backends.namespace,
             REFRESH=str(refresh),
             POLLS=str(polls),
             XDG_STATE_HOME=str(folder / "state"),

@@ -26,7 +26,7 @@ from tests.support.fleet_tasks import all_hold, contexts, history, load, logs, s
 from tests.support.real_fleet import Fleet, Member, MemberContext
 from tests.support.servers import RedisServer, until
 
-__all__ = ["BUSY", "EVERY", "SIZE", "Mode", "Place", "Scenario"]
+__all__ = ["BUSY", "EVERY", "SIZE", "Backends", "Mode", "Scenario"]
 
 EVERY = 0.5
 """Seconds between two fetches of a fleet, and between two polls of a client."""
@@ -59,8 +59,8 @@ class Mode(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """The place of a fleet: its servers and folders."""
+class Backends:
+    """The PostHog and the store of a fleet."""
 
     posthog: StandInControl
     store_url: str
@@ -72,15 +72,15 @@ class Scenario:
 
     Args:
         mode: How the clients are tied to the cache.
-        place: The fleet's place.
+        backends: The fleet's PostHog and store.
         rng: The source of each choice, so that the same seed makes the same ones.
         fleet: The members.
     """
 
-    def __init__(self, mode: Mode, place: Place, rng: random.Random, fleet: Fleet) -> None:
+    def __init__(self, mode: Mode, backends: Backends, rng: random.Random, fleet: Fleet) -> None:
         self.mode = mode
-        self.place = place
-        self.posthog = place.posthog
+        self.backends = backends
+        self.posthog = backends.posthog
         self.rng = rng
         self.fleet = fleet
         self.revision = 1
@@ -91,22 +91,22 @@ class Scenario:
 
     @classmethod
     @contextmanager
-    def of(cls, mode: Mode, place: Place, rng: random.Random, size: int = SIZE) -> Generator[Self]:
+    def of(cls, mode: Mode, backends: Backends, rng: random.Random, size: int = SIZE) -> Generator[Self]:
         """Start a fleet of this many, which has loaded revision 1."""
-        with Fleet(_contexts(mode, place), size) as fleet:
-            scenario = cls(mode, place, rng, fleet)
+        with Fleet(_contexts(mode, backends), size) as fleet:
+            scenario = cls(mode, backends, rng, fleet)
             fleet.call(load)
             yield scenario
 
     @classmethod
     @contextmanager
-    def forked(cls, mode: Mode, place: Place, rng: random.Random, size: int = 2) -> Generator[Self]:
+    def forked(cls, mode: Mode, backends: Backends, rng: random.Random, size: int = 2) -> Generator[Self]:
         """Make and load a client in this process, and fork this many children."""
-        context = _contexts(mode, place)(0)
+        context = _contexts(mode, backends)(0)
         try:
             load(context)
             with Fleet(lambda _index: context, size) as fleet:
-                scenario = cls(mode, place, rng, fleet)
+                scenario = cls(mode, backends, rng, fleet)
                 scenario._one_key = True
                 yield scenario
         finally:
@@ -207,12 +207,12 @@ class Scenario:
             one_key=self._one_key,
             expected=self._expected,
         )
-        faults = [*final_check.faults(evidence), *final_check.left_behind(self.fleet, server, self.place.namespace)]
+        faults = [*final_check.faults(evidence), *final_check.left_behind(self.fleet, server, self.backends.namespace)]
         assert not faults, "\n".join(faults)
 
 
-def _contexts(mode: Mode, place: Place) -> Callable[[int], MemberContext]:
-    where = (place.posthog, place.store_url, place.namespace)
+def _contexts(mode: Mode, backends: Backends) -> Callable[[int], MemberContext]:
+    where = (backends.posthog, backends.store_url, backends.namespace)
     if mode is Mode.ATTACHED:
         return attached(*where, every=EVERY, store_timeout=0.3, fetch_timeout=1.0)
     return contexts(*where, every=EVERY, store_timeout=0.3, lease=CHALLENGE, challenge_after=CHALLENGE)

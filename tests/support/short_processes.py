@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.client_kinds import Tie
-from tests.support.scenario import Place
+from tests.support.scenario import Backends
 from tests.support.user_programs import posthog_environment
 
 __all__ = ["Job", "Told"]
@@ -56,18 +56,18 @@ class Job:
     """One process that makes a client, evaluates one flag and ends. It begins at once.
 
     Args:
-        place: The fleet's place.
+        backends: The fleet's PostHog and store.
         tie: How its client is tied; None: the plain SDK.
         refresh: Seconds between two requests of its fleet, and between two polls.
         folder: For what is kept on disk.
     """
 
-    def __init__(self, place: Place, tie: Tie | None, *, refresh: float, folder: Path) -> None:
+    def __init__(self, backends: Backends, tie: Tie | None, *, refresh: float, folder: Path) -> None:
         environ = posthog_environment(
-            place.posthog.url,
+            backends.posthog.url,
             TIE=tie.value if tie else "plain",
-            STORE=place.store_url,
-            NAMESPACE=place.namespace,
+            STORE=backends.store_url,
+            NAMESPACE=backends.namespace,
             REFRESH=str(refresh),
             XDG_STATE_HOME=str(folder / "state"),
         )

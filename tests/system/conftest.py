@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.scenario_fixtures import place, server
+from tests.support.scenario_fixtures import backends, server
 
-__all__ = ["place", "server"]
+__all__ = ["backends", "server"]
 
 _ASKED_FOR = bool(os.environ.get("SYSTEM"))
 _TRUE_SCALE = bool(os.environ.get("SYSTEM_TRUE_SCALE"))

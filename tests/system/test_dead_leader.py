@@ -20,7 +20,7 @@ from tests.support.client_kinds import Tie, tied_contexts
 from tests.support.fleet_tasks import all_hold, asker, asks, leader, load, next_request
 from tests.support.real_fleet import Fleet
 from tests.support.request_pace import gaps, let_pass, next_ask
-from tests.support.scenario import Place
+from tests.support.scenario import Backends
 from tests.support.servers import RedisServer
 
 GRACE = 3.0
@@ -46,8 +46,8 @@ def _fleets(
         made: list[tuple[Fleet, RemoteStandIn]] = []
         for number in range(count):
             posthog = stack.enter_context(PostHogStandIn.spawn(make_definitions(5), delay=0.1))
-            place = Place(posthog, server.url, f"{namespace}-{number}")
-            fleet = stack.enter_context(Fleet(tied_contexts(Tie.ATTACHED, place, refresh=refresh, polls=polls), 3))
+            backends = Backends(posthog, server.url, f"{namespace}-{number}")
+            fleet = stack.enter_context(Fleet(tied_contexts(Tie.ATTACHED, backends, refresh=refresh, polls=polls), 3))
             made.append((fleet, posthog))
         for fleet, _ in made:
             fleet.call(load)
@@ -78,10 +78,12 @@ def test_a_killed_leader_delays_the_next_request_by_the_grace(server: RedisServe
 
 
 @pytest.mark.slow
-def test_a_leader_killed_in_mid_fetch_delays_the_next_one_by_the_grace(posthog: RemoteStandIn, place: Place) -> None:
+def test_a_leader_killed_in_mid_fetch_delays_the_next_one_by_the_grace(
+    posthog: RemoteStandIn, backends: Backends
+) -> None:
     """Its open grant counts as begun: the next request comes an interval after it, and 3 s at most; none in between."""
     refresh, polls = 1.5, 5.0
-    with Fleet(tied_contexts(Tie.ATTACHED, place, refresh=refresh, polls=polls), 3) as fleet:
+    with Fleet(tied_contexts(Tie.ATTACHED, backends, refresh=refresh, polls=polls), 3) as fleet:
         fleet.call(load)
         let_pass(polls + 0.5)
         posthog.hold(times=1)
@@ -112,10 +114,10 @@ def test_without_leader_and_deputy_anybody_s_next_poll_asks(server: RedisServer,
 
 
 @pytest.mark.slow
-def test_a_leader_frozen_for_a_while_costs_one_change_of_leader(posthog: RemoteStandIn, place: Place) -> None:
+def test_a_leader_frozen_for_a_while_costs_one_change_of_leader(posthog: RemoteStandIn, backends: Backends) -> None:
     """Stopped (SIGSTOP) for five seconds: one other worker leads, no request too many, and no gap beyond the grace."""
     refresh, polls = 1.0, 6.0
-    with Fleet(tied_contexts(Tie.ATTACHED, place, refresh=refresh, polls=polls), 4) as fleet:
+    with Fleet(tied_contexts(Tie.ATTACHED, backends, refresh=refresh, polls=polls), 4) as fleet:
         fleet.call(load)
         let_pass(polls + 0.5)
         changes = len(events_of(fleet, LeadershipTaken))
@@ -135,9 +137,9 @@ def test_a_leader_frozen_for_a_while_costs_one_change_of_leader(posthog: RemoteS
     assert max(gaps(asked), default=99) <= refresh + GRACE, told
 
 
-def _starve(posthog: RemoteStandIn, place: Place, *, refresh: float, polls: float, seconds: float) -> None:
+def _starve(posthog: RemoteStandIn, backends: Backends, *, refresh: float, polls: float, seconds: float) -> None:
     """Let a fleet of four be starved, and see that it continues as one."""
-    with Fleet(tied_contexts(Tie.ATTACHED, place, refresh=refresh, polls=polls), 4) as fleet:
+    with Fleet(tied_contexts(Tie.ATTACHED, backends, refresh=refresh, polls=polls), 4) as fleet:
         fleet.call(load)
         let_pass(polls)
         changes = len(events_of(fleet, LeadershipTaken))
@@ -151,16 +153,16 @@ def _starve(posthog: RemoteStandIn, place: Place, *, refresh: float, polls: floa
 
 
 @pytest.mark.slow
-def test_a_starved_fleet_goes_on_as_one(posthog: RemoteStandIn, place: Place) -> None:
+def test_a_starved_fleet_goes_on_as_one(posthog: RemoteStandIn, backends: Backends) -> None:
     """Eight busy processes for five seconds: at most one change of leader, and no request too many."""
-    _starve(posthog, place, refresh=1.0, polls=4.0, seconds=5.0)
+    _starve(posthog, backends, refresh=1.0, polls=4.0, seconds=5.0)
 
 
 @pytest.mark.true_scale
 @pytest.mark.timeout(600)
-def test_a_fleet_starved_for_minutes_goes_on_as_one(posthog: RemoteStandIn, place: Place) -> None:
+def test_a_fleet_starved_for_minutes_goes_on_as_one(posthog: RemoteStandIn, backends: Backends) -> None:
     """Eight busy processes for five minutes, refreshed each 5 s at the SDK's own poll: the same."""
-    _starve(posthog, place, refresh=5.0, polls=30.0, seconds=300.0)
+    _starve(posthog, backends, refresh=5.0, polls=30.0, seconds=300.0)
 
 
 @pytest.mark.true_scale

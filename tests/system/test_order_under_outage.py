@@ -22,7 +22,7 @@ from tests.support.fleet_tasks import (
 from tests.support.order_check import backward_steps, records_of, told
 from tests.support.real_fleet import Fleet, Member, MemberContext
 from tests.support.request_pace import let_pass
-from tests.support.scenario import Place
+from tests.support.scenario import Backends
 from tests.support.servers import RedisServer, until
 
 EVERY = 0.5
@@ -77,12 +77,12 @@ def test_what_was_fetched_while_redis_died_is_kept(
     seed: int,
     posthog: RemoteStandIn,
     server: RedisServer,
-    place: Place,
+    backends: Backends,
 ) -> None:
     """PostHog answers v2, Redis dies before it is published, PostHog then fails: v2 stays, and reaches all."""
     rng = random.Random(f"{seed}/{away.__name__}")
     options = {} if fallback else {"fallback": None}
-    contexts = tied_contexts(Tie.ATTACHED, place, refresh=EVERY, polls=EVERY, store_timeout=0.3, **options)
+    contexts = tied_contexts(Tie.ATTACHED, backends, refresh=EVERY, polls=EVERY, store_timeout=0.3, **options)
     with Fleet(contexts, 4) as fleet:
         fleet.call(load)
         caught = _catch_in_fetch_of(posthog, fleet, 2)
@@ -110,7 +110,7 @@ def test_what_was_fetched_while_redis_died_is_kept(
 )
 @pytest.mark.parametrize("seed", range(2))
 def test_what_a_leader_fetched_before_it_froze_is_kept(
-    leads: Tie, follow: Tie, seed: int, posthog: RemoteStandIn, place: Place
+    leads: Tie, follow: Tie, seed: int, posthog: RemoteStandIn, backends: Backends
 ) -> None:
     """Its v2 arrives, it stands still for five intervals, PostHog fails for all others: it never shows v1 again.
 
@@ -118,7 +118,7 @@ def test_what_a_leader_fetched_before_it_froze_is_kept(
     """
     rng, challenge = random.Random(seed), 8.0
     make = {
-        tie: tied_contexts(tie, place, refresh=EVERY, polls=EVERY, lease=3 * EVERY, challenge_after=challenge)
+        tie: tied_contexts(tie, backends, refresh=EVERY, polls=EVERY, lease=3 * EVERY, challenge_after=challenge)
         for tie in (leads, follow)
     }
     with Fleet(lambda index: make[follow if index else leads](index), 3) as fleet:
@@ -142,10 +142,12 @@ def test_what_a_leader_fetched_before_it_froze_is_kept(
 
 
 @pytest.mark.parametrize("tie", BOTH, ids=lambda tie: tie.value)
-def test_a_thawed_leader_is_harmless_after_silent_confirmations(tie: Tie, posthog: RemoteStandIn, place: Place) -> None:
+def test_a_thawed_leader_is_harmless_after_silent_confirmations(
+    tie: Tie, posthog: RemoteStandIn, backends: Backends
+) -> None:
     """PostHog went to v2 and back to v1, which others got as "unchanged": the thawed leader's v2 reaches no worker."""
     challenge = 3.0
-    contexts = tied_contexts(tie, place, refresh=EVERY, polls=EVERY, lease=3 * EVERY, challenge_after=challenge)
+    contexts = tied_contexts(tie, backends, refresh=EVERY, polls=EVERY, lease=3 * EVERY, challenge_after=challenge)
     with Fleet(contexts, 3) as fleet:
         fleet.call(load)
         frozen = _catch_in_fetch_of(posthog, fleet, 2)
@@ -166,4 +168,4 @@ def test_a_thawed_leader_is_harmless_after_silent_confirmations(tie: Tie, postho
 def _held(context: MemberContext) -> list[int | None]:
     """The revisions that a member's client held, in order, each change once."""
     revisions = [seen.revision for seen in history(context)]
-    return [each for place, each in enumerate(revisions) if place == 0 or each != revisions[place - 1]]
+    return [each for backends, each in enumerate(revisions) if backends == 0 or each != revisions[backends - 1]]

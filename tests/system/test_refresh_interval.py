@@ -16,15 +16,15 @@ from tests.support.fleet_tasks import all_hold, asks, load, revisions, shutdown
 from tests.support.gunicorn_fleet import WebFleet
 from tests.support.real_fleet import Fleet
 from tests.support.request_pace import gaps, let_pass, next_ask, pace_faults, said_stale, stale_states, watch
-from tests.support.scenario import Place
+from tests.support.scenario import Backends
 from tests.support.servers import RedisServer, until
 
 
 @pytest.mark.slow
-def test_a_fleet_asks_each_refresh_interval(posthog: RemoteStandIn, place: Place) -> None:
+def test_a_fleet_asks_each_refresh_interval(posthog: RemoteStandIn, backends: Backends) -> None:
     """Four workers whose clients poll each 6 s ask each second, never say stale, and share a change within 1.3 s."""
     refresh, seconds = 1.0, 12.0
-    with Fleet(tied_contexts(Tie.ATTACHED, place, refresh=refresh, polls=6.0), 4) as fleet:
+    with Fleet(tied_contexts(Tie.ATTACHED, backends, refresh=refresh, polls=6.0), 4) as fleet:
         fleet.call(load)
         let_pass(7.3)
         posthog.serve(make_definitions(5, revision=2))
@@ -39,10 +39,12 @@ def test_a_fleet_asks_each_refresh_interval(posthog: RemoteStandIn, place: Place
 
 
 @pytest.mark.slow
-def test_a_web_fleet_keeps_its_pace_through_a_deploy(tmp_path: Path, posthog: RemoteStandIn, place: Place) -> None:
+def test_a_web_fleet_keeps_its_pace_through_a_deploy(
+    tmp_path: Path, posthog: RemoteStandIn, backends: Backends
+) -> None:
     """Four gunicorn workers (--preload), all replaced (HUP) at any moment: requests come in time, none says stale."""
     refresh, seconds = 1.5, 12.0
-    with WebFleet(tmp_path, place, "--preload", refresh=refresh, polls=15.0) as web:
+    with WebFleet(tmp_path, backends, "--preload", refresh=refresh, polls=15.0) as web:
         posthog.wait_for_requests(1, timeout=20)
         until(lambda: len(web.told("DefinitionsChanged")) >= 4, 20, every=0.05, what="four loaded workers")
         let_pass(random.uniform(2, 3) * refresh)
@@ -55,11 +57,11 @@ def test_a_web_fleet_keeps_its_pace_through_a_deploy(tmp_path: Path, posthog: Re
 
 
 def test_a_deploy_that_outlasts_an_interval_asks_once_a_worker_is_there(
-    tmp_path: Path, posthog: RemoteStandIn, place: Place
+    tmp_path: Path, posthog: RemoteStandIn, backends: Backends
 ) -> None:
     """No worker was left when the fetch was due: it is made as soon as the first new worker has loaded."""
     refresh = 1.0
-    with WebFleet(tmp_path, place, refresh=refresh, polls=15.0) as web:
+    with WebFleet(tmp_path, backends, refresh=refresh, polls=15.0) as web:
         posthog.wait_for_requests(1, timeout=20)
         until(lambda: len(web.told("DefinitionsChanged")) >= 4, 20, every=0.05, what="four loaded workers")
         posthog.wait_for_requests(posthog.requests + 1, timeout=20)
@@ -75,9 +77,9 @@ def test_a_deploy_that_outlasts_an_interval_asks_once_a_worker_is_there(
 @pytest.mark.true_scale
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("deploy", [False, True], ids=["steady", "HUP"])
-def test_at_true_scale(tmp_path: Path, posthog: RemoteStandIn, place: Place, deploy: bool) -> None:
+def test_at_true_scale(tmp_path: Path, posthog: RemoteStandIn, backends: Backends, deploy: bool) -> None:
     """Four workers, refreshed each 5 s at the SDK's own poll of 30 s: 11 to 14 requests in a minute, no long gap."""
-    with WebFleet(tmp_path, place, "--preload", refresh=5.0, polls=30.0) as web:
+    with WebFleet(tmp_path, backends, "--preload", refresh=5.0, polls=30.0) as web:
         posthog.wait_for_requests(1, timeout=20)
         let_pass(27.0)
         if deploy:
@@ -89,10 +91,10 @@ def test_at_true_scale(tmp_path: Path, posthog: RemoteStandIn, place: Place, dep
 
 
 @pytest.mark.slow
-def test_an_orderly_hand_over_delays_nothing(posthog: RemoteStandIn, place: Place) -> None:
+def test_an_orderly_hand_over_delays_nothing(posthog: RemoteStandIn, backends: Backends) -> None:
     """Each second a worker shuts down, in the order in which they came: no gap is longer than 1.3 intervals."""
     refresh = 1.0
-    with Fleet(tied_contexts(Tie.ATTACHED, place, refresh=refresh, polls=6.0), 4) as fleet:
+    with Fleet(tied_contexts(Tie.ATTACHED, backends, refresh=refresh, polls=6.0), 4) as fleet:
         fleet.call(load)
         for member in fleet.members[:3]:
             let_pass(1.7)
@@ -116,7 +118,7 @@ def test_a_healthy_fleet_is_never_stale(tie: Tie, posthog: RemoteStandIn, server
             (refresh, polls): stack.enter_context(
                 Fleet(
                     tied_contexts(
-                        tie, Place(posthog, server.url, f"{namespace}-{refresh:g}"), refresh=refresh, polls=polls
+                        tie, Backends(posthog, server.url, f"{namespace}-{refresh:g}"), refresh=refresh, polls=polls
                     ),
                     2,
                 )
@@ -145,8 +147,8 @@ def test_with_posthog_away_every_worker_says_stale_in_time(
     with contextlib.ExitStack() as stack:
         fleets: list[tuple[Fleet, float, float]] = []
         for refresh, polls in pairs:
-            place = Place(posthog, server.url, f"{namespace}-{refresh:g}")
-            made = tied_contexts(Tie.ATTACHED, place, refresh=refresh, polls=polls)
+            backends = Backends(posthog, server.url, f"{namespace}-{refresh:g}")
+            made = tied_contexts(Tie.ATTACHED, backends, refresh=refresh, polls=polls)
             fleets.append((stack.enter_context(Fleet(made, 3)), refresh, polls))
         for fleet, _, _ in fleets:
             fleet.call(load)
@@ -163,11 +165,11 @@ def test_with_posthog_away_every_worker_says_stale_in_time(
     assert not any(found), found
 
 
-def test_a_fleet_of_one_keeps_the_pace_of_a_lone_sdk(posthog: RemoteStandIn, place: Place) -> None:
+def test_a_fleet_of_one_keeps_the_pace_of_a_lone_sdk(posthog: RemoteStandIn, backends: Backends) -> None:
     """One worker with refresh and poll of half a second has a change as soon as a plain client that polls so often."""
     every = 0.5
     with (
-        Fleet(tied_contexts(Tie.ATTACHED, place, refresh=every, polls=every), 1) as ours,
+        Fleet(tied_contexts(Tie.ATTACHED, backends, refresh=every, polls=every), 1) as ours,
         Fleet(plain_contexts(posthog, polls=every), 1) as plain,
     ):
         ours.call(load)

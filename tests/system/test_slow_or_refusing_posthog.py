@@ -15,7 +15,7 @@ from tests.support.attached_clients import adopted_at, timed_load
 from tests.support.client_kinds import BOTH, Tie, plain_contexts, tied_contexts
 from tests.support.fleet_tasks import all_hold, evaluated, key_of, load, revision
 from tests.support.real_fleet import Fleet, MemberContext
-from tests.support.scenario import Place
+from tests.support.scenario import Backends
 from tests.support.servers import free_port
 
 UNKNOWN_HOST = "posthog.invalid"
@@ -41,10 +41,12 @@ def _no_such_host(_context: MemberContext) -> None:
 
 
 @contextlib.contextmanager
-def _beside(posthog: RemoteStandIn, place: Place, *, every: float, **options: object) -> Generator[tuple[Fleet, Fleet]]:
+def _beside(
+    posthog: RemoteStandIn, backends: Backends, *, every: float, **options: object
+) -> Generator[tuple[Fleet, Fleet]]:
     """Two attached workers, and a process with the plain SDK, all loaded."""
     with (
-        Fleet(tied_contexts(Tie.ATTACHED, place, refresh=every, polls=every, **options), 2) as fleet,
+        Fleet(tied_contexts(Tie.ATTACHED, backends, refresh=every, polls=every, **options), 2) as fleet,
         Fleet(plain_contexts(posthog, polls=every), 1) as plain,
     ):
         fleet.call(load)
@@ -52,10 +54,10 @@ def _beside(posthog: RemoteStandIn, place: Place, *, every: float, **options: ob
         yield fleet, plain
 
 
-def test_a_body_that_dribbles_arrives(posthog: RemoteStandIn, place: Place) -> None:
+def test_a_body_that_dribbles_arrives(posthog: RemoteStandIn, backends: Backends) -> None:
     """A body that takes 3 s, with no silence longer than `fetch_timeout` (1 s), arrives as with the plain SDK."""
     every = 0.5
-    with _beside(posthog, place, every=every, fetch_timeout=1.0) as (fleet, plain):
+    with _beside(posthog, backends, every=every, fetch_timeout=1.0) as (fleet, plain):
         posthog.fail(Drip(3.0))
         posthog.serve(make_definitions(5, revision=2))
         all_hold(plain, 2, within=10.0)
@@ -65,10 +67,10 @@ def test_a_body_that_dribbles_arrives(posthog: RemoteStandIn, place: Place) -> N
 
 
 @pytest.mark.slow
-def test_a_body_of_twelve_seconds_arrives_with_default_settings(posthog: RemoteStandIn, place: Place) -> None:
+def test_a_body_of_twelve_seconds_arrives_with_default_settings(posthog: RemoteStandIn, backends: Backends) -> None:
     """With the default settings a body that takes 12 s arrives soon after it does with the plain SDK."""
     every = 1.0
-    with _beside(posthog, place, every=every) as (fleet, plain):
+    with _beside(posthog, backends, every=every) as (fleet, plain):
         posthog.fail(Drip(12.0))
         posthog.serve(make_definitions(5, revision=2))
         all_hold(plain, 2, within=20.0)
@@ -79,7 +81,7 @@ def test_a_body_of_twelve_seconds_arrives_with_default_settings(posthog: RemoteS
 @pytest.mark.parametrize("trouble", ["wrong key", "refused connection", "unknown host"])
 @pytest.mark.parametrize("size", [1, 3])
 def test_a_refusal_does_not_hold_up_the_first_evaluation(
-    trouble: str, size: int, posthog: RemoteStandIn, place: Place
+    trouble: str, size: int, posthog: RemoteStandIn, backends: Backends
 ) -> None:
     """In each process of a fleet on an empty store the first evaluation takes little longer than the plain SDK's."""
     host = {
@@ -90,7 +92,7 @@ def test_a_refusal_does_not_hold_up_the_first_evaluation(
     if trouble == "wrong key":
         posthog.fail(401)
     with (
-        Fleet(tied_contexts(Tie.ATTACHED, place, refresh=30.0, polls=30.0, host=host), size) as fleet,
+        Fleet(tied_contexts(Tie.ATTACHED, backends, refresh=30.0, polls=30.0, host=host), size) as fleet,
         Fleet(plain_contexts(host, polls=30.0), 1) as plain,
     ):
         for each in (fleet, plain):
@@ -102,10 +104,10 @@ def test_a_refusal_does_not_hold_up_the_first_evaluation(
 
 
 @pytest.mark.parametrize("tie", BOTH, ids=lambda tie: tie.value)
-def test_one_wrong_key_among_good_ones_holds_nobody_up(tie: Tie, posthog: RemoteStandIn, place: Place) -> None:
+def test_one_wrong_key_among_good_ones_holds_nobody_up(tie: Tie, posthog: RemoteStandIn, backends: Backends) -> None:
     """Three workers start on an empty store, one with a revoked key: all have flags within three seconds."""
     posthog.fail(401, secret_key=key_of(0))
-    with Fleet(tied_contexts(tie, place, refresh=30.0, polls=30.0), 3) as fleet:
+    with Fleet(tied_contexts(tie, backends, refresh=30.0, polls=30.0), 3) as fleet:
         first = fleet.members[0].begin(timed_load)
         others = [member.begin(timed_load) for member in fleet.members[1:]]
         took = [call.result(within=30.0) for call in [first, *others]]
@@ -117,11 +119,11 @@ def test_one_wrong_key_among_good_ones_holds_nobody_up(tie: Tie, posthog: Remote
 
 @pytest.mark.parametrize("size", [1, 3])
 def test_one_dropped_connection_on_an_empty_store_is_tried_again_at_once(
-    size: int, posthog: RemoteStandIn, place: Place
+    size: int, posthog: RemoteStandIn, backends: Backends
 ) -> None:
     """PostHog drops the first connection: all first loads bring flags within two seconds, by two requests."""
     posthog.fail(Drop(), times=1)
-    with Fleet(tied_contexts(Tie.ATTACHED, place, refresh=30.0, polls=30.0), size) as fleet:
+    with Fleet(tied_contexts(Tie.ATTACHED, backends, refresh=30.0, polls=30.0), size) as fleet:
         took = [call.result(within=30.0) for call in fleet.begin(timed_load)]
         held = fleet.call(revision)
     told = f"{[round(each, 2) for each in took]} s, revisions {held}, {posthog.requests} requests"

@@ -11,18 +11,18 @@ from tests.support.client_kinds import Tie, plain_contexts, tied_contexts
 from tests.support.fleet_tasks import all_hold, load, status
 from tests.support.real_fleet import Fleet
 from tests.support.request_pace import of_fleet
-from tests.support.scenario import Place
+from tests.support.scenario import Backends
 from tests.support.servers import RedisServer, until
 
 
 @pytest.mark.slow
 def test_a_change_arrives_though_a_fetch_outlasts_the_lease(
-    posthog: RemoteStandIn, server: RedisServer, place: Place
+    posthog: RemoteStandIn, server: RedisServer, backends: Backends
 ) -> None:
     """Polls each second, answers after 2.2 s, Redis dead: a change arrives as with the plain SDK, none is refused."""
     every = 1.0
     with (
-        Fleet(tied_contexts(Tie.ATTACHED, place, refresh=every, polls=every, store_timeout=0.3), 3) as fleet,
+        Fleet(tied_contexts(Tie.ATTACHED, backends, refresh=every, polls=every, store_timeout=0.3), 3) as fleet,
         Fleet(plain_contexts(posthog, polls=every), 1) as plain,
     ):
         fleet.call(load)

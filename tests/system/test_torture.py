@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.scenario import Place
+from tests.support.scenario import Backends
 from tests.support.servers import RedisServer
 from tests.system.torture import CREWS, Torture
 
@@ -19,11 +19,11 @@ SECONDS = float(os.environ.get("TORTURE_SECONDS", "6"))
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + ROUNDS))
 @pytest.mark.parametrize("crew", CREWS)
 def test_no_worker_goes_back_and_all_converge(
-    crew: str, seed: int, place: Place, server: RedisServer, tmp_path: Path
+    crew: str, seed: int, backends: Backends, server: RedisServer, tmp_path: Path
 ) -> None:
     """PostHog, Redis and workers fail at random: no worker shows what PostHog had replaced, and all agree at last."""
     sys.stdout.write(f"to play this again: TORTURE_SEED={seed} TORTURE_ROUNDS=1 pytest tests/system -k {crew}\n")
-    with Torture(place, server, crew, seed, tmp_path) as torture:
+    with Torture(backends, server, crew, seed, tmp_path) as torture:
         torture.go_on_for(SECONDS)
         torture.heal()
         faults = torture.faults()

@@ -1,6 +1,6 @@
 """Random torture of a real fleet: faults of PostHog, Redis and workers, with a record of the truth.
 
-    with Torture(place, server, crew, seed) as torture:
+    with Torture(backends, server, crew, seed) as torture:
         torture.go_on_for(6.0)
         torture.heal()
         assert not torture.faults()
@@ -26,7 +26,7 @@ from tests.support.client_kinds import Tie, tied_contexts
 from tests.support.fleet_tasks import all_hold, asker, asks, key_of, load, status
 from tests.support.order_check import backward_steps, told
 from tests.support.real_fleet import Call, Fleet, Member, Sighting
-from tests.support.scenario import Place
+from tests.support.scenario import Backends
 from tests.support.servers import RedisServer, until
 
 __all__ = ["CREWS", "EVERY", "Torture"]
@@ -72,19 +72,19 @@ class Torture:
     """One fleet of six under random faults.
 
     Args:
-        place: Where it lives; its PostHog serves revision 1.
+        backends: Those of the fleet; its PostHog serves revision 1.
         server: Its Redis.
         crew: One of `CREWS`.
         seed: Whence all choices come. Their moments differ from run to run, as far as the machine does.
         folder: For what the workers write down.
     """
 
-    def __init__(self, place: Place, server: RedisServer, crew: str, seed: int, folder: Path) -> None:
-        self._posthog, self._server, self._folder = place.posthog, server, folder
+    def __init__(self, backends: Backends, server: RedisServer, crew: str, seed: int, folder: Path) -> None:
+        self._posthog, self._server, self._folder = backends.posthog, server, folder
         self._chance = random.Random(f"{crew}/{seed}")
         self._ties = CREWS[crew]
         self._makes = {
-            tie: tied_contexts(tie, place, refresh=EVERY, polls=EVERY, store_timeout=0.2, lease=3 * EVERY)
+            tie: tied_contexts(tie, backends, refresh=EVERY, polls=EVERY, store_timeout=0.2, lease=3 * EVERY)
             for tie in Tie
         }
         self._fleet = Fleet(self._make, SIZE)
@@ -288,5 +288,5 @@ class Torture:
 
 def _lost_flags(held: Sequence[Sighting]) -> bool:
     """Whether a client that had flags ever had none after that."""
-    first = next((place for place, seen in enumerate(held) if seen.flags), len(held))
+    first = next((backends for backends, seen in enumerate(held) if seen.flags), len(held))
     return any(not seen.flags for seen in held[first:])
