@@ -46,7 +46,7 @@ class AppCache:
 
     @property
     def stamps(self) -> Stamps:
-        """As `flagcache.cli.store.Place.stamps`."""
+        """As `flagcache.cli.store.StoreLocation.stamps`."""
         return Codec(self.namespace, self.keys, limit=self.settings.max_decoded_bytes).stamps
 
     @property

@@ -73,12 +73,12 @@ class Target:
 
     @property
     def stamps(self) -> Stamps | None:
-        """As `Place.stamps`: a command line names no keys, because others could see them."""
+        """As `StoreLocation.stamps`: a command line names no keys, because others could see them."""
         return None
 
     @property
     def file(self) -> Path | None:
-        """As `Place.file`."""
+        """As `StoreLocation.file`."""
         url = resolved(self.url)
         return _path_in(url) if scheme_in(url) == "sqlite" else None
 

@@ -44,7 +44,7 @@ class Named:
         self.stamps: Stamps | None = Codec("shop", protection_of(b"k" * 32, None), limit=1000).stamps
 
     def open(self) -> Store:
-        """As `Place.open`."""
+        """As `StoreLocation.open`."""
         return self._store
 
 
