@@ -6,7 +6,6 @@ This is the one place that says how a client is attached, and how it is kept fro
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum
 from typing import Any
 
 from flagcache.events import Event
@@ -16,23 +15,13 @@ from flagcache_posthog.testing import StandInControl
 from tests.support.attached_clients import AttachedContext
 from tests.support.fleet_tasks import key_of
 from tests.support.real_fleet import MemberContext, RecordingPosthog
-from tests.support.scenario import Backends
+from tests.support.scenario import Backends, Mode
 
-__all__ = ["BOTH", "Tie", "make_client", "plain_contexts", "tied_cache", "tied_contexts"]
-
-
-class Tie(Enum):
-    """How a client is tied to its cache."""
-
-    ATTACHED = "attached"
-    PROTOCOL = "protocol"
+__all__ = ["cache_in", "contexts_in", "make_client", "plain_contexts"]
 
 
-BOTH = tuple(Tie)
-
-
-def tied_cache(
-    tie: Tie,
+def cache_in(
+    mode: Mode,
     backends: Backends,
     *,
     refresh: float,
@@ -42,13 +31,13 @@ def tied_cache(
     """Create a cache for clients that get their flags in this way.
 
     Args:
-        tie: How its clients are tied to it.
+        mode: How its clients use it.
         backends: The fleet's PostHog and store.
         refresh: Seconds between two requests of the fleet to PostHog.
         on_event: Called with each event.
         options: Of the cache.
     """
-    if tie is Tie.PROTOCOL and "auto_attach" in Options.__annotations__:
+    if mode is Mode.PROTOCOL and "auto_attach" in Options.__annotations__:
         options = {**options, "auto_attach": False}
     return from_url(backends.store_url, backends.namespace, refresh_interval=refresh, on_event=on_event, **options)
 
@@ -65,8 +54,8 @@ def make_client(host: str, index: int, *, polls: float, provider: object = None)
     )
 
 
-def tied_contexts(
-    tie: Tie,
+def contexts_in(
+    mode: Mode,
     backends: Backends,
     *,
     refresh: float,
@@ -76,19 +65,19 @@ def tied_contexts(
     """Return what makes a member's context, whose events are kept.
 
     Args:
-        tie: How its client is tied to the cache.
+        mode: How its client uses the cache.
         backends: The fleet's PostHog and store.
         refresh: Seconds between two requests of the fleet to PostHog.
         polls: Seconds between two polls of a client.
         options: Of the cache, and `host` if that is not the fleet's PostHog.
     """
     host = str(options.pop("host", backends.posthog.url))
-    if tie is Tie.PROTOCOL and polls != refresh:
+    if mode is Mode.PROTOCOL and polls != refresh:
         options.setdefault("poll_interval", polls)
 
     def make(index: int) -> AttachedContext:
         happened: list[Event] = []
-        cache = tied_cache(tie, backends, refresh=refresh, on_event=happened.append, **options)
+        cache = cache_in(mode, backends, refresh=refresh, on_event=happened.append, **options)
         client = make_client(host, index, polls=polls, provider=cache)
         return AttachedContext(client, cache, events=happened)
 

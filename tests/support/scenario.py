@@ -42,7 +42,7 @@ BUSY = 3.0
 
 
 class Mode(Enum):
-    """How the clients are tied to the cache."""
+    """How the clients use the cache: attached, or by the SDK's protocol alone."""
 
     ATTACHED = "attached"
     PROTOCOL = "protocol"
@@ -71,7 +71,7 @@ class Scenario:
     """One fleet, and everything that is needed to check it in the end.
 
     Args:
-        mode: How the clients are tied to the cache.
+        mode: How the clients use the cache: attached, or by the SDK's protocol alone.
         backends: The fleet's PostHog and store.
         rng: The source of each choice, so that the same seed makes the same ones.
         fleet: The members.

@@ -8,8 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.client_kinds import Tie
-from tests.support.scenario import Backends
+from tests.support.scenario import Backends, Mode
 from tests.support.user_programs import posthog_environment
 
 __all__ = ["Job", "Told"]
@@ -18,12 +17,12 @@ _PROGRAM = """
 import os, sys, time
 from posthog import Posthog
 
-provider, tie = None, os.environ["TIE"]
-if tie != "plain":
+provider, mode = None, os.environ["MODE"]
+if mode != "plain":
     from flagcache.settings import Options
     from flagcache_posthog import from_url
 
-    opt_out = {"auto_attach": False} if tie == "protocol" and "auto_attach" in Options.__annotations__ else {}
+    opt_out = {"auto_attach": False} if mode == "protocol" and "auto_attach" in Options.__annotations__ else {}
     refresh = float(os.environ["REFRESH"])
     provider = from_url(os.environ["STORE"], os.environ["NAMESPACE"], refresh_interval=refresh, **opt_out)
 began = time.monotonic()
@@ -57,15 +56,15 @@ class Job:
 
     Args:
         backends: The fleet's PostHog and store.
-        tie: How its client is tied; None: the plain SDK.
+        mode: How its client uses the cache; None: the plain SDK.
         refresh: Seconds between two requests of its fleet, and between two polls.
         folder: For what is kept on disk.
     """
 
-    def __init__(self, backends: Backends, tie: Tie | None, *, refresh: float, folder: Path) -> None:
+    def __init__(self, backends: Backends, mode: Mode | None, *, refresh: float, folder: Path) -> None:
         environ = posthog_environment(
             backends.posthog.url,
-            TIE=tie.value if tie else "plain",
+            MODE=mode.value if mode else "plain",
             STORE=backends.store_url,
             NAMESPACE=backends.namespace,
             REFRESH=str(refresh),

@@ -13,12 +13,12 @@ from flagcache.events import DefinitionsStale
 from flagcache.status import State
 from flagcache_posthog.testing import PostHogStandIn, RemoteStandIn, make_definitions
 from tests.support.attached_clients import adopted_at, events_of, flag_counts
-from tests.support.client_kinds import Tie, plain_contexts, tied_contexts
+from tests.support.client_kinds import contexts_in, plain_contexts
 from tests.support.fleet_tasks import all_hold, asker, asks, history, key_of, load, status
 from tests.support.real_fleet import Fleet, Member
 from tests.support.republishing_baseline import republishing_contexts
 from tests.support.request_pace import let_pass, of_fleet, said_stale, stale_states, watch
-from tests.support.scenario import Backends
+from tests.support.scenario import Backends, Mode
 from tests.support.servers import RedisServer
 
 EVERY = 0.5
@@ -28,7 +28,7 @@ def test_a_healthy_fleet_is_never_stale_for_two_challenge_times(posthog: RemoteS
     """Nothing changes for 24 intervals: no look and no event says stale."""
     every = 0.3
     looks = 0
-    with Fleet(tied_contexts(Tie.PROTOCOL, backends, refresh=every, polls=every), 3) as fleet:
+    with Fleet(contexts_in(Mode.PROTOCOL, backends, refresh=every, polls=every), 3) as fleet:
         fleet.call(load)
 
         def look() -> None:
@@ -44,7 +44,7 @@ def test_a_healthy_fleet_is_never_stale_for_two_challenge_times(posthog: RemoteS
 def test_with_posthog_away_every_worker_says_stale(posthog: RemoteStandIn, backends: Backends) -> None:
     """Within the challenge time and two polls."""
     challenge = 10 * EVERY
-    with Fleet(tied_contexts(Tie.PROTOCOL, backends, refresh=EVERY, polls=EVERY), 3) as fleet:
+    with Fleet(contexts_in(Mode.PROTOCOL, backends, refresh=EVERY, polls=EVERY), 3) as fleet:
         fleet.call(load)
         let_pass(1.0)
         posthog.fail(503)
@@ -75,7 +75,7 @@ def test_a_killed_leader_is_followed_as_soon_as_in_the_republishing_baseline(
         with contextlib.ExitStack() as stack:
             hosts = [stack.enter_context(PostHogStandIn.spawn(make_definitions(5))) for _ in range(2)]
             here, there = (Backends(host, server.url, f"{namespace}-{number}-{n}") for n, host in enumerate(hosts))
-            mine = stack.enter_context(Fleet(tied_contexts(Tie.PROTOCOL, here, refresh=every, polls=every), size))
+            mine = stack.enter_context(Fleet(contexts_in(Mode.PROTOCOL, here, refresh=every, polls=every), size))
             other = stack.enter_context(Fleet(republishing_contexts(there, every=every), size))
             for index in range(size):  # so that no two poll at the same moment, and no lease ends at one
                 for fleet in (mine, other):
@@ -107,7 +107,7 @@ def _longest_without_flags(member: Member) -> float:
 def test_a_leader_whose_key_is_revoked_has_flags_again_soon(posthog: RemoteStandIn, backends: Backends) -> None:
     """Its SDK clears its flags; it has the fleet's again within three polls, and the fleet works without it."""
     with (
-        Fleet(tied_contexts(Tie.PROTOCOL, backends, refresh=EVERY, polls=EVERY), 3) as fleet,
+        Fleet(contexts_in(Mode.PROTOCOL, backends, refresh=EVERY, polls=EVERY), 3) as fleet,
         Fleet(plain_contexts(posthog, polls=EVERY), 1) as plain,
     ):
         fleet.call(load)
@@ -130,7 +130,7 @@ def test_a_leader_whose_key_is_revoked_has_flags_again_soon(posthog: RemoteStand
 def test_with_the_quota_used_up_all_workers_agree(wish: str, posthog: RemoteStandIn, backends: Backends) -> None:
     """402 for all workers: four polls later none has flags, or none lacks them for long, until it is over."""
     looks: list[set[int | None]] = []
-    with Fleet(tied_contexts(Tie.PROTOCOL, backends, refresh=EVERY, polls=EVERY, on_quota_limited=wish), 3) as fleet:
+    with Fleet(contexts_in(Mode.PROTOCOL, backends, refresh=EVERY, polls=EVERY, on_quota_limited=wish), 3) as fleet:
         fleet.call(load)
         let_pass(2 * EVERY)
         posthog.fail(402)

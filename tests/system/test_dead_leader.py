@@ -16,11 +16,11 @@ import pytest
 from flagcache.events import LeadershipTaken
 from flagcache_posthog.testing import PostHogStandIn, RemoteStandIn, make_definitions
 from tests.support.attached_clients import events_of
-from tests.support.client_kinds import Tie, tied_contexts
+from tests.support.client_kinds import contexts_in
 from tests.support.fleet_tasks import all_hold, asker, asks, leader, load, next_request
 from tests.support.real_fleet import Fleet
 from tests.support.request_pace import gaps, let_pass, next_ask
-from tests.support.scenario import Backends
+from tests.support.scenario import Backends, Mode
 from tests.support.servers import RedisServer
 
 GRACE = 3.0
@@ -47,7 +47,7 @@ def _fleets(
         for number in range(count):
             posthog = stack.enter_context(PostHogStandIn.spawn(make_definitions(5), delay=0.1))
             backends = Backends(posthog, server.url, f"{namespace}-{number}")
-            fleet = stack.enter_context(Fleet(tied_contexts(Tie.ATTACHED, backends, refresh=refresh, polls=polls), 3))
+            fleet = stack.enter_context(Fleet(contexts_in(Mode.ATTACHED, backends, refresh=refresh, polls=polls), 3))
             made.append((fleet, posthog))
         for fleet, _ in made:
             fleet.call(load)
@@ -83,7 +83,7 @@ def test_a_leader_killed_in_mid_fetch_delays_the_next_one_by_the_grace(
 ) -> None:
     """Its open grant counts as begun: the next request comes an interval after it, and 3 s at most; none in between."""
     refresh, polls = 1.5, 5.0
-    with Fleet(tied_contexts(Tie.ATTACHED, backends, refresh=refresh, polls=polls), 3) as fleet:
+    with Fleet(contexts_in(Mode.ATTACHED, backends, refresh=refresh, polls=polls), 3) as fleet:
         fleet.call(load)
         let_pass(polls + 0.5)
         posthog.hold(times=1)
@@ -117,7 +117,7 @@ def test_without_leader_and_deputy_anybody_s_next_poll_asks(server: RedisServer,
 def test_a_leader_frozen_for_a_while_costs_one_change_of_leader(posthog: RemoteStandIn, backends: Backends) -> None:
     """Stopped (SIGSTOP) for five seconds: one other worker leads, no request too many, and no gap beyond the grace."""
     refresh, polls = 1.0, 6.0
-    with Fleet(tied_contexts(Tie.ATTACHED, backends, refresh=refresh, polls=polls), 4) as fleet:
+    with Fleet(contexts_in(Mode.ATTACHED, backends, refresh=refresh, polls=polls), 4) as fleet:
         fleet.call(load)
         let_pass(polls + 0.5)
         changes = len(events_of(fleet, LeadershipTaken))
@@ -139,7 +139,7 @@ def test_a_leader_frozen_for_a_while_costs_one_change_of_leader(posthog: RemoteS
 
 def _starve(posthog: RemoteStandIn, backends: Backends, *, refresh: float, polls: float, seconds: float) -> None:
     """Let a fleet of four be starved, and see that it continues as one."""
-    with Fleet(tied_contexts(Tie.ATTACHED, backends, refresh=refresh, polls=polls), 4) as fleet:
+    with Fleet(contexts_in(Mode.ATTACHED, backends, refresh=refresh, polls=polls), 4) as fleet:
         fleet.call(load)
         let_pass(polls)
         changes = len(events_of(fleet, LeadershipTaken))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from flagcache_posthog.testing import RemoteStandIn, make_definitions
-from tests.support.client_kinds import BOTH, Tie, tied_contexts
+from tests.support.client_kinds import contexts_in
 from tests.support.fleet_tasks import (
     all_hold,
     asker,
@@ -22,7 +22,7 @@ from tests.support.fleet_tasks import (
 from tests.support.order_check import backward_steps, records_of, told
 from tests.support.real_fleet import Fleet, Member, MemberContext
 from tests.support.request_pace import let_pass
-from tests.support.scenario import Backends
+from tests.support.scenario import Backends, Mode
 from tests.support.servers import RedisServer, until
 
 EVERY = 0.5
@@ -82,7 +82,7 @@ def test_what_was_fetched_while_redis_died_is_kept(
     """PostHog answers v2, Redis dies before it is published, PostHog then fails: v2 stays, and reaches all."""
     rng = random.Random(f"{seed}/{away.__name__}")
     options = {} if fallback else {"fallback": None}
-    contexts = tied_contexts(Tie.ATTACHED, backends, refresh=EVERY, polls=EVERY, store_timeout=0.3, **options)
+    contexts = contexts_in(Mode.ATTACHED, backends, refresh=EVERY, polls=EVERY, store_timeout=0.3, **options)
     with Fleet(contexts, 4) as fleet:
         fleet.call(load)
         caught = _catch_in_fetch_of(posthog, fleet, 2)
@@ -105,12 +105,12 @@ def test_what_was_fetched_while_redis_died_is_kept(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("leads", "follow"),
-    [(Tie.ATTACHED, Tie.ATTACHED), (Tie.PROTOCOL, Tie.PROTOCOL), (Tie.PROTOCOL, Tie.ATTACHED)],
+    [(Mode.ATTACHED, Mode.ATTACHED), (Mode.PROTOCOL, Mode.PROTOCOL), (Mode.PROTOCOL, Mode.ATTACHED)],
     ids=["attached", "protocol", "mixed"],
 )
 @pytest.mark.parametrize("seed", range(2))
 def test_what_a_leader_fetched_before_it_froze_is_kept(
-    leads: Tie, follow: Tie, seed: int, posthog: RemoteStandIn, backends: Backends
+    leads: Mode, follow: Mode, seed: int, posthog: RemoteStandIn, backends: Backends
 ) -> None:
     """Its v2 arrives, it stands still for five intervals, PostHog fails for all others: it never shows v1 again.
 
@@ -118,8 +118,8 @@ def test_what_a_leader_fetched_before_it_froze_is_kept(
     """
     rng, challenge = random.Random(seed), 8.0
     make = {
-        tie: tied_contexts(tie, backends, refresh=EVERY, polls=EVERY, lease=3 * EVERY, challenge_after=challenge)
-        for tie in (leads, follow)
+        mode: contexts_in(mode, backends, refresh=EVERY, polls=EVERY, lease=3 * EVERY, challenge_after=challenge)
+        for mode in (leads, follow)
     }
     with Fleet(lambda index: make[follow if index else leads](index), 3) as fleet:
         for member in fleet:  # the first one leads
@@ -141,13 +141,13 @@ def test_what_a_leader_fetched_before_it_froze_is_kept(
         _judge(posthog, fleet)
 
 
-@pytest.mark.parametrize("tie", BOTH, ids=lambda tie: tie.value)
+@pytest.mark.parametrize("mode", Mode, ids=lambda mode: mode.value)
 def test_a_thawed_leader_is_harmless_after_silent_confirmations(
-    tie: Tie, posthog: RemoteStandIn, backends: Backends
+    mode: Mode, posthog: RemoteStandIn, backends: Backends
 ) -> None:
     """PostHog went to v2 and back to v1, which others got as "unchanged": the thawed leader's v2 reaches no worker."""
     challenge = 3.0
-    contexts = tied_contexts(tie, backends, refresh=EVERY, polls=EVERY, lease=3 * EVERY, challenge_after=challenge)
+    contexts = contexts_in(mode, backends, refresh=EVERY, polls=EVERY, lease=3 * EVERY, challenge_after=challenge)
     with Fleet(contexts, 3) as fleet:
         fleet.call(load)
         frozen = _catch_in_fetch_of(posthog, fleet, 2)
@@ -168,4 +168,4 @@ def test_a_thawed_leader_is_harmless_after_silent_confirmations(
 def _held(context: MemberContext) -> list[int | None]:
     """The revisions that a member's client held, in order, each change once."""
     revisions = [seen.revision for seen in history(context)]
-    return [each for backends, each in enumerate(revisions) if backends == 0 or each != revisions[backends - 1]]
+    return [each for index, each in enumerate(revisions) if index == 0 or each != revisions[index - 1]]

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from flagcache_posthog.testing import RemoteStandIn, make_definitions
-from tests.support.client_kinds import BOTH, Tie, plain_contexts, tied_contexts
+from tests.support.client_kinds import contexts_in, plain_contexts
 from tests.support.fleet_tasks import all_hold, asks, load, revisions, shutdown
 from tests.support.gunicorn_fleet import WebFleet
 from tests.support.real_fleet import Fleet
 from tests.support.request_pace import gaps, let_pass, next_ask, pace_faults, said_stale, stale_states, watch
-from tests.support.scenario import Backends
+from tests.support.scenario import Backends, Mode
 from tests.support.servers import RedisServer, until
 
 
@@ -24,7 +24,7 @@ from tests.support.servers import RedisServer, until
 def test_a_fleet_asks_each_refresh_interval(posthog: RemoteStandIn, backends: Backends) -> None:
     """Four workers whose clients poll each 6 s ask each second, never say stale, and share a change within 1.3 s."""
     refresh, seconds = 1.0, 12.0
-    with Fleet(tied_contexts(Tie.ATTACHED, backends, refresh=refresh, polls=6.0), 4) as fleet:
+    with Fleet(contexts_in(Mode.ATTACHED, backends, refresh=refresh, polls=6.0), 4) as fleet:
         fleet.call(load)
         let_pass(7.3)
         posthog.serve(make_definitions(5, revision=2))
@@ -94,7 +94,7 @@ def test_at_true_scale(tmp_path: Path, posthog: RemoteStandIn, backends: Backend
 def test_an_orderly_hand_over_delays_nothing(posthog: RemoteStandIn, backends: Backends) -> None:
     """Each second a worker shuts down, in the order in which they came: no gap is longer than 1.3 intervals."""
     refresh = 1.0
-    with Fleet(tied_contexts(Tie.ATTACHED, backends, refresh=refresh, polls=6.0), 4) as fleet:
+    with Fleet(contexts_in(Mode.ATTACHED, backends, refresh=refresh, polls=6.0), 4) as fleet:
         fleet.call(load)
         for member in fleet.members[:3]:
             let_pass(1.7)
@@ -109,16 +109,18 @@ PAIRS = [(0.4, 2.0), (0.5, 3.0), (1.0, 1.0), (1.5, 0.5)]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tie", BOTH, ids=lambda tie: tie.value)
-def test_a_healthy_fleet_is_never_stale(tie: Tie, posthog: RemoteStandIn, server: RedisServer, namespace: str) -> None:
+@pytest.mark.parametrize("mode", Mode, ids=lambda mode: mode.value)
+def test_a_healthy_fleet_is_never_stale(
+    mode: Mode, posthog: RemoteStandIn, server: RedisServer, namespace: str
+) -> None:
     """Fleets of several pairs of intervals, side by side for eight seconds: no event and no look says stale."""
     looks: dict[tuple[float, float], int] = dict.fromkeys(PAIRS, 0)
     with contextlib.ExitStack() as stack:
         fleets = {
             (refresh, polls): stack.enter_context(
                 Fleet(
-                    tied_contexts(
-                        tie, Backends(posthog, server.url, f"{namespace}-{refresh:g}"), refresh=refresh, polls=polls
+                    contexts_in(
+                        mode, Backends(posthog, server.url, f"{namespace}-{refresh:g}"), refresh=refresh, polls=polls
                     ),
                     2,
                 )
@@ -148,7 +150,7 @@ def test_with_posthog_away_every_worker_says_stale_in_time(
         fleets: list[tuple[Fleet, float, float]] = []
         for refresh, polls in pairs:
             backends = Backends(posthog, server.url, f"{namespace}-{refresh:g}")
-            made = tied_contexts(Tie.ATTACHED, backends, refresh=refresh, polls=polls)
+            made = contexts_in(Mode.ATTACHED, backends, refresh=refresh, polls=polls)
             fleets.append((stack.enter_context(Fleet(made, 3)), refresh, polls))
         for fleet, _, _ in fleets:
             fleet.call(load)
@@ -169,7 +171,7 @@ def test_a_fleet_of_one_keeps_the_pace_of_a_lone_sdk(posthog: RemoteStandIn, bac
     """One worker with refresh and poll of half a second has a change as soon as a plain client that polls so often."""
     every = 0.5
     with (
-        Fleet(tied_contexts(Tie.ATTACHED, backends, refresh=every, polls=every), 1) as ours,
+        Fleet(contexts_in(Mode.ATTACHED, backends, refresh=every, polls=every), 1) as ours,
         Fleet(plain_contexts(posthog, polls=every), 1) as plain,
     ):
         ours.call(load)

@@ -10,16 +10,16 @@ import pytest
 from flagcache_posthog.aws_lambda import fresh
 from flagcache_posthog.testing import Hang, RemoteStandIn, make_definitions
 from tests.support.attached_clients import timed_load
-from tests.support.client_kinds import BOTH, Tie, tied_contexts
+from tests.support.client_kinds import contexts_in
 from tests.support.fleet_tasks import evaluated, load, revision, shutdown
 from tests.support.real_fleet import Fleet, MemberContext
 from tests.support.request_pace import let_pass
-from tests.support.scenario import Backends
+from tests.support.scenario import Backends, Mode
 from tests.support.short_processes import Job, Told
 
 
 def _in_a_row(
-    posthog: RemoteStandIn, backends: Backends, tie: Tie | None, folder: Path, count: int
+    posthog: RemoteStandIn, backends: Backends, mode: Mode | None, folder: Path, count: int
 ) -> list[tuple[int, Told]]:
     """Run this many jobs, two intervals apart; PostHog changes before every third. Returns the truth and the jobs."""
     refresh, found, number = 0.75, list[tuple[int, Told]](), 1
@@ -28,19 +28,19 @@ def _in_a_row(
         if index % 3 == 1:
             number += 1
             posthog.serve(make_definitions(5, revision=number))
-        found.append((number, Job(backends, tie, refresh=refresh, folder=folder).result()))
+        found.append((number, Job(backends, mode, refresh=refresh, folder=folder).result()))
         let_pass(max(0.0, began + 2 * refresh - time.monotonic()))
     return found
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tie", [*BOTH, None], ids=["attached", "protocol", "plain"])
+@pytest.mark.parametrize("mode", [*Mode, None], ids=["attached", "protocol", "plain"])
 def test_the_second_job_after_a_change_has_it(
-    tie: Tie | None, posthog: RemoteStandIn, backends: Backends, tmp_path: Path
+    mode: Mode | None, posthog: RemoteStandIn, backends: Backends, tmp_path: Path
 ) -> None:
     """Jobs in a row, two intervals apart, PostHog taking 0.3 s: at most the first one after a change is late."""
     posthog.set_delay(0.3)
-    found = _in_a_row(posthog, backends, tie, tmp_path, 7)
+    found = _in_a_row(posthog, backends, mode, tmp_path, 7)
     told = [(truth, job.revision) for truth, job in found]
     late = [index for index, (truth, job) in enumerate(found) if job.revision != f"r{truth}" and index % 3 != 1]
     assert not late, f"(truth, job): {told}"
@@ -55,20 +55,20 @@ def test_ten_jobs_at_ten_seconds(posthog: RemoteStandIn, backends: Backends, tmp
     told: list[tuple[int, str]] = []
     for number in range(1, 11):
         posthog.serve(make_definitions(5, revision=number))
-        told.append((number, Job(backends, Tie.ATTACHED, refresh=5.0, folder=tmp_path).result().revision))
+        told.append((number, Job(backends, Mode.ATTACHED, refresh=5.0, folder=tmp_path).result().revision))
         let_pass(9.0)
     late = [(truth, job) for truth, job in told if int(job.removeprefix("r")) < truth - 1]
     assert not late, told
 
 
 @pytest.mark.parametrize("size", [1, 3])
-@pytest.mark.parametrize("tie", BOTH, ids=lambda tie: tie.value)
+@pytest.mark.parametrize("mode", Mode, ids=lambda mode: mode.value)
 def test_a_fleet_scaled_to_zero_and_back_starts_with_what_is_true(
-    tie: Tie, size: int, posthog: RemoteStandIn, backends: Backends
+    mode: Mode, size: int, posthog: RemoteStandIn, backends: Backends
 ) -> None:
     """All leave, PostHog changes, three intervals pass: the first flags of all newcomers are the new ones."""
     refresh = 0.5
-    contexts = tied_contexts(tie, backends, refresh=refresh, polls=refresh)
+    contexts = contexts_in(mode, backends, refresh=refresh, polls=refresh)
     with Fleet(contexts, size) as friday:
         friday.call(load)
         friday.call(shutdown)
@@ -80,13 +80,13 @@ def test_a_fleet_scaled_to_zero_and_back_starts_with_what_is_true(
     assert posthog.requests <= 6
 
 
-@pytest.mark.parametrize("tie", BOTH, ids=lambda tie: tie.value)
+@pytest.mark.parametrize("mode", Mode, ids=lambda mode: mode.value)
 def test_a_first_load_takes_what_is_stored_when_posthog_fails(
-    tie: Tie, posthog: RemoteStandIn, backends: Backends
+    mode: Mode, posthog: RemoteStandIn, backends: Backends
 ) -> None:
     """Refused at once: the stored flags are there at once. PostHog silent: after `cold_start_wait`, and no later."""
     refresh, wait = 0.5, 1.5
-    contexts = tied_contexts(tie, backends, refresh=refresh, polls=refresh, cold_start_wait=wait)
+    contexts = contexts_in(mode, backends, refresh=refresh, polls=refresh, cold_start_wait=wait)
     with Fleet(contexts, 2) as friday:
         friday.call(load)
         friday.call(shutdown)
@@ -111,7 +111,7 @@ def _invoke(context: MemberContext) -> int | None:
 def test_fresh_with_no_age_is_fresh(posthog: RemoteStandIn, backends: Backends) -> None:
     """PostHog changed two intervals ago, nothing polled since: `fresh(max_age=0)` handles the event with the change."""
     refresh = 0.5
-    with Fleet(tied_contexts(Tie.ATTACHED, backends, refresh=refresh, polls=600.0), 1) as fleet:
+    with Fleet(contexts_in(Mode.ATTACHED, backends, refresh=refresh, polls=600.0), 1) as fleet:
         fleet.call(load)
         for number in (2, 3):
             posthog.serve(make_definitions(5, revision=number))

@@ -12,10 +12,10 @@ import pytest
 
 from flagcache_posthog.testing import Drip, Drop, RemoteStandIn, make_definitions
 from tests.support.attached_clients import adopted_at, timed_load
-from tests.support.client_kinds import BOTH, Tie, plain_contexts, tied_contexts
+from tests.support.client_kinds import contexts_in, plain_contexts
 from tests.support.fleet_tasks import all_hold, evaluated, key_of, load, revision
 from tests.support.real_fleet import Fleet, MemberContext
-from tests.support.scenario import Backends
+from tests.support.scenario import Backends, Mode
 from tests.support.servers import free_port
 
 UNKNOWN_HOST = "posthog.invalid"
@@ -46,7 +46,7 @@ def _beside(
 ) -> Generator[tuple[Fleet, Fleet]]:
     """Two attached workers, and a process with the plain SDK, all loaded."""
     with (
-        Fleet(tied_contexts(Tie.ATTACHED, backends, refresh=every, polls=every, **options), 2) as fleet,
+        Fleet(contexts_in(Mode.ATTACHED, backends, refresh=every, polls=every, **options), 2) as fleet,
         Fleet(plain_contexts(posthog, polls=every), 1) as plain,
     ):
         fleet.call(load)
@@ -92,7 +92,7 @@ def test_a_refusal_does_not_hold_up_the_first_evaluation(
     if trouble == "wrong key":
         posthog.fail(401)
     with (
-        Fleet(tied_contexts(Tie.ATTACHED, backends, refresh=30.0, polls=30.0, host=host), size) as fleet,
+        Fleet(contexts_in(Mode.ATTACHED, backends, refresh=30.0, polls=30.0, host=host), size) as fleet,
         Fleet(plain_contexts(host, polls=30.0), 1) as plain,
     ):
         for each in (fleet, plain):
@@ -103,11 +103,11 @@ def test_a_refusal_does_not_hold_up_the_first_evaluation(
     assert max(took) <= alone + (1.0 if size == 1 else 2.0), told
 
 
-@pytest.mark.parametrize("tie", BOTH, ids=lambda tie: tie.value)
-def test_one_wrong_key_among_good_ones_holds_nobody_up(tie: Tie, posthog: RemoteStandIn, backends: Backends) -> None:
+@pytest.mark.parametrize("mode", Mode, ids=lambda mode: mode.value)
+def test_one_wrong_key_among_good_ones_holds_nobody_up(mode: Mode, posthog: RemoteStandIn, backends: Backends) -> None:
     """Three workers start on an empty store, one with a revoked key: all have flags within three seconds."""
     posthog.fail(401, secret_key=key_of(0))
-    with Fleet(tied_contexts(tie, backends, refresh=30.0, polls=30.0), 3) as fleet:
+    with Fleet(contexts_in(mode, backends, refresh=30.0, polls=30.0), 3) as fleet:
         first = fleet.members[0].begin(timed_load)
         others = [member.begin(timed_load) for member in fleet.members[1:]]
         took = [call.result(within=30.0) for call in [first, *others]]
@@ -123,7 +123,7 @@ def test_one_dropped_connection_on_an_empty_store_is_tried_again_at_once(
 ) -> None:
     """PostHog drops the first connection: all first loads bring flags within two seconds, by two requests."""
     posthog.fail(Drop(), times=1)
-    with Fleet(tied_contexts(Tie.ATTACHED, backends, refresh=30.0, polls=30.0), size) as fleet:
+    with Fleet(contexts_in(Mode.ATTACHED, backends, refresh=30.0, polls=30.0), size) as fleet:
         took = [call.result(within=30.0) for call in fleet.begin(timed_load)]
         held = fleet.call(revision)
     told = f"{[round(each, 2) for each in took]} s, revisions {held}, {posthog.requests} requests"

@@ -7,11 +7,11 @@ import pytest
 from flagcache.events import LateFetchRefused
 from flagcache_posthog.testing import RemoteStandIn, make_definitions
 from tests.support.attached_clients import adopted_at, events_of
-from tests.support.client_kinds import Tie, plain_contexts, tied_contexts
+from tests.support.client_kinds import contexts_in, plain_contexts
 from tests.support.fleet_tasks import all_hold, load, status
 from tests.support.real_fleet import Fleet
 from tests.support.request_pace import of_fleet
-from tests.support.scenario import Backends
+from tests.support.scenario import Backends, Mode
 from tests.support.servers import RedisServer, until
 
 
@@ -22,7 +22,7 @@ def test_a_change_arrives_though_a_fetch_outlasts_the_lease(
     """Polls each second, answers after 2.2 s, Redis dead: a change arrives as with the plain SDK, none is refused."""
     every = 1.0
     with (
-        Fleet(tied_contexts(Tie.ATTACHED, backends, refresh=every, polls=every, store_timeout=0.3), 3) as fleet,
+        Fleet(contexts_in(Mode.ATTACHED, backends, refresh=every, polls=every, store_timeout=0.3), 3) as fleet,
         Fleet(plain_contexts(posthog, polls=every), 1) as plain,
     ):
         fleet.call(load)

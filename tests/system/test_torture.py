@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.scenario import Backends
 from tests.support.servers import RedisServer
-from tests.system.torture import CREWS, Torture
+from tests.system.torture import FLEETS, Torture
 
 ROUNDS = int(os.environ.get("TORTURE_ROUNDS", "2"))
 FIRST = int(os.environ.get("TORTURE_SEED", "0"))
@@ -17,14 +17,14 @@ SECONDS = float(os.environ.get("TORTURE_SECONDS", "6"))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + ROUNDS))
-@pytest.mark.parametrize("crew", CREWS)
+@pytest.mark.parametrize("kind", FLEETS)
 def test_no_worker_goes_back_and_all_converge(
-    crew: str, seed: int, backends: Backends, server: RedisServer, tmp_path: Path
+    kind: str, seed: int, backends: Backends, server: RedisServer, tmp_path: Path
 ) -> None:
     """PostHog, Redis and workers fail at random: no worker shows what PostHog had replaced, and all agree at last."""
-    sys.stdout.write(f"to play this again: TORTURE_SEED={seed} TORTURE_ROUNDS=1 pytest tests/system -k {crew}\n")
-    with Torture(backends, server, crew, seed, tmp_path) as torture:
-        torture.go_on_for(SECONDS)
+    sys.stdout.write(f"to play this again: TORTURE_SEED={seed} TORTURE_ROUNDS=1 pytest tests/system -k {kind}\n")
+    with Torture(backends, server, kind, seed, tmp_path) as torture:
+        torture.run_for(SECONDS)
         torture.heal()
         faults = torture.faults()
     assert not faults, "\n".join(faults)

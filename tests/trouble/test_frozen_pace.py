@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from flagcache_posthog.testing import RemoteStandIn, make_definitions
-from tests.support.client_kinds import Tie, tied_contexts
+from tests.support.client_kinds import contexts_in
 from tests.support.fleet_tasks import all_hold, asks, load, status
 from tests.support.real_fleet import Fleet
 from tests.support.request_pace import gaps, let_pass, of_fleet
-from tests.support.scenario import Backends
+from tests.support.scenario import Backends, Mode
 from tests.support.servers import MakeRedis, until
 
 SECONDS = 13.0
@@ -29,7 +29,7 @@ def test_each_process_fetches_at_its_own_pace_while_redis_hangs(
     """A stopped Redis answers nothing for many intervals: each of two processes still asks PostHog."""
     server = make_redis(tcp=True)
     backends = Backends(posthog, server.tcp_url, namespace)
-    make = tied_contexts(Tie.ATTACHED, backends, refresh=1.0, polls=POLL, fallback=None, store_timeout=store_timeout)
+    make = contexts_in(Mode.ATTACHED, backends, refresh=1.0, polls=POLL, fallback=None, store_timeout=store_timeout)
     with Fleet(make, 2) as fleet:
         fleet.call(load)
         server.freeze()
