@@ -15,10 +15,10 @@ from flagcache_posthog.testing import PostHogStandIn, make_definitions
 from tests.support.real_fleet import RecordingPosthog
 from tests.support.servers import until
 
-__all__ = ["Crew", "clients_share", "crew"]
+__all__ = ["SharingClients", "clients_share", "sharing_clients"]
 
 
-class Crew:
+class SharingClients:
     """Clients with a cache each, and the PostHog that they fetch from."""
 
     def __init__(
@@ -65,32 +65,34 @@ class Crew:
     def change(self, revision: int, *, within: float = 10.0) -> None:
         """Have PostHog serve this, and wait until it reached all."""
         self.posthog.serve(make_definitions(5, revision=revision))
-        self.until_all_hold(revision, within=within)
+        self.wait_until_all_hold(revision, within=within)
 
-    def until_all_hold(self, revision: int, *, within: float = 10.0) -> None:
+    def wait_until_all_hold(self, revision: int, *, within: float = 10.0) -> None:
         """Wait until each client holds this."""
         wanted = [revision] * len(self.clients)
         until(lambda: self.revisions == wanted, within, what=f"revision {revision} to reach all")
 
-    def nobody_went_back(self) -> bool:
+    def none_went_back(self) -> bool:
         """Whether no client ever lost its flags, or held an older revision after a newer one."""
         held = [[seen.revision or 0 for seen in client.history if seen.flags is not None] for client in self.clients]
         return all(revisions == sorted(revisions) and 0 not in revisions for revisions in held)
 
 
 @contextmanager
-def crew(source: redis.Redis | redis.RedisCluster | str, namespace: str, size: int = 3) -> Generator[Crew]:
+def sharing_clients(
+    source: redis.Redis | redis.RedisCluster | str, namespace: str, size: int = 3
+) -> Generator[SharingClients]:
     """Several clients; the first polls every half second, and changes are pushed to the others."""
     with ExitStack() as ends, PostHogStandIn(make_definitions(5)) as posthog:
-        made = Crew(source, namespace, posthog, ends)
-        for place in range(size):
-            made.join(poll_interval=60 if place else 0.5)
+        made = SharingClients(source, namespace, posthog, ends)
+        for number in range(size):
+            made.join(poll_interval=60 if number else 0.5)
         yield made
 
 
 def clients_share(source: redis.Redis | redis.RedisCluster | str, namespace: str) -> None:
     """Fail unless one fetch serves three clients, and a change that one fetches is pushed to the others."""
-    with crew(source, namespace) as made:
+    with sharing_clients(source, namespace) as made:
         assert made.revisions == [1, 1, 1]
         assert made.posthog.full_fetches == 1
         made.change(2)

@@ -18,7 +18,7 @@ from flagcache.stores.redis.connection import RedisLink
 from flagcache.stores.redis.store import keys_of
 from flagcache_posthog.testing import make_definitions
 from tests.stores.redis_cluster import SLOTS, Cluster, new_cluster, patient, tell
-from tests.stores.shared_definitions import clients_share, crew
+from tests.stores.shared_definitions import clients_share, sharing_clients
 from tests.support.redis_links import READ, SECRET, WRITE, calls_since, link_to, writes
 from tests.support.servers import until
 
@@ -148,13 +148,13 @@ def test_a_fleet_gets_over_the_death_of_its_primary() -> None:
     """The workers keep their flags, follow changes meanwhile, and are one fleet again on the replica."""
     spaces = (f"space {number}" for number in range(100))
     namespace = next(each for each in spaces if key_slot(keys_of(each, 0).hash.encode()) * 3 // SLOTS == 0)
-    with new_cluster() as cluster, closing(cluster.client()) as client, crew(client, namespace) as made:
+    with new_cluster() as cluster, closing(cluster.client()) as client, sharing_clients(client, namespace) as made:
         until(lambda: tell(cluster.replica, "DBSIZE") == 2, what="the replica to have hash and lease")
         cluster.primaries[0].kill()
         made.posthog.serve(make_definitions(5, revision=2))
-        made.until_all_hold(2, within=30.0)
+        made.wait_until_all_hold(2, within=30.0)
         until(lambda: made.one_fleet, 20.0, what="the fleet to be one again")
-        assert made.nobody_went_back()
+        assert made.none_went_back()
         before = made.posthog.full_fetches
         made.change(3)
         assert made.posthog.full_fetches == before + 1

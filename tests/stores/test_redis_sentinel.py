@@ -17,7 +17,7 @@ from flagcache.errors import ConfigurationError, StoreError
 from flagcache.stores.redis.asyncio_address import resolve_asyncio
 from flagcache.stores.redis.connection import RedisLink
 from flagcache.stores.redis.store import keys_of
-from tests.stores.shared_definitions import clients_share, crew
+from tests.stores.shared_definitions import clients_share, sharing_clients
 from tests.support.redis_links import ESCAPED, SECRET, WRITE, Source, ask, link_to, make_client, writes
 from tests.support.servers import MakeRedis, RedisServer, free_port, newest_binary, until
 
@@ -155,7 +155,7 @@ def test_a_failover_that_loses_the_last_write_throws_nobody_back(
             return ask(server, "HGET", keys_of(namespace, 0).hash, "version")
         return None
 
-    with closing(watched.manager().master_for("mymaster")) as client, crew(client, namespace) as made:
+    with closing(watched.manager().master_for("mymaster")) as client, sharing_clients(client, namespace) as made:
         first = version_on(watched.master)
         until(lambda: version_on(watched.replica) == first, what="the replica to have the first definitions")
         watched.replica.freeze()
@@ -168,6 +168,6 @@ def test_a_failover_that_loses_the_last_write_throws_nobody_back(
         until(lambda: made.one_fleet, 20.0, what="the fleet to be one again")
         until(lambda: "had lost the definitions" in caplog.text, what="that to be told, which follows")
         made.join()
-        made.until_all_hold(2)
-        assert made.nobody_went_back()
+        made.wait_until_all_hold(2)
+        assert made.none_went_back()
         assert made.posthog.full_fetches == 2
