@@ -26,6 +26,6 @@ FULL = LogLine("flagcache", logging.ERROR, "redis://db:6379/0 is full: OOM")
 )
 def test_an_error_is_a_fault_unless_it_was_made(line: LogLine, expected: tuple[str, ...], count: int) -> None:
     """An error whose words the scenario expects is no fault, and neither is a warning."""
-    testimony = final_check.Testimony("a member", 0, [Sighting(2.0, 5, 1)], [line])
-    evidence = final_check.Evidence([testimony], [], [Truth(0.0, 1.0, "v1", 1)], interval=1.0, expected=expected)
-    assert len(final_check.faults(evidence)) == count
+    record = final_check.MemberRecord("a member", 0, [Sighting(2.0, 5, 1)], [line])
+    scenario = final_check.ScenarioRecord([record], [], [Truth(0.0, 1.0, "v1", 1)], interval=1.0, expected=expected)
+    assert len(final_check.faults(scenario)) == count

@@ -18,7 +18,7 @@ from tests.support.own_threads import threads_of
 from tests.support.real_fleet import Fleet, LogLine, MemberContext, Sighting
 from tests.support.servers import RedisServer, until
 
-__all__ = ["Evidence", "Testimony", "admin_of", "faults", "left_behind"]
+__all__ = ["MemberRecord", "ScenarioRecord", "admin_of", "faults", "left_behind"]
 
 _ADMIN = "chaos"
 
@@ -39,7 +39,7 @@ _ROOM = 0.8
 
 
 @dataclass(frozen=True, slots=True)
-class Testimony:
+class MemberRecord:
     """What one member saw, until now or until it was killed."""
 
     name: str
@@ -49,10 +49,10 @@ class Testimony:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class ScenarioRecord:
     """Everything that is known of a scenario."""
 
-    testimonies: Sequence[Testimony]
+    members: Sequence[MemberRecord]
     requests: Sequence[Served]
     truths: Sequence[Truth]
     interval: float
@@ -69,11 +69,11 @@ class Evidence:
         return [request for request in self.requests if request.path == "definitions"]
 
 
-def faults(evidence: Evidence) -> list[str]:
+def faults(scenario: ScenarioRecord) -> list[str]:
     """Return every breach of a rule, in words; empty if all is well."""
     return [
-        *_asked_too_often(evidence),
-        *(fault for each in evidence.testimonies for fault in _suffered(each, evidence)),
+        *_asked_too_often(scenario),
+        *(fault for each in scenario.members for fault in _member_faults(each, scenario)),
     ]
 
 
@@ -111,40 +111,40 @@ def _threads_left(_context: MemberContext) -> list[str]:
     return names
 
 
-def _asked_too_often(evidence: Evidence) -> Iterator[str]:
-    window = _ROOM * evidence.interval
+def _asked_too_often(scenario: ScenarioRecord) -> Iterator[str]:
+    window = _ROOM * scenario.interval
 
     def together(request: Served) -> bool:
-        return not any(begin <= request.arrived_at <= end for begin, end in evidence.alone)
+        return not any(begin <= request.arrived_at <= end for begin, end in scenario.alone)
 
-    fetches = evidence.fetches()
+    fetches = scenario.fetches()
     if (most := busiest([each for each in fetches if together(each)], window)) > _AT_MOST:
         yield f"PostHog was asked {most} times in {window:g} s by a fleet whose members knew of each other"
-    for testimony in () if evidence.one_key else evidence.testimonies:
-        digest = key_digest(key_of(testimony.index))
+    for record in () if scenario.one_key else scenario.members:
+        digest = key_digest(key_of(record.index))
         if (most := busiest([each for each in fetches if each.key_digest == digest], window)) > _ALONE:
-            yield f"PostHog was asked {most} times in {window:g} s by {testimony.name}"
+            yield f"PostHog was asked {most} times in {window:g} s by {record.name}"
 
 
-def _suffered(testimony: Testimony, evidence: Evidence) -> Iterator[str]:
+def _member_faults(record: MemberRecord, scenario: ScenarioRecord) -> Iterator[str]:
     """What went wrong for one member, whatever PostHog and the store did.
 
     It may go back once for each own fetch that no store ever took and that was then refused as late: others have
     been granted fetches since, and what those found may be newer. Until then it counts as a fetch under way.
     """
-    held = list(dropwhile(lambda seen: not seen.flags, testimony.history))
+    held = list(dropwhile(lambda seen: not seen.flags, record.history))
     if not held:
-        yield f"{testimony.name} never had any flags"
+        yield f"{record.name} never had any flags"
     if not all(seen.flags for seen in held):
-        yield f"{testimony.name} lost its flags: {_short(held)}"
+        yield f"{record.name} lost its flags: {_short(held)}"
     revisions = [cast("int", seen.revision) for seen in held if seen.flags]
-    late = sum("late fetch" in line.text for line in testimony.logs)
+    late = sum("late fetch" in line.text for line in record.logs)
     back = sum(later < earlier for earlier, later in pairwise(revisions))
-    if back > late or (not late and not in_order(held, evidence.truths)):
-        yield f"{testimony.name} went back to what PostHog had replaced: {_short(held)} ({late} fetches were too late)"
-    for line in testimony.logs:
-        if _raised(line, evidence.expected):
-            yield f"{testimony.name} logged: {line.text}"
+    if back > late or (not late and not in_order(held, scenario.truths)):
+        yield f"{record.name} went back to what PostHog had replaced: {_short(held)} ({late} fetches were too late)"
+    for line in record.logs:
+        if _raised(line, scenario.expected):
+            yield f"{record.name} logged: {line.text}"
 
 
 def _short(held: Sequence[Sighting]) -> str:

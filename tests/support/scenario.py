@@ -21,7 +21,7 @@ from typing_extensions import Self
 from flagcache_posthog.testing import StandInControl, make_definitions
 from tests.support import final_check
 from tests.support.attached_clients import attached
-from tests.support.final_check import Evidence, Testimony
+from tests.support.final_check import MemberRecord, ScenarioRecord
 from tests.support.fleet_tasks import all_hold, contexts, history, load, logs, status
 from tests.support.real_fleet import Fleet, Member, MemberContext
 from tests.support.servers import RedisServer, until
@@ -84,7 +84,7 @@ class Scenario:
         self.rng = rng
         self.fleet = fleet
         self.revision = 1
-        self._ended: list[Testimony] = []
+        self._ended: list[MemberRecord] = []
         self._alone: list[tuple[float, float]] = []
         self._one_key = False
         self._expected: tuple[str, ...] = ()
@@ -127,7 +127,7 @@ class Scenario:
     def kill(self, member: Member) -> None:
         """End a member as kill -9 does, and keep what it saw."""
         self.log(f"kill {member}")
-        self._ended.append(_testimony(member))
+        self._ended.append(_record_of(member))
         member.kill()
 
     def freeze(self, member: Member) -> None:
@@ -198,8 +198,8 @@ class Scenario:
         self.settle()
         self.change()
         self.settle()
-        evidence = Evidence(
-            testimonies=[*self._ended, *map(_testimony, self.fleet)],
+        record = ScenarioRecord(
+            members=[*self._ended, *map(_record_of, self.fleet)],
             requests=self.posthog.served(),
             truths=self.posthog.truths(),
             interval=EVERY,
@@ -207,7 +207,7 @@ class Scenario:
             one_key=self._one_key,
             expected=self._expected,
         )
-        faults = [*final_check.faults(evidence), *final_check.left_behind(self.fleet, server, self.backends.namespace)]
+        faults = [*final_check.faults(record), *final_check.left_behind(self.fleet, server, self.backends.namespace)]
         assert not faults, "\n".join(faults)
 
 
@@ -218,5 +218,5 @@ def _contexts(mode: Mode, backends: Backends) -> Callable[[int], MemberContext]:
     return contexts(*where, every=EVERY, store_timeout=0.3, lease=CHALLENGE, challenge_after=CHALLENGE)
 
 
-def _testimony(member: Member) -> Testimony:
-    return Testimony(repr(member), member.index, member.call(history), member.call(logs))
+def _record_of(member: Member) -> MemberRecord:
+    return MemberRecord(repr(member), member.index, member.call(history), member.call(logs))
