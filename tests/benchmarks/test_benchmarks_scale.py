@@ -36,7 +36,7 @@ from tests.simulation.scheduler import Scheduler
 from tests.simulation.simulated_fleet import Fleet
 from tests.simulation.stores import Network, SharedStore
 from tests.simulation.threads import simulated
-from tests.simulation.world import Kind, World
+from tests.simulation.world import ProcessKind, World
 from tests.support.servers import MakeRedis, RedisServer, until
 
 SIZES = Sizes(json=150_000, envelope=10_000)
@@ -106,7 +106,7 @@ def _engine(day: Day, workers: int, *, attached: bool) -> tuple[Counter[int], in
     world = World(scheduler, posthog, network, oracle, store, (), lambda _: None)
     oracle.confused, oracle.disordered, oracle.note = world.confused, world.disordered, lambda _: None
     settings = Settings(refresh_interval=30.0, poll_interval=0.0 if attached else 30.0)
-    kind, fleet = Kind(settings, 30.0, attached=attached), Fleet(world)
+    kind, fleet = ProcessKind(settings, 30.0, attached=attached), Fleet(world)
     first = [fleet.add(kind, delay=rng.uniform(0, day.start)) for _ in range(workers)]
     for at in day.changes:
         scheduler.at(at, lambda: posthog.change(posthog.newest + 1))
@@ -115,7 +115,7 @@ def _engine(day: Day, workers: int, *, attached: bool) -> tuple[Counter[int], in
             at = begins + rng.uniform(0, day.deploy)
             scheduler.at(at, lambda: fleet.add(kind))
             scheduler.at(at + day.overlap, old.shut_down)
-    with simulated(now=lambda: scheduler.now, report=oracle.report, brought=oracle.brought):
+    with simulated(now=lambda: scheduler.now, report=oracle.report, on_fetched=oracle.on_fetched):
         scheduler.run(day.length, lambda: False)
         scheduler.close()
     assert not oracle.faults

@@ -13,7 +13,7 @@ from flagcache.errors import StoreError
 from flagcache.stores.abilities import Subscription
 from flagcache.stores.base import Ask, Envelope, Grant, Meta, Published, Replacing, Reply, Scope, Snapshot
 from tests.simulation.scheduler import current_task
-from tests.simulation.stores import Party, SharedStore
+from tests.simulation.stores import LinkedProcess, SharedStore
 from tests.simulation.threads import Event
 
 if TYPE_CHECKING:
@@ -27,49 +27,49 @@ _T = TypeVar("_T")
 class Link:
     """One process's connection to one store (`flagcache.stores.base.Store`, and `Subscribable`)."""
 
-    def __init__(self, party: Party, store: SharedStore, oracle: Oracle) -> None:
-        self._party = party
+    def __init__(self, process: LinkedProcess, store: SharedStore, oracle: Oracle) -> None:
+        self._process = process
         self._store = store
         self._oracle = oracle
 
     def poll(self, ask: Ask) -> Reply:
         """As `Store.poll`."""
-        asked = self._oracle.asks(ask)
+        asked = self._oracle.before_poll(ask)
 
         def apply() -> Reply:
             before = self._store.state
             reply = self._store.poll(ask)
             if self._store.state.epoch > before.epoch:  # people cleared another one, and this one follows
                 self._store.spoiled()
-            self._oracle.polled(self._store, ask, asked, (before, reply))
+            self._oracle.after_poll(self._store, ask, asked, (before, reply))
             return reply
 
         reply = self._call("poll", apply)
-        self._oracle.heard(self._store.uid, reply)
+        self._oracle.on_reply(self._store.uid, reply)
         return reply
 
     def publish(
         self, me: str, envelope: Envelope, *, fresh: bool, lease: int, replacing: Replacing | None = None
     ) -> Published:
         """As `Store.publish`."""
-        self._oracle.offers(self._store.uid, envelope.meta)
+        self._oracle.before_publish(self._store.uid, envelope.meta)
 
         def apply() -> Published:
             before = self._store.state
             published = self._store.publish(me, envelope, fresh=fresh, lease=lease, replacing=replacing)
-            self._oracle.stored(self._store, before, fresh=fresh, taken=published is not Published.STALE)
+            self._oracle.after_write(self._store, before, fresh=fresh, taken=published is not Published.STALE)
             return published
 
         return self._call("publish", apply)
 
     def confirm(self, me: str, version: str, grant: Grant, *, lease: int, stamp: str = "") -> bool:
         """As `Store.confirm`."""
-        self._oracle.confirms(self._store.uid, Meta(version, grant.epoch, grant.as_of, grant.at, grant.at))
+        self._oracle.before_confirm(self._store.uid, Meta(version, grant.epoch, grant.as_of, grant.at, grant.at))
 
         def apply() -> bool:
             before = self._store.state
             taken = self._store.confirm(me, version, grant, lease=lease, stamp=stamp)
-            self._oracle.stored(self._store, before, fresh=True, taken=taken)
+            self._oracle.after_write(self._store, before, fresh=True, taken=taken)
             return taken
 
         return self._call("confirm", apply)
@@ -118,29 +118,29 @@ class Link:
 
     def subscribe(self) -> Subscription:
         """As `Subscribable.subscribe`."""
-        return self._call("subscribe", lambda: self._store.listen(self._party))
+        return self._call("subscribe", lambda: self._store.listen(self._process))
 
     def _call(self, verb: str, apply: Callable[[], _T]) -> _T:
-        network, store, party = self._store.network, self._store, self._party
-        notes = current_task().notes
-        notes.verbs += 1
-        party.point(f"before {verb}")
+        network, store, process = self._store.network, self._store, self._process
+        record = current_task().record
+        record.verbs += 1
+        process.point(f"before {verb}")
         box: list[_T] = []
         done = Event()
 
         def arrive() -> None:
-            if not store.reachable(party):
+            if not store.reachable(process):
                 return
             box.append(apply())
-            store.tell()
+            store.send_notices()
             if not network.happens(network.lost_replies):
                 store.scheduler.after(network.delay(), done.set)
 
         if not network.happens(network.lost_requests):
             store.scheduler.after(network.delay(), lambda: store.receive(arrive))
-        if not done.wait(party.store_timeout) or not store.reachable(party):
-            notes.failures += 1
-            party.disturbed()
+        if not done.wait(process.store_timeout) or not store.reachable(process):
+            record.failures += 1
+            process.disturbed()
             raise StoreError(f"{verb}: no answer")
-        party.point(f"after {verb}")
+        process.point(f"after {verb}")
         return box[0]

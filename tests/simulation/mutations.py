@@ -66,7 +66,7 @@ class Mutation:
             yield
 
 
-_poll, _publish, _build_poll, _told, _meta_for_store = (
+_poll, _publish, _build_poll, _from_store, _meta_for_store = (
     rules.poll,
     rules.publish,
     knowledge.build_poll,
@@ -166,7 +166,7 @@ def _restamps(held: Held, store_name: str, clock: int, now: float) -> Meta:
 def _born_now(
     store_name: str, meta: Meta, definitions: Definitions, clock: int, asked: float, *, signs: bool = False
 ) -> Held:
-    return _told(store_name, meta, definitions, clock, asked, signs=signs)._replace(born=asked)
+    return _from_store(store_name, meta, definitions, clock, asked, signs=signs)._replace(born=asked)
 
 
 def _sends_always(state: State, ask: Ask, clock: int, *, size: int) -> tuple[State, Reply]:
@@ -197,7 +197,7 @@ def _stored_etag(self: FetchThread, outcome: PollOutcome, grant: Grant, fetcher:
     _fetch(self, outcome, grant, fetcher)
 
 
-_fetch, _silent, _attend = FetchThread._fetch, granting._silent, Background.run_due  # noqa: SLF001
+_fetch, _silent, _run_due = FetchThread._fetch, granting._silent, Background.run_due  # noqa: SLF001
 
 
 def _order_for_time(meta: Meta, _clock: int) -> int:
@@ -209,7 +209,7 @@ def _leaves_no_time(state: State, ask: Ask, clock: int, more: int = 0) -> bool:
 
 
 def _sleeps_long(self: Background) -> float:
-    return max(5.0, _attend(self))
+    return max(5.0, _run_due(self))
 
 
 MUTATIONS = (

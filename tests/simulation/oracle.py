@@ -47,7 +47,7 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AskerState:
     """What a process knew when it asked a store."""
 
     evidence: Evidence | None
@@ -57,7 +57,7 @@ class Asked:
 
 
 @dataclass(slots=True)
-class Seen:
+class LastHeld:
     """What a process held when it was last looked at."""
 
     held: Held | None = None
@@ -96,22 +96,22 @@ class Oracle:
 
     # --- rule 1: grants ----------------------------------------------------------------------------------------------
 
-    def asks(self, ask: Ask) -> Asked:
+    def before_poll(self, ask: Ask) -> AskerState:
         """Return what the running task's process knows just before its poll."""
         process = self.processes[ask.me]
         known = process.know_now().granted
         ago = None if known is None else process.clock() - known
         held = process.held
-        same = held is not None and held is process.seen.held and held.meta.version == ask.held_version
-        return Asked(process.seen.evidence if same else None, ago)
+        same = held is not None and held is process.last_held.held and held.meta.version == ask.held_version
+        return AskerState(process.last_held.evidence if same else None, ago)
 
-    def polled(self, store: SharedStore, ask: Ask, asked: Asked, done: tuple[State, Reply]) -> None:
+    def after_poll(self, store: SharedStore, ask: Ask, asked: AskerState, done: tuple[State, Reply]) -> None:
         """Check a store's answer to a poll.
 
         Args:
             store: the store.
             ask: the question.
-            asked: what `asks` returned.
+            asked: what `before_poll` returned.
             done: the store's state before, and its answer.
         """
         before, reply = done
@@ -143,8 +143,8 @@ class Oracle:
         if store.evicts:
             self._check_evicting(store, ask)
         process = self.processes[ask.me]
-        out = process.out.get(store.uid)
-        if out is not None and self._scheduler.now - out < _LONGEST_FETCH and not self._may_try_anew(store, ask):
+        since = process.fetching_since.get(store.uid)
+        if since is not None and self._scheduler.now - since < _LONGEST_FETCH and not self._may_try_anew(store, ask):
             self.report(f"rule 1: {ask.me} got a second grant of {store.uid} while its fetch was under way")
         if self._scheduler.now - store.spoiled_at <= 2 * ask.interval / 1000:
             return
@@ -159,7 +159,7 @@ class Oracle:
             return  # on an empty store a lease is short
         challenged = before.meta is None or clock - before.meta.confirmed_at >= ask.challenge
         displaced = self.processes[ask.me].kind.refresher and not holder.kind.refresher
-        if holder.well_since(store.uid) and not challenged and (early or not displaced):
+        if holder.healthy_since(store.uid) and not challenged and (early or not displaced):
             self.report(f"rule 1: {store.uid} gave {ask.me} a grant while {before.holder} was out and well")
 
     def _check_evicting(self, store: SharedStore, ask: Ask) -> None:
@@ -183,54 +183,54 @@ class Oracle:
 
     # --- rules 2, 3 and 8: what is stored ----------------------------------------------------------------------------
 
-    def heard(self, uid: str, reply: Reply) -> None:
+    def on_reply(self, uid: str, reply: Reply) -> None:
         """Record that the running task has its answer to a poll."""
         task = current_task()
-        notes, process = task.notes, self.processes[task.owner.name]
+        record, process = task.record, self.processes[task.owner.name]
         is_fallback = uid not in (process.uid_of(process.worker.fleet_status.store), process.uid_of("fleet"))
         if is_fallback and reply.grant is None:
-            notes.verbs -= 1  # the fallback, beside the poll itself: it gets what is new to it, and never ages alone
+            record.verbs -= 1  # the fallback, beside the poll itself: it gets what is new to it, and never ages alone
             return
-        notes.asked = self._scheduler.now
-        notes.unchanged += reply.payload is None and not reply.republish and reply.grant is None
-        notes.repair = uid if reply.republish else notes.repair
+        record.asked = self._scheduler.now
+        record.unchanged += reply.payload is None and not reply.republish and reply.grant is None
+        record.repair = uid if reply.republish else record.repair
         if reply.grant is not None:
-            notes.granted_by = process.granted_by = uid
+            record.granted_by = process.granted_by = uid
             process.permits = 1
 
-    def brought(self, held: Held) -> None:
+    def on_fetched(self, held: Held) -> None:
         """Record what the running task's fetch has brought or confirmed."""
-        notes, process = current_task().notes, self.processes[current_task().owner.name]
-        version, served = notes.served
+        record, process = current_task().record, self.processes[current_task().owner.name]
+        version, served = record.served
         if version != held.meta.version:
             self.report(f"rule 8: {process.name} takes one content for another that PostHog served")
         uid = process.uid_of(held.store_name)
-        granted = self._granted.get((uid, held.meta.as_of), notes.asked)
+        granted = self._granted.get((uid, held.meta.as_of), record.asked)
         evidence = self._brought[process.name, held.meta.version] = Evidence(granted, served, uid)
         self._know(uid, held.meta, evidence)
 
-    def offers(self, uid: str, meta: Meta) -> None:
+    def before_publish(self, uid: str, meta: Meta) -> None:
         """Check what the running task is about to offer to a store, maybe with times of that store's clock."""
-        notes = current_task().notes
-        if notes.repair == uid:
-            notes.repair = ""
-        self.confirms(uid, meta)
+        record = current_task().record
+        if record.repair == uid:
+            record.repair = ""
+        self.before_confirm(uid, meta)
 
-    def confirms(self, uid: str, meta: Meta) -> None:
+    def before_confirm(self, uid: str, meta: Meta) -> None:
         """Check the times that the running task is about to confirm, without their definitions."""
         process = self.processes[current_task().owner.name]
-        self.look(process)
+        self.check_held(process)
         if (uid, meta.as_of, meta.version) in self._evidence:
             return None
-        held, evidence = process.seen.held, process.seen.evidence
-        if held is not None and _overtaken(held):
+        held, evidence = process.last_held.held, process.last_held.evidence
+        if held is not None and _superseded(held):
             evidence = Evidence(float("-inf"), float("inf"), uid)  # offered as older than everything
         if held is None or evidence is None or held.meta.version != meta.version:
             return self.report(f"rule 8: {process.name} offers {uid} times that no fetch had")
         self._know(uid, meta, replace(evidence, uid=uid, translated=True))
         return None
 
-    def stored(self, store: SharedStore, before: State, *, fresh: bool, taken: bool) -> None:
+    def after_write(self, store: SharedStore, before: State, *, fresh: bool, taken: bool) -> None:
         """Check what a store holds after an offer or a confirmation."""
         meta = store.state.meta
         if not taken or meta is None:
@@ -283,16 +283,16 @@ class Oracle:
 
     # --- rules 2 and 8: what a process holds -------------------------------------------------------------------------
 
-    def look(self, process: Process) -> None:
+    def check_held(self, process: Process) -> None:
         """Compare what a process holds now with what it held before."""
-        held, seen = process.held, process.seen
+        held, seen = process.held, process.last_held
         if held is seen.held or held is None:
             return None
         old = seen.evidence
         same = seen.held is not None and seen.held.meta.version == held.meta.version
-        if _overtaken(held):  # judged by what was fetched, unless that has waited its time for an answer
+        if _superseded(held):  # judged by what was fetched, unless that has waited its time for an answer
             fetched = self._brought.get((process.name, held.meta.version), old)
-            seen.held, seen.evidence = held, None if _let_go(process, seen.held) else fetched
+            seen.held, seen.evidence = held, None if _unsettled_for_long(process, seen.held) else fetched
             return None
         uid = process.uid_of(held.store_name)
         evidence = self._evidence.get((uid, held.meta.as_of, held.meta.version))
@@ -315,20 +315,20 @@ class Oracle:
         """The latest evidence that this process had of a version, which may have been confirmed, or dated again."""
         return self._last.get((process.name, version))
 
-    def client_takes(self, process: Process, change: tuple[Evidence | None, Evidence | None], version: str) -> None:
+    def client_adopts(self, process: Process, change: tuple[Evidence | None, Evidence | None], version: str) -> None:
         """Check the definitions that a client uses from now on."""
         old, new = change
         if old is not None and new is not None:
             self._check_forward(f"a client of {process.name}", (old, new), version)
 
 
-def _let_go(process: Process, held: Held | None) -> bool:
+def _unsettled_for_long(process: Process, held: Held | None) -> bool:
     """Whether no fetch was answered for a challenge time since a store refused these for now."""
     if held is None or held.unsettled is None:
         return False
     return process.clock() - held.unsettled > process.kind.settings.challenge_after
 
 
-def _overtaken(held: Held) -> bool:
+def _superseded(held: Held) -> bool:
     """Whether a store had newer ones, so that their time no longer counts (`knowledge.superseded`)."""
     return held.meta.order == (0, 1)

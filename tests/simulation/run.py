@@ -18,10 +18,10 @@ from functools import partial
 
 from flagcache.encoding.protection import PLAIN, Signed
 from flagcache.settings import SLOW_FETCH
-from tests.simulation.faults import TROUBLES, Chaos
+from tests.simulation.faults import TROUBLES, FaultInjector
 from tests.simulation.oracle import Oracle
 from tests.simulation.posthog import PostHog
-from tests.simulation.run_plan import VARIANTS, Plot, draw
+from tests.simulation.run_plan import VARIANTS, RunPlan, draw
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.simulated_fleet import Fleet, Process
 from tests.simulation.stores import Network, SharedStore
@@ -40,7 +40,7 @@ _LONGEST_NOTE = 60.0
 class Outcome:
     """The result of one run."""
 
-    plot: Plot
+    plan: RunPlan
     faults: tuple[str, ...]
     trace: tuple[str, ...]
     steps: int
@@ -50,7 +50,7 @@ class Outcome:
 
     def __str__(self) -> str:
         """Return it as text, with the end of the trace."""
-        lines = [str(self.plot), *(f"  {line}" for line in self.trace), *(f"  FAULT {fault}" for fault in self.faults)]
+        lines = [str(self.plan), *(f"  {line}" for line in self.trace), *(f"  FAULT {fault}" for fault in self.faults)]
         return "\n".join([*lines, f"  replay: {self.replay}"])
 
 
@@ -72,11 +72,11 @@ def simulate(
         variants: names in `run_plan.VARIANTS`, by which the run differs from the drawn one.
     """
     random.seed(seed)
-    plot = draw(seed, set(TROUBLES) - {"evict"}, smallest=smallest, largest=largest)
+    plan = draw(seed, set(TROUBLES) - {"evict"}, smallest=smallest, largest=largest)
     for name in variants:
-        plot = VARIANTS[name](plot)
-    run = _Run(plot, trace)
-    with simulated(now=lambda: run.scheduler.now, report=run.oracle.report, brought=run.oracle.brought):
+        plan = VARIANTS[name](plan)
+    run = _Run(plan, trace)
+    with simulated(now=lambda: run.scheduler.now, report=run.oracle.report, on_fetched=run.oracle.on_fetched):
         run.go()
         options = [f"--smallest {smallest} --largest {largest}", *(f"--{name}" for name in variants)]
         outcome = run.outcome(" ".join(options))
@@ -85,58 +85,58 @@ def simulate(
 
 
 class _Run:
-    def __init__(self, plot: Plot, trace: int) -> None:
-        self.plot = plot
+    def __init__(self, plan: RunPlan, trace: int) -> None:
+        self.plan = plan
         self.scheduler = Scheduler()
         self.trace: deque[str] = deque(maxlen=trace)
-        self._rng = random.Random(f"run {plot.seed}")
+        self._rng = random.Random(f"run {plan.seed}")
         posthog = PostHog(self.scheduler, self._rng)
         self.oracle = Oracle(self.scheduler, posthog)
         network = Network(self._rng)
-        shared = partial(SharedStore, scheduler=self.scheduler, network=network, signed=plot.signed)
-        fleet_store, hosts = shared("fleet"), tuple(shared(f"host {i}") for i in range(plot.hosts))
+        shared = partial(SharedStore, scheduler=self.scheduler, network=network, signed=plan.signed)
+        fleet_store, hosts = shared("fleet"), tuple(shared(f"host {i}") for i in range(plan.hosts))
         self.world = World(self.scheduler, posthog, network, self.oracle, fleet_store, hosts, self._note)
-        self.world.protection = Signed(_KEY) if plot.signed else PLAIN
+        self.world.protection = Signed(_KEY) if plan.signed else PLAIN
         self.oracle.confused, self.oracle.disordered = self.world.confused, self.world.disordered
         self.oracle.note = self._note
         self.fleet = Fleet(self.world)
 
     def outcome(self, options: str) -> Outcome:
         """Return the result so far; `options` are those of the plan."""
-        replay = f"python -m tests.simulation.run --seed {self.plot.seed} {options}"
+        replay = f"python -m tests.simulation.run --seed {self.plan.seed} {options}"
         scheduler, oracle = self.scheduler, self.oracle
-        return Outcome(self.plot, tuple(oracle.faults), tuple(self.trace), scheduler.steps, oracle.grants, replay)
+        return Outcome(self.plan, tuple(oracle.faults), tuple(self.trace), scheduler.steps, oracle.grants, replay)
 
     def _note(self, line: str) -> None:
         self.trace.append(f"{self.scheduler.now:9.3f} {line}")
 
     def go(self) -> None:
-        plot, chaos = self.plot, Chaos(self.plot, self.fleet)
-        for kind in plot.kinds:
+        plan, injector = self.plan, FaultInjector(self.plan, self.fleet)
+        for kind in plan.kinds:
             self.fleet.add(kind, delay=self._rng.expovariate(1.0))
-        self.scheduler.after(self._rng.uniform(0, plot.refresh), chaos.begin)
-        self._pass(plot.length)
-        chaos.end()
+        self.scheduler.after(self._rng.uniform(0, plan.refresh), injector.begin)
+        self._run_for(plan.length)
+        injector.end()
         self._note("--- quiet")
         if not self.fleet.alive:
-            self.fleet.add(plot.kinds[0])
-        self._pass(_LONGEST_NOTE + SLOW_FETCH + self._patience())
+            self.fleet.add(plan.kinds[0])
+        self._run_for(_LONGEST_NOTE + SLOW_FETCH + self._convergence_time())
         self._check_converged("after all troubles ended")
         self.oracle.quiet = True
         if self.oracle.faults:
             return
         self._change()
-        self._pass(self._patience())
+        self._run_for(self._convergence_time())
         self._check_converged("after a change in quiet times")
 
-    def _pass(self, seconds: float) -> None:
+    def _run_for(self, seconds: float) -> None:
         if not self.oracle.faults:
             self.scheduler.run(self.scheduler.now + seconds, lambda: bool(self.oracle.faults))
 
-    def _patience(self) -> float:
+    def _convergence_time(self) -> float:
         """Return the seconds in which a change must reach all: two refresh intervals, or two challenge times."""
-        refresh = self.plot.refresh
-        return 2 * refresh + 1 if self.plot.mode == "attached" else 2 * 10 * refresh + 2 * refresh
+        refresh = self.plan.refresh
+        return 2 * refresh + 1 if self.plan.mode == "attached" else 2 * 10 * refresh + 2 * refresh
 
     def _change(self) -> None:
         posthog = self.world.posthog

@@ -7,19 +7,19 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from flagcache.settings import Settings
-from tests.simulation.world import Kind
+from tests.simulation.world import ProcessKind
 
-__all__ = ["VARIANTS", "Plot", "draw"]
+__all__ = ["VARIANTS", "RunPlan", "draw"]
 
 
 @dataclass(frozen=True, slots=True)
-class Plot:
+class RunPlan:
     """One run, as drawn from its seed."""
 
     seed: int
     mode: str
     """`attached`, `protocol` or `mixed`."""
-    kinds: tuple[Kind, ...]
+    kinds: tuple[ProcessKind, ...]
     hosts: int
     refresh: float
     """The longest refresh interval of any process."""
@@ -42,31 +42,31 @@ class Plot:
         )
 
 
-def _with_refreshers(plot: Plot) -> Plot:
+def _with_refreshers(plan: RunPlan) -> RunPlan:
     """Return the same run, in which every third possible worker is a refresher."""
     kinds = (
         replace(kind, refresher=kind.attached and kind.has_key and not number % 3)
-        for number, kind in enumerate(plot.kinds)
+        for number, kind in enumerate(plan.kinds)
     )
-    return replace(plot, kinds=tuple(kinds))
+    return replace(plan, kinds=tuple(kinds))
 
 
-def _with_key(plot: Plot) -> Plot:
+def _with_key(plan: RunPlan) -> RunPlan:
     """Return the same run, in which the fleet has a signing key."""
-    return replace(plot, signed=True)
+    return replace(plan, signed=True)
 
 
-def _under_eviction(plot: Plot) -> Plot:
+def _under_eviction(plan: RunPlan) -> RunPlan:
     """Return the same fleet, whose workers all listen, on a store that keeps nothing for long, without other faults."""
-    settings = Settings(refresh_interval=plot.refresh)
+    settings = Settings(refresh_interval=plan.refresh)
     kinds = (
-        replace(kind, settings=settings, poll_interval=plot.refresh, attached=True, has_key=True, listens=True)
-        for kind in plot.kinds
+        replace(kind, settings=settings, poll_interval=plan.refresh, attached=True, has_key=True, listens=True)
+        for kind in plan.kinds
     )
-    return replace(plot, mode="attached", kinds=tuple(kinds), hosts=0, length=12 * plot.refresh, troubles=("evict",))
+    return replace(plan, mode="attached", kinds=tuple(kinds), hosts=0, length=12 * plan.refresh, troubles=("evict",))
 
 
-VARIANTS: dict[str, Callable[[Plot], Plot]] = {
+VARIANTS: dict[str, Callable[[RunPlan], RunPlan]] = {
     "refreshers": _with_refreshers,
     "evicting": _under_eviction,
     "signed": _with_key,
@@ -74,7 +74,7 @@ VARIANTS: dict[str, Callable[[Plot], Plot]] = {
 """The variants of a run, by the name of the option."""
 
 
-def draw(seed: int, troubles: Collection[str], *, smallest: int, largest: int) -> Plot:
+def draw(seed: int, troubles: Collection[str], *, smallest: int, largest: int) -> RunPlan:
     """Draw a run.
 
     Args:
@@ -92,7 +92,7 @@ def draw(seed: int, troubles: Collection[str], *, smallest: int, largest: int) -
     refresh = rng.choice((5.0, 10.0, 30.0))
     poll = refresh / rng.choice((1, 1, 2, 3))
     hosts = rng.choice((0, 0, 1, 2))
-    common = Kind(_settings(rng, refresh), poll)
+    common = ProcessKind(_settings(rng, refresh), poll)
     kinds = tuple(_kind(rng, common, mode, max(1, hosts)) for _ in range(count))
     if mode == "mixed":
         kinds = _some_listen(random.Random(f"listening {seed}"), kinds)
@@ -101,7 +101,7 @@ def draw(seed: int, troubles: Collection[str], *, smallest: int, largest: int) -
     timely = not {"step_clock", "pause_clock"} & set(chosen)  # otherwise no clock can order what only one process has
     if "late_news" in troubles and timely and random.Random(f"late news {seed}").random() < 0.3:
         chosen = (*chosen, "late_news")
-    return Plot(
+    return RunPlan(
         seed=seed,
         mode=mode,
         kinds=kinds,
@@ -113,7 +113,7 @@ def draw(seed: int, troubles: Collection[str], *, smallest: int, largest: int) -
     )
 
 
-def _some_listen(rng: random.Random, kinds: tuple[Kind, ...]) -> tuple[Kind, ...]:
+def _some_listen(rng: random.Random, kinds: tuple[ProcessKind, ...]) -> tuple[ProcessKind, ...]:
     share = rng.choice((0.0, 0.5, 1.0))
     return tuple(replace(kind, listens=rng.random() < share) for kind in kinds)
 
@@ -122,7 +122,7 @@ def _settings(rng: random.Random, refresh: float) -> Settings:
     return Settings(refresh_interval=refresh, on_quota_limited="keep" if rng.random() < 0.2 else "clear")
 
 
-def _kind(rng: random.Random, common: Kind, mode: str, hosts: int) -> Kind:
+def _kind(rng: random.Random, common: ProcessKind, mode: str, hosts: int) -> ProcessKind:
     attached = mode == "attached" or (mode == "mixed" and rng.random() < 0.6)
     settings, poll = common.settings, common.poll_interval
     if rng.random() < 0.1:

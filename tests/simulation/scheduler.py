@@ -14,7 +14,7 @@ from itertools import count
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
-__all__ = ["Notes", "Owner", "Scheduler", "Task", "current_task"]
+__all__ = ["Owner", "Scheduler", "Task", "TaskRecord", "current_task"]
 
 
 class Scheduler:
@@ -99,7 +99,7 @@ class Owner:
 
 
 @dataclass(slots=True)
-class Notes:
+class TaskRecord:
     """The checks' record of one task since it last entered the engine."""
 
     verbs: int = 0
@@ -127,7 +127,7 @@ class Task(greenlet):
         """How often it continued; a wake-up for an earlier wait is ignored."""
         self.ended = False
         self.at_end: list[Callable[[], None]] = []
-        self.notes = Notes()
+        self.record = TaskRecord()
         self._body = body
         owner.scheduler.tasks[self] = None
 

@@ -15,7 +15,7 @@ from flagcache.stores.base import Scope
 from flagcache.vendor import Definitions, Fetched, Fetcher, FetchResult, Refused, Unchanged
 from tests.simulation.oracle import Evidence
 from tests.simulation.posthog import Response, definitions, version_of
-from tests.simulation.scheduler import Notes, current_task
+from tests.simulation.scheduler import TaskRecord, current_task
 from tests.simulation.threads import Event, Thread
 
 if TYPE_CHECKING:
@@ -75,22 +75,22 @@ class Sdk:
     def load(self) -> None:
         """One poll on the calling thread."""
         process = self._process
-        notes = current_task().notes = Notes(granted_by=current_task().notes.granted_by)
+        record = current_task().record = TaskRecord(granted_by=current_task().record.granted_by)
         began, stops, had = process.scheduler.now, process.stops, process.held is not None
         fetch = process.worker.should_fetch()
         data = None
         if not fetch:
             data = process.worker.definitions()
-        if notes.repair and not notes.failures and stops == process.stops:
-            process.oracle.report(f"rule 3: {process.name} does not repair {notes.repair} when asked to")
-        if had and stops == process.stops and notes.verbs > 1 and notes.unchanged == notes.verbs:
-            process.oracle.report(f"rule 9: {process.name} asked {notes.verbs} times to learn nothing")
+        if record.repair and not record.failures and stops == process.stops:
+            process.oracle.report(f"rule 3: {process.name} does not repair {record.repair} when asked to")
+        if had and stops == process.stops and record.verbs > 1 and record.unchanged == record.verbs:
+            process.oracle.report(f"rule 9: {process.name} asked {record.verbs} times to learn nothing")
         if had and stops == process.stops and process.scheduler.now - began > self._budget:
             process.oracle.report(f"rule 4: a call took {process.name} {process.scheduler.now - began:.1f} s")
         if data:
             self._adopt(data)
         elif fetch or not self.flags:
-            self._fetch(notes)
+            self._fetch(record)
 
     @property
     def _budget(self) -> float:
@@ -110,16 +110,16 @@ class Sdk:
             self._process.oracle.report(f"rule 5: {self._process.name} was handed no flags though it holds some")
         if content and content != self.content and self.content:
             old = self._process.oracle.last_evidence(self._process, version_of(self.content))
-            evidence = (old or self._evidence, self._process.seen.evidence)
-            self._process.oracle.client_takes(self._process, evidence, version_of(content))
+            evidence = (old or self._evidence, self._process.last_held.evidence)
+            self._process.oracle.client_adopts(self._process, evidence, version_of(content))
         if content:
             self.content = content
-            self._evidence = self._process.seen.evidence
+            self._evidence = self._process.last_held.evidence
             held = self._process.held
             if held is None or held.meta.version != version_of(content):
                 self._process.oracle.report(f"rule 5: {self._process.name} was handed what it does not hold")
 
-    def _fetch(self, notes: Notes) -> None:
+    def _fetch(self, record: TaskRecord) -> None:
         process = self._process
         self._generation += 1
         generation, etag = self._generation, self.etag
@@ -133,7 +133,7 @@ class Sdk:
             self.etag = response.etag
             data = definitions(response.content)
             self.flags, self.content = data["flags"], response.content
-            self._evidence = Evidence(notes.asked, response.served, notes.granted_by)
+            self._evidence = Evidence(record.asked, response.served, record.granted_by)
             process.worker.received(data)
         elif response.status in (401, 402):
             self._published, self.etag = generation, ""

@@ -13,12 +13,12 @@ from flagcache.stores.spec import StoreSpec
 from flagcache.worker.config import CacheConfig
 from flagcache.worker.worker import Worker
 from tests.simulation.connections import Link
-from tests.simulation.oracle import Seen
+from tests.simulation.oracle import LastHeld
 from tests.simulation.posthog import Response, vendor, version_of
 from tests.simulation.scheduler import Owner, current_task
 from tests.simulation.sdk import Attached, Sdk
 from tests.simulation.stores import Network, SharedStore
-from tests.simulation.world import NAMESPACE, Kind, World
+from tests.simulation.world import NAMESPACE, ProcessKind, World
 
 __all__ = ["Fleet", "Process", "Trap"]
 
@@ -44,16 +44,16 @@ class Process(Owner):
         parent: the process that it was forked from, just now.
     """
 
-    def __init__(self, world: World, name: str, kind: Kind, parent: Process | None = None) -> None:
+    def __init__(self, world: World, name: str, kind: ProcessKind, parent: Process | None = None) -> None:
         super().__init__(world.scheduler, name)
         self.world = world
         self.kind = kind
         self.oracle = world.oracle
         self.store_timeout = kind.settings.store_timeout
         self.lineage: str = parent.lineage if parent else name
-        self.seen: Seen = replace(parent.seen) if parent else Seen()
+        self.last_held: LastHeld = replace(parent.last_held) if parent else LastHeld()
         self.know = parent.know_now().in_child() if parent else Knowledge()
-        self.out: dict[str, float] = {}
+        self.fetching_since: dict[str, float] = {}
         """When each fetch under way began, by the store that granted it."""
         self.permits = 0
         self.granted_by = ""
@@ -134,9 +134,9 @@ class Process(Owner):
             return self.world.hosts[self.kind.host].uid
         return store_name if store_name == "fleet" else f"{store_name or 'nowhere'} {self.lineage}"
 
-    def well_since(self, uid: str) -> bool:
+    def healthy_since(self, uid: str) -> bool:
         """Return whether it has been fetching for this store, and healthy all the time."""
-        since = self.out.get(uid)
+        since = self.fetching_since.get(uid)
         slow = self.world.network.latency > 0.01
         if (
             since is None
@@ -226,23 +226,23 @@ class Process(Owner):
 
     def stepped(self) -> None:
         """Check the result of the latest step."""
-        self.oracle.look(self)
+        self.oracle.check_held(self)
 
     def request(self, etag: str, longest: float) -> Response | None:
         """Ask PostHog on the running task."""
         if not self.permits:
             self.oracle.report(f"rule 1: {self.name} asks PostHog without a grant")
         self.permits = 0
-        notes = current_task().notes
-        uid = notes.granted_by or self.granted_by
-        self.out[uid] = self.scheduler.now
+        record = current_task().record
+        uid = record.granted_by or self.granted_by
+        self.fetching_since[uid] = self.scheduler.now
         self.point("before fetch")
         response = self.world.posthog.request(self.name, etag, longest)
         if response is not None and response.status in (200, 304):
-            notes.served = (version_of(response.content), response.served)
+            record.served = (version_of(response.content), response.served)
             self.world.note(f"{self.name} fetched {response.content}, status {response.status}")
         self.point("after fetch")
-        self.out.pop(uid, None)
+        self.fetching_since.pop(uid, None)
         return response
 
 
@@ -253,7 +253,7 @@ class Fleet:
     world: World
     all: list[Process] = field(default_factory=list[Process])
 
-    def add(self, kind: Kind, delay: float = 0.0, parent: Process | None = None) -> Process:
+    def add(self, kind: ProcessKind, delay: float = 0.0, parent: Process | None = None) -> Process:
         """Start one more."""
         mark = REFRESHER if kind.refresher else ""
         process = Process(self.world, f"{mark}w{len(self.all)}", kind, parent)

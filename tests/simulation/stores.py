@@ -15,7 +15,7 @@ from flagcache.stores.rules.state import State
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.threads import Event
 
-__all__ = ["Network", "Party", "SharedStore"]
+__all__ = ["LinkedProcess", "Network", "SharedStore"]
 
 _NOT_STORED = ("invalid_epoch",)
 _OF_A_KEY = ("note_stamp", "epoch_stamp")
@@ -50,7 +50,7 @@ class Network:
         self.lost_requests = self.lost_replies = self.lost_notices = self.doubled_notices = 0.0
 
 
-class Party(Protocol):
+class LinkedProcess(Protocol):
     """What a link needs to know of its process."""
 
     name: str
@@ -117,9 +117,9 @@ class SharedStore(MemoryStore):
         """Everything that it stores, except the payload."""
         return self._state
 
-    def reachable(self, party: Party) -> bool:
+    def reachable(self, process: LinkedProcess) -> bool:
         """Whether a message between it and this process arrives."""
-        return not self.down and party.name not in self.cut_off
+        return not self.down and process.name not in self.cut_off
 
     # --- faults ------------------------------------------------------------------------------------------------------
 
@@ -185,17 +185,17 @@ class SharedStore(MemoryStore):
         else:
             request()
 
-    def listen(self, party: Party) -> _Stream:
+    def listen(self, process: LinkedProcess) -> _Stream:
         """Open a stream of notices."""
-        stream = _Stream(party)
+        stream = _Stream(process)
         self._streams = [s for s in self._streams if not s.closed] + [stream]
         return stream
 
-    def tell(self) -> None:
+    def send_notices(self) -> None:
         """Send the notices of the latest verb."""
         while (notice := self._tap.get(0)) is not None:
             for stream in self._streams:
-                if not self.reachable(stream.party) or self.network.happens(self.network.lost_notices):
+                if not self.reachable(stream.process) or self.network.happens(self.network.lost_notices):
                     continue
                 for _ in range(2 if self.network.happens(self.network.doubled_notices) else 1):
                     self.scheduler.after(self.network.delay(), _Delivery(stream, notice))
@@ -204,8 +204,8 @@ class SharedStore(MemoryStore):
 class _Stream:
     """One process's stream of notices."""
 
-    def __init__(self, party: Party) -> None:
-        self.party = party
+    def __init__(self, process: LinkedProcess) -> None:
+        self.process = process
         self.closed = False
         self._lost = False
         self._notices: deque[Notice] = deque(maxlen=64)

@@ -36,7 +36,7 @@ def test_fleets_with_refreshers_keep_them_too() -> None:
         outcomes = list(runs)
     failed = [str(outcome) for outcome in outcomes if outcome.faults]
     assert not failed, "\n\n".join(failed[:3])
-    assert sum(kind.refresher for outcome in outcomes for kind in outcome.plot.kinds) >= RUNS // 10
+    assert sum(kind.refresher for outcome in outcomes for kind in outcome.plan.kinds) >= RUNS // 10
 
 
 def test_fleets_with_a_key_keep_them_too() -> None:
@@ -46,8 +46,8 @@ def test_fleets_with_a_key_keep_them_too() -> None:
         outcomes = list(runs)
     failed = [str(outcome) for outcome in outcomes if outcome.faults]
     assert not failed, "\n\n".join(failed[:3])
-    assert all(outcome.plot.signed for outcome in outcomes)
-    assert {outcome.plot.mode for outcome in outcomes} == {"attached", "mixed", "protocol"}
+    assert all(outcome.plan.signed for outcome in outcomes)
+    assert {outcome.plan.mode for outcome in outcomes} == {"attached", "mixed", "protocol"}
 
 
 def test_fleets_keep_the_pace_on_a_store_that_forgets() -> None:
@@ -79,15 +79,15 @@ def test_a_fault_says_how_to_replay_it_and_replays() -> None:
     broken = next(m for m in MUTATIONS if m.what == "a grant whenever it is asked for")
     with broken.applied():
         failed = next(outcome for seed in range(20) if (outcome := simulate(seed, largest=SMALL)).faults)
-    told = str(failed)
-    command = told.rsplit("replay: ", 1)[1].split()
+    reported = str(failed)
+    command = reported.rsplit("replay: ", 1)[1].split()
     assert command[1:3] == ["-m", "tests.simulation.run"]
-    sound = simulate(failed.plot.seed, largest=SMALL, trace=10_000)
+    sound = simulate(failed.plan.seed, largest=SMALL, trace=10_000)
     env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": "1"}
     replay = [sys.executable, *command[1:], "--trace", "10000"]
     printed = subprocess.run(replay, env=env, check=True, capture_output=True, text=True, timeout=60).stdout
     assert printed.startswith(str(sound))
-    assert all(fault in told for fault in failed.faults)
+    assert all(fault in reported for fault in failed.faults)
 
 
 @pytest.mark.parametrize("seed", range(RUNS, RUNS + 2))

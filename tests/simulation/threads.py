@@ -162,7 +162,7 @@ _threading = SimpleNamespace(
 )
 
 
-class _Complaints(logging.Handler):
+class _LoggedExceptions(logging.Handler):
     """An exception that the engine caught for its caller is still a fault."""
 
     def __init__(self, report: Callable[[str], None]) -> None:
@@ -185,17 +185,17 @@ def _engine() -> list[ModuleType]:
 
 @contextmanager
 def simulated(
-    *, now: Callable[[], float], report: Callable[[str], None], brought: Callable[[Held], None]
+    *, now: Callable[[], float], report: Callable[[str], None], on_fetched: Callable[[Held], None]
 ) -> Generator[None, None, None]:
     """Let the engine run in virtual time.
 
     Args:
         now: the virtual clock, in seconds.
         report: called with each exception that the engine logged.
-        brought: called with what each fetch of the running task brought or confirmed, before the engine handles it.
+        on_fetched: called with what each fetch of the running task brought or confirmed, before the engine handles it.
     """
     await_earlier()  # a real thread would run in virtual time
-    complaints = _Complaints(report)
+    complaints = _LoggedExceptions(report)
     logger = logging.getLogger("flagcache")
     with ExitStack() as stack:
         for module in _engine():
@@ -206,7 +206,7 @@ def simulated(
         stack.enter_context(patch.object(tenacity, "time", SimpleNamespace(monotonic=now)))
         stack.enter_context(patch.object(process, "identity", lambda: current_task().owner.name))
         for name in ("publish", "confirm"):
-            stack.enter_context(patch.object(Publisher, name, _telling(getattr(Publisher, name), brought)))
+            stack.enter_context(patch.object(Publisher, name, _reporting(getattr(Publisher, name), on_fetched)))
         stack.callback(logger.setLevel, logger.level)
         stack.callback(logger.removeHandler, complaints)
         stack.callback(setattr, logger, "propagate", logger.propagate)
@@ -216,12 +216,12 @@ def simulated(
         yield
 
 
-def _telling(
-    original: Callable[[Publisher, Held, Grant], None], brought: Callable[[Held], None]
+def _reporting(
+    original: Callable[[Publisher, Held, Grant], None], on_fetched: Callable[[Held], None]
 ) -> Callable[[Publisher, Held, Grant], None]:
     @wraps(original)
-    def told(self: Publisher, held: Held, grant: Grant) -> None:
-        brought(held)
+    def reported(self: Publisher, held: Held, grant: Grant) -> None:
+        on_fetched(held)
         original(self, held, grant)
 
-    return told
+    return reported

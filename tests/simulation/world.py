@@ -14,7 +14,7 @@ from tests.simulation.posthog import PostHog
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.stores import Network, SharedStore
 
-__all__ = ["NAMESPACE", "Kind", "World"]
+__all__ = ["NAMESPACE", "ProcessKind", "World"]
 
 NAMESPACE = "simulated"
 
@@ -57,7 +57,7 @@ class World:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ProcessKind:
     """The properties of a process."""
 
     settings: Settings
