@@ -80,7 +80,7 @@ class Demo:
                     found.append(int(folder.name))
         return found
 
-    def leaves_nothing(self, timeout: float = 0.0) -> None:
+    def check_nothing_left(self, timeout: float = 0.0) -> None:
         """Fail if a process or a file of it is there after this many seconds."""
         until(lambda: not self.processes(), timeout, what=f"the end of {self.processes()}")
         until(lambda: not list(self.folder.iterdir()), timeout, what=f"{self.folder} to be empty")
@@ -146,7 +146,7 @@ def test_it_shows_counts_and_ends(start_demo: StartDemo) -> None:
     demo = start_demo(*_SHORT)
     status, out, err = demo.finish()
     assert (status, err) == (0, ""), out
-    demo.leaves_nothing()
+    demo.check_nothing_left()
     summary = _summary(out)
     assert 1 <= summary.shared.requests < summary.alone.requests
     assert 1 <= summary.shared.full < summary.alone.full  # three workers and a fourth: 4 first ones, and the change
@@ -167,7 +167,7 @@ def test_it_shares_by_redis_after_a_preload(start_demo: StartDemo, make_redis: M
     demo = start_demo(*_SHORT, "--preload", "--store", url)
     status, out, err = demo.finish()
     assert (status, err) == (0, ""), out
-    demo.leaves_nothing()
+    demo.check_nothing_left()
     assert _summary(out).shared.requests < _summary(out).alone.requests
     assert server.tcp_url in out
     assert "sesame" not in out
@@ -184,7 +184,7 @@ def test_a_project_of_ones_own_is_only_read(start_demo: StartDemo, standin: Post
     )
     status, out, err = demo.finish()
     assert (status, err) == (0, ""), out
-    demo.leaves_nothing()
+    demo.check_nothing_left()
     summary = _summary(out)
     served = standin.counts()
     assert "your project" in out
@@ -214,7 +214,7 @@ def test_a_terminal_shows_a_table(start_demo: StartDemo) -> None:
     os.close(ours)
     status, _, err = demo.finish()
     assert (status, err) == (0, "")
-    demo.leaves_nothing()
+    demo.check_nothing_left()
     text = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", shown.decode())
     for words_shown in ("if alone", "all together", "killed", "Counted in these"):
         assert words_shown in text
@@ -238,7 +238,7 @@ def test_an_interrupted_demo_leaves_nothing(start_demo: StartDemo, signum: signa
     status, out, err = demo.finish()
     assert (status, err) == (128 + signum, "")
     assert "Counted" not in out
-    demo.leaves_nothing()
+    demo.check_nothing_left()
 
 
 def test_a_killed_demo_leaves_nothing(start_demo: StartDemo) -> None:
@@ -247,7 +247,7 @@ def test_a_killed_demo_leaves_nothing(start_demo: StartDemo) -> None:
     demo.read_until("worker .* leader")
     demo.process.kill()
     demo.finish()
-    demo.leaves_nothing(timeout=20)
+    demo.check_nothing_left(timeout=20)
 
 
 def test_it_ends_when_nobody_reads(start_demo: StartDemo) -> None:
@@ -259,7 +259,7 @@ def test_it_ends_when_nobody_reads(start_demo: StartDemo) -> None:
     demo.process.stdout = None
     status, _, err = demo.finish()
     assert (status, err) == (128 + signal.SIGPIPE, "")
-    demo.leaves_nothing()
+    demo.check_nothing_left()
 
 
 def test_a_store_that_does_not_answer_fails_it(start_demo: StartDemo, make_redis: MakeRedis) -> None:
@@ -271,7 +271,7 @@ def test_a_store_that_does_not_answer_fails_it(start_demo: StartDemo, make_redis
     assert status == 1
     assert f"the store {server.tcp_url} does not answer" in err
     assert "Counted" not in out
-    demo.leaves_nothing()
+    demo.check_nothing_left()
 
 
 # --- the counting ----------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from flagcache_posthog.testing import Hang, PostHogStandIn
 from tests.support.servers import MakeRedis, until
 from tests.support.snippets import snippet
 from tests.support.user_programs import get, posthog_environment
-from tests.support.web_applications import EVERY, FLAG, Shop, hasten, serve_shop
+from tests.support.web_applications import EVERY, FLAG, ServedApplication, start_posthog, with_times
 
 APP = snippet("docs/asgi.md", "app.py: with a lifespan")
 OWN = snippet("docs/asgi.md", "own.py")
@@ -36,37 +36,39 @@ STARTED: dict[tuple[str, ...], str] = {
 def test_the_lifespan_loads_and_hands_over(tmp_path: Path, make_redis: MakeRedis, command: tuple[str, ...]) -> None:
     """Flags are loaded, and `/ready` says so, before the first request; a fleet that ends leaves no lease behind."""
     server = make_redis()
-    with serve_shop() as posthog:
-        shop = Shop(tmp_path, posthog, server, {"app.py": APP})
-        with shop.run(*command):
-            until(lambda: shop.program.log.count(STARTED[command]) == 2, 30.0, what="two workers")
+    with start_posthog() as posthog:
+        application = ServedApplication(tmp_path, posthog, server, {"app.py": APP})
+        with application.run(*command):
+            until(lambda: application.program.log.count(STARTED[command]) == 2, 30.0, what="two workers")
             assert posthog.requests == 1
-            assert shop.leader in shop.workers
+            assert application.leader in application.workers
             posthog.fail(Hang())
             server.freeze()
-            assert get(shop.port, "/ready") == "null"
-            shop.all_say("True", at_once=True)
+            assert get(application.port, "/ready") == "null"
+            application.wait_for_value("True", at_once=True)
             server.thaw()
-            shop.program.end()
-            shop.leaves_nothing()  # the lease would last 45 seconds
+            application.program.end()
+            application.check_nothing_left()  # the lease would last 45 seconds
 
 
 def test_ready_tells_whether_flags_are_there(tmp_path: Path, make_redis: MakeRedis) -> None:
     """With all down the application starts and is not ready; it is when flags have come."""
     server = make_redis()
-    with serve_shop() as posthog:
+    with start_posthog() as posthog:
         posthog.fail(Hang())
-        shop = Shop(tmp_path, posthog, server, {"app.py": hasten(APP, refresh_interval=EVERY, cold_start_wait=1.0)})
+        application = ServedApplication(
+            tmp_path, posthog, server, {"app.py": with_times(APP, refresh_interval=EVERY, cold_start_wait=1.0)}
+        )
         server.stop()
-        with shop.run(*UVICORN):
-            shop.program.prints("Uvicorn running on")  # "Application startup complete" it says before it listens
+        with application.run(*UVICORN):
+            application.program.prints("Uvicorn running on")  # "Application startup complete" it says before it listens
             with pytest.raises(AssertionError, match="503"):
-                get(shop.port, "/ready")
+                get(application.port, "/ready")
             server.start()
             posthog.recover()
-            until(lambda: _is_ready(shop.port), 30.0, every=0.1, what="readiness")
-            shop.program.end()
-            shop.leaves_nothing()
+            until(lambda: _is_ready(application.port), 30.0, every=0.1, what="readiness")
+            application.program.end()
+            application.check_nothing_left()
 
 
 def _is_ready(port: int) -> bool:
@@ -141,7 +143,7 @@ def test_the_start_is_bounded(posthog: PostHogStandIn, namespace: str, tmp_path:
 def test_a_lifespan_of_a_users_own(make_redis: MakeRedis, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the lifespan of the docs each start has its own client with flags, and each end hands over."""
     server = make_redis()
-    with serve_shop() as posthog:
+    with start_posthog() as posthog:
         for name, value in posthog_environment(posthog.url, REDIS_URL=server.url).items():
             monkeypatch.setenv(name, value)
         names: dict[str, object] = {}

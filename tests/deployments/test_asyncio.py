@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.support.servers import MakeRedis, until
 from tests.support.snippets import snippet
-from tests.support.web_applications import EVERY, FLAG, Shop, hasten, serve_shop
+from tests.support.web_applications import EVERY, FLAG, ServedApplication, start_posthog, with_times
 
 APP = snippet("docs/asyncio.md", "app.py: with asyncio's client of Redis")
 
@@ -13,15 +13,15 @@ APP = snippet("docs/asyncio.md", "app.py: with asyncio's client of Redis")
 def test_an_application_with_an_asyncio_client_is_one_fleet(tmp_path: Path, make_redis: MakeRedis) -> None:
     """Flags before the first request, a change pushed to all, one request an interval, and nothing left at the end."""
     server = make_redis()
-    with serve_shop() as posthog:
-        shop = Shop(tmp_path, posthog, server, {"app.py": hasten(APP, refresh_interval=EVERY)})
-        with shop.run("uvicorn", "--workers", "2", "--host", "127.0.0.1", "--port", "PORT", "app:app"):
-            until(lambda: shop.program.log.count("Application startup complete") == 2, 30.0, what="two workers")
-            shop.all_say("True", at_once=True)
+    with start_posthog() as posthog:
+        application = ServedApplication(tmp_path, posthog, server, {"app.py": with_times(APP, refresh_interval=EVERY)})
+        with application.run("uvicorn", "--workers", "2", "--host", "127.0.0.1", "--port", "PORT", "app:app"):
+            until(lambda: application.program.log.count("Application startup complete") == 2, 30.0, what="two workers")
+            application.wait_for_value("True", at_once=True)
             posthog.set_flag(FLAG, active=False)
-            shop.all_say("False")
+            application.wait_for_value("False")
             with closing(server.client()) as theirs:
-                assert int(theirs.get("visits") or 0) >= len(shop.seen) == 2
-            shop.asked_as_one(changes=1)
-            assert shop.program.end() == 0
-            shop.leaves_nothing()
+                assert int(theirs.get("visits") or 0) >= len(application.seen) == 2
+            application.check_requests(changes=1)
+            assert application.program.end() == 0
+            application.check_nothing_left()

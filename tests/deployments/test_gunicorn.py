@@ -19,7 +19,7 @@ from flagcache_posthog.gunicorn import worker_exit
 from flagcache_posthog.testing import Hang, make_certificate
 from tests.support.servers import MakeRedis, until
 from tests.support.snippets import snippet
-from tests.support.web_applications import EVERY, FLAG, Shop, hasten, serve_shop
+from tests.support.web_applications import EVERY, FLAG, ServedApplication, start_posthog, with_times
 
 GUNICORN = ("gunicorn", "--no-control-socket", "-b", "127.0.0.1:PORT")
 UVICORN = "uvicorn_worker.UvicornWorker"
@@ -40,34 +40,34 @@ def app_for(worker: str) -> str:
 # --- with nothing to call --------------------------------------------------------------------------------------------
 
 
-def at_rest(shop: Shop) -> bool:
+def at_rest(application: ServedApplication) -> bool:
     """Whether no worker begins or ends: then gunicorn's master ends all of them in order.
 
     It sends SIGTERM also to a worker that has answered all the requests it may, and that one dies of it before its exit
     hooks have run; a gevent worker that has just begun does not notice it.
     """
-    shop.all_say("False", at_once=True)
-    ending = re.findall(r"\[(\d+)\] \[INFO\] Autorestarting worker", shop.program.log)
-    return shop.workers.isdisjoint(map(int, ending))
+    application.wait_for_value("False", at_once=True)
+    ending = re.findall(r"\[(\d+)\] \[INFO\] Autorestarting worker", application.program.log)
+    return application.workers.isdisjoint(map(int, ending))
 
 
-def live_and_die(shop: Shop, *, lapse: float) -> None:
+def live_and_die(application: ServedApplication, *, lapse: float) -> None:
     """Play all that happens to a fleet, from its cold start to its end."""
-    shop.all_say("True", at_once=True)
-    shop.asked_as_one(changes=0)
-    shop.posthog.set_flag(FLAG, active=False)
-    shop.all_say("False")
-    before = shop.seen
-    shop.program.send(signal.SIGHUP)
-    until(lambda: shop.burst() and not before & shop.workers, 40.0, what="a reload")
-    shop.all_say("False", at_once=True)
-    before = shop.seen
-    until(lambda: shop.burst() and len(shop.seen - before) >= 2, 40.0, what="two workers to be replaced")
-    shop.all_say("False", at_once=True)
-    shop.asked_as_one(changes=1)
-    until(lambda: at_rest(shop), 40.0, what="two workers that go on")
-    assert shop.program.end() == 0
-    shop.leaves_nothing(lapse=lapse)
+    application.wait_for_value("True", at_once=True)
+    application.check_requests(changes=0)
+    application.posthog.set_flag(FLAG, active=False)
+    application.wait_for_value("False")
+    before = application.seen
+    application.program.send(signal.SIGHUP)
+    until(lambda: application.burst() and not before & application.workers, 40.0, what="a reload")
+    application.wait_for_value("False", at_once=True)
+    before = application.seen
+    until(lambda: application.burst() and len(application.seen - before) >= 2, 40.0, what="two workers to be replaced")
+    application.wait_for_value("False", at_once=True)
+    application.check_requests(changes=1)
+    until(lambda: at_rest(application), 40.0, what="two workers that go on")
+    assert application.program.end() == 0
+    application.check_nothing_left(lapse=lapse)
 
 
 @pytest.mark.parametrize("worker", WORKERS)
@@ -82,13 +82,13 @@ def test_a_fleet_needs_no_call(tmp_path: Path, make_redis: MakeRedis, worker: st
     lease = EVERY if worker == UVICORN else 60.0
 
     def play(*more: str, database: int) -> None:
-        files = {"app.py": hasten(app_for(worker), refresh_interval=EVERY, lease=lease, first_load_max_age=60.0)}
+        files = {"app.py": with_times(app_for(worker), refresh_interval=EVERY, lease=lease, first_load_max_age=60.0)}
         if more and worker == "gevent":
             files["gunicorn.conf.py"] = PATCHED.replace(HELPER.splitlines()[-1], "")
-        with serve_shop(certificate) as posthog:
-            shop = Shop(tmp_path / str(database), posthog, server, files, database=database)
-            with shop.run(*words, *more):
-                live_and_die(shop, lapse=10.0 if worker == UVICORN else 0.0)
+        with start_posthog(certificate) as posthog:
+            application = ServedApplication(tmp_path / str(database), posthog, server, files, database=database)
+            with application.run(*words, *more):
+                live_and_die(application, lapse=10.0 if worker == UVICORN else 0.0)
 
     with ThreadPoolExecutor() as pool:
         for done in [pool.submit(play, database=0), pool.submit(play, "--preload", database=1)]:
@@ -98,10 +98,10 @@ def test_a_fleet_needs_no_call(tmp_path: Path, make_redis: MakeRedis, worker: st
 # --- with the helper -------------------------------------------------------------------------------------------------
 
 
-def loaded(shop: Shop) -> list[int]:
+def loaded(application: ServedApplication) -> list[int]:
     """The workers that have said, in gunicorn's log and format, that they hold definitions: once for each time."""
     line = r"^\[[-:+ \d]+\] \[(\d+)\] \[(?:INFO|DEBUG)\] flagcache\[shop\] \S+: definitions \w+ (?:fetched|taken)"
-    return [int(pid) for pid in re.findall(line, shop.program.log, re.MULTILINE)]
+    return [int(pid) for pid in re.findall(line, application.program.log, re.MULTILINE)]
 
 
 @pytest.mark.parametrize("worker", [*WORKERS, "gevent --preload"])
@@ -109,69 +109,77 @@ def test_with_the_helper_a_worker_is_loaded_and_hands_over(tmp_path: Path, make_
     """Flags are loaded before the first request and logged once by gunicorn; an exiting leader is replaced at once."""
     server, how = make_redis(), worker.split()
     conf = PATCHED if "--preload" in how else HELPER
-    with serve_shop() as posthog:
-        shop = Shop(tmp_path, posthog, server, {"app.py": app_for(how[0]), "gunicorn.conf.py": conf})
-        with shop.run(*GUNICORN, "--log-level", "debug", "-w", "2", "-k", *how, "app:app"):
-            until(lambda: len(loaded(shop)) == 2, 40.0, every=0.05, what="two loaded workers")
+    with start_posthog() as posthog:
+        application = ServedApplication(
+            tmp_path, posthog, server, {"app.py": app_for(how[0]), "gunicorn.conf.py": conf}
+        )
+        with application.run(*GUNICORN, "--log-level", "debug", "-w", "2", "-k", *how, "app:app"):
+            until(lambda: len(loaded(application)) == 2, 40.0, every=0.05, what="two loaded workers")
             if worker == "asgi":  # uvloop loses a signal that comes before it runs
-                until(lambda: shop.program.log.count("ASGI server listening") == 2, 40.0, what="two running loops")
-            first = shop.leader
+                until(
+                    lambda: application.program.log.count("ASGI server listening") == 2, 40.0, what="two running loops"
+                )
+            first = application.leader
             os.kill(first, signal.SIGTERM)
             # Its lease has 30 to 45 seconds left.
-            until(lambda: shop.leader not in (0, first), 25.0, every=0.05, what="another leader")
-            until(lambda: len(loaded(shop)) == 3, 40.0, every=0.05, what="a third loaded worker")
+            until(lambda: application.leader not in (0, first), 25.0, every=0.05, what="another leader")
+            until(lambda: len(loaded(application)) == 3, 40.0, every=0.05, what="a third loaded worker")
             assert posthog.requests == 1
             posthog.fail(Hang())
             server.freeze()
-            shop.all_say("True", at_once=True)
+            application.wait_for_value("True", at_once=True)
             server.thaw()
-            assert sorted(loaded(shop)) == sorted({first} | shop.workers)
-            assert shop.program.end() == 0
-            shop.leaves_nothing()
+            assert sorted(loaded(application)) == sorted({first} | application.workers)
+            assert application.program.end() == 0
+            application.check_nothing_left()
 
 
 def test_hooks_and_a_log_of_a_users_own(tmp_path: Path, make_redis: MakeRedis) -> None:
     """The docs' way to have both hooks runs both, before exit handlers; who configures logging has each line there."""
     log = 'import logging\n\nlogging.basicConfig(level="INFO", format="MINE %(message)s")\n'
     late = "\nimport atexit, time\n\natexit.register(lambda: (time.sleep(2), print('my exit handler: done')))\n"
-    with serve_shop() as posthog:
-        shop = Shop(tmp_path, posthog, make_redis(), {"app.py": log + WSGI + late, "gunicorn.conf.py": BESIDE_HOOKS})
-        with shop.run(*GUNICORN, "app:app"):
-            shop.program.prints("my own hook: ready")
-            assert shop.leader
-            shop.program.send(signal.SIGTERM)
-            until(lambda: not shop.leader, what="the lease to be given up")
-            assert "my exit handler: done" not in shop.program.log
-            assert shop.program.wait() == 0
-            assert "my exit handler: done" in shop.program.log
-            assert loaded(shop) == []
-            assert len(re.findall(r"^MINE flagcache\[shop\] \S+: definitions", shop.program.log, re.MULTILINE)) == 1
-            assert shop.program.log.count("my own hook: gone") == 1
-            shop.leaves_nothing()
+    with start_posthog() as posthog:
+        application = ServedApplication(
+            tmp_path, posthog, make_redis(), {"app.py": log + WSGI + late, "gunicorn.conf.py": BESIDE_HOOKS}
+        )
+        with application.run(*GUNICORN, "app:app"):
+            application.program.prints("my own hook: ready")
+            assert application.leader
+            application.program.send(signal.SIGTERM)
+            until(lambda: not application.leader, what="the lease to be given up")
+            assert "my exit handler: done" not in application.program.log
+            assert application.program.wait() == 0
+            assert "my exit handler: done" in application.program.log
+            assert loaded(application) == []
+            assert (
+                len(re.findall(r"^MINE flagcache\[shop\] \S+: definitions", application.program.log, re.MULTILINE)) == 1
+            )
+            assert application.program.log.count("my own hook: gone") == 1
+            application.check_nothing_left()
 
 
 def test_a_worker_starts_when_all_is_down(tmp_path: Path, make_redis: MakeRedis) -> None:
     """It waits longer than gunicorn's --timeout for flags, is not killed for that, and serves without them."""
     server = make_redis()
-    app = hasten(WSGI, cold_start_wait=4.0)
-    with serve_shop() as posthog:
+    app = with_times(WSGI, cold_start_wait=4.0)
+    with start_posthog() as posthog:
         posthog.fail(Hang())
-        shop = Shop(tmp_path, posthog, server, {"app.py": app, "gunicorn.conf.py": HELPER})
+        application = ServedApplication(tmp_path, posthog, server, {"app.py": app, "gunicorn.conf.py": HELPER})
         server.stop()
-        with shop.run(*GUNICORN, "--timeout", "2", "app:app"):
-            shop.program.prints("all flags are off until some arrive")
+        with application.run(*GUNICORN, "--timeout", "2", "app:app"):
+            application.program.prints("all flags are off until some arrive")
             posthog.recover()  # the SDK asks PostHog about a flag that it does not know
-            shop.all_say("True", workers=1)
-            assert "WORKER TIMEOUT" not in shop.program.log
-            assert shop.program.log.count("Booting worker") == 1
+            application.wait_for_value("True", workers=1)
+            assert "WORKER TIMEOUT" not in application.program.log
+            assert application.program.log.count("Booting worker") == 1
 
 
 def test_a_late_patch_is_told(tmp_path: Path, make_redis: MakeRedis) -> None:
     """With --preload gevent patches too late for the SDK, unless it is patched first; one line names the remedy."""
-    with serve_shop() as posthog:
-        shop = Shop(tmp_path, posthog, make_redis(), {"app.py": WSGI, "gunicorn.conf.py": HELPER})
-        with shop.run(*GUNICORN, "-k", "gevent", "--preload", "app:app"):
-            shop.program.prints("begin gunicorn.conf.py with `from gevent import monkey; monkey.patch_all()`")
+    with start_posthog() as posthog:
+        application = ServedApplication(tmp_path, posthog, make_redis(), {"app.py": WSGI, "gunicorn.conf.py": HELPER})
+        with application.run(*GUNICORN, "-k", "gevent", "--preload", "app:app"):
+            application.program.prints("begin gunicorn.conf.py with `from gevent import monkey; monkey.patch_all()`")
 
 
 def test_the_helper_imports_neither_the_sdk_nor_gunicorn() -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from tests.support.servers import MakeRedis, RedisServer, until
 from tests.support.snippets import snippet
-from tests.support.web_applications import FLAG, Shop, hasten, serve_shop
+from tests.support.web_applications import FLAG, ServedApplication, start_posthog, with_times
 
 GUNICORN = ("gunicorn", "--no-control-socket", "-b", "127.0.0.1:PORT", "-w", "4", "--preload")
 
@@ -30,7 +30,7 @@ AT_REST = 10.0
 SPARE = 5.0
 """Seconds by which a busy machine may be late."""
 
-WSGI = hasten(snippet("docs/gunicorn.md", "app.py"), refresh_interval=EVERY)
+WSGI = with_times(snippet("docs/gunicorn.md", "app.py"), refresh_interval=EVERY)
 LOG = "import logging\n\nlogging.basicConfig(level='INFO', format='%(message)s')\n"
 BEFORE_THE_FORK = {
     "made": "",
@@ -41,7 +41,7 @@ BEFORE_THE_FORK = {
 NOT_PUSHED = "with its polls, without push"
 
 
-class Life(NamedTuple):
+class FleetRun(NamedTuple):
     """What was seen of a fleet."""
 
     busiest: float
@@ -67,49 +67,49 @@ def without_cache(app: str) -> str:
     return f"{SYSTEM_IS_KNOWN}{plain}\n"
 
 
-def worked(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     """Seconds of a processor's time that a process has taken so far."""
     told = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(told[11]) + int(told[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def live(shop: Shop, *words: str) -> Life:
-    """Play the life of a fleet of four: start, rest, a change, the end."""
-    with shop.run(*words):
-        shop.program.get(shop.port)  # fails if it could not start
-        shop.all_say("True", workers=4, at_once=True)
-        before, asked = {pid: worked(pid) for pid in shop.workers}, shop.posthog.requests
+def run_fleet(application: ServedApplication, *words: str) -> FleetRun:
+    """Run a fleet of four: start, rest, a change, the end."""
+    with application.run(*words):
+        application.program.get(application.port)  # fails if it could not start
+        application.wait_for_value("True", workers=4, at_once=True)
+        before, asked = {pid: cpu_seconds(pid) for pid in application.workers}, application.posthog.requests
         time.sleep(AT_REST)
-        busiest = max(worked(pid) - then for pid, then in before.items())
-        requests = shop.posthog.requests - asked
-        assert set(before) == shop.workers
-        shop.posthog.set_flag(FLAG, active=False)
+        busiest = max(cpu_seconds(pid) - then for pid, then in before.items())
+        requests = application.posthog.requests - asked
+        assert set(before) == application.workers
+        application.posthog.set_flag(FLAG, active=False)
         changed_at = time.monotonic()
-        shop.all_say("False", workers=4, within=2 * EVERY + SPARE)
+        application.wait_for_value("False", workers=4, within=2 * EVERY + SPARE)
         change = time.monotonic() - changed_at
         ends_at = time.monotonic()
-        shop.program.send(signal.SIGTERM)
-        assert shop.program.wait(30.0) == 0
+        application.program.send(signal.SIGTERM)
+        assert application.program.wait(30.0) == 0
         end = time.monotonic() - ends_at
-        until(lambda: not shop.program.left_behind(), 5.0, what="all processes to end")
-        return Life(busiest, change, end, requests, shop.program.log)
+        until(lambda: not application.program.left_behind(), 5.0, what="all processes to end")
+        return FleetRun(busiest, change, end, requests, application.program.log)
 
 
-def live_beside(folder: Path, server: RedisServer, app: str, *words: str) -> tuple[Life, Life]:
-    """Play the life of a fleet with the cache and, at the same time, of one of the plain SDK."""
+def run_both(folder: Path, server: RedisServer, app: str, *words: str) -> tuple[FleetRun, FleetRun]:
+    """Run a fleet with the cache and, at the same time, one of the plain SDK."""
 
-    def play(text: str, database: int) -> Life:
-        with serve_shop() as posthog:
-            shop = Shop(folder / str(database), posthog, server, {}, database=database)
-            (folder / str(database) / "app.py").write_text(LOG + text.replace("PORT", str(shop.port)))
-            return live(shop, *words)
+    def run(text: str, database: int) -> FleetRun:
+        with start_posthog() as posthog:
+            application = ServedApplication(folder / str(database), posthog, server, {}, database=database)
+            (folder / str(database) / "app.py").write_text(LOG + text.replace("PORT", str(application.port)))
+            return run_fleet(application, *words)
 
     with ThreadPoolExecutor() as pool:
-        cached, plain = pool.submit(play, app, 0), pool.submit(play, without_cache(app), 1)
+        cached, plain = pool.submit(run, app, 0), pool.submit(run, without_cache(app), 1)
         return cached.result(), plain.result()
 
 
-def judge(cached: Life, plain: Life) -> None:
+def compare(cached: FleetRun, plain: FleetRun) -> None:
     """No worker of the cache is busier or later than one of the plain SDK, and the fleet fetches as one."""
     assert cached.busiest < plain.busiest + 0.1 * AT_REST, (cached, plain)
     assert cached.end < plain.end + 2.0, (cached, plain)
@@ -121,16 +121,16 @@ def judge(cached: Life, plain: Life) -> None:
 def test_gunicorn_patches_after_a_preload(tmp_path: Path, make_redis: MakeRedis, before: str) -> None:
     """Workers rest, take changes with their polls, report once each that push is off, and end as with the SDK alone."""
     app = WSGI + BEFORE_THE_FORK[before]
-    cached, plain = live_beside(tmp_path, make_redis(), app, *GUNICORN, "-k", "gevent", "app:app")
-    judge(cached, plain)
+    cached, plain = run_both(tmp_path, make_redis(), app, *GUNICORN, "-k", "gevent", "app:app")
+    compare(cached, plain)
     assert cached.log.count(NOT_PUSHED) == 4
 
 
 def test_threads_that_nothing_patches_are_pushed_changes(tmp_path: Path, make_redis: MakeRedis) -> None:
     """With real threads a preloaded fleet is pushed its changes."""
     app = WSGI + BEFORE_THE_FORK["attached and loaded"]
-    cached, plain = live_beside(tmp_path, make_redis(), app, *GUNICORN, "-k", "gthread", "app:app")
-    judge(cached, plain)
+    cached, plain = run_both(tmp_path, make_redis(), app, *GUNICORN, "-k", "gthread", "app:app")
+    compare(cached, plain)
     assert NOT_PUSHED not in cached.log
 
 
@@ -168,6 +168,6 @@ os._exit(0)
 def test_an_application_patches_late(tmp_path: Path, make_redis: MakeRedis, before: str) -> None:
     """A process that patches after cache and client were created, with their threads running, still takes changes."""
     app = FOUR + WSGI + BEFORE_THE_FORK[before] + PATCH_AND_SERVE
-    cached, plain = live_beside(tmp_path, make_redis(), app, "app")
-    judge(cached, plain)
+    cached, plain = run_both(tmp_path, make_redis(), app, "app")
+    compare(cached, plain)
     assert cached.log.count(NOT_PUSHED) == 4

@@ -45,7 +45,7 @@ pytestmark = pytest.mark.skipif(not UWSGI.exists(), reason="there is no uWSGI fo
 
 @dataclass
 class Site:
-    """What one uWSGI serves: the docs' own files, hurried."""
+    """What one uWSGI serves: the docs' own files, with short times."""
 
     folder: Path
     posthog: RemoteStandIn
@@ -78,22 +78,22 @@ class Site:
         environ = posthog_environment(self.posthog.url, REDIS_URL=self.store_url)
         return Program(self.folder, [str(UWSGI), *ALWAYS, *options, "uwsgi.ini"], environ)
 
-    def told(self) -> dict[int, str]:
+    def answers(self) -> dict[int, str]:
         """What the workers that are free now answer: pid and revision."""
         with ThreadPoolExecutor(WORKERS) as pool:
             answers = [answer.split() for answer in pool.map(get, [self.port] * WORKERS)]
         return {int(pid): revision for pid, revision in answers}
 
-    def all_tell(self, revision: int, *, within: float = 4 * EVERY + 5) -> set[int]:
+    def wait_for_revision(self, revision: int, *, within: float = 4 * EVERY + 5) -> set[int]:
         """Wait until all workers answer this; returns their pids."""
 
         def same() -> set[int]:
-            told = self.told()
-            return set(told) if len(told) == WORKERS and set(told.values()) == {f"r{revision}"} else set()
+            seen = self.answers()
+            return set(seen) if len(seen) == WORKERS and set(seen.values()) == {f"r{revision}"} else set()
 
         return until(same, within, every=0.05, what=f"revision {revision} of all workers")
 
-    def one_an_interval(self) -> None:
+    def check_pace(self) -> None:
         """Look at all requests so far: each was granted, at least 0.9 refresh intervals after the one before."""
         assert self.grants.one_an_interval(asks(self.posthog), EVERY)
 
@@ -112,24 +112,24 @@ def warnings_in(log: str) -> list[str]:
     return re.findall(r"^flagcache \S+: .*$", log, re.MULTILINE)
 
 
-def goes_well(site: Site, server: Program) -> None:
+def check_reload(site: Site, server: Program) -> None:
     """One request at the start, one an interval, a change for all, new workers upon SIGHUP and a change for them."""
     server.get(site.port)
-    first = site.all_tell(1)
-    site.one_an_interval()
+    first = site.wait_for_revision(1)
+    site.check_pace()
     site.posthog.serve(make_definitions(5, revision=2))
-    site.all_tell(2)
+    site.wait_for_revision(2)
     server.send(signal.SIGHUP)
     until(lambda: not first & set(server.processes()), 15.0, every=0.05, what="the old workers to end")
     server.get(site.port)
-    assert not first & site.all_tell(2)
+    assert not first & site.wait_for_revision(2)
     site.posthog.serve(make_definitions(5, revision=3))
-    site.all_tell(3)
-    site.one_an_interval()
+    site.wait_for_revision(3)
+    site.check_pace()
     assert len(server.processes()) == WORKERS + 1  # and the master
 
 
-def leaves_nothing(site: Site, server: Program, end: signal.Signals, connected: int) -> None:
+def check_nothing_left(site: Site, server: Program, end: signal.Signals, connected: int) -> None:
     """No process, no connection, no word."""
     assert server.end(end) == 0
     assert server.left_behind() == []
@@ -143,16 +143,16 @@ def test_a_lazy_fleet_shares_one_fetch_and_leaves_nothing(site: Site) -> None:
     """As in the docs: at SIGTERM, and at SIGHUP, the leader hands over its lease, however long that lease is."""
     connected = len(site.admin.client_list())
     with site.run(lease=LONG) as server:
-        goes_well(site, server)
-        leaves_nothing(site, server, signal.SIGTERM, connected)
+        check_reload(site, server)
+        check_nothing_left(site, server, signal.SIGTERM, connected)
 
 
 def test_a_preloading_fleet_shares_one_fetch_and_leaves_nothing(site: Site) -> None:
     """With `py-call-uwsgi-fork-hooks` flags loaded before the fork work in the workers. The master's lease expires."""
     connected = len(site.admin.client_list())
     with site.run("--py-call-uwsgi-fork-hooks", without=[LAZY]) as server:
-        goes_well(site, server)
-        leaves_nothing(site, server, signal.SIGINT, connected)
+        check_reload(site, server)
+        check_nothing_left(site, server, signal.SIGINT, connected)
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 13), reason="there that option kills each worker, whatever it serves")
@@ -160,15 +160,15 @@ def test_a_fleet_with_the_older_option_shares_one_fetch_and_leaves_nothing(site:
     """`py-call-osafterfork` works if nothing is loaded before the fork."""
     connected = len(site.admin.client_list())
     with site.run("--py-call-osafterfork", without=[LAZY], load=False) as server:
-        goes_well(site, server)
-        leaves_nothing(site, server, signal.SIGTERM, connected)
+        check_reload(site, server)
+        check_nothing_left(site, server, signal.SIGTERM, connected)
 
 
 def test_a_fork_without_hooks_is_told_of_in_one_line(site: Site) -> None:
     """By default the clients are dead in the workers: one warning for the whole fleet, with the remedy."""
     with site.run(without=[LAZY], load=False) as server:
         server.get(site.port)
-        assert set(site.told().values()) == {"r1"}
+        assert set(site.answers().values()) == {"r1"}
         server.end()
         [warning] = warnings_in(server.log)
         assert "without Python's fork hooks" in warning
@@ -245,6 +245,6 @@ class Uwsgi:
 )
 def test_who_is_warned_of_what(server: object, said: str) -> None:
     """Only the process that will fork without hooks warns, and each process that runs no threads."""
-    told = advice(server)
-    assert said in told
-    assert bool(told) == bool(said)
+    advised = advice(server)
+    assert said in advised
+    assert bool(advised) == bool(said)

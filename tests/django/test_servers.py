@@ -16,7 +16,7 @@ from tests.support.fleet_tasks import asks
 from tests.support.servers import MakeRedis, until
 from tests.support.snippets import snippet
 from tests.support.user_programs import get
-from tests.support.web_applications import EVERY, FLAG, Shop
+from tests.support.web_applications import EVERY, FLAG, ServedApplication
 
 GUNICORN = ("gunicorn", "--no-control-socket", "-b", "127.0.0.1:PORT", "-w", "2", "--preload", "shop.wsgi:application")
 UVICORN = ("uvicorn", "--port", "PORT", "--workers", "2", "--lifespan", "off", "shop.asgi:application")
@@ -115,20 +115,22 @@ def test_one_fetch_a_fleet(
     redis = make_redis()
     serve(posthog)
     conf = {"gunicorn.conf.py": HELPER} if helped else {}
-    shop = Shop(tmp_path / "project", posthog, redis, conf)
+    application = ServedApplication(tmp_path / "project", posthog, redis, conf)
     project_in(tmp_path / "project", posthog, redis.url)
-    with shop.run(*server):
+    with application.run(*server):
         if helped:
-            until(shop.connections, 20.0, every=0.05, what="flags before the first request")
-        shop.all_say("True", at_once=True)
-        assert shop.program.pid not in shop.seen
+            until(application.connections, 20.0, every=0.05, what="flags before the first request")
+        application.wait_for_value("True", at_once=True)
+        assert application.program.pid not in application.seen
         if server is GUNICORN:
-            assert threads_of(shop.program.pid) == 1
+            assert threads_of(application.program.pid) == 1
         posthog.set_flag(FLAG, active=False)
-        shop.all_say("False")
-        shop.asked_as_one(1)
-        assert shop.program.end() in (0, -15)
-        shop.leaves_nothing(lapse=0 if server is GUNICORN else 3 * EVERY)  # uvicorn's workers run no exit hooks
+        application.wait_for_value("False")
+        application.check_requests(1)
+        assert application.program.end() in (0, -15)
+        application.check_nothing_left(
+            lapse=0 if server is GUNICORN else 3 * EVERY
+        )  # uvicorn's workers run no exit hooks
 
 
 def test_sessions_and_tokens(tmp_path: Path, make_redis: MakeRedis, posthog: RemoteStandIn) -> None:

@@ -27,7 +27,7 @@ from tests.support.grant_log import log_grants
 from tests.support.servers import RedisServer, free_port, until
 from tests.support.snippets import snippet
 from tests.support.user_programs import Program, posthog_environment
-from tests.support.web_applications import EVERY, hasten
+from tests.support.web_applications import EVERY, with_times
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using `httpx` with `starlette.testclient`")
 
@@ -36,7 +36,7 @@ def test_a_service_costs_one_request_an_interval(
     tmp_path: Path, posthog: RemoteStandIn, redis_server: RedisServer, namespace: str
 ) -> None:
     """Two uvicorn workers of the docs' example make one fetch and no `/flags` request, and a change reaches both."""
-    text = hasten(snippet(PAGE, "service.py"), refresh_interval=EVERY).replace('"shop"', repr(namespace))
+    text = with_times(snippet(PAGE, "service.py"), refresh_interval=EVERY).replace('"shop"', repr(namespace))
     (tmp_path / "service.py").write_text(text)
     port = free_port()
     command = ("uvicorn", "--host", "127.0.0.1", "--port", str(port), "--workers", "2", "service:app")
@@ -61,7 +61,7 @@ def test_a_service_in_trouble(
     tmp_path: Path, posthog: RemoteStandIn, redis_server: RedisServer, namespace: str, trouble: Fault
 ) -> None:
     """If PostHog fails, for the definitions and `/flags`, a service continues and a new one starts with flags."""
-    text = hasten(snippet(PAGE, "service.py"), refresh_interval=EVERY, cold_start_wait=2.0, fetch_timeout=1.0)
+    text = with_times(snippet(PAGE, "service.py"), refresh_interval=EVERY, cold_start_wait=2.0, fetch_timeout=1.0)
     (tmp_path / "service.py").write_text(text.replace('"shop"', repr(namespace)))
     grants = log_grants(redis_server.url, namespace)
     with ExitStack() as services:

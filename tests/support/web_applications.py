@@ -24,7 +24,7 @@ from tests.support.grant_log import log_grants
 from tests.support.servers import RedisServer, free_port, until
 from tests.support.user_programs import Program, get, posthog_environment
 
-__all__ = ["EVERY", "FLAG", "Shop", "hasten", "serve_shop"]
+__all__ = ["EVERY", "FLAG", "ServedApplication", "start_posthog", "with_times"]
 
 FLAG = "new-checkout"
 
@@ -37,7 +37,7 @@ _OURS = {"client|list", "monitor", "ping", "echo"}
 """The events of a test's connections."""
 
 
-def serve_shop(certificate: Certificate | None = None) -> RemoteStandIn:
+def start_posthog(certificate: Certificate | None = None) -> RemoteStandIn:
     """Start a PostHog whose flag is on for all users; all its flags can be evaluated without asking it.
 
     Args:
@@ -48,22 +48,22 @@ def serve_shop(certificate: Certificate | None = None) -> RemoteStandIn:
     return PostHogStandIn.spawn(served, certificate=certificate)
 
 
-def hasten(app: str, **options: float) -> str:
+def with_times(app: str, **options: float) -> str:
     """Give an application of the docs other times than the defaults; nothing else in it changes.
 
     Args:
         app: its text.
         options: of the cache; the client polls at the `refresh_interval`.
     """
-    told = "".join(f", {name}={seconds}" for name, seconds in options.items())
+    arguments = "".join(f", {name}={seconds}" for name, seconds in options.items())
     assert app.count('"shop")') == app.count("flag_definition_cache_provider=cache") == 1
     polls = f"poll_interval={options['refresh_interval']}, " if "refresh_interval" in options else ""
-    return app.replace('"shop")', f'"shop"{told})').replace(
+    return app.replace('"shop")', f'"shop"{arguments})').replace(
         "flag_definition_cache_provider=", f"{polls}flag_definition_cache_provider="
     )
 
 
-class Shop:
+class ServedApplication:
     """One fleet behind a port, while a `with` block lasts.
 
     Args:
@@ -95,8 +95,10 @@ class Shop:
         words = [word.replace("PORT", str(self.port)) for word in command]
         state, trusted = str(self._folder / "state"), self.posthog.ca_file
         more = {"REQUESTS_CA_BUNDLE": trusted} if trusted else {}
-        told = posthog_environment(self.posthog.url, REDIS_URL=self._url, XDG_STATE_HOME=state, **more, **environ)
-        self._program = Program(self._folder, [sys.executable, "-m", *words], told)
+        environment = posthog_environment(
+            self.posthog.url, REDIS_URL=self._url, XDG_STATE_HOME=state, **more, **environ
+        )
+        self._program = Program(self._folder, [sys.executable, "-m", *words], environment)
         return self
 
     def __enter__(self) -> Self:
@@ -165,7 +167,7 @@ class Shop:
         with ThreadPoolExecutor(times) as pool:
             return [asked.result() for asked in [pool.submit(self.ask) for _ in range(times)]]
 
-    def all_say(self, value: str, *, workers: int = 2, at_once: bool = False, within: float = 40.0) -> None:
+    def wait_for_value(self, value: str, *, workers: int = 2, at_once: bool = False, within: float = 40.0) -> None:
         """Ask until all workers have said this, of which there must be this many.
 
         Args:
@@ -174,20 +176,20 @@ class Shop:
             at_once: whether they must say so from their first answer on.
             within: seconds.
         """
-        said: set[int] = set()
+        agreeing: set[int] = set()
 
         def agreed() -> bool:
             answers = self.burst()
-            if self.workers - said:
-                answers += self._ask_others(said)
-            for pid, told in answers:
-                assert told == value or not at_once, f"{pid} said {told!r}, and not {value!r}"
-                (said.add if told == value else said.discard)(pid)
-            return len(self.workers) == workers and self.workers <= said
+            if self.workers - agreeing:
+                answers += self._ask_others(agreeing)
+            for pid, answer in answers:
+                assert answer == value or not at_once, f"{pid} said {answer!r}, and not {value!r}"
+                (agreeing.add if answer == value else agreeing.discard)(pid)
+            return len(self.workers) == workers and self.workers <= agreeing
 
         until(agreed, within, every=0.01, what=f"{workers} workers to say {value}")
 
-    def asked_as_one(self, changes: int) -> None:
+    def check_requests(self, changes: int) -> None:
         """Check what PostHog has seen: definitions were sent at the start and for each change; no more was asked."""
         requests = asks(self.posthog)
         full = [(served.status, served.arrived_at) for served in requests if served.status == 200]
@@ -196,7 +198,7 @@ class Shop:
         assert self._grants.one_an_interval(requests, EVERY, more=2), (self._grants, len(requests))
         assert self.posthog.counts().flags_calls == 0
 
-    def leaves_nothing(self, *, lapse: float = 0.0) -> None:
+    def check_nothing_left(self, *, lapse: float = 0.0) -> None:
         """Check, after its end, that no process, lease or connection is left, and that no trouble was logged.
 
         Args:
