@@ -135,9 +135,9 @@ def main(make: Sequence[str]) -> int:
     """Run all, and print what fails by which release. Returns the exit status."""
     releases = newer(_installed(), pinned("dev"), _named())
     print(f"newer than pinned: {', '.join(map(str, releases)) or 'nothing'}", flush=True)
-    told = [_verdict(one, releases) for name in COMMANDS if not (one := _Command(make, name)).passes()]
-    print("\n".join(told) or "all passes with the newest of everything")
-    return 1 if told else 0
+    verdicts = [_verdict(one, releases) for name in COMMANDS if not (one := _Command(make, name)).passes()]
+    print("\n".join(verdicts) or "all passes with the newest of everything")
+    return 1 if verdicts else 0
 
 
 if __name__ == "__main__":

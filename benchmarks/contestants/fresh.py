@@ -30,7 +30,7 @@ def repeat(words: Sequence[str], times: int) -> dict[str, list[float]]:
         done = subprocess.run(
             [sys.executable, *words], env=environ, check=True, stdout=subprocess.PIPE, timeout=_PATIENCE
         )
-        told: dict[str, float] = json.loads(done.stdout)
-        for name, value in told.items() if number else ():
+        printed: dict[str, float] = json.loads(done.stdout)
+        for name, value in printed.items() if number else ():
             kept.setdefault(name, []).append(value)
     return kept

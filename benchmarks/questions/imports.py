@@ -36,9 +36,9 @@ def _cases(scale: Scale) -> Sequence[Case]:
 
 
 def _play(_servers: Servers, _contestant: Contestant, case: Case) -> Readings:
-    told = repeat(["-c", _CODE], case.workers)
-    told["imported"] = [front + cache for front, cache in zip(told["front"], told["cache"], strict=True)]
-    return told
+    printed = repeat(["-c", _CODE], case.workers)
+    printed["imported"] = [front + cache for front, cache in zip(printed["front"], printed["cache"], strict=True)]
+    return printed
 
 
 QUESTION = Question(

@@ -30,9 +30,9 @@ def write(run: Mapping[str, Any], folder: Path, name: str = "latest") -> list[Pa
     table = folder / f"{name}.md"
     table.write_text(markdown(run, plots="plots"))
     written = [table]
-    for question, told in run["questions"].items():
-        for measure in _drawn(told):
-            groups = _groups(run, told, measure)
+    for question, answers in run["questions"].items():
+        for measure in _drawn(answers):
+            groups = _groups(run, answers, measure)
             for theme in (LIGHT, DARK):
                 path = plots / f"{question}-{measure['name']}-{theme.name}.svg"
                 path.write_text(bars(measure["title"], groups, partial(tell, unit=measure["unit"]), theme))
@@ -48,13 +48,13 @@ def markdown(run: Mapping[str, Any], plots: str = "") -> str:
         plots: the folder of the plots, seen from the text; empty: none are embedded.
     """
     lines = ["# What a fleet sees", "", _provenance(run), "", *_targets(run)]
-    for name, told in run["questions"].items():
-        again = f" Asked again {told['made_at'][:16].replace('T', ' ')}." if "made_at" in told else ""
-        lines += [f"## {name}", "", f"{told['title']}.{again}", ""]
+    for name, answers in run["questions"].items():
+        again = f" Asked again {answers['made_at'][:16].replace('T', ' ')}." if "made_at" in answers else ""
+        lines += [f"## {name}", "", f"{answers['title']}.{again}", ""]
         if plots:
-            lines += [_picture(f"{plots}/{name}-{measure['name']}", measure["title"]) for measure in _drawn(told)]
-            lines += [""] if told["drawn"] else []
-        lines += [*_overview(run, told), "", *_details(run, told), ""]
+            lines += [_picture(f"{plots}/{name}-{measure['name']}", measure["title"]) for measure in _drawn(answers)]
+            lines += [""] if answers["drawn"] else []
+        lines += [*_overview(run, answers), "", *_details(run, answers), ""]
     return "\n".join(lines)
 
 
@@ -97,30 +97,31 @@ def _provenance(run: Mapping[str, Any]) -> str:
     )
 
 
-def _overview(run: Mapping[str, Any], told: Mapping[str, Any]) -> Iterable[str]:
+def _overview(run: Mapping[str, Any], answers: Mapping[str, Any]) -> Iterable[str]:
     """Medians, one line for each case and contestant; of measures with many samples the 99th percentile too."""
-    rows = {(row["case"], row["contestant"], row["measure"]): row for row in told["summary"]}
-    measures = told["measures"]
+    rows = {(row["case"], row["contestant"], row["measure"]): row for row in answers["summary"]}
+    measures = answers["measures"]
     yield "| " + " | ".join(["case", "contestant", *(measure["title"] for measure in measures)]) + " |"
     yield "|" + "---|" * 2 + "--:|" * len(measures)
-    for case in dict.fromkeys(play["case"] for play in told["plays"]):
-        for contestant in _present(run, told, case):
+    for case in dict.fromkeys(play["case"] for play in answers["plays"]):
+        for contestant in _present(run, answers, case):
             cells = [_cell(rows.get((case, contestant, measure["name"])), measure) for measure in measures]
             title = run["contestants"][contestant]["title"]
             if any(
-                play["contestant"] == contestant and play["case"] == case and "failed" in play for play in told["plays"]
+                play["contestant"] == contestant and play["case"] == case and "failed" in play
+                for play in answers["plays"]
             ):
                 title += f" ({_NEVER} at times)"
             yield "| " + " | ".join([case, title, *cells]) + " |"
 
 
-def _details(run: Mapping[str, Any], told: Mapping[str, Any]) -> Iterable[str]:
+def _details(run: Mapping[str, Any], answers: Mapping[str, Any]) -> Iterable[str]:
     yield "<details><summary>All percentiles; ratio: the median in times of the best other contestant's</summary>"
     yield ""
     yield "| case | measure | contestant | samples | p50 | p90 | p99 | max | ratio |"
     yield "|---|---|---|--:|--:|--:|--:|--:|--:|"
-    measures = {measure["name"]: measure for measure in told["measures"]}
-    for row in told["summary"]:
+    measures = {measure["name"]: measure for measure in answers["measures"]}
+    for row in answers["summary"]:
         measure = measures[row["measure"]]
         figures = [tell(row[name], measure["unit"]) for name in ("p50", "p90", "p99", "max")]
         ratio = "" if row["ratio"] is None else f"{row['ratio']:.3g}"
@@ -137,20 +138,20 @@ def _cell(row: _Row | None, measure: Mapping[str, Any]) -> str:
     return middle if measure["exact"] or row["n"] < 2 else f"{middle} (p99 {tell(row['p99'], measure['unit'])})"
 
 
-def _present(run: Mapping[str, Any], told: Mapping[str, Any], case: str) -> Sequence[str]:
+def _present(run: Mapping[str, Any], answers: Mapping[str, Any], case: str) -> Sequence[str]:
     """Return who took part in a case, in the order of the contestants."""
-    there = {play["contestant"] for play in told["plays"] if play["case"] == case}
+    there = {play["contestant"] for play in answers["plays"] if play["case"] == case}
     return [name for name in run["contestants"] if name in there]
 
 
-def _drawn(told: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [measure for measure in told["measures"] if measure["name"] in told["drawn"]]
+def _drawn(answers: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [measure for measure in answers["measures"] if measure["name"] in answers["drawn"]]
 
 
-def _groups(run: Mapping[str, Any], told: Mapping[str, Any], measure: Mapping[str, Any]) -> list[Group]:
+def _groups(run: Mapping[str, Any], answers: Mapping[str, Any], measure: Mapping[str, Any]) -> list[Group]:
     groups: list[Group] = []
-    for case in dict.fromkeys(row["case"] for row in told["summary"]):
-        rows = [row for row in told["summary"] if row["case"] == case and row["measure"] == measure["name"]]
+    for case in dict.fromkeys(row["case"] for row in answers["summary"]):
+        rows = [row for row in answers["summary"] if row["case"] == case and row["measure"] == measure["name"]]
         drawn = [_as_bar(run, row) for row in rows]
         if drawn:
             groups.append(Group(case, drawn))

@@ -70,8 +70,8 @@ def replaced(run: Mapping[str, Any], again: Mapping[str, Any]) -> dict[str, Any]
             raise ValueError(f"the older run has other {name}: {run[name]}, not {again[name]}; ask everything anew")
     if any(run["machine"][name] != again["machine"][name] for name in ("cpu", "cores", "kernel")):
         raise ValueError("the older run was made on another machine; ask everything anew")
-    told = {name: {**question, "made_at": again["made_at"]} for name, question in again["questions"].items()}
-    return {**run, "questions": {**run["questions"], **told}}
+    new = {name: {**question, "made_at": again["made_at"]} for name, question in again["questions"].items()}
+    return {**run, "questions": {**run["questions"], **new}}
 
 
 def save(run: Mapping[str, Any], path: Path) -> None:
@@ -114,8 +114,8 @@ def _play(record: Record) -> dict[str, Any]:
         "redis": {
             "memory": _picked(record.redis.get("memory", {}), _MEMORY),
             "commandstats": {
-                name.removeprefix("cmdstat_"): {"calls": told["calls"], "usec": told["usec"]}
-                for name, told in record.redis.get("commandstats", {}).items()
+                name.removeprefix("cmdstat_"): {"calls": stats["calls"], "usec": stats["usec"]}
+                for name, stats in record.redis.get("commandstats", {}).items()
             },
         },
     }
@@ -173,12 +173,12 @@ def _cpu_model() -> str:
 
 
 def _server(records: Iterable[Record]) -> dict[str, Any]:
-    told = [record.redis["server"] for record in records if "server" in record.redis]
-    return _picked(told[0], _SERVER) if told else {}
+    servers = [record.redis["server"] for record in records if "server" in record.redis]
+    return _picked(servers[0], _SERVER) if servers else {}
 
 
-def _picked(told: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    return {name: told[name] for name in names if name in told}
+def _picked(fields: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: fields[name] for name in names if name in fields}
 
 
 def _short(value: float) -> float:

@@ -91,13 +91,13 @@ def _scale(values: Sequence[float]) -> tuple[Callable[[float], float], bool]:
     return lambda value: room * (math.log10(value) - low) / span if value > 0 else 0.0, True
 
 
-def _bar(bar: Bar, y: float, length: float, told: str, theme: Theme) -> list[str]:
+def _bar(bar: Bar, y: float, length: float, label: str, theme: Theme) -> list[str]:
     colour = theme.ours if bar.ours else theme.other
     middle = y + _BAR - 4
     return [
         _text(_LABELS - 8, middle, bar.label, theme.text if bar.ours else theme.faint, anchor="end"),
         f'<rect x="{_LABELS}" y="{y}" width="{max(1.0, length):.1f}" height="{_BAR}" rx="2" fill="{colour}"/>',
-        _text(_LABELS + max(1.0, length) + 6, middle, told, theme.text),
+        _text(_LABELS + max(1.0, length) + 6, middle, label, theme.text),
     ]
 
 

@@ -19,8 +19,8 @@ class Figures:
     def __init__(self, run: Mapping[str, Any]) -> None:
         self._rows = {
             (question, row["case"], row["contestant"], row["measure"]): row
-            for question, told in run["questions"].items()
-            for row in told["summary"]
+            for question, answers in run["questions"].items()
+            for row in answers["summary"]
         }
 
     def get(self, question: str, case: str, contestant: str, measure: str, figure: str = "p50") -> float:

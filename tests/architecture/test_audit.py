@@ -20,8 +20,8 @@ open({log!r}, "a").writelines(f"{{name}}=={{version}}\\n" for name, version in n
 answers = json.loads({answers!r})
 if answers is None:
     sys.exit("Traceback\\nConnectionError: no route")
-told = [{{"name": n, "version": v, "vulns": answers.get(f"{{n}}=={{v}}", [])}} for n, v in names if n != {missing!r}]
-print(json.dumps({{"dependencies": told, "fixes": []}}))
+found = [{{"name": n, "version": v, "vulns": answers.get(f"{{n}}=={{v}}", [])}} for n, v in names if n != {missing!r}]
+print(json.dumps({{"dependencies": found, "fixes": []}}))
 """
 
 

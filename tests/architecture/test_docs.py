@@ -20,7 +20,7 @@ PAGES = ["README.md", *sorted(page.relative_to(ROOT).as_posix() for page in (ROO
 _ROW = re.compile(r"^\| (`.*?`) \| (.*?) \| .* \|$", re.MULTILINE)
 
 
-def _settings_told(page: str) -> dict[str, str]:
+def _documented_settings(page: str) -> dict[str, str]:
     """Return names and defaults from a page."""
     return {
         name: default
@@ -32,35 +32,39 @@ def _settings_told(page: str) -> dict[str, str]:
 def test_the_docs_tell_every_setting() -> None:
     """Those that a cache takes, and no others."""
     settings = {field.name for field in dataclasses.fields(Settings)} | set(Options.__annotations__)
-    assert set(_settings_told("docs/settings.md")) == settings | {"fallback", "on_event"}
+    assert set(_documented_settings("docs/settings.md")) == settings | {"fallback", "on_event"}
 
 
 def test_the_docs_tell_the_defaults() -> None:
     """Plain numbers and texts equal the code's defaults; README has the same defaults."""
-    told = _settings_told("docs/settings.md")
-    plain = {name: told[name].strip("`").strip('"') for name in told if re.fullmatch(r'[\d.]+|`"\w+"`', told[name])}
+    documented = _documented_settings("docs/settings.md")
+    plain = {
+        name: documented[name].strip("`").strip('"')
+        for name in documented
+        if re.fullmatch(r'[\d.]+|`"\w+"`', documented[name])
+    }
     actual = {name: str(getattr(Settings(), name)).removesuffix(".0") for name in plain if name != "fallback"}
     assert {name: plain[name] for name in actual} == actual
     assert len(actual) >= 6
-    readme = _settings_told("README.md")
-    shared = set(readme) & set(told)
+    readme = _documented_settings("README.md")
+    shared = set(readme) & set(documented)
     assert len(shared) >= 5
-    assert {name: readme[name] for name in shared} == {name: told[name] for name in shared}
+    assert {name: readme[name] for name in shared} == {name: documented[name] for name in shared}
 
 
 def test_the_docs_tell_every_field_of_the_status() -> None:
     """And each value of those that have few."""
     page = (ROOT / "docs/status.md").read_text().partition("## Events")[0]
-    told = set(re.findall(r"`(\w+)`", page))
+    documented = set(re.findall(r"`(\w+)`", page))
     values = {value.value for kind in (Role, Serving, State) for value in kind}
-    assert told >= set(Status._fields) | values
+    assert documented >= set(Status._fields) | values
 
 
 def test_the_docs_tell_every_event() -> None:
     """The page lists these and no others, each failure beside its end."""
-    told = set(re.findall(r"`([A-Z]\w+)`", (ROOT / "docs/status.md").read_text().partition("## Events")[2]))
+    documented = set(re.findall(r"`([A-Z]\w+)`", (ROOT / "docs/status.md").read_text().partition("## Events")[2]))
     kinds = {name for name in events.__all__ if name not in ("Event", "Events", "Recovery")}
-    assert told == kinds | {"DefinitionsMalformed", "KeysMissing", "KeysRestored"}
+    assert documented == kinds | {"DefinitionsMalformed", "KeysMissing", "KeysRestored"}
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -67,19 +67,19 @@ print(json.dumps({"loaded": sorted(set(sys.modules) - before), "seen": seen}))
 """
 
 
-def _told_by(script: str, *arguments: str) -> dict[str, list[str]]:
+def _printed_by(script: str, *arguments: str) -> dict[str, list[str]]:
     """What a fresh interpreter prints."""
     command = [sys.executable, "-c", script, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    told: dict[str, list[str]] = json.loads(done.stdout)
-    return told
+    printed: dict[str, list[str]] = json.loads(done.stdout)
+    return printed
 
 
 @pytest.fixture(scope="module")
 def loaded() -> dict[str, list[str]]:
     """What a fresh interpreter that has the SDK and redis-py loads at the import, for a first cache, and in all."""
-    return _told_by(SCRIPT)
+    return _printed_by(SCRIPT)
 
 
 def _public(modules: list[str], package: str) -> set[str]:
@@ -131,9 +131,9 @@ def test_a_first_cache_loads_its_store(loaded: dict[str, list[str]]) -> None:
 
 def test_what_threads_do_loads_nothing(redis_server: RedisServer, namespace: str, tmp_path: Path) -> None:
     """Polls, a cold wait that ends with an own turn, a publication, an adoption and the end import nothing either."""
-    told = _told_by(AT_WORK, redis_server.url, namespace, str(tmp_path), DEFINITIONS)
-    assert told["seen"] == ["true", "false", "null", DEFINITIONS]
-    assert told["loaded"] == []
+    printed = _printed_by(AT_WORK, redis_server.url, namespace, str(tmp_path), DEFINITIONS)
+    assert printed["seen"] == ["true", "false", "null", DEFINITIONS]
+    assert printed["loaded"] == []
 
 
 def test_two_kinds_of_values_are_compiled_at_each_start(loaded: dict[str, list[str]]) -> None:

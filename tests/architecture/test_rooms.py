@@ -37,9 +37,9 @@ def test_an_import_against_the_direction_is_refused(module: str, tmp_path: Path)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     changed = tmp_path / module
     changed.write_text(changed.read_text() + f"\n{AGAINST[module]}\n")
-    told = _lint(tmp_path)
-    assert told.returncode == 1, told.stdout + told.stderr
-    assert "BROKEN" in told.stdout
+    output = _lint(tmp_path)
+    assert output.returncode == 1, output.stdout + output.stderr
+    assert "BROKEN" in output.stdout
 
 
 def _writers(verb: str) -> set[str]:

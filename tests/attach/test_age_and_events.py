@@ -44,17 +44,17 @@ def test_a_status_goes_from_empty_to_fresh_to_stale_and_back(
 ) -> None:
     """Every worker shows the state of its definitions and reports each transition once; nothing confirms itself."""
     with Fleet(attached(posthog, redis_url, namespace, every=EVERY, stale_after=3.0), 3) as fleet:
-        assert {told.state for told in fleet.call(status)} == {State.EMPTY}
-        assert {told.age for told in fleet.call(status)} == {None}
+        assert {each.state for each in fleet.call(status)} == {State.EMPTY}
+        assert {each.age for each in fleet.call(status)} == {None}
         fleet.call(load)
-        assert {told.state for told in fleet.call(status)} == {State.FRESH}
+        assert {each.state for each in fleet.call(status)} == {State.FRESH}
         posthog.fail(500)
-        ages = [_age(told.age) for told in fleet.call(status)]
-        until(lambda: {told.state for told in fleet.call(status)} == {State.STALE}, 8.0, what="all to be stale")
-        assert all(_age(told.age) > max(ages) for told in fleet.call(status))
+        ages = [_age(each.age) for each in fleet.call(status)]
+        until(lambda: {each.state for each in fleet.call(status)} == {State.STALE}, 8.0, what="all to be stale")
+        assert all(_age(each.age) > max(ages) for each in fleet.call(status))
         until(lambda: len(events_of(fleet, DefinitionsStale)) == 3, what="all to say so")
         posthog.recover()
-        until(lambda: {told.state for told in fleet.call(status)} == {State.FRESH}, 4.0, what="all to be fresh")
+        until(lambda: {each.state for each in fleet.call(status)} == {State.FRESH}, 4.0, what="all to be fresh")
         until(lambda: len(events_of(fleet, DefinitionsFresh)) == 3, what="all to say so")
         assert len(events_of(fleet, DefinitionsStale)) == 3
 
@@ -66,19 +66,19 @@ def test_confirmed_and_changed_are_two_ages(posthog: StandInControl, redis_url: 
         posthog.wait_for_requests(10, timeout=8.0)  # the first ones are now 9 * 0.9 intervals old
         posthog.serve(make_definitions(5, revision=2))
         all_hold(fleet, 2, within=4 * EVERY)
-        assert all(_age(told.changed_age) < 8 * EVERY for told in fleet.call(status))
+        assert all(_age(each.changed_age) < 8 * EVERY for each in fleet.call(status))
         [changed] = posthog.truths()[-1:]
         for _ in range(3):
             next_request(posthog)
         late = fleet.join(1)[0]
         late.call(load)
-        until(lambda: all(_only_confirmed(told) for told in fleet.call(status)), what="ages that differ")
+        until(lambda: all(_only_confirmed(each) for each in fleet.call(status)), what="ages that differ")
         seen = [request for request in posthog.served() if request.arrived_at > changed.changed_at]
         assert {request.status for request in seen[1:]} == {304}
 
 
-def _only_confirmed(told: Status) -> bool:
-    return _age(told.age) < 2.5 * EVERY < _age(told.changed_age)
+def _only_confirmed(member_status: Status) -> bool:
+    return _age(member_status.age) < 2.5 * EVERY < _age(member_status.changed_age)
 
 
 def _age(age: float | None) -> float:
@@ -125,10 +125,10 @@ def test_a_follower_is_told_the_same_difference(posthog: StandInControl, redis_u
         posthog.set_flag("flag-1", rollout=7)
         until(lambda: len(events_of(fleet, DefinitionsChanged)) == 6, 4 * EVERY, what="the change")
         next_request(posthog)
-        told = [event for event in events_of(fleet, DefinitionsChanged) if event.previous]
-        assert [event.difference.changed for event in told] == [("flag-1",)] * 3
-        assert sum(event.fetched for event in told) == 1
-        assert len({event.version for event in told}) == 1
+        changes = [event for event in events_of(fleet, DefinitionsChanged) if event.previous]
+        assert [event.difference.changed for event in changes] == [("flag-1",)] * 3
+        assert sum(event.fetched for event in changes) == 1
+        assert len({event.version for event in changes}) == 1
 
 
 @pytest.mark.parametrize(

@@ -85,26 +85,26 @@ def test_a_callback_that_evaluates_does_not_wait_for_its_own_poll(
     posthog: RemoteStandIn, store_url: str, namespace: str, auto_attach: bool
 ) -> None:
     """A first evaluation whose events evaluate too is as quick as another, and has flags; so have later events."""
-    told = Listening()
-    with client_of(posthog, store_url, namespace, told, auto_attach=auto_attach) as client:
+    on_event = Listening()
+    with client_of(posthog, store_url, namespace, on_event, auto_attach=auto_attach) as client:
         began = time.monotonic()
         assert is_on(client)
         assert time.monotonic() - began < AT_ONCE
-        assert any(isinstance(event, LeadershipTaken) for event, _, _ in told.seen)
+        assert any(isinstance(event, LeadershipTaken) for event, _, _ in on_event.seen)
         posthog.serve(make_definitions(5, revision=2))
         until(lambda: revision_of({"flags": client.feature_flags}) == 2, what="the change")
-        until(lambda: told.seen[-1][2], what="an event with flags")
+        until(lambda: on_event.seen[-1][2], what="an event with flags")
 
 
 def test_a_callback_on_a_failed_fetch_does_not_wait(posthog: RemoteStandIn, store_url: str, namespace: str) -> None:
     """On the thread of the fetch itself an evaluation does not wait for the fetch."""
-    told = Listening()
+    on_event = Listening()
     posthog.fail(401)
-    with client_of(posthog, store_url, namespace, told) as client:
+    with client_of(posthog, store_url, namespace, on_event) as client:
         began = time.monotonic()
         assert not is_on(client)
         assert time.monotonic() - began < AT_ONCE
-        until(lambda: any(isinstance(event, FetchFailed) for event, _, _ in told.seen), what="the failure")
+        until(lambda: any(isinstance(event, FetchFailed) for event, _, _ in on_event.seen), what="the failure")
 
 
 class Evaluating(logging.Filter):
@@ -150,11 +150,11 @@ def test_a_filter_of_the_log_may_evaluate(
 
 def test_a_change_is_told_when_the_client_has_it(posthog: RemoteStandIn, store_url: str, namespace: str) -> None:
     """If a listener runs, an event of a change comes when the client has the flags, also for the first ones."""
-    told = Listening()
-    with client_of(posthog, store_url, namespace, told) as client:
+    on_event = Listening()
+    with client_of(posthog, store_url, namespace, on_event) as client:
 
         def changes() -> list[tuple[Event, int | None, bool]]:
-            return [each for each in told.seen if isinstance(each[0], DefinitionsChanged)]
+            return [each for each in on_event.seen if isinstance(each[0], DefinitionsChanged)]
 
         is_on(client)
         for number in (1, 2, 3):
@@ -167,28 +167,28 @@ def test_a_change_that_no_client_takes_is_told_all_the_same(
     posthog: RemoteStandIn, store_url: str, namespace: str
 ) -> None:
     """If one client never loads, the event comes a second later, or at the end if that is sooner."""
-    told: list[Event] = []
-    with client_of(posthog, store_url, namespace, told.append, idle=True) as client:
+    received: list[Event] = []
+    with client_of(posthog, store_url, namespace, received.append, idle=True) as client:
         is_on(client)
-        until(lambda: any(isinstance(event, DefinitionsChanged) for event in told), 3.0, what="the event")
+        until(lambda: any(isinstance(event, DefinitionsChanged) for event in received), 3.0, what="the event")
         posthog.serve(make_definitions(5, revision=2))
         until(lambda: revision_of({"flags": client.feature_flags}) == 2, what="the change")
-    assert sum(isinstance(event, DefinitionsChanged) for event in told) == 2
+    assert sum(isinstance(event, DefinitionsChanged) for event in received) == 2
 
 
 def test_a_callback_that_raises_harms_nothing(posthog: RemoteStandIn, store_url: str, namespace: str) -> None:
     """Flags come, and so do changes."""
-    told: list[Event] = []
+    received: list[Event] = []
 
     def fail(event: Event) -> None:
-        told.append(event)
+        received.append(event)
         raise RuntimeError("a mistake of the user's")
 
     with client_of(posthog, store_url, namespace, fail) as client:
         assert is_on(client)
         posthog.serve(make_definitions(5, revision=2))
         until(lambda: revision_of({"flags": client.feature_flags}) == 2, what="the change")
-        until(lambda: sum(isinstance(event, DefinitionsChanged) for event in told) == 2, what="both events")
+        until(lambda: sum(isinstance(event, DefinitionsChanged) for event in received) == 2, what="both events")
 
 
 def test_a_callback_that_takes_long_is_named_once(

@@ -58,7 +58,7 @@ def test_a_used_up_quota_empties_all_alike(posthog: StandInControl, redis_url: s
         posthog.fail(402, secret_key=key_of(leader(fleet).index))
         until(lambda: flag_counts(fleet) == {0}, 8 * EVERY, every=0.05, what="all to be without flags")
         until(lambda: len(events_of(fleet, QuotaLimited)) == 4, what="all to say so")
-        assert all(told.cleared for told in events_of(fleet, QuotaLimited))
+        assert all(event.cleared for event in events_of(fleet, QuotaLimited))
         assert len({asker(fleet, request) for request in asks(posthog)}) == 1
         posthog.recover()
         all_hold(fleet, 1, within=8 * EVERY)
@@ -75,7 +75,7 @@ def test_flags_are_kept_while_the_quota_is_used_up_if_told_to(
         fleet.call(load)
         posthog.fail(402)
         until(lambda: len(events_of(fleet, QuotaLimited)) == 4, 8 * EVERY, every=0.05, what="all to know")
-        assert not any(told.cleared for told in events_of(fleet, QuotaLimited))
+        assert not any(event.cleared for event in events_of(fleet, QuotaLimited))
         posthog.serve(make_definitions(5, revision=2))
         next_request(posthog)
         assert set(fleet.call(revision)) == {1}
@@ -114,7 +114,7 @@ def test_nobody_asks_before_retry_after(posthog: StandInControl, redis_url: str,
         assert refused.answered_at is not None
         assert 2.0 <= following.arrived_at - refused.answered_at < 2.0 + 2 * EVERY
         assert all(never_lost_flags(member) and not trouble(member) for member in fleet)
-        assert [told.scope for told in events_of(fleet, FetchFailed)] == [Scope.EVERYBODY]
+        assert [event.scope for event in events_of(fleet, FetchFailed)] == [Scope.EVERYBODY]
 
 
 def test_retry_after_is_believed_for_five_minutes_at_most(
@@ -126,10 +126,10 @@ def test_retry_after_is_believed_for_five_minutes_at_most(
         posthog.fail(Refuse(503, retry_after=86_400))
         store = RedisStore(redis_url, namespace)
         until(lambda: store.inspect().backoff_left, what="a note")
-        told = store.inspect()
+        snapshot = store.inspect()
         store.close()
-        assert 290_000 < told.backoff_left <= 300_000
-        assert told.backoff_status == 503
+        assert 290_000 < snapshot.backoff_left <= 300_000
+        assert snapshot.backoff_status == 503
 
 
 # --- what concerns one -----------------------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ def test_one_whose_fetches_fail_lets_others_fetch(
             posthog.serve(make_definitions(5, revision=number))
             all_hold(fleet, number, within=0.6 + 5 * EVERY)
         assert not leads(broken)
-        assert {told.state for told in fleet.call(status)} == {State.FRESH}
+        assert {each.state for each in fleet.call(status)} == {State.FRESH}
         assert grants.at_most(3, asks(posthog), EVERY)
         [failed] = events_of(fleet, FetchFailed)
         assert failed.scope is Scope.MINE
@@ -188,7 +188,7 @@ def test_a_fleet_in_which_all_fail_backs_off(posthog: StandInControl, redis_url:
         gaps = [(later - earlier) / 1000 for earlier, later in itertools.pairwise(grants.clocks()[failing:])]
         assert min(gaps[4:]) >= 0.9 * 0.3 * 2
         assert max(gaps) < 0.9 * 1.2 * 2  # what the next doubling would make of it
-        assert {told.state for told in fleet.call(status)} == {State.STALE}
+        assert {each.state for each in fleet.call(status)} == {State.STALE}
         posthog.fail(Hang())
         next_request(posthog)
         assert max(fleet.call(timed_evaluation)) < 2.0  # who waited for the fetch would wait for 5

@@ -56,9 +56,9 @@ SCRIPT = """
         held = cache.get_flag_definitions()
         status = cache.status()
         listening = [entry for entry in os.listdir("/proc/self/task")]
-        told = {"asked": asked, "flags": len(held["flags"]), "role": status.role.value, "pid": status.pid,
+        report = {"asked": asked, "flags": len(held["flags"]), "role": status.role.value, "pid": status.pid,
                 "is_own": status.pid == os.getpid() and status.worker != parents.worker, "tasks": len(listening)}
-        print(json.dumps(told), flush=True)
+        print(json.dumps(report), flush=True)
         process.leave()
         os._exit(0)
     assert os.waitpid(pid, 0)[1] == 0

@@ -25,7 +25,7 @@ def said(member: Member, words: str) -> list[int]:
 
 def troubles(fleet: Fleet) -> set[str]:
     """What is wrong in its members."""
-    return {told.trouble for told in fleet.call(status)}
+    return {each.trouble for each in fleet.call(status)}
 
 
 def limit(admin: redis.Redis, memory: int) -> None:
@@ -59,7 +59,7 @@ def test_each_worker_says_so_once_and_all_go_on(
         until(lambda: troubles(fleet) == {""}, SOON, what="all to be well")
         posthog.serve(make_definitions(5, revision=3))
         all_hold(fleet, 3, within=SOON)
-        assert all(told.store_answers for told in fleet.call(status))
+        assert all(each.store_answers for each in fleet.call(status))
         for member in fleet:
             assert said(member, "is full") == [logging.ERROR]
             assert said(member, "answers again after") == [logging.ERROR]

@@ -62,7 +62,7 @@ def test_a_forked_child_reads_what_the_fleet_stored(
     admin = redis_server.client()
     try:
         with Fleet(lambda _index: context, 2) as readers:
-            until(lambda: all(told.role.value != "new" for told in readers.call(status)), 10.0, what="them to poll")
+            until(lambda: all(each.role.value != "new" for each in readers.call(status)), 10.0, what="them to poll")
             assert holder(admin, namespace) == 0
             assert not asks(posthog)
             with Fleet(attached(posthog, redis_server.url, namespace, every=EVERY), 1) as fleet:
@@ -121,10 +121,10 @@ def test_it_is_one_error_with_the_remedy(
     load(context)
     assert evaluated(context) is None
     moment(context)
-    [told] = errors(caplog)
-    assert told.startswith(f"flagcache[{namespace}] ")
-    assert "no secret key" in told
-    assert "Set secret_key=" in told
+    [error] = errors(caplog)
+    assert error.startswith(f"flagcache[{namespace}] ")
+    assert "no secret key" in error
+    assert "Set secret_key=" in error
     for again in MOMENTS:
         again(context)
     assert len(errors(caplog)) == 1

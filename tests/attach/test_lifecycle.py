@@ -244,7 +244,7 @@ def test_a_client_attached_before_the_fork_works_in_the_children(
             posthog.serve(make_definitions(5, revision=2))
             all_hold(fleet, 2, within=4 * EVERY)
             assert all(fleet.call(listens))
-            assert len({told.worker for told in fleet.call(status)}) == 5
+            assert len({each.worker for each in fleet.call(status)}) == 5
             assert only_own_fetches(posthog.served())
             assert grants.one_an_interval(asks(posthog), EVERY)
             assert all(never_lost_flags(member) and not trouble(member) for member in fleet)
@@ -268,7 +268,7 @@ def test_a_fork_of_a_listening_process_listens_soon(
         posthog.serve(make_definitions(5, revision=2))
         polls_until(context, 2)
         all_hold(fleet, 2, within=2.0)
-        assert {told.role for told in fleet.call(status)} == {Role.FOLLOWER}
+        assert {each.role for each in fleet.call(status)} == {Role.FOLLOWER}
 
 
 def test_a_fork_right_after_the_load_keeps_the_fallback_store(

@@ -133,7 +133,7 @@ def test_a_read_only_redis_is_one_error_for_each_worker_until_it_writes_again(
         admin.execute_command("REPLICAOF", "NO", "ONE")  # type: ignore[no-untyped-call]
         until(lambda: len(about(fleet, "answers again")) == 2, 30.0, what="the ends")
         assert about(fleet, "refuses to write") == [logging.ERROR] * 2
-        assert {told.trouble for told in fleet.call(status)} == {""}
+        assert {each.trouble for each in fleet.call(status)} == {""}
 
 
 def test_flags_that_are_back_are_logged_at_the_level_of_their_loss(

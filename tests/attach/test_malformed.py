@@ -30,8 +30,8 @@ def malformed(revision: int) -> dict[str, object]:
 
 def all_flags(client: Posthog) -> Evaluated:
     """Every flag, evaluated locally."""
-    told = cast("dict[str, Evaluated]", client.get_all_flags_and_payloads("user", only_evaluate_locally=True))
-    return told["featureFlags"]
+    evaluated = cast("dict[str, Evaluated]", client.get_all_flags_and_payloads("user", only_evaluate_locally=True))
+    return evaluated["featureFlags"]
 
 
 def flags_of(context: MemberContext) -> Evaluated:
@@ -41,9 +41,9 @@ def flags_of(context: MemberContext) -> Evaluated:
 
 def warnings(member: Member) -> list[str]:
     """What this member said of malformed definitions."""
-    told = [line for line in member.call(logs) if line.logger.startswith("flagcache")]
-    assert all(line.level == logging.WARNING for line in told)
-    return [line.text for line in told if "malformed" in line.text]
+    lines = [line for line in member.call(logs) if line.logger.startswith("flagcache")]
+    assert all(line.level == logging.WARNING for line in lines)
+    return [line.text for line in lines if "malformed" in line.text]
 
 
 @pytest.fixture
@@ -69,12 +69,12 @@ def test_a_fleet_evaluates_around_what_is_malformed_as_the_sdk_alone_does(
         posthog.serve(malformed(2))
         all_hold(fleet, 2, within=10 * EVERY)
         assert fleet.call(flags_of) == [alone] * 3
-        told = [line for member in fleet for line in warnings(member)]
-        assert len(told) == 1
-        assert all(name in told[0] for name in names)
+        lines = [line for member in fleet for line in warnings(member)]
+        assert len(lines) == 1
+        assert all(name in lines[0] for name in names)
         posthog.serve(malformed(3))
         all_hold(fleet, 3, within=10 * EVERY)
-        assert {line for member in fleet for line in warnings(member)} == set(told)
+        assert {line for member in fleet for line in warnings(member)} == set(lines)
 
 
 def test_what_is_malformed_is_said_once_in_a_row() -> None:

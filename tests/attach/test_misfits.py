@@ -105,9 +105,9 @@ def test_a_client_without_a_key_is_one_error(
         assert cache.attach(client) is client
         client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
         assert client.evaluate_flags("user", only_evaluate_locally=True).get_flag("flag-1") is None
-    (told,) = errors(caplog)
-    assert "no secret key" in told
-    assert "Set secret_key=" in told
+    (error,) = errors(caplog)
+    assert "no secret key" in error
+    assert "Set secret_key=" in error
 
 
 def test_a_provider_around_the_cache_is_taken(
@@ -133,8 +133,8 @@ def test_a_provider_that_never_calls_the_cache_is_named_once(
     until(lambda: bool(errors(caplog)), 5.0, what="the error")
     until(lambda: threads_of() == [], 5.0, what="the looking to end")
     assert not cache.ready()
-    (told,) = errors(caplog)
-    assert "without calling this cache" in told
+    (error,) = errors(caplog)
+    assert "without calling this cache" in error
 
 
 def test_a_reader_looks_when_it_is_asked_whether_it_is_ready(

@@ -285,7 +285,7 @@ def test_an_unchanged_answer_moves_everybodys_confirmed_age(
         posthog.wait_for_requests(6, timeout=12 * EVERY)
 
         def confirmed() -> bool:
-            ages = [(told.age, told.changed_age) for told in fleet.call(status)]
+            ages = [(each.age, each.changed_age) for each in fleet.call(status)]
             return all(age and changed and age < 2.5 * EVERY and changed > 4 * EVERY for age, changed in ages)
 
         until(confirmed, what="ages that only a confirmation explains")
@@ -304,7 +304,10 @@ def test_who_starts_with_good_definitions_waits_for_no_fetch(
         posthog.hold(times=1)
         (new,) = fleet.join(1)
         with closing(RedisStore(redis_url, namespace)) as store:
-            until(lambda: (told := store.inspect()).clock - told.granted_at > 1000 * EVERY, what="a fetch to be due")
+            until(
+                lambda: (snapshot := store.inspect()).clock - snapshot.granted_at > 1000 * EVERY,
+                what="a fetch to be due",
+            )
         time_to_load = new.call(timed_load)
         posthog.wait_for_held(1, timeout=2.0)
         assert new.call(revision) == 1

@@ -22,14 +22,14 @@ def ready(context: MemberContext) -> bool:
 
 def agrees(context: MemberContext) -> bool:
     """Whether the status says what an evaluation returns, before and after it."""
-    told, found, again = context.cache.status(), evaluated(context), context.cache.status()
-    steady = told.serving is again.serving
-    return not steady or ((found is None) == (told.serving is Serving.NONE) == (told.flags == 0))
+    before, found, again = context.cache.status(), evaluated(context), context.cache.status()
+    steady = before.serving is again.serving
+    return not steady or ((found is None) == (before.serving is Serving.NONE) == (before.flags == 0))
 
 
 def says(fleet: Fleet, serving: Serving, flags: int, trouble: str) -> bool:
     """Whether all members say this."""
-    return {(told.serving, told.flags, told.trouble) for told in fleet.call(status)} == {(serving, flags, trouble)}
+    return {(each.serving, each.flags, each.trouble) for each in fleet.call(status)} == {(serving, flags, trouble)}
 
 
 def test_a_used_up_quota_shows_in_the_status_and_leaves_all_ready(
@@ -46,7 +46,7 @@ def test_a_used_up_quota_shows_in_the_status_and_leaves_all_ready(
         posthog.fail(402)
         until(lambda: all(fleet.call(agrees)) and flag_counts(fleet) == {0}, 20 * EVERY, what="no flags")
         until(lambda: says(fleet, Serving.NONE, 0, "quota"), what="the reason")
-        since = {told.trouble_since for told in fleet.call(status)}
+        since = {each.trouble_since for each in fleet.call(status)}
         assert all(moment is not None and before - 1 <= moment <= time.time() for moment in since)
         [late] = fleet.join(1)
         late.call(load)
@@ -73,7 +73,7 @@ def test_kept_flags_are_the_last_known(posthog: StandInControl, redis_url: str, 
         until(lambda: says(fleet, Serving.ALL, 6, "posthog_500"), 20 * EVERY, what="the reason, in followers too")
         until(lambda: says(fleet, Serving.LAST_KNOWN, 6, "posthog_500"), 8.0, what="stale flags")
         assert set(fleet.call(ready)) == {True}
-        assert {told.state for told in fleet.call(status)} == {State.STALE}
+        assert {each.state for each in fleet.call(status)} == {State.STALE}
         posthog.recover()
         until(lambda: says(fleet, Serving.ALL, 6, ""), 20 * EVERY, what="all flags again")
 
@@ -92,10 +92,10 @@ def test_the_status_names_the_leader_and_whether_changes_are_pushed(
     """It is the same in each worker: the name that the leader has itself; in protocol mode no worker listens."""
     with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 3) as fleet:
         fleet.call(load)
-        until(lambda: all(told.listening for told in fleet.call(status)), what="all to listen")
+        until(lambda: all(each.listening for each in fleet.call(status)), what="all to listen")
         first = leader(fleet)
         name = first.call(status).worker
-        until(lambda: {told.leader for told in fleet.call(status)} == {name}, what="all to name it")
+        until(lambda: {each.leader for each in fleet.call(status)} == {name}, what="all to name it")
         first.call(shutdown)
         others = [member for member in fleet if member is not first]
         until(lambda: _leaders(others) == {leader_of(others).call(status).worker}, 20 * EVERY, what="the next leader")
@@ -103,8 +103,8 @@ def test_the_status_names_the_leader_and_whether_changes_are_pushed(
         assert first.call(status).leader != name
     with Fleet(contexts(posthog, redis_url, f"{namespace}-protocol", every=EVERY), 1) as fleet:
         fleet.call(load)
-        [told] = fleet.call(status)
-        assert (told.listening, told.leader, told.role) == (False, told.worker, Role.LEADER)
+        [seen] = fleet.call(status)
+        assert (seen.listening, seen.leader, seen.role) == (False, seen.worker, Role.LEADER)
 
 
 def _leaders(members: list[Member]) -> set[str]:
@@ -122,8 +122,8 @@ def test_refused_keys_stay_in_the_status_while_others_fetch(
         until(lambda: first.call(status).trouble == "posthog_401", 20 * EVERY, what="the trouble")
         posthog.serve(make_definitions(5, revision=2))
         until(lambda: set(fleet.call(revision)) == {2}, 20 * EVERY, what="the change")
-        told = first.call(status)
-        assert (told.trouble, told.serving, told.role) == ("posthog_401", Serving.ALL, Role.FOLLOWER)
+        seen = first.call(status)
+        assert (seen.trouble, seen.serving, seen.role) == ("posthog_401", Serving.ALL, Role.FOLLOWER)
         assert first.call(ready)
 
 
@@ -148,12 +148,12 @@ def test_a_store_that_is_away_shows_and_nobody_becomes_unready(
     with Fleet(attached(posthog, server.url, namespace, every=EVERY), 2) as fleet:
         fleet.call(load)
         server.stop()
-        until(lambda: all(told.trouble.startswith("store_") for told in fleet.call(status)), 20 * EVERY, what="it")
-        assert not any(told.listening for told in fleet.call(status))
+        until(lambda: all(each.trouble.startswith("store_") for each in fleet.call(status)), 20 * EVERY, what="it")
+        assert not any(each.listening for each in fleet.call(status))
         posthog.fail(500)
         until(lambda: says(fleet, Serving.ALL, 6, "posthog_500"), 40 * EVERY, what="the graver trouble")
         assert set(fleet.call(ready)) == {True}
         posthog.recover()
         server.start()
         until(lambda: says(fleet, Serving.ALL, 6, ""), 40 * EVERY, what="all to be well")
-        until(lambda: all(told.listening for told in fleet.call(status)), 8.0, what="all to listen")
+        until(lambda: all(each.listening for each in fleet.call(status)), 8.0, what="all to listen")

@@ -26,11 +26,11 @@ def test_a_later_failure_is_told_after_others_have_led(posthog: StandInControl, 
         assert not recovered.own
         assert (recovered.trouble, recovered.level) == ("posthog_401", logging.ERROR)
         assert recovered.lasted > 0
-        told = len(events_of([first], FetchFailed))
-        assert told == 1
+        before = len(events_of([first], FetchFailed))
+        assert before == 1
         assert leader_of([other]) is other
         other.call(shutdown)
-        until(lambda: len(events_of([first], FetchFailed)) == told + 1, 30 * EVERY, what="the later failure")
+        until(lambda: len(events_of([first], FetchFailed)) == before + 1, 30 * EVERY, what="the later failure")
         assert not events_of([other], FetchFailed)
 
 

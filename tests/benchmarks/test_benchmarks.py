@@ -54,8 +54,8 @@ def test_a_quick_run_counts_right_and_leaves_all_that_is_published(tmp_path: Pat
     assert run["redis"]["redis_version"]
     assert list(run["questions"]) == ["cold_start", "steady"]
     assert {play["contestant"] for play in run["questions"]["steady"]["plays"]} == set(names.split(","))
-    for told in run["questions"].values():
-        assert all("failed" not in play and play["redis"]["commandstats"] for play in told["plays"])
+    for answers in run["questions"].values():
+        assert all("failed" not in play and play["redis"]["commandstats"] for play in answers["plays"])
 
     assert _samples(run, "cold_start", "attached", "requests") == [1]
     assert _samples(run, "cold_start", "attached", "flag_requests") == [10]
@@ -104,8 +104,8 @@ def test_a_percentile_is_a_sample(samples: Iterable[float], percent: float, want
 
 def test_a_summary_needs_no_order() -> None:
     """Samples come in the order of the plays."""
-    told = summarize([3.0, 1.0, 2.0])
-    assert (told.n, told.p50, told.p90, told.max) == (3, 2.0, 3.0, 3.0)
+    summary = summarize([3.0, 1.0, 2.0])
+    assert (summary.n, summary.p50, summary.p90, summary.max) == (3, 2.0, 3.0, 3.0)
 
 
 def test_a_ratio_is_to_the_best_of_the_others() -> None:

@@ -235,18 +235,18 @@ def _traffic(server: RedisServer) -> tuple[int, int]:
 def test_the_model_of_cost_agrees_with_the_simulated_day() -> None:
     """Requests and flag requests of a day without outages are what the formulas say; in protocol mode at most that."""
     for name in CONTESTANTS:
-        told, counted = cost.month(name, cost.Fleet(12)), _day(name, 12, QUIET)
-        assert counted["api_requests"] * cost.DAYS == pytest.approx(told.requests, rel=0.01)
+        modelled, counted = cost.month(name, cost.Fleet(12)), _day(name, 12, QUIET)
+        assert counted["api_requests"] * cost.DAYS == pytest.approx(modelled.requests, rel=0.01)
         if name == "protocol":
-            assert told.flag_requests * 0.5 < counted["flag_requests"] * cost.DAYS <= told.flag_requests
+            assert modelled.flag_requests * 0.5 < counted["flag_requests"] * cost.DAYS <= modelled.flag_requests
         else:
-            assert counted["flag_requests"] * cost.DAYS == pytest.approx(told.flag_requests, rel=0.06)
+            assert counted["flag_requests"] * cost.DAYS == pytest.approx(modelled.flag_requests, rel=0.06)
 
 
 def test_prices_are_those_of_the_tiers() -> None:
     """The first million is free; each tier's price applies to the requests in it."""
-    told = [cost.price(n) for n in (1e6, 1.5e6, 2e6, 10e6, 50e6, 150e6)]
-    assert told == pytest.approx([0, 50, 100, 460, 1460, 2460])
+    prices = [cost.price(n) for n in (1e6, 1.5e6, 2e6, 10e6, 50e6, 150e6)]
+    assert prices == pytest.approx([0, 50, 100, 460, 1460, 2460])
 
 
 # --- what is committed and reported ----------------------------------------------------------------------------------

@@ -108,8 +108,8 @@ def catch(scenario: Scenario, step: Step) -> Member:
 
 
 def _stopped(scenario: Scenario) -> list[Member]:
-    told = zip(scenario.fleet, scenario.fleet.call(_at_gate), strict=True)
-    return [member for member, stopped in told if stopped]
+    members = zip(scenario.fleet, scenario.fleet.call(_at_gate), strict=True)
+    return [member for member, stopped in members if stopped]
 
 
 def resume(scenario: Scenario, caught: Member) -> None:

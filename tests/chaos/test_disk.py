@@ -115,7 +115,7 @@ def test_no_room_for_the_fallback(
         posthog.serve(make_definitions(5, revision=2))
         all_hold(fleet, 2, within=10.0)
         server.start()
-        until(lambda: all(told.store_answers for told in fleet.call(status)), 5.0, what="all to come back")
+        until(lambda: all(each.store_answers for each in fleet.call(status)), 5.0, what="all to come back")
         posthog.serve(make_definitions(5, revision=3))
         all_hold(fleet, 3, within=5.0)
         for lines in fleet.call(logs):

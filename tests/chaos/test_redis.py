@@ -19,7 +19,7 @@ MODES = pytest.mark.parametrize("mode", Mode, ids=lambda mode: mode.value)
 
 def _noticed(scenario: Scenario) -> None:
     until(
-        lambda: not any(told.store_answers for told in scenario.fleet.call(status)),
+        lambda: not any(each.store_answers for each in scenario.fleet.call(status)),
         4 * EVERY + BUSY,
         every=0.05,
         what="all to notice",

@@ -74,9 +74,9 @@ def test_inspect_looks_where_the_cache_looks(
 ) -> None:
     """The command reads the keys of its namespace and protection, through its client's address."""
     assert main(["inspect", "--app", f"{app}:{attribute}", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["namespace"], told["protection"]) == (namespace, "signed")
-    assert told["meta"]["version"]
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["namespace"], printed["protection"]) == (namespace, "signed")
+    assert printed["meta"]["version"]
 
 
 @pytest.mark.parametrize("app", ["worker", "reader"], indirect=True)

@@ -51,9 +51,9 @@ def test_a_missing_extra_is_named(
     """Without what the demo needs, it ends with 2 and the line that installs it."""
     monkeypatch.setitem(sys.modules, missing, None)
     assert main(["demo"]) == 2
-    told = capsys.readouterr().err
-    assert missing in told
-    assert 'pip install "flagcache[demo]"' in told
+    output = capsys.readouterr().err
+    assert missing in output
+    assert 'pip install "flagcache[demo]"' in output
 
 
 @pytest.mark.parametrize("given", [_POSTHOG[:1], _POSTHOG[1:], _POSTHOG[::2]])
@@ -64,10 +64,10 @@ def test_half_a_project_is_refused(
     for name in given:
         monkeypatch.setenv(name, "sesame")
     assert main(["demo"]) == 2
-    told = capsys.readouterr().err
-    missing = told.partition(" not set")[0]
+    output = capsys.readouterr().err
+    missing = output.partition(" not set")[0]
     assert {name for name in _POSTHOG if name in missing} == set(_POSTHOG) - set(given)
-    assert "sesame" not in told
+    assert "sesame" not in output
 
 
 @pytest.mark.parametrize(
@@ -92,9 +92,9 @@ def test_wrong_options_are_refused(
     """What cannot be right ends the demo with 2 and the reason, before anything is started."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert main(["demo", *arguments]) == 2
-    told = capsys.readouterr()
-    assert reason in told.err
-    assert told.out == ""
+    captured = capsys.readouterr()
+    assert reason in captured.err
+    assert captured.out == ""
     assert list(tmp_path.iterdir()) == []
 
 

@@ -56,10 +56,10 @@ def store(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
     """The last of the lines that were printed, all of which are JSON and hold no secret."""
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert not any(secret in told.err for secret in SECRETS)
-    lines = [cast("dict[str, object]", json.loads(line)) for line in told.err.splitlines()]
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert not any(secret in captured.err for secret in SECRETS)
+    lines = [cast("dict[str, object]", json.loads(line)) for line in captured.err.splitlines()]
     for line in lines:
         assert {"time", "level", "event", "message", "namespace"} <= set(line)
     return lines[-1]
@@ -214,9 +214,9 @@ def test_protected_stores_need_their_keys(
 def test_what_cannot_be_right_is_refused(arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]) -> None:
     """It ends with 2 and the reason, and has sent no request."""
     assert main(["refresh", *arguments]) == 2
-    told = capsys.readouterr()
-    assert reason in told.err
-    assert len(told.err.splitlines()) == 1
+    captured = capsys.readouterr()
+    assert reason in captured.err
+    assert len(captured.err.splitlines()) == 1
 
 
 def test_what_the_environment_lacks_is_named(
@@ -226,17 +226,17 @@ def test_what_the_environment_lacks_is_named(
     for name in ENVIRONMENT:
         monkeypatch.delenv(name)
     assert main(["refresh", store, namespace, "--once"]) == 2
-    told = capsys.readouterr().err
-    assert all(name in told for name in (*ENVIRONMENT, "POSTHOG_PERSONAL_API_KEY"))
+    output = capsys.readouterr().err
+    assert all(name in output for name in (*ENVIRONMENT, "POSTHOG_PERSONAL_API_KEY"))
     monkeypatch.setenv("POSTHOG_PROJECT_API_KEY", "phc_test")
     monkeypatch.setenv("POSTHOG_PERSONAL_API_KEY", SECRETS[0])
     assert main(["refresh", store, namespace, "--once"]) == 2
     assert capsys.readouterr().err == "flagcache: not set in the environment: POSTHOG_HOST\n"
     monkeypatch.setenv("POSTHOG_HOST", "eu.i.posthog.com")
     assert main(["refresh", store, namespace, "--once"]) == 2
-    told = capsys.readouterr().err
-    assert "must begin with https://" in told
-    assert SECRETS[0] not in told
+    output = capsys.readouterr().err
+    assert "must begin with https://" in output
+    assert SECRETS[0] not in output
 
 
 def test_a_single_run_waits_for_a_body_that_flows(
@@ -295,7 +295,7 @@ def test_nothing_shows_the_key() -> None:
 PAGE = (Path(__file__).parents[2] / "docs" / "refresher.md").read_text()
 
 
-def told_commands() -> list[list[str]]:
+def documented_commands() -> list[list[str]]:
     """All that the page says to run, without the program's name."""
     in_units: list[str] = re.findall(r"^ExecStart=\S+/flagcache (.*)$", PAGE, re.MULTILINE)
     in_text: list[str] = re.findall(r"^    flagcache (.*)$", PAGE, re.MULTILINE)
@@ -312,7 +312,7 @@ def test_what_the_docs_say_to_run_can_be_run(monkeypatch: pytest.MonkeyPatch) ->
         return 0
 
     monkeypatch.setattr(refresh, "run_refresh", understand)
-    for words in told_commands():
+    for words in documented_commands():
         assert main(words) == 0
     assert len(understood) == 5
     assert {options.namespace for options in understood} == {"my-team"}

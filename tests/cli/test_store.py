@@ -44,8 +44,8 @@ def url(request: pytest.FixtureRequest, namespace: str, tmp_path: Path) -> str:
 def test_inspect_shows_everything_to_people(url: str, namespace: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The lines show definitions, times with ages, leader, grant and failure, without terminal escapes."""
     assert main(["inspect", url, namespace]) == 0
-    told = capsys.readouterr().out
-    shown = {line[:14].strip(): line[14:] for line in told.splitlines()}
+    output = capsys.readouterr().out
+    shown = {line[:14].strip(): line[14:] for line in output.splitlines()}
     assert shown["namespace"] == f"{namespace} (plain)"
     assert shown["definitions"] == "v1, 12 bytes"
     assert shown["entity tag"] == '"tag"'
@@ -61,11 +61,11 @@ def test_inspect_shows_everything_to_people(url: str, namespace: str, capsys: py
 def test_inspect_tells_programs_the_same(url: str, namespace: str, capsys: pytest.CaptureFixture[str]) -> None:
     """`--json` prints one object: the snapshot in milliseconds."""
     assert main(["inspect", url, namespace, "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["namespace"], told["protection"], told["epoch"]) == (namespace, "plain", 0)
-    assert (told["meta"]["version"], told["payload_size"], told["leader"]) == ("v1", 12, "worker-1")
-    assert told["meta"]["confirmed_at"] == told["granted_at"] <= told["clock"]
-    assert (told["note_status"], told["grant_holder"]) == (429, "worker-1")
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["namespace"], printed["protection"], printed["epoch"]) == (namespace, "plain", 0)
+    assert (printed["meta"]["version"], printed["payload_size"], printed["leader"]) == ("v1", 12, "worker-1")
+    assert printed["meta"]["confirmed_at"] == printed["granted_at"] <= printed["clock"]
+    assert (printed["note_status"], printed["grant_holder"]) == (429, "worker-1")
 
 
 def test_clear_needs_to_be_sure(url: str, namespace: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,16 +75,16 @@ def test_clear_needs_to_be_sure(url: str, namespace: str, capsys: pytest.Capture
     assert main(["clear", url, namespace, "--yes"]) == 0
     assert capsys.readouterr().out == "cleared; the epoch is now 1\n"
     assert main(["inspect", url, namespace, "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["meta"], told["epoch"], told["note_status"]) == (None, 1, 0)
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["meta"], printed["epoch"], printed["note_status"]) == (None, 1, 0)
 
 
 def test_an_empty_namespace_is_shown_as_one(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A namespace without data has no definitions, no leader and no grant."""
     assert main(["inspect", url, "of-nobody"]) == 0
-    told = capsys.readouterr().out.splitlines()
+    output = capsys.readouterr().out.splitlines()
     for line in ("definitions   none", "leader        none", "latest grant  none"):
-        assert line in told
+        assert line in output
 
 
 def test_the_url_may_come_from_the_environment(
@@ -114,9 +114,9 @@ def test_each_protection_is_found_by_its_name(
     path = tmp_path / "flags.db"
     fill(SqliteStore(path, namespace, timeout=10.0, format_and_protection=label_of(protection)))
     assert main(["inspect", f"sqlite:///{path}", namespace, "--protection", protection.name]) == 0
-    told = capsys.readouterr().out
-    assert "v1, 12 bytes" in told
-    assert ('"tag"' in told) == (protection.name == "plain")
+    output = capsys.readouterr().out
+    assert "v1, 12 bytes" in output
+    assert ('"tag"' in output) == (protection.name == "plain")
 
 
 @pytest.mark.parametrize("command", [["inspect"], ["clear", "--yes"]])
@@ -124,11 +124,11 @@ def test_each_protection_is_found_by_its_name(
 def test_a_store_out_of_reach_is_one_line(url: str, command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """It ends with 1 and says which store, in one line without the password."""
     assert main([*command, url, "ns"]) == 1
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert len(told.err.splitlines()) == 1
-    assert told.err.startswith("flagcache: ")
-    assert "sesame" not in told.err
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert len(captured.err.splitlines()) == 1
+    assert captured.err.startswith("flagcache: ")
+    assert "sesame" not in captured.err
 
 
 @pytest.mark.parametrize(
@@ -143,9 +143,9 @@ def test_a_store_out_of_reach_is_one_line(url: str, command: list[str], capsys: 
 def test_wrong_arguments_are_refused(url: str, namespace: str, reason: str, capsys: pytest.CaptureFixture[str]) -> None:
     """What cannot be right ends with 2 and the reason, without the password."""
     assert main(["inspect", url, namespace]) == 2
-    told = capsys.readouterr().err
-    assert reason in told
-    assert "sesame" not in told
+    output = capsys.readouterr().err
+    assert reason in output
+    assert "sesame" not in output
 
 
 @pytest.mark.parametrize("command", [["inspect"], ["clear", "--yes"]])

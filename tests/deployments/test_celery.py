@@ -76,7 +76,7 @@ class Worker:
 
     def reports(self, times: int = 1) -> list[Report]:
         """Have this many tasks report at once."""
-        return [Report(**told) for told in cast("list[dict[str, Any]]", self.ask("report", times))]
+        return [Report(**fields) for fields in cast("list[dict[str, Any]]", self.ask("report", times))]
 
     def ours(self) -> list[str]:
         """Return flagcache's connections at the server: besides the test only it uses the unix socket."""

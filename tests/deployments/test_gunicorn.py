@@ -185,8 +185,8 @@ def test_a_late_patch_is_told(tmp_path: Path, make_redis: MakeRedis) -> None:
 def test_the_helper_imports_neither_the_sdk_nor_gunicorn() -> None:
     """The configuration is read before gevent patches: nothing may come along that must be imported after that."""
     script = "import sys; from flagcache_posthog.gunicorn import *; print(*sys.modules); assert 'worker_exit' in dir()"
-    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert {name.partition(".")[0] for name in told.split()} & {"gunicorn", "posthog", "requests", "ssl"} == set()
+    output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert {name.partition(".")[0] for name in output.split()} & {"gunicorn", "posthog", "requests", "ssl"} == set()
 
 
 def test_the_master_does_not_leave_for_a_dead_worker(monkeypatch: pytest.MonkeyPatch) -> None:

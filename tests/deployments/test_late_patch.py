@@ -69,8 +69,8 @@ def without_cache(app: str) -> str:
 
 def cpu_seconds(pid: int) -> float:
     """Seconds of a processor's time that a process has taken so far."""
-    told = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(told[11]) + int(told[12])) / os.sysconf("SC_CLK_TCK")
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def run_fleet(application: ServedApplication, *words: str) -> FleetRun:

@@ -43,7 +43,7 @@ def program(folder: Path, store_url: str, posthog: RemoteStandIn, script: str, *
     return Program(folder, [sys.executable, "-W", "ignore", "script.py", *args], environment)
 
 
-def told(running: Program, number: int = 1) -> list[dict[str, Any]]:
+def printed_lines(running: Program, number: int = 1) -> list[dict[str, Any]]:
     """Wait until it has printed this many lines, and return them."""
 
     def lines() -> list[str]:
@@ -107,7 +107,7 @@ def test_children_of_multiprocessing_share_one_fetch_and_hand_over(
     """Each is right at once, PostHog is asked once, and a leader's end leaves no lease that others would wait for."""
     admin = server.client()
     with program(tmp_path, server.url, posthog, MULTIPROCESSING, method, how, every=SELDOM) as running:
-        *children, _ended = told(running, 4)
+        *children, _ended = printed_lines(running, 4)
         assert [child["revision"] for child in children] == ["r1"] * 3
         assert sorted(child["role"] for child in children).count("leader") == 1
         assert posthog.requests == 1
@@ -133,7 +133,7 @@ def test_a_line_hands_over_before_a_process_ends_without_exit_hooks(
     """After the SDK's own shutdown no lease is left, although it would have lasted for long."""
     script = ENDING.format(last_line=snippet("docs/processes.md", "the last line").splitlines()[1])
     with program(tmp_path, server.url, posthog, script, every=SELDOM) as running:
-        assert told(running, 2) == [{"revision": "r1", "role": "leader"}, {"ended": True}]
+        assert printed_lines(running, 2) == [{"revision": "r1", "role": "leader"}, {"ended": True}]
         assert not server.client().exists(keys_of(tmp_path.name, 0).lease)
 
 
@@ -173,11 +173,11 @@ def test_a_process_that_forks_all_day_stays_as_it_is(
 
     lease = keys_of(tmp_path.name, 0).lease
     with program(tmp_path, server.url, posthog, FORKING, every=SELDOM) as running:
-        [before] = told(running)
+        [before] = printed_lines(running)
         assert (before["role"], posthog.requests) == ("leader", 1)
         at_server = seen()
         running.type("go\n")
-        after = told(running, 2)[1]
+        after = printed_lines(running, 2)[1]
         assert after == {**before, "right": 120}
         assert seen() == at_server
         assert posthog.requests == 1
@@ -198,7 +198,7 @@ tell(new=[name for name in set(sys.modules) - before if name.startswith("flagcac
 def test_nothing_of_ours_is_imported_on_a_thread(tmp_path: Path, server: RedisServer, posthog: RemoteStandIn) -> None:
     """A child forked during an import would hang at the same import: everything is imported when a cache is made."""
     with program(tmp_path, server.url, posthog, IMPORTS, every=SELDOM) as running:
-        assert told(running) == [{"new": []}]
+        assert printed_lines(running) == [{"new": []}]
 
 
 UVLOOP = """
@@ -224,7 +224,7 @@ def test_subprocesses_under_uvloop_concern_nobody(tmp_path: Path, server: RedisS
     admin = server.client()
     connections = len(admin.client_list())
     with program(tmp_path, server.url, posthog, UVLOOP, every=SELDOM) as running:
-        [result] = told(running)
+        [result] = printed_lines(running)
         assert result == {"ended": [0] * 25, "revision": "r1", "same": True}
         assert posthog.requests == 1
         assert len(admin.client_list()) - connections <= 2  # one to ask, one to listen
@@ -268,9 +268,9 @@ def test_a_daemon_goes_on_although_its_files_were_closed(
     """A daemon has flags at once and follows a change; files with the numbers of its parent's are left alone."""
     url = server.url if kind == "redis" else f"sqlite:///{tmp_path / 'flags.db'}"
     with log_grants(url, tmp_path.name) as grants, program(tmp_path, url, posthog, DAEMON, every=EVERY) as running:
-        assert told(running)[0]["revision"] == "r1"
+        assert printed_lines(running)[0]["revision"] == "r1"
         posthog.serve(make_definitions(5, revision=2))
-        second, last = told(running, 3)[1:]
+        second, last = printed_lines(running, 3)[1:]
         assert second["revision"] == "r2"
         assert last == {"unharmed": True}
         if kind == "redis":

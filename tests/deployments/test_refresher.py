@@ -118,7 +118,7 @@ def test_a_refresher_fetches_in_place_of_the_workers(
         assert leader(fleet).index == 0
         with refreshers(FIRST) as refresher:
             mine = next_fetch(posthog, FIRST)
-            until(lambda: {told.role.value for told in fleet.call(status)} == {"follower"}, every=0.05)
+            until(lambda: {each.role.value for each in fleet.call(status)} == {"follower"}, every=0.05)
             posthog.serve(make_definitions(5, revision=2))
             all_hold(fleet, 2, within=10 * EVERY)
             for _ in range(2):
@@ -245,10 +245,10 @@ def test_the_docs_program_refreshes(posthog: RemoteStandIn, redis_server_url: st
 def answer(port: int, path: str) -> bool | None:
     """What it answers; None: nothing."""
     try:
-        told = get(port, path, timeout=5.0)
+        body = get(port, path, timeout=5.0)
     except AssertionError as refused:
         return False if str(refused).startswith("503") else None
     except OSError:
         return None
-    assert json.loads(told)["ok"] is True
+    assert json.loads(body)["ok"] is True
     return True

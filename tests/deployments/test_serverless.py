@@ -132,15 +132,15 @@ def test_a_readers_cold_start_is_one_command(
 
 def test_a_reader_of_an_empty_store_goes_on_at_once(store_url: str, namespace: str, posthog: PostHogStandIn) -> None:
     """A reader starts with no flags, reports that once, fetches nothing, and has definitions with its next poll."""
-    told: list[Event] = []
-    reader = from_url(store_url, namespace, role="reader", on_event=told.append)
+    received: list[Event] = []
+    reader = from_url(store_url, namespace, role="reader", on_event=received.append)
     client = client_of(reader, posthog)
     began = time.monotonic()
     load(client)
     assert time.monotonic() - began < 2  # a worker would wait for ten seconds
     assert client.feature_flags == []
     poll(client)
-    assert [type(event) for event in told] == [ColdStartExpired]
+    assert [type(event) for event in received] == [ColdStartExpired]
     assert not reader.ready()
     assert posthog.requests == 0
     fill(store_url, namespace, posthog)

@@ -27,7 +27,7 @@ SLOW = 0.3
 MODES = ["attached", "protocol"]
 
 
-class Told(TypedDict):
+class JobResult(TypedDict):
     """What a job says, in seconds."""
 
     revision: str | None
@@ -55,23 +55,23 @@ class Jobs:
 
     def start(self, mode: str, end: str = "exit", **options: float) -> subprocess.Popen[str]:
         """Start one."""
-        told = json.dumps({"refresh_interval": EVERY, **options})
+        arguments = json.dumps({"refresh_interval": EVERY, **options})
         return subprocess.Popen(
-            [sys.executable, "-W", "ignore", str(JOB), self.store_url, self.namespace, self.host, mode, end, told],
+            [sys.executable, "-W", "ignore", str(JOB), self.store_url, self.namespace, self.host, mode, end, arguments],
             env=posthog_environment(self.host, XDG_STATE_HOME=str(self.state)),
             stdout=subprocess.PIPE,
             text=True,
         )
 
-    def run(self, mode: str, end: str = "exit", **options: float) -> Told:
+    def run(self, mode: str, end: str = "exit", **options: float) -> JobResult:
         """Run one to its end."""
         return ended(self.start(mode, end, **options))
 
 
-def ended(job: subprocess.Popen[str], *, within: float = 30.0) -> Told:
+def ended(job: subprocess.Popen[str], *, within: float = 30.0) -> JobResult:
     """Wait until a job ends; returns its output."""
     output, _ = job.communicate(timeout=within)
-    return cast("Told", json.loads(output.splitlines()[-1]))
+    return cast("JobResult", json.loads(output.splitlines()[-1]))
 
 
 @pytest.fixture
@@ -129,9 +129,9 @@ def test_a_child_that_ends_in_mid_fetch_does_not_keep_the_next_one_from_the_chan
     assert jobs.run("attached", "_exit", refresh_interval=every, first_load_max_age=60.0)["revision"] == "r1"
     posthog.release()
     before = posthog.requests
-    told = jobs.run("attached", refresh_interval=every)
-    assert told["revision"] == jobs.run("plain")["revision"] == "r2"
-    assert told["first"] < 2.0 + 1.0  # a fetch whose holder was silent for two seconds is given to another
+    result = jobs.run("attached", refresh_interval=every)
+    assert result["revision"] == jobs.run("plain")["revision"] == "r2"
+    assert result["first"] < 2.0 + 1.0  # a fetch whose holder was silent for two seconds is given to another
     assert posthog.requests - before == 2
 
 
@@ -182,9 +182,9 @@ def test_a_first_load_takes_the_stored_ones_as_soon_as_the_fetch_fails(jobs: Job
     jobs.run("attached")
     posthog.fail(Refuse(500))
     rest(3)
-    told = jobs.run("attached")
-    assert told["revision"] == "r1"
-    assert told["first"] < 1.0
+    result = jobs.run("attached")
+    assert result["revision"] == "r1"
+    assert result["first"] < 1.0
 
 
 def test_no_job_waits_longer_than_a_plain_clients_timeout_and_a_second(jobs: Jobs, posthog: RemoteStandIn) -> None:
@@ -219,9 +219,9 @@ def test_a_worker_that_cannot_fetch_does_not_wait_for_itself(
     else:
         jobs.host = "http://posthog.invalid"
     plain = jobs.run("plain")
-    told = jobs.run(mode)
-    assert told["revision"] is plain["revision"] is None
-    assert told["both"] < plain["both"] + 1.0
+    result = jobs.run(mode)
+    assert result["revision"] is plain["revision"] is None
+    assert result["both"] < plain["both"] + 1.0
 
 
 def test_one_that_cannot_fetch_waits_for_one_that_can(jobs: Jobs, posthog: RemoteStandIn, tmp_path: Path) -> None:
@@ -240,6 +240,6 @@ def test_after_three_failed_tries_nobody_waits(jobs: Jobs) -> None:
     """Workers that are all refused share three tries, and then all start."""
     jobs.host = f"http://127.0.0.1:{free_port()}"
     workers = [jobs.start("attached", refresh_interval=30.0) for _ in range(6)]
-    told = [ended(worker) for worker in workers]
-    assert [each["revision"] for each in told] == [None] * 6
-    assert max(each["first"] for each in told) < 3.0
+    results = [ended(worker) for worker in workers]
+    assert [each["revision"] for each in results] == [None] * 6
+    assert max(each["first"] for each in results) < 3.0

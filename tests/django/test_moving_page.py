@@ -33,9 +33,9 @@ def test_the_settings_have_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None
         name: value for name, value in _run("settings.py", ENVIRONMENT="prod").items() if name.startswith("POSTHOG_")
     }
     assert read == {name: DEFAULTS[name] for name in read}
-    told = dict(re.findall(r"^\| `(POSTHOG_\w+)` \| `?(.*?)`? \| ", Path(PAGE).read_text(), re.MULTILINE))
+    documented = dict(re.findall(r"^\| `(POSTHOG_\w+)` \| `?(.*?)`? \| ", Path(PAGE).read_text(), re.MULTILINE))
     shown = {name: f'"{value}"' if isinstance(value, str) else str(value) for name, value in DEFAULTS.items()}
-    assert {name: told.get(name) for name in shown} == shown
+    assert {name: documented.get(name) for name in shown} == shown
     monkeypatch.setenv("POSTHOG_ENABLED", "true")
     monkeypatch.setenv("POSTHOG_POLL_INTERVAL", "60")
     scope = _run("settings.py", ENVIRONMENT="prod")

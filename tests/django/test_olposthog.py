@@ -351,16 +351,16 @@ def test_overridden_flags(change: Change, personal_key: str) -> None:
 
 def test_events_are_sent_once_if_the_project_wants_them(change: Change) -> None:
     """The SDK's, of what is decided locally and of what PostHog answers."""
-    told: list[tuple[str, object]] = []
+    received: list[tuple[str, object]] = []
 
     def keep(event: dict[str, Any]) -> None:
-        told.append((event["properties"]["$feature_flag"], event["properties"]["$feature_flag_response"]))
+        received.append((event["properties"]["$feature_flag"], event["properties"]["$feature_flag_response"]))
 
     change(FLAGCACHE={**_flagcache(), "CLIENT": {"send": True, "before_send": keep}})
     for _ in range(2):
         for key in ("on", "price", "sticky"):
             olposthog.is_enabled(key)
-    assert told == [("on", True), ("price", "b"), ("sticky", "s")]
+    assert received == [("on", True), ("price", "b"), ("sticky", "s")]
 
 
 def _flagcache() -> dict[str, object]:

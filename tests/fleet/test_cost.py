@@ -29,8 +29,8 @@ class Traffic:
 
 
 def _traffic(admin: redis.Redis) -> Traffic:
-    told = cast("dict[str, int]", admin.info("stats"))
-    return Traffic(told["total_net_output_bytes"], told["total_reads_processed"])
+    info = cast("dict[str, int]", admin.info("stats"))
+    return Traffic(info["total_net_output_bytes"], info["total_reads_processed"])
 
 
 def _cost_of_polls(admin: redis.Redis, member: Member, times: int) -> Traffic:
@@ -55,7 +55,7 @@ def test_an_unchanged_poll_is_one_small_round_trip(
             cost = _cost_of_polls(admin, member, POLLS)
             assert cost.reads == POLLS
             assert cost.sent < POLLS * 300
-        assert {told.role for told in fleet.call(status)} == {Role.LEADER, Role.FOLLOWER}
+        assert {each.role for each in fleet.call(status)} == {Role.LEADER, Role.FOLLOWER}
         assert posthog.requests == 1
 
         new = fleet.join(1)[0]

@@ -64,20 +64,20 @@ def test_an_outage_costs_one_fetcher_for_each_machine(
     with Fleet(make_contexts(posthog, server.url, namespace, every=EVERY, store_timeout=TIMEOUT), 10) as fleet:
         assert fleet.call(load) == [1] * 10
         server.kill()
-        until(lambda: not any(told.store_answers for told in fleet.call(status)), 6 * EVERY, what="all to notice")
+        until(lambda: not any(each.store_answers for each in fleet.call(status)), 6 * EVERY, what="all to notice")
         began, before = time.monotonic(), len(asks(posthog))
         posthog.serve(make_definitions(5, revision=2))
         all_hold(fleet, 2, within=8 * EVERY)
         posthog.serve(make_definitions(5, revision=3))
         all_hold(fleet, 3, within=8 * EVERY)
-        assert len({told.store_in_charge for told in fleet.call(status)}) == 1
+        assert len({each.store_in_charge for each in fleet.call(status)}) == 1
         leader(fleet)
         requests = asks(posthog)[before:]
         assert len(requests) <= (time.monotonic() - began) / (0.85 * EVERY) + 2
         assert busiest(requests, 0.85 * EVERY) <= 2  # of which one may have been begun before
 
         server.start()
-        until(lambda: all(told.store_answers for told in fleet.call(status)), 6 * EVERY, what="all to come back")
+        until(lambda: all(each.store_answers for each in fleet.call(status)), 6 * EVERY, what="all to come back")
         posthog.serve(make_definitions(5, revision=4))
         all_hold(fleet, 4, within=6 * EVERY)
         leader(fleet)
@@ -85,8 +85,10 @@ def test_an_outage_costs_one_fetcher_for_each_machine(
         assert all(in_order(each, truths) for each in fleet.call(history))
         assert all(never_lost_flags(member) and not trouble(member) for member in fleet)
         for lines in fleet.call(logs):  # one line when it went, one when it came back
-            told = [line.text for line in lines if str(server.socket_path) in line.text and "answer" in line.text]
-            assert len(told) <= 2, told
+            about_redis = [
+                line.text for line in lines if str(server.socket_path) in line.text and "answer" in line.text
+            ]
+            assert len(about_redis) <= 2, about_redis
 
 
 def test_the_leader_of_a_machine_is_followed(posthog: StandInControl, make_redis: MakeRedis, namespace: str) -> None:
@@ -96,7 +98,7 @@ def test_the_leader_of_a_machine_is_followed(posthog: StandInControl, make_redis
     with Fleet(make, 4) as fleet:
         fleet.call(load)
         server.kill()
-        until(lambda: not any(told.store_answers for told in fleet.call(status)), 6 * EVERY, what="all to notice")
+        until(lambda: not any(each.store_answers for each in fleet.call(status)), 6 * EVERY, what="all to notice")
         leader(fleet).kill()
         posthog.serve(make_definitions(5, revision=2))
         all_hold(fleet, 2, within=12 * EVERY)
@@ -156,7 +158,7 @@ def test_new_workers_start_from_the_disk_alone(
         came = fleet.join(3)
         assert [member.call(load) for member in came] == [2] * 3
         assert {member.call(evaluated) for member in came} == {"r2"}
-        assert all((told.age or 0) >= EVERY for told in fleet.call(status))
+        assert all((each.age or 0) >= EVERY for each in fleet.call(status))
 
         posthog.recover()
         posthog.serve(make_definitions(5, revision=3))

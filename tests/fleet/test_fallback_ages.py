@@ -76,9 +76,9 @@ def test_times_of_the_future_do_not_freeze_it(
             server.kill()
             came = fleet.join(1)[0]
             assert came.call(load) == 1
-            told = came.call(status)
-            assert told.state is State.STALE
-            assert (told.age or 0) > HOUR / 1000
+            seen = came.call(status)
+            assert seen.state is State.STALE
+            assert (seen.age or 0) > HOUR / 1000
             posthog.recover()
         else:
             fleet.join(1)[0].call(load)
@@ -86,8 +86,8 @@ def test_times_of_the_future_do_not_freeze_it(
             posthog.serve(make_definitions(5, revision=revision))
             all_hold(fleet, revision, within=20 * EVERY)
             keeps(fleet, state)
-        told = fleet.members[-1].call(status)
-        assert (told.age or 0) < 60
+        seen = fleet.members[-1].call(status)
+        assert (seen.age or 0) < 60
         fleet.members[-1].kill()
         posthog.fail(503)
         server.kill()

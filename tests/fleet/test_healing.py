@@ -182,12 +182,12 @@ def test_a_fleet_outlives_its_redis(posthog: StandInControl, make_redis: MakeRed
     with Fleet(contexts(posthog, server.url, namespace, every=EVERY, store_timeout=0.3), 4) as fleet:
         fleet.call(load)
         server.kill()
-        until(lambda: not any(told.store_answers for told in fleet.call(status)), 4 * EVERY, what="all to notice")
+        until(lambda: not any(each.store_answers for each in fleet.call(status)), 4 * EVERY, what="all to notice")
         posthog.serve(make_definitions(5, revision=2))
         all_hold(fleet, 2, within=8 * EVERY)  # each asks PostHog for itself, more slowly
 
         server.start()
-        until(lambda: all(told.store_answers for told in fleet.call(status)), 4 * EVERY, what="all to come back")
+        until(lambda: all(each.store_answers for each in fleet.call(status)), 4 * EVERY, what="all to come back")
         leader(fleet)
         posthog.reset_counts()
         came = fleet.join(3)

@@ -82,7 +82,7 @@ def test_a_leader_that_exits_without_shutdown_is_followed_at_the_next_poll(
             assert program.stdout.readline() == "leader\n"
             with Fleet(contexts(posthog, store_url, namespace, every=EVERY), 2) as fleet:
                 assert fleet.call(load) == [1, 1]
-                assert {told.role for told in fleet.call(status)} == {Role.FOLLOWER}
+                assert {each.role for each in fleet.call(status)} == {Role.FOLLOWER}
                 program.communicate("\n", timeout=10)
                 assert program.returncode == 0
                 _takes_over(fleet.members, within=2 * EVERY)
@@ -138,7 +138,7 @@ def test_clients_without_a_key_do_not_hold_up_the_fleet(
             Fleet(lambda _index: MemberContext(keyless, context.cache), 3) as readers,
             Fleet(make, 2) as fleet,
         ):
-            until(lambda: any(told.role is not Role.NEW for told in readers.call(status)), what="the keyless to poll")
+            until(lambda: any(each.role is not Role.NEW for each in readers.call(status)), what="the keyless to poll")
             assert set(fleet.call(load)) <= {1, None}
             for number in (2, 3):
                 posthog.serve(make_definitions(5, revision=number))

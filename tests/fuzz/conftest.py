@@ -26,7 +26,7 @@ fuzz = partial(
     phases=[Phase.explicit, Phase.generate],  # the victims have a past: what failed cannot be made smaller
 )
 
-_TOLD = "inputs tried"
+_INPUTS = "inputs tried"
 
 
 def named(kind: str, digest: str) -> str:
@@ -54,7 +54,7 @@ def count(request: pytest.FixtureRequest) -> Iterator[Count]:
     """Counts inputs; the figure is shown in the summary of the run, also where other processes ran the tests."""
     counted = Count()
     yield counted
-    request.node.user_properties.append((_TOLD, counted.inputs))
+    request.node.user_properties.append((_INPUTS, counted.inputs))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -65,7 +65,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for report in reports
         if report.when == "teardown"
         for name, figure in report.user_properties
-        if name == _TOLD
+        if name == _INPUTS
     }
     if not figures:
         return

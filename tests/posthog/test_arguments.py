@@ -93,10 +93,10 @@ def test_an_unknown_option_is_answered_by_all_and_the_nearest(make: Callable[...
     """Those that are no settings too: what is left out is not found."""
     with pytest.raises(ConfigurationError, match="did you mean 'on_event'") as caught:
         make("team", on_events=print)
-    told = str(caught.value).partition("There are: ")[2].split(", ")
+    options = str(caught.value).partition("There are: ")[2].split(", ")
     known = {*Options.__annotations__, "refresh_interval", "on_event"}
-    assert told == sorted(told)
-    assert set(told) - {"fallback"} == known
+    assert options == sorted(options)
+    assert set(options) - {"fallback"} == known
 
 
 @pytest.mark.parametrize("cache", EVERY_KIND, ids=lambda kind: kind.__name__)
@@ -212,9 +212,9 @@ def test_what_people_try_is_refused_by_name(cache: Callable[..., object], client
 @pytest.mark.parametrize("prefix", ["redis", "REDIS", "Redis", "valkey", "VALKEY"])
 def test_a_valkey_is_a_redis_by_another_name(prefix: str) -> None:
     """One server has one address and one fallback store, however its URL is spelt."""
-    told = from_url("redis://db.example:6380/2", "team").status().store
-    assert from_url(f"{prefix}://db.example:6380/2", "team").status().store == told
-    assert RedisFlagDefinitionCache(f"{prefix}://db.example:6380/2", "team").status().store == told
+    store = from_url("redis://db.example:6380/2", "team").status().store
+    assert from_url(f"{prefix}://db.example:6380/2", "team").status().store == store
+    assert RedisFlagDefinitionCache(f"{prefix}://db.example:6380/2", "team").status().store == store
     assert from_url("valkeys://db.example:6380/2", "team").status().store.startswith("rediss://")
 
 

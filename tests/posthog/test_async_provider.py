@@ -356,11 +356,11 @@ def test_a_change_is_pushed_through_it_also_while_it_is_shut_down(
         monkeypatch.setattr(Client, ADOPTS, hold)
         posthog.set_flag("flag-0", active=False)
 
-        def told() -> bool:
+        def pushed() -> bool:
             other.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
             return pushing.is_set()
 
-        until(told, every=0.05, what="the change to be pushed")
+        until(pushed, every=0.05, what="the change to be pushed")
         asyncio.run(shut_down())
         released.set()
         until(lambda: evaluate(client) is False, what="the push to end")

@@ -44,7 +44,7 @@ def without(key: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         (None, "definitions are a NoneType"),
         ([], "definitions are a list"),
@@ -69,9 +69,9 @@ def without(key: str) -> dict[str, object]:
         (well_formed(flagcache_malformed_flags={"0": {"key": []}}), "the key of flag 0 is a list"),
     ],
 )
-def test_what_is_not_shaped_as_definitions_is_refused(wrong: object, told: str) -> None:
+def test_what_is_not_shaped_as_definitions_is_refused(wrong: object, message: str) -> None:
     """The error says what is where something else should be."""
-    with pytest.raises(EnvelopeError, match=told):
+    with pytest.raises(EnvelopeError, match=message):
         VENDOR.check(wrong)
 
 

@@ -133,9 +133,9 @@ def test_structlogs_lines_have_the_flags(page: Any, sentry: Kept, lines: list[An
 def test_posthogs_report_has_the_flags(page: Any, sentry: Kept, lines: list[Any], sent: list[Any]) -> None:  # noqa: ANN401
     """The event of an exception carries the values that the request read."""
     _report(page, sentry)
-    told = next(event["properties"] for event in sent if event["event"] == "$exception")
-    assert (told["$feature/new-checkout"], told["$feature/price"]) == (True, "b")
-    assert told["$active_feature_flags"] == ["new-checkout", "price"]
+    properties = next(event["properties"] for event in sent if event["event"] == "$exception")
+    assert (properties["$feature/new-checkout"], properties["$feature/price"]) == (True, "b")
+    assert properties["$active_feature_flags"] == ["new-checkout", "price"]
 
 
 def test_only_flags_with_a_value_are_noted(page: Any, sentry: Kept, lines: list[Any]) -> None:  # noqa: ANN401

@@ -128,20 +128,20 @@ def test_threads_that_want_flags_at_once_make_one_request(
     client = make_client(cache, posthog.url)
     if attached:
         cache.attach(client)
-    start, told = threading.Barrier(THREADS), list[object]()
+    start, values = threading.Barrier(THREADS), list[object]()
 
     def want(number: int) -> None:
         start.wait()
         if number % 2:
             client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
-        told.append(revision(client))
+        values.append(revision(client))
 
     threads = [threading.Thread(target=want, args=(number,)) for number in range(THREADS)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert told == ["r1"] * THREADS  # a thread with an exception has reported nothing
+    assert values == ["r1"] * THREADS  # a thread with an exception has reported nothing
     assert posthog.requests == 2  # one of them the first client's
     assert threads_of().count("flagcache-listener") == attached
     client.shutdown()

@@ -102,7 +102,7 @@ def test_whatever_a_worker_needs_is_loaded_by_the_constructor(
 ) -> None:
     """Nothing is imported later on our threads: a child that is forked meanwhile would hang at that import."""
     with PostHogStandIn() as standin:
-        told = python(
+        output = python(
             "import sys, flagcache, posthog\n"
             f"where = {redis_server.url!r}, {namespace!r}\n"
             f"cache = flagcache.RedisFlagDefinitionCache(*where, fallback={str(tmp_path)!r})\n"
@@ -114,7 +114,7 @@ def test_whatever_a_worker_needs_is_loaded_by_the_constructor(
             "print(len(client.feature_flags), sorted(set(sys.modules) - before))\n"
         )
         assert standin.requests == 1
-    assert told.endswith(" []\n")
+    assert output.endswith(" []\n")
     assert len(list(tmp_path.iterdir())) >= 1  # the last known good ones were kept there
 
 
@@ -260,14 +260,14 @@ def test_eight_cold_threads_cost_one_request(redis_server: RedisServer, namespac
 
 def test_a_process_that_ends_hands_the_lease_over(redis_server: RedisServer, namespace: str) -> None:
     """A process hands over the lease at the interpreter's exit, without a call of `shutdown`."""
-    told = python(
+    output = python(
         "import flagcache\n"
         f"cache = flagcache.from_url({redis_server.url!r}, {namespace!r})\n"
         "assert cache.should_fetch_flag_definitions()\n"
         "cache.on_flag_definitions_received({'flags': [], 'group_type_mapping': {}, 'cohorts': {}})\n"
         "print(cache.status().role.value)\n"
     )
-    assert told == "leader\n"
+    assert output == "leader\n"
     successor = RedisFlagDefinitionCache(redis_server.url, namespace)
     assert successor.should_fetch_flag_definitions() is False
     assert successor.status().role is Role.LEADER

@@ -82,12 +82,12 @@ def _load(client: Posthog) -> None:
     client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
 
 
-def _told(sent: list[dict[str, Any]]) -> list[tuple[str, str, dict[str, object]]]:
+def _summaries(sent: list[dict[str, Any]]) -> list[tuple[str, str, dict[str, object]]]:
     """Return events without what differs each time."""
-    told = [(event["event"], event["distinct_id"], event["properties"]) for event in sent]
+    summary = [(event["event"], event["distinct_id"], event["properties"]) for event in sent]
     sent.clear()
     left_out = {"$feature_flag_request_id", "$feature_flag_evaluated_at", "$session_id"}
-    return [(name, who, {k: v for k, v in each.items() if k not in left_out}) for name, who, each in told]
+    return [(name, who, {k: v for k, v in each.items() if k not in left_out}) for name, who, each in summary]
 
 
 def test_values_and_payloads(client: Posthog, posthog: StandInControl) -> None:
@@ -164,13 +164,13 @@ def test_events_are_the_sdks(key: str, remote: Any, posthog: StandInControl, sen
     _load(plain)
     locally = remote == "never" or key == "no-such-flag"
     expected = plain.get_feature_flag_result(key, "user", only_evaluate_locally=locally, **options)
-    of_the_sdk = _told(sent)
+    of_the_sdk = _summaries(sent)
     flags = RequestFlags(ours, "user", remote=remote, **options)
     payload = flags.payload(key)
     assert sent == []
     value = [flags.get(key), flags.get(key)][1]
     flags.payload(key)
-    assert _told(sent) == of_the_sdk
+    assert _summaries(sent) == of_the_sdk
     assert (value, payload) == ((None, None) if expected is None else (expected.get_value(), expected.payload))
     plain.shutdown()
     ours.shutdown()
@@ -186,8 +186,8 @@ def test_a_snapshot_goes_with_a_capture(client: Posthog, sent: list[dict[str, An
     taken = flags.snapshot("off")
     assert sent == []
     client.capture("bought", distinct_id="user", flags=taken)
-    told = sent[0]["properties"]
-    assert {name: value for name, value in told.items() if name.startswith("$feature/")} == {
+    properties = sent[0]["properties"]
+    assert {name: value for name, value in properties.items() if name.startswith("$feature/")} == {
         "$feature/price": "b",
         "$feature/flag-0": True,
         "$feature/off": False,

@@ -62,7 +62,7 @@ def test_a_client_of_the_second_name_is_attached(second: Path, how: str) -> None
             assert program.stdout is not None
             assert program.stdout.readline() == "loaded\n"
             posthog.serve(make_definitions(3, revision=2))
-            told, _ = program.communicate("go\n", timeout=30)
-        revision, fetches, module = json.loads(told)
+            output, _ = program.communicate("go\n", timeout=30)
+        revision, fetches, module = json.loads(output)
     assert (revision, module.partition(".")[0]) == ("r2", "posthoganalytics")
     assert fetches >= 2

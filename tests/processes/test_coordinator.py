@@ -40,9 +40,9 @@ def in_child(report: Callable[[], list[object]]) -> list[object]:
             os._exit(0)
     os.close(write)
     with os.fdopen(read) as pipe:
-        told = pipe.read()
+        output = pipe.read()
     assert os.waitpid(pid, 0)[1] == 0
-    return cast("list[object]", json.loads(told))
+    return cast("list[object]", json.loads(output))
 
 
 def test_a_child_goes_on_as_another_process(cache: InProcessCache) -> None:

@@ -68,9 +68,9 @@ def answer():
         "phc_test", secret_key="phs_test", host=url, poll_interval=3600, flag_definition_cache_provider=mine
     )
     flags = client.evaluate_flags("user", flag_keys=["flag-0"], only_evaluate_locally=True)
-    told = {"flag": flags.is_enabled("flag-0"), "serving": mine.status().serving.value, "ready": mine.ready()}
+    found = {"flag": flags.is_enabled("flag-0"), "serving": mine.status().serving.value, "ready": mine.ready()}
     client.shutdown()
-    return told
+    return found
 
 print(json.dumps({"first": answer(), "second": answer()}))
 """
@@ -136,8 +136,8 @@ def test_caches_run(kind: str, redis_server: RedisServer, namespace: str) -> Non
     with PostHogStandIn(make_definitions(5)) as standin:
         out, log = _run(RUNS, standin.url, redis_server.tcp_url, namespace, kind)
         requests = standin.requests
-    told = {"flag": True, "serving": "all", "ready": True}
-    assert _values(out) == {"first": told, "second": told}
+    expected = {"flag": True, "serving": "all", "ready": True}
+    assert _values(out) == {"first": expected, "second": expected}
     assert requests == 1
     lines = [line for line in log.splitlines() if line.startswith("flagcache")]
     assert len(lines) == (0 if kind == "memory" else 1), log
@@ -148,13 +148,13 @@ def test_caches_run(kind: str, redis_server: RedisServer, namespace: str) -> Non
 def test_what_cannot_work_is_refused() -> None:
     """SQLite's cache, and a fallback that was asked for by name: with what is missing and what to do instead."""
     out, log = _run(REFUSED)
-    told = _values(out)
-    assert (told["reader"], told["none"]) == (None, None)
+    values = _values(out)
+    assert (values["reader"], values["none"]) == (None, None)
     for name in ("cache", "url", "fallback"):
-        assert "no module fcntl" in str(told[name])
-    assert "MemoryFlagDefinitionCache" in str(told["cache"])
-    assert "fallback=None" in str(told["fallback"])
-    assert "redis://" in str(told["socket"])
+        assert "no module fcntl" in str(values[name])
+    assert "MemoryFlagDefinitionCache" in str(values["cache"])
+    assert "fallback=None" in str(values["fallback"])
+    assert "redis://" in str(values["socket"])
     assert not log
 
 
@@ -166,7 +166,7 @@ def test_every_module_that_is_not_sqlites_can_be_imported() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["inspect", "sqlite:///flags.db", "team"], "no module fcntl"),
         (["clear", "sqlite:///flags.db", "team", "--yes"], "no module fcntl"),
@@ -174,12 +174,12 @@ def test_every_module_that_is_not_sqlites_can_be_imported() -> None:
     ],
     ids=["inspect", "clear", "demo"],
 )
-def test_a_command_that_cannot_work_says_why(arguments: list[str], told: str) -> None:
+def test_a_command_that_cannot_work_says_why(arguments: list[str], message: str) -> None:
     """In one line, as a command that was called wrongly."""
     out, log = _run(COMMAND, *arguments, status=2)
     assert not out
     assert log.startswith("flagcache: ")
-    assert told in log
+    assert message in log
     assert len(log.splitlines()) == 1
 
 

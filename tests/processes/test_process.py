@@ -22,18 +22,18 @@ class Guest:
     """An object with hooks."""
 
     def __init__(self, *, fails: bool = False) -> None:
-        self.told: list[str] = []
+        self.calls: list[str] = []
         self._fails = fails
 
     def forked(self) -> None:
         """Note it."""
-        self.told.append("forked")
+        self.calls.append("forked")
         if self._fails:
             raise ValueError("in the hook")
 
     def leave(self) -> None:
         """Note it."""
-        self.told.append("leave")
+        self.calls.append("leave")
 
 
 def in_child(guests: list[Guest]) -> str:
@@ -42,14 +42,14 @@ def in_child(guests: list[Guest]) -> str:
     pid = os.fork()
     if pid == 0:
         try:
-            os.write(write, repr([guest.told for guest in guests]).encode())
+            os.write(write, repr([guest.calls for guest in guests]).encode())
         finally:
             os._exit(0)
     os.close(write)
     with os.fdopen(read) as pipe:
-        told = pipe.read()
+        output = pipe.read()
     assert os.waitpid(pid, 0)[1] == 0
-    return told
+    return output
 
 
 def run(script: str) -> str:
@@ -88,7 +88,7 @@ def test_a_child_is_told_of_the_fork_and_the_parent_is_not() -> None:
     guest = Guest()
     process.at_fork(guest)
     assert in_child([guest]) == "[['forked']]"
-    assert guest.told == []
+    assert guest.calls == []
 
 
 def test_one_that_fails_at_the_fork_keeps_nobody_from_hearing(caplog: pytest.LogCaptureFixture) -> None:
@@ -120,7 +120,7 @@ def test_nobody_is_kept_alive_by_being_told() -> None:
 
 def test_all_are_told_at_exit() -> None:
     """The hooks run at a normal end of the interpreter; if one fails, the others still run."""
-    told = run(
+    output = run(
         """
         from flagcache.runtime import process
         class Guest:
@@ -132,13 +132,13 @@ def test_all_are_told_at_exit() -> None:
             process.at_exit(guest)
         """
     )
-    assert told.count("left\n") == 2
-    assert "leaving the fleet failed" in told
+    assert output.count("left\n") == 2
+    assert "leaving the fleet failed" in output
 
 
 def test_to_import_it_starts_no_thread_and_opens_nothing() -> None:
     """A cache can be made before a fork."""
-    told = run(
+    output = run(
         """
         import os, threading
         before = set(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else set()
@@ -147,7 +147,7 @@ def test_to_import_it_starts_no_thread_and_opens_nothing() -> None:
         print(threading.active_count(), after - before)
         """
     )
-    assert told == "1 set()\n"
+    assert output == "1 set()\n"
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
@@ -191,13 +191,13 @@ def test_a_child_of_multiprocessing_is_told_of_its_end(tmp_path: Path, method: s
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     command = [sys.executable, "-W", "ignore", str(tmp_path / "ends.py"), method]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    told = ["their own", "left True", "ended 0"]
-    assert (done.stdout.splitlines(), done.stderr) == (told, "")
+    expected = ["their own", "left True", "ended 0"]
+    assert (done.stdout.splitlines(), done.stderr) == (expected, "")
 
 
 def test_the_end_is_expected_without_importing_multiprocessing() -> None:
     """A program that does not use multiprocessing does not import it."""
-    told = run(
+    output = run(
         """
         import sys
         from flagcache.runtime import process
@@ -205,4 +205,4 @@ def test_the_end_is_expected_without_importing_multiprocessing() -> None:
         print("multiprocessing" in sys.modules)
         """
     )
-    assert told == "False\n"
+    assert output == "False\n"

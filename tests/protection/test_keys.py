@@ -28,11 +28,11 @@ WRONG: Mapping[str, object] = {
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG.keys())
 def test_what_cannot_be_a_key_is_refused_unseen(option: str, wrong: object) -> None:
     """A key that is empty, short or something else fails in the constructor; the message names it and shows no key."""
-    with pytest.raises(ConfigurationError, match=option) as told:
+    with pytest.raises(ConfigurationError, match=option) as refused:
         MemoryFlagDefinitionCache("n", **{option: wrong})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    assert A not in str(told.value)
-    assert "swordfish" not in str(told.value)
-    assert "12345678901234567890" not in str(told.value)
+    assert A not in str(refused.value)
+    assert "swordfish" not in str(refused.value)
+    assert "12345678901234567890" not in str(refused.value)
 
 
 def test_no_key_is_shown_anywhere(caplog: pytest.LogCaptureFixture) -> None:

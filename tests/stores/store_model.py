@@ -68,7 +68,7 @@ class Model(Facts):
             self.check_grant(ask, reply, reply.grant, after)
         if ask.idle:
             self.ended(ask.me, ask.last_grant)
-        self.check_told(ask, reply, after)
+        self.check_reply(ask, reply, after)
         self.check_repair(ask, reply, after)
         assert reply.granted_at == after.granted_at
         assert reply.backoff_status == after.backoff_status
@@ -155,7 +155,7 @@ class Model(Facts):
 
     def renewed(self, me: str, lease: int, *, result: bool, after: Snapshot) -> None:
         """A worker keeps the lease."""
-        self.check_is_leader(me, after, told=result)
+        self.check_is_leader(me, after, accepted=result)
         self.kept(after)
         if result:
             self.until = (self.seen.clock + lease, after.clock + lease)
@@ -163,7 +163,7 @@ class Model(Facts):
 
     def released(self, me: str, *, idle: bool, result: bool, after: Snapshot) -> None:
         """A worker gives up the lease."""
-        self.check_is_leader(me, after, told=result)
+        self.check_is_leader(me, after, accepted=result)
         self.kept(after, *(["lease"] if result else []))
         self.leader = "" if result else self.leader
         if idle and self.latest:

@@ -86,12 +86,12 @@ class Facts:
         for name in then.keys() - changed:
             assert now[name] == then[name] or (name == "lease" and not after.leader), f"{name} changed"
 
-    def check_is_leader(self, me: str, after: Snapshot, *, told: bool) -> None:
+    def check_is_leader(self, me: str, after: Snapshot, *, accepted: bool) -> None:
         """A worker that asks for what only the leader may do is refused, and the leader isn't."""
         if self.leader != me or after.clock > self.until[1] + self.tolerance:
-            assert not told, "it leads no more"
+            assert not accepted, "it leads no more"
         elif after.clock < self.until[0] - self.tolerance:
-            assert told, "it leads"
+            assert accepted, "it leads"
 
     def check_lease(self, ask: Ask, reply: Reply) -> None:
         """At most one leads, and another only after it."""
@@ -177,7 +177,7 @@ class Facts:
         wait = ask.backoff if any(given.failed for given in self.given) else ask.interval * 9 // 10
         return latest is None or reply.clock - latest.grant.at >= wait
 
-    def check_told(self, ask: Ask, reply: Reply, after: Snapshot) -> None:
+    def check_reply(self, ask: Ask, reply: Reply, after: Snapshot) -> None:
         """An unchanged poll carries nothing; newer definitions come once, whole, with all that is known of them."""
         stored, held = after.meta, ask.held
         same = stored is not None and (held, ask.held_version) == (stored.order, stored.version)

@@ -141,7 +141,7 @@ def as_user(work: Callable[[], str], *, groups: tuple[int, ...] = ()) -> str:
         return child.answer()
 
 
-def told(work: Callable[[], object]) -> str:
+def problem_of(work: Callable[[], object]) -> str:
     """What went wrong, if anything: its kind and words."""
     try:
         work()
@@ -182,7 +182,7 @@ def test_a_volume_with_a_group_of_ours_is_used_pod_after_pod(inside: str, caplog
             return f"{epoch} {[oct(mode) for mode in modes]} {len(caplog.records)}"
 
         for pod in (1, 2, 3):
-            assert told(lambda: None) == "fine"
+            assert problem_of(lambda: None) == "fine"
             assert as_user(work, groups=(GROUP,)) == f"{pod} ['0o600'] 0"
             mount(root, GROUP)
             assert {stat.S_IMODE(path.stat().st_mode) for path in root.rglob("*.sqlite*")} == {0o660}
@@ -195,10 +195,10 @@ def test_a_group_that_is_not_ours_is_refused() -> None:
         assert as_user(lambda: str(opened(root / "flagcache").clear()), groups=(GROUP,)) == "1"
         os.chown(root, OTHER, -1)
         mount(root, FOREIGN)
-        answer = as_user(lambda: told(lambda: opened(root / "flagcache")), groups=(GROUP,))
+        answer = as_user(lambda: problem_of(lambda: opened(root / "flagcache")), groups=(GROUP,))
         assert "can be written by others" in answer
         (root / "flagcache").chmod(0o700)
-        answer = as_user(lambda: told(lambda: opened(root / "flagcache")), groups=(GROUP,))
+        answer = as_user(lambda: problem_of(lambda: opened(root / "flagcache")), groups=(GROUP,))
         assert "can be written by others" in answer  # the file
 
 
@@ -248,7 +248,7 @@ def shared_folder(mode: int, owner: int = -1) -> Generator[Path]:
 def test_a_directory_that_others_can_replace_is_refused(mode: int, owner: int, answer: str) -> None:
     """A user who may write the directory above may replace it, unless that has the sticky bit, as /tmp has."""
     with shared_folder(mode, owner) as shared:
-        assert answer in as_user(lambda: told(lambda: opened(shared / "state" / "flagcache").clear()))
+        assert answer in as_user(lambda: problem_of(lambda: opened(shared / "state" / "flagcache").clear()))
 
 
 def become(user: int) -> None:
@@ -270,7 +270,7 @@ def used_again(shared: Path) -> str:
     store.clear()
     (shared / "state" / "ready").touch()
     until(flag(shared, "go").exists, what="the attack")
-    return f"{told(store.inspect)}, {told(store.clear)}"
+    return f"{problem_of(store.inspect)}, {problem_of(store.clear)}"
 
 
 def plant(shared: Path) -> str:
@@ -336,7 +336,7 @@ def test_a_directory_of_another_user_is_refused_whatever_its_group() -> None:
     """The owner of a file can give any right to any user."""
     with volume(GROUP) as root:
         os.chown(root, FOREIGN, GROUP)
-        assert "belongs to another user" in as_user(lambda: told(lambda: opened(root)), groups=(GROUP,))
+        assert "belongs to another user" in as_user(lambda: problem_of(lambda: opened(root)), groups=(GROUP,))
 
 
 def test_the_state_directory_of_a_service_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ URLS = [
 ]
 
 
-def told(target: RedisTarget) -> tuple[str, int, str]:
+def identity_of(target: RedisTarget) -> tuple[str, int, str]:
     """What identifies a server."""
     return target.address, target.database, target.fingerprint
 
@@ -46,10 +46,10 @@ def make_client(**options: object) -> redis.asyncio.Redis:
 @pytest.mark.parametrize("url", URLS)
 def test_an_asyncio_client_names_the_server_that_its_url_names(url: str) -> None:
     """Workers with a URL, a synchronous and an asyncio client of one server share a store, and a fallback file."""
-    server = told(resolve(url))
-    assert told(resolve_asyncio(url)) == server
-    assert told(resolve_asyncio(redis.asyncio.Redis.from_url(url))) == server
-    assert told(resolve(redis.Redis.from_url(url))) == server
+    server = identity_of(resolve(url))
+    assert identity_of(resolve_asyncio(url)) == server
+    assert identity_of(resolve_asyncio(redis.asyncio.Redis.from_url(url))) == server
+    assert identity_of(resolve(redis.Redis.from_url(url))) == server
 
 
 def test_an_asyncio_sentinel_names_the_service_that_a_synchronous_one_names() -> None:
@@ -58,7 +58,7 @@ def test_an_asyncio_sentinel_names_the_service_that_a_synchronous_one_names() ->
     theirs = Sentinel(sentinels, min_other_sentinels=1, sentinel_kwargs=options, ssl=True).master_for("flags", db=3)
     ours = SynchronousSentinel(sentinels, sentinel_kwargs=options, ssl=True).master_for("flags", db=3)
     found = resolve_asyncio(theirs)
-    assert told(found) == told(resolve(ours))
+    assert identity_of(found) == identity_of(resolve(ours))
     reach = cast("SentinelMaster", found.reach)
     assert reach.manager.min_other_sentinels == 1
     assert [sentinel.options["password"] for sentinel in reach.sentinels] == [SECRET, SECRET]

@@ -95,10 +95,10 @@ def test_a_child_never_touches_numbers_that_others_have_now(redis_server: RedisS
         def work() -> str:
             readers = taken_by_others(numbers)
             with closing(RedisLink(redis_server.url, timeout=5)) as own:
-                told = [link.run(ECHO, ["k"], ["a"]) == REPLY, own.run(ECHO, ["k"], ["a"]) == REPLY]
+                right = [link.run(ECHO, ["k"], ["a"]) == REPLY, own.run(ECHO, ["k"], ["a"]) == REPLY]
             link.close()
             gc.collect()
-            return str([*told, unharmed(readers)])
+            return str([*right, unharmed(readers)])
 
         with forked(work, how=how) as child:
             assert child.answer() == "[True, True, True]"

@@ -156,15 +156,15 @@ def test_a_real_server_without_auth(make_redis: MakeRedis, name: str) -> None:
 def test_a_cache_logs_and_tells_no_credential(namespace: str, caplog: pytest.LogCaptureFixture) -> None:
     """What a cache logs, reports in events and says in its status names the store and no credential."""
     caplog.set_level(logging.DEBUG)
-    told: list[Event] = []
+    received: list[Event] = []
     with echo_server() as port, PostHogStandIn(make_definitions(3)) as posthog:
         url = of_url("redis", "0")(port)
         assert isinstance(url, str)
-        cache = from_url(url, namespace, on_event=told.append)
+        cache = from_url(url, namespace, on_event=received.append)
         client = Posthog("phc_test", secret_key="phs_0", host=posthog.url, flag_definition_cache_provider=cache)
         client.load_feature_flags()
-        until(lambda: told, what="the lost store to be reported")
-        shows_nothing(caplog.text, *map(repr, told), *map(str, told), repr(cache.status()), repr(cache))
+        until(lambda: received, what="the lost store to be reported")
+        shows_nothing(caplog.text, *map(repr, received), *map(str, received), repr(cache.status()), repr(cache))
         assert f"127.0.0.1:{port}" in caplog.text
         client.shutdown()
         shows_nothing(caplog.text)

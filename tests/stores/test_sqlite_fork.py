@@ -232,17 +232,17 @@ def test_a_daemon_whose_files_were_closed_is_refused(tmp_path: Path) -> None:
         numbers = [int(file.name) for file in OPEN_FILES.iterdir() if str(file.resolve()).startswith(str(path))]
         for number in numbers:
             os.dup2(os.open(strangers, os.O_RDWR | os.O_CREAT), number)
-        told: list[str] = []
+        results: list[str] = []
         for each in (store, SqliteStore(path, "n")):
             with pytest.raises(StoreError, match="makers of daemons"):
                 each.inspect()
             each.close()
-            told.append("refused")
+            results.append("refused")
         with forked(lambda: refused(path)) as grandchild:
-            told.append(grandchild.answer())
+            results.append(grandchild.answer())
         fill(SqliteStore(tmp_path / "other.db", "n"), "child", b"by the daemon")
         held = all(os.fstat(number).st_ino == strangers.stat().st_ino for number in numbers)
-        return f"{told}, {len(numbers)}, {held}, {strangers.stat().st_size}"
+        return f"{results}, {len(numbers)}, {held}, {strangers.stat().st_size}"
 
     def refused(path: Path) -> str:
         with pytest.raises(StoreError, match="start this process anew"):

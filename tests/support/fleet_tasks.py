@@ -156,7 +156,7 @@ def leader(fleet: Fleet) -> Member:
     """Wait until exactly one member says that it leads, and return it."""
 
     def leading() -> list[Member]:
-        return [each for each, told in zip(fleet, fleet.call(status), strict=True) if told.role is Role.LEADER]
+        return [each for each, seen in zip(fleet, fleet.call(status), strict=True) if seen.role is Role.LEADER]
 
     found = until(lambda: found if len(found := leading()) == 1 else [], every=0.05, what="one leader")
     return found[0]

@@ -37,11 +37,11 @@ class _Grant(NamedTuple):
 class GrantLog(ABC):
     """Every grant of one namespace since the log began."""
 
-    _told: Sequence[int] = ()
+    _clocks: Sequence[int] = ()
 
     def __repr__(self) -> str:
-        apart = [later - earlier for earlier, later in itertools.pairwise(self._told)]
-        return f"<{len(self._told)} grants, so many ms apart: {apart}>"  # pytest shows it with a failure
+        apart = [later - earlier for earlier, later in itertools.pairwise(self._clocks)]
+        return f"<{len(self._clocks)} grants, so many ms apart: {apart}>"  # pytest shows it with a failure
 
     def __enter__(self) -> Self:
         return self
@@ -59,8 +59,8 @@ class GrantLog(ABC):
 
     def clocks(self) -> list[int]:
         """When each was given, in milliseconds of the store's clock."""
-        self._told = [grant.clock for grant in self._grants()]
-        return list(self._told)
+        self._clocks = [grant.clock for grant in self._grants()]
+        return list(self._clocks)
 
     def at_most(self, count: int, requests: Sequence[Served], interval: float) -> bool:
         """Return whether each request had its own grant, and no interval, less a tenth, had more than `count`.

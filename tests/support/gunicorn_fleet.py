@@ -99,7 +99,10 @@ class WebFleet:
         before = self.workers
         self.program.send(signal.SIGHUP)
         until(
-            lambda: len(set(self.told("DefinitionsChanged")) - before) >= len(before), 20, every=0.05, what="a reload"
+            lambda: len(set(self.pids_with_event("DefinitionsChanged")) - before) >= len(before),
+            20,
+            every=0.05,
+            what="a reload",
         )
 
     def loaded_at(self, pids: set[int]) -> float:
@@ -107,6 +110,6 @@ class WebFleet:
         lines = re.findall(r"EVENT (\d+) DefinitionsChanged ([\d.]+)", self.program.log)
         return min(float(at) for pid, at in lines if int(pid) in pids)
 
-    def told(self, event: str) -> list[int]:
+    def pids_with_event(self, event: str) -> list[int]:
         """The processes in which such an event happened, once for each."""
         return [int(pid) for pid in re.findall(rf"EVENT (\d+) {event}\b", self.program.log)]

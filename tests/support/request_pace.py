@@ -89,4 +89,4 @@ def said_stale(fleet: Fleet) -> list[Event]:
 
 def stale_states(fleet: Fleet) -> list[Member]:
     """The members whose status is not "fresh" now."""
-    return [member for member, told in zip(fleet, fleet.call(status), strict=True) if told.state is not State.FRESH]
+    return [member for member, each in zip(fleet, fleet.call(status), strict=True) if each.state is not State.FRESH]

@@ -175,7 +175,7 @@ class Scenario:
         threading.Event().wait(seconds)
 
     def _all_have_store(self) -> bool:
-        return all(told.store_answers for told in self.fleet.call(status))
+        return all(each.store_answers for each in self.fleet.call(status))
 
     # --- how it ends -------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.support.scenario import Backends, Mode
 from tests.support.user_programs import posthog_environment
 
-__all__ = ["Job", "Told"]
+__all__ = ["Job", "JobResult"]
 
 _PROGRAM = """
 import os, sys, time
@@ -40,7 +40,7 @@ print(value, time.monotonic() - began, flush=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class JobResult:
     """What one job found."""
 
     revision: str
@@ -75,7 +75,7 @@ class Job:
             [sys.executable, "-c", _PROGRAM], env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
 
-    def result(self, *, within: float = 30.0) -> Told:
+    def result(self, *, within: float = 30.0) -> JobResult:
         """Wait for its end, and return what it found."""
         try:
             out, err = self._process.communicate(timeout=within)
@@ -83,4 +83,4 @@ class Job:
             self._process.kill()
         assert self._process.returncode == 0, err
         revision, seconds = out.split()
-        return Told(revision, float(seconds), time.monotonic() - self._began)
+        return JobResult(revision, float(seconds), time.monotonic() - self._began)

@@ -131,7 +131,9 @@ class Program:
             self._ended(f"answer on port {port}")
             return None
 
-        return until(lambda: [told] if (told := body()) is not None else [], within, every=0.05, what="an answer")[0]
+        return until(lambda: [answer] if (answer := body()) is not None else [], within, every=0.05, what="an answer")[
+            0
+        ]
 
     def left_behind(self) -> list[int]:
         """Return what is left of it after its end: no process should be."""

@@ -36,8 +36,8 @@ def test_a_healthy_fleet_is_never_stale_for_two_challenge_times(posthog: RemoteS
             looks += len(stale_states(fleet))
 
         watch(24 * every, look)
-        told = len(said_stale(fleet))
-    assert (looks, told) == (0, 0), f"{looks} looks and {told} events said stale"
+        stale = len(said_stale(fleet))
+    assert (looks, stale) == (0, 0), f"{looks} looks and {stale} events said stale"
 
 
 @pytest.mark.slow
@@ -49,7 +49,7 @@ def test_with_posthog_away_every_worker_says_stale(posthog: RemoteStandIn, backe
         let_pass(1.0)
         posthog.fail(503)
         let_pass(challenge + 2 * EVERY + 0.5)
-        states = [told.state for told in fleet.call(status)]
+        states = [each.state for each in fleet.call(status)]
         assert states == [State.STALE] * 3
         assert events_of(fleet, DefinitionsStale)
 
@@ -86,8 +86,8 @@ def test_a_killed_leader_is_followed_as_soon_as_in_the_republishing_baseline(
                 lost = [pool.submit(_lose_leader, *each, 2) for each in zip((mine, other), hosts, strict=True)]
             ours.append(lost[0].result())
             theirs.append(lost[1].result())
-    told = f"ours {[round(each, 2) for each in ours]}, the baseline {[round(each, 2) for each in theirs]}"
-    assert statistics.mean(ours) <= 1.1 * statistics.mean(theirs) + 0.3, told
+    details = f"ours {[round(each, 2) for each in ours]}, the baseline {[round(each, 2) for each in theirs]}"
+    assert statistics.mean(ours) <= 1.1 * statistics.mean(theirs) + 0.3, details
 
 
 def _longest_without_flags(member: Member) -> float:

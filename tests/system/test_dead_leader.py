@@ -73,8 +73,8 @@ def test_a_killed_leader_delays_the_next_request_by_the_grace(server: RedisServe
         let_pass(polls + 0.5)  # each has polled: the deputy knows that it is one
         begun = [pool.submit(_kill_leader, *each, refresh, at) for each, at in zip(fleets, moments, strict=True)]
         late = [done.result() for done in begun]
-    told = [(round(moment, 2), round(each, 2)) for moment, each in zip(moments, late, strict=True)]
-    assert max(late) <= GRACE, f"(moment of the interval, seconds late): {told}"
+    details = [(round(moment, 2), round(each, 2)) for moment, each in zip(moments, late, strict=True)]
+    assert max(late) <= GRACE, f"(moment of the interval, seconds late): {details}"
 
 
 @pytest.mark.slow
@@ -131,10 +131,10 @@ def test_a_leader_frozen_for_a_while_costs_one_change_of_leader(posthog: RemoteS
         asked = [served for served in asks(posthog) if served.sequence >= first]
         taken = len(events_of(fleet, LeadershipTaken)) - changes
         all_hold(fleet, 2, within=2.0)
-    told = f"gaps {[round(gap, 2) for gap in gaps(asked)]}, {taken} changes of leader"
-    assert taken <= 1, told
-    assert min(gaps(asked), default=0) >= 0.8 * refresh, told
-    assert max(gaps(asked), default=99) <= refresh + GRACE, told
+    details = f"gaps {[round(gap, 2) for gap in gaps(asked)]}, {taken} changes of leader"
+    assert taken <= 1, details
+    assert min(gaps(asked), default=0) >= 0.8 * refresh, details
+    assert max(gaps(asked), default=99) <= refresh + GRACE, details
 
 
 def _starve(posthog: RemoteStandIn, backends: Backends, *, refresh: float, polls: float, seconds: float) -> None:

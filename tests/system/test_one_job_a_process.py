@@ -97,7 +97,7 @@ class Command(BaseCommand):
 """
 
 
-class Told(NamedTuple):
+class JobResult(NamedTuple):
     """The report of a job."""
 
     pid: int
@@ -106,7 +106,7 @@ class Told(NamedTuple):
     """Seconds of its one evaluation."""
 
 
-Run = Callable[[], Told]
+Run = Callable[[], JobResult]
 """Runs one job to its end."""
 
 
@@ -139,11 +139,11 @@ def _rq(folder: Path, environ: dict[str, str]) -> Generator[Run]:
     connection = Redis.from_url(url)
     queue = rq.Queue("jobs", connection=connection)
 
-    def run() -> Told:
+    def run() -> JobResult:
         job = queue.enqueue("flags.report")
         until(lambda: job.get_status() in ("finished", "failed"), 30.0, every=0.02, what="the job to end")
         assert job.is_finished, job.exc_info
-        return Told(*cast("tuple[int, str | None, float]", job.return_value()))
+        return JobResult(*cast("tuple[int, str | None, float]", job.return_value()))
 
     command = [sys.executable, "-m", "rq.cli", "worker", "--url", url, "jobs"]
     with Program(folder, command, environ) as program:
@@ -158,9 +158,9 @@ def _celery(folder: Path, environ: dict[str, str]) -> Generator[Run]:
     (folder / "tasks.py").write_text(TASKS)
     app = Celery(broker=environ["BROKER_URL"], backend=environ["BROKER_URL"])
 
-    def run() -> Told:
-        told = app.send_task("tasks.report").get(timeout=30.0, interval=0.02)
-        return Told(*cast("tuple[int, str | None, float]", told))
+    def run() -> JobResult:
+        report = app.send_task("tasks.report").get(timeout=30.0, interval=0.02)
+        return JobResult(*cast("tuple[int, str | None, float]", report))
 
     command = [sys.executable, "-m", "celery", "-A", "tasks", "worker", "--loglevel", "INFO"]
     with Program(folder, [*command, "-c", "1", "--max-tasks-per-child", "1"], environ) as program:
@@ -180,10 +180,10 @@ def _django(folder: Path, environ: dict[str, str]) -> Generator[Run]:
     (folder / "manage.py").write_text(MANAGE)
     (folder / "settings.py").write_text('SECRET_KEY = "x"\nINSTALLED_APPS = ["shop"]\n')
 
-    def run() -> Told:
+    def run() -> JobResult:
         command = [sys.executable, "-W", "ignore", "manage.py", "report"]
         done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=60, check=True)
-        return Told(*cast("tuple[int, str | None, float]", json.loads(done.stdout)))
+        return JobResult(*cast("tuple[int, str | None, float]", json.loads(done.stdout)))
 
     yield run
 
@@ -212,15 +212,15 @@ def test_the_second_job_after_a_change_has_it(
             for kind, (folder, environ) in places.items()
         }
 
-        def all_run() -> dict[str, Told]:
+        def all_run() -> dict[str, JobResult]:
             """Run a job of each kind at the same time; no process may do two."""
             under_way = {kind: pool.submit(run) for kind, run in jobs.items()}
-            told = {kind: job.result() for kind, job in under_way.items()}
-            new = {each.pid for each in told.values()}
+            results = {kind: job.result() for kind, job in under_way.items()}
+            new = {each.pid for each in results.values()}
             assert not pids & new
             pids.update(new)
-            assert max(each.took for each in told.values()) < PLAIN_TIMEOUT + 1.0, told
-            return told
+            assert max(each.took for each in results.values()) < PLAIN_TIMEOUT + 1.0, results
+            return results
 
         pids: set[int] = set()
         all_run()

@@ -19,7 +19,7 @@ from tests.support.fleet_tasks import (
     revision,
     status,
 )
-from tests.support.order_check import backward_steps, records_of, told
+from tests.support.order_check import backward_steps, in_words, records_of
 from tests.support.real_fleet import Fleet, Member, MemberContext
 from tests.support.request_pace import let_pass
 from tests.support.scenario import Backends, Mode
@@ -62,7 +62,7 @@ def _judge(posthog: RemoteStandIn, fleet: Fleet) -> None:
     """Fail if a worker went back."""
     records = records_of(fleet)
     back = backward_steps(records, posthog.truths())
-    assert not back, f"went back: {back}; the others: {[told(held) for _, held in records]}"
+    assert not back, f"went back: {back}; the others: {[in_words(held) for _, held in records]}"
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,10 @@ def test_preloaded_workers_ask_a_slow_posthog_once(posthog: RemoteStandIn, backe
             took = [call.result(within=25.0) for call in fleet.begin(timed_load)]
             let_pass(1.5)  # the listener of a forked worker begins a second after it
             leaders = len(events_of(fleet, LeadershipTaken))
-            told = f"{posthog.requests} requests, {leaders} leaders, loads {[round(each, 1) for each in took]} s"
-            assert posthog.requests == 1, told
-            assert leaders == 1, told
-            assert fleet.call(revision) == [1] * 3, told
+            details = f"{posthog.requests} requests, {leaders} leaders, loads {[round(each, 1) for each in took]} s"
+            assert posthog.requests == 1, details
+            assert leaders == 1, details
+            assert fleet.call(revision) == [1] * 3, details
     finally:
         context.client.shutdown()
 
@@ -42,8 +42,8 @@ def test_preloaded_workers_evaluate_first(posthog: RemoteStandIn, backends: Back
             let_pass(2.5)  # pollers of the SDK, which run in each fork, have asked by now
             took = [call.result(within=25.0) for call in fleet.begin(timed_load)]
             leaders = len(events_of(fleet, LeadershipTaken))
-            told = f"{posthog.requests} requests, {leaders} leaders, loads {[round(each, 1) for each in took]} s"
-            assert posthog.requests == 1, told
-            assert leaders == 1, told
+            details = f"{posthog.requests} requests, {leaders} leaders, loads {[round(each, 1) for each in took]} s"
+            assert posthog.requests == 1, details
+            assert leaders == 1, details
     finally:
         context.client.shutdown()

@@ -46,12 +46,12 @@ def test_a_web_fleet_keeps_its_pace_through_a_deploy(
     refresh, seconds = 1.5, 12.0
     with WebFleet(tmp_path, backends, "--preload", refresh=refresh, polls=15.0) as web:
         posthog.wait_for_requests(1, timeout=20)
-        until(lambda: len(web.told("DefinitionsChanged")) >= 4, 20, every=0.05, what="four loaded workers")
+        until(lambda: len(web.pids_with_event("DefinitionsChanged")) >= 4, 20, every=0.05, what="four loaded workers")
         let_pass(random.uniform(2, 3) * refresh)
         web.reload()
         until(lambda: time.monotonic() > asks(posthog)[0].arrived_at + seconds, seconds, every=0.1, what="the end")
         faults = pace_faults(asks(posthog), refresh, seconds)
-        stale = web.told("DefinitionsStale")
+        stale = web.pids_with_event("DefinitionsStale")
         assert not faults, f"{faults}; gaps {[round(gap, 2) for gap in gaps(asks(posthog))]}"
         assert not stale
 
@@ -63,7 +63,7 @@ def test_a_deploy_that_outlasts_an_interval_asks_once_a_worker_is_there(
     refresh = 1.0
     with WebFleet(tmp_path, backends, refresh=refresh, polls=15.0) as web:
         posthog.wait_for_requests(1, timeout=20)
-        until(lambda: len(web.told("DefinitionsChanged")) >= 4, 20, every=0.05, what="four loaded workers")
+        until(lambda: len(web.pids_with_event("DefinitionsChanged")) >= 4, 20, every=0.05, what="four loaded workers")
         posthog.wait_for_requests(posthog.requests + 1, timeout=20)
         last = asks(posthog)[-1].arrived_at
         let_pass(0.7 * refresh)
@@ -87,7 +87,7 @@ def test_at_true_scale(tmp_path: Path, posthog: RemoteStandIn, backends: Backend
         until(lambda: time.monotonic() > asks(posthog)[0].arrived_at + 60, 60, every=0.1, what="the end of the minute")
         faults = pace_faults(asks(posthog), 5.0, 60.0)
         assert not faults, f"{faults}; gaps {[round(gap, 2) for gap in gaps(asks(posthog))]}"
-        assert not web.told("DefinitionsStale")
+        assert not web.pids_with_event("DefinitionsStale")
 
 
 @pytest.mark.slow
@@ -135,9 +135,9 @@ def test_a_healthy_fleet_is_never_stale(
                 looks[pair] += len(stale_states(fleet))
 
         watch(8.0, look, every=0.2)
-        told = {pair: len(said_stale(fleet)) for pair, fleet in fleets.items()}
-    assert not any(looks.values()), f"stale looks {looks}, events {told}"
-    assert not any(told.values()), f"events {told}"
+        stale = {pair: len(said_stale(fleet)) for pair, fleet in fleets.items()}
+    assert not any(looks.values()), f"stale looks {looks}, events {stale}"
+    assert not any(stale.values()), f"events {stale}"
 
 
 @pytest.mark.slow

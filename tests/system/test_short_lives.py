@@ -15,14 +15,14 @@ from tests.support.fleet_tasks import evaluated, load, revision, shutdown
 from tests.support.real_fleet import Fleet, MemberContext
 from tests.support.request_pace import let_pass
 from tests.support.scenario import Backends, Mode
-from tests.support.short_processes import Job, Told
+from tests.support.short_processes import Job, JobResult
 
 
 def _in_a_row(
     posthog: RemoteStandIn, backends: Backends, mode: Mode | None, folder: Path, count: int
-) -> list[tuple[int, Told]]:
+) -> list[tuple[int, JobResult]]:
     """Run this many jobs, two intervals apart; PostHog changes before every third. Returns the truth and the jobs."""
-    refresh, found, number = 0.75, list[tuple[int, Told]](), 1
+    refresh, found, number = 0.75, list[tuple[int, JobResult]](), 1
     for index in range(count):
         began = time.monotonic()
         if index % 3 == 1:
@@ -41,9 +41,9 @@ def test_the_second_job_after_a_change_has_it(
     """Jobs in a row, two intervals apart, PostHog taking 0.3 s: at most the first one after a change is late."""
     posthog.set_delay(0.3)
     found = _in_a_row(posthog, backends, mode, tmp_path, 7)
-    told = [(truth, job.revision) for truth, job in found]
+    seen = [(truth, job.revision) for truth, job in found]
     late = [index for index, (truth, job) in enumerate(found) if job.revision != f"r{truth}" and index % 3 != 1]
-    assert not late, f"(truth, job): {told}"
+    assert not late, f"(truth, job): {seen}"
     assert max(job.evaluation for _, job in found) < 5.0, [round(job.evaluation, 2) for _, job in found]
 
 
@@ -52,13 +52,13 @@ def test_the_second_job_after_a_change_has_it(
 def test_ten_jobs_at_ten_seconds(posthog: RemoteStandIn, backends: Backends, tmp_path: Path) -> None:
     """Ten jobs each 10 s, refreshed each 5 s, each after a change: none is two changes late."""
     posthog.set_delay(0.3)
-    told: list[tuple[int, str]] = []
+    results: list[tuple[int, str]] = []
     for number in range(1, 11):
         posthog.serve(make_definitions(5, revision=number))
-        told.append((number, Job(backends, Mode.ATTACHED, refresh=5.0, folder=tmp_path).result().revision))
+        results.append((number, Job(backends, Mode.ATTACHED, refresh=5.0, folder=tmp_path).result().revision))
         let_pass(9.0)
-    late = [(truth, job) for truth, job in told if int(job.removeprefix("r")) < truth - 1]
-    assert not late, told
+    late = [(truth, job) for truth, job in results if int(job.removeprefix("r")) < truth - 1]
+    assert not late, results
 
 
 @pytest.mark.parametrize("size", [1, 3])

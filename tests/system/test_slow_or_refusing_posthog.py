@@ -99,8 +99,8 @@ def test_a_refusal_does_not_hold_up_the_first_evaluation(
             each.call(_no_such_host)
         [alone] = [call.result(within=30.0) for call in plain.begin(_first_evaluation)]
         took = [call.result(within=30.0) for call in fleet.begin(_first_evaluation)]
-    told = f"{[round(each, 2) for each in took]} s, the plain SDK {alone:.2f} s"
-    assert max(took) <= alone + (1.0 if size == 1 else 2.0), told
+    details = f"{[round(each, 2) for each in took]} s, the plain SDK {alone:.2f} s"
+    assert max(took) <= alone + (1.0 if size == 1 else 2.0), details
 
 
 @pytest.mark.parametrize("mode", Mode, ids=lambda mode: mode.value)
@@ -112,9 +112,9 @@ def test_one_wrong_key_among_good_ones_holds_nobody_up(mode: Mode, posthog: Remo
         others = [member.begin(timed_load) for member in fleet.members[1:]]
         took = [call.result(within=30.0) for call in [first, *others]]
         held = [member.call(revision) for member in fleet.members[1:]]
-    told = f"{[round(each, 2) for each in took]} s, revisions {held}"
-    assert held == [1, 1], told
-    assert max(took[1:]) <= 5.0, told
+    details = f"{[round(each, 2) for each in took]} s, revisions {held}"
+    assert held == [1, 1], details
+    assert max(took[1:]) <= 5.0, details
 
 
 @pytest.mark.parametrize("size", [1, 3])
@@ -126,7 +126,7 @@ def test_one_dropped_connection_on_an_empty_store_is_tried_again_at_once(
     with Fleet(contexts_in(Mode.ATTACHED, backends, refresh=30.0, polls=30.0), size) as fleet:
         took = [call.result(within=30.0) for call in fleet.begin(timed_load)]
         held = fleet.call(revision)
-    told = f"{[round(each, 2) for each in took]} s, revisions {held}, {posthog.requests} requests"
-    assert held == [1] * size, told
-    assert max(took) <= 2.0, told
-    assert posthog.requests == 2, told
+    details = f"{[round(each, 2) for each in took]} s, revisions {held}, {posthog.requests} requests"
+    assert held == [1] * size, details
+    assert max(took) <= 2.0, details
+    assert posthog.requests == 2, details

@@ -29,7 +29,7 @@ def test_a_change_arrives_though_a_fetch_outlasts_the_lease(
         plain.call(load)
         posthog.set_delay(2.2)
         server.kill()
-        until(lambda: not any(told.store_answers for told in fleet.call(status)), 6.0, every=0.1, what="all to notice")
+        until(lambda: not any(each.store_answers for each in fleet.call(status)), 6.0, every=0.1, what="all to notice")
         posthog.serve(make_definitions(5, revision=2))
         seen = len(of_fleet(posthog, fleet.members))
         all_hold(plain, 2, within=10.0)

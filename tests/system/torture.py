@@ -24,7 +24,7 @@ from flagcache_posthog.testing import Drop, Refuse, make_definitions
 from tests.support.attached_clients import AttachedContext
 from tests.support.client_kinds import contexts_in
 from tests.support.fleet_tasks import all_hold, asker, asks, key_of, load, status
-from tests.support.order_check import backward_steps, told
+from tests.support.order_check import backward_steps, in_words
 from tests.support.real_fleet import Call, Fleet, Member, Sighting
 from tests.support.scenario import Backends, Mode
 from tests.support.servers import RedisServer, until
@@ -146,7 +146,7 @@ class Torture:
         """Every worker that went back or lost its flags, in words."""
         records = [(f"worker {index}", _read(self._history_file(index))) for index in range(len(self._fleet.members))]
         lost = [
-            f"{who} lost its flags: {told(held)}"
+            f"{who} lost its flags: {in_words(held)}"
             for (who, held), mode in zip(records, self._modes_of_members(), strict=True)
             if mode is Mode.ATTACHED and _lost_flags(held)
         ]

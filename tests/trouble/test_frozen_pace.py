@@ -33,7 +33,7 @@ def test_each_process_fetches_at_its_own_pace_while_redis_hangs(
     with Fleet(make, 2) as fleet:
         fleet.call(load)
         server.freeze()
-        until(lambda: not any(told.store_answers for told in fleet.call(status)), 10.0, every=0.1, what="all to notice")
+        until(lambda: not any(each.store_answers for each in fleet.call(status)), 10.0, every=0.1, what="all to notice")
         before = len(asks(posthog))
         let_pass(SECONDS)
         meanwhile = asks(posthog)[before:]

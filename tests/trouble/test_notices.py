@@ -100,8 +100,8 @@ def test_a_refused_subscription_is_rarely_asked_for(
         assert "secret" not in lines[0]
         assert refusals(admin) <= 5
         admin.execute_command("ACL", "SETUSER", "worker", "+subscribe")
-        [told] = [record for record in caplog.records if "no notices (" in record.getMessage()]
-        assert vars(told)["flagcache"]["event"] == "PushLost"
+        [records] = [record for record in caplog.records if "no notices (" in record.getMessage()]
+        assert vars(records)["flagcache"]["event"] == "PushLost"
         assert context.cache.status().trouble == "push_refused"
         again = f"{prefix(namespace)}: changes are pushed again after "
         until(lambda: any(m.startswith(again) for m in caplog.messages), 20.0, what="a subscription")

@@ -137,8 +137,8 @@ def test_a_listener_that_gets_no_thread_costs_push_and_no_poll(
         posthog.serve(make_definitions(5, revision=2))
         until(lambda: revision(context) == 2, 10 * EVERY, what="the change")
         assert not listens(context)
-        told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-        [lost] = told
+        messages = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+        [lost] = messages
         assert lost.startswith(f"{prefix(namespace)}: no thread to listen for changes (can't start new thread)")
         allow_listener()
         again = f"{prefix(namespace)}: listening for changes again after "

@@ -215,10 +215,10 @@ def test_cold_threads_evaluate_with_flags(
 
 def make_context(posthog: RemoteStandIn, client: redis.Redis, namespace: str) -> AttachedContext:
     """A process with an attached client and this client of Redis."""
-    told: list[Event] = []
-    cache = RedisFlagDefinitionCache(client, namespace, store_timeout=TIMEOUT, on_event=told.append)
+    received: list[Event] = []
+    cache = RedisFlagDefinitionCache(client, namespace, store_timeout=TIMEOUT, on_event=received.append)
     user = RecordingPosthog("phc_test", secret_key=key_of(0), host=posthog.url, flag_definition_cache_provider=cache)
-    return AttachedContext(cache.attach(user), cache, events=told)
+    return AttachedContext(cache.attach(user), cache, events=received)
 
 
 class VaultSealedError(Exception):

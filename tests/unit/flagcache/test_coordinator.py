@@ -110,8 +110,8 @@ def test_the_status_says_that_the_store_is_away(cache: InProcessCache, fleet: Fl
 def test_the_status_is_plain_json(cache: InProcessCache) -> None:
     """The status can be JSON, for a health page."""
     fetch(cache)
-    told = json.loads(json.dumps(cache.coordinator.status().as_dict(), allow_nan=False))
-    assert (told["role"], told["state"], told["namespace"]) == ("leader", "fresh", "team")
+    status = json.loads(json.dumps(cache.coordinator.status().as_dict(), allow_nan=False))
+    assert (status["role"], status["state"], status["namespace"]) == ("leader", "fresh", "team")
 
 
 # --- never an exception -----------------------------------------------------------------------------------------------
@@ -139,8 +139,8 @@ def test_a_bug_never_gets_out(broken: InProcessCache, caplog: pytest.LogCaptureF
     assert broken.coordinator.definitions() == content(1)
     broken.coordinator.received(content(2))
     broken.coordinator.shutdown()
-    told = [record.getMessage() for record in caplog.records]
-    assert told == [
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages == [
         f"flagcache[team] {process_name()}: deciding who fetches failed",
         f"flagcache[team] {process_name()}: leaving the fleet failed",
     ]

@@ -20,11 +20,11 @@ class Happened(Event):
 
 def test_plain_values_are_json() -> None:
     """The values are the event's name and fields; an enum is its value, and a long list is cut after 50."""
-    told = Happened("shop", tuple(map(str, range(60)))).as_dict()
-    assert told["event"] == "Happened"
-    assert told["namespace"] == "shop"
-    assert told["role"] == "leader"
-    names = json.loads(json.dumps(told))["names"]
+    values = Happened("shop", tuple(map(str, range(60)))).as_dict()
+    assert values["event"] == "Happened"
+    assert values["namespace"] == "shop"
+    assert values["role"] == "leader"
+    names = json.loads(json.dumps(values))["names"]
     assert names == [*map(str, range(50)), "... and 10 more"]
     assert Happened("shop", tuple(map(str, range(50)))).as_dict()["names"] == [*map(str, range(50))]
 

@@ -506,12 +506,12 @@ def test_a_record_carries_its_event_as_plain_values(event: Event, caplog: pytest
     """For structured logging the record has one attribute that JSON can represent."""
     caplog.set_level(logging.DEBUG)
     log_events(event)
-    told = vars(caplog.records[0])["flagcache"]
-    assert json.loads(json.dumps(told)) == told
-    assert told.pop("process") == process_name()
-    assert told.pop("event") == type(event).__name__
-    assert set(told) == set(vars(event))
-    assert told["namespace"] == "team"
+    values = vars(caplog.records[0])["flagcache"]
+    assert json.loads(json.dumps(values)) == values
+    assert values.pop("process") == process_name()
+    assert values.pop("event") == type(event).__name__
+    assert set(values) == set(vars(event))
+    assert values["namespace"] == "team"
 
 
 @pytest.mark.parametrize("text", [str(event) for event in EXAMPLES])

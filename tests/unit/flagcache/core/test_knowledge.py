@@ -260,9 +260,9 @@ def test_a_repair_keeps_its_own_times() -> None:
 @pytest.mark.parametrize("store_name", [HOME, ELSEWHERE])
 def test_a_repair_in_another_time_is_as_old_as_before(store_name: str) -> None:
     """Times of another store, or ahead of the clock, are translated by the own clock's age; distances stay."""
-    told = knowledge.meta_for_store(held(CLOCK + 10**7, store_name=store_name, born=NOW - 9), HOME, CLOCK, NOW)
-    assert told.as_of == told.confirmed_at == CLOCK - 9000
-    assert told.changed_at == CLOCK - 9500
+    translated = knowledge.meta_for_store(held(CLOCK + 10**7, store_name=store_name, born=NOW - 9), HOME, CLOCK, NOW)
+    assert translated.as_of == translated.confirmed_at == CLOCK - 9000
+    assert translated.changed_at == CLOCK - 9500
 
 
 def test_what_was_overtaken_is_older_than_all() -> None:
@@ -334,9 +334,9 @@ def test_a_store_whose_clock_was_put_back_ends_a_failure_by_a_later_fetch() -> N
     stored = held(CLOCK - 9000)
     know = knowledge.apply_reply(Knowledge(held=stored), HOME, reply(backoff_status=402, meta=stored.meta), NOW)
     back = CLOCK - 10**7
-    told = reply(clock=back, meta=meta(back - 3000))
-    assert knowledge.apply_reply(know, HOME, told, NOW + 2).backoff.status == 402, "fetched before"
-    assert knowledge.apply_reply(know, HOME, told, NOW + 4).backoff.status == 0, "fetched since"
+    answer = reply(clock=back, meta=meta(back - 3000))
+    assert knowledge.apply_reply(know, HOME, answer, NOW + 2).backoff.status == 402, "fetched before"
+    assert knowledge.apply_reply(know, HOME, answer, NOW + 4).backoff.status == 0, "fetched since"
 
 
 def test_a_failure_of_another_projects_fleet_is_none_of_ours() -> None:

@@ -70,10 +70,10 @@ def test_it_opens_only_where_it_belongs(kind: Callable[[str], Protection]) -> No
 @each_kind
 def test_another_key_does_not_open(kind: Callable[[str], Protection]) -> None:
     """Without the key that protected it nothing opens, and the message shows none."""
-    with pytest.raises(EnvelopeError, match="not protected with a key that this process has") as told:
+    with pytest.raises(EnvelopeError, match="not protected with a key that this process has") as refused:
         kind(B).open(kind(A).protect(b"definitions", b"here"), b"here")
-    assert A not in str(told.value)
-    assert B not in str(told.value)
+    assert A not in str(refused.value)
+    assert B not in str(refused.value)
 
 
 @each_kind

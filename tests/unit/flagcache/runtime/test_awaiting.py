@@ -43,9 +43,9 @@ def test_an_event_loop_goes_on_while_a_call_waits(no_threads_left: None) -> None
 
     async def both() -> tuple[bool, bool, bool]:
         releasing = asyncio.create_task(release())
-        told = await awaitable(wait)
+        result = await awaitable(wait)
         await releasing
-        return told
+        return result
 
     mine, here = caller(), threading.current_thread()
     assert asyncio.run(both()) == (True, True, False)

@@ -14,7 +14,7 @@ from tests.support.in_process_fleet import Fleet, content
 KEYS = tuple(f"flag-{number}" for number in range(20))
 
 
-class Told:
+class ReportingProcess:
     """One process, and what it reports of changes."""
 
     def __init__(self, fleet: Fleet) -> None:
@@ -39,35 +39,35 @@ class Told:
 
 def test_the_return_of_all_flags_is_an_error_with_its_length(fleet: Fleet) -> None:
     """The return of all flags is an ERROR with its duration, also if another process fetched them."""
-    told = Told(fleet)
-    told.change(0, removed=KEYS)
-    told.change(1, added=("another",), removed=())
-    assert told.restored == []
-    told.change(21, added=KEYS, own=False)
-    assert told.restored == [FlagsRestored("team", 20, "flags_gone", logging.ERROR, 20, 20)]
-    told.change(22, added=("more",))
-    assert len(told.restored) == 1
+    process = ReportingProcess(fleet)
+    process.change(0, removed=KEYS)
+    process.change(1, added=("another",), removed=())
+    assert process.restored == []
+    process.change(21, added=KEYS, own=False)
+    assert process.restored == [FlagsRestored("team", 20, "flags_gone", logging.ERROR, 20, 20)]
+    process.change(22, added=("more",))
+    assert len(process.restored) == 1
 
 
 def test_the_return_of_most_flags_is_a_warning(fleet: Fleet) -> None:
     """The return of at least half of them, in one change or several, is a WARNING; later losses count too."""
-    told = Told(fleet)
-    told.change(5, removed=KEYS[5:])
-    told.change(0, removed=KEYS[:5])
-    told.change(6, added=KEYS[:6])
-    assert told.restored == []
-    told.change(10, added=KEYS[6:10])
-    assert told.restored == [FlagsRestored("team", 30, "flags_gone", logging.ERROR, 10, 20)]
-    told.change(0, removed=KEYS[:10])
-    told.change(10, added=KEYS[:10])
-    told.change(4, removed=KEYS[:6])
-    told.change(10, added=KEYS[:6])
-    assert [event.level for event in told.restored] == [logging.ERROR, logging.ERROR, logging.WARNING]
+    process = ReportingProcess(fleet)
+    process.change(5, removed=KEYS[5:])
+    process.change(0, removed=KEYS[:5])
+    process.change(6, added=KEYS[:6])
+    assert process.restored == []
+    process.change(10, added=KEYS[6:10])
+    assert process.restored == [FlagsRestored("team", 30, "flags_gone", logging.ERROR, 10, 20)]
+    process.change(0, removed=KEYS[:10])
+    process.change(10, added=KEYS[:10])
+    process.change(4, removed=KEYS[:6])
+    process.change(10, added=KEYS[:6])
+    assert [event.level for event in process.restored] == [logging.ERROR, logging.ERROR, logging.WARNING]
 
 
 def test_flags_that_another_process_found_gone_are_its_to_tell(fleet: Fleet) -> None:
     """Only the process that reported the loss reports the return; this one said nothing."""
-    told = Told(fleet)
-    told.change(0, removed=KEYS, own=False)
-    told.change(20, added=KEYS)
-    assert told.restored == []
+    process = ReportingProcess(fleet)
+    process.change(0, removed=KEYS, own=False)
+    process.change(20, added=KEYS)
+    assert process.restored == []

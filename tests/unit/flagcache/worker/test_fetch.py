@@ -17,7 +17,7 @@ from flagcache.worker.grants import PollOutcome
 from flagcache.worker.publish import Publisher
 
 
-class Told:
+class FakePublisher:
     """Stands for the reports of a worker that holds nothing."""
 
     held = None
@@ -25,7 +25,7 @@ class Told:
     def __init__(self) -> None:
         self.called_off_fetches = 0
 
-    def abandon(self, *_told: object) -> None:
+    def abandon(self, *_args: object) -> None:
         """As `Publisher.abandon`."""
         self.called_off_fetches += 1
 
@@ -47,9 +47,9 @@ class Counting:
 
 def test_a_fetch_that_is_cancelled_before_its_thread_runs_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cancel waits for a thread that another thread has created but not started yet, and doesn't raise."""
-    made, go_on, told, fetcher = threading.Event(), threading.Event(), Told(), Counting()
+    made, go_on, publisher, fetcher = threading.Event(), threading.Event(), FakePublisher(), Counting()
     config = cast("CacheConfig", SimpleNamespace(inside=Inside(), namespace="team"))
-    fetching = FetchThread(config, cast("Publisher", told), lambda: None, lambda: None)
+    fetching = FetchThread(config, cast("Publisher", publisher), lambda: None, lambda: None)
     start = threading.Thread.start
 
     def start_late(thread: threading.Thread) -> None:
@@ -69,4 +69,4 @@ def test_a_fetch_that_is_cancelled_before_its_thread_runs_asks_nobody(monkeypatc
     fetching.cancel(10)
     beginning.join(10)
     assert (was_busy, fetching.busy) == (True, False)
-    assert (fetcher.asked, told.called_off_fetches, fetching.requests) == (0, 1, 0)
+    assert (fetcher.asked, publisher.called_off_fetches, fetching.requests) == (0, 1, 0)

@@ -246,13 +246,13 @@ def test_what_is_being_published_counts_as_under_way(fleet: Fleet) -> None:
     """A thread that asks while another one delivers the first definitions is not sent to fetch them as well."""
     process = fleet.process()
     assert process.worker.should_fetch() is True
-    told: list[bool] = []
+    answers: list[bool] = []
 
     def ask(verb: str) -> None:
         if verb == "publish":
-            told.append(in_thread(process.worker.should_fetch))
+            answers.append(in_thread(process.worker.should_fetch))
 
     process.link.before = ask
     process.worker.received(content(1))
-    assert told == [False]
+    assert answers == [False]
     assert fleet.stored is not None

@@ -43,7 +43,7 @@ HOUR = SAID_AGAIN_AFTER
 MINE, ALL = Scope.MINE, Scope.EVERYBODY
 
 
-def told(process: Process) -> list[Event]:
+def failures_of(process: Process) -> list[Event]:
     """The failures that a process reported, and their ends."""
     return [event for event in process.seen if isinstance(event, Recovery) or "lasted" in vars(event)]
 
@@ -55,7 +55,7 @@ def state_of(process: Process) -> ProcessState:
 
 def names(process: Process) -> list[str]:
     """What they are called."""
-    return [type(event).__name__ for event in told(process)]
+    return [type(event).__name__ for event in failures_of(process)]
 
 
 # --- when it is told --------------------------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ def test_a_row_of_failures_ends_with_anybodys_success_and_the_next_one_is_told(f
     other.poll()
     assert other.poll()
     process.poll()
-    [failed, recovered] = told(process)
+    [failed, recovered] = failures_of(process)
     assert isinstance(failed, FetchFailed)
     assert recovered == FetchRecovered("fleet", 30.0, "test_401", logging.ERROR, own=False)
     fleet.clock.advance(1)
@@ -245,7 +245,7 @@ def test_clients_that_have_nothing_keep_nothing(fleet: Fleet, mode: Literal["cle
     state.report_changes()
     wanted = {"PayloadRefused", "FetchFailed", "QuotaLimited", "QuotaRestored"}
     assert wanted <= set(names(process))
-    assert not [str(event) for event in told(process) if "keep " in str(event) or "use the last" in str(event)]
+    assert not [str(event) for event in failures_of(process) if "keep " in str(event) or "use the last" in str(event)]
     fleet.plant(encode(content(1), digest(content(1))), version=digest(content(1)))
     started.poll()
     fails(started, 503, ALL)

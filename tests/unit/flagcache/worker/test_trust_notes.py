@@ -96,11 +96,11 @@ def test_a_note_that_was_true_once_is_not_believed_again(three: Three) -> None:
     assert (note.backoff_status, bool(note.backoff_stamp)) == (402, True)
     three.refuse(None)
     three.run(2)
-    told = [len(member.events(QuotaLimited)) for member in three.members]
+    counts = [len(member.events(QuotaLimited)) for member in three.members]
     forge_a_note(three.writer, three.fleet, stamp=note.backoff_stamp)
     three.run(1)
     assert three.flags == [content(1)] * 3
-    assert [len(member.events(QuotaLimited)) for member in three.members] == told
+    assert [len(member.events(QuotaLimited)) for member in three.members] == counts
     three.run(10)
     three.writer.state(meta=None)
     forge_a_note(three.writer, three.fleet, stamp=note.backoff_stamp)

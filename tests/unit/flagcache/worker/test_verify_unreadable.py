@@ -241,9 +241,9 @@ def test_what_a_reader_does_without_is_said(fleet: Fleet, *, large: bool, holds:
     for _ in range(5):
         assert not reader.worker.should_fetch()
         fleet.clock.advance(3)
-    [told] = reader.events(PayloadRefused) if large else reader.events(ForeignKey)
-    assert ("keeps what it has" if holds else "has no flags") in str(told)
-    assert "fetches" not in str(told)
+    [events] = reader.events(PayloadRefused) if large else reader.events(ForeignKey)
+    assert ("keeps what it has" if holds else "has no flags") in str(events)
+    assert "fetches" not in str(events)
 
 
 def test_a_holder_replaces_what_it_lacks_the_key_of(fleet: Fleet) -> None:

@@ -65,8 +65,8 @@ def test_a_malformed_url_is_refused_without_its_secrets(url: str, trouble: str) 
     with pytest.raises(ConfigurationError) as refused:
         RedisLink(url, timeout=1)
     assert trouble in str(refused.value)
-    told = "".join(traceback.format_exception_only(refused.value)) + repr(refused.value.__cause__)
-    assert not any(part in told for part in (SECRET, ESCAPED, "s3cr", "word@"))
+    text = "".join(traceback.format_exception_only(refused.value)) + repr(refused.value.__cause__)
+    assert not any(part in text for part in (SECRET, ESCAPED, "s3cr", "word@"))
     assert refused.value.__suppress_context__ or refused.value.__context__ is None
 
 

@@ -97,5 +97,5 @@ def test_a_malformed_one_is_refused_without_its_secrets(url: str, trouble: str) 
     """The constructor refuses a malformed URL, and shows no part of it that may be a secret."""
     with pytest.raises(ConfigurationError, match=trouble) as refused:
         RedisLink(url, timeout=1)
-    told = "".join(traceback.format_exception_only(refused.value)) + repr(refused.value.__cause__)
-    assert not any(part in told for part in (SECRET, ESCAPED, "s3cr", "word@"))
+    text = "".join(traceback.format_exception_only(refused.value)) + repr(refused.value.__cause__)
+    assert not any(part in text for part in (SECRET, ESCAPED, "s3cr", "word@"))

@@ -26,7 +26,7 @@ def test_the_usual_reply_says_what_its_parts_say(leads: int) -> None:
 def test_whatever_it_says_beside_is_heard() -> None:
     """Each part that is not 0 arrives, alone or with others, and the store's epoch beside."""
     for said in product((False, True), repeat=6):
-        news = [part if told else 0 for part, told in zip(NEWS, said, strict=False)]
+        news = [part if present else 0 for part, present in zip(NEWS, said, strict=False)]
         reply = read_reply([*USUAL[:5], *news, *([[9, b"epoch"]] if said[5] else [])])
         heard = (reply.grant, reply.backoff_status, reply.meta, reply.payload, reply.leader, reply.epoch_stamp)
         assert tuple(map(bool, heard)) == said
