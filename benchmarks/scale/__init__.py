@@ -1,1 +1,1 @@
-"""How does a fleet of 10 to 10,000 workers fare in a day? A simulation in virtual time, from event to event."""
+"""What does a fleet of 10 to 10,000 workers cost in a day? A discrete-event simulation in virtual time."""

@@ -1,12 +1,12 @@
-"""A simulated day of fleets of 10 to 10,000 workers: what they ask of PostHog and Redis, how fast changes spread.
+"""A simulated day of fleets of 10 to 10,000 workers: their load on PostHog and Redis, how fast changes spread.
 
-    python -m benchmarks.scale                  all of it into results/scale.json, and plots: some 20 minutes
+    python -m benchmarks.scale                  everything, into results/scale.json and plots: about 20 minutes
     python -m benchmarks.scale --sizes 10 100   fewer and smaller fleets: seconds
-    python -m benchmarks.scale --draw           only the plots and tables, from the JSON that is there
+    python -m benchmarks.scale --draw           only the plots and tables, from the existing JSON
 
-flagcache's part is its own pure core (`worker`); the others are models of what their code does
-(`others`). Counts follow from the seed alone, whatever the machine. How long a push takes rests on what is
-assumed of Redis (`world.Machine`), for which `benchmarks.load` has measurements.
+flagcache's part is its own pure core (`worker`); the other providers are models of their code (`others`). The counts
+depend on the seed alone, not on the machine. The time that a push takes depends on the assumptions about Redis
+(`world.Machine`), which `benchmarks.load` has measured.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ RESULTS = Path(__file__).parents[1] / "results" / "scale.json"
 SIZES = (10, 30, 100, 300, 1000, 3000, 10_000)
 
 FLAGS = 200
-"""How many flags the simulated project has."""
+"""Number of flags of the simulated project."""
 
 PUSHES = ((1000, 200), (3000, 200), (10_000, 200), (1000, 2000), (3000, 2000), (10_000, 2000))
-"""Workers and flags for which one change is looked at closely."""
+"""Workers and flags of the fleets in which a single change is measured."""
 
 WAYS = ((0.0, 1.0), (0.05, 1.0), (1.0, 1.0), (0.05, 5.0))
-"""Seconds over which reads are spread, and after which one is given up; the second is the library's."""
+"""Seconds over which reads are spread, and the timeout of one read. The second pair is the library's."""
 
 GIGABIT = 1.25e8
 """Bytes a second."""
 
 
 def measure(flags: int) -> Sizes:
-    """How many bytes the definitions of so many flags take."""
+    """Return the sizes of the definitions of this many flags."""
     served = make_definitions(flags)
     definitions = PostHogVendor().check(served)
     payload = envelope.encode(definitions, envelope.digest(definitions))
@@ -58,12 +58,12 @@ def measure(flags: int) -> Sizes:
 
 
 def push(workers: int, flags: int, *, gigabits: float, spread: float, timeout: float = 1.0) -> PushCase:
-    """One change, seen by a fleet of attached workers that is otherwise at peace.
+    """Simulate one change in a fleet of attached workers in which nothing else happens.
 
     Args:
-        workers: how many there are.
-        flags: in the definitions.
-        gigabits: what Redis can send in a second.
+        workers: their number.
+        flags: number of flags in the definitions.
+        gigabits: what Redis can send per second.
         spread: seconds over which the workers spread their reads.
         timeout: seconds after which a worker gives up a read (`store_timeout`).
     """
@@ -91,9 +91,9 @@ def run(sizes: Sequence[int], pushes: Sequence[tuple[int, int]], save: Callable[
     """Simulate everything, the small fleets first.
 
     Args:
-        sizes: workers of the fleets that live through a day.
-        pushes: workers and flags of those whose one change is looked at closely.
-        save: called with the results whenever there are more of them.
+        sizes: numbers of workers of the fleets of which a day is simulated.
+        pushes: workers and flags of the fleets in which a single change is measured.
+        save: called with all results so far after each simulation.
     """
     day, of_flags = Day(), measure(FLAGS)
     results = Results(
@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m benchmarks.scale", description="A simulated day of fleets of many sizes."
     )
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="workers of the fleets")
-    parser.add_argument("--draw", action="store_true", help="simulate nothing: draw what the JSON holds")
+    parser.add_argument("--draw", action="store_true", help="don't simulate: draw the results in the JSON")
     parser.add_argument("--out", type=Path, default=RESULTS, help="the JSON; plots are put beside it")
     options = parser.parse_args(arguments)
     if not options.draw:

@@ -1,4 +1,4 @@
-"""What a simulated process with an attached client does between its polls: it listens, renews and takes over.
+"""The work of a simulated process with an attached client between its polls: it listens, renews and takes over.
 
 `flagcache.core.schedule` decides what is due and when; this module waits for it in virtual time, as
 `flagcache.worker.listener` and `flagcache.worker.background` do on a thread.
@@ -22,11 +22,11 @@ from flagcache.worker.background import _OFFSET  # pyright: ignore[reportPrivate
 __all__ = ["Background"]
 
 _RECONNECTS = (0.25, 1.0)
-"""Seconds after which a listener that lost its connection makes another (`flagcache.worker.listener`)."""
+"""Seconds until a listener that lost its connection opens a new one (`flagcache.worker.listener`)."""
 
 
 class Pushes(Protocol):
-    """What the background needs of its worker."""
+    """The interface that the background needs of its worker."""
 
     def push(self, now: float, *, contend: bool) -> None:
         """Poll on behalf of the client; `contend` also for the lease, or as the deputy."""
@@ -50,7 +50,7 @@ class Background:
         self._offset = self._world.rng.uniform(0, _OFFSET)
         self._contended_at = -math.inf
         self._number = 0
-        """Of the latest plan; earlier ones count no more."""
+        """Number of the latest plan; earlier plans are void."""
         self._pending: Notice | None = None
         self._reconnecting = False
 
@@ -58,7 +58,7 @@ class Background:
         return self._process.me in self._shared.subscribers
 
     def listen(self, now: float) -> None:
-        """Subscribe, if Redis is there."""
+        """Subscribe, if Redis is up."""
         try:
             self._shared.redis.subscribe(now)
         except StoreError:
@@ -66,7 +66,7 @@ class Background:
         self._shared.subscribers[self._process.me] = self
 
     def reconnect(self, now: float) -> None:
-        """Redis answers: subscribe anew, once, if the connection was lost, and ask what was missed."""
+        """Redis answers: if the connection was lost, subscribe again, once, and poll for what was missed."""
         if not self._subscribed() and not self._reconnecting:
             self._reconnecting = True
             self._world.timeline.at(now + self._world.rng.uniform(*_RECONNECTS), self._listen_again)
@@ -81,7 +81,7 @@ class Background:
             self._worker.push(now, contend=False)
 
     def hear(self, now: float, notice: Notice) -> None:
-        """A notice came; act upon it a little later, and once for several that come close together."""
+        """A notice came: act on it a little later, and only once for several that come close together."""
         if self._pending is None:
             self._world.timeline.at(now + self._world.rng.uniform(0, self._shared.spread), self._on_notice)
             self._pending = notice

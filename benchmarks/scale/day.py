@@ -1,4 +1,4 @@
-"""The day of every simulated fleet: a start, deploys, changes, crashes, and two outages."""
+"""The day of each simulated fleet: a start, deploys, changes, crashes, and two outages."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ _MINUTE = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """What happens. Times are seconds since it began."""
+    """The events of a day. Times are seconds since it began."""
 
     length: float = 86_400.0
     poll_interval: float = 30.0
-    """Of every process, the SDK's default; a fleet asks PostHog as often."""
+    """Of each process: the SDK's default. A fleet asks PostHog at the same interval."""
     start: float = 1.0
-    """Within so many seconds all processes are started for the first time, on an empty Redis."""
+    """Seconds within which all processes start for the first time, with an empty Redis."""
     deploys: tuple[float, ...] = tuple((36 + 72 * i) * _MINUTE for i in range(20))
     deploy: float = 5 * _MINUTE
-    """How long one takes: the processes are replaced in a random order."""
+    """Duration of a deploy, which replaces the processes in a random order."""
     overlap: float = 1.0
     """Seconds for which a process and the one that replaces it both run."""
     changes: tuple[float, ...] = tuple(m * _MINUTE + 7.3 for m in (100, 230, 360, 490, 620, 750, 845, 1000, 1140, 1270))
-    """When PostHog begins to serve something new."""
+    """When PostHog begins to serve new definitions."""
     crashes: tuple[float, ...] = tuple((50 + 140 * i) * _MINUTE + 11.1 for i in range(10))
-    """When a process is killed with -9. Every second time it is the leader."""
+    """When a process is killed (`kill -9`). Every second time it is the leader."""
     restart: float = 5.0
     """Seconds until the killed process is replaced."""
     redis_down: Down = field(default_factory=lambda: Down(840 * _MINUTE, 850 * _MINUTE))
-    """It comes back empty."""
+    """Redis comes back empty."""
     posthog_down: Down = field(default_factory=lambda: Down(990 * _MINUTE, 1010 * _MINUTE))
-    """It answers 503."""
+    """PostHog answers 503."""
     seed: int = 1
 
     @property
@@ -67,7 +67,7 @@ class Fleet(Protocol):
         ...
 
     def leads(self, process: Process) -> bool:
-        """Whether it is the one that fetches for all."""
+        """Whether this process fetches for all."""
         ...
 
 
@@ -78,20 +78,20 @@ CONTESTANTS: dict[str, Callable[[World], Fleet]] = {
     "protocol": lambda world: Ours(world, attached=False),
     "attached": lambda world: Ours(world, attached=True),
 }
-"""By the names that the other benchmarks give them."""
+"""By the names that they have in the other benchmarks."""
 
 
 def live(
     make: Callable[[World], Fleet], workers: int, sizes: Sizes, day: Day | None = None, machine: Machine | None = None
 ) -> Summary:
-    """Let a fleet live through a day; return what was counted.
+    """Simulate a fleet's day and return the counts.
 
     Args:
-        make: makes the fleet.
-        workers: how many processes it has.
+        make: creates the fleet.
+        workers: number of its processes.
         sizes: of the definitions.
-        day: what happens.
-        machine: what Redis can do.
+        day: its events.
+        machine: the capacity of Redis.
     """
     day = day or Day()
     timeline, tally = Timeline(), Tally(day.length, day.changes, day.in_outage)

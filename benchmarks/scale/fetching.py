@@ -1,7 +1,7 @@
-"""What a simulated process does with a grant: it asks PostHog, and publishes the answer.
+"""The fetches of a simulated process: with a grant it asks PostHog, and publishes the answer.
 
-It does in virtual time what `flagcache.worker.fetch` and `flagcache.worker.publish` do on threads; for a process
-without an attached client, what its SDK does.
+In virtual time this replaces the threads of `flagcache.worker.fetch` and `flagcache.worker.publish`; for a process
+without an attached client, those of its SDK.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class Fetching:
         self._world = shared.world
         self._tags = EntityTags()
         self._sdk_version: int | None = None
-        """What the entity tag of its own SDK names, where the SDK fetches."""
+        """The version in the entity tag of its SDK, if the SDK fetches."""
         self._in_vain: tuple[HostFile, Grant] | None = None
-        """The grant on which its SDK was sent to fetch, until that has brought something."""
+        """The grant with which its SDK fetches, until the fetch brings definitions."""
 
     def begin(self, now: float, store: HostFile, grant: Grant, asked: float) -> None:
-        """Ask PostHog: attached with the entity tag of what the fleet holds, else with the SDK's own."""
+        """Ask PostHog: if attached, with the entity tag of the fleet's definitions, else with the SDK's own."""
         self._process.fetching = True
         held = self._process.know.held
         etag = self._tags.for_request(held.meta if held else None, grant.epoch) if self._shared.attached else ""
@@ -55,13 +55,13 @@ class Fetching:
         self._world.timeline.at(now + self._world.machine.fetch, lambda then: self._end(then, outcome))
 
     def sdk_asks_again(self, now: float) -> None:
-        """The SDK's own fetch has ended and brought nothing: a failure, if it never brought anything."""
+        """The SDK's fetch has ended without definitions: a failure if this process never received any."""
         vain, self._in_vain = self._in_vain, None
         if vain is not None and fetches.failed_silently(self._process.know, vain[1]):
             self._refused(now, vain[0], vain[1], Refused("nothing", Scope.MINE))
 
     def repair(self, now: float, store: HostFile, clock: int) -> None:
-        """Give a store what it lost, as old as it is."""
+        """Publish the held definitions, with their age, to a store that lost them."""
         process, held = self._process, self._process.know.held
         if held is None:
             return
@@ -115,7 +115,7 @@ class Fetching:
         return fetches.fetched(brought, outcome.held)
 
     def _offer(self, now: float, outcome: _Errand, held: Held, *, brought: bool) -> None:
-        """Confirm or publish what a fetch brought, and hold it unless it is refused as late."""
+        """Confirm or publish the result of a fetch, and adopt it unless the store refuses it as late."""
         process, store, grant = self._process, outcome.store, outcome.grant
         process.know = fetches.apply_success(process.know, brought=brought)
         try:

@@ -1,7 +1,7 @@
 """The other providers in a simulated day, as small models of their code.
 
-Where there is a choice, the model favours them: the SDK never repeats a request over https, Redis answers them at once,
-and its network is fast enough for all.
+In doubt the models favour them: the SDK never repeats a request over https, Redis answers them at once, and its network
+is fast enough for all.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ class AloneProcess:
     """A process whose SDK asks PostHog itself.
 
     Args:
-        world: where it is.
+        world: the simulation that it is part of.
     """
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._version: int | None = None
-        """Of the flags that it uses."""
+        """The version of the flags that it uses."""
         self._tag: int | None = None
-        """What its SDK's entity tag names."""
+        """The version in its SDK's entity tag."""
         self._started = 0.0
         self.over = False
 
@@ -52,7 +52,7 @@ class AloneProcess:
         self.over = True
 
     def _fetch(self, now: float) -> int:
-        """Ask PostHog; return the version that came, or 0."""
+        """Ask PostHog; return the version that it sent, or 0."""
         answer = self._world.posthog.request(now, self._tag)
         if answer.status != 200:
             return 0
@@ -73,7 +73,7 @@ class Alone:
     """A fleet without a provider.
 
     Args:
-        world: where it is.
+        world: the simulation that it is part of.
     """
 
     def __init__(self, world: World) -> None:
@@ -86,26 +86,26 @@ class Alone:
         return process
 
     def leads(self, process: object) -> bool:
-        """Nobody fetches for others."""
+        """No process fetches for others."""
         return False
 
 
 class LeasedProcess(AloneProcess):
-    """A process behind a lease and one JSON value: the SDK's example, or that with a leader who republishes.
+    """A process behind a lease and one JSON value: the SDK's example, or the same with a leader that republishes.
 
     Args:
-        world: where it is.
-        fleet: which it belongs to.
+        world: the simulation that it is part of.
+        fleet: to which it belongs.
     """
 
     def __init__(self, world: World, fleet: Leased) -> None:
         super().__init__(world)
         self._fleet = fleet
         self._remembered: int | None = None
-        """What it last fetched, and puts back where it is missing."""
+        """What it last fetched, and stores again if it is missing."""
 
     def poll(self, now: float) -> None:
-        """One poll: the lease first, then PostHog or what is stored."""
+        """One poll: first the lease, then PostHog or the stored definitions."""
         if self.over:
             return
         fetched = self._world.redis_down.at(now) or self._lead(now)
@@ -117,7 +117,7 @@ class LeasedProcess(AloneProcess):
         self._world.timeline.poll_at(now + spent + self._world.poll_interval, self)
 
     def end(self, now: float, *, politely: bool) -> None:
-        """End; politely, the lease is given up."""
+        """Stop this process; if it stops cleanly, it gives up the lease."""
         self.over = True
         if politely and not self._world.redis_down.at(now):
             self._world.tally.asked_redis(now, _LEASE_CALL, _FLAG_REPLY)
@@ -137,7 +137,7 @@ class LeasedProcess(AloneProcess):
         return True
 
     def _read(self, now: float) -> bool:
-        """Read what is stored, after the lease was refused; whether it had to be fetched instead."""
+        """Read the stored definitions, because the lease was refused; return whether a fetch was needed instead."""
         stored = self._fleet.stored
         size = self._world.sizes.json if stored is not None else 0
         self._world.tally.asked_redis(now, _LEASE_CALL + _GET, _FLAG_REPLY + _READ_REPLY + size, operations=2)
@@ -165,9 +165,9 @@ class Leased:
     """A fleet behind a lease and one JSON value.
 
     Args:
-        world: where it is.
-        lease: seconds that a leader which fell silent keeps its place.
-        republishes: whether a leader puts back what it remembers.
+        world: the simulation that it is part of.
+        lease: seconds for which a leader that stopped renewing keeps the lease.
+        republishes: whether a leader stores again what it remembers.
     """
 
     def __init__(self, world: World, *, lease: float, republishes: bool = False) -> None:
@@ -190,5 +190,5 @@ class Leased:
         return process is self.leader
 
     def _redis_goes(self, now: float) -> None:
-        """It comes back empty."""
+        """Redis comes back empty."""
         self.leader, self.stored = None, None

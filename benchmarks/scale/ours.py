@@ -7,7 +7,7 @@ import random
 from benchmarks.scale.shared import Shared
 from benchmarks.scale.stores import HostFile, World
 from benchmarks.scale.worker import Worker
-from flagcache.worker.listener import _SPREAD  # pyright: ignore[reportPrivateUsage] - it is what the figures are about
+from flagcache.worker.listener import _SPREAD  # pyright: ignore[reportPrivateUsage] - the figures are about it
 
 __all__ = ["Ours"]
 
@@ -16,7 +16,7 @@ _PER_HOST = 8
 
 
 class Ours:
-    """All processes that share definitions by one Redis; arguments as of `Shared`."""
+    """All processes that share definitions by one Redis; same arguments as `Shared`."""
 
     def __init__(self, world: World, *, attached: bool, may_be_quiet: bool = True, spread: float = _SPREAD) -> None:
         self._shared = Shared(world, attached=attached, may_be_quiet=may_be_quiet, spread=spread)
@@ -24,7 +24,7 @@ class Ours:
         self._ids = random.Random(2)
 
     def start(self, now: float, place: int) -> Worker:
-        """Start a process at this place of the fleet."""
+        """Start the process with this number in the fleet."""
         host = self._hosts.setdefault(place // _PER_HOST, HostFile(f"host {place // _PER_HOST}"))
         me = f"web-{place:05}:{self._ids.randrange(2, 99_999)}:{self._ids.randbytes(6).hex()}"
         worker = Worker(self._shared, me, host)
@@ -32,5 +32,5 @@ class Ours:
         return worker
 
     def leads(self, process: object) -> bool:
-        """Whether it has the lease at Redis."""
+        """Whether it has Redis's lease."""
         return isinstance(process, Worker) and process.leads

@@ -71,12 +71,12 @@ class Panel:
 
 
 class _Scale:
-    """From numbers to places on an axis, by their logarithm.
+    """A logarithmic scale: maps numbers to positions on an axis.
 
     Args:
-        values: all that are to be shown.
-        begin: place of the smallest power of ten.
-        end: place of the greatest.
+        values: all values to show.
+        begin: position of the smallest power of ten.
+        end: position of the largest.
     """
 
     def __init__(self, values: Sequence[float], begin: float, end: float) -> None:

@@ -44,24 +44,25 @@ class Process:
         self.started = 0.0
         self.last_poll = 0.0
         self.fetching = False
-        """A fetch of this process is under way."""
+        """Whether a fetch of this process is under way."""
         self._has_flags = False
         self._saved = Saved()
         self._save_is_due = False
         self.asking = False
-        """The answer of a store is on its way."""
+        """Whether a store's reply is on its way."""
         self._calm = False
         self._version, self._seen = "", 0
-        """What it held at its last poll in full, and `as_of` of what it last saw at Redis."""
+        """The version that it held at its last full poll, and the `as_of` that it last saw at Redis."""
         self._quiet_at = 0.0
-        """When Redis answered its last quiet poll, if it has not taken in that answer; 0: it has."""
+        """When Redis answered its last quiet poll, if it has not applied that reply; 0: it has."""
         self._quietly_granted = (0, 0.0)
-        """The latest grant that its quiet polls saw: on Redis's clock, and on its own as these told at the latest."""
+        """The latest grant that its quiet polls saw: on Redis's clock, and the latest time on its own that follows from
+        them."""
 
     # --- its stores --------------------------------------------------------------------------------------------------
 
     def admits(self, now: float, store: HostFile) -> bool:
-        """Whether this store may be asked now. A store in trouble is then being probed."""
+        """Whether this store may be asked now. If its breaker is open, this poll is the probe."""
         breaker = self._breakers[store.store_name]
         if not breaker.allows(now):
             return False
@@ -73,7 +74,7 @@ class Process:
         self._breakers[store.store_name] = CircuitBreaker()
 
     def lost(self, now: float, store: HostFile) -> None:
-        """A store did not answer: it is left alone for a while, and its lease is not counted on."""
+        """A store did not answer: it is not asked for a while, and its lease counts as lost."""
         jitter = self._world.rng.random()
         breaker = self._breakers[store.store_name].failed(now, longest=self._longest_pause, jitter=jitter)
         self._breakers[store.store_name] = breaker
@@ -81,12 +82,12 @@ class Process:
 
     @property
     def in_charge(self) -> HostFile:
-        """The store that coordinates it now: Redis, or the file of its host while that is in trouble."""
+        """The store that coordinates it now: Redis, or its host's file while Redis is down."""
         return next((store for store in self.stores if not self._breakers[store.store_name].open), self._host)
 
     @property
     def probe_at(self) -> float:
-        """When Redis, if it is in trouble, may be asked again."""
+        """When Redis, if it is down, may be asked again."""
         breaker = self._breakers["redis"]
         return breaker.retry_at if breaker.open else math.inf
 
@@ -95,7 +96,7 @@ class Process:
         return 0.8 * self._world.poll_interval
 
     def apply(self, store: HostFile, reply: Reply, now: float, asked: float) -> None:
-        """Learn from a reply what it says about lease, grants and ages.
+        """Apply what a reply says about lease, grants and ages.
 
         Args:
             store: the one that replied.
@@ -125,7 +126,7 @@ class Process:
     # --- its definitions ---------------------------------------------------------------------------------------------
 
     def take(self, now: float, held: Held) -> None:
-        """Hold these, unless newer ones came in meanwhile."""
+        """Adopt these, unless newer ones were adopted meanwhile."""
         before = self.know.held
         self.know = knowledge.adopt(self.know, held)
         if self.know.held is held and (before is None or before.meta.version != held.meta.version):
@@ -198,7 +199,7 @@ class Process:
     # --- quiet polls -------------------------------------------------------------------------------------------------
 
     def settle(self) -> None:
-        """Find out whether the next polls can be quiet: it only follows, holds what Redis gave it, nothing is wrong."""
+        """Determine whether the next polls can be quiet: it only follows, holds what Redis sent, nothing is wrong."""
         know, held, view = self.know, self.know.held, self.know.view("redis")
         if held is None:
             return
@@ -209,7 +210,7 @@ class Process:
         self._calm = self._shared.may_be_quiet and follows and not (busy or troubled)
 
     def polls_quietly(self, now: float) -> bool:
-        """Poll now, if the poll can change nothing. False: it has to be made in full."""
+        """Poll quietly, if the poll can't change anything. False: a full poll is needed."""
         redis = self._shared.redis
         if not self._calm or not (as_of := redis.pass_quietly(now, self._version, self._seen)):
             return False
@@ -223,7 +224,7 @@ class Process:
     def catch_up(self) -> None:
         """Apply the reply to the latest quiet poll. It contains everything that the earlier ones contained.
 
-        Only the time of the latest grant, which is rounded to a millisecond at each poll, is the latest that any said.
+        Only the time of the latest grant, which each poll rounds to a millisecond, is the latest of all replies.
         """
         at, self._quiet_at = self._quiet_at, 0.0
         if not at:

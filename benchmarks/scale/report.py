@@ -24,23 +24,23 @@ class PushCase(TypedDict):
     payload: int
     """Bytes of the definitions in Redis."""
     gigabits: float
-    """A second that Redis can send."""
+    """Gbit per second that Redis can send."""
     spread: float
     """Seconds over which the workers spread their reads."""
     timeout: float
     """Seconds after which a worker gives up a read."""
     first_to_last: float
-    """Seconds from the first worker that has the change to the last."""
+    """Seconds from the first worker with the change to the last."""
     timeouts: int
     """Reads that were given up."""
     bytes_in_a_second: int | float
-    """Asked of Redis in the fullest second, whatever the network can carry."""
+    """Bytes requested of Redis in the busiest second, whatever the network can carry."""
     reached: int
-    """Workers that have the change in the end."""
+    """Workers that got the change."""
 
 
 class Results(TypedDict):
-    """What `results/scale.json` holds."""
+    """The content of `results/scale.json`."""
 
     flagcache: str
     python: str
@@ -54,7 +54,7 @@ class Results(TypedDict):
 
 
 def load(path: Path) -> Results:
-    """Read what a run has written."""
+    """Read the results of a run."""
     return cast("Results", json.loads(path.read_text(encoding="utf-8")))
 
 
@@ -75,7 +75,7 @@ def _table(results: Results, title: str, cell: Callable[[Summary], str]) -> str:
 
 
 def _pushes(cases: Sequence[PushCase]) -> str:
-    """One row for each fleet and network, one column for each way to read."""
+    """One row for each fleet and network, one column for each spread and timeout."""
     ways = list(dict.fromkeys((case["spread"], case["timeout"]) for case in cases))
     rows: dict[tuple[int, int, float], dict[tuple[float, float], PushCase]] = {}
     for case in cases:
@@ -110,7 +110,7 @@ def draw(results: Results, folder: Path) -> None:
 
 
 def _lines(results: Results, value: Callable[[Summary], float]) -> tuple[Line, ...]:
-    """One for each contestant to whom this applies at all."""
+    """One line for each contestant that has such values."""
     lines: list[Line] = []
     for name, days in results["days"].items():
         points = tuple((float(size), value(day)) for size, day in days.items() if value(day) > 0)
@@ -142,7 +142,7 @@ def _time(seconds: float) -> str:
 
 
 def size(n: float) -> str:
-    """Write a number of bytes so that it can be read."""
+    """Format a number of bytes for readers."""
     for unit in ("B", "KB", "MB"):
         if n < 1000:
             return f"{n:.3g} {unit}" if n < 99.5 else f"{n:.0f} {unit}"

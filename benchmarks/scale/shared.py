@@ -8,7 +8,7 @@ from benchmarks.scale.stores import RedisServer, World
 from flagcache.core import knowledge
 from flagcache.settings import Settings, milliseconds
 from flagcache.stores.base import Envelope, Meta, Notice
-from flagcache.worker.listener import _SPREAD  # pyright: ignore[reportPrivateUsage] - it is what the figures are about
+from flagcache.worker.listener import _SPREAD  # pyright: ignore[reportPrivateUsage] - the figures are about it
 
 __all__ = ["Shared", "Subscriber", "number_of", "version_of"]
 
@@ -25,10 +25,10 @@ class Shared:
     """The common part of one fleet.
 
     Args:
-        world: where the processes are.
+        world: the simulation that the processes are part of.
         attached: whether clients are attached, so that the fleet fetches for itself and changes are pushed.
-        may_be_quiet: polls that can change nothing are only counted. False: each is made; the tests compare.
-        spread: seconds over which workers spread what they do upon the same notice.
+        may_be_quiet: polls that can't change anything are only counted. False: each is made. Tests compare the two.
+        spread: seconds over which workers spread their polls after a notice.
     """
 
     def __init__(self, world: World, *, attached: bool, may_be_quiet: bool = True, spread: float = _SPREAD) -> None:
@@ -64,13 +64,13 @@ class Shared:
             subscriber.hear(now + i * pause, notice)
 
     def _redis_goes(self, now: float) -> None:
-        """All connections are lost, and it comes back empty."""
+        """All connections are lost, and Redis comes back empty."""
         self.subscribers.clear()
         self.redis.flush()
 
 
 def version_of(number: int) -> str:
-    """The digest of the definitions that PostHog serves after so many changes, counted from 1."""
+    """Return the digest of the definitions that PostHog serves with this number. The first ones are 1."""
     return f"{number:032x}"
 
 

@@ -27,10 +27,10 @@ __all__ = ["HostFile", "RedisServer", "Sizes", "World", "clock_of"]
 _T = TypeVar("_T")
 
 _DAY = 1_790_000_000_000
-"""Milliseconds at which the simulated day begins: as many digits as a real clock's."""
+"""The store's clock when the simulated day begins, in milliseconds. It has as many digits as a real clock."""
 
 _PAST = 64
-"""How many earlier states of Redis are kept: more than change within one poll interval."""
+"""Number of earlier states of Redis that are kept: more than arise within one poll interval."""
 
 _KEYS = keys_of("my-team", 0)
 
@@ -39,18 +39,18 @@ _TEXT_REPLY = len("$9\r\nconfirmed\r\n")
 
 
 def clock_of(now: float) -> int:
-    """What a store's clock shows then, in milliseconds."""
+    """Return a store's clock at this time, in milliseconds."""
     return _DAY + round(now * 1000)
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Bytes that the definitions of a project take."""
+    """Bytes of a project's definitions."""
 
     json: int
-    """As a provider stores them that encodes them as JSON, and as PostHog sends them."""
+    """As JSON: from PostHog, and in the store of a provider that encodes them as JSON."""
     envelope: int
-    """As flagcache stores them."""
+    """In flagcache's stores."""
 
 
 @dataclass(slots=True)
@@ -84,7 +84,7 @@ class HostFile:
         self.state = rules.State()
 
     def poll(self, now: float, ask: Ask) -> tuple[Reply, float]:
-        """Decide; return the answer and when it was made."""
+        """Decide; return the reply and the time at which it was decided."""
         at = self._serve(now)
         state, reply = rules.poll(self.state, ask, clock_of(at))
         self._set(at, state)
@@ -160,23 +160,23 @@ class HostFile:
         self.state = state
 
     def _counted(self, at: float, received: int, sent: int) -> None:
-        """A file sends nothing over a network."""
+        """Nothing: a file has no network."""
 
     def _notify(self, at: float, notice: Notice) -> None:
-        """A file has no subscribers."""
+        """Nothing: a file has no subscribers."""
 
 
 class RedisServer(HostFile):
-    """The fleet's Redis: one thread, one way out, subscribers, and times when it is away.
+    """The fleet's Redis: one thread, one outgoing link, subscribers, and times when it is down.
 
-    It also knows until when a follower's poll can change nothing (`pass_quietly`): such polls need only be counted.
+    It also knows until when a follower's poll can't change anything (`pass_quietly`): such polls need only be counted.
 
     Args:
-        world: where it stands.
+        world: the simulation that it is part of.
         notify: called with the time and the notice, for all subscribers.
-        subscribers: tells how many there are.
-        ask: what every poll of this fleet says.
-        slack: seconds that the lease must last beyond a poll for it to be quiet; 0 where nobody contends between polls.
+        subscribers: returns their number.
+        ask: what all polls of this fleet have in common.
+        slack: seconds that the lease must last beyond a poll for it to be quiet; 0 if no worker contends between polls.
     """
 
     def __init__(
@@ -204,21 +204,21 @@ class RedisServer(HostFile):
         self._replies = (0, 0)
 
     def poll(self, now: float, ask: Ask) -> tuple[Reply, float]:
-        """Decide, and count what goes over the wires."""
+        """Decide, and count the bytes on the wire."""
         reply, at = super().poll(now, ask)
         self._counted(at, poll_size(_KEYS, ask), reply_size(reply, self._world.sizes.envelope))
         return reply, at
 
     def pass_quietly(self, now: float, version: str, seen: int) -> int:
-        """Count a follower's poll if it changes nothing and tells only ages.
+        """Count a follower's poll if it changes nothing and its reply contains only ages.
 
         Args:
-            now: when it asks.
-            version: what it holds.
-            seen: `as_of` that it last saw here.
+            now: when it polls.
+            version: that it holds.
+            seen: the `as_of` that it last saw here.
 
         Returns:
-            `as_of` that it sees now; 0: this poll has to be made in full.
+            The `as_of` that it sees now; 0: a full poll is needed.
         """
         if not self._free_at <= now < self._quiet_until or version != self._version:
             return 0
@@ -226,7 +226,7 @@ class RedisServer(HostFile):
         return self._as_of
 
     def state_at(self, now: float) -> rules.State:
-        """What was stored then, no longer than a few polls ago."""
+        """Return the state at this time, which must not be more than a few polls ago."""
         return next(state for at, state in reversed(self._past) if at <= now)
 
     def subscribe(self, now: float) -> None:
@@ -236,7 +236,7 @@ class RedisServer(HostFile):
         self._world.tally.asked_redis(now, size + 30, size + 34)
 
     def flush(self) -> None:
-        """Lose everything, as a restart without a disk does."""
+        """Lose everything, as Redis without a disk does when it restarts."""
         self.state = rules.State()
         self._quiet_until = 0.0
 
@@ -268,14 +268,14 @@ class RedisServer(HostFile):
         self._look(at)
 
     def _look(self, at: float) -> None:
-        """Find out until when all is quiet."""
+        """Compute until when polls can't change anything."""
         state = self.state
         if state.meta is None or not state.owner or state.backoff_status or state.backoff_until:
             self._quiet_until = 0.0
             return
         silent_at = max(state.meta.confirmed_at, state.led_since) + self._ask.challenge
         until = min(state.lease_until - self._slack, silent_at)
-        if self._ask.listens:  # a poll makes its asker the deputy if there is none, and takes what is overdue
+        if self._ask.listens:  # if there is no deputy, a poll makes its sender the deputy, and takes an overdue fetch
             if not state.deputy:
                 self._quiet_until = 0.0
                 return
@@ -294,5 +294,5 @@ class RedisServer(HostFile):
 
 
 def _call(*arguments: object) -> int:
-    """Bytes of a verb's call."""
+    """Return the number of bytes of a verb's call."""
     return call_size(_KEYS.hash, _KEYS.lease, *arguments)

@@ -15,7 +15,7 @@ __all__ = ["Spread", "Summary", "Tally"]
 
 
 class Spread(TypedDict):
-    """How some seconds or numbers are spread."""
+    """The distribution of some durations or numbers."""
 
     count: int
     p50: float
@@ -30,9 +30,9 @@ class Summary(TypedDict):
     full: int
     unchanged: int
     limited: int
-    """Refused by PostHog, because one team had asked too often in that minute (429)."""
+    """Refused by PostHog, because this team had sent too many requests in that minute (429)."""
     unanswered: int
-    """Made while PostHog was away."""
+    """Made while PostHog was down."""
     flag_requests: int
     api_requests_in_a_second: int
     """At most."""
@@ -44,7 +44,7 @@ class Summary(TypedDict):
     """Out of Redis."""
     notices: int
     timeouts: int
-    """Calls of Redis that a worker gave up."""
+    """Calls of Redis that ran into a worker's timeout."""
     change_to_worker: Spread
     """Seconds from a change at PostHog to each worker, without the outages."""
     change_first_to_last: Spread
@@ -60,8 +60,8 @@ class Tally:
 
     Args:
         length: seconds.
-        changes: when PostHog began to serve something new.
-        in_outage: which of the changes, by number from 0, fell into an outage.
+        changes: when PostHog began to serve new definitions.
+        in_outage: indexes of the changes that fell into an outage.
     """
 
     def __init__(self, length: float, changes: Sequence[float], in_outage: frozenset[int] = frozenset()) -> None:
@@ -79,12 +79,12 @@ class Tally:
         self.timeouts = 0
 
     def asked_posthog(self, now: float, status: int) -> None:
-        """Somebody made a request."""
+        """PostHog received a request."""
         self._statuses[status] += 1
         self._requests[int(now)] += 1
 
     def asked_redis(self, now: float, received: int, sent: int, operations: int = 1) -> None:
-        """Redis received and sent so many bytes for so many operations."""
+        """Redis received and sent these numbers of bytes for this number of operations."""
         second = int(now)
         self._operations[second] += operations
         self._received[second] += received
@@ -96,16 +96,16 @@ class Tally:
         self._sent[int(now)] += subscribers * size
 
     def took(self, now: float, version: int, started: float) -> None:
-        """A worker that started then uses this version from now on."""
+        """A worker that started at `started` uses this version from now on."""
         if version > 1 and started < self._changes[version - 2]:
             self._delays[version - 2].append(now - self._changes[version - 2])
 
     def has_flags(self, now: float, started: float) -> None:
-        """A worker that started then has its first flags now."""
+        """A worker that started at `started` has its first flags now."""
         self._first_flags.append(now - started)
 
     def summary(self) -> Summary:
-        """All of it."""
+        """Return all counts of the day."""
         full, unchanged = self._statuses[200], self._statuses[304]
         ordinary = [delays for i, delays in enumerate(self._delays) if i not in self._in_outage]
         return Summary(

@@ -15,7 +15,7 @@ _SHA1 = 40
 
 
 def call_size(*words: object) -> int:
-    """Bytes of a script's call by its digest: `words` are keys and arguments."""
+    """Return the number of bytes of a script's call by its digest; `words` are its keys and arguments."""
     fixed = len(f"*{3 + len(words)}\r\n") + _bulk(len("EVALSHA")) + _bulk(_SHA1) + _bulk(len("2"))
     return fixed + sum(_bulk(len(str(word))) for word in words)
 
@@ -26,12 +26,12 @@ def poll_words(keys: Keys, ask: Ask) -> tuple[str | int, ...]:
 
 
 def poll_size(keys: Keys, ask: Ask) -> int:
-    """Bytes of a poll."""
+    """Return the number of bytes of a poll."""
     return call_size(*poll_words(keys, ask))
 
 
 def reply_size(reply: Reply, payload: int) -> int:
-    """Bytes of the answer to a poll; `payload` is the size of what it carries, if it does."""
+    """Return the number of bytes of the reply to a poll; `payload` is the size of the payload, if it has one."""
     bits = (
         int(reply.unchanged)
         + 2 * int(reply.republish)
@@ -53,7 +53,7 @@ def reply_size(reply: Reply, payload: int) -> int:
 
 
 def notice_size(channel: str, notice: Notice) -> int:
-    """Bytes of a notice to one subscriber."""
+    """Return the number of bytes of a notice to one subscriber."""
     body = f"{notice.kind} {notice.epoch} {notice.version}"
     return _array(_bulk(len("message")), _bulk(len(channel)), _bulk(len(body)))
 

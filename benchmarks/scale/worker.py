@@ -1,8 +1,8 @@
 """One process of a simulated flagcache fleet: the library's pure core, driven by events instead of threads.
 
 `flagcache.core.knowledge`, `flagcache.core.circuit_breaker` and `flagcache.core.schedule` decide what to ask, what
-follows from a reply and what is due when. This module does in virtual time what `flagcache.worker.worker` and `poll` do
-with threads and sockets. It leaves out forks, and the renewal of ages in the fallback file.
+follows from a reply, and what is due when. In virtual time this module replaces the threads and sockets of
+`flagcache.worker.worker` and `poll`. It leaves out forks, and the renewal of ages in the fallback file.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ class Worker:
         self._world = shared.world
         self._process = Process(shared, me, host)
         self._deferred = False
-        """A grant was left for the next poll."""
+        """Whether a grant was deferred to the next poll."""
         self._fetching = Fetching(self._process, shared, self._settle)
         self._background = Background(self._process, shared, self) if shared.attached else None
 
     @property
     def leads(self) -> bool:
-        """Whether it has the lease at Redis."""
+        """Whether it has Redis's lease."""
         return self._process.know.view("redis").leads
 
     # --- the SDK's part ----------------------------------------------------------------------------------------------
@@ -55,7 +55,7 @@ class Worker:
         self._load(now, 1)
 
     def _load(self, now: float, attempt: int) -> None:
-        """Look for definitions to start with, in growing pauses."""
+        """Poll for the first definitions with growing pauses, as `flagcache.worker.cold_start` does."""
         process = self._process
         if process.over:
             return
@@ -70,7 +70,7 @@ class Worker:
             self._world.timeline.at(now + pause, lambda then: self._load(then, attempt + 1))
 
     def poll(self, now: float) -> None:
-        """The poll of the SDK's own poller."""
+        """One poll of the SDK's own poller."""
         process = self._process
         if process.over:
             return
@@ -84,7 +84,7 @@ class Worker:
         self._poll_next(now)
 
     def end(self, now: float, *, politely: bool) -> None:
-        """End; politely, the lease is given up, and else it has to run out."""
+        """Stop this process; if it stops cleanly, it gives up the lease, else the lease expires."""
         process = self._process
         if politely:
             process.save_due(now)
@@ -108,7 +108,7 @@ class Worker:
         self._ask(now, self._manner(contend=contend, pushes=True))
 
     def _manner(self, *, contend: bool, pushes: bool = False) -> Ask:
-        """What this process wants of a store at this moment."""
+        """Return what this process wants from a store at this moment."""
         process = self._process
         return process.base._replace(
             may_lead=contend and not process.fetching,
@@ -153,7 +153,7 @@ class Worker:
         self._world.link.send(at, self._world.sizes.envelope, deadline, arrived)
 
     def _hear(self, now: float, store: HostFile, reply: Reply, asked: float) -> None:
-        """Take in an answer, and do what follows from it."""
+        """Apply a reply, and do what follows from it."""
         process = self._process
         process.answered(store)
         if self._background is not None and store.store_name == "redis":
@@ -171,7 +171,7 @@ class Worker:
             self._fetching.begin(now, store, reply.grant, asked)
 
     def _settle(self, now: float) -> None:
-        """Plan what its background has to do next, and find out whether its next polls can be quiet."""
+        """Plan the next work of its background, and determine whether its next polls can be quiet."""
         self._process.look(now)
         self._process.settle()
         if self._background is not None and not self._process.over:

@@ -1,4 +1,4 @@
-"""A simulated day: virtual time, what PostHog serves, and how long one Redis takes.
+"""The world of a simulated day: virtual time, PostHog, and the times that one Redis needs.
 
 All times are seconds since the day began. Nothing waits: `Timeline` goes from one event to the next. `ours` and
 `others` contain what each contestant does, `tally` the counts.
@@ -22,16 +22,16 @@ __all__ = ["Answer", "Down", "Link", "Machine", "Polling", "PostHog", "Timeline"
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What one Redis and the ways to it can do. Counts do not depend on it, only how long a push takes."""
+    """The capacity of one Redis and its network. It determines how long a push takes; the counts don't depend on it."""
 
     round_trip: float = 0.0005
-    """Seconds from a worker to Redis and back."""
+    """Round trip between a worker and Redis, in seconds."""
     script: float = 15e-6
-    """Seconds of its one thread that a poll takes it (65,000 polls a second)."""
+    """Seconds of its one thread for a poll (65,000 polls a second)."""
     notice: float = 5e-6
-    """Seconds of its one thread for each subscriber that it sends a notice to."""
+    """Seconds of its one thread for a notice to one subscriber."""
     bandwidth: float = 1.25e9
-    """Bytes a second that it can send in all: 10 Gbit/s. Those who read a payload at the same time share it evenly."""
+    """Bytes per second that it can send: 10 Gbit/s. Concurrent reads of a payload share it evenly."""
     timeout: float = 1.0
     """Seconds after which a worker gives up a call (`store_timeout`)."""
     fetch: float = 0.3
@@ -47,10 +47,10 @@ class Polling(Protocol):
 
 
 class Timeline:
-    """What happens when.
+    """The calendar of the simulation: planned calls, in order.
 
-    The polls of a fleet follow one another at one and the same interval, so that most come in the order in which they
-    were planned: these stand in a line, and only what comes sooner than the line's end is sorted in.
+    All polls of a fleet have the same interval, so most of them happen in the order in which they were planned. These
+    are in a queue; only what is due before the queue's end is sorted in.
     """
 
     def __init__(self) -> None:
@@ -63,14 +63,14 @@ class Timeline:
         heapq.heappush(self._events, (time, next(self._numbers), happens))
 
     def poll_at(self, time: float, process: Polling) -> None:
-        """Let this process poll then."""
+        """Plan a poll of this process."""
         if self._line and time < self._line[-1][0]:
             self.at(time, process.poll)
         else:
             self._line.append((time, process))
 
     def run(self, until: float) -> None:
-        """Let all happen that is planned before this time."""
+        """Make all calls that are planned before this time."""
         events, line = self._events, self._line
         while True:
             event_at = events[0][0] if events else math.inf
@@ -88,31 +88,31 @@ class Timeline:
 
 @dataclass(frozen=True, slots=True)
 class Down:
-    """When something is away."""
+    """The time in which something is down."""
 
     begins: float = math.inf
     ends: float = math.inf
 
     def at(self, now: float) -> bool:
-        """Whether it is away now."""
+        """Whether it is down now."""
         return self.begins <= now < self.ends
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What PostHog answers."""
+    """An answer of PostHog."""
 
     status: int
-    """200: definitions; 304: unchanged; 429: too many requests; 503: PostHog is away."""
+    """200: definitions; 304: unchanged; 429: too many requests; 503: PostHog is down."""
     version: int
-    """What it serves."""
+    """The number of the definitions that it serves."""
 
 
 @dataclass(slots=True)
 class PostHog:
-    """The vendor's server: version 1 at first, another one at each change.
+    """The vendor's server: it serves version 1 first, and the next one after each change.
 
-    Its limits are those of one team: so many answers with definitions a minute, so many without.
+    Its limits hold for one team: answers with definitions per minute, and answers without.
     """
 
     tally: Tally
@@ -126,7 +126,7 @@ class PostHog:
     _version: int = 1
 
     def version_at(self, now: float) -> int:
-        """What it serves; time must not go back."""
+        """Return the version that it serves. Time must not go back."""
         while self._version <= len(self.changes) and self.changes[self._version - 1] <= now:
             self._version += 1
         return self._version
@@ -136,7 +136,7 @@ class PostHog:
 
         Args:
             now: when it arrives.
-            known: the version whose entity tag it carries; None: none.
+            known: the version in its entity tag; None if it has none.
         """
         version = self.version_at(now)
         if self.down.at(now):
@@ -164,14 +164,14 @@ class PostHog:
 
 
 class Link:
-    """The way out of Redis: who reads at the same time shares it evenly.
+    """The outgoing link of Redis: concurrent transfers share it evenly.
 
-    `_each` is how many bytes a transfer would have got that had been under way all the time: a transfer ends when that
-    has grown by its size.
+    `_each` is the number of bytes that a transfer would have received if it had always been under way. So a transfer
+    ends when `_each` has grown by its size.
 
     Args:
-        timeline: tells the time.
-        bandwidth: bytes a second.
+        timeline: has the time.
+        bandwidth: bytes per second.
     """
 
     def __init__(self, timeline: Timeline, bandwidth: float) -> None:
@@ -185,13 +185,13 @@ class Link:
         self._config = 0
 
     def send(self, now: float, size: int, deadline: float, done: Callable[[float, bool], None]) -> None:
-        """Send so many bytes.
+        """Send this number of bytes.
 
         Args:
             now: when it begins.
             size: bytes.
             deadline: when the reader gives up.
-            done: called with the time of its end, and whether all arrived.
+            done: called with the time of the end, and whether all bytes arrived.
         """
         self._go_on(now)
         transfer = _Transfer(done)
@@ -206,7 +206,7 @@ class Link:
         self._each_at = now
 
     def _look_ahead(self, now: float) -> None:
-        """Plan the next end; what was planned before counts no more."""
+        """Plan the end of the next transfer; earlier plans are void."""
         self._config += 1
         config = self._config
         while self._ends and self._ends[0][2].over:
