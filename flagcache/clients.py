@@ -123,10 +123,10 @@ class ClientSnapshot(NamedTuple):
 
 
 class Push:
-    """One round of polls that our thread runs for clients, one after the other; all share one question to the store.
+    """One round of polls that our thread runs for clients, one after the other; all share one poll of the store.
 
     Args:
-        contends: whether the question may take the lease.
+        contends: whether that poll may take the lease.
     """
 
     __slots__ = ("asked", "client", "contends")
@@ -134,7 +134,7 @@ class Push:
     def __init__(self, *, contends: bool) -> None:
         self.contends = contends
         self.asked = False
-        """Whether the store was asked."""
+        """Whether the store was polled."""
         self.client: Client | None = None
         """Whose poll runs now."""
 
@@ -161,9 +161,9 @@ class Clients:
 
     @contextmanager
     def one_snapshot(self, thread: ThreadRecord) -> Generator[ClientSnapshot]:
-        """Inside the `with` block this thread, the calling one, looks at the clients only once, as a poll does.
+        """Inside the `with` block the calling thread sees the clients as they were at its start: one state a poll.
 
-        A client may be shut down or collected, or change its keys or its poll interval, at any other time.
+        A client may be shut down or collected, or change its keys or its poll interval, at any time.
         """
         notes = thread.notes
         notes[self._seen] = seen = self._look()

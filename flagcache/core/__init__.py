@@ -13,9 +13,9 @@ interval old. Its `as_of` is a fencing token: the store's clock, and always abov
 carry the `as_of` of the grant with which they were fetched, never the time when the response was read.
 
 Order. (epoch, `as_of`) orders definitions. A store accepts only newer ones (compare-and-set), and a worker adopts only
-newer ones. So a worker that froze during its fetch cannot overwrite what was fetched or confirmed later. The epoch is
-raised by people only, with `flagcache clear`. An `as_of` means something on the clock of its own store only. Between
-two stores the age on this process's monotonic clock decides.
+newer ones. So a worker that froze during its fetch cannot overwrite what was fetched or confirmed later. Only people
+raise the epoch, with `flagcache clear`. An `as_of` is valid only on the clock of its own store. Between two stores the
+age on this process's monotonic clock decides.
 
 Who may fetch.
 

@@ -12,7 +12,7 @@ __all__ = ["is_stale", "outranking", "settled"]
 
 
 def settled(know: Knowledge, longest: float, now: float) -> Knowledge:
-    """Give up definitions whose place in the order stayed unknown for `longest` seconds: the store's count then.
+    """Give up definitions whose order stayed unknown for `longest` seconds: from then on the store's count.
 
     Until then a process that fetched them keeps them, because the store's are older. With a key it keeps them until it
     finds any that were confirmed later by signature.

@@ -3,11 +3,11 @@
 An SDK that fetches hands over the keys that it knows, and drops the others (`Vendor.keys`). Hence three rules for
 definitions that another SDK wrote:
 
-1. A process that would drop a key does not lead. Unless no other process leads: if the lease has been free for a
+1. A process that would drop a key does not lead, unless no other process does: if the lease has been free for a
    challenge time, the processes that could carry the key are gone.
 2. A process that misses a key asks for a turn at once, once for each publication, and not only if the leader is silent.
 3. A process that holds a key keeps what it holds, although it is older, until another process brings newer definitions
-   with that key. Unless people cleared the store since.
+   with that key, unless the store was cleared since.
 
 The fleet's own fetch drops nothing, whichever SDK it serves: attached processes lead under the first rule too.
 """
@@ -53,7 +53,7 @@ def drops_keys(held: Held | None, writer: str, keys: frozenset[str]) -> bool:
 
 
 def is_emptied(view: StoreView) -> bool:
-    """Whether people emptied the store. Another cause is soon repaired, and until then the store seems empty too."""
+    """Whether the store is empty. Unless people cleared it, it is soon repaired."""
     return bool(view.replied_at) and view.stored is None
 
 

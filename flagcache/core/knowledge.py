@@ -124,7 +124,7 @@ def build_poll(base: Ask, know: Knowledge, store_name: str, now: float) -> Ask:
         grant_age=-1 if know.granted is None else _age(know.granted, now),
         leader=view.leader,
     )
-    if view.foreign and view.stored is not None:  # only to see whether this has changed
+    if view.foreign and view.stored is not None:  # only to see whether this changes
         return ask._replace(held=view.stored.order, held_version=view.stored.version)
     if held is None:
         return ask
@@ -183,14 +183,14 @@ def apply_reply(know: Knowledge, store_name: str, reply: Reply, now: float, aske
 
 
 def _confirmed(know: Knowledge, meta: Meta, clock: int, asked_at: float) -> float | None:
-    """Own clock when the vendor confirmed what the store has; None if that is not signed."""
+    """Own clock when the vendor confirmed what the store has; None if it has nothing, or if that is not signed."""
     if know.signs and not meta.stamp:
         return None
     return asked_at - (clock - granted_at(meta, clock)) / 1000
 
 
 def _reconfirmed(know: Knowledge, store_name: str, reply: Reply, asked_at: float) -> Knowledge:
-    """The very definitions that are held were confirmed by another worker: their ages move, nothing else."""
+    """Adopt only the ages of a reply if another worker confirmed the very definitions that are held."""
     held, meta = know.held, reply.meta
     if held is None or meta is None or meta.version != held.meta.version or reply.republish:
         return know

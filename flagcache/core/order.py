@@ -35,7 +35,7 @@ class Held(NamedTuple):
 
 
 def granted_at(meta: Meta, clock: int) -> int:
-    """When their fetch was granted (`as_of` may be an order alone); 0, older than all, if that is yet to come."""
+    """When their fetch was granted (`as_of` may be only an order); 0, older than all, if that is ahead of the clock."""
     at = min(meta.as_of, meta.confirmed_at)
     return at if at <= clock else 0
 
@@ -43,8 +43,8 @@ def granted_at(meta: Meta, clock: int) -> int:
 def is_newer(held: Held, old: Held, clock: int) -> bool:
     """Whether these replace the old ones, by their store's order.
 
-    An old `as_of` ahead of the store's clock, where the new one is not, is of a clock that has been stepped back since
-    (and of a store that has lost it): as between two stores, the age on this process's own clock decides.
+    If only the old `as_of` is ahead of the store's clock, that clock was stepped back since, and the store has lost
+    those definitions. Then, and between two stores, the age on this process's own clock decides.
     """
     comparable = held.store_name == old.store_name and not (old.meta.as_of > clock and granted_at(held.meta, clock))
     return held.meta.order >= old.meta.order if comparable else held.born >= old.born
@@ -53,9 +53,9 @@ def is_newer(held: Held, old: Held, clock: int) -> bool:
 def is_newer_by_signature(held: Held, old: Held, clock: int) -> bool:
     """Whether these replace the old ones, by the signed times of both.
 
-    `confirmed_at` is what the store's clock said when it was signed. `as_of` is counted on from the highest one in the
-    store, which may be forged. So `confirmed_at` decides first. If it is ahead of the store's clock, that clock was
-    stepped back since: then, and between two stores, the age on this process's own clock decides.
+    `confirmed_at` is the store's clock when it was signed. `as_of` continues from the highest one in the store, which
+    may be forged. So `confirmed_at` decides first. If it is ahead of the store's clock, that clock was stepped back
+    since: then, and between two stores, the age on this process's own clock decides.
     """
     if held.unproved or old.unproved:
         return old.unproved and (not held.unproved or is_newer(held, old, clock))

@@ -27,7 +27,7 @@ def plan_offer(meta: Meta, stored: Meta | None) -> Offer:
     """Return how to give a store what was just fetched.
 
     If this process knows of the project what the store doesn't, such as its new token, it publishes the same version
-    anew. Without that, processes that know nothing else of their project would take what is stored for another's.
+    again. Otherwise processes that know only the new token would treat what is stored as another project's.
 
     Args:
         meta: of what was fetched.
@@ -36,7 +36,7 @@ def plan_offer(meta: Meta, stored: Meta | None) -> Offer:
     if stored is None or stored.version != meta.version or meta.etag not in ("", stored.etag):
         return Offer(meta)
     joined = join_projects(meta.project, stored.project)
-    meta = meta._replace(project=joined if is_text(joined) else meta.project)  # longer than any store takes
+    meta = meta._replace(project=joined if is_text(joined) else meta.project)  # else longer than any store accepts
     news = meta.project != join_projects(stored.project, "")
     return Offer(meta, confirm_first=not news, confirm_if_late=news)
 
@@ -47,7 +47,7 @@ def after_offer(held: Held, published: Published | None, *, late: bool, now: flo
     Args:
         held: what was fetched.
         published: the store's verdict; None: every reader would refuse it.
-        late: what the store calls newer certainly is.
+        late: what the store has is certainly newer.
         now: own clock.
     """
     if published not in (Published.STALE, Published.UNSETTLED):
@@ -64,7 +64,7 @@ def after_repair(
 
     Args:
         held: what was offered.
-        meta: under which metadata.
+        meta: the metadata with which it was offered.
         store_name: the store.
         published: its verdict; None: every reader would refuse it.
         replacing: it was only to replace a version whose key this process lacks.

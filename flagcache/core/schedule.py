@@ -78,7 +78,7 @@ class Schedule(NamedTuple):
 
     @property
     def soonest(self) -> float:
-        """When the next thing is due."""
+        """When the next of these is due."""
         return min(self.renew_at, self.contend_at, self.over_at)
 
 

@@ -31,7 +31,7 @@ class KeyCompatibility:
         """By store: own clock since when the lease was free, or taken by this process while it was free."""
 
     def must_not_lead(self, store_name: str) -> bool:
-        """Whether to leave the lead of this store to processes that lose nothing of what is held (rule 1)."""
+        """Whether to leave this store's lease to processes whose SDK knows all keys of what is held (rule 1)."""
         vendor = self._config.vendor
         if not rules.drops_keys(self._state.know.held, vendor.writer, vendor.keys):
             return False
@@ -41,7 +41,7 @@ class KeyCompatibility:
         return since is None or self._config.clock() - since < self._config.settings.challenge_after
 
     def adjust_poll(self, ask: Ask, store_name: str) -> Ask:
-        """Return the poll of this store as these rules want it."""
+        """Return the poll of this store, adjusted to these rules."""
         if ask.may_lead and self.must_not_lead(store_name):
             ask = ask._replace(may_lead=False)
         held, lacking = self._state.know.held, self._lacking.get(store_name)
@@ -73,7 +73,7 @@ class KeyCompatibility:
         return reply
 
     def accepts(self, store_name: str, meta: Meta, definitions: Definitions) -> bool:
-        """Whether to hold what was sent, instead of what is held (rules 2 and 3)."""
+        """Whether to replace what is held by what was sent (rules 2 and 3)."""
         vendor = self._config.vendor
         missing = rules.missing_keys(meta, definitions, vendor.writer, vendor.keys)
         if not missing:

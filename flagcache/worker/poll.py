@@ -1,4 +1,4 @@
-"""The read path: one poll from the question to the adoption of what it brought, top to bottom.
+"""The read path: one poll, from the question to the adoption of the reply, top to bottom.
 
 `StorePoller.poll` builds the poll, sends it, has the reply verified (`worker/verify.py`), applies it to what this
 process knows (`core/knowledge.py`), and acts: it adopts newer definitions, repairs the store (`worker/publish.py`), or
@@ -75,13 +75,13 @@ class StorePoller:
         """What all polls of this process have in common."""
 
     def poll(self, intent: PollIntent, lease: float, *, serve_first: bool = False) -> PollOutcome | None:
-        """Poll the first store that answers and is not another project's; None if there is none.
+        """Poll the first store that answers and has no other project's definitions; None if there is none.
 
         Args:
             intent: what this process wants and does at this moment.
             lease: seconds that a lease of this process lasts now.
             serve_first: only for unknown clients. Defer a grant that comes with young definitions to the next poll,
-                which gets it again: a client without flags starts with these, and not with a request that may fail.
+                which gets it again. So a client without flags starts with these, not with a request that may fail.
         """
         held = self._state.know.held
         if held is not None and held.unsettled is not None:
@@ -118,7 +118,7 @@ class StorePoller:
         self._state.stores.answered(managed, wrote=reply.grant is not None)
         verified = self._verifier.verify(managed, store, reply)
         if verified.again:
-            reply, asked_at = self._timely(managed, store, intent)  # it grants again what it granted
+            reply, asked_at = self._timely(managed, store, intent)  # the same grant comes again
             verified = self._verifier.verify(managed, store, reply)
         return verified, asked_at
 
@@ -137,8 +137,8 @@ class StorePoller:
         """Poll one store; a second time if the first took too long.
 
         A call longer than `store_timeout` means that this process was suspended, so the reply may be arbitrarily old.
-        Poll again; an open grant is re-issued. A reader may have waited for definitions over a slow link, and gets no
-        grants.
+        Poll again; an open grant is re-issued. A reader gets no grants, and over a slow link its payload may simply
+        take that long.
         """
         settings, asked_at = self._config.settings, self._config.clock()
         reply = store.poll(self._build_poll(managed, intent, asked_at))
@@ -157,7 +157,7 @@ class StorePoller:
         if managed.spec.pace != 1:
             ask = ask._replace(interval=round(ask.interval * managed.spec.pace))
         ask = knowledge.build_poll(ask, know, name, now)
-        if know.held is None:  # what a process holds fills a store that lost it
+        if know.held is None:  # a process with definitions restores a store that lost them
             ask = self._lease_doubts.adjust_poll(ask, know, name, now)
         elif self._state.holds_unshareable:
             ask = yield_turn(ask, know.view(name), unshareable=True)
@@ -168,7 +168,7 @@ class StorePoller:
         return common._replace(max_payload=self._config.codec.largest)
 
     def _apply(self, managed: ManagedStore, reply: Reply, asked_at: float) -> bool:
-        """Apply who leads and what is stored; False if the definitions are another project's."""
+        """Apply who leads and what is stored; return False if the definitions are another project's."""
         name, held = managed.store_name, self._state.know.held
         if reply.unchanged and held is not None:
             managed.held = held.meta.version

@@ -1,7 +1,7 @@
 """The write path: the results of fetches, repairs of stores, and the copy on this machine's disk.
 
-Only this module publishes to a store, confirms what it holds, or reports a failure. Invariant: definitions that were
-superseded are never published, nor are any over another project's.
+Only this module publishes to a store, confirms what it holds, or reports a failure. Invariant: superseded definitions
+are never published, and another project's definitions are never overwritten.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Publisher:
         return self._state.know.held
 
     def admits(self, store_name: str, grant: Grant) -> bool:
-        """Count a granted fetch; False, and the grant goes back to the store, if this process fetched too often.
+        """Count a granted fetch. If this process fetched too often, return the grant to the store, and False.
 
         Until it may fetch again, this process asks for no grant.
         """
@@ -72,7 +72,7 @@ class Publisher:
         the change from plain to keyed names publishes them again.
 
         Raises:
-            EnvelopeError: they hold what is not JSON.
+            EnvelopeError: they contain what is not JSON.
         """
         know, names = self._state.know, self._config.codec.names(definitions)
         known = (know.view(store_name).stored, know.held.meta if know.held else None)
@@ -85,7 +85,7 @@ class Publisher:
             definitions: checked by the vendor.
             outcome: of the poll that permitted the fetch.
             times: of its grant.
-            etag: that the vendor sent with them; empty if none, or if the vendor's SDK fetched.
+            etag: from the vendor's answer; empty if it had none, or if the vendor's SDK fetched.
 
         Raises:
             EnvelopeError: as `name_of`.
@@ -122,7 +122,7 @@ class Publisher:
         self._offer(self._of_our_project(held), grant)
 
     def _of_our_project(self, held: Held) -> Held:
-        """Return it with this process's project, as its definitions and its own clients have it.
+        """Return it with this process's project, taken from these definitions and its own clients.
 
         What other processes stored is left out, because their token may have been reset since.
         """
@@ -184,7 +184,7 @@ class Publisher:
                 wrote = published in (Published.STORED, Published.CONFIRMED)
                 self._state.stores.answered(managed, wrote=wrote, stored=published is Published.STORED)
                 managed.held = held.meta.version if wrote else managed.held
-                if published is None:  # no store takes it: other workers must fetch it themselves
+                if published is None:  # no store accepts it: other workers must fetch it themselves
                     self._note(managed.store_name, times, _UNSHAREABLE, 0.0)
                 kept = publication.after_offer(held, published, late=late, now=self._config.clock())
                 if published in (Published.STALE, Published.UNSETTLED):

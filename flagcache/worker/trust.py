@@ -3,7 +3,7 @@
 A process with a key believes only signed times and notes. So a program that can write to the store, but has no key, can
 make definitions look older, never younger. Definitions without a signed time are of unknown age, and a process takes
 them only if it holds nothing better. Workers of a release without stamps publish such definitions too. A worker with a
-key that finds them asks for a turn at once, so that a worker that signs soon leads.
+key that finds them asks for a turn at once, so that soon a worker that signs leads.
 
 A process without a key believes a note for as long as a worker's note can last.
 """
@@ -23,10 +23,12 @@ from flagcache.worker.state import ProcessState
 __all__ = ["Trust"]
 
 _INTERVALS = 5
-"""Refresh intervals for which a signed note is believed after its time is over: in an outage each fetch renews it."""
+"""Refresh intervals for which a signed note is believed after its time is over: in an outage each failed fetch renews
+it."""
 
 _LATE, _URGENT = 0.5, 0.75
-"""Shares of `stale_after` without a signed time: then a process asks for a turn, and then for one at once."""
+"""Shares of `stale_after` without a signed time: after the first a process asks for a turn, after the second it takes
+one as soon as it can."""
 
 
 class _Store:
@@ -42,21 +44,21 @@ class _Store:
     replied_at: float | None = None
     """When it last answered."""
     long_backoff_since: float | None = None
-    """Since when it has had a note that lasts longer than a worker's note can."""
+    """Since when it has had a note that is longer than a worker's note can be."""
     unsigned_epoch: tuple[int, str] = 0, ""
-    """Its epoch, if that has no signature, and what stands in that one's place."""
+    """Its epoch, if that has no valid signature, and what is stored as the signature."""
     ignores_backoff: bool = False
-    """Its note is not believed, or no longer."""
+    """Its note is not believed, or not any more."""
     not_adopted: str = ""
     """The version that it sent and this process did not take, because it holds a newer one."""
     named: str = ""
     """The version that the latest poll said to be held."""
     withheld: bool = False
-    """It has newer definitions by signature, and sent none, because its unsigned order makes them older."""
+    """By signature its definitions are newer, but it sent none, because by its unsigned order they are older."""
 
 
 class Trust:
-    """The trust of one process: one object for all stores, because an epoch that one store has proved holds for all.
+    """The trust of one process: one object for all stores, because an epoch proved by one store holds for all.
 
     Args:
         config: what all processes of the cache have in common.
@@ -73,10 +75,10 @@ class Trust:
         self._epoch = 0
         """The highest epoch that this process has seen with a signature."""
         self._epoch_stamp = 0, ""
-        """An epoch and its stamp, as last made here. Epoch 0, the first, has none."""
+        """The latest epoch signed here, and its stamp. Epoch 0, the first, has none."""
 
     def adjust_poll(self, ask: Ask, store_name: str) -> Ask:
-        """Return the poll of this store; it asks for a turn if the store's times are unsigned, or become old."""
+        """Return the poll of this store. It asks for a turn if the store's times are unsigned or grow old."""
         store = self._stores[store_name]
         if self._signs:
             ask = self._with_epoch(ask, store_name)
@@ -89,8 +91,9 @@ class Trust:
         store.named, store.withheld = ask.held_version, False
         if not self._signs or not self._asks_for_turn(store_name):
             return ask
-        # A process that polls soon after each fetch would find none due, and each new leader has half an interval. So
-        # at last it waits only for the fetch of another process that takes this turn.
+        # A process that polls soon after each fetch would never find one due, and each new leader gets half an
+        # interval. So an urgent process waits a tenth of it, which is enough for the fetch of another process that took
+        # this turn.
         urgent = self._is_late(store, _URGENT)
         turn, due = (ask.interval // 10, 1) if urgent else (ask.interval // 2, ask.interval // 10)
         return ask._replace(interval=due, challenge=min(ask.challenge, turn))
@@ -115,19 +118,20 @@ class Trust:
     def _is_late(self, store: _Store, share: float = _LATE) -> bool:
         """Whether the store's latest signed time was old when it last answered: a share of `stale_after`.
 
-        Without an attack this happens if an SDK fetches for the leader, which then can't sign that nothing has changed.
+        Without an attack this happens if the leader's SDK fetches, because the leader can't sign then that nothing has
+        changed.
         """
         age = 0.0 if store.replied_at is None else store.replied_at - store.sound_at
         return self._may_distrust and age > share * self._config.stale_after
 
     @property
     def _may_distrust(self) -> bool:
-        """Whether this process could fetch and sign in the place of a store that proves nothing."""
+        """Whether this process could fetch and sign itself if a store proves nothing."""
         reads_only = self._config.settings.reads_only
         return self._state.know.signs and not reads_only and self._config.clients.can_fetch
 
     def on_reply(self, store_name: str, reply: Reply) -> Reply:
-        """Return the reply without a note or failed tries that this process doesn't believe."""
+        """Return the reply without the note and the failed tries that this process doesn't believe."""
         store, signs = self._stores[store_name], self._signs
         if signs:
             reply = self._take_epoch(store, reply)
@@ -148,11 +152,11 @@ class Trust:
         self._skip_silence(store, now)
         if reply.grant is not None:
             store.granted_at = store.sound_at = now
-        if reply.unchanged and held is not None:  # what this process holds, it may have put there since
+        if reply.unchanged and held is not None:  # the store has what is held, with its proof
             store.unproved = held.unproved
 
     def _skip_silence(self, store: _Store, now: float) -> None:
-        """Leave out the time in which the store did not answer: it could prove nothing then."""
+        """Don't count the time in which the store did not answer, because it could prove nothing then."""
         expected = max(self._config.settings.refresh_interval, self._config.polls_every)
         silence = math.inf if store.replied_at is None else max(0.0, now - store.replied_at - expected)
         store.sound_at, store.replied_at = min(now, store.sound_at + silence), now
@@ -163,7 +167,7 @@ class Trust:
         return max(self._epoch, held.meta.epoch if held is not None else 0)
 
     def _take_epoch(self, store: _Store, reply: Reply) -> Reply:
-        """Accept the store's epoch if it is signed; a grant has the known epoch."""
+        """Accept the store's epoch if it is signed, and limit a grant's epoch to the known one."""
         if reply.epoch > self._known_epoch and self._config.codec.stamps.proves_epoch(reply.epoch, reply.epoch_stamp):
             self._epoch = reply.epoch
         known = self._known_epoch
@@ -178,7 +182,7 @@ class Trust:
         if not stamps.signs:
             return meta
         signed, known = self._config.codec.believed(meta), self._known_epoch
-        if signed.stamp and signed.epoch < known:  # people have cleared it since
+        if signed.stamp and signed.epoch < known:  # the store was cleared since
             signed = signed._replace(stamp="")
         elif signed.stamp:
             self._epoch = known = signed.epoch
@@ -190,11 +194,10 @@ class Trust:
         return signed
 
     def distrusts(self, store_name: str, reply: Reply) -> bool:
-        """Whether to go on without this store: it grants nothing, and has returned no signed time for long.
+        """Whether to continue without this store: it grants nothing, and has returned no signed time for long.
 
         A fleet whose fetches fail shows that: by a signed note, by the signed failure of the latest try, or because
-        this process failed a moment ago. A process whose SDK fetches doesn't learn the
-        result, so it distrusts no store.
+        this process failed a moment ago. A process whose SDK fetches doesn't know the result, so it distrusts no store.
         """
         if not self._signs or not self._may_distrust or reply.grant is not None:
             return False
@@ -208,19 +211,19 @@ class Trust:
             _prove(store, min(now, max(know.failed_at, know.stay_out_until)))
         if held is not None and held.store_name == store_name and not held.unproved:
             _prove(store, held.born)
-        longest = max(self._config.stale_after, 2 * self._config.polls_every)  # a poll between, which asks for a turn
+        longest = max(self._config.stale_after, 2 * self._config.polls_every)  # time to ask for a turn
         if held is None:  # the first fetch of all may be under way
             longest = max(longest, self._config.settings.fetch_total_timeout)
         return now - store.sound_at > longest
 
     def _failed_lately(self, reply: Reply) -> bool:
-        """Whether a fetch failed, by signature, so lately that no try may be left in this interval."""
+        """Whether a signed failure is so recent that this interval may have no try left."""
         settings = self._config.settings
         longest = settings.refresh_interval + settings.backoff_ceiling + settings.fetch_total_timeout
         return self._config.clock() - self._tried_at(reply) <= longest
 
     def _tried_at(self, reply: Reply) -> float:
-        """Own clock when the latest fetch was granted that failed by signature."""
+        """Own clock at the grant of the fetch that has the latest signed failure."""
         tried = self._config.codec.stamps.backoff(reply.backoff_stamp)
         if tried is None or tried.at > reply.clock:
             return -math.inf
@@ -234,7 +237,7 @@ class Trust:
     def wants(self, store_name: str, meta: Meta, clock: int, *, sent: bool) -> bool:
         """Whether a version that was not sent is newer by signature than what is held, so that it must be sent.
 
-        It was passed over before, or the store's order, which another program has changed, makes it older.
+        This process did not adopt it before, or another program has changed the store's order, which makes it older.
         """
         store, held = self._stores[store_name], self._state.know.held
         if held is None or not (store.not_adopted or store.unproved):
@@ -265,7 +268,7 @@ class Trust:
         return reply._replace(backoff_left=max(0, min(left, stored)))
 
     def _confirmed_at(self, store_name: str, reply: Reply) -> int:
-        """The store's clock when the latest fetch succeeded that this process knows of by signature."""
+        """The store's clock at the latest success that a signature proves."""
         held = self._state.know.held
         known = (
             held.meta.confirmed_at if held is not None and held.store_name == store_name and not held.unproved else 0
@@ -275,7 +278,7 @@ class Trust:
         return max((at for at in (known, signed) if at <= reply.clock), default=0)
 
     def _plain_note(self, store: _Store, reply: Reply) -> Reply | None:
-        """Return the note; None if it has lasted longer than any note that a worker writes."""
+        """Return the note; None if it has lasted longer than a worker's note can last."""
         now, longest = self._config.clock(), longest_backoff(self._config.settings)
         since = store.long_backoff_since
         if since is None and reply.backoff_left > milliseconds(longest):

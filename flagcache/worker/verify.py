@@ -1,4 +1,4 @@
-"""Checks of a store's reply: definitions that this process can't read or verify are left out of it.
+"""Checks of a store's reply: definitions that this process can't read or verify are removed from it.
 
 Broken definitions are discarded. Definitions that other processes may be able to read stay in the store. If this
 process lacks their key, it replaces them by those that it holds. If it holds none, it waits a moment for another
@@ -46,7 +46,7 @@ class VerifiedReply(NamedTuple):
     reply: Reply
     definitions: Definitions | None = None
     usable: bool = True
-    """False: this process can't use what others use in this store, and got no grant. It continues without the store."""
+    """False: this process can't use what others use in this store, and got no grant. It continues without it."""
     replaceable: str = ""
     """The version that this process may replace by what it holds, because it lacks the key."""
     again: bool = False
@@ -87,7 +87,7 @@ class ReplyVerifier:
         """By store: the version that is protected with another key than the first."""
 
     def adjust_poll(self, ask: Ask, store_name: str) -> Ask:
-        """Return the poll of this store; it says that unreadable definitions need not be sent again."""
+        """Return the poll of this store. It names unreadable definitions, so that the store doesn't send them again."""
         ask, refused = self.trust.adjust_poll(ask, store_name), self._refused.get(store_name)
         return ask if refused is None or self._may_have_passed(refused) else ask._replace(held_version=refused.version)
 
@@ -149,7 +149,7 @@ class ReplyVerifier:
         self._replaced = key_id, times + 1 if key_id == known else 1
 
     def _open(self, version: str, payload: bytes) -> Definitions:
-        """Decode a payload. A key of this process protects its metadata, and must protect it too."""
+        """Decode a payload. The key that protects its metadata must protect it too."""
         try:
             definitions = self._config.vendor.check(self._config.codec.read(version, payload))
         except UnknownKeyError:
@@ -195,7 +195,7 @@ class ReplyVerifier:
         deleted = self._discard(managed, store, stored.version)
         self._report_refused(managed.store_name, refused, deleted=deleted)
         if deleted or not self._config.settings.reads_only:
-            del self._refused[managed.store_name]  # a holder may bring the same version back
+            del self._refused[managed.store_name]  # another process may store the same version again
         return VerifiedReply(reply)
 
     def _discard(self, managed: ManagedStore, store: Store, version: str) -> bool:
@@ -242,7 +242,7 @@ class ReplyVerifier:
         self, managed: ManagedStore, store: Store, reply: Reply, stored: Meta, refused: _Refused
     ) -> VerifiedReply:
         """Return the reply if this process lacks the key: it may replace the definitions, wait, or continue alone."""
-        if knowledge.is_foreign(self._state.know, stored):  # in our namespace by mistake: don't replace it
+        if knowledge.is_foreign(self._state.know, stored):  # it is in our namespace by mistake: don't replace it
             return VerifiedReply(reply._replace(meta=stored._replace(etag="")))
         reads_only = self._config.settings.reads_only
         alone = VerifiedReply(reply._replace(granted_at=0), usable=reply.grant is not None)

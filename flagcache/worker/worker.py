@@ -83,17 +83,17 @@ class Worker:
 
     @property
     def ready(self) -> bool:
-        """Whether it had definitions and its clients took them."""
+        """Whether this process has had definitions and its clients have adopted them."""
         return self._readiness.reached()
 
     @property
     def shared(self) -> bool:
-        """Whether the fleet's own store, which answers, has what this process holds."""
+        """Whether the fleet's own store answers and has what this process holds."""
         return self._state.shared
 
     @property
     def fetching(self) -> bool:
-        """Whether a fetch of this process is under way, or its result not yet taken in."""
+        """Whether a fetch of this process is under way, or its result is not adopted yet."""
         return self.fetches.busy
 
     @property
@@ -168,7 +168,7 @@ class Worker:
         return None
 
     def received(self, definitions: object) -> None:
-        """Take in and publish what the calling thread has fetched. A reader publishes nothing."""
+        """Adopt and publish what the calling thread has fetched. A reader publishes nothing."""
         if self._config.settings.reads_only:
             return
         try:
@@ -196,7 +196,7 @@ class Worker:
             self.leave()
 
     def leave(self, *, at_exit: bool = False) -> None:
-        """End all that runs, give up the lease and close what is open.
+        """Stop the threads, give up the lease and close the stores.
 
         Args:
             at_exit: never poll again, so that no thread that still polls takes the lease.
@@ -277,7 +277,7 @@ class Worker:
             self._publisher.fail(outcome.store_name, grant, Refused("no client can fetch any more", Scope.MINE))
 
     def _stand_down(self) -> None:
-        """Give up a lease that no client here will use: without a poller, a process fetches only for its loads."""
+        """Give up the lease if no client here polls: such a process fetches only for loads."""
         if self._state.active_view.leads and not self.fetches.busy and not self._config.clients.polls:
             self._poller.stand_down(idle=self._idle)
 
@@ -285,7 +285,7 @@ class Worker:
         """Definitions may have come: save them in the fallback file, and wake the threads that wait for them.
 
         In this order, because a thread that waited may fork next, and a child that is forked while a thread uses SQLite
-        can't use it. If a listener runs, it saves them later, so that clients come first.
+        can't use the file. If a listener runs, it saves them later, so that clients come first.
         """
         self._last_known_good.offer_soon(later=self.background.running)
         self._first_load.arrived()
