@@ -54,10 +54,10 @@ _HOMES = {
 }
 
 
-if not TYPE_CHECKING:  # a type checker would take it for a promise that there is any name
+if not TYPE_CHECKING:  # with it a type checker would accept any name
 
     def __getattr__(name: str) -> object:
-        """Load a public name from its home."""
+        """Load a public name from its module."""
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = getattr(importlib.import_module(_HOMES[name]), name)

@@ -70,7 +70,7 @@ class Coordinator:
         return not (self._config.settings.reads_only or self.has_definitions)
 
     def definitions(self, *, loads_again: Callable[[], bool] | None = None) -> Definitions | None:
-        """The definitions to use; None sends the calling thread to fetch.
+        """Return the definitions to use; None makes the calling thread fetch.
 
         A thread that is already inside a call of this cache, in the user's callback, gets what the process holds.
 
@@ -98,7 +98,10 @@ class Coordinator:
             log_exceptions(lambda: self._worker().received(definitions), None, self._name, "sharing definitions failed")
 
     def shutdown(self) -> None:
-        """Give up the lease and close connections. The cache can be used again and then starts from the beginning."""
+        """Leave the fleet if no client polls any more: give up the lease and close connections.
+
+        A later call starts again.
+        """
         worker = self._here
         if worker is not None:
             log_exceptions(worker.shutdown, None, self._name, "leaving the fleet failed")
@@ -112,7 +115,7 @@ class Coordinator:
             worker.learn_project(client.project)
 
     def listen(self) -> None:
-        """Start the listener now, and not with the next poll: a client that polls was just attached."""
+        """Start the listener now instead of at the next poll: a client that already polls was just attached."""
         log_exceptions(self._listen, None, self._name, "starting the listener failed")
 
     @property
@@ -123,13 +126,13 @@ class Coordinator:
 
     @property
     def shared(self) -> bool:
-        """Whether the fleet's own store, which answers, has what this process holds, as far as it knows."""
+        """Whether the fleet's own store answers and has what this process holds, as far as it knows."""
         worker = self._here
         return worker is not None and worker.shared
 
     @property
     def fetching(self) -> bool:
-        """Whether the fleet's own fetch is under way in this process, or its result not yet taken in."""
+        """Whether the fleet's own fetch is under way in this process, or its result is not adopted yet."""
         worker = self._here
         return worker is not None and worker.fetching
 
@@ -171,7 +174,7 @@ class Coordinator:
         return self._config.clients.on_behalf
 
     def forked(self) -> None:
-        """In a forked child: the worker is the parent's, and only its definitions are taken over."""
+        """In a forked child: drop the parent's worker, but keep its definitions; listen soon if the parent listened."""
         parents = next(iter(self._workers.values()), None)
         self._parents = parents or self._parents
         self._workers = {}
@@ -179,14 +182,14 @@ class Coordinator:
             listen_soon(self._listen, self._name)
 
     def leave(self) -> None:
-        """At exit: hand over the lease if this process has it. Later calls are answered from memory."""
+        """At exit: give up the lease if this process has it. Later calls are answered from memory."""
         self._left = os.getpid()
         worker = self._here
         if worker is not None:
             log_exceptions(lambda: worker.leave(at_exit=True), None, self._name, "leaving the fleet failed")
 
     def ready(self) -> bool:
-        """Whether this process has had definitions, and its clients have taken them; it keeps them. Does no I/O."""
+        """Whether this process has had definitions that its clients adopted. Once True, it stays True. Does no I/O."""
         return self._worker().ready
 
     def _role(self, worker: Worker, fleet: FleetStatus) -> Role:
@@ -208,7 +211,7 @@ class Coordinator:
 
     @property
     def _here(self) -> Worker | None:
-        """This process's worker, if there is one; the one from before gevent patched, while there is no other."""
+        """This process's worker, if there is one. After gevent has patched, the earlier one until there is another."""
         if (worker := self._workers.get((os.getpid(), threading.local))) is not None:
             return worker
         return next((worker for (pid, _), worker in [*self._workers.items()] if pid == os.getpid()), None)
@@ -233,7 +236,10 @@ class Coordinator:
         return worker
 
     def _inherited(self, parents: Worker) -> Knowledge:
-        """What a child knows from its parent. Its private stores are not its parent's, and have lost nothing."""
+        """Return what a child knows from its parent.
+
+        Its private stores are new, so they have not lost the definitions.
+        """
         know = parents.know.in_child()
         private = {spec.address for spec in self._config.stores if spec.private}
         if know.held is None or know.held.store_name not in private:

@@ -1,4 +1,4 @@
-"""The base of all events: the cache that it concerns, a text and a level."""
+"""The base of all events: each has the name of its cache, a text and a level."""
 
 from __future__ import annotations
 

@@ -64,10 +64,10 @@ class Vendor(Protocol):
         ...
 
     def check(self, definitions: object) -> Definitions:
-        """Return the definitions if the vendor's SDK can safely take them as they are; also those that a store carried.
+        """Return the definitions, fetched or from a store, if the vendor's SDK can safely use them as they are.
 
         Raises:
-            EnvelopeError: they are not shaped as definitions are.
+            EnvelopeError: they don't have the shape of definitions.
         """
         ...
 
@@ -80,7 +80,7 @@ class Vendor(Protocol):
         ...
 
     def empty(self) -> Definitions:
-        """Definitions of no flags at all, which the SDK accepts as an answer."""
+        """Return definitions without flags, which the SDK accepts as an answer."""
         ...
 
     def count(self, definitions: Definitions) -> int:
@@ -92,7 +92,7 @@ class Vendor(Protocol):
         ...
 
     def difference(self, old: Definitions, new: Definitions) -> Difference:
-        """Which flags were added, removed and changed."""
+        """Return which flags were added, removed and changed."""
         ...
 
 
@@ -104,13 +104,13 @@ class Fetched(NamedTuple):
     etag: str
     """The vendor's entity tag of this content; empty if it sent none."""
     requests: int = 1
-    """How many it took."""
+    """Number of requests."""
     malformed: tuple[str, ...] = ()
     """As `Vendor.malformed`."""
 
 
 class Unchanged(Value):
-    """The vendor said that the definitions with this entity tag are still current."""
+    """The vendor answered that the definitions with this entity tag are still current."""
 
 
 class Refused(NamedTuple):
@@ -125,7 +125,7 @@ class Refused(NamedTuple):
     retry_after: float | None = None
     """Seconds after which the vendor allows the next request."""
     requests: int = 1
-    """How many were made."""
+    """Number of requests."""
     kind: str = ""
     """Without a status, the reason in one word: `unreachable`, `timeout`; with status 200 `malformed`."""
 

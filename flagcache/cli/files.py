@@ -1,4 +1,4 @@
-"""Checks a file before a command opens it: to open another file would create a store in it, or rename it."""
+"""Checks that a file is a flagcache store before a command opens it, which would change any other file."""
 
 from __future__ import annotations
 

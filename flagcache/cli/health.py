@@ -29,7 +29,7 @@ __all__ = ["Address", "HealthServer", "Probe", "address_of"]
 Address: TypeAlias = tuple[str, int]
 
 Probe: TypeAlias = Callable[[], tuple[bool, Mapping[str, object]]]
-"""Returns whether the process is healthy, and facts for a person."""
+"""Returns whether the process is healthy, and facts for people."""
 
 _REQUEST_TIMEOUT = 5.0
 """Seconds for a whole request: to send it, and to receive the response."""

@@ -77,7 +77,7 @@ class RefresherStarted(Event):
 
 
 class RefresherEnded(Event):
-    """The command was stopped, and has handed over the lease."""
+    """The command was stopped, and has released the lease."""
 
     signal: str
 

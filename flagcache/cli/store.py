@@ -73,7 +73,7 @@ class Target:
 
     @property
     def stamps(self) -> Stamps | None:
-        """As `StoreLocation.stamps`: a command line names no keys, because others could see them."""
+        """None: a command line names no keys, because other users could see them."""
         return None
 
     @property
@@ -109,7 +109,7 @@ class Target:
 
 
 def run_inspect(target: StoreLocation, *, as_json: bool) -> int:
-    """Print what the store holds, and change nothing. Returns the exit status."""
+    """Print what the store has, and change nothing. Returns the exit status."""
     with _opened_read_only(target) as store:
         snapshot = store.inspect()
     print(json.dumps(_values(snapshot, target), indent=2) if as_json else "\n".join(_lines(snapshot, target)))
@@ -219,7 +219,7 @@ def _opened_read_only(target: StoreLocation) -> Generator[Store]:
 
 
 _PRINTED_AS = {"backoff_status": "note_status", "backoff_left": "note_left"}
-"""The names of two values as programs know them since 0.1."""
+"""The names of two values in the JSON, which programs have known since 0.1."""
 
 
 def _values(snapshot: Snapshot, target: StoreLocation) -> dict[str, object]:

@@ -1,1 +1,1 @@
-"""Tools for one Python process: identity, clock, forks, threads. They know no fleet."""
+"""Tools for one Python process: identity, clock, forks, threads. They know nothing of a fleet."""

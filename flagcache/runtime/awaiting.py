@@ -44,10 +44,10 @@ async def _known(result: _T) -> _T:
 
 async def _elsewhere(call: Callable[[], _T], who: Caller) -> _T:
     answer: Future[_T] = Future()
-    answer.set_running_or_notify_cancel()  # now it can be ended only by its thread
+    answer.set_running_or_notify_cancel()  # now only its thread can end it
     args = (answer, copy_context(), call, who)
     thread = threading.Thread(target=_carry_out, args=args, name="flagcache-call", daemon=True)
-    if try_start(thread):  # no thread: a loop that waits is better than a call that fails
+    if try_start(thread):  # no thread: a loop that waits is better than a failed call
         _carry_out(*args)
     return await asyncio.wrap_future(answer)
 

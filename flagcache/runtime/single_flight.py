@@ -41,7 +41,7 @@ class SingleFlight:
     def run(self, call: Callable[[], None], *, full: bool, longest: float, newer: bool) -> None:
         """Make the call, or wait for the one under way.
 
-        A full call is made after one that was not full. Timeline without that: a process starts, and the poll of its
+        A full call follows one that was not full. Timeline without that: a process starts, and the poll of its
         new listener, which takes no lease, is under way. The client's poll waits for it and gets no grant. So the first
         fetch is an interval late.
 
@@ -49,8 +49,8 @@ class SingleFlight:
             call: what to do.
             full: this call may bring everything that a caller wants; otherwise, only a part.
             longest: seconds to wait for a call under way.
-            newer: make this call in any case, after the one under way, which may have begun before the change that this
-                is for.
+            newer: make this call in any case, after the one under way, which may have begun before the change that
+                caused this call.
         """
         mine = _Flight(make_event(), threading.get_ident(), full)
         until: float | None = None

@@ -1,7 +1,7 @@
 """Threads: starting one, which the system may refuse, and thread-locals, before and after gevent patches.
 
 The system refuses a thread at the limit of threads or processes (`RLIMIT_NPROC`, a cgroup's `pids.max`), and while the
-interpreter shuts down. Everything here works without its thread, so a refusal is a result and not an exception.
+interpreter shuts down. All of flagcache works without its threads, so a refusal is a result and not an exception.
 
 gevent replaces the threads, locks, thread-locals and sockets of the standard library in a running process
 (`gevent.monkey`). Threads that already run continue, each with its own event loop, beside greenlets. A lock made before

@@ -24,7 +24,7 @@ __all__ = ["Server", "advice", "advise"]
 _log = logging.getLogger(__name__)
 
 _FORK_HOOKS = ("py-call-uwsgi-fork-hooks", "py-call-osafterfork")
-_OFF = ("false", "off", "no", "0")  # the values that uWSGI itself takes for true: core/uwsgi.c, uwsgi_opt_true
+_OFF = ("false", "off", "no", "0")  # uWSGI takes every other value for true: core/uwsgi.c, uwsgi_opt_true
 
 _REMEDY = "set `lazy-apps = true`, or both `enable-threads = true` and `py-call-uwsgi-fork-hooks = true`"
 _NO_THREADS = "uWSGI runs no threads here, so flags are not updated between requests: set `enable-threads = true`"
@@ -40,7 +40,7 @@ _NO_FORK_HOOKS = (
 
 @runtime_checkable
 class Server(Protocol):
-    """The module `uwsgi`, which exists only inside uWSGI; other modules of that name lack some of this."""
+    """The module `uwsgi`, which exists only inside uWSGI. Other modules of that name lack some of these attributes."""
 
     has_threads: int
     numproc: int

@@ -17,7 +17,7 @@ __all__ = ["SecretValue", "Value"]
 
 @dataclass_transform(frozen_default=True)
 class Value:
-    """Like a frozen dataclass, for users and for type checkers, but with methods that all subclasses share.
+    """Like a frozen dataclass, for users and for type checkers, but all subclasses share its methods.
 
     A subclass annotates its fields, those with defaults last, and no other attribute. `vars()` of a value returns its
     fields in order.

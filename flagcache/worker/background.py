@@ -138,11 +138,11 @@ class Background:
             self._report("gevent has patched threads after this cache was made", PATCHED_LATE)
 
     def _report(self, why: str, trouble: str) -> None:
-        """Report that no thread listens, so that nothing is pushed, and when this is over; `why` is empty then."""
+        """Report that no thread listens, so that nothing is pushed; if `why` is empty, report the end of that."""
         kept, namespace = self._state.troubles, self._config.namespace
         if why:
             self._state.emit(kept.begin(LISTENER, trouble, partial(PushLost, namespace, why, trouble)))
-            self._in_trouble = True  # last, so that another thread that starts the listener meanwhile sees it
+            self._in_trouble = True  # last, so that no thread reports the end before the beginning
         elif self._in_trouble:
             self._in_trouble = False
             self._state.emit(kept.end(LISTENER, partial(PushRecovered, namespace)))
@@ -181,7 +181,7 @@ class Background:
     def run_due(self) -> float:
         """Do what is due; return the seconds until something else may be due.
 
-        These are few, because a poll on another thread may take the lease at any time, which must soon be renewed.
+        This is short, because a poll on another thread may take the lease at any time, and it must soon be renewed.
 
         Raises:
             StoreError: the subscription is broken.

@@ -23,7 +23,7 @@ _LONGEST = 1.0
 """Seconds for which an event waits for clients at most."""
 
 _END = 0.2
-"""Seconds for which a leaving process waits for the thread, which looks far more often."""
+"""Seconds for which a process that leaves waits for the thread, which looks far more often."""
 
 _LOOKS = 0.01
 """Seconds between two looks at what clients hold."""
@@ -57,7 +57,7 @@ class Changes:
         self._thread: threading.Thread | None = None
 
     def emit(self, event: DefinitionsChanged, definitions: Definitions) -> None:
-        """Emit the event: when all clients hold the definitions, if a thread listens for them; else now."""
+        """Emit the event: if a thread listens, once all clients hold the definitions, else now."""
         events = [event, *self._restored(event)]
         if self._config.settings.reads_only or not self._config.clients.listening:
             for each in events:
@@ -76,7 +76,7 @@ class Changes:
             self._emit_all()
 
     def _restored(self, event: DefinitionsChanged) -> list[Event]:
-        """What to say of flags that were reported as gone."""
+        """Return the event for the return of flags that were reported as gone, if there is one."""
         added, removed, now = set(event.difference.added), event.difference.removed, self._config.clock()
         with self._lock:
             gone = self._gone
@@ -93,7 +93,10 @@ class Changes:
         return [FlagsRestored(event.namespace, lasted, "flags_gone", gone.level, len(gone.back), len(gone.keys))]
 
     def flush(self) -> None:
-        """Emit all at once and let the thread end: the process leaves. Does not wait for a callback that takes long."""
+        """Emit all events at once and let the thread end, because the process leaves.
+
+        Don't wait for a slow callback.
+        """
         self._emit_all()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread() and thread.is_alive():

@@ -3,9 +3,9 @@
 One thread polls and the others wait for it; `flagcache.worker.first_load` says what for. Invariant: the wait doesn't
 end without a result while a poll could still succeed, and doesn't begin again after its end.
 
-tenacity takes a fifth of a cache's import time, and yet isn't imported at the first wait. That wait is on a thread of
-the SDK, also in the parent of a preloading server, and a child that is forked while another thread imports a module
-finds that module's lock held forever (Python 3.10 to 3.13).
+Importing tenacity takes a fifth of a cache's import time. We still don't import it at the first wait, which is on a
+thread of the SDK, also in the parent of a preloading server: a child that is forked while another thread imports a
+module finds that module's lock held forever (Python 3.10 to 3.13).
 """
 
 from __future__ import annotations

@@ -38,7 +38,10 @@ def _times(settings: Settings, poll_interval: float | None, listening: bool) -> 
 
 @dataclass(frozen=True, slots=True)
 class CacheConfig:
-    """Made once, in the constructor of a cache; inherited by forked children as it is."""
+    """What all processes of one cache object have in common.
+
+    The cache's constructor makes it; forked children inherit it.
+    """
 
     namespace: str
     settings: Settings
@@ -53,7 +56,7 @@ class CacheConfig:
     inside: Inside = field(default_factory=Inside)
     """Which threads are inside a call of this cache."""
     protection: Protection = PLAIN
-    """Of the envelopes in all stores."""
+    """The protection of the envelopes in all stores."""
     mark: str = ""
     """The beginning of its processes' identities: `stores.base.REFRESHER`, or empty for workers."""
     codec: Codec = field(init=False)
@@ -86,5 +89,5 @@ class CacheConfig:
 
     @property
     def settles_after(self) -> float:
-        """Seconds within which a process that writes into the fleet's store at all does so at least once."""
+        """Seconds within which a process that writes to the fleet's store does so at least once."""
         return 1.5 * max(self.settings.refresh_interval, self.polls_every) + 2 * GRACE

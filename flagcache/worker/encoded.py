@@ -1,4 +1,4 @@
-"""The encoded payload of what a process holds, kept until the fallback file has it; or why no store takes it.
+"""The encoded payload of what a process holds, kept until the fallback file has it; or why no store accepts it.
 
 Encoding 20,000 flags takes most of a second and blocks the interpreter meanwhile. The file gets the same bytes as
 Redis, because a payload is bound to namespace, version and protection, not to a store. Invariant: all bytes that are
@@ -20,7 +20,7 @@ __all__ = ["Encoded"]
 
 
 class Encoded:
-    """The latest payload of one process. Empty if there is no fallback file, or if that has the payload.
+    """The latest payload of one process; none if there is no fallback file, or if the file already has it.
 
     Args:
         config: what all processes of the cache have in common.
@@ -35,7 +35,7 @@ class Encoded:
         self._payload: tuple[str, bytes] | None = None
         """Version and bytes; swapped by one assignment."""
         self._refused = "", ""
-        """The latest version that no reader would take, and why; swapped by one assignment."""
+        """The latest version that every reader would refuse, and why; swapped by one assignment."""
 
     @property
     def unshareable(self) -> str:
@@ -48,13 +48,13 @@ class Encoded:
             self._payload = version, payload
 
     def accepted(self, version: str) -> None:
-        """A store took this version: end the failure of an earlier one, if there was one."""
+        """A store accepted this version: end the failure of an earlier one, if there was one."""
         if self._troubles.active and version != self.unshareable:
             accepted = partial(PublicationAccepted, self._config.namespace)
             self._emit(self._troubles.end(UNSHAREABLE, accepted, version))
 
     def envelope(self, held: Held, meta: Meta) -> Envelope | None:
-        """Return what is to be published of what is held; None, reported once, if every reader would refuse it."""
+        """Return the envelope to publish; None, reported once, if every reader would refuse it."""
         if meta.version != self.unshareable:
             try:
                 return self._envelope(held, meta)
@@ -65,7 +65,7 @@ class Encoded:
         return None
 
     def _envelope(self, held: Held, meta: Meta) -> Envelope:
-        """Make an envelope, of the kept bytes if they are of this version."""
+        """Make the envelope, from the kept bytes if they are of this version."""
         found = self._payload
         if found is not None and found[0] == meta.version:
             return self._codec.envelope(meta, found[1])

@@ -1,4 +1,4 @@
-"""Which entity tag a process sends: never an older one than the newest that it has had from the vendor.
+"""Which entity tag a process sends: never one that is older than its newest from the vendor.
 
 A tag in a store that others can write to may belong to other definitions, or to an earlier response. With the first the
 vendor answers "unchanged" although what it serves differs; the second costs a full fetch each time. So the tag that the
@@ -14,7 +14,7 @@ from flagcache.stores.base import Meta
 __all__ = ["EntityTags"]
 
 _KEPT = 16
-"""Versions whose tags are remembered: flags go back and forth between a few."""
+"""Versions whose tags are remembered. Flags may change back and forth between a few."""
 
 
 class EntityTags:
@@ -31,11 +31,11 @@ class EntityTags:
             self._by_version.popitem(last=False)
 
     def for_request(self, held: Meta | None, epoch: int) -> str:
-        """The tag to send; empty for an unconditional request.
+        """Return the tag to send; empty for an unconditional request.
 
         Args:
             held: what the process holds.
-            epoch: of the grant. If people have raised it, the request is unconditional, whatever is held.
+            epoch: of the grant. If `clear` has raised it, the request is unconditional.
         """
         if held is None or held.epoch < epoch:
             return ""

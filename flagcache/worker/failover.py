@@ -1,7 +1,7 @@
 """The stores of one process in the order in which they are polled, each behind its circuit breaker.
 
 The first is the fleet's; the last is this process's own memory, which always answers. A store in trouble is skipped
-until its breaker lets one probe through. The thread that gets a store in trouble probes it, and reports by `lost` or
+until its breaker lets one probe through. The thread that gets a store in trouble probes it, and reports by `failed` or
 `answered`.
 """
 

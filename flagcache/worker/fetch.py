@@ -91,7 +91,7 @@ class FetchThread:
             keep_lease()
 
     def wait_for_end(self, longest: float) -> None:
-        """Let the fetch under way end, so that a process that exits earlier doesn't leave it to the next one.
+        """Let the fetch under way end, so that a process that exits early doesn't leave the fetch to the next one.
 
         Waits at most `longest` seconds, and no longer than the vendor's SDK would wait for a response. It looks
         repeatedly instead of waiting for the event: a signal handler may have interrupted a thread that holds its lock.
@@ -117,7 +117,7 @@ class FetchThread:
             self._finish(lambda: self._fetch(outcome, grant, fetcher))
 
     def _finish(self, take_in: Callable[[], None]) -> None:
-        """Take in the result of a fetch. After that the fetch is over, even if this fails."""
+        """Handle the result of a fetch. After that the fetch is over, even if this fails."""
         try:
             log_exceptions(take_in, None, self._config.namespace, "fetch thread failed")
         finally:

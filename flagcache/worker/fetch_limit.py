@@ -32,7 +32,7 @@ class FetchLimit:
         self._lock = threading.RLock()  # reentrant: a signal handler may interrupt what holds it
 
     def take(self) -> bool:
-        """Count a fetch that begins now; False, and nothing is counted, if there were too many."""
+        """Count a fetch that begins now. If there were too many, count nothing and return False."""
         with self._lock:
             if self._clock() < self.ready_at:
                 return False

@@ -1,4 +1,4 @@
-"""A process's first load: what it waits for, and what it starts with when the wait is over.
+"""The first load of a process: what it waits for, and what it starts with when the wait is over.
 
 `flagcache.core.first_load` decides; this module polls the stores. Invariant: a push never waits, and a process that
 holds definitions waits only while some worker is fetching, or, with a key, for a signature.
@@ -85,7 +85,7 @@ class FirstLoad:
         return loads and is_first_load(know) and may_start and not self._wants_newer()
 
     def wait(self, who: Caller) -> None:
-        """Wait for what this caller's client may start with, if it may still come. A push never waits."""
+        """Wait for definitions with which the calling thread's client may start. A push never waits."""
         know = self._state.know
         if know.loaded and know.held is not None and who.max_age is None:
             return  # as at almost every poll

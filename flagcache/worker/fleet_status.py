@@ -13,7 +13,7 @@ from flagcache.worker.state import ProcessState
 __all__ = ["FleetStatus", "Readiness", "fleet_status"]
 
 _TAKES = 5.0
-"""Seconds until a client that hasn't taken the first definitions is no longer waited for."""
+"""Seconds after which readiness no longer waits for a client that hasn't adopted the first definitions."""
 
 
 class FleetStatus(NamedTuple):
@@ -67,7 +67,7 @@ def _without_flags(config: CacheConfig, state: ProcessState) -> bool:
 
 
 class Readiness:
-    """Whether a process has had definitions, and its clients have taken them. Once true, it stays true."""
+    """Whether a process has had definitions, and its clients have adopted them. Once true, it stays true."""
 
     def __init__(self, config: CacheConfig, state: ProcessState) -> None:
         self._config = config
@@ -76,7 +76,10 @@ class Readiness:
         self._reached = False
 
     def reached(self) -> bool:
-        """Return it. A used-up quota counts as taken, and so does a client that takes nothing for seconds."""
+        """Return it.
+
+        A used-up quota counts as adopted, and so does a client that adopts nothing for `_TAKES` seconds.
+        """
         if self._reached or self._state.know.held is None:
             return self._reached
         now = self._config.clock()

@@ -27,7 +27,7 @@ class PollOutcome(NamedTuple):
     asked_at: float
     """Own clock before the poll."""
     deferred: bool = False
-    """A grant was left for the next poll."""
+    """A grant was deferred to the next poll."""
 
 
 class ThreadGrants:

@@ -68,7 +68,7 @@ class LastKnownGood:
             self.save()
 
     def save(self) -> None:
-        """Make sure that the file has what is held. Asks the file only for another version, or much younger times.
+        """Make sure that the file has what is held. Poll the file only for another version, or much younger times.
 
         If that fails, it is due again: another process may have been writing at that moment.
         """
@@ -86,7 +86,7 @@ class LastKnownGood:
             self.due_at = max(again_at, self._state.stores.askable_at(store_name))
 
     def _offered(self, managed: ManagedStore, store: Store, held: Held) -> bool:
-        """Offer it to the file; return False if the file did not answer, so that it must be asked again."""
+        """Offer it to the file; return False if the file did not answer, so that the offer must be repeated."""
         try:
             with within(self._config.settings.store_timeout):
                 asked_at = self._config.clock()
@@ -94,7 +94,7 @@ class LastKnownGood:
         except StoreError as exc:
             self._state.store_failed(managed, exc)
             return False
-        self._state.stores.answered(managed)  # only now: a file may be read and yet refuse to be written
+        self._state.stores.answered(managed)  # only now: a file that can be read may still refuse a write
         if born is not None:
             self._saved = self._saved._replace(version=held.meta.version, born=born)
             self._state.encoded.drop()

@@ -1,4 +1,4 @@
-"""How long a process without definitions believes that another process leads an empty store, by its own clock.
+"""How long, by its own clock, a process without definitions believes that another process leads an empty store.
 
 Another program can write a lease that belongs to no worker, once or again and again, and keep the fleet from fetching.
 While the store has definitions, their age decides. While it has none, a worker that fetches renews its lease each
@@ -24,7 +24,7 @@ _DRIFT = 0.25
 
 
 _SILENT = 3.0
-"""Seconds after which a lease that is renewed each second was certainly renewed, even if two renewals were lost."""
+"""Seconds within which a lease that is renewed each second shows a renewal, even if two renewals were lost."""
 
 
 class _Watched(NamedTuple):
@@ -52,7 +52,7 @@ class LeaseDoubts:
     def adjust_poll(self, ask: Ask, know: Knowledge, store_name: str, now: float) -> Ask:
         """Return the poll of this store, which says whether its leader is still believed."""
         view = know.view(store_name)
-        empty = view.stored is None and know.held is None  # what a process holds fills a store that lost it
+        empty = view.stored is None and know.held is None  # a process with definitions restores a store that lost them
         if not view.leader or view.leads or not empty or know.backoff.status:
             self._watched.pop(store_name, None)
             return ask

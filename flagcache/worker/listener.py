@@ -39,13 +39,13 @@ _AT_ONCE = 64
 """How many notices are merged into one, so that a flood doesn't keep the thread from what is due."""
 
 _FLOOD = 16
-"""How often in a row that many may be merged while more are waiting. Then the subscription is opened again, which drops
+"""How often in a row that many may be merged while more are waiting. Then we open the subscription again, which drops
 the rest: they are old, and a server keeps up to 32 MB of them for each subscriber (Redis's
 `client-output-buffer-limit`)."""
 
 
 def listen_soon(start: Callable[[], None], namespace: str) -> None:
-    """In a forked child whose parent listened: begin to listen a little later.
+    """In a forked child whose parent listened: start to listen a little later.
 
     A `threading.Thread` would wait for its own start. gevent's subprocesses are forks that run hooks: during that wait
     another greenlet of the parent would run in the child, which is about to execute another program. Without a thread,

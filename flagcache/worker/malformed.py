@@ -9,11 +9,11 @@ __all__ = ["DefinitionsMalformed", "MalformedDefinitions"]
 
 
 class MalformedDefinitions:
-    """Reports malformed parts of what one process fetches, once as long as they stay the same.
+    """Reports malformed parts of what one process fetches: once, and again if they change.
 
     Args:
         namespace: of its fleet.
-        events: receive it.
+        events: receives the event.
     """
 
     def __init__(self, namespace: str, events: Events) -> None:

@@ -54,7 +54,7 @@ class Notices:
         self._announced = ""
         """The version in the latest notice."""
         self._changed_at = math.inf
-        """When a change was found whose notice has not arrived."""
+        """When a change was found for which no notice has arrived."""
         self._pause = 0.0
         self._again_at = -math.inf
         self._refused_since = math.inf
@@ -129,7 +129,7 @@ class Notices:
         self._refused_since = min(self._refused_since, now)
         troubles = self._state.troubles
         if exc.kind == "rights" and troubles.has(PUBLISH):
-            return  # reported already: as a rule one right is missing for both
+            return  # reported already: usually one right is missing for both
         if troubles.has(PUSH) or now - self._refused_since >= self._config.polls_every:
             lost = partial(PushLost, self._config.namespace, str(exc), REFUSED)
             self._state.emit(troubles.begin(PUSH, REFUSED, lost))

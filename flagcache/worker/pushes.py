@@ -1,4 +1,4 @@
-"""Which notices a process acts on at once, and which it acts on a little later, together.
+"""Limits the pushes of a process: some notices are acted on at once, the others a little later, together.
 
 Each push is a poll of every attached client, and any client of the store with the right to publish can ask for one. A
 token bucket limits them. Notices that come while the bucket is empty are not lost: one push follows once a token is
@@ -22,7 +22,7 @@ _BURST = 5
 """How many pushes may follow one another at once."""
 
 _PERIOD = 1.0
-"""Seconds in which one more may follow; half a refresh interval if that is shorter."""
+"""Seconds until one more push may follow; half a refresh interval if that is shorter."""
 
 
 class MakePush(Protocol):

@@ -81,7 +81,8 @@ class ProcessState:
         self._leadership = Leadership(config.namespace, config.clock)
         self._config = config
         self._failed_at = 0.0
-        """Own clock before the latest failed fetch of this process was reported: a later grant is for another."""
+        """Own clock before the latest failed fetch of this process was reported: a later grant is for another
+        process."""
         self._all_failed_at = -math.inf
         """Own clock when a store last replied that the fetches of other processes failed too."""
         self.lock = threading.RLock()  # reentrant: a signal handler may shut down the client that it interrupted
@@ -97,7 +98,7 @@ class ProcessState:
         self.update(lambda know: ageing.settled(know, longest, self._config.clock()))
 
     def adopt(self, held: Held, *, fetched: bool) -> None:
-        """Hold these definitions, unless newer ones were adopted meanwhile."""
+        """Adopt these definitions, unless newer ones were adopted meanwhile."""
         with self.lock:
             before = self.know.held
             self.know = knowledge.adopt(self.know, held)
@@ -235,7 +236,7 @@ class ProcessState:
 
     @property
     def shared(self) -> bool:
-        """Whether the fleet's own store, which answers, has what is held, as far as this process knows."""
+        """Whether the fleet's own store answers and has what is held, as far as this process knows."""
         held = self.know.held
         if held is None or not held.accepted or self.holds_unshareable:
             return False
@@ -243,7 +244,7 @@ class ProcessState:
 
     @property
     def holds_unshareable(self) -> bool:
-        """Whether no store takes what is held, so that each process must fetch it for itself."""
+        """Whether no store accepts what is held, so that each process must fetch it for itself."""
         held = self.know.held
         return held is not None and held.meta.version == self.encoded.unshareable
 

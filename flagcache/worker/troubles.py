@@ -51,12 +51,12 @@ FALLBACK: Final = "fallback"
 PUSH: Final = "push"
 LISTENER: Final = "listener"
 PUBLISH: Final = "publish"
-"""Changes are not pushed: the store refuses the subscription, no thread can be had to listen, or the store refuses
-notices."""
+"""Changes are not pushed: the store refuses the subscription, the system refuses a thread to listen, or the store
+refuses notices."""
 STALE: Final = "stale"
 
 _ONCE = (FOREIGN_PROJECT, FOREIGN_KEY)
-"""Reported for one store only, because several would have the same cause."""
+"""Reported for one store only, because the cause is the same for all stores."""
 
 _GRAVEST_FIRST = (
     *(QUOTA, FIRST_LOAD, FOREIGN_PROJECT, FOREIGN_KEY, KEYS_REFUSED, FETCH, FLEET, UNSHAREABLE, UNREADABLE),
@@ -106,7 +106,7 @@ class Troubles:
         """Note the end of a failure; return the event that reports it, or None if there was no reported failure.
 
         Args:
-            kind: which.
+            kind: which failure it was.
             event: makes the event from the fields of every `Recovery`, except the namespace, and from `more`.
             more: further fields of the event; the store comes after them.
             store: the store that it concerned.

@@ -1,7 +1,7 @@
 """Everything in flagcache that knows PostHog. Users import from the front door, `flagcache`.
 
 The names below are loaded when they are first used: a server's configuration file imports the server's helper from this
-package before gevent has patched anything, and the SDK brings `requests` and `ssl` along, which must come after that.
+package before gevent has patched anything, and the SDK imports `requests` and `ssl`, which must come after that.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _ELSEWHERE = {
 """All others are in `flagcache_posthog.provider`."""
 
 
-if not TYPE_CHECKING:  # a type checker would take it for a promise that there is any name
+if not TYPE_CHECKING:  # with it a type checker would accept any name
 
     def __getattr__(name: str) -> object:
-        """Load a public name from its home."""
+        """Load a public name from its module."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = getattr(importlib.import_module(_ELSEWHERE.get(name, "flagcache_posthog.provider")), name)

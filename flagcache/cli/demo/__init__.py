@@ -1,9 +1,9 @@
 """`flagcache demo`: real gunicorn workers share one fetch, while a flag changes and the leader is killed.
 
-`options` are the arguments, `messages` are what the demo and its workers send each other. In each worker run `app`,
-which is what a user would write, and `reporter`, which reports its state. In the demo's own process `fleet` starts and
-ends the workers, `counts` adds up, `messages_text` has the texts, `screen` prints them, `environment` starts what the
-demo needs and `run` is the order of events.
+`options` has the arguments, `messages` what the demo and its workers send each other. Each worker runs `app`, which a
+user would write like this, and `reporter`, which reports its state. In the demo's own process `fleet` starts and ends
+the workers, `counts` adds up, `messages_text` has the texts, `screen` prints them, `environment` starts what the demo
+needs, and `run` has the order of events.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The environment of the demo: a PostHog, a store, a fleet, a screen. All of it ends with the `with` block."""
+"""The environment of the demo: PostHog, a store, a fleet, a screen. Everything ends with the `with` block."""
 
 from __future__ import annotations
 

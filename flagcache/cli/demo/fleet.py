@@ -34,7 +34,7 @@ class Fleet:
     Args:
         options: number of workers, and whether they are forked from a loaded application.
         project: where their clients fetch.
-        wiring: their configuration; the pipe is added here.
+        config: their configuration; the pipe is added here.
         folder: for their log.
     """
 
@@ -85,7 +85,7 @@ class Fleet:
             os.kill(worker, signal.SIGKILL)
 
     def log_tail(self) -> str:
-        """The last lines in the log of master and workers."""
+        """Return the last lines in the log of master and workers."""
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-_LOG_TAIL:])
 
     def stop(self) -> None:

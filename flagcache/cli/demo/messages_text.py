@@ -68,7 +68,7 @@ class Figures:
 
 
 def intro(options: DemoOptions, setup: DemoSetup) -> list[str]:
-    """What the demo shows, and where."""
+    """Return the text before the demo: what it shows, and where."""
     every = f"every {number(options.refresh)} s"
     posthog = (
         f"{setup.host} ({'a stand-in on this machine' if setup.is_standin else 'your project: the demo only reads it'})"
@@ -89,7 +89,7 @@ def intro(options: DemoOptions, setup: DemoSetup) -> list[str]:
 
 
 def summary(options: DemoOptions, setup: DemoSetup, figures: Figures) -> list[str]:
-    """What the demo showed. Every figure was counted in this run."""
+    """Return the text after the demo: what it showed. Every figure was counted in this run."""
     shared, alone, leader_change = figures.shared, figures.alone, figures.leader_change
     counted = "counted by the stand-in" if setup.is_standin else "counted by the workers"
     lines = [
@@ -117,33 +117,33 @@ def summary(options: DemoOptions, setup: DemoSetup, figures: Figures) -> list[st
 
 
 def changed(change: Change) -> str:
-    """The change has reached every worker."""
+    """Return the line for a change that has reached every worker."""
     return f"all {change.workers} workers have it {change.seconds:.1f} s later, from the store"
 
 
 def replaced(worker: Report) -> str:
-    """A new worker has its flags."""
+    """Return the line for a new worker that has its flags."""
     asked = f"after asking PostHog {times(worker.requests)}" if worker.requests else "without asking PostHog"
     return f"worker {worker.pid} replaces it, and has flags {asked}"
 
 
 def leader_changed(leader_change: LeaderChange) -> str:
-    """Another worker leads."""
+    """Return the line for a new leader."""
     return f"worker {leader_change.new} leads {leader_change.seconds:.1f} s later, because the old leader is silent"
 
 
 def value_name(value: FlagValue) -> str:
-    """A value as text."""
+    """Format a flag's value."""
     return "-" if value is None else value if isinstance(value, str) else "on" if value else "off"
 
 
 def number(value: float) -> str:
-    """A number as short text."""
+    """Format a number as short text."""
     return f"{value:g}"
 
 
 def times(count: int) -> str:
-    """A count as text."""
+    """Format a count."""
     return {1: "once", 2: "twice"}.get(count, f"{count} times")
 
 

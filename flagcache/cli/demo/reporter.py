@@ -1,6 +1,6 @@
 """Inside a worker: counts the SDK's calls of its cache, and reports the worker's state to the demo.
 
-If the demo ends, in whatever way, the pipe for reports breaks. The worker then ends the fleet.
+If the demo ends for any reason, the pipe for reports breaks. The worker then ends the fleet.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class CallCounts:
         )
 
     def _count_poll(self) -> bool:
-        # A poll on a flagcache thread is not one that a worker without a cache would make.
+        # A worker without a cache would not make the polls of flagcache's threads.
         self.polls += not threading.current_thread().name.startswith("flagcache")
         fetch = self._should_fetch()
         self.requests += fetch
@@ -77,10 +77,10 @@ class Reporter:
     """Evaluates a flag repeatedly, as requests would, and reports.
 
     Args:
-        wiring: where to report to, and which flag.
+        config: where to report, and which flag.
         client: evaluates; it is loaded here.
         cache: the client's cache.
-        tally: counts the cache's calls.
+        calls: counts the cache's calls.
     """
 
     def __init__(self, config: WorkerConfig, client: Client, cache: FlagDefinitionCache, calls: CallCounts) -> None:

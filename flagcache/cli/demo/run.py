@@ -48,7 +48,7 @@ def run_demo(options: DemoOptions, environ: Mapping[str, str] = os.environ) -> i
 
 @contextlib.contextmanager
 def _collected_signals() -> Generator[list[int], None, None]:
-    """Collect the signals to end: to die from one could leave something half started or half ended."""
+    """Collect the signals to end. Dying from one could leave something half started or half ended."""
     received: list[int] = []
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {signum: signal.signal(signum, lambda signum, _frame: received.append(signum)) for signum in signals}
@@ -97,7 +97,7 @@ def _start(demo: DemoEnvironment) -> None:
 
 
 def _change_flag(demo: DemoEnvironment) -> messages_text.Change:
-    """Switch the flag on in PostHog, wait until every worker evaluates it to that, and watch."""
+    """Switch the flag on in PostHog, wait until it is on in every worker, and watch."""
     assert demo.standin is not None
     demo.standin.set_flag(FLAG, active=True)
     changed_at = demo.standin.truths()[-1].changed_at

@@ -27,6 +27,7 @@ class KnownNodes:
 
     Args:
         nodes: those that the user named.
+        clock: this process's own clock, in seconds.
     """
 
     def __init__(self, nodes: ClusterNodes, clock: Callable[[], float] = monotonic) -> None:
