@@ -182,7 +182,10 @@ class CacheBase:
         return self._coordinator.ready()
 
     def status(self) -> Status:
-        """Return what clients use, what is wrong, role, leader, version, age and more. No I/O, and no password."""
+        """Return what clients use, what is wrong, role, leader, version, age and more.
+
+        Does no I/O; contains no password.
+        """
         return self._coordinator.status()
 
     def __repr__(self) -> str:
@@ -281,5 +284,5 @@ class CacheBase:
 
 
 def config_of(cache: CacheBase) -> CacheConfig:
-    """Return what the processes of a cache have in common, including keys, for flagcache's commands."""
+    """Return what the processes of a cache have in common, including keys. For flagcache's commands."""
     return _configs[cache]

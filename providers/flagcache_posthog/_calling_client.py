@@ -2,7 +2,7 @@
 
 The SDK does not pass the client to its provider, so we derive it from the thread: it is a client's own `Poller`, or a
 method of the client is on its stack (posthog 7.37.3 to 7.91.1). If another thread runs the call, because an event loop
-runs on the calling one, the client is looked up before (`calling_for`). Only public names are used.
+runs on the calling one, the client is looked up first (`calling_for`). Only public names are used.
 Invariant: a client that isn't in a call is never returned; a cache would be attached to a client that doesn't use it.
 """
 
@@ -52,7 +52,7 @@ def calling_client() -> Client | None:
 
 
 def _owners(frame: FrameType | None) -> Iterator[object]:
-    """The first argument of each call of the SDK's under way, the latest call first: of a method, its object."""
+    """Yield the first argument of each of the SDK's calls on this stack, the latest first: of a method, its object."""
     while frame is not None:
         code = frame.f_code
         if code.co_argcount and frame.f_globals.get("__name__") in CLIENT_MODULES:

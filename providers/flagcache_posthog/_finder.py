@@ -47,7 +47,7 @@ class _Search:
     def __init__(self, target: Callable[[_Search], None]) -> None:
         self.thread = threading.Thread(target=target, args=(self,), name="flagcache-finder", daemon=True)
         self.claimed: set[int] = set()
-        """`id` of each client that it found, so that each pending hand-over gets another client."""
+        """`id` of each client that it found, so that each pending hand-over gets its own client."""
         self._running = threading.Lock()
         self._running.acquire()
         self._pid = os.getpid()
@@ -58,7 +58,7 @@ class _Search:
         return os.getpid() == self._pid
 
     def wait(self, pause: float) -> bool:
-        """Wait `pause` seconds; returns False if the search was ended."""
+        """Wait `pause` seconds; return False if the search was ended."""
         ended = self._running.acquire(timeout=pause)
         return not ended and self.in_this_process  # a parent's greenlets continue in its child
 
@@ -149,7 +149,7 @@ class ClientFinder:
             self._search_once(search.claimed)
 
     def _next_pause(self, search: _Search) -> float | None:
-        """Seconds until the next search; None if there is none."""
+        """Return the seconds until the next search; None if there is none."""
         with self._lock:
             pause = next(self._pauses, None) if self._pending else None
             if pause is None and self._search is search:
@@ -173,7 +173,7 @@ class ClientFinder:
 
 
 def _polling_clients() -> list[Client]:
-    """The clients whose pollers run in this process, whatever cache they use.
+    """Return the clients whose pollers run in this process, whatever cache they use.
 
     `threading.enumerate` also lists threads that are just starting, which are not alive yet.
     """

@@ -87,7 +87,7 @@ _exit_check = _ExitCheck()
 
 
 def attached_clients() -> list[Client]:
-    """The attached clients of this process that are still referenced."""
+    """Return the attached clients of this process that are still referenced."""
     return list(_clients)
 
 
@@ -116,7 +116,7 @@ def load_clients(clients: Iterable[Client] | None = None) -> None:
 
 
 def leave_fleet() -> None:
-    """Hand over the lease of every cache, because this process is about to exit and may run no exit hooks."""
+    """Give up the lease of every cache. For a process that is about to exit and may run no exit hooks."""
     process.leave()
 
 
@@ -133,7 +133,7 @@ def _record_clients() -> None:
 
 
 def _clients_using(caches: list[Cache]) -> list[tuple[Cache, Client]]:
-    """The clients that were created with these caches."""
+    """Return the clients that were created with these caches."""
     # By type: `isinstance` would run the code of proxies.
     classes = client_classes()
     found = [cast("Client", thing) for thing in gc.get_objects() if issubclass(type(thing), classes)] if caches else []

@@ -14,10 +14,10 @@ __all__ = ["LocalClient"]
 
 
 class LocalClient:
-    """Another client, except that `get_feature_flag_result` evaluates as `RequestFlags` does.
+    """A proxy of a client, whose `get_feature_flag_result` evaluates as `RequestFlags` does.
 
     Args:
-        client: the other client.
+        client: the client.
         remote: whether PostHog may be asked for a flag that can't be decided locally.
     """
 

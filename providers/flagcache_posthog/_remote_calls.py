@@ -30,7 +30,7 @@ FAILURES = 3
 SLOW = 1.0
 """Seconds from which a response counts as slow."""
 PAUSE = 30.0
-"""Seconds until PostHog is asked again, and up to a quarter more, so that processes don't ask at the same time."""
+"""Seconds until PostHog is asked again, plus up to a quarter, so that processes don't ask at the same time."""
 
 _MAX_PROBE = 30.0
 """Seconds after which another probe may start: a forked child doesn't have the thread of an unfinished one."""
@@ -64,7 +64,7 @@ class RemoteCalls:
     """The requests of one client.
 
     Args:
-        clock: seconds that only go forward.
+        clock: monotonic seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
@@ -78,7 +78,7 @@ class RemoteCalls:
 
     @property
     def status(self) -> RemoteStatus:
-        """Their counts."""
+        """The counts of these requests."""
         return self._counts._replace(paused=self.paused)
 
     @property

@@ -2,7 +2,7 @@
 
 Our own fetch must work wherever the SDK's request does: firewalls and logs may check the user agent of a wrapped SDK,
 and networks may need socket options. No public name shows them (posthog 7.91.1: `request._socket_options`, and
-`Client._sdk_info`, which 7.37.3 has not). An SDK without these names counts as one without these options.
+`Client._sdk_info`, which 7.37.3 lacks). An SDK without these names counts as one without these options.
 """
 
 from __future__ import annotations

@@ -117,5 +117,5 @@ def refuse_expiry(settings: Settings) -> None:
 
 
 def process_memory_spec() -> StoreSpec:
-    """The last fallback, for a process without any other store: it fetches for itself, at a slower and random pace."""
+    """Return the last fallback: a process without any other store fetches for itself, at a slower and random pace."""
     return StoreSpec("this process alone", MemoryStore, pace=random.uniform(2, 3), private=True)

@@ -46,13 +46,13 @@ class UserFlags:
         self._snapshot: FeatureFlagEvaluations | None = None
 
     def value(self, key: str) -> bool | str | None:
-        """The value of a flag; None if it has none."""
+        """Return the value of a flag; None if it has none."""
         if key not in self._read:
             self._read[key] = self._from_snapshot(key) or _result_of(self.result(key))
         return self._read[key][0]
 
     def payload(self, key: str) -> object:
-        """The payload of a flag; None if it has none."""
+        """Return the payload of a flag; None if it has none."""
         if key in self._read:
             return self._read[key][1]
         if key not in self._payloads:
@@ -83,7 +83,7 @@ class UserFlags:
     # --- one flag ----------------------------------------------------------------------------------------------------
 
     def result(self, key: str, *, without_event: bool = False) -> FeatureFlagResult | None:
-        """The SDK's result for a flag, evaluated at each call; None if it has no value."""
+        """Return the SDK's result for a flag, evaluated at each call; None if it has no value."""
         if not self._may_request:
             return self._result(key, only_evaluate_locally=True, without_event=without_event)
         if not self._loaded(key):
@@ -122,7 +122,10 @@ class UserFlags:
         )
 
     def _defined(self, keys: Iterable[str]) -> list[str]:
-        """The keys of which the client has a definition; PostHog doesn't know other flags, or won't for long."""
+        """Return the keys for which the client has a definition.
+
+        PostHog knows no others, except new ones, whose definitions come soon.
+        """
         defined = self._client.feature_flags_by_key or {}
         return [key for key in keys if key in defined]
 

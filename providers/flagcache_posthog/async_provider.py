@@ -107,11 +107,11 @@ class AsyncRedisFlagDefinitionCache(CacheBase):
 
     def _answer(self, call: Callable[[], _T]) -> Coroutine[Any, Any, _T]:
         if self._coordinator.pushing:
-            # The listener runs a client's poll. The SDK accepts plain results too; to await one it would have to wait
+            # The listener runs a client's poll. The SDK accepts plain results too; to await one, it would have to wait
             # for other threads that await, such as a shutdown that waits for the listener. The user's own provider
             # around this one may call it on an event loop of this very thread; it then gets an awaitable.
             return cast("Coroutine[Any, Any, _T]", answered(call()))
-        client = self._caller  # it is not on the stack of a thread that carries the call out for an event loop
+        client = self._caller  # it is not on the stack of a thread that makes the call for an event loop
 
         def carry_out() -> _T:
             with calling_for(client):

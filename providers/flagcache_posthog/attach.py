@@ -1,4 +1,4 @@
-"""A PostHog client and its cache, tied together by the client's public surface alone.
+"""A PostHog client that is attached to its cache, only by the client's public names.
 
 Used are `api_key`, `personal_api_key`, `host`, `poll_interval`, `poller` with `execute`, `args` and `kwargs`, and
 `feature_flags` (posthog 7.37 to 7.91). `load_feature_flags()` is never called: it starts a poller if none is alive,
@@ -122,7 +122,7 @@ class AttachedClient:
         client = self._ref()
         if client is None or client.disabled:
             return False
-        return bool(cast("str | None", client.personal_api_key)) and bool(client.api_key)  # of no known type in the SDK
+        return bool(cast("str | None", client.personal_api_key)) and bool(client.api_key)  # the SDK gives it no type
 
     @property
     def fetcher(self) -> Fetcher | None:
@@ -130,7 +130,7 @@ class AttachedClient:
         client = self._ref()
         if client is None or client.disabled:
             return None
-        secret_key = cast("str | None", client.personal_api_key)  # of no known type in the SDK
+        secret_key = cast("str | None", client.personal_api_key)  # the SDK gives it no type
         if not secret_key or not client.api_key:
             return None
         fetcher = PostHogFetcher(

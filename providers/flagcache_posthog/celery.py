@@ -55,7 +55,7 @@ def _signals() -> ModuleType:
 
 
 def _on_child_start(**_: object) -> None:
-    """A child of a prefork pool starts, or with the solo pool the worker itself."""
+    """Load flags in a child of a prefork pool that starts, or with the solo pool in the worker itself."""
     log_exceptions(_load, None, "", "loading flags before the first task failed")
 
 
@@ -64,7 +64,7 @@ def _on_child_exit(**_: object) -> None:
 
 
 def _on_worker_ready(sender: object = None, **_: object) -> None:
-    """The worker itself is ready; with a prefork pool its children evaluate, not it."""
+    """Load flags in the worker itself, unless it has a prefork pool, whose children evaluate."""
     if not _forks(getattr(sender, "pool", None)):
         log_exceptions(_load, None, "", "loading flags before the first task failed")
 

@@ -7,8 +7,8 @@ untouched.
 
 Definitions that the SDK tolerates are accepted: a flag whose key is absent or isn't a string, and group types or
 cohorts that aren't a mapping, which count as empty. Older versions of flagcache discard definitions with such a flag,
-so a worker that has them would republish them at each poll. So stores keep these flags beside the others, under a key
-that older versions pass through unread (`PostHogVendor.shared`).
+so a worker that has them would republish them at each poll. So stores keep these flags separately, under a key that
+older versions pass through unread (`PostHogVendor.shared`).
 
 The same content must have the same version, whichever process fetched it. The SDK doesn't give a provider the body of
 PostHog's response, but its own form of it, with defaults filled in; `PostHogVendor.of_response` does the same for our
@@ -106,15 +106,18 @@ class PostHogVendor:
         return definitions
 
     def empty(self) -> Definitions:
-        """No flags; a truthy value, so that the SDK neither fetches nor asks again at each request."""
+        """Return definitions without flags.
+
+        They are truthy, so the SDK neither fetches nor asks again at each request.
+        """
         return {"flags": [], "group_type_mapping": {}, "cohorts": {}}
 
     def count(self, definitions: Definitions) -> int:
-        """The number of flags."""
+        """Return the number of flags."""
         return len(cast("list[object]", definitions["flags"]))
 
     def project(self, definitions: Definitions) -> str:
-        """The project's number, which every flag carries as `team_id`."""
+        """Return the project's number, which every flag has as `team_id`."""
         flags = cast("list[dict[str, object]]", definitions["flags"])
         team = next((flag["team_id"] for flag in flags if type(flag.get("team_id")) is int), None)
         return "" if team is None else f"team={team}"
@@ -138,13 +141,13 @@ def _by_key(definitions: Definitions) -> dict[str, object]:
 
 
 def _differing(old: object, new: object) -> tuple[str, ...]:
-    """The keys of two mappings that only one has, or whose values differ."""
+    """Return the keys that only one of two mappings has, or whose values differ."""
     before, after = _mapping(old), _mapping(new)
     return tuple(str(key) for key in {**before, **after} if before.get(key) != after.get(key))
 
 
 def _group_types(old: object, new: object) -> tuple[str, ...]:
-    """The names of group types that were added, removed, or given another index."""
+    """Return the names of group types that were added, removed, or given another index."""
     before, after = ({str(name): index for index, name in _mapping(known).items()} for known in (old, new))
     return _differing(before, after)
 

@@ -38,9 +38,9 @@ class PostHogFetcher:
         secret_key: the key that may read definitions (`client.personal_api_key`).
         host: PostHog's address with its scheme (`client.host`).
         vendor: checks definitions.
-        settings: limits of a fetch: `fetch_timeout` for the time without data, `fetch_total_timeout` for all of it
-            (connections, redirects, a second attempt, the body), `max_decoded_bytes` for its decoded body. The look-up
-            of the host's name can't be interrupted: if it takes longer, that time is added.
+        settings: limits of a fetch: `fetch_timeout` for the time without data, `fetch_total_timeout` for the whole
+            fetch (connections, redirects, a second attempt, the body), `max_decoded_bytes` for its decoded body. The
+            look-up of the host's name can't be interrupted: if it takes longer, that time is added.
         namespace: of the cache for which it fetches, for the log.
     """
 
@@ -122,7 +122,7 @@ class PostHogFetcher:
 
 
 def _described(exc: BaseException) -> str:
-    """Name the root cause. Only messages of the system are shown: others repeat the URL, or a proxy's."""
+    """Name the root cause. Only the system's messages are shown, because others repeat the URL, or a proxy's URL."""
     root = root_cause(exc)
     readable = isinstance(root, OSError) and not isinstance(root, requests.RequestException)
     return f"{type(root).__name__}: {root}" if readable else type(root).__name__

@@ -2,7 +2,7 @@
 
     from flagcache_posthog.gunicorn import *
 
-A fleet works without them. With them each worker has its flags before its first request, hands over the lease when it
+A fleet works without them. With them each worker has its flags before its first request, gives up the lease when it
 ends, and writes flagcache's log to gunicorn's error log. gunicorn reads settings and hooks from that file by name, so
 `__all__` contains only hooks. The SDK is not imported before a worker has loaded its application, because a gevent
 worker patches the standard library first. Nothing is raised, because a failing hook would stop its worker.
@@ -47,10 +47,10 @@ def post_worker_init(_worker: Worker) -> None:
 
 
 def worker_exit(_server: Arbiter, worker: Worker) -> None:
-    """Hand over the lease; gunicorn calls this when a worker has served its last request.
+    """Give up the lease; gunicorn calls this when a worker has served its last request.
 
     Args:
-        worker: the worker that ends. The master calls this too, for a dead worker: then this does nothing.
+        worker: the worker that ends. The master calls this too, for a dead worker; then it does nothing.
     """
     if str(worker.pid) == str(os.getpid()):
         log_exceptions(_leave_fleet, None, "", "leaving the fleet failed at the exit of a worker")
@@ -113,7 +113,10 @@ class _ErrorLog(logging.Handler):
 
 
 def _join_error_log() -> None:
-    """Do nothing if logging is configured; this is checked for each record, because it may be configured later."""
+    """Connect flagcache's log to it, unless logging is configured.
+
+    Each record checks again, because that may happen later.
+    """
     logger = logging.getLogger("flagcache")
     if _handled(besides=None):
         return

@@ -55,7 +55,7 @@ def distinct_id_of(
 
 
 def cookie_name(project_api_key: str) -> str:
-    """The name of the cookie in which posthog-js keeps its state, unless its option `persistence_name` says another."""
+    """Return the name of posthog-js's cookie, unless its option `persistence_name` sets another name."""
     return f"ph_{project_api_key.replace('+', 'PL').replace('/', 'SL').replace('=', 'EQ')}_posthog"
 
 
@@ -65,7 +65,7 @@ def from_cookie(cookies: Mapping[str, str], project_api_key: str) -> str | None:
     return _id_in(text) if text and len(text) <= _LONGEST_COOKIE else None
 
 
-@lru_cache(maxsize=256)  # a request that reads three flags asks three times, and parsing takes as long as a flag does
+@lru_cache(maxsize=256)  # reading three flags asks three times, and parsing takes as long as a flag
 def _id_in(text: str) -> str | None:
     try:
         state: object = json.loads(unquote(text))

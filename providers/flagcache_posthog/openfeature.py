@@ -30,7 +30,7 @@ __all__ = ["FlagcacheProvider"]
 
 
 class FlagcacheProvider(PostHogProvider):
-    """PostHog's provider on a client that has a cache.
+    """PostHog's provider, with a client that has a cache.
 
     Args:
         client: evaluates the flags.
@@ -65,7 +65,7 @@ class FlagcacheProvider(PostHogProvider):
             difference = event.difference
             if not (difference.cohorts or difference.group_types or difference.others):  # any flag may use these
                 details.flags_changed = [*difference.added, *difference.removed, *difference.changed]
-            if event.previous or not self._loaded:  # otherwise it makes the provider ready
+            if event.previous or not self._loaded:  # otherwise `initialize` makes the provider ready
                 self.emit_provider_configuration_changed(details)
         elif isinstance(event, DefinitionsStale | DefinitionsFresh):
             self._stale = isinstance(event, DefinitionsStale)

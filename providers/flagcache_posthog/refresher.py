@@ -67,10 +67,10 @@ class FleetRefresher:
 
     Args:
         store: the fleet's store.
-        namespace: the namespace of the fleet's caches; so are the settings and the protection.
+        namespace: the namespace of the fleet's caches.
         project: the project to fetch.
-        settings: not those of a reader.
-        protection: of the envelopes.
+        settings: those of the fleet's caches; not a reader's.
+        protection: of the envelopes, as in the fleet's caches.
         on_event: as in `Refresher`.
     """
 
@@ -155,7 +155,10 @@ class FleetRefresher:
             self._leave()
 
     def stop(self) -> None:
-        """End it soon, at most a few times `store_timeout` later. Call it from any thread or a signal handler."""
+        """End the run soon, at most a few times `store_timeout` later.
+
+        Call this on any thread, or in a signal handler.
+        """
         self._end.put(None)
 
     @property
@@ -173,13 +176,13 @@ class FleetRefresher:
         return self._coordinator.status()
 
     def _pause(self) -> float:
-        """Seconds until the next poll: a refresh interval after the fleet's latest fetch, not after the last poll."""
+        """Return the seconds until the next poll, which is a refresh interval after the fleet's latest fetch."""
         every, age = self._settings.polls_every(), self.status().age
         left = every if age is None else every - age
         return left if left > every / 10 else every
 
     def _wait_for_stop(self, limit: float) -> bool:
-        """Wait up to `limit` seconds; returns whether `stop` was called."""
+        """Wait up to `limit` seconds; return whether `stop` was called."""
         try:
             self._end.get(timeout=limit)
         except queue.Empty:
@@ -187,7 +190,7 @@ class FleetRefresher:
         return True
 
     def _result(self, began: float) -> Run | None:
-        """The result of the single run that began at `began`; None if there is none yet."""
+        """Return the result of the single run that began at `began`; None if there is none yet."""
         if self._failure is not None:
             return self._run(*_outcome_of(self._failure))
         status = self.status()
@@ -263,7 +266,7 @@ def _shared_store(url: str, namespace: str, settings: Settings, protection: Prot
 
 
 def _outcome_of(failure: Event) -> tuple[Outcome, str]:
-    """The outcome and reason of a single run that failed."""
+    """Return the outcome and reason of a single run that failed."""
     if isinstance(failure, FetchFailed):
         lasting = 400 <= failure.status < 500 and failure.status not in _TEMPORARY
         return Outcome.REFUSED if lasting else Outcome.FAILED, failure.reason

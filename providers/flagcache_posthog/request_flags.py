@@ -53,7 +53,7 @@ class RequestFlags:
         device_id: for flags that are rolled out by device.
         remote: `"never"`: a flag that can't be decided locally has no value. `"needed"`: PostHog is asked for it on
             this thread, for at most the client's `feature_flags_request_timeout_seconds` per attempt. PostHog is not
-            asked for a flag of which the client has no definition, on an event loop, or for half a minute after three
+            asked for a flag for which the client has no definition, on an event loop, or for half a minute after three
             requests in a row that failed or took over a second.
 
     Raises:
@@ -92,19 +92,19 @@ class RequestFlags:
         return default if value is None else bool(value)
 
     def get(self, key: str, default: bool | str | None = None) -> bool | str | None:  # noqa: FBT001 - as of a mapping
-        """The value of a flag, True, False or a variant's key; `default` if it has none."""
+        """Return the value of a flag, True, False or a variant's key; `default` if it has none."""
         user = self._user()
         value = None if user is None else user.value(key)
         return default if value is None else value
 
     def payload(self, key: str, default: object = None) -> object:
-        """The payload of a flag; `default` if it has none. Like the SDK it sends no event."""
+        """Return the payload of a flag; `default` if it has none. As in the SDK, this sends no event."""
         user = self._user()
         payload = None if user is None else user.payload(key)
         return default if payload is None else payload
 
     def snapshot(self, *keys: str) -> FeatureFlagEvaluations:
-        """The flags that were read and those that are named here, as from `evaluate_flags`: for `capture(flags=...)`.
+        """Return the flags that were read and those named here, as `evaluate_flags` does, for `capture(flags=...)`.
 
         With `remote="needed"` it makes one request if any of them can't be decided locally. Name such flags here before
         you read them: reads then take their values from it.

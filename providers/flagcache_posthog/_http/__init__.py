@@ -1,1 +1,1 @@
-"""The fleet's own HTTP request: sent within a deadline, and its response read within a size."""
+"""The fleet's own HTTP request, with a deadline and a limit for the size of the response."""

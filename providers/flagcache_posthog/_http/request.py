@@ -46,7 +46,7 @@ class DefinitionsRequest:
         url: the complete URL.
         secret_key: the key, which is sent to the URL's host and to no other.
         headers: sent with each request; `If-None-Match` makes it conditional.
-        deadline: for all of it.
+        deadline: for all requests and their responses.
     """
 
     def __init__(self, url: str, secret_key: str, headers: dict[str, str], deadline: RequestDeadline) -> None:

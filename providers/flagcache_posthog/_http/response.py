@@ -116,7 +116,7 @@ def _definitions(response: DefinitionsResponse, vendor: PostHogVendor) -> FetchR
 
 
 def _quota_exceeded(body: object) -> bool:
-    """Whether the response says so, as in the SDK (posthog 7.91, `request.py`, `_process_response`).
+    """Whether the quota is used up, as the SDK reads it (posthog 7.91, `request.py`, `_process_response`).
 
     The list also names the quotas of other services.
     """
@@ -131,7 +131,7 @@ def _refusal(response: DefinitionsResponse, reason: str, scope: Scope, status: i
 
 
 def _seconds(retry_after: str) -> float | None:
-    """The wait in a Retry-After header, which has seconds or a date; None if it is invalid."""
+    """Return the wait in a Retry-After header, which has seconds or a date; None if it is invalid."""
     try:
         seconds = float(retry_after)
     except ValueError:

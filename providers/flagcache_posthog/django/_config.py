@@ -153,7 +153,7 @@ def _unknown_keys(dictionary: Mapping[object, object]) -> list[Problem]:
 
 
 def _unknown_settings() -> list[Problem]:
-    """Settings whose name is close to one of flagcache's; others with this prefix belong to the project."""
+    """Report settings with a name close to one of flagcache's. Others with this prefix belong to the project."""
     known = (*KEYS, *_OTHER_NAMES.values())
     names = [name for name in dir(settings) if name.startswith(PREFIX) and not name.startswith(_SDK_PREFIXES)]
     found: list[Problem] = []
@@ -166,7 +166,7 @@ def _unknown_settings() -> list[Problem]:
 
 
 def _given() -> dict[str, Any]:
-    """The values by their keys. A value in `FLAGCACHE` takes precedence over a plain setting."""
+    """Return the values by their keys. A value in `FLAGCACHE` takes precedence over a plain setting."""
     given: dict[str, Any] = {}
     for key in KEYS:
         for name in filter(None, (key, _OTHER_NAMES.get(key))):
@@ -205,7 +205,7 @@ def _missing(given: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _misplaced(given: Mapping[str, Any]) -> Iterator[Problem]:
-    """Keys that are in the wrong setting, and an invalid host. Shows no key."""
+    """Report keys that are in the wrong setting, and an invalid host. Shows no key."""
     for key, (beginnings, what, remedy) in _WRONG_KEYS.items():
         if str(given.get(key, "")).startswith(beginnings):
             yield Problem("E005", f"{key} is {what} of PostHog.", remedy)
@@ -245,7 +245,7 @@ def _make_cache(given: Mapping[str, Any]) -> FlagDefinitionCache:
     return RedisFlagDefinitionCache(store, given["NAMESPACE"], **options)
 
 
-def _imported(key: str, path: str) -> Any:  # noqa: ANN401 - whatever the project has there
+def _imported(key: str, path: str) -> Any:  # noqa: ANN401 - the project may have any value there
     try:
         return import_string(path)
     except ImportError as exc:

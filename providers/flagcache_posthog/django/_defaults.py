@@ -9,7 +9,7 @@ __all__ = ["use_defaults_from", "uses_defaults_from", "with_defaults"]
 
 
 class _DefaultsSource:
-    """The function from which this process takes defaults."""
+    """The function that returns this process's defaults."""
 
     def __init__(self) -> None:
         self.read: Callable[[], dict[str, Any]] | None = None
@@ -19,7 +19,7 @@ _source = _DefaultsSource()
 
 
 def use_defaults_from(read: Callable[[], dict[str, Any]] | None) -> None:
-    """Take the defaults from a function, which returns them by the keys of `FLAGCACHE`; None: no defaults.
+    """Use the defaults of a function, which returns them by the keys of `FLAGCACHE`; None: no defaults.
 
     The options in `CLIENT` are completed one by one.
     """

@@ -60,7 +60,10 @@ class Durable:
 
 
 def _names(identity: object, keys: list[str] | None) -> dict[str, str | None]:
-    """Entry names with their flags: digests, because memcached takes no spaces and at most 250 bytes."""
+    """Return the names of entries, with their flags.
+
+    They are digests: memcached takes no spaces and at most 250 bytes.
+    """
     names: list[str | None] = [None]
     if keys is not None:
         names = [*keys]

@@ -23,7 +23,7 @@ DEFAULTS: Mapping[str, Any] = {
     "POSTHOG_CIRCUIT_BREAKER_COOLDOWN_SECONDS": 60,
     "POSTHOG_CIRCUIT_BREAKER_TRIP_THRESHOLD_SECONDS": 6,
 }
-"""Defaults of missing settings."""
+"""The defaults of missing settings."""
 
 
 def setting(name: str) -> Any:  # noqa: ANN401 - of any type

@@ -1,4 +1,4 @@
-"""The Django application: what `INSTALLED_APPS` names."""
+"""The Django application that `INSTALLED_APPS` names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class FlagcacheConfig(AppConfig):
     verbose_name = "flagcache"
 
     def ready(self) -> None:
-        """Starts and connects nothing: neither the parent of a server nor `migrate` needs a client or a store."""
+        """Starts and connects nothing: neither a server's parent process nor `migrate` needs a client or a store."""
         register(check_settings, TAG)
         setting_changed.connect(_settings_changed, dispatch_uid="flagcache")
         prepare()

@@ -47,20 +47,20 @@ class HttpRequestFlags:
         return self._flags().is_enabled(key, default)
 
     def get(self, key: str, default: bool | str | None = None) -> bool | str | None:  # noqa: FBT001 - as of a mapping
-        """The value of a flag, True, False or a variant's key; `default` if it has none."""
+        """Return the value of a flag, True, False or a variant's key; `default` if it has none."""
         return self._flags().get(key, default)
 
     def payload(self, key: str, default: object = None) -> object:
-        """The payload of a flag; `default` if it has none."""
+        """Return the payload of a flag; `default` if it has none."""
         return self._flags().payload(key, default)
 
     def snapshot(self, *keys: str) -> FeatureFlagEvaluations:
-        """The flags that were read and those that are named here: for `capture(flags=...)`."""
+        """Return the flags that were read and those that are named here, for `capture(flags=...)`."""
         return self._flags().snapshot(*keys)
 
     @property
     def distinct_id(self) -> str | None:
-        """The first id of: `IDENTIFY`, the user, the SDK's context, PostHog's cookie, the session."""
+        """Return the first id of these: `IDENTIFY`, the user, the SDK's context, PostHog's cookie, the session."""
         request = self._request
         identify = hook("IDENTIFY")
         session = getattr(request, "session", None)
@@ -73,7 +73,7 @@ class HttpRequestFlags:
         )
 
     def __await__(self) -> Generator[Any, None, HttpRequestFlags]:
-        """Look up the user and load flags without stopping the event loop; then reads do neither."""
+        """Look up the user and load flags without blocking the event loop; later reads do neither."""
         return self._prepared().__await__()
 
     # --- the user ----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The same tags for Jinja2.
+"""The tags of `flagcache_posthog.django.templatetags` for Jinja2.
 
 TEMPLATES = [{
     "BACKEND": "django.template.backends.jinja2.Jinja2",
@@ -32,7 +32,7 @@ class FlagsExtension(Extension):
         add(flag_value=_value, flag_payload=_payload)
 
     def parse(self, parser: Parser) -> nodes.Node:
-        """As of Jinja's extensions: the tag becomes an `if`."""
+        """As in Jinja's extensions: the tag becomes an `if`."""
         line = next(parser.stream).lineno
         words = [nodes.ContextReference(), parser.parse_expression()]
         if parser.stream.current.type != "block_end":

@@ -40,7 +40,7 @@ class FlagsMiddleware:
             markcoroutinefunction(self)
 
     def __call__(self, request: HttpRequest) -> _Response:
-        """Answer a request."""
+        """Respond to a request."""
         flags = flags_of(request)
         if self._is_async:
             return self._answer(request, flags)

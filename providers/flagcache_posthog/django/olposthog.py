@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 log = logging.getLogger("flagcache")
-"""A name of the published module; it isn't used here."""
+"""A name of the published module. It isn't used here."""
 
 CIRCUIT_BREAKER_CACHE_KEY = "posthog_circuit_open"
 """For code that imports it. Nothing is stored under it, because each process pauses its own requests."""
@@ -152,7 +152,7 @@ def _decides_locally(client: Client) -> bool:
 
 
 def _defined(client: Client) -> dict[str, bool]:
-    """The keys of its definitions, and whether the flags are active. PostHog doesn't know others, or won't for long.
+    """Return the keys of its definitions, and whether the flags are active. PostHog knows no others, except new ones.
 
     Older SDKs (posthog 7.37.3) don't decide some inactive flags, which are off.
     """
@@ -197,7 +197,7 @@ def _answer(client: Client, user: str, keys: list[str] | None) -> Values:
 
 
 def _answers(client: Client, user: str, keys: list[str] | None) -> bool:
-    """Whether PostHog answers, on another thread."""
+    """Ask PostHog on another thread; return whether it answers."""
     answer = client.get_flags_decision(user, person_properties=_properties(user), flag_keys_to_evaluate=keys)
     return bool(answer.get("requestId") or answer.get("flags"))
 
@@ -241,7 +241,7 @@ def _client() -> Client:
 
 
 def _defaults_of_settings() -> dict[str, Any]:
-    """The defaults that these settings give to the project's client and cache."""
+    """Return the defaults that these settings give to the project's client and cache."""
     return {
         "HOST": setting("POSTHOG_API_HOST"),
         "POLL_INTERVAL": setting("POSTHOG_POLL_INTERVAL"),
@@ -257,7 +257,7 @@ def _defaults_of_settings() -> dict[str, Any]:
 
 
 def _plain_options() -> dict[str, Any]:
-    """The options of a client without definitions, which asks PostHog."""
+    """Return the options of a client without definitions, which asks PostHog."""
     return {
         **cast("dict[str, Any]", _config.given("CLIENT")),
         "api_key": setting("POSTHOG_PROJECT_API_KEY"),
@@ -268,7 +268,7 @@ def _plain_options() -> dict[str, Any]:
 
 
 def __getattr__(name: str) -> object:
-    """The other names of the published module, which need applications or a cache."""
+    """Return another name of the published module: these need applications or a cache."""
     if name == "User":
         return get_user_model()
     if name == "durable_cache":

@@ -55,7 +55,7 @@ def config() -> Config:
     """Return the settings; they are read once.
 
     Raises:
-        ConfigurationError: something in them cannot be right.
+        ConfigurationError: a setting is invalid.
     """
     if _project.config is not None:  # at each read of a flag
         return _project.config
@@ -72,7 +72,7 @@ def cache() -> FlagDefinitionCache:
     """Return the project's cache. It connects to its store when a client first uses it.
 
     Raises:
-        ConfigurationError: the settings cannot be right, or name no store.
+        ConfigurationError: a setting is invalid, or no store is named.
     """
     config()
     if _project.cache is None:
@@ -118,10 +118,10 @@ def ready() -> bool:
 
 
 def hook(key: str) -> Callable[[HttpRequest], Any] | None:
-    """Return the project's function of a request, of those in `HOOKS`; None if it has none.
+    """Return the project's function of a request that a key in `HOOKS` names; None if it has none.
 
     Raises:
-        ConfigurationError: the settings cannot be right, or it is no function.
+        ConfigurationError: a setting is invalid, or it is no function.
     """
     if key not in _project.hooks:
         _project.hooks[key] = hook_of(config(), key)
@@ -147,7 +147,7 @@ def forget() -> None:
             sdk.default_client = None
         _project.config = _project.cache = _project.client = None
         _project.hooks.clear()
-    with suppress(ConfigurationError):  # whatever needs them raises it
+    with suppress(ConfigurationError):  # code that needs them raises it
         config()
 
 
@@ -175,7 +175,7 @@ def make_client(options: Mapping[str, Any]) -> Client:
 
 
 def set_module_options(options: Mapping[str, object]) -> None:
-    """Set them on the module `posthog`, which creates its client with them, and copies some of them at each call."""
+    """Set options on the module `posthog`, which creates its client with them and copies some of them at each call."""
     for name, value in options.items():
         if hasattr(sdk, name):
             setattr(sdk, name, value)

@@ -26,7 +26,7 @@ def flagged_path(  # noqa: PLR0913 - those of Django's `path`, and the flag
 
     Args:
         flag: the flag's key.
-        route: as of `path`; so are `view`, `kwargs` and `name`. For an `include()`, decorate its views.
+        route: as in `path`; so are `view`, `kwargs` and `name`. For an `include()`, decorate its views.
         view: a function, or `SomeView.as_view()`.
         kwargs: for both views.
         name: of the URL.

@@ -100,14 +100,14 @@ class FlagRequiredMixin:
     flag_required: str = ""
     """The flag's key."""
     flag_value: bool | str | None = None
-    """What the flag must be; None: it is on."""
+    """The value that the flag must have; None: it is on."""
 
     def flag_is_off(self, request: HttpRequest) -> HttpResponseBase:
-        """Answer a request for which the flag is not on; may raise."""
+        """Respond to a request for which the flag is not on; may raise."""
         raise Http404(f"the flag {self.flag_required!r} is not on")
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # noqa: ANN401 - as Django
-        """As of Django's `View`."""
+        """As in Django's `View`."""
         own = cast("Any", super())
         if getattr(self, "view_is_async", False):
             return cast("HttpResponseBase", self._dispatch_async(request, *args, **kwargs))
@@ -116,13 +116,13 @@ class FlagRequiredMixin:
         return self.flag_is_off(request)
 
     def initial(self, request: HttpRequest, *args: object, **kwargs: object) -> None:
-        """As of the views of Django REST framework, which calls it once it has authenticated a request."""
+        """As in the views of Django REST framework, which calls it once it has authenticated a request."""
         cast("Any", super()).initial(request, *args, **kwargs)
         if not self._is_on(flags_of(request)):
             raise _FlagIsOffError(self.flag_is_off(request))
 
     def handle_exception(self, exc: Exception) -> object:
-        """As of the views of Django REST framework, which ignores what `initial` returns."""
+        """As in the views of Django REST framework, which ignores what `initial` returns."""
         return exc.response if isinstance(exc, _FlagIsOffError) else cast("Any", super()).handle_exception(exc)
 
     async def _dispatch_async(self, request: HttpRequest, *args: object, **kwargs: object) -> object:

@@ -60,7 +60,7 @@ __all__ = [
 _CONTRACT = frozenset({"MakeProvider", "Outage", "OutageContract", "ProviderContract"})
 
 
-if not TYPE_CHECKING:  # a type checker would conclude from it that the module has every name
+if not TYPE_CHECKING:  # with it a type checker would accept any name
 
     def __getattr__(name: str) -> object:
         """Load the contract when it is first used: it needs pytest, and the stand-in does not."""

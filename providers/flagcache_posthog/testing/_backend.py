@@ -22,7 +22,7 @@ from .records import Counts, Path, Served, Truth, count, key_digest
 
 
 class Backend:
-    """Answers requests as the test's commands say; safe to call on any thread."""
+    """Answers requests as the test's commands set it up. Thread-safe."""
 
     def __init__(self, definitions: Mapping[str, object]) -> None:
         self._changed = threading.Condition()
@@ -67,7 +67,7 @@ class Backend:
             return replace(reply, delay=self._delays.get(request.path, 0.0), gate=reply.gate or self._gate_for(request))
 
     def wait_before(self, reply: Reply) -> bool:
-        """Wait for the reply's delay and gate; returns False if the connection is to be closed without a response."""
+        """Wait for the reply's delay and gate; return False if the connection must be closed without a response."""
         self._closing.wait(reply.delay)
         if reply.gate is not None:
             gate, ticket = reply.gate

@@ -21,7 +21,7 @@ from .faults import refusal_body
 CONTROL_PREFIX = "/_standin/"
 _CAPTURE = ("/batch", "/capture", "/e", "/i/")
 _DRIP_PARTS = 20
-_MAX_BODY = 64 * 1024 * 1024  # bytes, also decompressed: twenty thousand flags have about twenty million
+_MAX_BODY = 64 * 1024 * 1024  # bytes, also when decompressed: twenty thousand flags have about twenty million
 _OWN_NAMES = ("127.0.0.1", "localhost")
 
 logger = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(Reply(0, 200, json.dumps({"result": result}).encode()))
 
     def _refusal(self, path: str) -> Reply | None:
-        """The refusal of a request, made before its body is read; None if the request is valid.
+        """Return the refusal of a request, made before its body is read; None if the request is valid.
 
         A page in a browser on this machine may send requests here, with a foreign origin, or with a foreign host name
         that resolves to this address. Neither may control the stand-in.

@@ -66,5 +66,5 @@ class Content:
 
     @property
     def etag(self) -> str:
-        """The ETag header of a response that sends or confirms these definitions."""
+        """Return the ETag header of a response that sends or confirms these definitions."""
         return f'"{self.version}"'

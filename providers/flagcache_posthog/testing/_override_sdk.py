@@ -70,10 +70,10 @@ _state = _State()
 
 
 def show(flags: ShownFlags | None) -> None:
-    """Show these flags from now on; None shows the clients' own."""
+    """Show these flags from now on; None: show the clients' own."""
     _state.flags = flags
     if flags is not None and not _state.undo:
-        importlib.import_module("posthog.client")  # only now: the stand-in's process doesn't need it
+        importlib.import_module("posthog.client")  # not earlier, because the stand-in's process doesn't need it
         OVERRIDDEN.set()
         for module in loaded("client"):
             _replace_in(module)

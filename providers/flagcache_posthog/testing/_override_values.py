@@ -25,7 +25,7 @@ class Overrides:
     """The flags of one `override_flags`, checked.
 
     Args:
-        values: as for `override_flags`; so are the others.
+        values: as in `override_flags`; so are the other arguments.
         payloads: the payload of each value, as a JSON value.
         allow_unknown: which other flags may be read.
 
@@ -143,7 +143,7 @@ def _unknown(key: str, known: Mapping[str, FlagValue]) -> str:
 
 
 class _AlwaysTrueList(list[Flag]):
-    """Definitions that count as loaded even if there are none; otherwise the SDK would ask PostHog."""
+    """Definitions that are truthy even if there are none. Otherwise the SDK would ask PostHog."""
 
     def __bool__(self) -> bool:
         return True

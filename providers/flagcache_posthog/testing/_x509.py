@@ -49,7 +49,7 @@ def _sign(
 def _extensions(
     key: EllipticCurvePrivateKey, issuer_key: EllipticCurvePrivateKey, *, authority: bool
 ) -> Sequence[tuple[x509.ExtensionType, bool]]:
-    """List what Python 3.13's strict checks ask for, each with whether it is critical."""
+    """Return the extensions that Python 3.13's strict checks require, each with whether it is critical."""
     usage = dict.fromkeys(
         (
             "content_commitment",

@@ -106,7 +106,7 @@ class Definitions(TypedDict):
     property_matching_version: int
 
 
-def make_flag(  # noqa: PLR0913 - a flag has that many sides, and all but the key are keyword-only
+def make_flag(  # noqa: PLR0913 - a flag has this many properties, and all but the key are keyword-only
     key: str,
     *,
     active: bool = True,
@@ -162,7 +162,7 @@ def make_definitions(n_flags: int = 20, *, team_id: int = 1, revision: int | Non
     every tenth is switched off.
 
     Args:
-        n_flags: How many flags, besides the revision flag.
+        n_flags: Number of flags, without the revision flag.
         team_id: The PostHog project that all flags belong to.
         revision: The number in the variant (`r1`) of the flag `revision`; None leaves that flag out.
         seed: Another seed makes other conditions and payloads.
@@ -182,7 +182,7 @@ def make_definitions(n_flags: int = 20, *, team_id: int = 1, revision: int | Non
 def revision_of(definitions: Mapping[str, object]) -> int | None:
     """Return the revision of definitions; None if they have no well-formed revision flag."""
     try:
-        flags = cast("list[Flag]", definitions["flags"])  # anything else ends in the `except` below
+        flags = cast("list[Flag]", definitions["flags"])  # anything else raises one of the exceptions below
         marker = next(flag for flag in flags if flag.get("key") == REVISION_FLAG)
         multivariate = marker["filters"]["multivariate"]
         return int(multivariate["variants"][0]["key"].removeprefix("r")) if multivariate else None

@@ -29,7 +29,8 @@ class override_flags:  # noqa: N801 - reads as what it does, like Django's `over
     `disabled` clients have the values too. Overrides nest: if two name the same flag, the later one applies.
 
     Only these flags exist meanwhile. Reading another one raises `UnknownFlagError` at once and, if the code under test
-    swallows that, again at the end. Reading a flag makes no request and sends no event (`$feature_flag_called`,
+    swallows that, it raises again at the end. Reading a flag makes no request and sends no event
+    (`$feature_flag_called`,
     `$experiment_exposure`).
 
     Clients keep and update the definitions that they loaded, and evaluate with them again afterwards.
@@ -134,7 +135,7 @@ def _wrap(method: Any, override: override_flags) -> object:  # noqa: ANN401 - a 
 def raise_unknown() -> None:
     """Raise if unknown flags were read; each read is reported once.
 
-    For plugins of test frameworks, which so report a swallowed error before the override ends.
+    For plugins of test frameworks, which use this to report a swallowed error before the override ends.
 
     Raises:
         UnknownFlagError: a flag was read that no active override names.

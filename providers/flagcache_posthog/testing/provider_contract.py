@@ -3,7 +3,7 @@
 | class              | for providers                    | fixtures to give          |
 |--------------------|----------------------------------|---------------------------|
 | `ProviderContract` | all                              | `make_provider`           |
-| `OutageContract`   | whose store tests can stop       | `make_provider`, `outage` |
+| `OutageContract`   | whose store a test can stop      | `make_provider`, `outage` |
 
 A provider of your own passes if this does:
 

@@ -1,1 +1,1 @@
-"""The project's command."""
+"""Holds the management command."""

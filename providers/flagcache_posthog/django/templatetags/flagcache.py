@@ -42,7 +42,7 @@ def flag_value(context: Context, key: str, default: bool | str | None = None) ->
 
 @register.simple_tag(takes_context=True)
 def flag_payload(context: Context, key: str, default: object = None) -> object:
-    """`{% flag_payload KEY default=... as name %}`: what comes with a flag's value."""
+    """`{% flag_payload KEY default=... as name %}`: the payload of a flag's value."""
     return _flags(context).payload(key, default)
 
 

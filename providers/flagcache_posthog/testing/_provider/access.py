@@ -72,7 +72,7 @@ class Direct:
 
 
 class AsyncView:
-    """A synchronous provider whose every method is asynchronous."""
+    """A synchronous provider, with each method made asynchronous."""
 
     def __init__(self, provider: FlagDefinitionCacheProvider) -> None:
         self._inner = Direct(provider)
@@ -103,22 +103,22 @@ class Broken:
         self._inner = provider
 
     def should_fetch_flag_definitions(self) -> bool | Awaitable[bool]:
-        """Call the provider, unless this is broken."""
+        """Call the provider, unless this method is broken."""
         self._raise_if_broken("should_fetch_flag_definitions")
         return self._inner.should_fetch_flag_definitions()
 
     def get_flag_definitions(self) -> FlagDefinitionCacheData | Awaitable[FlagDefinitionCacheData | None] | None:
-        """Call the provider, unless this is broken."""
+        """Call the provider, unless this method is broken."""
         self._raise_if_broken("get_flag_definitions")
         return self._inner.get_flag_definitions()
 
     def on_flag_definitions_received(self, data: FlagDefinitionCacheData) -> Awaitable[None] | None:
-        """Call the provider, unless this is broken."""
+        """Call the provider, unless this method is broken."""
         self._raise_if_broken("on_flag_definitions_received")
         return self._inner.on_flag_definitions_received(data)
 
     def shutdown(self) -> Awaitable[None] | None:
-        """Call the provider, unless this is broken."""
+        """Call the provider, unless this method is broken."""
         self._raise_if_broken("shutdown")
         return self._inner.shutdown()
 
@@ -130,13 +130,13 @@ class Broken:
 
 @contextmanager
 def sdk(standin: StandInControl, provider: FlagDefinitionCacheProvider) -> Generator[Posthog, None, None]:
-    """Make a real client that polls only if a case lets it; finally shut it down, and its provider with it."""
+    """Make a real client that polls only if a case lets it; at the end shut it down, and so its provider."""
     client = Posthog(
         "phc_test",
         secret_key="phs_test",  # noqa: S106 - the stand-in takes any
         host=standin.url,
         poll_interval=3600,
-        sync_mode=True,  # no threads that send events: older SDKs sit out their flush interval in `shutdown`
+        sync_mode=True,  # no threads that send events: older SDKs wait for their flush interval in `shutdown`
         flag_definition_cache_provider=provider,
     )
     try:
@@ -170,7 +170,7 @@ def until(condition: Callable[[], object], seconds: float, what: str) -> None:
 
     Args:
         condition: called repeatedly.
-        seconds: after this time the case fails.
+        seconds: time after which the case fails.
         what: the awaited event, for the message.
     """
     deadline = time.monotonic() + seconds

@@ -30,11 +30,11 @@ class Cases:
     """Seconds within which every call of a provider returns, also while it waits for another process's first fetch."""
 
     next_fetch = 10.0
-    """Seconds within which a provider that fetched is to fetch again."""
+    """Seconds within which a provider that fetched must fetch again."""
 
     @pytest.fixture
     def make_provider(self) -> MakeProvider:
-        """Return a function that makes providers onto one backing, which may still hold other tests' namespaces."""
+        """Return a function that makes providers on one store, which may still hold other tests' namespaces."""
         raise NotImplementedError("the contract needs a fixture `make_provider`")
 
     @pytest.fixture
@@ -67,7 +67,7 @@ class Cases:
 
     @pytest.fixture
     def writer(self, open_provider: Open) -> Direct:
-        """Open the provider that asks first, and so is to fetch."""
+        """Open the provider that asks first, and so must fetch."""
         return open_provider()
 
     @pytest.fixture
@@ -76,7 +76,7 @@ class Cases:
         return open_provider()
 
     def bring(self, definitions: object, *providers: Direct) -> None:
-        """Fetch as the SDK does: ask one provider after the other until one is to fetch, and deliver to it."""
+        """Fetch as the SDK does: ask one provider after the other until one must fetch, and deliver to it."""
 
         def brought() -> bool:
             for provider in providers:
@@ -85,4 +85,4 @@ class Cases:
                     return True
             return False
 
-        until(brought, self.next_fetch, "a provider to be sent to fetch")
+        until(brought, self.next_fetch, "a provider that must fetch")

@@ -1,6 +1,6 @@
 """A provider in the real SDK's client: the behaviours on which PostHog's SDKs agree.
 
-Some are the SDK's own, whatever the provider. They are here because a provider needs them.
+Some are behaviours of the SDK itself. They are here because a provider needs them.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class LoaderCases(Cases):
     def test_without_flags_there_is_no_request_either(
         self, make_provider: MakeProvider, namespace: str, standin: PostHogStandIn
     ) -> None:
-        """Without any flags, which the SDK takes for "nothing yet", clients still don't fetch at every poll."""
+        """A project without flags looks to the SDK like "nothing yet", but clients still don't fetch at every poll."""
         standin.serve({"flags": [], "group_type_mapping": {}, "cohorts": {}})
         with sdk(standin, make_provider(namespace)) as first, sdk(standin, make_provider(namespace)) as second:
             load(first)
@@ -104,7 +104,7 @@ class LoaderCases(Cases):
     def test_a_failing_read_keeps_what_is_loaded(
         self, make_provider: MakeProvider, namespace: str, standin: PostHogStandIn, writer: Direct
     ) -> None:
-        """If its provider's read fails, a client keeps its definitions, even if PostHog is away too."""
+        """If its provider's read fails, a client keeps its definitions, even if PostHog is down too."""
         self.bring(standin.definitions(), writer)
         provider = Broken(make_provider(namespace))
         with sdk(standin, provider) as client:
@@ -141,7 +141,7 @@ class LoaderCases(Cases):
     def test_a_failing_shutdown_does_not_break_the_clients(
         self, make_provider: MakeProvider, namespace: str, standin: PostHogStandIn
     ) -> None:
-        """The client shuts down normally, and so does the provider at a second try."""
+        """If its provider's shutdown fails, the client still shuts down, and so does the provider at a second call."""
         inner = make_provider(namespace)
         provider = Broken(inner, "shutdown")
         with sdk(standin, provider) as client:
@@ -153,7 +153,7 @@ class LoaderCases(Cases):
     def test_malformed_data_never_erase_a_clients_definitions(
         self, make_provider: MakeProvider, namespace: str, standin: PostHogStandIn, writer: Direct, wrong: object
     ) -> None:
-        """A client still evaluates after another delivered malformed data, even if PostHog is away too."""
+        """A client still evaluates after another one delivered malformed data, even if PostHog is down too."""
         self.bring(standin.definitions(), writer)
         provider = make_provider(namespace)
         with sdk(standin, provider) as client:

@@ -1,4 +1,4 @@
-"""A provider while its store is away."""
+"""A provider while its store is down."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Outage", "OutageContract"]
 
 
 class Outage(Protocol):
-    """Stops the store and starts it again, with or without what it held."""
+    """Stops the store and starts it again, with or without its content."""
 
     def begin(self) -> None:
         """Stop the store: from now on none of its calls succeeds."""
@@ -29,7 +29,7 @@ class Outage(Protocol):
 
 
 class OutageContract(Cases):
-    """Tests of a provider whose store can be away. Subclass it as `Test...`; add `make_provider` and `outage`."""
+    """Tests of a provider whose store can be stopped. Subclass it as `Test...`; add `make_provider` and `outage`."""
 
     @pytest.fixture
     def outage(self) -> Outage:
@@ -37,7 +37,7 @@ class OutageContract(Cases):
         raise NotImplementedError("the contract needs a fixture `outage`")
 
     def test_calls_return_in_time_and_raise_nothing(self, writer: Direct, reader: Direct, outage: Outage) -> None:
-        """None of the four methods raises or hangs while the store is away, whatever the store held before."""
+        """None of the four methods raises or hangs while the store is down, whether or not it had definitions."""
         self.bring(data({"key": "one"}), writer)
         outage.begin()
         for provider in (writer, reader):
@@ -54,7 +54,7 @@ class OutageContract(Cases):
     def test_a_client_keeps_its_flags(
         self, make_provider: MakeProvider, namespace: str, standin: PostHogStandIn, outage: Outage
     ) -> None:
-        """Without the store and without PostHog a client still evaluates with what it holds, after each poll."""
+        """While the store and PostHog are down, a client still evaluates with what it holds, after each poll."""
         with sdk(standin, make_provider(namespace)) as first, sdk(standin, make_provider(namespace)) as second:
             load(first)
             load(second)
@@ -78,7 +78,7 @@ class OutageContract(Cases):
     def test_afterwards_changes_reach_all_again(
         self, make_provider: MakeProvider, namespace: str, standin: PostHogStandIn, outage: Outage
     ) -> None:
-        """When the store is back, clients share again, also with one that starts then."""
+        """When the store is back, clients share again, also with a client that starts then."""
         with sdk(standin, make_provider(namespace)) as first:
             load(first)
             outage.begin()

@@ -27,7 +27,7 @@ MALFORMED_DATA: dict[str, object] = {
     "no group types": {"flags": [], "cohorts": {}},
     "cohorts in a list": {"flags": [], "group_type_mapping": {}, "cohorts": []},
 }
-"""Malformed data that the SDK would apply in part, or take for "no flags at all"."""
+"""Malformed data that the SDK would apply in part, or treat as "no flags at all"."""
 
 malformed = pytest.mark.parametrize("wrong", MALFORMED_DATA.values(), ids=MALFORMED_DATA.keys())
 
@@ -42,19 +42,19 @@ class ProtocolCases(Cases):
         Direct(provider).close()
 
     def test_the_first_to_ask_is_sent_to_fetch_and_the_second_is_not(self, writer: Direct, reader: Direct) -> None:
-        """The first asker is to fetch, the second is not: one fetch at a time."""
+        """The first provider that asks must fetch and the second must not: one fetch at a time."""
         assert writer.should_fetch() is True
         assert reader.should_fetch() is False
 
     def test_what_one_stores_the_others_get(self, writer: Direct, open_provider: Open) -> None:
-        """Two readers get what the writer stored, and neither is to fetch it."""
+        """Two readers get what the writer stored, and neither must fetch."""
         self.bring(_VALID, writer)
         for reader in (open_provider(), open_provider()):
             assert reader.should_fetch() is False
             assert reader.get() == _VALID
 
     def test_a_namespace_keeps_to_itself(self, make_provider: MakeProvider, writer: Direct, namespace: str) -> None:
-        """A provider of another namespace gets nothing of this one's, and is to fetch its own."""
+        """A provider of another namespace gets nothing from this one, and must fetch its own."""
         self.bring(_VALID, writer)
         other = Direct(make_provider(f"{namespace}-2"))
         assert other.should_fetch() is True
@@ -69,7 +69,7 @@ class ProtocolCases(Cases):
         assert reader.get() == newer
 
     def test_no_flags_at_all_are_an_answer(self, writer: Direct, reader: Direct) -> None:
-        """For a project without flags a provider returns definitions, which are truthy; at None the SDK would fetch."""
+        """For a project without flags a provider returns truthy definitions, because with None the SDK would fetch."""
         nothing = data()
         self.bring(nothing, writer)
         for provider in (writer, reader):
@@ -77,7 +77,7 @@ class ProtocolCases(Cases):
             assert provider.get() == nothing
 
     def test_what_it_receives_stays_as_it_is(self, writer: Direct, reader: Direct) -> None:
-        """A provider doesn't change the objects it gets, because the SDK evaluates with them."""
+        """A provider doesn't change the objects that it gets, because the SDK evaluates with them."""
         received = data({"key": "one", "filters": {"groups": [{"rollout_percentage": 100}]}})
         before = copy.deepcopy(received)
         self.bring(received, writer)
@@ -101,7 +101,7 @@ class ProtocolCases(Cases):
         writer.shutdown()
 
     def test_another_takes_over_from_one_that_was_shut_down(self, writer: Direct, reader: Direct) -> None:
-        """After the shutdown of the provider that fetched, another is to fetch."""
+        """After the shutdown of the provider that fetched, another one must fetch."""
         self.bring(_VALID, writer)
         assert reader.should_fetch() is False
         writer.shutdown()
@@ -110,7 +110,7 @@ class ProtocolCases(Cases):
         assert reader.get() == changed
 
     def test_many_threads_may_call_it(self, writer: Direct) -> None:
-        """Eight threads that ask, read and store at once raise nothing and never see half a document."""
+        """Eight threads that ask, read and store at once raise nothing and never see incomplete definitions."""
         start = threading.Barrier(8)
 
         def work(number: int) -> None:

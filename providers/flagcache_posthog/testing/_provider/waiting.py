@@ -1,4 +1,4 @@
-"""The time for which a provider waits for the first definitions of its fleet."""
+"""How long a provider waits for the first definitions of its fleet."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["WaitingCases"]
 
 @contextmanager
 def _asking(provider: Direct) -> Generator[None, None, None]:
-    """Let one thread after the other ask the provider, as in a busy process, and deliver nothing."""
+    """Let one thread after the other ask the provider, as in a busy process. None delivers anything."""
     done = threading.Event()
 
     def ask() -> None:
@@ -72,5 +72,5 @@ class WaitingCases(Cases):
                 return evaluate(second, "flag-0") is True
 
             until(loaded, self.next_fetch, "the second client to have flags")
-            # The client's own load may have ended just before they came: then the provider hands them over later.
+            # The client's own load may have ended just before they came. Then the provider hands them over later.
             until(lambda: evaluate(first, "flag-0") is True, self.next_fetch, "the first client to have flags")

@@ -42,7 +42,7 @@ class Command(BaseCommand):
 
 
 def _environment() -> dict[str, str]:
-    """The project, as the commands read it from the environment."""
+    """Return the project, as the commands read it from the environment."""
     found = config()
     if found.disabled:
         return {}
