@@ -20,7 +20,7 @@ README = Path(__file__).parent.parent / "README.md"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run what the command line says."""
+    """Run the command line."""
     options = _parser().parse_args(argv)
     if options.question == ["report"]:
         _report(options.out or results.LATEST)
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     asked: dict[str, tuple[Question, list[Record]]] = {}
     for name in names:
         asked[name] = (QUESTIONS[name], play(QUESTIONS[name], scale, options.contestants))
-        if out is not None:  # after each: a run takes hours
+        if out is not None:  # after each question, because a run takes hours
             results.save(results.collect(asked, scale), _unfinished(out))
     run = results.collect(asked, scale)
     print(report.markdown(run))
@@ -50,7 +50,7 @@ def _unfinished(out: Path) -> Path:
 
 
 def _is_whole(options: argparse.Namespace) -> bool:
-    """Whether a run may take the place of the published one."""
+    """Whether a run may replace the published one."""
     all_asked = options.question == ["all"] and set(options.contestants) == set(CONTESTANTS)
     return all_asked and not options.quick and options.workers is None
 
@@ -68,20 +68,20 @@ def _report(path: Path) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="What a fleet sees, with flagcache and with others. `all`, with nothing left out or made smaller,"
-        " writes benchmarks/results/latest.json; `report` makes tables, plots and README's figures of that file anew.",
+        description="What a fleet sees, with flagcache and with other providers. `all`, complete and in full size,"
+        " writes benchmarks/results/latest.json; `report` makes tables, plots and README's figures from that file.",
     )
-    parser.add_argument("question", nargs="+", help=f"all, report, or of {', '.join(QUESTIONS)}")
-    parser.add_argument("--rounds", type=int, help="how often each case is played and kept; 3")
-    parser.add_argument("--workers", type=int, help="processes of a fleet; by default what each question holds right")
-    parser.add_argument("--quick", action="store_true", help="small and short: it works, and its times mean nothing")
-    parser.add_argument("--seed", type=int, default=1, help="of what is drawn; 1")
+    parser.add_argument("question", nargs="+", help=f"all, report, or some of {', '.join(QUESTIONS)}")
+    parser.add_argument("--rounds", type=int, help="how often each case is played and kept (default 3)")
+    parser.add_argument("--workers", type=int, help="processes of a fleet; by default, as each question sets it")
+    parser.add_argument("--quick", action="store_true", help="small and short: only checks the benchmark")
+    parser.add_argument("--seed", type=int, default=1, help="of the random numbers (default 1)")
     parser.add_argument(
         "--update",
         action="store_true",
-        help="put the answers in place of those in results/latest.json, of this machine",
+        help="replace these answers in results/latest.json, which must be of this machine",
     )
-    parser.add_argument("--out", type=Path, help="the JSON to write, or to report on; tables and plots go beside it")
+    parser.add_argument("--out", type=Path, help="the JSON to write, or to report on; its folder gets the rest")
     parser.add_argument(
         "--contestants",
         type=lambda text: text.split(","),

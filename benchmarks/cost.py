@@ -19,10 +19,10 @@ and flag requests = requests + 9 x those with definitions: PostHog counts 10 for
   leaves half an interval unused on average: D / 2.
 - A new process has no entity tag, so its first request returns definitions: N D of them if each process fetches.
   If a leader fetches, it is one for each new leader whose SDK has not fetched before. A deploy that replaces processes
-  in a random order replaces its leaders h = e - 1 = 1.72 times on average: the first one for certain, and each further
-  one that was chosen from processes which are still to be replaced.
+  in a random order replaces its leaders h = e - 1 = 1.72 times on average: the first one in any case, and then each one
+  that was chosen from the processes that are not replaced yet.
 - An attached client sends the fleet's entity tag: the first request of a new leader costs an unchanged poll.
-- In protocol mode a leader that brings nothing new for ten intervals lets another worker have a turn, because the SDK
+- In protocol mode a leader that brings nothing new for ten intervals leaves a turn to another worker, because the SDK
   does not report that PostHog confirmed. The SDK of that worker may have no entity tag yet.
 - Crashes and outages are not included, nor is the first start of all on an empty store: it costs N requests with
   definitions without flagcache, and one with it. `benchmarks.scale` simulates all of these.
@@ -53,11 +53,12 @@ DAY = 86_400.0
 DAYS = 30
 
 LIMIT_UNCHANGED, LIMIT_FULL = 6000, 600
-"""Requests a minute that PostHog answers one team, without and with definitions; 429 beyond."""
+"""Requests per minute that PostHog answers for one team, without and with definitions; the others get 429."""
 
 COST_OF_DEFINITIONS = 10
-"""Flag requests counted for a poll that brings definitions, the first after a start included; one that brings none
-counts 1: https://posthog.com/docs/feature-flags/local-evaluation/distributed-environments, as read in November 2026."""
+"""Flag requests that PostHog counts for a poll with definitions, also for the first one after a start; one without
+definitions counts 1: https://posthog.com/docs/feature-flags/local-evaluation/distributed-environments, as read in
+November 2026."""
 
 PRICES: tuple[tuple[float, float], ...] = (
     (1e6, 0.0),
@@ -66,14 +67,14 @@ PRICES: tuple[tuple[float, float], ...] = (
     (50e6, 0.000025),
     (math.inf, 0.000010),
 )
-"""Up to how many flag requests a month each costs this many US dollars, without taxes and discounts:
-https://posthog.com/docs/feature-flags/cutting-costs, in a copy read on 21 November 2026 without a date.
-The first million is free, and shared with all other flag requests of an organisation."""
+"""Numbers of flag requests a month, and the price of each one up to that number in US dollars, without taxes and
+discounts: https://posthog.com/docs/feature-flags/cutting-costs, in a copy read on 21 November 2026 without a date. The
+first million is free, and shared with all other flag requests of an organisation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """What a fleet is like, and what happens to it in a day."""
+    """A fleet, and the events of its day."""
 
     workers: int
     poll: float = 30.0
@@ -85,26 +86,26 @@ class Fleet:
 
     @property
     def one(self) -> float:
-        """Requests a day of one client that always polls PostHog."""
+        """Number of requests a day of one client that always polls PostHog."""
         return DAY / (self.poll + self.fetch)
 
     @property
     def new_leaders(self) -> float:
-        """How often a day another process leads, because of deploys."""
+        """Number of changes of the leader a day because of deploys."""
         return self.deploys * (math.e - 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Month:
-    """What a fleet asks PostHog in a month."""
+    """The requests of a fleet to PostHog in a month."""
 
     requests: float
     full: float
-    """Those that bring definitions."""
+    """Number of requests that return definitions."""
 
     @property
     def flag_requests(self) -> float:
-        """What PostHog counts."""
+        """Number of flag requests that PostHog counts."""
         return self.requests + (COST_OF_DEFINITIONS - 1) * self.full
 
 
@@ -136,13 +137,13 @@ CONTESTANTS: dict[str, tuple[str, Callable[[Fleet], Month]]] = {
 
 
 def month(contestant: str, fleet: Fleet) -> Month:
-    """What a fleet of this contestant asks PostHog in a month of thirty days."""
+    """Return the requests of a fleet of this contestant in a month of thirty days."""
     day = CONTESTANTS[contestant][1](fleet)
     return Month(DAYS * day.requests, DAYS * day.full)
 
 
 def price(flag_requests: float) -> float:
-    """US dollars that this many flag requests in a month cost, if there are no others."""
+    """Return the price in US dollars of this many flag requests in a month, if there are no others."""
     dollars = below = 0.0
     for limit, each in PRICES:
         dollars += max(0.0, min(flag_requests, limit) - below) * each
@@ -151,16 +152,16 @@ def price(flag_requests: float) -> float:
 
 
 def is_refused(contestant: str, fleet: Fleet) -> bool:
-    """Whether PostHog answers some polls 429, because a team's limits do not suffice for them.
+    """Whether PostHog answers some polls with 429, because they exceed a team's limits.
 
-    If each process asks for itself, PostHog has to answer all polls of a minute, and after a change all in full.
+    If each process asks for itself, PostHog must answer all polls of a minute, and after a change all of them in full.
     """
     each_minute = fleet.workers * 60 / (fleet.poll + fleet.fetch)
     return contestant == "none" and (each_minute > LIMIT_UNCHANGED or fleet.workers > LIMIT_FULL)
 
 
 def table(fleets: Sequence[Fleet]) -> str:
-    """A table in Markdown: a row for each contestant, a column for each fleet."""
+    """Return the table in Markdown: a row for each contestant, a column for each fleet."""
     lines = [
         "| flag requests a month | " + " | ".join(f"{fleet.workers:,} workers" for fleet in fleets) + " |",
         "|---" * (len(fleets) + 1) + "|",

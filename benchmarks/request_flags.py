@@ -1,8 +1,8 @@
-"""What three flags of a request cost, read by `RequestFlags` and by the SDK's own local evaluations, in turns.
+"""The cost of three flags of a request, read by `RequestFlags` and by the SDK's own local evaluations, in turns.
 
     python -m benchmarks.request_flags            2,000 definitions, 500 turns
 
-Prints the median of the ratios, turn by turn: a machine that is slow for a while slows both.
+Prints the median of the ratios of the turns, because a machine that is slow for a while slows both.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _KEYS = ("flag-0", "flag-1", "flag-2")
 
 
 def ratio(client: Posthog, remote: Literal["never", "needed"], turns: int) -> float:
-    """The median ratio of `RequestFlags` to the SDK alone, in seconds of the thread's processor time.
+    """Return the median ratio of `RequestFlags` to the SDK alone, by the thread's processor time.
 
     Args:
-        client: has loaded its definitions.
-        remote: as of `RequestFlags`.
-        turns: how often each is measured.
+        client: a client that has loaded its definitions.
+        remote: as in `RequestFlags`.
+        turns: how often to measure each.
     """
 
     def of_the_sdk() -> None:
@@ -53,9 +53,9 @@ def _seconds(call: Callable[[], None]) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print both ratios."""
-    parser = argparse.ArgumentParser(description="RequestFlags beside the SDK's own evaluations.")
+    parser = argparse.ArgumentParser(description="RequestFlags compared with the SDK's own evaluations.")
     parser.add_argument("--flags", type=int, default=2000, help="definitions")
-    parser.add_argument("--turns", type=int, default=500, help="how often each is measured")
+    parser.add_argument("--turns", type=int, default=500, help="how often to measure each")
     options = parser.parse_args(arguments)
     with PostHogStandIn(make_definitions(options.flags)) as posthog:
         client = Posthog("phc_test", secret_key="phs_test", host=posthog.url, poll_interval=3600, send=False)

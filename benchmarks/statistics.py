@@ -1,4 +1,4 @@
-"""Summary figures of many samples, and the ratio of two contestants."""
+"""The summary of many samples, and the ratio of two contestants."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class Summary:
     """All samples of one measure, one case and one contestant.
 
     Attributes:
-        n: how many samples.
+        n: number of samples.
         p50: the median: half of them are no larger.
-        p90: nine tenths of them are no larger.
+        p90: 90 of a hundred are no larger.
         p99: 99 of a hundred are no larger; with fewer samples the largest.
         max: the largest.
-        ratio: `p50` in times of the best other contestant's; None if there is none, or if that is 0.
+        ratio: `p50` relative to the best other contestant's; None if there is none, or if that is 0.
     """
 
     n: int
@@ -31,21 +31,21 @@ class Summary:
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:
-    """The smallest sample such that this many percent are no larger: always one that was seen, never one in between."""
+    """Return the smallest sample such that this many percent are no larger: measured, never interpolated."""
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
 
 def summarize(samples: Iterable[float]) -> Summary:
-    """The figures of one measure; there must be samples."""
+    """Return the figures of one measure; there must be samples."""
     ordered = sorted(samples)
     p50, p90, p99 = (percentile(ordered, percent) for percent in (50, 90, 99))
     return Summary(len(ordered), p50, p90, p99, ordered[-1])
 
 
 def ratios(medians: Mapping[str, float], ours: Iterable[str]) -> dict[str, float | None]:
-    """Each contestant's median in times of the best other's.
+    """Return each contestant's median relative to the best other's.
 
-    The best other is the smallest of those that are not flagcache, and not the contestant itself.
+    The best other one has the smallest median of those that are not flagcache and not the contestant itself.
 
     Args:
         medians: by contestant.

@@ -1,4 +1,4 @@
-"""The interface of a contestant, its configuration, and a client that records what it held and when."""
+"""The interface of a contestant, its configuration, and a client that records what it held when."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class WorkerConfig:
-    """The addresses and times of one worker: the same for all contestants.
+    """The environment of a worker, which is the same for all contestants.
 
     Attributes:
         posthog: the stand-in's address.
         redis: the server's address.
-        directory: on disk, for contestants with files; the workers of one play share it, as on one machine.
+        directory: on disk, for contestants with files; the workers of one play share it, as those of one machine would.
         namespace: of the fleet.
         interval: seconds between two polls of a client, and between two fetches of a fleet.
     """
@@ -42,7 +42,7 @@ class WorkerConfig:
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """What a client held from one moment on."""
+    """The revision that a client held from one moment on."""
 
     at: float
     """`time.monotonic()`, the same for all processes of a machine."""
@@ -50,7 +50,7 @@ class Sighting:
 
 
 class RecordingPosthog(RecordingClient):
-    """A client that records which revision it was given when, through the SDK's public property only."""
+    """A client that records which revision it got when, through the SDK's public property only."""
 
     def __init__(self, project_api_key: str, **options: Any) -> None:  # noqa: ANN401 - whatever the SDK takes
         self.history: list[Sighting] = []
@@ -69,24 +69,24 @@ def _revision(flags: list[dict[str, object]] | None) -> int | None:
 
 @dataclass(slots=True)
 class WorkerContext:
-    """What the tasks of one worker work with."""
+    """The objects of one worker."""
 
     client: RecordingPosthog
     index: int
     polls: int = 0
     """Number of polls by the client's poller, or by a thread that polls for it."""
     poll_seconds: float = 0.0
-    """How long these took in all."""
+    """The total time of these polls, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """One way to give a fleet its flags.
+    """One way to provide a fleet with flags.
 
     Attributes:
         name: on the command line and in the JSON.
         title: in tables.
-        store: what its workers share.
+        store: the kind of store that its workers share.
         make: makes the client of one worker, in the worker, given its index.
         ours: whether it is flagcache, which is compared to the best of the others.
     """
@@ -121,5 +121,5 @@ def make_client(config: WorkerConfig, index: int, provider: object = None) -> Re
         host=config.posthog,
         poll_interval=config.interval,
         flag_definition_cache_provider=provider,
-        flush_at=1,  # older SDKs sit out the flush interval of 5 seconds in `shutdown`
+        flush_at=1,  # older SDKs wait for the flush interval of 5 seconds in `shutdown`
     )

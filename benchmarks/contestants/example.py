@@ -1,9 +1,9 @@
 """A provider like the one in the SDK's documentation (posthog-python, `examples/`).
 
 It is our own code, and never weaker. The first worker that polls takes a lease of 60 s with one script call and extends
-it at each poll, and its SDK fetches. All others read the whole JSON at each poll; it is stored for a day.
-It is stronger in two points: it also runs on redis-py 8.1, and its Redis client has a timeout of 5 s without retries.
-With redis-py's default of ten retries a call would take a minute.
+it at each poll; its SDK fetches. All others read the whole JSON at each poll; it is stored for a day. It is stronger in
+two points: it also runs on redis-py 8.1, and its Redis client has a timeout of 5 s without retries. With redis-py's
+default of ten retries a call would take a minute.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _LEAVE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL',
 
 
 def connect(url: str, timeout: float) -> redis.Redis:
-    """Make the Redis client of an application: one try, of this many seconds."""
+    """Make the Redis client of an application, with one attempt and this timeout in seconds."""
     return redis.Redis.from_url(
         url,
         decode_responses=True,
@@ -52,7 +52,7 @@ class LeasedCache:
     Args:
         client: with `decode_responses`.
         namespace: of the fleet.
-        lease: seconds that a leader which fell silent keeps its place.
+        lease: seconds for which a leader that stopped renewing keeps the lease.
     """
 
     def __init__(self, client: redis.Redis, namespace: str, lease: float = _LEASE) -> None:
@@ -65,24 +65,24 @@ class LeasedCache:
         self._leave = client.register_script(_LEAVE)
 
     def should_fetch_flag_definitions(self) -> bool:
-        """Take or prolong the lease."""
+        """Take or extend the lease."""
         return bool(self._lead(keys=[self._lease_key], args=[self._me, self._lease]))
 
     def get_flag_definitions(self) -> FlagDefinitionCacheData | None:
-        """Read and decode all that is stored."""
+        """Read and decode the stored definitions."""
         stored = cast("str | None", self._redis.get(self._data_key))
         return cast("FlagDefinitionCacheData", json.loads(stored)) if stored else None
 
     def on_flag_definitions_received(self, data: FlagDefinitionCacheData) -> None:
-        """Encode and store it."""
+        """Encode and store the definitions."""
         self.store(data)
 
     def store(self, data: FlagDefinitionCacheData) -> None:
-        """Replace what is stored."""
+        """Replace the stored definitions."""
         self._redis.set(self._data_key, json.dumps(data), ex=_KEPT)
 
     def stored(self) -> bool:
-        """Whether there is anything."""
+        """Whether any definitions are stored."""
         return bool(self._redis.exists(self._data_key))
 
     def shutdown(self) -> None:
@@ -91,7 +91,7 @@ class LeasedCache:
 
 
 class BareReader(LeasedCache):
-    """The least that a process can do which never fetches: a `GET`, and JSON decoded. Somebody else fills the store."""
+    """The least work of a process that never fetches: a `GET`, and JSON decoded. Another process fills the store."""
 
     @override
     def should_fetch_flag_definitions(self) -> bool:
@@ -100,7 +100,7 @@ class BareReader(LeasedCache):
 
     @override
     def shutdown(self) -> None:
-        """There is nothing to give up."""
+        """Nothing: there is no lease to give up."""
 
 
 def _make_bare(config: WorkerConfig, index: int) -> RecordingPosthog:

@@ -24,7 +24,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 _PATIENCE = 120.0
-"""Seconds for one answer of a worker, on a machine that may be busy."""
+"""Seconds within which a worker must answer, on a machine that may be busy."""
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
@@ -40,30 +40,30 @@ def until(condition: Callable[[], T], timeout: float, *, every: float = 0.02, wh
     """Wait until `condition()` is truthy and return that value.
 
     Args:
-        condition: asked again and again.
-        timeout: seconds after which there is no point in waiting.
-        every: seconds between two questions.
+        condition: called repeatedly.
+        timeout: seconds after which to give up.
+        every: seconds between two calls.
         what: the awaited event, for the message.
 
     Raises:
-        TimeoutError: it never was.
+        TimeoutError: it was not truthy in time.
     """
     deadline = time.monotonic() + timeout
     while not (answer := condition()):
         if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {timeout:g} s in vain for {what}")
+            raise TimeoutError(f"waited {timeout:g} s for {what}, which did not happen")
         time.sleep(every)
     return answer
 
 
 class Call(Generic[T]):
-    """Something that a worker is doing."""
+    """A call that a worker is making."""
 
     def __init__(self, member: Member) -> None:
         self._member = member
 
     def result(self, *, within: float = _PATIENCE) -> T:
-        """Wait for what it returns.
+        """Wait for the result.
 
         Raises:
             WorkerFailedError: it raised, died, or is late.
@@ -73,7 +73,7 @@ class Call(Generic[T]):
 
 
 class Member:
-    """One process of a fleet. Does one thing at a time."""
+    """One process of a fleet. It makes one call at a time."""
 
     def __init__(self, contestant: str, config: WorkerConfig, index: int) -> None:
         self.index = index
@@ -92,16 +92,16 @@ class Member:
         return self._process.pid
 
     def begin(self, task: Callable[Concatenate[WorkerContext, P], T], *args: P.args, **kwargs: P.kwargs) -> Call[T]:
-        """Let it do something, without waiting; the result is fetched later."""
+        """Let it make a call, and don't wait; the result is fetched later."""
         self._connection.send((task, args, kwargs))
         return Call(self)
 
     def call(self, task: Callable[Concatenate[WorkerContext, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Have it do something, and wait for the result."""
+        """Let it make a call, and wait for the result."""
         return self.begin(task, *args, **kwargs).result()
 
     def receive(self, within: float) -> Any:  # noqa: ANN401 - whatever a task returns; `Call.result` gives it its type
-        """Wait for the next thing that it sends."""
+        """Wait for the next message that it sends."""
         if not self._connection.poll(within):
             raise WorkerFailedError(f"worker {self.index} has not answered after {within:g} s")
         try:
@@ -113,15 +113,15 @@ class Member:
         return answer
 
     def freeze(self) -> None:
-        """Stop it in its tracks."""
+        """Freeze it (SIGSTOP)."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it continue."""
+        """Let it continue (SIGCONT)."""
         os.kill(self.pid, signal.SIGCONT)
 
     def kill(self) -> None:
-        """Kill it, as with kill -9, without a hand-over."""
+        """Kill it (`kill -9`), without a hand-over."""
         if not self.alive:
             return
         self.alive = False
@@ -130,7 +130,7 @@ class Member:
         self._connection.close()
 
     def stop(self) -> None:
-        """Shut its client down as an application does at its end, and then end it."""
+        """Shut its client down, as an application does at its end, and then end it."""
         self.call(worker.shutdown)
         self.kill()
 
@@ -166,7 +166,7 @@ class Fleet:
         return (member for member in self.members if member.alive)
 
     def join(self, size: int) -> Sequence[Member]:
-        """Start this many more, and wait until each has its client."""
+        """Start this many more workers, and wait until each has its client."""
         first = len(self.members)
         came: list[Member] = []
         for number in range(size):
@@ -177,17 +177,17 @@ class Fleet:
         return came
 
     def call(self, task: Callable[Concatenate[WorkerContext, P], T], *args: P.args, **kwargs: P.kwargs) -> list[T]:
-        """Have all living workers do the same at one time; returns their results in their order."""
+        """Let all living workers make the same call at one time; return their results in order."""
         return [call.result() for call in [member.begin(task, *args, **kwargs) for member in self]]
 
     def load(self) -> list[float]:
-        """Have all living workers load their flags at one instant; returns what `load_members` does."""
+        """Let all living workers load their flags at one instant; return the result of `load_members`."""
         return self.load_members(list(self))
 
     def warm_up(self, spread: Sequence[float]) -> None:
         """Let the first worker load its flags, and then the others, each this many seconds after it.
 
-        So only the first has asked PostHog if workers share, as in a fleet whose workers started one by one.
+        So if workers share, only the first one has asked PostHog, as in a fleet whose workers started one by one.
         """
         first, *others = self
         self.load_members([first])
@@ -195,12 +195,12 @@ class Fleet:
 
     @staticmethod
     def load_members(members: Sequence[Member], *, spread: Sequence[float] = ()) -> list[float]:
-        """Have these load their flags.
+        """Let these workers load their flags.
 
         Returns:
             For each, the seconds from its start until its first evaluation returned a flag's value.
         """
-        go = time.monotonic() + 0.05 + 0.002 * len(members)  # now all have read what they are to do
+        go = time.monotonic() + 0.05 + 0.002 * len(members)  # now all have read the command
         instants = [go + wait for wait in spread or [0.0] * len(members)]
         calls = [member.begin(worker.load, when) for member, when in zip(members, instants, strict=True)]
         return [call.result() - when for call, when in zip(calls, instants, strict=True)]
@@ -209,7 +209,7 @@ class Fleet:
         """Wait until all living workers hold this revision.
 
         Raises:
-            TimeoutError: they do not, after this many seconds.
+            TimeoutError: they don't hold it after this many seconds.
         """
 
         def hold() -> bool:

@@ -1,4 +1,4 @@
-"""New interpreters, one after the other; each prints its measurements as JSON."""
+"""New interpreters, started one after the other; each prints its measurements as JSON."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _PATIENCE = 120.0
 
 
 def repeat(words: Sequence[str], times: int) -> dict[str, list[float]]:
-    """Start the same one so often, and once before, which compiles what is not compiled yet and warms the page cache.
+    """Start the same program repeatedly. A first start is not counted: it compiles modules and fills the page cache.
 
     Args:
-        words: what follows the interpreter's name.
-        times: how many are kept.
+        words: the arguments of the interpreter.
+        times: number of starts that are counted.
 
     Returns:
         All samples, by name.
     """
-    # Compiled modules are kept between two starts, as those of an installed application are.
+    # Compiled modules are kept between two starts, as in an installed application.
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     kept: dict[str, list[float]] = {}
     for number in range(times + 1):

@@ -1,8 +1,8 @@
-"""One serverless function, from the start of its process to its first flag; prints how long that took.
+"""One serverless function, from the start of its process to its first flag; prints the time.
 
     python -m benchmarks.contestants.function benchmarks.contestants.sharing READER '{"posthog": ...}'
 
-It imports what its contestant needs, and nothing else.
+It imports only what its contestant needs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 
 _STARTED = time.perf_counter()
 
-import importlib  # noqa: E402 - what an import takes is measured
+import importlib  # noqa: E402 - the time of these imports is measured
 import json  # noqa: E402
 import sys  # noqa: E402
 

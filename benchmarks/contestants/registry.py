@@ -16,7 +16,7 @@ CONTESTANTS: dict[str, Contestant] = {
 }
 
 ON_REDIS = tuple(each.name for each in (ALONE, EXAMPLE, REPUBLISHING, PROTOCOL, ATTACHED))
-"""All that can be whole fleets, and do not share a file instead of a Redis."""
+"""The contestants that can be whole fleets and don't share a file instead of a Redis."""
 
 EVERYBODY = (*ON_REDIS, PROTOCOL_SQLITE.name, ATTACHED_SQLITE.name)
 """The contestants that can be whole fleets: readers need another process that fills the store."""

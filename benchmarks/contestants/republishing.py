@@ -16,13 +16,13 @@ __all__ = ["REPUBLISHING", "RepublishingCache"]
 
 
 class RepublishingCache(LeasedCache):
-    """A leader that repairs the store; its look whether that is needed costs one small round trip."""
+    """A leader that repairs the store; its check whether that is needed costs one small round trip."""
 
     _last: FlagDefinitionCacheData | None = None
 
     @override
     def should_fetch_flag_definitions(self) -> bool:
-        """Take or prolong the lease, and put back what is missing."""
+        """Take or extend the lease, and store missing definitions again."""
         leads = super().should_fetch_flag_definitions()
         if leads and self._last is not None and not self.stored():
             self.store(self._last)
@@ -30,7 +30,7 @@ class RepublishingCache(LeasedCache):
 
     @override
     def on_flag_definitions_received(self, data: FlagDefinitionCacheData) -> None:
-        """Store it, and remember it."""
+        """Store the definitions, and remember them."""
         self._last = data
         self.store(data)
 

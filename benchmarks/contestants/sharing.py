@@ -1,4 +1,7 @@
-"""flagcache, by the SDK's protocol only and attached, on Redis and on a file; with defaults except the interval."""
+"""flagcache, by the SDK's protocol only and attached, on Redis and on a file.
+
+All settings but the interval are defaults.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs in a worker: creates its client, and then obeys commands until the benchmark ends."""
+"""The program of a worker: it creates its client, and then runs commands until the benchmark ends."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ __all__ = ["Failure", "Usage", "history", "load", "revision", "run_worker", "shu
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What a task raised."""
+    """The exception of a call."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a worker has used since it began.
+    """The resources that a worker has used since its start.
 
     Attributes:
         cpu: seconds of processor time, of all its threads.
         resident: bytes of memory, shared pages included.
-        polls: how often its client's poll was run.
-        poll_seconds: how long these took in all.
+        polls: number of its client's polls.
+        poll_seconds: total time of these polls.
     """
 
     cpu: float
@@ -47,7 +47,7 @@ class Usage:
 
 
 def run_worker(connection: Connection[Any, Any], contestant: str, config: WorkerConfig, index: int) -> None:
-    """A worker's whole life, which ends with the benchmark's, however that ends."""
+    """Run a worker until the benchmark's process ends, for whatever reason."""
     logging.getLogger().addHandler(logging.NullHandler())  # an outage logs hundreds of lines
     try:
         with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
@@ -64,7 +64,7 @@ def load(context: WorkerContext, when: float) -> float:
         when: to begin, as `time.monotonic()` of this machine.
 
     Returns:
-        When the first evaluation had returned the value of a flag.
+        The time when the first evaluation had returned a flag's value.
     """
     time.sleep(max(0.0, when - time.monotonic()))
     context.client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
@@ -77,34 +77,34 @@ def load(context: WorkerContext, when: float) -> float:
 
 
 def revision(context: WorkerContext) -> int | None:
-    """The revision that the client holds; makes no request."""
+    """Return the revision that the client holds; makes no request."""
     return context.client.history[-1].revision if context.client.history else None
 
 
 def history(context: WorkerContext) -> list[tuple[float, int | None]]:
-    """When the client was given which revision, in order."""
+    """Return which revision the client got when, in order."""
     return [(sighting.at, sighting.revision) for sighting in list(context.client.history)]
 
 
 def usage(context: WorkerContext) -> Usage:
-    """What this worker has used so far."""
+    """Return the resources that this worker has used so far."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return Usage(used.ru_utime + used.ru_stime, resident(), context.polls, context.poll_seconds)
 
 
 def resident() -> int:
-    """Bytes of memory of this process, as the kernel counts them."""
+    """Return this process's memory in bytes, as the kernel counts it."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()
 
 
 def shutdown(context: WorkerContext) -> None:
-    """Shut the client down as an application does at its end."""
+    """Shut the client down, as an application does at its end."""
     context.client.shutdown()
 
 
 def _count_polls(context: WorkerContext) -> None:
-    """Count what the poller does, by its public attributes, and so for every contestant alike."""
+    """Count the poller's polls, by its public attributes, which works for every contestant."""
     poller = cast("Poller", context.client.poller)
     execute = cast("Callable[..., None]", poller.execute)
 
@@ -135,5 +135,5 @@ def _run_tasks(connection: Connection[Any, Any], contestant: str, config: Worker
 def _result_or_failure(what: Callable[..., object], *args: object, **kwargs: object) -> object:
     try:
         return what(*args, **kwargs)
-    except BaseException:  # noqa: BLE001 - the benchmark reports it, whatever it was
+    except BaseException:  # noqa: BLE001 - the benchmark reports any exception
         return Failure(traceback.format_exc())

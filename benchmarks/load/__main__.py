@@ -1,15 +1,15 @@
 """One real Redis with thousands of connections: what is its limit?
 
     python -m benchmarks.load                                 1,000, 3,000 and 9,000 workers, into results/load.json
-    python -m benchmarks.load --workers 300 --seconds 1       a small try
-    python -m benchmarks.load --tables                        only the tables, from the JSON that is there
+    python -m benchmarks.load --workers 300 --seconds 1       a short test
+    python -m benchmarks.load --tables                        only the tables, from the existing JSON
 
-Each worker is two connections, as a real one has: one polls by the library's own script, and one listens. They all live
-in one asyncio process on the same machine (`connections`), so that times are upper bounds: that process reads and
-stamps every answer, one after the other. What Redis itself counts is not touched by that: bytes, and the processor time
-that a poll takes it (`cpu_per_poll`), from which `polls_a_second_of_one_core` follows.
+Each worker is two connections, as in reality: one polls by the library's own script, and one listens. All are in one
+asyncio process on the same machine (`connections`). So times are upper bounds, because that process reads and times
+every answer, one after the other. What Redis itself counts doesn't depend on that: bytes, and its processor time for a
+poll (`cpu_per_poll`), from which `polls_a_second_of_one_core` follows.
 
-`ulimit -n` bounds the number of workers to somewhat less than half of it.
+`ulimit -n` limits the number of workers to a little less than half of it.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ RESULTS = Path(__file__).parents[1] / "results" / "load.json"
 WORKERS = (1000, 3000, 9000)
 
 RATES = (300, 1000, 3000)
-"""Polls a second that are offered: those of 9,000, 30,000 and 90,000 workers at the default interval of 30 s."""
+"""Polls per second that are sent: those of 9,000, 30,000 and 90,000 workers at the default interval of 30 s."""
 
 SPREADS = (0.0, 0.05, 1.0)
-"""Seconds over which workers spread what they do upon a notice; the second is the library's."""
+"""Seconds over which workers spread their polls after a notice; the second value is the library's."""
 
 FLAGS = (200, 2000)
 
 
 async def run(path: str, workers: Sequence[int], seconds: float, flags: Sequence[int] = FLAGS) -> Load:
-    """Measure everything.
+    """Make all measurements.
 
     Args:
         path: of the server's unix socket.
         workers: sizes of fleets.
         seconds: how long each rate of polls lasts.
-        flags: sizes of definitions.
+        flags: sizes of definitions, in flags.
     """
     load = Load(
         flagcache=__version__,
@@ -95,14 +95,14 @@ def _server(path: str) -> dict[str, object]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Start a Redis, measure, write the JSON."""
+    """Start a Redis, measure, and write the JSON."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.load", description="One real Redis under thousands of connections."
     )
     parser.add_argument("--workers", type=int, nargs="+", default=WORKERS, help="sizes of fleets")
     parser.add_argument("--seconds", type=float, default=10.0, help="how long each rate of polls lasts")
     parser.add_argument("--out", type=Path, default=RESULTS, help="the JSON")
-    parser.add_argument("--tables", action="store_true", help="measure nothing: print what the JSON holds")
+    parser.add_argument("--tables", action="store_true", help="don't measure: print the tables from the JSON")
     options = parser.parse_args(arguments)
     if options.tables:
         print(tables(read(options.out)))

@@ -1,6 +1,6 @@
-"""Thousands of connections to one Redis from one process: the RESP 2 that this needs, on asyncio.
+"""Thousands of connections to one Redis from one process, on asyncio, with as much of RESP 2 as they need.
 
-This isn't redis-py, because the server is measured, and a client library's own work would take most of the time.
+They don't use redis-py: we measure the server, and a client library's own work would take most of the time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def request(*words: object) -> bytes:
 
 
 def reply_end(data: bytes | bytearray, at: int = 0) -> int:
-    """Where the reply that begins here ends; -1 if it is not all there yet."""
+    """Return where the reply that begins here ends; -1 if it is incomplete."""
     line_end = data.find(b"\r\n", at)
     if line_end < 0:
         return -1
@@ -74,7 +74,7 @@ class Caller(asyncio.Protocol):
                 waiter.set_exception(ConnectionError("the server closed the connection"))
 
     def call(self, command: bytes) -> asyncio.Future[bytes]:
-        """Send an encoded command; the future brings its raw reply, or `ConnectionError`."""
+        """Send an encoded command; the future gets its raw reply, or `ConnectionError`."""
         assert self._transport is not None
         waiter = asyncio.get_running_loop().create_future()
         if self._transport.is_closing():
@@ -129,7 +129,7 @@ class Subscriber(asyncio.Protocol):
 
 
 async def open_callers(path: str, count: int) -> list[Caller]:
-    """Open this many connections to a unix socket; returns when the server has answered on each.
+    """Open this many connections to a unix socket; return when the server has answered on each.
 
     A connection for which the server's queue has no room looks like an open one to asyncio, and never answers.
     """

@@ -1,4 +1,4 @@
-"""The measurements of one real Redis: polls, a notice to thousands, and the reads after a change."""
+"""The measurements of one real Redis: polls, a notice to thousands of subscribers, and the reads after a change."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ _PATIENCE = 60.0
 """Seconds after which a measurement fails: a connection was lost."""
 
 _DEEP = 32
-"""Number of concurrent polls of a connection in a test that keeps the server busy."""
+"""Number of concurrent polls of a connection in a measurement that keeps the server busy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Polls:
-    """What an unchanged poll takes Redis, with nothing else to do."""
+    """The cost of unchanged polls for a Redis that has nothing else to do."""
 
     polls: int
     polls_a_second: float
-    """With all the connections that keep it busy; the generator may be what bounds it."""
+    """With enough connections to keep it busy. The generator may be the limit."""
     cpu_per_poll: float
-    """Seconds of the server's processor time, with all that reading and writing takes."""
+    """Seconds of the server's processor time, including reading and writing."""
     polls_a_second_of_one_core: float
     bytes_in: float
     """A poll."""
@@ -53,7 +53,7 @@ class Polls:
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """Polls at a fixed pace, whatever the answers take."""
+    """Polls at a fixed rate, however long the answers take."""
 
     connections: int
     polls_a_second: int
@@ -65,15 +65,15 @@ class Offered:
 
 @dataclass(frozen=True, slots=True)
 class FanOut:
-    """One notice to many, several times."""
+    """One notice to many subscribers, several times."""
 
     subscribers: int
     first: float
     """Seconds from sending PUBLISH to the first subscriber, the median of the rounds."""
     last: float
-    """To the last one, the median of the rounds."""
+    """To the last subscriber, the median of the rounds."""
     last_max: float
-    """To the last one, in the worst round."""
+    """To the last subscriber, in the worst round."""
     cpu: float
     """Seconds of the server's processor time for one notice to all."""
 
@@ -94,19 +94,19 @@ class Change:
     """Seconds that a read took."""
     read_p99: float
     late: int
-    """Reads that took longer than a worker would wait."""
+    """Number of reads that took longer than a worker waits."""
     peak_bytes: int
-    """Out of Redis within the fullest 100 ms."""
+    """Bytes out of Redis within the busiest 100 ms."""
     cpu: float
     """Seconds of the server's processor time for all reads."""
 
 
 class LoadedRedis:
-    """A namespace on one Redis, with a leader and definitions in it.
+    """A namespace on one Redis, with a leader and definitions.
 
     Args:
         path: of the server's unix socket.
-        flags: how many the definitions have.
+        flags: number of flags in the definitions.
     """
 
     def __init__(self, path: str, flags: int) -> None:
@@ -123,7 +123,7 @@ class LoadedRedis:
         self.publish()
 
     def publish(self) -> None:
-        """Fetch another version as a leader does, and publish it; the store sends the notice."""
+        """Fetch another version, as a leader does, and publish it; the store sends the notice."""
         number = len(self._versions) + 1
         definitions = PostHogVendor().check(make_definitions(self.flags, revision=number))
         version = envelope.digest(definitions)
@@ -136,7 +136,7 @@ class LoadedRedis:
         self.payload = len(payload)
 
     def poll_of(self, worker: int) -> bytes:
-        """Return the encoded poll of a follower that holds what is stored now."""
+        """Return the encoded poll of a follower that holds the stored definitions."""
         held = self._versions[-1]
         ask = self._template(f"web-{worker:05}:12345:0123456789ab")._replace(
             held=held.order,
@@ -150,7 +150,7 @@ class LoadedRedis:
         return knowledge.build_poll(knowledge.template(me, self._settings, 3600.0), Knowledge(), "redis", 0.0)
 
     def close(self) -> None:
-        """Close the connections of its own."""
+        """Close its own connections."""
         self._info.close()
         self._store.close()
 
@@ -205,7 +205,7 @@ class LoadedRedis:
         return Offered(connections, rate, percentile(took, 50), percentile(took, 99), percentile(took, 100))
 
     async def fan_out(self, subscribers: int, rounds: int) -> FanOut:
-        """Tell all, and wait for the last."""
+        """Send a notice to all, and wait for the last."""
         loop = asyncio.get_running_loop()
         received: list[float] = []
         all_received = asyncio.Event()
@@ -287,14 +287,14 @@ class LoadedRedis:
         )
 
     def _counters(self) -> tuple[float, int, int]:
-        """Processor time of the server, bytes in, bytes out, since it began."""
+        """Return the server's processor time, bytes in and bytes out since its start."""
         info = cast("dict[str, float]", self._info.info("everything"))
         cpu = info["used_cpu_user"] + info["used_cpu_sys"]
         return cpu, int(info["total_net_input_bytes"]), int(info["total_net_output_bytes"])
 
 
 def _most_within(ordered: list[float], window: float) -> int:
-    """The largest number of these that lie within this many seconds."""
+    """Return the largest number of these times within this many seconds."""
     most = first = 0
     for i, at in enumerate(ordered):
         while ordered[first] < at - window:

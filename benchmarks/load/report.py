@@ -15,14 +15,17 @@ Row = dict[str, float]
 
 
 class Load(TypedDict):
-    """What `results/load.json` holds. Each list has the fields of the class of `measurements` in its name."""
+    """The content of `results/load.json`.
+
+    Each list has the fields of the class of `measurements` that its name names.
+    """
 
     flagcache: str
     python: str
     machine: str
     processors: int
     server: dict[str, object]
-    """Of Redis INFO, at the end."""
+    """From Redis's `INFO`, at the end."""
     polls: list[Row]
     offered: list[Row]
     fan_out: list[Row]
@@ -30,12 +33,12 @@ class Load(TypedDict):
 
 
 def load(path: Path) -> Load:
-    """Read what a run has left."""
+    """Read the results of a run."""
     return cast("Load", json.loads(path.read_text(encoding="utf-8")))
 
 
 def tables(results: Load) -> str:
-    """All tables, a blank line between two."""
+    """Return all tables, with a blank line between two."""
     return "\n\n".join(
         [
             _polls(results["polls"]),

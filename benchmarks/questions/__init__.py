@@ -1,4 +1,4 @@
-"""The questions, one a module; each module has a `QUESTION`."""
+"""The questions: each module has one, its `QUESTION`."""
 
 from __future__ import annotations
 

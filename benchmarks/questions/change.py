@@ -45,7 +45,7 @@ def _play(servers: Servers, contestant: Contestant, case: Case) -> Readings:
 
 
 def arrivals(fleet: Fleet, revision: int) -> list[float]:
-    """When each living worker was first given this revision."""
+    """Return the time when each living worker first got this revision."""
     return [min(at for at, seen in history if seen == revision) for history in fleet.call(worker.history)]
 
 

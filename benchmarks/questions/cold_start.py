@@ -14,10 +14,10 @@ from flagcache_posthog.testing import key_digest
 __all__ = ["QUESTION"]
 
 _NO_POLLS = 30.0
-"""Seconds between two polls: none falls into what is measured."""
+"""Seconds between two polls: none happens during the measurement."""
 
 _AFTERMATH = 0.5
-"""Seconds after the last worker in which a late request would still be seen."""
+"""Seconds after the last worker within which a late request would still be counted."""
 
 
 def _cases(scale: Scale) -> Sequence[Case]:
@@ -54,7 +54,7 @@ QUESTION = Question(
         Measure("flag_requests", "flag requests billed", exact=True),
         Measure("first_flag", "time to first flag", "seconds"),
         Measure("slowest", "slowest worker", "seconds"),
-        Measure("slowest_to_leader", "slowest, in times of the worker that asked first", "times"),
+        Measure("slowest_to_leader", "slowest, relative to the worker that asked first", "times"),
     ),
     cases=_cases,
     play=_play,

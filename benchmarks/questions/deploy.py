@@ -1,4 +1,4 @@
-"""New workers replace the old: one by one, all at once, or as forks of a process that made the client before."""
+"""New workers replace the old ones: one by one, all at once, or as forks of a process that made the client before."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.runner.servers import Servers
 __all__ = ["QUESTION"]
 
 _SETTLED, _MEASURED = 2.0, 4
-"""Intervals: those that are dropped, and those over which requests are counted."""
+"""Intervals that are dropped, and intervals over which requests are counted."""
 
 _ROLLING, _AT_ONCE, _PRELOAD = "rolling", "at once", "preload"
 
@@ -75,7 +75,7 @@ def fork(_context: WorkerContext, number: int) -> None:
 
 QUESTION = Question(
     name="deploy",
-    title="A deploy: full fetches while workers are replaced, and requests where the client was made before the fork",
+    title="A deploy: full fetches while workers are replaced, and requests if the client was made before the fork",
     measures=(
         Measure("full_fetches", "full fetches while it lasts", exact=True),
         Measure("flag_requests", "flag requests billed while it lasts"),

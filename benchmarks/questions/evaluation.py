@@ -1,4 +1,4 @@
-"""What a provider costs an evaluation: it isn't on the path, but its polls share the interpreter."""
+"""What an evaluation costs with a provider: it isn't on the path, but its polls share the interpreter."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["QUESTION"]
 _QUIET, _POLLING = "quiet", "polling"
 
 _INTERVALS = {_QUIET: 60.0, _POLLING: 0.5}
-"""Seconds between two polls: none falls into the first, and several into the other."""
+"""Seconds between two polls: none happens during the first case, and several during the other one."""
 
 _CALLS = 1_000
 _PAUSE = 0.002
-"""Seconds between two calls, so that they meet the polls as those of an application do."""
+"""Seconds between two calls, so that they coincide with polls as often as an application's do."""
 
 _WARM_UP = 50
 
@@ -45,7 +45,7 @@ def _play(servers: Servers, contestant: Contestant, case: Case) -> Readings:
 
 
 def evaluate(context: WorkerContext, calls: int) -> list[float]:
-    """Evaluate one flag so often, with a pause before each; returns the seconds of each call."""
+    """Evaluate one flag repeatedly, with a pause before each call; return the seconds of each call."""
     took: list[float] = []
     for number in range(calls):
         time.sleep(_PAUSE)
@@ -57,7 +57,7 @@ def evaluate(context: WorkerContext, calls: int) -> list[float]:
 
 QUESTION = Question(
     name="evaluation",
-    title=f"The latency of {_CALLS:,} local evaluations in a process that follows, and what they ask of anybody",
+    title=f"The latency of {_CALLS:,} local evaluations in a follower, and the requests that they cause",
     measures=(
         Measure("latency", "one evaluation", "seconds"),
         Measure("round_trips", "Redis round trips during all of them", exact=True),

@@ -1,4 +1,4 @@
-"""What importing flagcache takes, on top of the SDK and redis-py: an application with a Redis has them anyway."""
+"""How long importing flagcache takes after the SDK and redis-py, which an application with a Redis imports anyway."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _play(_servers: Servers, _contestant: Contestant, case: Case) -> Readings:
 
 QUESTION = Question(
     name="imports",
-    title="What an import takes, one after the other in a fresh process",
+    title="How long imports take, one after the other in a fresh process",
     measures=(
         Measure("imported", "`from flagcache import RedisFlagDefinitionCache`", "seconds"),
         Measure("front", "of that, `import flagcache`", "seconds"),

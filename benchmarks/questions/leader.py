@@ -1,4 +1,4 @@
-"""The leader is lost: when do the others learn of a change, and what does the next leader's fetch cost?"""
+"""The leader is lost: when do the others get a change, and what does the next leader's fetch cost?"""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SETTLED = 2.0
 """Intervals after the cold start, when leases have their usual length."""
 
 _AFTER_THAW = 3.0
-"""Intervals within which what a late writer wrote is seen by all."""
+"""Intervals within which all see what a late writer wrote."""
 
 _COST = {200: 10, 304: 1}
 """Flag requests that PostHog bills, by the status of its answer."""
@@ -57,7 +57,7 @@ def _lose(servers: Servers, contestant: Contestant, fleet: Fleet, how: str) -> R
     if how == _UNCHANGED:
         successor = until(lambda: _answered(servers, lost, before), _PATIENCE, what="somebody else to ask PostHog")[0]
         if contestant.store == "none":
-            return {}  # they all ask, always
+            return {}  # all workers always ask
         return {"takeover": [successor.arrived_at - began], "takeover_cost": [_COST.get(successor.status or 0, 0)]}
     revision = servers.change()
     others = [member for member in fleet if member is not lost]
@@ -66,7 +66,7 @@ def _lose(servers: Servers, contestant: Contestant, fleet: Fleet, how: str) -> R
 
 
 def _thaw_late(servers: Servers, contestant: Contestant, fleet: Fleet) -> Readings:
-    """Freeze the leader while its answer is under way, and let it continue when the others are further."""
+    """Freeze the leader during its fetch, and let it continue once the others have newer definitions."""
     if contestant.store == "none":
         return {}  # no process writes what others read
     servers.posthog.hold(times=1)
@@ -103,7 +103,7 @@ def _wait_for(members: Sequence[Member], revision: int) -> None:
 
 
 def _seen(member: Member, revision: int) -> list[float]:
-    """When it was first given this revision."""
+    """Return the time when it first got this revision."""
     return [at for at, seen in member.call(worker.history) if seen == revision][:1]
 
 
@@ -120,7 +120,7 @@ QUESTION = Question(
         Measure("reached", "loss of the leader to a change at all others", "seconds"),
         Measure("takeover", "loss of the leader to its successor's first request", "seconds"),
         Measure("takeover_cost", "flag requests billed for that one", exact=True),
-        Measure("thrown_back", "workers thrown back to older definitions", exact=True),
+        Measure("thrown_back", "workers that returned to older definitions", exact=True),
     ),
     cases=_cases,
     play=_play,

@@ -23,16 +23,16 @@ _SETTLED = 2.5
 """Intervals after the last worker has the definitions, when temporary memory is free again."""
 
 _SMALL = 10
-"""Flags with which all is imported and connected before anything is counted."""
+"""Number of flags with which a worker imports and connects everything before the measurement."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What has been added to a process since `watch`, in bytes.
+    """The growth of a process since `watch`, in bytes.
 
     Attributes:
-        traced: by Python's objects, as `tracemalloc` counts them.
-        peak: the most of that at any time.
+        traced: of Python's objects, as `tracemalloc` counts them.
+        peak: the highest value of `traced` at any time.
         resident: as the kernel counts.
     """
 
@@ -62,14 +62,14 @@ def _play(servers: Servers, contestant: Contestant, case: Case) -> Readings:
 
 
 def watch(_context: WorkerContext) -> int:
-    """Count from now on; returns the resident bytes."""
+    """Count from now on; return the resident bytes."""
     gc.collect()
     tracemalloc.start()
     return worker.resident()
 
 
 def kept_since(context: WorkerContext, before: Sequence[int]) -> Kept:
-    """What has been added since `watch`, which measured each worker."""
+    """Return the growth since `watch`, which measured each worker."""
     gc.collect()
     traced, peak = tracemalloc.get_traced_memory()
     return Kept(traced, peak, worker.resident() - before[context.index])
@@ -77,7 +77,7 @@ def kept_since(context: WorkerContext, before: Sequence[int]) -> Kept:
 
 QUESTION = Question(
     name="memory",
-    title="Memory that definitions take in a process, the client's own copy included",
+    title="Memory for definitions in a process, including the client's own copy",
     measures=(
         Measure("follower_traced", "kept by a follower", "bytes"),
         Measure("leader_traced", "kept by the leader", "bytes"),

@@ -15,12 +15,12 @@ from flagcache_posthog.testing import key_digest
 __all__ = ["QUESTION"]
 
 _SETTLED, _MEASURED = 2.0, 4
-"""Intervals: those that are dropped after each turn of events, and those over which requests are counted."""
+"""Intervals that are dropped after each event, and intervals over which requests are counted."""
 
 _NEW_AFTER_FLUSH = 5
 
 _LATER = 1.5
-"""Intervals after a flush in which each of the warm workers has polled."""
+"""Intervals after a flush within which each warm worker has polled."""
 
 _GONE, _FLUSHED, _FLUSHED_BEFORE, _FROZEN = "gone", "flushed", "flushed before", "frozen"
 
@@ -44,7 +44,7 @@ def _play(servers: Servers, contestant: Contestant, case: Case) -> Readings:
 
 
 def _gone(servers: Servers, fleet: Fleet) -> Readings:
-    """Away: the first intervals, and then a new worker. Back, with nothing: the intervals after some to settle."""
+    """Measure the first intervals without Redis, then a new worker; then the intervals after Redis came back empty."""
     servers.redis.kill()
     away = _requests(servers)
     new = _new_worker(fleet)
@@ -54,7 +54,7 @@ def _gone(servers: Servers, fleet: Fleet) -> Readings:
 
 
 def _flushed(servers: Servers, fleet: Fleet, wait: float = 0.0) -> Readings:
-    """New workers come, all at once; this many intervals after the flush."""
+    """Start new workers, all at once, this many intervals after the flush."""
     came, before = fleet.join(_NEW_AFTER_FLUSH), servers.latest_request()
     with servers.redis.client() as client:
         client.flushall()
@@ -79,25 +79,25 @@ def _frozen(servers: Servers, fleet: Fleet) -> Readings:
 
 
 def _requests(servers: Servers) -> float:
-    """API requests an interval, from now on."""
+    """Return the API requests per interval from now on."""
     servers.posthog.reset_counts()
     time.sleep(_MEASURED * servers.interval)
     return servers.posthog.requests / _MEASURED
 
 
 def _new_worker(fleet: Fleet) -> float:
-    """Seconds until one that starts now can evaluate a flag."""
+    """Return the seconds until a worker that starts now can evaluate a flag."""
     return fleet.load_members(fleet.join(1))[0]
 
 
 QUESTION = Question(
     name="outage",
-    title="Redis is gone, back, flushed or frozen: requests to PostHog, and a new worker's first flag",
+    title="Redis is down, back, flushed or frozen: requests to PostHog, and a new worker's first flag",
     measures=(
-        Measure("requests", "API requests an interval, Redis away", exact=True),
+        Measure("requests", "API requests an interval, Redis down", exact=True),
         Measure("requests_after", "API requests an interval, Redis back", exact=True),
         Measure("full_fetches", "full fetches of the new workers after a flush", exact=True),
-        Measure("full_fetches_warm", "full fetches of the warm ones after a flush"),
+        Measure("full_fetches_warm", "full fetches of the warm workers after a flush"),
         Measure("new_worker", "a new worker's time to first flag", "seconds"),
     ),
     cases=_cases,

@@ -14,7 +14,7 @@ from benchmarks.runner.servers import Servers
 __all__ = ["QUESTION"]
 
 _NO_POLLS = 30.0
-"""Seconds between two polls: none falls into what is measured."""
+"""Seconds between two polls: none happens during the measurement."""
 
 _MODULES = {
     "none": ("benchmarks.contestants.alone", "ALONE"),
@@ -25,7 +25,7 @@ _MODULES = {
 """The module of each contestant, for a process that imports only that one."""
 
 _FILLED_BY = {"example": "example", "bare": "example", "reader": "attached"}
-"""Whose worker fills the store that a contestant reads."""
+"""The contestant whose worker fills the store that this one reads."""
 
 
 def _cases(scale: Scale) -> Sequence[Case]:
@@ -43,7 +43,7 @@ def _play(servers: Servers, contestant: Contestant, case: Case) -> Readings:
 
 QUESTION = Question(
     name="serverless",
-    title="A function's cold start: from its start to its first flag, beside a bare GET of the definitions",
+    title="A function's cold start: from its start to its first flag, compared with a bare GET of the definitions",
     measures=(
         Measure("after_imports", "connect, read, adopt, evaluate", "seconds"),
         Measure("on_top", "the same and the contestant's imports, on top of the SDK's and redis-py's", "seconds"),

@@ -1,4 +1,4 @@
-"""Nothing changes: what does a fleet cost PostHog and Redis, and a poll a worker, for each number of flags?"""
+"""Nothing changes: what does an interval cost PostHog, and a poll Redis and a worker, by number of flags?"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.runner.servers import Servers, Traffic
 __all__ = ["QUESTION"]
 
 _WARM_UP, _MEASURED = 1.5, 5
-"""Intervals: first those that are dropped (it begins in mid-interval, and so ends), then those that are measured."""
+"""Intervals that are dropped, and intervals that are measured, which begin and end in mid-interval."""
 
 
 def _cases(scale: Scale) -> Sequence[Case]:

@@ -1,4 +1,4 @@
-"""The README's figures, made from the JSON of a run, and their place in the README."""
+"""The figures in the README, made from the JSON of a run, and their place in it."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from benchmarks.runner.targets import Figures
 __all__ = ["BEGIN", "END", "SHOWN", "embedded", "headline"]
 
 BEGIN, END = "<!-- figures: python -m benchmarks report -->", "<!-- end of figures -->"
-"""Between these lines of the README stands what `headline` makes."""
+"""The lines of the README between which the table of `headline` is."""
 
 CONTESTANTS = ("none", "example", "republishing", "attached")
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One line.
+    """One row of the table.
 
     Attributes:
-        title: the row's name.
-        question: the question that it answers.
-        case: of the question.
-        measure: of the case.
-        figure: of the measure.
-        unit: as of a measure.
+        title: its first cell.
+        question: the name of the question.
+        case: the question's case.
+        measure: the case's measure.
+        figure: the measure's figure.
+        unit: as in `Measure`.
     """
 
     title: str
@@ -68,7 +68,7 @@ SHOWN = (
         "full_fetches",
     ),
     Shown(
-        "late leader, frozen in mid-fetch: workers thrown back",
+        "leader frozen in mid-fetch, then thawed: workers that returned to older flags",
         "leader",
         "frozen in mid-fetch, thawed later",
         "thrown_back",
@@ -80,14 +80,14 @@ SHOWN = (
         "requests",
     ),
 )
-"""In the order of the table."""
+"""The rows, in the order of the table."""
 
 
 def headline(run: Mapping[str, Any]) -> str:
     """Return the table in Markdown; a cell is empty if a contestant was not asked.
 
     Args:
-        run: as `benchmarks.runner.results.load` gives it.
+        run: from `benchmarks.runner.results.load`.
     """
     figures, names = Figures(run), run["contestants"]
     titles = [names[name]["title"] for name in CONTESTANTS]
@@ -99,11 +99,11 @@ def headline(run: Mapping[str, Any]) -> str:
 
 
 def embedded(text: str, run: Mapping[str, Any]) -> str:
-    """A text with the table in its place.
+    """Return a text with the table in its place.
 
     Args:
-        text: with the two lines between which it stands.
-        run: as `benchmarks.runner.results.load` gives it.
+        text: has the two lines around the table.
+        run: from `benchmarks.runner.results.load`.
 
     Raises:
         ValueError: the lines are not there.

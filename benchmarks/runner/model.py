@@ -1,6 +1,6 @@
 """The model of a question: its cases, measures and contestants.
 
-A question plays one case with one contestant and returns its readings; `rounds` does so in turn with all.
+A question plays one case with one contestant and returns the readings; `rounds` does that with all contestants in turn.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from benchmarks.runner.servers import Servers
 __all__ = ["Case", "Measure", "Play", "Question", "Readings", "Scale"]
 
 Unit = Literal["", "bytes", "seconds", "times"]
-"""Of a measure: a plain number, bytes, seconds, or how many times as much as something else."""
+"""The unit of a measure: a plain number, bytes, seconds, or a ratio."""
 
 Readings = Mapping[str, Sequence[float]]
-"""What one play saw, by the name of the measure: one value, or one a worker, a change or a call."""
+"""The readings of one play, by the name of the measure: one value, or one for each worker, change or call."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How large a run is.
+    """The size of a run.
 
     Attributes:
         rounds: how often each case is played and kept, with each contestant.
-        workers: processes of a fleet; None: what each question holds right.
-        quick: everything as small as it can be: it shows that the benchmark works, and its times mean nothing.
-        seed: of what is drawn: the phases of the workers' polls.
+        workers: processes of a fleet; None: as each question sets it.
+        quick: everything as small as possible, to show that the benchmark works; the times mean nothing.
+        seed: of the random numbers: the phases of the workers' polls.
     """
 
     rounds: int = 3
@@ -43,19 +43,19 @@ class Scale:
         return 0.3 if self.quick else 2.0
 
     def fleet(self, usual: int) -> int:
-        """How many processes to start instead of this usual number."""
+        """Return how many processes to start instead of this usual number."""
         return self.workers or (3 if self.quick else usual)
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One thing that is counted or timed.
+    """One quantity that is counted or timed.
 
     Attributes:
         name: in the JSON.
         title: in tables.
         unit: of its values.
-        exact: a count that another machine sees too, and no time.
+        exact: it is a count that doesn't depend on the machine, not a time.
     """
 
     name: str
@@ -71,8 +71,8 @@ class Case:
     Attributes:
         name: in the JSON and in tables.
         workers: processes of the fleet, or processes that are started one after the other.
-        flags: in the definitions, beside the one with their revision.
-        variant: what is done to the fleet, where that differs between the cases.
+        flags: flags in the definitions, besides the one with the revision.
+        variant: what happens to the fleet, if that differs between the cases.
     """
 
     name: str
@@ -89,7 +89,7 @@ class Question:
     """One question.
 
     Attributes:
-        name: of its module, on the command line and in the JSON.
+        name: its module, also on the command line and in the JSON.
         title: the question itself.
         measures: what its readings are; the first is the one that matters most.
         cases: those of a run of this size.
@@ -104,7 +104,7 @@ class Question:
     play: Play
     contestants: Sequence[str]
     drawn: tuple[str, ...] = ()
-    """Names of the measures of which a plot is drawn."""
+    """Names of the measures that have a plot."""
     warm_up: bool = False
     """Whether a first round is played and dropped; most questions drop the beginning of each play instead."""
     repeats: int = 1

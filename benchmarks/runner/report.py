@@ -18,11 +18,11 @@ _Row = Mapping[str, Any]
 
 
 def write(run: Mapping[str, Any], folder: Path, name: str = "latest") -> list[Path]:
-    """Write `<name>.md` and the plots, `plots/<question>-<measure>-<light or dark>.svg`; returns their paths.
+    """Write `<name>.md` and the plots, `plots/<question>-<measure>-<light or dark>.svg`; return their paths.
 
     Args:
-        run: as `benchmarks.runner.results.load` gives it.
-        folder: where to.
+        run: from `benchmarks.runner.results.load`.
+        folder: for all files.
         name: of the table's file.
     """
     plots = folder / "plots"
@@ -41,11 +41,11 @@ def write(run: Mapping[str, Any], folder: Path, name: str = "latest") -> list[Pa
 
 
 def markdown(run: Mapping[str, Any], plots: str = "") -> str:
-    """The tables of a run.
+    """Return the tables of a run.
 
     Args:
-        run: as `benchmarks.runner.results.load` gives it.
-        plots: the folder of the plots, seen from the text; empty: none are embedded.
+        run: from `benchmarks.runner.results.load`.
+        plots: the folder of the plots, relative to the text; empty: without plots.
     """
     lines = ["# What a fleet sees", "", _provenance(run), "", *_targets(run)]
     for name, answers in run["questions"].items():
@@ -59,7 +59,7 @@ def markdown(run: Mapping[str, Any], plots: str = "") -> str:
 
 
 def _targets(run: Mapping[str, Any]) -> Iterable[str]:
-    """What was aimed at and what was reached; a run that did not measure a target says nothing of it."""
+    """Return the targets and what was reached. A target that this run did not measure is left out."""
     figures, lines = Figures(run), list[str]()
     for target in TARGETS:
         with contextlib.suppress(KeyError):
@@ -73,7 +73,7 @@ def _targets(run: Mapping[str, Any]) -> Iterable[str]:
 
 
 def tell(value: float, unit: str) -> str:
-    """Write a value so that it can be read: three digits and a unit."""
+    """Format a value for readers: three digits and a unit."""
     if unit == "seconds":
         if abs(value) >= 1 or value == 0:
             return f"{value:.3g} s"
@@ -98,7 +98,7 @@ def _provenance(run: Mapping[str, Any]) -> str:
 
 
 def _overview(run: Mapping[str, Any], answers: Mapping[str, Any]) -> Iterable[str]:
-    """Medians, one line for each case and contestant; of measures with many samples the 99th percentile too."""
+    """Return the medians, one row for each case and contestant, and the p99 of measures with many samples."""
     rows = {(row["case"], row["contestant"], row["measure"]): row for row in answers["summary"]}
     measures = answers["measures"]
     yield "| " + " | ".join(["case", "contestant", *(measure["title"] for measure in measures)]) + " |"
@@ -139,7 +139,7 @@ def _cell(row: _Row | None, measure: Mapping[str, Any]) -> str:
 
 
 def _present(run: Mapping[str, Any], answers: Mapping[str, Any], case: str) -> Sequence[str]:
-    """Return who took part in a case, in the order of the contestants."""
+    """Return the contestants of a case, in their usual order."""
     there = {play["contestant"] for play in answers["plays"] if play["case"] == case}
     return [name for name in run["contestants"] if name in there]
 

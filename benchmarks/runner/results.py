@@ -1,4 +1,4 @@
-"""The JSON of a run: the machine, all samples, and their summary. Everything that is published is made from it."""
+"""The JSON of a run: the machine, all samples, and their summary. All published figures are made from it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FORMAT = 1
 LATEST = Path(__file__).parents[1] / "results" / "latest.json"
 
 _DIGITS = 6
-"""Significant digits that are kept of a sample."""
+"""Number of significant digits that are kept of a sample."""
 
 _NUMBERS = re.compile(r"\[[-+.,\seE\d]+\]")
 
@@ -34,11 +34,11 @@ _MEMORY = ("used_memory", "used_memory_peak", "used_memory_dataset", "mem_fragme
 
 
 def collect(asked: Mapping[str, tuple[Question, Sequence[Record]]], scale: Scale) -> dict[str, Any]:
-    """Put a whole run together.
+    """Build the JSON of a whole run.
 
     Args:
-        asked: the questions and what was seen, by name.
-        scale: of the run.
+        asked: the questions and their plays, by name.
+        scale: the size of the run.
     """
     records = [record for _, seen in asked.values() for record in seen]
     return {
@@ -56,18 +56,18 @@ def collect(asked: Mapping[str, tuple[Question, Sequence[Record]]], scale: Scale
 
 
 def replaced(run: Mapping[str, Any], again: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a run with new answers to some of its questions in place of the older ones; each has its own date.
+    """Return a run in which new answers to some questions replace the older ones; each has its own date.
 
     Args:
         run: the older one.
-        again: what was asked again.
+        again: the run with the new answers.
 
     Raises:
-        ValueError: they cannot stand side by side: another machine, other versions or another size.
+        ValueError: they can't be combined: another machine, other versions or another size.
     """
     for name in ("versions", "scale", "redis"):
         if run[name] != again[name]:
-            raise ValueError(f"the older run has other {name}: {run[name]}, not {again[name]}; ask everything anew")
+            raise ValueError(f"the older run has other {name}: {run[name]}, not {again[name]}; ask all questions again")
     if any(run["machine"][name] != again["machine"][name] for name in ("cpu", "cores", "kernel")):
         raise ValueError("the older run was made on another machine; ask everything anew")
     new = {name: {**question, "made_at": again["made_at"]} for name, question in again["questions"].items()}
@@ -122,7 +122,7 @@ def _play(record: Record) -> dict[str, Any]:
 
 
 def _summary(question: Question, records: Sequence[Record]) -> Iterable[dict[str, Any]]:
-    """One row for each case, measure and contestant of which there is a sample."""
+    """Return one row for each case, measure and contestant with samples."""
     ours = [each.name for each in CONTESTANTS.values() if each.ours]
     for case in dict.fromkeys(record.case for record in records):
         for measure in question.measures:

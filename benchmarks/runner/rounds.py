@@ -17,21 +17,21 @@ from benchmarks.runner.servers import Servers
 __all__ = ["Record", "play"]
 
 _API_SECONDS = 0.3
-"""How long PostHog takes for an answer."""
+"""Seconds that PostHog takes to answer."""
 
 _QUICK_API_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One play that was kept.
+    """One play that counts.
 
     Attributes:
         case: its name.
         contestant: its name.
         round: the number of the turn, from 0.
         readings: all samples; none if it failed.
-        failed: why it has none.
+        failed: the reason, if it failed.
         redis: Redis's `INFO` at the end.
     """
 
@@ -46,13 +46,13 @@ class Record:
 def play(question: Question, scale: Scale, names: Sequence[str]) -> list[Record]:
     """Ask a question.
 
-    A round plays every case with every contestant. The order of the contestants is rotated by one each round, so that
-    what a machine does meanwhile meets all alike. Questions with short plays have several such turns in each round.
+    A round plays every case with every contestant. The order of the contestants rotates by one each round, so that
+    other work of the machine affects all alike. Questions with short plays have several such turns in each round.
 
     Args:
-        question: the one.
-        scale: of the run.
-        names: of the contestants; those that cannot be asked this question are left out.
+        question: the question.
+        scale: the size of the run.
+        names: of the contestants; those that can't answer this question are left out.
     """
     asked = [CONTESTANTS[name] for name in question.contestants if name in names]
     records: list[Record] = []

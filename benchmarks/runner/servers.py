@@ -1,4 +1,4 @@
-"""What one play needs, created for each: its own Redis, its own PostHog, and a folder."""
+"""The servers and files of one play, created for each: its own Redis, its own PostHog, and a folder."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _COUNTERS = {
     "bytes_in": "total_net_input_bytes",
     "round_trips": "total_reads_processed",
 }
-"""By our name, those of `INFO stats`. A request is small, and read at once: one read is one round trip."""
+"""Fields of `INFO stats`, by our names. A request is small and read at once, so one read is one round trip."""
 
 
 class Traffic:
-    """What has gone through a Redis since this was made; what the questions themselves cost is taken off."""
+    """The traffic of a Redis since this was made, without that of the counting itself."""
 
     def __init__(self, server: RedisServer) -> None:
         self._client = server.client()
@@ -35,7 +35,7 @@ class Traffic:
         self._before = self._info()
 
     def so_far(self) -> dict[str, float]:
-        """The counts since the beginning, by name."""
+        """Return the counts since the beginning, by name."""
         now, again = self._info(), self._info()
         return {name: 2 * now[name] - self._before[name] - again[name] for name in now}
 
@@ -50,8 +50,8 @@ class Servers:
     Args:
         flags: in the definitions.
         interval: seconds between two polls of a client.
-        delay: seconds that PostHog takes for an answer.
-        seed: of what is drawn.
+        delay: seconds that PostHog takes to answer.
+        seed: of the random numbers.
     """
 
     def __init__(self, flags: int, *, interval: float, delay: float, seed: str) -> None:
@@ -79,7 +79,7 @@ class Servers:
         self._open.close()
 
     def worker_config(self, *, interval: float | None = None) -> WorkerConfig:
-        """Return the addresses and times of the workers.
+        """Return the environment of workers.
 
         Args:
             interval: seconds between two polls; None: as `Servers` has it.
@@ -93,21 +93,21 @@ class Servers:
         )
 
     def fleet(self, contestant: str, size: int, *, interval: float | None = None) -> Fleet:
-        """The workers of one contestant, not started yet."""
+        """Return the workers of one contestant, not started yet."""
         return Fleet(contestant, self.worker_config(interval=interval), size)
 
     def spread(self, size: int) -> list[float]:
-        """When each of this many workers starts: anywhere in an interval, as those of a fleet that has run for long."""
+        """Return a random start in an interval for each of these workers, as in a fleet that has run for long."""
         return [self.random.uniform(0, self.interval) for _ in range(size)]
 
     def change(self) -> int:
-        """Change one flag at PostHog; returns the new revision."""
+        """Change one flag at PostHog; return the new revision."""
         self.revision += 1
         self.posthog.serve(make_definitions(self.flags, revision=self.revision))
         return self.revision
 
     def changed_at(self) -> float:
-        """When the latest change was made, as `time.monotonic()`."""
+        """The time of the latest change, as `time.monotonic()`."""
         return self.posthog.truths()[-1].changed_at
 
     def definition_requests(self, *, after: int = 0) -> list[Served]:
@@ -115,12 +115,12 @@ class Servers:
         return [served for served in self.posthog.served(after=after) if served.path == "definitions"]
 
     def latest_request(self) -> int:
-        """The number of the latest request in the stand-in's log."""
+        """Return the number of the latest request in the stand-in's log."""
         served = self.posthog.served()
         return served[-1].sequence if served else 0
 
     def redis_info(self) -> dict[str, Any]:
-        """Redis's `INFO` at the end of a play; empty if Redis is down."""
+        """Return Redis's `INFO` at the end of a play; empty if Redis is down."""
         with contextlib.suppress(redis.RedisError), self.redis.client(socket_timeout=1.0) as client:
             return {section: client.info(section) for section in ("server", "memory", "commandstats")}
         return {}

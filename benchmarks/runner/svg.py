@@ -1,4 +1,4 @@
-"""Bar charts as SVG, by hand: two colours, a light and a dark form, and no library to install."""
+"""Bar charts as SVG, without a library: two colours, in a light and a dark form."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ class Group:
 def bars(title: str, groups: Sequence[Group], tell: Callable[[float], str], theme: Theme) -> str:
     """Draw a chart.
 
-    Lengths are logarithmic, and the chart says so, where the largest value is more than 50 times the smallest.
+    If the largest value is more than 50 times the smallest, lengths are logarithmic, and the chart says so.
 
     Args:
-        title: what the values are.
-        groups: one under the other.
-        tell: writes a value with its unit.
-        theme: its colours; the background is left to the page.
+        title: of the chart.
+        groups: from top to bottom.
+        tell: formats a value with its unit.
+        theme: its colours; the background is the page's.
     """
     values = [bar.value for group in groups for bar in group.bars]
     length, logarithmic = _scale(values)
@@ -80,7 +80,7 @@ def bars(title: str, groups: Sequence[Group], tell: Callable[[float], str], them
 
 
 def _scale(values: Sequence[float]) -> tuple[Callable[[float], float], bool]:
-    """What makes a length in pixels of a value, and whether it is logarithmic."""
+    """Return the function from a value to a length in pixels, and whether it is logarithmic."""
     room = _WIDTH - _LABELS - _VALUES
     positive = [value for value in values if value > 0]
     largest, smallest = max(positive, default=1.0), min(positive, default=1.0)

@@ -10,10 +10,10 @@ __all__ = ["TARGETS", "Figures", "Target"]
 
 
 class Figures:
-    """The summary of a run, asked by name.
+    """The figures of a run, by name.
 
     Args:
-        run: as `benchmarks.runner.results.load` gives it.
+        run: from `benchmarks.runner.results.load`.
     """
 
     def __init__(self, run: Mapping[str, Any]) -> None:
@@ -24,7 +24,7 @@ class Figures:
         }
 
     def get(self, question: str, case: str, contestant: str, measure: str, figure: str = "p50") -> float:
-        """One figure.
+        """Return one figure.
 
         Raises:
             KeyError: the run did not measure it.
@@ -34,13 +34,13 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One aim.
+    """One target.
 
     Attributes:
-        title: what is meant.
-        unit: as of a measure.
-        at_most: the aim.
-        value: what was reached; raises `KeyError` if the run did not measure it.
+        title: its text.
+        unit: as in `Measure`.
+        at_most: the largest value that meets it.
+        value: returns what was reached; raises `KeyError` if the run did not measure it.
     """
 
     title: str
@@ -50,13 +50,13 @@ class Target:
 
 
 def _cpu(figures: Figures) -> float:
-    """A worker's CPU per poll, in times of the example's."""
+    """A worker's CPU per poll, relative to the example's."""
     ours, theirs = (figures.get("steady", "2,000 flags", name, "cpu") for name in ("attached", "example"))
     return ours / theirs
 
 
 def _function(figures: Figures) -> float:
-    """A reader's cold start, all imports done, in times of a bare GET and decode."""
+    """A reader's cold start after all imports, relative to a bare GET and decode."""
     ours, theirs = (figures.get("serverless", "2,000 flags", name, "after_imports") for name in ("reader", "bare"))
     return ours / theirs
 
@@ -68,7 +68,7 @@ def _function_process(figures: Figures) -> float:
 
 
 def _memory(figures: Figures) -> float:
-    """What a worker keeps beyond a client alone, in times of the definitions' JSON."""
+    """The memory of a worker beyond a client alone, relative to the definitions' JSON."""
     kept = {
         name: max(figures.get("memory", "2,000 flags", name, f"{role}_traced") for role in ("leader", "follower"))
         for name in ("attached", "none")
@@ -84,7 +84,7 @@ TARGETS = (
         lambda figures: figures.get("cold_start", "50 workers", "attached", "requests", "max"),
     ),
     Target(
-        "cold start of 50 workers: the slowest, in times of the one that fetched",
+        "cold start of 50 workers: the slowest, relative to the one that fetched",
         "times",
         1.3,
         lambda figures: figures.get("cold_start", "50 workers", "attached", "slowest_to_leader"),
@@ -96,19 +96,19 @@ TARGETS = (
         lambda figures: figures.get("steady", "2,000 flags", "attached", "bytes_out", "max"),
     ),
     Target(
-        "unchanged poll, 2,000 flags: round trips, the leader's heartbeat shared among 10 workers included",
+        "unchanged poll, 2,000 flags: round trips, including a tenth of the leader's heartbeat",
         "",
         1.3,
         lambda figures: figures.get("steady", "2,000 flags", "attached", "round_trips"),
     ),
-    Target("unchanged poll, 2,000 flags: CPU, in times of the example's", "times", 0.1, _cpu),
+    Target("unchanged poll, 2,000 flags: CPU, relative to the example's", "times", 0.1, _cpu),
     Target(
         "a change, first to last of 20 workers, p99",
         "seconds",
         0.3,
         lambda figures: figures.get("change", "20 workers, 200 flags", "attached", "first_to_last", "p99"),
     ),
-    Target("a function's cold start, 2,000 flags, in times of a bare GET and decode", "times", 1.3, _function),
+    Target("a function's cold start, 2,000 flags, relative to a bare GET and decode", "times", 1.3, _function),
     Target("the same with all imports", "times", 1.3, _function_process),
     Target(
         "import of flagcache, on top of the SDK's and redis-py's",
@@ -116,6 +116,6 @@ TARGETS = (
         0.03,
         lambda figures: figures.get("imports", "a fresh process", "attached", "imported"),
     ),
-    Target("memory at 2,000 flags beyond a client alone, in times of one encoded copy", "times", 1, _memory),
+    Target("memory at 2,000 flags beyond a client alone, relative to one encoded copy", "times", 1, _memory),
 )
 """In the order of the report."""

@@ -26,7 +26,7 @@ WORKERS = 3
 
 
 def _benchmark(*words: str) -> str:
-    """Run `python -m benchmarks` in a separate process, as users do; returns what it printed."""
+    """Run `python -m benchmarks` in a separate process, as users do; return its output."""
     command = [sys.executable, "-m", "benchmarks", *words]
     done = subprocess.run(
         command, cwd=ROOT, env=posthog_environment(""), capture_output=True, text=True, timeout=110, check=False
@@ -78,7 +78,7 @@ def test_a_quick_run_counts_right_and_leaves_all_that_is_published(tmp_path: Pat
 
 @pytest.mark.parametrize("question", QUESTIONS.values(), ids=lambda question: question.name)
 def test_each_question_is_whole(question: Question) -> None:
-    """Every question has cases of both sizes, contestants that exist, and draws only what it measures."""
+    """Every question has cases of both sizes, and existing contestants; its plots show only what it measures."""
     measures = [measure.name for measure in question.measures]
     assert len(set(measures)) == len(measures)
     assert set(question.drawn) <= set(measures)
@@ -89,7 +89,7 @@ def test_each_question_is_whole(question: Question) -> None:
 
 
 def test_everybody_can_be_a_fleet() -> None:
-    """A contestant that only reads is asked nothing that needs a whole fleet."""
+    """A contestant that only reads is left out of questions that need a whole fleet."""
     assert not {"bare", "reader"} & set(EVERYBODY)
 
 
@@ -109,7 +109,7 @@ def test_a_summary_needs_no_order() -> None:
 
 
 def test_a_ratio_is_to_the_best_of_the_others() -> None:
-    """Flagcache is compared to the best that is not flagcache, and each other to the best of the rest."""
+    """The ratio of flagcache is to the best other contestant, and that of each other one to the best of the rest."""
     medians = {"none": 8.0, "example": 4.0, "attached": 1.0, "protocol": 2.0}
     assert ratios(medians, ours=("attached", "protocol")) == {
         "none": 2.0,
@@ -149,7 +149,7 @@ def test_a_question_asked_again_takes_the_place_of_its_older_answers() -> None:
     assert run["made_at"] == older["made_at"]
     assert "Asked again 2030-01-02 03:04." in report.markdown(run)
     for name, strange in (("versions", {"python": "9"}), ("scale", {"rounds": 9}), ("machine", {"cpu": "another"})):
-        with pytest.raises(ValueError, match="anew"):
+        with pytest.raises(ValueError, match="again"):
             results.replaced(older, {**again, name: older[name] | strange})
 
 
@@ -168,7 +168,7 @@ def test_what_is_published_is_what_the_committed_run_holds(tmp_path: Path) -> No
 
 
 def test_the_committed_run_is_whole() -> None:
-    """It is no quick one, it asked every question of every contestant, and each line of README has its figures."""
+    """It is not a quick run, it asked every contestant every question, and each line of README has its figures."""
     run = results.load(results.LATEST)
     assert run["scale"]["quick"] is False
     assert run["scale"]["workers"] is None
@@ -183,7 +183,7 @@ def test_the_committed_run_is_whole() -> None:
 
 
 def test_the_flags_of_a_request_are_measured_beside_the_sdk() -> None:
-    """Both ways are printed."""
+    """The command prints both ratios."""
     command = [sys.executable, "-m", "benchmarks.request_flags", "--flags", "20", "--turns", "3"]
     done = subprocess.run(command, cwd=ROOT, env=posthog_environment(""), capture_output=True, text=True, check=True)
     assert [line.partition(":")[0] for line in done.stdout.splitlines()] == ["remote='never'", "remote='needed'"]

@@ -52,7 +52,7 @@ BUSY = Day(
     redis_down=Down(2400.0, 2700.0),
     posthog_down=Down(5900.0, 6200.0),
 )
-"""Two hours with all that can happen."""
+"""Two hours with every kind of event."""
 
 
 def _day(name: str, workers: int, day: Day) -> Summary:
@@ -97,7 +97,7 @@ class _CountedPostHog(simulated_posthog.PostHog):
 
 
 def _engine(day: Day, workers: int, *, attached: bool) -> tuple[Counter[int], int]:
-    """What the real engine asks PostHog and its store, on the scheduler of the project's own simulation."""
+    """Return what the real engine asks PostHog and its store, on the scheduler of the project's own simulation."""
     scheduler, rng = Scheduler(), random.Random(3)
     posthog = _CountedPostHog(scheduler, rng, slowness=0.3)
     network = Network(rng, latency=0.0003)
@@ -141,13 +141,13 @@ def test_a_cold_start_asks_once_with_flagcache_and_once_a_worker_without() -> No
 
 
 def test_a_start_by_protocol_waits_for_a_fetch_that_seems_to_be_under_way() -> None:
-    """A new leader's SDK is silent about "unchanged": a process with old definitions waits up to a cold lease."""
+    """A new leader's SDK doesn't report "unchanged", so a process with old definitions waits up to a cold lease."""
     longest = _day("protocol", 12, QUIET)["start_to_flags"]["max"]
     assert 1 < longest < Settings().cold_lease + 0.31
 
 
 def test_a_killed_leader_is_followed_when_its_lease_is_over() -> None:
-    """After `kill -9` just before a change attached workers have it after about a lease; the example's much later."""
+    """After `kill -9` just before a change, attached workers have it after about a lease; the example's much later."""
     day = replace(QUIET, length=900.0, deploys=(), changes=(301.0,), crashes=(100.0, 300.0))
     waits = {name: _day(name, 20, day)["change_to_worker"]["max"] for name in ("example", "attached")}
     assert waits["attached"] < 46
@@ -155,7 +155,7 @@ def test_a_killed_leader_is_followed_when_its_lease_is_over() -> None:
 
 
 def test_ours_asks_once_a_host_while_redis_is_away_and_the_others_once_a_process() -> None:
-    """In ten minutes without Redis our two hosts ask once an interval each, the example's sixteen processes all."""
+    """Without Redis each of our two hosts asks once per interval, and so does each of the example's 16 processes."""
     day = replace(QUIET, length=1300.0, deploys=(), changes=(), redis_down=Down(600.0, 1200.0))
     calm = replace(day, redis_down=Down())
     more = {
@@ -167,7 +167,7 @@ def test_ours_asks_once_a_host_while_redis_is_away_and_the_others_once_a_process
 
 
 def test_new_processes_find_an_empty_redis_filled_where_somebody_republishes() -> None:
-    """Redis comes back empty, and five processes are replaced at once: five requests, or one new leader's."""
+    """If five processes are replaced when Redis comes back empty, all five ask, or one if the leader republishes."""
     day = replace(QUIET, length=860.0, deploys=(760.0,), deploy=0.2, changes=(), redis_down=Down(600.0, 690.0))
     calm = replace(day, deploys=())
     more = {name: _day(name, 5, day)["full"] - _day(name, 5, calm)["full"] for name in CONTESTANTS if name != "none"}
@@ -178,7 +178,7 @@ def test_new_processes_find_an_empty_redis_filled_where_somebody_republishes() -
 
 
 def test_posthog_refuses_what_exceeds_a_teams_limits() -> None:
-    """Its limits are of each minute: 429, and nothing is counted as a flag request."""
+    """Beyond a team's limits per minute the answer is 429, which doesn't count as a flag request."""
     tally = Tally(200.0, (), frozenset())
     posthog = PostHog(tally, (), full_limit=2, unchanged_limit=1)
     assert [posthog.request(at, None).status for at in (1.0, 2.0, 3.0, 61.0)] == [200, 200, 429, 200]
@@ -187,7 +187,7 @@ def test_posthog_refuses_what_exceeds_a_teams_limits() -> None:
 
 
 def test_readers_share_the_network_and_give_up_after_their_timeout() -> None:
-    """While two read at the same time each is half as fast; one that would take too long ends at its deadline."""
+    """Each of two concurrent reads is half as fast; one that would take too long ends at its deadline."""
     timeline, ends = Timeline(), dict[str, tuple[float, bool]]()
     link = Link(timeline, bandwidth=100.0)
 
@@ -216,7 +216,7 @@ def test_bytes_on_the_wire_are_those_that_redis_counts(make_redis: MakeRedis) ->
         before = _traffic(server)
         replies = [store.poll(ask) for _ in range(20)]
         after = _traffic(server)
-        overhead = tuple(b - a for a, b in zip(after, _traffic(server), strict=True))  # of asking for these figures
+        overhead = tuple(b - a for a, b in zip(after, _traffic(server), strict=True))  # of reading these figures
         received, sent = (after[i] - before[i] - overhead[i] for i in range(2))
         assert received == pytest.approx(20 * poll_size(store.keys, ask), abs=20)
         assert sent == pytest.approx(sum(reply_size(reply, 1000) for reply in replies), rel=0.02)
@@ -233,7 +233,7 @@ def _traffic(server: RedisServer) -> tuple[int, int]:
 
 
 def test_the_model_of_cost_agrees_with_the_simulated_day() -> None:
-    """Requests and flag requests of a day without outages are what the formulas say; in protocol mode at most that."""
+    """Requests and flag requests of a day without outages equal the formulas, which are a limit in protocol mode."""
     for name in CONTESTANTS:
         modelled, counted = cost.month(name, cost.Fleet(12)), _day(name, 12, QUIET)
         assert counted["api_requests"] * cost.DAYS == pytest.approx(modelled.requests, rel=0.01)
@@ -253,7 +253,7 @@ def test_prices_are_those_of_the_tiers() -> None:
 
 
 def test_the_documented_tables_are_those_of_the_committed_results() -> None:
-    """docs/scale.md shows the model's table, and each table of the JSON, to the letter."""
+    """docs/scale.md shows the model's table, and each table of the JSON, exactly."""
     page = (Path(__file__).parents[2] / "docs" / "scale.md").read_text(encoding="utf-8")
     assert cost.table([cost.Fleet(n) for n in (10, 100, 1000)]) in page
     simulated, measured = report.tables(report.load(scale.RESULTS)), load_report.tables(load_report.load(load.RESULTS))
@@ -277,7 +277,7 @@ def test_a_run_writes_the_json_and_both_plots(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_a_plot_shows_names_as_they_are() -> None:
-    """What XML would take for markup is escaped, in both themes."""
+    """Characters that are markup in XML are escaped, in both themes."""
     for theme in (LIGHT, DARK):
         drawn = svg([Panel("a < b", (Line("none", "x & y", ((1.0, 5.0), (10.0, 50.0))),))], theme)
         assert "a < b" in "".join(ET.fromstring(drawn).itertext())
@@ -293,7 +293,7 @@ def test_a_push_takes_what_the_network_takes() -> None:
 
 
 def test_the_load_generator_measures_a_real_redis(make_redis: MakeRedis) -> None:
-    """Every measurement in small: all subscribers get the notice, all workers read the payload once; Redis agrees."""
+    """Small measurements: all subscribers get the notice, all workers read the payload once; Redis's counts agree."""
     server = make_redis()
     loaded = LoadedRedis(str(server.socket_path), flags=20)
     polls = asyncio.run(loaded.polls(2, 0.05))
