@@ -60,7 +60,7 @@ def test_a_status_goes_from_empty_to_fresh_to_stale_and_back(
 
 
 def test_confirmed_and_changed_are_two_ages(posthog: StandInControl, redis_url: str, namespace: str) -> None:
-    """A change sets both ages back, a confirmation only one, in a worker that came later as well."""
+    """A change resets both ages and a confirmation only one, also in a worker that started later."""
     with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 2) as fleet:
         fleet.call(load)
         posthog.wait_for_requests(10, timeout=8.0)  # the first ones are now 9 * 0.9 intervals old
@@ -91,7 +91,7 @@ def _age(age: float | None) -> float:
 
 @pytest.fixture
 def context(posthog: StandInControl, redis_url: str, namespace: str, here: Keep) -> AttachedContext:
-    """Yield a cache that polls, alone in its fleet."""
+    """Yield a cache that polls, and is alone in its fleet."""
     made = here(attached(posthog, redis_url, namespace, every=EVERY, stale_after=1.0)(0))
     load(made)
     until(lambda: revision(made) == 1, what="the first definitions")
@@ -151,7 +151,7 @@ def test_failures_are_told_once(
 
 
 def test_quota_is_told_once(posthog: StandInControl, context: AttachedContext) -> None:
-    """However often PostHog answers 402, `QuotaLimited` comes once, and `QuotaRestored` when it is over."""
+    """However often PostHog answers 402, `QuotaLimited` comes once, and `QuotaRestored` when that ends."""
     posthog.fail(402)
     failing = posthog.requests
     posthog.wait_for_requests(failing + 3, timeout=6.0)

@@ -1,4 +1,4 @@
-"""Clients without a call of `attach`: the SDK's own line gives everything that `attach` gives."""
+"""Clients without a call of `attach`: the SDK's constructor alone has the same effect as `attach`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ Provider: TypeAlias = FlagDefinitionCache | Elsewhere
 
 @pytest.fixture
 def make_client(posthog: RemoteStandIn) -> Iterator[MakeClient]:
-    """Makes clients by the SDK's own line, which are shut down when the test ends."""
+    """Makes clients by the SDK's constructor alone, and shuts them down when the test ends."""
     with ExitStack() as ends:
 
         def make(cache: Provider | None, *, polls: float = LONG, **options: object) -> RecordingPosthog:
@@ -69,7 +69,7 @@ def load_here(client: Posthog) -> None:
 
 
 def poll_on_its_thread(client: Client) -> None:
-    """Have a poller of the client's own poll at once, and become the one that the client knows."""
+    """Let a new poller of the client poll at once, and become the one that the client knows."""
     known = client.poller
     assert known is not None
 
@@ -93,7 +93,7 @@ def is_attached(client: Client) -> bool:
 
 
 def searches() -> int:
-    """How many threads look for clients."""
+    """Return how many threads search for clients."""
     return threads_of().count("flagcache-finder")
 
 
@@ -109,7 +109,7 @@ def without_provider(posthog: StandInControl, every: float) -> Callable[[int], M
 
 
 def awaiting(posthog: StandInControl, url: str, namespace: str, every: float) -> Callable[[int], MemberContext]:
-    """Contexts whose caches are awaited."""
+    """Seats with awaitable caches."""
     host = posthog.url
 
     def make(index: int) -> MemberContext:
@@ -128,14 +128,14 @@ def awaiting(posthog: StandInControl, url: str, namespace: str, every: float) ->
 
 
 def load_one_by_one(fleet: Fleet, pause: float) -> None:
-    """Let the members' polls lie this many seconds apart."""
+    """Load the members one after the other, so that their polls are this many seconds apart."""
     for member in fleet:
         member.call(load)
         threading.Event().wait(pause)
 
 
 def spread(fleet: Fleet, number: int) -> float:
-    """Seconds from the first member that held this revision to the last."""
+    """Return the seconds from the first member that held this revision to the last."""
     times = [adopted_at(member, number) for member in fleet]
     return max(times) - min(times)
 
@@ -147,7 +147,7 @@ def spread(fleet: Fleet, number: int) -> float:
 def test_forked_workers_have_a_change_at_once(
     posthog: RemoteStandIn, redis_server: RedisServer, namespace: str, kind: str
 ) -> None:
-    """Four workers with the SDK's own line have a change together; those of the plain SDK, each with its own poll."""
+    """Four workers without a call of `attach` get a change together; plain SDKs each get it with their own poll."""
     every, apart = 2.0, 0.4
     ours = contexts(posthog, redis_server.url, namespace, every=every, auto_attach=True)
     make = ours if kind == "plain" else awaiting(posthog, redis_server.url, namespace, every)
@@ -165,7 +165,7 @@ def test_forked_workers_have_a_change_at_once(
 def test_it_is_attached_right_after_its_first_load(
     posthog: RemoteStandIn, redis_server: RedisServer, namespace: str, make_client: MakeClient
 ) -> None:
-    """A client that polls each 30 s listens a moment after its first load, whether it fetched or was given flags."""
+    """A client that polls every 30 s listens a moment after its first load, whether it fetched or got stored flags."""
     with log_grants(redis_server.url, namespace):
         caches = [from_url(redis_server.url, namespace, refresh_interval=4 * EVERY) for _ in range(2)]
         clients = [make_client(cache) for cache in caches]
@@ -183,7 +183,7 @@ def test_it_is_attached_right_after_its_first_load(
 def test_the_fleet_makes_every_request(
     posthog: RemoteStandIn, redis_server: RedisServer, namespace: str, kind: str
 ) -> None:
-    """The fleet makes every request, also the first one, once an interval and conditionally."""
+    """The fleet makes every request, also the first one: one per interval, conditional."""
     ours = contexts(posthog, redis_server.url, namespace, every=EVERY, auto_attach=True)
     make = ours if kind == "plain" else awaiting(posthog, redis_server.url, namespace, EVERY)
     with log_grants(redis_server.url, namespace) as grants, Fleet(make, 4) as fleet:
@@ -197,7 +197,7 @@ def test_the_fleet_makes_every_request(
 
 
 def test_attached_and_not_are_one_fleet(posthog: RemoteStandIn, redis_server: RedisServer, namespace: str) -> None:
-    """Attached workers and workers in protocol mode share one request an interval, and each change."""
+    """Attached workers and workers in protocol mode share one request per interval, and each change."""
     automatic = contexts(posthog, redis_server.url, namespace, every=EVERY, auto_attach=True)
     protocol = contexts(posthog, redis_server.url, namespace, every=EVERY)
     with (
@@ -215,7 +215,7 @@ def test_attached_and_not_are_one_fleet(posthog: RemoteStandIn, redis_server: Re
 
 
 def test_children_of_a_loaded_parent_listen(posthog: RemoteStandIn, redis_server: RedisServer, namespace: str) -> None:
-    """A preloaded client is known in the children, each of which listens soon after the fork."""
+    """A preloaded client is attached in the children too, each of which listens soon after the fork."""
     context = contexts(posthog, redis_server.url, namespace, every=LONG, auto_attach=True)(0)
     try:
         load(context)
@@ -299,7 +299,7 @@ def test_two_clients_that_load_at_once_are_both_attached(namespace: str, make_cl
 def test_a_refused_first_load_is_over_at_once(
     namespace: str, redis_server: RedisServer, make_client: MakeClient
 ) -> None:
-    """With one line and a PostHog that refuses connections the first load doesn't wait for `cold_start_wait`."""
+    """If PostHog refuses connections, the first load doesn't take the whole `cold_start_wait`."""
     cache = from_url(redis_server.url, namespace, cold_start_wait=60.0)
     client = make_client(cache, host=f"http://127.0.0.1:{free_port()}")
     loading = threading.Thread(target=load_here, args=(client,))
@@ -314,7 +314,7 @@ def test_a_refused_first_load_is_over_at_once(
 def test_a_client_that_does_not_use_the_cache_is_never_taken(
     posthog: RemoteStandIn, namespace: str, make_client: MakeClient
 ) -> None:
-    """Clients without a provider, or with another cache, are not attached, although they poll beside its own."""
+    """Clients without a provider, or with another cache, are not attached, although they poll at the same time."""
     cache, other = from_url("memory://", namespace), from_url("memory://", f"{namespace}-2", auto_attach=False)
     plain, foreign, own = make_client(None), make_client(other), make_client(cache)
     for client in (plain, foreign, own):
@@ -328,7 +328,7 @@ def test_a_client_that_does_not_use_the_cache_is_never_taken(
 
 
 def test_a_client_at_hand_is_not_taken_for_the_caller(namespace: str, make_client: MakeClient) -> None:
-    """A user's function that gets another client, and calls the cache, attaches nothing."""
+    """A user's function that has another client as its argument, and calls the cache, attaches nothing."""
     cache, other = from_url("memory://", namespace), make_client(None)
 
     def warm_up(_client: Client) -> None:
@@ -416,7 +416,7 @@ def test_with_zero_flags_it_is_attached_too(posthog: RemoteStandIn, namespace: s
 def test_a_client_that_never_polls_has_no_thread(
     posthog: RemoteStandIn, namespace: str, make_client: MakeClient
 ) -> None:
-    """A client without a poller is served as it asks, by the fleet's own fetch."""
+    """A client without a poller gets flags at each load, by the fleet's own fetch."""
     client = make_client(from_url("memory://", namespace, refresh_interval=LONG), enable_local_evaluation=False)
     load_here(client)
     assert client.feature_flags
@@ -429,7 +429,7 @@ def test_a_client_that_never_polls_has_no_thread(
 def test_a_client_that_never_polls_has_what_its_load_fetched(
     posthog: RemoteStandIn, namespace: str, make_client: MakeClient, attached: bool
 ) -> None:
-    """Each later load waits for the fetch that it begins, however slow it is, as the SDK's own load does."""
+    """Each later load waits for the fetch that it starts, however slow it is, as the SDK's own load does."""
     cache = from_url("memory://", namespace, refresh_interval=0.1, store_timeout=0.2, auto_attach=attached)
     client = make_client(cache, enable_local_evaluation=False)
     load_here(client)
@@ -442,7 +442,7 @@ def test_a_client_that_never_polls_has_what_its_load_fetched(
 
 
 def test_the_looking_ends(namespace: str, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client without a poller is looked for a bounded number of times, and not again for the same definitions."""
+    """The search for a client without a poller is limited, and isn't repeated for the same definitions."""
     monkeypatch.setattr("flagcache_posthog._finder._PAUSES", (0.02,) * 5)
     provider = Elsewhere(from_url("memory://", namespace, refresh_interval=LONG))
     client = make_client(provider, enable_local_evaluation=False)
@@ -456,7 +456,7 @@ def test_the_looking_ends(namespace: str, make_client: MakeClient, monkeypatch: 
 def test_a_poller_that_is_just_starting_is_no_dead_one(
     namespace: str, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A client whose poller is listed among the threads before it lives is attached as soon as it does."""
+    """A client whose poller is listed among the threads before it is alive is attached as soon as it is."""
     name = "_start_joinable_thread" if hasattr(threading, "_start_joinable_thread") else "_start_new_thread"
     start = cast("Callable[..., object]", getattr(threading, name))
 
@@ -475,7 +475,7 @@ def test_a_poller_that_is_just_starting_is_no_dead_one(
 def test_a_shutdown_while_it_is_found_leaves_nothing(
     namespace: str, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A client that is shut down at the moment at which it is found later leaves no listener behind."""
+    """A client that is shut down just when the search finds it leaves no listener behind."""
     cache = from_url("memory://", namespace, refresh_interval=LONG)
     client, attach, done = make_client(Elsewhere(cache)), cache.attach, threading.Event()
 
@@ -487,7 +487,7 @@ def test_a_shutdown_while_it_is_found_leaves_nothing(
 
     monkeypatch.setattr(cache, "attach", late)
     load_here(client)
-    assert done.wait(15.0)  # older SDKs sit out the flush interval of 5 seconds in `shutdown`
+    assert done.wait(15.0)  # older SDKs wait for the flush interval of 5 seconds in `shutdown`
     until(lambda: threads_of() == [], 2.0, what="all threads to end")
 
 

@@ -31,7 +31,7 @@ class Listening:
     def __init__(self) -> None:
         self.client: Posthog | None = None
         self.seen: list[tuple[Event, int | None, bool]] = []
-        """Each event with the revision that the client held then, and whether the flag was found."""
+        """Each event, with the revision that the client held then, and whether the flag was found."""
 
     def __call__(self, event: Event) -> None:
         """As `on_event`."""
@@ -41,7 +41,7 @@ class Listening:
 
 
 def is_on(client: Posthog) -> bool:
-    """Whether some flag is found by evaluating locally."""
+    """Whether a local evaluation finds a flag."""
     return bool(client.evaluate_flags("user", only_evaluate_locally=True).keys)
 
 
@@ -55,7 +55,7 @@ def client_of(
     auto_attach: bool = True,
     idle: bool = False,
 ) -> Generator[Posthog]:
-    """A client in this process, not loaded; `idle`: beside another one of the same cache, which never is."""
+    """A client in this process, not loaded yet; `idle`: with another client on its cache, which never loads."""
     options: Options = {"auto_attach": auto_attach}
     cache = from_url(url, namespace, refresh_interval=EVERY, on_event=on_event, **options)
     clients = [
@@ -63,7 +63,7 @@ def client_of(
             "phc_test",
             secret_key="phs_test",
             host=posthog.url,
-            poll_interval=cast("int", EVERY),  # the SDK takes fractions too
+            poll_interval=cast("int", EVERY),  # the SDK accepts fractions too
             flag_definition_cache_provider=cache,
             flush_at=1,
         )
@@ -149,7 +149,7 @@ def test_a_filter_of_the_log_may_evaluate(
 
 
 def test_a_change_is_told_when_the_client_has_it(posthog: RemoteStandIn, store_url: str, namespace: str) -> None:
-    """If a listener runs, an event of a change comes when the client has the flags, also for the first ones."""
+    """If a listener runs, the event of a change comes when the client has the flags, also for the first ones."""
     on_event = Listening()
     with client_of(posthog, store_url, namespace, on_event) as client:
 
@@ -177,7 +177,7 @@ def test_a_change_that_no_client_takes_is_told_all_the_same(
 
 
 def test_a_callback_that_raises_harms_nothing(posthog: RemoteStandIn, store_url: str, namespace: str) -> None:
-    """Flags come, and so do changes."""
+    """If `on_event` raises, flags still come, and so do changes."""
     received: list[Event] = []
 
     def fail(event: Event) -> None:
@@ -194,7 +194,7 @@ def test_a_callback_that_raises_harms_nothing(posthog: RemoteStandIn, store_url:
 def test_a_callback_that_takes_long_is_named_once(
     posthog: RemoteStandIn, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With the event, and what to do about it."""
+    """A slow `on_event` is logged once, with the event and the remedy."""
     free = threading.Event()
 
     def dawdle(event: Event) -> None:

@@ -52,7 +52,7 @@ LONG = 30.0
 
 
 def test_a_used_up_quota_empties_all_alike(posthog: StandInControl, redis_url: str, namespace: str) -> None:
-    """One worker gets the 402 and all obey it; when the quota is restored, all have flags again."""
+    """One worker gets the 402 and all clear their flags; when the quota is restored, all have flags again."""
     with Fleet(attached(posthog, redis_url, namespace, every=EVERY, polls=4 * EVERY), 4) as fleet:
         fleet.call(load)
         posthog.fail(402, secret_key=key_of(leader(fleet).index))
@@ -87,7 +87,7 @@ def test_flags_are_kept_while_the_quota_is_used_up_if_told_to(
 def test_a_fleet_that_starts_with_a_used_up_quota_does_not_wait(
     posthog: StandInControl, redis_url: str, namespace: str
 ) -> None:
-    """Workers on an empty store start without flags as soon as one gets a 402, and get flags when it is over.
+    """Workers on an empty store start without flags as soon as one gets a 402, and get flags when the quota is back.
 
     PostHog also says so in the body of a 200.
     """
@@ -103,7 +103,7 @@ def test_a_fleet_that_starts_with_a_used_up_quota_does_not_wait(
 
 
 def test_nobody_asks_before_retry_after(posthog: StandInControl, redis_url: str, namespace: str) -> None:
-    """After 429 with Retry-After no worker asks before; all keep their flags, and the change then comes."""
+    """After a 429 no worker asks before Retry-After is over; all keep their flags, and get the change then."""
     with Fleet(attached(posthog, redis_url, namespace, every=EVERY, polls=0.2), 4) as fleet:
         fleet.call(load)
         posthog.fail(Refuse(429, retry_after=2), times=1)
@@ -139,7 +139,7 @@ def test_retry_after_is_believed_for_five_minutes_at_most(
 def test_one_whose_fetches_fail_lets_others_fetch(
     posthog: StandInControl, redis_url: str, namespace: str, fault: Fault
 ) -> None:
-    """A leader whose key was revoked, or whose way to PostHog is cut, is followed; changes reach all, it too."""
+    """If a leader's key is revoked, or it can't reach PostHog, another worker leads; changes still reach all."""
     make = attached(posthog, redis_url, namespace, every=EVERY, fetch_timeout=0.6)
     with log_grants(redis_url, namespace) as grants, Fleet(make, 6) as fleet:
         fleet.call(load)
@@ -157,7 +157,7 @@ def test_one_whose_fetches_fail_lets_others_fetch(
 
 
 def test_the_one_able_worker_soon_leads(posthog: StandInControl, redis_url: str, namespace: str) -> None:
-    """With all keys but one revoked, each of the others asks PostHog about once, and then the able worker leads."""
+    """With all keys but one revoked, each refused worker asks PostHog about once, and then the other one leads."""
     make = attached(posthog, redis_url, namespace, every=EVERY)
     with log_grants(redis_url, namespace) as grants, Fleet(make, 5) as fleet:
         fleet.call(load)
@@ -191,7 +191,7 @@ def test_a_fleet_in_which_all_fail_backs_off(posthog: StandInControl, redis_url:
         assert {each.state for each in fleet.call(status)} == {State.STALE}
         posthog.fail(Hang())
         next_request(posthog)
-        assert max(fleet.call(timed_evaluation)) < 2.0  # who waited for the fetch would wait for 5
+        assert max(fleet.call(timed_evaluation)) < 2.0  # an evaluation that waited for the fetch would take 5
         posthog.recover()
         assert all(never_lost_flags(member) and not trouble(member) for member in fleet)
 
@@ -200,7 +200,7 @@ def test_a_fleet_in_which_all_fail_backs_off(posthog: StandInControl, redis_url:
 def test_a_recovery_is_noticed_within_an_interval(
     posthog: StandInControl, redis_url: str, namespace: str, fault: Fault
 ) -> None:
-    """However long PostHog was away, its first good answer comes an interval after it is back, and reaches all."""
+    """However long PostHog was down, a fetch succeeds within an interval after it is back, and reaches all."""
     with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 4) as fleet:
         fleet.call(load)
         posthog.fail(fault)
@@ -217,7 +217,7 @@ def test_a_recovery_is_noticed_within_an_interval(
 
 
 def test_a_late_failure_counts_for_nothing(posthog: StandInControl, redis_url: str, namespace: str) -> None:
-    """A 402 to a grant that later grants have followed clears no flags and doesn't stop the fleet."""
+    """A 402 for a grant that is no longer the latest clears no flags and doesn't stop the fleet."""
     with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 4) as fleet:
         fleet.call(load)
         frozen = leader(fleet)

@@ -69,7 +69,7 @@ SCRIPT = """
 
 
 def test_a_fork_without_hooks_is_a_worker_of_its_own(posthog: StandInControl, redis_server: RedisServer) -> None:
-    """Called in the child the cache makes it a member with a listener that lives, and says once what is wrong there."""
+    """A call in the child makes it a worker with a running listener; one log line says what is wrong there."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(SCRIPT), redis_server.url, posthog.url],

@@ -19,12 +19,12 @@ SOON = 20 * EVERY
 
 
 def said(member: Member, words: str) -> list[int]:
-    """The levels of the lines with these words in a member's log."""
+    """Return the levels of the lines with these words in a member's log."""
     return [line.level for line in member.call(logs) if line.logger == "flagcache" and words in line.text]
 
 
 def troubles(fleet: Fleet) -> set[str]:
-    """What is wrong in its members."""
+    """Return the troubles of the members."""
     return {each.trouble for each in fleet.call(status)}
 
 
@@ -38,7 +38,7 @@ def limit(admin: redis.Redis, memory: int) -> None:
 def test_each_worker_says_so_once_and_all_go_on(
     posthog: RemoteStandIn, make_redis: MakeRedis, namespace: str, tied: type, name: str
 ) -> None:
-    """Even if nothing changes there is an ERROR with the remedy and a trouble; this machine's file takes over."""
+    """Even if nothing changes, each worker logs an ERROR with the remedy; this machine's file takes over."""
     server = make_redis(name)
     with Fleet(tied(posthog, server.url, namespace, every=EVERY), 3) as fleet:
         fleet.call(load)
@@ -68,7 +68,7 @@ def test_each_worker_says_so_once_and_all_go_on(
 
 
 def test_one_fetch_serves_the_machine_meanwhile(posthog: RemoteStandIn, make_redis: MakeRedis, namespace: str) -> None:
-    """The processes of this machine ask PostHog once an interval together."""
+    """The processes of this machine together ask PostHog once per interval."""
     server = make_redis()
     with Fleet(attached(posthog, server.url, namespace, every=EVERY), 3) as fleet:
         fleet.call(load)
@@ -85,7 +85,7 @@ def test_one_fetch_serves_the_machine_meanwhile(posthog: RemoteStandIn, make_red
 def test_a_new_worker_on_an_empty_and_full_redis_starts(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str
 ) -> None:
-    """No lease can be taken: it fetches by way of this machine's file, and says that Redis is full."""
+    """Redis gives no lease, so it fetches with this machine's file, and logs that Redis is full."""
     server = make_redis()
     limit(server.client(), 1)
     with Fleet(attached(posthog, server.url, namespace, every=EVERY), 2) as fleet:

@@ -28,8 +28,8 @@ class AtLine:
     """While a `with` block lasts, this thread is interrupted when it first comes to a line.
 
     Args:
-        code: Of a function.
-        line: Of its file.
+        code: a function's code.
+        line: the line in its file.
     """
 
     def __init__(self, code: CodeType, line: int) -> None:
@@ -54,7 +54,7 @@ class AtLine:
 
 
 def places() -> Iterator[tuple[CodeType, int]]:
-    """Each line of the functions that note what is under way."""
+    """Return each line of the functions that record what is under way."""
     join = SingleFlight._join  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
     for function in (Worker.look, SingleFlight.run, join, FetchThread.start):
         code = function.__code__
@@ -79,6 +79,6 @@ def test_nothing_stays_under_way(code: CodeType, line: int, namespace: str) -> N
 
 
 def loaded(client: Posthog) -> bool:
-    """Load flags; whether there are some."""
+    """Load flags; return whether there are any."""
     client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
     return bool(client.feature_flags)

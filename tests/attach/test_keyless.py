@@ -1,4 +1,4 @@
-"""A client without a secret key: a reader if the SDK loads without one, and always one ERROR in the log."""
+"""A client without a secret key: a reader if the SDK loads without a key, and always one ERROR in the log."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MakeClient = Callable[..., RecordingPosthog]
 
 
 def keyless(posthog: RemoteStandIn, cache: FlagDefinitionCache) -> RecordingPosthog:
-    """A client that was given no secret key."""
+    """A client without a secret key."""
     return RecordingPosthog(
         "phc_test", host=posthog.url, poll_interval=EVERY, flag_definition_cache_provider=cache, flush_at=1
     )
@@ -56,7 +56,7 @@ def make_client(posthog: RemoteStandIn, monkeypatch: pytest.MonkeyPatch) -> Iter
 def test_a_forked_child_reads_what_the_fleet_stored(
     posthog: RemoteStandIn, redis_server: RedisServer, namespace: str, auto_attach: bool
 ) -> None:
-    """It has each change, asks PostHog for nothing, leads never, and says once what is wrong with it."""
+    """A child without a key gets each change, sends PostHog no request, never leads, and logs once what is wrong."""
     cache = from_url(redis_server.url, namespace, refresh_interval=EVERY, auto_attach=auto_attach)
     context = MemberContext(keyless(posthog, cache), cache)
     admin = redis_server.client()
@@ -115,7 +115,7 @@ def test_it_is_one_error_with_the_remedy(
     role: Literal["worker", "reader"],
     auto_attach: bool,
 ) -> None:
-    """The ERROR comes when the cache, a server helper or the client first calls us, and not again."""
+    """The ERROR is logged when the cache, a server helper or the client first calls us, and not again."""
     cache = MemoryFlagDefinitionCache(namespace, role=role, auto_attach=auto_attach)
     context = MemberContext(make_client(cache), cache)
     load(context)

@@ -51,7 +51,7 @@ Keep = Callable[[AttachedContext], AttachedContext]
 def open_files() -> set[str]:
     """Return what this process has open: sockets, pipes and files, by kind."""
     entries = list(Path("/proc/self/fd").iterdir())
-    return {f"{entry.name} {entry.readlink()}" for entry in entries if entry.is_symlink()}  # the listing itself is over
+    return {f"{entry.name} {entry.readlink()}" for entry in entries if entry.is_symlink()}  # the listing's is closed
 
 
 def made_of(
@@ -120,7 +120,7 @@ def test_a_client_attached_twice_is_attached_once(
 def test_a_client_may_be_attached_after_it_was_loaded(
     posthog: StandInControl, redis_url: str, namespace: str, here: Keep
 ) -> None:
-    """A client that no thread listened for has one that does, from its next poll on."""
+    """A client that was attached after its first load has a listener from its next poll on."""
     cache = from_url(redis_url, namespace, refresh_interval=EVERY, auto_attach=False)
     context = here(AttachedContext(made_of(AttachedContext(cast("RecordingPosthog", None), cache), posthog), cache))
     load(context)
@@ -236,7 +236,7 @@ def test_a_shutdown_does_not_wait_for_a_fetch(posthog: StandInControl, redis_url
 def test_a_client_attached_before_the_fork_works_in_the_children(
     posthog: StandInControl, redis_url: str, namespace: str
 ) -> None:
-    """Forks of a client that was never loaded form one fleet, without a call, and changes are pushed to them."""
+    """Forks of a client that was never loaded are one fleet without any call, and changes are pushed to them."""
     context = attached(posthog, redis_url, namespace, every=EVERY)(0)
     try:
         with log_grants(redis_url, namespace) as grants, Fleet(lambda _index: context, 5) as fleet:
@@ -264,7 +264,7 @@ def test_a_fork_of_a_listening_process_listens_soon(
     with Fleet(lambda _index: context, 3) as fleet:
         forked = time.monotonic()
         subscribed(admin, namespace, 4, within=3.0)
-        assert time.monotonic() - forked > 0.5  # those that live shorter need none
+        assert time.monotonic() - forked > 0.5  # a shorter-lived child needs no listener
         posthog.serve(make_definitions(5, revision=2))
         polls_until(context, 2)
         all_hold(fleet, 2, within=2.0)
@@ -314,7 +314,7 @@ def test_nothing_is_imported_at_the_first_use(posthog: StandInControl, redis_url
 def test_a_namespace_that_another_project_wrote_is_not_used(
     posthog: StandInControl, redis_url: str, namespace: str
 ) -> None:
-    """Attached to another project's namespace a fleet logs one error each, and has its own flags by its own fetches."""
+    """In another project's namespace each worker logs one error, and has its own flags by its own fetches."""
     other = PostHogStandIn.spawn(make_definitions(5, team_id=2, revision=100))
     theirs_make = attached(other, redis_url, namespace, every=EVERY, token="phc_other")
     try:

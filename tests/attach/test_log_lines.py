@@ -18,19 +18,19 @@ EVERY = 0.4
 
 
 def lines(members: Iterable[Member]) -> list[LogLine]:
-    """What the caches of these members have logged from WARNING on."""
+    """Return what the caches of these members have logged from WARNING on."""
     return [line for member in members for line in member.call(logs) if line.logger == "flagcache"]
 
 
 def about(members: Iterable[Member], words: str) -> list[int]:
-    """The levels of the lines with these words."""
+    """Return the levels of the lines with these words."""
     return [line.level for line in lines(members) if words in line.text]
 
 
 def test_a_used_up_quota_is_an_error_for_each_worker_and_so_is_its_end(
     posthog: StandInControl, redis_url: str, namespace: str
 ) -> None:
-    """All flags are off in each; two lines each, with cause, remedy and length."""
+    """All flags are off in each worker, which logs two lines, with cause, remedy and duration."""
     with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 3) as fleet:
         fleet.call(load)
         posthog.fail(402)
@@ -48,7 +48,7 @@ def test_a_used_up_quota_is_an_error_for_each_worker_and_so_is_its_end(
 
 
 def test_refused_keys_are_an_error_of_one_worker(posthog: StandInControl, redis_url: str, namespace: str) -> None:
-    """The ERROR has the remedy and ends when others fetch, which log nothing."""
+    """The ERROR has the remedy and ends when another worker fetches; the others log nothing."""
     with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 3) as fleet:
         fleet.call(load)
         first = leader(fleet)
@@ -61,7 +61,10 @@ def test_refused_keys_are_an_error_of_one_worker(posthog: StandInControl, redis_
 
 
 def test_a_change_names_what_changed_once_a_fleet(posthog: StandInControl, redis_url: str, namespace: str) -> None:
-    """All flags gone is an error, most of them a warning; a cohort is named too. Followers leave it at DEBUG."""
+    """If all flags are gone it is an error, if most are, a warning; a cohort is named too.
+
+    Followers log it at DEBUG.
+    """
     posthog.serve(make_definitions(20, revision=1))
     with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 3) as fleet:
         fleet.call(load)
@@ -118,7 +121,7 @@ def test_a_refused_password_is_an_error_and_a_redis_that_is_gone_a_warning(
 def test_a_read_only_redis_is_one_error_for_each_worker_until_it_writes_again(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str
 ) -> None:
-    """It answers polls all the while, and so has the probes of a worker that has nothing to write."""
+    """Redis answers polls all the time, also those of a worker that has nothing to write."""
     server = make_redis(tcp=True)
     admin = server.client()
     with Fleet(attached(posthog, server.tcp_url, namespace, every=1.0), 2) as fleet:
@@ -139,7 +142,7 @@ def test_a_read_only_redis_is_one_error_for_each_worker_until_it_writes_again(
 def test_flags_that_are_back_are_logged_at_the_level_of_their_loss(
     posthog: StandInControl, redis_url: str, namespace: str
 ) -> None:
-    """The line has their number and the duration."""
+    """The line of the return has the number of flags and the duration."""
     with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 2) as fleet:
         fleet.call(load)
         posthog.serve(make_definitions(0, revision=None))
@@ -152,7 +155,7 @@ def test_flags_that_are_back_are_logged_at_the_level_of_their_loss(
 def test_a_flushed_redis_does_not_end_a_used_up_quota(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str
 ) -> None:
-    """Its note is lost, and the quota is used up still: flags stay off, and no line says that it is over."""
+    """The flush loses the note, but the quota is still used up: flags stay off, and no line reports an end."""
     server = make_redis()
     with Fleet(attached(posthog, server.url, namespace, every=EVERY), 3) as fleet:
         fleet.call(load)

@@ -40,7 +40,7 @@ def flags_of(context: MemberContext) -> Evaluated:
 
 
 def warnings(member: Member) -> list[str]:
-    """What this member said of malformed definitions."""
+    """Return this member's log lines about malformed definitions."""
     lines = [line for line in member.call(logs) if line.logger.startswith("flagcache")]
     assert all(line.level == logging.WARNING for line in lines)
     return [line.text for line in lines if "malformed" in line.text]
@@ -48,7 +48,7 @@ def warnings(member: Member) -> list[str]:
 
 @pytest.fixture
 def alone() -> Evaluated:
-    """Return what the SDK alone makes of revision 2."""
+    """Return how the SDK alone evaluates revision 2."""
     with PostHogStandIn(malformed(2)) as posthog:
         client = Posthog("phc_test", secret_key="phs_x", host=posthog.url, flush_at=1)
         client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
@@ -78,7 +78,7 @@ def test_a_fleet_evaluates_around_what_is_malformed_as_the_sdk_alone_does(
 
 
 def test_what_is_malformed_is_said_once_in_a_row() -> None:
-    """Each fetch that brings the same is silent; after one that does not, it is news. Ten parts are named."""
+    """The same malformed parts are reported once, and again after a fetch without them. Ten parts are named."""
     seen: list[Event] = []
     events = Events()
     events.subscribe(seen.append)

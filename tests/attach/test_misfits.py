@@ -22,14 +22,14 @@ MakeClient = Callable[..., Posthog]
 
 
 class Around:
-    """A provider of a user's own around a cache: it counts what is asked."""
+    """A user's own provider around a cache; it counts the calls."""
 
     def __init__(self, cache: FlagDefinitionCache | None) -> None:
         self.cache = cache
         self.asked = 0
 
     def should_fetch_flag_definitions(self) -> bool:
-        """As the cache; without one, always."""
+        """As the cache; True without one."""
         self.asked += 1
         return self.cache is None or self.cache.should_fetch_flag_definitions()
 
@@ -79,7 +79,7 @@ def test_a_client_without_a_provider_is_refused(cache: FlagDefinitionCache, make
 def test_a_client_of_another_cache_is_refused(
     cache: FlagDefinitionCache, make_client: MakeClient, namespace: str
 ) -> None:
-    """A client has one cache: the one that it was made with."""
+    """A client has one cache: the one that it was created with."""
     other = MemoryFlagDefinitionCache(f"{namespace}-2")
     client = make_client(other)
     with pytest.raises(ConfigurationError, match="uses another cache: attach it to the one"):
@@ -113,7 +113,7 @@ def test_a_client_without_a_key_is_one_error(
 def test_a_provider_around_the_cache_is_taken(
     cache: FlagDefinitionCache, make_client: MakeClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It shows by its first call that it uses the cache; the thread that looks ends then."""
+    """Its first call shows that it uses the cache, and the thread that checks ends then."""
     around = Around(cache)
     client = cache.attach(make_client(around))
     assert "flagcache-watch" in threads_of()
@@ -140,7 +140,7 @@ def test_a_provider_that_never_calls_the_cache_is_named_once(
 def test_a_reader_looks_when_it_is_asked_whether_it_is_ready(
     make_client: MakeClient, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It starts no thread."""
+    """A reader checks its clients when `ready` is called, and starts no thread."""
     cache = MemoryFlagDefinitionCache(namespace, refresh_interval=EVERY, role="reader")
     client = cache.attach(make_client(Around(None)))
     client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped

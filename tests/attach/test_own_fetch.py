@@ -56,7 +56,7 @@ LONG = 30.0
 
 
 def test_no_sdk_of_an_attached_fleet_fetches(posthog: StandInControl, redis_url: str, namespace: str) -> None:
-    """From the cold start on only the fleet's own fetch asks, once an interval, and in full only for a change."""
+    """From the cold start on only the fleet's own fetch asks, once per interval, and in full only for a change."""
     make = attached(posthog, redis_url, namespace, every=EVERY)
     with log_grants(redis_url, namespace) as grants, Fleet(make, 4) as fleet:
         assert fleet.call(load) == [1] * 4
@@ -100,18 +100,18 @@ def test_without_a_wait_the_own_fetch_is_not_waited_for(
 
 
 def count_fetches(context: MemberContext) -> None:
-    """From now on note each fetch of the fleet's own."""
+    """From now on record each of the fleet's own fetches."""
     fetch = PostHogFetcher.fetch
 
     def counted(self: PostHogFetcher, etag: str) -> FetchResult:
-        logging.getLogger("flagcache").warning("a fetch")  # the harness keeps it
+        logging.getLogger("flagcache").warning("a fetch")  # the member's process keeps it
         return fetch(self, etag)
 
     PostHogFetcher.fetch = counted  # type: ignore[method-assign]  # in the member's process, which ends with the test
 
 
 def counted_fetches(context: MemberContext) -> int:
-    """How many were noted."""
+    """Return how many were recorded."""
     return sum(line.text == "a fetch" for line in context.logs)
 
 
@@ -119,7 +119,7 @@ def counted_fetches(context: MemberContext) -> int:
 def test_a_grant_is_one_request_whatever_goes_wrong(
     redis_url: str, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secure: bool
 ) -> None:
-    """Dropped connections, 503s with Retry-After and definitions cost one request a grant, over http and https."""
+    """Dropped connections, 503s with Retry-After and definitions cost one request per grant, over http and https."""
     certificate = make_certificate(tmp_path) if secure else None
     if certificate is not None:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", certificate.ca_file)
@@ -172,7 +172,7 @@ def test_one_dropped_connection_on_an_empty_store_is_tried_again_at_once(
 def test_a_body_that_flows_for_longer_than_the_fetch_timeout_arrives(
     posthog: StandInControl, redis_url: str, namespace: str
 ) -> None:
-    """With all settings at their defaults a body that takes 13 s comes as it comes to a plain client."""
+    """With default settings a body that takes 13 s arrives, as it does in a plain client."""
     context = attached(posthog, redis_url, namespace, every=1.0)(0)
     with plain_client(posthog.url) as plain:
         for client in (context.client, plain):
@@ -198,7 +198,7 @@ def plain_client(host: str) -> Generator[Posthog, None, None]:
 
 
 def test_a_new_leader_goes_on_with_the_old_ones_etag(posthog: StandInControl, redis_url: str, namespace: str) -> None:
-    """After the leader was shut down, and the next one killed, an unchanged poll still costs 1, and never 10."""
+    """After one leader was shut down and the next one killed, an unchanged poll still costs 1 flag request, not 10."""
     with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 4) as fleet:
         fleet.call(load)
         posthog.reset_counts()
@@ -318,7 +318,7 @@ def test_who_starts_with_good_definitions_waits_for_no_fetch(
 
 
 def test_a_slow_fetch_holds_nobody_up(posthog: StandInControl, redis_url: str, namespace: str) -> None:
-    """A poll waits for a fetch no longer than the store's timeout; a later result is pushed."""
+    """A poll waits for a fetch for at most the store's timeout; a later result is pushed."""
     options = attached(posthog, redis_url, namespace, every=EVERY, polls=LONG, store_timeout=0.4)
     with Fleet(options, 3) as fleet:
         fleet.call(load)
@@ -331,7 +331,7 @@ def test_a_slow_fetch_holds_nobody_up(posthog: StandInControl, redis_url: str, n
         posthog.wait_for_held(1, timeout=2.0)
         for _ in range(3):
             longest = max(longest, *(member.call(timed_poll) for member in fleet))
-        assert 0.35 < longest < 1.0  # it does wait: most fetches take less
+        assert 0.35 < longest < 1.0  # it waits: most fetches are quick
         assert set(fleet.call(revision)) == {1}
         assert posthog.requests == seen + 1
         posthog.release()

@@ -23,7 +23,7 @@ from tests.support.servers import MakeRedis, until
 
 EVERY = 0.3
 LONG = 30.0
-"""Seconds between two polls of a client: within a test none polls of itself."""
+"""Seconds between two polls of a client, so that none polls by itself within a test."""
 
 Keep = Callable[[AttachedContext], AttachedContext]
 
@@ -47,7 +47,7 @@ def test_a_change_reaches_twenty_workers_at_once(posthog: StandInControl, store_
 def test_a_lost_notice_is_made_up_for_after_the_reconnect(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str
 ) -> None:
-    """Listeners whose connections were cut while a change was published ask as soon as they are back."""
+    """Listeners whose connections were cut while a change was published poll as soon as they are connected again."""
     server = make_redis()
     admin = server.client()
     with Fleet(attached(posthog, server.url, namespace, every=EVERY, polls=LONG), 5) as fleet:
@@ -85,7 +85,7 @@ def test_without_notices_a_change_comes_with_the_next_poll(
 
 
 def test_a_flood_of_changes_ends_with_the_last(posthog: StandInControl, redis_url: str, namespace: str) -> None:
-    """Many changes in a row leave every worker with the last one, and set none back."""
+    """After many changes in a row every worker has the last one, and none went back in between."""
     with Fleet(attached(posthog, redis_url, namespace, every=0.1, polls=LONG), 5) as fleet:
         fleet.call(load)
         leading = leader(fleet)
@@ -100,7 +100,7 @@ def test_a_flood_of_changes_ends_with_the_last(posthog: StandInControl, redis_ur
 def test_a_poll_that_puts_older_flags_back_is_mended(
     posthog: StandInControl, redis_url: str, namespace: str, here: Keep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A poll that was given definitions before a push and applies them after it is made good a tick later."""
+    """If a poll got definitions before a push and applies them after it, that is corrected a moment later."""
     make = attached(posthog, redis_url, namespace, every=EVERY, polls=LONG)
     slow, other = here(make(0)), here(make(1))
     for context in (slow, other):

@@ -37,7 +37,7 @@ FLOODS = {
 
 
 def polls_of(admin: redis.Redis) -> int:
-    """How many scripts the server has run."""
+    """Return how many scripts the server has run."""
     stats: dict[str, dict[str, int]] = admin.info("commandstats")
     return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("evalsha", "eval"))
 
@@ -79,7 +79,7 @@ def test_a_flood_costs_about_a_poll_a_second(
             let_pass(1.0)
             before = polls_of(admin)
             let_pass(4.0)
-            # Of each second: of each worker 2 pushes (half an interval), a fetch and its verbs, renewals, looks.
+            # Per second: 2 pushes of each worker (half an interval), a fetch and its verbs, renewals, polls.
             assert polls_of(admin) - before < 4 * (WORKERS * 4 + 6)
             assert holder(admin, namespace) == leads
             posthog.serve(make_definitions(5, revision=2))
@@ -135,7 +135,7 @@ def test_a_backlog_of_notices_is_dropped(
 
 
 def test_a_message_that_is_too_long_is_no_notice(make_redis: MakeRedis, namespace: str) -> None:
-    """It is read and ignored; the next notice arrives."""
+    """A message that is too long is read and ignored; the next notice arrives."""
     server = make_redis()
     with closing(RedisStore(server.url, namespace)) as store, closing(store.subscribe()) as subscription:
         client = server.client()

@@ -13,7 +13,7 @@ from tests.support.servers import until
 def test_late_definitions_make_a_process_ready_once_its_client_has_them(
     posthog: StandInControl, namespace: str
 ) -> None:
-    """From the arrival until the client takes them, a readiness probe is answered with no."""
+    """From the arrival of definitions until the client adopts them, a readiness probe gets False."""
     seen: list[tuple[bool, bool]] = []
     clients: list[Posthog] = []
 

@@ -16,26 +16,26 @@ EVERY = 0.4
 
 
 def ready(context: MemberContext) -> bool:
-    """The answer to a readiness probe."""
+    """Return the answer to a readiness probe."""
     return context.cache.ready()
 
 
 def agrees(context: MemberContext) -> bool:
-    """Whether the status says what an evaluation returns, before and after it."""
+    """Whether the status before and after an evaluation agrees with its result."""
     before, found, again = context.cache.status(), evaluated(context), context.cache.status()
     steady = before.serving is again.serving
     return not steady or ((found is None) == (before.serving is Serving.NONE) == (before.flags == 0))
 
 
 def says(fleet: Fleet, serving: Serving, flags: int, trouble: str) -> bool:
-    """Whether all members say this."""
+    """Whether all members' statuses say this."""
     return {(each.serving, each.flags, each.trouble) for each in fleet.call(status)} == {(serving, flags, trouble)}
 
 
 def test_a_used_up_quota_shows_in_the_status_and_leaves_all_ready(
     posthog: StandInControl, redis_url: str, namespace: str
 ) -> None:
-    """All flags are off: `serving` is none, with the reason and since when; one that starts meanwhile is ready too."""
+    """All flags are off: `serving` is `none`, with the reason and its beginning; a new process is ready too."""
     with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 2) as fleet:
         assert set(fleet.call(ready)) == {False}
         assert says(fleet, Serving.NONE, 0, "")
@@ -60,7 +60,7 @@ def test_a_used_up_quota_shows_in_the_status_and_leaves_all_ready(
 
 
 def test_kept_flags_are_the_last_known(posthog: StandInControl, redis_url: str, namespace: str) -> None:
-    """With `on_quota_limited="keep"`, and likewise when PostHog has not confirmed them for long."""
+    """Flags are the last known with `on_quota_limited="keep"`, and if PostHog has not confirmed them for long."""
     make = attached(posthog, redis_url, namespace, every=EVERY, on_quota_limited="keep", stale_after=2.0)
     with Fleet(make, 2) as fleet:
         fleet.call(load)
@@ -79,7 +79,7 @@ def test_kept_flags_are_the_last_known(posthog: StandInControl, redis_url: str, 
 
 
 def test_a_project_without_flags_serves_all_of_them(posthog: StandInControl, redis_url: str, namespace: str) -> None:
-    """A project without flags is no trouble."""
+    """A project without flags serves all of them, and has no trouble."""
     posthog.serve(make_definitions(0, revision=None))
     with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 1) as fleet:
         fleet.call(load)
@@ -89,7 +89,7 @@ def test_a_project_without_flags_serves_all_of_them(posthog: StandInControl, red
 def test_the_status_names_the_leader_and_whether_changes_are_pushed(
     posthog: StandInControl, redis_url: str, namespace: str
 ) -> None:
-    """It is the same in each worker: the name that the leader has itself; in protocol mode no worker listens."""
+    """Each worker names the same leader, by the leader's own name; in protocol mode no worker listens."""
     with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 3) as fleet:
         fleet.call(load)
         until(lambda: all(each.listening for each in fleet.call(status)), what="all to listen")
@@ -143,7 +143,7 @@ def test_keys_that_were_refused_to_all_are_right_again_for_all(
 def test_a_store_that_is_away_shows_and_nobody_becomes_unready(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str
 ) -> None:
-    """Redis is gone, then PostHog too: all are ready and serve what they have."""
+    """Redis is down, then PostHog too: all processes stay ready and serve what they have."""
     server = make_redis()
     with Fleet(attached(posthog, server.url, namespace, every=EVERY), 2) as fleet:
         fleet.call(load)

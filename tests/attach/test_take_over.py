@@ -56,7 +56,7 @@ def application(environ, start_response):
 def test_a_change_after_the_leader_was_killed_reaches_all(
     posthog: StandInControl, redis_url: str, namespace: str
 ) -> None:
-    """If a fleet's leader, refreshing every 2 s, is killed before a change, all have it in 4 s, for 11 requests."""
+    """If the leader is killed before a change, at a refresh every 2 s, all have it in 4 s, for 11 flag requests."""
     with Fleet(attached(posthog, redis_url, namespace, every=2.0), 8) as fleet:
         fleet.call(load)
         leading = leader(fleet)
@@ -102,7 +102,7 @@ def test_a_released_lease_is_taken_at_once(posthog: StandInControl, store_url: s
 def test_a_gunicorn_worker_hands_over_when_it_is_ended(
     posthog: StandInControl, redis_server: RedisServer, namespace: str, tmp_path: Path
 ) -> None:
-    """SIGTERM of the gunicorn worker that leads: another one leads long before its lease of 45 s would have ended."""
+    """After SIGTERM to the gunicorn worker that leads, another one leads long before the lease of 45 s would expire."""
     admin = redis_server.client()
     (tmp_path / "shop.py").write_text(APPLICATION)
     environment = {"STORE": redis_server.url, "NAMESPACE": namespace, "POSTHOG": posthog.url}
@@ -133,10 +133,10 @@ def _children(pid: int) -> set[int]:
 
 
 def kill_poller(context: MemberContext) -> None:
-    """Let the client's poller die at its next poll, as an exception that is no `Exception` makes it."""
+    """Let the client's poller die at its next poll, by an exception that is not an `Exception`."""
     poller = context.client.poller
     assert poller is not None
-    threading.excepthook = lambda _args: None  # what happens need not be printed
+    threading.excepthook = lambda _args: None  # no traceback needs to be printed
 
     def die() -> NoReturn:
         raise SystemExit
@@ -162,7 +162,7 @@ def block_poller(context: MemberContext) -> None:
 def test_a_leader_whose_poller_does_not_poll_is_followed(
     posthog: StandInControl, redis_url: str, namespace: str, spoil: Callable[[MemberContext], None]
 ) -> None:
-    """With the poller of the leader's client dead or stuck its lease is not kept alive: another worker leads."""
+    """If the poller of the leader's client is dead or stuck, its lease is not renewed: another worker leads."""
     with Fleet(attached(posthog, redis_url, namespace, every=EVERY, fetch_timeout=0.5), 3) as fleet:
         fleet.call(load)
         spoilt = leader(fleet)
@@ -178,26 +178,26 @@ def test_a_leader_whose_poller_does_not_poll_is_followed(
 
 
 def count_polls(context: MemberContext) -> None:
-    """From now on note each poll that the client's own poller makes."""
+    """From now on record each poll that the client's own poller makes."""
     poller = context.client.poller
     assert poller is not None
     execute = cast("Callable[[], None]", poller.execute)
 
     def counted() -> None:
         if threading.current_thread() is poller:
-            logging.getLogger("flagcache").warning("a poll")  # the harness keeps it
+            logging.getLogger("flagcache").warning("a poll")  # the member's process keeps it
         execute()
 
     poller.execute = counted
 
 
 def polls(context: MemberContext) -> int:
-    """How many were noted."""
+    """Return how many were recorded."""
     return sum(line.text == "a poll" for line in context.logs)
 
 
 def _scripts_run_by(server: RedisServer, member: Member, meanwhile: Callable[[], None]) -> int:
-    """How many scripts this process had Redis run meanwhile: it names itself in each."""
+    """Return how many scripts this process had Redis run meanwhile: each has its name."""
     me = f":{member.pid}:"
     admin = server.client()
     with server.client().monitor() as monitor:  # type: ignore[no-untyped-call]  # redis-py leaves it untyped

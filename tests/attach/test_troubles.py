@@ -15,7 +15,7 @@ EVERY = 0.4
 
 
 def test_a_later_failure_is_told_after_others_have_led(posthog: StandInControl, redis_url: str, namespace: str) -> None:
-    """With a revoked key a process reports the failure, that others fetch, and the failure when it leads again."""
+    """A process with a revoked key reports the failure, that others fetch, and the failure when it leads again."""
     with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 2) as fleet:
         fleet.call(load)
         first = leader(fleet)

@@ -34,12 +34,12 @@ class Tap:
     adopted: int = 0
 
     def of(self, thread: str) -> list[Answer]:
-        """The answers to one thread."""
+        """Return the answers to one thread."""
         return [answer for name, answer in self.answers if name == thread]
 
 
 def tap(context: MemberContext, patch: pytest.MonkeyPatch) -> Tap:
-    """Look on from now on."""
+    """Record from now on."""
     found = Tap()
     get = context.cache.get_flag_definitions
     adopt = cast("Callable[..., object]", getattr(context.client, ADOPTS))
@@ -59,14 +59,14 @@ def tap(context: MemberContext, patch: pytest.MonkeyPatch) -> Tap:
 
 
 def poller_of(context: MemberContext) -> str:
-    """The name of the client's own poller."""
+    """Return the name of the client's own poller."""
     assert context.client.poller is not None
     return str(context.client.poller.name)
 
 
 @pytest.fixture
 def context(posthog: StandInControl, redis_url: str, namespace: str, here: Keep) -> AttachedContext:
-    """One that polls."""
+    """Make a seat whose client polls."""
     made = here(attached(posthog, redis_url, namespace, every=EVERY)(0))
     load(made)
     return made
@@ -75,7 +75,7 @@ def context(posthog: StandInControl, redis_url: str, namespace: str, here: Keep)
 def test_an_unchanged_poll_hands_nothing_over(
     posthog: StandInControl, context: AttachedContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A client that has the newest list is answered None by its own poller: nothing is hashed, the list stays."""
+    """The poller of a client with the newest list gets None: nothing is hashed, and the list stays."""
     until(lambda: context.client.feature_flags, what="flags")
     flags, seen = context.client.feature_flags, tap(context, monkeypatch)
     until(lambda: len(seen.of(poller_of(context))) >= 8, what="8 polls")
@@ -89,7 +89,7 @@ def test_an_unchanged_poll_hands_nothing_over(
 
 
 def test_other_threads_are_always_given_definitions(context: AttachedContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the client's own poller, or our listener on its behalf, is answered None; any other thread is not."""
+    """Only the client's own poller, or our listener on its behalf, gets None; every other thread gets definitions."""
     until(lambda: context.client.feature_flags, what="flags")
     seen = tap(context, monkeypatch)
     for _ in range(3):
@@ -101,7 +101,7 @@ def test_other_threads_are_always_given_definitions(context: AttachedContext, mo
 def test_zero_flags_are_never_answered_with_none(
     posthog: StandInControl, context: AttachedContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With definitions of no flags each poll is given them: None would send the SDK to fetch."""
+    """Definitions without flags are returned to each poll, because with None the SDK would fetch."""
     until(lambda: context.client.feature_flags, what="flags")
     posthog.serve(make_definitions(0, revision=None))
     until(lambda: context.client.feature_flags == [], what="no flags")
@@ -112,7 +112,7 @@ def test_zero_flags_are_never_answered_with_none(
 
 
 def test_a_client_that_lost_its_flags_is_given_them_again(posthog: StandInControl, context: AttachedContext) -> None:
-    """A client whose flags the SDK cleared, as after a 401, has them back at its next poll, and does not fetch."""
+    """A client whose flags the SDK cleared, as after a 401, gets them back at its next poll, and does not fetch."""
     until(lambda: context.client.feature_flags, what="flags")
     kept = context.client.feature_flags
     context.client.feature_flags = []
@@ -128,7 +128,7 @@ def test_a_client_that_lost_its_flags_is_given_them_again(posthog: StandInContro
 def test_attached_clients_and_one_without_a_listener_stay_right(
     posthog: StandInControl, redis_url: str, namespace: str, here: Keep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of three clients of one provider, two of them attached, each follows every change, and is given nothing twice."""
+    """Each of three clients of one provider, two of them attached, follows every change and gets nothing twice."""
     first = here(attached(posthog, redis_url, namespace, every=EVERY, auto_attach=False)(0))
     second, bare = (
         RecordingPosthog(

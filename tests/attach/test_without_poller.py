@@ -24,7 +24,7 @@ T = TypeVar("T")
 EVERY = 0.4
 
 LIMIT = 0.1
-"""The largest part of a processor while nothing happens."""
+"""The largest share of a processor while nothing happens."""
 
 HOWS = pytest.mark.parametrize("how", ["by itself", "attach", "not attached"])
 
@@ -58,14 +58,14 @@ def without_poller(host: str, secret_key: str, cache: FlagDefinitionCache | None
 
 
 def work(_context: MemberContext, seconds: float) -> float:
-    """Do nothing for this many seconds; returns what part of a processor the process took."""
+    """Do nothing for this many seconds; return the share of a processor that the process used."""
     began = time.process_time()
     threading.Event().wait(seconds)
     return (time.process_time() - began) / seconds
 
 
 def load_again(context: MemberContext) -> bool:
-    """Load, as an application without a poller does from time to time; whether the store answered."""
+    """Load, as an application without a poller does from time to time; return whether the store answered."""
     load(context)
     return context.cache.status().store_answers
 
@@ -77,7 +77,7 @@ def load_again(context: MemberContext) -> bool:
 def test_a_frozen_store_costs_nothing_and_is_asked_again(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No thread is busy with it, before and after a load has noticed; later loads ask it, and get what is new."""
+    """No thread is busy with a frozen store, before and after a load noticed it; later loads poll it again."""
     monkeypatch.setattr(listener, "_LONGEST_SLEEP", 0.1)  # a thread that waited for longer would be busy only later
     server = make_redis()
     with Fleet(never_polling(posthog, server.url, namespace, how), 1) as fleet:
@@ -122,7 +122,7 @@ def test_a_failure_at_the_first_load_is_made_up_for(
 
 
 def on_a_loop(task: Callable[[MemberContext], T], context: MemberContext) -> T:
-    """Do something on a thread that runs an event loop, as an async route does."""
+    """Make a call on a thread that runs an event loop, as an async route does."""
 
     async def run() -> T:
         return task(context)
@@ -135,7 +135,7 @@ def on_a_loop(task: Callable[[MemberContext], T], context: MemberContext) -> T:
 def test_a_failure_is_made_up_for_on_an_event_loop_too(
     posthog: StandInControl, redis_server: RedisServer, namespace: str, how: str
 ) -> None:
-    """The asynchronous cache answers from another thread there, and knows for which client."""
+    """On an event loop the asynchronous cache works on another thread, and knows its client."""
     cache = AsyncRedisFlagDefinitionCache(redis_server.url, namespace, auto_attach=how != "not attached")
     ours = without_poller(posthog.url, "phs_ours", cast("FlagDefinitionCache", cache))
     context = MemberContext(ours, cast("FlagDefinitionCache", cache))
@@ -154,7 +154,7 @@ def test_a_failure_is_made_up_for_on_an_event_loop_too(
 def test_one_failure_is_over_with_the_first_load(
     posthog: StandInControl, redis_server: RedisServer, namespace: str
 ) -> None:
-    """Within `cold_start_wait` it is tried again."""
+    """A failed first fetch is repeated within `cold_start_wait`."""
     posthog.fail(503, times=1)
     context = never_polling(posthog, redis_server.url, namespace)(0)
     assert load(context) == 1
@@ -166,7 +166,7 @@ def test_one_failure_is_over_with_the_first_load(
 
 @HOWS
 def test_it_keeps_no_lease(posthog: StandInControl, redis_server: RedisServer, namespace: str, how: str) -> None:
-    """It keeps neither the lease with which it fetched, nor one that it found free when nothing was due."""
+    """It gives up the lease with which it fetched, and one that it found free when nothing was due."""
     admin = redis_server.client()
     with Fleet(never_polling(posthog, redis_server.url, namespace, how), 2) as fleet:
         for member in (*fleet, *fleet):
@@ -183,7 +183,7 @@ def test_a_fleet_beside_it_leads(
     how: str,
     tied: Callable[..., Callable[[int], MemberContext]],
 ) -> None:
-    """It loads first; polling clients get the lease and fetch, and its loads bring what they fetched."""
+    """The client without a poller loads first; polling clients then lead and fetch, and its loads bring the result."""
     with (
         Fleet(never_polling(posthog, redis_server.url, namespace, how), 1) as lone,
         Fleet(tied(posthog, redis_server.url, namespace, every=EVERY, challenge_after=60.0), 2) as fleet,
@@ -201,7 +201,7 @@ def test_a_fleet_beside_it_leads(
 def test_a_client_that_polls_keeps_the_lease_for_both(
     posthog: StandInControl, redis_server: RedisServer, namespace: str
 ) -> None:
-    """Two clients on one cache, of which one polls: loads of the other one give nothing up."""
+    """If one of two clients on a cache polls, loads of the other one give up no lease."""
     context = attached(posthog, redis_server.url, namespace, every=EVERY)(0)
     other = without_poller(posthog.url, "phs_other", context.cache)
     try:

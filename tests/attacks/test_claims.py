@@ -57,14 +57,14 @@ def test_an_old_envelope_brings_no_old_flag_back(
 def test_what_the_old_key_protected_is_not_fresh_while_keys_are_rotated(
     redis_server: RedisServer, namespace: str, kind: str, attack: Attack
 ) -> None:
-    """What it protected is written all the while: no flag goes back or is lost, no age is too low."""
+    """An attacker keeps writing what the old key protected: no flag goes back or is lost, and no age is too low."""
     with battle(redis_server, namespace, kind) as fleet:
         toll = fleet.rotate_keys(attack)
     assert (toll.wrong, toll.lost, toll.false_fresh) == (set(), 0, 0)
 
 
 def test_an_old_envelope_brings_old_flags_back_without_a_key(redis_server: RedisServer, namespace: str) -> None:
-    """A plain fleet uses them as new ones, and loses no flag."""
+    """A plain fleet uses old definitions as new ones, and loses no flag."""
     with battle(redis_server, namespace, "plain") as fleet:
         toll = fleet.suffer(roll_back, times=1, seconds=WATCHED)
     assert (toll.wrong, toll.lost) == ({1}, 0)
@@ -80,7 +80,7 @@ def test_a_frozen_store_is_not_called_fresh(redis_server: RedisServer, namespace
 
 
 def test_a_frozen_store_is_called_fresh_without_a_key(redis_server: RedisServer, namespace: str) -> None:
-    """A plain fleet believes it while the attack lasts, keeps its flags, and recovers afterwards."""
+    """A plain fleet believes the store while the attack lasts, keeps its flags, and recovers afterwards."""
     with battle(redis_server, namespace, "plain") as fleet:
         toll = fleet.suffer(freeze, times=MANY, seconds=WATCHED, change=True)
     assert (toll.wrong, toll.lost, toll.caught_up) == (set(), 0, None)
@@ -100,7 +100,7 @@ def test_a_forged_note_is_not_believed(
 
 
 def test_a_forged_note_takes_the_flags_without_a_key(redis_server: RedisServer, namespace: str) -> None:
-    """A plain fleet believes it, and has its flags again when the note has expired."""
+    """A plain fleet believes a forged note, and has its flags again when the note has expired."""
     with battle(redis_server, namespace, "plain") as fleet:
         toll = fleet.suffer(note(402, seconds=1), times=1, seconds=WATCHED)
     assert toll.wrong == set()

@@ -32,7 +32,7 @@ def test_fields_that_are_deleted_one_by_one_take_no_flag(redis_server: RedisServ
 
 @each_kind
 def test_fields_that_make_no_sense_take_no_flag(redis_server: RedisServer, namespace: str, kind: str) -> None:
-    """A field that is empty, negative, too high, not a number, too long or has control characters takes no flag."""
+    """A field that is empty, negative, too high, not a number, too long or with control characters takes no flag."""
     _harmless(redis_server, namespace, kind, spoil_a_field())
 
 

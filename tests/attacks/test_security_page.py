@@ -20,7 +20,7 @@ POWERS = (
 
 
 def tables() -> dict[str, list[str]]:
-    """The lines of each table that says who can do what, without its head, by power."""
+    """The lines of each table of what a power can do, without its head, by power."""
     page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
     section = page.partition("## Who can do what\n")[2].partition("\n## ")[0]
     found: dict[str, list[str]] = {}

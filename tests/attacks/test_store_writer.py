@@ -38,7 +38,7 @@ def flip(writer: Writer) -> None:
 
 
 def delete(writer: Writer) -> None:
-    """Delete all that the fleet has in Redis."""
+    """Delete all keys of the fleet in Redis."""
     writer.redis.delete(writer.keys.hash, writer.keys.lease)
 
 

@@ -72,7 +72,7 @@ def app(request: pytest.FixtureRequest, write_app: Write, redis_server: RedisSer
 def test_inspect_looks_where_the_cache_looks(
     app: str, attribute: str, namespace: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The command reads the keys of its namespace and protection, through its client's address."""
+    """The command reads the keys of the cache's namespace and protection, at its client's address."""
     assert main(["inspect", "--app", f"{app}:{attribute}", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert (printed["namespace"], printed["protection"]) == (namespace, "signed")
@@ -124,7 +124,7 @@ def test_a_file_is_looked_into_and_not_made(
 def test_inspect_changes_no_file(
     write_app: Write, tmp_path: Path, namespace: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A broken file stays where it is, as with its URL; a sound one keeps every byte."""
+    """A broken file stays where it is, as with its URL; a healthy one keeps every byte."""
     path = tmp_path / "flags.db"
     app = write_app(f"SqliteFlagDefinitionCache({str(path)!r}, {namespace!r})")
     with closing(SqliteStore(path, namespace)) as store:
@@ -140,7 +140,7 @@ def test_inspect_changes_no_file(
 
 
 def test_a_mistake_in_the_module_is_shown_as_it_is(write_app: Write) -> None:
-    """It is not said that the cache is missing."""
+    """An error in the application's module is shown unchanged; the command doesn't report a missing cache."""
     app = write_app("", source="import os\ncache = os.enviorn")
     with pytest.raises(AttributeError, match="enviorn"):
         main(["inspect", "--app", f"{app}:cache"])
@@ -169,7 +169,7 @@ def test_what_is_no_shared_cache_is_refused(
 def test_a_module_that_is_not_there_and_one_that_needs_another(
     write_app: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The first is a mistake on the command line; the other is the application's, with its traceback."""
+    """A missing module is a mistake on the command line; a failed import in it is shown with its traceback."""
     assert main(["inspect", "--app", "no_such_module_of_ours:cache"]) == 2
     assert "there is no module 'no_such_module_of_ours'" in capsys.readouterr().err
     app = write_app("", source="import no_such_dependency_of_ours")

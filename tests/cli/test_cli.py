@@ -60,7 +60,7 @@ def test_a_missing_extra_is_named(
 def test_half_a_project_is_refused(
     given: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With only some of the three variables set, the demo ends with 2 and names the others, and no value."""
+    """With only some of the three variables set, the demo ends with 2 and names the missing ones, but no value."""
     for name in given:
         monkeypatch.setenv(name, "sesame")
     assert main(["demo"]) == 2
@@ -89,7 +89,7 @@ def test_wrong_options_are_refused(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """What cannot be right ends the demo with 2 and the reason, before anything is started."""
+    """Invalid options end the demo with 2 and the reason, before anything is started."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert main(["demo", *arguments]) == 2
     captured = capsys.readouterr()
@@ -99,5 +99,5 @@ def test_wrong_options_are_refused(
 
 
 def _python_path() -> dict[str, str]:
-    """An environment in which a child imports what this process does."""
+    """Return an environment in which a child imports the same packages as this process."""
     return {"PYTHONPATH": ":".join(filter(None, sys.path))}

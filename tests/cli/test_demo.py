@@ -59,7 +59,7 @@ class Demo:
         )
 
     def finish(self) -> tuple[int, str, str]:
-        """Wait for its end; return the exit status, its output and its complaints."""
+        """Wait for its end; return the exit status, stdout and stderr."""
         out, err = self.process.communicate(timeout=_PATIENCE)
         return self.process.returncode, out, err
 
@@ -72,7 +72,7 @@ class Demo:
         pytest.fail(f"the demo ended before it said {pattern!r}: {self.finish()}")
 
     def processes(self) -> list[int]:
-        """Those of its processes that run now."""
+        """Return its processes that run now."""
         found: list[int] = []
         for folder in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
@@ -81,7 +81,7 @@ class Demo:
         return found
 
     def check_nothing_left(self, timeout: float = 0.0) -> None:
-        """Fail if a process or a file of it is there after this many seconds."""
+        """Fail if one of its processes or files still exists after this many seconds."""
         until(lambda: not self.processes(), timeout, what=f"the end of {self.processes()}")
         until(lambda: not list(self.folder.iterdir()), timeout, what=f"{self.folder} to be empty")
 
@@ -94,14 +94,14 @@ class Demo:
 
 
 class StartDemo:
-    """What the fixture `start_demo` gives."""
+    """The type of the fixture `start_demo`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.started: list[Demo] = []
 
     def __call__(self, *arguments: str, stdout: int = subprocess.PIPE, **environ: str) -> Demo:
-        """Start the command; what it leaves behind is ended with the test."""
+        """Start the command; its leftovers are ended with the test."""
         demo = Demo(self._folder, *arguments, stdout=stdout, **environ)
         self.started.append(demo)
         return demo
@@ -142,7 +142,7 @@ def _summary(out: str) -> Summary:
 
 
 def test_it_shows_counts_and_ends(start_demo: StartDemo) -> None:
-    """It ends by itself with 0, with figures that agree with each other, 80 columns wide, and leaves nothing behind."""
+    """The demo ends by itself with 0, shows consistent figures, is 80 columns wide, and leaves nothing behind."""
     demo = start_demo(*_SHORT)
     status, out, err = demo.finish()
     assert (status, err) == (0, ""), out
@@ -161,7 +161,7 @@ def test_it_shows_counts_and_ends(start_demo: StartDemo) -> None:
 
 
 def test_it_shares_by_redis_after_a_preload(start_demo: StartDemo, make_redis: MakeRedis) -> None:
-    """Forked from a loaded application and on Redis it does the same, shows no password and leaves no key behind."""
+    """Forked from a loaded application and on Redis, it does the same, shows no password and leaves no key behind."""
     server = make_redis(tcp=True, args=["--requirepass", "sesame"])
     url = server.tcp_url.replace("redis://", "valkey://:sesame@")  # a URL that redis-py itself does not know
     demo = start_demo(*_SHORT, "--preload", "--store", url)
@@ -175,7 +175,7 @@ def test_it_shares_by_redis_after_a_preload(start_demo: StartDemo, make_redis: M
 
 
 def test_a_project_of_ones_own_is_only_read(start_demo: StartDemo, standin: PostHogStandIn) -> None:
-    """With the three variables set it asks that PostHog, changes nothing, and counts what the SDKs were sent to ask."""
+    """With the three variables set, it uses that PostHog, changes nothing, and counts the SDKs' requests."""
     demo = start_demo(
         *_SHORT,
         POSTHOG_PROJECT_API_KEY="phc_mine",
@@ -194,13 +194,13 @@ def test_a_project_of_ones_own_is_only_read(start_demo: StartDemo, standin: Post
     assert {record.token for record in standin.served()} == {"phc_mine"}
     assert (
         served.requests - 2 <= summary.shared.requests <= served.requests
-    )  # the last ones of the killed and the ended
+    )  # the last ones of killed and ended workers
     assert summary.shared.full == served.full_fetches
     assert (served.flags_calls, served.events) == (0, {})
 
 
 def test_a_terminal_shows_a_table(start_demo: StartDemo) -> None:
-    """On a terminal a table shows the workers, with what each of them asked and would have asked alone."""
+    """On a terminal a table shows the workers, with the requests of each one, and its requests without a cache."""
     try:
         ours, theirs = pty.openpty()
     except OSError as exc:
@@ -230,7 +230,7 @@ def test_a_terminal_shows_a_table(start_demo: StartDemo) -> None:
     ],
 )
 def test_an_interrupted_demo_leaves_nothing(start_demo: StartDemo, signum: signal.Signals, moment: str) -> None:
-    """Ctrl-C and SIGTERM end it at once, whatever it is doing, and no process or file of it stays."""
+    """Ctrl-C and SIGTERM end it at once, at any step, and no process or file is left."""
     demo = start_demo(*_SHORT, "--seconds", "8")
     demo.read_until(moment)
     assert len(demo.processes()) > 1
@@ -242,7 +242,7 @@ def test_an_interrupted_demo_leaves_nothing(start_demo: StartDemo, signum: signa
 
 
 def test_a_killed_demo_leaves_nothing(start_demo: StartDemo) -> None:
-    """Also when it is killed without a warning, the fleet and the stand-in end and tidy up."""
+    """Even if the demo is killed (`kill -9`), the fleet and the stand-in end and clean up."""
     demo = start_demo(*_SHORT, "--seconds", "60")
     demo.read_until("worker .* leader")
     demo.process.kill()
@@ -263,7 +263,7 @@ def test_it_ends_when_nobody_reads(start_demo: StartDemo) -> None:
 
 
 def test_a_store_that_does_not_answer_fails_it(start_demo: StartDemo, make_redis: MakeRedis) -> None:
-    """Without its store the fleet shares nothing: the demo says so and ends with 1."""
+    """Without its store the fleet shares nothing: the demo reports that and ends with 1."""
     server: RedisServer = make_redis(tcp=True)
     server.stop()
     demo = start_demo(*_SHORT, "--store", server.tcp_url)
@@ -309,7 +309,7 @@ def test_what_a_killed_worker_asked_stays_counted() -> None:
 
 
 def test_a_worker_that_loses_its_flags_is_noticed() -> None:
-    """Flags that were there and are gone are counted; a worker that has none yet has lost nothing."""
+    """A worker that had flags and has none is counted; one that has none yet has lost nothing."""
     ledger = Counts()
     ledger.add([replace(_REPORT, flags=0), _REPORT])
     assert ledger.flags_lost == 0
@@ -318,7 +318,7 @@ def test_a_worker_that_loses_its_flags_is_noticed() -> None:
 
 
 def test_a_report_survives_its_way() -> None:
-    """A report is one line that a pipe takes whole, and reads back as it was."""
+    """A report is one line that fits into one write to a pipe, and is read back unchanged."""
     line = _REPORT.to_line()
     assert line.count(b"\n") == 1
     assert len(line) <= 512  # the least PIPE_BUF of POSIX

@@ -22,12 +22,12 @@ KEPT: list[SqliteStore] = []
 
 
 def content(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """When each file was changed, and what is in it."""
+    """Return when each file was changed, and its content."""
     return {file.name: (file.stat().st_mtime_ns, file.read_bytes()) for file in sorted(folder.iterdir())}
 
 
 def inspected(url: str, capsys: pytest.CaptureFixture[str]) -> str:
-    """The version that is shown, or the error."""
+    """Return the version that is shown, or the error."""
     status = main(["inspect", url, "n", "--json"])
     out, err = capsys.readouterr()
     if status:
@@ -44,7 +44,7 @@ def _closed(path: Path) -> str:
 
 
 def _killed(path: Path) -> str:
-    """Its writer left a log."""
+    """A file whose writer was killed and left a log."""
 
     def write() -> str:
         KEPT.append(SqliteStore(path, "n"))
@@ -56,7 +56,7 @@ def _killed(path: Path) -> str:
 
 
 def _without_its_index(path: Path) -> str:
-    """A copy of file and log."""
+    """A copy of a file and its log, without the index."""
     version = _killed(path)
     path.with_name("flags.db-shm").unlink()
     return version
@@ -78,7 +78,7 @@ def _broken(path: Path) -> str:
 
 
 def _no_wal(path: Path) -> str:
-    """Which a worker would switch on."""
+    """A file without WAL, which a worker would switch on."""
     version = _closed(path)
     execute(path, "PRAGMA journal_mode=DELETE")
     return version
@@ -86,7 +86,7 @@ def _no_wal(path: Path) -> str:
 
 @pytest.mark.parametrize("made", [_closed, _killed, _without_its_index, _of_an_earlier_release, _broken, _no_wal])
 def test_a_file_stays_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str], made: Callable[[Path], str]) -> None:
-    """The file and those beside it keep every byte, and what is in its log is shown."""
+    """The file, its log and its index keep every byte, and the content of the log is shown."""
     expected = made(tmp_path / "flags.db")
     before = content(tmp_path)
     for _ in range(2):

@@ -55,7 +55,7 @@ def store(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
-    """The last of the lines that were printed, all of which are JSON and hold no secret."""
+    """Return the last printed line; all lines are JSON and contain no secret."""
     captured = capsys.readouterr()
     assert captured.out == ""
     assert not any(secret in captured.err for secret in SECRETS)
@@ -77,7 +77,7 @@ def test_a_single_run_fetches_what_is_due(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The first brings definitions (10 flag requests), the next sends their tag (1), an early one sends no request."""
+    """The first run fetches definitions (10 flag requests), the next sends their tag (1), an early one nothing."""
     target = store if kind == "redis" else f"sqlite:///{tmp_path}/flags.db"
     once = ["refresh", target, namespace, "--once", "--json"]
     assert main(once) == 0
@@ -88,7 +88,7 @@ def test_a_single_run_fetches_what_is_due(
     )
     assert main(once) == 0
     assert (last_line(capsys)["outcome"], posthog.requests) == ("fresh", 1)
-    assert main([*once, "--interval", "0.01"]) == 0  # which is over again before the run has ended
+    assert main([*once, "--interval", "0.01"]) == 0  # which has ended again before the run has ended
     unchanged = last_line(capsys)
     assert (unchanged["outcome"], unchanged["version"]) == ("unchanged", first["version"])
     assert (posthog.requests, posthog.flag_requests) == (2, 11)
@@ -104,7 +104,7 @@ def test_what_workers_fetched_is_fresh(
     namespace: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A run beside a worker that leads and has just fetched sends no request."""
+    """A run sends no request if a worker leads and has just fetched."""
     worker = from_url(redis_server.tcp_url, namespace)
     assert worker.should_fetch_flag_definitions()
     worker.on_flag_definitions_received(cast("FlagDefinitionCacheData", make_definitions(3)))
@@ -156,7 +156,7 @@ def test_another_projects_namespace_is_refused(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """What another project wrote stays: the run ends with 1, and has sent no request."""
+    """Another project's definitions stay: the run ends with 1, and sends no request."""
     once = ["refresh", store, namespace, "--once", "--json", "--interval", "0.01"]
     assert main(once) == 0
     asked = posthog.requests
@@ -175,7 +175,7 @@ def test_protected_stores_need_their_keys(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Keys come from the environment, a second one opens only; caches with the key read what was brought."""
+    """Keys come from the environment; a second one only verifies and decrypts. Caches with the key read the result."""
     old, new = "a key of sixteen bytes", "another one of sixteen"
     once = ["refresh", store, namespace, "--once", "--json"]
     assert main([*once, "--protection", "signed"]) == 2
@@ -212,7 +212,7 @@ def test_protected_stores_need_their_keys(
     ],
 )
 def test_what_cannot_be_right_is_refused(arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """It ends with 2 and the reason, and has sent no request."""
+    """An invalid argument or environment ends the command with 2 and the reason, without a request."""
     assert main(["refresh", *arguments]) == 2
     captured = capsys.readouterr()
     assert reason in captured.err
@@ -222,7 +222,7 @@ def test_what_cannot_be_right_is_refused(arguments: list[str], reason: str, caps
 def test_what_the_environment_lacks_is_named(
     store: str, namespace: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """2, and all that is missing in one line; the older name of the secret key will do; no value is shown."""
+    """The status is 2, and one line names all missing variables, but no value; the secret key's older name works."""
     for name in ENVIRONMENT:
         monkeypatch.delenv(name)
     assert main(["refresh", store, namespace, "--once"]) == 2
@@ -242,7 +242,7 @@ def test_what_the_environment_lacks_is_named(
 def test_a_single_run_waits_for_a_body_that_flows(
     redis_server: RedisServer, posthog: PostHogStandIn, namespace: str
 ) -> None:
-    """A body may take longer than the wait for a grant; a total time that ends it is named in the run's reason."""
+    """A body may take longer than the wait for a grant; if the total time ends it, the reason says so."""
     project = Project("phc_test", "phs_sesame", posthog.url)
     for total, outcome, reason in (
         (0.5, Outcome.FAILED, "no complete answer within fetch_total_timeout = 0.5 s"),
@@ -263,7 +263,7 @@ def test_a_single_run_waits_for_a_body_that_flows(
 def test_a_refresher_keeps_its_lease_for_one_and_a_half_intervals(
     redis_server: RedisServer, posthog: PostHogStandIn, namespace: str
 ) -> None:
-    """So long others wait for one that was killed, however often it fetches."""
+    """Others wait this long for a refresher that was killed, however rarely it fetches."""
     refresher = Refresher(
         redis_server.url, namespace, Project("phc_test", "phs_sesame", posthog.url), refresh_interval=10
     )
@@ -296,7 +296,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "refresher.md").read_text()
 
 
 def documented_commands() -> list[list[str]]:
-    """All that the page says to run, without the program's name."""
+    """Return all commands on the page, without the program's name."""
     in_units: list[str] = re.findall(r"^ExecStart=\S+/flagcache (.*)$", PAGE, re.MULTILINE)
     in_text: list[str] = re.findall(r"^    flagcache (.*)$", PAGE, re.MULTILINE)
     in_pods: list[str] = re.findall(r"^ *args: (\[.*\])$", PAGE, re.MULTILINE)
@@ -304,7 +304,7 @@ def documented_commands() -> list[list[str]]:
 
 
 def test_what_the_docs_say_to_run_can_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every command line of units, pods and text is understood, names no secret, and listens where its probes ask."""
+    """Every command line on the page is valid, names no secret, and listens where its probes ask."""
     understood: list[RefreshOptions] = []
 
     def understand(options: RefreshOptions, *_: object) -> int:
@@ -323,7 +323,7 @@ def test_what_the_docs_say_to_run_can_be_run(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_what_the_docs_name_is_there() -> None:
-    """Environment variables, events and exit statuses of the page are those of the command."""
+    """The environment variables, events and exit statuses on the page are those of the command."""
     source = Path(refresh.__file__).read_text()
     for name in set(re.findall(r"`((?:POSTHOG|FLAGCACHE)_[A-Z_]+?)(?:_2)?`", PAGE)):
         assert f'"{name}"' in source, name

@@ -32,7 +32,7 @@ def fill(store: Store) -> Grant:
 
 @pytest.fixture(params=["redis", "sqlite"])
 def url(request: pytest.FixtureRequest, namespace: str, tmp_path: Path) -> str:
-    """A store that holds something."""
+    """A store with definitions and a note."""
     if request.param == "redis":
         server: RedisServer = request.getfixturevalue("redis_server")
         fill(RedisStore(server.tcp_url, namespace, timeout=10.0))
@@ -59,7 +59,7 @@ def test_inspect_shows_everything_to_people(url: str, namespace: str, capsys: py
 
 
 def test_inspect_tells_programs_the_same(url: str, namespace: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """`--json` prints one object: the snapshot in milliseconds."""
+    """`--json` prints one object: the snapshot, in milliseconds."""
     assert main(["inspect", url, namespace, "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert (printed["namespace"], printed["protection"], printed["epoch"]) == (namespace, "plain", 0)
@@ -69,7 +69,7 @@ def test_inspect_tells_programs_the_same(url: str, namespace: str, capsys: pytes
 
 
 def test_clear_needs_to_be_sure(url: str, namespace: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without `--yes` nothing happens and it ends with 2; with it, the definitions are gone and the epoch is higher."""
+    """Without `--yes` nothing happens and the status is 2; with it, definitions are gone and the epoch is higher."""
     assert main(["clear", url, namespace]) == 2
     assert "add --yes" in capsys.readouterr().err
     assert main(["clear", url, namespace, "--yes"]) == 0
@@ -109,7 +109,7 @@ def test_each_protection_is_found_by_its_name(
     namespace: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Protected envelopes have other keys; without a key all is shown except the entity tag, which is protected."""
+    """Protected envelopes have other Redis keys; without a secret key all is shown except the entity tag."""
     protection = protection_of(signing_key, encryption_key)
     path = tmp_path / "flags.db"
     fill(SqliteStore(path, namespace, timeout=10.0, format_and_protection=label_of(protection)))
@@ -122,7 +122,7 @@ def test_each_protection_is_found_by_its_name(
 @pytest.mark.parametrize("command", [["inspect"], ["clear", "--yes"]])
 @pytest.mark.parametrize("url", ["redis://me:sesame@127.0.0.1:1/0", "unix:///nowhere/socket?password=sesame"])
 def test_a_store_out_of_reach_is_one_line(url: str, command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """It ends with 1 and says which store, in one line without the password."""
+    """If the store can't be reached, the status is 1 and one line names the store, without the password."""
     assert main([*command, url, "ns"]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -141,7 +141,7 @@ def test_a_store_out_of_reach_is_one_line(url: str, command: list[str], capsys: 
     ],
 )
 def test_wrong_arguments_are_refused(url: str, namespace: str, reason: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """What cannot be right ends with 2 and the reason, without the password."""
+    """Invalid arguments end the command with 2 and the reason, without the password."""
     assert main(["inspect", url, namespace]) == 2
     output = capsys.readouterr().err
     assert reason in output
@@ -165,6 +165,6 @@ def test_a_file_that_is_no_store_stays_as_it_is(
 def test_clear_of_a_protected_namespace_needs_its_key(
     url: str, namespace: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Workers would undo an unsigned `clear`, so the command is refused, and says where the key comes from."""
+    """Workers would undo an unsigned `clear`, so the command refuses, and says where the key comes from."""
     assert main(["clear", url, namespace, "--protection", "signed", "--yes"]) == 2
     assert "--app MODULE:ATTRIBUTE" in capsys.readouterr().err
