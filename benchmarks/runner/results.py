@@ -69,7 +69,7 @@ def replaced(run: Mapping[str, Any], again: Mapping[str, Any]) -> dict[str, Any]
         if run[name] != again[name]:
             raise ValueError(f"the older run has other {name}: {run[name]}, not {again[name]}; ask all questions again")
     if any(run["machine"][name] != again["machine"][name] for name in ("cpu", "cores", "kernel")):
-        raise ValueError("the older run was made on another machine; ask everything anew")
+        raise ValueError("the older run was made on another machine; ask everything again")
     new = {name: {**question, "made_at": again["made_at"]} for name, question in again["questions"].items()}
     return {**run, "questions": {**run["questions"], **new}}
 

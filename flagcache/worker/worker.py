@@ -106,7 +106,7 @@ class Worker:
         self._state.update(lambda know: know._replace(project=join_projects(know.project, project)))
 
     def should_fetch(self) -> bool:
-        """Ask the store. True sends the calling thread to fetch, if its client is unknown; else the fleet fetches."""
+        """Poll the store. True makes the calling thread fetch; only a thread with an unknown client gets it."""
         thread, now = thread_record(), self._config.clock()
         who, push = thread.caller, self._config.clients.push_on(thread)
         self._end_silent_fetch(who)
@@ -121,7 +121,7 @@ class Worker:
         return self._grants.granted_to(who)
 
     def _wait_for_fetch(self) -> None:
-        """Wait for the fetch under way; if no thread listens and nothing new is held, as long as for the SDK's."""
+        """Wait for the fetch under way: `fetch_timeout` without a listener and without news, else `store_timeout`."""
         settings, held = self._config.settings, self._state.know.held
         client = self._config.clients.asking(thread_record())
         news = client is not None and held is not None and client.differs_from(held.definitions)
@@ -175,7 +175,7 @@ class Worker:
             self._deliver(definitions)
         finally:
             self._first_load.over()
-            self._grants.take(caller())  # last, so that threads that ask meanwhile still see a fetch under way
+            self._grants.take(caller())  # last, so that other threads still see a fetch under way until then
 
     def _deliver(self, definitions: object) -> None:
         outcome, checked = self._grants.current(caller()), self._config.vendor.check(definitions)
@@ -219,7 +219,7 @@ class Worker:
         return not (fetching or self._deferred) and self._grants.idle(self._config.clock())
 
     def _end_silent_fetch(self, who: Caller) -> None:
-        """The thread asks again, so the fetch that it was granted has ended and brought nothing: report a failure."""
+        """Report a failure if this thread's fetch brought nothing: it has ended, because the thread asks again."""
         outcome, was_in_use = self._grants.take(who)
         if outcome is None or outcome.grant is None or not was_in_use:
             return

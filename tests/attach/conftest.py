@@ -19,7 +19,7 @@ def redis_url(redis_server: RedisServer) -> str:
 
 @pytest.fixture
 def here() -> Iterator[Callable[[AttachedContext], AttachedContext]]:
-    """Makes sure that a seat made in this very process is shut down when the test ends."""
+    """Makes sure that a context made in this very process is shut down when the test ends."""
     with ExitStack() as contexts:
 
         def keep(context: AttachedContext) -> AttachedContext:

@@ -66,7 +66,7 @@ def poller_of(context: MemberContext) -> str:
 
 @pytest.fixture
 def context(posthog: StandInControl, redis_url: str, namespace: str, here: Keep) -> AttachedContext:
-    """Make a seat whose client polls."""
+    """Make a context whose client polls."""
     made = here(attached(posthog, redis_url, namespace, every=EVERY)(0))
     load(made)
     return made
