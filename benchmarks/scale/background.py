@@ -13,6 +13,7 @@ from benchmarks.scale.process import Process
 from benchmarks.scale.shared import Shared
 from flagcache.core import renewals, schedule
 from flagcache.core.notices import Reaction, merged, reaction_to
+from flagcache.core.pushes import PendingPush
 from flagcache.core.schedule import ClientActivity, Schedule
 from flagcache.errors import StoreError
 from flagcache.settings import milliseconds
@@ -52,6 +53,7 @@ class Background:
         self._number = 0
         """Number of the latest plan; earlier plans are void."""
         self._pending: Notice | None = None
+        self._pushes = PendingPush.none(shared.settings.refresh_interval)
         self._reconnecting = False
 
     def _subscribed(self) -> bool:
@@ -78,7 +80,7 @@ class Background:
         self.listen(now)
         if self._subscribed():
             self._process.catch_up()
-            self._worker.push(now, contend=False)
+            self._push(now, contend=False)
 
     def hear(self, now: float, notice: Notice) -> None:
         """A notice came: act on it a little later, and only once for several that come close together."""
@@ -97,13 +99,25 @@ class Background:
         leads = know.view(self._process.in_charge.store_name).leads
         reaction = reaction_to(notice, know.held, leads=leads)
         if reaction is not Reaction.CHECK:
-            self._worker.push(now, contend=reaction is Reaction.CONTEND)
+            self._push(now, contend=reaction is Reaction.CONTEND)
+
+    def _push(self, now: float, *, contend: bool) -> None:
+        """Push now, or once the limit allows it."""
+        self._pushes = self._pushes.asked(contend=contend)
+        if now < self._pushes.due_at:
+            self.plan(now)
+        else:
+            self._make_push(now)
+
+    def _make_push(self, now: float) -> None:
+        pending, self._pushes = self._pushes, self._pushes.made(now)
+        self._worker.push(now, contend=bool(pending.contend))
 
     def plan(self, now: float) -> None:
         """Plan what is due next."""
         self._number += 1
         number = self._number
-        soonest = min(self._due(now).soonest, self._process.probe_at)
+        soonest = min(self._due(now).soonest, self._process.probe_at, self._pushes.due_at)
         if soonest < math.inf:
             self._world.timeline.at(max(now, soonest), lambda then: self._attend(then, number))
 
@@ -119,6 +133,8 @@ class Background:
             self._renew(now)
         if now >= due.over_at:
             self._process.lease_lost(self._process.in_charge)
+        if now >= self._pushes.due_at:
+            self._make_push(now)
         if now >= due.contend_at:
             self._contended_at = now
             self._worker.push(now, contend=True)

@@ -54,6 +54,7 @@ and a reply, and returns the next value. `flagcache.worker` stores it under its 
     reply             what to do about a reply
     fetches           what the end of a fetch means
     notices           which notice counts, and what to do about it
+    pushes            which pushes are made at once, and which later
     last_known_good   when to save to the fallback file, and what
     publication       what to write, and what follows from the store's verdict
     compatibility     old and new SDKs in one fleet

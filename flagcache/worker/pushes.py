@@ -1,28 +1,16 @@
-"""Limits the pushes of a process: some notices are acted on at once, the others a little later, together.
-
-Each push is a poll of every attached client, and any client of the store with the right to publish can ask for one. A
-token bucket limits them. Notices that come while the bucket is empty are not lost: one push follows once a token is
-back.
-"""
+"""The pushes of a process: made at once, or a little later, together. `flagcache.core.pushes` decides."""
 
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable
 from typing import Protocol
 
 from flagcache.clients import Client
-from flagcache.core.token_bucket import TokenBucket
+from flagcache.core.pushes import PendingPush
 from flagcache.runtime.guard import log_exceptions
 
 __all__ = ["Pushes", "bring_up_to_date"]
-
-_BURST = 5
-"""How many pushes may follow one another at once."""
-
-_PERIOD = 1.0
-"""Seconds until one more push may follow; half a refresh interval if that is shorter."""
 
 
 class MakePush(Protocol):
@@ -43,26 +31,24 @@ class Pushes:
 
     def __init__(self, interval: float, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._bucket = TokenBucket(_BURST, min(_PERIOD, interval / 2))
-        self._contend: bool | None = None
-        """Whether the pending push contends for the lease; None: no push is pending."""
+        self._pending = PendingPush.none(interval)
 
     def ask(self, push: MakePush, *, contend: bool) -> None:
         """Push now, or once a token is back."""
-        self._contend = contend or bool(self._contend)
+        self._pending = self._pending.asked(contend=contend)
         self.make(push)
 
     @property
     def due_at(self) -> float:
         """When the pending push is due; `math.inf`: none is pending."""
-        return math.inf if self._contend is None else self._bucket.ready_at
+        return self._pending.due_at
 
     def make(self, push: MakePush) -> None:
         """Make the pending push, if there is one and a token is left."""
-        now, contend = self._clock(), self._contend
-        if contend is not None and now >= self._bucket.ready_at:
-            self._bucket, self._contend = self._bucket.taken(now), None
-            push(contend=contend)
+        now, pending = self._clock(), self._pending
+        if now >= pending.due_at:
+            self._pending = pending.made(now)
+            push(contend=bool(pending.contend))
 
 
 def bring_up_to_date(client: Client, namespace: str) -> None:
