@@ -159,12 +159,7 @@ class Background:
         store = self._process.in_charge
         know, settings = self._process.know, self._shared.settings
         seconds = renewals.seconds_to_renew(know, store.store_name, settings, self._shared.lease_seconds)
-        try:
-            kept = store.renew(now, self._process.me, milliseconds(seconds))
-        except StoreError:
-            self._process.lost(now, store)
-            return
-        if kept:
+        if self._process.reach(now, store, lambda: store.renew(now, self._process.me, milliseconds(seconds))):
             self._process.extended(now, store, seconds)
         else:
             self._process.lease_lost(store)

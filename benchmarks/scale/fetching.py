@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from benchmarks.scale.process import Process
 from benchmarks.scale.shared import Shared, number_of, version_of
@@ -15,7 +16,6 @@ from benchmarks.scale.stores import HostFile
 from benchmarks.scale.world import Answer
 from flagcache.core import fetches, knowledge, publication, schedule
 from flagcache.core.knowledge import Held
-from flagcache.errors import StoreError
 from flagcache.settings import milliseconds
 from flagcache.stores.base import Grant, Meta, Published, Scope
 from flagcache.vendor import Refused, Unchanged
@@ -118,11 +118,8 @@ class Fetching:
         """Confirm or publish the result of a fetch, and adopt it unless the store refuses it as late."""
         process, store, grant = self._process, outcome.store, outcome.grant
         process.know = fetches.apply_success(process.know, brought=brought)
-        try:
-            published = self._given(now, store, held.meta, grant)
-        except StoreError:
-            process.lost(now, store)
-        else:
+        published = process.reach(now, store, lambda: self._given(now, store, held.meta, grant))
+        if published is not None:
             kept = publication.after_offer(held, published, late=True, now=now)
             if kept is None:
                 return
@@ -148,14 +145,12 @@ class Fetching:
     def _refused(self, now: float, store: HostFile, grant: Grant, refused: Refused) -> None:
         process, status = self._process, refused.status
         pause = schedule.pause_after(process.know, refused, self._shared.settings, self._world.rng.random())
-        try:
-            retry_after = milliseconds(pause)
-            if not store.fail(now, process.me, grant.as_of, refused.scope, status=status, retry_after=retry_after):
-                return
-        except StoreError:
-            process.lost(now, store)
+        fail = partial(store.fail, now, process.me, grant.as_of, refused.scope)
+        noted = process.reach(now, store, lambda: fail(status=status, retry_after=milliseconds(pause)))
+        if noted is False:  # the store has given a later grant since
+            return
         process.know = knowledge.apply_failure(process.know, store.store_name, refused, now, pause)
-        if refused.scope is Scope.MINE:
+        if noted and refused.scope is Scope.MINE:
             process.released(now, store)
 
 

@@ -5,18 +5,22 @@ It stands for `flagcache.worker.state`, `failover` and `last_known_good`.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
+from typing import TypeVar
 
 from benchmarks.scale.shared import Shared, number_of
 from benchmarks.scale.stores import HostFile, clock_of
 from flagcache.core import first_load, knowledge, last_known_good, renewals
-from flagcache.core.circuit_breaker import CircuitBreaker
+from flagcache.core.circuit_breaker import CircuitBreaker, in_charge, longest_pause
 from flagcache.core.knowledge import Held, Knowledge
 from flagcache.core.last_known_good import Copy, Saved, Write
+from flagcache.errors import StoreError
 from flagcache.stores.base import Grant, Published, Reply
 from flagcache.stores.rules import verbs as rules
 
 __all__ = ["Process"]
+
+_T = TypeVar("_T")
 
 
 class Process:
@@ -32,8 +36,9 @@ class Process:
         self._shared = shared
         self._world = shared.world
         self._host = host
-        self._breakers = {store.store_name: CircuitBreaker() for store in (shared.redis, host)}
+        self._longest_pause = longest_pause(shared.world.poll_interval)
         self.stores: tuple[HostFile, ...] = (shared.redis, host)
+        self._breakers = {store.store_name: CircuitBreaker() for store in self.stores}
         self.me = me
         self.base = knowledge.template(me, shared.settings, shared.lease_seconds)._replace(
             idle=True, reports=shared.attached, listens=shared.attached
@@ -63,11 +68,23 @@ class Process:
 
     def admits(self, now: float, store: HostFile) -> bool:
         """Whether this store may be asked now. If its breaker is open, this poll is the probe."""
-        breaker = self._breakers[store.store_name]
-        if not breaker.allows(now):
+        breaker = self._breakers[store.store_name].admitted(now, longest=self._longest_pause)
+        if breaker is None:
             return False
-        self._breakers[store.store_name] = breaker.probing(now, longest=self._longest_pause)
+        self._breakers[store.store_name] = breaker
         return True
+
+    def reach(self, now: float, store: HostFile, call: Callable[[], _T]) -> _T | None:
+        """Call a store; None if it may not be asked now, or does not answer."""
+        if not self.admits(now, store):
+            return None
+        try:
+            result = call()
+        except StoreError:
+            self.lost(now, store)
+            return None
+        self.answered(store)
+        return result
 
     def answered(self, store: HostFile) -> None:
         """The store answered: close its breaker."""
@@ -82,18 +99,13 @@ class Process:
 
     @property
     def in_charge(self) -> HostFile:
-        """The store that coordinates it now: Redis, or its host's file while Redis is down."""
-        return next((store for store in self.stores if not self._breakers[store.store_name].open), self._host)
+        """The store that coordinates it now: Redis, or the file of its host while that is in trouble."""
+        return self.stores[in_charge(list(self._breakers.values()))]
 
     @property
     def probe_at(self) -> float:
-        """When Redis, if it is down, may be asked again."""
-        breaker = self._breakers["redis"]
-        return breaker.retry_at if breaker.open else math.inf
-
-    @property
-    def _longest_pause(self) -> float:
-        return 0.8 * self._world.poll_interval
+        """When Redis, if it is in trouble, may be asked again."""
+        return self._breakers["redis"].probe_at
 
     def apply(self, store: HostFile, reply: Reply, now: float, asked: float) -> None:
         """Apply what a reply says about lease, grants and ages.

@@ -7,7 +7,7 @@ follows from a reply, and what is due when. In virtual time this module replaces
 
 from __future__ import annotations
 
-import contextlib
+from functools import partial
 
 from benchmarks.scale.background import Background
 from benchmarks.scale.fetching import Fetching
@@ -94,8 +94,7 @@ class Worker:
             return
         for store in process.stores:
             if renewals.must_leave(process.know.view(store.store_name)):
-                with contextlib.suppress(StoreError):
-                    store.release(now, process.me)
+                process.reach(now, store, partial(store.release, now, process.me))
 
     def _poll_next(self, now: float) -> None:
         spent = self._world.machine.fetch if self._process.fetching else 0.0

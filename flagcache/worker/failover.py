@@ -8,14 +8,13 @@ until its breaker lets one probe through. The thread that gets a store in troubl
 from __future__ import annotations
 
 import logging
-import math
 import random
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
-from flagcache.core.circuit_breaker import CircuitBreaker
+from flagcache.core.circuit_breaker import CircuitBreaker, in_charge
 from flagcache.errors import NO_PLACE, FlagcacheError, StoreError
 from flagcache.events import Event, Events, PushLost, PushRecovered, StoreLost, StoreRecovered
 from flagcache.runtime.guard import log_exceptions
@@ -69,6 +68,7 @@ class FailoverStores:
         troubles: Troubles,
     ) -> None:
         self._stores = tuple(ManagedStore(spec) for spec in specs)
+        self._in_charge = self._stores[0]
         self._pauses = pauses
         self._clock = clock
         self._events = events
@@ -97,10 +97,7 @@ class FailoverStores:
     @property
     def in_charge(self) -> ManagedStore:
         """The store that coordinates this process now: the first whose last call didn't fail."""
-        for managed in self._stores:
-            if not managed.breaker.failures:
-                return managed
-        return self._stores[-1]
+        return self._in_charge
 
     @property
     def answering(self) -> tuple[str, ...]:
@@ -115,8 +112,7 @@ class FailoverStores:
     @property
     def probe_at(self) -> float:
         """When the fleet's own store may be probed, if it failed; `math.inf` if it didn't."""
-        breaker = self.first.breaker
-        return breaker.retry_at if breaker.open else math.inf
+        return self.first.breaker.probe_at
 
     def askable_at(self, store_name: str) -> float:
         """When the store of this name may be called; in the past unless it failed."""
@@ -135,9 +131,8 @@ class FailoverStores:
         exc = reason if isinstance(reason, StoreError) else StoreError(str(reason))
         trouble = f"{'store' if managed is self.first else 'fallback'}_{exc.kind}"
         with self._lock:
-            managed.breaker = managed.breaker.failed(
-                self._clock(), longest=self._pauses.longest, jitter=random.random()
-            )
+            now, jitter = self._clock(), random.random()
+            self._set_breaker(managed, managed.breaker.failed(now, longest=self._pauses.longest, jitter=jitter))
             proved = managed.prover.proves if managed.prover is not None else ()
             doubted = exc.kind in _WRITES and exc.kind not in proved
             managed.refuses, managed.well_since = exc.kind if doubted else managed.refuses, None
@@ -151,6 +146,10 @@ class FailoverStores:
             event = self._troubles.begin(self._kind(managed), trouble, made, managed.store_name)
         if event is not None:
             self._events.emit(event)
+
+    def _set_breaker(self, managed: ManagedStore, breaker: CircuitBreaker) -> None:
+        managed.breaker = breaker
+        self._in_charge = self._stores[in_charge([each.breaker for each in self._stores])]
 
     def _open_others(self) -> None:
         """Open the stores that take over, if no call has done so yet."""
@@ -183,7 +182,7 @@ class FailoverStores:
         if managed.prover is not None and managed.prover.refuses:
             return  # this call began before the refusal
         with self._lock:
-            managed.breaker = CircuitBreaker()
+            self._set_breaker(managed, CircuitBreaker())
             if not managed.refuses or stored or (wrote and managed.refuses != "full"):
                 managed.well_since = None
             elif managed.well_since is None or self._clock() - managed.well_since < self._pauses.settles_after:
@@ -245,9 +244,10 @@ class FailoverStores:
         """Return the opened store if it may be called now; of several threads only one probes a failed store."""
         now = self._clock()
         with self._lock:
-            if not managed.breaker.allows(now):
+            breaker = managed.breaker.admitted(now, longest=self._pauses.longest)
+            if breaker is None:
                 return None
-            managed.breaker = managed.breaker.probing(now, longest=self._pauses.longest)
+            managed.breaker = breaker
         try:
             return self._opened(managed)
         except FlagcacheError as exc:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 
 from flagcache.core import ageing, knowledge, renewals
+from flagcache.core.circuit_breaker import longest_pause
 from flagcache.core.fetches import apply_success
 from flagcache.core.knowledge import Held, Knowledge, StoreView
 from flagcache.errors import StoreError
@@ -70,7 +71,7 @@ class ProcessState:
         """Failures that last, and what was reported about them."""
         self.stores = FailoverStores(
             config.stores,
-            pauses=Pauses(config.polls_every * 0.8, config.settles_after),
+            pauses=Pauses(longest_pause(config.polls_every), config.settles_after),
             clock=config.clock,
             events=config.events,
             namespace=config.namespace,
