@@ -14,10 +14,11 @@ from benchmarks.scale.fetching import Fetching
 from benchmarks.scale.process import Process
 from benchmarks.scale.shared import Shared
 from benchmarks.scale.stores import HostFile
-from flagcache.core import first_load, knowledge, renewals
-from flagcache.core.reply import Action, next_action
+from flagcache.core import ageing, first_load, knowledge, renewals
+from flagcache.core.reply import Action, next_action, serves_first
 from flagcache.errors import StoreError
 from flagcache.stores.base import Ask, Reply
+from flagcache.worker.lease_doubts import LeaseDoubts
 
 __all__ = ["Worker"]
 
@@ -36,7 +37,8 @@ class Worker:
         self._world = shared.world
         self._process = Process(shared, me, host)
         self._deferred = False
-        """Whether a grant was deferred to the next poll."""
+        """A grant was left for the next poll."""
+        self._lease_doubts = LeaseDoubts(shared.settings.fetch_total_timeout)
         self._fetching = Fetching(self._process, shared, self._settle)
         self._background = Background(self._process, shared, self) if shared.attached else None
 
@@ -118,19 +120,25 @@ class Worker:
 
     def _ask(self, now: float, manner: Ask) -> None:
         """Poll the first store that answers."""
-        for store in self._process.stores:
-            if not self._process.admits(now, store):
+        process = self._process
+        process.know = ageing.settled(process.know, self._shared.settings.challenge_after, now)
+        for store in process.stores:
+            if not process.admits(now, store):
                 continue
             try:
                 self._poll_store(now, store, manner)
             except StoreError:
-                self._process.lost(now, store)
+                process.lost(now, store)
                 continue
             break
         self._settle(now)
 
     def _poll_store(self, now: float, store: HostFile, manner: Ask) -> None:
-        reply, at = store.poll(now, knowledge.build_poll(manner, self._process.know, store.store_name, now))
+        know, name = self._process.know, store.store_name
+        ask = knowledge.build_poll(manner, know, name, now)
+        if know.held is None:
+            ask = self._lease_doubts.adjust_poll(ask, know, name, now)
+        reply, at = store.poll(now, ask)
         if reply.payload is None or store.store_name != "redis":
             self._hear(at, store, reply, now)
             return
@@ -158,7 +166,7 @@ class Worker:
         if self._background is not None and store.store_name == "redis":
             self._background.reconnect(now)
         self._deferred = False
-        if not self._shared.attached and process.know.held is None and reply.payload is not None:
+        if serves_first(process.know, can_fetch=self._shared.attached) and reply.payload is not None:
             reply, self._deferred = first_load.defer_grant(reply, self._shared.settings)
         process.apply(store, reply, now, asked)
         action = next_action(reply, brought=reply.payload is not None, reads_only=False)
