@@ -32,7 +32,7 @@ from tests.support.fleet_tasks import (
     trouble,
 )
 from tests.support.grant_log import log_grants
-from tests.support.other_thread_provider import Elsewhere
+from tests.support.other_thread_provider import OtherThreadProvider
 from tests.support.own_threads import threads_of
 from tests.support.real_fleet import Fleet, MemberContext, RecordingPosthog
 from tests.support.servers import RedisServer, free_port, until
@@ -46,7 +46,7 @@ TOGETHER = 0.5
 pytestmark = pytest.mark.usefixtures("no_threads_left")
 
 MakeClient = Callable[..., RecordingPosthog]
-Provider: TypeAlias = FlagDefinitionCache | Elsewhere
+Provider: TypeAlias = FlagDefinitionCache | OtherThreadProvider
 
 
 @pytest.fixture
@@ -232,7 +232,7 @@ def test_a_fork_right_after_the_load_goes_on_looking(
     """A child whose parent had not found its client yet finds it, long before its own first poll."""
     monkeypatch.setattr("flagcache_posthog._finder._PAUSES", (0.5, 0.5))
     cache = from_url(redis_server.url, namespace, refresh_interval=LONG)
-    context = MemberContext(make_client(Elsewhere(cache)), cache)
+    context = MemberContext(make_client(OtherThreadProvider(cache)), cache)
     load(context)
     with Fleet(lambda _index: context, 2) as fleet:
         assert not is_attached(context.client)
@@ -444,7 +444,7 @@ def test_a_client_that_never_polls_has_what_its_load_fetched(
 def test_the_looking_ends(namespace: str, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """The search for a client without a poller is limited, and isn't repeated for the same definitions."""
     monkeypatch.setattr("flagcache_posthog._finder._PAUSES", (0.02,) * 5)
-    provider = Elsewhere(from_url("memory://", namespace, refresh_interval=LONG))
+    provider = OtherThreadProvider(from_url("memory://", namespace, refresh_interval=LONG))
     client = make_client(provider, enable_local_evaluation=False)
     load_here(client)
     until(lambda: threads_of() == [], 2.0, what="the search to end")
@@ -466,7 +466,7 @@ def test_a_poller_that_is_just_starting_is_no_dead_one(
         return start(run, *args, **options)
 
     monkeypatch.setattr(threading, name, late)
-    client = make_client(Elsewhere(from_url("memory://", namespace, refresh_interval=LONG)))
+    client = make_client(OtherThreadProvider(from_url("memory://", namespace, refresh_interval=LONG)))
     load_here(client)
     until(lambda: "flagcache-listener" in threads_of(), 2.0, what="it to listen")
     assert is_attached(client)
@@ -477,7 +477,7 @@ def test_a_shutdown_while_it_is_found_leaves_nothing(
 ) -> None:
     """A client that is shut down just when the search finds it leaves no listener behind."""
     cache = from_url("memory://", namespace, refresh_interval=LONG)
-    client, attach, done = make_client(Elsewhere(cache)), cache.attach, threading.Event()
+    client, attach, done = make_client(OtherThreadProvider(cache)), cache.attach, threading.Event()
 
     def late(found: Posthog) -> Posthog:
         client.shutdown()

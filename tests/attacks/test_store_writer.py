@@ -6,7 +6,7 @@ import pytest
 
 from flagcache.encoding.payload import digest, encode
 from flagcache_posthog.testing import make_definitions
-from tests.support.attacked_fleet import KINDS, Attack, Writer, battle
+from tests.support.attacked_fleet import KINDS, Attack, KeylessWriter, attacked_fleet
 from tests.support.servers import RedisServer
 
 FORGED = 77
@@ -16,20 +16,20 @@ WATCHED = 4.0
 """Seconds: ten refresh intervals."""
 
 
-def store(writer: Writer, payload: bytes, version: str) -> None:
+def store(writer: KeylessWriter, payload: bytes, version: str) -> None:
     """Replace what is stored by a payload with newer times, and send a notice, so that all read it at once."""
     now = max(writer.now(), int(writer.read("as_of") or 1) + 1)
     writer.write(payload=payload, size=len(payload), version=version, as_of=now, confirmed_at=now, highest=now)
     writer.publish(f"new 0 {version}")
 
 
-def forge(writer: Writer) -> None:
+def forge(writer: KeylessWriter) -> None:
     """Store forged definitions."""
     definitions = make_definitions(5, revision=FORGED)
     store(writer, encode(definitions, digest(definitions)), digest(definitions))
 
 
-def flip(writer: Writer) -> None:
+def flip(writer: KeylessWriter) -> None:
     """Change one bit of the payload."""
     payload = bytearray(writer.read("payload"))
     if payload:
@@ -37,12 +37,12 @@ def flip(writer: Writer) -> None:
         store(writer, bytes(payload), "f" * 64)
 
 
-def delete(writer: Writer) -> None:
+def delete(writer: KeylessWriter) -> None:
     """Delete all keys of the fleet in Redis."""
     writer.redis.delete(writer.keys.hash, writer.keys.lease)
 
 
-def truncate(writer: Writer) -> None:
+def truncate(writer: KeylessWriter) -> None:
     """Keep only the first bytes of the payload."""
     store(writer, writer.read("payload")[:40], "e" * 64)
 
@@ -54,17 +54,17 @@ def test_forged_definitions_are_never_used(
     redis_server: RedisServer, namespace: str, kind: str, attack: Attack, times: int
 ) -> None:
     """With a key, no client ever holds forged or altered definitions, or loses its flags; the fleet recovers."""
-    with battle(redis_server, namespace, kind) as fleet:
-        toll = fleet.suffer(attack, times=times, seconds=WATCHED)
-    assert (toll.wrong, toll.lost) == (set(), 0)
+    with attacked_fleet(redis_server, namespace, kind) as fleet:
+        cost = fleet.run_attack(attack, times=times, seconds=WATCHED)
+    assert (cost.wrong, cost.lost) == (set(), 0)
 
 
 def test_forged_definitions_are_used_without_a_key(redis_server: RedisServer, namespace: str) -> None:
     """A plain fleet uses what others write to its store."""
-    with battle(redis_server, namespace, "plain") as fleet:
-        toll = fleet.suffer(forge, times=1, seconds=WATCHED)
-    assert toll.wrong == {FORGED}
-    assert toll.lost == 0
+    with attacked_fleet(redis_server, namespace, "plain") as fleet:
+        cost = fleet.run_attack(forge, times=1, seconds=WATCHED)
+    assert cost.wrong == {FORGED}
+    assert cost.lost == 0
 
 
 @pytest.mark.parametrize("times", [1, 20], ids=["one write", "twenty writes"])
@@ -74,6 +74,6 @@ def test_what_is_deleted_is_put_back(
     redis_server: RedisServer, namespace: str, kind: str, attack: Attack, times: int
 ) -> None:
     """Deleting or breaking what is stored takes no flag from a running worker, whatever the protection."""
-    with battle(redis_server, namespace, kind) as fleet:
-        toll = fleet.suffer(attack, times=times, seconds=WATCHED)
-    assert (toll.wrong, toll.lost) == (set(), 0)
+    with attacked_fleet(redis_server, namespace, kind) as fleet:
+        cost = fleet.run_attack(attack, times=times, seconds=WATCHED)
+    assert (cost.wrong, cost.lost) == (set(), 0)

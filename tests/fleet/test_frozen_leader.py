@@ -22,7 +22,7 @@ from tests.support.fleet_tasks import (
     revision,
     trouble,
 )
-from tests.support.other_thread_provider import Elsewhere
+from tests.support.other_thread_provider import OtherThreadProvider
 from tests.support.real_fleet import Fleet, Member
 from tests.support.servers import until
 
@@ -71,7 +71,7 @@ def test_a_late_fetch_of_an_sdk_reaches_its_own_client_alone(
     posthog: StandInControl, store_url: str, namespace: str
 ) -> None:
     """The same, if the SDK fetches: it has adopted what it fetched before the cache refuses it."""
-    with Fleet(contexts(posthog, store_url, namespace, every=EVERY, lease=LEASE, wrap=Elsewhere), 4) as fleet:
+    with Fleet(contexts(posthog, store_url, namespace, every=EVERY, lease=LEASE, wrap=OtherThreadProvider), 4) as fleet:
         fleet.call(load)
         frozen = _freeze_in_fetch_of(posthog, fleet, 2)
         others = [member for member in fleet if member is not frozen]
@@ -103,7 +103,7 @@ def test_a_late_fetch_is_refused_though_the_new_leader_heard_only_of_no_change(
     If the SDK fetches, its own client was sent v2, and keeps it for a challenge time: failures are as silent as 304s.
     """
     times = Options(lease=LEASE, challenge_after=CHALLENGE)
-    wrap = Elsewhere if fetches == "SDK" else _as_it_is
+    wrap = OtherThreadProvider if fetches == "SDK" else _as_it_is
     with Fleet(contexts(posthog, store_url, namespace, every=EVERY, wrap=wrap, **times), 3) as fleet:
         fleet.call(load)
         if fetches == "SDK":

@@ -16,7 +16,7 @@ from posthog import Posthog
 from posthog.flag_definition_cache import FlagDefinitionCacheProvider
 
 from flagcache import from_url
-from tests.support.other_thread_provider import Elsewhere
+from tests.support.other_thread_provider import OtherThreadProvider
 
 EVERY = 0.5
 LOOK = 0.02
@@ -40,7 +40,7 @@ def main() -> None:
     store, namespace, host, mode, challenge_after = sys.argv[1:]
     auto = mode == "automatic"
     cache = from_url(store, namespace, refresh_interval=EVERY, challenge_after=float(challenge_after), auto_attach=auto)
-    provider = cast("FlagDefinitionCacheProvider", Elsewhere(cache)) if mode == "unknown" else cache
+    provider = cast("FlagDefinitionCacheProvider", OtherThreadProvider(cache)) if mode == "unknown" else cache
     client = Posthog(
         "phc_test",
         secret_key="phs_test",

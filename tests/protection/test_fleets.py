@@ -24,7 +24,7 @@ from tests.support.fleet_tasks import (
     poll,
     trouble,
 )
-from tests.support.other_thread_provider import Elsewhere
+from tests.support.other_thread_provider import OtherThreadProvider
 from tests.support.real_fleet import Fleet, Member
 from tests.support.redis_writer import RedisWriter
 from tests.support.servers import MakeRedis, until
@@ -245,7 +245,7 @@ def test_what_nobody_could_read_is_not_published(posthog: StandInControl, store_
     """If SDKs fetch, definitions above the limit are kept by each that fetched them, said once; each gets its turn."""
     posthog.serve(make_definitions(2))
     with Fleet(
-        contexts(posthog, store_url, namespace, every=EVERY, wrap=Elsewhere, max_decoded_bytes=4096), 3
+        contexts(posthog, store_url, namespace, every=EVERY, wrap=OtherThreadProvider, max_decoded_bytes=4096), 3
     ) as fleet:
         assert fleet.call(load) == [1] * 3
         posthog.serve(make_definitions(40, revision=2))

@@ -6,7 +6,7 @@ import pytest
 
 from flagcache_posthog.testing import StandInControl, make_definitions
 from tests.support.attached_clients import attached
-from tests.support.attacked_fleet import KINDS, KINDS_WITH_A_KEY, Writer
+from tests.support.attacked_fleet import KINDS, KINDS_WITH_A_KEY, KeylessWriter
 from tests.support.fleet_tasks import all_hold, history, in_order, load, never_lost_flags, poll, trouble
 from tests.support.keyless_writes import roll_back
 from tests.support.real_fleet import Fleet
@@ -23,7 +23,7 @@ def test_no_flag_goes_back_however_often_it_is_written(
     server = make_redis()
     with Fleet(attached(posthog, server.url, namespace, every=EVERY, **KINDS[kind]), 3) as fleet:
         fleet.call(load)
-        writer = Writer(server, namespace, kind)
+        writer = KeylessWriter(server, namespace, kind)
         writer.before = writer.fields()
         posthog.serve(make_definitions(5, revision=2))
         all_hold(fleet, 2, within=6 * EVERY)

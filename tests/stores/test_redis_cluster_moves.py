@@ -108,7 +108,7 @@ def test_a_start_up_name_leads_to_the_new_nodes(stack: ExitStack, kind: str) -> 
         link = stack.enter_context(link_to(sources[kind]()))
         key = cluster.key_of(1)
         link.run(WRITE, [key], ["before"])
-        replace_all(cluster, stack, 1, lambda: name.lead_to(cluster.primaries[0].port))
+        replace_all(cluster, stack, 1, lambda: name.forward_to(cluster.primaries[0].port))
         until(lambda: writes(link, key), what="the link to find the new nodes")
 
 

@@ -1,10 +1,10 @@
 # mypy: disallow-untyped-calls=False
 # redis-py leaves most of its methods without types.
-"""Plays a writer without a key against a fleet, and counts what that costs.
+"""A fleet that a writer without a key attacks, and what that costs it.
 
-An attack is a function of a `Writer`: a raw Redis client, the names of the fleet's keys, and what the store held before
-the latest change. The fleet is real: clients of the SDK, caches on a real Redis, a stand-in for PostHog, all in this
-process and with short intervals.
+An attack is a function of a `KeylessWriter`: a raw Redis client, the names of the fleet's keys, and what the store held
+before the latest change. The fleet is real: clients of the SDK, caches on a real Redis, a stand-in for PostHog, all in
+this process and with short intervals.
 """
 
 from __future__ import annotations
@@ -26,7 +26,17 @@ from tests.support.fleet_tasks import load
 from tests.support.redis_writer import RedisWriter
 from tests.support.servers import RedisServer, until
 
-__all__ = ["EVERY", "KINDS", "KINDS_WITH_A_KEY", "SIZE", "Attack", "Battle", "Toll", "Writer", "battle"]
+__all__ = [
+    "EVERY",
+    "KINDS",
+    "KINDS_WITH_A_KEY",
+    "SIZE",
+    "Attack",
+    "AttackCost",
+    "AttackedFleet",
+    "KeylessWriter",
+    "attacked_fleet",
+]
 
 EVERY = 0.4
 """Seconds between two fetches of the fleet."""
@@ -52,7 +62,7 @@ _LATE = 8 * EVERY
 and one and a half by which a poll may be overdue before a process doubts its last reply."""
 
 
-class Writer(RedisWriter):
+class KeylessWriter(RedisWriter):
     """Can read and write all of a fleet's Redis, and has no key."""
 
     before: Mapping[bytes, bytes] = {}
@@ -69,11 +79,11 @@ class Writer(RedisWriter):
             self.redis.publish(self.keys.channel, message)
 
 
-Attack: TypeAlias = Callable[[Writer], object]
+Attack: TypeAlias = Callable[[KeylessWriter], object]
 
 
 @dataclass(slots=True)
-class Toll:
+class AttackCost:
     """What an attack cost the fleet."""
 
     wrong: set[int | None] = field(default_factory=set[int | None])
@@ -107,16 +117,20 @@ class Toll:
         return "" if harmless else str(self)
 
 
-class Battle:
+class AttackedFleet:
     """A fleet, and an attacker who can write to its store."""
 
     def __init__(
-        self, posthog: PostHogStandIn, hire: Callable[[int, Options], AttachedContext], kind: str, writer: Writer
+        self,
+        posthog: PostHogStandIn,
+        make_context: Callable[[int, Options], AttachedContext],
+        kind: str,
+        writer: KeylessWriter,
     ) -> None:
         self._posthog = posthog
-        self._hire = hire
+        self._make_context = make_context
         self._kind = kind
-        self._contexts = [hire(index, KINDS[kind]) for index in range(SIZE)]
+        self._contexts = [make_context(index, KINDS[kind]) for index in range(SIZE)]
         self._writer = writer
         self._newest = 1
         self._changed_at = time.monotonic()
@@ -127,13 +141,13 @@ class Battle:
         self._changed_at = time.monotonic()
         self._posthog.serve(make_definitions(5, revision=self._newest))
 
-    def settled(self, *, within: float) -> float:
+    def wait_until_settled(self, *, within: float) -> float:
         """Wait until every client holds what PostHog serves; returns how many seconds that took."""
         began = time.monotonic()
         until(lambda: set(self._held()) == {self._newest}, within, what=f"revision {self._newest} in every client")
         return time.monotonic() - began
 
-    def suffer(self, attack: Attack, *, times: int, seconds: float, change: bool = False) -> Toll:
+    def run_attack(self, attack: Attack, *, times: int, seconds: float, change: bool = False) -> AttackCost:
         """Run the attack, and watch; then change a flag, and wait until the fleet heals.
 
         Args:
@@ -142,7 +156,7 @@ class Battle:
             seconds: How long the fleet is watched.
             change: Change a flag at PostHog as the attack begins.
         """
-        toll, began = Toll(intervals=seconds / EVERY), time.monotonic()
+        cost, began = AttackCost(intervals=seconds / EVERY), time.monotonic()
         sent = _sent(self._writer)
         seen = [len(context.client.history) for context in self._contexts]
         before, done = self._posthog.requests, 0
@@ -152,43 +166,43 @@ class Battle:
                 done += 1
                 if change and done == 1:
                     self.change()
-            self._look(toll)
+            self._sample(cost)
             time.sleep(0.02)
-        toll.requests, toll.sent = self._posthog.requests - before, _sent(self._writer) - sent
+        cost.requests, cost.sent = self._posthog.requests - before, _sent(self._writer) - sent
         self.change()
-        toll.healed = self.settled(within=20 * EVERY)
-        self._judge(toll, seen)
-        toll.failures = sum(isinstance(event, StoreLost) for context in self._contexts for event in context.events)
-        return toll
+        cost.healed = self.wait_until_settled(within=20 * EVERY)
+        self._check_histories(cost, seen)
+        cost.failures = sum(isinstance(event, StoreLost) for context in self._contexts for event in context.events)
+        return cost
 
-    def rotate_keys(self, attack: Attack) -> Toll:
+    def rotate_keys(self, attack: Attack) -> AttackCost:
         """Replace the fleet's key while the attack continues, with a change at PostHog after each deployment.
 
         The attack ends with the last deployment; then the fleet heals.
         """
-        toll = Toll()
+        cost = AttackCost()
         with _repeated(attack, self._writer):
             for keys in _ROTATION:
-                self._deploy({"signing_key": keys} if self._kind == "signed" else {"encryption_key": keys}, toll)
+                self._deploy({"signing_key": keys} if self._kind == "signed" else {"encryption_key": keys}, cost)
                 self.change()
-                self._watch(toll, _DEPLOYED_EVERY)
+                self._watch(cost, _DEPLOYED_EVERY)
         seen = [len(context.client.history) for context in self._contexts]
         self.change()
-        toll.healed = self.settled(within=20 * EVERY)
-        self._judge(toll, seen)
-        return toll
+        cost.healed = self.wait_until_settled(within=20 * EVERY)
+        self._check_histories(cost, seen)
+        return cost
 
-    def _deploy(self, options: Options, toll: Toll) -> None:
+    def _deploy(self, options: Options, cost: AttackCost) -> None:
         """Replace one worker after the other; look through what each of the old ones held."""
         for index, old in enumerate(self._contexts):
-            self._contexts[index] = self._hire(index, options)
+            self._contexts[index] = self._make_context(index, options)
             old.client.shutdown()
-            self._judge_one(toll, old, 0)
+            self._check_history(cost, old, 0)
 
-    def _watch(self, toll: Toll, seconds: float) -> None:
+    def _watch(self, cost: AttackCost, seconds: float) -> None:
         until_then = time.monotonic() + seconds
         while time.monotonic() < until_then:
-            self._look(toll)
+            self._sample(cost)
             time.sleep(0.02)
 
     def write(self, attack: Attack) -> None:
@@ -207,33 +221,33 @@ class Battle:
     def _held(self) -> list[int | None]:
         return [context.client.history[-1].revision for context in self._contexts]
 
-    def _look(self, toll: Toll) -> None:
+    def _sample(self, cost: AttackCost) -> None:
         since = time.monotonic() - self._changed_at
         late = since > _LATE
-        if toll.caught_up is None and set(self._held()) == {self._newest}:
-            toll.caught_up = since
+        if cost.caught_up is None and set(self._held()) == {self._newest}:
+            cost.caught_up = since
         for context, held in zip(self._contexts, self._held(), strict=True):
-            toll.false_fresh += late and held != self._newest and context.cache.status().state is State.FRESH
+            cost.false_fresh += late and held != self._newest and context.cache.status().state is State.FRESH
 
-    def _judge(self, toll: Toll, seen: list[int]) -> None:
+    def _check_histories(self, cost: AttackCost, seen: list[int]) -> None:
         """Check all that the clients held since; wrong definitions count even if they were held for a moment."""
         for context, known in zip(self._contexts, seen, strict=True):
-            self._judge_one(toll, context, known)
+            self._check_history(cost, context, known)
 
-    def _judge_one(self, toll: Toll, context: AttachedContext, known: int) -> None:
+    def _check_history(self, cost: AttackCost, context: AttachedContext, known: int) -> None:
         newest = (context.client.history[known - 1].revision or 0) if known else 0
         for sighting in context.client.history[known:]:
-            toll.lost += not sighting.flags and newest > 0
+            cost.lost += not sighting.flags and newest > 0
             if not sighting.flags:
                 continue
             if sighting.revision is None or not newest <= sighting.revision <= self._newest:
-                toll.wrong.add(sighting.revision)
+                cost.wrong.add(sighting.revision)
             else:
                 newest = sighting.revision
 
 
 @contextmanager
-def _repeated(attack: Attack, writer: Writer) -> Generator[None]:
+def _repeated(attack: Attack, writer: KeylessWriter) -> Generator[None]:
     """The attack continues, twenty times a second, while the body runs."""
     over = threading.Event()
 
@@ -250,27 +264,27 @@ def _repeated(attack: Attack, writer: Writer) -> Generator[None]:
         thread.join()
 
 
-def _sent(writer: Writer) -> int:
+def _sent(writer: KeylessWriter) -> int:
     return int(writer.redis.info("stats")["total_net_output_bytes"])
 
 
 @contextmanager
-def battle(server: RedisServer, namespace: str, kind: str) -> Generator[Battle]:
+def attacked_fleet(server: RedisServer, namespace: str, kind: str) -> Generator[AttackedFleet]:
     """A fleet with this protection that has seen one change, and a writer that has a copy of the store before it."""
     with ExitStack() as stack:
         posthog = stack.enter_context(PostHogStandIn(make_definitions(5)))
 
-        def hire(index: int, options: Options) -> AttachedContext:
+        def make_context(index: int, options: Options) -> AttachedContext:
             context = attached(posthog, server.url, namespace, every=EVERY, **options)(index)
             stack.callback(context.client.shutdown)
             load(context)
             return context
 
-        writer = Writer(server, namespace, kind)
-        fleet = Battle(posthog, hire, kind, writer)
+        writer = KeylessWriter(server, namespace, kind)
+        fleet = AttackedFleet(posthog, make_context, kind, writer)
         stack.callback(writer.redis.close)
         until(lambda: writer.read("payload"), what="the first definitions in Redis")
         writer.before = writer.fields()
         fleet.change()
-        fleet.settled(within=20 * EVERY)
+        fleet.wait_until_settled(within=20 * EVERY)
         yield fleet

@@ -9,7 +9,7 @@ from enum import Enum
 
 from typing_extensions import Self
 
-__all__ = ["SLOW_RATE", "STALL_AFTER", "Mood", "Proxy"]
+__all__ = ["SLOW_RATE", "STALL_AFTER", "Behaviour", "Proxy"]
 
 _STEP = 0.12
 """Seconds between two bytes of a reply that trickles in, each well within a socket's timeout."""
@@ -21,7 +21,7 @@ STALL_AFTER = 50_000
 """Bytes of a reply that come before a stalled link passes on no more."""
 
 
-class Mood(Enum):
+class Behaviour(Enum):
     """What a proxy does."""
 
     FAITHFUL = "passes all on"
@@ -37,7 +37,7 @@ class Proxy:
     """Listens on a port of 127.0.0.1 and passes on to another; a context manager that ends it."""
 
     def __init__(self, target: int) -> None:
-        self.mood = Mood.FAITHFUL
+        self.behaviour = Behaviour.FAITHFUL
         self._target = target
         self._over = threading.Event()
         self._sockets: list[socket.socket] = []
@@ -67,24 +67,24 @@ class Proxy:
         """How many connections have subscribed so far."""
         return len(self._subscribed)
 
-    def lead_to(self, target: int) -> None:
+    def forward_to(self, target: int) -> None:
         """Pass on to another port from now on."""
         self._target = target
 
-    def turn(self, mood: Mood) -> None:
+    def behave(self, behaviour: Behaviour) -> None:
         """Behave like this from now on."""
-        was, self.mood = self.mood, mood
-        if mood is Mood.DEAF:
+        was, self.behaviour = self.behaviour, behaviour
+        if behaviour is Behaviour.DEAF:
             self._swallowed |= self._subscribed
-        if Mood.FULL in (was, mood):
+        if Behaviour.FULL in (was, behaviour):
             with contextlib.suppress(OSError):
                 self._listener.shutdown(socket.SHUT_RDWR)
             self._listener.close()
             self._drop()
-            self._listener = self._listen(self.port, 0 if mood is Mood.FULL else 64)
-        if mood is Mood.FULL:
+            self._listener = self._listen(self.port, 0 if behaviour is Behaviour.FULL else 64)
+        if behaviour is Behaviour.FULL:
             self._fill()
-        elif was is Mood.SILENT:
+        elif was is Behaviour.SILENT:
             self._drop()
 
     def _listen(self, port: int, backlog: int) -> socket.socket:
@@ -123,31 +123,31 @@ class Proxy:
     def _pump(self, source: socket.socket, sink: socket.socket, replies: socket.socket | None) -> None:
         passed = 0
         with contextlib.suppress(OSError):
-            while words := source.recv(65536):
-                if replies is None and b"SUBSCRIBE" in words:
+            while data := source.recv(65536):
+                if replies is None and b"SUBSCRIBE" in data:
                     self._subscribed.add(sink)
-                if self.mood is Mood.SILENT or replies in self._swallowed:
+                if self.behaviour is Behaviour.SILENT or replies in self._swallowed:
                     continue
-                if self.mood is Mood.DRIPPING and replies:
-                    self._drip(words, sink)
-                elif self.mood is Mood.SLOW:
-                    self._pass_slowly(words, sink)
-                elif self.mood is Mood.STALLED and replies:
-                    passed += sink.send(words[: max(0, STALL_AFTER - passed)])
+                if self.behaviour is Behaviour.DRIPPING and replies:
+                    self._drip(data, sink)
+                elif self.behaviour is Behaviour.SLOW:
+                    self._pass_slowly(data, sink)
+                elif self.behaviour is Behaviour.STALLED and replies:
+                    passed += sink.send(data[: max(0, STALL_AFTER - passed)])
                 else:
-                    sink.sendall(words)
+                    sink.sendall(data)
         for each in (source, sink):
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
 
-    def _pass_slowly(self, words: bytes, sink: socket.socket) -> None:
+    def _pass_slowly(self, data: bytes, sink: socket.socket) -> None:
         piece = SLOW_RATE // 20
-        for place in range(0, len(words), piece):
-            sink.sendall(words[place : place + piece])
-            self._over.wait(1 / 20 * len(words[place : place + piece]) / piece)
+        for place in range(0, len(data), piece):
+            sink.sendall(data[place : place + piece])
+            self._over.wait(1 / 20 * len(data[place : place + piece]) / piece)
 
-    def _drip(self, words: bytes, sink: socket.socket) -> None:
-        for place in range(len(words)):
-            sink.sendall(words[place : place + 1])
-            if self.mood is Mood.DRIPPING:
+    def _drip(self, data: bytes, sink: socket.socket) -> None:
+        for place in range(len(data)):
+            sink.sendall(data[place : place + 1])
+            if self.behaviour is Behaviour.DRIPPING:
                 self._over.wait(_STEP)

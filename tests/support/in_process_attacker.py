@@ -16,12 +16,12 @@ from tests.support.in_process_fleet import Fleet, Process, Upstream
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["AttachedProcess", "OpenStore", "Refusing", "Writer", "grant_again", "make_fleet"]
+__all__ = ["AttachedProcess", "RefusingUpstream", "StoreWriter", "WritableStore", "grant_again", "make_fleet"]
 
 HOUR = 3_600_000
 
 
-class OpenStore(MemoryStore):
+class WritableStore(MemoryStore):
     """A store in memory whose whole content a test can read and replace."""
 
     @property
@@ -37,16 +37,16 @@ class OpenStore(MemoryStore):
         self._state = believable(state._replace(highest=highest), self._clock())
 
 
-class Refusing(Upstream):
+class RefusingUpstream(Upstream):
     """The vendor, which may refuse definitions to all."""
 
     refuses: Refused | None = None
 
 
-class Writer:
+class StoreWriter:
     """Writes to a store without a key."""
 
-    def __init__(self, store: OpenStore, clock: Callable[[], int]) -> None:
+    def __init__(self, store: WritableStore, clock: Callable[[], int]) -> None:
         self._store = store
         self._clock = clock
 
@@ -137,7 +137,7 @@ class _Fetcher:
 
     def fetch(self, etag: str) -> FetchResult:
         """One request."""
-        if isinstance(self._fleet.upstream, Refusing) and self._fleet.upstream.refuses is not None:
+        if isinstance(self._fleet.upstream, RefusingUpstream) and self._fleet.upstream.refuses is not None:
             self._fleet.upstream.requests += 1
             return self._fleet.upstream.refuses
         answer = self._fleet.upstream.fetch(etag)
@@ -149,14 +149,14 @@ class _Fetcher:
         """It never lasts."""
 
 
-def make_fleet(settings: Settings | None = None) -> tuple[Fleet, Writer]:
-    """A fleet on an `OpenStore`, and an attacker who writes to it."""
+def make_fleet(settings: Settings | None = None) -> tuple[Fleet, StoreWriter]:
+    """A fleet on an `WritableStore`, and an attacker who writes to it."""
     fleet = Fleet(settings)
-    fleet.upstream = Refusing()
+    fleet.upstream = RefusingUpstream()
     fleet.upstream.clock = fleet.clock
-    store = OpenStore(fleet.store_clock)
+    store = WritableStore(fleet.store_clock)
     fleet.store = store
-    return fleet, Writer(store, fleet.store_clock)
+    return fleet, StoreWriter(store, fleet.store_clock)
 
 
 def grant_again(fleet: Fleet) -> None:

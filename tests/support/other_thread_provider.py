@@ -10,10 +10,10 @@ from typing import cast
 
 from flagcache_posthog import FlagDefinitionCache
 
-__all__ = ["Elsewhere"]
+__all__ = ["OtherThreadProvider"]
 
 
-class Elsewhere:
+class OtherThreadProvider:
     """Calls its cache on another thread, one for each thread that calls it, so that no stack shows which client calls.
 
     Args:

@@ -16,7 +16,7 @@ import redis
 from redis.crc import key_slot
 
 from flagcache.stores.redis.store import keys_of
-from tests.support.failing_proxy import Mood, Proxy
+from tests.support.failing_proxy import Behaviour, Proxy
 from tests.support.servers import MakeRedis, RedisServer, free_port, until
 
 __all__ = ["TROUBLES", "MakeTrouble", "Trouble"]
@@ -55,10 +55,10 @@ def _frozen_socket(make_redis: MakeRedis, _stack: ExitStack, _namespace: str) ->
     return Trouble(server.url, server.freeze, server.thaw)
 
 
-def _proxied(mood: Mood) -> MakeTrouble:
+def _proxied(behaviour: Behaviour) -> MakeTrouble:
     def make(make_redis: MakeRedis, stack: ExitStack, _namespace: str) -> Trouble:
         proxy = stack.enter_context(Proxy(make_redis(tcp=True).port))
-        return Trouble(proxy.url, lambda: proxy.turn(mood), lambda: proxy.turn(Mood.FAITHFUL))
+        return Trouble(proxy.url, lambda: proxy.behave(behaviour), lambda: proxy.behave(Behaviour.FAITHFUL))
 
     return make
 
@@ -159,9 +159,9 @@ TROUBLES: Final[dict[str, MakeTrouble]] = {
     "refused": _refused,
     "frozen": _frozen,
     "frozen behind a unix socket": _frozen_socket,
-    "half-open": _proxied(Mood.SILENT),
-    "vanished": _proxied(Mood.FULL),
-    "slow drip": _proxied(Mood.DRIPPING),
+    "half-open": _proxied(Behaviour.SILENT),
+    "vanished": _proxied(Behaviour.FULL),
+    "slow drip": _proxied(Behaviour.DRIPPING),
     "LOADING": _loading,
     "READONLY": _read_only,
     "OOM": _out_of_memory,

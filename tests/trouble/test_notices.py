@@ -18,7 +18,7 @@ from flagcache.runtime.log_prefix import prefix
 from flagcache.stores.redis import connection
 from flagcache_posthog.testing import RemoteStandIn, make_definitions
 from tests.support.attached_clients import AttachedContext, attached, subscribed
-from tests.support.failing_proxy import Mood, Proxy
+from tests.support.failing_proxy import Behaviour, Proxy
 from tests.support.fleet_tasks import load, revision
 from tests.support.redis_links import link_to
 from tests.support.servers import MakeRedis, RedisServer, until
@@ -56,7 +56,7 @@ def test_a_silent_subscription_is_asked_for_a_word(
         with redis.Redis.from_url(proxy.url) as publisher:
             publisher.publish(namespace, b"one")
             assert channel.get(5.0) == b"one"
-        proxy.turn(Mood.DEAF)
+        proxy.behave(Behaviour.DEAF)
         began = time.monotonic()
         with pytest.raises(StoreError, match="no answer"):
             channel.get(30.0)
@@ -74,7 +74,7 @@ def test_a_subscription_without_the_notice_of_a_change_is_opened_anew(
         subscribed(redis_server.client(), namespace, 2)
         posthog.serve(make_definitions(5, revision=2))
         until(lambda: revision(follower) == 2, 10 * EVERY, what="a change with its notice")
-        proxy.turn(Mood.DEAF)
+        proxy.behave(Behaviour.DEAF)
         posthog.serve(make_definitions(5, revision=3))
         until(lambda: revision(follower) == 3, 10 * EVERY, what="a change without its notice")
         assert proxy.subscriptions == 1

@@ -17,7 +17,7 @@ from flagcache.events import Event, StoreLost
 from flagcache.stores.base import Ask, Envelope, Meta
 from flagcache.stores.redis.store import RedisStore
 from flagcache_posthog.testing import make_definitions
-from tests.support.failing_proxy import Mood, Proxy
+from tests.support.failing_proxy import Behaviour, Proxy
 from tests.support.servers import RedisServer
 
 TIMEOUT = 0.4
@@ -64,7 +64,7 @@ def test_a_reader_waits_as_long_as_something_comes(
     link: Proxy, stored: FlagDefinitionCacheData, namespace: str
 ) -> None:
     """It has the definitions with its first call, and nothing is reported."""
-    link.turn(Mood.SLOW)
+    link.behave(Behaviour.SLOW)
     events: list[Event] = []
     reader = reader_of(link, namespace, events)
     began = time.monotonic()
@@ -75,11 +75,11 @@ def test_a_reader_waits_as_long_as_something_comes(
     reader.shutdown()
 
 
-@pytest.mark.parametrize("mood", [Mood.STALLED, Mood.DRIPPING, Mood.SILENT])
+@pytest.mark.parametrize("behaviour", [Behaviour.STALLED, Behaviour.DRIPPING, Behaviour.SILENT])
 @pytest.mark.usefixtures("stored")
-def test_silence_costs_a_reader_one_budget(link: Proxy, namespace: str, mood: Mood) -> None:
+def test_silence_costs_a_reader_one_budget(link: Proxy, namespace: str, behaviour: Behaviour) -> None:
     """Once nothing more comes, or hardly anything, a reader continues without definitions."""
-    link.turn(mood)
+    link.behave(behaviour)
     events: list[Event] = []
     reader = reader_of(link, namespace, events)
     began = time.monotonic()
@@ -87,7 +87,7 @@ def test_silence_costs_a_reader_one_budget(link: Proxy, namespace: str, mood: Mo
     assert time.monotonic() - began < 2 * TIMEOUT + SLACK
     [lost] = [event for event in events if isinstance(event, StoreLost)]
     assert lost.trouble == "store_timeout"
-    if mood is Mood.STALLED:
+    if behaviour is Behaviour.STALLED:
         assert re.search(r"only 50 kB of 17\d kB came within 0\.\d+ s; a longer store_timeout", lost.reason)
     reader.shutdown()
 
@@ -99,7 +99,7 @@ ASK = Ask("me", LONG, LONG, LONG, LONG)
 @pytest.mark.usefixtures("stored")
 def test_a_worker_is_bounded_and_is_told_the_size_and_the_setting(link: Proxy, namespace: str) -> None:
     """It can fetch by itself: no evaluation waits for a slow link."""
-    link.turn(Mood.SLOW)
+    link.behave(Behaviour.SLOW)
     store = RedisStore(link.url, namespace, timeout=TIMEOUT)
     began = time.monotonic()
     with pytest.raises(StoreError, match=r"only \d+ kB of 17\d kB came within 0\.4 s; a longer store_timeout"):
@@ -113,7 +113,7 @@ def test_what_is_too_large_to_be_sent_is_named_too(link: Proxy, namespace: str) 
     store = RedisStore(link.url, namespace, timeout=TIMEOUT)
     grant = store.poll(ASK).grant
     assert grant is not None
-    link.turn(Mood.SLOW)
+    link.behave(Behaviour.SLOW)
     envelope = Envelope(Meta("v1", grant.epoch, grant.as_of, grant.at, grant.at), secrets.token_bytes(3_000_000))
     with pytest.raises(StoreError, match=r"(to|of) 3 MB (that was|could be) sent.* 0\.4 s; a longer store_timeout"):
         store.publish("me", envelope, fresh=True, lease=LONG)

@@ -6,7 +6,7 @@ from flagcache.encoding.protection import Signed
 from flagcache.stores.base import Scope
 from flagcache.stores.memory import MemoryStore
 from flagcache.vendor import Refused
-from tests.support.in_process_attacker import AttachedProcess, Refusing, make_fleet
+from tests.support.in_process_attacker import AttachedProcess, RefusingUpstream, make_fleet
 from tests.support.in_process_fleet import content
 
 
@@ -45,7 +45,7 @@ def test_what_people_cleared_is_not_fresh_in_the_machines_file() -> None:
     assert fleet.disk.inspect().meta is not None
     fleet.store.clear(before.config.codec.stamps.of_epoch(1))
     upstream = fleet.upstream
-    assert isinstance(upstream, Refusing)
+    assert isinstance(upstream, RefusingUpstream)
     upstream.refuses = Refused("status 503", Scope.EVERYBODY, 503)
     newcomer = AttachedProcess(fleet)
     newcomer.poll()

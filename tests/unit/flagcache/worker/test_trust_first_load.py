@@ -13,7 +13,7 @@ from flagcache.settings import Settings
 from flagcache.stores.base import Scope
 from flagcache.stores.rules.state import Outcome
 from flagcache.vendor import Refused
-from tests.support.in_process_attacker import AttachedProcess, OpenStore, Refusing, Writer, make_fleet
+from tests.support.in_process_attacker import AttachedProcess, RefusingUpstream, StoreWriter, WritableStore, make_fleet
 from tests.support.in_process_fleet import Fleet, content
 from tests.support.servers import until
 from tests.unit.flagcache.worker.test_cold_start import RealClock
@@ -67,7 +67,7 @@ def test_a_first_load_waits_for_what_is_proved() -> None:
 def test_forged_failures_do_not_end_the_wait() -> None:
     """A forged record of failed fetches doesn't make a process start with old definitions, or with none."""
     fleet, member = rolled_back(Signed(KEY))
-    Writer(cast("OpenStore", fleet.store), fleet.store_clock).state(outcome=Outcome.FAILED, failures=3)
+    StoreWriter(cast("WritableStore", fleet.store), fleet.store_clock).state(outcome=Outcome.FAILED, failures=3)
     newcomer = _newcomer_that_waits_for(member, fleet)
     assert newcomer.flags == content(2)
 
@@ -87,7 +87,7 @@ def test_a_failed_fetch_ends_the_wait_for_a_proof() -> None:
     """The start of a process waits for no fetch while PostHog can't be reached."""
     fleet, member = rolled_back(Signed(KEY))
     member.worker.leave()
-    assert isinstance(fleet.upstream, Refusing)
+    assert isinstance(fleet.upstream, RefusingUpstream)
     fleet.upstream.refuses = Refused("no answer", Scope.MINE)
     fleet.clock.advance(1000)
     newcomer = AttachedProcess(fleet)

@@ -11,7 +11,7 @@ from flagcache.encoding.stamps import Stamps
 from flagcache.events import QuotaLimited
 from flagcache.stores.base import Scope
 from flagcache.vendor import Refused
-from tests.support.in_process_attacker import HOUR, AttachedProcess, Refusing, Writer, make_fleet
+from tests.support.in_process_attacker import HOUR, AttachedProcess, RefusingUpstream, StoreWriter, make_fleet
 from tests.support.in_process_fleet import FLEET, Fleet, content
 
 KEY = "0123456789abcdef" * 2
@@ -27,7 +27,7 @@ class Three:
         self.members = [AttachedProcess(self.fleet) for _ in range(3)]
         self.run(2)
 
-    def run(self, intervals: int, between: Callable[[Writer], None] = lambda _writer: None) -> None:
+    def run(self, intervals: int, between: Callable[[StoreWriter], None] = lambda _writer: None) -> None:
         """Let all poll every third of an interval."""
         for _ in range(3 * intervals):
             self.fleet.clock.advance(self.fleet.settings.refresh_interval / 3)
@@ -37,7 +37,7 @@ class Three:
 
     def refuse(self, refuses: Refused | None) -> None:
         """PostHog answers so from now on."""
-        assert isinstance(self.fleet.upstream, Refusing)
+        assert isinstance(self.fleet.upstream, RefusingUpstream)
         self.fleet.upstream.refuses = refuses
 
     @property
@@ -52,7 +52,7 @@ def three() -> Three:
     return Three(Signed(KEY))
 
 
-def forge_a_note(writer: Writer, fleet: Fleet, *, length: int = HOUR, stamp: str = "") -> None:
+def forge_a_note(writer: StoreWriter, fleet: Fleet, *, length: int = HOUR, stamp: str = "") -> None:
     """Forge a note that PostHog's quota is used up."""
     until = fleet.store_clock() + length
     writer.state(backoff_status=402, backoff_until=until, backoff_length=length, backoff_stamp=stamp)
@@ -77,7 +77,7 @@ def test_a_forged_note_takes_no_flag(three: Three) -> None:
     before = three.fleet.upstream.requests
     for often in (False, True):
 
-        def attack(writer: Writer, often: bool = often) -> None:
+        def attack(writer: StoreWriter, often: bool = often) -> None:
             if often:
                 forge_a_note(writer, three.fleet)
 

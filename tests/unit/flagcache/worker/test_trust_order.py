@@ -14,7 +14,7 @@ from flagcache.errors import StoreError
 from flagcache.stores.base import Meta, Published, Scope
 from flagcache.stores.rules.state import Outcome
 from flagcache.vendor import Definitions, Refused
-from tests.support.in_process_attacker import HOUR, AttachedProcess, Refusing, make_fleet
+from tests.support.in_process_attacker import HOUR, AttachedProcess, RefusingUpstream, make_fleet
 from tests.support.in_process_fleet import FLEET, Fleet, content
 
 KEY = "0123456789abcdef" * 2
@@ -209,7 +209,7 @@ def test_writing_all_the_time_costs_no_flag(attacked: Attacked, attack: Callable
 def test_a_failure_of_long_ago_excuses_no_store(attacked: Attacked) -> None:
     """Each worker failed once. Under a freeze before each poll all work without the store as if none had failed."""
     upstream = attacked.fleet.upstream
-    assert isinstance(upstream, Refusing)
+    assert isinstance(upstream, RefusingUpstream)
     upstream.refuses = Refused("no answer", Scope.MINE)
     attacked.run(3)
     assert all(member.worker.know.failures for member in attacked.members)
@@ -330,7 +330,7 @@ def test_a_newcomer_waits_for_no_store_that_is_kept_empty(attacked: Attacked) ->
 def test_tries_that_failed_keep_a_fleet_together(attacked: Attacked) -> None:
     """While PostHog can be reached by none, however long, the store is not left aside: three tries an interval."""
     upstream = attacked.fleet.upstream
-    assert isinstance(upstream, Refusing)
+    assert isinstance(upstream, RefusingUpstream)
     newcomers = [attacked.join() for _ in range(60)]
     attacked.run(1)
     upstream.refuses, before = Refused("no answer", Scope.MINE), upstream.requests

@@ -11,7 +11,7 @@ from flagcache.stores.base import Scope
 from flagcache.vendor import Refused
 from flagcache.worker.state import ProcessState
 from flagcache.worker.trust import Trust
-from tests.support.in_process_attacker import AttachedProcess, Refusing, make_fleet
+from tests.support.in_process_attacker import AttachedProcess, RefusingUpstream, make_fleet
 from tests.support.in_process_fleet import FLEET, OWN, Fleet, Process, content
 
 EVERY, STALE_AFTER = 30.0, 150.0  # seconds
@@ -82,7 +82,7 @@ def test_while_no_fetch_succeeds_no_turn_is_asked_for(fleet: Fleet) -> None:
     workers = [AttachedProcess(fleet) for _ in range(3)]
     run(fleet, tuple((EVERY / 3, worker) for worker in workers), 2)
     upstream, before = fleet.upstream, fleet.upstream.requests
-    assert isinstance(upstream, Refusing)
+    assert isinstance(upstream, RefusingUpstream)
     upstream.refuses = Refused("status 503", Scope.EVERYBODY, 503)
     assert run(fleet, tuple((EVERY / 3, worker) for worker in workers), 40) == []
     assert {ask.interval for worker in workers for ask in worker.link.asks} == {30_000}
