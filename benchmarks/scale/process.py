@@ -127,7 +127,7 @@ class Process:
         self.know = renewals.lost(self.know, store.store_name)
 
     def extended(self, now: float, store: HostFile, lease: float | None = None) -> None:
-        """The lease of this store, if this process has it, lasts so many seconds from now; all of it if None."""
+        """The lease of this store, if this process has it, lasts this many seconds from now; None: its whole length."""
         seconds = self._shared.lease_seconds if lease is None else lease
         self.know = renewals.extended(self.know, store.store_name, seconds, now)
 

@@ -25,7 +25,7 @@ AT_ONCE = 5.0
 """Seconds that a first evaluation takes at most, on a busy machine. One that waits for itself takes over ten."""
 
 
-class Listening:
+class EvaluatingCallback:
     """An `on_event` that evaluates a flag at each event, and records the event."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ def client_of(
     ]
     if idle:
         cache.attach(clients[1])
-    if isinstance(on_event, Listening):
+    if isinstance(on_event, EvaluatingCallback):
         on_event.client = clients[0]
     try:
         yield clients[0]
@@ -85,7 +85,7 @@ def test_a_callback_that_evaluates_does_not_wait_for_its_own_poll(
     posthog: RemoteStandIn, store_url: str, namespace: str, auto_attach: bool
 ) -> None:
     """A first evaluation whose events evaluate too is as quick as another, and has flags; so have later events."""
-    on_event = Listening()
+    on_event = EvaluatingCallback()
     with client_of(posthog, store_url, namespace, on_event, auto_attach=auto_attach) as client:
         began = time.monotonic()
         assert is_on(client)
@@ -98,7 +98,7 @@ def test_a_callback_that_evaluates_does_not_wait_for_its_own_poll(
 
 def test_a_callback_on_a_failed_fetch_does_not_wait(posthog: RemoteStandIn, store_url: str, namespace: str) -> None:
     """On the thread of the fetch itself an evaluation does not wait for the fetch."""
-    on_event = Listening()
+    on_event = EvaluatingCallback()
     posthog.fail(401)
     with client_of(posthog, store_url, namespace, on_event) as client:
         began = time.monotonic()
@@ -107,7 +107,7 @@ def test_a_callback_on_a_failed_fetch_does_not_wait(posthog: RemoteStandIn, stor
         until(lambda: any(isinstance(event, FetchFailed) for event, _, _ in on_event.seen), what="the failure")
 
 
-class Evaluating(logging.Filter):
+class EvaluatingFilter(logging.Filter):
     """A filter of the log that evaluates a flag for each line."""
 
     def __init__(self) -> None:
@@ -125,9 +125,9 @@ class Evaluating(logging.Filter):
 
 
 @pytest.fixture
-def evaluating() -> Iterator[Evaluating]:
+def evaluating() -> Iterator[EvaluatingFilter]:
     """A filter of the logger `flagcache`."""
-    logger, log_filter = logging.getLogger("flagcache"), Evaluating()
+    logger, log_filter = logging.getLogger("flagcache"), EvaluatingFilter()
     level = logger.level
     logger.setLevel(logging.DEBUG)
     logger.addFilter(log_filter)
@@ -137,7 +137,7 @@ def evaluating() -> Iterator[Evaluating]:
 
 
 def test_a_filter_of_the_log_may_evaluate(
-    posthog: RemoteStandIn, store_url: str, namespace: str, evaluating: Evaluating
+    posthog: RemoteStandIn, store_url: str, namespace: str, evaluating: EvaluatingFilter
 ) -> None:
     """A first evaluation whose log lines evaluate too is as quick as another."""
     with client_of(posthog, store_url, namespace, lambda _: None) as client:
@@ -150,7 +150,7 @@ def test_a_filter_of_the_log_may_evaluate(
 
 def test_a_change_is_told_when_the_client_has_it(posthog: RemoteStandIn, store_url: str, namespace: str) -> None:
     """If a listener runs, the event of a change comes when the client has the flags, also for the first ones."""
-    on_event = Listening()
+    on_event = EvaluatingCallback()
     with client_of(posthog, store_url, namespace, on_event) as client:
 
         def changes() -> list[tuple[Event, int | None, bool]]:

@@ -24,7 +24,7 @@ class Interruption(BaseException):
     """What the handler raises."""
 
 
-class AtLine:
+class InterruptAtLine:
     """While a `with` block lasts, this thread is interrupted when it first comes to a line.
 
     Args:
@@ -71,7 +71,7 @@ def test_nothing_stays_under_way(code: CodeType, line: int, namespace: str) -> N
             "phc_test", secret_key="phs_0", host=posthog.url, flag_definition_cache_provider=cache, flush_at=1
         )
         try:
-            with AtLine(code, line) as place, suppress(Interruption):
+            with InterruptAtLine(code, line) as place, suppress(Interruption):
                 client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
             until(lambda: loaded(client), 5.0, what=f"flags, after an interruption in line {line}: {place.reached}")
         finally:

@@ -21,7 +21,7 @@ EVERY = 0.3
 MakeClient = Callable[..., Posthog]
 
 
-class Around:
+class WrappingProvider:
     """A user's own provider around a cache; it counts the calls."""
 
     def __init__(self, cache: FlagDefinitionCache | None) -> None:
@@ -114,7 +114,7 @@ def test_a_provider_around_the_cache_is_taken(
     cache: FlagDefinitionCache, make_client: MakeClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its first call shows that it uses the cache, and the thread that checks ends then."""
-    around = Around(cache)
+    around = WrappingProvider(cache)
     client = cache.attach(make_client(around))
     assert "flagcache-watch" in threads_of()
     client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
@@ -128,7 +128,7 @@ def test_a_provider_that_never_calls_the_cache_is_named_once(
     cache: FlagDefinitionCache, make_client: MakeClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The error comes when its client has polled past the cache, because it can't be detected earlier."""
-    client = cache.attach(make_client(Around(None)))
+    client = cache.attach(make_client(WrappingProvider(None)))
     client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
     until(lambda: bool(errors(caplog)), 5.0, what="the error")
     until(lambda: threads_of() == [], 5.0, what="the looking to end")
@@ -142,7 +142,7 @@ def test_a_reader_looks_when_it_is_asked_whether_it_is_ready(
 ) -> None:
     """A reader checks its clients when `ready` is called, and starts no thread."""
     cache = MemoryFlagDefinitionCache(namespace, refresh_interval=EVERY, role="reader")
-    client = cache.attach(make_client(Around(None)))
+    client = cache.attach(make_client(WrappingProvider(None)))
     client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
     assert threads_of() == []
     until(lambda: not cache.ready() and bool(errors(caplog)), 5.0, what="the error")

@@ -27,7 +27,7 @@ def posthog() -> Iterator[PostHogStandIn]:
 
 
 @dataclass(slots=True)
-class Tap:
+class ProviderRecorder:
     """What a client's provider answered, by thread, and how often the SDK hashed and adopted definitions."""
 
     answers: list[tuple[str, Answer]] = field(default_factory=list[tuple[str, Answer]])
@@ -38,9 +38,9 @@ class Tap:
         return [answer for name, answer in self.answers if name == thread]
 
 
-def tap(context: MemberContext, patch: pytest.MonkeyPatch) -> Tap:
+def tap(context: MemberContext, patch: pytest.MonkeyPatch) -> ProviderRecorder:
     """Record from now on."""
-    found = Tap()
+    found = ProviderRecorder()
     get = context.cache.get_flag_definitions
     adopt = cast("Callable[..., object]", getattr(context.client, ADOPTS))
 

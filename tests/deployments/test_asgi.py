@@ -77,7 +77,7 @@ def _is_ready(port: int) -> bool:
     return False
 
 
-class Slow(Posthog):
+class SlowPosthog(Posthog):
     """A client whose last events take a second to deliver."""
 
     def shutdown(self) -> None:
@@ -95,7 +95,7 @@ def posthog() -> Iterator[PostHogStandIn]:
 
 def attached(cache: FlagDefinitionCache, host: str) -> Posthog:
     """A client that is not loaded."""
-    return cache.attach(Slow("phc_test", secret_key="phs_test", host=host, flag_definition_cache_provider=cache))
+    return cache.attach(SlowPosthog("phc_test", secret_key="phs_test", host=host, flag_definition_cache_provider=cache))
 
 
 async def _longest_pause(client: Posthog, posthog: PostHogStandIn) -> float:

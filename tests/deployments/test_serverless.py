@@ -239,7 +239,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-class Counted:
+class CountedPolls:
     """A client whose polls are counted instead of made; `fails` makes them fail."""
 
     def __init__(self, standin: PostHogStandIn, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,14 +258,14 @@ class Counted:
 
 
 @pytest.fixture
-def counted(posthog: PostHogStandIn, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Counted]:
+def counted(posthog: PostHogStandIn, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[CountedPolls]:
     """A loaded client."""
-    made = Counted(posthog, namespace, monkeypatch)
+    made = CountedPolls(posthog, namespace, monkeypatch)
     yield made
     made.client.shutdown()
 
 
-def test_an_invocation_asks_only_when_the_last_answer_is_old(counted: Counted, clock: Clock) -> None:
+def test_an_invocation_asks_only_when_the_last_answer_is_old(counted: CountedPolls, clock: Clock) -> None:
     """The wall clock decides; if it was stepped back, it proves nothing, and the reader asks."""
     handler = fresh(counted.client, max_age=30)(lambda: counted.polls)
     assert handler() == 1
@@ -281,7 +281,7 @@ def test_an_invocation_asks_only_when_the_last_answer_is_old(counted: Counted, c
     assert [eager(), eager()] == [4, 5]
 
 
-def test_the_handler_is_called_as_it_was(counted: Counted, clock: Clock) -> None:
+def test_the_handler_is_called_as_it_was(counted: CountedPolls, clock: Clock) -> None:
     """The handler keeps its arguments, result, name and exceptions; a failed poll does not reach it."""
 
     @fresh(counted.client)
@@ -300,7 +300,7 @@ def test_the_handler_is_called_as_it_was(counted: Counted, clock: Clock) -> None
 
 
 @pytest.mark.parametrize(("max_age", "polls"), [(30, 1), (0, 2)])
-def test_of_invocations_at_one_time_one_asks(counted: Counted, clock: Clock, max_age: float, polls: int) -> None:
+def test_of_invocations_at_one_time_one_asks(counted: CountedPolls, clock: Clock, max_age: float, polls: int) -> None:
     """None begins before there is an answer; and with `max_age=0`, none with an answer to an earlier question."""
     answered = threading.Event()
     handler = fresh(counted.client, max_age=max_age)(lambda: (answered.is_set(), counted.polls))
@@ -336,7 +336,7 @@ def test_a_worker_begins_with_what_posthog_has_now(store_url: str, namespace: st
 
 
 @pytest.mark.parametrize("wrong", [-1, float("nan"), float("inf"), "30", None, True])
-def test_a_wrong_age_is_refused(counted: Counted, wrong: object) -> None:
+def test_a_wrong_age_is_refused(counted: CountedPolls, wrong: object) -> None:
     """Where the function is decorated, with the value."""
     with pytest.raises(ConfigurationError, match="max_age") as caught:
         fresh(counted.client, max_age=cast("float", wrong))

@@ -26,7 +26,7 @@ WORKERS = 6
 EVERY = 0.6
 
 
-class Tally:
+class CallCounter:
     """How often functions were called in this process and in those forked from it."""
 
     def __init__(self, path: Path) -> None:
@@ -50,9 +50,9 @@ class Tally:
 
 
 @pytest.fixture
-def tally(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tally:
+def tally(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CallCounter:
     """Counts encodings, and payloads written to and read from a file."""
-    tally = Tally(tmp_path / "tally")
+    tally = CallCounter(tmp_path / "tally")
     for owner, name in ((payload, "encode"), (tables, "save_payload"), (tables, "load_payload")):
         monkeypatch.setattr(owner, name, tally.counting(getattr(owner, name)))
     return tally
@@ -75,7 +75,7 @@ def test_a_machine_encodes_and_writes_a_content_once(
     namespace: str,
     make_contexts: MakeContexts,
     state: Path,
-    tally: Tally,
+    tally: CallCounter,
 ) -> None:
     """At a cold start and after a change, six processes encode once, for Redis; one of them writes those bytes."""
     server = make_redis()
@@ -95,7 +95,7 @@ def test_a_machine_encodes_and_writes_a_content_once(
 
 
 def test_at_rest_only_the_times_are_renewed(
-    posthog: StandInControl, make_redis: MakeRedis, namespace: str, state: Path, tally: Tally
+    posthog: StandInControl, make_redis: MakeRedis, namespace: str, state: Path, tally: CallCounter
 ) -> None:
     """While nothing changes, no payload is encoded, read or written for the file, and its age stays young."""
     server = make_redis()
@@ -120,7 +120,7 @@ SEALED: Options = {"encryption_key": "e" * 16}
 
 @pytest.mark.parametrize("options", [Options(), SIGNED, SEALED], ids=["plain", "signed", "sealed"])
 def test_the_bytes_of_redis_serve_without_redis(
-    posthog: StandInControl, make_redis: MakeRedis, namespace: str, state: Path, tally: Tally, options: Options
+    posthog: StandInControl, make_redis: MakeRedis, namespace: str, state: Path, tally: CallCounter, options: Options
 ) -> None:
     """A process that took its definitions from Redis writes those bytes, and a machine can start from them."""
     server = make_redis()

@@ -30,7 +30,7 @@ LONG = 60.0
 """A refresh interval that no test outlives: not one request is due."""
 
 
-class Vault:
+class RedisKeys:
     """The keys of one namespace, found and spoilt from outside."""
 
     def __init__(self, admin: redis.Redis, namespace: str) -> None:
@@ -59,47 +59,47 @@ class Vault:
         return cast("bytes | None", self.admin.hget(self.definitions, "payload"))
 
 
-def _random_fields(vault: Vault) -> None:
-    for field in vault.admin.hkeys(vault.definitions):
-        vault.admin.hset(vault.definitions, field, os.urandom(40))
+def _random_fields(redis_keys: RedisKeys) -> None:
+    for field in redis_keys.admin.hkeys(redis_keys.definitions):
+        redis_keys.admin.hset(redis_keys.definitions, field, os.urandom(40))
 
 
-def _odd_numbers(vault: Vault) -> None:
+def _odd_numbers(redis_keys: RedisKeys) -> None:
     odd = ["nan", "inf", "-1", "1e400", "9" * 30, "0x10", "1.5", ""]
-    for place, field in enumerate(vault.admin.hkeys(vault.definitions)):
-        vault.admin.hset(vault.definitions, field, odd[place % len(odd)])
+    for place, field in enumerate(redis_keys.admin.hkeys(redis_keys.definitions)):
+        redis_keys.admin.hset(redis_keys.definitions, field, odd[place % len(odd)])
 
 
-def _largest_numbers(vault: Vault) -> None:
-    for field, value in vault.admin.hgetall(vault.definitions).items():
+def _largest_numbers(redis_keys: RedisKeys) -> None:
+    for field, value in redis_keys.admin.hgetall(redis_keys.definitions).items():
         if value.isdigit():
-            vault.admin.hset(vault.definitions, field, 2**53 - 1)
+            redis_keys.admin.hset(redis_keys.definitions, field, 2**53 - 1)
 
 
-def _a_day_ahead(vault: Vault) -> None:
-    for field, value in vault.admin.hgetall(vault.definitions).items():
+def _a_day_ahead(redis_keys: RedisKeys) -> None:
+    for field, value in redis_keys.admin.hgetall(redis_keys.definitions).items():
         if value.isdigit() and int(value) > 10**12:
-            vault.admin.hset(vault.definitions, field, int(value) + 86_400_000)
+            redis_keys.admin.hset(redis_keys.definitions, field, int(value) + 86_400_000)
 
 
-def _wrong_types(vault: Vault) -> None:
-    for key, kind in vault.keys.items():
-        vault.admin.delete(key)
+def _wrong_types(redis_keys: RedisKeys) -> None:
+    for key, kind in redis_keys.keys.items():
+        redis_keys.admin.delete(key)
         if kind == "hash":
-            vault.admin.set(key, os.urandom(100))
+            redis_keys.admin.set(key, os.urandom(100))
         else:
-            vault.admin.rpush(key, "not", "a", "lease")
+            redis_keys.admin.rpush(key, "not", "a", "lease")
 
 
-def _lease_without_end(vault: Vault) -> None:
-    vault.admin.set(vault.lease, os.urandom(20))
+def _lease_without_end(redis_keys: RedisKeys) -> None:
+    redis_keys.admin.set(redis_keys.lease, os.urandom(20))
 
 
-def _nothing_left(vault: Vault) -> None:
-    vault.admin.flushall()
+def _nothing_left(redis_keys: RedisKeys) -> None:
+    redis_keys.admin.flushall()
 
 
-GARBAGE: list[Callable[[Vault], None]] = [
+GARBAGE: list[Callable[[RedisKeys], None]] = [
     _random_fields,
     _odd_numbers,
     _largest_numbers,
@@ -113,11 +113,11 @@ GARBAGE: list[Callable[[Vault], None]] = [
 def test_a_flushed_store_costs_nothing(posthog: StandInControl, make_redis: MakeRedis, namespace: str) -> None:
     """After FLUSHALL the holders republish at their next poll, and then five new workers boot without a request."""
     server = make_redis()
-    vault = Vault(server.client(), namespace)
+    redis_keys = RedisKeys(server.client(), namespace)
     with Fleet(contexts(posthog, server.url, namespace, every=LONG, poll_interval=EVERY), 4) as fleet:
         fleet.call(load)
-        vault.admin.flushall()
-        until(lambda: len(vault.keys) == 2 and vault.payload, 3 * EVERY, what="the holders to republish")
+        redis_keys.admin.flushall()
+        until(lambda: len(redis_keys.keys) == 2 and redis_keys.payload, 3 * EVERY, what="the holders to republish")
         came = fleet.join(5)
         assert [member.call(load) for member in came] == [1] * 5
         assert posthog.requests == 1
@@ -128,12 +128,12 @@ def test_a_flushed_store_costs_nothing(posthog: StandInControl, make_redis: Make
 def test_a_fleet_survives_garbage_in_every_key(posthog: StandInControl, make_redis: MakeRedis, namespace: str) -> None:
     """Whatever is written into its keys, no worker loses a flag or goes back, and the next change reaches all."""
     server = make_redis()
-    vault = Vault(server.client(), namespace)
+    redis_keys = RedisKeys(server.client(), namespace)
     with Fleet(contexts(posthog, server.url, namespace, every=EVERY), 4) as fleet:
         fleet.call(load)
         for number, spoil in enumerate(GARBAGE, start=2):
-            until(lambda: set(vault.keys.values()) == {"hash", "string"}, 4 * EVERY, what="both keys")
-            spoil(vault)
+            until(lambda: set(redis_keys.keys.values()) == {"hash", "string"}, 4 * EVERY, what="both keys")
+            spoil(redis_keys)
             posthog.serve(make_definitions(5, revision=number))
             all_hold(fleet, number, within=8 * EVERY)
         truths = posthog.truths()
@@ -144,32 +144,32 @@ def test_a_fleet_survives_garbage_in_every_key(posthog: StandInControl, make_red
         assert late.call(evaluated) == f"r{len(GARBAGE) + 1}"
 
 
-def _other_bytes(vault: Vault) -> None:
-    vault.admin.hset(vault.definitions, "payload", os.urandom(len(vault.payload or b"")))
+def _other_bytes(redis_keys: RedisKeys) -> None:
+    redis_keys.admin.hset(redis_keys.definitions, "payload", os.urandom(len(redis_keys.payload or b"")))
 
 
-def _cut_off(vault: Vault) -> None:
-    vault.admin.hset(vault.definitions, "payload", (vault.payload or b"")[:-20])
+def _cut_off(redis_keys: RedisKeys) -> None:
+    redis_keys.admin.hset(redis_keys.definitions, "payload", (redis_keys.payload or b"")[:-20])
 
 
-def _taken_away(vault: Vault) -> None:
-    vault.admin.hdel(vault.definitions, "payload")
+def _taken_away(redis_keys: RedisKeys) -> None:
+    redis_keys.admin.hdel(redis_keys.definitions, "payload")
 
 
 @pytest.mark.parametrize("spoil", [_other_bytes, _cut_off, _taken_away])
 def test_a_payload_broken_alone_is_repaired(
-    posthog: StandInControl, make_redis: MakeRedis, namespace: str, spoil: Callable[[Vault], None]
+    posthog: StandInControl, make_redis: MakeRedis, namespace: str, spoil: Callable[[RedisKeys], None]
 ) -> None:
     """With the payload broken and the metadata whole, the holders repair it: a new worker boots without a request."""
     server = make_redis()
-    vault = Vault(server.client(), namespace)
+    redis_keys = RedisKeys(server.client(), namespace)
     with Fleet(contexts(posthog, server.url, namespace, every=LONG, poll_interval=EVERY), 3) as fleet:
         fleet.call(load)
-        whole = vault.payload
-        spoil(vault)
+        whole = redis_keys.payload
+        spoil(redis_keys)
         new = fleet.join(1)[0]
         assert new.call(load) == 1
-        assert vault.payload == whole
+        assert redis_keys.payload == whole
         assert posthog.requests == 1
         assert all(never_lost_flags(member) and not trouble(member) for member in fleet)
         refused = [line for lines in fleet.call(logs) for line in lines if "unreadable" in line.text]

@@ -14,7 +14,7 @@ from flagcache.encoding.protection import protection_of
 from flagcache.errors import EnvelopeError
 from flagcache.settings import Options
 from flagcache_posthog.definitions import PostHogVendor
-from tests.fuzz.damaged_caches import Count
+from tests.fuzz.damaged_caches import InputCount
 
 KEY = "a key of more than sixteen bytes"
 KINDS: dict[str, Options] = {"plain": {}, "signed": {"signing_key": KEY}, "sealed": {"encryption_key": KEY}}
@@ -50,9 +50,9 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def count(request: pytest.FixtureRequest) -> Iterator[Count]:
+def count(request: pytest.FixtureRequest) -> Iterator[InputCount]:
     """Counts inputs; the figure is shown in the summary of the run, also where other processes ran the tests."""
-    counted = Count()
+    counted = InputCount()
     yield counted
     request.node.user_properties.append((_INPUTS, counted.inputs))
 

@@ -19,7 +19,7 @@ from flagcache.settings import Options
 from flagcache_posthog import FlagDefinitionCache
 from flagcache_posthog.testing import make_definitions
 
-__all__ = ["QUICK", "Count", "Victims", "victims"]
+__all__ = ["QUICK", "DamagedFleet", "InputCount", "victims"]
 
 QUICK: Options = {
     "cold_start_wait": 0.05,
@@ -35,13 +35,13 @@ _HEALED_WITHIN = 3.0
 
 
 @dataclass(slots=True)
-class Count:
+class InputCount:
     """How many inputs were tried."""
 
     inputs: int = 0
 
 
-class _Bugs(logging.Handler):
+class _CaughtExceptions(logging.Handler):
     """Collects what the outermost guard caught: each is a bug, although it did not reach the SDK."""
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class _Bugs(logging.Handler):
 
 
 @dataclass(slots=True)
-class Victims:
+class DamagedFleet:
     """A fleet of two, and the truth."""
 
     caches: tuple[FlagDefinitionCache, ...]
@@ -61,7 +61,7 @@ class Victims:
     """What the store says that it holds."""
     named: Callable[[str], str]
     """How a store names a content of this digest."""
-    bugs: _Bugs
+    bugs: _CaughtExceptions
     revision: int = 0
     truths: list[FlagDefinitionCacheData] = field(default_factory=list[FlagDefinitionCacheData])
 
@@ -106,14 +106,14 @@ class Victims:
 @contextmanager
 def victims(
     make: Callable[[Options], FlagDefinitionCache], version: Callable[[], str], named: Callable[[str], str]
-) -> Generator[Victims]:
+) -> Generator[DamagedFleet]:
     """Two caches that hold the first truth, as their store does."""
-    bugs, log = _Bugs(), logging.getLogger("flagcache.runtime.guard")
+    bugs, log = _CaughtExceptions(), logging.getLogger("flagcache.runtime.guard")
     events = logging.getLogger("flagcache")
     level, events.level = events.level, logging.CRITICAL  # thousands of refusals are what is wanted here
     log.setLevel(logging.ERROR)
     log.addHandler(bugs)
-    both = Victims((make(QUICK), make(QUICK)), version, named, bugs)
+    both = DamagedFleet((make(QUICK), make(QUICK)), version, named, bugs)
     try:
         both.heal()
         yield both

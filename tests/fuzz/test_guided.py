@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.damaged_caches import Count
+from tests.fuzz.damaged_caches import InputCount
 
 RUNS = 6_000
 
@@ -15,7 +15,7 @@ RUNS = 6_000
 @pytest.mark.skipif(
     find_spec("atheris") is None, reason="there is no atheris for this Python; hypothesis does its part"
 )
-def test_the_codec_under_guided_fuzzing(tmp_path: Path, count: Count) -> None:
+def test_the_codec_under_guided_fuzzing(tmp_path: Path, count: InputCount) -> None:
     """Bytes that reach ever more of the codec bring out definitions or an `EnvelopeError`, and nothing else."""
     ended = subprocess.run(
         [sys.executable, "-m", "tests.fuzz.guided", f"-runs={RUNS}", "-max_len=4096", str(tmp_path)],

@@ -18,11 +18,11 @@ from flagcache.stores.redis.wire import LONGEST_NOTICE
 from flagcache_posthog import FlagDefinitionCache, RedisFlagDefinitionCache
 from tests.fuzz import strategies as hostile
 from tests.fuzz.conftest import KINDS, fuzz, named, well_formed
-from tests.fuzz.damaged_caches import INTERVAL, Count, Victims, victims
+from tests.fuzz.damaged_caches import INTERVAL, DamagedFleet, InputCount, victims
 from tests.support.servers import RedisServer
 
 
-class Surgeon:
+class RedisEditor:
     """Reaches into one namespace in Redis."""
 
     def __init__(self, server: RedisServer, namespace: str, kind: str) -> None:
@@ -43,24 +43,24 @@ class Surgeon:
 
 
 @pytest.fixture
-def surgeon(redis_server: RedisServer, namespace: str, kind: str) -> Surgeon:
+def editor(redis_server: RedisServer, namespace: str, kind: str) -> RedisEditor:
     """Return the attacker that damages the store."""
-    return Surgeon(redis_server, namespace, kind)
+    return RedisEditor(redis_server, namespace, kind)
 
 
 @pytest.fixture
-def both(redis_server: RedisServer, namespace: str, kind: str, surgeon: Surgeon) -> Iterator[Victims]:
+def both(redis_server: RedisServer, namespace: str, kind: str, editor: RedisEditor) -> Iterator[DamagedFleet]:
     """Return the caches that must survive it."""
 
     def make(options: Options) -> FlagDefinitionCache:
         options = {**options, **KINDS[kind]}
         return RedisFlagDefinitionCache(redis_server.url, namespace, refresh_interval=INTERVAL, **options)
 
-    with victims(make, surgeon.version, partial(named, kind)) as pair:
+    with victims(make, editor.version, partial(named, kind)) as pair:
         yield pair
 
 
-def test_payloads(surgeon: Surgeon, both: Victims, kind: str, count: Count) -> None:
+def test_payloads(editor: RedisEditor, both: DamagedFleet, kind: str, count: InputCount) -> None:
     """Whatever is stored as payload: only well-formed definitions are used, with a key only our own."""
 
     def takes(got: FlagDefinitionCacheData) -> bool:
@@ -70,9 +70,9 @@ def test_payloads(surgeon: Surgeon, both: Victims, kind: str, count: Count) -> N
     @given(forgery=hostile.payloads(), known=st.booleans())
     def spoil(forgery: hostile.Forgery, known: bool) -> None:
         count.inputs += 1
-        version = surgeon.version() if known else "f" * 32
-        payload = forgery.of(surgeon.get("payload") or b"", version)
-        surgeon.put(payload=payload, size=len(payload), version=version.encode(), as_of=_later(surgeon))
+        version = editor.version() if known else "f" * 32
+        payload = forgery.of(editor.get("payload") or b"", version)
+        editor.put(payload=payload, size=len(payload), version=version.encode(), as_of=_later(editor))
         both.survive(takes)
         both.heal()
 
@@ -110,7 +110,7 @@ def _metadata(draw: st.DrawFn) -> dict[str, bytes | None]:
 
 
 @pytest.mark.parametrize("kind", ["plain", "signed"], indirect=True)
-def test_metadata(surgeon: Surgeon, both: Victims, count: Count) -> None:
+def test_metadata(editor: RedisEditor, both: DamagedFleet, count: InputCount) -> None:
     """With any other content of the other fields, or without them, workers notice nothing except an event."""
 
     @fuzz(max_examples=80)
@@ -119,9 +119,9 @@ def test_metadata(surgeon: Surgeon, both: Victims, count: Count) -> None:
         count.inputs += 1
         for field, value in spoilt.items():
             if value is None:
-                surgeon.admin.hdel(surgeon.keys.hash, field)
+                editor.admin.hdel(editor.keys.hash, field)
             else:
-                surgeon.put(**{field: value})
+                editor.put(**{field: value})
         both.survive()
         both.heal()
 
@@ -146,7 +146,7 @@ TYPES = ("string", "list", "set", "sorted set", "hash", "stream", "bits", "nothi
 
 
 @pytest.mark.parametrize("kind", ["plain", "signed"], indirect=True)
-def test_keys(surgeon: Surgeon, both: Victims, count: Count) -> None:
+def test_keys(editor: RedisEditor, both: DamagedFleet, count: InputCount) -> None:
     """Keys of another type, of megabytes, with and without an end: they are replaced, and the lease is found again."""
 
     @fuzz(max_examples=50)
@@ -158,10 +158,10 @@ def test_keys(surgeon: Surgeon, both: Victims, count: Count) -> None:
     )
     def spoil(where: str, kind: str, value: bytes, lasts: int) -> None:
         count.inputs += 1
-        for key in surgeon.keys[:2] if where == "both" else (getattr(surgeon.keys, where),):
-            _of_another_type(surgeon.admin, key, kind, value)
+        for key in editor.keys[:2] if where == "both" else (getattr(editor.keys, where),):
+            _of_another_type(editor.admin, key, kind, value)
             if lasts:
-                surgeon.admin.pexpire(key, lasts)
+                editor.admin.pexpire(key, lasts)
         both.survive()
         both.heal()
 
@@ -169,7 +169,7 @@ def test_keys(surgeon: Surgeon, both: Victims, count: Count) -> None:
 
 
 @pytest.mark.parametrize("kind", ["plain", "signed"], indirect=True)
-def test_notices(redis_server: RedisServer, namespace: str, kind: str, count: Count) -> None:
+def test_notices(redis_server: RedisServer, namespace: str, kind: str, count: InputCount) -> None:
     """Whatever is published on the channel, a subscription continues, and only tells processes to ask."""
     store = RedisStore(redis_server.url, namespace, format_and_protection=f"1-{kind}")
     subscription, admin = store.subscribe(), redis_server.client()
@@ -192,7 +192,7 @@ def test_notices(redis_server: RedisServer, namespace: str, kind: str, count: Co
     store.close()
 
 
-def _later(surgeon: Surgeon) -> int:
+def _later(editor: RedisEditor) -> int:
     """An order that makes all processes look."""
-    stored = surgeon.get("as_of") or b"0"
+    stored = editor.get("as_of") or b"0"
     return int(stored) + 1 if stored.isdigit() else 1

@@ -16,21 +16,21 @@ from flagcache.stores.spec import StoreSpec
 from flagcache_posthog.provider import FlagDefinitionCache
 from tests.fuzz import strategies as hostile
 from tests.fuzz.conftest import KEY, fuzz, named
-from tests.fuzz.damaged_caches import INTERVAL, Count, Victims, victims
+from tests.fuzz.damaged_caches import INTERVAL, DamagedFleet, InputCount, victims
 
 
 @dataclass(slots=True)
-class Liar:
+class ReplyChanges:
     """The changes of the next replies."""
 
     reply: dict[str, object] = field(default_factory=dict[str, object])
     meta: dict[str, object] = field(default_factory=dict[str, object])
 
 
-class LyingStore(MemoryStore):
+class CompromisedStore(MemoryStore):
     """Replies to polls as a compromised store does, while that is switched on."""
 
-    def __init__(self, liar: Liar) -> None:
+    def __init__(self, liar: ReplyChanges) -> None:
         super().__init__()
         self._liar = liar
 
@@ -47,19 +47,19 @@ class LyingStore(MemoryStore):
 
 
 @pytest.fixture
-def liar() -> Liar:
+def liar() -> ReplyChanges:
     """Return the control of the store's replies."""
-    return Liar()
+    return ReplyChanges()
 
 
 @pytest.fixture
-def store(liar: Liar) -> LyingStore:
+def store(liar: ReplyChanges) -> CompromisedStore:
     """The store of the fleet."""
-    return LyingStore(liar)
+    return CompromisedStore(liar)
 
 
 @pytest.fixture
-def both(store: LyingStore, namespace: str) -> Iterator[Victims]:
+def both(store: CompromisedStore, namespace: str) -> Iterator[DamagedFleet]:
     """Return the caches that must survive it; they have a key, so they believe only the truth."""
 
     def make(options: Options) -> FlagDefinitionCache:
@@ -101,7 +101,7 @@ _reply_lies = st.fixed_dictionaries(
 )
 
 
-def test_replies(liar: Liar, both: Victims, count: Count) -> None:
+def test_replies(liar: ReplyChanges, both: DamagedFleet, count: InputCount) -> None:
     """Whatever a store answers to a poll, no flag is lost and none but signed ones are used; the next truth is."""
 
     @fuzz(max_examples=300)

@@ -17,12 +17,12 @@ from flagcache.stores.sqlite.store import name_of
 from flagcache_posthog import FlagDefinitionCache, SqliteFlagDefinitionCache
 from tests.fuzz import strategies as hostile
 from tests.fuzz.conftest import KINDS, fuzz, named, well_formed
-from tests.fuzz.damaged_caches import INTERVAL, Count, Victims, victims
+from tests.fuzz.damaged_caches import INTERVAL, DamagedFleet, InputCount, victims
 
 Cell: TypeAlias = "int | float | str | bytes | None"
 
 
-class Surgeon:
+class RowEditor:
     """Reaches into one namespace of a file, as any other program can."""
 
     def __init__(self, path: Path, name: str) -> None:
@@ -53,20 +53,20 @@ class Surgeon:
 
 
 @pytest.fixture
-def surgeon(tmp_path: Path, namespace: str, kind: str) -> Surgeon:
+def editor(tmp_path: Path, namespace: str, kind: str) -> RowEditor:
     """Return the attacker that damages the file."""
-    return Surgeon(tmp_path / "flags.db", name_of(namespace, format_and_protection=f"1-{kind}"))
+    return RowEditor(tmp_path / "flags.db", name_of(namespace, format_and_protection=f"1-{kind}"))
 
 
 @pytest.fixture
-def both(tmp_path: Path, namespace: str, kind: str, surgeon: Surgeon) -> Iterator[Victims]:
+def both(tmp_path: Path, namespace: str, kind: str, editor: RowEditor) -> Iterator[DamagedFleet]:
     """Return the caches that must survive it."""
 
     def make(options: Options) -> FlagDefinitionCache:
         options = {**options, **KINDS[kind]}
         return SqliteFlagDefinitionCache(tmp_path / "flags.db", namespace, refresh_interval=INTERVAL, **options)
 
-    with victims(make, surgeon.version, partial(named, kind)) as pair:
+    with victims(make, editor.version, partial(named, kind)) as pair:
         yield pair
 
 
@@ -92,21 +92,21 @@ COLUMNS = (
 
 
 @pytest.mark.parametrize("kind", ["plain", "signed"], indirect=True)
-def test_rows(surgeon: Surgeon, both: Victims, count: Count) -> None:
+def test_rows(editor: RowEditor, both: DamagedFleet, count: InputCount) -> None:
     """With any content of any type in the columns of the state, workers notice nothing except an event."""
 
     @fuzz(max_examples=50)
     @given(spoilt=st.dictionaries(st.sampled_from(COLUMNS), _cells(), min_size=1, max_size=8))
     def spoil(spoilt: dict[str, Cell]) -> None:
         count.inputs += 1
-        surgeon.put("state", **spoilt)
+        editor.put("state", **spoilt)
         both.survive()
         both.heal()
 
     spoil()
 
 
-def test_payloads(surgeon: Surgeon, both: Victims, kind: str, count: Count) -> None:
+def test_payloads(editor: RowEditor, both: DamagedFleet, kind: str, count: InputCount) -> None:
     """Whatever is stored as payload: only well-formed definitions are used, with a key only our own."""
 
     def takes(got: FlagDefinitionCacheData) -> bool:
@@ -116,11 +116,11 @@ def test_payloads(surgeon: Surgeon, both: Victims, kind: str, count: Count) -> N
     @given(forgery=hostile.payloads(), known=st.booleans())
     def spoil(forgery: hostile.Forgery, known: bool) -> None:
         count.inputs += 1
-        version = surgeon.version() if known else "f" * 32
-        payload = forgery.of(cast("bytes", surgeon.get("payload", "body") or b""), version)
-        surgeon.put("payload", body=payload)
-        later = int(cast("int", surgeon.get("state", "as_of") or 0)) + 1
-        surgeon.put("state", version=version, payload_size=len(payload), as_of=later)
+        version = editor.version() if known else "f" * 32
+        payload = forgery.of(cast("bytes", editor.get("payload", "body") or b""), version)
+        editor.put("payload", body=payload)
+        later = int(cast("int", editor.get("state", "as_of") or 0)) + 1
+        editor.put("state", version=version, payload_size=len(payload), as_of=later)
         both.survive(takes)
         both.heal()
 
@@ -151,10 +151,10 @@ FOREIGN = (
 
 @pytest.mark.parametrize("damage", [*DAMAGES, *FOREIGN])
 @pytest.mark.parametrize("kind", ["plain"], indirect=True)
-def test_damages(surgeon: Surgeon, both: Victims, damage: str, count: Count) -> None:
+def test_damages(editor: RowEditor, both: DamagedFleet, damage: str, count: InputCount) -> None:
     """If rows, columns or tables are missing, no worker loses a flag, and a file of flagcache is repaired."""
     count.inputs += 1
-    surgeon.run(damage)
+    editor.run(damage)
     both.survive()
     if damage in DAMAGES:
         both.heal()

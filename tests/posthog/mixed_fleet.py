@@ -17,7 +17,7 @@ from typing_extensions import Self
 
 from tests.support.user_programs import posthog_environment
 
-__all__ = ["Member", "Seen", "oldest_sdk"]
+__all__ = ["Member", "Sighting", "oldest_sdk"]
 
 _MINUTES = 60
 
@@ -45,7 +45,7 @@ def oldest_sdk(cache: Path) -> Path:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Sighting:
     """What a client held from one moment to the next."""
 
     revision: str | None
@@ -94,16 +94,16 @@ class Member:
             self._process.wait()
 
     @property
-    def history(self) -> list[Seen]:
+    def history(self) -> list[Sighting]:
         """All that its client held so far."""
         text = self._output.read_text()
-        return [Seen(**json.loads(line)) for line in text[: text.rfind("\n") + 1].splitlines()]
+        return [Sighting(**json.loads(line)) for line in text[: text.rfind("\n") + 1].splitlines()]
 
     @property
-    def now(self) -> Seen:
+    def now(self) -> Sighting:
         """What it holds."""
         history = self.history
-        return history[-1] if history else Seen(None, None, "", "", "")
+        return history[-1] if history else Sighting(None, None, "", "", "")
 
     @property
     def never_lost_a_key(self) -> bool:

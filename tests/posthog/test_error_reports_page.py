@@ -25,7 +25,7 @@ from tests.support.snippets import snippet
 PAGE = "docs/error-reports.md"
 
 
-class Kept(Transport):
+class RecordingTransport(Transport):
     """Keeps what would be sent to Sentry."""
 
     def __init__(self) -> None:
@@ -40,9 +40,9 @@ class Kept(Transport):
 
 
 @pytest.fixture
-def sentry() -> Iterator[Kept]:
+def sentry() -> Iterator[RecordingTransport]:
     """Start Sentry's SDK as an application does, without integrations that patch other libraries permanently."""
-    kept = Kept()
+    kept = RecordingTransport()
     options: Any = {"default_integrations": False, "auto_enabling_integrations": False}
     with sentry_sdk.isolation_scope():
         sentry_sdk.init("http://public@127.0.0.1:9/1", transport=kept, integrations=[LoggingIntegration()], **options)
@@ -91,14 +91,14 @@ def page(posthog: StandInControl, monkeypatch: pytest.MonkeyPatch, sent: list[di
     sys.modules["checkout"].posthog.shutdown()
 
 
-def _report(page: Any, sentry: Kept) -> Any:  # noqa: ANN401 - a module that exists only here
+def _report(page: Any, sentry: RecordingTransport) -> Any:  # noqa: ANN401 - a module that exists only here
     with pytest.raises(ConnectionError) as failed:
         page.checkout("user")
     sentry_sdk.capture_exception(failed.value)
     return sentry.reports[-1]
 
 
-def test_sentrys_report_lists_the_flags(page: Any, sentry: Kept, lines: list[Any]) -> None:  # noqa: ANN401
+def test_sentrys_report_lists_the_flags(page: Any, sentry: RecordingTransport, lines: list[Any]) -> None:  # noqa: ANN401
     """Those that were read, and the key of a variant as a tag."""
     report = _report(page, sentry)
     assert report["contexts"]["flags"]["values"] == [
@@ -108,7 +108,7 @@ def test_sentrys_report_lists_the_flags(page: Any, sentry: Kept, lines: list[Any
     assert report["tags"] == {"flag.price": "b"}
 
 
-def test_a_scope_has_the_flags_of_its_request(page: Any, sentry: Kept, lines: list[Any]) -> None:  # noqa: ANN401
+def test_a_scope_has_the_flags_of_its_request(page: Any, sentry: RecordingTransport, lines: list[Any]) -> None:  # noqa: ANN401
     """A request in a scope of its own leaves no flags to the next report."""
     with sentry_sdk.isolation_scope():
         assert "flags" in _report(page, sentry)["contexts"]
@@ -116,7 +116,7 @@ def test_a_scope_has_the_flags_of_its_request(page: Any, sentry: Kept, lines: li
     assert "flags" not in sentry.reports[-1]["contexts"]
 
 
-def test_structlogs_lines_have_the_flags(page: Any, sentry: Kept, lines: list[Any]) -> None:  # noqa: ANN401
+def test_structlogs_lines_have_the_flags(page: Any, sentry: RecordingTransport, lines: list[Any]) -> None:  # noqa: ANN401
     """Each line after a read has the flag, until the next request begins."""
     _report(page, sentry)
     assert {name: lines[0][name] for name in ("event", "price", "flag.new-checkout", "flag.price")} == {
@@ -130,7 +130,12 @@ def test_structlogs_lines_have_the_flags(page: Any, sentry: Kept, lines: list[An
     assert not [name for name in lines[1] if name.startswith("flag.")]
 
 
-def test_posthogs_report_has_the_flags(page: Any, sentry: Kept, lines: list[Any], sent: list[Any]) -> None:  # noqa: ANN401
+def test_posthogs_report_has_the_flags(
+    page: Any,  # noqa: ANN401
+    sentry: RecordingTransport,
+    lines: list[Any],
+    sent: list[Any],
+) -> None:
     """The event of an exception carries the values that the request read."""
     _report(page, sentry)
     properties = next(event["properties"] for event in sent if event["event"] == "$exception")
@@ -138,7 +143,7 @@ def test_posthogs_report_has_the_flags(page: Any, sentry: Kept, lines: list[Any]
     assert properties["$active_feature_flags"] == ["new-checkout", "price"]
 
 
-def test_only_flags_with_a_value_are_noted(page: Any, sentry: Kept, lines: list[Any]) -> None:  # noqa: ANN401
+def test_only_flags_with_a_value_are_noted(page: Any, sentry: RecordingTransport, lines: list[Any]) -> None:  # noqa: ANN401
     """One that is off has a value; one that does not exist has none, and reads as its default."""
     flags = sys.modules["reported_flags"].ReportedFlags(page.posthog, "user")
     assert (flags.get("off", default="x"), flags.get("no-such", default="x"), flags.is_enabled("no-such")) == (
@@ -153,7 +158,7 @@ def test_only_flags_with_a_value_are_noted(page: Any, sentry: Kept, lines: list[
     assert {name for name in lines[-1] if name.startswith("flag.")} == {"flag.off"}
 
 
-def test_an_error_of_flagcache_is_a_report(sentry: Kept) -> None:
+def test_an_error_of_flagcache_is_a_report(sentry: RecordingTransport) -> None:
     """An ERROR of flagcache is a report, unless Sentry ignores the logger."""
     logging.getLogger("flagcache").error("a line")
     assert [report["logentry"]["message"] for report in sentry.reports] == ["a line"]

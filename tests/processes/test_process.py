@@ -18,7 +18,7 @@ from flagcache.runtime import process
 from tests.support.in_process_fleet import in_thread
 
 
-class Guest:
+class HookRecorder:
     """An object with hooks."""
 
     def __init__(self, *, fails: bool = False) -> None:
@@ -36,13 +36,13 @@ class Guest:
         self.calls.append("leave")
 
 
-def in_child(guests: list[Guest]) -> str:
+def in_child(recorders: list[HookRecorder]) -> str:
     """The hooks that ran in a forked child, as the child reports."""
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
-            os.write(write, repr([guest.calls for guest in guests]).encode())
+            os.write(write, repr([recorder.calls for recorder in recorders]).encode())
         finally:
             os._exit(0)
     os.close(write)
@@ -85,35 +85,35 @@ def test_the_clock_only_goes_forward() -> None:
 
 def test_a_child_is_told_of_the_fork_and_the_parent_is_not() -> None:
     """The hook runs before any other code of the child."""
-    guest = Guest()
-    process.at_fork(guest)
-    assert in_child([guest]) == "[['forked']]"
-    assert guest.calls == []
+    recorder = HookRecorder()
+    process.at_fork(recorder)
+    assert in_child([recorder]) == "[['forked']]"
+    assert recorder.calls == []
 
 
 def test_one_that_fails_at_the_fork_keeps_nobody_from_hearing(caplog: pytest.LogCaptureFixture) -> None:
     """The child continues, and the other hooks run."""
-    guests = [Guest(fails=True), Guest(), Guest(fails=True)]
-    for guest in guests:
-        process.at_fork(guest)
-    assert in_child(guests) == "[['forked'], ['forked'], ['forked']]"
+    recorders = [HookRecorder(fails=True), HookRecorder(), HookRecorder(fails=True)]
+    for recorder in recorders:
+        process.at_fork(recorder)
+    assert in_child(recorders) == "[['forked'], ['forked'], ['forked']]"
 
 
 def test_a_fork_from_another_thread_tells_too() -> None:
     """Which is where servers fork."""
-    guest = Guest()
-    process.at_fork(guest)
-    assert in_thread(lambda: in_child([guest])) == "[['forked']]"
+    recorder = HookRecorder()
+    process.at_fork(recorder)
+    assert in_thread(lambda: in_child([recorder])) == "[['forked']]"
 
 
 def test_nobody_is_kept_alive_by_being_told() -> None:
     """A cache that is no longer used can be collected."""
-    guest = Guest()
-    process.at_fork(guest)
-    process.at_exit(guest)
+    recorder = HookRecorder()
+    process.at_fork(recorder)
+    process.at_exit(recorder)
     gone: list[bool] = []
-    weakref.finalize(guest, gone.append, True)
-    del guest
+    weakref.finalize(recorder, gone.append, True)
+    del recorder
     gc.collect()
     assert gone == [True]
 

@@ -62,7 +62,7 @@ def move_times_back(client: redis.Redis, keys: Keys, milliseconds: int) -> None:
         command("PEXPIRE", keys.lease, left - milliseconds)  # nothing left: the key goes
 
 
-class Twins:
+class ComparedStores:
     """Runs verbs on both and compares their replies and what they store."""
 
     def __init__(self, client: redis.Redis, store: RedisStore) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from flagcache.stores.base import Ask, Envelope, Grant, Meta, Order, Published, Reply, Scope, Snapshot
-from tests.stores.store_record import GRACE, Facts, is_refresher
+from tests.stores.store_record import GRACE, NamespaceRecord, is_refresher
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Worker:
                 self.held = reply.meta
 
 
-class Model(Facts):
+class Model(NamespaceRecord):
     """What was seen of one namespace.
 
     Every method takes what the store answered and what `inspect` showed after it, and fails where that cannot be.

@@ -17,7 +17,7 @@ NEVER = 10**9
 
 
 @dataclass
-class Given:
+class GrantRecord:
     """A grant, and what became of it."""
 
     holder: str
@@ -29,7 +29,7 @@ class Given:
 
 
 @dataclass
-class Facts:
+class NamespaceRecord:
     """What was seen of one namespace."""
 
     seen: Snapshot
@@ -40,7 +40,7 @@ class Facts:
     leader: str = ""
     until: tuple[int, int] = (0, 0)
     """Until when its lease lasts: at least, and at most."""
-    given: list[Given] = field(default_factory=list[Given])
+    given: list[GrantRecord] = field(default_factory=list[GrantRecord])
     """All grants since the store was last emptied."""
     granted_at: set[int] = field(default_factory=set[int])
     """When a fetch was ever granted."""
@@ -76,7 +76,7 @@ class Facts:
             assert after.meta.order >= before.meta.order, "what is stored goes backwards"
 
     @property
-    def latest(self) -> Given | None:
+    def latest(self) -> GrantRecord | None:
         """The latest grant."""
         return self.given[-1] if self.given else None
 
@@ -161,7 +161,7 @@ class Facts:
             failed = latest is not None and latest.failed
             assert failed or died or self.seen.meta is None, "too early"
         assert len(self.given) < 3 or grant.at - self.given[-3].grant.at >= soon, "three an interval"
-        self.given.append(Given(ask.me, grant, reports=ask.reports))
+        self.given.append(GrantRecord(ask.me, grant, reports=ask.reports))
         self.granted_at.add(grant.at)
         self.highest = max(self.highest, grant.as_of)
 

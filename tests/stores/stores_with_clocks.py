@@ -3,7 +3,7 @@
 """The stores for `test_machine.py`: each is used through two handles, and a test moves its time.
 
 Memory and SQLite go by a clock that the test sets. A Redis server goes by its own: there all stored times move back,
-and `Later` shows the store as it would look if the clock had moved on instead.
+and `ShiftedStore` shows the store as it would look if the clock had moved on instead.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SPOILT = {"as_of": "x", "changed_at": "-1", "confirmed_at": "", "payload": "shor
 """What a damaged store holds in the place of a number, or of a payload of another length."""
 
 
-class Site(ABC):
+class StoreWithClock(ABC):
     """A store, and what befalls it."""
 
     handles: tuple[Store, ...]
@@ -65,7 +65,7 @@ class _Clock:
         return self.now
 
 
-class MemorySite(Site):
+class MemoryWithClock(StoreWithClock):
     """In memory: all handles are one."""
 
     damageable = False
@@ -88,7 +88,7 @@ class MemorySite(Site):
         raise NotImplementedError
 
 
-class SqliteSite(Site):
+class SqliteWithClock(StoreWithClock):
     """In a file, which all machines of a test share."""
 
     def __init__(self, path: Path) -> None:
@@ -124,7 +124,7 @@ class SqliteSite(Site):
             pass
 
 
-class RedisSite(Site):
+class RedisWithClock(StoreWithClock):
     """On a server, which all machines of a test share."""
 
     tolerance = 2000  # the server counts the lease by itself, and a slow machine sleeps between two looks at its clock
@@ -134,7 +134,7 @@ class RedisSite(Site):
         namespace = f"machine-{next(_serial)}"
         stores = [RedisStore(server.url, namespace, timeout=20.0) for _ in range(2)]
         self._keys = stores[0].keys
-        self._later = [Later(store) for store in stores]
+        self._later = [ShiftedStore(store) for store in stores]
         self.handles = tuple(self._later)
 
     @override
@@ -158,7 +158,7 @@ class RedisSite(Site):
         super().close()
 
 
-class Later(Store):
+class ShiftedStore(Store):
     """A store seen as if its clock, and its times, were this many milliseconds later; 0 is no time."""
 
     def __init__(self, store: Store) -> None:

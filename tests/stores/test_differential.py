@@ -21,7 +21,7 @@ from flagcache.stores.base import REFRESHER, Ask, Envelope, Grant, Meta, Order, 
 from flagcache.stores.redis.store import RedisStore
 from flagcache.stores.rules import verbs as rules
 from flagcache.stores.rules.state import State
-from tests.stores.redis_beside_rules import LENGTHS, TEXTS, TIMES, Twins
+from tests.stores.redis_beside_rules import LENGTHS, TEXTS, TIMES, ComparedStores
 from tests.support.servers import RedisServer
 
 WORKERS = st.sampled_from(["a", "a", "b", "b", "c", f"{REFRESHER}d", f"{REFRESHER}e"])
@@ -49,9 +49,9 @@ class Moment:
     beside: str
     offset: int
 
-    def of(self, twins: Twins, *, real: bool = True) -> int:
+    def of(self, compared: ComparedStores, *, real: bool = True) -> int:
         """The time; a real one is in this decade, another may be 0."""
-        stored, now = twins.state, twins.now()
+        stored, now = compared.state, compared.now()
         beside = {
             "never": 0,
             "now": now,
@@ -76,7 +76,7 @@ class Step(ABC):
     """Something that happens to both twins."""
 
     @abstractmethod
-    def take(self, twins: Twins) -> None:
+    def take(self, compared: ComparedStores) -> None:
         """Let it happen, and compare."""
 
 
@@ -91,15 +91,17 @@ class Poll(Step):
     """Beside the store's."""
 
     @override
-    def take(self, twins: Twins) -> None:
+    def take(self, compared: ComparedStores) -> None:
         held = None
         if self.held is not None:
-            held = Order(max(0, twins.state.epoch + self.held_epoch), self.held.of(twins, real=False))
-        ask = self.ask._replace(last_grant=self.last_grant.of(twins, real=False), held=held)
+            held = Order(max(0, compared.state.epoch + self.held_epoch), self.held.of(compared, real=False))
+        ask = self.ask._replace(last_grant=self.last_grant.of(compared, real=False), held=held)
         if ask.has_key and held is not None:
-            stamp = ask.doubted_stamp or twins.state.epoch_stamp
-            ask = ask._replace(epoch_stamp=f"epoch-{held.epoch}", unsigned_epoch=twins.state.epoch, doubted_stamp=stamp)
-        twins.poll(ask)
+            stamp = ask.doubted_stamp or compared.state.epoch_stamp
+            ask = ask._replace(
+                epoch_stamp=f"epoch-{held.epoch}", unsigned_epoch=compared.state.epoch, doubted_stamp=stamp
+            )
+        compared.poll(ask)
 
 
 class _Options(TypedDict):
@@ -123,11 +125,11 @@ class Publish(Step):
     replacing: Replacing | None = None
 
     @override
-    def take(self, twins: Twins) -> None:
-        as_of = self.as_of.of(twins)
+    def take(self, compared: ComparedStores) -> None:
+        as_of = self.as_of.of(compared)
         meta = Meta(
             self.version,
-            max(0, twins.state.epoch + self.epoch),
+            max(0, compared.state.epoch + self.epoch),
             as_of,
             as_of - 2,
             as_of - 1,
@@ -143,10 +145,10 @@ class Publish(Step):
         def by_rules(state: State, clock: int) -> tuple[State, Published]:
             state, published, _ = rules.publish(state, self.me, content, clock, **options)
             if rules.replaces_payload(state, content, published):
-                twins.payload = content.payload
+                compared.payload = content.payload
             return state, published
 
-        twins.run(lambda: twins.store.publish(self.me, content, **options), by_rules)
+        compared.run(lambda: compared.store.publish(self.me, content, **options), by_rules)
 
 
 @dataclass(frozen=True)
@@ -159,11 +161,11 @@ class Confirm(Step):
     lease: int
 
     @override
-    def take(self, twins: Twins) -> None:
-        as_of = self.as_of.of(twins)
+    def take(self, compared: ComparedStores) -> None:
+        as_of = self.as_of.of(compared)
         grant = Grant(0, as_of, as_of - 1)
-        twins.run(
-            lambda: twins.store.confirm(self.me, self.version, grant, lease=self.lease, stamp="confirmed"),
+        compared.run(
+            lambda: compared.store.confirm(self.me, self.version, grant, lease=self.lease, stamp="confirmed"),
             lambda state, clock: rules.confirm(
                 state, self.me, self.version, grant, clock, lease=self.lease, stamp="confirmed"
             )[:2],
@@ -178,12 +180,12 @@ class Discard(Step):
     version: str
 
     @override
-    def take(self, twins: Twins) -> None:
-        twins.run(
-            lambda: twins.store.discard(self.me, self.version),
+    def take(self, compared: ComparedStores) -> None:
+        compared.run(
+            lambda: compared.store.discard(self.me, self.version),
             lambda state, clock: rules.discard(state, self.version, clock)[:2],
         )
-        twins.lengthen_lease(STRIDE // 2)
+        compared.lengthen_lease(STRIDE // 2)
 
 
 @dataclass(frozen=True)
@@ -195,9 +197,9 @@ class Report(Step):
     interval: int
 
     @override
-    def take(self, twins: Twins) -> None:
-        twins.run(
-            lambda: twins.store.report(self.me, self.version, self.interval),
+    def take(self, compared: ComparedStores) -> None:
+        compared.run(
+            lambda: compared.store.report(self.me, self.version, self.interval),
             lambda state, clock: rules.report(state, self.version, self.interval, clock)[:2],
         )
 
@@ -212,11 +214,11 @@ class Fail(Step):
     retry_after: int
 
     @override
-    def take(self, twins: Twins) -> None:
-        as_of, options = self.as_of.of(twins, real=False), {"status": 429, "retry_after": self.retry_after}
+    def take(self, compared: ComparedStores) -> None:
+        as_of, options = self.as_of.of(compared, real=False), {"status": 429, "retry_after": self.retry_after}
         stamp = f"noted at {as_of}"
-        twins.run(
-            lambda: twins.store.fail(self.me, as_of, self.scope, **options, stamp=stamp),
+        compared.run(
+            lambda: compared.store.fail(self.me, as_of, self.scope, **options, stamp=stamp),
             lambda state, clock: rules.fail(state, self.me, as_of, self.scope, clock, **options, stamp=stamp)[:2],
         )
 
@@ -229,9 +231,9 @@ class Renew(Step):
     lease: int
 
     @override
-    def take(self, twins: Twins) -> None:
-        twins.run(
-            lambda: twins.store.renew(self.me, self.lease),
+    def take(self, compared: ComparedStores) -> None:
+        compared.run(
+            lambda: compared.store.renew(self.me, self.lease),
             lambda state, clock: rules.renew(state, self.me, self.lease, clock),
         )
 
@@ -244,9 +246,9 @@ class Release(Step):
     idle: bool
 
     @override
-    def take(self, twins: Twins) -> None:
-        twins.run(
-            lambda: twins.store.release(self.me, idle=self.idle),
+    def take(self, compared: ComparedStores) -> None:
+        compared.run(
+            lambda: compared.store.release(self.me, idle=self.idle),
             lambda state, clock: rules.release(state, self.me, clock, idle=self.idle)[:2],
         )
 
@@ -256,13 +258,13 @@ class Clear(Step):
     """People clear the store."""
 
     @override
-    def take(self, twins: Twins) -> None:
+    def take(self, compared: ComparedStores) -> None:
         def by_rules(state: State, clock: int) -> tuple[State, int]:
             state, notice = rules.clear(state, clock, "cleared")
             return state, notice.epoch
 
-        twins.run(lambda: twins.store.clear("cleared"), by_rules)
-        twins.lengthen_lease(STRIDE // 2)
+        compared.run(lambda: compared.store.clear("cleared"), by_rules)
+        compared.lengthen_lease(STRIDE // 2)
 
 
 @dataclass(frozen=True)
@@ -272,8 +274,8 @@ class Pass(Step):
     milliseconds: int
 
     @override
-    def take(self, twins: Twins) -> None:
-        twins.pass_time(self.milliseconds)
+    def take(self, compared: ComparedStores) -> None:
+        compared.pass_time(self.milliseconds)
 
 
 @dataclass(frozen=True)
@@ -284,8 +286,8 @@ class Damage(Step):
     value: str
 
     @override
-    def take(self, twins: Twins) -> None:
-        twins.damage(self.field, self.value)
+    def take(self, compared: ComparedStores) -> None:
+        compared.damage(self.field, self.value)
 
 
 ASKS = st.builds(
@@ -371,12 +373,12 @@ def test_scripts_and_rules_agree(redis_server_any: RedisServer, steps: list[Step
     """After any steps in any order scripts and rules give the same answers and store the same."""
     client = redis_server_any.client()
     store = RedisStore(redis_server_any.url, f"twins-{next(_serial)}", timeout=10.0)
-    twins = Twins(client, store)
+    compared = ComparedStores(client, store)
     try:
         for number, step in enumerate(steps):
             note(f"step {number}: {step}")
-            step.take(twins)
+            step.take(compared)
     finally:
-        twins.forget()
+        compared.forget()
         store.close()
         client.close()

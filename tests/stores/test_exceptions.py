@@ -60,7 +60,7 @@ def refuses_everything(store: FleetStore) -> list[StoreError]:
     return failures
 
 
-class Fickle:
+class RaisingUserCode:
     """The user's code, which raises until the test stops it."""
 
     def __init__(self, exc: BaseException) -> None:
@@ -72,10 +72,10 @@ class Fickle:
             raise self.exc
 
 
-class FickleProvider(CredentialProvider):
+class RaisingProvider(CredentialProvider):
     """Credentials from the user's code."""
 
-    def __init__(self, fickle: Fickle) -> None:
+    def __init__(self, fickle: RaisingUserCode) -> None:
         self._fickle = fickle
 
     def get_credentials(self) -> tuple[str, str]:
@@ -87,7 +87,7 @@ class FickleProvider(CredentialProvider):
 @pytest.mark.parametrize("exc", ODD, ids=lambda exc: type(exc).__name__)
 def test_a_connect_function_that_raises(redis_server: RedisServer, namespace: str, exc: Exception) -> None:
     """Each verb fails, says in which code, shows no secret, and keeps no half-open connection; later it heals."""
-    fickle = Fickle(exc)
+    fickle = RaisingUserCode(exc)
 
     def connect(connection: redis.Connection) -> None:
         fickle()
@@ -110,7 +110,7 @@ def test_a_connect_function_that_raises(redis_server: RedisServer, namespace: st
 
 def test_a_connection_whose_connect_function_failed_is_not_used(redis_server: RedisServer, namespace: str) -> None:
     """The next command connects again: a connection that was not logged in, or not set up, must not carry one."""
-    fickle, connected = Fickle(RuntimeError("no token yet")), 0
+    fickle, connected = RaisingUserCode(RuntimeError("no token yet")), 0
 
     def connect(connection: redis.Connection) -> None:
         nonlocal connected
@@ -133,8 +133,8 @@ def test_a_connection_whose_connect_function_failed_is_not_used(redis_server: Re
 @pytest.mark.parametrize("exc", ODD, ids=lambda exc: type(exc).__name__)
 def test_a_credential_provider_that_raises(redis_server: RedisServer, namespace: str, exc: Exception) -> None:
     """A raising credential provider is handled like a connect function."""
-    fickle = Fickle(exc)
-    client = make_client(unix_socket_path=str(redis_server.socket_path), credential_provider=FickleProvider(fickle))
+    fickle = RaisingUserCode(exc)
+    client = make_client(unix_socket_path=str(redis_server.socket_path), credential_provider=RaisingProvider(fickle))
     assert not any(SECRET in str(failure) for failure in refuses_everything(RedisStore(client, namespace)))
     fickle.exc = None
     store = RedisStore(client, namespace)
@@ -166,7 +166,7 @@ def test_a_host_that_is_no_text_is_refused(namespace: str) -> None:
 def test_sqlite_that_raises(tmp_path: Path, namespace: str, monkeypatch: pytest.MonkeyPatch, exc: Exception) -> None:
     """Every outcome is a `StoreError`."""
     connect = sqlite3.connect
-    monkeypatch.setattr(sqlite3, "connect", Fickle(exc))
+    monkeypatch.setattr(sqlite3, "connect", RaisingUserCode(exc))
     path = tmp_path / "flags.db"
     for failure in refuses_everything(SqliteStore(path, namespace)):
         assert SECRET not in str(failure)
@@ -179,7 +179,7 @@ def test_sqlite_that_raises(tmp_path: Path, namespace: str, monkeypatch: pytest.
 @pytest.mark.parametrize("exc", ODD, ids=lambda exc: type(exc).__name__)
 def test_memory_whose_clock_raises(exc: Exception) -> None:
     """The rules fail, and nothing is changed."""
-    fickle = Fickle(exc)
+    fickle = RaisingUserCode(exc)
 
     def clock() -> int:
         fickle()
@@ -212,7 +212,7 @@ _MEANWHILE = frozenset({"socket_connect_timeout", "socket_timeout"})
 """While only redis-py has a socket, our functions raise `TimeoutError`, at which redis-py closes it."""
 
 
-class Saboteur:
+class FailurePoint:
     """Raises at one of the functions that are called below a verb, the stores' own and redis-py's.
 
     Args:
@@ -285,14 +285,14 @@ VERBS = ("poll", "publish", "confirm", "fail", "renew", "release", "discard", "i
 def test_an_exception_at_any_call_below_a_verb(make_store: MakeStore, verb: str) -> None:
     """It leaves the verb as a `StoreError`, if at all, and the store can be used afterwards."""
     store = make_store()
-    counted = Saboteur(every_verb(store)[verb], -1)
+    counted = FailurePoint(every_verb(store)[verb], -1)
     counted.run()
     store.close()
     points = range(counted.calls)
     rng = random.Random(verb)
     for at in sorted(rng.sample(points, min(len(points), 20))):
         store = make_store()
-        saboteur = Saboteur(every_verb(store)[verb], at)
+        saboteur = FailurePoint(every_verb(store)[verb], at)
         failure = ""
         try:
             saboteur.run()

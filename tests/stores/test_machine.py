@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 from flagcache.stores.base import REFRESHER, Ask, Envelope, Grant, Meta, Published, Scope, Store
 from tests.stores.store_model import Model, Worker
 from tests.stores.store_record import NEVER
-from tests.stores.stores_with_clocks import SPOILT, MemorySite, RedisSite, Site, SqliteSite
+from tests.stores.stores_with_clocks import SPOILT, MemoryWithClock, RedisWithClock, SqliteWithClock, StoreWithClock
 from tests.support.servers import RedisServer
 
 INTERVAL = 60_000
@@ -39,21 +39,21 @@ PASSES = st.sampled_from([1, 500, 1000, 20_000, 45_000, 54_000 - 1, 54_000, INTE
 class StoreMachine(RuleBasedStateMachine):
     """What may happen to a store."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, backend: StoreWithClock) -> None:
         super().__init__()
-        self.site = site
+        self.backend = backend
         self.names = (f"{REFRESHER if number % 3 == 0 else ''}worker-{number}" for number in itertools.count())
         self.workers = [Worker(next(self.names)) for _ in range(3)]
-        self.model = Model(site.handles[0].inspect(), site.tolerance)
+        self.model = Model(backend.handles[0].inspect(), backend.tolerance)
         self.turn = itertools.cycle([0, 1])
 
     def store(self) -> Store:
         """Use the handles in turn, so that what is done with one must be visible with the other."""
-        return self.site.handles[next(self.turn)]
+        return self.backend.handles[next(self.turn)]
 
     def teardown(self) -> None:
         """Leave nothing behind."""
-        self.site.close()
+        self.backend.close()
 
     @rule(number=WORKERS, after=PASSES, version=VERSIONS, unchanged=st.booleans(), lease=LEASES)
     def take_turn(self, number: int, after: int, version: str, lease: int, *, unchanged: bool) -> None:
@@ -223,7 +223,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(milliseconds=PASSES)
     def pass_time(self, milliseconds: int) -> None:
         """Time passes, and changes nothing but a lease that ends."""
-        self.site.pass_time(milliseconds)
+        self.backend.pass_time(milliseconds)
         seen, after = self.model.seen, self.store().inspect()
         assert after.clock >= seen.clock + milliseconds
         self.model.look(after)
@@ -239,18 +239,18 @@ class StoreMachine(RuleBasedStateMachine):
     def flush(self, *, sure: bool) -> None:
         """The server loses everything."""
         if sure:
-            self.site.flush()
+            self.backend.flush()
             self.model.lost(self.store().inspect())
 
-    @precondition(lambda self: self.site.damageable and self.model.seen.meta is not None)
+    @precondition(lambda self: self.backend.damageable and self.model.seen.meta is not None)
     @rule(name=st.sampled_from(sorted(SPOILT)))
     def damage(self, name: str) -> None:
         """A foreign client writes into the store's keys."""
-        self.site.damage(name)
+        self.backend.damage(name)
         self.model.damaged(self.store().inspect())
 
 
-def run(make: Callable[[], Site], *, examples: int) -> None:
+def run(make: Callable[[], StoreWithClock], *, examples: int) -> None:
     """Run machines, the same in every run."""
     run_state_machine_as_test(
         cast("type[RuleBasedStateMachine]", lambda: StoreMachine(make())),  # anything that makes one will do
@@ -268,14 +268,14 @@ def run(make: Callable[[], Site], *, examples: int) -> None:
 
 def test_memory() -> None:
     """In memory every fact holds."""
-    run(MemorySite, examples=300)
+    run(MemoryWithClock, examples=300)
 
 
 def test_sqlite(tmp_path: Path) -> None:
     """In a file every fact holds."""
-    run(lambda: SqliteSite(tmp_path / "flags.db"), examples=120)
+    run(lambda: SqliteWithClock(tmp_path / "flags.db"), examples=120)
 
 
 def test_redis(redis_server_any: RedisServer) -> None:
     """On each server every fact holds."""
-    run(lambda: RedisSite(redis_server_any), examples=60)
+    run(lambda: RedisWithClock(redis_server_any), examples=60)

@@ -127,7 +127,7 @@ def test_what_needs_an_event_loop_is_refused(client: redis.asyncio.Redis, reason
 # --- connections ------------------------------------------------------------------------------------------------------
 
 
-class Tokens(CredentialProvider):
+class TokenProvider(CredentialProvider):
     """A credential provider with both kinds of method."""
 
     def get_credentials(self) -> tuple[str, str]:
@@ -140,7 +140,10 @@ def test_credentials_and_name_of_an_asyncio_client_are_taken(make_redis: MakeRed
     server = make_redis()
     ask(server, "ACL", "SETUSER", "app", "on", f">{SECRET}", "~*", "&*", "+@all")
     admin = server.client()
-    logins: list[dict[str, object]] = [{"username": "app", "password": SECRET}, {"credential_provider": Tokens()}]
+    logins: list[dict[str, object]] = [
+        {"username": "app", "password": SECRET},
+        {"credential_provider": TokenProvider()},
+    ]
     for login in logins:
         client = make_client(unix_socket_path=str(server.socket_path), db=2, client_name="web", **login)
         before = dict(client.connection_pool.connection_kwargs)

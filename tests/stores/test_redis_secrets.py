@@ -66,7 +66,7 @@ class Provider(CredentialProvider):
         return "user", PASSWORD
 
 
-class Alone(CredentialProvider):
+class TokenOnlyProvider(CredentialProvider):
     """A token without a user name."""
 
     def get_credentials(self) -> tuple[str]:
@@ -92,7 +92,7 @@ SOURCES: dict[str, Callable[[int], Source]] = {
     "url with the token as user": lambda port: f"redis://{quote(PASSWORD, safe='')}@127.0.0.1:{port}/0",
     "client": lambda port: make_client(port=port, username="user", password=PASSWORD),
     "provider": lambda port: make_client(port=port, credential_provider=Provider()),
-    "provider of a token": lambda port: make_client(port=port, credential_provider=Alone()),
+    "provider of a token": lambda port: make_client(port=port, credential_provider=TokenOnlyProvider()),
     "asyncio client": lambda port: resolve_asyncio(
         redis.asyncio.Redis(host="127.0.0.1", port=port, username="user", password=PASSWORD)
     ),

@@ -74,7 +74,7 @@ ROW: dict[str, int | str] = {
 META = Meta("v1", 2, NOW, NOW - 2, NOW - 1, '"tag"', "posthog-python/7.0.0", "team=1")
 
 
-class Earlier:
+class EarlierWorker:
     """A worker of 0.1, which reads and writes the columns that it knows."""
 
     def __init__(self, path: Path) -> None:
@@ -114,15 +114,15 @@ class Earlier:
 
 
 @pytest.fixture
-def earlier(tmp_path: Path) -> Earlier:
+def earlier(tmp_path: Path) -> EarlierWorker:
     """It has made the file, which holds v1."""
-    made = Earlier(tmp_path / "flags.db")
+    made = EarlierWorker(tmp_path / "flags.db")
     made.make(NAMESPACE)
     return made
 
 
 @pytest.fixture
-def store(earlier: Earlier, tmp_path: Path) -> SqliteStore:
+def store(earlier: EarlierWorker, tmp_path: Path) -> SqliteStore:
     """A newer worker's handle onto it."""
     return SqliteStore(tmp_path / "flags.db", "n")
 
@@ -135,7 +135,7 @@ def test_a_newer_worker_reads_all_that_is_there(store: SqliteStore) -> None:
     assert (seen.epoch, seen.grant_holder) == (2, "one of 0.1")
 
 
-def test_it_gains_every_column_and_keeps_its_own(earlier: Earlier, store: SqliteStore) -> None:
+def test_it_gains_every_column_and_keeps_its_own(earlier: EarlierWorker, store: SqliteStore) -> None:
     """After the first verb that writes the file has each column of the newer release, and 0.1's values as they were."""
     assert store.poll(ask("new")).leads
     row, payload = earlier.read()
@@ -146,7 +146,7 @@ def test_it_gains_every_column_and_keeps_its_own(earlier: Earlier, store: Sqlite
     assert payload == b"definitions"
 
 
-def test_0_1_takes_what_a_newer_worker_signs(earlier: Earlier, store: SqliteStore) -> None:
+def test_0_1_takes_what_a_newer_worker_signs(earlier: EarlierWorker, store: SqliteStore) -> None:
     """Each column that 0.1 reads holds what it expects, beside stamps that it does not know."""
     grant = store.poll(ask("new")).grant
     assert grant is not None
@@ -159,7 +159,9 @@ def test_0_1_takes_what_a_newer_worker_signs(earlier: Earlier, store: SqliteStor
     assert all(isinstance(row[name], type(value)) for name, value in ROW.items())
 
 
-def test_what_0_1_writes_then_has_no_stamp_of_before(earlier: Earlier, store: SqliteStore, tmp_path: Path) -> None:
+def test_what_0_1_writes_then_has_no_stamp_of_before(
+    earlier: EarlierWorker, store: SqliteStore, tmp_path: Path
+) -> None:
     """0.1 replaces the row: its definitions are read, and no stamp of the replaced ones counts for them."""
     grant = store.poll(ask("new")).grant
     assert grant is not None

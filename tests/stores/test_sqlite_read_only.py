@@ -65,7 +65,7 @@ with sqlite3.connect(path) as connection:
 """
 
 
-class Writer:
+class PublishingProcess:
     """A process that publishes on request, and holds its file open in between.
 
     It is not a fork of this one, whose SQLite has the file open for reading only.
@@ -95,12 +95,12 @@ class Writer:
 
 
 @pytest.fixture
-def start() -> Generator[Callable[[Path], Writer]]:
+def start() -> Generator[Callable[[Path], PublishingProcess]]:
     """Start writers, none of which outlives the test."""
-    writers: list[Writer] = []
+    writers: list[PublishingProcess] = []
 
-    def make(path: Path) -> Writer:
-        writers.append(Writer(path))
+    def make(path: Path) -> PublishingProcess:
+        writers.append(PublishingProcess(path))
         return writers[-1]
 
     yield make
@@ -108,7 +108,9 @@ def start() -> Generator[Callable[[Path], Writer]]:
         writer.kill()
 
 
-def test_what_a_living_writer_writes_is_read(views: tuple[Path, Path], start: Callable[[Path], Writer]) -> None:
+def test_what_a_living_writer_writes_is_read(
+    views: tuple[Path, Path], start: Callable[[Path], PublishingProcess]
+) -> None:
     """Each change is in its log, which a reader on the read-only mount sees with its next question."""
     writable, view = views
     writer = start(writable)
@@ -122,7 +124,9 @@ def test_what_a_living_writer_writes_is_read(views: tuple[Path, Path], start: Ca
     assert read(SqliteStore(view, "n")).payload == b"v3"  # also one that comes after its end
 
 
-def test_a_writer_that_comes_later_is_heard(views: tuple[Path, Path], start: Callable[[Path], Writer]) -> None:
+def test_a_writer_that_comes_later_is_heard(
+    views: tuple[Path, Path], start: Callable[[Path], PublishingProcess]
+) -> None:
     """A reader that found a file without a log looks again: for a log, for another one, for a changed file."""
     writable, view = views
     reader = SqliteStore(view, "n")
@@ -135,7 +139,9 @@ def test_a_writer_that_comes_later_is_heard(views: tuple[Path, Path], start: Cal
         assert read(reader).payload == f"v{life}".encode()
 
 
-def test_a_log_in_the_place_of_another_is_read(views: tuple[Path, Path], start: Callable[[Path], Writer]) -> None:
+def test_a_log_in_the_place_of_another_is_read(
+    views: tuple[Path, Path], start: Callable[[Path], PublishingProcess]
+) -> None:
     """If the mounts share no locks, as over a network, the last writer takes its log away under a reader."""
     writable, view = views
     reader = SqliteStore(view, "n")
@@ -163,7 +169,9 @@ def test_looking_again_and_again_keeps_nothing_open(views: tuple[Path, Path]) ->
     assert counts[-1] <= counts[2]
 
 
-def test_a_log_without_its_index_hides_nothing_else(views: tuple[Path, Path], start: Callable[[Path], Writer]) -> None:
+def test_a_log_without_its_index_hides_nothing_else(
+    views: tuple[Path, Path], start: Callable[[Path], PublishingProcess]
+) -> None:
     """A log whose index (`-shm`) is gone, and cannot be made here: what the file itself has is better than nothing."""
     writable, view = views
     store = SqliteStore(writable, "n")

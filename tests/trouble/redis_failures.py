@@ -19,11 +19,11 @@ from flagcache.stores.redis.store import keys_of
 from tests.support.failing_proxy import Behaviour, Proxy
 from tests.support.servers import MakeRedis, RedisServer, free_port, until
 
-__all__ = ["TROUBLES", "MakeTrouble", "Trouble"]
+__all__ = ["TROUBLES", "FailingServer", "MakeFailingServer"]
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class FailingServer:
     """A server that is well until `begin` is called."""
 
     url: str
@@ -31,7 +31,7 @@ class Trouble:
     end: Callable[[], None] | None
 
 
-MakeTrouble: TypeAlias = Callable[[MakeRedis, ExitStack, str], Trouble]
+MakeFailingServer: TypeAlias = Callable[[MakeRedis, ExitStack, str], FailingServer]
 """Given servers, the things to close, and the namespace."""
 
 
@@ -40,30 +40,30 @@ def _admin(server: RedisServer, *command: str | int) -> object:
         return cast("object", client.execute_command(*command))
 
 
-def _refused(make_redis: MakeRedis, _stack: ExitStack, _namespace: str) -> Trouble:
+def _refused(make_redis: MakeRedis, _stack: ExitStack, _namespace: str) -> FailingServer:
     server = make_redis(tcp=True)
-    return Trouble(server.tcp_url, server.kill, server.start)
+    return FailingServer(server.tcp_url, server.kill, server.start)
 
 
-def _frozen(make_redis: MakeRedis, _stack: ExitStack, _namespace: str) -> Trouble:
+def _frozen(make_redis: MakeRedis, _stack: ExitStack, _namespace: str) -> FailingServer:
     server = make_redis(tcp=True)
-    return Trouble(server.tcp_url, server.freeze, server.thaw)
+    return FailingServer(server.tcp_url, server.freeze, server.thaw)
 
 
-def _frozen_socket(make_redis: MakeRedis, _stack: ExitStack, _namespace: str) -> Trouble:
+def _frozen_socket(make_redis: MakeRedis, _stack: ExitStack, _namespace: str) -> FailingServer:
     server = make_redis()
-    return Trouble(server.url, server.freeze, server.thaw)
+    return FailingServer(server.url, server.freeze, server.thaw)
 
 
-def _proxied(behaviour: Behaviour) -> MakeTrouble:
-    def make(make_redis: MakeRedis, stack: ExitStack, _namespace: str) -> Trouble:
+def _proxied(behaviour: Behaviour) -> MakeFailingServer:
+    def make(make_redis: MakeRedis, stack: ExitStack, _namespace: str) -> FailingServer:
         proxy = stack.enter_context(Proxy(make_redis(tcp=True).port))
-        return Trouble(proxy.url, lambda: proxy.behave(behaviour), lambda: proxy.behave(Behaviour.FAITHFUL))
+        return FailingServer(proxy.url, lambda: proxy.behave(behaviour), lambda: proxy.behave(Behaviour.FAITHFUL))
 
     return make
 
 
-def _loading(make_redis: MakeRedis, _stack: ExitStack, _namespace: str) -> Trouble:
+def _loading(make_redis: MakeRedis, _stack: ExitStack, _namespace: str) -> FailingServer:
     args = ("--key-load-delay", "3000", "--loading-process-events-interval-bytes", "1024")
     server = make_redis(tcp=True, args=args)
 
@@ -74,28 +74,28 @@ def _loading(make_redis: MakeRedis, _stack: ExitStack, _namespace: str) -> Troub
         server.kill()
         server.start()
 
-    return Trouble(server.tcp_url, begin, lambda: None)
+    return FailingServer(server.tcp_url, begin, lambda: None)
 
 
-def _read_only(make_redis: MakeRedis, _stack: ExitStack, _namespace: str) -> Trouble:
+def _read_only(make_redis: MakeRedis, _stack: ExitStack, _namespace: str) -> FailingServer:
     server = make_redis(tcp=True)
-    return Trouble(
+    return FailingServer(
         server.tcp_url,
         lambda: cast("None", _admin(server, "REPLICAOF", "127.0.0.1", 1)),
         lambda: cast("None", _admin(server, "REPLICAOF", "NO", "ONE")),
     )
 
 
-def _out_of_memory(make_redis: MakeRedis, _stack: ExitStack, _namespace: str) -> Trouble:
+def _out_of_memory(make_redis: MakeRedis, _stack: ExitStack, _namespace: str) -> FailingServer:
     server = make_redis(tcp=True)
-    return Trouble(
+    return FailingServer(
         server.tcp_url,
         lambda: cast("None", _admin(server, "CONFIG", "SET", "maxmemory", 1)),
         lambda: cast("None", _admin(server, "CONFIG", "SET", "maxmemory", 0)),
     )
 
 
-def _moved(make_redis: MakeRedis, _stack: ExitStack, namespace: str) -> Trouble:
+def _moved(make_redis: MakeRedis, _stack: ExitStack, namespace: str) -> FailingServer:
     def node() -> RedisServer:
         settings = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
         return make_redis(tcp=True, args=settings)
@@ -113,10 +113,10 @@ def _moved(make_redis: MakeRedis, _stack: ExitStack, namespace: str) -> Trouble:
         _admin(server, "DEL", keys.hash, keys.lease)
         _admin(server, "CLUSTER", "SETSLOT", key_slot(keys.hash.encode()), "NODE", stranger)
 
-    return Trouble(server.tcp_url, begin, None)
+    return FailingServer(server.tcp_url, begin, None)
 
 
-def _busy(make_redis: MakeRedis, stack: ExitStack, _namespace: str) -> Trouble:
+def _busy(make_redis: MakeRedis, stack: ExitStack, _namespace: str) -> FailingServer:
     server = make_redis(tcp=True, args=("--lua-time-limit", "100"))
 
     def run() -> None:
@@ -141,10 +141,10 @@ def _busy(make_redis: MakeRedis, stack: ExitStack, _namespace: str) -> Trouble:
         stack.callback(end)
         until(answers_busy)
 
-    return Trouble(server.tcp_url, begin, end)
+    return FailingServer(server.tcp_url, begin, end)
 
 
-def _wrong_password(make_redis: MakeRedis, _stack: ExitStack, _namespace: str) -> Trouble:
+def _wrong_password(make_redis: MakeRedis, _stack: ExitStack, _namespace: str) -> FailingServer:
     server = make_redis(tcp=True)
 
     def change(password: str, current: str | None) -> None:
@@ -152,10 +152,10 @@ def _wrong_password(make_redis: MakeRedis, _stack: ExitStack, _namespace: str) -
             client.execute_command("CONFIG", "SET", "requirepass", password)
             client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 
-    return Trouble(server.tcp_url, lambda: change("another", None), lambda: change("", "another"))
+    return FailingServer(server.tcp_url, lambda: change("another", None), lambda: change("", "another"))
 
 
-TROUBLES: Final[dict[str, MakeTrouble]] = {
+TROUBLES: Final[dict[str, MakeFailingServer]] = {
     "refused": _refused,
     "frozen": _frozen,
     "frozen behind a unix socket": _frozen_socket,

@@ -39,7 +39,7 @@ def swallowing(address: str, port: int) -> Generator[None]:
                 each.close()
 
 
-class Names:
+class NameServers:
     """Name servers that know one host."""
 
     def __init__(self, *addresses: str) -> None:
@@ -53,9 +53,9 @@ class Names:
 
 
 @pytest.fixture
-def names(monkeypatch: pytest.MonkeyPatch) -> Names:
+def names(monkeypatch: pytest.MonkeyPatch) -> NameServers:
     """The host has a dead address first, and one that lives."""
-    names = Names("127.0.0.2", "127.0.0.1")
+    names = NameServers("127.0.0.2", "127.0.0.1")
     monkeypatch.setattr(socket, "getaddrinfo", names.look_up)
     return names
 
@@ -75,7 +75,7 @@ def seconds(run: Callable[[], object]) -> float:
 
 @pytest.mark.parametrize("dead", [["127.0.0.2"], ["127.0.0.2", "127.0.0.3", "127.0.0.4"]])
 def test_the_first_call_gets_through_and_the_next_ones_start_there(
-    server: RedisServer, names: Names, dead: list[str]
+    server: RedisServer, names: NameServers, dead: list[str]
 ) -> None:
     """The budget is shared among the addresses; each new connection begins with the one that worked last."""
     names.addresses = (*dead, "127.0.0.1")
@@ -88,7 +88,7 @@ def test_the_first_call_gets_through_and_the_next_ones_start_there(
 
 
 def test_the_other_address_takes_over_when_the_one_that_worked_is_silent(
-    server: RedisServer, names: Names, make_redis: MakeRedis
+    server: RedisServer, names: NameServers, make_redis: MakeRedis
 ) -> None:
     """In the same call, and from then on it is the first."""
     make_redis(args=("--bind", "127.0.0.3", "--port", str(server.port)))
@@ -101,7 +101,7 @@ def test_the_other_address_takes_over_when_the_one_that_worked_is_silent(
             assert seconds(lambda: link.subscribe("news").close()) < TIMEOUT / 2
 
 
-def test_all_addresses_swallow(server: RedisServer, names: Names) -> None:
+def test_all_addresses_swallow(server: RedisServer, names: NameServers) -> None:
     """If all addresses drop packets, a call takes one budget in all."""
     names.addresses = ("127.0.0.2", "127.0.0.3")
     with swallowing("127.0.0.2", server.port), swallowing("127.0.0.3", server.port):

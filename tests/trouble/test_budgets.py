@@ -19,7 +19,7 @@ from flagcache.stores.redis.store import RedisStore
 from flagcache_posthog import FlagDefinitionCache
 from flagcache_posthog.testing import make_definitions
 from tests.support.servers import MakeRedis, until
-from tests.trouble.redis_failures import TROUBLES, Trouble
+from tests.trouble.redis_failures import TROUBLES, FailingServer
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ def stack() -> Iterator[ExitStack]:
 
 
 @pytest.fixture(params=TROUBLES)
-def trouble(request: pytest.FixtureRequest, make_redis: MakeRedis, stack: ExitStack, namespace: str) -> Trouble:
+def trouble(request: pytest.FixtureRequest, make_redis: MakeRedis, stack: ExitStack, namespace: str) -> FailingServer:
     """Return each trouble in turn, before it begins."""
     return TROUBLES[request.param](make_redis, stack, namespace)
 
@@ -101,7 +101,7 @@ HINDERED: Final = {
 
 
 def test_every_verb_ends_in_time_and_says_what_is_wrong(
-    trouble: Trouble, request: pytest.FixtureRequest, namespace: str
+    trouble: FailingServer, request: pytest.FixtureRequest, namespace: str
 ) -> None:
     """A verb in trouble raises StoreError within its budget, over old and new connections; none returns "nothing"."""
     hindered = HINDERED.get(name_of(request), ALL)
@@ -165,7 +165,7 @@ def took(call: Callable[[], object]) -> float:
 
 
 def test_a_warm_cache_pays_one_timeout_and_keeps_its_flags(
-    trouble: Trouble, namespace: str, caplog: pytest.LogCaptureFixture
+    trouble: FailingServer, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """All methods end in time with the flags held; the loss and the return of the store are one line each."""
     timed_cache = TimedCache(trouble.url, namespace)
@@ -191,7 +191,7 @@ def test_a_warm_cache_pays_one_timeout_and_keeps_its_flags(
     assert not any("this process alone" in line or "Traceback" in line for line in lines), lines
 
 
-def test_a_cold_cache_in_trouble_fetches_for_itself(trouble: Trouble, namespace: str) -> None:
+def test_a_cold_cache_in_trouble_fetches_for_itself(trouble: FailingServer, namespace: str) -> None:
     """A process that starts in trouble has its flags after one timeout, and shuts down in time."""
     trouble.begin()
     timed_cache = TimedCache(trouble.url, namespace)
@@ -200,7 +200,7 @@ def test_a_cold_cache_in_trouble_fetches_for_itself(trouble: Trouble, namespace:
     assert timed_cache.losses == 1
 
 
-def test_shutdown_in_fresh_trouble_ends_in_time(trouble: Trouble, namespace: str) -> None:
+def test_shutdown_in_fresh_trouble_ends_in_time(trouble: FailingServer, namespace: str) -> None:
     """A leader that has not noticed the trouble yet stops handing over its lease after one timeout."""
     timed_cache = TimedCache(trouble.url, namespace)
     assert timed_cache.poll() is True

@@ -29,7 +29,7 @@ SLACK = 1.0
 """Seconds that a busy machine may add."""
 
 
-class Names:
+class NameServers:
     """Name servers that hang until the test lets them answer."""
 
     def __init__(self) -> None:
@@ -55,9 +55,9 @@ class Names:
 
 
 @pytest.fixture
-def names(no_threads_left: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
+def names(no_threads_left: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServers]:
     """Hang for one host."""
-    names = Names()
+    names = NameServers()
     monkeypatch.setattr(socket, "getaddrinfo", names.look_up)
     yield names
     names.answer()
@@ -70,7 +70,7 @@ def seconds(call: Callable[[], object]) -> float:
     return time.monotonic() - began
 
 
-def test_cold_threads_evaluate_with_flags(posthog: RemoteStandIn, names: Names, namespace: str) -> None:
+def test_cold_threads_evaluate_with_flags(posthog: RemoteStandIn, names: NameServers, namespace: str) -> None:
     """All threads that start at once get flags when the store's time is over, and a shutdown waits no longer."""
     url = f"redis://{HOST}:6379/0"
     context = attached(posthog, url, namespace, every=30.0, store_timeout=TIMEOUT)(0)
@@ -86,7 +86,7 @@ def test_cold_threads_evaluate_with_flags(posthog: RemoteStandIn, names: Names, 
     asking.join()
 
 
-def test_commands_and_subscriptions_share_one_look_up(names: Names, namespace: str) -> None:
+def test_commands_and_subscriptions_share_one_look_up(names: NameServers, namespace: str) -> None:
     """A look-up that takes too long is named in the error; it continues, and no second one is started beside it."""
     store = RedisStore(f"redis://{HOST}:6379/0", namespace, timeout=TIMEOUT)
     for call in (store.inspect, store.subscribe, store.inspect):
@@ -98,7 +98,7 @@ def test_commands_and_subscriptions_share_one_look_up(names: Names, namespace: s
     store.close()
 
 
-def test_a_name_that_is_found_late_is_used(redis_server: RedisServer, names: Names, namespace: str) -> None:
+def test_a_name_that_is_found_late_is_used(redis_server: RedisServer, names: NameServers, namespace: str) -> None:
     """When name servers answer again, so does the store."""
     with link_to(f"redis://{HOST}:{redis_server.port}/0", timeout=TIMEOUT) as link:
         with pytest.raises(StoreError):
@@ -107,7 +107,7 @@ def test_a_name_that_is_found_late_is_used(redis_server: RedisServer, names: Nam
         link.subscribe(namespace).close()
 
 
-def test_a_failed_look_up_is_told_as_the_system_tells_it(names: Names) -> None:
+def test_a_failed_look_up_is_told_as_the_system_tells_it(names: NameServers) -> None:
     """The caller gets the system's error, from a separate thread or its own; an address is not looked up."""
     names.answer()
     with pytest.raises(socket.gaierror, match="Temporary failure"):
@@ -117,7 +117,7 @@ def test_a_failed_look_up_is_told_as_the_system_tells_it(names: Names) -> None:
     assert names.asked == 1
 
 
-def test_without_a_thread_the_caller_looks_up(names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_thread_the_caller_looks_up(names: NameServers, monkeypatch: pytest.MonkeyPatch) -> None:
     """A system that gives no thread costs the bound, not the connection."""
     refuse_threads(monkeypatch, "flagcache-lookup")
     names.answer("127.0.0.1")
@@ -125,7 +125,7 @@ def test_without_a_thread_the_caller_looks_up(names: Names, monkeypatch: pytest.
     assert names.asked == 1
 
 
-def test_a_forked_child_looks_up_for_itself(names: Names) -> None:
+def test_a_forked_child_looks_up_for_itself(names: NameServers) -> None:
     """The parent's look-up continues only in the parent."""
     with pytest.raises(TimeoutError):
         addresses_of(HOST, 6379, 0.01)

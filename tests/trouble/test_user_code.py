@@ -37,7 +37,7 @@ SLACK = 0.65
 PASSWORD = "s3cret"
 
 
-class Vault(CredentialProvider):
+class DelayedCredentials(CredentialProvider):
     """Hands out the password once it is open, and counts how often it was asked."""
 
     def __init__(self) -> None:
@@ -54,11 +54,11 @@ class Vault(CredentialProvider):
 
 
 @pytest.fixture
-def vault(no_threads_left: None) -> Iterator[Vault]:
+def credentials(no_threads_left: None) -> Iterator[DelayedCredentials]:
     """A vault that is opened in the end."""
-    vault = Vault()
-    yield vault
-    vault.open.set()
+    credentials = DelayedCredentials()
+    yield credentials
+    credentials.open.set()
 
 
 @pytest.fixture
@@ -76,59 +76,65 @@ def fails_in_time(call: Callable[[], object], match: str) -> None:
     assert time.monotonic() - began < TIMEOUT + SLACK
 
 
-def test_a_slow_credential_provider_costs_one_budget(server: RedisServer, vault: Vault, namespace: str) -> None:
+def test_a_slow_credential_provider_costs_one_budget(
+    server: RedisServer, credentials: DelayedCredentials, namespace: str
+) -> None:
     """The call says what it waited for; no second request goes to the provider while the first is under way."""
-    client = make_client(unix_socket_path=str(server.socket_path), credential_provider=vault)
+    client = make_client(unix_socket_path=str(server.socket_path), credential_provider=credentials)
     with closing(RedisStore(client, namespace, timeout=TIMEOUT)) as store:
         for call in (store.inspect, store.subscribe, store.inspect):
-            fails_in_time(call, r"the credential provider .*Vault takes longer than 0\.\d+ s")
-        assert vault.asked == 1
+            fails_in_time(call, r"the credential provider .*DelayedCredentials takes longer than 0\.\d+ s")
+        assert credentials.asked == 1
 
 
-def test_credentials_that_come_late_are_used(server: RedisServer, vault: Vault, namespace: str) -> None:
+def test_credentials_that_come_late_are_used(
+    server: RedisServer, credentials: DelayedCredentials, namespace: str
+) -> None:
     """A provider that always takes longer than a call may still logs in, at the next call, with what it gave."""
-    client = make_client(unix_socket_path=str(server.socket_path), credential_provider=vault)
+    client = make_client(unix_socket_path=str(server.socket_path), credential_provider=credentials)
     with closing(RedisStore(client, namespace, timeout=TIMEOUT)) as store:
         fails_in_time(store.inspect, "credential provider")
-        vault.open.set()
-        until(lambda: vault.answered, what="the answer")
+        credentials.open.set()
+        until(lambda: credentials.answered, what="the answer")
         assert store.inspect().clock
-        assert vault.asked == 1
+        assert credentials.asked == 1
         store.subscribe().close()
-        assert vault.asked == 2  # another connection logs in with its own credentials
+        assert credentials.asked == 2  # another connection logs in with its own credentials
 
 
-def test_a_forked_child_asks_for_itself(server: RedisServer, vault: Vault, namespace: str) -> None:
+def test_a_forked_child_asks_for_itself(server: RedisServer, credentials: DelayedCredentials, namespace: str) -> None:
     """The parent's request continues only in the parent."""
-    client = make_client(unix_socket_path=str(server.socket_path), credential_provider=vault)
+    client = make_client(unix_socket_path=str(server.socket_path), credential_provider=credentials)
     with closing(RedisStore(client, namespace, timeout=TIMEOUT)) as store:
         fails_in_time(store.inspect, "credential provider")
         pid = os.fork()
         if pid == 0:
-            vault.open.set()
+            credentials.open.set()
             try:
                 RedisStore(client, namespace, timeout=5).inspect()
             finally:
-                os._exit(0 if vault.asked == 2 else 1)
+                os._exit(0 if credentials.asked == 2 else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def test_without_a_thread_the_caller_asks(
-    server: RedisServer, vault: Vault, namespace: str, monkeypatch: pytest.MonkeyPatch
+    server: RedisServer, credentials: DelayedCredentials, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A system that gives no thread costs the bound, not the connection."""
     refuse_threads(monkeypatch, "flagcache-credentials")
-    vault.open.set()
-    client = make_client(unix_socket_path=str(server.socket_path), credential_provider=vault)
+    credentials.open.set()
+    client = make_client(unix_socket_path=str(server.socket_path), credential_provider=credentials)
     with closing(RedisStore(client, namespace, timeout=TIMEOUT)) as store:
         assert store.inspect().clock
 
 
-def test_a_slow_connect_function_costs_one_budget(server: RedisServer, vault: Vault, namespace: str) -> None:
+def test_a_slow_connect_function_costs_one_budget(
+    server: RedisServer, credentials: DelayedCredentials, namespace: str
+) -> None:
     """A late function continues with a closed connection; none is kept, and a later one in time is used."""
 
     def log_in(connection: redis.Connection) -> None:
-        user, password = vault.get_credentials()
+        user, password = credentials.get_credentials()
         connection.on_connect()
         connection.send_command("AUTH", user, password)
         connection.read_response()
@@ -137,8 +143,8 @@ def test_a_slow_connect_function_costs_one_budget(server: RedisServer, vault: Va
     with closing(RedisStore(client, namespace, timeout=TIMEOUT)) as store:
         for call in (store.inspect, store.subscribe):
             fails_in_time(call, r"the connect function .*log_in takes longer than 0\.\d+ s")
-        vault.open.set()
-        until(lambda: vault.answered == 2, what="the answers")
+        credentials.open.set()
+        until(lambda: credentials.answered == 2, what="the answers")
         assert store.inspect().clock
         admin = server.client(password=PASSWORD)
         until(lambda: len(clients_seen_by(admin)) == 1, what="the others to be gone")
@@ -168,23 +174,23 @@ def test_a_providers_own_timeout_is_no_wrong_password(server: RedisServer, names
 
 def test_without_time_no_credentials_are_asked_for() -> None:
     """A command whose time was over before they were needed has timed out, with no word of a password."""
-    vault = Vault()
+    credentials = DelayedCredentials()
     with no_time_left(), pytest.raises(redis.TimeoutError):
-        BoundedCredentials(vault).get_credentials()
-    assert not vault.asked
+        BoundedCredentials(credentials).get_credentials()
+    assert not credentials.asked
 
 
 def test_without_time_no_connect_function_is_called() -> None:
     """The function would continue with a connection that the command no longer has."""
     called: list[object] = []
-    connection = GivenUp()
+    connection = AbandonedConnection()
     with no_time_left(), pytest.raises(redis.TimeoutError):
         bounded_connect(called.append)(connection)
     assert connection.abandoned
     assert called == []
 
 
-class GivenUp(redis.Connection):
+class AbandonedConnection(redis.Connection):
     """Notes that it was abandoned."""
 
     abandoned = False
@@ -202,10 +208,10 @@ def no_time_left() -> Generator[None]:
 
 
 def test_cold_threads_evaluate_with_flags(
-    posthog: RemoteStandIn, server: RedisServer, vault: Vault, namespace: str
+    posthog: RemoteStandIn, server: RedisServer, credentials: DelayedCredentials, namespace: str
 ) -> None:
     """While the vault is silent a new process has its flags after one budget, by its own fetch."""
-    client = make_client(unix_socket_path=str(server.socket_path), credential_provider=vault)
+    client = make_client(unix_socket_path=str(server.socket_path), credential_provider=credentials)
     context = make_context(posthog, client, namespace)
     began = time.monotonic()
     assert evaluated(context)

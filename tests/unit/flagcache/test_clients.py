@@ -12,7 +12,7 @@ from tests.support.in_process_fleet import Fleet, content, in_thread
 OLD, NEW = content(1), content(2)
 
 
-class Adopting:
+class AdoptingClient:
     """A client that adopts what a test says."""
 
     gone = False
@@ -49,13 +49,13 @@ class Adopting:
 
 
 @pytest.fixture
-def client() -> Adopting:
+def client() -> AdoptingClient:
     """One that has older definitions."""
-    return Adopting(OLD)
+    return AdoptingClient(OLD)
 
 
 @pytest.fixture
-def clients(client: Adopting) -> Clients:
+def clients(client: AdoptingClient) -> Clients:
     """Its registry."""
     clients = Clients()
     clients.add(client)
@@ -67,14 +67,14 @@ def hands_over(clients: Clients, definitions: Definitions, now: float) -> bool:
     return clients.may_hand_over(clients.asking(thread_record()), definitions, now)
 
 
-def test_of_two_threads_that_meet_one_hands_over(clients: Clients, client: Adopting) -> None:
+def test_of_two_threads_that_meet_one_hands_over(clients: Clients, client: AdoptingClient) -> None:
     """While one thread's client adopts its definitions, another thread gets None."""
     assert hands_over(clients, NEW, 100.0)
     assert not in_thread(lambda: hands_over(clients, NEW, 100.2))
     assert in_thread(lambda: clients.being_adopted(client, NEW, 100.2))
 
 
-def test_what_was_not_adopted_is_given_again(clients: Clients, client: Adopting) -> None:
+def test_what_was_not_adopted_is_given_again(clients: Clients, client: AdoptingClient) -> None:
     """A thread that comes back without them, or takes longer than a second, has not adopted them."""
     assert hands_over(clients, NEW, 100.0)
     assert hands_over(clients, NEW, 100.2)  # the same thread asks again: its client did not take it
@@ -94,21 +94,21 @@ def test_newer_ones_are_handed_over_meanwhile(clients: Clients) -> None:
     assert in_thread(lambda: hands_over(clients, content(3), 100.1))
 
 
-def test_who_has_none_is_given_them_by_every_thread(clients: Clients, client: Adopting) -> None:
+def test_who_has_none_is_given_them_by_every_thread(clients: Clients, client: AdoptingClient) -> None:
     """With None the SDK would fetch for itself while it has no flags."""
     client.current = None
     assert hands_over(clients, NEW, 100.0)
     assert in_thread(lambda: hands_over(clients, NEW, 100.1))
 
 
-def test_who_holds_them_needs_nothing(clients: Clients, client: Adopting) -> None:
+def test_who_holds_them_needs_nothing(clients: Clients, client: AdoptingClient) -> None:
     """Also long after they were handed over, and on any thread."""
     client.current = NEW
     assert not hands_over(clients, NEW, 100.0)
     assert not in_thread(lambda: hands_over(clients, NEW, 200.0))
 
 
-def test_a_thread_that_asks_for_nobody_known_is_given_them(clients: Clients, client: Adopting) -> None:
+def test_a_thread_that_asks_for_nobody_known_is_given_them(clients: Clients, client: AdoptingClient) -> None:
     """A client that loads for the first time, or was never attached, is unknown."""
     client.asking = False
     client.current = NEW
@@ -119,10 +119,10 @@ def test_a_client_that_takes_nothing_holds_readiness_up_for_seconds(fleet: Fleet
     """The process is not ready while its client has no flags, and is ready five seconds later; then it stays so."""
     process = fleet.process()
     process.poll()
-    process.config.clients.add(Adopting(None))
+    process.config.clients.add(AdoptingClient(None))
     ready = [process.worker.ready]
     for seconds in (4.9, 0.2):
         fleet.clock.advance(seconds)
         ready.append(process.worker.ready)
-    process.config.clients.add(Adopting(None))
+    process.config.clients.add(AdoptingClient(None))
     assert [*ready, process.worker.ready] == [False, False, True, True]

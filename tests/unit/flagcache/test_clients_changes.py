@@ -12,7 +12,7 @@ from flagcache.vendor import Definitions, Fetcher, FetchResult, Unchanged
 from tests.support.in_process_fleet import Fleet, Process, in_thread
 
 
-class Changing:
+class ChangingClient:
     """A client without a listener, whose poller runs and which a test changes."""
 
     listening = asking = False
@@ -34,7 +34,7 @@ class Changing:
     @property
     def fetcher(self) -> Fetcher | None:
         """As the protocol says."""
-        return Nothing() if self.can_fetch else None
+        return UnchangedFetcher() if self.can_fetch else None
 
     def has(self, definitions: Definitions) -> bool:
         """It has none."""
@@ -52,7 +52,7 @@ class Changing:
         """It has no listener, so it isn't called."""
 
 
-class Nothing:
+class UnchangedFetcher:
     """A fetcher whose vendor says that nothing changed."""
 
     def fetch(self, etag: str) -> FetchResult:
@@ -63,7 +63,7 @@ class Nothing:
         """Nothing to end."""
 
 
-def attached(fleet: Fleet, client: Changing) -> Process:
+def attached(fleet: Fleet, client: ChangingClient) -> Process:
     """A process with this client."""
     process = fleet.process()
     process.config.clients.add(client)
@@ -79,7 +79,7 @@ def asked(process: Process) -> Ask:
 def test_a_poll_looks_at_its_clients_once(fleet: Fleet) -> None:
     """The poll itself, the length of the lease and the age from which definitions are stale go by one look."""
     fleet.occupy()
-    client = Changing()
+    client = ChangingClient()
     process = attached(fleet, client)
     process.worker.look()
     assert (client.looks, len(process.link.asks)) == (1, 1)
@@ -88,7 +88,7 @@ def test_a_poll_looks_at_its_clients_once(fleet: Fleet) -> None:
 def test_each_poll_sees_what_changed_since_the_last_one(fleet: Fleet) -> None:
     """A longer poll interval, a key that was taken away and given back, and the end of the client."""
     fleet.occupy()
-    client = Changing()
+    client = ChangingClient()
     process = attached(fleet, client)
     before = asked(process)
     client.interval = 100.0
@@ -111,7 +111,7 @@ def test_each_poll_sees_what_changed_since_the_last_one(fleet: Fleet) -> None:
 def test_between_polls_each_look_is_fresh(fleet: Fleet) -> None:
     """What a status or the listener asks for is never what an earlier poll saw."""
     fleet.occupy()
-    client = Changing()
+    client = ChangingClient()
     process = attached(fleet, client)
     process.worker.look()
     client.interval, client.can_fetch = 100.0, False
@@ -125,7 +125,7 @@ def test_between_polls_each_look_is_fresh(fleet: Fleet) -> None:
 
 def test_only_the_thread_that_polls_keeps_its_look(fleet: Fleet) -> None:
     """Another thread sees the clients as they are now; the polling thread too, if it attaches one meanwhile."""
-    clients, first, second = fleet.process().config.clients, Changing(), Changing(interval=60.0)
+    clients, first, second = fleet.process().config.clients, ChangingClient(), ChangingClient(interval=60.0)
     clients.add(first)
     with clients.one_snapshot(thread_record()) as seen:
         first.interval = 45.0
@@ -139,7 +139,7 @@ def test_only_the_thread_that_polls_keeps_its_look(fleet: Fleet) -> None:
 @pytest.mark.parametrize("loses", ["its key", "its client"])
 def test_a_grant_that_no_client_can_use_any_more_is_given_back(fleet: Fleet, loses: str) -> None:
     """The process says so at once, and another worker gets the next grant."""
-    client = Changing()
+    client = ChangingClient()
     process, other = attached(fleet, client), fleet.process()
 
     def lose(verb: str) -> None:

@@ -16,7 +16,7 @@ from flagcache.stores.base import Store
 from flagcache.stores.memory import MemoryStore
 
 
-class Contested(MemoryStore):
+class ContestedStore(MemoryStore):
     """A store whose epoch another process raises right before each of the first clears."""
 
     def __init__(self, others: int) -> None:
@@ -33,7 +33,7 @@ class Contested(MemoryStore):
         return super().clear(stamp)
 
 
-class Named:
+class KeyedLocation:
     """The store's place, with a key."""
 
     namespace, protection = "shop", "signed"
@@ -50,8 +50,8 @@ class Named:
 
 def test_a_clear_is_signed_for_the_epoch_that_it_made() -> None:
     """If another process raises the epoch first, the next attempt signs the epoch after that."""
-    store = Contested(others=2)
-    place = Named(store)
+    store = ContestedStore(others=2)
+    place = KeyedLocation(store)
     assert run_clear(place, sure=True) == 0
     assert place.stamps is not None
     assert store.stamp == place.stamps.of_epoch(store.inspect().epoch)
@@ -60,4 +60,4 @@ def test_a_clear_is_signed_for_the_epoch_that_it_made() -> None:
 def test_a_clear_that_never_signs_its_epoch_fails() -> None:
     """After 5 attempts the command fails, because workers undo a clear with the stamp of another epoch."""
     with pytest.raises(StoreError, match="another process raised the epoch during each of 5 attempts"):
-        run_clear(Named(Contested(others=99)), sure=True)
+        run_clear(KeyedLocation(ContestedStore(others=99)), sure=True)

@@ -18,7 +18,7 @@ from flagcache.worker.troubles import Troubles
 from tests.support.in_process_fleet import Clock
 
 
-class Closing(MemoryStore):
+class CloseCountingStore(MemoryStore):
     """Counts how often it is closed, and may fail at it."""
 
     closed = 0
@@ -163,14 +163,14 @@ def test_whatever_opening_one_raises_it_is_lost(seen: list[Event], clock: Clock)
 
 def test_closing_closes_what_is_open_and_the_next_use_opens_again(seen: list[Event], clock: Clock) -> None:
     """Twice is as good as once."""
-    Closing.closed = 0
-    stores = make(seen, clock, Closing)
+    CloseCountingStore.closed = 0
+    stores = make(seen, clock, CloseCountingStore)
     stores.close()
-    assert Closing.closed == 0
+    assert CloseCountingStore.closed == 0
     first = stores.named("first")
     stores.close()
     stores.close()
-    assert Closing.closed == 1
+    assert CloseCountingStore.closed == 1
     again = stores.named("first")
     assert first is not None
     assert again is not None
@@ -181,8 +181,8 @@ def test_one_that_cannot_be_closed_hinders_nothing(
     seen: list[Event], clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is logged, and forgotten."""
-    monkeypatch.setattr(Closing, "fails", True)
-    stores = make(seen, clock, Closing)
+    monkeypatch.setattr(CloseCountingStore, "fails", True)
+    stores = make(seen, clock, CloseCountingStore)
     store_names(stores)
     stores.close()
     assert "could not close first" in caplog.text
@@ -214,7 +214,7 @@ def test_a_store_that_refuses_to_write_is_not_mended_by_an_answer(seen: list[Eve
     assert seen[3:] == [StoreRecovered("ns", 10, f"store_{kind}", logging.ERROR, "first")]
 
 
-class Proving(MemoryStore):
+class ProbingStore(MemoryStore):
     """A store that begins with a write, once it refused one."""
 
     proves = ("full",)
@@ -223,10 +223,10 @@ class Proving(MemoryStore):
 
 def test_an_answer_from_before_a_refusal_ends_no_trouble(seen: list[Event], clock: Clock) -> None:
     """A poll that only read may be under way while another thread's write is refused."""
-    stores = make(seen, clock, Proving, settles_after=30)
+    stores = make(seen, clock, ProbingStore, settles_after=30)
     store_names(stores)
     store = stores.first.store
-    assert isinstance(store, Proving)
+    assert isinstance(store, ProbingStore)
     store.refuses = True
     stores.failed(stores.first, StoreError("no", "full"))
     stores.answered(stores.first)
@@ -238,10 +238,10 @@ def test_an_answer_from_before_a_refusal_ends_no_trouble(seen: list[Event], cloc
 
 def test_a_store_opened_anew_has_not_sent_a_notice_yet(seen: list[Event], clock: Clock) -> None:
     """A refusal of notices ends with one that is sent, not with a store object that was never asked to send any."""
-    opened: list[Sending] = []
+    opened: list[NotifyingStore] = []
 
     def open_() -> Store:
-        opened.append(Sending())
+        opened.append(NotifyingStore())
         return opened[-1]
 
     stores = make(seen, clock, open_)
@@ -259,7 +259,7 @@ def test_a_store_opened_anew_has_not_sent_a_notice_yet(seen: list[Event], clock:
     assert [type(event) for event in seen] == [PushLost, PushRecovered]
 
 
-class Sending(MemoryStore):
+class NotifyingStore(MemoryStore):
     """Says what became of its latest notice, as a store in Redis does."""
 
     push_refused: str | None = None

@@ -23,7 +23,7 @@ from flagcache.worker.trust import Trust
 from tests.support.in_process_fleet import FLEET, OWN, Fleet, Link, content
 
 
-class Disk:
+class FallbackDisk:
     """A fallback store in memory, and what fills it."""
 
     def __init__(self, fleet: Fleet, protection: Protection = PLAIN, store: MemoryStore | None = None) -> None:
@@ -58,12 +58,12 @@ class Disk:
 
 
 @pytest.fixture
-def disk(fleet: Fleet) -> Disk:
+def disk(fleet: Fleet) -> FallbackDisk:
     """An empty fallback store."""
-    return Disk(fleet)
+    return FallbackDisk(fleet)
 
 
-def test_the_first_are_kept_at_once(disk: Disk) -> None:
+def test_the_first_are_kept_at_once(disk: FallbackDisk) -> None:
     """A process that may end or fork at any moment has stored its first definitions before any thread continues."""
     version = disk.hold(1)
     disk.fallback.offer_soon(later=True)
@@ -71,7 +71,7 @@ def test_the_first_are_kept_at_once(disk: Disk) -> None:
     assert disk.fallback.due_at == math.inf
 
 
-def test_what_replaces_them_is_due_after_the_clients_have_it(disk: Disk) -> None:
+def test_what_replaces_them_is_due_after_the_clients_have_it(disk: FallbackDisk) -> None:
     """No client waits for the disk when a change arrives; the listener stores it within two seconds."""
     before = disk.hold(1)
     disk.fallback.offer_soon(later=True)
@@ -88,7 +88,7 @@ def test_what_replaces_them_is_due_after_the_clients_have_it(disk: Disk) -> None
     assert disk.fallback.due_at == math.inf
 
 
-def test_without_a_listener_it_is_kept_at_once(disk: Disk) -> None:
+def test_without_a_listener_it_is_kept_at_once(disk: FallbackDisk) -> None:
     """If no listener would store them later, the poll that brings definitions stores them."""
     disk.hold(1)
     disk.fallback.offer_soon(later=False)
@@ -97,7 +97,7 @@ def test_without_a_listener_it_is_kept_at_once(disk: Disk) -> None:
     assert disk.version == version
 
 
-def test_nothing_is_due_without_a_change(disk: Disk) -> None:
+def test_nothing_is_due_without_a_change(disk: FallbackDisk) -> None:
     """The unchanged poll leaves the disk alone."""
     disk.hold(1)
     disk.fallback.offer_soon(later=True)
@@ -119,7 +119,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return versions
 
 
-def test_the_bytes_at_hand_are_written_and_then_dropped(disk: Disk, written: list[str]) -> None:
+def test_the_bytes_at_hand_are_written_and_then_dropped(disk: FallbackDisk, written: list[str]) -> None:
     """What was encoded for the fleet's store serves the fallback store too, and is not kept in memory after that."""
     version = disk.hold(1)
     held = disk.state.know.held
@@ -133,7 +133,7 @@ def test_the_bytes_at_hand_are_written_and_then_dropped(disk: Disk, written: lis
     assert first == again
 
 
-def test_ages_alone_are_confirmed(disk: Disk, written: list[str]) -> None:
+def test_ages_alone_are_confirmed(disk: FallbackDisk, written: list[str]) -> None:
     """If the same content is much younger, the fallback store gets its times and nothing else."""
     version = disk.hold(1)
     disk.fallback.save()
@@ -155,13 +155,13 @@ def test_ages_alone_are_confirmed(disk: Disk, written: list[str]) -> None:
 def test_what_an_old_key_protects_is_protected_anew(fleet: Fleet) -> None:
     """When keys are rotated, the fallback store does not wait for other definitions to be readable with the new key."""
     old, new = "o" * 16, "n" * 16
-    before = Disk(fleet, Signed(old))
+    before = FallbackDisk(fleet, Signed(old))
     before.hold(1)
     before.fallback.save()
-    after = Disk(fleet, Signed([new, old]), before.store)
+    after = FallbackDisk(fleet, Signed([new, old]), before.store)
     version = after.hold(1)
     after.fallback.save()
-    alone = Disk(fleet, Signed(new), before.store)
+    alone = FallbackDisk(fleet, Signed(new), before.store)
     assert alone.fallback.load()
     held = alone.state.know.held
     assert held is not None
@@ -170,17 +170,17 @@ def test_what_an_old_key_protects_is_protected_anew(fleet: Fleet) -> None:
 
 def test_bytes_under_an_old_key_are_not_passed_on(fleet: Fleet, written: list[str]) -> None:
     """What the fleet's store holds under a key on its way out is encoded again for the fallback store."""
-    disk = Disk(fleet, Signed(["n" * 16, "o" * 16]))
+    disk = FallbackDisk(fleet, Signed(["n" * 16, "o" * 16]))
     version = disk.hold(1)
     held = disk.state.know.held
     assert held is not None
-    before = Disk(fleet, Signed("o" * 16)).config.codec.write(held.definitions, held.meta)
+    before = FallbackDisk(fleet, Signed("o" * 16)).config.codec.write(held.definitions, held.meta)
     disk.state.encoded.received(version, before.payload)
     disk.fallback.save()
     assert written == [version, version]
 
 
-def test_what_could_not_be_kept_is_due_again(disk: Disk) -> None:
+def test_what_could_not_be_kept_is_due_again(disk: FallbackDisk) -> None:
     """A disk that does not answer is asked again, as soon as its breaker lets it."""
     disk.link.cut = True
     version = disk.hold(1)

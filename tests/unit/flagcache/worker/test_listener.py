@@ -23,7 +23,7 @@ NEW = Notice("new", 0, "v2")
 FREE = Notice("free", 0, "v1")
 
 
-class Script:
+class ScriptedSubscription:
     """A subscription that yields given notices, and then waits until it is closed."""
 
     def __init__(self, *says: Notice | Exception) -> None:
@@ -55,10 +55,10 @@ class Script:
 
 
 @dataclass(eq=False)
-class Worker:
+class RecordingWorker:
     """Records the listener's calls (`Listening`)."""
 
-    subscriptions: list[Script | None]
+    subscriptions: list[ScriptedSubscription | None]
     """To be had one after the other; then there are none."""
     pause: float = 0.05
     notes: list[str] = field(default_factory=list[str])
@@ -88,7 +88,7 @@ class Worker:
         return self.pause
 
 
-Start = Callable[[Worker], Listener]
+Start = Callable[[RecordingWorker], Listener]
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def start(no_threads_left: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[St
     monkeypatch.setattr(listener, "_SPREAD", 0.001)
     started: list[Listener] = []
 
-    def make(worker: Worker) -> Listener:
+    def make(worker: RecordingWorker) -> Listener:
         made = Listener(worker, "team")
         made.start()
         started.append(made)
@@ -110,7 +110,7 @@ def start(no_threads_left: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[St
 
 def test_it_asks_before_it_trusts_a_subscription(start: Start) -> None:
     """First subscribe, then ask once what was missed, then heed notices."""
-    worker = Worker([Script(NEW)])
+    worker = RecordingWorker([ScriptedSubscription(NEW)])
     start(worker)
     until(lambda: "new" in worker.notes, what="the notice")
     assert worker.notes == ["subscribe", "ask again", "new"]
@@ -118,8 +118,8 @@ def test_it_asks_before_it_trusts_a_subscription(start: Start) -> None:
 
 def test_a_lost_subscription_is_renewed_and_asked_after(start: Start) -> None:
     """When the connection is lost, another one is opened, and what was missed meanwhile asked for."""
-    lost, second = Script(StoreError("lost")), Script(NEW)
-    worker = Worker([lost, second])
+    lost, second = ScriptedSubscription(StoreError("lost")), ScriptedSubscription(NEW)
+    worker = RecordingWorker([lost, second])
     start(worker)
     until(lambda: "new" in worker.notes, 3.0, what="the notice")
     assert worker.notes == ["subscribe", "ask again", "subscribe", "ask again", "new"]
@@ -129,7 +129,7 @@ def test_a_lost_subscription_is_renewed_and_asked_after(start: Start) -> None:
 
 def test_duties_are_done_where_no_notices_can_be_had(start: Start) -> None:
     """Without a subscription the listener attends to its duties and tries again to subscribe, but trusts nothing."""
-    worker = Worker([None, None, None, Script()])
+    worker = RecordingWorker([None, None, None, ScriptedSubscription()])
     start(worker)
     until(lambda: "ask again" in worker.notes, 3.0, what="a subscription")
     assert worker.notes == ["subscribe"] * 4 + ["ask again"]
@@ -138,8 +138,8 @@ def test_duties_are_done_where_no_notices_can_be_had(start: Start) -> None:
 
 def test_notices_in_a_row_are_heeded_once(start: Start) -> None:
     """Of several notices that come together the last counts; that a lease fell free is never forgotten."""
-    script = Script(NEW, FREE, NEW, Notice("note", 0, "v2"))
-    worker = Worker([script])
+    script = ScriptedSubscription(NEW, FREE, NEW, Notice("note", 0, "v2"))
+    worker = RecordingWorker([script])
     start(worker)
     until(lambda: len(worker.notes) > 2, what="a notice")
     assert worker.notes == ["subscribe", "ask again", "free"]
@@ -154,8 +154,8 @@ GRANT = Notice(GRANTED, 0, "7")
 
 def test_a_grant_beside_another_notice_is_told_too(start: Start) -> None:
     """A grant beside another notice is passed on, whichever came first; of several grants the last."""
-    script = Script(GRANT, NEW, GRANT, GRANT)
-    worker = Worker([script])
+    script = ScriptedSubscription(GRANT, NEW, GRANT, GRANT)
+    worker = RecordingWorker([script])
     start(worker)
     until(lambda: len(worker.notes) > 3, what="both notices")
     assert worker.notes == ["subscribe", "ask again", "new", GRANTED]
@@ -164,8 +164,8 @@ def test_a_grant_beside_another_notice_is_told_too(start: Start) -> None:
 @pytest.mark.parametrize("notice", [NEW, GRANT], ids=["changes", "grants"])
 def test_what_waits_in_a_flood_is_dropped(start: Start, notice: Notice) -> None:
     """Above a thousand notices at once the subscription is opened again, and the store asked what was missed."""
-    flooded, second = Script(*[notice] * 2000), Script(FREE)
-    worker = Worker([flooded, second])
+    flooded, second = ScriptedSubscription(*[notice] * 2000), ScriptedSubscription(FREE)
+    worker = RecordingWorker([flooded, second])
     start(worker)
     until(lambda: "free" in worker.notes, 5.0, what="a notice of the new subscription")
     assert flooded.closed
@@ -176,8 +176,8 @@ def test_what_waits_in_a_flood_is_dropped(start: Start, notice: Notice) -> None:
 
 def test_many_notices_one_after_the_other_are_no_flood(start: Start) -> None:
     """As long as the listener takes all that came, its subscription lives on."""
-    script = Script()
-    worker = Worker([script, None])
+    script = ScriptedSubscription()
+    worker = RecordingWorker([script, None])
     start(worker)
     for number in range(1, 40):
         for _ in range(50):
@@ -189,16 +189,16 @@ def test_many_notices_one_after_the_other_are_no_flood(start: Start) -> None:
 @pytest.mark.parametrize(("pause", "waits"), [(0.05, 0.05), (0.0, 0.0), (3600.0, 5.0)])
 def test_it_waits_as_long_as_its_duties_allow(start: Start, pause: float, waits: float) -> None:
     """A wait for notices ends with the next duty, and after some seconds in any case."""
-    script = Script()
-    start(Worker([script], pause=pause))
+    script = ScriptedSubscription()
+    start(RecordingWorker([script], pause=pause))
     until(lambda: script.waits, what="a wait")
     assert script.waits[0] == waits
 
 
 def test_stop_ends_a_wait_and_the_thread(start: Start) -> None:
     """`stop` closes the subscription, and the thread has ended when it returns; it can be started again."""
-    script = Script()
-    worker = Worker([script, Script(NEW)], pause=3600)
+    script = ScriptedSubscription()
+    worker = RecordingWorker([script, ScriptedSubscription(NEW)], pause=3600)
     running = start(worker)
     until(lambda: script.waits, what="it to wait")
     running.stop(2.0)
@@ -211,7 +211,7 @@ def test_stop_ends_a_wait_and_the_thread(start: Start) -> None:
 
 def test_a_second_start_starts_nothing(start: Start) -> None:
     """There is one thread, however often it is started."""
-    worker = Worker([Script(), Script()])
+    worker = RecordingWorker([ScriptedSubscription(), ScriptedSubscription()])
     running = start(worker)
     running.start()
     running.start()
@@ -226,7 +226,7 @@ def test_threads_that_start_it_at_once_start_one_thread(no_threads_left: None) -
     sys.setswitchinterval(1e-6)
     try:
         for _ in range(10):
-            worker, barrier = Worker([]), threading.Barrier(8)
+            worker, barrier = RecordingWorker([]), threading.Barrier(8)
             it = Listener(worker, "team")
 
             def start(it: Listener = it, barrier: threading.Barrier = barrier) -> None:
@@ -246,8 +246,8 @@ def test_threads_that_start_it_at_once_start_one_thread(no_threads_left: None) -
 
 def test_it_ends_with_its_worker(start: Start) -> None:
     """The thread keeps its worker from being collected no longer than a round of its work takes."""
-    script = Script()
-    worker = Worker([script])
+    script = ScriptedSubscription()
+    worker = RecordingWorker([script])
     start(worker)
     until(lambda: script.waits, what="it to wait")
     gone = weakref.ref(worker)
@@ -258,8 +258,8 @@ def test_it_ends_with_its_worker(start: Start) -> None:
 
 def test_a_fault_is_logged_and_the_listener_goes_on(start: Start, caplog: pytest.LogCaptureFixture) -> None:
     """An exception in its work is logged with its traceback; the listener subscribes again and continues."""
-    first = Script()
-    worker = Worker([first, Script(NEW)], fails=1)
+    first = ScriptedSubscription()
+    worker = RecordingWorker([first, ScriptedSubscription(NEW)], fails=1)
     with caplog.at_level(logging.ERROR, logger="flagcache"):
         start(worker)
         until(lambda: "new" in worker.notes, 3.0, what="the notice")

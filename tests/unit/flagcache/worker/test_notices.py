@@ -13,7 +13,7 @@ from tests.support.in_process_fleet import FLEET, Fleet
 EVERY = 30.0
 
 
-class Listening:
+class ProcessNotices:
     """The notices of one process that holds what was confirmed this many refresh intervals ago."""
 
     def __init__(self, fleet: Fleet, confirmed: float, *, emptied: bool) -> None:
@@ -46,30 +46,30 @@ class Listening:
 
 def test_a_store_that_was_emptied_is_believed_however_old_the_confirmation(fleet: Fleet) -> None:
     """Under eviction each process would fetch for itself: a store that forgets keeps no confirmation."""
-    assert Listening(fleet, 100.0, emptied=True).believes()
+    assert ProcessNotices(fleet, 100.0, emptied=True).believes()
 
 
 def test_a_store_that_has_definitions_is_believed_while_fetches_bring_something(fleet: Fleet) -> None:
     """It may have been emptied since the last poll: until two intervals have passed without a confirmation."""
-    assert Listening(fleet, 1.9, emptied=False).believes()
+    assert ProcessNotices(fleet, 1.9, emptied=False).believes()
 
 
 def test_a_store_that_has_definitions_is_not_believed_for_longer(fleet: Fleet) -> None:
     """A flood of such notices puts off the fleet's fetch for two intervals, and not for good."""
-    assert not Listening(fleet, 2.1, emptied=False).believes()
+    assert not ProcessNotices(fleet, 2.1, emptied=False).believes()
 
 
 def test_who_holds_nothing_believes_no_notice(fleet: Fleet) -> None:
     """Its own first fetch waits for none."""
-    listening = Listening(fleet, 0.5, emptied=True)
-    listening.state.update(lambda know: know._replace(held=None))
-    assert not listening.believes()
+    notices = ProcessNotices(fleet, 0.5, emptied=True)
+    notices.state.update(lambda know: know._replace(held=None))
+    assert not notices.believes()
 
 
 def test_a_leader_gives_way_to_the_holder_of_another_grant(fleet: Fleet) -> None:
     """A leader gives way to the holder of another grant; after its own grant it stays leader."""
     for own in (True, False):
-        listening = Listening(fleet, 0.5, emptied=True)
-        listening.lead()
-        assert listening.believes(str(listening.view.last_grant) if own else "1")
-        assert listening.view.leads is own
+        notices = ProcessNotices(fleet, 0.5, emptied=True)
+        notices.lead()
+        assert notices.believes(str(notices.view.last_grant) if own else "1")
+        assert notices.view.leads is own

@@ -14,7 +14,7 @@ INTERVAL = 30.0
 HOME = "redis"
 
 
-class Pushed:
+class PushCounter:
     """Counts pushes, and remembers which contended."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ def test_a_full_bucket_lets_a_burst_pass() -> None:
 
 def test_changes_in_quick_succession_are_pushed_at_once() -> None:
     """As many as the burst has."""
-    pushes, pushed = Pushes(INTERVAL, Clock()), Pushed()
+    pushes, pushed = Pushes(INTERVAL, Clock()), PushCounter()
     for _ in range(5):
         pushes.ask(pushed, contend=False)
     assert len(pushed.contended) == 5
@@ -51,7 +51,7 @@ def test_changes_in_quick_succession_are_pushed_at_once() -> None:
 
 def test_a_flood_is_a_push_a_second() -> None:
     """Forty requests a second for ten seconds are the burst, and one push more each second."""
-    clock, pushed = Clock(), Pushed()
+    clock, pushed = Clock(), PushCounter()
     pushes = Pushes(INTERVAL, clock)
     for _ in range(400):
         pushes.ask(pushed, contend=False)
@@ -61,7 +61,7 @@ def test_a_flood_is_a_push_a_second() -> None:
 
 def test_the_last_request_of_a_flood_is_not_lost() -> None:
     """It is acted on when a token is back, and contends if any of those that it stands for would have."""
-    clock, pushed = Clock(), Pushed()
+    clock, pushed = Clock(), PushCounter()
     pushes = Pushes(INTERVAL, clock)
     for contend in (*[False] * 5, False, True, False):
         pushes.ask(pushed, contend=contend)
@@ -79,7 +79,7 @@ def test_the_last_request_of_a_flood_is_not_lost() -> None:
 
 def test_a_fleet_that_fetches_often_pushes_as_often() -> None:
     """A token comes back twice in a refresh interval that is short."""
-    clock, pushed = Clock(), Pushed()
+    clock, pushed = Clock(), PushCounter()
     pushes = Pushes(0.4, clock)
     for _ in range(5 + 10):
         pushes.ask(pushed, contend=False)

@@ -18,7 +18,7 @@ KEY = "0123456789abcdef" * 2
 QUOTA = Refused("quota", Scope.EVERYBODY, 402, retry_after=20.0)
 
 
-class Three:
+class ThreeWorkers:
     """Three workers that hold revision 1."""
 
     def __init__(self, protection: Protection) -> None:
@@ -47,9 +47,9 @@ class Three:
 
 
 @pytest.fixture
-def three() -> Three:
+def three() -> ThreeWorkers:
     """With a key."""
-    return Three(Signed(KEY))
+    return ThreeWorkers(Signed(KEY))
 
 
 def forge_a_note(writer: StoreWriter, fleet: Fleet, *, length: int = HOUR, stamp: str = "") -> None:
@@ -58,7 +58,7 @@ def forge_a_note(writer: StoreWriter, fleet: Fleet, *, length: int = HOUR, stamp
     writer.state(backoff_status=402, backoff_until=until, backoff_length=length, backoff_stamp=stamp)
 
 
-def test_a_note_of_ours_is_believed_by_all(three: Three) -> None:
+def test_a_note_of_ours_is_believed_by_all(three: ThreeWorkers) -> None:
     """One fetch is refused, and all go without flags; when one succeeds, all have them again."""
     three.refuse(QUOTA)
     three.run(2)
@@ -72,7 +72,7 @@ def test_a_note_of_ours_is_believed_by_all(three: Three) -> None:
     assert three.flags == [content(1)] * 3
 
 
-def test_a_forged_note_takes_no_flag(three: Three) -> None:
+def test_a_forged_note_takes_no_flag(three: ThreeWorkers) -> None:
     """One write, or one before each poll: no process believes it, and the fleet fetches as before."""
     before = three.fleet.upstream.requests
     for often in (False, True):
@@ -88,7 +88,7 @@ def test_a_forged_note_takes_no_flag(three: Three) -> None:
     assert 5 <= three.fleet.upstream.requests - before <= 8
 
 
-def test_a_note_that_was_true_once_is_not_believed_again(three: Three) -> None:
+def test_a_note_that_was_true_once_is_not_believed_again(three: ThreeWorkers) -> None:
     """Replayed after a fetch has succeeded, and to a newcomer on an emptied store when its time is over."""
     three.refuse(QUOTA)
     three.run(1)
@@ -109,7 +109,7 @@ def test_a_note_that_was_true_once_is_not_believed_again(three: Three) -> None:
     assert not newcomer.events(QuotaLimited)
 
 
-def test_a_note_lasts_no_longer_than_was_signed(three: Three) -> None:
+def test_a_note_lasts_no_longer_than_was_signed(three: ThreeWorkers) -> None:
     """A true note that an attacker extends to an hour does not keep the fleet from finding that it is over."""
     three.refuse(QUOTA)
     three.run(1)
@@ -120,7 +120,7 @@ def test_a_note_lasts_no_longer_than_was_signed(three: Three) -> None:
     assert three.flags == [content(1)] * 3
 
 
-def test_a_note_that_a_store_makes_longer_lasts_no_longer(three: Three) -> None:
+def test_a_note_that_a_store_makes_longer_lasts_no_longer(three: ThreeWorkers) -> None:
     """An attacker extends a note of 20 s to the longest that a store believes: all have flags long before its end."""
     three.refuse(QUOTA)
     three.run(1)
@@ -137,7 +137,7 @@ def test_a_note_that_a_store_makes_longer_lasts_no_longer(three: Three) -> None:
 
 def test_without_a_key_a_note_is_believed_for_five_minutes() -> None:
     """A note counts for at most five minutes, or the process's own back-off; then a worker fetches."""
-    three = Three(PLAIN)
+    three = ThreeWorkers(PLAIN)
     forge_a_note(three.writer, three.fleet)
     three.run(9)
     assert three.flags == [{"flags": []}] * 3
@@ -145,7 +145,7 @@ def test_without_a_key_a_note_is_believed_for_five_minutes() -> None:
     assert three.flags == [content(1)] * 3
 
 
-def test_a_signed_clear_empties_the_store_for_all(three: Three) -> None:
+def test_a_signed_clear_empties_the_store_for_all(three: ThreeWorkers) -> None:
     """Workers believe the epoch that came with a stamp: no worker restores the old definitions, and all fetch again."""
     codec = three.members[0].config.codec
     three.fleet.upstream.serves = content(2)
@@ -160,7 +160,7 @@ def test_a_signed_clear_empties_the_store_for_all(three: Three) -> None:
     assert (held.meta.epoch, held.unproved) == (1, False)
 
 
-def test_what_was_cleared_is_of_unknown_age_when_it_is_put_back(three: Three) -> None:
+def test_what_was_cleared_is_of_unknown_age_when_it_is_put_back(three: ThreeWorkers) -> None:
     """A newcomer starts with it as with something stale, although its times were signed a moment ago."""
     kept, codec = three.writer.keep(), three.members[0].config.codec
     assert three.fleet.store.clear(codec.stamps.of_epoch(1)) == 1
@@ -174,7 +174,7 @@ def test_what_was_cleared_is_of_unknown_age_when_it_is_put_back(three: Three) ->
 
 
 @pytest.mark.parametrize("stamp", ["", "of another epoch"])
-def test_a_clear_that_nobody_signed_is_undone(three: Three, stamp: str) -> None:
+def test_a_clear_that_nobody_signed_is_undone(three: ThreeWorkers, stamp: str) -> None:
     """Holders bring back what they hold within two polls, without a fetch."""
     codec, before = three.members[0].config.codec, three.fleet.upstream.requests
     three.fleet.store.clear(codec.stamps.of_epoch(7) if stamp else "")
@@ -185,7 +185,7 @@ def test_a_clear_that_nobody_signed_is_undone(three: Three, stamp: str) -> None:
     assert three.fleet.upstream.requests - before <= 4
 
 
-def test_clear_works_whatever_epoch_was_forged(three: Three) -> None:
+def test_clear_works_whatever_epoch_was_forged(three: ThreeWorkers) -> None:
     """From the highest number there is, and from one in its place: the next epoch is newer than all that are held."""
     codec = three.members[0].config.codec
     for forged in (2**53 - 1, 2**52, 10**6, 0):
@@ -205,7 +205,7 @@ def test_clear_works_whatever_epoch_was_forged(three: Three) -> None:
         assert three.fleet.stored is not None
 
 
-def test_a_clear_of_a_spoilt_epoch_brings_back_nothing_that_was_cleared(three: Three) -> None:
+def test_a_clear_of_a_spoilt_epoch_brings_back_nothing_that_was_cleared(three: ThreeWorkers) -> None:
     """The epoch after one that was forged too high is above all counted ones, although the count is lost."""
     codec = three.members[0].config.codec
     for epoch in (1, 2, 3):
@@ -222,7 +222,7 @@ def test_a_clear_of_a_spoilt_epoch_brings_back_nothing_that_was_cleared(three: T
     assert three.flags == [content(2)] * 3
 
 
-def test_a_fetch_under_way_while_the_epoch_rises_is_kept_and_soon_proved(three: Three) -> None:
+def test_a_fetch_under_way_while_the_epoch_rises_is_kept_and_soon_proved(three: ThreeWorkers) -> None:
     """A holder raises the epoch of a store that lost it between a grant and its publication: nothing is lost or old."""
     codec = three.members[0].config.codec
     assert three.fleet.store.clear(codec.stamps.of_epoch(1)) == 1
@@ -257,7 +257,7 @@ def test_a_fetch_under_way_while_the_epoch_rises_is_kept_and_soon_proved(three: 
         assert (held.meta.epoch, held.unproved) == (1, False)
 
 
-def test_an_unchanged_poll_verifies_nothing(three: Three, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unchanged_poll_verifies_nothing(three: ThreeWorkers, monkeypatch: pytest.MonkeyPatch) -> None:
     """It neither makes nor reads a stamp, whatever the epoch."""
     three.fleet.store.clear(three.members[0].config.codec.stamps.of_epoch(1))
     three.run(2)

@@ -23,7 +23,7 @@ STALE_AFTER = 12
 """Refresh intervals."""
 
 
-class Attacked:
+class AttackedWorkers:
     """Three attached workers that have gone from revision 1 to revision 2, and an attacker who has kept revision 1."""
 
     def __init__(self, protection: Protection) -> None:
@@ -38,7 +38,7 @@ class Attacked:
         assert all(member.fresh for member in self.members)
         self.requests = self.fleet.upstream.requests
 
-    def run(self, intervals: int, attack: Callable[[Attacked], None] | None = None) -> list[str]:
+    def run(self, intervals: int, attack: Callable[[AttackedWorkers], None] | None = None) -> list[str]:
         """Let all poll every third of an interval, after the attack each; return what was wrong meanwhile."""
         wrong: list[str] = []
         for _ in range(intervals * 3):
@@ -83,88 +83,88 @@ def _is_honest(fleet: Fleet, member: AttachedProcess) -> bool:
 
 
 @pytest.fixture(params=[Signed, Sealed], ids=["signed", "sealed"])
-def attacked(request: pytest.FixtureRequest) -> Attacked:
+def attacked(request: pytest.FixtureRequest) -> AttackedWorkers:
     """The fleet, with a key."""
     kind: Callable[[str], Protection] = request.param
-    return Attacked(kind(KEY))
+    return AttackedWorkers(kind(KEY))
 
 
-def _roll_back(attacked: Attacked) -> None:
+def _roll_back(attacked: AttackedWorkers) -> None:
     attacked.writer.roll_back(attacked.old)
 
 
-def _roll_back_in_the_future(attacked: Attacked) -> None:
+def _roll_back_in_the_future(attacked: AttackedWorkers) -> None:
     ahead = attacked.fleet.store_clock() + YEAR
     attacked.writer.put_back(attacked.old, as_of=ahead, confirmed_at=ahead)
 
 
-def _put_back_as_it_was(attacked: Attacked) -> None:
+def _put_back_as_it_was(attacked: AttackedWorkers) -> None:
     attacked.writer.put_back(attacked.old)
 
 
-def _freeze(attacked: Attacked) -> None:
+def _freeze(attacked: AttackedWorkers) -> None:
     now = attacked.fleet.store_clock()
     attacked.writer.meta(as_of=now, confirmed_at=now)
     attacked.writer.freeze()
 
 
-def _claim_that_all_tries_failed(attacked: Attacked) -> None:
+def _claim_that_all_tries_failed(attacked: AttackedWorkers) -> None:
     """No process leads, and the store claims that no try is left in this interval."""
     _freeze(attacked)
     attacked.writer.state(outcome=Outcome.FAILED, failures=3, holder="nobody")
 
 
-def _strip_the_stamp(attacked: Attacked) -> None:
+def _strip_the_stamp(attacked: AttackedWorkers) -> None:
     attacked.writer.meta(stamp="", as_of=attacked.fleet.store_clock())
 
 
-def _take_another_stamp(attacked: Attacked) -> None:
+def _take_another_stamp(attacked: AttackedWorkers) -> None:
     assert attacked.old[0].meta is not None
     attacked.writer.meta(stamp=attacked.old[0].meta.stamp, as_of=attacked.fleet.store_clock())
 
 
-def _lower_the_order(attacked: Attacked) -> None:
+def _lower_the_order(attacked: AttackedWorkers) -> None:
     attacked.writer.meta(as_of=0)
 
 
-def _raise_the_order(attacked: Attacked) -> None:
+def _raise_the_order(attacked: AttackedWorkers) -> None:
     attacked.writer.state(highest=attacked.fleet.store_clock() + 9 * YEAR)
 
 
-def _raise_the_fence(attacked: Attacked) -> None:
+def _raise_the_fence(attacked: AttackedWorkers) -> None:
     attacked.writer.state(fence=attacked.fleet.store_clock() + 9 * YEAR)
 
 
-def _claim_a_grant(attacked: Attacked) -> None:
+def _claim_a_grant(attacked: AttackedWorkers) -> None:
     ahead = attacked.fleet.store_clock() + 9 * YEAR
     attacked.writer.state(grant=ahead, fence=ahead - 1, highest=ahead)
 
 
-def _empty(attacked: Attacked) -> None:
+def _empty(attacked: AttackedWorkers) -> None:
     attacked.writer.state(meta=None)
 
 
-def _note_a_quota(attacked: Attacked) -> None:
+def _note_a_quota(attacked: AttackedWorkers) -> None:
     attacked.writer.state(backoff_status=402, backoff_until=attacked.fleet.store_clock() + HOUR, backoff_length=HOUR)
 
 
-def _spoil_the_epoch(attacked: Attacked) -> None:
+def _spoil_the_epoch(attacked: AttackedWorkers) -> None:
     meta = attacked.writer.keep()[0].meta
     attacked.writer.state(epoch=2**53 - 1, meta=meta and meta._replace(epoch=2**53 - 1))
 
 
-def _raise_the_epoch(attacked: Attacked) -> None:
+def _raise_the_epoch(attacked: AttackedWorkers) -> None:
     """Raise the epoch as `clear` does, without the signature."""
     epoch = attacked.writer.keep()[0].epoch + 1
     attacked.writer.state(epoch=epoch, meta=None)
 
 
-def _put_back_under_another_epoch(attacked: Attacked) -> None:
+def _put_back_under_another_epoch(attacked: AttackedWorkers) -> None:
     attacked.writer.state(epoch=1_000_000)
     attacked.writer.put_back(attacked.old, epoch=1_000_000, as_of=attacked.fleet.store_clock())
 
 
-ATTACKS: list[Callable[[Attacked], None]] = [
+ATTACKS: list[Callable[[AttackedWorkers], None]] = [
     *(_roll_back, _roll_back_in_the_future, _put_back_as_it_was, _freeze, _strip_the_stamp, _take_another_stamp),
     _claim_that_all_tries_failed,
     *(_spoil_the_epoch, _raise_the_epoch, _put_back_under_another_epoch),
@@ -174,7 +174,9 @@ each_attack = pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: atta
 
 
 @each_attack
-def test_one_write_does_nothing_that_lasts(attacked: Attacked, attack: Callable[[Attacked], None]) -> None:
+def test_one_write_does_nothing_that_lasts(
+    attacked: AttackedWorkers, attack: Callable[[AttackedWorkers], None]
+) -> None:
     """No flag goes back or gets lost, no age is too low, and a change arrives within three intervals."""
     attacked.fleet.upstream.serves = content(3)
     attack(attacked)
@@ -183,7 +185,7 @@ def test_one_write_does_nothing_that_lasts(attacked: Attacked, attack: Callable[
     assert attacked.requests_since <= 2 * 3
 
 
-def test_a_change_that_is_called_old_is_taken_at_the_next_poll(attacked: Attacked) -> None:
+def test_a_change_that_is_called_old_is_taken_at_the_next_poll(attacked: AttackedWorkers) -> None:
     """Before each poll the stored order is lowered, so that the store would send nothing: the signed time counts."""
     attacked.fleet.upstream.serves = content(3)
     assert attacked.run(3, _lower_the_order) == []
@@ -194,7 +196,9 @@ def test_a_change_that_is_called_old_is_taken_at_the_next_poll(attacked: Attacke
 
 
 @each_attack
-def test_writing_all_the_time_costs_no_flag(attacked: Attacked, attack: Callable[[Attacked], None]) -> None:
+def test_writing_all_the_time_costs_no_flag(
+    attacked: AttackedWorkers, attack: Callable[[AttackedWorkers], None]
+) -> None:
     """Before each poll: no flag goes back or gets lost, no age is too low; requests are bounded, and it heals."""
     assert attacked.run(25, attack) == []
     attacked.fleet.upstream.serves = content(3)
@@ -206,7 +210,7 @@ def test_writing_all_the_time_costs_no_flag(attacked: Attacked, attack: Callable
     assert attacked.all_hold(4)
 
 
-def test_a_failure_of_long_ago_excuses_no_store(attacked: Attacked) -> None:
+def test_a_failure_of_long_ago_excuses_no_store(attacked: AttackedWorkers) -> None:
     """Each worker failed once. Under a freeze before each poll all work without the store as if none had failed."""
     upstream = attacked.fleet.upstream
     assert isinstance(upstream, RefusingUpstream)
@@ -219,7 +223,7 @@ def test_a_failure_of_long_ago_excuses_no_store(attacked: Attacked) -> None:
 
 
 @pytest.mark.parametrize("spoil", ["order", "fence"])
-def test_what_a_process_fetched_is_not_taken_from_it_by_a_forged_order(attacked: Attacked, spoil: str) -> None:
+def test_what_a_process_fetched_is_not_taken_from_it_by_a_forged_order(attacked: AttackedWorkers, spoil: str) -> None:
     """Before each publication the store is made to seem newer, or a later grant open: what was fetched is used."""
     fleet, writer = attacked.fleet, attacked.writer
 
@@ -239,7 +243,7 @@ def test_what_a_process_fetched_is_not_taken_from_it_by_a_forged_order(attacked:
     assert [member.flags for member in attacked.members] == [content(3)] * 3
 
 
-def test_what_a_process_fetched_is_kept_if_the_store_fails_as_it_is_looked_at(attacked: Attacked) -> None:
+def test_what_a_process_fetched_is_kept_if_the_store_fails_as_it_is_looked_at(attacked: AttackedWorkers) -> None:
     """It refuses the definitions as late by a forged order, and can't say whether they are: they are used."""
 
     def forge_and_fail(verb: str) -> None:
@@ -255,7 +259,7 @@ def test_what_a_process_fetched_is_kept_if_the_store_fails_as_it_is_looked_at(at
     assert content(3) in [member.flags for member in attacked.members]
 
 
-def test_what_stays_unsettled_is_kept_until_a_signature_says_better(attacked: Attacked) -> None:
+def test_what_stays_unsettled_is_kept_until_a_signature_says_better(attacked: AttackedWorkers) -> None:
     """However long a forged fence keeps it out of the store: what the store has is older by signature."""
     fleet, member = attacked.fleet, attacked.members[0]
     held = member.worker.know.held
@@ -265,7 +269,7 @@ def test_what_stays_unsettled_is_kept_until_a_signature_says_better(attacked: At
     assert know.held == unsettled
 
 
-def test_what_was_fetched_while_a_store_was_away_is_kept_when_it_returns_forged(attacked: Attacked) -> None:
+def test_what_was_fetched_while_a_store_was_away_is_kept_when_it_returns_forged(attacked: AttackedWorkers) -> None:
     """It refuses what it is given, and has old definitions: no flag goes back."""
 
     def away(verb: str) -> None:
@@ -287,7 +291,7 @@ def test_what_was_fetched_while_a_store_was_away_is_kept_when_it_returns_forged(
     assert attacked.run(4, lambda attacked: attacked.writer.meta(as_of=1)) == []
 
 
-def test_a_late_fetch_is_refused_by_signature(attacked: Attacked) -> None:
+def test_a_late_fetch_is_refused_by_signature(attacked: AttackedWorkers) -> None:
     """While it was under way another worker published what was granted later: that is used, and this never."""
     fleet, codec = attacked.fleet, attacked.members[0].config.codec
     newer, late = content(4), content(3)
@@ -311,10 +315,10 @@ def test_a_late_fetch_is_refused_by_signature(attacked: Attacked) -> None:
     assert attacked.all_hold(4)
 
 
-def test_a_newcomer_waits_for_no_store_that_is_kept_empty(attacked: Attacked) -> None:
+def test_a_newcomer_waits_for_no_store_that_is_kept_empty(attacked: AttackedWorkers) -> None:
     """Emptied before each poll, with one forged leader after another: it fetches by itself, within a bounded time."""
 
-    def empty(attacked: Attacked) -> None:
+    def empty(attacked: AttackedWorkers) -> None:
         attacked.writer.freeze()
         attacked.writer.state(meta=None, owner=f"nobody at {attacked.fleet.clock()}", granted=(0, 0, 0))
         attacked.writer.state(granted=(attacked.fleet.store_clock(),) * 3)
@@ -327,7 +331,7 @@ def test_a_newcomer_waits_for_no_store_that_is_kept_empty(attacked: Attacked) ->
     assert newcomer.flags == content(2)
 
 
-def test_tries_that_failed_keep_a_fleet_together(attacked: Attacked) -> None:
+def test_tries_that_failed_keep_a_fleet_together(attacked: AttackedWorkers) -> None:
     """While PostHog can be reached by none, however long, the store is not left aside: three tries an interval."""
     upstream = attacked.fleet.upstream
     assert isinstance(upstream, RefusingUpstream)
@@ -339,7 +343,9 @@ def test_tries_that_failed_keep_a_fleet_together(attacked: Attacked) -> None:
     assert all(member.worker.know.held is not None for member in newcomers)
 
 
-def test_what_is_passed_over_is_not_sent_at_each_poll(attacked: Attacked, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_passed_over_is_not_sent_at_each_poll(
+    attacked: AttackedWorkers, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Under a rollback before each poll a worker is sent the old payload once, and not again while it is the same."""
     reads: list[str] = []
     read = Codec.read
@@ -353,7 +359,7 @@ def test_what_is_passed_over_is_not_sent_at_each_poll(attacked: Attacked, monkey
     assert len(reads) <= 3
 
 
-def test_what_was_passed_over_is_sent_again_once_it_is_served_again(attacked: Attacked) -> None:
+def test_what_was_passed_over_is_sent_again_once_it_is_served_again(attacked: AttackedWorkers) -> None:
     """After a rollback that no worker took, PostHog goes back to the same definitions: all have them soon."""
     assert attacked.run(1, _roll_back) == []
     attacked.fleet.upstream.serves = content(1)
@@ -361,7 +367,7 @@ def test_what_was_passed_over_is_sent_again_once_it_is_served_again(attacked: At
     assert attacked.all_hold(1)
 
 
-def test_a_store_that_was_away_for_long_is_repaired_by_its_first_answer(attacked: Attacked) -> None:
+def test_a_store_that_was_away_for_long_is_repaired_by_its_first_answer(attacked: AttackedWorkers) -> None:
     """It could prove nothing while it was away: a holder of newer definitions brings them, also without a grant."""
     member = attacked.members[0]
     for each in attacked.members:
@@ -383,7 +389,7 @@ def test_a_store_that_was_away_for_long_is_repaired_by_its_first_answer(attacked
 
 
 @pytest.mark.parametrize("how", ["unsigned", "long ago"])
-def test_a_newcomer_takes_what_is_not_proved_for_stale(attacked: Attacked, how: str) -> None:
+def test_a_newcomer_takes_what_is_not_proved_for_stale(attacked: AttackedWorkers, how: str) -> None:
     """A worker that holds nothing starts with a replayed envelope as with a stale one, and soon has the new one."""
     if how == "long ago":
         assert attacked.run(STALE_AFTER) == []

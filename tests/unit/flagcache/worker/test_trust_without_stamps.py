@@ -25,7 +25,7 @@ class Unstamped(Signed):
         self.stamp_keys: Sequence[StampKey] = ()
 
 
-class Mixed:
+class MixedFleet:
     """A fleet of both releases."""
 
     def __init__(self) -> None:
@@ -73,12 +73,12 @@ class Mixed:
 
 
 @pytest.fixture
-def mixed() -> Mixed:
+def mixed() -> MixedFleet:
     """No process has joined yet."""
-    return Mixed()
+    return MixedFleet()
 
 
-def test_a_newcomer_soon_leads_those_of_before(mixed: Mixed) -> None:
+def test_a_newcomer_soon_leads_those_of_before(mixed: MixedFleet) -> None:
     """A worker that signs takes one turn, then leads, and all is signed; those of before take what it writes."""
     olds = [mixed.join(new=False) for _ in range(2)]
     mixed.run(3)
@@ -96,7 +96,7 @@ def test_a_newcomer_soon_leads_those_of_before(mixed: Mixed) -> None:
     mixed.serve(2, within=2)
 
 
-def test_one_of_before_that_joins_changes_nothing(mixed: Mixed) -> None:
+def test_one_of_before_that_joins_changes_nothing(mixed: MixedFleet) -> None:
     """An upgrade that is under way, or taken back for one process: those who sign continue to lead."""
     new = mixed.join(new=True)
     mixed.run(2)
@@ -107,7 +107,7 @@ def test_one_of_before_that_joins_changes_nothing(mixed: Mixed) -> None:
     mixed.serve(2, within=2)
 
 
-def test_one_of_before_leads_only_until_one_that_signs_has_its_turn(mixed: Mixed) -> None:
+def test_one_of_before_leads_only_until_one_that_signs_has_its_turn(mixed: MixedFleet) -> None:
     """When the leader exits, the quickest worker leads; soon a worker that signs does."""
     old, first, second = mixed.join(new=False), mixed.join(new=True), mixed.join(new=True)
     mixed.run(3)
@@ -121,7 +121,7 @@ def test_one_of_before_leads_only_until_one_that_signs_has_its_turn(mixed: Mixed
     assert all(member.fresh for member in mixed.members)
 
 
-def test_polls_just_after_the_leaders_fetches_end_in_a_turn(mixed: Mixed) -> None:
+def test_polls_just_after_the_leaders_fetches_end_in_a_turn(mixed: MixedFleet) -> None:
     """A store lets it take a turn half an interval later; its background polls then."""
     old, new = mixed.join(new=False), mixed.join(new=True)
     clock, interval = mixed.fleet.clock, mixed.fleet.settings.refresh_interval
@@ -140,7 +140,7 @@ def test_polls_just_after_the_leaders_fetches_end_in_a_turn(mixed: Mixed) -> Non
     assert mixed.is_signed
 
 
-def test_what_only_those_of_before_write_is_used_and_of_unknown_age(mixed: Mixed) -> None:
+def test_what_only_those_of_before_write_is_used_and_of_unknown_age(mixed: MixedFleet) -> None:
     """A reader of the new release beside workers of before has every change, and calls it stale."""
     mixed.join(new=False)
     mixed.run(1)
@@ -150,7 +150,7 @@ def test_what_only_those_of_before_write_is_used_and_of_unknown_age(mixed: Mixed
         assert not reader.fresh
 
 
-def test_a_change_that_is_not_signed_waits_for_a_turn(mixed: Mixed) -> None:
+def test_a_change_that_is_not_signed_waits_for_a_turn(mixed: MixedFleet) -> None:
     """A worker that holds signed definitions takes no unsigned ones: it has its turn, and brings the change itself."""
     old, new = mixed.join(new=False), mixed.join(new=True)
     mixed.run(3)

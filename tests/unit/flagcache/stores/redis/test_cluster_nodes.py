@@ -11,7 +11,7 @@ from flagcache.stores.redis.cluster_nodes import KnownNodes
 from flagcache.stores.redis.pools import Address, ClusterNodes, Server
 
 
-class World:
+class LearningCluster:
     """A cluster client that learns, and a clock."""
 
     def __init__(self, *known: str, names: Sequence[str] = (), complete: bool = True) -> None:
@@ -50,12 +50,12 @@ def at(*hosts: str) -> tuple[Address, ...]:
 
 def test_each_has_its_turn() -> None:
     """All nodes share the load of a fleet's first commands and of its subscriptions."""
-    assert World("a", "b", "c").next() == {"a", "b", "c"}
+    assert LearningCluster("a", "b", "c").next() == {"a", "b", "c"}
 
 
 def test_one_that_failed_waits_until_it_answers() -> None:
     """Then the others are asked, and, if all failed, the one whose failure is the oldest."""
-    world = World("a", "b", "c")
+    world = LearningCluster("a", "b", "c")
     world.fail("a")
     assert world.next() == {"b", "c"}
     world.fail("c", "b")
@@ -68,7 +68,7 @@ def test_one_that_failed_waits_until_it_answers() -> None:
 
 def test_what_the_client_learned_goes_first() -> None:
     """The cluster has changed, and no node has reported it to this process."""
-    world = World("a", "b")
+    world = LearningCluster("a", "b")
     world.current = at("b", "new")
     assert world.next() == {"new"}
     world.fail("new")
@@ -77,7 +77,7 @@ def test_what_the_client_learned_goes_first() -> None:
 
 def test_a_client_that_rests_is_no_authority() -> None:
     """What the nodes themselves said later goes before what the client still knows."""
-    world = World("a", "b", names=["name"])
+    world = LearningCluster("a", "b", names=["name"])
     world.nodes.learn(at("c", "d"))
     assert world.next() == {"C", "D"}
     world.fail("C", "D")
@@ -88,7 +88,7 @@ def test_a_client_that_rests_is_no_authority() -> None:
 
 def test_a_table_that_changes_under_the_look_is_left_out() -> None:
     """The look takes no lock of the client's: that may be held while a server is asked."""
-    world = World("a")
+    world = LearningCluster("a")
     world.broken = True
     assert world.next() == {"a"}
     world.nodes.learn(at("b"))
@@ -97,7 +97,7 @@ def test_a_table_that_changes_under_the_look_is_left_out() -> None:
 
 def test_a_node_that_says_nothing_of_others_changes_nothing() -> None:
     """An empty answer is none."""
-    world = World("a")
+    world = LearningCluster("a")
     world.nodes.learn([])
     assert world.next() == {"a"}
     assert ("a", 6379) in world.nodes
@@ -107,7 +107,7 @@ def test_a_node_that_says_nothing_of_others_changes_nothing() -> None:
 @pytest.mark.parametrize("change", ["moved", "failed", "time", "incomplete"])
 def test_when_the_nodes_are_learned_anew(change: str) -> None:
     """If one of them says or shows that something changed, after a while in any case, and at first if few are known."""
-    world = World("a", complete=change != "incomplete")
+    world = LearningCluster("a", complete=change != "incomplete")
     assert world.nodes.outdated is (change == "incomplete")
     if change == "moved":
         world.nodes.moved()
