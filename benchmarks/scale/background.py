@@ -18,7 +18,6 @@ from flagcache.core.schedule import ClientActivity, Schedule
 from flagcache.errors import StoreError
 from flagcache.settings import milliseconds
 from flagcache.stores.base import Notice
-from flagcache.worker.background import _OFFSET  # pyright: ignore[reportPrivateUsage] - followers spread as the library's do
 
 __all__ = ["Background"]
 
@@ -48,7 +47,7 @@ class Background:
         self._shared = shared
         self._worker = worker
         self._world = shared.world
-        self._offset = self._world.rng.uniform(0, _OFFSET)
+        self._offset = self._world.rng.uniform(0, schedule.OFFSET)
         self._contended_at = -math.inf
         self._number = 0
         """Number of the latest plan; earlier plans are void."""

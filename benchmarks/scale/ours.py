@@ -7,7 +7,7 @@ import random
 from benchmarks.scale.shared import Shared
 from benchmarks.scale.stores import HostFile, World
 from benchmarks.scale.worker import Worker
-from flagcache.worker.listener import _SPREAD  # pyright: ignore[reportPrivateUsage] - the figures are about it
+from flagcache.core.notices import SPREAD
 
 __all__ = ["Ours"]
 
@@ -18,7 +18,7 @@ _PER_HOST = 8
 class Ours:
     """All processes that share definitions by one Redis; same arguments as `Shared`."""
 
-    def __init__(self, world: World, *, attached: bool, may_be_quiet: bool = True, spread: float = _SPREAD) -> None:
+    def __init__(self, world: World, *, attached: bool, may_be_quiet: bool = True, spread: float = SPREAD) -> None:
         self._shared = Shared(world, attached=attached, may_be_quiet=may_be_quiet, spread=spread)
         self._hosts: dict[int, HostFile] = {}
         self._ids = random.Random(2)

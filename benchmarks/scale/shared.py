@@ -6,9 +6,9 @@ from typing import Protocol
 
 from benchmarks.scale.stores import RedisServer, World
 from flagcache.core import knowledge
+from flagcache.core.notices import SPREAD
 from flagcache.settings import Settings, milliseconds
 from flagcache.stores.base import Envelope, Meta, Notice
-from flagcache.worker.listener import _SPREAD  # pyright: ignore[reportPrivateUsage] - the figures are about it
 
 __all__ = ["Shared", "Subscriber", "number_of", "version_of"]
 
@@ -31,7 +31,7 @@ class Shared:
         spread: seconds over which workers spread their polls after a notice.
     """
 
-    def __init__(self, world: World, *, attached: bool, may_be_quiet: bool = True, spread: float = _SPREAD) -> None:
+    def __init__(self, world: World, *, attached: bool, may_be_quiet: bool = True, spread: float = SPREAD) -> None:
         self.world = world
         self.attached = attached
         self.may_be_quiet = may_be_quiet

@@ -10,7 +10,10 @@ from enum import Enum, auto
 from flagcache.core.order import Held
 from flagcache.stores.base import Notice
 
-__all__ = ["Reaction", "merged", "reaction_to"]
+__all__ = ["SPREAD", "Reaction", "merged", "reaction_to"]
+
+SPREAD = 0.05
+"""Seconds over which workers spread their polls after one notice, so that they don't reach the store all at once."""
 
 
 class Reaction(Enum):

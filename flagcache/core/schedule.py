@@ -17,7 +17,17 @@ from flagcache.settings import Settings
 from flagcache.stores.base import Scope
 from flagcache.vendor import Refused
 
-__all__ = ["GRACE", "HEARTBEAT", "RENEWALS", "ClientActivity", "Schedule", "backoff", "next_duty", "pause_after"]
+__all__ = [
+    "GRACE",
+    "HEARTBEAT",
+    "OFFSET",
+    "RENEWALS",
+    "ClientActivity",
+    "Schedule",
+    "backoff",
+    "next_duty",
+    "pause_after",
+]
 
 RENEWALS = 3
 """Number of renewals within the duration of a lease, so that one may be lost."""
@@ -38,6 +48,9 @@ _COLD = 0.5
 _TURN = 0.5
 """Refresh intervals from a confirmation without a signature until a worker with a key takes a turn. Its polls ask for
 the same (`flagcache.worker.trust`)."""
+
+OFFSET = 0.1
+"""Seconds over which the followers of a lost leader spread their attempts."""
 
 _AT_MOST = 1.0
 """Seconds between two attempts of a follower to take an expired lease, if the first changed nothing."""

@@ -42,9 +42,6 @@ _SHORTEST, _LONGEST = 0.02, 1.0
 """Seconds between two looks at what is due. The pause doubles from the first to the second while something stays due
 because doing it changes nothing, so that the thread is never busy."""
 
-_OFFSET = 0.1
-"""Seconds over which the followers of a lost leader spread their polls."""
-
 
 class PollsOnce(Protocol):
     """The worker, as the background needs it: a weak proxy, so that the background doesn't keep it alive."""
@@ -87,7 +84,7 @@ class Background:
         self._listener = Listener(self, config.namespace)
         self._notices = Notices(config, state, poller)
         self._pushes = Pushes(config.settings.refresh_interval, config.clock)
-        self._offset = random.uniform(0, _OFFSET)
+        self._offset = random.uniform(0, schedule.OFFSET)
         self._last_poll = config.clock()
         self._check_at = math.inf
         self._checks = 0

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
-from flagcache.core.notices import merged
+from flagcache.core.notices import SPREAD, merged
 from flagcache.errors import StoreError
 from flagcache.runtime.guard import log_exceptions
 from flagcache.runtime.threads import patched_late, try_start
@@ -31,9 +31,6 @@ _AFTER_FORK = 1.0
 
 _LONGEST_SLEEP = 5.0
 """Seconds after which the thread checks that its worker still exists."""
-
-_SPREAD = 0.05
-"""Seconds over which workers spread their polls after one notice, so that they don't reach the store all at once."""
 
 _AT_ONCE = 64
 """How many notices are merged into one, so that a flood doesn't keep the thread from what is due."""
@@ -182,7 +179,7 @@ class _Stream:
         if notice is None:
             return None
         if notice.kind != GRANTED:
-            stop.wait(random.uniform(0, _SPREAD))
+            stop.wait(random.uniform(0, SPREAD))
         for _ in range(_AT_ONCE):
             if (later := subscription.get(0)) is None:
                 self._full = 0

@@ -94,7 +94,7 @@ Start = Callable[[RecordingWorker], Listener]
 @pytest.fixture
 def start(no_threads_left: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     """Makes and starts listeners, which are stopped at the end."""
-    monkeypatch.setattr(listener, "_SPREAD", 0.001)
+    monkeypatch.setattr(listener, "SPREAD", 0.001)
     started: list[Listener] = []
 
     def make(worker: RecordingWorker) -> Listener:
