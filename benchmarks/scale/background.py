@@ -1,6 +1,6 @@
 """The work of a simulated process with an attached client between its polls: it listens, renews and takes over.
 
-`flagcache.core.schedule` decides what is due and when; this module waits for it in virtual time, as
+`flagcache.core` decides what is due and when, and what follows from a notice; this module waits in virtual time, as
 `flagcache.worker.listener` and `flagcache.worker.background` do on a thread.
 """
 

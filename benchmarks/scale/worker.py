@@ -1,8 +1,9 @@
 """One process of a simulated flagcache fleet: the library's pure core, driven by events instead of threads.
 
-`flagcache.core.knowledge`, `flagcache.core.circuit_breaker` and `flagcache.core.schedule` decide what to ask, what
-follows from a reply, and what is due when. In virtual time this module replaces the threads and sockets of
-`flagcache.worker.worker` and `poll`. It leaves out forks, and the renewal of ages in the fallback file.
+`flagcache.core` decides what to ask, what follows from a reply, and what is due when. In virtual time this module
+replaces the threads and sockets of `flagcache.worker.worker` and `poll`. It leaves out forks. A process renews times in
+the fallback file only when it has another version, and a first load doesn't read that file while Redis answers. A
+process that ends doesn't wait for its fetch.
 """
 
 from __future__ import annotations
