@@ -70,17 +70,17 @@ async def run(path: str, workers: Sequence[int], seconds: float, flags: Sequence
         changes=[],
     )
     loaded = LoadedRedis(path, flags[0])
-    _say("polls, as many as there can be")
+    _print("polls, as many as there can be")
     load["polls"].append(asdict(await loaded.polls(8, seconds)))
     for count in workers:
-        _say(f"{count:,} workers")
+        _print(f"{count:,} workers")
         load["offered"].extend([asdict(await loaded.offered(count, rate, seconds)) for rate in RATES])
         load["fan_out"].append(asdict(await loaded.fan_out(count, 5)))
     loaded.close()
     for number in flags:
         loaded = LoadedRedis(path, number)
         for count in workers:
-            _say(f"a change of {number} flags, {count:,} workers")
+            _print(f"a change of {number} flags, {count:,} workers")
             load["changes"].extend([asdict(await loaded.change(count, spread)) for spread in SPREADS])
         loaded.close()
     load["server"] = _server(path)
@@ -109,11 +109,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     binary, files = newest_installed(), resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if binary is None:
-        _say("no Redis on this machine; `make test` installs one")
+        _print("no Redis on this machine; `make test` installs one")
         return 1
     needed = 2 * max(options.workers) + 100
     if needed > files:
-        _say(f"{max(options.workers):,} workers need {needed:,} open files; `ulimit -n` allows {files:,}")
+        _print(f"{max(options.workers):,} workers need {needed:,} open files; `ulimit -n` allows {files:,}")
         return 1
     with RedisServer(binary, args=("--maxclients", str(needed))) as server:
         load = asyncio.run(run(str(server.socket_path), options.workers, options.seconds))
@@ -123,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.runner.report import tell
+from benchmarks.runner.report import with_unit
 from benchmarks.runner.targets import Figures
 
 __all__ = ["BEGIN", "END", "SHOWN", "embedded", "headline"]
@@ -120,4 +120,4 @@ def _cell(figures: Figures, shown: Shown, contestant: str) -> str:
         value = figures.get(shown.question, shown.case, contestant, shown.measure, shown.figure)
     except KeyError:
         return ""
-    return tell(value, shown.unit)
+    return with_unit(value, shown.unit)

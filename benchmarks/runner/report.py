@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.runner.svg import DARK, LIGHT, Bar, Group, bars
 from benchmarks.runner.targets import TARGETS, Figures
 
-__all__ = ["markdown", "tell", "write"]
+__all__ = ["markdown", "with_unit", "write"]
 
 _NEVER = "failed"
 _Row = Mapping[str, Any]
@@ -35,7 +35,7 @@ def write(run: Mapping[str, Any], folder: Path, name: str = "latest") -> list[Pa
             groups = _groups(run, answers, measure)
             for theme in (LIGHT, DARK):
                 path = plots / f"{question}-{measure['name']}-{theme.name}.svg"
-                path.write_text(bars(measure["title"], groups, partial(tell, unit=measure["unit"]), theme))
+                path.write_text(bars(measure["title"], groups, partial(with_unit, unit=measure["unit"]), theme))
                 written.append(path)
     return written
 
@@ -65,14 +65,13 @@ def _targets(run: Mapping[str, Any]) -> Iterable[str]:
         with contextlib.suppress(KeyError):
             reached = target.value(figures)
             verdict = "yes" if reached <= target.at_most else "**no**"
-            lines.append(
-                f"| {target.title} | {tell(target.at_most, target.unit)} | {tell(reached, target.unit)} | {verdict} |"
-            )
+            aim, found = (with_unit(value, target.unit) for value in (target.at_most, reached))
+            lines.append(f"| {target.title} | {aim} | {found} | {verdict} |")
     if lines:
         yield from ("## Targets", "", "| target | at most | reached | met |", "|---|--:|--:|---|", *lines, "")
 
 
-def tell(value: float, unit: str) -> str:
+def with_unit(value: float, unit: str) -> str:
     """Format a value for readers: three digits and a unit."""
     if unit == "seconds":
         if abs(value) >= 1 or value == 0:
@@ -123,7 +122,7 @@ def _details(run: Mapping[str, Any], answers: Mapping[str, Any]) -> Iterable[str
     measures = {measure["name"]: measure for measure in answers["measures"]}
     for row in answers["summary"]:
         measure = measures[row["measure"]]
-        figures = [tell(row[name], measure["unit"]) for name in ("p50", "p90", "p99", "max")]
+        figures = [with_unit(row[name], measure["unit"]) for name in ("p50", "p90", "p99", "max")]
         ratio = "" if row["ratio"] is None else f"{row['ratio']:.3g}"
         title = run["contestants"][row["contestant"]]["title"]
         yield "| " + " | ".join([row["case"], measure["title"], title, str(row["n"]), *figures, ratio]) + " |"
@@ -134,8 +133,8 @@ def _details(run: Mapping[str, Any], answers: Mapping[str, Any]) -> Iterable[str
 def _cell(row: _Row | None, measure: Mapping[str, Any]) -> str:
     if row is None:
         return ""
-    middle = tell(row["p50"], measure["unit"])
-    return middle if measure["exact"] or row["n"] < 2 else f"{middle} (p99 {tell(row['p99'], measure['unit'])})"
+    middle = with_unit(row["p50"], measure["unit"])
+    return middle if measure["exact"] or row["n"] < 2 else f"{middle} (p99 {with_unit(row['p99'], measure['unit'])})"
 
 
 def _present(run: Mapping[str, Any], answers: Mapping[str, Any], case: str) -> Sequence[str]:

@@ -46,7 +46,7 @@ class Group:
     bars: Sequence[Bar]
 
 
-def bars(title: str, groups: Sequence[Group], tell: Callable[[float], str], theme: Theme) -> str:
+def bars(title: str, groups: Sequence[Group], with_unit: Callable[[float], str], theme: Theme) -> str:
     """Draw a chart.
 
     If the largest value is more than 50 times the smallest, lengths are logarithmic, and the chart says so.
@@ -54,7 +54,7 @@ def bars(title: str, groups: Sequence[Group], tell: Callable[[float], str], them
     Args:
         title: of the chart.
         groups: from top to bottom.
-        tell: formats a value with its unit.
+        with_unit: formats a value with its unit.
         theme: its colours; the background is the page's.
     """
     values = [bar.value for group in groups for bar in group.bars]
@@ -70,7 +70,7 @@ def bars(title: str, groups: Sequence[Group], tell: Callable[[float], str], them
         parts.append(_text(0, y + 12, group.label, theme.text, size=13))
         y += _BAR + _GAP
         for bar in group.bars:
-            parts += _bar(bar, y, length(bar.value), tell(bar.value), theme)
+            parts += _bar(bar, y, length(bar.value), with_unit(bar.value), theme)
             y += _BAR + _GAP
         y += _GROUP_GAP - _BAR
     return (

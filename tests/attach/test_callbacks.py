@@ -197,11 +197,11 @@ def test_a_callback_that_takes_long_is_named_once(
     """A slow `on_event` is logged once, with the event and the remedy."""
     free = threading.Event()
 
-    def dawdle(event: Event) -> None:
+    def wait_too_long(event: Event) -> None:
         if isinstance(event, (LeadershipTaken, DefinitionsChanged)):
             free.wait(1.1)
 
-    with client_of(posthog, "memory://", namespace, dawdle) as client:
+    with client_of(posthog, "memory://", namespace, wait_too_long) as client:
         is_on(client)
         lines = [line for line in caplog.messages if "on_event=" in line]
         assert len(lines) == 1

@@ -27,7 +27,7 @@ def agrees(context: MemberContext) -> bool:
     return not steady or ((found is None) == (before.serving is Serving.NONE) == (before.flags == 0))
 
 
-def says(fleet: Fleet, serving: Serving, flags: int, trouble: str) -> bool:
+def all_have_status(fleet: Fleet, serving: Serving, flags: int, trouble: str) -> bool:
     """Whether all members' statuses say this."""
     return {(each.serving, each.flags, each.trouble) for each in fleet.call(status)} == {(serving, flags, trouble)}
 
@@ -38,14 +38,14 @@ def test_a_used_up_quota_shows_in_the_status_and_leaves_all_ready(
     """All flags are off: `serving` is `none`, with the reason and its beginning; a new process is ready too."""
     with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 2) as fleet:
         assert set(fleet.call(ready)) == {False}
-        assert says(fleet, Serving.NONE, 0, "")
+        assert all_have_status(fleet, Serving.NONE, 0, "")
         fleet.call(load)
         assert set(fleet.call(ready)) == {True}
-        until(lambda: says(fleet, Serving.ALL, 6, ""), what="all flags")
+        until(lambda: all_have_status(fleet, Serving.ALL, 6, ""), what="all flags")
         before = time.time()
         posthog.fail(402)
         until(lambda: all(fleet.call(agrees)) and flag_counts(fleet) == {0}, 20 * EVERY, what="no flags")
-        until(lambda: says(fleet, Serving.NONE, 0, "quota"), what="the reason")
+        until(lambda: all_have_status(fleet, Serving.NONE, 0, "quota"), what="the reason")
         since = {each.trouble_since for each in fleet.call(status)}
         assert all(moment is not None and before - 1 <= moment <= time.time() for moment in since)
         [late] = fleet.join(1)
@@ -55,7 +55,7 @@ def test_a_used_up_quota_shows_in_the_status_and_leaves_all_ready(
         assert set(fleet.call(ready)) == {True}
         posthog.recover()
         all_hold(fleet, 1, within=20 * EVERY)
-        until(lambda: says(fleet, Serving.ALL, 6, ""), 20 * EVERY, what="all flags again")
+        until(lambda: all_have_status(fleet, Serving.ALL, 6, ""), 20 * EVERY, what="all flags again")
         assert all(fleet.call(agrees))
 
 
@@ -65,17 +65,21 @@ def test_kept_flags_are_the_last_known(posthog: StandInControl, redis_url: str, 
     with Fleet(make, 2) as fleet:
         fleet.call(load)
         posthog.fail(402)
-        until(lambda: says(fleet, Serving.LAST_KNOWN, 6, "quota"), 20 * EVERY, what="the last known flags")
+        until(lambda: all_have_status(fleet, Serving.LAST_KNOWN, 6, "quota"), 20 * EVERY, what="the last known flags")
         until(lambda: len(events_of(fleet, QuotaLimited)) == 2, what="all to say so")
         posthog.recover()
-        until(lambda: says(fleet, Serving.ALL, 6, ""), 20 * EVERY, what="all flags")
+        until(lambda: all_have_status(fleet, Serving.ALL, 6, ""), 20 * EVERY, what="all flags")
         posthog.fail(500)
-        until(lambda: says(fleet, Serving.ALL, 6, "posthog_500"), 20 * EVERY, what="the reason, in followers too")
-        until(lambda: says(fleet, Serving.LAST_KNOWN, 6, "posthog_500"), 8.0, what="stale flags")
+        until(
+            lambda: all_have_status(fleet, Serving.ALL, 6, "posthog_500"),
+            20 * EVERY,
+            what="the reason, in followers too",
+        )
+        until(lambda: all_have_status(fleet, Serving.LAST_KNOWN, 6, "posthog_500"), 8.0, what="stale flags")
         assert set(fleet.call(ready)) == {True}
         assert {each.state for each in fleet.call(status)} == {State.STALE}
         posthog.recover()
-        until(lambda: says(fleet, Serving.ALL, 6, ""), 20 * EVERY, what="all flags again")
+        until(lambda: all_have_status(fleet, Serving.ALL, 6, ""), 20 * EVERY, what="all flags again")
 
 
 def test_a_project_without_flags_serves_all_of_them(posthog: StandInControl, redis_url: str, namespace: str) -> None:
@@ -83,7 +87,7 @@ def test_a_project_without_flags_serves_all_of_them(posthog: StandInControl, red
     posthog.serve(make_definitions(0, revision=None))
     with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 1) as fleet:
         fleet.call(load)
-        assert says(fleet, Serving.ALL, 0, "")
+        assert all_have_status(fleet, Serving.ALL, 0, "")
 
 
 def test_the_status_names_the_leader_and_whether_changes_are_pushed(
@@ -134,9 +138,9 @@ def test_keys_that_were_refused_to_all_are_right_again_for_all(
     with Fleet(attached(posthog, redis_url, namespace, every=EVERY), 3) as fleet:
         fleet.call(load)
         posthog.fail(Refuse(401))
-        until(lambda: says(fleet, Serving.ALL, 6, "posthog_401"), 60 * EVERY, what="all to be refused")
+        until(lambda: all_have_status(fleet, Serving.ALL, 6, "posthog_401"), 60 * EVERY, what="all to be refused")
         posthog.recover()
-        until(lambda: says(fleet, Serving.ALL, 6, ""), 20 * EVERY, what="the end for all")
+        until(lambda: all_have_status(fleet, Serving.ALL, 6, ""), 20 * EVERY, what="the end for all")
         assert all(events_of([member], FetchRecovered) for member in fleet)
 
 
@@ -151,9 +155,9 @@ def test_a_store_that_is_away_shows_and_nobody_becomes_unready(
         until(lambda: all(each.trouble.startswith("store_") for each in fleet.call(status)), 20 * EVERY, what="it")
         assert not any(each.listening for each in fleet.call(status))
         posthog.fail(500)
-        until(lambda: says(fleet, Serving.ALL, 6, "posthog_500"), 40 * EVERY, what="the graver trouble")
+        until(lambda: all_have_status(fleet, Serving.ALL, 6, "posthog_500"), 40 * EVERY, what="the graver trouble")
         assert set(fleet.call(ready)) == {True}
         posthog.recover()
         server.start()
-        until(lambda: says(fleet, Serving.ALL, 6, ""), 40 * EVERY, what="all to be well")
+        until(lambda: all_have_status(fleet, Serving.ALL, 6, ""), 40 * EVERY, what="all to be well")
         until(lambda: all(each.listening for each in fleet.call(status)), 8.0, what="all to listen")

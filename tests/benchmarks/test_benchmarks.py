@@ -136,7 +136,7 @@ def test_a_ratio_is_to_the_best_of_the_others() -> None:
 )
 def test_values_are_told_with_their_unit(value: float, unit: str, text: str) -> None:
     """Values have three digits, and a unit that suits them."""
-    assert report.tell(value, unit) == text
+    assert report.with_unit(value, unit) == text
 
 
 def test_a_question_asked_again_takes_the_place_of_its_older_answers() -> None:

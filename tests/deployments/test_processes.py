@@ -60,7 +60,7 @@ import app
 def revision():
     return app.posthog.evaluate_flags("user", only_evaluate_locally=True).get_flag("revision")
 
-def tell(**what):
+def print_json(**what):
     sys.stdout.write(json.dumps(what) + "\\n")
     sys.stdout.flush()
 
@@ -78,7 +78,7 @@ from concurrent.futures import ProcessPoolExecutor
 def work(gate):
     found = revision()
     gate.wait(20)
-    tell(revision=found, role=role())
+    print_json(revision=found, role=role())
 
 if __name__ == "__main__":
     context = multiprocessing.get_context(sys.argv[1])
@@ -93,7 +93,7 @@ if __name__ == "__main__":
         for child in children:
             child.join()
             assert child.exitcode == 0
-    tell(ended=True)
+    print_json(ended=True)
     time.sleep(60)
 """
 
@@ -118,11 +118,11 @@ def test_children_of_multiprocessing_share_one_fetch_and_hand_over(
 ENDING = """
 child = os.fork()
 if child == 0:
-    tell(revision=revision(), role=role())
+    print_json(revision=revision(), role=role())
     {last_line}
     os._exit(0)
 os.waitpid(child, 0)
-tell(ended=True)
+print_json(ended=True)
 time.sleep(60)
 """
 
@@ -146,7 +146,7 @@ while role() != "leader" or "flagcache-fetch" in {thread.name for thread in thre
 time.sleep(0.3)
 def state():
     return {"files": files(), "threads": threading.active_count(), "role": role(), "me": app.cache.status().worker}
-tell(**state())
+print_json(**state())
 sys.stdin.readline()
 right = 0
 for number in range(120):
@@ -157,7 +157,7 @@ for number in range(120):
     if number % 10 == 0:
         subprocess.run(["true"], check=True)
         subprocess.run(["true"], check=True, preexec_fn=os.setsid)
-tell(right=right, **state())
+print_json(right=right, **state())
 time.sleep(60)
 """
 
@@ -191,7 +191,7 @@ revision()
 while not os.path.isdir(os.path.join(os.environ["XDG_STATE_HOME"], "flagcache")):
     time.sleep(0.01)
 app.cache.shutdown()
-tell(new=[name for name in set(sys.modules) - before if name.startswith("flagcache")])
+print_json(new=[name for name in set(sys.modules) - before if name.startswith("flagcache")])
 """
 
 
@@ -212,7 +212,7 @@ async def main():
         programs = [await asyncio.create_subprocess_exec("true") for _ in range(4)]
         programs.append(await asyncio.create_subprocess_exec("true", preexec_fn=os.setsid))
         ended += [await asyncio.wait_for(each.wait(), 20) for each in programs]
-    tell(ended=ended, revision=revision(), same=before == (role(), app.cache.status().worker))
+    print_json(ended=ended, revision=revision(), same=before == (role(), app.cache.status().worker))
     await asyncio.sleep(60)
 
 uvloop.run(main())
@@ -250,14 +250,14 @@ while seen != "r2" and time.monotonic() < deadline:
     if revision() != seen:
         seen = revision()
         status = app.cache.status()
-        tell(revision=seen, store=status.store_in_charge, role=status.role.value)
+        print_json(revision=seen, store=status.store_in_charge, role=status.role.value)
     time.sleep(0.02)
 app.posthog.shutdown()
 def same(number, then):
     now = os.fstat(number)
     return (now.st_ino, now.st_size) == (then.st_ino, 0)
 import gc; gc.collect()
-tell(unharmed=all(same(number, then) for number, then in taken.items()))
+print_json(unharmed=all(same(number, then) for number, then in taken.items()))
 """
 
 

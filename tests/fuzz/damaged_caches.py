@@ -19,7 +19,7 @@ from flagcache.settings import Options
 from flagcache_posthog import FlagDefinitionCache
 from flagcache_posthog.testing import make_definitions
 
-__all__ = ["QUICK", "DamagedFleet", "InputCount", "victims"]
+__all__ = ["QUICK", "DamagedFleet", "InputCount", "damaged_fleet"]
 
 QUICK: Options = {
     "cold_start_wait": 0.05,
@@ -104,7 +104,7 @@ class DamagedFleet:
 
 
 @contextmanager
-def victims(
+def damaged_fleet(
     make: Callable[[Options], FlagDefinitionCache], version: Callable[[], str], named: Callable[[str], str]
 ) -> Generator[DamagedFleet]:
     """Two caches that hold the first truth, as their store does."""

@@ -18,7 +18,7 @@ from flagcache.stores.redis.wire import LONGEST_NOTICE
 from flagcache_posthog import FlagDefinitionCache, RedisFlagDefinitionCache
 from tests.fuzz import strategies as hostile
 from tests.fuzz.conftest import KINDS, fuzz, named, well_formed
-from tests.fuzz.damaged_caches import INTERVAL, DamagedFleet, InputCount, victims
+from tests.fuzz.damaged_caches import INTERVAL, DamagedFleet, InputCount, damaged_fleet
 from tests.support.servers import RedisServer
 
 
@@ -56,7 +56,7 @@ def both(redis_server: RedisServer, namespace: str, kind: str, editor: RedisEdit
         options = {**options, **KINDS[kind]}
         return RedisFlagDefinitionCache(redis_server.url, namespace, refresh_interval=INTERVAL, **options)
 
-    with victims(make, editor.version, partial(named, kind)) as pair:
+    with damaged_fleet(make, editor.version, partial(named, kind)) as pair:
         yield pair
 
 
@@ -176,7 +176,7 @@ def test_notices(redis_server: RedisServer, namespace: str, kind: str, count: In
 
     @fuzz(max_examples=300)
     @given(message=hostile.notices())
-    def tell(message: bytes) -> None:
+    def try_message(message: bytes) -> None:
         count.inputs += 1
         admin.publish(store.keys.channel, message)
         if len(message) > LONGEST_NOTICE:  # skipped: what comes after it still arrives
@@ -187,7 +187,7 @@ def test_notices(redis_server: RedisServer, namespace: str, kind: str, count: In
         assert notice.epoch >= 0
         assert len(notice.kind) + len(notice.version) <= 200
 
-    tell()
+    try_message()
     subscription.close()
     store.close()
 

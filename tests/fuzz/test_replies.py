@@ -16,7 +16,7 @@ from flagcache.stores.spec import StoreSpec
 from flagcache_posthog.provider import FlagDefinitionCache
 from tests.fuzz import strategies as hostile
 from tests.fuzz.conftest import KEY, fuzz, named
-from tests.fuzz.damaged_caches import INTERVAL, DamagedFleet, InputCount, victims
+from tests.fuzz.damaged_caches import INTERVAL, DamagedFleet, InputCount, damaged_fleet
 
 
 @dataclass(slots=True)
@@ -30,32 +30,32 @@ class ReplyChanges:
 class CompromisedStore(MemoryStore):
     """Replies to polls as a compromised store does, while that is switched on."""
 
-    def __init__(self, liar: ReplyChanges) -> None:
+    def __init__(self, changes: ReplyChanges) -> None:
         super().__init__()
-        self._liar = liar
+        self._changes = changes
 
     def poll(self, ask: Ask) -> Reply:
         """As `Store.poll`, except for the false values."""
         reply = super().poll(ask)
-        if self._liar.meta:
+        if self._changes.meta:
             known = reply.meta or self._meta() or Meta("", 0, 0, 0, 0)
-            reply = reply._replace(unchanged=False, meta=known._replace(**self._liar.meta))  # type: ignore[arg-type]
-        return reply._replace(**self._liar.reply)  # type: ignore[arg-type]
+            reply = reply._replace(unchanged=False, meta=known._replace(**self._changes.meta))  # type: ignore[arg-type]
+        return reply._replace(**self._changes.reply)  # type: ignore[arg-type]
 
     def _meta(self) -> Meta | None:
         return self.inspect().meta
 
 
 @pytest.fixture
-def liar() -> ReplyChanges:
+def changes() -> ReplyChanges:
     """Return the control of the store's replies."""
     return ReplyChanges()
 
 
 @pytest.fixture
-def store(liar: ReplyChanges) -> CompromisedStore:
+def store(changes: ReplyChanges) -> CompromisedStore:
     """The store of the fleet."""
-    return CompromisedStore(liar)
+    return CompromisedStore(changes)
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def both(store: CompromisedStore, namespace: str) -> Iterator[DamagedFleet]:
         meta = store.inspect().meta
         return meta.version if meta else ""
 
-    with victims(make, version, partial(named, "signed")) as pair:
+    with damaged_fleet(make, version, partial(named, "signed")) as pair:
         yield pair
 
 
@@ -101,16 +101,16 @@ _reply_lies = st.fixed_dictionaries(
 )
 
 
-def test_replies(liar: ReplyChanges, both: DamagedFleet, count: InputCount) -> None:
+def test_replies(changes: ReplyChanges, both: DamagedFleet, count: InputCount) -> None:
     """Whatever a store answers to a poll, no flag is lost and none but signed ones are used; the next truth is."""
 
     @fuzz(max_examples=300)
     @given(reply=_reply_lies, meta=_meta_lies)
-    def lie(reply: dict[str, object], meta: dict[str, object]) -> None:
+    def change(reply: dict[str, object], meta: dict[str, object]) -> None:
         count.inputs += 1
-        liar.reply, liar.meta = reply, meta
+        changes.reply, changes.meta = reply, meta
         both.survive()
-        liar.reply, liar.meta = {}, {}
+        changes.reply, changes.meta = {}, {}
         both.heal()
 
-    lie()
+    change()

@@ -17,7 +17,7 @@ from flagcache.stores.sqlite.store import name_of
 from flagcache_posthog import FlagDefinitionCache, SqliteFlagDefinitionCache
 from tests.fuzz import strategies as hostile
 from tests.fuzz.conftest import KINDS, fuzz, named, well_formed
-from tests.fuzz.damaged_caches import INTERVAL, DamagedFleet, InputCount, victims
+from tests.fuzz.damaged_caches import INTERVAL, DamagedFleet, InputCount, damaged_fleet
 
 Cell: TypeAlias = "int | float | str | bytes | None"
 
@@ -66,7 +66,7 @@ def both(tmp_path: Path, namespace: str, kind: str, editor: RowEditor) -> Iterat
         options = {**options, **KINDS[kind]}
         return SqliteFlagDefinitionCache(tmp_path / "flags.db", namespace, refresh_interval=INTERVAL, **options)
 
-    with victims(make, editor.version, partial(named, kind)) as pair:
+    with damaged_fleet(make, editor.version, partial(named, kind)) as pair:
         yield pair
 
 

@@ -157,7 +157,7 @@ class RawServer:
             self.ended.set()
 
 
-def say(*parts: bytes | str) -> Answering:
+def sends(*parts: bytes | str) -> Answering:
     """Send this and end the answer."""
 
     def answer(connection: socket.socket) -> None:
@@ -190,7 +190,7 @@ def drip(text: str, *, after: str = "") -> Answering:
 
 def whole(body: bytes, **headers: str) -> Answering:
     """Send this body rightly."""
-    return say(head("200 OK", Content_Length=len(body), **headers), body)
+    return sends(head("200 OK", Content_Length=len(body), **headers), body)
 
 
 @pytest.fixture(scope="module")
@@ -340,7 +340,7 @@ def test_an_etag_stays_as_it_was_sent(etag: str) -> None:
 def test_an_etag_that_cannot_be_kept_is_none(etag: str) -> None:
     """An ETag that is too long or no plain text is not taken, as it could not be sent back."""
     with RawServer(
-        say(head(ETag=etag, Content_Length=2000).encode("latin-1"), json.dumps(DEFINITIONS).ljust(2000))
+        sends(head(ETag=etag, Content_Length=2000).encode("latin-1"), json.dumps(DEFINITIONS).ljust(2000))
     ) as server:
         assert fetched(fetcher(server.url).fetch("")).etag == ""
 
@@ -461,14 +461,14 @@ def test_what_concerns_this_worker_alone(standin: PostHogStandIn, status: int) -
 )
 def test_answers_to_another_question(status: str) -> None:
     """A success that brings no definitions, and a 304 to who sent no ETag, concern this worker."""
-    with RawServer(say(head(status))) as server:
+    with RawServer(sends(head(status))) as server:
         result = refused(fetcher(server.url).fetch(""))
     assert (result.scope, result.status) == (Scope.MINE, int(status[:3]))
 
 
 def test_a_304_without_a_word_more_is_enough() -> None:
     """A bare 304 means "unchanged" to a request that sent an ETag."""
-    with RawServer(say(head("304 Not Modified"))) as server:
+    with RawServer(sends(head("304 Not Modified"))) as server:
         assert fetcher(server.url).fetch('"x"') == Unchanged()
 
 
@@ -579,7 +579,7 @@ DROPS: dict[str, tuple[Answering, str, int]] = {
     "ended in a TLS handshake": (lambda connection: connection.close(), "https", 2),
     "reset in a TLS handshake": (reset, "https", 2),
     "reset in a body": (lambda connection: reset(connection, head(Content_Length=1000), "{"), "http", 1),
-    "ended in its first line": (say("HTTP/1.1 20"), "http", 1),
+    "ended in its first line": (sends("HTTP/1.1 20"), "http", 1),
 }
 
 
@@ -866,8 +866,8 @@ SIZES: dict[str, Callable[[bytes], Answering]] = {
     "plain": whole,
     "gzip": lambda body: whole(gzip.compress(body), Content_Encoding="gzip"),
     "two gzips": lambda body: whole(gzip.compress(body[:99]) + gzip.compress(body[99:]), Content_Encoding="gzip"),
-    "until it ends": lambda body: say(head(), body),
-    "in chunks": lambda body: say(head(Transfer_Encoding="chunked"), f"{len(body):x}\r\n", body, "\r\n0\r\n\r\n"),
+    "until it ends": lambda body: sends(head(), body),
+    "in chunks": lambda body: sends(head(Transfer_Encoding="chunked"), f"{len(body):x}\r\n", body, "\r\n0\r\n\r\n"),
 }
 
 
@@ -904,12 +904,12 @@ def test_a_gzip_bomb_is_left_after_its_first_bytes() -> None:
 
 
 CUT_OFF = {
-    "less than its length": say(head(Content_Length=5000), _padded(4000)),
-    "a chunk without an end": say(head(Transfer_Encoding="chunked"), b"ffff\r\n", _padded(4000)),
+    "less than its length": sends(head(Content_Length=5000), _padded(4000)),
+    "a chunk without an end": sends(head(Transfer_Encoding="chunked"), b"ffff\r\n", _padded(4000)),
     "half a gzip": whole(gzip.compress(_padded(4000))[:60], Content_Encoding="gzip"),
     "a gzip that is none": whole(_padded(4000), Content_Encoding="gzip"),
     "a gzip with a fault": whole(gzip.compress(_padded(4000))[:-8] + b"12345678", Content_Encoding="gzip"),
-    "more than its length": say(head(Content_Length=20), _padded(4000)),
+    "more than its length": sends(head(Content_Length=20), _padded(4000)),
     "an encoding not asked for": whole(b"\x0b\x02\x80", Content_Encoding="br"),
 }
 
@@ -929,7 +929,7 @@ def redirect(target: Callable[[], str], status: str = "302 Found") -> Answering:
     """Send the client elsewhere."""
 
     def answer(connection: socket.socket) -> None:
-        say(head(status, Location=target(), Content_Length=0))(connection)
+        sends(head(status, Location=target(), Content_Length=0))(connection)
 
     return answer
 
@@ -1033,7 +1033,7 @@ def test_an_https_answer_is_followed_to_https(certificate: Certificate, monkeypa
 def test_redirects_come_to_an_end() -> None:
     """A server that redirects without end gets four requests, and its big bodies are not read."""
     bomb = gzip.compress(bytes(1 << 24))
-    answer = say(head("302 Found", Location="/again", Content_Encoding="gzip", Content_Length=len(bomb)), bomb)
+    answer = sends(head("302 Found", Location="/again", Content_Encoding="gzip", Content_Length=len(bomb)), bomb)
     with RawServer(answer) as server:
         result = refused(fetcher(server.url).fetch(""))
     assert (result.scope, result.status, len(server.heads)) == (Scope.MINE, 302, 4)

@@ -123,13 +123,13 @@ def test_all_are_told_at_exit() -> None:
     output = run(
         """
         from flagcache.runtime import process
-        class Guest:
+        class HookRecorder:
             def leave(self):
                 print("left")
                 raise ValueError("in the hook")
-        guests = [Guest(), Guest()]
-        for guest in guests:
-            process.at_exit(guest)
+        recorders = [HookRecorder(), HookRecorder()]
+        for recorder in recorders:
+            process.at_exit(recorder)
         """
     )
     assert output.count("left\n") == 2
@@ -160,17 +160,17 @@ def test_a_child_of_multiprocessing_is_told_of_its_end(tmp_path: Path, method: s
             from multiprocessing.util import Finalize
             from flagcache.runtime import process
 
-            class Guest:
+            class HookRecorder:
                 def leave(self):
                     print("left", os.getpid() == pid, flush=True)
 
-            guest = Guest()
+            recorder = HookRecorder()
 
             def work():
                 global pid
                 pid = os.getpid()
                 Finalize(None, print, args=("their own",), kwargs={"flush": True}, exitpriority=-10)
-                process.at_exit(guest)
+                process.at_exit(recorder)
                 process.leave_at_end()
                 process.leave_at_end()
                 if os.fork() == 0:
@@ -184,7 +184,7 @@ def test_a_child_of_multiprocessing_is_told_of_its_end(tmp_path: Path, method: s
                 child.start()
                 child.join()
                 print("ended", child.exitcode)
-                del guest
+                del recorder
             """
         )
     )

@@ -13,10 +13,10 @@ import redis
 from redis.cluster import ClusterNode
 from redis.crc import key_slot
 
-from tests.support.redis_links import SECRET, ask
+from tests.support.redis_links import SECRET, execute
 from tests.support.servers import RedisServer, free_port, newest_binary, until
 
-__all__ = ["SLOTS", "Cluster", "ClusterServer", "field_of", "new_cluster", "patient", "replicates", "tell"]
+__all__ = ["SLOTS", "Cluster", "ClusterServer", "field_of", "new_cluster", "patient", "replicates", "run_command"]
 
 SLOTS = 16384
 
@@ -58,13 +58,13 @@ class Cluster:
         keys = (f"{prefix}{number}" for number in range(10_000))
         return next(key for key in keys if key_slot(key.encode()) * 3 // SLOTS == index)
 
-    def says(self, field: str, value: str) -> bool:
+    def all_nodes_have(self, field: str, value: str) -> bool:
         """Whether all nodes say so in CLUSTER INFO."""
         return all(field_of(server, "CLUSTER INFO", field=field) == value for server in self.servers)
 
-    def until_ok(self) -> None:
+    def wait_until_ok(self) -> None:
         """Wait until all nodes say that the cluster is whole."""
-        until(lambda: self.says("cluster_state", "ok"))
+        until(lambda: self.all_nodes_have("cluster_state", "ok"))
 
 
 @contextmanager
@@ -75,12 +75,12 @@ def new_cluster() -> Generator[Cluster]:
         cluster = Cluster([first, second, third], replica)
         for index, server in enumerate(cluster.primaries):
             begin, end = (-(-SLOTS * number // 3) for number in (index, index + 1))
-            tell(server, "CLUSTER", "ADDSLOTSRANGE", begin, end - 1)
+            run_command(server, "CLUSTER", "ADDSLOTSRANGE", begin, end - 1)
         for server in cluster.servers[1:]:
-            tell(server, "CLUSTER", "MEET", "127.0.0.1", first.port, first.bus_port)
+            run_command(server, "CLUSTER", "MEET", "127.0.0.1", first.port, first.bus_port)
         until(lambda: replicates(replica, first), what="the replica to know its primary")
-        until(lambda: cluster.says("cluster_known_nodes", "4"))
-        cluster.until_ok()
+        until(lambda: cluster.all_nodes_have("cluster_known_nodes", "4"))
+        cluster.wait_until_ok()
         until(lambda: field_of(replica, "INFO", "replication", field="master_link_status") == "up")
         yield cluster
 
@@ -89,23 +89,23 @@ def new_cluster() -> Generator[Cluster]:
 def patient(cluster: Cluster) -> Generator[None]:
     """No node counts as dead meanwhile."""
     for server in cluster.servers:
-        tell(server, "CONFIG", "SET", "cluster-node-timeout", 60_000)
+        run_command(server, "CONFIG", "SET", "cluster-node-timeout", 60_000)
     try:
         yield
     finally:
         for server in cluster.servers:
-            tell(server, "CONFIG", "SET", "cluster-node-timeout", NODE_TIMEOUT)
+            run_command(server, "CONFIG", "SET", "cluster-node-timeout", NODE_TIMEOUT)
 
 
-def tell(server: RedisServer, *command: str | bytes | int) -> object:
+def run_command(server: RedisServer, *command: str | bytes | int) -> object:
     """Send one command to one node, past all redirection."""
-    return ask(server, *command, password=SECRET)
+    return execute(server, *command, password=SECRET)
 
 
 def replicates(replica: RedisServer, primary: RedisServer) -> bool:
     """Make one node the replica of another, if it knows that one already."""
     try:
-        tell(replica, "CLUSTER", "REPLICATE", cast("bytes", tell(primary, "CLUSTER", "MYID")))
+        run_command(replica, "CLUSTER", "REPLICATE", cast("bytes", run_command(primary, "CLUSTER", "MYID")))
     except redis.ResponseError:
         return False
     return True
@@ -113,4 +113,4 @@ def replicates(replica: RedisServer, primary: RedisServer) -> bool:
 
 def field_of(server: RedisServer, *command: str, field: str) -> str:
     """Return one field of the reply to INFO or CLUSTER INFO."""
-    return str(cast("dict[str, object]", tell(server, *command)).get(field))
+    return str(cast("dict[str, object]", run_command(server, *command)).get(field))

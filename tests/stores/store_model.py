@@ -35,7 +35,7 @@ class Worker:
         """The fetch of this grant is over."""
         self.fetching = self.fetching and grant != self.grants[-1]
 
-    def hear(self, reply: Reply, *, adopt: bool) -> None:
+    def take_reply(self, reply: Reply, *, adopt: bool) -> None:
         """Learn what a reply says."""
         self.granted_at = max(self.granted_at, reply.granted_at)
         if reply.grant is not None:

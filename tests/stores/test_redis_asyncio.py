@@ -18,7 +18,7 @@ from flagcache.errors import ConfigurationError
 from flagcache.stores.redis.address import RedisTarget, resolve
 from flagcache.stores.redis.asyncio_address import resolve_asyncio
 from flagcache.stores.redis.pools import SentinelMaster
-from tests.support.redis_links import ESCAPED, READ, SECRET, WRITE, ask, clients_seen_by, link_to
+from tests.support.redis_links import ESCAPED, READ, SECRET, WRITE, clients_seen_by, execute, link_to
 from tests.support.servers import MakeRedis, RedisServer
 
 URLS = [
@@ -138,7 +138,7 @@ class TokenProvider(CredentialProvider):
 def test_credentials_and_name_of_an_asyncio_client_are_taken(make_redis: MakeRedis) -> None:
     """User and password, or what a credential provider says; the client itself opens nothing for it."""
     server = make_redis()
-    ask(server, "ACL", "SETUSER", "app", "on", f">{SECRET}", "~*", "&*", "+@all")
+    execute(server, "ACL", "SETUSER", "app", "on", f">{SECRET}", "~*", "&*", "+@all")
     admin = server.client()
     logins: list[dict[str, object]] = [
         {"username": "app", "password": SECRET},

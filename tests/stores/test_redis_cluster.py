@@ -17,7 +17,7 @@ from flagcache.stores.redis.asyncio_address import resolve_asyncio
 from flagcache.stores.redis.connection import RedisLink
 from flagcache.stores.redis.store import keys_of
 from flagcache_posthog.testing import make_definitions
-from tests.stores.redis_cluster import SLOTS, Cluster, new_cluster, patient, tell
+from tests.stores.redis_cluster import SLOTS, Cluster, new_cluster, patient, run_command
 from tests.stores.shared_definitions import clients_share, sharing_clients
 from tests.support.redis_links import READ, SECRET, WRITE, calls_since, link_to, writes
 from tests.support.servers import until
@@ -33,7 +33,7 @@ def shared_cluster() -> Iterator[Cluster]:
 @pytest.fixture
 def cluster(shared_cluster: Cluster) -> Cluster:
     """The shared cluster, once it is whole."""
-    shared_cluster.until_ok()
+    shared_cluster.wait_until_ok()
     return shared_cluster
 
 
@@ -84,24 +84,24 @@ def test_a_slot_that_moves_is_followed(cluster: Cluster) -> None:
     key = cluster.key_of(0, "moving")
     slot = key_slot(key.encode())
     source, target = cluster.primaries[0], cluster.primaries[2]
-    source_id, target_id = (cast("bytes", tell(server, "CLUSTER", "MYID")) for server in (source, target))
+    source_id, target_id = (cast("bytes", run_command(server, "CLUSTER", "MYID")) for server in (source, target))
     with closing(cluster.client()) as client, link_to(client) as link:
         assert link.run(READ, [key], []) is None
-        tell(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", source_id)
-        tell(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", target_id)
+        run_command(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", source_id)
+        run_command(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", target_id)
         link.run(WRITE, [key], ["moved"])
         assert link.run(READ, [key], []) == b"moved"
-        tell(target, "CLUSTER", "SETSLOT", slot, "NODE", target_id)
-        tell(source, "CLUSTER", "SETSLOT", slot, "NODE", target_id)
+        run_command(target, "CLUSTER", "SETSLOT", slot, "NODE", target_id)
+        run_command(source, "CLUSTER", "SETSLOT", slot, "NODE", target_id)
         assert link.run(READ, [key], []) == b"moved"
-        assert tell(target, "GET", key) == b"moved"
+        assert run_command(target, "GET", key) == b"moved"
 
 
 def test_a_subscription_hears_what_any_node_publishes(cluster: Cluster) -> None:
     """A message arrives from whichever node it was published on."""
     with closing(cluster.client()) as client, link_to(client) as link, closing(link.subscribe("news")) as channel:
         for server in cluster.servers:
-            tell(server, "PUBLISH", "news", b"\xff%d" % server.port)
+            run_command(server, "PUBLISH", "news", b"\xff%d" % server.port)
             assert channel.get(5) == b"\xff%d" % server.port
 
 
@@ -127,14 +127,14 @@ def test_runs_succeed_again_after_a_primary_died() -> None:
     with new_cluster() as cluster, closing(cluster.client()) as client, link_to(client, timeout=4) as link:
         key = cluster.key_of(0)
         link.run(WRITE, [key], ["before"])
-        until(lambda: tell(cluster.replica, "DBSIZE") == 1, what="the replica to have the key")
+        until(lambda: run_command(cluster.replica, "DBSIZE") == 1, what="the replica to have the key")
         cluster.primaries[0].kill()
         began = time.monotonic()
         with pytest.raises(StoreError, match="redis-cluster://"):
             link.run(WRITE, [key], ["after"])
         assert time.monotonic() - began < 2
         until(lambda: writes(link, key), 15.0, what="the replica to take over")
-        assert tell(cluster.replica, "GET", key) == b"written"
+        assert run_command(cluster.replica, "GET", key) == b"written"
 
 
 def test_a_fleet_shares_on_a_cluster(cluster: Cluster, namespace: str) -> None:
@@ -149,7 +149,7 @@ def test_a_fleet_gets_over_the_death_of_its_primary() -> None:
     spaces = (f"space {number}" for number in range(100))
     namespace = next(each for each in spaces if key_slot(keys_of(each, 0).hash.encode()) * 3 // SLOTS == 0)
     with new_cluster() as cluster, closing(cluster.client()) as client, sharing_clients(client, namespace) as made:
-        until(lambda: tell(cluster.replica, "DBSIZE") == 2, what="the replica to have hash and lease")
+        until(lambda: run_command(cluster.replica, "DBSIZE") == 2, what="the replica to have hash and lease")
         cluster.primaries[0].kill()
         made.posthog.serve(make_definitions(5, revision=2))
         made.wait_until_all_hold(2, within=30.0)

@@ -21,7 +21,7 @@ from flagcache.stores.redis import cluster as cluster_route
 from flagcache.stores.redis.address import RedisTarget
 from flagcache.stores.redis.asyncio_address import resolve_asyncio
 from flagcache.stores.redis.store import RedisStore
-from tests.stores.redis_cluster import Cluster, ClusterServer, field_of, new_cluster, replicates, tell
+from tests.stores.redis_cluster import Cluster, ClusterServer, field_of, new_cluster, replicates, run_command
 from tests.support.failing_proxy import Proxy
 from tests.support.redis_links import ESCAPED, SECRET, WRITE, Source, link_to, writes
 from tests.support.servers import until
@@ -31,10 +31,10 @@ def replace(cluster: Cluster, stack: ExitStack, old: ClusterServer) -> None:
     """Replace a primary by a new node at another address."""
     others = [server for server in cluster.primaries if server is not old]
     new = stack.enter_context(ClusterServer())
-    tell(others[0], "CLUSTER", "MEET", "127.0.0.1", new.port, new.bus_port)
+    run_command(others[0], "CLUSTER", "MEET", "127.0.0.1", new.port, new.bus_port)
     until(lambda: replicates(new, old), what="the new node to know the old one")
     until(lambda: field_of(new, "INFO", "replication", field="master_link_status") == "up", what="its data")
-    gone = cast("bytes", tell(old, "CLUSTER", "MYID"))
+    gone = cast("bytes", run_command(old, "CLUSTER", "MYID"))
     until(lambda: takes_over(new), what="the new node to take over")
     old.kill()
     until(lambda: all(forgets(server, gone) for server in (*others, new)), what="the old node to be forgotten")
@@ -47,14 +47,14 @@ def takes_over(new: ClusterServer) -> bool:
     if field_of(new, "INFO", "replication", field="role") == "master":
         return True
     with suppress(redis.ResponseError):
-        tell(new, "CLUSTER", "FAILOVER")
+        run_command(new, "CLUSTER", "FAILOVER")
     return False
 
 
 def forgets(server: ClusterServer, node: bytes) -> bool:
     """Let a node forget another, once it does not take it for its own primary any more."""
     try:
-        tell(server, "CLUSTER", "FORGET", node)
+        run_command(server, "CLUSTER", "FORGET", node)
     except redis.ResponseError as exc:
         return "Unknown node" in str(exc)
     return True
@@ -62,7 +62,7 @@ def forgets(server: ClusterServer, node: bytes) -> bool:
 
 def replace_all(cluster: Cluster, stack: ExitStack, last: int, between: Callable[[], object]) -> None:
     """Replace all primaries one by one, this one last, and do something after each."""
-    tell(cluster.replica, "CLUSTER", "RESET", "HARD")
+    run_command(cluster.replica, "CLUSTER", "RESET", "HARD")
     cluster.replica.kill()
     for index in sorted(range(3), key=lambda index: index == last):
         replace(cluster, stack, cluster.primaries[index])
@@ -84,7 +84,7 @@ def test_the_client_handed_in_knows_where_the_nodes_moved(stack: ExitStack) -> N
         replace_all(cluster, stack, 1, lambda: until(lambda: client_goes_on(client), what="the user's own client"))
         until(lambda: writes(link, key), what="the link to find the new nodes")
         with closing(link.subscribe("news")) as channel:
-            tell(cluster.primaries[0], "PUBLISH", "news", b"heard")
+            run_command(cluster.primaries[0], "PUBLISH", "news", b"heard")
             assert channel.get(5) == b"heard"
 
 
@@ -171,21 +171,21 @@ def stuck(cluster: Cluster, store: RedisStore) -> Generator[Meta]:
     slot = key_slot(store.keys.hash.encode())
     [source] = [each for each in cluster.primaries if owns(each, store.keys.hash)]
     target = next(each for each in cluster.primaries if each is not source)
-    source_id, target_id = (cast("bytes", tell(server, "CLUSTER", "MYID")) for server in (source, target))
-    tell(source, "DEL", store.keys.lease)
-    tell(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", source_id)
-    tell(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", target_id)
+    source_id, target_id = (cast("bytes", run_command(server, "CLUSTER", "MYID")) for server in (source, target))
+    run_command(source, "DEL", store.keys.lease)
+    run_command(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", source_id)
+    run_command(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", target_id)
     try:
         yield meta
     finally:
         for server in (source, target):
-            tell(server, "CLUSTER", "SETSLOT", slot, "STABLE")
+            run_command(server, "CLUSTER", "SETSLOT", slot, "STABLE")
 
 
 def owns(server: ClusterServer, key: str) -> bool:
     """Whether this node has the slot of a key."""
     try:
-        tell(server, "EXISTS", key)
+        run_command(server, "EXISTS", key)
     except redis.ResponseError:
         return False
     return True

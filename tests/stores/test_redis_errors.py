@@ -34,7 +34,7 @@ def admin(url: str) -> redis.Redis:
     return redis.Redis.from_url(url)
 
 
-def say(url: str, *words: str | int) -> None:
+def run_command(url: str, *words: str | int) -> None:
     """Give the server an order."""
     client = admin(url)
     client.execute_command(*words)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
@@ -73,25 +73,25 @@ Wrong = Callable[[str], str]
 
 def without_scripts(url: str) -> str:
     """A user who may not run scripts."""
-    say(url, "ACL", "SETUSER", "poor", "on", ">secret", "~*", "&*", "+@all", "-@scripting")
+    run_command(url, "ACL", "SETUSER", "poor", "on", ">secret", "~*", "&*", "+@all", "-@scripting")
     return url.replace("redis://", "redis://poor:secret@")
 
 
 def without_a_command(url: str) -> str:
     """A user whose scripts may not write."""
-    say(url, "ACL", "SETUSER", "poor", "on", ">secret", "~*", "&*", "+@all", "-hset", "-set")
+    run_command(url, "ACL", "SETUSER", "poor", "on", ">secret", "~*", "&*", "+@all", "-hset", "-set")
     return url.replace("redis://", "redis://poor:secret@")
 
 
 def full(url: str) -> str:
     """A server that has no memory left."""
-    say(url, "CONFIG", "SET", "maxmemory", 1)
+    run_command(url, "CONFIG", "SET", "maxmemory", 1)
     return url
 
 
 def replica(url: str) -> str:
     """A server that only follows another one, which is away."""
-    say(url, "REPLICAOF", "127.0.0.1", free_port())
+    run_command(url, "REPLICAOF", "127.0.0.1", free_port())
     return url
 
 
@@ -120,7 +120,7 @@ def test_a_full_server_answers_again_when_it_takes_a_write(make_redis: MakeRedis
     assert store.inspect().clock
     with pytest.raises(StoreError, match=r"OOM|memory"):
         store.poll(reads)  # that it answered people proves nothing
-    say(server.url, "CONFIG", "SET", "maxmemory", 0)
+    run_command(server.url, "CONFIG", "SET", "maxmemory", 0)
     assert store.poll(reads).clock
     assert store.poll(ASK).leads
     store.close()

@@ -131,16 +131,16 @@ def test_a_credential_provider_is_asked_for_each_connection(make_redis: MakeRedi
     """Credentials that change are asked of the client's provider; one that fails is the store's failure."""
     server = make_redis(tcp=True, args=("--requirepass", SECRET))
 
-    class Vault(CredentialProvider):
+    class LateCredentials(CredentialProvider):
         answers: tuple[str, ...] = (SECRET,)
 
         def get_credentials(self) -> tuple[str]:
             return (self.answers[0],)
 
-    vault = Vault()
-    with link_to(make_client(port=server.port, credential_provider=vault)) as link:
+    credentials = LateCredentials()
+    with link_to(make_client(port=server.port, credential_provider=credentials)) as link:
         assert link.run(ECHO, ["key"], ["x"]) == [b"key", b"x", 7]
-        vault.answers = ()
+        credentials.answers = ()
         server.client(password=SECRET).client_kill_filter(_type="normal", skipme=True)
         for _ in range(2):
             with pytest.raises(StoreError, match="credential provider failed: IndexError"):

@@ -21,7 +21,7 @@ from flagcache.stores.base import Envelope as Content
 from flagcache.stores.redis.reader import RedisReaderStore
 from flagcache.stores.redis.store import RedisStore, keys_of
 from flagcache_posthog.testing import make_definitions
-from tests.support.redis_links import ask as tell
+from tests.support.redis_links import execute
 from tests.support.servers import SERVER_NAMES, MakeRedis, RedisServer, until
 
 NAMESPACE = "my-team"
@@ -43,14 +43,14 @@ def documented() -> list[str]:
 
 def as_user(server: RedisServer, *words: str) -> str:
     """Make a user with these rights, and return this user's URL."""
-    tell(server, "ACL", "SETUSER", "poor", "reset", "on", ">secret", "resetchannels", *words)
+    execute(server, "ACL", "SETUSER", "poor", "reset", "on", ">secret", "resetchannels", *words)
     return f"redis://poor:secret@127.0.0.1:{server.port}/0"
 
 
 def contents(server: RedisServer) -> object:
     """All that the server holds."""
-    keys = cast("list[bytes]", tell(server, "KEYS", "*"))
-    return {key: tell(server, "DUMP", key) for key in keys}
+    keys = cast("list[bytes]", execute(server, "KEYS", "*"))
+    return {key: execute(server, "DUMP", key) for key in keys}
 
 
 def fill(server: RedisServer, revision: int = 1) -> None:
@@ -84,22 +84,22 @@ def test_the_documented_rights_are_enough(server: RedisServer) -> None:
     """Under the document's ACL for readers a poll reads, and nothing is denied."""
     words = documented()
     assert words[:2] == ["ACL", "SETUSER"]
-    tell(server, *words)
+    execute(server, *words)
     assert_reads(server, f"redis://{words[2]}:PASSWORD@127.0.0.1:{server.port}/0")
-    assert tell(server, "ACL", "LOG") == []
+    assert execute(server, "ACL", "LOG") == []
 
 
 def test_the_documented_rights_are_those_to_read(server: RedisServer) -> None:
     """The document's ACL for readers has the commands that read, the scripts that call them, and no other."""
     granted = {word for word in documented() if word.startswith("+")}
     assert granted == {*COMMANDS, *EVAL, "+subscribe"}
-    tell(server, *documented())
+    execute(server, *documented())
     with closing(RedisStore(f"redis://flagcache-reader:PASSWORD@127.0.0.1:{server.port}/0", NAMESPACE)) as store:
         for write in (store.clear, store.forget, lambda: store.poll(Ask("me", LONG, LONG, LONG, LONG))):
             with pytest.raises(StoreError) as failed:
                 write()
             assert failed.value.kind == "rights"
-    assert tell(server, "DBSIZE") == 0
+    assert execute(server, "DBSIZE") == 0
 
 
 @pytest.mark.parametrize("keys", [KEYS, f"%R{KEYS}"])
@@ -137,7 +137,7 @@ def test_rights_may_change_under_a_reader(make_redis: MakeRedis) -> None:
     fill(server)
     assert reader.should_fetch_flag_definitions() is False
     assert reader.get_flag_definitions() == make_definitions(3)
-    tell(server, "ACL", "SETUSER", "poor", "-eval_ro", "-evalsha_ro", *EVAL)
+    execute(server, "ACL", "SETUSER", "poor", "-eval_ro", "-evalsha_ro", *EVAL)
     fill(server, 2)
 
     def is_up_to_date() -> bool:
@@ -180,8 +180,8 @@ def test_starts_of_a_reader_leave_what_is_broken(make_redis: MakeRedis) -> None:
     server = make_redis(tcp=True)
     fill(server)
     key = keys_of(NAMESPACE, 0).hash
-    size = int(cast("bytes", tell(server, "HGET", key, "size")))
-    tell(server, "HSET", key, "payload", b"x" * size)
+    size = int(cast("bytes", execute(server, "HGET", key, "size")))
+    execute(server, "HSET", key, "payload", b"x" * size)
     before, events = contents(server), list[Event]()
     for _ in range(40):
         reader = RedisFlagDefinitionCache(

@@ -19,8 +19,7 @@ from flagcache.stores.redis.connection import Script
 from flagcache.stores.redis.reader import RedisReaderStore
 from flagcache.stores.redis.store import SCRIPTS, RedisStore
 from flagcache_posthog.testing import make_definitions
-from tests.support.redis_links import ask as tell
-from tests.support.redis_links import link_to
+from tests.support.redis_links import execute, link_to
 from tests.support.servers import SERVER_NAMES, MakeRedis, RedisServer, free_port, until
 
 LONG = 60_000
@@ -46,7 +45,7 @@ class Replicated:
 
     def contents(self) -> object:
         """All that the replica holds of the namespace; the lease's time passes."""
-        return [tell(self.replica, "DUMP", key) for key in self.keys]
+        return [execute(self.replica, "DUMP", key) for key in self.keys]
 
 
 @pytest.fixture(params=["read-only", "writable", "without INFO"])
@@ -55,21 +54,21 @@ def replicated(request: pytest.FixtureRequest, make_redis: MakeRedis, namespace:
     writable = "no" if request.param == "writable" else "yes"
     primary = make_redis(tcp=True, args=("--repl-diskless-sync-delay", "0"))
     replica = make_redis(tcp=True, args=("--replica-read-only", writable))
-    tell(replica, "REPLICAOF", "127.0.0.1", primary.port)
+    execute(replica, "REPLICAOF", "127.0.0.1", primary.port)
     store = RedisStore(primary.url, namespace)
     grant = store.poll(ASK).grant
     assert grant is not None
     meta = Meta("v1", grant.epoch, grant.as_of, grant.at, grant.at)
     assert store.publish("leader", Envelope(meta, b"some"), fresh=True, lease=LONG) is Published.STORED
     store.close()
-    tell(primary, "HDEL", store.keys.hash, "highest")  # a worker would set it right
-    until(lambda: tell(replica, "EXISTS", store.keys.hash, store.keys.lease) == 2, what="the replica to have both")
-    until(lambda: not tell(replica, "HEXISTS", store.keys.hash, "highest"), what="the replica to lack this too")
+    execute(primary, "HDEL", store.keys.hash, "highest")  # a worker would set it right
+    until(lambda: execute(replica, "EXISTS", store.keys.hash, store.keys.lease) == 2, what="the replica to have both")
+    until(lambda: not execute(replica, "HEXISTS", store.keys.hash, "highest"), what="the replica to lack this too")
     url = replica.tcp_url
     if request.param == "without INFO":
-        tell(replica, "ACL", "SETUSER", "poor", "on", ">secret", "~*", "&*", "+@all", "-info")
+        execute(replica, "ACL", "SETUSER", "poor", "on", ">secret", "~*", "&*", "+@all", "-info")
         url = url.replace("redis://", "redis://poor:secret@")
-    tell(replica, "REPLICAOF", "127.0.0.1", free_port())
+    execute(replica, "REPLICAOF", "127.0.0.1", free_port())
     return Replicated(replica, namespace, meta, url)
 
 
@@ -114,12 +113,12 @@ def test_a_key_of_a_foreign_type_counts_as_absent(make_redis: MakeRedis, namespa
     replica = make_redis(tcp=True, args=("--replica-read-only", "no"))
     keys = RedisStore(replica.url, namespace).keys
     for key in (keys.hash, keys.lease):
-        tell(replica, "RPUSH", key, "x")
-    tell(replica, "REPLICAOF", "127.0.0.1", free_port())
+        execute(replica, "RPUSH", key, "x")
+    execute(replica, "REPLICAOF", "127.0.0.1", free_port())
     with closing(RedisReaderStore(replica.tcp_url, namespace)) as store:
         reply = store.poll(READS)
         assert (reply.meta, reply.leads, reply.lease_left) == (None, False, 0)
-    assert [tell(replica, "TYPE", key) for key in (keys.hash, keys.lease)] == [b"list", b"list"]
+    assert [execute(replica, "TYPE", key) for key in (keys.hash, keys.lease)] == [b"list", b"list"]
 
 
 def test_a_reader_of_a_replica_reports_no_outage(replicated: Replicated) -> None:
@@ -146,9 +145,9 @@ def test_a_reader_repairs_nothing(make_redis: MakeRedis, namespace: str) -> None
     reader = RedisFlagDefinitionCache(server.tcp_url, namespace, role="reader", auto_attach=False)
     assert reader.should_fetch_flag_definitions() is False
     held = reader.get_flag_definitions()
-    tell(server, "FLUSHALL")
+    execute(server, "FLUSHALL")
     assert reader.should_fetch_flag_definitions() is False
-    assert tell(server, "DBSIZE") == 0
+    assert execute(server, "DBSIZE") == 0
     assert reader.get_flag_definitions() == held
     worker.shutdown()
     reader.shutdown()
@@ -162,8 +161,8 @@ def test_a_server_without_redis_log(make_redis: MakeRedis, name: str) -> None:
     """A key of a foreign type is removed there too; there is just no word of it."""
     server = make_redis(name)
     keys = RedisStore(server.url, "team").keys
-    tell(server, "RPUSH", keys.hash, "x")
+    execute(server, "RPUSH", keys.hash, "x")
     head = "local redis = {call = redis.call, pcall = redis.pcall}\n"
     with link_to(server.url) as link:
         assert link.run(Script.of(head + SCRIPTS["renew"].text), [keys.hash, keys.lease], ["me", LONG, 0]) == [0, 0]
-    assert tell(server, "EXISTS", keys.hash) == 0
+    assert execute(server, "EXISTS", keys.hash) == 0

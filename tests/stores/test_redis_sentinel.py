@@ -18,7 +18,7 @@ from flagcache.stores.redis.asyncio_address import resolve_asyncio
 from flagcache.stores.redis.connection import RedisLink
 from flagcache.stores.redis.store import keys_of
 from tests.stores.shared_definitions import clients_share, sharing_clients
-from tests.support.redis_links import ESCAPED, SECRET, WRITE, Source, ask, link_to, make_client, writes
+from tests.support.redis_links import ESCAPED, SECRET, WRITE, Source, execute, link_to, make_client, writes
 from tests.support.servers import MakeRedis, RedisServer, free_port, newest_binary, until
 
 
@@ -67,7 +67,7 @@ class WatchedRedis:
 
 def replication(server: RedisServer) -> dict[str, object]:
     """Return what a server says of its replication."""
-    return cast("dict[str, object]", ask(server, "INFO", "replication"))
+    return cast("dict[str, object]", execute(server, "INFO", "replication"))
 
 
 def replicas_known_to(sentinel: redis.Redis) -> int:
@@ -100,7 +100,7 @@ def test_sentinel_leads_to_the_master_of_the_moment(watched: WatchedRedis, kind:
         assert (link.address, link.database) == ("redis-sentinel://mymaster/2", 2)
         link.run(WRITE, ["key"], ["before"])
         channel = link.subscribe("news")
-        ask(watched.master, "PUBLISH", "news", "one")
+        execute(watched.master, "PUBLISH", "news", "one")
         assert channel.get(5) == b"one"
         watched.master.kill()
         with pytest.raises(StoreError):
@@ -110,7 +110,7 @@ def test_sentinel_leads_to_the_master_of_the_moment(watched: WatchedRedis, kind:
         until(lambda: writes(link, "key"), 20.0, what="the replica to take over")
         assert replication(watched.replica)["role"] == "master"
         with closing(link.subscribe("news")) as anew:
-            ask(watched.replica, "PUBLISH", "news", "two")
+            execute(watched.replica, "PUBLISH", "news", "two")
             assert anew.get(5) == b"two"
 
 
@@ -152,14 +152,14 @@ def test_a_failover_that_loses_the_last_write_throws_nobody_back(
 
     def version_on(server: RedisServer) -> object:
         with suppress(redis.ConnectionError):  # a sentinel that promotes a replica ends its clients' connections
-            return ask(server, "HGET", keys_of(namespace, 0).hash, "version")
+            return execute(server, "HGET", keys_of(namespace, 0).hash, "version")
         return None
 
     with closing(watched.manager().master_for("mymaster")) as client, sharing_clients(client, namespace) as made:
         first = version_on(watched.master)
         until(lambda: version_on(watched.replica) == first, what="the replica to have the first definitions")
         watched.replica.freeze()
-        ask(watched.master, "CLIENT", "KILL", "TYPE", "replica")
+        execute(watched.master, "CLIENT", "KILL", "TYPE", "replica")
         made.change(2)
         lost = until(lambda: None if version_on(watched.master) == first else version_on(watched.master))
         watched.master.kill()

@@ -14,7 +14,7 @@ import redis.asyncio
 from flagcache.errors import StoreError
 from flagcache.stores.redis.asyncio_address import resolve_asyncio
 from tests.stores.shared_definitions import clients_share
-from tests.support.redis_links import READ, WRITE, Source, ask, link_to, make_client
+from tests.support.redis_links import READ, WRITE, Source, execute, link_to, make_client
 from tests.support.servers import RedisServer, find_binary, free_port
 
 
@@ -88,7 +88,7 @@ def test_tls_settings_are_the_clients(tls: TlsServer, how: str) -> None:
         assert link.run(READ, ["key"], []) == b"x" * 100_000
         channel = link.subscribe("news")
         assert channel.get(0.05) is None
-        ask(tls.server, "PUBLISH", "news", b"\xff" * 50_000)
+        execute(tls.server, "PUBLISH", "news", b"\xff" * 50_000)
         assert channel.get(5) == b"\xff" * 50_000
         channel.close()
         with pytest.raises(StoreError, match="closed"):
@@ -151,7 +151,7 @@ def test_a_certificate_for_another_host_is_refused(misnamed: TlsServer, how: str
         pytest.raises(StoreError, match=r"(?i)mismatch|No master found"),
     ):
         link.run(WRITE, ["key"], ["x"])
-    assert ask(misnamed.server, "GET", "key") is None
+    assert execute(misnamed.server, "GET", "key") is None
 
 
 @pytest.mark.parametrize("how", ["url", "client of a url", "asyncio client of a url"])

@@ -37,7 +37,7 @@ def libc_fork() -> int:
     return pid
 
 
-def sound(path: Path) -> bool:
+def is_intact(path: Path) -> bool:
     """Look at the file in a process that has nothing to do with this one."""
     script = "import sqlite3, sys; print(*sqlite3.connect(sys.argv[1]).execute('PRAGMA integrity_check').fetchone())"
     done = subprocess.run([sys.executable, "-c", script, path], check=True, capture_output=True, text=True)
@@ -85,7 +85,7 @@ def test_a_child_uses_the_store_that_its_parent_opened(tmp_path: Path, how: Call
     assert read(store).payload == b"by the child"
     fill(store, "parent-again", b"by the parent")
     assert read(SqliteStore(tmp_path / "flags.db", "n")).payload == b"by the parent"
-    assert sound(tmp_path / "flags.db")
+    assert is_intact(tmp_path / "flags.db")
 
 
 @pytest.mark.parametrize("how", [os.fork, libc_fork])
@@ -111,7 +111,7 @@ def test_a_child_outlives_its_parents_connection(tmp_path: Path, how: Callable[[
         assert child.answer() == "by the orphan, by a third process"
     for end in (*opened, *closed):
         os.close(end)
-    assert sound(path)
+    assert is_intact(path)
 
 
 @pytest.mark.parametrize(
@@ -139,12 +139,12 @@ def test_a_child_that_comes_too_late_for_its_locks_is_refused(
     with forked(work, how=how) as child:
         os.read(started[0], 1)
         store.close()
-        assert sound(path)
+        assert is_intact(path)
         os.write(closed[1], b".")
         assert answer in child.answer()
     for end in (*started, *closed):
         os.close(end)
-    assert sound(path)
+    assert is_intact(path)
 
 
 @pytest.mark.skipif(not OPEN_FILES.exists(), reason="needs /proc")
@@ -218,7 +218,7 @@ def test_a_child_forked_in_mid_transaction_is_refused_at_once(tmp_path: Path) ->
     with thread_inside(lambda clock: SqliteStore(path, "n", clock=clock)), forked(work) as child:
         assert child.answer() == "at once"
     assert idle.inspect().leader == "thread"
-    assert sound(path)
+    assert is_intact(path)
 
 
 @pytest.mark.skipif(not OPEN_FILES.exists(), reason="needs /proc")
@@ -252,7 +252,7 @@ def test_a_daemon_whose_files_were_closed_is_refused(tmp_path: Path) -> None:
     with forked(work) as child:
         assert child.answer() == "['refused', 'refused', 'refused'], 5, True, 0"
     assert read(store).payload == b"by the parent"
-    assert sound(path)
+    assert is_intact(path)
 
 
 def test_a_child_that_ends_as_an_interpreter_does_frees_no_connection(tmp_path: Path) -> None:

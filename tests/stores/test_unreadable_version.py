@@ -13,7 +13,7 @@ from flagcache.stores.base import Ask, Envelope, Meta, Order, Published
 from flagcache.stores.redis.store import RedisStore
 from flagcache.stores.sqlite.store import SqliteStore
 from tests.stores.every_verb import FleetStore
-from tests.support.redis_links import ask as tell
+from tests.support.redis_links import execute
 from tests.support.servers import RedisServer
 
 LONG = 60_000
@@ -28,7 +28,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, namespace: str) -> tup
     if request.param == "redis":
         server: RedisServer = request.getfixturevalue("redis_server")
         redis_store = RedisStore(server.url, namespace)
-        return redis_store, lambda version: tell(server, "HSET", redis_store.keys.hash, "version", version)
+        return redis_store, lambda version: execute(server, "HSET", redis_store.keys.hash, "version", version)
     path = tmp_path / "flags.db"
 
     def spoil(version: bytes) -> object:

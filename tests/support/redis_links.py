@@ -47,7 +47,7 @@ def writes(link: RedisLink, key: str) -> bool:
         return False
 
 
-def ask(server: RedisServer, *command: str | bytes | int, password: str | None = None) -> object:
+def execute(server: RedisServer, *command: str | bytes | int, password: str | None = None) -> object:
     """Send one command to one server, without redirection."""
     with closing(make_client(unix_socket_path=str(server.socket_path), password=password)) as client:
         return cast("object", client.execute_command(*command))

@@ -20,7 +20,7 @@ __all__ = [
     "next_ask",
     "of_fleet",
     "pace_faults",
-    "said_stale",
+    "stale_events",
     "stale_states",
     "watch",
     "window",
@@ -82,7 +82,7 @@ def watch(seconds: float, look: Callable[[], object], *, every: float = 0.1) -> 
         time.sleep(every)
 
 
-def said_stale(fleet: Fleet) -> list[Event]:
+def stale_events(fleet: Fleet) -> list[Event]:
     """All events in which a member called its definitions stale, or fresh again."""
     return [*events_of(fleet, DefinitionsStale), *events_of(fleet, DefinitionsFresh)]
 

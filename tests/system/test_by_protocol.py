@@ -17,7 +17,7 @@ from tests.support.client_kinds import contexts_in, plain_contexts
 from tests.support.fleet_tasks import all_hold, asker, asks, history, key_of, load, status
 from tests.support.real_fleet import Fleet, Member
 from tests.support.republishing_baseline import republishing_contexts
-from tests.support.request_pace import let_pass, of_fleet, said_stale, stale_states, watch
+from tests.support.request_pace import let_pass, of_fleet, stale_events, stale_states, watch
 from tests.support.scenario import Backends, Mode
 from tests.support.servers import RedisServer
 
@@ -36,7 +36,7 @@ def test_a_healthy_fleet_is_never_stale_for_two_challenge_times(posthog: RemoteS
             looks += len(stale_states(fleet))
 
         watch(24 * every, look)
-        stale = len(said_stale(fleet))
+        stale = len(stale_events(fleet))
     assert (looks, stale) == (0, 0), f"{looks} looks and {stale} events said stale"
 
 

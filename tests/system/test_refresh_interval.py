@@ -15,7 +15,7 @@ from tests.support.client_kinds import contexts_in, plain_contexts
 from tests.support.fleet_tasks import all_hold, asks, load, revisions, shutdown
 from tests.support.gunicorn_fleet import WebFleet
 from tests.support.real_fleet import Fleet
-from tests.support.request_pace import gaps, let_pass, next_ask, pace_faults, said_stale, stale_states, watch
+from tests.support.request_pace import gaps, let_pass, next_ask, pace_faults, stale_events, stale_states, watch
 from tests.support.scenario import Backends, Mode
 from tests.support.servers import RedisServer, until
 
@@ -32,7 +32,7 @@ def test_a_fleet_asks_each_refresh_interval(posthog: RemoteStandIn, backends: Ba
         held = revisions(fleet)
         let_pass(seconds - 7.3 - 1.3 * refresh)
         faults = pace_faults(asks(posthog), refresh, seconds)
-        stale = said_stale(fleet)
+        stale = stale_events(fleet)
     assert not faults, f"{faults}; gaps {[round(gap, 2) for gap in gaps(asks(posthog))]}"
     assert held == {2}, "a change had not reached all after 1.3 intervals"
     assert not stale
@@ -135,7 +135,7 @@ def test_a_healthy_fleet_is_never_stale(
                 looks[pair] += len(stale_states(fleet))
 
         watch(8.0, look, every=0.2)
-        stale = {pair: len(said_stale(fleet)) for pair, fleet in fleets.items()}
+        stale = {pair: len(stale_events(fleet)) for pair, fleet in fleets.items()}
     assert not any(looks.values()), f"stale looks {looks}, events {stale}"
     assert not any(stale.values()), f"events {stale}"
 

@@ -26,22 +26,22 @@ FREE = Notice("free", 0, "v1")
 class ScriptedSubscription:
     """A subscription that yields given notices, and then waits until it is closed."""
 
-    def __init__(self, *says: Notice | Exception) -> None:
-        self._says: queue.SimpleQueue[Notice | Exception] = queue.SimpleQueue()
-        for each in says:
-            self.say(each)
+    def __init__(self, *notices: Notice | Exception) -> None:
+        self._notices: queue.SimpleQueue[Notice | Exception] = queue.SimpleQueue()
+        for each in notices:
+            self.send(each)
         self.waits: list[float] = []
         self.closed = False
 
-    def say(self, what: Notice | Exception) -> None:
+    def send(self, what: Notice | Exception) -> None:
         """Tell this next."""
-        self._says.put(what)
+        self._notices.put(what)
 
     def get(self, timeout: float) -> Notice | None:
         """As `Subscription.get`."""
         self.waits.append(timeout)
         try:
-            said = self._says.get(timeout=timeout) if timeout else self._says.get_nowait()
+            said = self._notices.get(timeout=timeout) if timeout else self._notices.get_nowait()
         except queue.Empty:
             return None
         if isinstance(said, Exception):
@@ -51,7 +51,7 @@ class ScriptedSubscription:
     def close(self) -> None:
         """As `Subscription.close`."""
         self.closed = True
-        self.say(StoreError("closed"))
+        self.send(StoreError("closed"))
 
 
 @dataclass(eq=False)
@@ -143,8 +143,8 @@ def test_notices_in_a_row_are_heeded_once(start: Start) -> None:
     start(worker)
     until(lambda: len(worker.notes) > 2, what="a notice")
     assert worker.notes == ["subscribe", "ask again", "free"]
-    script.say(NEW)
-    script.say(Notice("note", 0, "v2"))
+    script.send(NEW)
+    script.send(Notice("note", 0, "v2"))
     until(lambda: len(worker.notes) > 3, what="a notice")
     assert worker.notes[3:] in (["note"], ["new", "note"])
 
@@ -181,7 +181,7 @@ def test_many_notices_one_after_the_other_are_no_flood(start: Start) -> None:
     start(worker)
     for number in range(1, 40):
         for _ in range(50):
-            script.say(GRANT)
+            script.send(GRANT)
         until(lambda: len(worker.notes) > number + 1, what="a notice")  # noqa: B023
     assert not script.closed
 

@@ -143,11 +143,11 @@ def test_a_shutdown_from_a_signal_handler_under_the_workers_lock_does_not_deadlo
     process = fleet.process()
     process.poll()
     fleet.next_interval()
-    heard = knowledge.apply_reply
+    apply_reply = knowledge.apply_reply
 
     def interrupted(know: Knowledge, store_name: str, reply: Reply, now: float, asked: float) -> Knowledge:
         process.worker.shutdown()
-        return heard(know, store_name, reply, now, asked)
+        return apply_reply(know, store_name, reply, now, asked)
 
     monkeypatch.setattr(knowledge, "apply_reply", interrupted)
     thread = threading.Thread(target=process.poll, daemon=True)
