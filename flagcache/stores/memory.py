@@ -67,7 +67,7 @@ class MemoryStore(VerbsByRules):
             told = reply if reply.payload is None else reply._replace(payload=self._payload)
             return after, told, rules.announced(state, ask, reply)
 
-        return self._tell(verb)
+        return self._run_verb(verb)
 
     def publish(
         self, me: str, envelope: Envelope, *, fresh: bool, lease: int, replacing: Replacing | None = None
@@ -80,7 +80,7 @@ class MemoryStore(VerbsByRules):
                 self._payload = envelope.payload
             return told
 
-        return self._tell(verb)
+        return self._run_verb(verb)
 
     def inspect(self) -> Snapshot:
         """As `Store.inspect`."""
@@ -96,7 +96,7 @@ class MemoryStore(VerbsByRules):
             state, notice = rules.clear(state, self._clock(), stamp)
             return state, notice.epoch, notice
 
-        return self._tell(verb)
+        return self._run_verb(verb)
 
     def close(self) -> None:
         """Do nothing: nothing is open."""
@@ -108,7 +108,7 @@ class MemoryStore(VerbsByRules):
             self._subscriptions = [s for s in self._subscriptions if not s.closed] + [subscription]
         return subscription
 
-    def _tell(self, verb: Callable[[rules.State], tuple[rules.State, _T, Notice | None]]) -> _T:
+    def _run_verb(self, verb: Callable[[rules.State], tuple[rules.State, _T, Notice | None]]) -> _T:
         with self._lock:
             self._state, result, notice = verb(self._state)
         if notice is not None:

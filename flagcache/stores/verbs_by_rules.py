@@ -30,22 +30,22 @@ class VerbsByRules(ABC):
         self._clock = clock
 
     @abstractmethod
-    def _tell(self, verb: Callable[[rules.State], tuple[rules.State, _T, Notice | None]]) -> _T:
+    def _run_verb(self, verb: Callable[[rules.State], tuple[rules.State, _T, Notice | None]]) -> _T:
         """Apply a verb to the state, save that, and send the notice, all in one atomic step."""
 
     def confirm(self, me: str, version: str, grant: Grant, *, lease: int, stamp: str = "") -> bool:
         """As `Store.confirm`."""
-        return self._tell(
+        return self._run_verb(
             lambda state: rules.confirm(state, me, version, grant, self._clock(), lease=lease, stamp=stamp)
         )
 
     def discard(self, me: str, version: str) -> bool:
         """As `Store.discard`."""
-        return self._tell(lambda state: rules.discard(state, version, self._clock()))
+        return self._run_verb(lambda state: rules.discard(state, version, self._clock()))
 
     def report(self, me: str, version: str, interval: int) -> bool:
         """As `Store.report`."""
-        return self._tell(lambda state: rules.report(state, version, interval, self._clock()))
+        return self._run_verb(lambda state: rules.report(state, version, interval, self._clock()))
 
     def fail(
         self, me: str, as_of: int, scope: Scope, *, status: int = 0, retry_after: int = 0, stamp: str = ""
@@ -56,12 +56,12 @@ class VerbsByRules(ABC):
             clock = self._clock()
             return rules.fail(state, me, as_of, scope, clock, status=status, retry_after=retry_after, stamp=stamp)
 
-        return self._tell(verb)
+        return self._run_verb(verb)
 
     def renew(self, me: str, lease: int) -> bool:
         """As `Store.renew`."""
-        return self._tell(lambda state: (*rules.renew(state, me, lease, self._clock()), None))
+        return self._run_verb(lambda state: (*rules.renew(state, me, lease, self._clock()), None))
 
     def release(self, me: str, *, idle: bool) -> bool:
         """As `Store.release`."""
-        return self._tell(lambda state: rules.release(state, me, self._clock(), idle=idle))
+        return self._run_verb(lambda state: rules.release(state, me, self._clock(), idle=idle))

@@ -165,7 +165,7 @@ class SqliteStore(VerbsByRules):
         """As `Subscribable.subscribe`."""
         return _Subscription(self._open(), self._name)
 
-    def _tell(self, verb: Callable[[rules.State], tuple[rules.State, _T, Notice | None]]) -> _T:
+    def _run_verb(self, verb: Callable[[rules.State], tuple[rules.State, _T, Notice | None]]) -> _T:
         def step(transaction: Transaction) -> _T:
             before = self._load(transaction)
             state, result, notice = verb(before.state)
