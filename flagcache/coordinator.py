@@ -20,7 +20,7 @@ from flagcache.runtime import process
 from flagcache.runtime import uwsgi as _uwsgi
 from flagcache.runtime.callers import thread_record
 from flagcache.runtime.guard import log_exceptions, log_failure
-from flagcache.runtime.threads import note_threads
+from flagcache.runtime.threads import remember_threads
 from flagcache.status import Role, State, Status
 from flagcache.vendor import Definitions
 from flagcache.worker.config import CacheConfig
@@ -46,7 +46,7 @@ class Coordinator:
         self._config = config
         self._name = config.namespace
         self._workers: dict[_Here, Worker] = {}
-        note_threads()
+        remember_threads()
         self._parents: Worker | None = None
         """In a forked child, until it makes its own: what the parent had."""
         self._left = 0

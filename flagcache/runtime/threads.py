@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-__all__ = ["PerThread", "make_event", "note_threads", "patched_late", "try_start"]
+__all__ = ["PerThread", "make_event", "patched_late", "remember_threads", "try_start"]
 
 _T = TypeVar("_T")
 
@@ -24,24 +24,24 @@ _Event = threading.Event
 """Python's own class, if this module was imported before gevent patched. From the patch on its events use gevent's
 locks, which work for the greenlets of all threads."""
 
-_noted: type[threading.local] | None = None
+_first_local: type[threading.local] | None = None
 """The kind of threads at the creation of the first cache of this process or its parents."""
 
 
-def note_threads() -> None:
+def remember_threads() -> None:
     """Record the kind of threads at the creation of the first cache of this process."""
-    global _noted  # noqa: PLW0603 - one value for each process
-    _noted = _noted or threading.local
+    global _first_local  # noqa: PLW0603 - one value for each process
+    _first_local = _first_local or threading.local
 
 
 def patched_late() -> bool:
     """Whether gevent patched after the first cache was made: there are real threads and greenlets."""
-    return _noted is not None and _noted is not threading.local
+    return _first_local is not None and _first_local is not threading.local
 
 
 def make_event() -> threading.Event:
     """Return an event that works for all threads and greenlets. gevent's own works within one thread only."""
-    late = _noted is not None and _noted is not threading.local  # as in `patched_late`; each poll runs this
+    late = _first_local is not None and _first_local is not threading.local  # as in `patched_late`; each poll runs this
     return (_Event if late else threading.Event)()
 
 

@@ -37,8 +37,8 @@ class ThreadGrants:
         self._of: WeakKeyDictionary[Caller, PollOutcome] = WeakKeyDictionary()
         self._in_use: PollOutcome | None = None
 
-    def note(self, who: Caller, outcome: PollOutcome) -> None:
-        """Note the outcome of this caller's poll."""
+    def record(self, who: Caller, outcome: PollOutcome) -> None:
+        """Record the outcome of this caller's poll."""
         self._of[who] = outcome
         if outcome.grant is not None:
             self._in_use = outcome

@@ -151,7 +151,7 @@ class ProcessState:
         if status in (0, QUOTA):
             self.troubles.drop(troubles.FLEET)
         else:
-            self.troubles.note(troubles.FLEET, f"{self._config.vendor.name}_{status}")
+            self.troubles.record(troubles.FLEET, f"{self._config.vendor.name}_{status}")
         empty = self.know.held is None
         if status != QUOTA:
             return self.troubles.end(troubles.QUOTA, partial(QuotaRestored, namespace, empty=empty), status)
@@ -211,7 +211,7 @@ class ProcessState:
         with self.lock:
             self._failed_at = began
             if refused.status in _KEYS_REFUSED and refused.scope is Scope.MINE:
-                self.troubles.note(troubles.KEYS_REFUSED, trouble)
+                self.troubles.record(troubles.KEYS_REFUSED, trouble)
             self.update(lambda know: knowledge.apply_failure(know, store_name, refused, self._config.clock(), pause))
             empty = self.know.held is None or self.emptied
             event = self.troubles.begin(troubles.FETCH, trouble, partial(made, trouble, empty=empty))

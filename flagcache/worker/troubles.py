@@ -119,8 +119,8 @@ class Troubles:
         more = (*more, store) if store else more
         return event((self._clock() if at is None else at) - trouble.since, trouble.reason, trouble.level, *more)
 
-    def note(self, kind: str, reason: str) -> None:
-        """Note a failure without an event: only the status shows it."""
+    def record(self, kind: str, reason: str) -> None:
+        """Record a failure without an event: only the status shows it."""
         with self._lock:
             before = self.active.get((kind, ""))
             self.active[kind, ""] = Trouble(reason, before.since if before else self._clock())

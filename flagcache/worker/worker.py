@@ -268,9 +268,9 @@ class Worker:
         """Note the outcome for the thread that polled; with a grant, fetch for the fleet if a client here can."""
         grant = outcome.grant
         if grant is None or not self._publisher.admits(outcome.store_name, grant):
-            self._grants.note(who, outcome._replace(grant=None))
+            self._grants.record(who, outcome._replace(grant=None))
         elif not clients.can_fetch:
-            self._grants.note(who, outcome)
+            self._grants.record(who, outcome)
         elif (fetcher := self._config.clients.fetcher()) is not None:
             self.fetches.start(outcome, grant, fetcher)
         else:  # a client was shut down, or its key taken away, during the poll

@@ -202,7 +202,7 @@ def simulated(
             for name, ours in (("threading", _threading), ("monotonic", now)):
                 if hasattr(module, name):
                     stack.enter_context(patch.object(module, name, ours))
-        stack.enter_context(patch.object(threads, "_noted", None))
+        stack.enter_context(patch.object(threads, "_first_local", None))
         stack.enter_context(patch.object(tenacity, "time", SimpleNamespace(monotonic=now)))
         stack.enter_context(patch.object(process, "identity", lambda: current_task().owner.name))
         for name in ("publish", "confirm"):

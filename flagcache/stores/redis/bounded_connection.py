@@ -139,7 +139,7 @@ class _Socket:
         deadline = running_thread().deadline
         known.settimeout(deadline.left(self._timeout))
         received = known.recv(min(size, max(_FIRST_READ, deadline.received)), flags)
-        deadline.note_received(received)
+        deadline.record_received(received)
         return received
 
     def fileno(self) -> int:
@@ -151,7 +151,7 @@ class _Socket:
         known, deadline = self._known(), running_thread().deadline
         known.settimeout(deadline.left(self._timeout))
         number = known.recv_into(buffer)
-        deadline.note_received(memoryview(buffer)[:number])
+        deadline.record_received(memoryview(buffer)[:number])
         return number
 
     def sendall(self, words: bytes | memoryview) -> None:

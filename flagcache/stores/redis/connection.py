@@ -208,7 +208,7 @@ class Subscription:
             raise
         # Otherwise the next read would silently reopen a lost connection, without the subscription.
         self._connection.register_connect_callback(self._refuse_reconnection)
-        self._note_reply()
+        self._record_reply()
 
     def get(self, timeout_seconds: float) -> bytes | None:
         """Wait for the next message and return it, or None if none came in that time.
@@ -253,7 +253,7 @@ class Subscription:
                 continue
             with bounded(self._timeout):
                 reply = self._connection.read_response(disable_decoding=True)
-            self._note_reply()
+            self._record_reply()
             if reply[0] == b"message" and reply[1] == self._channel:
                 return reply[2]
 
@@ -261,7 +261,7 @@ class Subscription:
         """Send SUBSCRIBE. A repeated one changes nothing, has a reply, and needs no further right, unlike PING."""
         self._connection.send_command("SUBSCRIBE", self._channel)
 
-    def _note_reply(self) -> None:
+    def _record_reply(self) -> None:
         self._asked, self._due = False, monotonic() + _SILENCE
 
     def _expect_reply(self) -> None:

@@ -82,7 +82,7 @@ class Deadline:
             raise TimeoutError("the command's time is over")
         return left if longest is None or left < longest else longest
 
-    def note_received(self, part: bytes | memoryview) -> None:
+    def record_received(self, part: bytes | memoryview) -> None:
         """Record that bytes of the reply came."""
         if self.received < _HEAD:
             self._head += bytes(part[:_HEAD])

@@ -52,15 +52,15 @@ class _Dialing(Dials, TcpConnection):
                 address = left.pop(0)
                 self.host, self.longest = address, _share(longest, len(left) + 1)
                 try:
-                    return self._noted(key, address, connect())
+                    return self._remembered(key, address, connect())
                 except OSError:  # the next one may answer
                     continue
             self.host, self.longest = left[0] if left else name, longest
-            return self._noted(key, self.host, connect())
+            return self._remembered(key, self.host, connect())
         finally:
             self.host, self.longest = name, longest
 
-    def _noted(self, key: tuple[str, int], address: str, connected: socket.socket) -> socket.socket:
+    def _remembered(self, key: tuple[str, int], address: str, connected: socket.socket) -> socket.socket:
         """Remember the address that worked, and leave the rest of the time to TLS."""
         try:
             connected.settimeout(remaining(self.socket_timeout))

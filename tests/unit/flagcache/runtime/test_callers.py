@@ -44,7 +44,7 @@ def test_a_thread_acts_for_another_while_it_is_told_to() -> None:
 def test_a_grant_is_its_callers_whichever_thread_runs() -> None:
     """A thread that acts for another one may use and deliver its grant; other threads may not."""
     grants, mine = ThreadGrants(), caller()
-    grants.note(caller(), GRANTED)
+    grants.record(caller(), GRANTED)
 
     def in_its_name() -> tuple[bool, tuple[PollOutcome | None, bool]]:
         with acting_for(mine):
@@ -60,7 +60,7 @@ def test_an_errand_ends_with_its_thread() -> None:
     grants = ThreadGrants()
 
     def sent() -> weakref.ref[Caller]:
-        grants.note(caller(), GRANTED)
+        grants.record(caller(), GRANTED)
         return weakref.ref(caller())
 
     gone = in_thread(sent)

@@ -14,7 +14,7 @@ def test_a_replys_length_is_heard_in_whatever_pieces_it_comes(cut: int) -> None:
     """A command that took too long says how much of how much came."""
     head, deadline = b"*1\r\n$250000\r\n" + b"x" * 2000, Deadline(0.5)
     for part in (head[:cut], memoryview(head)[cut:]):
-        deadline.note_received(part)
+        deadline.record_received(part)
     assert deadline.explanation().startswith("only 2.01 kB of 250 kB came within 0.5 s")
 
 
