@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-__all__ = ["SAID_AGAIN_AFTER", "Trouble", "continued"]
+__all__ = ["REPORTED_AGAIN_AFTER", "Trouble", "continued"]
 
-SAID_AGAIN_AFTER = 3600.0
+REPORTED_AGAIN_AFTER = 3600.0
 """Seconds after which a lasting failure is reported again."""
 
 
@@ -41,7 +41,7 @@ def continued(before: Trouble | None, reason: str, level: int, now: float) -> tu
     """
     known = before or Trouble(reason, now)
     last = known.said.get(reason)
-    if last is not None and now - last < SAID_AGAIN_AFTER and level <= known.level:
+    if last is not None and now - last < REPORTED_AGAIN_AFTER and level <= known.level:
         return known._replace(reason=reason), False
     said = MappingProxyType({**known.said, reason: now})
     return Trouble(reason, known.since, said, max(known.level, level)), True

@@ -34,7 +34,7 @@ AUTO = "auto"
 
 _log = logging.getLogger(__name__)
 
-_said = False
+_logged = False
 
 _LONGEST_HOST = 64
 """The longest host name in a file's name, in characters; Linux allows no more."""
@@ -91,7 +91,7 @@ def fallback_specs(
     if missing := missing_for_sqlite():
         if place != AUTO:
             raise ConfigurationError(f"no fallback store can work on this system: {missing}; say fallback=None")
-        _say_once(missing)
+        _log_once(missing)
         return ()
     # Here, because it is opened on any thread, and a child forked during that import could never import it.
     from flagcache.stores.sqlite.adoption import adopt, forget  # noqa: PLC0415 - slow to import, and not always needed
@@ -115,12 +115,12 @@ def fallback_specs(
     return (StoreSpec(_address(place, fingerprint), make, fallback=True),)
 
 
-def _say_once(missing: str) -> None:
+def _log_once(missing: str) -> None:
     """Log one line for each process, however many caches it makes."""
-    global _said  # noqa: PLW0603 - one flag of the process
-    if _said:
+    global _logged  # noqa: PLW0603 - one flag of the process
+    if _logged:
         return
-    _said = True
+    _logged = True
     text = "%s: no fallback store on this system: %s; while Redis is away each process fetches for itself"
     _log.warning(text + " (fallback=None says so without this line)", prefix(), missing)
 

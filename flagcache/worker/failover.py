@@ -176,7 +176,7 @@ class FailoverStores:
         """
         sender, in_trouble = managed.sender, bool(self._troubles.active)
         if sender is not None and (in_trouble or sender.push_refused):
-            self._look_at_notices(managed, sender.push_refused)
+            self._check_notices(managed, sender.push_refused)
         if managed.sound and not in_trouble:
             return
         if managed.prover is not None and managed.prover.refuses:
@@ -194,7 +194,7 @@ class FailoverStores:
         if event is not None:
             self._events.emit(event)
 
-    def _look_at_notices(self, managed: ManagedStore, refused: str | None) -> None:
+    def _check_notices(self, managed: ManagedStore, refused: str | None) -> None:
         """Report once that the store refuses notices, and once that it sends them again.
 
         If it refuses this process's subscription too, that was reported already: usually one right is missing for both.

@@ -135,7 +135,7 @@ class ProcessState:
         if self._is_uneventful(view, now, stale_after):
             return
         with self.lock:
-            events = (self._look_at_quota(), self._look_at_age(), self._look_at_fetches(), self._look_at_first_load())
+            events = (self._check_quota(), self._check_age(), self._check_fetches(), self._check_first_load())
         for event in events:
             self.emit(event)
 
@@ -146,7 +146,7 @@ class ProcessState:
             return False
         return now - know.held.born <= (self._config.stale_after if stale_after is None else stale_after)
 
-    def _look_at_quota(self) -> Event | None:
+    def _check_quota(self) -> Event | None:
         namespace, status = self._config.namespace, self.know.backoff.status
         if status in (0, QUOTA):
             self.troubles.drop(troubles.FLEET)
@@ -158,7 +158,7 @@ class ProcessState:
         cleared = self._config.settings.on_quota_limited == "clear"
         return self.troubles.begin(troubles.QUOTA, "quota", partial(QuotaLimited, namespace, cleared, empty=empty))
 
-    def _look_at_age(self) -> Event | None:
+    def _check_age(self) -> Event | None:
         namespace, held = self._config.namespace, self.know.held
         if held is None or not self.is_stale:
             return self.troubles.end(troubles.STALE, partial(DefinitionsFresh, namespace))
@@ -166,7 +166,7 @@ class ProcessState:
         stale = partial(DefinitionsStale, namespace, age, quota)
         return self.troubles.begin(troubles.STALE, "quota" if quota else "stale", stale)
 
-    def _look_at_fetches(self) -> Event | None:
+    def _check_fetches(self) -> Event | None:
         """Report the end of failed fetches if any process's fetch succeeded, which the age of what is held shows.
 
         If the keys of other processes were refused too, this also ends the failure of refused keys. Others have up to
@@ -185,7 +185,7 @@ class ProcessState:
         self.update(lambda know: know._replace(failures=0))
         return self.troubles.end(troubles.FETCH, partial(FetchRecovered, self._config.namespace, own=False))
 
-    def _look_at_first_load(self) -> Event | None:
+    def _check_first_load(self) -> Event | None:
         """Report again that no definitions came; `adopt` reports definitions that came too late."""
         if self.know.held is not None or not self.troubles.has(troubles.FIRST_LOAD):
             return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flagcache.core.troubles import SAID_AGAIN_AFTER, Trouble, continued
+from flagcache.core.troubles import REPORTED_AGAIN_AFTER, Trouble, continued
 
 WARNING, ERROR = 30, 40
 
@@ -19,7 +19,7 @@ def noted(*steps: tuple[str, int, float]) -> tuple[Trouble | None, list[bool]]:
 
 def test_a_failure_is_reported_when_it_begins_and_once_an_hour() -> None:
     """A new reason is a report; the beginning stays that of the first reason."""
-    hour = SAID_AGAIN_AFTER
+    hour = REPORTED_AGAIN_AFTER
     trouble, reported = noted(
         ("a", WARNING, 10), ("a", WARNING, 11), ("a", WARNING, 9 + hour), ("a", WARNING, 10 + hour)
     )

@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 
 from flagcache.core.notes import Note
-from flagcache.core.troubles import SAID_AGAIN_AFTER
+from flagcache.core.troubles import REPORTED_AGAIN_AFTER
 from flagcache.encoding.payload import digest, encode
 from flagcache.errors import EnvelopeError, StoreError
 from flagcache.events import (
@@ -39,7 +39,7 @@ from flagcache.worker.state import ProcessState
 from flagcache.worker.troubles import FOREIGN_PROJECT, STORE, Troubles
 from tests.support.in_process_fleet import FLEET, Clock, Fleet, Process, content
 
-HOUR = SAID_AGAIN_AFTER
+HOUR = REPORTED_AGAIN_AFTER
 MINE, ALL = Scope.MINE, Scope.EVERYBODY
 
 
