@@ -50,7 +50,7 @@ def refuse_strangers(file: Path) -> None:
     directory = Path(os.path.realpath(file.parent.parent)) / file.parent.name
     above = [*reversed(directory.parents)]
     with _entered(above[0], None) as top:
-        _look_below(top, [*above[1:], directory], file)
+        _check_below(top, [*above[1:], directory], file)
 
 
 def make_directory(directory: Path) -> None:
@@ -67,13 +67,13 @@ def make_directory(directory: Path) -> None:
     directory.mkdir(mode=0o700, exist_ok=True)  # raises if it is not a directory
 
 
-def _look_below(parent: int, rest: list[Path], file: Path) -> None:
+def _check_below(parent: int, rest: list[Path], file: Path) -> None:
     """Check the next directory through its parent's descriptor, then those below it."""
     path = rest[0]
     if len(rest) > 1:
         with _entered(path, parent) as entered:
             _refuse_parent(os.fstat(entered), path, file)
-            return _look_below(entered, rest[1:], file)
+            return _check_below(entered, rest[1:], file)
     found = os.stat(path.name, dir_fd=parent, follow_symlinks=False)
     _refuse_directory(found, file.parent)
     with _entered(path, parent) as entered:

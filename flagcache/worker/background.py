@@ -46,7 +46,7 @@ because doing it changes nothing, so that the thread is never busy."""
 class PollsOnce(Protocol):
     """The worker, as the background needs it: a weak proxy, so that the background doesn't keep it alive."""
 
-    def ask_once(self) -> None:
+    def poll_once(self) -> None:
         """Poll the stores, once for all threads, and act on the reply; return nothing and wait for nothing."""
         ...
 
@@ -224,7 +224,7 @@ class Background:
         if client is None or now < self._state.stores.probe_at:
             return
         with self._config.clients.polling_for(client, push):
-            log_exceptions(self._asks.ask_once, None, self._config.namespace, "polling the store failed")
+            log_exceptions(self._asks.poll_once, None, self._config.namespace, "polling the store failed")
 
     def _due(self, now: float) -> schedule.Schedule:
         clients = self._config.clients.snapshot
@@ -251,7 +251,7 @@ class Background:
             self._check_at = now + _CHECK_AFTER
         elif self._checks and behind:
             self._checks -= 1
-            self._ask_all(Push(contends=False))
+            self._poll_clients(Push(contends=False))
 
     def _push(self, *, contend: bool) -> None:
         self._bring_to_all(Push(contends=contend))
@@ -259,9 +259,9 @@ class Background:
     def _bring_to_all(self, push: Push) -> None:
         """Bring every attached client up to date, and check a little later that it is."""
         self._checks = _CHECKS
-        self._ask_all(push)
+        self._poll_clients(push)
 
-    def _ask_all(self, push: Push) -> None:
+    def _poll_clients(self, push: Push) -> None:
         """Run the poll of every attached client on this thread; all share one poll of the store.
 
         While nothing is held, a client's own poll would wait and then return no flags, so the store is polled first. A
@@ -270,7 +270,7 @@ class Background:
         for client in self._config.clients.listening:
             with self._config.clients.polling_for(client, push):
                 if self._state.know.held is None and client.polling:
-                    log_exceptions(self._asks.ask_once, None, self._config.namespace, "polling the store failed")
+                    log_exceptions(self._asks.poll_once, None, self._config.namespace, "polling the store failed")
                 if self._state.know.held is not None:
                     with self._config.inside.left():
                         bring_up_to_date(client, self._config.namespace)

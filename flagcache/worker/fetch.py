@@ -131,7 +131,7 @@ class FetchThread:
     def _fetch(self, outcome: PollOutcome, grant: Grant, fetcher: Fetcher) -> None:
         held = self._publisher.held
         etag = self._tags.for_request(held.meta if held else None, grant.epoch)
-        result = self._ask(fetcher, etag)
+        result = self._request(fetcher, etag)
         if isinstance(result, Fetched):
             self.full += 1
             self._publisher.malformed(result.malformed)
@@ -143,7 +143,7 @@ class FetchThread:
         elif held is not None:
             self._publisher.confirm(confirmed(held, outcome.store_name, grant, outcome.asked_at), grant)
 
-    def _ask(self, fetcher: Fetcher, etag: str) -> FetchResult:
+    def _request(self, fetcher: Fetcher, etag: str) -> FetchResult:
         if self._cancelled:  # before the request
             return Refused("cancelled", Scope.MINE)
         self.requests += 1

@@ -90,7 +90,7 @@ class LastKnownGood:
         try:
             with within(self._config.settings.store_timeout):
                 asked_at = self._config.clock()
-                born = self._offer(managed, store, held, self._ask(managed, store, asked_at), asked_at)
+                born = self._offer(managed, store, held, self._poll(managed, store, asked_at), asked_at)
         except StoreError as exc:
             self._state.store_failed(managed, exc)
             return False
@@ -108,7 +108,7 @@ class LastKnownGood:
             managed, store = found
             asked_at = self._config.clock()
             try:
-                reply = self._ask(managed, store, asked_at)
+                reply = self._poll(managed, store, asked_at)
                 self._state.stores.answered(managed)
                 verified = self._verifier.verify(managed, store, reply)
             except StoreError as exc:
@@ -127,7 +127,7 @@ class LastKnownGood:
                     self._state.adopt(held, fetched=False)
         return self._state.know.held is not None
 
-    def _ask(self, managed: ManagedStore, store: Store, asked_at: float) -> Reply:
+    def _poll(self, managed: ManagedStore, store: Store, asked_at: float) -> Reply:
         """Poll the file without contending for the lease."""
         base = knowledge.template(self._state.me, self._config.settings, self._config.lease)
         base = base._replace(max_payload=self._config.codec.largest)

@@ -27,7 +27,7 @@ _SILENT = 3.0
 """Seconds within which a lease that is renewed each second shows a renewal, even if two renewals were lost."""
 
 
-class _Watched(NamedTuple):
+class _EmptyStoreLeader(NamedTuple):
     """A leader of an empty store."""
 
     leader: str
@@ -47,7 +47,7 @@ class LeaseDoubts:
 
     def __init__(self, longest_fetch: float) -> None:
         self._longest_fetch = longest_fetch
-        self._watched: dict[str, _Watched] = {}
+        self._watched: dict[str, _EmptyStoreLeader] = {}
 
     def adjust_poll(self, ask: Ask, know: Knowledge, store_name: str, now: float) -> Ask:
         """Return the poll of this store, which says whether its leader is still believed."""
@@ -58,7 +58,7 @@ class LeaseDoubts:
             return ask
         watched = self._watched.get(store_name)
         if watched is None or watched.leader != view.leader:
-            watched = _Watched(view.leader, now, view.replied_at, view.lease_ends)
+            watched = _EmptyStoreLeader(view.leader, now, view.replied_at, view.lease_ends)
         elif view.lease_ends > watched.ends + _DRIFT:
             watched = watched._replace(renewed=view.replied_at, ends=view.lease_ends)
         self._watched[store_name] = watched

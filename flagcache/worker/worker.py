@@ -115,7 +115,7 @@ class Worker:
         if push is None:
             self._look(thread, None, contend=True)
         else:
-            self.ask_once()
+            self.poll_once()
         if self.fetches.busy and not self._first_load.may_go_on():
             self._wait_for_fetch()
         return self._grants.granted_to(who)
@@ -134,7 +134,7 @@ class Worker:
         if self.fetches.busy and view.leads and self._config.clock() - view.renewed >= HEARTBEAT:
             self._poller.renew()
 
-    def ask_once(self) -> None:
+    def poll_once(self) -> None:
         """Poll the stores, unless the calling thread's push has done so; a grant starts a fetch."""
         push = self._config.clients.push
         if push is not None:

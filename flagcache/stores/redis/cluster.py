@@ -83,7 +83,7 @@ class ClusterRoute:
             if not asking:
                 self._owners[slot] = address  # until it says otherwise
             try:
-                reply = self._ask(slot, address, command, asking=asking)
+                reply = self._send_to(slot, address, command, asking=asking)
             except redis.ResponseError as exc:
                 redirect = _redirect_in(exc)
                 if redirect is None:
@@ -101,7 +101,7 @@ class ClusterRoute:
             f"redirected {_MAX_REDIRECTS} times: the nodes do not agree on the owner of slot {slot}"
         )
 
-    def _ask(self, slot: int, address: Address, command: Sequence[Word], *, asking: bool) -> object:
+    def _send_to(self, slot: int, address: Address, command: Sequence[Word], *, asking: bool) -> object:
         try:
             reply = self._route_to(address).execute((), *command, asking=asking)
         except Exception as exc:

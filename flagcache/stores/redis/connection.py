@@ -201,7 +201,7 @@ class Subscription:
         try:
             with bounded(timeout):
                 self._connection.connect()
-                self._ask()
+                self._send_subscribe()
                 self._connection.read_response(disable_decoding=True)
         except BaseException:
             self._connection.disconnect()
@@ -257,7 +257,7 @@ class Subscription:
             if reply[0] == b"message" and reply[1] == self._channel:
                 return reply[2]
 
-    def _ask(self) -> None:
+    def _send_subscribe(self) -> None:
         """Send SUBSCRIBE. A repeated one changes nothing, has a reply, and needs no further right, unlike PING."""
         self._connection.send_command("SUBSCRIBE", self._channel)
 
@@ -273,7 +273,7 @@ class Subscription:
         if self._asked:
             raise redis.TimeoutError(f"no answer to a further SUBSCRIBE within {self._timeout:g} s")
         with bounded(self._timeout):
-            self._ask()
+            self._send_subscribe()
         self._asked, self._due = True, monotonic() + self._timeout
 
     def _refuse_reconnection(self, *_connection: object) -> None:

@@ -28,7 +28,7 @@ from flagcache.stores.sqlite.connection import (
 )
 from flagcache.stores.sqlite.create import Schema, alone, complete, make, set_aside
 from flagcache.stores.sqlite.fork_safety import Identity, Opened, beside, identify, is_there, this_process
-from flagcache.stores.sqlite.place import look_at_directory, resolved
+from flagcache.stores.sqlite.place import check_directory, resolved
 from flagcache.stores.sqlite.store_errors import is_broken, kind_of, words_of
 
 __all__ = ["SqliteFile", "Transaction"]
@@ -171,7 +171,7 @@ class SqliteFile:
         if self._guard is not None:
             self._guard(self.path)
         path = resolved(self.path)
-        look_at_directory(path.parent, self.path)
+        check_directory(path.parent, self.path)
         self._found = found = identify(path)
         if found is None:
             if self._only_look:

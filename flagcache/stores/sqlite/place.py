@@ -13,7 +13,7 @@ from flagcache.runtime.log_prefix import prefix
 from flagcache.stores.rights import others_may_write
 from flagcache.stores.sqlite.fork_safety import identify
 
-__all__ = ["look_at_directory", "resolved"]
+__all__ = ["check_directory", "resolved"]
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def resolved(path: Path) -> Path:
     return Path(os.path.realpath(end.parent)) / end.name
 
 
-def look_at_directory(directory: Path, name: Path) -> None:
+def check_directory(directory: Path, name: Path) -> None:
     """Check that the directory exists; warn once if others may write it.
 
     Raises:

@@ -214,7 +214,7 @@ class _Subscription:
         until = monotonic() + timeout
         while not self._closed.is_set():
             if not self._notices:
-                self._look()
+                self._read_notices()
             if self._notices:
                 return self._notices.popleft()
             left = until - monotonic()
@@ -227,7 +227,7 @@ class _Subscription:
         self._closed.set()
         self._file.close()
 
-    def _look(self) -> None:
+    def _read_notices(self) -> None:
         found = self._file.run(
             lambda transaction: rows.notices_since(transaction.connection, self._namespace, self._seen)
         )

@@ -99,5 +99,5 @@ def paced(
             }[what]
 
     monkeypatch.setattr("flagcache.core.schedule.next_duty", next_duty)
-    asks = cast("PollsOnce", SimpleNamespace(ask_once=lambda: None, fetching=False))
+    asks = cast("PollsOnce", SimpleNamespace(poll_once=lambda: None, fetching=False))
     return Background(config, state, poller, cast("LastKnownGood", kept), asks), set_due
