@@ -17,7 +17,7 @@ from flagcache import from_url
 
 
 def main() -> None:
-    """Live."""
+    """Run the program."""
     store, namespace, host, mode, end, options = sys.argv[1:]
     cache = None if mode == "plain" else from_url(store, namespace, **json.loads(options))
     client = Posthog("phc_test", secret_key="phs_test", host=host, flag_definition_cache_provider=cache, flush_at=1)

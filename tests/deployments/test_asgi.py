@@ -29,12 +29,12 @@ STARTED: dict[tuple[str, ...], str] = {
     (*GUNICORN, "-k", "asgi"): "ASGI server listening",
     (*GUNICORN, "-k", "uvicorn_worker.UvicornWorker", "--preload"): "Application startup complete",
 }
-"""Servers of two workers, and what one prints when it takes requests."""
+"""Commands of servers with two workers, and what each prints when it accepts requests."""
 
 
 @pytest.mark.parametrize("command", STARTED, ids=["uvicorn", "gunicorn", "gunicorn-uvicorn"])
 def test_the_lifespan_loads_and_hands_over(tmp_path: Path, make_redis: MakeRedis, command: tuple[str, ...]) -> None:
-    """Flags are loaded, and `/ready` says so, before the first request; a fleet that ends leaves no lease behind."""
+    """Flags are loaded, and `/ready` is true, before the first request; a fleet that ends leaves no lease behind."""
     server = make_redis()
     with start_posthog() as posthog:
         application = ServedApplication(tmp_path, posthog, server, {"app.py": APP})
@@ -52,7 +52,7 @@ def test_the_lifespan_loads_and_hands_over(tmp_path: Path, make_redis: MakeRedis
 
 
 def test_ready_tells_whether_flags_are_there(tmp_path: Path, make_redis: MakeRedis) -> None:
-    """With all down the application starts and is not ready; it is when flags have come."""
+    """If all is down, the application starts and is not ready; it is ready once flags have come."""
     server = make_redis()
     with start_posthog() as posthog:
         posthog.fail(Hang())
@@ -78,10 +78,10 @@ def _is_ready(port: int) -> bool:
 
 
 class SlowPosthog(Posthog):
-    """A client whose last events take a second to deliver."""
+    """A client whose last events take a second to send."""
 
     def shutdown(self) -> None:
-        """As ever, after that second."""
+        """Shut down after that second."""
         time.sleep(1.0)
         super().shutdown()
 
@@ -94,12 +94,12 @@ def posthog() -> Iterator[PostHogStandIn]:
 
 
 def attached(cache: FlagDefinitionCache, host: str) -> Posthog:
-    """A client that is not loaded."""
+    """A client that is not loaded yet."""
     return cache.attach(SlowPosthog("phc_test", secret_key="phs_test", host=host, flag_definition_cache_provider=cache))
 
 
 async def _longest_pause(client: Posthog, posthog: PostHogStandIn) -> float:
-    """Start and end while a task ticks on the loop; returns the longest time between two ticks."""
+    """Start and end while a task ticks on the loop; return the longest time between two ticks."""
     ticks = [time.monotonic()]
 
     async def tick() -> None:
@@ -124,7 +124,7 @@ def test_the_loop_never_waits(posthog: PostHogStandIn, namespace: str, no_thread
 
 
 def test_the_start_is_bounded(posthog: PostHogStandIn, namespace: str, tmp_path: Path) -> None:
-    """With Redis and PostHog away it takes the cold start wait, and little longer."""
+    """If Redis and PostHog are down, the start takes the cold start wait and little more."""
     posthog.fail(Hang())
     cache = RedisFlagDefinitionCache(
         f"unix://{tmp_path}/none", namespace, fallback=None, cold_start_wait=0.5, store_timeout=0.2
@@ -141,7 +141,7 @@ def test_the_start_is_bounded(posthog: PostHogStandIn, namespace: str, tmp_path:
 
 
 def test_a_lifespan_of_a_users_own(make_redis: MakeRedis, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the lifespan of the docs each start has its own client with flags, and each end hands over."""
+    """With the docs' own lifespan each start has its own client with flags, and each end gives up the lease."""
     server = make_redis()
     with start_posthog() as posthog:
         for name, value in posthog_environment(posthog.url, REDIS_URL=server.url).items():

@@ -11,7 +11,7 @@ APP = snippet("docs/asyncio.md", "app.py: with asyncio's client of Redis")
 
 
 def test_an_application_with_an_asyncio_client_is_one_fleet(tmp_path: Path, make_redis: MakeRedis) -> None:
-    """Flags before the first request, a change pushed to all, one request an interval, and nothing left at the end."""
+    """Flags come before the first request, changes are pushed, each interval has one request; nothing is left."""
     server = make_redis()
     with start_posthog() as posthog:
         application = ServedApplication(tmp_path, posthog, server, {"app.py": with_times(APP, refresh_interval=EVERY)})

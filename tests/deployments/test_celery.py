@@ -56,7 +56,7 @@ class Report(NamedTuple):
 
 
 class Worker:
-    """One `celery worker`, and who sends it tasks."""
+    """One `celery worker`, and the client that sends it tasks."""
 
     program: Program
 
@@ -70,16 +70,16 @@ class Worker:
         self._app = Celery(broker=env["BROKER_URL"], backend=env["CELERY_RESULT_BACKEND"])
 
     def ask(self, name: str, times: int = 1, *, within: float = 20.0) -> list[object]:
-        """Send this many tasks at once, and wait for what all of them return."""
+        """Send this many tasks at once, and wait for all results."""
         sent = [self._app.send_task(f"tasks.{name}", queue=self.folder.name) for _ in range(times)]
         return [each.get(timeout=within, interval=0.02) for each in sent]
 
     def reports(self, times: int = 1) -> list[Report]:
-        """Have this many tasks report at once."""
+        """Let this many tasks report at once."""
         return [Report(**fields) for fields in cast("list[dict[str, Any]]", self.ask("report", times))]
 
     def ours(self) -> list[str]:
-        """Return flagcache's connections at the server: besides the test only it uses the unix socket."""
+        """Return flagcache's connections at the server: only it and the test use the unix socket."""
         return [number for number in self._by_socket() if number not in self._strangers]
 
     def _by_socket(self) -> list[str]:
@@ -98,14 +98,14 @@ class Worker:
         ).stdout
 
     def end(self) -> None:
-        """Shut it down warmly; nothing of it may be left except a lease."""
+        """Shut it down gracefully; nothing may be left except a lease."""
         assert self.program.end(signal.SIGTERM, within=30) == 0
         assert self.program.left_behind() == []
         until(lambda: not self.ours(), what="its connections to end")
         assert "Traceback" not in self.program.log, self.program.log
 
     def close(self) -> None:
-        """Let go of the broker and of the store."""
+        """Close the connections to the broker and the store."""
         self._app.close()
         self.grants.close()
 
@@ -156,7 +156,7 @@ POOLS = pytest.mark.parametrize(
 def test_a_worker_needs_no_help(
     tmp_path: Path, server: RedisServer, posthog: RemoteStandIn, pool: tuple[str, ...], processes: int
 ) -> None:
-    """All its processes share one fetch, each first task is right, a change reaches all, a SIGTERM ends it whole."""
+    """All processes share one fetch, each first task has flags, a change reaches all, SIGTERM ends all."""
     with worker(tmp_path, server, posthog, "--pool", *pool) as celery:
         first = celery.reports(12)
         assert {report.revision for report in first} == {"r1"}
@@ -178,7 +178,7 @@ def test_a_worker_needs_no_help(
 def test_children_that_are_replaced_after_each_task_fetch_nothing_anew(
     tmp_path: Path, server: RedisServer, posthog: RemoteStandIn, helped: bool
 ) -> None:
-    """Each new child's first and only task is right, and PostHog sends the definitions once."""
+    """The first and only task of each new child has flags, and PostHog sends the definitions once."""
     pool = ("--pool", "prefork", "-c", "2", "--max-tasks-per-child", "1")
     with worker(tmp_path, server, posthog, *pool, helped=helped) as celery:
         reports = [report for _ in range(2) for report in celery.reports(3)]
@@ -194,12 +194,12 @@ def test_children_that_are_replaced_after_each_task_fetch_nothing_anew(
 def test_a_line_loads_before_the_first_task_and_hands_the_lease_over(
     tmp_path: Path, server: RedisServer, posthog: RemoteStandIn, pool: str
 ) -> None:
-    """A worker's start costs one request, no task waits for flags, and no lease is left that others would wait for."""
+    """A start costs one request, no task waits for flags, and no lease is left for which others would wait."""
     with worker(tmp_path, server, posthog, "--pool", pool, "-c", "2", every=SELDOM, helped=True) as celery:
         assert all(report.loaded and report.revision == "r1" for report in celery.reports(6))
         assert celery.leased()
         connections = len(celery.ours())
-        if pool == "threads":  # a program that only imports the tasks asks nothing
+        if pool == "threads":  # a program that only imports the tasks makes no request
             assert "pong" in celery.run("inspect", "ping")
             with Program(beat := tmp_path / "beat", _beat(beat), celery.environment) as scheduler:
                 scheduler.prints("beat: Starting...")
@@ -232,7 +232,7 @@ def test_a_leading_child_that_is_replaced_hands_the_lease_over(
 def test_a_posthog_that_hangs_keeps_no_child_from_starting(
     tmp_path: Path, server: RedisServer, posthog: RemoteStandIn
 ) -> None:
-    """Celery kills a child that is not up after 4 s: a start does not wait for flags as long as that."""
+    """Celery kills a child that is not up after 4 s, so a start does not wait that long for flags."""
     posthog.hold()
     with worker(tmp_path, server, posthog, "--pool", "prefork", "-c", "2", helped=True) as celery:
         assert celery.ask("rest", 4) == ["rested"] * 4
@@ -244,7 +244,7 @@ def test_a_posthog_that_hangs_keeps_no_child_from_starting(
 
 
 def test_without_celery_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Importing the module needs no Celery; installing does."""
+    """Importing the module needs no Celery, but `install` does."""
     for name in ("celery", "celery.signals"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingExtraError, match="pip install celery"):
@@ -254,7 +254,7 @@ def test_without_celery_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
 def test_a_failure_of_ours_keeps_no_worker_from_starting(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A failure is logged and never reaches Celery. Two installations are one."""
+    """A failure is logged and never reaches Celery. A second `install` does nothing."""
     calls: list[str] = []
 
     def fails() -> None:

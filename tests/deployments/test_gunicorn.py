@@ -33,7 +33,7 @@ PATCHED = snippet("docs/gunicorn.md", "gunicorn.conf.py: gevent with --preload")
 
 
 def app_for(worker: str) -> str:
-    """The docs' application that a worker class can run."""
+    """Return the docs' application for a worker class."""
     return ASGI if worker in ("asgi", UVICORN) else WSGI
 
 
@@ -41,10 +41,10 @@ def app_for(worker: str) -> str:
 
 
 def at_rest(application: ServedApplication) -> bool:
-    """Whether no worker begins or ends: then gunicorn's master ends all of them in order.
+    """Whether no worker starts or ends, so that gunicorn's master can end all of them properly.
 
-    It sends SIGTERM also to a worker that has answered all the requests it may, and that one dies of it before its exit
-    hooks have run; a gevent worker that has just begun does not notice it.
+    It also sends SIGTERM to a worker that has reached its last request, which then dies before its exit hooks have run;
+    a gevent worker that has just started does not notice the signal.
     """
     application.wait_for_value("False", at_once=True)
     ending = re.findall(r"\[(\d+)\] \[INFO\] Autorestarting worker", application.program.log)
@@ -72,7 +72,7 @@ def live_and_die(application: ServedApplication, *, lapse: float) -> None:
 
 @pytest.mark.parametrize("worker", WORKERS)
 def test_a_fleet_needs_no_call(tmp_path: Path, make_redis: MakeRedis, worker: str) -> None:
-    """Plain and with --preload, changed, reloaded and recycled, a fleet fetches as one; its end leaves nothing."""
+    """With and without --preload, through changes, reloads and recycling, a fleet shares fetches and leaves nothing."""
     server = make_redis()
     certificate = make_certificate(tmp_path) if worker == "gevent" else None  # https is what a late patch breaks
     # The asgi class would take uvloop, which loses a signal that comes before it runs: its worker would not end then.
@@ -99,7 +99,7 @@ def test_a_fleet_needs_no_call(tmp_path: Path, make_redis: MakeRedis, worker: st
 
 
 def loaded(application: ServedApplication) -> list[int]:
-    """The workers that have said, in gunicorn's log and format, that they hold definitions: once for each time."""
+    """Return the workers that have logged in gunicorn's log that they hold definitions, one entry for each line."""
     line = r"^\[[-:+ \d]+\] \[(\d+)\] \[(?:INFO|DEBUG)\] flagcache\[shop\] \S+: definitions \w+ (?:fetched|taken)"
     return [int(pid) for pid in re.findall(line, application.program.log, re.MULTILINE)]
 
@@ -135,7 +135,7 @@ def test_with_the_helper_a_worker_is_loaded_and_hands_over(tmp_path: Path, make_
 
 
 def test_hooks_and_a_log_of_a_users_own(tmp_path: Path, make_redis: MakeRedis) -> None:
-    """The docs' way to have both hooks runs both, before exit handlers; who configures logging has each line there."""
+    """The docs' way to combine hooks runs both, before exit handlers; a configured logger gets each line."""
     log = 'import logging\n\nlogging.basicConfig(level="INFO", format="MINE %(message)s")\n'
     late = "\nimport atexit, time\n\natexit.register(lambda: (time.sleep(2), print('my exit handler: done')))\n"
     with start_posthog() as posthog:
@@ -159,7 +159,7 @@ def test_hooks_and_a_log_of_a_users_own(tmp_path: Path, make_redis: MakeRedis) -
 
 
 def test_a_worker_starts_when_all_is_down(tmp_path: Path, make_redis: MakeRedis) -> None:
-    """It waits longer than gunicorn's --timeout for flags, is not killed for that, and serves without them."""
+    """A worker may wait longer than gunicorn's --timeout for flags: it is not killed, and serves without them."""
     server = make_redis()
     app = with_times(WSGI, cold_start_wait=4.0)
     with start_posthog() as posthog:
@@ -183,7 +183,7 @@ def test_a_late_patch_is_told(tmp_path: Path, make_redis: MakeRedis) -> None:
 
 
 def test_the_helper_imports_neither_the_sdk_nor_gunicorn() -> None:
-    """The configuration is read before gevent patches: nothing may come along that must be imported after that."""
+    """The configuration is read before gevent patches, so it must import nothing that has to come after that."""
     script = "import sys; from flagcache_posthog.gunicorn import *; print(*sys.modules); assert 'worker_exit' in dir()"
     output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert {name.partition(".")[0] for name in output.split()} & {"gunicorn", "posthog", "requests", "ssl"} == set()

@@ -1,7 +1,7 @@
 """gevent patches after a cache was made: gunicorn's `--preload -k gevent`, and an application that patches late.
 
-Threads that the SDK starts before are real ones and continue beside greenlets. The plain SDK works so, and is judged in
-the same run.
+Threads that the SDK starts before that are real ones, and continue beside greenlets. The plain SDK does this too, and
+is measured in the same run.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ class FleetRun(NamedTuple):
     """What was seen of a fleet."""
 
     busiest: float
-    """Seconds of a processor's time that one worker took while nothing happened."""
+    """Seconds of a processor's time that one worker used while nothing happened."""
     change: float
     """Seconds until all workers had a change."""
     end: float
-    """Seconds that the server took to end."""
+    """Seconds that the server took to exit."""
     requests: int
-    """For definitions, while nothing happened."""
+    """Number of requests for definitions while nothing happened."""
     log: str
 
 
@@ -60,7 +60,7 @@ SYSTEM_IS_KNOWN = "import distro\n\ndistro.info()\ndistro.name()\n"
 
 
 def without_cache(app: str) -> str:
-    """Make the docs' application one of the plain SDK."""
+    """Make the docs' application use the plain SDK."""
     assert app.count("flag_definition_cache_provider=cache,") == 1
     kept = [line for line in app.splitlines() if "cache = " not in line and "flagcache" not in line]
     plain = "\n".join(kept).replace("flag_definition_cache_provider=cache,", "").replace("cache.attach(client)", "")
@@ -68,7 +68,7 @@ def without_cache(app: str) -> str:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Seconds of a processor's time that a process has taken so far."""
+    """Return the seconds of a processor's time that a process has used so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -127,7 +127,7 @@ def test_gunicorn_patches_after_a_preload(tmp_path: Path, make_redis: MakeRedis,
 
 
 def test_threads_that_nothing_patches_are_pushed_changes(tmp_path: Path, make_redis: MakeRedis) -> None:
-    """With real threads a preloaded fleet is pushed its changes."""
+    """With real threads changes are pushed to a preloaded fleet."""
     app = WSGI + BEFORE_THE_FORK["attached and loaded"]
     cached, plain = run_both(tmp_path, make_redis(), app, *GUNICORN, "-k", "gthread", "app:app")
     compare(cached, plain)

@@ -31,7 +31,7 @@ def server() -> Iterator[RedisServer]:
 
 
 def program(folder: Path, store_url: str, posthog: RemoteStandIn, script: str, *args: str, every: float) -> Program:
-    """A user's script beside the `app.py` of the docs; the fleet is named after the folder."""
+    """A user's script next to the docs' `app.py`; the fleet has the name of the folder."""
     text = snippet("docs/processes.md", "app.py")
     text = text.replace('"my-team"', f'"{folder.name}", refresh_interval={every}')
     if store_url.startswith("sqlite"):
@@ -104,7 +104,7 @@ if __name__ == "__main__":
 def test_children_of_multiprocessing_share_one_fetch_and_hand_over(
     tmp_path: Path, server: RedisServer, posthog: RemoteStandIn, method: str, how: str
 ) -> None:
-    """Each is right at once, PostHog is asked once, and a leader's end leaves no lease that others would wait for."""
+    """Each child has flags at once, PostHog gets one request, and a leader's end leaves no lease to wait for."""
     admin = server.client()
     with program(tmp_path, server.url, posthog, MULTIPROCESSING, method, how, every=SELDOM) as running:
         *children, _ended = printed_lines(running, 4)
@@ -130,7 +130,7 @@ time.sleep(60)
 def test_a_line_hands_over_before_a_process_ends_without_exit_hooks(
     tmp_path: Path, server: RedisServer, posthog: RemoteStandIn
 ) -> None:
-    """After the SDK's own shutdown no lease is left, although it would have lasted for long."""
+    """After the SDK's own shutdown no lease is left, although it would have lasted long."""
     script = ENDING.format(last_line=snippet("docs/processes.md", "the last line").splitlines()[1])
     with program(tmp_path, server.url, posthog, script, every=SELDOM) as running:
         assert printed_lines(running, 2) == [{"revision": "r1", "role": "leader"}, {"ended": True}]
@@ -165,7 +165,7 @@ time.sleep(60)
 def test_a_process_that_forks_all_day_stays_as_it_is(
     tmp_path: Path, server: RedisServer, posthog: RemoteStandIn
 ) -> None:
-    """Short-lived children take no lease and make no request; neither parent nor Redis keeps anything of them."""
+    """Short-lived children take no lease and make no request; they leave nothing in the parent or in Redis."""
     admin = server.client()
 
     def seen() -> tuple[int, object, object]:
@@ -220,7 +220,7 @@ uvloop.run(main())
 
 
 def test_subprocesses_under_uvloop_concern_nobody(tmp_path: Path, server: RedisServer, posthog: RemoteStandIn) -> None:
-    """Forks of uvloop run our hooks: programs start, and neither PostHog nor the fleet sees one more worker."""
+    """Forks of uvloop run our hooks: programs start, and neither PostHog nor the fleet sees a new worker."""
     admin = server.client()
     connections = len(admin.client_list())
     with program(tmp_path, server.url, posthog, UVLOOP, every=SELDOM) as running:
@@ -265,7 +265,7 @@ print_json(unharmed=all(same(number, then) for number, then in taken.items()))
 def test_a_daemon_goes_on_although_its_files_were_closed(
     tmp_path: Path, server: RedisServer, posthog: RemoteStandIn, kind: str
 ) -> None:
-    """A daemon has flags at once and follows a change; files with the numbers of its parent's are left alone."""
+    """A daemon has flags at once and gets a change; files that have the numbers of its parent's stay open."""
     url = server.url if kind == "redis" else f"sqlite:///{tmp_path / 'flags.db'}"
     with log_grants(url, tmp_path.name) as grants, program(tmp_path, url, posthog, DAEMON, every=EVERY) as running:
         assert printed_lines(running)[0]["revision"] == "r1"

@@ -35,7 +35,7 @@ from tests.support.user_programs import Program, get, posthog_environment
 
 EVERY = 1.0
 LEASE = 1.5 * EVERY
-"""Of a refresher that is killed."""
+"""The lease of a refresher that is killed, in seconds."""
 
 FIRST, SECOND = "phs_first", "phs_second"
 
@@ -84,7 +84,7 @@ def mixed(posthog: RemoteStandIn, url: str, namespace: str) -> Callable[[int], M
 
 
 def asked_by(posthog: RemoteStandIn, *keys: str, after: int = 0) -> list[Served]:
-    """The requests for definitions that came with one of these keys."""
+    """Return the requests for definitions with one of these keys."""
     digests = {key_digest(key) for key in keys}
     return [request for request in asks(posthog, after=after) if request.key_digest in digests]
 
@@ -98,7 +98,7 @@ def next_fetch(posthog: RemoteStandIn, *keys: str, within: float = 20.0) -> Serv
 
 
 def leader_in(url: str, namespace: str) -> str:
-    """The holder of the lease; empty: none."""
+    """Return the holder of the lease; empty: none."""
     store = RedisStore(url, namespace, timeout=10.0)
     try:
         return store.inspect().leader
@@ -109,7 +109,7 @@ def leader_in(url: str, namespace: str) -> str:
 def test_a_refresher_fetches_in_place_of_the_workers(
     posthog: RemoteStandIn, redis_server_url: str, namespace: str, refreshers: Refreshers
 ) -> None:
-    """It takes over from a leading SDK, all requests are its own, changes reach all; killed, it is followed in time."""
+    """It takes over from a leading SDK, makes all requests, and changes reach all; after a kill a worker leads."""
     workers = [key_of(index) for index in range(3)]
     make = mixed(posthog, redis_server_url, namespace)
     with log_grants(redis_server_url, namespace) as grants, Fleet(make, 3) as fleet:
@@ -140,14 +140,14 @@ def test_a_refresher_fetches_in_place_of_the_workers(
 
 
 def cmdline(program: Program) -> str:
-    """What all users of the machine see of it."""
+    """Return its command line, which all users of the machine can see."""
     return Path(f"/proc/{program.pid}/cmdline").read_text()
 
 
 def test_a_second_refresher_follows_the_first(
     posthog: RemoteStandIn, redis_server_url: str, namespace: str, refreshers: Refreshers
 ) -> None:
-    """The other stands by, and follows a kill by the end of the lease; after the last one's SIGTERM a worker does."""
+    """The second one stands by, and leads when the killed one's lease expires; after its SIGTERM a worker leads."""
     with Fleet(attached(posthog, redis_server_url, namespace, every=EVERY), 1) as fleet, refreshers(FIRST) as first:
         first.prints("this process leads")
         fleet.call(load)
@@ -176,7 +176,7 @@ def leads(program: Program, url: str, namespace: str) -> bool:
 def test_a_fetch_under_way_is_cancelled_at_the_end(
     posthog: RemoteStandIn, redis_server_url: str, namespace: str, refreshers: Refreshers
 ) -> None:
-    """SIGTERM, or Ctrl-C, during a fetch that hangs: it ends in time, with its status, and the lease is free."""
+    """After SIGTERM or Ctrl-C during a fetch that hangs, it ends in time, with its status, and the lease is free."""
     posthog.hold()
     for key, signum, ends in ((FIRST, signal.SIGTERM, 0), (SECOND, signal.SIGINT, 130)):
         with refreshers(key) as refresher:
@@ -190,7 +190,7 @@ def test_a_fetch_under_way_is_cancelled_at_the_end(
 
 
 def test_no_outage_ends_it(posthog: RemoteStandIn, make_redis: MakeRedis, namespace: str, tmp_path: Path) -> None:
-    """A refresher survives everything, is ready only with fresh definitions in the store, and reveals no secret."""
+    """A refresher survives each outage, is ready only with fresh definitions in the store, and reveals no secret."""
     redis = make_redis(tcp=True, args=("--requirepass", "pass-sesame"))
     url = f"redis://:pass-sesame@127.0.0.1:{redis.port}/0"
     redis.stop()
@@ -232,7 +232,7 @@ def test_no_outage_ends_it(posthog: RemoteStandIn, make_redis: MakeRedis, namesp
 
 
 def test_the_docs_program_refreshes(posthog: RemoteStandIn, redis_server_url: str, tmp_path: Path) -> None:
-    """What the page shows for a program of one's own fetches, and ends in order."""
+    """The docs' own program fetches, and ends properly."""
     (tmp_path / "refresher.py").write_text(snippet("docs/refresher.md", "refresher.py"))
     environment = posthog_environment(posthog.url, FLAGCACHE_STORE_URL=redis_server_url)
     with Program(tmp_path, [sys.executable, "refresher.py"], environment) as program:
@@ -243,7 +243,7 @@ def test_the_docs_program_refreshes(posthog: RemoteStandIn, redis_server_url: st
 
 
 def answer(port: int, path: str) -> bool | None:
-    """What it answers; None: nothing."""
+    """Return its answer; None if it does not answer."""
     try:
         body = get(port, path, timeout=5.0)
     except AssertionError as refused:

@@ -54,7 +54,7 @@ def client_of(
 
 
 def fill(store_url: str, namespace: str, standin: PostHogStandIn) -> int:
-    """Have a worker fetch what the stand-in serves and share it; returns the requests that the stand-in has seen."""
+    """Let a worker fetch and share what the stand-in serves; return the requests that the stand-in has seen."""
     worker = from_url(store_url, namespace, refresh_interval=0.01, fallback="auto")
     client = client_of(worker, standin, key="phs_test")
     load(client)
@@ -65,7 +65,7 @@ def fill(store_url: str, namespace: str, standin: PostHogStandIn) -> int:
 
 
 def load(client: Posthog) -> int | None:
-    """Load; returns the revision held."""
+    """Load; return the revision held."""
     client.load_feature_flags()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
     return held(client)
 
@@ -76,7 +76,7 @@ def held(client: Posthog) -> int | None:
 
 
 def poll(client: Posthog) -> int | None:
-    """Do what the client's poller does; returns the revision held then."""
+    """Poll as the client's poller does; return the revision held then."""
     poller = client.poller
     assert poller is not None
     poller.execute(*poller.args, **poller.kwargs)
@@ -88,7 +88,7 @@ def poll(client: Posthog) -> int | None:
 
 @pytest.mark.usefixtures("no_threads_left")
 def test_a_reader_uses_what_the_store_has(store_url: str, namespace: str, posthog: PostHogStandIn) -> None:
-    """It sends PostHog nothing, never leads, starts no thread, and follows a change with its polls."""
+    """A reader sends PostHog nothing, never leads, starts no thread, and gets a change with its polls."""
     requests = fill(store_url, namespace, posthog)
     reader = from_url(store_url, namespace, refresh_interval=0.01, role="reader")
     client = client_of(reader, posthog)
@@ -111,7 +111,7 @@ def test_a_reader_uses_what_the_store_has(store_url: str, namespace: str, postho
 def test_a_readers_cold_start_is_one_command(
     make_redis: MakeRedis, namespace: str, posthog: PostHogStandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """One round trip, and nothing is written: no lease in Redis, no file on disk."""
+    """A reader's cold start is one round trip and writes nothing: no lease in Redis, no file on disk."""
     server = make_redis()
     fill(server.url, namespace, posthog)
     state = tmp_path / "state"
@@ -149,7 +149,7 @@ def test_a_reader_of_an_empty_store_goes_on_at_once(store_url: str, namespace: s
 
 
 def test_a_reader_may_be_told_to_wait(store_url: str, namespace: str, posthog: PostHogStandIn) -> None:
-    """Then it starts with the definitions that a worker brings meanwhile, and still asks PostHog nothing."""
+    """With a wait, a reader starts with the definitions that a worker brings meanwhile, and never asks PostHog."""
     reader = from_url(store_url, namespace, role="reader", cold_start_wait=20)
     client = client_of(reader, posthog)
     loading = threading.Thread(target=load, args=(client,))
@@ -221,7 +221,7 @@ def test_a_fault_of_ours_does_not_send_a_reader_to_posthog(
 
 
 class Clock:
-    """The wall clock of a test."""
+    """A test's wall clock."""
 
     def __init__(self) -> None:
         self.now = 1_000_000.0
@@ -233,7 +233,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """What the decorator takes for the wall clock."""
+    """The wall clock that the decorator uses."""
     made = Clock()
     monkeypatch.setattr("flagcache_posthog.aws_lambda.time.time", made)
     return made
@@ -266,7 +266,7 @@ def counted(posthog: PostHogStandIn, namespace: str, monkeypatch: pytest.MonkeyP
 
 
 def test_an_invocation_asks_only_when_the_last_answer_is_old(counted: CountedPolls, clock: Clock) -> None:
-    """The wall clock decides; if it was stepped back, it proves nothing, and the reader asks."""
+    """The wall clock decides; if it was stepped back, it proves nothing, and the reader polls."""
     handler = fresh(counted.client, max_age=30)(lambda: counted.polls)
     assert handler() == 1
     clock.now += 29
@@ -301,7 +301,7 @@ def test_the_handler_is_called_as_it_was(counted: CountedPolls, clock: Clock) ->
 
 @pytest.mark.parametrize(("max_age", "polls"), [(30, 1), (0, 2)])
 def test_of_invocations_at_one_time_one_asks(counted: CountedPolls, clock: Clock, max_age: float, polls: int) -> None:
-    """None begins before there is an answer; and with `max_age=0`, none with an answer to an earlier question."""
+    """None starts before the poll's reply; with `max_age=0`, none starts with the reply to an earlier poll."""
     answered = threading.Event()
     handler = fresh(counted.client, max_age=max_age)(lambda: (answered.is_set(), counted.polls))
     inner: list[tuple[bool, int]] = []
@@ -337,7 +337,7 @@ def test_a_worker_begins_with_what_posthog_has_now(store_url: str, namespace: st
 
 @pytest.mark.parametrize("wrong", [-1, float("nan"), float("inf"), "30", None, True])
 def test_a_wrong_age_is_refused(counted: CountedPolls, wrong: object) -> None:
-    """Where the function is decorated, with the value."""
+    """An invalid age is refused when the function is decorated, with the value."""
     with pytest.raises(ConfigurationError, match="max_age") as caught:
         fresh(counted.client, max_age=cast("float", wrong))
     assert repr(wrong) in str(caught.value)
@@ -371,7 +371,7 @@ class Function:
         self._process.send_signal(signal.SIGSTOP)
 
     def invoke(self, event: object) -> object:
-        """Thaw it, have it handle an event, and freeze it again."""
+        """Thaw it, let it handle an event, and freeze it again."""
         self._process.send_signal(signal.SIGCONT)
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(event) + "\n")
@@ -393,7 +393,7 @@ class Function:
 def test_a_function_that_was_frozen_is_up_to_date_in_its_next_invocation(
     make_redis: MakeRedis, posthog: PostHogStandIn, tmp_path: Path
 ) -> None:
-    """The documented handler, stopped and continued, has a change that came while it was frozen."""
+    """The docs' handler, stopped and continued, has a change that came while it was frozen."""
     server = make_redis(tcp=True)
     definitions = make_definitions(3)
     flag = {**definitions["flags"][0], "key": "new-checkout"}

@@ -28,7 +28,7 @@ MODES = ["attached", "protocol"]
 
 
 class JobResult(TypedDict):
-    """What a job says, in seconds."""
+    """A job's output, in seconds."""
 
     revision: str | None
     first: float
@@ -69,7 +69,7 @@ class Jobs:
 
 
 def ended(job: subprocess.Popen[str], *, within: float = 30.0) -> JobResult:
-    """Wait until a job ends; returns its output."""
+    """Wait until a job ends; return its output."""
     output, _ = job.communicate(timeout=within)
     return cast("JobResult", json.loads(output.splitlines()[-1]))
 
@@ -90,7 +90,7 @@ def rest(intervals: float) -> None:
 def test_each_job_has_a_change_that_came_before_the_job_before(
     jobs: Jobs, posthog: RemoteStandIn, mode: str, end: str
 ) -> None:
-    """If jobs are two intervals apart and PostHog is slow, each is as new as a plain client's, within one job."""
+    """If jobs are two intervals apart and PostHog is slow, each job is at most one job behind a plain client."""
     posthog.set_delay(SLOW)
     jobs.run(mode, end)
     ours: list[str | None] = []
@@ -157,7 +157,7 @@ def test_a_fleet_that_was_scaled_to_zero_starts_with_current_flags(
 def test_definitions_of_the_fallback_file_are_not_taken_for_current(
     server: RedisServer, namespace: str, posthog: RemoteStandIn, tmp_path: Path, mode: str
 ) -> None:
-    """With Redis away, a first load waits for the fetch as it does on Redis."""
+    """While Redis is down, a first load waits for the fetch as it does with Redis."""
     with RedisServer(newest_binary()) as short:
         Jobs(short.url, namespace, posthog.url, tmp_path).run(mode)
         jobs = Jobs(short.url, namespace, posthog.url, tmp_path)
@@ -168,7 +168,7 @@ def test_definitions_of_the_fallback_file_are_not_taken_for_current(
 
 
 def test_a_job_that_ends_lets_its_fetch_land(jobs: Jobs, posthog: RemoteStandIn) -> None:
-    """A job started with young definitions; the next one has what its fetch brings."""
+    """If a job starts with young definitions, the next one has the result of its fetch."""
     jobs.run("attached")
     posthog.serve(make_definitions(3, revision=2))
     posthog.set_delay(SLOW)
@@ -178,7 +178,7 @@ def test_a_job_that_ends_lets_its_fetch_land(jobs: Jobs, posthog: RemoteStandIn)
 
 
 def test_a_first_load_takes_the_stored_ones_as_soon_as_the_fetch_fails(jobs: Jobs, posthog: RemoteStandIn) -> None:
-    """A refused worker starts with what is stored, at once."""
+    """A refused worker starts at once with what is stored."""
     jobs.run("attached")
     posthog.fail(Refuse(500))
     rest(3)
@@ -188,7 +188,7 @@ def test_a_first_load_takes_the_stored_ones_as_soon_as_the_fetch_fails(jobs: Job
 
 
 def test_no_job_waits_longer_than_a_plain_clients_timeout_and_a_second(jobs: Jobs, posthog: RemoteStandIn) -> None:
-    """PostHog accepts connections and says nothing: until the job has ended, its start included in neither."""
+    """PostHog accepts connections and never answers; the time counts until the job's end, without its start."""
     jobs.run("attached")
     posthog.fail(Hang())
     rest(3)
@@ -225,7 +225,7 @@ def test_a_worker_that_cannot_fetch_does_not_wait_for_itself(
 
 
 def test_one_that_cannot_fetch_waits_for_one_that_can(jobs: Jobs, posthog: RemoteStandIn, tmp_path: Path) -> None:
-    """While an able worker leads, the first definitions are on their way."""
+    """While a worker that can fetch leads, a refused one waits for the first definitions."""
     posthog.hold(times=1)
     able = jobs.start("attached")
     posthog.wait_for_held(1, timeout=20)

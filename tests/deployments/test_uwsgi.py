@@ -79,13 +79,13 @@ class Site:
         return Program(self.folder, [str(UWSGI), *ALWAYS, *options, "uwsgi.ini"], environ)
 
     def answers(self) -> dict[int, str]:
-        """What the workers that are free now answer: pid and revision."""
+        """Return the answers of the workers that are free now: pid and revision."""
         with ThreadPoolExecutor(WORKERS) as pool:
             answers = [answer.split() for answer in pool.map(get, [self.port] * WORKERS)]
         return {int(pid): revision for pid, revision in answers}
 
     def wait_for_revision(self, revision: int, *, within: float = 4 * EVERY + 5) -> set[int]:
-        """Wait until all workers answer this; returns their pids."""
+        """Wait until all workers answer this; return their pids."""
 
         def same() -> set[int]:
             seen = self.answers()
@@ -94,7 +94,7 @@ class Site:
         return until(same, within, every=0.05, what=f"revision {revision} of all workers")
 
     def check_pace(self) -> None:
-        """Look at all requests so far: each was granted, at least 0.9 refresh intervals after the one before."""
+        """Check all requests so far: each was granted, at least 0.9 refresh intervals after the previous one."""
         assert self.grants.one_an_interval(asks(self.posthog), EVERY)
 
 
@@ -108,12 +108,12 @@ def site(tmp_path: Path, make_redis: MakeRedis, namespace: str) -> Iterator[Site
 
 
 def warnings_in(log: str) -> list[str]:
-    """The lines that flagcache wrote about a process, and not about a cache."""
+    """Return the lines that flagcache wrote about a process, not about a cache."""
     return re.findall(r"^flagcache \S+: .*$", log, re.MULTILINE)
 
 
 def check_reload(site: Site, server: Program) -> None:
-    """One request at the start, one an interval, a change for all, new workers upon SIGHUP and a change for them."""
+    """Check one request at the start and per interval, a change, and after SIGHUP new workers and a change for them."""
     server.get(site.port)
     first = site.wait_for_revision(1)
     site.check_pace()
@@ -130,7 +130,7 @@ def check_reload(site: Site, server: Program) -> None:
 
 
 def check_nothing_left(site: Site, server: Program, end: signal.Signals, connected: int) -> None:
-    """No process, no connection, no word."""
+    """Check that no process, no connection and no warning is left."""
     assert server.end(end) == 0
     assert server.left_behind() == []
     until(lambda: len(site.admin.client_list()) == connected, 5.0, what="all connections to be closed")
@@ -140,7 +140,7 @@ def check_nothing_left(site: Site, server: Program, end: signal.Signals, connect
 
 
 def test_a_lazy_fleet_shares_one_fetch_and_leaves_nothing(site: Site) -> None:
-    """As in the docs: at SIGTERM, and at SIGHUP, the leader hands over its lease, however long that lease is."""
+    """As in the docs: at SIGTERM and SIGHUP the leader gives up its lease, however long it would last."""
     connected = len(site.admin.client_list())
     with site.run(lease=LONG) as server:
         check_reload(site, server)
@@ -202,11 +202,11 @@ class Uwsgi:
     master: int = field(default_factory=os.getpid)
 
     def worker_id(self) -> int:
-        """Of this process."""
+        """Return the id of this process."""
         return self.worker
 
     def masterpid(self) -> int:
-        """Of the master."""
+        """Return the pid of the master."""
         return self.master
 
 

@@ -1,4 +1,4 @@
-"""A Django project within the tests' process, for whatever needs no server and no database."""
+"""A Django project in the tests' process, for all that needs no server and no database."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from django.test import override_settings
 from flagcache_posthog.testing import StandInControl, make_flag
 
 Configure: TypeAlias = Callable[..., None]
-"""Sets settings for the rest of the test; those of `FLAGCACHE` by `flagcache=`, which is added to what works."""
+"""Sets settings for the rest of the test; `flagcache=` is added to valid values of `FLAGCACHE`."""
 
 
 def set_up_django() -> None:
@@ -61,13 +61,13 @@ def configure(
 
 @pytest.fixture
 def project(configure: Configure) -> None:
-    """The project as it is by default."""
+    """The project with its default settings."""
     configure()
 
 
 @pytest.fixture
 def flags(posthog: StandInControl) -> StandInControl:
-    """A PostHog with flags that are on, off, have variants, and are on for one user alone."""
+    """A PostHog with flags that are on, that are off, that have variants, and that are on for one user only."""
     served = [
         make_flag("on"),
         make_flag("off", active=False),

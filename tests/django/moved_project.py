@@ -2,8 +2,8 @@
 
 `python moved_project.py createcachetable` prepares its database, once, as a deployment does before any process starts.
 
-It knows nothing of what is behind them, so it runs on that package too. It reads calls as lines of JSON, each a
-function's name and arguments, and answers with what that returns and how many SQL statements it took.
+It doesn't depend on the implementation, so it runs on that package too. It reads calls as lines of JSON, each a
+function's name and arguments, and answers with the result and the number of SQL statements.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def set_up(database: str) -> None:
 
 
 def main(module: str) -> None:
-    """Do what the commands say, and end with them."""
+    """Run the commands until they end."""
     set_up(ENV["DATABASE"])
     from django.db import connection
     from django.test.utils import CaptureQueriesContext

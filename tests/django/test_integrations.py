@@ -25,13 +25,13 @@ SENT: list[dict[str, Any]] = []
 
 
 def keep(event: dict[str, Any]) -> dict[str, Any]:
-    """Notes each event."""
+    """Records each event."""
     SENT.append(event)
     return event
 
 
 def view(request: HttpRequest) -> HttpResponse:
-    """Says whose flags these are, and sends an event without a person."""
+    """A view that returns whose flags these are, and sends an event without a person."""
     flags = flags_of(request)
     sdk.capture("seen", flags=flags.snapshot("on"))
     return HttpResponse(f"{flags.distinct_id} {flags.is_enabled('only-7')}")
@@ -45,7 +45,7 @@ async def aview(request: HttpRequest) -> HttpResponse:
 
 
 def fails(request: HttpRequest) -> HttpResponse:
-    """A view with a fault."""
+    """A view that raises."""
     raise ZeroDivisionError("a fault of the project")
 
 
@@ -74,7 +74,7 @@ def site(configure: Configure, flags: StandInControl) -> StandInControl:
 
 
 def test_the_sdks_context_names_the_visitor(site: StandInControl) -> None:
-    """Flags and events are of the one whom it found, under WSGI and ASGI; all on one client."""
+    """Flags and events have the visitor that the SDK's middleware found, under WSGI and ASGI, on one client."""
     headers = {"X-PostHog-Distinct-Id": "7"}
     assert Client().get("/", headers=headers).content == b"7 True"
 
@@ -91,14 +91,14 @@ def test_the_sdks_context_names_the_visitor(site: StandInControl) -> None:
 
 
 def test_the_sdks_middleware_captures_exceptions_by_the_projects_client(site: StandInControl) -> None:
-    """Whether or not a flag was read before."""
+    """The project's client captures exceptions, whether or not a flag was read before."""
     assert Client(raise_request_exception=False).get("/fails/").status_code == 500
     assert [event["event"] for event in SENT] == ["$exception"]
     assert client() is sdk.default_client
 
 
 def test_a_readiness_probe_loads_flags(site: StandInControl) -> None:
-    """It answers at once, also while PostHog is slow, and turns ready once there are flags; one load is under way."""
+    """It answers at once, also while PostHog is slow, and is ready once there are flags; only one load runs."""
     site.hold()
     assert [Client().get("/readyz/").status_code for _ in range(3)] == [503] * 3
     site.wait_for_held(1, timeout=20)
@@ -112,7 +112,7 @@ def test_a_readiness_probe_loads_flags(site: StandInControl) -> None:
 
 
 def test_a_disabled_project_is_ready(configure: Configure) -> None:
-    """There is nothing to wait for."""
+    """A disabled project is ready, because there is nothing to wait for."""
     configure(FLAGCACHE={"DISABLED": True})
     assert ready()
 

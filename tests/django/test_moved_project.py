@@ -61,7 +61,7 @@ def _definitions() -> Definitions:
 
 
 class Answer(NamedTuple):
-    """What a call returned, and took."""
+    """A call's result and its cost."""
 
     value: object
     sql: int
@@ -122,7 +122,7 @@ def start(
 def test_it_gets_the_values_of_before(
     start: Callable[..., Process], posthog: RemoteStandIn, personal_api_key: str
 ) -> None:
-    """The values are the same with a personal API key, and without one, when PostHog evaluates."""
+    """The values are the same as before with a personal API key, and without one, when PostHog evaluates."""
     if not personal_api_key:
         definitions = _definitions()  # the stand-in evaluates no properties
         definitions["flags"][3] = make_flag("for-prod")
@@ -145,7 +145,7 @@ def test_what_it_costs(start: Callable[..., Process], posthog: RemoteStandIn) ->
 def test_without_a_personal_key_one_request_brings_all_flags_of_a_user(
     start: Callable[..., Process], posthog: RemoteStandIn
 ) -> None:
-    """It is kept in `durable` for all processes; before, each flag was a request, and each unknown key one a call."""
+    """It is kept in `durable` for all processes; before, each flag was a request, and an unknown key one per call."""
     first, second = start(), start()
     for project in (first, second, first):
         assert [project.call("is_enabled", key).value for key in ("on", "off", "price", "no-such")] == [
@@ -160,7 +160,7 @@ def test_without_a_personal_key_one_request_brings_all_flags_of_a_user(
 def test_processes_share_one_fetch_and_follow_a_kill_switch(
     start: Callable[..., Process], posthog: RemoteStandIn
 ) -> None:
-    """Processes share one fetch; before, each polled, and a result in `durable` outlived the switch."""
+    """Processes share one fetch; before, each one polled, and a result in `durable` outlived the kill switch."""
     fleet = [start(PERSONAL_API_KEY="phx_test", POLL_INTERVAL="1") for _ in range(3)]
     assert [project.call("is_enabled", "on").value for project in fleet] == [True] * 3
     assert posthog.counts().full_fetches == 1

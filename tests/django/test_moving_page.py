@@ -44,7 +44,7 @@ def test_the_settings_have_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_visitors_keep_the_ids_of_posthog_django() -> None:
-    """A user who is logged in has the user's id, from the next source of the chain."""
+    """A logged-in user has the user's id, and a visitor gets one from the next source of the chain."""
     identify = _run("identity.py")["identify"]
     session = {"posthog_distinct_id": "visitor"}
     visitor = SimpleNamespace(user=SimpleNamespace(is_authenticated=False), session=session)
@@ -55,7 +55,7 @@ def test_visitors_keep_the_ids_of_posthog_django() -> None:
 def test_what_replaces_the_example_provider(
     monkeypatch: pytest.MonkeyPatch, posthog: RemoteStandIn, redis_server: RedisServer
 ) -> None:
-    """It takes that provider's Redis client as it is."""
+    """The replacement accepts that provider's Redis client unchanged."""
     posthog.serve({"flags": [make_flag("on")], "group_type_mapping": {}, "cohorts": {}})
     for name, value in {
         "REDIS_URL": redis_server.tcp_url,

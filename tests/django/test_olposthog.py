@@ -65,7 +65,7 @@ _MODULE_OPTIONS = (
 def change(
     posthog: StandInControl, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Change]:
-    """Sets settings for the rest of the test, beside those that work, and configures as `ready()` does."""
+    """Sets settings for the rest of the test, with valid ones for all others, and configures as `ready()` does."""
     set_up_django()
     for name in _MODULE_OPTIONS:
         monkeypatch.setattr(sdk, name, getattr(sdk, name))
@@ -165,14 +165,14 @@ def test_settings_reach_the_client(change: Change, key: str) -> None:
     ],
 )
 def test_a_setting_that_cannot_be_right_is_refused(change: Change, wrong: dict[str, Any]) -> None:
-    """When the application starts, by its name. A personal API key without a store would let each process fetch."""
+    """It is refused by name at the start. With a personal API key but no store, each process would fetch."""
     name = "STORE" if "FLAGCACHE" in wrong else next(iter(wrong))
     with pytest.raises(ConfigurationError, match=name):
         change(**wrong)
 
 
 def test_switched_off_everything_is_of_the_settings(change: Change, posthog: StandInControl) -> None:
-    """Whatever `durable` has, and without a store, a key or a request."""
+    """Switched off, all values come from the settings, whatever `durable` has; no store, key or request is needed."""
     change(**KEYLESS)
     assert olposthog.is_enabled("on")
     asked = posthog.counts().flags_calls
@@ -185,7 +185,7 @@ def test_switched_off_everything_is_of_the_settings(change: Change, posthog: Sta
 
 
 def test_configure_makes_no_client_and_replaces_a_foreign_one(change: Change) -> None:
-    """A server that forks its workers runs it in the parent. A client that was created before is dropped."""
+    """`configure` makes no client, because a preloading server runs it in the parent; an earlier client is dropped."""
     threads = threading.active_count()
     foreign = sdk.Posthog("phc_other", host="http://127.0.0.1:9", send=False)
     for options in ({}, KEYLESS):
@@ -220,7 +220,7 @@ def test_settings_that_were_read_before_are_read_again(change: Change) -> None:
 
 
 def test_without_a_personal_key_no_store_is_needed(change: Change, caplog: pytest.LogCaptureFixture) -> None:
-    """No store is used either: there is nothing to share, and no complaint."""
+    """Without a personal key no store is used, because there is nothing to share, and nothing is logged."""
     for store in ({}, _flagcache()):
         change(**KEYLESS, FLAGCACHE=store)
         if store:
@@ -232,7 +232,7 @@ def test_without_a_personal_key_no_store_is_needed(change: Change, caplog: pytes
 
 
 def test_without_configure(change: Change) -> None:
-    """The first read configures."""
+    """Without `configure()` the first read configures."""
     change()
     use_defaults_from(None)
     assert olposthog.is_enabled("on")
@@ -242,7 +242,7 @@ def test_without_configure(change: Change) -> None:
 
 
 def test_a_kill_switch_wins(change: Change, posthog: StandInControl) -> None:
-    """As soon as the definitions say so, also for a flag of which `durable` has a value."""
+    """A flag is off as soon as the definitions say so, even if `durable` has a value."""
     change(POSTHOG_POLL_INTERVAL=1)
     assert (olposthog.is_enabled("on"), olposthog.is_enabled("sticky")) == (True, "s")
     posthog.set_flag("on", active=False)
@@ -262,7 +262,7 @@ def test_all_flags_cost_one_request_while_durable_has_none(change: Change, posth
 
 
 def test_without_a_personal_key_all_flags_fill_durable(change: Change, posthog: StandInControl) -> None:
-    """So single flags need no own request until the cache's `TIMEOUT` is over."""
+    """All flags fill `durable`, so single flags need no request until the cache's `TIMEOUT` is over."""
     change(**KEYLESS)
     expected = {"on": True, "off": False, "price": "b", "sticky": "s"}
     assert olposthog.get_all_feature_flags() == expected
@@ -288,7 +288,7 @@ def test_users_and_environments_are_apart(change: Change, posthog: StandInContro
 def test_durable_may_fail_or_be_missing(
     change: Change, posthog: StandInControl, caplog: pytest.LogCaptureFixture, personal_key: str
 ) -> None:
-    """PostHog is asked at each read then; one line says so, and one that it is over."""
+    """If `durable` fails, each read asks PostHog; one log line reports that, and one its end."""
     missing = {"default": settings.CACHES["default"]}
     broken = {**missing, "durable": {"BACKEND": f"{__name__}.Broken"}}
     works = {**missing, "durable": missing["default"]}
@@ -321,14 +321,14 @@ class Broken:
 
 
 def test_on_an_event_loop_posthog_is_not_asked(change: Change, posthog: StandInControl) -> None:
-    """No database is used either, which Django does not allow there. Locally decided flags are read."""
+    """On an event loop neither PostHog nor a database is used; flags that are decided locally are read."""
     change()
 
     async def view() -> list[object]:
         everything = olposthog.get_all_feature_flags()
         return [olposthog.is_enabled("on"), olposthog.is_enabled("sticky"), everything]
 
-    olposthog.is_enabled("on")  # loads, which would stop the loop
+    olposthog.is_enabled("on")  # a load would block the loop
     assert asyncio.run(view()) == [True, "of the settings", {"on": True, "off": False, "price": "b"}]
     change(**KEYLESS)
     assert asyncio.run(view()) == [False, "of the settings", {}]
@@ -337,7 +337,7 @@ def test_on_an_event_loop_posthog_is_not_asked(change: Change, posthog: StandInC
 
 @pytest.mark.parametrize("personal_key", ["phx_test", ""])
 def test_overridden_flags(change: Change, personal_key: str) -> None:
-    """`override_flags` counts, also over `durable`, and leaves nothing in it."""
+    """`override_flags` takes precedence over `durable`, and leaves nothing in it."""
     change(POSTHOG_PERSONAL_API_KEY=personal_key)
     for _ in range(2):
         assert olposthog.is_enabled("sticky") == "s"
@@ -350,7 +350,7 @@ def test_overridden_flags(change: Change, personal_key: str) -> None:
 
 
 def test_events_are_sent_once_if_the_project_wants_them(change: Change) -> None:
-    """The SDK's, of what is decided locally and of what PostHog answers."""
+    """The SDK's events are sent once, for flags that are decided locally and for PostHog's answers."""
     received: list[tuple[str, object]] = []
 
     def keep(event: dict[str, Any]) -> None:
@@ -406,7 +406,7 @@ def test_a_slow_load_of_definitions_pauses_nothing(change: Change, posthog: Stan
 def test_after_the_cooldown_one_probe_decides(
     change: Change, posthog: StandInControl, monkeypatch: pytest.MonkeyPatch, personal_key: str
 ) -> None:
-    """On a thread of its own, while reads continue without an answer; before, every process asked at once again."""
+    """The probe runs on its own thread while reads continue; before, every process asked again at once."""
     now = [100.0]
     change(POSTHOG_PERSONAL_API_KEY=personal_key, POSTHOG_CIRCUIT_BREAKER_COOLDOWN_SECONDS=60)
     assert olposthog.is_enabled("sticky") == "s"

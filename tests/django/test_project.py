@@ -202,7 +202,7 @@ def make(tmp_path: Path, posthog: RemoteStandIn) -> Make:
 
 
 def test_no_query_and_no_request_of_ours(make: Make, posthog: RemoteStandIn, tmp_path: Path) -> None:
-    """Sessions, tokens, async views: flags of the right user, at the cost of the queries for the user."""
+    """With sessions, tokens and async views, flags have the right user and cost only the queries for that user."""
     project = make(
         f"sqlite:///{tmp_path / 'flags.db'}", settings='ROOT_URLCONF = "shop.twins"\n', tests=QUERIES, twins=TWINS
     )
@@ -212,10 +212,10 @@ def test_no_query_and_no_request_of_ours(make: Make, posthog: RemoteStandIn, tmp
 
 
 def test_the_sdks_own_middleware(make: Make, posthog: RemoteStandIn, tmp_path: Path) -> None:
-    """Beside it, in the docs' place, flags cost no further query either; it looks up the user in each request."""
+    """With the SDK's middleware, which looks up the user in each request, flags cost no further query either."""
     settings = 'ROOT_URLCONF = "shop.twins"\n' + snippet("docs/django.md", "settings.py: with the SDK's own middleware")
     tests = QUERIES.replace('("/none/") == (0, {})', '("/none/") == (2, {})')
-    tests = tests.replace("(2, 2, user", "(twin, twin, user")  # it and a sync view look up the user each
+    tests = tests.replace("(2, 2, user", "(twin, twin, user")  # the middleware and a sync view each look up the user
     project = make(f"sqlite:///{tmp_path / 'flags.db'}", settings=settings, tests=tests, twins=TWINS)
     assert "Ran 6 tests" in project.manage("test", "shop").stderr
     assert posthog.counts().flags_calls == 0
@@ -260,7 +260,7 @@ def test_migrate_needs_no_redis(make: Make, posthog: RemoteStandIn) -> None:
 
 
 def test_a_mistake_is_refused(make: Make) -> None:
-    """By `check`, and by a server at its start."""
+    """`check` refuses a mistake, and so does a server at its start."""
     project = make(NOWHERE, settings='FLAGCACHE["REFRESH_INTERVALL"] = 5\n')
     refused = project.try_to_manage("check")
     assert refused.returncode == 1
@@ -272,7 +272,7 @@ def test_a_mistake_is_refused(make: Make) -> None:
 
 
 def test_the_commands(make: Make, redis_server: RedisServer, posthog: RemoteStandIn, namespace: str) -> None:
-    """Each has the project's store, namespace and keys; one that is given another place uses that."""
+    """Each command uses the project's store, namespace and keys, unless its arguments name another place."""
     signed = f'FLAGCACHE |= {{"NAMESPACE": "{namespace}", "SIGNING_KEY": "0123456789abcdef"}}\n'
     project = make(redis_server.url, settings=signed)
     nothing = project.try_to_manage("flagcache", "inspect", "--json")

@@ -39,16 +39,16 @@ def request_of(who: object = None, **more: object) -> HttpRequest:
 
 
 def named(request: HttpRequest) -> str:
-    """What a project says of each request."""
+    """Return the id that a project gives each request."""
     return "of-the-project"
 
 
 def nothing(request: HttpRequest) -> None:
-    """What one says of a visitor that it does not know."""
+    """Return nothing, as for an unknown visitor."""
 
 
 def test_the_chain(configure: Configure) -> None:
-    """What the project says, the user, the SDK's context, PostHog's cookie, the session; else there is no id."""
+    """The id comes from the project, the user, the SDK's context, PostHog's cookie or the session, in this order."""
     session = SimpleNamespace(session_key="key")
     request = request_of(user(7), session=session)
     request.COOKIES.update(COOKIE)
@@ -88,7 +88,7 @@ def test_each_user_has_its_own_values(flags: StandInControl) -> None:
 
 
 def test_properties_come_from_the_project(configure: Configure, posthog: StandInControl) -> None:
-    """A function of the project returns them, once for each user of a request."""
+    """A function of the project returns the properties, once for each user of a request."""
     calls: list[int] = []
 
     def properties(request: HttpRequest) -> dict[str, str]:
@@ -127,7 +127,7 @@ def test_a_response_varies_if_flags_were_read() -> None:
 
 @pytest.mark.usefixtures("project", "flags")
 def test_rest_framework_requests_share_their_flags() -> None:
-    """They wrap Django's request, and have its flags."""
+    """Django REST framework's requests wrap Django's request, and have its flags."""
     request = request_of(user(7))
     wrapping = cast("HttpRequest", SimpleNamespace(_request=request))
     shared = flags_of(wrapping)
@@ -158,7 +158,7 @@ def lazily(pk: int, looked_up: list[str]) -> HttpRequest:
 
 @pytest.mark.usefixtures("project", "flags")
 def test_awaited_flags_know_the_user() -> None:
-    """The user is looked up once, without stopping the loop."""
+    """The user is looked up once, without blocking the loop."""
     looked_up: list[str] = []
 
     async def view() -> None:
@@ -172,7 +172,7 @@ def test_awaited_flags_know_the_user() -> None:
 
 @pytest.mark.usefixtures("project", "flags")
 def test_flags_that_were_not_awaited_say_what_to_write() -> None:
-    """No visitor gets another visitor's flags, and none is lost if the user is known already."""
+    """Flags that were not awaited raise an error with the remedy, unless the user is known already."""
     looked_up: list[str] = []
 
     async def view(request: HttpRequest) -> bool:
@@ -188,7 +188,7 @@ def test_flags_that_were_not_awaited_say_what_to_write() -> None:
 
 @pytest.mark.usefixtures("project")
 def test_a_cold_load_does_not_stop_the_event_loop(flags: StandInControl) -> None:
-    """Other requests continue while PostHog is slow; the first evaluation waits for it."""
+    """Other requests continue while PostHog is slow; only the first evaluation waits."""
     flags.hold()
 
     async def goes_on() -> None:

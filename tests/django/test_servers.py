@@ -80,7 +80,7 @@ print(json.dumps(made))
 
 
 def threads_of(pid: int) -> int:
-    """How many threads a process has."""
+    """Return how many threads a process has."""
     return len(list(Path(f"/proc/{pid}/task").iterdir()))
 
 
@@ -95,7 +95,7 @@ def ask(port: int, path: str, **headers: str) -> str:
 
 
 def serve(posthog: RemoteStandIn) -> None:
-    """Have PostHog serve 200 flags, of which six cannot be decided locally."""
+    """Let PostHog serve 200 flags, of which six cannot be decided locally."""
     sticky = [{**make_flag(f"sticky-{n}"), "ensure_experience_continuity": True} for n in range(6)]
     flags = [make_flag(FLAG), for_user("only-7", "7"), *sticky, *(make_flag(f"flag-{n}") for n in range(192))]
     posthog.serve({"flags": flags, "group_type_mapping": {}, "cohorts": {}})
@@ -111,7 +111,7 @@ def project_in(folder: Path, posthog: RemoteStandIn, store: str, *, settings: st
 def test_one_fetch_a_fleet(
     tmp_path: Path, make_redis: MakeRedis, posthog: RemoteStandIn, server: tuple[str, ...], helped: bool
 ) -> None:
-    """Preloaded workers and ASGI's make one request an interval and none to `/flags`; a change reaches all."""
+    """Preloaded and ASGI workers make one request per interval and none to `/flags`; a change reaches all."""
     redis = make_redis()
     serve(posthog)
     conf = {"gunicorn.conf.py": HELPER} if helped else {}
@@ -206,7 +206,7 @@ print(json.dumps([each.get(timeout=30) for each in sent]))
 
 
 def test_celery_beside_a_server(tmp_path: Path, make_redis: MakeRedis, posthog: RemoteStandIn) -> None:
-    """They are one fleet; a child of Celery has flags before its first task, and its parent has no such thread."""
+    """Both are one fleet; a child of Celery has flags before its first task, and its parent has no flagcache thread."""
     redis = make_redis(tcp=True)
     serve(posthog)
     files = {"__init__": "from .celery import app as celery_app\n", "celery": snippet(PAGE, "celery.py")}
@@ -235,6 +235,6 @@ def test_celery_beside_a_server(tmp_path: Path, make_redis: MakeRedis, posthog: 
 
 
 def _one_an_interval(posthog: RemoteStandIn) -> bool:
-    """Whether requests came no closer than grants may, on a busy machine: never two at one time."""
+    """Whether requests kept the distance of grants, as far as a busy machine allows: never two at one time."""
     arrived = [served.arrived_at for served in asks(posthog)]
     return all(later - earlier > 0.5 * EVERY for earlier, later in itertools.pairwise(arrived))

@@ -47,7 +47,7 @@ def test_what_works_is_not_refused(configure: Configure) -> None:
 
 
 def test_plain_settings(configure: Configure, flags: object, tmp_path: Path) -> None:
-    """Each may be one, under its usual names too; `FLAGCACHE` counts if both are there."""
+    """Each setting may be a plain one, also under its usual names; `FLAGCACHE` takes precedence."""
     plain = {
         "POSTHOG_STORE": f"sqlite:///{tmp_path / 'plain.db'}",
         "POSTHOG_NAMESPACE": "plain",
@@ -108,7 +108,7 @@ def test_what_cannot_be_right_is_refused(
 
 
 def test_flagcache_must_be_a_dictionary(configure: Configure) -> None:
-    """And nothing else is looked at then."""
+    """`FLAGCACHE` must be a dictionary; if not, nothing else is checked."""
     configure()
     configure(FLAGCACHE="redis://")
     assert _found() == {"flagcache.E001": "FLAGCACHE must be a dictionary, not a str. "}
@@ -140,7 +140,7 @@ def test_a_server_does_not_start_with_what_is_refused(configure: Configure, capl
 
 
 def test_disabled(configure: Configure) -> None:
-    """Then nothing else is needed, no client loads, and there may be no cache."""
+    """With `DISABLED` no other setting is needed, no client loads, and there may be no cache."""
     configure(FLAGCACHE={"DISABLED": True})
     assert [each for each in run_checks(tags=["flagcache"]) if isinstance(each, Error)] == []
     assert client().disabled
@@ -150,7 +150,7 @@ def test_disabled(configure: Configure) -> None:
 
 
 def test_the_client_is_the_sdks_global_one(configure: Configure, flags: object) -> None:
-    """Whichever is asked for first: `client()` or a function of the module `posthog`."""
+    """`client()` and the functions of the module `posthog` use the same client, whichever is called first."""
     configure()
     assert client() is sdk.setup() is client()
     configure()
@@ -160,7 +160,7 @@ def test_the_client_is_the_sdks_global_one(configure: Configure, flags: object) 
 
 
 def test_a_global_client_that_knows_no_cache_is_refused(configure: Configure) -> None:
-    """It would ask PostHog by itself."""
+    """A global client without the cache is refused, because it would ask PostHog by itself."""
     configure()
     sdk.default_client = sdk.Posthog("phc_test", send=False)
     with pytest.raises(ConfigurationError, match="uses no cache"):

@@ -26,7 +26,7 @@ Answer = tuple[int, str]
 
 
 def new(request: HttpRequest, **kwargs: object) -> HttpResponse:
-    """A view that says its arguments."""
+    """A view that returns its arguments."""
     return HttpResponse(f"new {kwargs or ''}".strip())
 
 
@@ -56,19 +56,19 @@ class Off(FlagRequiredMixin, View):
 
 
 class On(Off):
-    """Of one that is on."""
+    """A view of a flag that is on."""
 
     flag_required = "on"
 
 
 class Variant(On):
-    """Of a variant."""
+    """A view of a variant."""
 
     flag_required, flag_value = "price", "b"
 
 
 class Elsewhere(Off):
-    """One that answers those for whom its flag is off."""
+    """A view that responds to users for whom its flag is off."""
 
     def flag_is_off(self, request: HttpRequest) -> HttpResponseBase:
         """As `old`."""
@@ -76,7 +76,7 @@ class Elsewhere(Off):
 
 
 class Async(FlagRequiredMixin, View):
-    """One on an event loop."""
+    """A view on an event loop."""
 
     flag_required = "on"
 
@@ -86,13 +86,13 @@ class Async(FlagRequiredMixin, View):
 
 
 class AsyncOff(Async):
-    """And of a flag that is off."""
+    """A view on an event loop, of a flag that is off."""
 
     flag_required = "off"
 
 
 class Nameless(Off):
-    """One that names no flag."""
+    """A view that names no flag."""
 
     flag_required = ""
 
@@ -206,7 +206,7 @@ def _of(response: Any) -> Answer:  # noqa: ANN401 - of either client
 
 @pytest.mark.parametrize("url", ANSWERS)
 def test_a_view_is_there_if_its_flag_is_on(url: str) -> None:
-    """If not, there is a 404 or another view with the same arguments, under WSGI and ASGI, for each kind of view."""
+    """If its flag is off, there is a 404 or another view with the same arguments, for each kind of view."""
     assert _of(Client().get(url)) == ANSWERS[url]
 
     async def ask() -> Answer:
@@ -223,7 +223,7 @@ def test_a_flagged_path_has_its_name() -> None:
 
 
 def test_a_class_that_names_no_flag_is_refused() -> None:
-    """It would serve no user, or every user."""
+    """A class without a flag is refused, because it would serve no user, or every user."""
     with pytest.raises(ImproperlyConfigured, match="Nameless names no flag: set flag_required"):
         Client().get("/class/nameless/")
 
@@ -243,7 +243,7 @@ def test_templates(engine: str) -> None:
 
 
 def test_a_template_needs_a_request() -> None:
-    """It says how to get one; a tag with the wrong words is a syntax error."""
+    """Without a request the error says how to get one; a tag with wrong arguments is a syntax error."""
     page = Template("{% load flagcache %}{% flag 'on' %}x{% endflag %}")
     with pytest.raises(ImproperlyConfigured, match=r"render\(request, ...\)"):
         page.render(Context({}))
