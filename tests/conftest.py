@@ -44,7 +44,7 @@ def make_redis() -> Iterator[MakeRedis]:
 
 @pytest.fixture
 def posthog() -> Iterator[RemoteStandIn]:
-    """A PostHog for one test, which continues while the test's process stands still; at revision 1."""
+    """A PostHog for one test, at revision 1, which continues while the test's process is suspended."""
     standin = PostHogStandIn.spawn(make_definitions(5))
     yield standin
     standin.stop()
@@ -67,7 +67,7 @@ def namespace() -> str:
 
 @pytest.fixture
 def no_threads_left() -> Iterator[None]:
-    """Fail if the test leaves a thread named `flagcache...` behind; ask for it before what starts threads."""
+    """Fail if the test leaves a thread named `flagcache...` behind. Request it before fixtures that start threads."""
     before = set(threading.enumerate())
 
     def left() -> list[str]:

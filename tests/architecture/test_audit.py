@@ -1,4 +1,4 @@
-"""`make audit` looks up every pinned version, and says what is known of it, or that it could not look."""
+"""`make audit` looks up every pinned version, and prints its advisories, or that the look-up failed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ print(json.dumps({{"dependencies": found, "fixes": []}}))
 
 
 def make_program(folder: Path, answers: object, missing: str = "") -> tuple[str, Path]:
-    """Make a program in the place of pip-audit; returns it, and the file in which it writes what it was asked."""
+    """Make a replacement for pip-audit; return it, and the file in which it records the requested versions."""
     program, log = folder / "pip-audit", folder / "log"
     text = PROGRAM.format(python=sys.executable, log=str(log), answers=json.dumps(answers), missing=missing)
     program.write_text(text)
@@ -35,7 +35,7 @@ def make_program(folder: Path, answers: object, missing: str = "") -> tuple[str,
 
 
 def test_every_version_is_looked_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Whichever Python and system it is pinned for, and each once; no advisory is exit status 0."""
+    """Each version is looked up once, whichever Python and system it is for; without advisories the status is 0."""
     program, log = make_program(tmp_path, {})
     assert main([program]) == 0
     lines = [line for path in FOLDER.iterdir() for line in path.read_text().splitlines() if "==" in line.split(" ")[0]]
@@ -45,7 +45,7 @@ def test_every_version_is_looked_up(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_an_advisory_is_named_with_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The output has its version, its names, the fix and the files that pin it; the exit status is 1."""
+    """The output has the version, the advisory's names, the fix and the files that pin it; the exit status is 1."""
     pin = next(iter(pins((FOLDER / "pins.txt").read_text())))
     known = {"id": "GHSA-1", "aliases": ["CVE-1"], "fix_versions": ["99"], "description": ""}
     program, _ = make_program(tmp_path, {f"{pin.name}=={pin.version}": [known]})
@@ -70,7 +70,7 @@ def test_what_was_not_looked_up_is_no_good_news(
 
 
 def test_two_versions_of_one_package_are_in_two_parts() -> None:
-    """Markers and comments are left out, hashes of one version in several entries are kept once."""
+    """Markers and comments are left out; equal hashes of one version in several entries are kept once."""
     text = (
         "# a\na==1 ; python_full_version < '3.11' \\\n    --hash=sha256:0\n    # via b\na==2 \\\n    --hash=sha256:1\n"
     )

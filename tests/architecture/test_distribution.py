@@ -34,7 +34,7 @@ def _package_files() -> set[str]:
 
 
 def test_the_wheel_holds_the_packages_and_nothing_else(dist: Path) -> None:
-    """Every file of both packages is in the wheel, scripts and type markers too; beside them only the metadata."""
+    """The wheel contains every file of both packages, also scripts and type markers, and otherwise only metadata."""
     with zipfile.ZipFile(next(dist.glob("*.whl"))) as wheel:
         names = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert names == _package_files()

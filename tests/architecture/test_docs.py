@@ -30,7 +30,7 @@ def _documented_settings(page: str) -> dict[str, str]:
 
 
 def test_the_docs_tell_every_setting() -> None:
-    """Those that a cache takes, and no others."""
+    """The page lists the settings that a cache takes, and no others."""
     settings = {field.name for field in dataclasses.fields(Settings)} | set(Options.__annotations__)
     assert set(_documented_settings("docs/settings.md")) == settings | {"fallback", "on_event"}
 
@@ -53,7 +53,7 @@ def test_the_docs_tell_the_defaults() -> None:
 
 
 def test_the_docs_tell_every_field_of_the_status() -> None:
-    """And each value of those that have few."""
+    """The page lists every field, and each value of those that have few."""
     page = (ROOT / "docs/status.md").read_text().partition("## Events")[0]
     documented = set(re.findall(r"`(\w+)`", page))
     values = {value.value for kind in (Role, Serving, State) for value in kind}
@@ -61,7 +61,7 @@ def test_the_docs_tell_every_field_of_the_status() -> None:
 
 
 def test_the_docs_tell_every_event() -> None:
-    """The page lists these and no others, each failure beside its end."""
+    """The page lists all events and no others, each failure next to its end."""
     documented = set(re.findall(r"`([A-Z]\w+)`", (ROOT / "docs/status.md").read_text().partition("## Events")[2]))
     kinds = {name for name in events.__all__ if name not in ("Event", "Events", "Recovery")}
     assert documented == kinds | {"DefinitionsMalformed", "KeysMissing", "KeysRestored"}
@@ -69,7 +69,7 @@ def test_the_docs_tell_every_event() -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str) -> None:
-    """Each link within the project names a file that is there."""
+    """Each link within the project names an existing file."""
     folder = (ROOT / page).parent
     links = re.findall(r"\]\((?!https?://|#)([^)#]+)", (ROOT / page).read_text())
     missing = [link for link in links if not (folder / link).exists()]

@@ -78,12 +78,12 @@ def _printed_by(script: str, *arguments: str) -> dict[str, list[str]]:
 
 @pytest.fixture(scope="module")
 def loaded() -> dict[str, list[str]]:
-    """What a fresh interpreter that has the SDK and redis-py loads at the import, for a first cache, and in all."""
+    """Return what a fresh interpreter with the SDK and redis-py loads at the import, for a first cache, and in all."""
     return _printed_by(SCRIPT)
 
 
 def _public(modules: list[str], package: str) -> set[str]:
-    """The modules right in this package whose names are public."""
+    """Return the modules directly in this package whose names are public."""
     inside = (name.removeprefix(f"{package}.") for name in modules if name.startswith(f"{package}."))
     return {name for name in inside if "." not in name and not name.startswith("_")}
 
@@ -130,7 +130,7 @@ def test_a_first_cache_loads_its_store(loaded: dict[str, list[str]]) -> None:
 
 
 def test_what_threads_do_loads_nothing(redis_server: RedisServer, namespace: str, tmp_path: Path) -> None:
-    """Polls, a cold wait that ends with an own turn, a publication, an adoption and the end import nothing either."""
+    """Polls, a cold wait that ends with a turn, a publication, an adoption and the shutdown import nothing either."""
     printed = _printed_by(AT_WORK, redis_server.url, namespace, str(tmp_path), DEFINITIONS)
     assert printed["seen"] == ["true", "false", "null", DEFINITIONS]
     assert printed["loaded"] == []

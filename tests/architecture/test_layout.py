@@ -57,13 +57,13 @@ def _order(name: str) -> tuple[int, str]:
 
 
 def test_each_package_tells_that_it_is_typed() -> None:
-    """Each top package carries a py.typed, so that users' checkers read its annotations."""
+    """Each top package has a py.typed, so that users' checkers read its annotations."""
     for package in ("flagcache", "providers/flagcache_posthog"):
         assert (ROOT / package / "py.typed").is_file(), package
 
 
 def test_the_folder_of_providers_is_no_package() -> None:
-    """`providers/` holds packages and is not importable as one."""
+    """`providers/` contains packages and can't be imported as one."""
     assert not (ROOT / "providers" / "__init__.py").exists()
 
 
@@ -74,7 +74,7 @@ def test_modules_and_functions_are_short() -> None:
 
 
 def test_the_version_is_written_once() -> None:
-    """One line of the packages says the version, and the installed metadata agree with it."""
+    """One line of the packages has the version, and the installed metadata agree with it."""
     pattern = re.compile(rf"""["']{re.escape(__version__)}["']""")
     places = [_name(path) for path in _modules() if pattern.search(path.read_text())]
     assert places == ["flagcache/_version.py"]
@@ -83,7 +83,7 @@ def test_the_version_is_written_once() -> None:
 
 
 def test_public_modules_say_what_is_public() -> None:
-    """Each public module that defines something public has a sorted `__all__` without private or double names."""
+    """Each public module that defines something public has a sorted `__all__` without private or duplicate names."""
     faults: list[str] = []
     for path in _modules():
         if any(part.startswith("_") and part != "__init__.py" for part in path.relative_to(ROOT).parts):

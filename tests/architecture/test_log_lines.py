@@ -73,20 +73,20 @@ LOGGERS = dict(_loggers())
 
 
 def test_the_loggers_are_found() -> None:
-    """Events, what is caught, and what a file or a server's fork does."""
+    """The test finds the loggers of events, of caught exceptions, and of what a file or a server's fork does."""
     assert {where.partition(":")[0] for where in CALLS} >= {"flagcache/event_log.py", "flagcache/runtime/guard.py"}
 
 
 @pytest.mark.parametrize("where", CALLS)
 def test_each_line_begins_with_the_cache_and_the_process(where: str) -> None:
-    """`prefix` makes it, as the first value of the line."""
+    """The first value of each line is the result of `prefix`."""
     values = [value for value in CALLS[where].args if isinstance(value, ast.Call)]
     made = [value.func.id for value in values if isinstance(value.func, ast.Name)]
     assert made[:1] == ["prefix"], where
 
 
 def test_what_is_caught_names_its_cache() -> None:
-    """They are given the namespace if their module knows one; else the line concerns no single cache."""
+    """A logged exception has the namespace if its module knows one; else the line is about no single cache."""
     known = {where: isinstance(_arguments(call)[0], ast.Constant) for where, call, knows in _caught() if knows}
     assert {where.partition(":")[0] for where in known} >= {
         "flagcache/coordinator.py",
@@ -97,12 +97,12 @@ def test_what_is_caught_names_its_cache() -> None:
 
 
 def test_what_is_caught_is_formatted_only_if_it_is_logged() -> None:
-    """The message is no f-string, which each call would build: its values are arguments."""
+    """The message is not an f-string, which each call would format; its values are arguments."""
     built = [where for where, call, _ in _caught() if isinstance(_arguments(call)[1], ast.JoinedStr)]
     assert not built
 
 
 @pytest.mark.parametrize("where", LOGGERS)
 def test_each_line_reaches_the_handlers_of_one_logger(where: str) -> None:
-    """It is `flagcache`, or below it: a server or a command adds its handler there."""
+    """Each logger is `flagcache` or below it, where a server or a command adds its handler."""
     assert LOGGERS[where] == "flagcache"

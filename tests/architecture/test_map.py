@@ -48,7 +48,7 @@ def test_the_picture_shows_the_rooms() -> None:
 
 
 def test_the_picture_shows_the_inside_of_the_worker() -> None:
-    """Each line is a layer of the contract, in the same order."""
+    """Each line of the picture is a layer of the contract, in the same order."""
     assert _floors("worker") == _contract("inside-worker")["layers"]
 
 
@@ -59,7 +59,7 @@ def test_the_page_lists_the_pure_modules() -> None:
 
 
 def test_the_glossary_has_the_words_of_the_field() -> None:
-    """Each one is explained, and the words are in alphabetical order."""
+    """Each word is explained, and the words are in alphabetical order."""
     rows = re.findall(r"^\| ([^|]+) \| [^|]+ \|$", ARCHITECTURE.partition("## Glossary")[2], re.MULTILINE)
     words = rows[1:]  # without the heading; the line below it has no blanks
     assert words == sorted(words)
@@ -76,7 +76,7 @@ def test_the_theory_of_operation_lists_the_modules_of_core() -> None:
 
 @pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md", "tests/README.md"])
 def test_the_map_names_what_exists(page: str) -> None:
-    """Each file or folder in code font is there: from the project's root, or from a folder of the packages."""
+    """Each file or folder in code font exists, relative to the project's root or to a folder of the packages."""
     text = (ROOT / page).read_text()
     named = re.findall(r"`((?:[\w.*-]+/)+[\w.*-]*|[\w-]+\.(?:lua|py))`", text)
     bases = [ROOT, ROOT / "flagcache", ROOT / "flagcache/stores", ROOT / "flagcache/stores/redis"]

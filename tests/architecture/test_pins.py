@@ -52,7 +52,7 @@ def _unmet(name: str, python: str) -> Iterator[str]:
 
 
 def test_each_file_is_of_a_set_that_is_renewed() -> None:
-    """`make pins` writes all of them, and none is left over."""
+    """`make pins` writes all files of pins, and there are no others."""
     assert {path.name for path in FOLDER.iterdir()} == {f"{name}.txt" for name in SETS}
 
 
@@ -66,7 +66,7 @@ def test_what_pyproject_asks_for_is_pinned(name: str) -> None:
 
 @pytest.mark.parametrize("name", SETS)
 def test_pins_are_exact_and_hashed(name: str) -> None:
-    """One version, its hashes, and nothing of the machine on which they were written."""
+    """Each pin has one version and its hashes, and nothing from the machine on which it was written."""
     text = (FOLDER / f"{name}.txt").read_text()
     bare = re.sub(r"^ *#.*\n", "", text, flags=re.MULTILINE)
     for entry in re.split(r"\n(?=\S)", bare.strip()):
@@ -84,7 +84,7 @@ def test_each_line_of_the_matrix_has_pins() -> None:
 
 
 def test_what_the_project_is_built_with_is_pinned() -> None:
-    """It is installed without isolation, so that its build requirements come from the pins."""
+    """The project is installed without isolation, so that its build requirements come from the pins."""
     assert set(PROJECT["build-system"]["requires"]) <= set(PROJECT["dependency-groups"]["build"])
 
 
@@ -106,14 +106,14 @@ def _releases(count: int) -> list[Release]:
 
 @pytest.mark.parametrize("count", [1, 2, 7, 16])
 def test_the_one_release_at_fault_is_found(count: int) -> None:
-    """Whichever it is."""
+    """The release at fault is found, whichever it is."""
     releases = _releases(count)
     for fault in releases:
         assert at_fault(releases, lambda back, fault=fault: fault in back) == fault  # type: ignore[misc]
 
 
 def test_two_releases_at_fault_are_found_one_after_the_other() -> None:
-    """Where both must be put back, the one that makes the difference last is named."""
+    """If two releases must be put back, the one that makes the difference last is named."""
     releases = _releases(9)
     assert at_fault(releases, lambda back: {releases[2], releases[6]} <= set(back)) == releases[6]
 

@@ -48,19 +48,19 @@ def _unit_tests() -> list[Path]:
 
 @pytest.mark.parametrize("path", _unit_tests(), ids=lambda path: path.relative_to(UNIT).as_posix())
 def test_a_unit_test_is_named_after_a_module(path: Path) -> None:
-    """It has the module's path below tests/unit, and the module's name."""
+    """A unit test has the module's path below tests/unit, and the module's name."""
     assert _tested(path) is not None
 
 
 def test_each_module_has_unit_tests() -> None:
-    """Or is listed with a reason."""
+    """Each module has unit tests, or is listed with a reason."""
     tested = {_tested(path) for path in _unit_tests()}
     missing = [name for name, code in _modules().items() if code and name not in tested]
     assert sorted(set(missing) - set(EXCEPTED)) == []
 
 
 def test_the_list_of_exceptions_only_shrinks() -> None:
-    """Each is a module that defines something and has no unit tests; none is listed twice, and there are no more."""
+    """Each exception is a module without unit tests that defines something; none is listed twice, or is new."""
     tested = {_tested(path) for path in _unit_tests()}
     modules = _modules()
     stale = [name for name in EXCEPTED if not modules.get(name) or name in tested]

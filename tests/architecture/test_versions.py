@@ -45,21 +45,21 @@ def test_the_matrix_runs_every_python_with_the_newest_of_all() -> None:
 
 
 def test_the_matrix_runs_every_major_version_of_redis_py() -> None:
-    """From the lowest that is supported up to the newest there is."""
+    """The matrix has every major version of redis-py, from the lowest supported one to the newest."""
     lowest, newest = (int(version.split(".")[0]) for version in (noxfile.lowest()["redis"], metadata.version("redis")))
     majors = {line.redis for line in MATRIX.values()} - {LOWEST, NEWEST}
     assert majors == {str(major) for major in range(lowest + 1, newest)}
 
 
 def test_the_matrix_runs_oldest_and_newest_with_each_other() -> None:
-    """All that is oldest together, and the oldest SDK and the oldest redis-py each with the newest of all else."""
+    """The matrix has all oldest versions together, and the oldest SDK and redis-py each with the newest others."""
     assert MATRIX["oldest"] == noxfile.Line(_pythons()[0], redis=LOWEST, posthog=LOWEST, others=LOWEST)
     others = {(line.redis, line.posthog) for line in MATRIX.values() if line.others == NEWEST}
     assert {(NEWEST, LOWEST), (LOWEST, NEWEST)} <= others
 
 
 def test_the_oldest_are_the_bounds_of_the_project() -> None:
-    """The line of the oldest asks for exactly what each requirement begins with, and none is left out."""
+    """The line of the oldest versions requires exactly the lower bound of each requirement, and leaves out none."""
     wanted = set(noxfile.requirements(MATRIX["oldest"]))
     project = PROJECT["project"]
     texts = [*project["dependencies"], *(text for extra in project["optional-dependencies"].values() for text in extra)]

@@ -30,7 +30,7 @@ from tests.support.servers import RedisServer, until
 EVERY = 0.5
 
 LEASE = 2.0
-"""Seconds until a killed leader is followed."""
+"""Seconds until another worker leads after the leader was killed."""
 
 
 def awaiting_contexts(
@@ -62,7 +62,7 @@ def awaiting_contexts(
 def mixed_contexts(
     posthog: StandInControl, server: RedisServer, namespace: str, *, attached: bool
 ) -> Callable[[int], MemberContext]:
-    """Every second member awaits."""
+    """Every second member's cache is awaited."""
     plain = contexts(posthog, server.url, namespace, every=EVERY, poll_interval=EVERY / 2, lease=LEASE)
     awaiting = awaiting_contexts(posthog, server, namespace, attached=attached)
 
@@ -88,7 +88,7 @@ def test_workers_that_await_and_workers_that_do_not_are_one_fleet(
 ) -> None:
     """One request serves a cold start of both; each follows changes, and takes over from the other.
 
-    Polls that find nothing new hand an attached client nothing: it is its own poller's thread that asks.
+    Unchanged polls return nothing to an attached client, because its own poller's thread makes them.
     """
     make = mixed_contexts(posthog, redis_server, namespace, attached=attached)
     with log_grants(redis_server.url, namespace) as grants, Fleet(make, 4) as fleet:
@@ -114,7 +114,7 @@ def test_workers_that_await_and_workers_that_do_not_are_one_fleet(
 def test_children_of_a_preloaded_client_that_awaits_share_one_request_an_interval(
     posthog: StandInControl, redis_server: RedisServer, namespace: str, attached: bool
 ) -> None:
-    """3 forks of a client that was used, with no call in between: each has the threads of its own that it needs."""
+    """Three forks of a used client, without a call after the fork, are one fleet; each has its own threads."""
     grants = log_grants(redis_server.url, namespace)
     context = awaiting_contexts(posthog, redis_server, namespace, attached=attached)(0)
     try:

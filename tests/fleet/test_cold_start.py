@@ -26,7 +26,7 @@ from tests.support.servers import MakeRedis, RedisServer
 
 
 def test_twenty_workers_cause_one_request(posthog: StandInControl, store_url: str, namespace: str) -> None:
-    """20 workers released at one instant on an empty store, with a slow API, ask once and all hold the flags."""
+    """20 workers that start at one instant on an empty store, with a slow PostHog, make one request; all have flags."""
     posthog.set_delay(0.5)
     with Fleet(contexts(posthog, store_url, namespace, every=30), 20) as fleet:
         began = time.monotonic()
@@ -41,7 +41,7 @@ def test_twenty_workers_cause_one_request(posthog: StandInControl, store_url: st
 def test_a_leader_that_dies_in_its_first_fetch_is_followed_by_one(
     posthog: StandInControl, store_url: str, namespace: str
 ) -> None:
-    """A leader killed during a fetch on a cold start is followed by exactly one other, within the wait of them all."""
+    """If a leader is killed during the first fetch, exactly one other worker fetches, within the wait of all."""
     posthog.hold(times=1)
     with Fleet(contexts(posthog, store_url, namespace, every=30, cold_start_wait=5), 6) as fleet:
         calls = {member.index: call for member, call in zip(fleet, fleet.begin(load), strict=True)}
@@ -122,7 +122,7 @@ def test_threads_of_a_cold_client_share_one_request_and_one_poll(
 def test_a_first_load_on_old_definitions_looks_rarely(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str
 ) -> None:
-    """A worker that waits for another's slow fetch looks at growing pauses, and ends with what that fetch brought."""
+    """A worker that waits for another's slow fetch polls with growing pauses, and gets the fetch's result."""
     server = make_redis()
     admin, make = server.client(), contexts(posthog, server.url, namespace, every=0.5, auto_attach=True)
     with Fleet(make, 1) as friday:
@@ -141,7 +141,7 @@ def test_a_first_load_on_old_definitions_looks_rarely(
 
 @pytest.mark.parametrize("late", [1, 3])
 def test_late_comers_ask_nobody(posthog: StandInControl, redis_server: RedisServer, namespace: str, late: int) -> None:
-    """Workers that boot beside a warm fleet hold its flags at once, without a request."""
+    """Workers that join a warm fleet have its flags at once, without a request."""
     with Fleet(contexts(posthog, redis_server.url, namespace, every=30), 2) as fleet:
         fleet.call(load)
         came = fleet.join(late)

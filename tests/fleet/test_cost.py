@@ -22,7 +22,7 @@ class Traffic:
     sent: int
     """Bytes."""
     reads: int
-    """How often it had something to read: once for each round trip."""
+    """Number of reads: one for each round trip."""
 
     def __sub__(self, other: Traffic) -> Traffic:
         return Traffic(self.sent - other.sent, self.reads - other.reads)
@@ -34,7 +34,7 @@ def _traffic(admin: redis.Redis) -> Traffic:
 
 
 def _cost_of_polls(admin: redis.Redis, member: Member, times: int) -> Traffic:
-    """What this many polls cost; what looking costs is taken off."""
+    """Return the traffic of this many polls, without that of the measurement."""
     first, second = _traffic(admin), _traffic(admin)
     member.call(poll, times)
     return _traffic(admin) - second - (second - first)
@@ -44,7 +44,7 @@ def _cost_of_polls(admin: redis.Redis, member: Member, times: int) -> Traffic:
 def test_an_unchanged_poll_is_one_small_round_trip(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str, flags: int
 ) -> None:
-    """A poll that brings nothing new moves under 300 bytes out of Redis in one round trip, with few flags and many."""
+    """An unchanged poll moves under 300 bytes out of Redis in one round trip, with few flags or many."""
     server = make_redis()
     admin = server.client()
     posthog.serve(make_definitions(flags))

@@ -28,7 +28,7 @@ HEARD = 0.3
 def test_a_fleet_under_eviction_asks_once_an_interval(
     posthog: StandInControl, redis_server: RedisServer, namespace: str, evicted: str
 ) -> None:
-    """Each worker's memory of the latest grant stands in for the store's, which loses all within milliseconds."""
+    """Each worker's memory of the latest grant replaces the store's, which loses all within milliseconds."""
     admin, keys, chance = redis_server.client(), keys_of(namespace, 0), random.Random(evicted)
     with Fleet(attached(posthog, redis_server.url, namespace, every=EVERY), 8) as fleet:
         fleet.call(load)
@@ -50,7 +50,7 @@ def test_a_fleet_under_eviction_asks_once_an_interval(
 
 @pytest.mark.parametrize("name", SERVER_NAMES)
 def test_the_policy_is_told(make_redis: MakeRedis, name: str) -> None:
-    """As Redis names it, if its user may ask."""
+    """The event has the policy as Redis names it, if its user may ask."""
     server = make_redis(name, tcp=True)
     admin = server.client()
     admin.config_set("maxmemory-policy", "allkeys-lfu")

@@ -59,7 +59,7 @@ def kept(state: Path) -> set[str]:
 def test_an_outage_costs_one_fetcher_for_each_machine(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str, make_contexts: MakeContexts
 ) -> None:
-    """With Redis killed under 10 workers one fetches, once per interval; changes reach all and no flag is lost."""
+    """After Redis is killed, one of 10 workers fetches, once per interval; changes reach all and no flag is lost."""
     server = make_redis()
     with Fleet(make_contexts(posthog, server.url, namespace, every=EVERY, store_timeout=TIMEOUT), 10) as fleet:
         assert fleet.call(load) == [1] * 10
@@ -92,7 +92,7 @@ def test_an_outage_costs_one_fetcher_for_each_machine(
 
 
 def test_the_leader_of_a_machine_is_followed(posthog: StandInControl, make_redis: MakeRedis, namespace: str) -> None:
-    """Killed while Redis is away, the one that fetches for its machine is followed by another."""
+    """If the worker that fetches for its machine while Redis is down is killed, another one fetches."""
     server = make_redis()
     make = contexts(posthog, server.url, namespace, every=EVERY, store_timeout=TIMEOUT, lease=2 * EVERY)
     with Fleet(make, 4) as fleet:
@@ -108,7 +108,7 @@ def test_the_leader_of_a_machine_is_followed(posthog: StandInControl, make_redis
 def test_a_new_worker_starts_beside_a_frozen_redis(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str, make_contexts: MakeContexts
 ) -> None:
-    """One timeout of Redis, and it has its flags from the disk; it waits for no fetch."""
+    """With a frozen Redis a new worker has its flags from the disk after one timeout, and waits for no fetch."""
     server = make_redis()
     with Fleet(make_contexts(posthog, server.url, namespace, every=LONG, store_timeout=1.0), 2) as fleet:
         fleet.call(load)
@@ -125,7 +125,7 @@ def test_a_new_worker_starts_beside_a_frozen_redis(
 def test_new_workers_start_without_posthog(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str, make_contexts: MakeContexts
 ) -> None:
-    """With PostHog away, although a fetch is due, new workers start with what Redis holds."""
+    """While PostHog is down, new workers start with Redis's definitions, although a fetch is due."""
     server = make_redis()
     with Fleet(make_contexts(posthog, server.url, namespace, every=EVERY, store_timeout=TIMEOUT), 1) as fleet:
         fleet.call(load)
@@ -169,7 +169,7 @@ def test_new_workers_start_from_the_disk_alone(
 def test_who_leaves_keeps_what_it_has(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str, state: Path
 ) -> None:
-    """What an attached client was given a moment ago is on the disk when its process has shut down."""
+    """What an attached client got a moment ago is on the disk when its process has shut down."""
     with Fleet(attached(posthog, make_redis().url, namespace, every=EVERY), 1) as fleet:
         fleet.call(load)
         posthog.serve(make_definitions(5, revision=2))
@@ -182,7 +182,7 @@ def test_who_leaves_keeps_what_it_has(
 def test_an_emptied_redis_is_filled_from_the_disk(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str, state: Path
 ) -> None:
-    """With PostHog away and Redis empty, a new worker takes the last known good and gives Redis what it lost."""
+    """With PostHog down and Redis empty, a new worker uses the fallback file and stores its definitions in Redis."""
     server = make_redis()
     make = attached(posthog, server.url, namespace, every=EVERY, cold_start_wait=2.0)
     with Fleet(make, 1) as fleet:

@@ -20,7 +20,7 @@ INTERVALS = 4
 
 @contextmanager
 def preloaded(posthog: StandInControl, store_url: str, namespace: str) -> Generator[MemberContext]:
-    """A context made in this process, as a server makes it that preloads its application.
+    """A context made in this process, as in a server that preloads its application.
 
     Its clients poll twice as often as the fleet fetches, so not each poll of a leader may be a request.
     """
@@ -35,7 +35,7 @@ def preloaded(posthog: StandInControl, store_url: str, namespace: str) -> Genera
 def test_children_of_a_preloaded_client_share_one_request_an_interval(
     posthog: StandInControl, store_url: str, namespace: str, loaded: bool
 ) -> None:
-    """8 forks of one client, with no call in between, ask once an interval together, and each follows changes."""
+    """Eight forks of one client, without a call after the fork, make one request per interval; each gets changes."""
     with log_grants(store_url, namespace) as grants, preloaded(posthog, store_url, namespace) as context:
         if loaded:
             load(context)

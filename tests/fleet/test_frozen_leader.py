@@ -51,7 +51,7 @@ def _held_by(member: Member) -> list[int | None]:
 def test_a_leader_thawed_after_others_moved_on_throws_nobody_back(
     posthog: StandInControl, store_url: str, namespace: str
 ) -> None:
-    """A leader freezes in a fetch past its lease, and thaws when others hold newer: no worker takes its late result."""
+    """A leader freezes in a fetch and thaws when others have newer definitions: no worker takes its late result."""
     with Fleet(contexts(posthog, store_url, namespace, every=EVERY, lease=LEASE), 4) as fleet:
         fleet.call(load)
         frozen = _freeze_in_fetch_of(posthog, fleet, 2)
@@ -70,7 +70,7 @@ def test_a_leader_thawed_after_others_moved_on_throws_nobody_back(
 def test_a_late_fetch_of_an_sdk_reaches_its_own_client_alone(
     posthog: StandInControl, store_url: str, namespace: str
 ) -> None:
-    """The same, if the SDK fetches: it has adopted what it fetched before the cache refuses it."""
+    """If the SDK fetches, its own client adopts the late result before the cache refuses it; no other client does."""
     with Fleet(contexts(posthog, store_url, namespace, every=EVERY, lease=LEASE, wrap=OtherThreadProvider), 4) as fleet:
         fleet.call(load)
         frozen = _freeze_in_fetch_of(posthog, fleet, 2)
@@ -136,7 +136,7 @@ def _as_it_is(cache: FlagDefinitionCache) -> object:
 
 
 def _let_all_fetch(posthog: StandInControl, fleet: Fleet) -> None:
-    """Pass the leadership round until each client has fetched the present revision, and so knows its entity tag."""
+    """Change the leader until each client has fetched the current revision, and so knows its entity tag."""
 
     def askers() -> set[Member]:
         return {asker(fleet, each) for each in asks(posthog)}

@@ -31,7 +31,7 @@ LONG = 60.0
 
 
 class RedisKeys:
-    """The keys of one namespace, found and spoilt from outside."""
+    """The keys of one namespace, read and damaged from outside."""
 
     def __init__(self, admin: redis.Redis, namespace: str) -> None:
         self.admin = admin
@@ -126,7 +126,7 @@ def test_a_flushed_store_costs_nothing(posthog: StandInControl, make_redis: Make
 
 
 def test_a_fleet_survives_garbage_in_every_key(posthog: StandInControl, make_redis: MakeRedis, namespace: str) -> None:
-    """Whatever is written into its keys, no worker loses a flag or goes back, and the next change reaches all."""
+    """Whatever is written into its keys, no worker loses a flag or gets older ones, and the next change reaches all."""
     server = make_redis()
     redis_keys = RedisKeys(server.client(), namespace)
     with Fleet(contexts(posthog, server.url, namespace, every=EVERY), 4) as fleet:
@@ -160,7 +160,7 @@ def _taken_away(redis_keys: RedisKeys) -> None:
 def test_a_payload_broken_alone_is_repaired(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str, spoil: Callable[[RedisKeys], None]
 ) -> None:
-    """With the payload broken and the metadata whole, the holders repair it: a new worker boots without a request."""
+    """If only the payload is broken, processes with definitions repair it: a new worker starts without a request."""
     server = make_redis()
     redis_keys = RedisKeys(server.client(), namespace)
     with Fleet(contexts(posthog, server.url, namespace, every=LONG, poll_interval=EVERY), 3) as fleet:

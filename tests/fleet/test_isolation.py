@@ -47,7 +47,7 @@ def test_another_project_in_the_namespace_is_refused(posthog: StandInControl, st
             posthog.serve(make_definitions(5, revision=2))
             other.serve(make_definitions(5, team_id=2, revision=101))
             all_hold(ours, 2, within=4 * EVERY)
-            all_hold(theirs, 101, within=8 * EVERY)  # who came second is on its own, and fetches more slowly
+            all_hold(theirs, 101, within=8 * EVERY)  # the second project fetches by itself, more slowly
             next_request(posthog)
             next_request(other)
             assert {seen.revision for seen in our.call(history)} == {1, 2}

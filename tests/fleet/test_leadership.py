@@ -39,7 +39,7 @@ client.load_feature_flags()
 print(cache.status().role.value, flush=True)
 sys.stdin.readline()
 """
-"""A program that comes to its end without `shutdown()`."""
+"""A program that ends without `shutdown()`."""
 
 
 def _takes_over(members: list[Member], *, within: float) -> float:
@@ -54,7 +54,7 @@ def _takes_over(members: list[Member], *, within: float) -> float:
 def test_a_leader_that_shuts_down_is_followed_at_the_next_poll(
     posthog: StandInControl, store_url: str, namespace: str
 ) -> None:
-    """`client.shutdown()` of the leader gives up the lease, which has half a minute left: the next poller leads."""
+    """The leader's `client.shutdown()` gives up its lease, which has half a minute left: the next poll takes it."""
     with Fleet(contexts(posthog, store_url, namespace, every=EVERY), 3) as fleet:
         fleet.call(load)
         first = leader(fleet)
@@ -93,7 +93,7 @@ def test_a_leader_that_exits_without_shutdown_is_followed_at_the_next_poll(
 def test_a_leader_that_is_killed_is_followed_after_its_lease(
     posthog: StandInControl, store_url: str, namespace: str
 ) -> None:
-    """After kill -9 of the leader another leads once the lease has run out, and not before."""
+    """After `kill -9` of the leader another one leads when the lease has expired, and not before."""
     make = contexts(posthog, store_url, namespace, every=EVERY, lease=2.0)
     with log_grants(store_url, namespace) as grants, Fleet(make, 3) as fleet:
         fleet.call(load)

@@ -23,7 +23,7 @@ FRAMEWORKS = {
 
 @pytest.mark.parametrize("module", FRAMEWORKS)
 def test_without_a_framework_it_says_what_to_install(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When it is imported, which nothing else of flagcache does."""
+    """Importing a module without its framework raises an error with the remedy; flagcache itself imports none."""
     needed, install = FRAMEWORKS[module]
     name = f"flagcache_posthog.{module}"
     monkeypatch.delitem(sys.modules, name, raising=False)

@@ -78,7 +78,7 @@ def _set(posthog: RemoteStandIn, cache: FlagDefinitionCache, clients: list[Posth
 
 
 def test_the_example(load_example: LoadExample, posthog: RemoteStandIn, capsys: pytest.CaptureFixture[str]) -> None:
-    """Values come at once, a change is said with the flag's name, overrides hold, and PostHog is asked for no value."""
+    """Values come at once, a change is reported with the flag's name, overrides hold, and PostHog gets no request."""
     features = load_example("features.py", cache="refresh_interval=0.3")["features"]
     assert capsys.readouterr().out == "True b\n"
     serve_flags(posthog, price="c")

@@ -62,7 +62,7 @@ def test_a_child_goes_on_as_another_process(cache: InProcessCache) -> None:
 
 
 def test_a_child_contends_for_the_lease_like_anybody(cache: InProcessCache) -> None:
-    """On a store that both reach the child would follow; the parent keeps its role."""
+    """A child may take the lease like any other process; the parent keeps its role."""
     fetch(cache)
     assert in_child(lambda: [cache.coordinator.should_fetch()]) == [False]
     assert cache.coordinator.status().role is Role.LEADER
@@ -154,7 +154,7 @@ def test_a_child_that_leaves_takes_nothing_from_its_parent(cache: InProcessCache
 
 
 def test_an_unused_one_leaves_without_asking_anybody(cache: InProcessCache) -> None:
-    """Nothing is opened to say goodbye."""
+    """A cache that was never used opens nothing when it leaves."""
     cache.coordinator.shutdown()
     assert cache.link.opened == 0
 

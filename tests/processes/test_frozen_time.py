@@ -22,12 +22,12 @@ DAY = "2031-05-06"
 
 
 def seconds() -> float:
-    """The time that passes in the world."""
+    """The time that really passes."""
     return REAL(time.CLOCK_MONOTONIC)
 
 
 def passes(condition: Callable[[], object], within: float) -> bool:
-    """Wait in the world's time."""
+    """Wait in real time."""
     until = seconds() + within
     while not condition():
         if seconds() > until:
@@ -42,7 +42,7 @@ def flags_of(client: Posthog) -> int:
 
 
 def test_our_clock_goes_on() -> None:
-    """Whatever `time` says."""
+    """Our clock continues, whatever `time` returns."""
     with freeze_time(DAY):
         stands, before = time.monotonic(), monotonic()
         assert passes(lambda: monotonic() > before, 5.0)
@@ -72,7 +72,7 @@ def test_a_first_evaluation_has_flags_and_changes_come(store_url: str, namespace
 
 @pytest.mark.parametrize("redis_is", ["there", "frozen"])
 def test_a_first_evaluation_without_any_definitions_ends(make_redis: MakeRedis, namespace: str, redis_is: str) -> None:
-    """Another process holds the lease and brings nothing: the wait ends in its time."""
+    """Another process has the lease and brings nothing: the wait ends in time."""
     server = make_redis(tcp=True)
     with PostHogStandIn(make_definitions(5)) as posthog:
         other = from_url(server.url, namespace, auto_attach=False, fallback=None)

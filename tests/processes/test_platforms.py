@@ -175,7 +175,7 @@ def test_every_module_that_is_not_sqlites_can_be_imported() -> None:
     ids=["inspect", "clear", "demo"],
 )
 def test_a_command_that_cannot_work_says_why(arguments: list[str], message: str) -> None:
-    """In one line, as a command that was called wrongly."""
+    """The command prints one line, as for invalid arguments."""
     out, log = _run(COMMAND, *arguments, status=2)
     assert not out
     assert log.startswith("flagcache: ")

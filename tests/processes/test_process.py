@@ -26,13 +26,13 @@ class HookRecorder:
         self._fails = fails
 
     def forked(self) -> None:
-        """Note it."""
+        """Record the call."""
         self.calls.append("forked")
         if self._fails:
             raise ValueError("in the hook")
 
     def leave(self) -> None:
-        """Note it."""
+        """Record the call."""
         self.calls.append("leave")
 
 
@@ -100,7 +100,7 @@ def test_one_that_fails_at_the_fork_keeps_nobody_from_hearing(caplog: pytest.Log
 
 
 def test_a_fork_from_another_thread_tells_too() -> None:
-    """Which is where servers fork."""
+    """The hook also runs if another thread forks, as servers do."""
     recorder = HookRecorder()
     process.at_fork(recorder)
     assert in_thread(lambda: in_child([recorder])) == "[['forked']]"

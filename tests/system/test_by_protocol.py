@@ -25,7 +25,7 @@ EVERY = 0.5
 
 
 def test_a_healthy_fleet_is_never_stale_for_two_challenge_times(posthog: RemoteStandIn, backends: Backends) -> None:
-    """Nothing changes for 24 intervals: no look and no event says stale."""
+    """Nothing changes for 24 intervals: no status and no event says stale."""
     every = 0.3
     looks = 0
     with Fleet(contexts_in(Mode.PROTOCOL, backends, refresh=every, polls=every), 3) as fleet:
@@ -42,7 +42,7 @@ def test_a_healthy_fleet_is_never_stale_for_two_challenge_times(posthog: RemoteS
 
 @pytest.mark.slow
 def test_with_posthog_away_every_worker_says_stale(posthog: RemoteStandIn, backends: Backends) -> None:
-    """Within the challenge time and two polls."""
+    """If PostHog is down, every worker says stale within the challenge time and two polls."""
     challenge = 10 * EVERY
     with Fleet(contexts_in(Mode.PROTOCOL, backends, refresh=EVERY, polls=EVERY), 3) as fleet:
         fleet.call(load)

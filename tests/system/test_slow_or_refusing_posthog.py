@@ -1,4 +1,4 @@
-"""PostHog answers slowly, refuses, or is down: no slower than the plain SDK, and no emptier."""
+"""PostHog answers slowly, refuses, or is down: a fleet is no slower than the plain SDK, and loses no flags."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class _WrittenHistory(list[Sighting]):
         self._file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
 
     def append(self, seen: Sighting) -> None:
-        """Note it."""
+        """Record it."""
         os.write(self._file, f"{seen.at} {seen.flags} {seen.revision}\n".encode())
         super().append(seen)
 
@@ -127,7 +127,7 @@ class Torture:
             time.sleep(self._rng.uniform(0.02, 1.2 * EVERY))
 
     def heal(self) -> None:
-        """Let all be well again, and see that a change reaches every worker in time."""
+        """End all faults, and check that a change reaches every worker in time."""
         self._heal_posthog()
         self._heal_redis()
         while self._frozen:

@@ -24,7 +24,7 @@ __all__ = ["TROUBLES", "FailingServer", "MakeFailingServer"]
 
 @dataclass(frozen=True, slots=True)
 class FailingServer:
-    """A server that is well until `begin` is called."""
+    """A server that works until `begin` is called."""
 
     url: str
     begin: Callable[[], None]

@@ -90,7 +90,7 @@ def test_the_first_call_gets_through_and_the_next_ones_start_there(
 def test_the_other_address_takes_over_when_the_one_that_worked_is_silent(
     server: RedisServer, names: NameServers, make_redis: MakeRedis
 ) -> None:
-    """In the same call, and from then on it is the first."""
+    """If the address that worked is silent, the same call uses the other one, which is the first from then on."""
     make_redis(args=("--bind", "127.0.0.3", "--port", str(server.port)))
     names.addresses = ("127.0.0.1", "127.0.0.3")
     with link_to(f"redis://{HOST}:{server.port}/0", timeout=TIMEOUT) as link:

@@ -19,7 +19,7 @@ EVERY = 0.4
 def test_its_listener_is_not_busy_and_finds_a_store_that_is_back(
     posthog: StandInControl, make_redis: MakeRedis, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The store is away when the poller ends: no poll of a client can probe it."""
+    """The store is down when the poller ends, so no poll of a client can probe it."""
     looks: list[float] = []
     attend = Background.run_due
 

@@ -63,7 +63,7 @@ def reader_of(link: Proxy, namespace: str, events: list[Event]) -> RedisFlagDefi
 def test_a_reader_waits_as_long_as_something_comes(
     link: Proxy, stored: FlagDefinitionCacheData, namespace: str
 ) -> None:
-    """It has the definitions with its first call, and nothing is reported."""
+    """A reader has the definitions with its first call, and nothing is reported."""
     link.behave(Behaviour.SLOW)
     events: list[Event] = []
     reader = reader_of(link, namespace, events)
@@ -98,7 +98,7 @@ ASK = Ask("me", LONG, LONG, LONG, LONG)
 
 @pytest.mark.usefixtures("stored")
 def test_a_worker_is_bounded_and_is_told_the_size_and_the_setting(link: Proxy, namespace: str) -> None:
-    """It can fetch by itself: no evaluation waits for a slow link."""
+    """A worker can fetch by itself, so no evaluation waits for a slow link."""
     link.behave(Behaviour.SLOW)
     store = RedisStore(link.url, namespace, timeout=TIMEOUT)
     began = time.monotonic()

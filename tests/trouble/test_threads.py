@@ -109,7 +109,7 @@ def is_well(_context: MemberContext) -> bool:
 def test_a_refresher_goes_on_after_a_fetch_that_got_no_thread(
     posthog: RemoteStandIn, redis_server: RedisServer, namespace: str
 ) -> None:
-    """It asks PostHog again as soon as threads can be had."""
+    """A refresher asks PostHog again as soon as the system allows threads."""
     make: Callable[[int], MemberContext] = attached(posthog, redis_server.tcp_url, f"{namespace}-other")
     with Fleet(make, 1) as fleet:
         [member] = fleet.members
