@@ -52,7 +52,7 @@ every_cache = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS.keys()
 
 @every_cache
 def test_every_cache_is_the_sdks_provider(make: Callable[..., FlagDefinitionCache]) -> None:
-    """As the SDK's own protocol sees it."""
+    """Every cache is an instance of the SDK's own protocol."""
     assert isinstance(make("team"), FlagDefinitionCacheProvider)
 
 
@@ -76,21 +76,21 @@ def test_a_wrong_length_of_time_is_refused(make: Callable[..., FlagDefinitionCac
 
 @every_cache
 def test_an_interval_of_zero_is_refused(make: Callable[..., FlagDefinitionCache]) -> None:
-    """It would ask PostHog without a pause."""
+    """An interval of zero is refused, because it would ask PostHog without a pause."""
     with pytest.raises(ConfigurationError, match=r"refresh_interval must be from 0\.01 to 2592000 seconds, not 0"):
         make("team", refresh_interval=0)
 
 
 @every_cache
 def test_an_unknown_option_is_refused_and_the_known_ones_are_told(make: Callable[..., FlagDefinitionCache]) -> None:
-    """A misspelt one is not passed over in silence."""
+    """A misspelt option is refused, and the error lists the known ones."""
     with pytest.raises(ConfigurationError, match=r"unknown option 'refresh'.*cold_start_wait.*store_timeout"):
         make("team", refresh=3)
 
 
 @every_cache
 def test_an_unknown_option_is_answered_by_all_and_the_nearest(make: Callable[..., FlagDefinitionCache]) -> None:
-    """Those that are no settings too: what is left out is not found."""
+    """The error for an unknown option lists all options, also those that are no settings, and the nearest one."""
     with pytest.raises(ConfigurationError, match="did you mean 'on_event'") as caught:
         make("team", on_events=print)
     options = str(caught.value).partition("There are: ")[2].split(", ")
@@ -101,7 +101,7 @@ def test_an_unknown_option_is_answered_by_all_and_the_nearest(make: Callable[...
 
 @pytest.mark.parametrize("cache", EVERY_KIND, ids=lambda kind: kind.__name__)
 def test_every_option_is_a_keyword_of_its_own(cache: Callable[..., object]) -> None:
-    """`help()`, editors and `typing.get_type_hints` show it, with the type and default that it has as a setting."""
+    """`help()`, editors and `typing.get_type_hints` show each option, with the type and default of its setting."""
     parameters = inspect.signature(cache).parameters
     hints = get_type_hints(vars(cache).get("__init__", cache))
     for name, kind in get_type_hints(Options).items():
@@ -115,7 +115,7 @@ def test_every_option_is_a_keyword_of_its_own(cache: Callable[..., object]) -> N
 @every_cache
 @pytest.mark.parametrize("subscriber", ["print", 7, [print]])
 def test_what_cannot_be_called_is_no_subscriber(make: Callable[..., FlagDefinitionCache], subscriber: object) -> None:
-    """It is refused at once, and not logged at each event."""
+    """An `on_event` that can't be called is refused at once, and not logged at each event."""
     with pytest.raises(ConfigurationError, match="on_event must be a function"):
         make("team", on_event=subscriber)
 
@@ -133,7 +133,7 @@ def test_a_refresher_answers_an_unknown_option_likewise() -> None:
     ["", "localhost:6379", "http://localhost", "rediss", "memcached://h", "redis+tls://h", "REDIS//h", "redis://[::1"],
 )
 def test_an_unknown_scheme_is_refused(url: str) -> None:
-    """And so is what is no URL."""
+    """An unknown scheme is refused, and so is a text that is no URL."""
     with pytest.raises(ConfigurationError):
         from_url(url, "team")
 
@@ -174,7 +174,7 @@ def test_a_path_that_the_system_refuses_is_our_error(path: str) -> None:
     ids=["None", "a number", "an object", "a pool", "an asyncio client", "a host", "bytes"],
 )
 def test_what_is_no_redis_client_is_refused(client: object) -> None:
-    """In the constructor, and not at the first poll."""
+    """The constructor refuses what is no Redis client, and not the first poll."""
     with pytest.raises(ConfigurationError):
         RedisFlagDefinitionCache(client, "team")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
@@ -203,7 +203,7 @@ def _stranger(module: str, name: str) -> object:
     ids=["FakeRedis", "a fake connection", "MultiDBClient", "Valkey"],
 )
 def test_what_people_try_is_refused_by_name(cache: Callable[..., object], client: object, remedy: str) -> None:
-    """The refusal says what to do instead."""
+    """Clients that users may try are refused by name, with what to do instead."""
     with pytest.raises(ConfigurationError, match=remedy) as caught:
         cache(client, "team")
     assert type(client).__name__ in str(caught.value)
@@ -239,7 +239,7 @@ def test_a_url_names_the_cache(url: str, kind: type[FlagDefinitionCache], store:
 
 @pytest.mark.parametrize("scheme", ["redis+sentinel", "valkey+sentinel", "REDISS+cluster", "valkeys+cluster", "valkey"])
 def test_from_url_takes_urls_of_sentinels_and_clusters(scheme: str, namespace: str) -> None:
-    """Those that redis-py lacks too, as whatever takes a URL does."""
+    """`from_url` also takes the URLs that redis-py lacks, as everything that takes a URL does."""
     path = "/mymaster/0" if "sentinel" in scheme else ""
     cache = from_url(f"{scheme}://a:1,[::1]:2{path}" if "+" in scheme else f"{scheme}://a", namespace, fallback=None)
     assert cache.status().store.startswith("redis")

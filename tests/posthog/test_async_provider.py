@@ -38,7 +38,7 @@ ASYNCHRONOUS = {
     "on_flag_definitions_received",
     "shutdown",
 }
-"""What the SDK calls."""
+"""The methods that the SDK calls."""
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def posthog() -> Iterator[PostHogStandIn]:
 
 @contextmanager
 def client_of(cache: AsyncRedisFlagDefinitionCache | RedisFlagDefinitionCache, host: str) -> Generator[Posthog]:
-    """A client whose poller does not poll during a test; shut down in the end."""
+    """A client whose poller does not poll during a test; it is shut down at the end."""
     client = Posthog(
         "phc_test",
         secret_key="phs_test",
@@ -71,7 +71,7 @@ def evaluate(client: Posthog) -> object:
 
 
 def ticks_during(work: Coroutine[Any, Any, T]) -> tuple[T, int]:
-    """Run something on a new loop; returns how often the loop ran meanwhile, at most every 10 ms."""
+    """Run a coroutine on a new loop; return how often the loop ran meanwhile, at most every 10 ms."""
 
     async def tick(counted: list[None]) -> None:
         while True:
@@ -139,7 +139,7 @@ def test_it_is_shown_as_the_synchronous_one() -> None:
     ],
 )
 def test_a_client_of_the_other_kind_is_refused(make: Callable[..., object], given: object, wanted: str) -> None:
-    """In the constructor, with the name of the class that takes it."""
+    """The constructor refuses it, with the name of the class that takes it."""
     with pytest.raises(ConfigurationError, match=wanted):
         make(given, "team")
 
@@ -151,7 +151,7 @@ def test_a_client_of_the_other_kind_is_refused(make: Callable[..., object], give
 def test_it_shares_with_the_synchronous_one(
     redis_server: RedisServer, namespace: str, *, decode_responses: bool
 ) -> None:
-    """Awaited on a user's loop, with the asyncio client that this loop uses all the while."""
+    """It shares with the synchronous cache while a user's loop awaits it and uses the same asyncio client."""
 
     async def share() -> None:
         client = redis.asyncio.Redis.from_url(redis_server.url, decode_responses=decode_responses)
@@ -228,7 +228,7 @@ def test_a_client_that_is_first_used_on_a_loop_fetches_once(
     with client_of(cache, posthog.url) as client:
         assert asyncio.run(first_use(client)) is True
         assert posthog.requests == 1
-        assert cache.status().age is not None  # taken in with its grant
+        assert cache.status().age is not None  # adopted with its grant
         reader = RedisFlagDefinitionCache(redis_server.url, namespace)
         reader.should_fetch_flag_definitions()
         assert reader.status().version == cache.status().version

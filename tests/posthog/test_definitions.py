@@ -24,13 +24,13 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=12,
 )
-"""Whatever JSON may hold."""
+"""Any JSON value."""
 
 flags = st.lists(st.dictionaries(st.text(), json_values, max_size=3).map(lambda flag: {**flag, "key": "a"}), max_size=3)
-"""Well-formed ones, with all sorts of things in them."""
+"""Well-formed definitions with any content."""
 
 keyed = st.lists(st.dictionaries(st.sampled_from(["key", "id"]), json_values), max_size=4)
-"""Flags with anything for a key, or with none."""
+"""Flags with any key, or with none."""
 
 
 def well_formed(**other: object) -> dict[str, object]:
@@ -39,7 +39,7 @@ def well_formed(**other: object) -> dict[str, object]:
 
 
 def without(key: str) -> dict[str, object]:
-    """Definitions that lack something."""
+    """Return definitions without a part."""
     return {name: value for name, value in well_formed().items() if name != key}
 
 
@@ -70,7 +70,7 @@ def without(key: str) -> dict[str, object]:
     ],
 )
 def test_what_is_not_shaped_as_definitions_is_refused(wrong: object, message: str) -> None:
-    """The error says what is where something else should be."""
+    """Values without the shape of definitions are refused; the error says what is wrong."""
     with pytest.raises(EnvelopeError, match=message):
         VENDOR.check(wrong)
 
@@ -135,7 +135,7 @@ def test_whatever_passes_is_safe_for_the_sdk(definitions: object) -> None:
 def test_all_that_is_well_formed_passes(
     flags: list[dict[str, object]], group_types: dict[str, object], cohorts: dict[str, object]
 ) -> None:
-    """Nothing is refused for what is inside of a flag, a group type or a cohort: that is the SDK's to judge."""
+    """Nothing is refused because of the content of a flag, a group type or a cohort, which the SDK judges."""
     definitions: Definitions = {"flags": flags, "group_type_mapping": group_types, "cohorts": cohorts}
     assert VENDOR.check(definitions) is definitions
 
@@ -162,7 +162,7 @@ def test_what_the_sdk_evaluates_around_is_taken_and_named(body: dict[str, object
 
 
 def test_stores_carry_malformed_flags_beside_the_others() -> None:
-    """So that an older version, which refuses them among the flags, takes the others; each comes back to its place."""
+    """Older versions refuse them among the flags, so stores keep them separately; each comes back in its place."""
     flags = [{"key": 7}, {"key": "a"}, {"active": True}, {"key": "b"}]
     carried = VENDOR.shared(well_formed(flags=flags))
     assert carried["flags"] == [{"key": "a"}, {"key": "b"}]
@@ -170,13 +170,13 @@ def test_stores_carry_malformed_flags_beside_the_others() -> None:
 
 
 def test_no_flags_are_an_answer() -> None:
-    """Truthy, so that the SDK takes them; and well-formed."""
+    """Definitions without flags are truthy, so that the SDK accepts them, and well-formed."""
     assert VENDOR.empty()
     assert VENDOR.check(VENDOR.empty()) == {"flags": [], "group_type_mapping": {}, "cohorts": {}}
 
 
 def test_each_empty_answer_is_a_new_one() -> None:
-    """The SDK keeps the object that it is handed, and another client's must not change with it."""
+    """Each is a new object, because the SDK keeps it, and another client's must not change with it."""
     assert VENDOR.empty() is not VENDOR.empty()
 
 
@@ -203,7 +203,7 @@ def test_the_writer_is_the_installed_sdk() -> None:
 
 
 class _Recorder:
-    """The smallest provider, which keeps what it is handed."""
+    """The smallest provider, which records what it gets."""
 
     def __init__(self) -> None:
         self.received: list[dict[str, object]] = []
@@ -222,7 +222,7 @@ class _Recorder:
 
 
 def test_the_keys_are_those_that_the_installed_sdk_hands_over() -> None:
-    """What PostHog serves beyond them does not come through the SDK."""
+    """The SDK passes on only these keys of what PostHog serves."""
     recorder = _Recorder()
     with PostHogStandIn({**make_definitions(1), "of_the_future": 1}) as posthog:
         provider = cast("FlagDefinitionCacheProvider", recorder)

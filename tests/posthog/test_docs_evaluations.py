@@ -21,7 +21,7 @@ DEPRECATED = {
     "get_all_flags",
     "get_feature_variants",
 }
-"""Of the SDK (posthog 7.91), in favour of `evaluate_flags`."""
+"""Methods that the SDK deprecates (posthog 7.91) in favour of `evaluate_flags`."""
 
 
 def _calls() -> Iterator[tuple[str, ast.Call]]:
@@ -40,13 +40,13 @@ SHOWN = [(page, call) for page, call in _calls() if _name(call) == "evaluate_fla
 
 
 def test_the_docs_show_evaluations() -> None:
-    """On each page that has a whole application, and none that the SDK deprecates."""
+    """Each page with a whole application shows an evaluation, and none that the SDK deprecates."""
     assert {page for page, _call in SHOWN} >= {"asgi.md", "asyncio.md", "celery.md", "gunicorn.md", "serverless.md"}
     assert not [page for page, call in _calls() if _name(call) in DEPRECATED]
 
 
 def test_every_client_in_the_docs_names_its_host() -> None:
-    """The SDK's default is PostHog's cloud in the US, which knows no project of the EU's."""
+    """Each client names its host, because the SDK's default is PostHog's US cloud, which knows no EU projects."""
     clients = [(page, {word.arg for word in call.keywords}) for page, call in _calls() if _name(call) == "Posthog"]
     assert clients
     assert not [page for page, words in clients if "host" not in words]

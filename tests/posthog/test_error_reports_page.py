@@ -26,7 +26,7 @@ PAGE = "docs/error-reports.md"
 
 
 class RecordingTransport(Transport):
-    """Keeps what would be sent to Sentry."""
+    """Records what would be sent to Sentry."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ def sentry() -> Iterator[RecordingTransport]:
 
 @pytest.fixture
 def lines() -> Iterator[list[Any]]:
-    """What structlog would write."""
+    """Return what structlog would write."""
     capture = LogCapture()
     structlog.configure(processors=[merge_contextvars, capture])
     clear_contextvars()
@@ -99,7 +99,7 @@ def _report(page: Any, sentry: RecordingTransport) -> Any:  # noqa: ANN401 - a m
 
 
 def test_sentrys_report_lists_the_flags(page: Any, sentry: RecordingTransport, lines: list[Any]) -> None:  # noqa: ANN401
-    """Those that were read, and the key of a variant as a tag."""
+    """Sentry's report lists the flags that were read, and has the key of a variant as a tag."""
     report = _report(page, sentry)
     assert report["contexts"]["flags"]["values"] == [
         {"flag": "new-checkout", "result": True},
@@ -109,7 +109,7 @@ def test_sentrys_report_lists_the_flags(page: Any, sentry: RecordingTransport, l
 
 
 def test_a_scope_has_the_flags_of_its_request(page: Any, sentry: RecordingTransport, lines: list[Any]) -> None:  # noqa: ANN401
-    """A request in a scope of its own leaves no flags to the next report."""
+    """A request in its own scope leaves no flags for the next report."""
     with sentry_sdk.isolation_scope():
         assert "flags" in _report(page, sentry)["contexts"]
     sentry_sdk.capture_message("later")

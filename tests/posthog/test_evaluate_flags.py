@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated setex:Depreca
 Member: TypeAlias = Callable[..., Posthog]
 
 LOCAL = {"on": True, "off": False, "price": "b"}
-"""What every user gets of the flags that can be decided locally."""
+"""The values of the flags that can be decided locally, for every user."""
 
 
 def _definitions(price: str = "b") -> dict[str, object]:
@@ -110,7 +110,7 @@ def test_a_snapshot_needs_no_posthog(
 def test_a_snapshot_is_partial_when_the_remote_part_fails(
     fault: Fault, member: Member, posthog: RemoteStandIn, store_url: str
 ) -> None:
-    """It has what shared definitions decide; the next one is whole again."""
+    """A partial snapshot has what shared definitions decide; the next one is complete again."""
     client = member(store_url)
     assert _values(client.evaluate_flags("user")) == {**LOCAL, "sticky": "s"}
     posthog.fail(fault, path="flags")

@@ -64,7 +64,7 @@ VENDOR = PostHogVendor()
 
 
 def fetcher(host: str, *, timeout: float = 10.0, total: float = 60.0, max_bytes: int = 1 << 20) -> PostHogFetcher:
-    """Make what is under test."""
+    """Make the fetcher under test."""
     settings = Settings(fetch_timeout=timeout, fetch_total_timeout=total, max_decoded_bytes=max_bytes)
     return PostHogFetcher(
         api_key=API_KEY, secret_key=SECRET, host=host, vendor=VENDOR, settings=settings, namespace="team"
@@ -72,7 +72,7 @@ def fetcher(host: str, *, timeout: float = 10.0, total: float = 60.0, max_bytes:
 
 
 def refused(result: FetchResult) -> Refused:
-    """The refusal, which shows no key whatever its cause."""
+    """Return the refusal, which shows no key whatever its cause."""
     assert isinstance(result, Refused), result
     assert SECRET not in result.reason
     assert "phc_public" not in result.reason
@@ -86,7 +86,7 @@ def fetched(result: FetchResult) -> Fetched:
 
 
 def elapsed(work: Callable[[], FetchResult]) -> tuple[FetchResult, float]:
-    """What came, and after how many seconds."""
+    """Return the result, and the seconds until it came."""
     began = time.monotonic()
     return work(), time.monotonic() - began
 
@@ -114,12 +114,12 @@ class RawServer:
 
     @property
     def address(self) -> str:
-        """Host and port."""
+        """The host and port."""
         return f"127.0.0.1:{self._listening.getsockname()[1]}"
 
     @property
     def url(self) -> str:
-        """What to give as `host`."""
+        """The address to pass as `host`."""
         return f"http://{self.address}"
 
     def __enter__(self) -> Self:
@@ -362,7 +362,7 @@ class Recorder:
         self.handed: list[FlagDefinitionCacheData] = []
 
     def should_fetch_flag_definitions(self) -> bool:
-        """Always."""
+        """Always fetch."""
         return True
 
     def get_flag_definitions(self) -> FlagDefinitionCacheData | None:
@@ -378,7 +378,7 @@ class Recorder:
 
 
 def handed_by_the_sdk(host: str) -> dict[str, object]:
-    """What a real client gives to its provider after one fetch."""
+    """Return what a real client passes to its provider after one fetch."""
     recorder = Recorder()
     client = Posthog("phc_test", secret_key=SECRET, host=host, flag_definition_cache_provider=recorder, sync_mode=True)
     try:
@@ -460,7 +460,7 @@ def test_what_concerns_this_worker_alone(standin: PostHogStandIn, status: int) -
     "status", ["204 No Content", "206 Partial Content", "300 Multiple Choices", "304 Not Modified"]
 )
 def test_answers_to_another_question(status: str) -> None:
-    """A success that brings no definitions, and a 304 to who sent no ETag, concern this worker."""
+    """A success without definitions, and a 304 to a request without an ETag, concern this worker."""
     with RawServer(sends(head(status))) as server:
         result = refused(fetcher(server.url).fetch(""))
     assert (result.scope, result.status) == (Scope.MINE, int(status[:3]))
@@ -567,7 +567,7 @@ def test_a_dropped_connection_is_tried_again_once(standin: PostHogStandIn) -> No
 
 
 def reset(connection: socket.socket, *parts: str) -> None:
-    """Send this and drop the connection hard."""
+    """Send this and reset the connection."""
     for part in parts:
         connection.sendall(part.encode())
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -626,7 +626,7 @@ def test_a_certificate_that_is_not_trusted(certificate: Certificate, monkeypatch
 
 
 def silence(connection: socket.socket) -> None:
-    """Say nothing."""
+    """Send nothing."""
 
 
 def endless(connection: socket.socket) -> None:

@@ -27,7 +27,7 @@ DEFINITIONS = PostHogVendor().of_response({"flags": [{"key": "a"}], "group_type_
 
 
 def fetcher(host: str = HOST) -> PostHogFetcher:
-    """Make what is under test."""
+    """Make the fetcher under test."""
     settings = Settings(max_decoded_bytes=100_000)
     return PostHogFetcher(
         api_key="phc_test",
@@ -69,13 +69,13 @@ def test_requests_mock_answers_the_fetch(mocked: requests_mock.Mocker) -> None:
 def test_requests_mock_refuses_the_fetch(
     mocked: requests_mock.Mocker, status: int, expected: Refused | Unchanged
 ) -> None:
-    """So are its other statuses."""
+    """Other statuses from requests-mock refuse the fetch as PostHog's do."""
     mocked.get(f"{HOST}/flags/definitions", status_code=status)
     assert fetcher().fetch('"x"') == expected
 
 
 def test_the_bounds_hold_for_it_too(mocked: requests_mock.Mocker) -> None:
-    """Its body is unpacked, and bounded, as one from the network."""
+    """A body from requests-mock is decoded and limited like one from the network."""
     for body, size in ((json.dumps(DEFINITIONS), 0), (json.dumps(DEFINITIONS).ljust(100_001), 100_001)):
         packed = gzip.compress(body.encode())
         mocked.get(f"{HOST}/flags/definitions", content=packed, headers={"Content-Encoding": "gzip"})
