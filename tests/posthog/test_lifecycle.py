@@ -33,7 +33,7 @@ def attached(standin: PostHogStandIn, namespace: str) -> tuple[Posthog, MemoryFl
 
 
 def test_every_attached_client_is_loaded_once(posthog: PostHogStandIn, namespace: str) -> None:
-    """Each has its flags when the call returns; a second call makes no request."""
+    """Each client has its flags when the call returns; a second call makes no request."""
     pairs = [attached(posthog, f"{namespace}-{number}") for number in range(3)]
     load_clients()
     assert all(client.feature_flags for client, _ in pairs)

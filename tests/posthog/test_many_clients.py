@@ -52,7 +52,7 @@ def make_client() -> Iterator[MakeClient]:
 
 
 def revision(client: Posthog) -> object:
-    """As a user's code sees it; loads a client that has no flags yet."""
+    """Return the revision that a user's code sees; this loads a client without flags."""
     return client.evaluate_flags("user", only_evaluate_locally=True).get_flag(REVISION_FLAG)
 
 

@@ -230,7 +230,7 @@ def _fail_after(passed: bool) -> None:
 
 @pytest.mark.parametrize("allow", [True, ["banner", "other"]])
 def test_unknown_flags_may_be_allowed(allow: bool | list[str]) -> None:
-    """They read as flags that PostHog does not know; also for an override inside."""
+    """Allowed flags read as flags that PostHog does not know; this also holds for a nested override."""
     client = _client()
     with override_flags({}, allow_unknown=allow), override_flags({"a": True}):
         assert client.get_feature_flag("banner", "user") is None
@@ -384,7 +384,7 @@ def test_deprecations_name_the_users_line() -> None:
 
 
 def test_the_sdks_own_cache_of_results_never_holds_an_override() -> None:
-    """It may be Redis, and is used when PostHog is away."""
+    """The SDK's own cache, which may be Redis and is used when PostHog is down, never gets an override."""
     client = _client(flag_fallback_cache_url="memory://local/?ttl=300")
     with override_flags({"price": "b"}):
         assert client.get_feature_flag("price", "user") == "b"

@@ -57,7 +57,7 @@ def _shown(client: Posthog) -> dict[str, bool | str] | None:
 
 
 def test_the_sdks_poller_replaces_nothing(posthog: StandInControl) -> None:
-    """It polls and takes the change, which is there as soon as the override ends."""
+    """The SDK's poller takes a change, which is visible as soon as the override ends."""
     with _client(posthog, polls=0.1) as client:
         _load(client)
         with override_flags({"price": "b"}):

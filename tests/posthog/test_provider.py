@@ -46,7 +46,7 @@ def python(script: str) -> str:
 
 
 def test_the_front_door_has_every_public_name() -> None:
-    """Each can be had and is listed; another one is refused as Python does it."""
+    """Each public name can be imported and is listed; for another one Python's usual error is raised."""
     for name in flagcache.__all__:
         assert getattr(flagcache, name) is not None
         assert name in dir(flagcache)
@@ -77,7 +77,7 @@ def test_the_stand_in_does_not_load_pytest() -> None:
 
 
 def test_making_a_cache_connects_to_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """It can be made before a fork: no connection, no file, no thread."""
+    """A cache can be made before a fork: it opens no connection and no file, and starts no thread."""
 
     def refuse(*_args: object) -> None:
         raise AssertionError("a connection was made")

@@ -58,7 +58,7 @@ def test_only_failures_in_a_row_count(clock: _Clock) -> None:
 
 
 def test_one_probe_a_pause(paused: RemoteCalls, clock: _Clock) -> None:
-    """None before the pause is over; then one, however many callers there are, and none of them waits."""
+    """There is no probe before the pause is over; then one, for any number of callers, and no caller waits."""
     paused.skip(_never)
     clock.now += 1.26 * PAUSE
     begin, asked = threading.Event(), list[str]()

@@ -177,7 +177,7 @@ def test_events_are_the_sdks(key: str, remote: Any, posthog: StandInControl, sen
 
 
 def test_a_snapshot_goes_with_a_capture(client: Posthog, sent: list[dict[str, Any]]) -> None:
-    """It has what was read and what is named, and nothing else; making it sends nothing."""
+    """A snapshot has the flags that were read and those that are named, and no others; making it sends nothing."""
     flags = RequestFlags(client, "user")
     assert flags.snapshot().keys == []
     flags.get("price")
@@ -329,7 +329,7 @@ def test_a_request_that_hangs_ends_in_the_default(posthog: StandInControl, sent:
 
 @pytest.mark.usefixtures("quick")
 def test_snapshots_pause_too(client: Posthog, posthog: StandInControl) -> None:
-    """And have what could be decided locally."""
+    """Snapshots pause too, and then have what can be decided locally."""
     posthog.fail(Drop(), path="flags")
     taken = [RequestFlags(client, "user", remote="needed").snapshot("price", "sticky-0") for _ in range(4)]
     assert [each.keys for each in taken] == [["price"]] * 4

@@ -42,7 +42,7 @@ def made(cache: FlagDefinitionCache, posthog: RemoteStandIn, *, attached: bool, 
 
 
 def revision(client: Posthog) -> object:
-    """As a user's code sees it; loads a client that has no flags yet."""
+    """Return the revision that a user's code sees; this loads a client without flags."""
     return client.evaluate_flags("user", only_evaluate_locally=True).get_flag(REVISION_FLAG)
 
 
@@ -180,7 +180,7 @@ def test_at_exit(
 def test_from_a_signal_handler(
     posthog: RemoteStandIn, redis_server: RedisServer, namespace: str, tmp_path: Path, how: str, attached: bool
 ) -> None:
-    """Whatever the main thread is doing: the handler ends, and the lease is handed over."""
+    """Whatever the main thread is doing, the handler ends, and the lease is given up."""
     with program(tmp_path, posthog, redis_server.url, namespace, how, attached=attached) as running:
         running.prints("loaded")
         running.send(signal.SIGTERM)

@@ -305,7 +305,7 @@ def test_flags_and_events_are_answered_and_counted(standin: StandInControl) -> N
 
 
 def test_waiting_has_a_deadline(standin: StandInControl) -> None:
-    """What does not come is a TimeoutError that says how much came."""
+    """If fewer requests come, waiting ends with a TimeoutError that has their number."""
     ask(standin)
     with pytest.raises(TimeoutError, match="1 of 2"):
         standin.wait_for_requests(2, timeout=0.05)

@@ -52,7 +52,7 @@ class SharingClients:
 
     @property
     def revisions(self) -> list[int | None]:
-        """What each client holds."""
+        """Return the revision that each client holds."""
         return [client.history[-1].revision for client in self.clients]
 
     @property

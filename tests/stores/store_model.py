@@ -49,7 +49,7 @@ class Worker:
 
 
 class Model(NamespaceRecord):
-    """What was seen of one namespace.
+    """The observations of one namespace.
 
     Every method takes what the store answered and what `inspect` showed after it, and fails where that cannot be.
     """

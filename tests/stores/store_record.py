@@ -30,7 +30,7 @@ class GrantRecord:
 
 @dataclass
 class NamespaceRecord:
-    """What was seen of one namespace."""
+    """The observations of one namespace."""
 
     seen: Snapshot
     tolerance: int

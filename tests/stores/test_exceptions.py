@@ -283,7 +283,7 @@ VERBS = ("poll", "publish", "confirm", "fail", "renew", "release", "discard", "i
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_an_exception_at_any_call_below_a_verb(make_store: MakeStore, verb: str) -> None:
-    """It leaves the verb as a `StoreError`, if at all, and the store can be used afterwards."""
+    """An exception below a verb leaves it as a `StoreError`, if at all, and the store can be used afterwards."""
     store = make_store()
     counted = FailurePoint(every_verb(store)[verb], -1)
     counted.run()

@@ -88,7 +88,7 @@ def test_a_file_that_others_may_write_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrong", ["", 7, True, b"bytes", "a\0b", object()])
 def test_what_is_no_directory_is_refused_at_once(wrong: object) -> None:
-    """In the constructor, with what was given and what may be."""
+    """The constructor refuses what is no directory, with the value and what is accepted."""
     with pytest.raises(ConfigurationError, match="fallback"):
         checked_fallback(wrong)
 
@@ -404,7 +404,7 @@ def test_on_a_read_only_home_there_is_none(home: Path, caplog: pytest.LogCapture
 def test_a_directory_that_was_named_and_is_read_only_is_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Then it is not what people wanted: one warning."""
+    """A directory that was named and is read-only is one warning, because the user asked for it."""
     with mounted(tmp_path / "disk", "size=1m") as disk:
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
         (line,) = reports(caplog, fallback=disk / "flagcache")

@@ -43,7 +43,7 @@ def fill(store: Store, version: str) -> None:
 
 
 def version(store: Store) -> str:
-    """What is kept there."""
+    """Return the version in the file."""
     meta = store.inspect().meta
     return meta.version if meta else ""
 

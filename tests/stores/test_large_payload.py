@@ -101,7 +101,7 @@ def test_a_fleet_heals_from_300_mb_under_its_key(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("size", [0, LARGEST_PAYLOAD + 1])
 def test_its_memory_is_given_back(fleet: Fleet, size: int) -> None:
-    """By the first poll of a worker, whether it holds anything or not, and whatever the metadata say."""
+    """The first poll of a worker frees its memory, whether it holds anything or not, whatever the metadata say."""
     fleet.plant(LARGEST_PAYLOAD + 1)
     fleet.admin.hset(fleet.key, "size", size)
     assert fleet.cache().should_fetch_flag_definitions()

@@ -54,7 +54,7 @@ def test_scripts_run_where_their_keys_are(cluster: Cluster) -> None:
 
 
 def test_an_asyncio_client_that_has_asked_nothing_yet_leads_to_every_node(cluster: Cluster) -> None:
-    """It knows one node, which knows the others; the client itself opens nothing."""
+    """The client knows one node, which knows the others; it opens no connection itself."""
     client = redis.asyncio.RedisCluster("127.0.0.1", cluster.primaries[0].port, password=SECRET)
     with link_to(resolve_asyncio(client)) as link:
         for index in range(3):

@@ -49,7 +49,7 @@ def test_no_server_and_no_such_host() -> None:
 
 
 def test_a_frozen_server(make_redis: MakeRedis) -> None:
-    """It does not answer in time."""
+    """A frozen server does not answer in time."""
     server = make_redis(tcp=True)
     server.freeze()
     assert trouble(server.tcp_url).kind == "timeout"

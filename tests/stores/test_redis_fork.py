@@ -105,7 +105,7 @@ def test_a_child_never_touches_numbers_that_others_have_now(redis_server: RedisS
 
 
 def test_files_closed_under_a_link_cost_it_a_new_connection(redis_server: RedisServer) -> None:
-    """In the process that opened them: nothing is read, written, shut down or closed by numbers others have."""
+    """In the process that opened them, nothing uses or closes a descriptor that another file has by now."""
     with forked(lambda: _closed_under(redis_server)) as child:
         assert child.answer() == "True"
 

@@ -39,7 +39,7 @@ class Replicated:
 
     @property
     def keys(self) -> tuple[str, str]:
-        """What the namespace has there."""
+        """Return the keys of the namespace on the replica."""
         keys = RedisStore(self.replica.url, self.namespace).keys
         return keys.hash, keys.lease
 
@@ -95,7 +95,7 @@ def holds_nothing(it: Replicated) -> tuple[Ask, bool]:
 
 @pytest.mark.parametrize("situation", [holds_newer, holds_a_later_epoch, holds_nothing])
 def test_a_poll_writes_nothing(replicated: Replicated, situation: Situation) -> None:
-    """It is answered as ever, again and again."""
+    """A reader's poll of a replica is answered each time, and writes nothing."""
     ask, payload = situation(replicated)
     before = replicated.contents()
     with closing(RedisReaderStore(replicated.url, replicated.namespace)) as store:

@@ -82,7 +82,7 @@ def test_the_right_is_given_again(server: RedisServer) -> None:
 
 @pytest.mark.parametrize(("words", "missing"), [((), CHANNELS), (("&*", "-subscribe"), "+subscribe")])
 def test_a_refused_subscription_names_the_right(server: RedisServer, words: tuple[str, ...], missing: str) -> None:
-    """It is that of a channel, or of the command."""
+    """The error names the missing right, for the channel or for the command."""
     store = RedisStore(without(server, *words), NAMESPACE, timeout=5.0)
     with pytest.raises(StoreError) as failed:
         store.subscribe()

@@ -133,7 +133,7 @@ def test_no_credential_is_in_an_error(source: str, call: Callable[[RedisLink], o
 
 
 def test_an_asyncio_cluster_shows_no_credential() -> None:
-    """The same for a cluster client, whose first nodes are those that it was given."""
+    """An asyncio client of a cluster, whose first nodes are those that it was given, shows no credential either."""
     with echo_server() as port:
         client = redis.asyncio.RedisCluster(host="127.0.0.1", port=port, username="user", password=PASSWORD)
         with link_to(resolve_asyncio(client)) as link, pytest.raises(StoreError) as failed:

@@ -29,7 +29,7 @@ def test_every_kind_of_client(redis_server: RedisServer, namespace: str, options
 
 @pytest.mark.parametrize("by_url", [False, True])
 def test_a_password_with_strange_characters(make_redis: MakeRedis, namespace: str, by_url: bool) -> None:
-    """It is percent-encoded in a URL, and passed unchanged to a client."""
+    """A password with such characters is percent-encoded in a URL, and passed unchanged to a client."""
     server = make_redis(tcp=True, args=("--requirepass", STRANGE))
     if by_url:
         clients_share(f"redis://:{quote(STRANGE, safe='')}@127.0.0.1:{server.port}/0", namespace)

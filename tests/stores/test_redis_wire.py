@@ -15,7 +15,7 @@ from tests.support.servers import RedisServer
 
 @pytest.mark.parametrize("word", ["é", "\u2028", b"\xff\r\n", "a\r\nb", ""])
 def test_every_word_arrives(redis_server: RedisServer, namespace: str, word: str | bytes) -> None:
-    """Whichever way it is packed."""
+    """Every word arrives, however it is packed."""
     with link_to(redis_server.url) as link:
         assert link.run(ECHO, [namespace], [word]) == [
             namespace.encode(),

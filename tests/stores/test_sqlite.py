@@ -215,7 +215,7 @@ NEEDED = {"epoch", "version", "as_of", "changed_at", "confirmed_at", "etag", "wr
 @pytest.mark.parametrize("value", ["garbage", -1, 1.5, float("inf"), 2**53, 2**63 - 1, b"\xff\xfe", None])
 @pytest.mark.parametrize("column", COLUMNS)
 def test_a_column_with_garbage_counts_as_empty(path: Path, column: str, value: object) -> None:
-    """Whatever a column holds, polls are answered, and a new publication makes all well."""
+    """Whatever a column holds, polls are answered, and a new publication repairs the row."""
     store = SqliteStore(path, "n")
     fill(store)
     store.poll(ask("leader"))
