@@ -141,7 +141,7 @@ class Fleet:
     Args:
         contestant: name of the contestant that creates their clients.
         config: of the workers.
-        size: how many; more can `join` later.
+        size: number of workers; more can `join` later.
     """
 
     def __init__(self, contestant: str, config: WorkerConfig, size: int) -> None:

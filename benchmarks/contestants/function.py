@@ -31,7 +31,7 @@ def main() -> None:
     client = contestant.make(WorkerConfig(**json.loads(config_text)), 99)
     client.load_feature_flags()
     if evaluated_revision(client) is None:
-        raise SystemExit("loaded, and no flag can be evaluated")
+        raise SystemExit("loaded, but no flag can be evaluated")
     done = time.perf_counter()
     print(
         json.dumps({"on_top": done - libraries, "after_imports": done - imported, "whole_process": done - _STARTED}),

@@ -61,7 +61,7 @@ def load(context: WorkerContext, when: float) -> float:
 
     Args:
         context: the worker's context.
-        when: to begin, as `time.monotonic()` of this machine.
+        when: the time to begin, as `time.monotonic()` of this machine.
 
     Returns:
         The time when the first evaluation had returned a flag's value.
@@ -71,7 +71,7 @@ def load(context: WorkerContext, when: float) -> float:
     value = evaluated_revision(context.client)
     done = time.monotonic()
     if value is None:
-        raise RuntimeError("loaded, and no flag can be evaluated")
+        raise RuntimeError("loaded, but no flag can be evaluated")
     _count_polls(context)
     return done
 

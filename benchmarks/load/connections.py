@@ -147,12 +147,12 @@ async def open_callers(path: str, count: int) -> list[Caller]:
 async def open_subscribers(
     path: str, count: int, channel: str, on_messages: Sequence[Callable[[float], None]]
 ) -> list[Subscriber]:
-    """Open this many subscriptions; returns when the server has confirmed all.
+    """Open this many subscriptions; return when the server has confirmed all.
 
     Args:
         path: of the server's socket.
-        count: how many.
-        channel: to listen to.
+        count: number of subscriptions.
+        channel: its name.
         on_messages: one callback for each subscription.
     """
     loop = asyncio.get_running_loop()

@@ -33,7 +33,7 @@ def _cases(scale: Scale) -> Sequence[Case]:
 
 def _play(servers: Servers, contestant: Contestant, case: Case) -> Readings:
     with servers.fleet(contestant.name, case.workers, interval=_INTERVALS[case.variant]) as fleet:
-        fleet.warm_up([0.0])  # the second follows
+        fleet.warm_up([0.0])  # the second one is a follower
         follower = fleet.members[1]
         follower.call(evaluate, _WARM_UP)
         asked, traffic = servers.posthog.requests, Traffic(servers.redis)

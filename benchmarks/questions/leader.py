@@ -55,7 +55,7 @@ def _lose(servers: Servers, contestant: Contestant, fleet: Fleet, how: str) -> R
     before, began = servers.latest_request(), time.monotonic()
     {_FROZEN: lost.freeze, _STOPPED: lost.stop}.get(how, lost.kill)()
     if how == _UNCHANGED:
-        successor = until(lambda: _answered(servers, lost, before), _PATIENCE, what="somebody else to ask PostHog")[0]
+        successor = until(lambda: _answered(servers, lost, before), _PATIENCE, what="another worker to ask PostHog")[0]
         if contestant.store == "none":
             return {}  # all workers always ask
         return {"takeover": [successor.arrived_at - began], "takeover_cost": [_COST.get(successor.status or 0, 0)]}

@@ -91,10 +91,10 @@ class Question:
     Attributes:
         name: its module, also on the command line and in the JSON.
         title: the question itself.
-        measures: what its readings are; the first is the one that matters most.
-        cases: those of a run of this size.
+        measures: of its readings; the first one matters most.
+        cases: returns the cases of a run of this size.
         play: plays one case with one contestant, on new servers.
-        contestants: names of those that can be asked.
+        contestants: names of those that can answer it.
     """
 
     name: str

@@ -115,7 +115,7 @@ def _overview(run: Mapping[str, Any], answers: Mapping[str, Any]) -> Iterable[st
 
 
 def _details(run: Mapping[str, Any], answers: Mapping[str, Any]) -> Iterable[str]:
-    yield "<details><summary>All percentiles; ratio: the median in times of the best other contestant's</summary>"
+    yield "<details><summary>All percentiles; ratio: the median relative to the best other contestant's</summary>"
     yield ""
     yield "| case | measure | contestant | samples | p50 | p90 | p99 | max | ratio |"
     yield "|---|---|---|--:|--:|--:|--:|--:|--:|"

@@ -85,7 +85,7 @@ def _play_one(question: Question, scale: Scale, case: Case, contestant: Contesta
         with servers:
             readings = question.play(servers, contestant, case)
             redis_info = servers.redis_info()
-    except Exception as exc:  # noqa: BLE001 - a failed play is reported, and does not end hours of others
+    except Exception as exc:  # noqa: BLE001 - a failed play is reported, and does not end hours of other plays
         failed = "".join(traceback.format_exception_only(exc)).strip()
         _print(f"  failed: {failed}")
         return Record(case.name, contestant.name, number, {}, failed=failed)

@@ -99,12 +99,12 @@ class Process:
 
     @property
     def in_charge(self) -> HostFile:
-        """The store that coordinates it now: Redis, or the file of its host while that is in trouble."""
+        """The store that coordinates it now: Redis, or its host's file while Redis is down."""
         return self.stores[in_charge(list(self._breakers.values()))]
 
     @property
     def probe_at(self) -> float:
-        """When Redis, if it is in trouble, may be asked again."""
+        """When Redis, if it is down, may be asked again."""
         return self._breakers["redis"].probe_at
 
     def apply(self, store: HostFile, reply: Reply, now: float, asked: float) -> None:
@@ -203,7 +203,7 @@ class Process:
         if know.held is None:
             return not first_load.nothing_to_wait_for(know, store_name, now, until)
         if self.fetching and not self._shared.attached:
-            return True  # its SDK fetches instead of taking what is held
+            return True  # its SDK fetches instead of using what is held
         if first_load.may_start_with(know, settings.first_load_max_age, now, asked_at=self.started):
             return False
         return first_load.waits_for_newer(know, store_name, fetching=self.fetching)

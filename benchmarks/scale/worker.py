@@ -38,7 +38,7 @@ class Worker:
         self._world = shared.world
         self._process = Process(shared, me, host)
         self._deferred = False
-        """A grant was left for the next poll."""
+        """Whether a grant was deferred to the next poll."""
         self._lease_doubts = LeaseDoubts(shared.settings.fetch_total_timeout)
         self._fetching = Fetching(self._process, shared, self._settle)
         self._background = Background(self._process, shared, self) if shared.attached else None

@@ -64,7 +64,7 @@ class ColdStart:
         until = monotonic() + max(0.0, deadline - clock())
         retrying = Retrying(
             retry=retry_if_result(lambda found: not found),
-            stop=lambda _state: monotonic() >= until,  # tenacity's own goes by `time`, which tests freeze
+            stop=lambda _state: monotonic() >= until,  # tenacity's own uses `time`, which tests may freeze
             wait=lambda state: pause(state.attempt_number, random.random()),
             sleep=sleep,
         )

@@ -195,11 +195,11 @@ class FailoverStores:
             self._events.emit(event)
 
     def _check_notices(self, managed: ManagedStore, refused: str | None) -> None:
-        """Report once that the store refuses notices, and once that it sends them again.
+        """Report once that the store refuses notices, and once that it accepts them again.
 
         If it refuses this process's subscription too, that was reported already: usually one right is missing for both.
         """
-        if refused is None:  # just opened again, it has sent none yet
+        if refused is None:  # just opened, it has sent none yet
             return
         event: Event | None
         if not refused:

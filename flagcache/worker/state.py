@@ -94,7 +94,7 @@ class ProcessState:
             self.know = change(self.know)
 
     def settle_order(self) -> None:
-        """Order definitions before all others if their place in the order stayed unknown for too long."""
+        """Order the held definitions before all others if their order stayed unknown for too long."""
         longest = self._config.settings.challenge_after
         self.update(lambda know: ageing.settled(know, longest, self._config.clock()))
 

@@ -245,7 +245,7 @@ class Worker:
             )
 
     def _ask(self, who: Caller, clients: ClientSnapshot, push: Push | None, *, contend: bool, may_lead: bool) -> None:
-        # During a fetch the listener keeps the lease, and a second grant could not be used.
+        # During a fetch the listener renews the lease, and a second grant could not be used.
         know, times = self._state.know, self._config.times_with(clients)
         busy = self.fetches.busy
         idle, reports = self._is_idle(fetching=busy), clients.can_fetch and not self._reads_only
@@ -273,7 +273,7 @@ class Worker:
             self._grants.record(who, outcome)
         elif (fetcher := self._config.clients.fetcher()) is not None:
             self.fetches.start(outcome, grant, fetcher)
-        else:  # a client was shut down, or its key taken away, during the poll
+        else:  # during the poll the client was shut down, or lost its key
             self._publisher.fail(outcome.store_name, grant, Refused("no client can fetch any more", Scope.MINE))
 
     def _stand_down(self) -> None:

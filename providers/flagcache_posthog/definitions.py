@@ -37,7 +37,7 @@ class PostHogVendor:
     """PostHog as a vendor (`flagcache.vendor.Vendor`)."""
 
     name = "posthog"
-    """The name with which messages about it begin."""
+    """The name with which messages about PostHog begin."""
 
     writer = f"posthog-python/{VERSION}"
     """The SDK with which this process writes definitions."""

@@ -224,7 +224,7 @@ def test_a_shutdown_does_not_wait_for_a_fetch(posthog: StandInControl, redis_url
     posthog.wait_for_held(1, timeout=5.0)
     began = time.monotonic()
     context.client.shutdown()
-    assert time.monotonic() - began < 3.0  # its poller waits for the fetch up to a second, and is waited for
+    assert time.monotonic() - began < 3.0  # the poller waits up to a second, the shutdown for it
     assert threads_of() == []
     assert not [event for event in context.events if isinstance(event, FetchFailed)]
     posthog.release()
