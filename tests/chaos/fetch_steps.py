@@ -100,7 +100,7 @@ def catch(scenario: Scenario, step: Step) -> Member:
         return asker(scenario.fleet, asks(scenario.posthog)[-1])
     scenario.change()
     scenario.fleet.call(_close_gate, step)
-    [caught] = until(lambda: _stopped(scenario), 4 * EVERY + BUSY, what=f"somebody to be {step.value}")
+    [caught] = until(lambda: _stopped(scenario), 4 * EVERY + BUSY, what=f"a member to be {step.value}")
     for member in scenario.fleet:
         if member is not caught:
             member.call(_open_gate)

@@ -81,7 +81,7 @@ def test_clear_needs_to_be_sure(url: str, namespace: str, capsys: pytest.Capture
 
 def test_an_empty_namespace_is_shown_as_one(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A namespace without data has no definitions, no leader and no grant."""
-    assert main(["inspect", url, "of-nobody"]) == 0
+    assert main(["inspect", url, "unused"]) == 0
     output = capsys.readouterr().out.splitlines()
     for line in ("definitions   none", "leader        none", "latest grant  none"):
         assert line in output

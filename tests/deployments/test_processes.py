@@ -241,7 +241,7 @@ if os.fork():
     time.sleep(0.2)  # the daemon's first deeds are seen by a parent
     os._exit(0)
 os.closerange(3, 1024)
-for name in range(40):  # whoever comes first takes the numbers
+for name in range(40):  # the first one takes the numbers
     os.open(f"stranger-{name}", os.O_RDWR | os.O_CREAT)
 taken = {number: os.fstat(number) for number in range(3, 43)}
 os.write(1, b"PID %d\\n" % os.getpid())

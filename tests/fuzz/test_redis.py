@@ -95,7 +95,7 @@ FIELDS = (
     *("lease_length", "led_since", "note_status", "note_until", "note_length", "repair_asked", "failures"),
     *("replaced_at", "key_missed_at", "reporting", "renewing", "fence", "deputy_seen"),
 )
-WORDS = ("version", "etag", "writer", "project", "holder", "outcome", "deputy", "nobody's")
+WORDS = ("version", "etag", "writer", "project", "holder", "outcome", "deputy", "unknown")
 
 
 @st.composite

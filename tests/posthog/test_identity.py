@@ -121,7 +121,7 @@ def test_a_cookie_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(parsed) == 1
 
 
-@pytest.mark.parametrize("nobody", [False, True])
-def test_a_bool_is_no_user(nobody: bool) -> None:
+@pytest.mark.parametrize("user", [False, True])
+def test_a_bool_is_no_user(user: bool) -> None:
     """`user.is_authenticated and user.pk` is False for all visitors, who are not one person."""
-    assert distinct_id_of(user=nobody, session="key") == from_session("key")
+    assert distinct_id_of(user=user, session="key") == from_session("key")

@@ -66,7 +66,7 @@ def test_the_documented_rights_are_enough(posthog: StandInControl, make_redis: M
         admin.hincrby(keys.hash, "as_of", 1)
         admin.hset(keys.hash, "version", "forged")
         fleet.call(poll)
-        until(lambda: events_of(fleet, PayloadRefused), what="somebody to discard it")
+        until(lambda: events_of(fleet, PayloadRefused), what="a worker to discard it")
         for key in keys[:2]:
             with admin.pipeline() as at_once:  # a worker may write in between
                 at_once.delete(key)

@@ -59,7 +59,9 @@ class Model(NamespaceRecord):
         assert self.seen.clock <= reply.clock <= after.clock, "its clock lies"
         self.kept(after, "content", "epoch", "grants", "lease")
         assert after.payload_size == self.seen.payload_size
-        assert after.epoch == max(self.seen.epoch, ask.held.epoch if ask.held else 0), "an epoch that nobody knew of"
+        assert after.epoch == max(self.seen.epoch, ask.held.epoch if ask.held else 0), (
+            "an epoch that no process knew of"
+        )
         assert _without_epoch(after.meta) == _without_epoch(self.seen.meta), "a question changed what is stored"
         self.check_lease(ask, reply)
         if reply.grant is None:
@@ -85,7 +87,7 @@ class Model(NamespaceRecord):
         held = not newer and same and order.epoch == before.epoch
         assert (result is Published.STALE) == (not newer and not held), "newer wins"
         late = newer and fresh and before.meta is not None and self.may_be_replaced(meta.as_of)
-        assert (result is Published.UNSETTLED) == late, "nobody comes late"
+        assert (result is Published.UNSETTLED) == late, "no writer is late"
         if result in (Published.STALE, Published.UNSETTLED):
             self.kept(after)
             return self.look(after)

@@ -30,7 +30,7 @@ def mounted(path: Path, options: str) -> Generator[Path]:
     """A small file system of the test's own."""
     path.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", path], check=False).returncode:
-        pytest.skip("this machine lets nobody mount")
+        pytest.skip("this machine does not allow a mount")
     try:
         yield path
     finally:

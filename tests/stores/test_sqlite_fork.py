@@ -274,13 +274,13 @@ with thread_inside(lambda clock: SqliteStore(path, "n", clock=clock)):
     if busy == 0:
         sys.exit(7)
     assert os.waitstatus_to_exitcode(os.waitpid(busy, 0)[1]) == 7
-assert read(store).payload == b"definitions" and sound(path)
+assert read(store).payload == b"definitions" and is_intact(path)
 store.close()
 gc.collect()
 os.write(writing, b".")
 assert os.waitstatus_to_exitcode(os.waitpid(idle, 0)[1]) == 7
 assert path.with_name("flags.db-wal").exists(), "the last to close it, which deletes the log, was the child"
-assert sound(path)
+assert is_intact(path)
 """
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=False, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
@@ -310,7 +310,7 @@ def test_a_thread_of_the_child_finds_no_lock_that_nobody_will_free(tmp_path: Pat
 def test_a_store_that_is_dropped_is_closed(tmp_path: Path) -> None:
     """A call of `close` isn't needed: with the last reference the file is closed, and its log is gone."""
     store = SqliteStore(tmp_path / "flags.db", "n")
-    assert store.renew("nobody", LONG) is False
+    assert store.renew("ghost", LONG) is False
     assert (tmp_path / "flags.db-wal").exists()
     del store
     gc.collect()

@@ -39,7 +39,7 @@ def bound(what: Path, path: Path) -> Generator[Path]:
     path.mkdir()
     for command in (["--bind", str(what)], ["-o", "remount,bind,ro"]):
         if subprocess.run(["mount", *command, str(path)], check=False).returncode:
-            pytest.skip("this machine lets nobody mount")
+            pytest.skip("this machine does not allow a mount")
     try:
         yield path
     finally:

@@ -83,7 +83,7 @@ class StoreWriter:
     def freeze(self) -> None:
         """Claim that all is well: just granted, just confirmed, and with a long lease that no process holds."""
         now = self._clock()
-        self.state(granted=(now, now, now), owner="nobody", lease_until=now + HOUR, lease_length=HOUR, led_since=now)
+        self.state(granted=(now, now, now), owner="ghost", lease_until=now + HOUR, lease_length=HOUR, led_since=now)
 
 
 class AttachedProcess(Process):

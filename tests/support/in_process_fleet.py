@@ -298,13 +298,13 @@ class Fleet:
         """Store this as another worker."""
         at = self.store_clock() - round(age * 1000)
         meta = Meta(version, 0, at, changed_at=at, confirmed_at=at, project=project)
-        assert self.store.publish("somebody", Envelope(meta, payload), fresh=False, lease=1) is Published.STORED
+        assert self.store.publish("another", Envelope(meta, payload), fresh=False, lease=1) is Published.STORED
         return meta
 
     def occupy(self) -> None:
         """Let another worker lead for an hour, which fetches and never delivers."""
         hour = 3_600_000
-        reply = self.store.poll(Ask("somebody", interval=hour, lease=hour, cold_lease=hour, challenge=hour))
+        reply = self.store.poll(Ask("another", interval=hour, lease=hour, cold_lease=hour, challenge=hour))
         assert reply.grant is not None
 
     @property

@@ -131,7 +131,7 @@ def test_what_a_leader_fetched_before_it_froze_is_kept(
         posthog.release()
         before = len(asks(posthog))
         let_pass((5 + rng.random()) * EVERY)
-        assert len(asks(posthog)) > before, "nobody was granted a fetch meanwhile: this shows nothing"
+        assert len(asks(posthog)) > before, "no fetch was granted meanwhile: this shows nothing"
         frozen.thaw()
         let_pass(4 * EVERY)  # less than a challenge time, in which PostHog still fails
         _judge(posthog, fleet)

@@ -82,14 +82,14 @@ def test_the_failure_of_another_ends_the_wait() -> None:
     """Then it starts with what is stored, long before the wait would be over."""
     fleet = stale_fleet(100)
     hour = 3_600_000
-    ask = Ask("somebody", interval=hour, lease=hour, cold_lease=hour, challenge=hour)
+    ask = Ask("another", interval=hour, lease=hour, cold_lease=hour, challenge=hour)
     grant = fleet.store.poll(ask).grant
     assert grant is not None
     process = fleet.process()
     loading = threading.Thread(target=process.poll)
     loading.start()
     until(lambda: len(process.link.calls) >= 3, what="it to wait")
-    fleet.store.release("somebody", idle=True)
+    fleet.store.release("another", idle=True)
     loading.join(5)
     assert process.flags == content(1)
 
@@ -98,7 +98,7 @@ def test_the_end_of_the_wait_costs_one_poll_for_all_threads(monkeypatch: pytest.
     """The thread that notices the end polls; the other waiting threads use its reply."""
     fleet = stale_fleet(100)
     hour = 3_600_000
-    assert fleet.store.poll(Ask("somebody", interval=hour, lease=hour, cold_lease=hour, challenge=hour)).grant
+    assert fleet.store.poll(Ask("another", interval=hour, lease=hour, cold_lease=hour, challenge=hour)).grant
     process, threads, waiting, ended_at = fleet.process(), 6, [0], [0]
     wait = ColdStart.wait
 
@@ -109,7 +109,7 @@ def test_the_end_of_the_wait_costs_one_poll_for_all_threads(monkeypatch: pytest.
     def end(verb: str) -> None:
         if verb == "poll" and waiting[0] == threads and not ended_at[0]:
             ended_at[0] = len(process.link.calls)
-            fleet.store.release("somebody", idle=True)
+            fleet.store.release("another", idle=True)
 
     monkeypatch.setattr(ColdStart, "wait", counted)
     process.link.before = end

@@ -44,7 +44,7 @@ def test_a_store_that_lost_its_epoch_does_not_freeze_the_fallback(fleet: Fleet, 
     hold(disk, 2, epoch=1)
     disk.fallback.save()
     if emptied:
-        disk.store.discard("somebody", disk.version)
+        disk.store.discard("another", disk.version)
     for revision in (3, 4, 5):
         fleet.clock.advance(10.0)
         version = hold(disk, revision)

@@ -10,7 +10,7 @@ from tests.support.in_process_fleet import Fleet, Process, content
 YEAR = 366 * 86_400_000
 
 
-def forge(fleet: Fleet, leader: str = "nobody", *, note: int = 0) -> None:
+def forge(fleet: Fleet, leader: str = "ghost", *, note: int = 0) -> None:
     """Write that another process leads and was granted a fetch just now."""
     now = fleet.store_clock()
     forged = State(

@@ -111,7 +111,7 @@ def _freeze(attacked: AttackedWorkers) -> None:
 def _claim_that_all_tries_failed(attacked: AttackedWorkers) -> None:
     """No process leads, and the store claims that no try is left in this interval."""
     _freeze(attacked)
-    attacked.writer.state(outcome=Outcome.FAILED, failures=3, holder="nobody")
+    attacked.writer.state(outcome=Outcome.FAILED, failures=3, holder="ghost")
 
 
 def _strip_the_stamp(attacked: AttackedWorkers) -> None:
@@ -320,7 +320,7 @@ def test_a_newcomer_waits_for_no_store_that_is_kept_empty(attacked: AttackedWork
 
     def empty(attacked: AttackedWorkers) -> None:
         attacked.writer.freeze()
-        attacked.writer.state(meta=None, owner=f"nobody at {attacked.fleet.clock()}", granted=(0, 0, 0))
+        attacked.writer.state(meta=None, owner=f"ghost at {attacked.fleet.clock()}", granted=(0, 0, 0))
         attacked.writer.state(granted=(attacked.fleet.store_clock(),) * 3)
 
     attacked.run(STALE_AFTER, empty)

@@ -95,7 +95,7 @@ def test_who_discarded_takes_the_same_version_when_it_comes_back(fleet: Fleet) -
     assert meta is not None
     fleet.clock.advance(1)
     fleet.plant(b"garbage", version="other")
-    assert fleet.store.discard("somebody", "other")
+    assert fleet.store.discard("another", "other")
     fleet.plant(b"garbage", version=meta.version)
     new.poll()
     fleet.clock.advance(1)
@@ -132,7 +132,7 @@ def test_what_a_reader_cannot_delete_is_not_told_as_deleted(fleet: Fleet) -> Non
     assert [ask.held_version for ask in reader.link.asks[-2:]] == [sound, sound]
     assert "discard" not in reader.link.calls
     assert reader.flags == content(1)
-    assert fleet.store.discard("somebody", sound)
+    assert fleet.store.discard("another", sound)
     fleet.plant(encode(content(2), sound), version=sound)
     fleet.clock.advance(60)
     reader.poll()
@@ -146,7 +146,7 @@ def test_a_reader_without_flags_looks_at_each_poll(fleet: Fleet) -> None:
     fleet.plant(b"garbage", version=sound)
     reader = reader_of_a_replica(fleet)
     reader.poll()
-    assert fleet.store.discard("somebody", sound)
+    assert fleet.store.discard("another", sound)
     fleet.plant(encode(content(2), sound), version=sound)
     fleet.clock.advance(1)
     reader.poll()
