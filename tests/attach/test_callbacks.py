@@ -206,6 +206,6 @@ def test_a_callback_that_takes_long_is_named_once(
         lines = [line for line in caplog.messages if "on_event=" in line]
         assert len(lines) == 1
         assert "LeadershipTaken" in lines[0]
-        assert "dawdle" in lines[0]
+        assert "wait_too_long" in lines[0]
         free.set()
     assert len([line for line in caplog.messages if "on_event=" in line]) == 1

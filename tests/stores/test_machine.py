@@ -81,18 +81,18 @@ class StoreMachine(RuleBasedStateMachine):
         lease=LEASES,
         may_lead=st.sampled_from([True, True, True, False]),
         knows_age=st.booleans(),
-        arrives=st.sampled_from([True, True, False]),
+        delivered=st.sampled_from([True, True, False]),
         adopt=st.booleans(),
     )
     def poll(  # noqa: PLR0913 - each is drawn
-        self, number: int, challenge: int, lease: int, *, may_lead: bool, knows_age: bool, arrives: bool, adopt: bool
+        self, number: int, challenge: int, lease: int, *, may_lead: bool, knows_age: bool, delivered: bool, adopt: bool
     ) -> None:
         """A worker asks; its reply may be lost, and it may hesitate to adopt what comes."""
         worker = self.workers[number]
         ask = self._ask(worker, lease)._replace(challenge=challenge, may_lead=may_lead)
         if not knows_age:
             ask = ask._replace(grant_age=-1)
-        self._poll(worker, ask, arrives=arrives, adopt=adopt)
+        self._poll(worker, ask, delivered=delivered, adopt=adopt)
 
     def _ask(self, worker: Worker, lease: int) -> Ask:
         now = self.model.seen.clock
@@ -109,10 +109,10 @@ class StoreMachine(RuleBasedStateMachine):
             listens=worker.reports,
         )
 
-    def _poll(self, worker: Worker, ask: Ask, *, arrives: bool = True, adopt: bool = True) -> None:
+    def _poll(self, worker: Worker, ask: Ask, *, delivered: bool = True, adopt: bool = True) -> None:
         reply = self.store().poll(ask)
         self.model.polled(ask, reply, self.store().inspect())
-        if arrives:
+        if delivered:
             worker.take_reply(reply, adopt=adopt)
 
     @precondition(lambda self: self.granted())
