@@ -27,36 +27,36 @@ class ColdStart:
     """The one wait of one process."""
 
     def __init__(self) -> None:
-        self._one_looks = threading.Lock()
+        self._one_at_a_time = threading.Lock()
         self._arrived = make_event()
 
     def arrived(self) -> None:
-        """Another thread of this process got definitions: look at once."""
+        """Another thread of this process got definitions: check at once."""
         self._arrived.set()
 
-    def wait(self, look: Callable[[], bool], longest: float, clock: Callable[[], float]) -> bool:
-        """Look until it succeeds or the time is over.
+    def wait(self, condition: Callable[[], bool], longest: float, clock: Callable[[], float]) -> bool:
+        """Check the condition until it is true or the time is over.
 
         Args:
-            look: polls the store; True ends the wait.
+            condition: polls the store; True ends the wait.
             longest: seconds that the wait may still take.
             clock: this process's own clock, in seconds.
 
         Returns:
-            Whether a look succeeded.
+            Whether the condition became true.
         """
         deadline = clock() + longest
-        if longest <= 0 or not self._one_looks.acquire(timeout=longest):
+        if longest <= 0 or not self._one_at_a_time.acquire(timeout=longest):
             return False
         try:
-            return self._look(look, deadline, clock)
+            return self._wait(condition, deadline, clock)
         finally:
-            self._one_looks.release()
+            self._one_at_a_time.release()
 
-    def _look(self, look: Callable[[], bool], deadline: float, clock: Callable[[], float]) -> bool:
-        def look_again() -> bool:
+    def _wait(self, condition: Callable[[], bool], deadline: float, clock: Callable[[], float]) -> bool:
+        def checked() -> bool:
             self._arrived.clear()
-            return look()
+            return condition()
 
         def sleep(seconds: float) -> None:
             self._arrived.wait(max(0.0, min(seconds, deadline - clock())))
@@ -69,6 +69,6 @@ class ColdStart:
             sleep=sleep,
         )
         try:
-            return bool(retrying(look_again))
+            return bool(retrying(checked))
         except RetryError:
             return False

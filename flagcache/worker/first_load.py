@@ -40,7 +40,7 @@ class PollsStores(Protocol):
         """Whether the fleet's own fetch is under way in this process."""
         ...
 
-    def look(self, *, contend: bool) -> None:
+    def poll(self, *, contend: bool) -> None:
         """Poll the stores; `contend`: also for the lease and a grant."""
         ...
 
@@ -69,7 +69,7 @@ class FirstLoad:
         self._wait = ColdStart()
 
     def arrived(self) -> None:
-        """Definitions arrived, or a fetch of this process ended: look at once."""
+        """Definitions arrived, or a fetch of this process ended: poll at once."""
         self._wait.arrived()
 
     def over(self) -> None:
@@ -116,18 +116,18 @@ class FirstLoad:
 
     def _newer_came(self) -> bool:
         if not self._wants_newer():
-            return True  # another thread's look has ended the wait for all
+            return True  # another thread's poll has ended the wait for all
         if self._worker.fetching:
             self._worker.keep_lease()
         else:
-            self._look()
+            self._poll()
         return not self._wants_newer()
 
-    def _look(self) -> None:
-        self._worker.look(contend=contends(self._state.know, can_fetch=self._config.clients.can_fetch))
+    def _poll(self) -> None:
+        self._worker.poll(contend=contends(self._state.know, can_fetch=self._config.clients.can_fetch))
 
-    def _wait_until(self, look: Callable[[], bool], until: float) -> None:
-        self._wait.wait(look, until - self._config.clock(), self._config.clock)
+    def _wait_until(self, condition: Callable[[], bool], until: float) -> None:
+        self._wait.wait(condition, until - self._config.clock(), self._config.clock)
 
     def _wait_for_first(self, began: float) -> None:
         """Wait for the first definitions: one wait per process, even if several threads want them."""
@@ -140,7 +140,7 @@ class FirstLoad:
         if self._worker.fetching:
             self._worker.keep_lease()
         elif self._state.know.held is None and not self._worker.granted:
-            self._look()
+            self._poll()
         if self._state.know.failures:  # others may fail too, so the last known good is better than nothing
             self._last_known_good.load()
         know, now = self._state.know, self._config.clock()

@@ -113,7 +113,7 @@ class Worker:
         who.asked_at = now
         self.background.note_poll(push, now)
         if push is None:
-            self._look(thread, None, contend=True)
+            self._poll_once_for_all(thread, None, contend=True)
         else:
             self.poll_once()
         if self.fetches.busy and not self._first_load.may_go_on():
@@ -141,7 +141,7 @@ class Worker:
             if push.asked:
                 return
             push.asked = True
-        self.look()
+        self.poll()
 
     def definitions(self, *, loads_again: Callable[[], bool] | None = None) -> Definitions | None:
         """Return the definitions that the calling thread's client lacks; None if it lacks none. A first load may wait.
@@ -226,25 +226,27 @@ class Worker:
         if failed_silently(self.know, outcome.grant):
             self._publisher.own_fetch_failed(outcome.store_name, outcome.grant)
 
-    def look(self, *, contend: bool = True) -> None:
+    def poll(self, *, contend: bool = True) -> None:
         """Poll the stores, once for all threads that ask now. A grant goes to the thread that polled.
 
         A thread that follows a notice waits for the poll under way and then makes its own, which cannot be older.
         """
         thread = thread_record()
-        self._look(thread, self._config.clients.push_on(thread), contend=contend)
+        self._poll_once_for_all(thread, self._config.clients.push_on(thread), contend=contend)
 
-    def _look(self, thread: ThreadRecord, push: Push | None, *, contend: bool) -> None:
+    def _poll_once_for_all(self, thread: ThreadRecord, push: Push | None, *, contend: bool) -> None:
         with self._config.clients.one_snapshot(thread) as clients:
             may_lead = contend and self.background.may_lead(clients, push)
             self._polls.run(
-                partial(self._ask, thread.caller, clients, push, contend=contend, may_lead=may_lead),
+                partial(self._poll_stores, thread.caller, clients, push, contend=contend, may_lead=may_lead),
                 full=may_lead,
                 longest=self._config.settings.store_timeout * (1 if self._state.know.held else 2),  # 2: holds nothing
                 newer=push is not None,
             )
 
-    def _ask(self, who: Caller, clients: ClientSnapshot, push: Push | None, *, contend: bool, may_lead: bool) -> None:
+    def _poll_stores(
+        self, who: Caller, clients: ClientSnapshot, push: Push | None, *, contend: bool, may_lead: bool
+    ) -> None:
         # During a fetch the listener renews the lease, and a second grant could not be used.
         know, times = self._state.know, self._config.times_with(clients)
         busy = self.fetches.busy

@@ -56,7 +56,7 @@ class InterruptAtLine:
 def places() -> Iterator[tuple[CodeType, int]]:
     """Return each line of the functions that record what is under way."""
     join = SingleFlight._join  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
-    for function in (Worker.look, SingleFlight.run, join, FetchThread.start):
+    for function in (Worker.poll, SingleFlight.run, join, FetchThread.start):
         code = function.__code__
         lines = {line for _, _, line in code.co_lines() if line is not None and line > code.co_firstlineno}
         yield from ((code, line) for line in sorted(lines))

@@ -72,7 +72,7 @@ def attached(fleet: Fleet, client: ChangingClient) -> Process:
 
 def asked(process: Process) -> Ask:
     """What the process asks at its next poll."""
-    process.worker.look()
+    process.worker.poll()
     return process.link.asks[-1]
 
 
@@ -81,7 +81,7 @@ def test_a_poll_looks_at_its_clients_once(fleet: Fleet) -> None:
     fleet.occupy()
     client = ChangingClient()
     process = attached(fleet, client)
-    process.worker.look()
+    process.worker.poll()
     assert (client.looks, len(process.link.asks)) == (1, 1)
 
 
@@ -113,7 +113,7 @@ def test_between_polls_each_look_is_fresh(fleet: Fleet) -> None:
     fleet.occupy()
     client = ChangingClient()
     process = attached(fleet, client)
-    process.worker.look()
+    process.worker.poll()
     client.interval, client.can_fetch = 100.0, False
     assert (process.config.lease, process.config.polls_every) == (200.0, 100.0)
     assert not process.config.clients.can_fetch

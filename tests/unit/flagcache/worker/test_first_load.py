@@ -102,9 +102,9 @@ def test_the_end_of_the_wait_costs_one_poll_for_all_threads(monkeypatch: pytest.
     process, threads, waiting, ended_at = fleet.process(), 6, [0], [0]
     wait = ColdStart.wait
 
-    def counted(self: ColdStart, look: Callable[[], bool], longest: float, clock: Callable[[], float]) -> bool:
+    def counted(self: ColdStart, condition: Callable[[], bool], longest: float, clock: Callable[[], float]) -> bool:
         waiting[0] += 1
-        return wait(self, look, longest, clock)
+        return wait(self, condition, longest, clock)
 
     def end(verb: str) -> None:
         if verb == "poll" and waiting[0] == threads and not ended_at[0]:

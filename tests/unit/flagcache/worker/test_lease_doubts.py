@@ -94,7 +94,7 @@ def test_a_lease_that_is_forged_once_holds_up_a_fetch_for_a_cold_lease(fleet: Fl
     process, began = fleet.process(), fleet.clock()
     forge(fleet)
     while not fleet.upstream.requests:
-        process.worker.look()
+        process.worker.poll()
         if process.worker.granted:
             process.fetch()
         fleet.clock.advance(0.5)
